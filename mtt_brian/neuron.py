@@ -1,0 +1,161 @@
+"""Neuron rules: what one spiking (or silent) neuron does, as plain numbers.
+
+The same objects are read by the torch step (``snn``), by the exporter and by the engines, so the three
+cannot disagree. Nothing here knows torch or Brian2.
+
+Rule at an instant (normative, for every engine and for a time step, where the instant is the step):
+
+1. all jumps that arrive together are summed and applied once, then ``v = max(v, lower_bound)``;
+2. if ``v >= threshold``:
+
+   * ``reset="subtract"``, ``spikes="many"``: ``n = floor(v / threshold)`` spikes, ``v -= n * threshold``;
+   * ``reset="subtract"``, ``spikes="one"``: one spike, ``v -= threshold`` (``v`` may stay above the threshold,
+     silent, until the next arrival);
+   * ``reset="zero"``: one spike, ``v = v_reset``.
+
+Units: times in seconds, potentials in units of the threshold's own choosing, spikes are pulses of unit integral.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Literal, TypeAlias
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+
+Reset: TypeAlias = Literal["subtract", "zero"]
+SpikesPerUpdate: TypeAlias = Literal["one", "many"]
+#: A parameter: one number for the whole population, or one per neuron (in the population's shape).
+Parameter: TypeAlias = "float | np.ndarray"
+
+RESETS = ("subtract", "zero")
+SPIKES_PER_UPDATE = ("one", "many")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IF:
+    """Integrate and fire without leak: ``dv/dt = r * bias``; a spike through weight ``w`` adds ``r * w``.
+
+    ``threshold=None`` never fires: a plain integrator (NIR's ``I``, or a linear readout).
+
+    Attributes:
+        threshold: firing threshold, > 0, or None for a neuron that never fires.
+        reset: ``"subtract"`` or ``"zero"`` (to ``v_reset``).
+        spikes: ``"one"`` or ``"many"`` spikes per update.
+        lower_bound: ``v`` is never left below it after an arrival; None for no bound.
+        v_reset: where ``reset="zero"`` puts ``v``; below the threshold.
+        r: resistance, scales every jump and the bias.
+        bias: constant input current.
+        refractory: seconds after a spike in which ``v`` is held and arrivals at ``v`` are lost (0: none; a synaptic
+            current goes on). The neuron listens again from ``t_spike + refractory`` on, that instant included.
+    """
+
+    threshold: Parameter | None = 1.0
+    reset: Reset = "subtract"
+    spikes: SpikesPerUpdate = "one"
+    lower_bound: Parameter | None = None
+    v_reset: Parameter = 0.0
+    r: Parameter = 1.0
+    bias: Parameter = 0.0
+    refractory: Parameter = 0.0
+
+    #: Parameters that must be positive.
+    _positive: ClassVar[tuple[str, ...]] = ("threshold",)
+
+    def __post_init__(self) -> None:
+        _one_of("reset", self.reset, RESETS)
+        _one_of("spikes", self.spikes, SPIKES_PER_UPDATE)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None or isinstance(value, str):
+                continue
+            if not np.all(np.isfinite(value)):
+                raise InputError(f"{type(self).__name__}.{field.name} must be finite, not {value}")
+            if field.name in self._positive and not np.all(np.asarray(value) > 0):
+                raise InputError(f"{type(self).__name__}.{field.name} must be > 0, not {np.min(value)}")
+        if not np.all(np.asarray(self.refractory) >= 0):
+            raise InputError(f"{type(self).__name__}.refractory must be >= 0 seconds, not {np.min(self.refractory)}")
+        if self.threshold is not None:
+            for name in ("lower_bound", "v_reset"):
+                value = getattr(self, name)
+                if value is not None and not np.all(np.asarray(value) < np.asarray(self.threshold)):
+                    raise InputError(f"{type(self).__name__}.{name} must lie below the threshold, not at {value}")
+
+    @property
+    def fires(self) -> bool:
+        """Whether the neuron has a threshold at all."""
+        return self.threshold is not None
+
+    @property
+    def gain(self) -> Parameter:
+        """How far a spike through weight 1 moves the state it jumps in (``v``, or ``I`` for CubaLIF)."""
+        return self.r
+
+    def with_(self, **changes: object) -> IF:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LIF(IF):
+    """Leaky integrate and fire: ``tau dv/dt = (v_leak - v) + r * bias``; weight ``w`` adds ``r * w / tau``.
+
+    Attributes:
+        tau: membrane time constant in seconds, > 0.
+        v_leak: the potential the membrane decays to.
+    """
+
+    tau: Parameter
+    v_leak: Parameter = 0.0
+
+    _positive: ClassVar[tuple[str, ...]] = ("threshold", "tau")
+
+    @property
+    def gain(self) -> Parameter:
+        return np.asarray(self.r) / np.asarray(self.tau)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CubaLIF(LIF):
+    """Current-based LIF: ``tau_syn dI/dt = -I``, ``tau dv/dt = (v_leak - v) + r * (I + bias)``.
+
+    A spike through weight ``w`` adds ``w_in * w / tau_syn`` to the synaptic current ``I`` (NIR's ``CubaLIF``).
+
+    Attributes:
+        tau_syn: synaptic time constant in seconds, > 0; may equal ``tau``.
+        w_in: input scaling.
+    """
+
+    tau_syn: Parameter
+    w_in: Parameter = 1.0
+
+    _positive: ClassVar[tuple[str, ...]] = ("threshold", "tau", "tau_syn")
+
+    @property
+    def gain(self) -> Parameter:
+        return np.asarray(self.w_in) / np.asarray(self.tau_syn)
+
+
+NeuronRule: TypeAlias = IF  # LIF and CubaLIF are refinements of IF
+
+
+def decay_per_step(tau: float, steps: int, duration: float) -> float:
+    """What is left of a membrane after one of ``steps`` equal steps over ``duration`` seconds: exp(-D / (T tau)).
+
+    The only place where a time constant becomes a per-step factor; `tau_from_decay` is its inverse.
+    """
+    return float(np.exp(-duration / (steps * tau)))
+
+
+def tau_from_decay(decay: float, steps: int, duration: float) -> float:
+    """The time constant in seconds that leaves ``decay`` (0 < decay < 1) after one of ``steps`` steps over ``duration``."""
+    if not 0 < decay < 1:
+        raise InputError(f"a decay per step must lie between 0 and 1, not {decay}")
+    return float(-duration / (steps * np.log(decay)))
+
+
+def _one_of(name: str, value: object, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")

@@ -1,0 +1,99 @@
+"""What an event-driven run gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import CubaLIF, LIF
+from mtt_brian.translate.circuit import Circuit
+
+#: How much of a run is kept: spikes of every population, of those the readout hears, or only their numbers.
+RECORDS = ("all", "output", "counts")
+
+
+class Spikes(NamedTuple):
+    """Spikes of one population, sorted by time, then neuron.
+
+    Attributes:
+        t: float64 [K], seconds.
+        i: int64 [K], flat (C order) index of the neuron.
+        n: int64 [K], spikes fired at once, >= 1.
+    """
+
+    t: np.ndarray
+    i: np.ndarray
+    n: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One recording, run through one network.
+
+    Attributes:
+        spikes: by population name; the populations that ``record`` kept.
+        counts: spikes per neuron, int64 in the population's shape, by name of every firing population and the input.
+        readout: float64 [classes]: the state of the last population at the end of the run; its spike counts if it fires.
+        synops: synaptic operations of the run.
+        duration: end of the run in seconds.
+        engine: the engine's name.
+        circuit: the network that was run.
+    """
+
+    spikes: Mapping[str, Spikes]
+    counts: Mapping[str, np.ndarray]
+    readout: np.ndarray
+    synops: int
+    duration: float
+    engine: str
+    circuit: Circuit = field(repr=False)
+
+    @cached_property
+    def _jumps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Cumulative readout: instants [K] and the sum of all jumps up to each of them [K + 1, classes]."""
+        readout = self.circuit.readout
+        if readout.rule.fires:
+            spikes = self._recorded(readout.name)
+            times, row = np.unique(spikes.t, return_inverse=True)
+            steps = np.zeros((len(times), readout.size))
+            np.add.at(steps, (row, spikes.i), spikes.n)
+        else:
+            connections = self.circuit.into(readout.name)
+            trains = [self._recorded(c.source) for c in connections]
+            times = np.unique(np.concatenate([s.t for s in trains])) if trains else np.zeros(0)
+            steps = np.zeros((len(times), readout.size))
+            gain = np.broadcast_to(readout.rule.gain, readout.shape).ravel()
+            for connection, train in zip(connections, trains, strict=True):
+                columns = connection.matrix.T.tocsr()[train.i] * train.n[:, None]
+                np.add.at(steps, np.searchsorted(times, train.t), (columns * gain[None, :]).toarray())
+        return times, np.concatenate([np.zeros((1, readout.size)), np.cumsum(steps, axis=0)])
+
+    def readout_at(self, t: float | np.ndarray) -> np.ndarray:
+        """The readout as it stood at time ``t``, arrivals at ``t`` included.
+
+        Args:
+            t: seconds, a number or an array of any shape.
+
+        Returns:
+            float64 [*shape of t, classes].
+
+        Raises:
+            InputError: if the run recorded too little, or the readout is neither linear nor firing.
+        """
+        rule = self.circuit.readout.rule
+        if not rule.fires and (isinstance(rule, LIF | CubaLIF) or np.any(rule.bias)):
+            raise InputError(f"readout_at() needs a linear or a firing readout; {self.circuit.output!r} leaks or drifts")
+        if any(c.delayed for c in self.circuit.into(self.circuit.output)) and not rule.fires:
+            raise InputError(f"readout_at() cannot look through a delay in front of the readout {self.circuit.output!r}")
+        times, cumulative = self._jumps
+        return cumulative[np.searchsorted(times, np.asarray(t), side="right")]
+
+    def _recorded(self, name: str) -> Spikes:
+        if name not in self.spikes:
+            raise InputError(f"the spikes of {name!r} were not recorded; run with record='output' or record='all'")
+        return self.spikes[name]

@@ -1,0 +1,125 @@
+"""The engines' own model of a network: populations and the linear connections between them.
+
+A `Circuit` stands between NIR (or any other front end) and the engines. It is immutable and holds plain numpy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+from scipy import sparse
+
+from mtt_brian.neuron import NeuronRule
+from mtt_brian.translate.operators import Delay, Operator
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons of one rule.
+
+    Attributes:
+        name: the node's name in the graph.
+        shape: for instance (C, H, W); neurons are numbered in C order.
+        rule: the neuron rule; array parameters have the population's shape.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rule: NeuronRule
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """A chain of operators from one population (or the input) to another; an empty chain is the identity.
+
+    Biases of the chain are already part of the target's rule.
+
+    Attributes:
+        source, target: names.
+        operators: applied from left to right; `Delay` may stand among them.
+        nodes: the names of the graph's nodes in the chain, for messages.
+    """
+
+    source: str
+    target: str
+    operators: tuple[Operator, ...]
+    nodes: tuple[str, ...]
+    source_size: int
+
+    @property
+    def delayed(self) -> bool:
+        """Whether any spike takes time to arrive."""
+        return any(isinstance(o, Delay) and bool(np.any(o.seconds > 0)) for o in self.operators)
+
+    @cached_property
+    def matrix(self) -> sparse.csr_array:
+        """The chain without its delays as one sparse matrix [n_target, n_source], without stored zeros."""
+        product = sparse.csr_array(sparse.eye_array(self.source_size))
+        for operator in self.operators:
+            if not isinstance(operator, Delay):
+                product = sparse.csr_array(operator.matrix() @ product)
+        product.eliminate_zeros()
+        product.sort_indices()
+        return product
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A network of populations.
+
+    Attributes:
+        input: name of the input node.
+        input_shape: the sensor, (C, H, W) or (N,).
+        populations: in topological order (cycles closed by a delay are cut there), readout included.
+        connections: in the order of the graph's edges.
+        output: name of the population that the output node reads.
+    """
+
+    input: str
+    input_shape: tuple[int, ...]
+    populations: tuple[Population, ...]
+    connections: tuple[Connection, ...]
+    output: str
+
+    @property
+    def input_size(self) -> int:
+        return int(np.prod(self.input_shape, dtype=np.int64))
+
+    @cached_property
+    def population(self) -> Mapping[str, Population]:
+        """Populations by name."""
+        return MappingProxyType({p.name: p for p in self.populations})
+
+    @property
+    def readout(self) -> Population:
+        """The population that the output node reads."""
+        return self.population[self.output]
+
+    def into(self, target: str) -> tuple[Connection, ...]:
+        """The connections that end in ``target``."""
+        return tuple(c for c in self.connections if c.target == target)
+
+    @cached_property
+    def fan_out(self) -> Mapping[str, np.ndarray]:
+        """Synapses (non-zero entries of the matrices) that one spike reaches: int64 [n], by source name."""
+        sizes = {self.input: self.input_size, **{p.name: p.size for p in self.populations}}
+        total = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
+        for connection in self.connections:
+            total[connection.source] += np.bincount(connection.matrix.indices, minlength=sizes[connection.source])
+        return MappingProxyType(total)
+
+    def synops(self, counts: Mapping[str, np.ndarray]) -> int:
+        """Synaptic operations: every spike times the synapses it reaches.
+
+        Args:
+            counts: spikes per neuron by source name (the input included), any integer arrays of the sources' sizes.
+        """
+        return int(sum(int(np.ravel(counts[name]) @ fan) for name, fan in self.fan_out.items() if name in counts))

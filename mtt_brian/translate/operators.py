@@ -1,0 +1,169 @@
+"""Linear operators between two populations, on flat C-order indices.
+
+Every linear NIR node becomes one of four small objects. Each knows its input and output shape and can be written
+out as a sparse matrix; an engine that can do better (a convolution as a stencil) reads the fields instead.
+Pooling is a depthwise `Conv2d` with a constant kernel; flattening changes a shape and no index, so it is no operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from scipy import sparse
+
+from mtt_brian.errors import InputError
+
+Pair: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """Cross-correlation as in torch: ``out[o, y, x] = sum_(c, i, j) weight[o, c, i, j] * in[c, y*s - p + i*d, ...]``.
+
+    Attributes:
+        weight: float64 [C_out, C_in / groups, kernel height, kernel width].
+        stride, dilation: (vertical, horizontal).
+        padding: zeros added before and after, ((top, bottom), (left, right)).
+        groups: channel groups.
+        input_shape: (C_in, H, W).
+    """
+
+    weight: np.ndarray
+    stride: Pair
+    padding: tuple[Pair, Pair]
+    dilation: Pair
+    groups: int
+    input_shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 4:
+            raise InputError(f"a convolution kernel has 4 dimensions, not {self.weight.ndim}")
+        c_out, c_in = self.weight.shape[0], self.weight.shape[1] * self.groups
+        if len(self.input_shape) != 3 or self.input_shape[0] != c_in:
+            raise InputError(f"a kernel for {c_in} channels cannot act on an input of shape {self.input_shape}")
+        if c_out % self.groups:
+            raise InputError(f"{c_out} output channels cannot be split into {self.groups} groups")
+        if min(self.output_shape) < 1:
+            raise InputError(f"the kernel {self.weight.shape[2:]} does not fit into an input of shape {self.input_shape}")
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(C_out, H_out, W_out)."""
+        size = [
+            (self.input_shape[1 + a] + sum(self.padding[a]) - self.dilation[a] * (self.weight.shape[2 + a] - 1) - 1)
+            // self.stride[a]
+            + 1
+            for a in (0, 1)
+        ]
+        return (self.weight.shape[0], size[0], size[1])
+
+    def matrix(self) -> sparse.csr_array:
+        """The same map as a sparse matrix [C_out*H_out*W_out, C_in*H*W]; zero weights are not stored."""
+        c_in, height, width = self.input_shape
+        c_out, out_h, out_w = self.output_shape
+        per_group_in, per_group_out = c_in // self.groups, c_out // self.groups
+        o, c, i, j = np.nonzero(self.weight)
+        # One row of these index arrays per non-zero kernel entry, one column per output pixel.
+        oy, ox = (a.ravel()[None, :] for a in np.mgrid[:out_h, :out_w])
+        iy = oy * self.stride[0] - self.padding[0][0] + (i * self.dilation[0])[:, None]
+        ix = ox * self.stride[1] - self.padding[1][0] + (j * self.dilation[1])[:, None]
+        inside = (iy >= 0) & (iy < height) & (ix >= 0) & (ix < width)
+        channel = (o // per_group_out) * per_group_in + c
+        rows = (o[:, None] * out_h + oy) * out_w + ox
+        columns = (channel[:, None] * height + iy) * width + ix
+        values = np.broadcast_to(self.weight[o, c, i, j][:, None], inside.shape)
+        return sparse.csr_array(
+            (values[inside], (rows[inside], columns[inside])),
+            shape=(c_out * out_h * out_w, c_in * height * width),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A matrix on the last axis: ``out[..., o] = sum_i weight[o, i] * in[..., i]``.
+
+    Attributes:
+        weight: float64 [out, in].
+        input_shape: (..., in).
+    """
+
+    weight: np.ndarray
+    input_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2:
+            raise InputError(f"the weight of a linear node has 2 dimensions, not {self.weight.ndim}")
+        if not self.input_shape or self.input_shape[-1] != self.weight.shape[1]:
+            raise InputError(f"a weight of shape {self.weight.shape} cannot act on an input of shape {self.input_shape}")
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (*self.input_shape[:-1], self.weight.shape[0])
+
+    def matrix(self) -> sparse.csr_array:
+        """Sparse [n_out, n_in]; zero weights are not stored."""
+        block = sparse.csr_array(self.weight)
+        copies = int(np.prod(self.input_shape[:-1], dtype=np.int64))
+        return block if copies == 1 else sparse.csr_array(sparse.block_diag([block] * copies))
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Elementwise product with ``factor`` (float64, in the input's shape)."""
+
+    factor: np.ndarray
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.factor.shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.factor.shape
+
+    def matrix(self) -> sparse.csr_array:
+        """Sparse diagonal [n, n]; zero factors are not stored."""
+        diagonal = sparse.csr_array(sparse.diags_array(self.factor.ravel()))
+        diagonal.eliminate_zeros()
+        return diagonal
+
+
+@dataclass(frozen=True, eq=False)
+class Delay:
+    """Every element arrives ``seconds`` (float64, in the input's shape, >= 0) later."""
+
+    seconds: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not np.all(np.isfinite(self.seconds)) or np.any(self.seconds < 0):
+            raise InputError("delays must be finite and >= 0 seconds")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.seconds.shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.seconds.shape
+
+
+LinearOperator: TypeAlias = Conv2d | Dense | Scale
+Operator: TypeAlias = LinearOperator | Delay
+
+
+def pool2d(kernel: Pair, stride: Pair, padding: tuple[Pair, Pair], input_shape: tuple[int, ...], average: bool) -> Conv2d:
+    """Sum or average pooling of [C, H, W] as a depthwise convolution (padding counts in the average, as in torch)."""
+    if len(input_shape) != 3:
+        raise InputError(f"pooling needs an input of shape (C, H, W), not {input_shape}")
+    channels, height, width = input_shape
+    value = 1.0 / (kernel[0] * kernel[1]) if average else 1.0
+    return Conv2d(
+        weight=np.full((channels, 1, *kernel), value),
+        stride=stride,
+        padding=padding,
+        dilation=(1, 1),
+        groups=channels,
+        input_shape=(channels, height, width),
+    )
