@@ -1,0 +1,59 @@
+"""mtt_brian: train spiking networks with mixed time steps, then run them in continuous time, event by event.
+
+Nothing heavy is imported here: torch, Brian2 and the others come with the first use of the part that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtt_brian import evaluate, events, export, mtt, neuron, plotting, snn, translate
+    from mtt_brian.errors import InputError
+    from mtt_brian.simulate import Result, Simulator, simulate
+    from mtt_brian.snn import models
+
+__version__ = version("mtt_brian")
+
+_MODULES = {name: f"mtt_brian.{name}" for name in ("evaluate", "events", "export", "mtt", "neuron", "plotting", "snn", "translate")}
+_MODULES["models"] = "mtt_brian.snn.models"
+_NAMES = {
+    "InputError": "mtt_brian.errors",
+    "Result": "mtt_brian.simulate",
+    "Simulator": "mtt_brian.simulate",
+    "simulate": "mtt_brian.simulate",
+}
+
+__all__ = [  # noqa: RUF022 - in the order in which data flow
+    "neuron",
+    "events",
+    "snn",
+    "models",
+    "mtt",
+    "export",
+    "translate",
+    "simulate",
+    "Simulator",
+    "Result",
+    "evaluate",
+    "plotting",
+    "InputError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+        # Importing the package `mtt_brian.simulate` would otherwise put the module in the function's place.
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'mtt_brian' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,135 @@
+"""One function and one object in front of all engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import Reset, SpikesPerUpdate
+from mtt_brian.simulate.base import Engine
+
+from mtt_brian.simulate.result import RECORDS, Result, Spikes
+from mtt_brian.translate.input import input_train
+from mtt_brian.translate.nir_reader import GraphLike, read_nir
+
+__all__ = ["ENGINES", "Result", "Simulator", "Spikes", "simulate"]
+
+
+def _exact(*args: Any, **options: Any) -> Engine:
+    from mtt_brian.simulate.exact import ExactEngine
+
+    return ExactEngine(*args, **options)
+
+
+def _brian2(*args: Any, **options: Any) -> Engine:
+    from mtt_brian.simulate.brian import RuntimeEngine
+
+    return RuntimeEngine(*args, **options)
+
+
+def _brian2_cpp(*args: Any, **options: Any) -> Engine:
+    from mtt_brian.simulate.brian import CppEngine
+
+    return CppEngine(*args, **options)
+
+
+#: Name -> constructor; engines are imported when they are first asked for.
+ENGINES: dict[str, Callable[..., Engine]] = {"exact": _exact, "brian2": _brian2, "brian2-cpp": _brian2_cpp}
+#: Conventions for what arrives at one instant (DESIGN: `sum` adds it up, `fifo` takes one event after another).
+ORDERS = ("sum", "fifo")
+
+
+class Simulator:
+    """A network, made ready once and run on any number of recordings.
+
+    Args:
+        graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
+        engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime) or ``"brian2-cpp"`` (Brian2's C++ project).
+            All give the same spikes.
+        order: ``"sum"``: what arrives at a neuron at one instant is summed and applied once. ``"fifo"``: one event
+            after another through a queue, as on event-driven chips (``"exact"`` only).
+        record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for `Result.readout_at`),
+            or only ``"counts"``.
+        reset, spikes, spike_integral: for graphs of other tools, see `mtt_brian.translate.read_nir`.
+        **options: of the engine: ``threads`` (exact); ``lanes`` (both Brian2 engines); ``target`` (brian2).
+
+    Raises:
+        InputError: names what cannot be run and which engine can.
+    """
+
+    def __init__(
+        self,
+        graph: GraphLike,
+        engine: str = "brian2",
+        *,
+        order: str = "sum",
+        record: str = "all",
+        reset: Reset | None = None,
+        spikes: SpikesPerUpdate | None = None,
+        spike_integral: float = 1.0,
+        **options: Any,
+    ) -> None:
+        for name, value, accepted in (("engine", engine, ENGINES), ("order", order, ORDERS), ("record", record, RECORDS)):
+            if value not in accepted:
+                raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
+        self.circuit = read_nir(graph, reset=reset, spikes=spikes, spike_integral=spike_integral)
+        self.engine = ENGINES[engine](self.circuit, order=order, record=record, **options)
+
+    def run(
+        self,
+        recordings: Sequence[np.ndarray],
+        durations: Sequence[float] | float | None = None,
+        progress: bool = False,
+    ) -> Iterator[Result]:
+        """Run recordings one by one, every one from the zero state.
+
+        Args:
+            recordings: structured arrays ``t`` [us], ``x``, ``y``, ``p``, sorted by time.
+            durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
+                are not played.
+            progress: show a progress bar.
+
+        Yields:
+            one `Result` per recording, in order.
+
+        Raises:
+            InputError: names the recording and the event that does not fit the network's input.
+        """
+        each = durations if isinstance(durations, Sequence | np.ndarray) else [durations] * len(recordings)
+        if len(each) != len(recordings):
+            raise InputError(f"{len(recordings)} recordings need as many durations, not {len(each)}")
+        trains = [
+            input_train(recording, self.circuit.input_shape, duration, f"recording {k}")
+            for k, (recording, duration) in enumerate(zip(recordings, each, strict=True))
+        ]
+        yield from tqdm(
+            self.engine.run(trains), total=len(trains), desc=f"{self.engine.name}", unit="recording", disable=not progress
+        )
+
+
+def simulate(
+    graph: GraphLike, recording: np.ndarray, engine: str = "brian2", duration: float | None = None, **options: Any
+) -> Result:
+    """Run one recording through a network, event by event.
+
+    Args:
+        graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
+        recording: structured array ``t`` [us], ``x``, ``y``, ``p``, sorted by time.
+        engine: see `Simulator`, which is what to use for many recordings.
+        duration: end of the run in seconds; by default the last event.
+        **options: of `Simulator`.
+
+    Returns:
+        spikes, counts, readout and synaptic operations of the run.
+
+    Raises:
+        InputError: see `Simulator`.
+    """
+    (result,) = Simulator(graph, engine, **options).run([recording], None if duration is None else [float(duration)])
+    return result
+
+

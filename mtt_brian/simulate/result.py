@@ -12,6 +12,7 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import CubaLIF, LIF
 from mtt_brian.translate.circuit import Circuit
+from mtt_brian.translate.input import InputTrain
 
 #: How much of a run is kept: spikes of every population, of those the readout hears, or only their numbers.
 RECORDS = ("all", "output", "counts")
@@ -97,3 +98,44 @@ class Result:
         if name not in self.spikes:
             raise InputError(f"the spikes of {name!r} were not recorded; run with record='output' or record='all'")
         return self.spikes[name]
+
+
+def result_of(
+    circuit: Circuit,
+    engine: str,
+    record: str,
+    train: InputTrain,
+    spikes: Mapping[str, Spikes],
+    readout: np.ndarray | None,
+) -> Result:
+    """Count spikes and synaptic operations of one run and keep what was asked for.
+
+    Args:
+        circuit, engine, record, train: of the run.
+        spikes: of every firing population.
+        readout: final state of a silent readout; None if the readout fires.
+    """
+    shapes = {p.name: p.shape for p in circuit.populations if p.rule.fires}
+    counts = {circuit.input: _count(train.i, train.n, circuit.input_shape)}
+    counts |= {name: _count(spikes[name].i, spikes[name].n, shape) for name, shape in shapes.items()}
+    return Result(
+        spikes={name: spikes[name] for name in recorded_populations(circuit, record)},
+        counts=counts,
+        readout=counts[circuit.output].ravel().astype(np.float64) if readout is None else readout,
+        synops=circuit.synops(counts),
+        duration=train.duration,
+        engine=engine,
+        circuit=circuit,
+    )
+
+
+def recorded_populations(circuit: Circuit, record: str) -> list[str]:
+    """Names of the firing populations whose spikes a result keeps (see `RECORDS`)."""
+    heard = {c.source for c in circuit.into(circuit.output)} | {circuit.output}
+    return [
+        p.name for p in circuit.populations if p.rule.fires and (record == "all" or (record == "output" and p.name in heard))
+    ]
+
+
+def _count(i: np.ndarray, n: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.bincount(i, n, minlength=int(np.prod(shape, dtype=np.int64))).astype(np.int64).reshape(shape)

@@ -6,7 +6,7 @@ A `Circuit` stands between NIR (or any other front end) and the engines. It is i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -71,6 +71,28 @@ class Connection:
         return product
 
 
+    @cached_property
+    def fan_out(self) -> np.ndarray:
+        """Synapses (non-zero entries of `matrix`) of every source neuron: int64 [n_source].
+
+        Counted without writing the matrix out where no two paths of the chain can meet: behind everything but the
+        last operator every neuron has at most one successor, as it has behind a pooling without overlap.
+        """
+        linear = [o for o in self.operators if not isinstance(o, Delay)]
+        if not linear:
+            return np.ones(self.source_size, dtype=np.int64)
+        columns = linear[-1].fan_out()
+        if len(linear) == 1:
+            return columns
+        front = replace(self, operators=tuple(linear[:-1])).matrix.T.tocsr()
+        if np.diff(front.indptr).max(initial=0) > 1:
+            return np.bincount(self.matrix.indices, minlength=self.source_size)
+        # With one successor at most, the entries are already in the order of the sources.
+        total = np.zeros(self.source_size, dtype=np.int64)
+        total[np.diff(front.indptr) == 1] = columns[front.indices]
+        return total
+
+
 @dataclass(frozen=True, eq=False)
 class Circuit:
     """A network of populations.
@@ -113,7 +135,7 @@ class Circuit:
         sizes = {self.input: self.input_size, **{p.name: p.size for p in self.populations}}
         total = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
         for connection in self.connections:
-            total[connection.source] += np.bincount(connection.matrix.indices, minlength=sizes[connection.source])
+            total[connection.source] += connection.fan_out
         return MappingProxyType(total)
 
     def synops(self, counts: Mapping[str, np.ndarray]) -> int:

@@ -79,6 +79,24 @@ class Conv2d:
             shape=(c_out * out_h * out_w, c_in * height * width),
         )
 
+    def fan_out(self) -> np.ndarray:
+        """Non-zero entries in every column of `matrix`, int64 [C_in*H*W], counted without writing it out."""
+        c_in, height, width = self.input_shape
+        per_group = c_in // self.groups
+        filled = np.zeros((c_in, *self.weight.shape[2:]), dtype=np.int64)
+        for group, weight in enumerate(np.split(self.weight, self.groups)):
+            filled[group * per_group : (group + 1) * per_group] = np.count_nonzero(weight, axis=0)
+        # How many output rows (columns) see input row y through kernel row i: 1 or 0.
+        seen = []
+        for axis, size in enumerate((height, width)):
+            taps, outputs = np.mgrid[: self.weight.shape[2 + axis], : self.output_shape[1 + axis]]
+            at = outputs * self.stride[axis] - self.padding[axis][0] + taps * self.dilation[axis]
+            inside = (at >= 0) & (at < size)
+            hits = np.zeros((self.weight.shape[2 + axis], size), dtype=np.int64)
+            hits[taps[inside], at[inside]] = 1
+            seen.append(hits)
+        return np.einsum("cij,iy,jx->cyx", filled, *seen).ravel()
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -108,6 +126,11 @@ class Dense:
         copies = int(np.prod(self.input_shape[:-1], dtype=np.int64))
         return block if copies == 1 else sparse.csr_array(sparse.block_diag([block] * copies))
 
+    def fan_out(self) -> np.ndarray:
+        """Non-zero entries in every column of `matrix`, int64 [n_in]."""
+        copies = int(np.prod(self.input_shape[:-1], dtype=np.int64))
+        return np.tile(np.count_nonzero(self.weight, axis=0), copies)
+
 
 @dataclass(frozen=True, eq=False)
 class Scale:
@@ -128,6 +151,10 @@ class Scale:
         diagonal = sparse.csr_array(sparse.diags_array(self.factor.ravel()))
         diagonal.eliminate_zeros()
         return diagonal
+
+    def fan_out(self) -> np.ndarray:
+        """Non-zero entries in every column of `matrix`, int64 [n]."""
+        return (self.factor.ravel() != 0).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

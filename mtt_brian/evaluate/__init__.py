@@ -1,0 +1,35 @@
+"""Metrics and reports: how well a network answers, how much it spikes, and how far a time grid is from the truth."""
+
+from mtt_brian.evaluate.metrics import (
+    Estimate,
+    SpikeDifference,
+    accuracy,
+    accuracy_over_time,
+    confusion_matrix,
+    decision_time,
+    predictions,
+    readout_trace,
+    spike_difference,
+    synops,
+)
+from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
+from mtt_brian.evaluate.tally import EventDrivenTally, TimeSteppedTally
+
+__all__ = [
+    "Estimate",
+    "EventDriven",
+    "EventDrivenTally",
+    "Report",
+    "RunReport",
+    "SpikeDifference",
+    "TimeStepped",
+    "TimeSteppedTally",
+    "accuracy",
+    "accuracy_over_time",
+    "confusion_matrix",
+    "decision_time",
+    "predictions",
+    "readout_trace",
+    "spike_difference",
+    "synops",
+]

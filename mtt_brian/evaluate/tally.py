@@ -1,0 +1,165 @@
+"""Running totals over recordings, so that a long evaluation keeps numbers and not spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate.metrics import (
+    Estimate,
+    SpikeDifference,
+    accuracy,
+    confusion_matrix,
+    decision_time,
+    predictions,
+    readout_trace,
+    synops,
+)
+from mtt_brian.evaluate.report import EventDriven, TimeStepped
+from mtt_brian.simulate.result import Result
+from mtt_brian.translate.circuit import Circuit
+
+
+class TimeSteppedTally:
+    """Totals of a time-stepped network at several numbers of time steps.
+
+    Args:
+        circuit: the same network as the engines see it, for its fan-out.
+        time_steps: the T at which spikes and synaptic operations are counted (T_max).
+    """
+
+    def __init__(self, circuit: Circuit, time_steps: int) -> None:
+        self._circuit = circuit
+        self._time_steps = time_steps
+        self._right: dict[int, list[bool]] = {}
+        self._synops: list[float] = []
+        self._spikes: dict[str, float] = {}
+        self._seconds = 0.0
+
+    def add_answers(self, time_steps: int, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Add the answers to N recordings at one T: logits [N, classes], labels [N]."""
+        self._right.setdefault(time_steps, []).extend(predictions(logits) == np.asarray(labels))
+
+    def add_counts(self, counts: Mapping[str, np.ndarray], seconds: float) -> None:
+        """Add the spikes of N recordings at T_max.
+
+        Args:
+            counts: by source name, the input included: [N, ...].
+            seconds: wall time they took together.
+        """
+        self._synops.extend(synops(counts, self._circuit.fan_out))
+        for name, count in counts.items():
+            self._spikes[name] = self._spikes.get(name, 0.0) + float(np.sum(count))
+        self._seconds += seconds
+
+    def summary(self) -> TimeStepped:
+        """What was added so far.
+
+        Raises:
+            InputError: if no counts were added.
+        """
+        n = len(self._synops)
+        if not n:
+            raise InputError("no accuracy without a recording")
+        return TimeStepped(
+            time_steps=self._time_steps,
+            accuracy={t: _fraction(self._right[t]) for t in sorted(self._right)},
+            spikes_per_recording={name: total / n for name, total in self._spikes.items()},
+            synops_per_recording=float(np.mean(self._synops)),
+            milliseconds_per_recording=1e3 * self._seconds / n,
+        )
+
+
+class EventDrivenTally:
+    """Totals of event-driven runs under one convention.
+
+    Args:
+        times: seconds [K] at which the accuracy over time is read.
+        order: ``"sum"`` or ``"fifo"``, see `EventDriven.order`.
+        compile_seconds: what building the engine took, kept apart from the run.
+    """
+
+    def __init__(self, times: np.ndarray, order: str, compile_seconds: float = 0.0) -> None:
+        self._times = np.asarray(times, dtype=np.float64)
+        self._order = order
+        self._compile_seconds = compile_seconds
+        self._labels: list[int] = []
+        self._answers: list[int] = []
+        self._right_at: list[np.ndarray] = []
+        self._decision_times: list[float] = []
+        self._difference: dict[str, SpikeDifference] = {}
+        self._spikes: dict[str, float] = {}
+        self._synops = 0
+        self._seconds = 0.0
+        self._classes = 0
+
+    def add(
+        self,
+        result: Result,
+        label: int,
+        counts: Mapping[str, np.ndarray],
+        readout: np.ndarray,
+        seconds: float,
+    ) -> None:
+        """Add one recording.
+
+        Args:
+            result: its event-driven run, with the spikes that the readout hears.
+            label: its class.
+            counts: spikes per neuron of the time-stepped run, by population, to be held against the event-driven ones.
+            readout: the time-stepped readout **summed** over its steps [classes].
+            seconds: wall time of the event-driven run.
+
+        Raises:
+            InputError: if the two runs do not have the same populations.
+        """
+        populations = [p.name for p in result.circuit.populations if p.rule.fires]
+        missing = [name for name in populations if name not in counts]
+        if missing:
+            raise InputError(f"the time-stepped run has no counts for {', '.join(map(repr, missing))}")
+        for name in populations:
+            shape = result.circuit.population[name].shape
+            self._difference_of(name).add(result.counts[name], np.reshape(counts[name], shape))
+        self._difference_of("output").add(np.ravel(result.readout), np.ravel(readout))
+
+        times, readouts = readout_trace(result)
+        self._decision_times.append(decision_time(times, readouts, label))
+        self._right_at.append(predictions(result.readout_at(self._times)) == label)
+        self._labels.append(label)
+        self._answers.append(int(predictions(np.ravel(result.readout))))
+        self._classes = result.circuit.readout.size
+        for name, count in result.counts.items():
+            self._spikes[name] = self._spikes.get(name, 0.0) + float(np.sum(count))
+        self._synops += result.synops
+        self._seconds += seconds
+
+    def _difference_of(self, name: str) -> SpikeDifference:
+        return self._difference.setdefault(name, SpikeDifference())
+
+    def summary(self) -> EventDriven:
+        """What was added so far.
+
+        Raises:
+            InputError: if nothing was added.
+        """
+        n = len(self._labels)
+        decided = [t for t in self._decision_times if np.isfinite(t)]
+        return EventDriven(
+            order=self._order,
+            accuracy=accuracy(self._answers, self._labels),
+            spike_difference={name: difference.value for name, difference in self._difference.items()},
+            spikes_per_recording={name: total / n for name, total in self._spikes.items()},
+            synops_per_recording=self._synops / n,
+            milliseconds_per_recording=1e3 * self._seconds / n,
+            compile_seconds=self._compile_seconds,
+            times=self._times,
+            accuracy_over_time=np.mean(self._right_at, axis=0),
+            median_decision_time=float(np.median(decided)) if decided else float("inf"),
+            confusion_matrix=confusion_matrix(self._answers, self._labels, self._classes),
+        )
+
+
+def _fraction(right: list[bool]) -> Estimate:
+    return accuracy(np.asarray(right), np.ones(len(right), dtype=bool))

@@ -1,0 +1,78 @@
+"""Simulated recordings are made once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from mtt_brian.events.camera import Camera
+from mtt_brian.events.recording import EVENT_DTYPE, check_recording
+
+
+def cache_folder() -> Path:
+    """Where generated data is kept: $MTT_BRIAN_CACHE, or mtt_brian in the user's cache folder."""
+    if folder := os.environ.get("MTT_BRIAN_CACHE"):
+        return Path(folder).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "mtt_brian"
+
+
+def cached_recordings(
+    name: str, camera: Camera, images: np.ndarray, folder: Path | None = None, *, progress: bool = True
+) -> list[np.ndarray]:
+    """Simulated recordings of ``images`` [N, h, w] (intensities 0..1), from the cache if they are there.
+
+    The cache file is named by a hash of the camera's parameters, the simulator's version and the images. A file that
+    cannot be read is made anew, with a warning.
+
+    Args:
+        name: first part of the file's name.
+        camera, images, progress: see `Camera.record_many`.
+        folder: default: `cache_folder`.
+    """
+    path = (folder or cache_folder()) / f"{name}-{camera.parameter_hash}-{_digest(images)}.npz"
+    if path.exists():
+        try:
+            return _read(path, len(images), camera)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            warnings.warn(f"{path} cannot be read ({error}); making it anew", stacklevel=2)
+    recordings = camera.record_many(images, progress=progress)
+    try:
+        _write(path, recordings)
+    except OSError as error:
+        warnings.warn(f"{path} cannot be written ({error}); the simulation will run again next time", stacklevel=2)
+    return recordings
+
+
+def _digest(images: np.ndarray) -> str:
+    pixels = np.ascontiguousarray(images, dtype="<f8")
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
+
+
+def _read(path: Path, n: int, camera: Camera) -> list[np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        events, ends = file["events"], file["ends"]
+    if events.dtype != EVENT_DTYPE or ends.shape != (n,) or ends[-1] != len(events):
+        raise ValueError("its contents are not what was written")
+    recordings = np.split(events, ends[:-1])
+    for recording in recordings:
+        check_recording(recording, camera.sensor_size, path.name)
+    return recordings
+
+
+def _write(path: Path, recordings: list[np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, events=np.concatenate(recordings), ends=np.cumsum([len(r) for r in recordings]))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,269 @@
+"""An event-camera simulator. What it makes is simulated, and must be called so wherever it is named.
+
+A still image is moved along the path of N-MNIST's saccades in front of a sensor; every pixel watches the logarithm of
+its intensity and sends an event whenever that has changed by its threshold since its last event.
+
+Sources: the pixel is the one of Lichtsteiner, Posch, Delbruck, "A 128x128 120 dB 15 us latency asynchronous temporal
+contrast vision sensor", IEEE JSSC 43(2), 2008; thresholds differ from pixel to pixel and crossings are interpolated
+between samples as in Rebecq, Gehrig, Scaramuzza, "ESIM: an open event camera simulator", CoRL 2018; the saccades are
+those of Orchard et al., Front. Neurosci. 9:437, 2015, with the speed profile of smooth (minimum-jerk) movements, which
+the event rate of the real recordings follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from tqdm import tqdm
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
+
+#: Part of every cache key: raise it whenever the same parameters would give other events.
+SIMULATOR_VERSION = 1
+
+#: Corners of the saccades' isosceles triangle (x, y), as fractions of its base and height: down right, up right, back.
+_TRIANGLE = np.array([(-0.5, -0.5), (0.0, 0.5), (0.5, -0.5), (-0.5, -0.5)])
+
+#: Images simulated together: their pixels of one instant should fit the processor's cache.
+_CHUNK_PIXELS = 1 << 16
+
+#: No pixel gets a threshold below this fraction of the mean: near zero it would send events without end.
+_LEAST_THRESHOLD = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A simulated event camera and the way it looks at still images.
+
+    The defaults make recordings of MNIST's 28x28 images that resemble the real N-MNIST ones of the same images: in the
+    number of events, the balance of polarities, and where and when the events come.
+
+    Attributes:
+        height, width: pixels of the sensor.
+        image_pixels: sensor pixels that the longer side of the image covers.
+        base, apex: base and height of the triangle of saccades, in sensor pixels.
+        saccade_us: duration of each of the three saccades.
+        threshold_on, threshold_off: mean contrast thresholds, in natural logarithms of intensity, > 0.
+        mismatch: standard deviation of the thresholds from pixel to pixel, as a fraction of their mean.
+        dark: intensity of black where white is 1: bounds the contrast.
+        refractory_us: an event that comes less than this after the pixel's last one is lost (its change is, too).
+        noise_hz: rate of background events per pixel, Poisson, of random polarity.
+        sample_us: the log intensity is computed at these intervals and is linear in between.
+        seed: of the thresholds (the sensor's make), not of the noise.
+    """
+
+    height: int = 34
+    width: int = 34
+    image_pixels: float = 24.5
+    base: float = 9.0
+    apex: float = 9.0
+    saccade_us: int = 100_000
+    threshold_on: float = 0.3
+    threshold_off: float = 0.3
+    mismatch: float = 0.1
+    dark: float = 0.3
+    refractory_us: int = 2_000
+    noise_hz: float = 0.0
+    sample_us: int = 1_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        may_be_zero = ("base", "apex", "mismatch", "refractory_us", "noise_hz", "seed")
+        for name, value in asdict(self).items():
+            if not (0 <= value < np.inf) or (value == 0 and name not in may_be_zero):
+                raise InputError(f"Camera.{name} must be {'>=' if name in may_be_zero else '>'} 0, not {value}")
+        if self.saccade_us % self.sample_us:
+            raise InputError(f"Camera.sample_us must divide saccade_us = {self.saccade_us}, {self.sample_us} does not")
+
+    @property
+    def sensor_size(self) -> SensorSize:
+        """(2, H, W)."""
+        return 2, self.height, self.width
+
+    @property
+    def duration_us(self) -> int:
+        """Length of a recording; all its events come before."""
+        return 3 * self.saccade_us
+
+    @property
+    def parameter_hash(self) -> str:
+        """16 hexadecimal digits: the same for the same parameters and the same simulator."""
+        values = {name: float(value) for name, value in asdict(self).items()}  # 9 and 9.0 are the same camera
+        parameters = json.dumps({"simulator": SIMULATOR_VERSION, **values}, sort_keys=True)
+        return hashlib.sha256(parameters.encode()).hexdigest()[:16]
+
+    @cached_property
+    def sample_times(self) -> np.ndarray:
+        """int64 [K], microseconds, from 0 to ``duration_us``."""
+        return np.arange(0, self.duration_us + 1, self.sample_us)
+
+    @cached_property
+    def path(self) -> np.ndarray:
+        """Where the image's centre is at the sample times: float64 [K, 2], (x, y) pixels from the sensor's centre."""
+        saccade, into = np.divmod(self.sample_times, self.saccade_us)
+        saccade, s = np.minimum(saccade, 2), np.where(saccade > 2, 1.0, into / self.saccade_us)
+        travelled = (s**3 * (10 - 15 * s + 6 * s**2))[:, None]
+        corners = _TRIANGLE * (self.base, self.apex)
+        return corners[saccade] * (1 - travelled) + corners[saccade + 1] * travelled
+
+    @cached_property
+    def thresholds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Contrast thresholds of every pixel, ON and OFF: float64 [H, W] each."""
+        rng = np.random.default_rng(self.seed)
+        on, off = np.maximum(1 + self.mismatch * rng.standard_normal((2, self.height, self.width)), _LEAST_THRESHOLD)
+        return self.threshold_on * on, self.threshold_off * off
+
+    def log_intensity(self, images: np.ndarray) -> Iterator[np.ndarray]:
+        """What the pixels see at the sample times.
+
+        The image is continued smoothly between its pixels by cubic B-splines (never negative, a blur of about one image
+        pixel, or one sensor pixel if that is larger) and is black outside.
+
+        Args:
+            images: [N, h, w], intensities from 0 (black) to 1 (white).
+
+        Yields:
+            float64 [N, H, W], for each sample time.
+        """
+        images = np.asarray(images, dtype=np.float64)
+        pitch = self.image_pixels / max(images.shape[1:])
+        for x, y in self.path:
+            rows = _spline_weights(self.height, images.shape[1], pitch, y)
+            columns = _spline_weights(self.width, images.shape[2], pitch, x)
+            yield np.log(rows @ images @ columns.T + self.dark)
+
+    def record(self, image: np.ndarray, seed: int | Sequence[int] = 0) -> np.ndarray:
+        """The (simulated) recording of one image [h, w], intensities 0..1; ``seed`` draws the background events."""
+        return self.record_many(np.asarray(image)[None], [seed], progress=False)[0]
+
+    def record_many(
+        self, images: np.ndarray, seeds: Sequence[int | Sequence[int]] | None = None, *, progress: bool = True
+    ) -> list[np.ndarray]:
+        """(Simulated) recordings of many images.
+
+        Args:
+            images: [N, h, w], intensities 0..1.
+            seeds: of the background events, one per image; default: the image's number.
+            progress: show a progress bar.
+
+        Returns:
+            N structured arrays of `EVENT_DTYPE`, sorted by time, then pixel, each the same as from `record`.
+
+        Raises:
+            InputError: for images of another shape or with intensities outside 0..1.
+        """
+        images = np.asarray(images)
+        if images.ndim != 3 or not images.size:
+            raise InputError(f"images must be an array [N, height, width], not {images.shape}")
+        if not (images.min() >= 0 and images.max() <= 1):
+            raise InputError(f"intensities must lie in 0..1, not in {images.min()}..{images.max()}")
+        seeds = range(len(images)) if seeds is None else seeds
+        recordings: list[np.ndarray] = []
+        per_chunk = max(1, _CHUNK_PIXELS // (self.height * self.width))
+        with tqdm(total=len(images), desc="simulating recordings", disable=not progress) as bar:
+            for start in range(0, len(images), per_chunk):
+                chunk = images[start : start + per_chunk]
+                for number, recording in enumerate(self._record_chunk(chunk), start):
+                    recordings.append(self._with_noise(recording, seeds[number]) if self.noise_hz else recording)
+                bar.update(len(chunk))
+        return recordings
+
+    def _record_chunk(self, images: np.ndarray) -> list[np.ndarray]:
+        on, off = (np.tile(threshold.ravel(), len(images)) for threshold in self.thresholds)
+        samples = (frame.ravel() for frame in self.log_intensity(images))
+        t, pixel, p = crossings(self.sample_times, samples, on, off, self.refractory_us)
+        image, pixel = np.divmod(pixel, self.height * self.width)
+        keep = t < self.duration_us
+        order = np.lexsort((pixel, t, image))
+        order = order[keep[order]]
+        events = self._events(t[order], pixel[order], p[order])
+        return np.split(events, np.searchsorted(image[order], np.arange(1, len(images))))
+
+    def _with_noise(self, recording: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        pixels = self.height * self.width
+        n = rng.poisson(self.noise_hz * self.duration_us * 1e-6 * pixels)
+        t, pixel, p = rng.integers(self.duration_us, size=n), rng.integers(pixels, size=n), rng.integers(2, size=n)
+        events = np.concatenate([recording, self._events(t, pixel, p)])
+        return events[np.lexsort((events["x"], events["y"], events["t"]))]
+
+    def _events(self, t: np.ndarray, pixel: np.ndarray, p: np.ndarray) -> np.ndarray:
+        events = np.empty(len(t), dtype=EVENT_DTYPE)
+        events["t"], events["p"] = t, p
+        events["y"], events["x"] = np.divmod(pixel, self.width)
+        return events
+
+
+def crossings(
+    times: np.ndarray,
+    samples: Iterable[np.ndarray],
+    threshold_on: np.ndarray,
+    threshold_off: np.ndarray,
+    refractory: float = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Threshold crossings of many pixels whose log intensity is linear between samples.
+
+    A pixel remembers a reference level, at first its first sample. Whenever its log intensity reaches reference +
+    ``threshold_on`` (reference - ``threshold_off``), that level becomes the reference and an ON (OFF) event is sent at
+    the exact interpolated time, rounded to the microsecond. A steep change crosses several levels, each at its time.
+    A crossing less than ``refractory`` after the pixel's last event moves the reference but sends nothing (as in ESIM).
+
+    Args:
+        times: sample times in microseconds, increasing, [K].
+        samples: K arrays [P], the log intensity of P pixels.
+        threshold_on, threshold_off: [P], > 0.
+        refractory: microseconds.
+
+    Returns:
+        t (int64, microseconds), pixel (int64), p (int8: 1 ON, 0 OFF), each [E]; the events of one pixel are in the
+        order in which they happen.
+    """
+    found_t, found_pixel, found_p = [], [], []
+    last_event = np.full(len(threshold_on), -np.inf)
+    reference: np.ndarray | None = None
+    for (start, before), (end, after) in pairwise(zip(times, samples, strict=True)):
+        if reference is None:
+            reference = before.copy()
+            upper, lower = reference + threshold_on, reference - threshold_off
+        active = np.flatnonzero((after >= upper) | (after <= lower))
+        while active.size:  # one crossing of each pixel that has one left in this interval
+            rising = after[active] > before[active]
+            level = np.where(rising, upper[active], lower[active])
+            fraction = (level - before[active]) / (after[active] - before[active])
+            t = start + fraction * (end - start)
+            upper[active] = level + threshold_on[active]
+            lower[active] = level - threshold_off[active]
+            sent = t - last_event[active] >= refractory
+            pixel = active[sent]
+            last_event[pixel] = t[sent]
+            found_t.append(np.rint(t[sent]).astype(np.int64))
+            found_pixel.append(pixel)
+            found_p.append(rising[sent].astype(np.int8))
+            active = active[(after[active] >= upper[active]) | (after[active] <= lower[active])]
+    if not found_t:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int8)
+    return np.concatenate(found_t), np.concatenate(found_pixel), np.concatenate(found_p)
+
+
+def _spline_weights(sensor: int, image: int, pitch: float, shift: float) -> np.ndarray:
+    """How much every image pixel of a line gives to every sensor pixel: float64 [sensor, image].
+
+    Args:
+        sensor, image: number of pixels.
+        pitch: size of an image pixel in sensor pixels.
+        shift: where the image's centre is, in sensor pixels from the sensor's centre.
+    """
+    blur = max(pitch, 1.0)  # an image finer than the sensor is averaged, not sampled
+    at_sensor = np.arange(sensor) - (sensor - 1) / 2 - shift
+    at_image = (np.arange(image) - (image - 1) / 2) * pitch
+    distance = np.abs(at_sensor[:, None] - at_image[None, :]) / blur
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.maximum(2 - distance, 0) ** 3 / 6
+    return np.where(distance < 1, near, far) * (pitch / blur)

@@ -1,0 +1,83 @@
+"""Binning: recordings become frames of event counts."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.recording import SensorSize, check_recording
+
+
+def to_frames(
+    recording: np.ndarray, time_steps: int, sensor_size: SensorSize, duration_us: int | None = None
+) -> np.ndarray:
+    """Events per bin, channel and pixel.
+
+    The event at time t falls in bin ``floor(t * T / D)``, in exact integer arithmetic, so that every event falls in
+    exactly one of the T bins.
+
+    Args:
+        recording: structured array [E], sorted by time.
+        time_steps: T >= 1.
+        sensor_size: (C, H, W).
+        duration_us: D in microseconds; default: the last event's time + 1.
+
+    Returns:
+        float32 [T, C, H, W].
+
+    Raises:
+        InputError: if T < 1, D < 1, the recording does not fit the sensor, or an event comes at or after D.
+    """
+    return _bin(recording, _positive(time_steps, "time_steps"), sensor_size, duration_us, "recording")
+
+
+def frames_batch(
+    recordings: Sequence[np.ndarray], time_steps: int, sensor_size: SensorSize, duration_us: int | None = None
+) -> np.ndarray:
+    """`to_frames` of several recordings, side by side.
+
+    Args:
+        recordings: N of them, for instance a `Recordings`.
+        time_steps, sensor_size, duration_us: as for `to_frames`; without ``duration_us`` each recording has its own.
+
+    Returns:
+        float32 [T, N, C, H, W].
+    """
+    steps = _positive(time_steps, "time_steps")
+    frames = np.empty((steps, len(recordings), *sensor_size), dtype=np.float32)
+    for n, recording in enumerate(recordings):
+        frames[:, n] = _bin(recording, steps, sensor_size, duration_us, f"recording {n}")
+    return frames
+
+
+def _bin(recording: np.ndarray, steps: int, sensor_size: SensorSize, duration_us: int | None, name: str) -> np.ndarray:
+    check_recording(recording, sensor_size, name)
+    channels, height, width = sensor_size
+    t = recording["t"].astype(np.int64)
+    if duration_us is None:
+        duration = int(t[-1]) + 1 if t.size else 1
+    else:
+        duration = _positive(duration_us, "duration_us")
+        if t.size and t[-1] >= duration:
+            raise InputError(f"{name}: the last event comes at {t[-1]} us, outside the duration of {duration} us")
+    if duration > np.iinfo(np.int64).max // steps:
+        raise InputError(f"{name}: {steps} time steps over {duration} us overflow 64-bit integers")
+    index = t * steps // duration
+    for field, size in (("p", channels), ("y", height), ("x", width)):
+        index *= size
+        index += recording[field].astype(np.int64)
+    counts = np.bincount(index, minlength=steps * channels * height * width)
+    return counts.astype(np.float32).reshape(steps, channels, height, width)
+
+
+def _positive(value: int, name: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} must be a whole number, not {value!r}") from None
+    if number < 1:
+        raise InputError(f"{name} must be at least 1, not {number}")
+    return number

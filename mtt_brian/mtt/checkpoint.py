@@ -1,0 +1,130 @@
+"""Checkpoints: everything that a training run needs to go on as if it had never stopped.
+
+A checkpoint holds tensors and plain values only and is read with ``weights_only=True``, so a file from a stranger runs
+no code. It is written to a temporary name and renamed: a run that is killed while writing keeps its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtt_brian.errors import InputError
+from mtt_brian.mtt.files import replacing
+from mtt_brian.snn import Staged, models
+
+#: Version of the layout below; a reader refuses any other.
+FORMAT = 1
+#: Name of the checkpoint in a run folder.
+FILE_NAME = "checkpoint.pt"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A training run at the end of an epoch.
+
+    Attributes:
+        model_config: what rebuilds the network (``model.config``).
+        config: the training settings (`TrainConfig.as_dict`).
+        epoch: finished epochs.
+        weights: the network's state dict.
+        best: the state dict of the best validation epoch, where the run keeps it.
+        optimizer, scheduler: their state dicts.
+        rng: states of all random number generators, by name.
+        history: metrics of every finished epoch.
+    """
+
+    model_config: dict[str, Any]
+    config: dict[str, Any]
+    epoch: int
+    weights: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor] | None
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    rng: dict[str, Any]
+    history: list[dict[str, Any]]
+
+    @property
+    def final_weights(self) -> dict[str, torch.Tensor]:
+        """The weights that the run stands for: those of the best validation epoch if it keeps them, else the last."""
+        return self.weights if self.best is None else self.best
+
+    def save(self, path: str | Path) -> None:
+        """Write the checkpoint; an older one at ``path`` stays whole until the new one is complete."""
+        # asdict() would copy every tensor
+        content = {item.name: getattr(self, item.name) for item in fields(self)}
+        with replacing(path) as temporary:
+            torch.save({"format": FORMAT, **content}, temporary)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path: the file, or a run folder that holds it as ``checkpoint.pt``.
+
+    Raises:
+        InputError: if there is none, it is damaged, holds more than tensors and plain values, or has another format.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / FILE_NAME
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}; expected a run folder with a {FILE_NAME}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch meets a broken file with anything from EOFError to UnpicklingError
+        raise InputError(
+            f"{path}: not a checkpoint: damaged, or more in it than tensors and plain values ({type(error).__name__})"
+        ) from error
+    names = {item.name for item in fields(Checkpoint)}
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise InputError(f"{path}: checkpoint format {found!r} cannot be read; expected {FORMAT}")
+    if content.keys() != names | {"format"}:
+        raise InputError(f"{path}: checkpoint without {', '.join(sorted(names - content.keys())) or 'a known layout'}")
+    return Checkpoint(**{name: content[name] for name in names})
+
+
+def load_model(path: str | Path) -> Staged:
+    """The trained network of a run, ready for evaluation: rebuilt from its checkpoint with `Checkpoint.final_weights`.
+
+    Args:
+        path: the run folder, or its checkpoint.
+
+    Raises:
+        InputError: as `load`; or if the weights do not fit the model that the checkpoint names.
+    """
+    saved = load(path)
+    model = models.from_config(saved.model_config)
+    try:
+        model.load_state_dict(saved.final_weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: the weights do not fit the model of the checkpoint ({error})") from None
+    return model.eval()
+
+
+def check_same(kind: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], free: Collection[str] = ()) -> None:
+    """Refuse to continue a run with other settings than it was started with.
+
+    Args:
+        kind: what is compared, for the message ("model", "config").
+        saved: from the checkpoint.
+        wanted: of the run that wants to continue it.
+        free: keys that may differ, because they do not change the result.
+
+    Raises:
+        InputError: naming every differing key with both values.
+    """
+    missing = object()
+    differing = [
+        f"{key} is {saved.get(key, 'absent')!r} in the checkpoint, {wanted.get(key, 'absent')!r} here"
+        for key in sorted(saved.keys() | wanted.keys())
+        if key not in free and saved.get(key, missing) != wanted.get(key, missing)
+    ]
+    if differing:
+        raise InputError(f"the checkpoint belongs to another {kind}: {'; '.join(differing)}")

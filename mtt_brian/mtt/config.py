@@ -1,0 +1,222 @@
+"""The settings of a training run: one frozen dataclass, read from a TOML or JSON file and the command line.
+
+Every field is a command-line option of the same name (``time_steps`` is ``--time-steps``) and a key of a config file.
+A key or a value that does not fit is an `InputError`, never ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import math
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from mtt_brian.errors import InputError
+from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
+
+#: What stands for None in a config file (TOML has no null) and on the command line.
+NONE = "none"
+
+
+def _setting(default: Any, help: str, low: float | None = None, below: float | None = None) -> Any:
+    """A field with its help text and the range it must lie in: ``low <= value`` and ``value < below``."""
+    return field(default=default, metadata={"help": help, "low": low, "below": below})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the result of a training run; the meaning of each field is its help text.
+
+    Raises:
+        InputError: if a value has the wrong type, lies outside its range or contradicts another one.
+    """
+
+    method: Literal["sdt", "nmt", "mtt"] = _setting(
+        "mtt", "sdt: one fixed number of time steps; nmt: random, the same for all stages; mtt: random for every stage"
+    )
+
+    dataset: str = _setting("digits", "name of the data set; digits is built in (a simulated event camera)")
+    data_root: str | None = _setting(None, "folder that holds the data set")
+    download: bool = _setting(False, "fetch the data set into data_root where a download exists")
+    skip_bad: bool = _setting(False, "leave out recordings that cannot be read, and list them")
+    limit: int | None = _setting(None, "use only this many training (and test) recordings, drawn at random", low=1)
+    validation: float = _setting(0.0, "part of the training recordings that is held back for validation", 0, 1)
+    keep_best: bool = _setting(False, "end with the weights of the best validation epoch instead of the last one")
+
+    model: str = _setting("nmnist_3c1fc", "network of the model zoo")
+    neuron: Literal["if", "lif"] = _setting("if", "integrate and fire, without or with a leak")
+    tau: float | None = _setting(None, "lif: membrane time constant in seconds (any T means the same neuron)", 1e-9)
+    decay: float | None = _setting(None, "lif: what the membrane keeps from step to step, instead of tau", 1e-9, 1)
+    surrogate: Literal["periodic", "exponential", "triangular"] = _setting(
+        "periodic", "shape of the surrogate gradient"
+    )
+    width: float = _setting(0.5, "width of the surrogate gradient in thresholds", 1e-6)
+    blocks_per_stage: int | None = _setting(1, "blocks per stage, g; none: a single stage", 1)
+    transform: Literal["hard", "soft", "trim"] = _setting("hard", "temporal transformation between stages")
+    reset: Literal["subtract", "zero"] = _setting("subtract", "what a spike does to the membrane")
+    spikes: Literal["one", "many"] = _setting("many", "spikes of a neuron per time step")
+    lower_bound: float | None = _setting(-1.0, "the membrane is never left below it (threshold is 1)", below=1)
+
+    time_steps: int = _setting(10, "T_max: most time steps of a stage, and the bins of the input frames", 1)
+    min_steps: int = _setting(1, "nmt, mtt: T_min, fewest time steps of a stage", 1)
+    samples: int = _setting(3, "nmt, mtt: s, configurations per iteration", 1)
+
+    epochs: int = _setting(30, "passes over the training recordings", 1)
+    batch_size: int = _setting(32, "recordings per iteration", 1)
+    lr: float = _setting(3e-3, "peak learning rate of AdamW", 0)
+    weight_decay: float = _setting(0.01, "weight decay of AdamW", 0)
+    schedule: Literal["cosine", "constant"] = _setting("cosine", "learning rate over the epochs")
+    clip: float | None = _setting(None, "largest norm of the gradient", 0)
+    shift: int = _setting(0, "augmentation: shift every recording by up to this many pixels each way", 0)
+
+    seed: int = _setting(0, "seed of weights, order, augmentation and time steps", 0)
+    device: str = _setting("cpu", "torch device: cpu, cuda, cuda:1 ...")
+    threads: int | None = _setting(None, "torch threads on the CPU; none: torch decides", 1)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            # frozen: the checked value (an int given for a float field becomes a float) goes in by the back door
+            object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+        if self.keep_best and not self.validation:
+            raise InputError("keep_best needs validation > 0: the test recordings never select a model")
+        leaks = [self.tau, self.decay].count(None)
+        if leaks != (1 if self.neuron == "lif" else 2):
+            raise InputError("neuron = 'lif' needs either tau (seconds) or decay (per step), neuron = 'if' neither")
+        self.sampler()
+
+    def sampler(self) -> Sampler:
+        """The sampler that ``method`` names."""
+        if self.method == "sdt":
+            return SDT(self.time_steps)
+        mixed = NMT if self.method == "nmt" else MTT
+        return mixed(self.time_steps, self.min_steps, self.samples)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by field name."""
+        return asdict(self)
+
+
+_TYPES = get_type_hints(TrainConfig)
+
+
+def check_values(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Values for some of the fields of a `TrainConfig`, each checked by itself.
+
+    Args:
+        values: by field name; the string ``"none"`` stands for None where a field may be None.
+        source: where the values come from, for messages.
+
+    Raises:
+        InputError: for an unknown key, a wrong type or a value out of range; it names the key and the source.
+    """
+    known = {item.name: item for item in fields(TrainConfig)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3)
+            accepted = f"did you mean {' or '.join(near)}?" if near else f"accepted: {', '.join(known)}"
+            raise InputError(f"{source}: unknown key {key!r}; {accepted}")
+    try:
+        return {key: _checked(known[key], value) for key, value in values.items()}
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The fields that a config file sets: ``.toml``, or ``.json`` such as a run's own ``config.json``.
+
+    Raises:
+        InputError: if there is no such file, its suffix is another one, it is not well formed, or a key or value does
+            not fit.
+    """
+    path = Path(path)
+    parsers = {".toml": tomllib.loads, ".json": json.loads}
+    if path.suffix not in parsers:
+        raise InputError(f"{path}: a config file ends in {' or '.join(parsers)}")
+    try:
+        values = parsers[path.suffix](path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except ValueError as error:  # both parsers' errors, and text that is not UTF-8
+        raise InputError(f"{path}: not a well-formed {path.suffix[1:].upper()} file ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected keys and values, not {type(values).__name__}")
+    return check_values(values, str(path))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` one option per field; an option that is not typed leaves no trace in the parsed arguments."""
+    group = parser.add_argument_group("training settings (also the keys of a --config file)")
+    for item in fields(TrainConfig):
+        option = "--" + item.name.replace("_", "-")
+        default = NONE if item.default is None else str(item.default).lower() if _is_flag(item) else item.default
+        shown = f"{item.metadata['help']} [{default}]".replace("%", "%%")
+        common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": shown}
+        if _is_flag(item):
+            group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+        else:
+            accepted = _members(item)
+            choices = get_args(accepted[0]) if get_origin(accepted[0]) is Literal else None
+            metavar = "{" + ",".join(choices) + "}" if choices else accepted[0].__name__.upper()
+            group.add_argument(option, metavar=metavar, **common)
+
+
+def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields that were typed on the command line.
+
+    Raises:
+        InputError: if a value has the wrong type or lies outside its range.
+    """
+    typed = {item.name: item for item in fields(TrainConfig) if hasattr(arguments, item.name)}
+    return check_values({n: _from_text(i, getattr(arguments, n)) for n, i in typed.items()}, "command line")
+
+
+def _members(item: Field[Any]) -> tuple[Any, ...]:
+    """The types a field accepts: ``int | None`` gives (int, NoneType)."""
+    hint = _TYPES[item.name]
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _is_flag(item: Field[Any]) -> bool:
+    return _TYPES[item.name] is bool
+
+
+def _checked(item: Field[Any], value: Any) -> Any:
+    """``value`` in the field's type and range."""
+    accepted = _members(item)
+    kind = accepted[0]
+    if type(None) in accepted and (value is None or value == NONE):
+        return None
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise InputError(f"{item.name} must be one of {', '.join(get_args(kind))}, not {value!r}")
+        return value
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:  # exactly: True is no number of time steps
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        optional = f" or {NONE}" if type(None) in accepted else ""
+        raise InputError(f"{item.name} must be {names[kind]}{optional}, not {value!r}")
+    low, below = item.metadata["low"], item.metadata["below"]
+    if kind is float and not math.isfinite(value):
+        raise InputError(f"{item.name} must be finite, not {value}")
+    if low is not None and value < low:
+        raise InputError(f"{item.name} must be at least {low}, not {value}")
+    if below is not None and value >= below:
+        raise InputError(f"{item.name} must be below {below}, not {value}")
+    return value
+
+
+def _from_text(item: Field[Any], text: Any) -> Any:
+    kind = _members(item)[0]
+    if kind not in (int, float) or text == NONE:
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        return text  # _checked says what is wrong with it

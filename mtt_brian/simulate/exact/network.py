@@ -1,0 +1,291 @@
+"""A circuit as flat arrays, the form the kernels read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, LIF, CubaLIF
+from mtt_brian.simulate.exact.chains import Chain, Layout, layout_of, lower
+from mtt_brian.translate.circuit import Circuit, Population
+
+#: How the state moves between arrivals.
+STATIC, DRIFT, LEAK, CURRENT = range(4)
+#: What a neuron at threshold does.
+ONE, MANY, ZERO = range(3)
+
+
+class Network(NamedTuple):
+    """Arrays of a circuit. Population 0 is the input; neurons, sites and parameters are numbered across populations.
+
+    A *site* is what is touched as one: all channels of a pixel where every arrival reaches all of them and they share
+    their time constants, a single neuron otherwise. Within a population neurons are numbered channels last.
+
+    Attributes:
+        offset, site_offset: first neuron and first site of every population [P + 1].
+        group: neurons per site [P].
+        kind, rule: codes of the dynamics and of the firing rule [P].
+        bounded, crosses, refractory, recorded: flags [P].
+        most: at one instant: records, arrivals sent into delays; by one event: spikes [3].
+        jump_offset: where in the state the jumps of a population go, its potentials or its currents [P].
+        flat: C-order index within its population of every neuron [N].
+        parameter_offset, parameter_stride: neuron k of population p has the parameters at offset + stride * k (+ its
+            place in the site), so that parameters shared by all pixels are stored once [P].
+        threshold, lower, v_reset, rest, tau, tau_syn, r, peak, gain, dead_time: parameters; ``rest`` is the slope of
+            an IF, ``peak`` what a current of 1 / r adds to the potential at most.
+        out: first connection of every source [P + 1].
+        target, front_base, spacing, row: per connection: target population, first entry in ``front``, target neurons
+            per pattern position, length of a weight row [C].
+        delayed, closes: per connection: whether any arrival waits; whether it is the last one of its source into its
+            target [C].
+        front: first front entry of every source neuron (in C order), one more per connection to close the last.
+        front_pixel, front_shift, front_weight, front_factor, front_delay: the entries: pattern pixel, first target
+            channel, first weight, factor, seconds (empty if nothing is delayed).
+        pattern: first position of every pattern pixel.
+        position, position_weight: target position and offset of its weights.
+        weight: all kernels and matrices.
+    """
+
+    offset: np.ndarray
+    site_offset: np.ndarray
+    group: np.ndarray
+    kind: np.ndarray
+    rule: np.ndarray
+    bounded: np.ndarray
+    crosses: np.ndarray
+    refractory: np.ndarray
+    recorded: np.ndarray
+    most: np.ndarray
+    jump_offset: np.ndarray
+    flat: np.ndarray
+    parameter_offset: np.ndarray
+    parameter_stride: np.ndarray
+    threshold: np.ndarray
+    lower: np.ndarray
+    v_reset: np.ndarray
+    rest: np.ndarray
+    tau: np.ndarray
+    tau_syn: np.ndarray
+    r: np.ndarray
+    peak: np.ndarray
+    gain: np.ndarray
+    dead_time: np.ndarray
+    out: np.ndarray
+    target: np.ndarray
+    front_base: np.ndarray
+    spacing: np.ndarray
+    row: np.ndarray
+    delayed: np.ndarray
+    closes: np.ndarray
+    front: np.ndarray
+    front_pixel: np.ndarray
+    front_shift: np.ndarray
+    front_weight: np.ndarray
+    front_factor: np.ndarray
+    front_delay: np.ndarray
+    pattern: np.ndarray
+    position: np.ndarray
+    position_weight: np.ndarray
+    weight: np.ndarray
+
+
+def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool) -> Network:
+    """Lowers a circuit.
+
+    Args:
+        circuit: the network.
+        recorded: names of the populations whose spikes are kept.
+        one_spike: whether a neuron fires at most one spike per arrival whatever its rule says (``order="fifo"``).
+
+    Raises:
+        InputError: for a connection that closes a loop without a delay.
+    """
+    names = [circuit.input, *(p.name for p in circuit.populations)]
+    index = {name: k for k, name in enumerate(names)}
+    layouts = [Layout(circuit.input_size, 1, False)]
+    layouts += [layout_of(p, circuit.into(p.name)) for p in circuit.populations]
+    # By source; all connections into one target follow each other, in the order of the first of them.
+    first: dict[tuple[str, str], int] = {}
+    for k, c in enumerate(circuit.connections):
+        first.setdefault((c.source, c.target), k)
+    connections = sorted(circuit.connections, key=lambda c: (index[c.source], first[c.source, c.target]))
+    chains = []
+    for c in connections:
+        chain = lower(c, circuit.population[c.target].shape, layouts[index[c.target]])
+        if index[c.target] <= index[c.source] and not np.all(chain.delay > 0):
+            raise InputError(f"the connection {c.source!r} -> {c.target!r} closes a loop without a delay")
+        chains.append(chain)
+
+    groups, tables = [1], [_input_table()]
+    for p, layout in zip(circuit.populations, layouts[1:], strict=True):
+        incoming = [chain for c, chain in zip(connections, chains, strict=True) if c.target == p.name]
+        neurons_per_site, table = _site_and_table(p, layout, incoming, one_spike)
+        groups.append(neurons_per_site)
+        tables.append(table)
+
+    rules = [p.rule for p in circuit.populations]
+    kinds = np.array([STATIC, *(_kind(r) for r in rules)])
+    sizes = np.array([layout.channels * layout.pixels for layout in layouts])
+    offset = _offsets(sizes)
+    current = np.where(kinds == CURRENT, sizes, 0)
+    jump_offset = np.where(kinds == CURRENT, offset[-1] + _offsets(current)[:-1], offset[:-1])
+    group = np.array(groups)
+    lengths = np.array([len(t["threshold"]) for t in tables])
+    columns = {key: np.concatenate([t[key] for t in tables]) for key in tables[0]}
+    delayed = np.array([bool(np.any(c.delay > 0)) for c in chains], dtype=bool)
+    sources = np.array([index[c.source] for c in connections], dtype=np.int64)
+    targets = np.array([index[c.target] for c in connections], dtype=np.int64)
+    fronts = _offsets(np.array([len(c.pixel) for c in chains], dtype=np.int64))
+    patterns = _offsets(np.array([len(c.position) for c in chains], dtype=np.int64))
+    pixels = _offsets(np.array([len(c.pattern) for c in chains], dtype=np.int64))
+    weights = _offsets(np.array([len(c.weight) for c in chains], dtype=np.int64))
+    keeps = np.array([False, *(p.name in recorded for p in circuit.populations)])
+    starts = [
+        start + np.searchsorted(chain.source, np.arange(sizes[source] + 1))
+        for start, chain, source in zip(fronts[:-1], chains, sources, strict=True)
+    ]
+
+    def joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+        return np.concatenate([np.zeros(0), *parts]).astype(dtype) if parts else np.zeros(0, dtype)
+
+    return Network(
+        offset=offset,
+        site_offset=_offsets(sizes // group),
+        group=group,
+        kind=kinds,
+        rule=np.array([ONE, *(_rule(r, one_spike) for r in rules)]),
+        bounded=np.array([False, *(r.lower_bound is not None for r in rules)]),
+        crosses=np.array([False, *(crosses(r) for r in rules)]),
+        refractory=np.array([False, *(bool(np.any(r.refractory)) for r in rules)]),
+        recorded=keeps,
+        most=np.array([sizes[keeps].sum(), sum(int((c.delay > 0).sum()) for c in chains), sizes[1:].sum()]),
+        jump_offset=jump_offset,
+        flat=np.concatenate([layout.flat for layout in layouts]).astype(np.int32),
+        parameter_offset=_offsets(lengths)[:-1],
+        parameter_stride=(lengths == sizes).astype(np.int64),
+        **columns,
+        out=np.searchsorted(sources, np.arange(len(names) + 1)),
+        target=targets,
+        front_base=_offsets(np.array([len(s) for s in starts], dtype=np.int64))[:-1],
+        spacing=np.array([c.spacing for c in chains], dtype=np.int64),
+        row=np.array([c.row for c in chains], dtype=np.int64),
+        delayed=delayed,
+        closes=np.append((np.diff(sources) != 0) | (np.diff(targets) != 0), True),
+        front=joined(starts, np.int64),
+        front_pixel=joined([c.pixel + n for c, n in zip(chains, pixels, strict=False)], np.int32),
+        front_shift=joined([c.shift for c in chains], np.int32),
+        front_weight=joined([c.first_weight + n for c, n in zip(chains, weights, strict=False)], np.int64),
+        front_factor=joined([c.factor for c in chains], np.float64),
+        front_delay=joined([c.delay for c in chains] if delayed.any() else [], np.float64),
+        pattern=joined([c.pattern + n for c, n in zip(chains, patterns, strict=False)], np.int64),
+        position=joined([c.position for c in chains], np.int32),
+        position_weight=joined([c.position_weight for c in chains], np.int64),
+        weight=joined([c.weight for c in chains], np.float64),
+    )
+
+
+def crosses(rule: IF) -> bool:
+    """Whether the rule can carry a neuron to its threshold between arrivals."""
+    if rule.threshold is None:
+        return False
+    if isinstance(rule, CubaLIF):
+        return True
+    rest = _rest(rule)
+    return bool(np.any(rest > np.asarray(rule.threshold))) if isinstance(rule, LIF) else bool(np.any(rest > 0))
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _kind(rule: IF) -> int:
+    if isinstance(rule, CubaLIF):
+        return CURRENT
+    if isinstance(rule, LIF):
+        return LEAK
+    return DRIFT if np.any(_rest(rule)) else STATIC
+
+
+def _rule(rule: IF, one_spike: bool) -> int:
+    if rule.reset == "zero":
+        return ZERO
+    return MANY if rule.spikes == "many" and not one_spike else ONE
+
+
+def _rest(rule: IF) -> np.ndarray:
+    """Where a leaky membrane goes on its own; the slope of one that does not leak."""
+    rest = np.asarray(rule.r, dtype=np.float64) * np.asarray(rule.bias, dtype=np.float64)
+    return rest + np.asarray(rule.v_leak) if isinstance(rule, LIF) else rest
+
+
+def _peak(rule: CubaLIF) -> np.ndarray:
+    """The highest point of the response to a current of 1 / r at rest: q ** (-1 / (q - 1)) with q = tau_syn / tau."""
+    ratio = np.asarray(rule.tau_syn, dtype=np.float64) / np.asarray(rule.tau, dtype=np.float64)
+    excess = ratio - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.exp(np.where(excess == 0, -1.0, -np.log1p(excess) / excess))
+
+
+def _input_table() -> dict[str, np.ndarray]:
+    never = IF(threshold=None)
+    return {key: value[None] for key, value in _parameters(never).items()}
+
+
+def _parameters(rule: IF) -> dict[str, np.ndarray]:
+    """Parameters by the names of `Network`, scalars or in the population's shape."""
+    values = {
+        "threshold": np.inf if rule.threshold is None else rule.threshold,
+        "lower": -np.inf if rule.lower_bound is None else rule.lower_bound,
+        "v_reset": rule.v_reset,
+        "rest": _rest(rule),
+        "tau": rule.tau if isinstance(rule, LIF) else 1.0,
+        "tau_syn": rule.tau_syn if isinstance(rule, CubaLIF) else 1.0,
+        "r": rule.r,
+        "peak": _peak(rule) if isinstance(rule, CubaLIF) else 0.0,
+        "gain": rule.gain,
+        "dead_time": rule.refractory,
+    }
+    return {key: np.asarray(value, dtype=np.float64) for key, value in values.items()}
+
+
+def _site_and_table(
+    population: Population, layout: Layout, incoming: list[Chain], one_spike: bool
+) -> tuple[int, dict[str, np.ndarray]]:
+    """Neurons per site, and the parameters (one row per neuron, or one site that stands for all).
+
+    With more than one neuron per site the gain goes into the weights of ``incoming``.
+    """
+    rule = population.rule
+    flat = layout.flat
+    full = {k: np.broadcast_to(v, population.shape).ravel()[flat] for k, v in _parameters(rule).items()}
+    by_pixel = {k: v.reshape(layout.pixels, layout.channels) for k, v in full.items()}
+    same_everywhere = {k: bool(np.all(v == v[:1])) for k, v in by_pixel.items()}
+    uniform = {k: bool(np.all(v == v.flat[0])) for k, v in by_pixel.items()}
+    # Whether it can matter that an arrival reaches one channel of a pixel and not its neighbour: a neuron left at its
+    # threshold or below its bound waits for an arrival of its own.
+    separate = (
+        _rule(rule, one_spike) == ONE
+        or bool(np.any(full["lower"] > np.minimum(0, full["v_reset"])))
+        or (_kind(rule) == LEAK and bool(np.any((full["rest"] < full["lower"]) | (full["rest"] >= full["threshold"]))))
+        or (_kind(rule) in (DRIFT, CURRENT) and rule.lower_bound is not None)
+    )
+    shared = (
+        bool(incoming)
+        and all(chain.full and chain.spacing == layout.channels for chain in incoming)
+        and not crosses(rule)
+        and not np.any(rule.refractory)
+        and all(uniform[k] for k in ("tau", "tau_syn"))
+        and same_everywhere["gain"]
+        and (not separate or all(chain.without_zeros for chain in incoming))
+    )
+    if not shared:
+        one = all(uniform.values())
+        return 1, {k: v[:1] if one else v for k, v in full.items()}
+    gain = by_pixel["gain"][0]
+    if np.any(gain != 1):
+        for chain in incoming:
+            chain.weight = (chain.weight.reshape(-1, layout.channels) * gain).ravel()
+    once = all(same_everywhere.values())
+    return layout.channels, {k: v[: layout.channels] if once else v for k, v in full.items()}

@@ -1,0 +1,114 @@
+"""What changes during a run: one `State` per thread, allocated once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from mtt_brian.simulate.exact.heaps import Crossings, Pending
+from mtt_brian.simulate.exact.network import CURRENT, Network
+
+
+class State(NamedTuple):
+    """Arrays of one run.
+
+    Attributes:
+        y: float64, potentials of all neurons, then currents of those that have one.
+        last: float64 [sites], time of the last update, for populations that move on their own.
+        free: float64 [N] (empty without refractory periods), end of the refractory period.
+        stamp: int64 [sites], the instant at which a site was touched last.
+        touched, n_touched: sites touched at this instant, by population.
+        fired: int64 [largest population], spikes of a neuron at this instant.
+        keys: int64 [largest population], the neurons that fired: C-order index << 32 | index.
+        counts: int64 [N], spikes of every neuron so far, in C order within a population.
+        now: int64 [1], number of the instant.
+        cursor: int64 [4], where an interrupted kernel goes on.
+    """
+
+    y: np.ndarray
+    last: np.ndarray
+    free: np.ndarray
+    stamp: np.ndarray
+    touched: np.ndarray
+    n_touched: np.ndarray
+    fired: np.ndarray
+    keys: np.ndarray
+    counts: np.ndarray
+    now: np.ndarray
+    cursor: np.ndarray
+
+
+class Trace(NamedTuple):
+    """Recorded spikes as they come: time, population, C-order index, number; and how many there are."""
+
+    t: np.ndarray
+    p: np.ndarray
+    i: np.ndarray
+    n: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def empty(cls, capacity: int) -> Trace:
+        """Room for ``capacity`` records."""
+        p, i, n = (np.zeros(capacity, dtype) for dtype in (np.int32, np.int64, np.int64))
+        return cls(np.zeros(capacity), p, i, n, np.zeros(1, np.int64))
+
+
+def new_state(network: Network) -> State:
+    """A state for ``network``, to be reset before use."""
+    neurons, sites = int(network.offset[-1]), int(network.site_offset[-1])
+    sizes = np.diff(network.offset)
+    currents = int(sizes[network.kind == CURRENT].sum())
+    return State(
+        y=np.zeros(neurons + currents),
+        last=np.zeros(sites),
+        free=np.zeros(neurons if network.refractory.any() else 0),
+        stamp=np.zeros(sites, np.int64),
+        touched=np.zeros(sites, np.int64),
+        n_touched=np.zeros(len(sizes), np.int64),
+        fired=np.zeros(sizes.max(), np.int64),
+        keys=np.zeros(sizes.max(), np.int64),
+        counts=np.zeros(neurons, np.int64),
+        now=np.zeros(1, np.int64),
+        cursor=np.zeros(4, np.int64),
+    )
+
+
+def new_crossings(network: Network) -> Crossings:
+    """Room for the crossings of ``network``."""
+    return Crossings.empty(int(network.offset[-1]) if network.crosses.any() else 0)
+
+
+def new_pending(network: Network) -> Pending:
+    """Room for the spikes that one instant can send into delays."""
+    return Pending.empty(int(network.most[1]))
+
+
+def new_trace(network: Network) -> Trace:
+    """Room for the records of one instant."""
+    return Trace.empty(int(network.most[0]))
+
+
+def new_queue(network: Network) -> np.ndarray:
+    """Room for the spikes of one event."""
+    return np.zeros((int(network.most[2]), 2), np.int64)
+
+
+_Arrays = TypeVar("_Arrays", Pending, Trace)
+
+
+def doubled(arrays: _Arrays) -> _Arrays:
+    """A copy with room for twice as much."""
+    larger = type(arrays).empty(2 * len(arrays.t))
+    for new, old in zip(larger, arrays, strict=True):
+        new[: len(old)] = old
+    return larger
+
+
+def reset(state: State) -> None:
+    """Back to time 0: everything at rest at 0. The number of the instant goes on, so that stamps stay valid."""
+    state.y[:] = 0
+    state.last[:] = 0
+    state.free[:] = 0
+    state.counts[:] = 0

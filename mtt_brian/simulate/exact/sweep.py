@@ -1,0 +1,249 @@
+"""One instant of a network: arrivals, thresholds, spikes. Shared by both orders of processing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtt_brian.simulate.exact.dynamics import factors, time_to_threshold
+from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, send
+from mtt_brian.simulate.exact.jit import inlined, kernel
+from mtt_brian.simulate.exact.network import CURRENT, DRIFT, MANY, ONE, STATIC, Network
+from mtt_brian.simulate.exact.state import State, Trace
+
+#: Up to here a plain insertion sort is the fastest.
+_SHORT = 24
+_INDEX = 0xFFFFFFFF
+
+
+@inlined
+def deliver(net: Network, state: State, pending: Pending, c: int, m: int, t: float) -> None:
+    """Hands the ``m`` spikes in ``state.keys`` to connection ``c``."""
+    base = net.front_base[c]
+    for s in range(m):
+        source = base + (state.keys[s] >> 32)
+        n = state.fired[state.keys[s] & _INDEX]
+        for f in range(net.front[source], net.front[source + 1]):
+            if net.delayed[c] and net.front_delay[f] > 0.0:
+                send(pending, t + net.front_delay[f], c, f, n)
+            else:
+                arrive(net, state, c, f, n, t)
+
+
+@inlined
+def arrive(net: Network, state: State, c: int, f: int, n: int, t: float) -> None:
+    """``n`` spikes through front entry ``f`` of connection ``c`` reach their targets."""
+    p = net.target[c]
+    group, moves = net.group[p], net.kind[p] != STATIC
+    site_offset, jump_offset = net.site_offset[p], net.jump_offset[p]
+    spacing, row = net.spacing[c], net.row[c]
+    amount, first, shift = n * net.front_factor[f], net.front_weight[f], net.front_shift[f]
+    now = state.now[0]
+    pixel = net.front_pixel[f]
+    for e in range(net.pattern[pixel], net.pattern[pixel + 1]):
+        start = net.position[e] * spacing + shift
+        w = first + net.position_weight[e]
+        if group > 1:
+            site = site_offset + net.position[e]
+            if state.stamp[site] != now:
+                state.stamp[site] = now
+                state.touched[site_offset + state.n_touched[p]] = site
+                state.n_touched[p] += 1
+                if moves:
+                    advance(net, state, p, site, t)
+            add_row(state.y, jump_offset + start, net.weight, w, row, amount)
+        else:
+            for k in range(row):
+                jump = amount * net.weight[w + k]
+                if jump != 0.0:  # no weight, no arrival
+                    arrive_alone(net, state, p, start + k, jump, t)
+
+
+@inlined
+def add_row(y: np.ndarray, to: int, weight: np.ndarray, w: int, row: int, amount: float) -> None:
+    # Told that no index is negative, the compiler drops the wrap-around of Python indices and vectorises the loop.
+    if to < 0 or w < 0:
+        return
+    for k in range(row):
+        y[to + k] += amount * weight[w + k]
+
+
+@inlined
+def arrive_alone(net: Network, state: State, p: int, local: int, jump: float, t: float) -> None:
+    """A jump reaches neuron ``local`` of a population whose neurons are touched one by one."""
+    neuron = net.offset[p] + local
+    if net.refractory[p] and t < state.free[neuron] and net.kind[p] != CURRENT:
+        return  # lost
+    touch(net, state, p, local, t)
+    q = net.parameter_offset[p] + net.parameter_stride[p] * local
+    state.y[net.jump_offset[p] + local] += net.gain[q] * jump
+
+
+@inlined
+def touch(net: Network, state: State, p: int, local: int, t: float) -> None:
+    site = net.site_offset[p] + local
+    if state.stamp[site] != state.now[0]:
+        state.stamp[site] = state.now[0]
+        state.touched[net.site_offset[p] + state.n_touched[p]] = site
+        state.n_touched[p] += 1
+        if net.kind[p] != STATIC:
+            advance(net, state, p, site, t)
+
+
+@kernel
+def advance(net: Network, state: State, p: int, site: int, t: float) -> None:
+    """Carries a site from its last update to ``t``."""
+    last = state.last[site]
+    state.last[site] = t
+    kind, group = net.kind[p], net.group[p]
+    local = (site - net.site_offset[p]) * group
+    v = net.offset[p] + local
+    i = net.jump_offset[p] + local  # the potential again where there is no current
+    q = net.parameter_offset[p] + net.parameter_stride[p] * local
+    if net.refractory[p] and state.free[v] > last:  # one neuron per site: its potential is held, its current goes on
+        held = min(state.free[v], t)
+        if kind == CURRENT:
+            state.y[i] *= math.exp(-(held - last) / net.tau_syn[q])
+        last = held
+    dt = t - last
+    if dt <= 0.0:
+        return
+    if kind == DRIFT:
+        for k in range(group):
+            state.y[v + k] += net.rest[q + k] * dt
+        return
+    decay, current_decay, response = factors(kind, dt, net.tau[q], net.tau_syn[q])
+    for k in range(group):
+        potential = net.rest[q + k] + (state.y[v + k] - net.rest[q + k]) * decay
+        if kind == CURRENT:
+            potential += net.r[q + k] * state.y[i + k] * response
+            state.y[i + k] *= current_decay
+        state.y[v + k] = potential
+
+
+@inlined
+def settle(net: Network, state: State, crossings: Crossings, p: int, t: float) -> int:
+    """Bound, threshold and reset of everything touched in population ``p``; the number of neurons that fired.
+
+    They stand in ``state.keys`` in ascending C order, with their spikes in ``state.fired``.
+    """
+    m = 0
+    group, bounded = net.group[p], net.bounded[p]
+    stride, offset, site_offset = net.parameter_stride[p], net.offset[p], net.site_offset[p]
+    for j in range(state.n_touched[p]):
+        local = (state.touched[site_offset + j] - site_offset) * group
+        q = net.parameter_offset[p] + stride * local
+        if group > 1:
+            if bounded:
+                raise_to_bound(state.y, offset + local, net.lower, q, group)
+            if reaches(state.y, offset + local, net.threshold, q, group):
+                for k in range(group):
+                    if state.y[offset + local + k] >= net.threshold[q + k]:
+                        m = fire(net, state, p, local + k, q + k, m, t)
+            continue
+        neuron = offset + local
+        if net.refractory[p] and t < state.free[neuron]:
+            pass  # touched by its synaptic current only
+        else:
+            if bounded and state.y[neuron] < net.lower[q]:
+                state.y[neuron] = net.lower[q]
+            if state.y[neuron] >= net.threshold[q]:
+                m = fire(net, state, p, local, q, m, t)
+        if net.crosses[p]:
+            foresee(net, state, crossings, p, local, t)
+    state.n_touched[p] = 0
+    ascend(state.keys, 0, m)
+    return m
+
+
+@inlined
+def raise_to_bound(y: np.ndarray, at: int, lower: np.ndarray, q: int, group: int) -> None:
+    if at < 0 or q < 0:  # as in add_row
+        return
+    for k in range(group):
+        y[at + k] = max(y[at + k], lower[q + k])
+
+
+@inlined
+def reaches(y: np.ndarray, at: int, threshold: np.ndarray, q: int, group: int) -> bool:
+    """Whether any neuron of a site is at its threshold."""
+    if at < 0 or q < 0:  # as in add_row
+        return False
+    hits = 0
+    for k in range(group):
+        hits += 1 if y[at + k] >= threshold[q + k] else 0
+    return hits > 0
+
+
+@inlined
+def fire(net: Network, state: State, p: int, local: int, q: int, m: int, t: float) -> int:
+    """Neuron ``local`` is at or above its threshold: its spikes become number ``m`` of the instant."""
+    neuron = net.offset[p] + local
+    spikes = 1
+    if net.rule[p] == MANY:
+        spikes = math.floor(state.y[neuron] / net.threshold[q])
+        state.y[neuron] -= spikes * net.threshold[q]
+    elif net.rule[p] == ONE:
+        state.y[neuron] -= net.threshold[q]
+    else:
+        state.y[neuron] = net.v_reset[q]
+    if net.refractory[p]:
+        state.free[neuron] = t + net.dead_time[q]
+    flat = np.int64(net.flat[neuron])
+    state.counts[net.offset[p] + flat] += spikes
+    state.fired[local] = spikes
+    state.keys[m] = (flat << 32) | local
+    return m + 1
+
+
+@kernel
+def ascend(keys: np.ndarray, begin: int, end: int) -> None:
+    """Sorts ``keys[begin:end]``: most often a few, or in order already."""
+    gap = 1
+    while end - begin > _SHORT and gap < (end - begin) // 9:
+        gap = 3 * gap + 1
+    while gap > 0:  # Shell's sort; an insertion sort for the few
+        for j in range(begin + gap, end):
+            key = keys[j]
+            k = j
+            while k - gap >= begin and keys[k - gap] > key:
+                keys[k] = keys[k - gap]
+                k -= gap
+            keys[k] = key
+        gap //= 3
+
+
+@kernel
+def foresee(net: Network, state: State, crossings: Crossings, p: int, local: int, t: float) -> None:
+    """Predicts the next crossing of a neuron whose state stands at ``t``."""
+    neuron = net.offset[p] + local
+    q = net.parameter_offset[p] + net.parameter_stride[p] * local
+    kind = net.kind[p]
+    begin, drive = t, 0.0
+    if kind == CURRENT:
+        drive = net.r[q] * state.y[net.jump_offset[p] + local]
+    if net.refractory[p] and state.free[neuron] > t:
+        begin = state.free[neuron]
+        if kind == CURRENT:
+            drive *= math.exp(-(begin - t) / net.tau_syn[q])
+    wait = time_to_threshold(
+        kind, state.y[neuron], drive, net.threshold[q], net.rest[q], net.tau[q], net.tau_syn[q], net.peak[q]
+    )
+    time = begin + wait
+    if time <= t:  # closer than the next float: time must go on
+        time = np.nextafter(t, np.inf)
+    predict(crossings, neuron, time)
+
+
+@inlined
+def keep(state: State, trace: Trace, p: int, m: int, t: float) -> None:
+    """Records ``m`` spikes of population ``p``; there must be room."""
+    size = trace.size[0]
+    for s in range(m):
+        key = state.keys[s]
+        trace.t[size + s] = t
+        trace.p[size + s] = p
+        trace.i[size + s] = key >> 32
+        trace.n[size + s] = state.fired[key & _INDEX]
+    trace.size[0] = size + m

@@ -1,0 +1,352 @@
+"""`Circuit` -> a plain Brian2 network whose every time step is one instant of the recording.
+
+Brian2 advances on a clock. Here step *k* stands for the *k*-th distinct instant at which an input event arrives, and
+within one step everything follows in one slot with rising ``order``,
+
+    input fires -> synapses -> threshold -> reset -> the next population's synapses -> ... -> curtain
+
+so that a spike crosses all populations in the same instant. A *lane* is an independent copy of the network inside the
+same Brian2 objects; each lane plays recordings one after another. A recording ends with a step of its own, in which an
+extra input neuron, the *curtain*, fires: its synapses take down the readout and put every state back to zero.
+
+The lower bound and the leak are applied at a neuron's next arrival, with the same result as if they acted at once. Where
+the target runs one synapse after another (cython, C++), the first synapse that reaches a neuron in a step does it. Where
+it runs them together (numpy, CUDA), pathways of their own do it first, with statements ``x_post = f(values that no
+synapse changes in this pathway)``, whose result does not depend on the order of the synapses.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import brian2
+import numpy as np
+from brian2 import second
+
+from mtt_brian.neuron import LIF, Parameter
+from mtt_brian.translate.circuit import Circuit, Connection, Population
+from mtt_brian.translate.limits import refuse_what_needs_the_exact_engine
+from mtt_brian.translate.playlist import NEVER, Playlist
+
+_SLOT = "thresholds"
+
+
+class EventNetwork(brian2.Network):
+    """A ``brian2.Network`` that holds one circuit and can play recordings.
+
+    Brian2 objects by name, as in ``network["population_conv1"]``: the input ``input``; ``population_<name>`` and
+    ``spikes_<name>`` (a ``SpikeMonitor`` that also records ``n``); ``synapses_<source>_<target>`` with weights ``w``;
+    ``curtain_<name>``; and ``readout``, an ``EventMonitor`` of a silent last population. Names of the graph that
+    Brian2 would not accept have other characters replaced by ``_``; `names` tells which became what.
+
+    One time step lasts 1 s and stands for one instant; after `play` the network is run for `duration`.
+
+    Args:
+        circuit: what to build.
+        lanes: independent copies that run side by side.
+        events: room for so many input events in one run, all lanes together.
+        steps: room for so many steps in one run.
+        serial: whether the target runs the synapses of a pathway one after another.
+        clock: the clock to run on; its own by default.
+
+    Raises:
+        InputError: if the circuit needs another engine.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        *,
+        lanes: int,
+        events: int,
+        steps: int,
+        serial: bool,
+        clock: brian2.Clock | None = None,
+    ) -> None:
+        refuse_what_needs_the_exact_engine(circuit)
+        super().__init__()
+        self.circuit, self.lanes, self.serial, self.steps = circuit, lanes, serial, 0
+        self.names = _brian_names(circuit)
+        self.clock = clock or brian2.Clock(dt=1 * second)
+        self._order = 0
+        leaks = any(isinstance(p.rule, LIF) for p in circuit.populations)
+        self.event_step = _table("event_step", np.full(events + lanes * (circuit.input_size + 1), float(NEVER)))
+        self.event_count = _table("event_count", np.zeros(len(self.event_step.values)))
+        self.instants = _table("instants", np.zeros((steps, lanes))) if leaks else None
+        self.groups: dict[str, brian2.NeuronGroup] = {circuit.input: self._input()}
+        for population in circuit.populations:
+            self._population(population)
+        for population in circuit.populations:
+            self._curtain(population)
+        firing = [p.name for p in circuit.populations if p.rule.fires]
+        self.monitors = {name: self._monitor("spike", name, ["n"], f"spikes_{self.names[name]}") for name in firing}
+        self.readout_monitor = (
+            None if circuit.readout.rule.fires else self._monitor("curtain", circuit.output, ["final"], "readout")
+        )
+
+    @property
+    def duration(self) -> brian2.Quantity:
+        """How long to run after `play`: one second per step."""
+        return self.steps * second
+
+    def play(self, playlist: Playlist) -> None:
+        """Put recordings on the lanes and every state to its start; then ``run(network.duration)``."""
+        for group_variable, value in self.initial_values(playlist):
+            group_variable[:] = value if np.ndim(value) else value.item()
+        for table, value in self.table_values(playlist):
+            table.values[:] = value
+        self.t_ = 0.0
+        self.steps = playlist.steps
+
+    def initial_values(self, playlist: Playlist) -> list[tuple[Any, np.ndarray]]:
+        """Variables that must have a value before a run, with that value."""
+        group = self.groups[self.circuit.input]
+        values = [
+            (group.steps, np.array(playlist.steps)),
+            (group.pointer, playlist.pointer),
+            (group.next_step, playlist.event_step[playlist.pointer]),
+        ]
+        for population in self.circuit.populations:
+            group = self.groups[population.name]
+            zero = np.zeros(len(group))
+            values.append((group.v, zero))
+            for name, start in (("last", zero), ("touched", zero + NEVER), ("curtain_step", zero + NEVER)):
+                if name in group.variables:
+                    values.append((getattr(group, name), start))
+        return values
+
+    def table_values(self, playlist: Playlist) -> list[tuple[brian2.TimedArray, np.ndarray]]:
+        """The tables and their contents, padded to the room that was made for them."""
+        contents = [(self.event_step, playlist.event_step, NEVER), (self.event_count, playlist.event_count, 0)]
+        if self.instants is not None:
+            contents.append((self.instants, playlist.instants, 0))
+        padded = []
+        for table, value, filler in contents:
+            full = np.full(table.values.shape, float(filler))
+            full[: len(value)] = value
+            padded.append((table, full))
+        return padded
+
+    # ----- building
+
+    def _in_order(self, *runners: Any) -> None:
+        """Run these one after another, behind all that is scheduled already."""
+        for runner in runners:
+            self._order += 1
+            runner.when, runner.order = _SLOT, self._order
+
+    def _input(self) -> brian2.NeuronGroup:
+        """Every lane's pixels and its curtain. Each neuron walks along its own list of events in the shared table."""
+        group = brian2.NeuronGroup(
+            self.lanes * (self.circuit.input_size + 1),
+            """step = t_in_timesteps : integer (shared)
+            steps : integer (shared)
+            next_step : integer
+            pointer : integer
+            n : integer""",
+            threshold="next_step == step",
+            reset="""n = int(event_count(pointer*second))
+            pointer += 1
+            next_step = int(event_step(pointer*second))""",
+            name="input",
+            clock=self.clock,
+            namespace={"event_step": self.event_step, "event_count": self.event_count, "second": second},
+        )
+        self._in_order(group.thresholder["spike"], group.resetter["spike"])
+        self.add(group)
+        return group
+
+    def _population(self, population: Population) -> None:
+        code = _Code(population, self.instants, self.serial)
+        group = brian2.NeuronGroup(
+            self.lanes * population.size,
+            code.equations,
+            threshold=code.threshold,
+            reset=code.reset,
+            events=None if code.threshold else {"curtain": "curtain_step == step"},
+            name=f"population_{self.names[population.name]}",
+            clock=self.clock,
+            namespace=code.namespace,
+        )
+        for name, values in code.arrays.items():
+            setattr(group, name, np.tile(values, self.lanes))
+        if population.rule.fires:
+            group.n = 1
+        self.groups[population.name] = group
+        self.add(group)
+        incoming = [self._synapses(c, code) for c in self.circuit.into(population.name)]
+        for pathway in code.on_arrival:
+            self._order += 1
+            for synapses in incoming:
+                getattr(synapses, pathway).when, getattr(synapses, pathway).order = _SLOT, self._order
+        if population.rule.fires:
+            self._in_order(group.thresholder["spike"], group.resetter["spike"])
+
+    def _synapses(self, connection: Connection, code: _Code) -> brian2.Synapses:
+        target = self.circuit.population[connection.target]
+        matrix = connection.matrix.tocoo()
+        post, pre = matrix.coords
+        weight = matrix.data * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
+        # The synapses of one presynaptic neuron lie side by side in memory.
+        by_source = np.lexsort((post, pre))
+        synapses = self._connect(
+            f"synapses_{self.names[connection.source]}_{self.names[connection.target]}",
+            connection.source,
+            connection.target,
+            pre[by_source],
+            post[by_source],
+            "w : 1",
+            code.on_arrival,
+            code.namespace,
+        )
+        synapses.w = np.tile(weight[by_source], self.lanes)
+        return synapses
+
+    def _curtain(self, population: Population) -> None:
+        code = _Code(population, self.instants, self.serial)
+        synapses = self._connect(
+            f"curtain_{self.names[population.name]}",
+            self.circuit.input,
+            population.name,
+            np.full(population.size, self.circuit.input_size),
+            np.arange(population.size),
+            "",
+            code.on_curtain,
+            code.namespace,
+        )
+        self._in_order(*(getattr(synapses, pathway) for pathway in code.on_curtain))
+        if not population.rule.fires:
+            self._in_order(self.groups[population.name].thresholder["curtain"])
+
+    def _connect(
+        self,
+        name: str,
+        source: str,
+        target: str,
+        pre: np.ndarray,
+        post: np.ndarray,
+        model: str,
+        on_pre: dict[str, str],
+        namespace: dict[str, Any],
+    ) -> brian2.Synapses:
+        """Synapses ``pre[k] -> post[k]`` of one lane, repeated in every lane."""
+        taken = {o.name for o in self.objects}
+        synapses = brian2.Synapses(
+            self.groups[source],
+            self.groups[target],
+            model,
+            on_pre=on_pre,
+            delay=dict.fromkeys(on_pre, 0 * second),
+            name=next(n for n in (name, *(f"{name}_{k}" for k in range(2, 1000))) if n not in taken),
+            clock=self.clock,
+            namespace=namespace,
+        )
+        lane = np.repeat(np.arange(self.lanes), len(pre))
+        per_lane = [len(self.groups[g]) // self.lanes for g in (source, target)]
+        if len(pre):
+            synapses.connect(
+                i=np.tile(pre, self.lanes) + lane * per_lane[0], j=np.tile(post, self.lanes) + lane * per_lane[1]
+            )
+        else:
+            synapses.connect(False)
+        self.add(synapses)
+        return synapses
+
+    def _monitor(self, event: str, population: str, variables: list[str], name: str) -> brian2.EventMonitor:
+        monitor = brian2.EventMonitor(
+            self.groups[population], event, variables=variables, name=name, when="end"
+        )
+        self.add(monitor)
+        return monitor
+
+
+class _Code:
+    """The Brian2 code of one population, from its rule.
+
+    Attributes:
+        equations, threshold, reset: of the group; a silent population has no threshold.
+        on_arrival, on_curtain: synaptic pathways, in the order in which they must run.
+        namespace: constants; ``arrays``: parameters that differ from neuron to neuron.
+    """
+
+    def __init__(self, population: Population, instants: brian2.TimedArray | None, serial: bool) -> None:
+        rule = population.rule
+        self.namespace: dict[str, Any] = {"second": second}
+        self.arrays: dict[str, np.ndarray] = {}
+        lines = ["v : 1", "step = t_in_timesteps : integer (shared)"]
+        self.threshold = self.reset = None
+        settled, restart = "v_post", "v_post = 0"
+        if rule.lower_bound is not None:
+            settled = f"clip(v_post, {self._parameter('v_min', rule.lower_bound)}, inf)"
+        noted = ""
+        if isinstance(rule, LIF):
+            self.namespace["instants"] = instants
+            lines += [
+                f"lane = i // {population.size} : integer (constant over dt)",
+                "now = instants(t_in_timesteps*second, lane) : 1",
+                "last : 1",  # the neuron's previous arrival, in seconds, as `now`
+            ]
+            leak, tau = self._parameter("v_leak", rule.v_leak), self._parameter("tau", rule.tau)
+            settled = f"{leak} + ({settled} - {leak})*exp((last_post - now_post)/{tau})"
+            noted += "\nlast_post = now_post"
+            restart += "\nlast_post = 0"
+        # What is left above the threshold after one spike stays silent until the next arrival.
+        waits = rule.fires and rule.reset == "subtract" and rule.spikes == "one"
+        if waits or (serial and settled != "v_post"):
+            lines.append("touched : integer")
+        if settled == "v_post":
+            self.on_arrival = {"deliver": "v_post += w*n_pre" + ("\ntouched_post = step_post" if waits else "")}
+        elif serial:
+            self.on_arrival = {
+                "deliver": f"""first = int(touched_post != step_post)
+                v_post = (1 - first)*v_post + first*({settled}) + w*n_pre
+                touched_post = step_post{noted}"""
+            }
+        else:
+            lines.append("settled : 1")
+            self.on_arrival = {
+                "find": f"settled_post = {settled}",
+                "settle": f"v_post = settled_post{noted}",
+                "deliver": "v_post += w*n_pre" + ("\ntouched_post = step_post" if waits else ""),
+            }
+        self.on_curtain = {"restart": restart}
+        if rule.threshold is not None:
+            lines.append("n : integer")
+            theta = self._parameter("theta", rule.threshold, suffix="")
+            self.threshold = f"v >= {theta}" + (" and touched == step" if waits else "")
+            if rule.reset == "zero":
+                self.reset = f"v = {self._parameter('v_reset', rule.v_reset, suffix='')}"
+            elif rule.spikes == "many":
+                self.reset = f"n = int(floor(v/{theta}))\nv -= n*{theta}"
+            else:
+                self.reset = f"v -= {theta}"
+        else:
+            lines += ["final : 1", "curtain_step : integer"]
+            self.on_curtain = {"close": f"final_post = {settled}\ncurtain_step_post = step_post", "restart": restart}
+        lines += [f"{name} : 1 (constant)" for name in self.arrays]
+        self.equations = "\n".join(lines)
+
+    def _parameter(self, name: str, value: Parameter, suffix: str = "_post") -> str:
+        """What the code calls a parameter: a constant if all neurons share it, else the neuron's own variable."""
+        if np.ndim(value) == 0:
+            self.namespace[name] = float(value)
+            return name
+        self.arrays[name] = np.ravel(value)
+        return name + suffix
+
+
+def _table(name: str, values: np.ndarray) -> brian2.TimedArray:
+    """A lookup table ``name(k*second)``: the one kind of array that a compiled network can read anew in every run."""
+    return brian2.TimedArray(values, dt=1 * second, name=name)
+
+
+def _brian_names(circuit: Circuit) -> dict[str, str]:
+    """A distinct name for every node, made of letters, digits and underscores only."""
+    names: dict[str, str] = {}
+    for name in (circuit.input, *(p.name for p in circuit.populations)):
+        plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+        while plain in names.values():
+            plain += "_"
+        names[name] = plain
+    return names

@@ -1,0 +1,106 @@
+"""What a Brian2 network of a circuit would need, and what it cannot be."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import LIF, CubaLIF
+from mtt_brian.translate.circuit import Circuit
+
+#: Host memory per synapse while the network is built (weight, indices, the queue's table, copies of all of these in
+#: the making) and per neuron; measured by benchmarks/brian2_memory.py.
+BYTES_PER_SYNAPSE = 120
+BYTES_PER_NEURON = 100
+
+
+def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
+    """Brian2 steps from arrival to arrival: refuse, by name, whatever can fire in between.
+
+    Raises:
+        InputError: names the population or the nodes.
+    """
+
+    def refuse(what: str) -> None:
+        raise InputError(
+            f"{what}; the Brian2 engines only know the instants at which an input event arrives: use engine='exact'"
+        )
+
+    for population in circuit.populations:
+        rule, where = population.rule, f"population {population.name!r}"
+        if isinstance(rule, CubaLIF):
+            refuse(f"{where} has a synaptic current (CubaLIF, CubaLI)")
+        if np.any(rule.bias):
+            refuse(f"{where} receives a bias")
+        if np.any(rule.refractory):
+            refuse(f"{where} has a refractory period")
+        if isinstance(rule, LIF) and rule.threshold is not None and np.any(np.greater(rule.v_leak, rule.threshold)):
+            refuse(f"{where} leaks to a potential above its threshold")
+    order = {name: k for k, name in enumerate([circuit.input, *(p.name for p in circuit.populations)])}
+    for connection in circuit.connections:
+        where = f"the connection {connection.source!r} -> {connection.target!r}"
+        if connection.delayed:
+            refuse(f"{where} has a delay (one of the nodes {', '.join(map(repr, connection.nodes))})")
+        if order[connection.source] >= order[connection.target]:
+            refuse(f"{where} is recurrent")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How large a Brian2 network would become, all lanes together.
+
+    Attributes:
+        lanes: independent copies of the network.
+        neurons, synapses: their numbers.
+    """
+
+    lanes: int
+    neurons: int
+    synapses: int
+
+    @property
+    def bytes(self) -> int:
+        """Memory on the host."""
+        return self.neurons * BYTES_PER_NEURON + self.synapses * BYTES_PER_SYNAPSE
+
+    def __str__(self) -> str:
+        lanes = f"{self.lanes} lane{'s' if self.lanes > 1 else ''}"
+        return f"{self.neurons:,} neurons and {self.synapses:,} synapses in {lanes}, {self.bytes / 2**20:,.0f} MiB"
+
+
+def estimate(circuit: Circuit, lanes: int = 1) -> Estimate:
+    """Count before building. In Brian2 a convolution is unrolled: every synapse has a weight of its own."""
+    neurons = circuit.input_size + 1 + sum(p.size for p in circuit.populations)
+    # The curtain reaches every neuron of its lane.
+    synapses = sum(p.size for p in circuit.populations) + sum(int(fan.sum()) for fan in circuit.fan_out.values())
+    return Estimate(lanes, lanes * neurons, lanes * synapses)
+
+
+def available_bytes() -> int:
+    """Memory that can be had without swapping, in bytes."""
+    try:
+        with open("/proc/meminfo") as meminfo:
+            for line in meminfo:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux: take all of it
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def estimate_that_fits(circuit: Circuit, lanes: int) -> Estimate:
+    """The estimate of a network that fits into this machine's free memory.
+
+    Raises:
+        InputError: with the numbers, if it does not fit.
+    """
+    size, available = estimate(circuit, lanes), available_bytes()
+    if size.bytes > available:
+        raise InputError(
+            f"as a Brian2 network this would be {size}, but only {available / 2**20:,.0f} MiB are free: take fewer "
+            f"lanes, or engine='exact', which keeps a convolution as one shared kernel"
+        )
+    return size

@@ -1,0 +1,77 @@
+"""Recordings laid out on the steps of a Brian2 run: which neuron has an event in which step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtt_brian.translate.input import InputTrain
+
+#: No step has this number: a neuron without further events waits for it.
+NEVER = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Playlist:
+    """What every input neuron does in one run.
+
+    A lane plays its recordings one after another. A recording takes one step per instant and one more, in which the
+    lane's curtain (its last input neuron) fires.
+
+    Attributes:
+        steps: number of steps of the run.
+        pointer: int32 [lanes * (inputs + 1)], where each input neuron's own list starts in the tables.
+        event_step: float64 [events + neurons], the steps of each neuron's events in ascending order, then `NEVER`.
+        event_count: float64, likewise, how many events fall together.
+        instants: float64 [steps, lanes], the time in seconds that each step stands for.
+        lane, first_step: int64 [recordings], where each recording is played.
+    """
+
+    steps: int
+    pointer: np.ndarray
+    event_step: np.ndarray
+    event_count: np.ndarray
+    instants: np.ndarray
+    lane: np.ndarray
+    first_step: np.ndarray
+
+    @classmethod
+    def arrange(cls, trains: Sequence[InputTrain], lanes: int, inputs: int) -> Playlist:
+        """Lay out recordings on lanes so that all lanes end at about the same step (longest recording first)."""
+        times = [train.instants for train in trains]
+        length = np.array([len(t) + 1 for t in times], dtype=np.int64)
+        lane, first_step = np.zeros(len(trains), dtype=np.int64), np.zeros(len(trains), dtype=np.int64)
+        end = np.zeros(lanes, dtype=np.int64)
+        for k in np.argsort(-length, kind="stable"):
+            lane[k] = np.argmin(end)
+            first_step[k] = end[lane[k]]
+            end[lane[k]] += length[k]
+        steps = int(end.max(initial=0))
+        instants = np.zeros((steps, lanes))
+        neurons, at, counts = [], [], []
+        for k, train in enumerate(trains):
+            base, curtain = lane[k] * (inputs + 1), first_step[k] + length[k] - 1
+            instants[first_step[k] : curtain, lane[k]] = times[k]
+            instants[curtain, lane[k]] = train.duration
+            neurons += [base + train.i, [base + inputs]]
+            at += [first_step[k] + np.searchsorted(times[k], train.t), [curtain]]
+            counts += [train.n, [1]]
+        n_neurons = lanes * (inputs + 1)
+        every = np.arange(n_neurons)
+        neuron = np.concatenate([*neurons, every]).astype(np.int64)
+        # `steps` sorts behind every real step: the end of each neuron's list.
+        step = np.concatenate([*at, np.full(n_neurons, steps)])
+        order = np.lexsort((step, neuron))
+        event_step = step[order].astype(np.float64)
+        event_step[event_step == steps] = NEVER
+        return cls(
+            steps=steps,
+            pointer=np.searchsorted(neuron[order], every).astype(np.int32),
+            event_step=event_step,
+            event_count=np.concatenate([*counts, np.zeros(n_neurons)])[order].astype(np.float64),
+            instants=instants,
+            lane=lane,
+            first_step=first_step,
+        )

@@ -1,0 +1,366 @@
+"""Run trained networks event by event, in continuous time, beside their time-stepped selves.
+
+python studies/event_driven_eval.py                                  # the newest run under runs/
+python studies/event_driven_eval.py runs/digits-sdt-0-001 runs/digits-mtt-0-001      # side by side
+python studies/event_driven_eval.py RUN --engine brian2-cpp          # the same spikes from Brian2
+python studies/event_driven_eval.py RUN --dataset nmnist --data-root DIR --limit 50
+
+Two conventions say what happens to events that arrive at the same instant:
+
+  sum   all jumps of one instant are summed and applied once; then a neuron fires as its rule says (floor(v/threshold)
+        spikes for "many"). The limit of ever finer time steps, if there were one; every engine can do it.
+  fifo  every event is applied alone, in the order of the recording, and travels breadth first: the lower bound acts
+        after each jump, a neuron fires at most one spike per event. What event-driven chips do; engine exact only.
+
+The same weights can answer differently under the two, so both are reported where the engine allows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from mtt_brian import events, export, mtt, plotting, snn, translate
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import EventDrivenTally, Report, RunReport, TimeSteppedTally, readout_trace
+from mtt_brian.events import Recordings
+from mtt_brian.simulate import ENGINES, ORDERS, Simulator
+
+#: Grids of the time-stepped side, next to the run's own T_max; the last ones are far finer than anything trained on.
+TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 150)
+#: Recordings that are held in memory, and given to the engine, at a time; fewer where they are large.
+CHUNK = 200
+#: Numbers in one array of frames or of spike counts at most (about 100 MB).
+BUDGET = 25_000_000
+#: Points of the accuracy over time.
+READINGS = 301
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training run: what this study needs of its folder.
+
+    Attributes:
+        name: of the folder.
+        config: its ``config.json``.
+        model: path of its ``model.nir``.
+    """
+
+    name: str
+    config: dict[str, Any]
+    model: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    runs = name_apart([load_run(Path(folder)) for folder in options.runs or [newest_run(Path("runs"))]])
+    recordings = load_recordings(options, runs)
+    out = output_folder(options.out)
+    print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings; engine {options.engine}")
+
+    report = Report(
+        dataset=recordings.name,
+        title=recordings.title,
+        split=recordings.split,
+        engine=options.engine,
+        versions=versions(),
+        command=shlex.join(
+            ["python", "studies/event_driven_eval.py", *(sys.argv[1:] if arguments is None else arguments)]
+        ),
+        runs=tuple(evaluate_run(run, recordings, options) for run in runs),
+    )
+    report.write(out)
+    plot_accuracies(report, out)
+    plot_spikes(runs, recordings, options.orders[0], out / "raster.png")
+    print(f"\n{report.table()}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, with ``orders`` settled."""
+    assert __doc__ is not None
+    summary, _, more = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
+    )
+    parser.add_argument("--engine", default="exact", metavar="NAME", help="exact, brian2 or brian2-cpp [exact]")
+    parser.add_argument(
+        "--order", choices=[*ORDERS, "both"], help="convention for simultaneous events [both with exact, else sum]"
+    )
+    parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
+    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
+    parser.add_argument("--split", default="test", help="train or test [test]")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out recordings that cannot be read, and list them"
+    )
+    parser.add_argument(
+        "--time-steps",
+        nargs="+",
+        type=int,
+        default=TIME_STEPS,
+        metavar="T",
+        help=f"time grids to compare with, next to T_max of each run [{' '.join(map(str, TIME_STEPS))}]",
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/event_driven_eval-<number>]")
+    options = parser.parse_args(arguments)
+    if options.engine not in ENGINES:
+        raise InputError(f"unknown engine {options.engine!r}; known: {', '.join(ENGINES)}")
+    order = options.order or ("both" if options.engine == "exact" else "sum")
+    options.orders = ORDERS if order == "both" else (order,)
+    if "fifo" in options.orders and options.engine != "exact":
+        raise InputError(f"--order {order} needs --engine exact; {options.engine} sums the jumps of an instant (sum)")
+    for name, value in (("--limit", options.limit), *(("--time-steps", t) for t in options.time_steps)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")
+    return options
+
+
+def newest_run(folder: Path) -> Path:
+    """The run below ``folder`` whose model was written last."""
+    models = sorted(folder.glob("*/model.nir"), key=lambda path: path.stat().st_mtime_ns)
+    if not models:
+        raise InputError(f"no finished run under {folder}/; train one with: python training/run_mtt.py")
+    return models[-1].parent
+
+
+def load_run(folder: Path) -> Run:
+    """A run folder, checked for what is needed of it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run folder")
+    model, config_file = folder / "model.nir", folder / "config.json"
+    if not model.is_file():
+        raise InputError(
+            f"{folder}: no model.nir; a finished training run has one (go on with: run_mtt.py --resume {folder})"
+        )
+    if not config_file.is_file():
+        raise InputError(f"{folder}: no config.json, which says how the network was trained")
+    config = mtt.config.read_config(config_file)
+    missing = [key for key in ("method", "dataset", "time_steps") if key not in config]
+    if missing:
+        raise InputError(f"{config_file}: no {', '.join(missing)}")
+    return Run(folder.resolve().name, config, model)
+
+
+def name_apart(runs: Sequence[Run]) -> list[Run]:
+    """Folders of one name get numbers, because tables and legends go by name."""
+    seen: dict[str, int] = {}
+    apart = []
+    for run in runs:
+        seen[run.name] = seen.get(run.name, 0) + 1
+        apart.append(dataclasses.replace(run, name=f"{run.name} ({seen[run.name]})") if seen[run.name] > 1 else run)
+    return apart
+
+
+def load_recordings(options: argparse.Namespace, runs: Sequence[Run]) -> Recordings:
+    """The recordings that all runs are tested on."""
+    trained_on = {run.config["dataset"] for run in runs}
+    if options.dataset is None and len(trained_on) > 1:
+        raise InputError(f"the runs were trained on different data ({', '.join(sorted(trained_on))}): give --dataset")
+    dataset = options.dataset or trained_on.pop()
+    # A folder recorded in a run belongs to that run's data set, not to another one given here.
+    roots = [run.config.get("data_root") for run in runs if run.config["dataset"] == dataset]
+    root = options.data_root or next((root for root in roots if root), None)
+    recordings = events.load(dataset, root=root, split=options.split, skip_bad=options.skip_bad)
+    for identifier, reason in recordings.bad:
+        print(f"left out: {identifier} ({reason})", file=sys.stderr)
+    if options.limit is not None and options.limit < len(recordings):
+        # Drawn at random, because recordings are often stored class by class.
+        chosen = np.random.default_rng(0).permutation(len(recordings))[: options.limit]
+        recordings = recordings.subset(np.sort(chosen))
+    if not len(recordings):
+        raise InputError(f"{recordings.title}, {options.split}: no recordings")
+    return recordings
+
+
+def output_folder(out: str | None) -> Path:
+    """``out``, or the first free number under results/; made here, so that a bad place is refused before the work."""
+    if out is not None:
+        try:
+            Path(out).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {out}: {error.strerror or error}") from None
+        return Path(out)
+    for number in itertools.count(1):
+        folder = Path("results") / f"event_driven_eval-{number:03d}"
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("unreachable")
+
+
+def evaluate_run(run: Run, recordings: Recordings, options: argparse.Namespace) -> RunReport:
+    """One network on all recordings: time-stepped at every T, event-driven under every convention."""
+    t_max = run.config["time_steps"]
+    circuit = translate.read_nir(run.model)
+    model = export.from_nir(run.model, duration=recordings.duration_us * 1e-6).eval()
+    if tuple(recordings.sensor_size) != tuple(model.input_shape):
+        raise InputError(
+            f"{run.model}: made for recordings of shape {tuple(model.input_shape)};"
+            f" {recordings.title} has {tuple(recordings.sensor_size)}"
+        )
+
+    stepped = TimeSteppedTally(circuit, t_max)
+    times = np.linspace(0, recordings.duration_us * 1e-6, READINGS)
+    engines = {}
+    for order in options.orders:
+        started = time.perf_counter()
+        engine = Simulator(circuit, engine=options.engine, order=order, record="output")
+        list(engine.run(recordings[:1]))  # engines compile when they first run
+        engines[order] = engine, EventDrivenTally(times, order, time.perf_counter() - started)
+
+    other_grids = sorted({*options.time_steps} - {t_max})
+    passes = len(other_grids) + 1 + len(engines)
+    with tqdm(total=passes * len(recordings), desc=run.name, unit="run") as bar:
+        for chunk in chunks(recordings, min(CHUNK, bearable(sum(p.size for p in circuit.populations)))):
+            for t in other_grids:
+                stepped.add_answers(t, mtt.predict(model, chunk, t, batch_size(chunk, t)), chunk.labels)
+                bar.update(len(chunk))
+            started = time.perf_counter()
+            logits, counts = time_stepped(model, chunk, t_max, circuit.input)
+            stepped.add_answers(t_max, logits, chunk.labels)
+            stepped.add_counts(counts, time.perf_counter() - started)
+            bar.update(len(chunk))
+            for engine, tally in engines.values():
+                started = time.perf_counter()
+                results = list(engine.run(chunk))
+                seconds = (time.perf_counter() - started) / len(chunk)
+                for k, result in enumerate(results):
+                    # The logits are means over time; sums can be held against the event-driven readout.
+                    readout = logits[k] * t_max
+                    tally.add(result, int(chunk.labels[k]), {n: c[k] for n, c in counts.items()}, readout, seconds)
+                bar.update(len(chunk))
+    return RunReport(
+        run=run.name,
+        method=run.config["method"],
+        seed=run.config.get("seed"),
+        n_recordings=len(recordings),
+        time_stepped=stepped.summary(),
+        event_driven=tuple(tally.summary() for _, tally in engines.values()),
+    )
+
+
+def chunks(recordings: Recordings, size: int) -> Iterator[Recordings]:
+    """Parts of ``recordings``, each read from its files once."""
+    for start in range(0, len(recordings), size):
+        chunk = recordings[start : start + size]
+        loaded = dict(zip(chunk.ids, chunk, strict=True))
+        yield dataclasses.replace(chunk, read=loaded.__getitem__)
+
+
+def bearable(numbers: int) -> int:
+    """How many recordings of that many numbers each fit into the budget; at least one."""
+    return max(1, BUDGET // numbers)
+
+
+def batch_size(recordings: Recordings, time_steps: int) -> int:
+    """Recordings in one batch of frames."""
+    return min(50, bearable(time_steps * int(np.prod(recordings.sensor_size))))
+
+
+def time_stepped(
+    model: snn.Staged, recordings: Recordings, time_steps: int, input_name: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Logits [N, classes] and spikes per neuron [N, ...] by population, the input under ``input_name``."""
+    all_logits, all_counts = [], []
+    size = batch_size(recordings, time_steps)
+    for start in range(0, len(recordings), size):
+        batch = recordings[start : start + size]
+        frames = torch.from_numpy(events.frames_batch(batch, time_steps, recordings.sensor_size))
+        logits, counts = snn.spike_counts(model, frames, time_steps)
+        counts[input_name] = counts.pop("input")
+        all_logits.append(logits.numpy())
+        all_counts.append(counts)
+    return np.concatenate(all_logits), {n: np.concatenate([c[n].numpy() for c in all_counts]) for n in all_counts[0]}
+
+
+def plot_accuracies(report: Report, out: Path) -> None:
+    """Accuracy as bars, over time, and against the time grid."""
+    t_maxes = {run.time_stepped.time_steps for run in report.runs}
+    shown = sorted({1, *t_maxes, max(t for run in report.runs for t in run.time_stepped.accuracy)})
+    orders = [event_driven.order for event_driven in report.runs[0].event_driven]
+    groups = [*(f"T = {t}" for t in shown), *(f"event-driven\n{order}" for order in orders)]
+    bars = {
+        run.run: [*(run.time_stepped.accuracy.get(t) for t in shown), *(e.accuracy for e in run.event_driven)]
+        for run in report.runs
+    }
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    plotting.accuracy_bars(groups, bars, ax=figure.subplots())
+    figure.suptitle(f"{report.title}, {report.split}")
+    save(figure, out / "accuracy.png")
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    ax = figure.subplots()
+    for run in report.runs:
+        for measured in run.event_driven:
+            label = f"{run.run}, {measured.order}"
+            plotting.accuracy_over_time(measured.times, measured.accuracy_over_time, label=label, ax=ax)
+    ax.set_title(f"{report.title}, {report.split}: event-driven")
+    save(figure, out / "accuracy_over_time.png")
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    ax = figure.subplots()
+    for run in report.runs:
+        accuracy = run.time_stepped.accuracy
+        event_driven = run.event_driven[0].accuracy
+        plotting.time_step_sweep(
+            list(accuracy), list(accuracy.values()), event_driven=event_driven, label=run.run, ax=ax
+        )
+    ax.set_title(f"{report.title}, {report.split}; lines: event-driven, {orders[0]}")
+    save(figure, out / "time_step_sweep.png")
+
+
+def plot_spikes(runs: Sequence[Run], recordings: Recordings, order: str, path: Path) -> None:
+    """The first recording in every network: spikes of input and layers, and the readout below.
+
+    By the exact engine whatever the engine of the report: all engines give the same spikes, and this one need not
+    compile again to record them all.
+    """
+    label = int(recordings.labels[0])
+    figure = Figure(figsize=(6 * len(runs), 7), layout="constrained")
+    axes = figure.subplots(2, len(runs), squeeze=False, sharex=True, height_ratios=[3, 1])
+    for (top, bottom), run in zip(axes.T, runs, strict=True):
+        engine = Simulator(run.model, engine="exact", order=order, record="all")
+        (result,) = engine.run(recordings[:1])
+        plotting.raster(result, recording=recordings[0], ax=top).set_title(run.name)
+        plotting.readout(*readout_trace(result), label=label, ax=bottom)
+        top.set_xlabel("")
+    figure.suptitle(f"{recordings.title}, {recordings.ids[0]}, class {recordings.classes[label]}, {order}")
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    with mtt.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def versions() -> dict[str, str]:
+    """What computed the report."""
+    packages = ("mtt_brian", "brian2", "torch", "numpy", "scipy", "numba", "nir")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,38 @@
+"""The engines that one test body runs, and how their spikes are compared."""
+
+import numpy as np
+import pytest
+
+import mtt_brian as mb
+
+#: Name of the engine and its options. Compiling for speed would take longer than all the tests' runs together.
+FAST_TO_START = {
+    "exact": {},
+    "brian2": {"target": "numpy"},
+    "brian2-cpp": {"flags": ["-w", "-O0", "-ffp-contract=off", "-std=c++17"]},
+}
+
+
+def simulator(graph, engine, **options):
+    return mb.Simulator(graph, engine, **(FAST_TO_START[engine] | options))
+
+
+def recording(events):
+    """(t in us, pixel) pairs -> structured array for an input of shape (N,)."""
+    array = np.zeros(len(events), dtype=[("t", np.int64), ("x", np.int64)])
+    for k, (t, x) in enumerate(events):
+        array[k] = t, x
+    return array
+
+
+def trains(result):
+    """Spikes as {population: [(t, i, n), ...]}, the form of the reference."""
+    return {name: list(zip(s.t.tolist(), s.i.tolist(), s.n.tolist(), strict=True)) for name, s in result.spikes.items()}
+
+
+def microseconds(spikes):
+    """[(t in us, n), ...] of a population with one neuron."""
+    return [(round(t * 1e6), n) for t, _, n in spikes]
+
+
+every_engine = pytest.mark.parametrize("engine", FAST_TO_START)

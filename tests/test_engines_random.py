@@ -1,0 +1,63 @@
+"""Random networks and recordings: every engine against the plain, slow simulator in reference.py, spike for spike."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import random_networks
+from tests.engines import simulator, trains
+from tests.reference import Reference
+
+
+def assert_same(result, reference):
+    for name, expected in reference.spikes.items():
+        assert trains(result)[name] == expected, name
+    assert result.synops == reference.synops
+    np.testing.assert_allclose(result.readout, reference.readout, rtol=1e-12, atol=1e-12)
+
+
+def check(seed, engine, leaky, order="sum", recordings=3, **options):
+    graph = random_networks.graph(seed, leaky)
+    shape = graph.nodes["input"].input_type["input"]
+    played = [random_networks.recording(seed + k, shape, events=120 - 40 * k) for k in range(recordings)]
+    results = list(simulator(graph, engine, order=order, **options).run(played))
+    total = 0
+    for recording, result in zip(played, results, strict=True):
+        reference = Reference(graph).run(recording, order=order)
+        assert_same(result, reference)
+        total += sum(map(len, reference.spikes.values()))
+    return total
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+@pytest.mark.parametrize("order", ["sum", "fifo"])
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_exact_engine_equals_the_reference(order, leaky, seed):
+    check(seed, "exact", leaky, order)
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), lanes=st.integers(1, 4))
+def test_brian2_numpy_equals_the_reference(leaky, seed, lanes):
+    check(seed, "brian2", leaky, lanes=lanes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["cython"])
+@pytest.mark.parametrize("leaky", [False, True])
+def test_brian2_cython_equals_the_reference(target, leaky):
+    check(1, "brian2", leaky, lanes=2, target=target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "leaky"), [(1, False), (2, True), (3, False)])
+def test_brian2_cpp_equals_the_reference(seed, leaky):
+    check(seed, "brian2-cpp", leaky, lanes=2)
+
+
+def test_the_random_networks_do_fire():
+    """The comparisons above would be empty if nothing fired."""
+    assert sum(check(seed, "exact", leaky) for seed in range(10) for leaky in (False, True)) > 2000

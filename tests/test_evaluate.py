@@ -1,0 +1,278 @@
+"""Metrics and reports, with numbers one can check on paper."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtt_brian import evaluate
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import Estimate, EventDriven, EventDrivenTally, Report, RunReport, TimeStepped, TimeSteppedTally
+from mtt_brian.neuron import IF
+from mtt_brian.simulate.result import Result, Spikes
+from mtt_brian.translate.circuit import Circuit, Connection, Population
+from mtt_brian.translate.operators import Dense
+
+# Two inputs, three hidden neurons, two classes. Input 0 reaches all three hidden neurons, input 1 the last one only.
+HIDDEN = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+READOUT = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 1.0]])
+CIRCUIT = Circuit(
+    input="input",
+    input_shape=(2,),
+    populations=(
+        Population("hidden", (3,), IF()),
+        Population("readout", (2,), IF(threshold=None)),
+    ),
+    connections=(
+        Connection("input", "hidden", (Dense(HIDDEN, (2,)),), ("w",), 2),
+        Connection("hidden", "readout", (Dense(READOUT, (3,)),), ("v",), 3),
+    ),
+    output="readout",
+)
+
+
+def result(t, i, n=None, duration=1.0):
+    """A run in which the hidden neurons ``i`` fired at ``t``, and each input five times."""
+    t, i = np.asarray(t, dtype=float), np.asarray(i, dtype=np.int64)
+    n = np.ones(len(t), dtype=np.int64) if n is None else np.asarray(n)
+    hidden = np.bincount(i, weights=n, minlength=3).astype(np.int64)
+    counts = {"input": np.array([5, 5]), "hidden": hidden}
+    return Result(
+        spikes={"hidden": Spikes(t, i, n)},
+        counts=counts,
+        readout=READOUT @ hidden,
+        synops=CIRCUIT.synops(counts),
+        duration=duration,
+        engine="test",
+        circuit=CIRCUIT,
+    )
+
+
+class TestAccuracy:
+    def test_binomial_standard_error(self):
+        # 3 of 4 right: sqrt(0.75 * 0.25 / 4)
+        assert evaluate.accuracy([1, 2, 3, 0], [1, 2, 3, 3]) == Estimate(
+            0.75, pytest.approx(math.sqrt(0.75 * 0.25 / 4))
+        )
+
+    def test_perfect_answers_have_no_error_bar(self):
+        assert evaluate.accuracy([1, 2], [1, 2]) == (1.0, 0.0)
+
+    def test_refuses_what_cannot_be_compared(self):
+        with pytest.raises(InputError, match="without a recording"):
+            evaluate.accuracy([], [])
+        with pytest.raises(InputError, match=r"\(2,\).*\(3,\)"):
+            evaluate.accuracy([0, 1], [0, 1, 2])
+
+    def test_ties_go_to_the_lowest_class(self):
+        assert evaluate.predictions([[0, 2, 2], [0, 0, 0], [-3, -1, -2]]).tolist() == [1, 0, 1]
+
+    def test_confusion_matrix_rows_are_the_truth(self):
+        matrix = evaluate.confusion_matrix(predicted=[0, 1, 1, 2], labels=[0, 0, 1, 2], classes=3)
+        assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+
+
+class TestSpikeDifference:
+    def test_formula(self):
+        # |4-3| + |0-1| + |6-6| over 10
+        assert evaluate.spike_difference([4, 0, 6], [3, 1, 6]) == pytest.approx(0.2)
+
+    def test_is_relative_to_the_reference(self):
+        assert evaluate.spike_difference([1, 1], [2, 2]) == 1.0
+        assert evaluate.spike_difference([2, 2], [1, 1]) == 0.5
+
+    def test_silence(self):
+        assert evaluate.spike_difference([0, 0], [0, 0]) == 0.0
+        assert evaluate.spike_difference([0, 0], [0, 1]) == math.inf
+
+    def test_readout_with_negative_values(self):
+        # |-2 - -1| + |3 - 5| over |-2| + |3|
+        assert evaluate.spike_difference([-2.0, 3.0], [-1.0, 5.0]) == pytest.approx(3 / 5)
+
+    def test_shapes_must_agree(self):
+        # Broadcasting would hold every recording against every other one.
+        with pytest.raises(InputError, match=r"\(2, 1\).*\(2,\)"):
+            evaluate.spike_difference(np.zeros(2), np.zeros((2, 1)))
+
+    @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1))
+    def test_total_over_parts_is_that_of_the_whole(self, pairs):
+        s0, s = np.array(pairs).T
+        total = evaluate.SpikeDifference()
+        for part in pairs:
+            total.add([part[0]], [part[1]])
+        assert total.value == evaluate.spike_difference(s0, s)
+
+
+class TestSynops:
+    def test_every_spike_counts_its_synapses(self):
+        # Fan-out: inputs reach 3 and 1 hidden neurons; hidden neurons reach 1, 1 and 2 classes.
+        counts = {"input": np.array([[1, 0], [2, 5]]), "hidden": np.array([[0, 0, 0], [1, 1, 3]])}
+        assert evaluate.synops(counts, CIRCUIT.fan_out).tolist() == [3, 2 * 3 + 5 + 1 + 1 + 3 * 2]
+
+    def test_agrees_with_the_circuit(self):
+        counts = {"input": np.array([3, 4]), "hidden": np.array([1, 0, 2])}
+        assert evaluate.synops({n: c[None] for n, c in counts.items()}, CIRCUIT.fan_out)[0] == CIRCUIT.synops(counts)
+
+    def test_a_population_without_counts_is_refused(self):
+        with pytest.raises(InputError, match="'hidden'"):
+            evaluate.synops({"input": np.zeros((1, 2))}, CIRCUIT.fan_out)
+
+
+class TestOverTime:
+    def test_accuracy_over_time(self):
+        readouts = np.array([[[0, 0], [0, 1]], [[0, 0], [2, 1]]])  # [recordings, times, classes]
+        assert evaluate.accuracy_over_time(readouts, [1, 0]).tolist() == [0.5, 1.0]
+
+    def test_decision_time_is_the_last_change_to_the_right_answer(self):
+        times, answers = [0.0, 0.1, 0.2, 0.3], np.array([[0, 1], [1, 0], [0, 1], [0, 2]])
+        assert evaluate.decision_time(times, answers, 1) == 0.2
+        assert evaluate.decision_time(times, answers, 0) == math.inf
+
+    def test_right_from_the_start(self):
+        assert evaluate.decision_time([0.0, 0.1], np.array([[0, 0], [1, 0]]), 0) == 0.0
+
+    def test_readout_trace_has_one_row_per_instant(self):
+        # Hidden 0 adds (2, 0), hidden 2 twice adds (-2, 2), hidden 1 in the same instant adds (0, 1).
+        times, readouts = evaluate.readout_trace(result([0.1, 0.4, 0.4], [0, 1, 2], [1, 1, 2]))
+        assert times.tolist() == [0, 0.1, 0.4]
+        assert readouts.tolist() == [[0, 0], [2, 0], [0, 3]]
+
+    def test_a_run_without_the_needed_spikes_is_refused(self):
+        run = result([], [])
+        bare = Result({}, run.counts, run.readout, run.synops, run.duration, "test", CIRCUIT)
+        with pytest.raises(InputError, match="record='output'"):
+            evaluate.readout_trace(bare)
+
+
+class TestTallies:
+    def test_event_driven(self):
+        tally = EventDrivenTally(np.array([0.05, 0.2, 0.5]), "sum", compile_seconds=7.0)
+        # First recording: class 0 until 0.4, then class 1, which is right. Time-stepped: one hidden spike fewer.
+        tally.add(
+            result([0.1, 0.4, 0.4], [0, 1, 2], [1, 1, 2]), 1, {"hidden": np.array([1, 1, 1])}, np.array([1, 2]), 0.002
+        )
+        # Second: silent, answers class 0, which is wrong. Time-stepped: silent as well.
+        tally.add(result([], []), 1, {"hidden": np.zeros(3)}, np.zeros(2), 0.004)
+        summary = tally.summary()
+        assert summary.order == "sum"
+        assert summary.accuracy == Estimate(0.5, pytest.approx(math.sqrt(0.125)))
+        assert summary.spike_difference == {"hidden": pytest.approx(1 / 4), "output": pytest.approx((1 + 1) / 3)}
+        assert summary.spikes_per_recording == {"input": 10, "hidden": 2}
+        # Inputs: 5 * 3 + 5 * 1 in both recordings. Hidden: 1 + 1 + 2 * 2 in the first.
+        assert summary.synops_per_recording == (20 + 6 + 20) / 2
+        assert summary.milliseconds_per_recording == pytest.approx(3.0)
+        assert summary.compile_seconds == 7.0
+        assert summary.accuracy_over_time.tolist() == [0, 0, 0.5]
+        assert summary.median_decision_time == 0.4  # the wrong one does not count
+        assert summary.confusion_matrix.tolist() == [[0, 0], [1, 1]]
+
+    def test_event_driven_needs_every_population(self):
+        with pytest.raises(InputError, match="'hidden'"):
+            EventDrivenTally(np.zeros(1), "sum").add(result([], []), 0, {"other": np.zeros(3)}, np.zeros(2), 0.0)
+
+    def test_time_stepped(self):
+        tally = TimeSteppedTally(CIRCUIT, time_steps=10)
+        tally.add_answers(10, np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1, 1]))
+        tally.add_answers(1, np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([1, 1]))
+        tally.add_counts(
+            {"input": np.array([[1, 0], [0, 1]]), "hidden": np.array([[0, 0, 2], [0, 0, 0]])}, seconds=0.01
+        )
+        summary = tally.summary()
+        assert list(summary.accuracy) == [1, 10]
+        assert summary.accuracy[1].value == 1.0
+        assert summary.accuracy[10].value == 0.5
+        assert summary.spikes_per_recording == {"input": 1, "hidden": 1}
+        assert summary.synops_per_recording == (3 + 2 * 2 + 1) / 2
+        assert summary.milliseconds_per_recording == pytest.approx(5.0)
+
+    @pytest.mark.parametrize("tally", [TimeSteppedTally(CIRCUIT, 10), EventDrivenTally(np.zeros(1), "sum")])
+    def test_nothing_added(self, tally):
+        with pytest.raises(InputError, match="without a recording"):
+            tally.summary()
+
+
+def report(*orders, spike_difference=0.25):
+    runs = tuple(
+        RunReport(
+            run=name,
+            method=name,
+            seed=3,
+            n_recordings=150,
+            time_stepped=TimeStepped(
+                time_steps=t_max,
+                accuracy={1: Estimate(0.5, 0.04), t_max: Estimate(0.89, 0.026)},
+                spikes_per_recording={"input": 4000.0},
+                synops_per_recording=2e6,
+                milliseconds_per_recording=3.0,
+            ),
+            event_driven=tuple(
+                EventDriven(
+                    order=order,
+                    accuracy=Estimate(0.81, 0.032),
+                    spike_difference={"hidden": spike_difference, "output": 0.5},
+                    spikes_per_recording={"input": 4000.0},
+                    synops_per_recording=1.5e6,
+                    milliseconds_per_recording=0.6,
+                    compile_seconds=1.0,
+                    times=np.array([0.0, 0.3]),
+                    accuracy_over_time=np.array([0.1, 0.81]),
+                    median_decision_time=0.12,
+                    confusion_matrix=np.eye(2, dtype=np.int64),
+                )
+                for order in orders
+            ),
+        )
+        for name, t_max in (("sdt", 10), ("mtt", 20))
+    )
+    return Report("digits", "test", "exact", {"numpy": "2"}, "python x.py", "digits (simulated)", runs)
+
+
+class TestReport:
+    def test_json_round_trip(self, tmp_path):
+        report("sum", "fifo").write(tmp_path / "new" / "folder")
+        content = json.loads((tmp_path / "new" / "folder" / "report.json").read_text())
+        assert [run["run"] for run in content["runs"]] == ["sdt", "mtt"]
+        run = content["runs"][0]
+        assert run["time_stepped"] == {"1": 0.5, "10": 0.89}
+        assert run["event_driven"]["order"] == "sum"
+        assert run["event_driven"]["spike_difference"] == {"hidden": 0.25, "output": 0.5}
+        assert run["event_driven_fifo"]["order"] == "fifo"
+        assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == ["report.json", "report.md"]
+
+    def test_one_convention_has_no_second_entry(self):
+        run = report("fifo").to_dict()["runs"][0]
+        assert run["event_driven"]["order"] == "fifo"
+        assert not any(key.startswith("event_driven_") for key in run)
+
+    def test_infinity_is_null(self, tmp_path):
+        report("sum", spike_difference=math.inf).write(tmp_path)
+        content = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+        assert content["runs"][0]["event_driven"]["spike_difference"]["hidden"] is None
+
+    def test_table_is_side_by_side_with_standard_errors(self):
+        lines = report("sum", "fifo").table().splitlines()
+        assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == ["", "sdt (sdt)", "mtt (mtt)"]
+        rows = {cells[1].strip(): [c.strip() for c in cells[2:-1]] for cells in (line.split("|") for line in lines)}
+        assert rows["accuracy, time-stepped, T = 1"] == ["50.0 ± 4.0 %"] * 2
+        assert rows["accuracy, time-stepped, T = 10"] == ["89.0 ± 2.6 %", "-"]
+        assert rows["accuracy, time-stepped, T = 20"] == ["-", "89.0 ± 2.6 %"]
+        assert rows["**accuracy, event-driven, `fifo`**"] == ["**81.0 ± 3.2 %**"] * 2
+        assert rows["spike difference of T_max from `sum`: hidden"] == ["25.0 %"] * 2
+        assert rows["SynOps per recording, event-driven, `sum`"] == ["1,500,000"] * 2
+        assert len({len(line) for line in lines}) == 1
+
+    def test_markdown_says_what_was_measured(self):
+        text = report("sum").markdown()
+        for part in ("digits (simulated), test", "python x.py", "Engine `exact`", "numpy 2", "sqrt(p (1 - p) / n)"):
+            assert part in text
+
+    def test_a_failed_write_leaves_the_old_report(self, tmp_path):
+        report("sum").write(tmp_path)
+        before = (tmp_path / "report.json").read_text()
+        with pytest.raises(ValueError, match="Out of range"):  # NaN is no JSON
+            replace(report("sum"), versions={"numpy": math.nan}).write(tmp_path)
+        assert (tmp_path / "report.json").read_text() == before

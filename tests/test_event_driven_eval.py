@@ -1,0 +1,267 @@
+"""The main job through its command line: train two small networks, then run them event by event."""
+
+import importlib
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from mtt_brian import events, mtt
+from mtt_brian.errors import InputError
+from mtt_brian.simulate import Simulator
+
+REPOSITORY = Path(__file__).parents[1]
+STUDY = REPOSITORY / "studies" / "event_driven_eval.py"
+RECORDINGS_PER_CLASS = 4
+PNGS = ("accuracy.png", "accuracy_over_time.png", "raster.png", "time_step_sweep.png")
+
+
+def write_bin(path, t, x, y, p):
+    """The N-MNIST format: five bytes per event, 23 bits of them for the time."""
+    columns = [x, y, (p << 7) | (t >> 16), (t >> 8) & 255, t & 255]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(np.stack(columns, axis=1).astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Recordings in N-MNIST's layout: class 3 is seen on the left of the sensor, class 7 on the right."""
+    folder = tmp_path_factory.mktemp("nmnist")
+    rng = np.random.default_rng(1)
+    for split in ("Train", "Test"):
+        for label, left in ((3, 4), (7, 20)):
+            for number in range(RECORDINGS_PER_CLASS):
+                t = np.sort(rng.integers(0, 300_000, 400))
+                x, y, p = rng.integers(left, left + 10, 400), rng.integers(5, 29, 400), rng.integers(0, 2, 400)
+                write_bin(folder / split / str(label) / f"{number:05d}.bin", t, x, y, p)
+    return folder
+
+
+def command(script, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def workspace(data, tmp_path_factory):
+    """A folder with two finished runs, runs/sdt and (newer) runs/mtt."""
+    folder = tmp_path_factory.mktemp("workspace")
+    for method in ("sdt", "mtt"):
+        options = f"--method {method} --dataset nmnist --data-root {data} --epochs 6 --batch-size 4 --time-steps 4"
+        done = command(REPOSITORY / "training/run_mtt.py", *options.split(), "--out", f"runs/{method}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def side_by_side(workspace):
+    """Both runs evaluated with the default engine: (finished process, results folder)."""
+    done = command(STUDY, "runs/sdt", "runs/mtt", "--time-steps", 1, 3, 20, cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    return done, workspace / "results" / "event_driven_eval-001"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(STUDY.parent)
+    return importlib.import_module("event_driven_eval")
+
+
+def check_contract(report, engine):
+    """What report.json promises (README); extra keys are allowed."""
+    assert {"dataset", "split", "engine", "versions", "runs"} <= report.keys()
+    assert (report["dataset"], report["split"], report["engine"]) == ("nmnist", "test", engine)
+    assert all(isinstance(version, str) for version in report["versions"].values())
+    for run in report["runs"]:
+        assert {"run", "method", "n_recordings", "time_stepped", "event_driven"} <= run.keys()
+        assert run["method"] in ("sdt", "nmt", "mtt")
+        assert all(re.fullmatch("[1-9][0-9]*", t) for t in run["time_stepped"])
+        measured = [value for key, value in run.items() if key.startswith("event_driven")]
+        accuracies = [*run["time_stepped"].values(), *(m["accuracy"] for m in measured)]
+        accuracies += [a for m in measured for a in m["accuracy_over_time"]["accuracy"]]
+        assert all(type(a) is float and 0 <= a <= 1 for a in accuracies)
+        for m in measured:
+            n = run["n_recordings"]
+            assert m["standard_error"] == pytest.approx(math.sqrt(m["accuracy"] * (1 - m["accuracy"]) / n))
+            assert set(m["spike_difference"]) == {"spikes1", "spikes2", "spikes3", "output"}
+            assert all(value >= 0 for value in m["spike_difference"].values())
+            assert m["synops_per_recording"] > 0
+            assert m["milliseconds_per_recording"] > 0
+            assert np.sum(m["confusion_matrix"]) == n
+            assert np.trace(m["confusion_matrix"]) / n == pytest.approx(m["accuracy"])
+
+
+class TestSideBySide:
+    def test_report_keeps_its_contract(self, side_by_side):
+        report = json.loads((side_by_side[1] / "report.json").read_text())
+        check_contract(report, "exact")
+        assert [(run["run"], run["method"]) for run in report["runs"]] == [("sdt", "sdt"), ("mtt", "mtt")]
+        for run in report["runs"]:
+            assert run["n_recordings"] == 2 * RECORDINGS_PER_CLASS
+            assert list(run["time_stepped"]) == ["1", "3", "4", "20"]  # T_max = 4 is always among them
+            assert run["event_driven"]["order"] == "sum"
+            assert run["event_driven_fifo"]["order"] == "fifo"
+        assert not re.search(r'"/', (side_by_side[1] / "report.json").read_text())  # no machine's paths
+
+    def test_event_driven_numbers_are_those_of_the_simulator(self, side_by_side, workspace, data):
+        report = json.loads((side_by_side[1] / "report.json").read_text())
+        recordings = events.load("nmnist", root=data, split="test")
+        for run in report["runs"]:
+            model = workspace / "runs" / run["run"] / "model.nir"
+            results = list(Simulator(model, engine="exact").run(recordings))
+            right = [int(np.argmax(r.readout)) == label for r, label in zip(results, recordings.labels, strict=True)]
+            assert run["event_driven"]["accuracy"] == pytest.approx(np.mean(right))
+            assert run["event_driven"]["synops_per_recording"] == pytest.approx(np.mean([r.synops for r in results]))
+
+    def test_time_stepped_numbers_are_those_of_the_trained_network(self, side_by_side, workspace, data):
+        # The study rebuilds the network from model.nir; here it comes from the checkpoint.
+        report = json.loads((side_by_side[1] / "report.json").read_text())
+        recordings = events.load("nmnist", root=data, split="test")
+        for run in report["runs"]:
+            model = mtt.load_model(workspace / "runs" / run["run"])
+            for t, accuracy in run["time_stepped"].items():
+                answers = mtt.predict(model, recordings, int(t)).argmax(1)
+                assert accuracy == pytest.approx(np.mean(answers == recordings.labels))
+
+    def test_the_input_is_the_same_on_both_sides(self, side_by_side):
+        for run in json.loads((side_by_side[1] / "report.json").read_text())["runs"]:
+            assert run["event_driven"]["spikes_per_recording"]["input"] == 400
+            assert run["time_stepped_at_t_max"]["spikes_per_recording"]["input"] == 400
+
+    def test_figures(self, side_by_side):
+        for name in PNGS:
+            pixels = image.imread(side_by_side[1] / name)
+            assert min(pixels.shape[:2]) > 300
+            assert pixels.std() > 0.05  # something is drawn
+
+    def test_prints_the_table_and_where_it_went(self, side_by_side):
+        done, folder = side_by_side
+        assert "sdt (sdt)" in done.stdout
+        assert "mtt (mtt)" in done.stdout
+        for row in ("accuracy, time-stepped, T = 20", "accuracy, event-driven, `fifo`", "spike difference", "SynOps"):
+            assert row in done.stdout
+        assert "results/event_driven_eval-001: " in done.stdout
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*PNGS, "report.json", "report.md"])
+        assert "48/48" in done.stderr  # progress: 8 recordings, 4 grids and 2 conventions
+
+
+@pytest.mark.parametrize("engine", ["brian2", pytest.param("brian2-cpp", marks=pytest.mark.slow)])
+def test_brian2_engines_report_what_the_exact_one_does(engine, side_by_side, workspace, study, tmp_path):
+    options = f"{workspace}/runs/mtt --engine {engine} --time-steps 4 --out {tmp_path}"
+    study.main(options.split())
+    report = json.loads((tmp_path / "report.json").read_text())
+    check_contract(report, engine)
+    (run,) = report["runs"]
+    assert "event_driven_fifo" not in run
+    exact = json.loads((side_by_side[1] / "report.json").read_text())["runs"][1]["event_driven"]
+    for key in ("accuracy", "synops_per_recording", "spikes_per_recording"):
+        assert run["event_driven"][key] == exact[key]
+    for name, value in exact["spike_difference"].items():
+        assert run["event_driven"]["spike_difference"][name] == pytest.approx(value)
+
+
+def test_without_arguments_the_newest_run_is_taken(workspace, study, monkeypatch):
+    monkeypatch.chdir(workspace)
+    (workspace / "runs" / "unfinished").mkdir(exist_ok=True)
+    assert study.newest_run(Path("runs")) == Path("runs/mtt")
+
+
+def test_limit_split_and_one_convention(workspace, study, tmp_path):
+    options = f"{workspace}/runs/mtt --limit 3 --split train --order fifo --time-steps 2 --out {tmp_path}"
+    study.main(options.split())
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["split"] == "train"
+    (run,) = report["runs"]
+    assert run["n_recordings"] == 3
+    assert list(run["time_stepped"]) == ["2", "4"]
+    assert run["event_driven"]["order"] == "fifo"
+
+
+def test_a_folder_with_model_and_config_is_enough(workspace, study, tmp_path):
+    run = tmp_path / "copy"
+    run.mkdir()
+    for name in ("model.nir", "config.json"):
+        (run / name).write_bytes((workspace / "runs" / "mtt" / name).read_bytes())
+    study.main(f"{run} --limit 2 --time-steps 1 --out {tmp_path / 'out'}".split())
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["runs"][0]["run"] == "copy"
+
+
+def test_runs_of_one_name_are_told_apart(workspace, study, tmp_path):
+    study.main(f"{workspace}/runs/mtt {workspace}/runs/mtt --limit 1 --time-steps 1 --out {tmp_path}".split())
+    runs = json.loads((tmp_path / "report.json").read_text())["runs"]
+    assert [run["run"] for run in runs] == ["mtt", "mtt (2)"]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("{runs}/nowhere", "nowhere: no such run folder"),
+            ("{runs}/mtt --engine abacus", "unknown engine 'abacus'.*exact"),
+            ("{runs}/mtt --engine brian2 --order fifo", "--order fifo needs --engine exact"),
+            ("{runs}/mtt --dataset cifar", "unknown data set 'cifar'.*nmnist"),
+            ("{runs}/mtt --split validation", "unknown split 'validation'.*train, test"),
+            ("{runs}/mtt --data-root {runs}", "no test recordings"),
+            ("{runs}/mtt --time-steps 0", "--time-steps must be at least 1, not 0"),
+            ("{runs}/mtt --limit 0", "--limit must be at least 1, not 0"),
+            ("{runs}/mtt --limit 1 --out {runs}/mtt/model.nir", "--out .*model.nir"),
+        ],
+    )
+    def test_options(self, options, message, workspace, study, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(InputError, match=message):
+            study.main(options.format(runs=workspace / "runs").split())
+
+    @pytest.mark.parametrize(("lost", "message"), [("model.nir", "no model.nir"), ("config.json", "no config.json")])
+    def test_incomplete_run(self, lost, message, workspace, study, tmp_path):
+        for path in (workspace / "runs" / "mtt").iterdir():
+            if path.name != lost:
+                (tmp_path / path.name).write_bytes(path.read_bytes())
+        with pytest.raises(InputError, match=message):
+            study.load_run(tmp_path)
+
+    def test_config_without_the_method(self, workspace, study, tmp_path):
+        (tmp_path / "model.nir").touch()
+        (tmp_path / "config.json").write_text('{"dataset": "nmnist"}')
+        with pytest.raises(InputError, match=r"config\.json: no method, time_steps"):
+            study.load_run(tmp_path)
+
+    def test_damaged_model(self, workspace, study, tmp_path):
+        (tmp_path / "model.nir").write_bytes(b"not HDF5")
+        (tmp_path / "config.json").write_bytes((workspace / "runs" / "mtt" / "config.json").read_bytes())
+        with pytest.raises(InputError, match=r"model\.nir"):
+            study.main(f"{tmp_path} --out {tmp_path}/out".split())
+
+    def test_another_sensor(self, workspace, study, tmp_path, monkeypatch):
+        other = events.Recordings(
+            name="other",
+            title="Other",
+            split="test",
+            classes=["a"],
+            sensor_size=(2, 5, 5),
+            duration_us=1000,
+            ids=["0"],
+            labels=np.zeros(1, dtype=np.int64),
+            read=lambda identifier: events.make_recording([1], [1]),
+        )
+        monkeypatch.setattr(events, "load", lambda *arguments, **options: other)
+        with pytest.raises(InputError, match=r"\(2, 34, 34\).*Other.*\(2, 5, 5\)"):
+            study.main(f"{workspace}/runs/mtt --out {tmp_path}".split())
+
+    def test_no_run_at_all(self, tmp_path):
+        done = command(STUDY, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.strip() == "error: no finished run under runs/; train one with: python training/run_mtt.py"
+
+    def test_help_says_which_convention_is_which(self, tmp_path):
+        done = command(STUDY, "--help", cwd=tmp_path)
+        assert done.returncode == 0
+        assert re.search(r"sum\s+all jumps of one instant are summed", done.stdout)
+        assert re.search(r"fifo\s+every event is applied alone", done.stdout)

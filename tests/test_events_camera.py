@@ -1,0 +1,166 @@
+"""The simulated event camera, with crossing times worked out on paper."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mtt_brian import events
+from mtt_brian.errors import InputError
+from mtt_brian.events.camera import Camera, crossings
+
+
+def one_pixel(times, log_intensity, on=1.0, off=1.0, refractory=0):
+    t, pixel, p = crossings(
+        np.array(times), [np.array([v]) for v in log_intensity], np.array([on]), np.array([off]), refractory
+    )
+    assert not pixel.any()
+    return list(zip(t.tolist(), p.tolist(), strict=True))
+
+
+def test_a_ramp_crosses_its_levels_at_equal_intervals():
+    # 3.5 in 7000 us: one unit each 2000 us
+    assert one_pixel([0, 7000], [0, 3.5]) == [(2000, 1), (4000, 1), (6000, 1)]
+
+
+def test_the_level_itself_is_a_crossing():
+    assert one_pixel([0, 1000], [0, 1.0]) == [(1000, 1)]
+    assert one_pixel([0, 1000], [0, np.nextafter(1.0, 0)]) == []
+
+
+def test_on_and_off_have_their_own_thresholds_and_remember_the_last_level():
+    # up to 2.5: ON at 1 (400 us) and 2 (800 us). Down: OFF 0.5 below the level 2, not below the peak: at 1.5, 1, 0.5, 0
+    up_and_down = one_pixel([0, 1000, 2000], [0, 2.5, 0], off=0.5)
+    assert up_and_down == [(400, 1), (800, 1), (1400, 0), (1600, 0), (1800, 0), (2000, 0)]
+
+
+def test_a_change_below_the_threshold_adds_up_over_samples():
+    # 0.4 per 100 us: level 1 at 250 us, in the middle of the third interval
+    assert one_pixel([0, 100, 200, 300], [0, 0.4, 0.8, 1.2]) == [(250, 1)]
+
+
+def test_times_are_rounded_to_microseconds():
+    assert one_pixel([0, 8], [0, 3.0]) == [(3, 1), (5, 1), (8, 1)]  # 2.67, 5.33, 8
+
+
+def test_the_refractory_period_swallows_events_but_not_the_change():
+    # levels at 1000, 2000, ..., 6000 us; after each event 1500 us of silence: every second one is lost
+    assert one_pixel([0, 6000], [0, 6.0], refractory=1500) == [(1000, 1), (3000, 1), (5000, 1)]
+    # an event exactly at the end of the silence is sent
+    assert one_pixel([0, 6000], [0, 6.0], refractory=2000) == [(1000, 1), (3000, 1), (5000, 1)]
+    # the change during the silence is forgotten: coming back from 1.9 to 0 crosses one level from 1, not two
+    assert one_pixel([0, 100, 10_000], [0, 2.0, 0.9], refractory=1000) == [(50, 1), (9100, 0)]
+
+
+def test_pixels_do_not_see_each_other():
+    samples = np.array([[0, 0, 5], [2.2, -1.5, 5]])
+    t, pixel, p = crossings(np.array([0, 1100]), samples, np.ones(3), np.ones(3))
+    found = sorted(zip(pixel.tolist(), t.tolist(), p.tolist(), strict=True))
+    assert found == [(0, 500, 1), (0, 1000, 1), (1, 733, 0)]
+
+
+def test_no_change_no_events():
+    t, pixel, p = crossings(np.array([0, 10]), np.zeros((2, 4)), np.ones(4), np.ones(4))
+    assert t.dtype == pixel.dtype == np.int64
+    assert len(t) == len(pixel) == len(p) == 0
+    assert len(Camera().record(np.zeros((8, 8)))) == 0
+
+
+def test_the_path_is_an_isosceles_triangle_of_three_saccades():
+    camera = Camera(base=8, apex=6)
+    corners = camera.path[camera.sample_times % camera.saccade_us == 0]
+    assert corners.tolist() == [[-4, -3], [0, 3], [4, -3], [-4, -3]]
+    half_way = camera.path[np.searchsorted(camera.sample_times, 50_000)]
+    assert half_way == pytest.approx([-2, 0])
+    speed = np.linalg.norm(np.diff(camera.path, axis=0), axis=1)
+    assert speed[:100].argmax() in (49, 50)
+    assert speed[[0, 99, 100, 199, 200, 299]].max() < 0.01 * speed.max()  # at rest at the corners
+
+
+def test_a_moved_image_is_seen_where_it_has_moved():
+    # one bright image pixel per sensor pixel: the spline spreads it 1/6, 2/3, 1/6 along each axis
+    camera = Camera(height=5, width=7, image_pixels=1, base=0, apex=0, dark=0.1)
+    still = np.exp(next(iter(camera.log_intensity(np.ones((1, 1, 1)))))[0]) - 0.1
+    assert still[2, 3] == pytest.approx(4 / 9)
+    assert still[2, 2] == still[2, 4] == pytest.approx(1 / 9)
+    assert still.sum() == pytest.approx(1)
+    moved = replace(camera, base=4, apex=2)  # starts two columns left and one row above the centre
+    seen = np.exp(next(iter(moved.log_intensity(np.ones((1, 1, 1)))))[0]) - 0.1
+    assert np.unravel_index(seen.argmax(), seen.shape) == (1, 1)
+
+
+def test_an_even_image_keeps_its_brightness_at_any_magnification():
+    for image_pixels in (5, 16, 64):  # finer than, as fine as and coarser than the sensor's pixels
+        camera = Camera(height=16, width=16, image_pixels=64, base=0, apex=0)
+        image = np.full((1, image_pixels, image_pixels), 0.5)
+        seen = np.exp(next(iter(camera.log_intensity(image)))) - camera.dark
+        assert seen == pytest.approx(np.full((1, 16, 16), 0.5), abs=1e-3)
+
+
+def test_recordings_fit_the_sensor_and_have_both_polarities():
+    camera = Camera(height=20, width=30, image_pixels=12)
+    image = np.zeros((6, 9))
+    image[2:4, 2:7] = 1
+    recording = camera.record(image)
+    events.check_recording(recording, camera.sensor_size)
+    assert recording["t"][-1] < camera.duration_us == 300_000
+    assert 0.4 < recording["p"].mean() < 0.6
+    same_time = np.diff(recording["t"]) == 0
+    pixel = recording["y"].astype(int) * 30 + recording["x"]
+    assert np.all(np.diff(pixel)[same_time] >= 0)
+
+
+def test_one_by_one_and_together_are_the_same():
+    images = np.random.default_rng(0).random((70, 4, 4))
+    camera = Camera(noise_hz=5.0, image_pixels=10)
+    together = camera.record_many(images, progress=False)
+    for n in (0, 55, 56, 69):  # more than one chunk of 1156-pixel sensors
+        assert np.array_equal(camera.record(images[n], seed=n), together[n])
+
+
+def test_thresholds_differ_from_pixel_to_pixel_by_the_mismatch():
+    on, off = Camera(height=100, width=100, threshold_on=0.4, threshold_off=0.2, mismatch=0.1).thresholds
+    assert [on.mean(), off.mean()] == pytest.approx([0.4, 0.2], rel=0.01)
+    assert [on.std(), off.std()] == pytest.approx([0.04, 0.02], rel=0.05)
+    assert abs(np.corrcoef(on.ravel(), off.ravel())[0, 1]) < 0.05
+    assert np.all(Camera(mismatch=5.0).thresholds[0] > 0)
+    assert not np.array_equal(Camera(seed=1).thresholds[0], Camera(seed=2).thresholds[0])
+
+
+def test_noise_has_its_rate_both_polarities_and_a_seed():
+    camera = Camera(noise_hz=10.0)
+    noise = camera.record(np.zeros((2, 2)), seed=3)
+    expected = 10 * 0.3 * 34 * 34
+    assert abs(len(noise) - expected) < 5 * expected**0.5
+    assert 0.45 < noise["p"].mean() < 0.55
+    events.check_recording(noise, camera.sensor_size)
+    assert np.array_equal(noise, camera.record(np.zeros((2, 2)), seed=3))
+    assert not np.array_equal(noise[:50], camera.record(np.zeros((2, 2)), seed=4)[:50])
+
+
+def test_the_hash_knows_every_parameter():
+    camera = Camera()
+    assert camera.parameter_hash == Camera().parameter_hash == Camera(base=9).parameter_hash
+    changed = [replace(camera, **{name: value * 2 or 1}) for name, value in vars(camera).items()]
+    assert len({c.parameter_hash for c in [camera, *changed]}) == len(changed) + 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"threshold_on": 0.0}, "threshold_on must be > 0"),
+        ({"noise_hz": -1.0}, "noise_hz must be >= 0"),
+        ({"dark": np.nan}, "dark must be > 0"),
+        ({"sample_us": 30_000}, "must divide"),
+    ],
+)
+def test_impossible_cameras_are_refused(parameters, message):
+    with pytest.raises(InputError, match=message):
+        Camera(**parameters)
+
+
+def test_impossible_images_are_refused():
+    with pytest.raises(InputError, match=r"0\.\.1"):
+        Camera().record(np.full((8, 8), 16.0))
+    with pytest.raises(InputError, match="N, height, width"):
+        Camera().record_many(np.zeros((8, 8)))

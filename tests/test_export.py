@@ -1,0 +1,288 @@
+"""Torch network -> NIR -> file -> NIR -> torch network."""
+
+import itertools
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mtt_brian import export
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, LIF
+from mtt_brian.snn import Spiking, Staged, models
+from mtt_brian.snn.surrogate import Exponential
+
+
+def poisson(size: tuple[int, ...], n: int = 4) -> torch.Tensor:
+    return torch.poisson(torch.full((10, n, *size), 0.3), generator=torch.Generator().manual_seed(0))
+
+
+def network(rule: IF | None = None, **options: float) -> Staged:
+    """Every supported layer, with kernels, strides and paddings that differ in height and width."""
+    torch.manual_seed(0)
+
+    def spiking() -> Spiking:
+        return Spiking(IF(spikes="many", lower_bound=-1.0) if rule is None else rule, **options)
+
+    layers = {
+        "average": nn.AvgPool2d((1, 2), padding=(0, 1)),
+        "conv": nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, bias=False),
+        "a": spiking(),
+        "sum": nn.AvgPool2d(2, stride=1, divisor_override=1),
+        "same": nn.Conv2d(4, 3, (1, 3), padding="same", bias=False),
+        "b": spiking(),
+        "flatten": nn.Flatten(),
+        "hidden": nn.Linear(3 * 5 * 3, 7, bias=False),
+        "c": spiking(),
+        "readout": nn.Linear(7, 5, bias=False),
+    }
+    model = Staged(layers, (2, 11, 11))
+    for p in model.parameters():
+        nn.init.normal_(p, std=3 / p[0].numel() ** 0.5)
+    return model
+
+
+RULES = {
+    "IF, many": (IF(spikes="many", lower_bound=-1.0), {}),
+    "IF, one": (IF(threshold=0.7, spikes="one"), {}),
+    "IF, zero": (IF(reset="zero", v_reset=-0.25, lower_bound=-0.5), {}),
+    "LIF": (LIF(tau=0.05, v_leak=0.1, spikes="many", lower_bound=-1.0), {"duration": 0.3}),
+    "LIF, zero": (LIF(tau=0.013, threshold=1.5, reset="zero"), {"duration": 0.3}),
+    "decay per step": (IF(reset="zero", lower_bound=-2.0), {"decay_per_step": 0.9}),
+}
+
+
+@pytest.mark.parametrize(("rule", "options"), RULES.values(), ids=RULES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_file_gives_the_same_logits_bit_for_bit(
+    rule: IF, options: dict[str, float], dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model = network(rule, **options).to(dtype)
+    path = tmp_path / "model.nir"
+    export.write(path, export.to_nir(model, time_steps=10, duration=0.3))
+    twin = export.from_nir(path)
+    x = poisson(model.input_shape)
+    for steps in (10, 3, [2, 5, 9]):
+        assert torch.equal(model(x, steps), twin(x, steps))
+    assert model(x, 10).abs().sum() > 1
+    assert twin.shapes == model.shapes
+    assert list(tmp_path.iterdir()) == [path]
+    assert [(n, p.dtype) for n, p in twin.named_parameters()] == [(n, dtype) for n, _ in model.named_parameters()]
+
+
+@pytest.mark.parametrize("size", [(34, 34), (8, 8), (128, 128), (180, 240)])
+def test_the_zoo_survives_nirs_own_checks(size: tuple[int, int], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.nmnist_3c1fc((2, *size))
+    nir.write(tmp_path / "model.nir", export.to_nir(model))
+    graph = nir.read(tmp_path / "model.nir")  # with its type check: all kernels are square
+    assert set(graph.nodes) == {"input", *model.shapes, "output"}
+    x = poisson(model.input_shape, n=2)
+    assert torch.equal(export.from_nir(graph)(x, 10), model(x, 10))
+
+
+def test_what_the_nodes_say() -> None:
+    model = network()
+    graph = export.to_nir(model)
+    assert list(graph.nodes) == ["input", *model.shapes, "output"]
+    assert graph.edges == list(zip(graph.nodes, [*model.shapes, "output"], strict=False))
+    node = graph.nodes["a"]
+    assert isinstance(node, nir.IF)
+    assert node.metadata == {"reset": "subtract", "spikes": "many", "lower_bound": -1.0}
+    for parameter, value in [(node.r, 1), (node.v_threshold, 1), (node.v_reset, 0)]:
+        assert parameter.shape == model.shapes["a"] == (4, 6, 4)
+        assert np.all(parameter == value)
+    assert type(graph.nodes["sum"]) is nir.SumPool2d
+    assert type(graph.nodes["average"]) is nir.AvgPool2d
+    conv = graph.nodes["conv"]
+    assert (tuple(conv.input_shape), conv.stride, conv.padding, conv.dilation) == ((11, 6), (2, 1), (1, 0), (1, 2))
+    assert conv.groups == 2
+    assert conv.weight.dtype == np.float32
+    assert not conv.bias.any()
+    assert isinstance(graph.nodes["readout"], nir.Linear)
+    assert tuple(graph.nodes["input"].input_type["input"]) == (2, 11, 11)
+    assert tuple(graph.nodes["output"].output_type["output"]) == (5,)
+
+
+def test_no_lower_bound_leaves_no_metadata() -> None:
+    assert "lower_bound" not in export.to_nir(network(IF())).nodes["a"].metadata
+
+
+def test_a_lif_membrane_jumps_by_the_weight() -> None:
+    node = export.to_nir(network(LIF(tau=0.05, v_leak=0.25), duration=0.3)).nodes["b"]
+    assert isinstance(node, nir.LIF)
+    assert np.all(node.tau == 0.05)
+    assert np.all(node.r == node.tau)
+    assert np.all(node.v_leak == 0.25)
+
+
+def test_a_decay_per_step_becomes_a_time_constant() -> None:
+    model = network(IF(), decay_per_step=0.5)
+    node = export.to_nir(model, time_steps=10, duration=0.3).nodes["a"]
+    assert isinstance(node, nir.LIF)
+    # One step is 30 ms: exp(-0.03 / tau) = 1/2.
+    assert node.tau == pytest.approx(0.03 / np.log(2))
+    assert np.all(node.r == node.tau)
+    for incomplete in ({}, {"time_steps": 10}, {"duration": 0.3}):
+        with pytest.raises(InputError, match=r"layer 'a' \(Spiking\): a decay per step"):
+            export.to_nir(model, **incomplete)
+
+
+def test_exported_weights_are_copies() -> None:
+    model = network()
+    graph = export.to_nir(model)
+    before = graph.nodes["conv"].weight.copy()
+    with torch.no_grad():
+        model.stages[0].conv.weight.add_(1)
+    assert np.array_equal(graph.nodes["conv"].weight, before)
+
+
+def test_a_rebuilt_network_can_be_trained_on() -> None:
+    surrogate = Exponential(3.0)
+    twin = export.from_nir(export.to_nir(network()), surrogate=surrogate, blocks_per_stage=2)
+    assert twin.num_stages == 2
+    assert all(p.surrogate == surrogate for p in twin.populations().values())
+    twin(poisson(twin.input_shape), [4, 2]).sum().backward()
+    assert all(p.grad is not None for p in twin.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.Conv2d(2, 4, 3), r"layer 'odd' \(Conv2d\): a bias acts once per time step"),
+        (nn.Conv2d(2, 4, 3, bias=False, padding=1, padding_mode="circular"), "only zeros can be padded"),
+        (nn.MaxPool2d(2), "layer 'odd' is a MaxPool2d, which cannot be exported; accepted are AvgPool2d"),
+        (nn.BatchNorm2d(2), "layer 'odd' is a BatchNorm2d"),
+        (nn.AvgPool2d(2, ceil_mode=True), "ceil_mode=False"),
+        (nn.AvgPool2d(2, padding=1, count_include_pad=False), "count_include_pad=True"),
+        (nn.AvgPool2d(2, divisor_override=3), "not divides by 3"),
+    ],
+)
+def test_layers_without_an_exact_counterpart_are_refused(layer: nn.Module, message: str) -> None:
+    torch.manual_seed(0)
+    layers = {"odd": layer, "spikes": Spiking(IF()), "flatten": nn.Flatten(), "readout": nn.LazyLinear(2, bias=False)}
+    layers["readout"](nn.Flatten()(layer(torch.zeros(1, 2, 8, 8))))
+    with pytest.raises(InputError, match=message):
+        export.to_nir(Staged(layers, (2, 8, 8)))
+
+
+def test_a_zero_bias_is_none() -> None:
+    layers = {"spikes": Spiking(IF()), "readout": nn.Linear(2, 2)}
+    nn.init.zeros_(layers["readout"].bias)
+    assert isinstance(export.to_nir(Staged(layers, (2,))).nodes["readout"], nir.Linear)
+    nn.init.constant_(layers["readout"].bias, 0.1)
+    with pytest.raises(InputError, match=r"layer 'readout' \(Linear\): a bias"):
+        export.to_nir(Staged(layers, (2,)))
+
+
+# ----- graphs of others
+
+
+def chain(*nodes: nir.NIRNode, shape: tuple[int, ...] = (2,), out: int = 3) -> nir.NIRGraph:
+    """Input -> the nodes, numbered from zero -> a readout -> Output."""
+    every = {
+        "input": nir.Input({"input": np.array(shape)}),
+        **{str(i): node for i, node in enumerate(nodes)},
+        "readout": nir.Linear(np.ones((3, 2), np.float32)),
+        "output": nir.Output({"output": np.array([out])}),
+    }
+    names = list(every)
+    return nir.NIRGraph(every, list(itertools.pairwise(names)), metadata={}, type_check=False)
+
+
+def neuron(kind: type = nir.IF, metadata: dict[str, object] | None = None, **parameters: object) -> nir.NIRNode:
+    ones = np.ones(2)
+    values = {"r": ones, "v_threshold": ones, **({} if kind is nir.IF else {"tau": ones, "v_leak": 0 * ones})}
+    return kind(**{**values, **parameters}, metadata={"reset": "subtract"} if metadata is None else metadata)
+
+
+def test_a_foreign_graph() -> None:
+    model = export.from_nir(chain(nir.Affine(weight=2 * np.eye(2), bias=np.zeros(2)), neuron()))
+    x = torch.tensor([[0.5, 0.25]]).expand(4, 1, 2)
+    # Jumps of 1 and 0.5 a step: 4 and 2 spikes in 4 steps.
+    assert model(x, 4).tolist() == [[1.5, 1.5, 1.5]]
+
+
+def test_a_foreign_lif_needs_the_duration_of_a_recording() -> None:
+    graph = chain(neuron(nir.LIF))
+    model = export.from_nir(graph, duration=0.3)
+    assert model.populations()["0"].decay(3) == pytest.approx(np.exp(-0.1))
+    with pytest.raises(InputError, match=r"node '0' \(LIF\): .*duration"):
+        export.from_nir(graph)
+
+
+CUBA = nir.CubaLIF(*(np.ones(2) for _ in range(5)))
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (chain(CUBA), "node '0' is a CubaLIF, which cannot become a torch layer; accepted are Affine, AvgPool2d"),
+        (chain(nir.Delay(np.ones(2)), neuron()), "node '0' is a Delay"),
+        (chain(neuron(metadata={})), "node '0' .*no 'reset'"),
+        (chain(neuron(metadata={"reset": "none"})), "node '0' .*reset must be one of"),
+        (chain(neuron(r=2 * np.ones(2))), "IF.r must be 1"),
+        (chain(neuron(v_threshold=np.array([1.0, 2.0]))), "IF.threshold must be one number"),
+        (chain(neuron(v_threshold=np.full(2, np.nan))), "node '0'"),
+        (chain(neuron(nir.LIF)), "duration"),
+        (chain(neuron(nir.LIF, tau=0.1 * np.ones(2))), "r must equal tau"),
+        (chain(nir.Affine(np.eye(2), np.ones(2)), neuron()), "node '0' .*a bias"),
+        (chain(nir.Linear(np.ones((2, 3))), neuron()), "'0' does not fit"),
+        (chain(nir.Linear(np.ones((2, 3, 1))), neuron()), "node '0' .*2 dimensions"),
+        (chain(nir.Linear(np.full((2, 2), np.inf)), neuron()), "node '0' .*NaN or infinite"),
+        (chain(neuron(), shape=(3,)), "'readout' does not fit"),
+        (chain(neuron(), shape=(5, 2)), r"node '0' is declared with the shape \(2,\), but .* \(5, 2\)"),
+        (chain(neuron(), out=4), r"node 'output' is declared with the shape \(4,\), but .* \(3,\)"),
+        (chain(), "spiking population"),
+    ],
+)
+def test_graphs_that_cannot_be_trained_are_refused(graph: nir.NIRGraph, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        export.from_nir(graph)
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([("input", "0"), ("input", "readout"), ("0", "readout"), ("readout", "output")], "branches or joins"),
+        ([("input", "0"), ("0", "0"), ("0", "readout"), ("readout", "output")], "branches or joins"),
+        ([("input", "readout"), ("readout", "output")], "one chain"),
+        ([("input", "0"), ("0", "readout")], "one chain"),
+        ([("input", "0"), ("0", "nowhere"), ("readout", "output")], "one chain"),
+        ([], "one chain"),
+    ],
+)
+def test_graphs_that_are_no_chain_are_refused(edges: list[tuple[str, str]], message: str) -> None:
+    graph = chain(neuron())
+    graph.edges = edges
+    with pytest.raises(InputError, match=message):
+        export.from_nir(graph)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such NIR file: .*absent\.nir"):
+        export.from_nir(tmp_path / "absent.nir")
+    path = tmp_path / "model.nir"
+    path.write_text("not HDF5")
+    with pytest.raises(InputError, match=r"model\.nir is not a readable NIR file"):
+        export.from_nir(path)
+    export.write(path, export.to_nir(models.nmnist_3c1fc()))
+    whole = path.read_bytes()
+    for part in (0.1, 0.5, 0.99):
+        path.write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(InputError, match=r"model\.nir is not a readable NIR file"):
+            export.from_nir(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.nir"
+    export.write(path, export.to_nir(models.nmnist_3c1fc()))
+    before = path.read_bytes()
+    broken = chain(neuron(metadata={"reset": object()}))
+    with pytest.raises(TypeError):
+        export.write(path, broken)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

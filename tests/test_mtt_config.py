@@ -1,0 +1,130 @@
+"""Training settings: files, command line, errors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtt_brian.errors import InputError
+from mtt_brian.mtt import MTT, NMT, SDT, TrainConfig
+from mtt_brian.mtt.config import add_options, check_values, given_options, read_config
+
+
+def typed(*arguments: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return given_options(parser.parse_args(arguments))
+
+
+def test_every_field_is_an_option() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    text = parser.format_help()
+    assert all("--" + field.name.replace("_", "-") in text for field in fields(TrainConfig))
+
+
+def test_only_what_was_typed_is_given() -> None:
+    assert typed() == {}
+    assert typed("--time-steps", "6", "--lr", "1e-2", "--lower-bound", "none") == {
+        "time_steps": 6,
+        "lr": 0.01,
+        "lower_bound": None,
+    }
+
+
+def test_booleans_are_flags() -> None:
+    assert typed("--skip-bad", "--no-download") == {"skip_bad": True, "download": False}
+
+
+def test_a_toml_file(tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text('method = "nmt"\nlr = 1\nlower_bound = "none"\nskip_bad = true\n')
+    config = TrainConfig(**read_config(path))
+    assert (config.method, config.lr, config.lower_bound, config.skip_bad) == ("nmt", 1.0, None, True)
+    assert type(config.lr) is float
+
+
+def test_a_resolved_config_reads_back(tmp_path: Path) -> None:
+    config = TrainConfig(method="sdt", neuron="lif", tau=0.02, threads=1)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.as_dict()))
+    assert TrainConfig(**read_config(path)) == config
+
+
+def test_samplers() -> None:
+    numbers = {"time_steps": 8, "min_steps": 2, "samples": 5}
+    assert TrainConfig(method="sdt", **numbers).sampler() == SDT(8)
+    assert TrainConfig(method="nmt", **numbers).sampler() == NMT(8, 2, 5)
+    assert TrainConfig(method="mtt", **numbers).sampler() == MTT(8, 2, 5)
+
+
+def test_an_unknown_key_names_the_file_and_what_is_near(tmp_path: Path) -> None:
+    path = tmp_path / "typo.toml"
+    path.write_text("time_step = 4\n")
+    with pytest.raises(InputError, match=r"typo\.toml: unknown key 'time_step'; did you mean time_steps"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 2.0}, "here: epochs must be a whole number, not 2.0"),
+        ({"epochs": True}, "here: epochs must be a whole number, not True"),
+        ({"epochs": "3"}, "here: epochs must be a whole number, not '3'"),
+        ({"epochs": 0}, "here: epochs must be at least 1, not 0"),
+        ({"epochs": "none"}, "here: epochs must be a whole number, not 'none'"),
+        ({"lr": float("nan")}, "here: lr must be finite, not nan"),
+        ({"validation": 1.0}, "here: validation must be below 1, not 1.0"),
+        ({"skip_bad": "false"}, "here: skip_bad must be true or false, not 'false'"),
+        ({"method": "xyz"}, "here: method must be one of sdt, nmt, mtt, not 'xyz'"),
+        ({"data_root": 3}, "here: data_root must be a text or none, not 3"),
+    ],
+)
+def test_bad_values(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_values(values, "here")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"time_steps": 3, "min_steps": 4}, "min_steps = 4 must not exceed"),
+        ({"keep_best": True}, "keep_best needs validation > 0"),
+        ({"neuron": "lif"}, "needs either tau"),
+        ({"neuron": "lif", "tau": 0.01, "decay": 0.5}, "needs either tau"),
+        ({"tau": 0.01}, "'if' neither"),
+    ],
+)
+def test_contradictions(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainConfig(**values)
+
+
+def test_a_typed_value_of_the_wrong_type() -> None:
+    with pytest.raises(InputError, match="command line: epochs must be a whole number, not 'ten'"):
+        typed("--epochs", "ten")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.yaml", "a: 1", "ends in .toml or .json"),
+        ("c.toml", "a = ", "not a well-formed TOML file"),
+        ("c.json", "[1]", "expected keys and values, not list"),
+    ],
+)
+def test_files_that_are_no_configs(tmp_path: Path, name: str, content: str, message: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_config(path)
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(InputError, match=r"nowhere\.toml: No such file"):
+        read_config("nowhere.toml")

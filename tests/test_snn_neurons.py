@@ -1,0 +1,294 @@
+"""Spiking neurons over time: hand-computed traces, and the fused gradient against two independent ones."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, LIF, CubaLIF
+from mtt_brian.snn import Spiking
+from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Triangular
+
+
+def spikes(rule: IF, jumps: list[float], **options: float) -> list[float]:
+    """Spike counts of one neuron, step by step."""
+    return Spiking(rule, **options)(torch.tensor(jumps, dtype=torch.float32)[:, None, None]).flatten().tolist()
+
+
+# ----- traces one can do on paper
+
+
+def test_many_spikes_per_step_keep_the_remainder() -> None:
+    # 2.5 -> 2 spikes, 0.5 left; 0.5 + 0.5 is an exact hit.
+    assert spikes(IF(spikes="many"), [2.5, 0, 0.5]) == [2, 0, 1]
+
+
+def test_one_spike_per_step_fires_the_rest_in_the_next_steps() -> None:
+    # A step is an arrival even when its input is zero: 2.5 -> 1.5 -> 0.5.
+    assert spikes(IF(spikes="one"), [2.5, 0, 0]) == [1, 1, 0]
+
+
+@pytest.mark.parametrize("per_update", ["one", "many"])
+def test_reset_to_zero_fires_once_and_forgets(per_update: str) -> None:
+    assert spikes(IF(reset="zero", spikes=per_update), [2.5, 0, 0.75, 0.25]) == [1, 0, 0, 1]
+
+
+def test_reset_to_v_reset() -> None:
+    # -0.5 + 1.25 = 0.75; 0.75 + 0.25 = 1.
+    assert spikes(IF(reset="zero", v_reset=-0.5), [3, 1.25, 0.25, 1.25]) == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.7, 1.1])
+@pytest.mark.parametrize("per_update", ["one", "many"])
+def test_an_exact_hit_fires(threshold: float, per_update: str) -> None:
+    for dtype in (torch.float32, torch.float64):
+        jump = torch.full((1, 1, 1), threshold, dtype=dtype)
+        assert Spiking(IF(threshold=threshold, spikes=per_update))(jump).item() == 1
+
+
+def test_threshold_other_than_one() -> None:
+    # 5 = 2 * 2 + 1; 1 + 1 = 2.
+    assert spikes(IF(threshold=2, spikes="many"), [5, 1, -3, 4.5]) == [2, 1, 0, 0]
+
+
+def test_lower_bound_forgets_what_lies_below() -> None:
+    assert spikes(IF(lower_bound=-1.0), [-5, 1.75, 0.25]) == [0, 0, 1]
+    assert spikes(IF(), [-5, 1.75, 0.25]) == [0, 0, 0]
+
+
+def test_jumps_of_one_step_are_summed_before_the_bound() -> None:
+    # One step with -5 + 6 = 1 fires; the same in two steps meets the bound: -1 + 6 = 5.
+    rule = IF(spikes="many", lower_bound=-1.0)
+    assert spikes(rule, [-5.0 + 6.0]) == [1]
+    assert spikes(rule, [-5.0, 6.0]) == [0, 5]
+
+
+def test_decay_per_step() -> None:
+    # 0.75 / 2 + 0.625 = 1; then from 0 again.
+    assert spikes(IF(), [0.75, 0.625, 0.75, 0.5], decay_per_step=0.5) == [0, 1, 0, 0]
+
+
+def test_leak_in_seconds_towards_v_leak() -> None:
+    # exp(-0.3 / (3 tau)) = 1/2, so 0 -> 0.25 -> 0.375 -> 0.4375 towards 0.5.
+    rule = LIF(tau=0.1 / np.log(2), v_leak=0.5)
+    assert spikes(rule, [0, 0, 0.57], duration=0.3) == [0, 0, 1]
+    assert spikes(rule, [0, 0, 0.55], duration=0.3) == [0, 0, 0]
+
+
+def test_all_numbers_of_steps_mean_the_same_neuron() -> None:
+    layer = Spiking(LIF(tau=0.05), duration=0.3)
+    assert layer.decay(10) == pytest.approx(np.exp(-0.3 / (10 * 0.05)))
+    assert layer.decay(20) == pytest.approx(np.sqrt(layer.decay(10)))
+    assert Spiking(IF(), decay_per_step=0.5).decay(20) == 0.5
+    assert Spiking(IF()).decay(7) == 1
+
+
+def test_no_state_outlives_a_call_and_neurons_do_not_mix() -> None:
+    layer = Spiking(IF(spikes="many", lower_bound=-1.0))
+    a, b = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))
+    first = layer(a), layer(b)
+    second = layer(b), layer(a)
+    assert torch.equal(first[0], second[1])
+    assert torch.equal(first[1], second[0])
+    assert torch.equal(layer(a[:, 1:2, 2:3]), first[0][:, 1:2, 2:3])
+
+
+def test_the_input_is_left_alone() -> None:
+    x = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    Spiking(IF(lower_bound=-1.0))(x)
+    assert torch.equal(x, before)
+
+
+def test_membranes_are_float32_at_least() -> None:
+    layer = Spiking(IF(spikes="many"))
+    for dtype in (torch.bfloat16, torch.float16, torch.uint8, torch.int64):
+        out = layer(torch.full((3, 1, 1), 2, dtype=dtype))
+        assert out.dtype == torch.float32
+        assert out.flatten().tolist() == [2, 2, 2]
+    # 256 + 1 is 256 in bfloat16; the membrane must not stop there.
+    ones = torch.ones(300, 1, 1, dtype=torch.bfloat16)
+    assert Spiking(IF(threshold=300.0))(ones).sum() == 1
+
+
+# ----- gradients
+
+RULES = [
+    IF(threshold=threshold, reset=reset, spikes=per_update, lower_bound=bound, v_reset=v_reset)
+    for threshold, (reset, v_reset), per_update, bound in product(
+        [1.0, 0.7], [("subtract", 0.0), ("zero", 0.0), ("zero", -0.3)], ["one", "many"], [None, -0.4]
+    )
+]
+RULES += [
+    LIF(tau=0.2, v_leak=v_leak, reset=reset, spikes=per_update, lower_bound=-0.4)
+    for v_leak, reset, per_update in product([0.0, 0.3], ["subtract", "zero"], ["one", "many"])
+]
+
+
+def name(value: object) -> str:
+    """The parameters that are not the default."""
+    return ", ".join([type(value).__name__, *(f"{k}={v}" for k, v in vars(value).items() if v not in (None, 0.0, 1.0))])
+
+
+SURROGATES = [Triangular(), Triangular(0.6), Exponential(), Exponential(2.5), PeriodicExponential()]
+
+
+def layer_of(rule: IF, surrogate: object, per_step: bool = False) -> Spiking:
+    if per_step:
+        return Spiking(rule, surrogate, decay_per_step=0.8)
+    return Spiking(rule, surrogate, duration=0.3 if isinstance(rule, LIF) else None)
+
+
+class Fire(torch.autograd.Function):
+    """A spike count whose derivative is the surrogate: what autograd needs and nothing more."""
+
+    @staticmethod
+    def forward(ctx, v: Tensor, layer: Spiking) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(v)
+        ctx.layer = layer
+        rule = layer.rule
+        if rule.spikes == "many" and rule.reset == "subtract":
+            return torch.where(v >= rule.threshold, torch.floor(v / rule.threshold), 0.0)
+        return torch.where(v >= rule.threshold, 1.0, 0.0).to(v)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        (v,) = ctx.saved_tensors
+        return grad * ctx.layer.surrogate(v, ctx.layer.rule.threshold), None
+
+
+def one_step(layer: Spiking, v: Tensor, x: Tensor, steps: int, fire) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    """The rule of one step, written down once more; gives the new membrane and the spikes."""
+    rule, decay = layer.rule, layer.decay(steps)
+    v = decay * v + (1 - decay) * getattr(rule, "v_leak", 0.0) + x
+    if rule.lower_bound is not None:
+        v = torch.where(v > rule.lower_bound, v, torch.full_like(v, rule.lower_bound))
+    n = fire(v)
+    return (v - n * rule.threshold if rule.reset == "subtract" else n * rule.v_reset + (1 - n) * v), n
+
+
+def stepwise(layer: Spiking, x: Tensor) -> Tensor:
+    """The plain loop, differentiated by autograd."""
+    v, out = torch.zeros_like(x[0]), []
+    for x_t in x:
+        v, n = one_step(layer, v, x_t, len(x), lambda v: Fire.apply(v, layer))
+        out.append(n)
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize(
+    ("rule", "surrogate"),
+    [*product(RULES, [PeriodicExponential()]), *product(RULES[:2], SURROGATES[:-1])],
+    ids=name,
+)
+def test_the_fused_gradient_is_that_of_the_plain_loop(rule: IF, surrogate: object) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(9, 4, 5, dtype=torch.float64, generator=generator)
+    for per_step in (False, True) if not isinstance(rule, LIF) else (False,):
+        layer = layer_of(rule, surrogate, per_step)
+        results = []
+        for run in (layer, lambda x, layer=layer: stepwise(layer, x)):
+            # Mostly jumps, some of them large, and some silent steps at the lower bound.
+            x = 1.2 * torch.randn(9, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+            x = (x * (x.abs() > 0.3)).requires_grad_()
+            out = run(x)
+            (out * weight).sum().backward()
+            results.append((out.detach(), x.grad))
+        (spikes_a, grad_a), (spikes_b, grad_b) = results
+        assert torch.equal(spikes_a, spikes_b)
+        assert spikes_a.sum() > 10
+        torch.testing.assert_close(grad_a, grad_b, rtol=1e-12, atol=1e-14)
+        assert grad_a.abs().max() > 0.1
+
+
+def primitive(surrogate: Triangular | Exponential, v: Tensor, threshold: float) -> Tensor:
+    """An antiderivative of the surrogate."""
+    d = v - threshold
+    if isinstance(surrogate, Triangular):
+        u = (d / surrogate.width).clamp(-1, 1)
+        return u - u * u.abs() / 2
+    return d.sign() * (1 - torch.exp(-surrogate.scale * d.abs())) / surrogate.scale
+
+
+@pytest.mark.parametrize("surrogate", [Triangular(), Exponential(2.0)], ids=name)
+@pytest.mark.parametrize("rule", RULES[::3], ids=name)
+def test_the_gradient_is_a_finite_difference_of_the_smoothed_network(rule: IF, surrogate: object) -> None:
+    """Put n(v0) + S(v) - S(v0) for the spike count: smooth, with slope S' and the true spikes where v = v0."""
+    layer, steps, eps = layer_of(rule, surrogate), 6, 1e-6
+    x = torch.randn(steps, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    out = layer(x)
+    weight = torch.arange(1.0, steps + 1, dtype=torch.float64)[:, None]
+    (out * weight).sum().backward()
+
+    def loss(x: Tensor, anchors: list[Tensor], record: bool = False) -> Tensor:
+        v, total = torch.zeros_like(x[0]), torch.zeros_like(x[0])
+        for t, x_t in enumerate(x):
+
+            def fire(v: Tensor, t: int = t) -> Tensor:
+                if record:
+                    anchors.append(v)
+                s = primitive(surrogate, v, rule.threshold) - primitive(surrogate, anchors[t], rule.threshold)
+                return out[t] + s
+
+            v, n = one_step(layer, v, x_t, steps, fire)
+            total = total + weight[t] * n
+        return total
+
+    with torch.no_grad():
+        anchors: list[Tensor] = []
+        loss(x, anchors, record=True)
+        for t in range(steps):
+            nudge = torch.zeros_like(x)
+            nudge[t] = eps
+            difference = (loss(x + nudge, anchors) - loss(x - nudge, anchors)) / (2 * eps)
+            torch.testing.assert_close(x.grad[t], difference, rtol=1e-4, atol=1e-4)
+
+
+# ----- surrogates
+
+
+def test_surrogates_by_hand() -> None:
+    v = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+    assert Triangular()(v, 1.0).tolist() == [0, 0.5, 1, 0.5, 0, 0]
+    assert Triangular(0.5)(v, 1.0).tolist() == [0, 0, 2, 0, 0, 0]
+    e = np.exp
+    assert Exponential(2.0)(v, 1.0).tolist() == pytest.approx([e(-2), e(-1), 1, e(-1), e(-2), e(-4)], rel=1e-6)
+    # Below the threshold the distance to it, above it the distance to the nearest multiple.
+    assert PeriodicExponential()(v, 1.0).tolist() == pytest.approx([e(-2), e(-1), 1, e(-1), 1, 1], rel=1e-6)
+    # In multiples of another threshold: 3 lies half-way between 2 and 4.
+    assert PeriodicExponential(1.0)(v, 2.0)[[0, 4, 5]].tolist() == pytest.approx([e(-2) / 2, 0.5, e(-1) / 2], rel=1e-6)
+
+
+def test_surrogates_leave_the_membrane_alone() -> None:
+    v = torch.linspace(-2, 3, 11)
+    for surrogate in SURROGATES:
+        before = v.clone()
+        surrogate(v, 1.0)
+        assert torch.equal(v, before)
+
+
+# ----- what cannot be trained
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "message"),
+    [
+        (IF(threshold=None), {}, "threshold"),
+        (IF(bias=0.1), {}, "IF.bias must be 0"),
+        (IF(refractory=1e-3), {}, "IF.refractory must be 0"),
+        (IF(r=2.0), {}, "IF.r must be 1"),
+        (IF(threshold=np.ones(3)), {}, "IF.threshold must be one number"),
+        (CubaLIF(tau=0.1, tau_syn=0.1), {}, "CubaLIF neurons cannot be trained"),
+        (LIF(tau=0.1), {}, "duration"),
+        (LIF(tau=0.1), {"duration": -1.0}, "duration"),
+        (LIF(tau=0.1), {"duration": 0.3, "decay_per_step": 0.5}, "decay_per_step with an IF rule"),
+        (IF(), {"decay_per_step": 1.0}, "between 0 and 1"),
+        (IF(), {"decay_per_step": -0.5}, "between 0 and 1"),
+    ],
+)
+def test_rules_that_cannot_be_trained_are_refused(rule: IF, options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Spiking(rule, **options)
