@@ -12,6 +12,7 @@ every layer are drawn once and scaled until the layer fires 0.6 (W1, W2) or 1.0 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.operators import Conv2d, Dense, Operator, pool2d
 
 SEED = 20250317
+#: Neurons of all hidden layers.
 NEURON = IF(threshold=1.0, reset="subtract", spikes="many")
 #: Rounds of bisection for one layer's scale; the rate is then within a few per cent of what was asked for.
 _ROUNDS = 18
@@ -30,11 +32,12 @@ _ROUNDS = 18
 
 @dataclass(frozen=True)
 class Workload:
-    """A circuit and one recording for it."""
+    """A circuit, one recording for it, and by how much the weights of each layer were scaled."""
 
     name: str
     circuit: Circuit
     train: InputTrain
+    scales: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -67,34 +70,43 @@ def random_train(shape: tuple[int, ...], events: int, duration: float, rng: np.r
     return InputTrain(t=rows // size * 1e-6, i=rows % size, n=n, order=order, duration=duration)
 
 
-def workload(name: str) -> Workload:
-    """W1, W2 or W3."""
+def workload(name: str, scales: Sequence[float] = ()) -> Workload:
+    """W1, W2 or W3.
+
+    Args:
+        name: which.
+        scales: of an earlier call, to save the search for them and the memory it needs.
+    """
     recipe = _RECIPES[name]
     rng = np.random.default_rng([SEED, int(name[1:])])
     train = random_train(recipe.input_shape, recipe.events, recipe.duration, rng)
-    circuit = Circuit("input", recipe.input_shape, (), (), "input")
-    source, shape = "input", recipe.input_shape
+    source, shape, heard = "input", recipe.input_shape, train
+    populations: list[Population] = []
+    connections: list[Connection] = []
     chain: tuple[Operator, ...] = ()
+    found: list[float] = []
     for k, layer in enumerate(recipe.layers):
         if layer == "pool":
-            pool = pool2d((2, 2), (2, 2), ((0, 0), (0, 0)), shape, average=True)
-            chain, shape = (*chain, pool), pool.output_shape
+            chain = (pool2d((2, 2), (2, 2), ((0, 0), (0, 0)), shape, average=True),)
+            shape = chain[0].output_shape
             continue
         operator = _operator(shape, int(layer), recipe.kernel, rng)
-        name_ = str(k)
-        circuit, shape = _with_layer(circuit, source, name_, chain, operator, train, recipe.ratio)
-        source, chain = name_, ()
+        if scales:
+            found.append(scales[len(found)])
+        else:
+            scale, heard = _search(chain, operator, heard, recipe.ratio)
+            found.append(scale)
+        operator = replace(operator, weight=operator.weight * found[-1])
+        connections.append(Connection(source, str(k), (*chain, operator), (), _inputs((*chain, operator))))
+        source, shape, chain = str(k), operator.output_shape, ()
+        populations.append(Population(source, shape, NEURON))
     classes = 20 if recipe.kernel is None else 10
-    weight = rng.normal(size=(classes, int(np.prod(shape))))
-    readout = Population("readout", (classes,), IF(threshold=None))
-    last = Connection(source, "readout", (*chain, Dense(weight, (weight.shape[1],))), (), _size(circuit, source))
-    circuit = replace(
-        circuit,
-        populations=(*circuit.populations, readout),
-        connections=(*circuit.connections, last),
-        output="readout",
-    )
-    return Workload(name, circuit, train)
+    size = int(np.prod(shape))
+    chain = (*chain, Dense(rng.normal(size=(classes, size)), (size,)))
+    connections.append(Connection(source, "readout", chain, (), _inputs(chain)))
+    populations.append(Population("readout", (classes,), IF(threshold=None)))
+    circuit = Circuit("input", recipe.input_shape, tuple(populations), tuple(connections), "readout")
+    return Workload(name, circuit, train, tuple(found))
 
 
 def _operator(
@@ -107,35 +119,26 @@ def _operator(
     return Conv2d(weight, (stride, stride), ((pad, pad), (pad, pad)), (1, 1), 1, shape)  # type: ignore[arg-type]
 
 
-def _with_layer(
-    circuit: Circuit,
-    source: str,
-    name: str,
-    chain: tuple[Operator, ...],
-    operator: Conv2d | Dense,
-    train: InputTrain,
-    ratio: float,
-) -> tuple[Circuit, tuple[int, ...]]:
-    """The circuit with one more layer, whose weights are scaled so that it fires ``ratio`` times its input."""
-    low, high = 1e-4, 1e2
+def _search(
+    chain: tuple[Operator, ...], operator: Conv2d | Dense, heard: InputTrain, ratio: float
+) -> tuple[float, InputTrain]:
+    """The scale of the weights at which the layer fires ``ratio`` times what it hears, and its spikes then."""
+    low, high = 1e-3, 1e1
     for _ in range(_ROUNDS):
         scale = float(np.sqrt(low * high))
         scaled = replace(operator, weight=operator.weight * scale)
-        population = Population(name, scaled.output_shape, NEURON)
-        connection = Connection(source, name, (*chain, scaled), (), _size(circuit, source))
-        candidate = replace(
-            circuit,
-            populations=(*circuit.populations, population),
-            connections=(*circuit.connections, connection),
-            output=name,
-        )
-        (result,) = ExactEngine(candidate, record="counts", threads=1).run([train])
-        rate = result.counts[name].sum() / max(1, result.counts[source].sum())
+        operators = (*chain, scaled)
+        layer = Population("layer", scaled.output_shape, NEURON)
+        connection = Connection("input", "layer", operators, (), _inputs(operators))
+        circuit = Circuit("input", operators[0].input_shape, (layer,), (connection,), "layer")
+        (result,) = ExactEngine(circuit, threads=1).run([heard])
+        rate = result.counts["layer"].sum() / heard.n.sum()
         if abs(rate / ratio - 1) < 0.01:
             break
         low, high = (scale, high) if rate < ratio else (low, scale)
-    return candidate, scaled.output_shape
+    t, i, n = result.spikes["layer"]
+    return scale, InputTrain(t, i, n, np.repeat(np.arange(len(t)), n), heard.duration)
 
 
-def _size(circuit: Circuit, source: str) -> int:
-    return circuit.input_size if source == circuit.input else circuit.population[source].size
+def _inputs(chain: tuple[Operator, ...]) -> int:
+    return int(np.prod(chain[0].input_shape))

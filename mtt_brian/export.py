@@ -348,6 +348,8 @@ def _plain(value: Any) -> Any:
 
 
 def _as_shape(value: Any) -> Shape:
+    if value is None:
+        raise InputError("the Input and Output nodes must say their shapes")
     return tuple(int(n) for n in np.ravel(value))
 
 

@@ -46,6 +46,14 @@ def apply(node, x):
             return x
 
 
+def merged(spikes):
+    """Sorted by (t, i); what one neuron fires at one instant is one entry (in a queue it may fire several times)."""
+    total = {}
+    for t, i, n in spikes:
+        total[t, int(i)] = total.get((t, int(i)), 0) + n
+    return [(*key, n) for key, n in sorted(total.items())]
+
+
 class Population:
     def __init__(self, name, node, shape):
         self.name, self.kind, self.shape = name, type(node).__name__, shape
@@ -163,7 +171,7 @@ class Reference:
             if readout.silent
             else np.bincount([i for _, i, _ in readout.spikes], [n for *_, n in readout.spikes], len(readout.v))
         )
-        self.spikes = {name: sorted(p.spikes) for name, p in self.populations.items() if not p.silent}
+        self.spikes = {name: merged(p.spikes) for name, p in self.populations.items() if not p.silent}
         return self
 
     def instant(self, t, inputs):

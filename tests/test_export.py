@@ -181,10 +181,10 @@ def test_a_zero_bias_is_none() -> None:
 # ----- graphs of others
 
 
-def chain(*nodes: nir.NIRNode, shape: tuple[int, ...] = (2,), out: int = 3) -> nir.NIRGraph:
+def chain(*nodes: nir.NIRNode, shape: tuple[int, ...] | None = (2,), out: int = 3) -> nir.NIRGraph:
     """Input -> the nodes, numbered from zero -> a readout -> Output."""
     every = {
-        "input": nir.Input({"input": np.array(shape)}),
+        "input": nir.Input({"input": None if shape is None else np.array(shape)}),
         **{str(i): node for i, node in enumerate(nodes)},
         "readout": nir.Linear(np.ones((3, 2), np.float32)),
         "output": nir.Output({"output": np.array([out])}),
@@ -237,6 +237,7 @@ CUBA = nir.CubaLIF(*(np.ones(2) for _ in range(5)))
         (chain(neuron(), shape=(5, 2)), r"node '0' is declared with the shape \(2,\), but .* \(5, 2\)"),
         (chain(neuron(), out=4), r"node 'output' is declared with the shape \(4,\), but .* \(3,\)"),
         (chain(), "spiking population"),
+        (chain(neuron(), shape=None), "must say their shapes"),
     ],
 )
 def test_graphs_that_cannot_be_trained_are_refused(graph: nir.NIRGraph, message: str) -> None:

@@ -128,6 +128,12 @@ class TestFrames:
             seen.add((dy, dx))
         assert seen == {(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)}
 
+    def test_a_one_dimensional_sensor_is_shifted_along_its_only_direction(self) -> None:
+        line = mtt.FrameSet(torch.ones(1, 1, 1, 1, 8, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+        rng = np.random.default_rng(0)
+        kept = {int(line.batch(np.array([0]), 2, rng)[0].sum()) for _ in range(100)}
+        assert kept == {6, 7, 8}
+
     def test_predict_bins_anew_and_does_not_depend_on_the_batch(self) -> None:
         data = synthetic(5)
         model = mtt.build_model(small(), data)

@@ -78,13 +78,15 @@ class EventDrivenTally:
     Args:
         times: seconds [K] at which the accuracy over time is read.
         order: ``"sum"`` or ``"fifo"``, see `EventDriven.order`.
-        compile_seconds: what building the engine took, kept apart from the run.
+
+    Attributes:
+        compile_seconds: what building the engine took, kept apart from the runs; to be set.
     """
 
-    def __init__(self, times: np.ndarray, order: str, compile_seconds: float = 0.0) -> None:
+    def __init__(self, times: np.ndarray, order: str) -> None:
         self._times = np.asarray(times, dtype=np.float64)
         self._order = order
-        self._compile_seconds = compile_seconds
+        self.compile_seconds = 0.0
         self._labels: list[int] = []
         self._answers: list[int] = []
         self._right_at: list[np.ndarray] = []
@@ -135,6 +137,11 @@ class EventDrivenTally:
         self._synops += result.synops
         self._seconds += seconds
 
+    @property
+    def empty(self) -> bool:
+        """Whether no recording has been added yet."""
+        return not self._labels
+
     def _difference_of(self, name: str) -> SpikeDifference:
         return self._difference.setdefault(name, SpikeDifference())
 
@@ -153,7 +160,7 @@ class EventDrivenTally:
             spikes_per_recording={name: total / n for name, total in self._spikes.items()},
             synops_per_recording=self._synops / n,
             milliseconds_per_recording=1e3 * self._seconds / n,
-            compile_seconds=self._compile_seconds,
+            compile_seconds=self.compile_seconds,
             times=self._times,
             accuracy_over_time=np.mean(self._right_at, axis=0),
             median_decision_time=float(np.median(decided)) if decided else float("inf"),

@@ -39,8 +39,9 @@ class FrameSet:
         frames = self.frames[index]
         if shift:
             height, width = frames.shape[-2:]
-            padded = functional.pad(frames, (shift,) * 4)
-            corners = rng.integers(0, 2 * shift + 1, size=(len(index), 2))
+            reach = [shift if size > 1 else 0 for size in (height, width)]  # a one-dimensional sensor has one direction
+            padded = functional.pad(frames, (reach[1], reach[1], reach[0], reach[0]))
+            corners = rng.integers(0, 2 * np.array(reach) + 1, size=(len(index), 2))
             frames = torch.stack(
                 [x[..., y : y + height, left : left + width] for x, (y, left) in zip(padded, corners, strict=True)]
             )

@@ -54,6 +54,12 @@ class Chain:
     spacing: int
     row: int
 
+    def targets(self, first_position: int, first_weight: int) -> np.ndarray:
+        """Four numbers for every front entry, side by side: where its positions begin and end, first target channel, first
+        weight; positions and weights counted from the given ones."""
+        begin, end = self.pattern[self.pixel] + first_position, self.pattern[self.pixel + 1] + first_position
+        return np.stack([begin, end, self.shift, self.first_weight + first_weight], axis=1).ravel()
+
     @property
     def full(self) -> bool:
         """Whether an arrival at a position reaches all neurons there."""

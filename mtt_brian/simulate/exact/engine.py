@@ -13,7 +13,7 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.simulate.base import InputTrain
 from mtt_brian.simulate.exact import kernels
-from mtt_brian.simulate.exact.network import Network, crosses, network
+from mtt_brian.simulate.exact.network import STATIC, Network, crosses, network
 from mtt_brian.simulate.exact.state import doubled, new_crossings, new_pending, new_queue, new_state, new_trace, reset
 from mtt_brian.simulate.result import RECORDS, Result, Spikes
 from mtt_brian.translate.circuit import Circuit
@@ -63,6 +63,7 @@ class ExactEngine:
         self._recorded = _recorded(circuit, record)
         self._network = network(circuit, frozenset(self._recorded), one_spike=self._fifo)
         self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
+        self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
         self._idle: SimpleQueue[Run] = SimpleQueue()
 
     def run(self, trains: Sequence[InputTrain]) -> Iterator[Result]:
@@ -148,7 +149,7 @@ class Run:
             self._make_room()
         places = self._engine._places
         p = places[circuit.output]
-        if not circuit.readout.rule.fires:
+        if net.kind[p] != STATIC and not circuit.readout.rule.fires:
             kernels.finish(net, state, p, end)
         counts = {
             name: state.counts[net.offset[k] : net.offset[k + 1]].reshape(shape).copy()
@@ -162,7 +163,7 @@ class Run:
             spikes=spikes,
             counts=counts,
             readout=self._readout(p),
-            synops=circuit.synops(counts),
+            synops=int(state.counts @ self._engine._fan_out),
             duration=end,
             engine=self._engine.name,
             circuit=circuit,

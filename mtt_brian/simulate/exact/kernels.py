@@ -6,13 +6,13 @@ import numpy as np
 
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, receive
 from mtt_brian.simulate.exact.jit import kernel
-from mtt_brian.simulate.exact.network import STATIC, Network
+from mtt_brian.simulate.exact.network import Network
 from mtt_brian.simulate.exact.state import State, Trace
 from mtt_brian.simulate.exact.sweep import advance, arrive, ascend, deliver, foresee, keep, settle, touch
 
 #: What a loop ends with: it has arrived, or it needs more room and is to be called again.
 DONE, FULL = 0, 1
-_INDEX = 0xFFFFFFFF
+_LOW = 0xFFFFFFFF
 #: `merge` sorts by population << _POPULATION | index.
 _POPULATION = 40
 
@@ -151,7 +151,7 @@ def run_queued(
         state.now[0] += 1
         for c in range(net.out[p], net.out[p + 1]):
             state.keys[0] = key
-            state.fired[key & _INDEX] = 1
+            state.fired[key & _LOW] = 1
             deliver(net, state, pending, c, 1, t)
             if not net.closes[c]:
                 continue
@@ -187,10 +187,9 @@ def merge(trace: Trace, begin: int) -> None:
 
 @kernel
 def finish(net: Network, state: State, p: int, end: float) -> None:
-    """Carries the potentials of population ``p`` to ``end``."""
-    if net.kind[p] != STATIC:
-        for site in range(net.site_offset[p], net.site_offset[p + 1]):
-            advance(net, state, p, site, end)
+    """Carries the potentials of population ``p``, which move on their own, to ``end``."""
+    for site in range(net.site_offset[p], net.site_offset[p + 1]):
+        advance(net, state, p, site, end)
 
 
 @kernel

@@ -41,10 +41,10 @@ class Network(NamedTuple):
         delayed, closes: per connection: whether any arrival waits; whether it is the last one of its source into its
             target [C].
         front: first front entry of every source neuron (in C order), one more per connection to close the last.
-        front_pixel, front_shift, front_weight, front_factor, front_delay: the entries: pattern pixel, first target
-            channel, first weight, factor, seconds (empty if nothing is delayed).
-        pattern: first position of every pattern pixel.
-        position, position_weight: target position and offset of its weights.
+        front_target: the entries, four numbers each: where its positions in ``pattern`` begin and end, first target
+            channel, first weight.
+        front_factor, front_delay: the entries' factors and seconds (empty if nothing is delayed).
+        pattern: target position << 32 | offset of its weights.
         weight: all kernels and matrices.
     """
 
@@ -80,14 +80,10 @@ class Network(NamedTuple):
     delayed: np.ndarray
     closes: np.ndarray
     front: np.ndarray
-    front_pixel: np.ndarray
-    front_shift: np.ndarray
-    front_weight: np.ndarray
+    front_target: np.ndarray
     front_factor: np.ndarray
     front_delay: np.ndarray
     pattern: np.ndarray
-    position: np.ndarray
-    position_weight: np.ndarray
     weight: np.ndarray
 
 
@@ -139,7 +135,6 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool) -> Netw
     targets = np.array([index[c.target] for c in connections], dtype=np.int64)
     fronts = _offsets(np.array([len(c.pixel) for c in chains], dtype=np.int64))
     patterns = _offsets(np.array([len(c.position) for c in chains], dtype=np.int64))
-    pixels = _offsets(np.array([len(c.pattern) for c in chains], dtype=np.int64))
     weights = _offsets(np.array([len(c.weight) for c in chains], dtype=np.int64))
     keeps = np.array([False, *(p.name in recorded for p in circuit.populations)])
     starts = [
@@ -148,7 +143,7 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool) -> Netw
     ]
 
     def joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-        return np.concatenate([np.zeros(0), *parts]).astype(dtype) if parts else np.zeros(0, dtype)
+        return np.concatenate([np.zeros(0, dtype), *parts], dtype=dtype, casting="unsafe")
 
     return Network(
         offset=offset,
@@ -174,14 +169,13 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool) -> Netw
         delayed=delayed,
         closes=np.append((np.diff(sources) != 0) | (np.diff(targets) != 0), True),
         front=joined(starts, np.int64),
-        front_pixel=joined([c.pixel + n for c, n in zip(chains, pixels, strict=False)], np.int32),
-        front_shift=joined([c.shift for c in chains], np.int32),
-        front_weight=joined([c.first_weight + n for c, n in zip(chains, weights, strict=False)], np.int64),
+        front_target=joined(
+            [c.targets(pattern, weight) for c, pattern, weight in zip(chains, patterns, weights, strict=False)],
+            np.int64,
+        ),
         front_factor=joined([c.factor for c in chains], np.float64),
         front_delay=joined([c.delay for c in chains] if delayed.any() else [], np.float64),
-        pattern=joined([c.pattern + n for c, n in zip(chains, patterns, strict=False)], np.int64),
-        position=joined([c.position for c in chains], np.int32),
-        position_weight=joined([c.position_weight for c in chains], np.int64),
+        pattern=joined([c.position << 32 | c.position_weight for c in chains], np.int64),
         weight=joined([c.weight for c in chains], np.float64),
     )
 

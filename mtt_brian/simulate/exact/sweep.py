@@ -14,7 +14,11 @@ from mtt_brian.simulate.exact.state import State, Trace
 
 #: Up to here a plain insertion sort is the fastest.
 _SHORT = 24
-_INDEX = 0xFFFFFFFF
+#: Channels that are compared with their thresholds together before any is looked at alone. Not worth it for fewer than
+#: two registers full; worse, reading in one piece what was just written in several has to wait for the writes.
+_BLOCK = 64
+_FEW = 16
+_LOW = 0xFFFFFFFF
 
 
 @inlined
@@ -23,7 +27,7 @@ def deliver(net: Network, state: State, pending: Pending, c: int, m: int, t: flo
     base = net.front_base[c]
     for s in range(m):
         source = base + (state.keys[s] >> 32)
-        n = state.fired[state.keys[s] & _INDEX]
+        n = state.fired[state.keys[s] & _LOW]
         for f in range(net.front[source], net.front[source + 1]):
             if net.delayed[c] and net.front_delay[f] > 0.0:
                 send(pending, t + net.front_delay[f], c, f, n)
@@ -38,14 +42,14 @@ def arrive(net: Network, state: State, c: int, f: int, n: int, t: float) -> None
     group, moves = net.group[p], net.kind[p] != STATIC
     site_offset, jump_offset = net.site_offset[p], net.jump_offset[p]
     spacing, row = net.spacing[c], net.row[c]
-    amount, first, shift = n * net.front_factor[f], net.front_weight[f], net.front_shift[f]
-    now = state.now[0]
-    pixel = net.front_pixel[f]
-    for e in range(net.pattern[pixel], net.pattern[pixel + 1]):
-        start = net.position[e] * spacing + shift
-        w = first + net.position_weight[e]
+    amount, now = n * net.front_factor[f], state.now[0]
+    shift, first = net.front_target[4 * f + 2], net.front_target[4 * f + 3]
+    for e in range(net.front_target[4 * f], net.front_target[4 * f + 1]):
+        position = net.pattern[e] >> 32
+        start = position * spacing + shift
+        w = first + (net.pattern[e] & _LOW)
         if group > 1:
-            site = site_offset + net.position[e]
+            site = site_offset + position
             if state.stamp[site] != now:
                 state.stamp[site] = now
                 state.touched[site_offset + state.n_touched[p]] = site
@@ -137,10 +141,15 @@ def settle(net: Network, state: State, crossings: Crossings, p: int, t: float) -
         if group > 1:
             if bounded:
                 raise_to_bound(state.y, offset + local, net.lower, q, group)
-            if reaches(state.y, offset + local, net.threshold, q, group):
-                for k in range(group):
-                    if state.y[offset + local + k] >= net.threshold[q + k]:
-                        m = fire(net, state, p, local + k, q + k, m, t)
+            for block in range(0, group, _BLOCK):
+                width = min(_BLOCK, group - block)
+                at, parameters = offset + local + block, q + block
+                if width <= _FEW or reaches(state.y, at, net.threshold, parameters, width):
+                    k = next_at_threshold(state.y, at, net.threshold, parameters, width)
+                    while k < width:
+                        m = fire(net, state, p, local + block + k, parameters + k, m, t)
+                        k += 1
+                        k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
             continue
         neuron = offset + local
         if net.refractory[p] and t < state.free[neuron]:
@@ -153,7 +162,8 @@ def settle(net: Network, state: State, crossings: Crossings, p: int, t: float) -
         if net.crosses[p]:
             foresee(net, state, crossings, p, local, t)
     state.n_touched[p] = 0
-    ascend(state.keys, 0, m)
+    if m > 1:
+        ascend(state.keys, 0, m)
     return m
 
 
@@ -166,14 +176,25 @@ def raise_to_bound(y: np.ndarray, at: int, lower: np.ndarray, q: int, group: int
 
 
 @inlined
-def reaches(y: np.ndarray, at: int, threshold: np.ndarray, q: int, group: int) -> bool:
-    """Whether any neuron of a site is at its threshold."""
+def reaches(y: np.ndarray, at: int, threshold: np.ndarray, q: int, width: int) -> bool:
+    """Whether any of ``width`` neurons is at its threshold: all at once, no branches."""
     if at < 0 or q < 0:  # as in add_row
         return False
     hits = 0
-    for k in range(group):
+    for k in range(width):
         hits += 1 if y[at + k] >= threshold[q + k] else 0
     return hits > 0
+
+
+@inlined
+def next_at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, width: int) -> int:
+    """The first of them that is; ``width`` if none."""
+    if at < 0 or q < 0:  # as in add_row
+        return width
+    for k in range(width):
+        if y[at + k] >= threshold[q + k]:
+            return k
+    return width
 
 
 @inlined
@@ -245,5 +266,5 @@ def keep(state: State, trace: Trace, p: int, m: int, t: float) -> None:
         trace.t[size + s] = t
         trace.p[size + s] = p
         trace.i[size + s] = key >> 32
-        trace.n[size + s] = state.fired[key & _INDEX]
+        trace.n[size + s] = state.fired[key & _LOW]
     trace.size[0] = size + m
