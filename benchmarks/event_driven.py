@@ -4,9 +4,9 @@
     python benchmarks/event_driven.py --rows exact C --workloads W1
     python benchmarks/event_driven.py --recordings 10000 # and the throughput over many recordings
 
-Every cell is measured in a process of its own, so that its peak memory is its own; times are the best of several runs of
-one recording with all spikes recorded, on one core, without building and compiling. Only `C` shares the process of
-`exact`: the two take turns, so that their ratio comes from one run, and they must give the same spikes.
+Every cell is measured in a process of its own, so that its peak memory is its own; times are the best of several runs
+of one recording with all spikes recorded, on one core, without building and compiling. Only the C loop shares the
+process of `exact`: the two take turns, so that their ratio comes from one run, and they must give the same spikes.
 """
 
 from __future__ import annotations

@@ -10,21 +10,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtt_brian import evaluate, events, export, mtt, neuron, plotting, snn, translate
+    from mtt_brian import evaluate, events, export, mtt, neuron, plotting, simulate, snn, translate
     from mtt_brian.errors import InputError
-    from mtt_brian.simulate import Result, Simulator, simulate
+    from mtt_brian.simulate import Result, Simulator
     from mtt_brian.snn import models
 
 __version__ = version("mtt_brian")
 
-_MODULES = {name: f"mtt_brian.{name}" for name in ("evaluate", "events", "export", "mtt", "neuron", "plotting", "snn", "translate")}
-_MODULES["models"] = "mtt_brian.snn.models"
-_NAMES = {
-    "InputError": "mtt_brian.errors",
-    "Result": "mtt_brian.simulate",
-    "Simulator": "mtt_brian.simulate",
-    "simulate": "mtt_brian.simulate",
-}
+#: Public name -> the module that is it, or that holds it.
+_MODULES = {
+    name: f"mtt_brian.{name}"
+    for name in ("evaluate", "events", "export", "mtt", "neuron", "plotting", "simulate", "snn", "translate")
+} | {"models": "mtt_brian.snn.models"}
+_HOLDERS = {"InputError": "mtt_brian.errors", "Result": "mtt_brian.simulate", "Simulator": "mtt_brian.simulate"}
 
 __all__ = [  # noqa: RUF022 - in the order in which data flow
     "neuron",
@@ -47,11 +45,8 @@ __all__ = [  # noqa: RUF022 - in the order in which data flow
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
-    if name in _NAMES:
-        value = getattr(importlib.import_module(_NAMES[name]), name)
-        # Importing the package `mtt_brian.simulate` would otherwise put the module in the function's place.
-        globals()[name] = value
-        return value
+    if name in _HOLDERS:
+        return getattr(importlib.import_module(_HOLDERS[name]), name)
     raise AttributeError(f"module 'mtt_brian' has no attribute {name!r}")
 
 

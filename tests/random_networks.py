@@ -11,10 +11,10 @@ def weights(rng, *shape):
     return rng.integers(-10, 16, shape) / 16
 
 
-def neuron(rng, shape, leaky):
+def neuron(rng, shape, leaky, highest_bound):
     metadata = {"reset": str(rng.choice(["subtract", "zero"])), "spikes": str(rng.choice(["one", "many"]))}
     if rng.random() < 0.6:
-        metadata["lower_bound"] = -float(rng.integers(0, 5)) / 4
+        metadata["lower_bound"] = float(rng.choice([-1.0, -0.75, -0.25, highest_bound]))
     per_neuron = rng.random() < 0.3
     draw = lambda values: rng.choice(values, shape) if per_neuron else np.full(shape, rng.choice(values))  # noqa: E731
     threshold, v_reset = draw([0.5, 1.0, 2.0]), draw([0.0, -0.25])
@@ -27,8 +27,11 @@ def neuron(rng, shape, leaky):
     )
 
 
-def graph(seed, leaky=False):
-    """Convolution, pooling, a residual branch, flattening and a linear readout or a firing last population."""
+def graph(seed, leaky=False, highest_bound=-0.25):
+    """Convolution, pooling, a residual branch, flattening and a linear readout or a firing last population.
+
+    Resets go to -0.25 at the lowest; a lower bound above that is for the exact engine only.
+    """
     rng = np.random.default_rng(seed)
     height, width = rng.integers(4, 7, 2)
     groups = int(rng.choice([1, 2]))
@@ -45,15 +48,15 @@ def graph(seed, leaky=False):
             input_shape=(int(height), int(width)), weight=weights(rng, 4, 2 // groups, 2, 2), stride=stride, padding=padding,
             dilation=dilation, groups=groups, bias=np.zeros(4),
         ),
-        "0": neuron(rng, first, leaky),
+        "0": neuron(rng, first, leaky, highest_bound),
         "pool": pool(kernel_size=kernel, stride=kernel, padding=np.array([0, 1])),
         "scale": nir.Scale(scale=rng.choice([0.5, 1.0, -1.0, 2.0], pooled)),
         "flatten": nir.Flatten(input_type=np.array(pooled), start_dim=0),
         "dense": nir.Linear(weight=weights(rng, 6, flat)),
-        "1": neuron(rng, (6,), leaky),
+        "1": neuron(rng, (6,), leaky, highest_bound),
         "skip": nir.Linear(weight=weights(rng, 5, flat)),
         "direct": nir.Linear(weight=weights(rng, 5, 6)),
-        "2": neuron(rng, (5,), leaky),
+        "2": neuron(rng, (5,), leaky, highest_bound),
         "readout": nir.Linear(weight=weights(rng, 3, 5)),
         "output": nir.Output(output_type=np.array([3])),
     }  # fmt: skip

@@ -11,22 +11,22 @@ import numpy as np
 
 
 def conv2d(x, weight, stride, padding, dilation, groups):
-    """Cross-correlation written from its definition. x [C, H, W], weight [O, C / groups, kh, kw]."""
-    (c_out, c_group, kh, kw), (_, height, width) = weight.shape, x.shape
+    """Cross-correlation written from its definition. x [N, C, H, W], weight [O, C / groups, kh, kw]."""
+    (c_out, c_group, kh, kw), (n, _, height, width) = weight.shape, x.shape
     out_h = (height + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
     out_w = (width + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
-    out = np.zeros((c_out, out_h, out_w))
-    for o, oy, ox in np.ndindex(out.shape):
+    out = np.zeros((n, c_out, out_h, out_w))
+    for o, oy, ox in np.ndindex(out.shape[1:]):
         group = o // (c_out // groups)
         for c, i, j in np.ndindex(c_group, kh, kw):
             y, z = oy * stride[0] - padding[0] + i * dilation[0], ox * stride[1] - padding[1] + j * dilation[1]
             if 0 <= y < height and 0 <= z < width:
-                out[o, oy, ox] += weight[o, c, i, j] * x[group * c_group + c, y, z]
+                out[:, o, oy, ox] += weight[o, c, i, j] * x[:, group * c_group + c, y, z]
     return out
 
 
 def apply(node, x):
-    """What a linear NIR node does to an array."""
+    """What a linear NIR node does to a stack of arrays [N, *shape]."""
     pair = lambda value: tuple(int(v) for v in np.broadcast_to(value, 2))  # noqa: E731
     match type(node).__name__:
         case "Conv2d":
@@ -36,12 +36,12 @@ def apply(node, x):
         case "Scale":
             return x * node.scale
         case "Flatten":
-            return x.reshape(*x.shape[: node.start_dim], -1)
+            return x.reshape(*x.shape[: 1 + node.start_dim], -1)
         case "SumPool2d" | "AvgPool2d" as kind:
-            kernel = np.ones((x.shape[0], 1, *pair(node.kernel_size)))
+            kernel = np.ones((x.shape[1], 1, *pair(node.kernel_size)))
             if kind == "AvgPool2d":
                 kernel /= kernel[0].size
-            return conv2d(x, kernel, pair(node.stride), pair(node.padding), (1, 1), x.shape[0])
+            return conv2d(x, kernel, pair(node.stride), pair(node.padding), (1, 1), x.shape[1])
         case "Output":
             return x
 
@@ -113,7 +113,7 @@ class Reference:
                 self.shapes[name] = self.shapes[self.sources[name][0]]
                 self.populations[name] = Population(name, node, self.shapes[name])
             elif name != "input":
-                self.shapes[name] = apply(node, np.zeros(self.shapes[self.sources[name][0]])).shape
+                self.shapes[name] = apply(node, np.zeros((1, *self.shapes[self.sources[name][0]]))).shape[1:]
         if type(graph.nodes[self.sources["output"][0]]).__name__ not in self.NEURONS:
             self.populations["output"] = Population("output", graph.nodes["output"], self.shapes["output"])
         for name in self.populations:
@@ -133,15 +133,10 @@ class Reference:
         if name == "input" or name in self.populations:
             shape = self.shapes[name]
             size = int(np.prod(shape))
-            columns = []
-            for k in range(size):
-                x = np.zeros(size)
-                x[k] = 1.0
-                x = x.reshape(shape)
-                for node in chain:
-                    x = apply(node, x)
-                columns.append(x.ravel())
-            matrix = np.stack(columns, axis=1)
+            x = np.eye(size).reshape(size, *shape)
+            for node in chain:
+                x = apply(node, x)
+            matrix = x.reshape(size, -1).T
             self.paths.append((name, target, matrix, (matrix != 0).astype(int)))
             return
         for source in self.sources[name]:

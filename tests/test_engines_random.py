@@ -17,8 +17,8 @@ def assert_same(result, reference):
     np.testing.assert_allclose(result.readout, reference.readout, rtol=1e-12, atol=1e-12)
 
 
-def check(seed, engine, leaky, order="sum", recordings=3, **options):
-    graph = random_networks.graph(seed, leaky)
+def check(seed, engine, leaky, order="sum", recordings=3, highest_bound=-0.25, **options):
+    graph = random_networks.graph(seed, leaky, highest_bound)
     shape = graph.nodes["input"].input_type["input"]
     played = [random_networks.recording(seed + k, shape, events=120 - 40 * k) for k in range(recordings)]
     results = list(simulator(graph, engine, order=order, **options).run(played))
@@ -33,9 +33,9 @@ def check(seed, engine, leaky, order="sum", recordings=3, **options):
 @pytest.mark.parametrize("leaky", [False, True])
 @pytest.mark.parametrize("order", ["sum", "fifo"])
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_exact_engine_equals_the_reference(order, leaky, seed):
-    check(seed, "exact", leaky, order)
+@given(seed=st.integers(0, 2**32 - 1), highest_bound=st.sampled_from([-0.25, 0.0, 0.125]))
+def test_exact_engine_equals_the_reference(order, leaky, seed, highest_bound):
+    check(seed, "exact", leaky, order, highest_bound=highest_bound)
 
 
 @pytest.mark.parametrize("leaky", [False, True])

@@ -104,7 +104,7 @@ class TestLeaky:
 
 class TestCurrents:
     def test_equal_time_constants_cross_where_the_alpha_function_does(self):
-        # drive d = r I: v(t) = d (t / tau) exp(-t / tau); with d = 2 e ... v(tau) = 2; v(t) = 1 for x exp(-x) = 1 / (2 e).
+        # v(t) = drive * x exp(-x) with x = t / tau; a drive of 2 e has its top, 2, at x = 1 and passes 1 before.
         tau, drive = 0.010, 2 * math.e
         rule = CubaLIF(tau=tau, tau_syn=tau, w_in=tau, reset="zero", v_reset=-1e6)
         (t,) = times(single(rule, [[drive]]), train((0.001, 0), duration=0.1))

@@ -1,4 +1,6 @@
-"""When one neuron reaches its threshold: against 40 digits of mpmath, and against dense sampling of many trajectories."""
+"""When one neuron reaches its threshold: against 40 digits of mpmath, and against sampling of many trajectories."""
+
+import itertools
 
 import mpmath as mp
 import numpy as np
@@ -23,12 +25,9 @@ def crossing(v, drive, threshold, rest, tau, tau_syn):
 
 def exact_potential(t, v, drive, rest, tau, tau_syn):
     """v(t) with 40 digits."""
-    t, v, drive, rest, tau, tau_syn = (mp.mpf(float(x)) for x in (t, v, drive, rest, tau, tau_syn))
+    t, v, drive, rest, tau, tau_syn = (mp.mpf(x) for x in (t, v, drive, rest, tau, tau_syn))
     decay = mp.exp(-t / tau)
-    if tau == tau_syn:
-        grown = t / tau * decay
-    else:
-        grown = tau_syn / (tau_syn - tau) * (mp.exp(-t / tau_syn) - decay)
+    grown = t / tau * decay if tau == tau_syn else tau_syn / (tau_syn - tau) * (mp.exp(-t / tau_syn) - decay)
     return rest + (v - rest) * decay + drive * grown
 
 
@@ -77,17 +76,9 @@ def well_conditioned(rng, count):
 def test_crossing_times_to_a_picosecond():
     worst = 0
     for t, v, drive, rest, tau, tau_syn in well_conditioned(np.random.default_rng(0), 300):
-        exact = mp.findroot(lambda s, c=(v, drive, rest, tau, tau_syn): exact_potential_at(s, *c) - 1, mp.mpf(t))
+        exact = mp.findroot(lambda s, c=(v, drive, rest, tau, tau_syn): exact_potential(s, *c) - 1, mp.mpf(t))
         worst = max(worst, abs(exact - mp.mpf(t)))
     assert worst < 1e-12
-
-
-def exact_potential_at(t, v, drive, rest, tau, tau_syn):
-    """As `exact_potential`, with t kept to 40 digits."""
-    v, drive, rest, tau, tau_syn = (mp.mpf(float(x)) for x in (v, drive, rest, tau, tau_syn))
-    decay = mp.exp(-t / tau)
-    grown = t / tau * decay if tau == tau_syn else tau_syn / (tau_syn - tau) * (mp.exp(-t / tau_syn) - decay)
-    return rest + (v - rest) * decay + drive * grown
 
 
 def test_a_neuron_above_its_threshold_has_to_dip_below_it_first():
@@ -145,7 +136,7 @@ def check_random_trajectories(count, seed):
     grid = np.concatenate([[0], np.geomspace(1e-7, 60, 400)])
     low, high, found = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
     first = climbs(np.zeros(count))
-    for left, right in zip(grid[:-1], grid[1:], strict=True):
+    for left, right in itertools.pairwise(grid):
         turned = ~found & (climbs(right * slow) != first)
         low[turned], high[turned], found[turned] = left * slow[turned], right * slow[turned], True
     for _ in range(80):

@@ -26,7 +26,7 @@ def play(rng, events=300, duration=0.1, shape=SENSOR):
 
 
 def mixed(seed=0):
-    """Every kind of neuron and connection: drift, leak, currents, refractory periods, pooling, a residual, a delayed loop."""
+    """Every kind of neuron and connection, with a pooling, a residual branch and a delayed loop."""
     rng = np.random.default_rng(seed)
     conv = Conv2d(rng.normal(0.2, 0.6, (4, 2, 3, 3)), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, SENSOR)
     pool = pool2d((2, 2), (2, 2), ((0, 0), (0, 0)), conv.output_shape, average=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -133,3 +135,12 @@ def simulate(
     return result
 
 
+
+
+class _CallableModule(types.ModuleType):
+    """Lets the package be the function of its name: ``mtt_brian.simulate(...)`` and ``mtt_brian.simulate.Simulator``."""
+
+    __call__ = staticmethod(simulate)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -37,6 +37,12 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
             refuse(f"{where} receives a bias")
         if np.any(rule.refractory):
             refuse(f"{where} has a refractory period")
+        bound = rule.lower_bound
+        if bound is not None and (
+            np.any(np.greater(bound, 0)) or (rule.reset == "zero" and np.any(np.less(rule.v_reset, bound)))
+        ):
+            # The bound is applied lazily, at the next arrival, to whatever stands in v by then.
+            refuse(f"{where} can start or be reset to a potential below its lower bound")
         if isinstance(rule, LIF) and rule.threshold is not None and np.any(np.greater(rule.v_leak, rule.threshold)):
             refuse(f"{where} leaks to a potential above its threshold")
     order = {name: k for k, name in enumerate([circuit.input, *(p.name for p in circuit.populations)])}

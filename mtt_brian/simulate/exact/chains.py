@@ -55,8 +55,11 @@ class Chain:
     row: int
 
     def targets(self, first_position: int, first_weight: int) -> np.ndarray:
-        """Four numbers for every front entry, side by side: where its positions begin and end, first target channel, first
-        weight; positions and weights counted from the given ones."""
+        """Where every front entry goes: four numbers each, side by side.
+
+        They are where its positions begin and end, its first target channel and its first weight; positions and
+        weights are counted from the given ones.
+        """
         begin, end = self.pattern[self.pixel] + first_position, self.pattern[self.pixel + 1] + first_position
         return np.stack([begin, end, self.shift, self.first_weight + first_weight], axis=1).ravel()
 

@@ -7,8 +7,8 @@ Written for one neuron with ``drive = r * I``; ``a = 1 / tau`` and ``b = 1 / tau
 * CubaLIF: ``v(t) = rest + (v - rest) * exp(-a t) + drive * K(t)`` with
   ``K(t) = a * (exp(-b t) - exp(-a t)) / (a - b)``.
 
-``K`` is written with the slower exponential factored out, ``a * exp(-min(a, b) t) * (1 - exp(-|a - b| t)) / |a - b|``, so
-that nothing cancels after many time constants and the limit of equal ones, ``a t exp(-a t)``, is reached smoothly.
+``K`` is written with the slower exponential factored out, ``a * exp(-min(a, b) t) * (1 - exp(-|a - b| t)) / |a - b|``:
+nothing cancels after many time constants, and the limit of equal ones, ``a t exp(-a t)``, is reached smoothly.
 """
 
 from __future__ import annotations
