@@ -99,7 +99,7 @@ def brian2_cpp(load: Workload) -> Cell:
 
 def _engine(engine: Engine, load: Workload) -> Cell:
     copies = [load.train] * 100
-    list(engine.run(copies[:1]))  # builds and compiles
+    list(engine.run(copies))  # builds and compiles, with as many lanes
     (expected,) = ExactEngine(load.circuit, threads=1).run([load.train])
     begin = time.perf_counter()
     results = list(engine.run(copies))

@@ -150,7 +150,7 @@ def decay_per_step(tau: float, steps: int, duration: float) -> float:
 
 
 def tau_from_decay(decay: float, steps: int, duration: float) -> float:
-    """The time constant in seconds that leaves ``decay`` (0 < decay < 1) after one of ``steps`` steps over ``duration``."""
+    """The time constant (s) that leaves ``decay``, between 0 and 1, after one of ``steps`` steps over ``duration``."""
     if not 0 < decay < 1:
         raise InputError(f"a decay per step must lie between 0 and 1, not {decay}")
     return float(-duration / (steps * np.log(decay)))

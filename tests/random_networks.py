@@ -45,8 +45,8 @@ def graph(seed, leaky=False, highest_bound=-0.25):
     nodes = {
         "input": nir.Input(input_type=np.array([2, height, width])),
         "conv": nir.Conv2d(
-            input_shape=(int(height), int(width)), weight=weights(rng, 4, 2 // groups, 2, 2), stride=stride, padding=padding,
-            dilation=dilation, groups=groups, bias=np.zeros(4),
+            input_shape=(int(height), int(width)), weight=weights(rng, 4, 2 // groups, 2, 2), stride=stride,
+            padding=padding, dilation=dilation, groups=groups, bias=np.zeros(4),
         ),
         "0": neuron(rng, first, leaky, highest_bound),
         "pool": pool(kernel_size=kernel, stride=kernel, padding=np.array([0, 1])),

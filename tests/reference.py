@@ -153,7 +153,9 @@ class Reference:
         self.synops = 0
         if order == "sum":
             for instant in sorted({t for t, _ in events}):
-                self.instant(instant / 1e6, np.bincount([i for t, i in events if t == instant], minlength=np.prod(shape)))
+                self.instant(
+                    instant / 1e6, np.bincount([i for t, i in events if t == instant], minlength=np.prod(shape))
+                )
         else:
             for t, i in events:
                 self.single(t / 1e6, i)
@@ -178,9 +180,7 @@ class Reference:
                     drive += matrix @ fired[source]
                     touched |= synapses @ fired[source] > 0
                     self.synops += int((synapses @ fired[source]).sum())
-            fired[name] = np.array(
-                [population.arrive(i, drive[i], t) if touched[i] else 0 for i in range(len(drive))]
-            )
+            fired[name] = np.array([population.arrive(i, drive[i], t) if touched[i] else 0 for i in range(len(drive))])
 
     def single(self, t, i):
         """One input event and all that follows from it, first in, first out; one spike per neuron and event."""

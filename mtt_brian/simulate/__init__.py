@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import Reset, SpikesPerUpdate
 from mtt_brian.simulate.base import Engine
-
 from mtt_brian.simulate.result import RECORDS, Result, Spikes
 from mtt_brian.translate.input import input_train
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
@@ -54,8 +53,8 @@ class Simulator:
             All give the same spikes.
         order: ``"sum"``: what arrives at a neuron at one instant is summed and applied once. ``"fifo"``: one event
             after another through a queue, as on event-driven chips (``"exact"`` only).
-        record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for `Result.readout_at`),
-            or only ``"counts"``.
+        record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
+            `Result.readout_at`), or only ``"counts"``.
         reset, spikes, spike_integral: for graphs of other tools, see `mtt_brian.translate.read_nir`.
         **options: of the engine: ``threads`` (exact); ``lanes`` (both Brian2 engines); ``target`` (brian2).
 
@@ -75,7 +74,11 @@ class Simulator:
         spike_integral: float = 1.0,
         **options: Any,
     ) -> None:
-        for name, value, accepted in (("engine", engine, ENGINES), ("order", order, ORDERS), ("record", record, RECORDS)):
+        for name, value, accepted in (
+            ("engine", engine, ENGINES),
+            ("order", order, ORDERS),
+            ("record", record, RECORDS),
+        ):
             if value not in accepted:
                 raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
         self.circuit = read_nir(graph, reset=reset, spikes=spikes, spike_integral=spike_integral)
@@ -109,7 +112,11 @@ class Simulator:
             for k, (recording, duration) in enumerate(zip(recordings, each, strict=True))
         ]
         yield from tqdm(
-            self.engine.run(trains), total=len(trains), desc=f"{self.engine.name}", unit="recording", disable=not progress
+            self.engine.run(trains),
+            total=len(trains),
+            desc=f"{self.engine.name}",
+            unit="recording",
+            disable=not progress,
         )
 
 
@@ -135,10 +142,8 @@ def simulate(
     return result
 
 
-
-
 class _CallableModule(types.ModuleType):
-    """Lets the package be the function of its name: ``mtt_brian.simulate(...)`` and ``mtt_brian.simulate.Simulator``."""
+    """Lets the package also be the function of its name: ``mtt_brian.simulate(graph, recording)``."""
 
     __call__ = staticmethod(simulate)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -23,8 +24,13 @@ from mtt_brian.errors import InputError
 from mtt_brian.simulate.result import Result, Spikes, result_of
 from mtt_brian.translate.brian import EventNetwork
 from mtt_brian.translate.circuit import Circuit
-from mtt_brian.translate.limits import available_bytes, estimate, estimate_that_fits
 from mtt_brian.translate.input import InputTrain
+from mtt_brian.translate.limits import (
+    available_bytes,
+    estimate,
+    estimate_that_fits,
+    refuse_what_needs_the_exact_engine,
+)
 from mtt_brian.translate.playlist import Playlist
 
 #: Brian2's own flags allow the compiler to reorder and fuse floating-point operations; these do not.
@@ -35,7 +41,7 @@ _EVENTS_PER_RUN = 1 << 20
 
 @dataclass(frozen=True)
 class _Raw:
-    """What the monitors saw: neuron over all lanes, step, and value of each event, by population; likewise the readout."""
+    """What the monitors saw, by population: neuron (over all lanes), step and value of each event."""
 
     spikes: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
     readout: tuple[np.ndarray, np.ndarray, np.ndarray] | None
@@ -45,14 +51,14 @@ class _BrianEngine:
     """What the two engines share: batches, lanes, and the way from monitors to results."""
 
     name: str
-    serial = True
 
     def __init__(self, circuit: Circuit, *, order: str = "sum", record: str = "all", lanes: int | None = None) -> None:
         if order != "sum":
             raise InputError(f"order={order!r} needs engine='exact'; the Brian2 engines know order='sum'")
         if lanes is not None and lanes < 1:
             raise InputError(f"lanes must be >= 1, not {lanes}")
-        self.circuit, self.record, self._wanted_lanes = circuit, record, lanes
+        self.circuit, self.record, self._wanted_lanes, self._lanes = circuit, record, lanes, 0
+        refuse_what_needs_the_exact_engine(circuit)
         estimate_that_fits(circuit, lanes or 1)
 
     def run(self, trains: Sequence[InputTrain]) -> Iterator[Result]:
@@ -60,7 +66,9 @@ class _BrianEngine:
         batches = list(_batches(trains, _EVENTS_PER_RUN))
         if not batches:
             return
-        lanes = self._wanted_lanes or self._default_lanes(max(map(len, batches)))
+        # A network that is there already serves fewer recordings as well: its other lanes stay empty.
+        lanes = self._wanted_lanes or max(self._default_lanes(max(map(len, batches))), self._lanes)
+        self._lanes = lanes
         for batch in batches:
             playlist = Playlist.arrange(batch, lanes, self.circuit.input_size)
             yield from self._results(batch, playlist, lanes, self._play(playlist, lanes))
@@ -75,11 +83,9 @@ class _BrianEngine:
         size = estimate_that_fits(self.circuit, lanes)
         print(f"{self.name}: building {size}", file=sys.stderr)
         events, steps = _room(playlist, lanes, self.circuit)
-        return EventNetwork(self.circuit, lanes=lanes, events=events, steps=steps, serial=self.serial, clock=clock)
+        return EventNetwork(self.circuit, lanes=lanes, events=events, steps=steps, clock=clock)
 
-    def _results(
-        self, trains: Sequence[InputTrain], playlist: Playlist, lanes: int, raw: _Raw
-    ) -> Iterator[Result]:
+    def _results(self, trains: Sequence[InputTrain], playlist: Playlist, lanes: int, raw: _Raw) -> Iterator[Result]:
         # Where each recording starts in the order (lane, step).
         starts = playlist.lane * (playlist.steps + 1) + playlist.first_step
         by_start = np.argsort(starts)
@@ -96,7 +102,7 @@ class _BrianEngine:
             order = np.lexsort((i, step, recording))
             t, i, n = playlist.instants[step, lane][order], i[order], n.astype(np.int64)[order]
             edges = np.searchsorted(recording[order], np.arange(len(trains) + 1))
-            spikes[name] = [Spikes(t[a:b], i[a:b], n[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+            spikes[name] = [Spikes(t[a:b], i[a:b], n[a:b]) for a, b in itertools.pairwise(edges)]
         final = None
         if raw.readout is not None:
             size = self.circuit.readout.size
@@ -110,7 +116,7 @@ class _BrianEngine:
 
 
 class RuntimeEngine(_BrianEngine):
-    """Brian2's runtime device: no project to compile, one Python call per object and step; many lanes make it efficient.
+    """Brian2's runtime device: one Python call per object and step, which many lanes make worth while.
 
     Args:
         circuit: the network.
@@ -137,7 +143,6 @@ class RuntimeEngine(_BrianEngine):
         if get_device() is not brian2.all_devices["runtime"]:
             raise InputError("engine='brian2' needs Brian2's runtime device; call brian2.set_device('runtime') first")
         self.target = target if target != "auto" else auto_target().class_name
-        self.serial = self.target == "cython"
         self._built: EventNetwork | None = None
 
     def _default_lanes(self, recordings: int) -> int:
@@ -261,7 +266,9 @@ class _Project:
                 raise RuntimeError(f"the Brian2 project failed with status {done.returncode}: {done.stderr[-2000:]}")
 
             def read(name: str, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-                i, t, v = (np.fromfile(results + f, dtype) for f, dtype in (self._files[name][k] for k in ("i", "t", value)))
+                i, t, v = (
+                    np.fromfile(results + f, dtype) for f, dtype in (self._files[name][k] for k in ("i", "t", value))
+                )
                 return i, np.rint(t * playlist.steps).astype(np.int64), v
 
             return _Raw(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import CubaLIF, LIF
+from mtt_brian.neuron import LIF, CubaLIF
 from mtt_brian.translate.circuit import Circuit
 from mtt_brian.translate.input import InputTrain
 
@@ -39,7 +39,7 @@ class Result:
     Attributes:
         spikes: by population name; the populations that ``record`` kept.
         counts: spikes per neuron, int64 in the population's shape, by name of every firing population and the input.
-        readout: float64 [classes]: the state of the last population at the end of the run; its spike counts if it fires.
+        readout: float64 [classes]: state of the last population at the end of the run; its spike counts if it fires.
         synops: synaptic operations of the run.
         duration: end of the run in seconds.
         engine: the engine's name.
@@ -88,9 +88,13 @@ class Result:
         """
         rule = self.circuit.readout.rule
         if not rule.fires and (isinstance(rule, LIF | CubaLIF) or np.any(rule.bias)):
-            raise InputError(f"readout_at() needs a linear or a firing readout; {self.circuit.output!r} leaks or drifts")
+            raise InputError(
+                f"readout_at() needs a linear or a firing readout; {self.circuit.output!r} leaks or drifts"
+            )
         if any(c.delayed for c in self.circuit.into(self.circuit.output)) and not rule.fires:
-            raise InputError(f"readout_at() cannot look through a delay in front of the readout {self.circuit.output!r}")
+            raise InputError(
+                f"readout_at() cannot look through a delay in front of the readout {self.circuit.output!r}"
+            )
         times, cumulative = self._jumps
         return cumulative[np.searchsorted(times, np.asarray(t), side="right")]
 
@@ -133,7 +137,9 @@ def recorded_populations(circuit: Circuit, record: str) -> list[str]:
     """Names of the firing populations whose spikes a result keeps (see `RECORDS`)."""
     heard = {c.source for c in circuit.into(circuit.output)} | {circuit.output}
     return [
-        p.name for p in circuit.populations if p.rule.fires and (record == "all" or (record == "output" and p.name in heard))
+        p.name
+        for p in circuit.populations
+        if p.rule.fires and (record == "all" or (record == "output" and p.name in heard))
     ]
 
 

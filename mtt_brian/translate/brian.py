@@ -9,24 +9,28 @@ so that a spike crosses all populations in the same instant. A *lane* is an inde
 same Brian2 objects; each lane plays recordings one after another. A recording ends with a step of its own, in which an
 extra input neuron, the *curtain*, fires: its synapses take down the readout and put every state back to zero.
 
-The lower bound and the leak are applied at a neuron's next arrival, with the same result as if they acted at once. Where
-the target runs one synapse after another (cython, C++), the first synapse that reaches a neuron in a step does it. Where
-it runs them together (numpy, CUDA), pathways of their own do it first, with statements ``x_post = f(values that no
-synapse changes in this pathway)``, whose result does not depend on the order of the synapses.
+The lower bound and the leak are applied at a neuron's next arrival, with the same result as if they acted at once.
+Where the target runs one synapse after another (cython, C++), the first synapse that reaches a neuron in a step does
+it. Where it runs them together (numpy, CUDA), pathways of their own do it first, with statements ``x_post = f(values
+that no synapse changes in this pathway)``, whose result does not depend on the order of the synapses.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import brian2
 import numpy as np
 from brian2 import second
+from brian2.devices.device import all_devices, auto_target, get_device
 
 from mtt_brian.neuron import LIF, Parameter
 from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.limits import refuse_what_needs_the_exact_engine
+from mtt_brian.translate.input import input_train
+from mtt_brian.translate.limits import estimate_that_fits, refuse_what_needs_the_exact_engine
+from mtt_brian.translate.nir_reader import GraphLike, read_nir
 from mtt_brian.translate.playlist import NEVER, Playlist
 
 _SLOT = "thresholds"
@@ -40,14 +44,14 @@ class EventNetwork(brian2.Network):
     ``curtain_<name>``; and ``readout``, an ``EventMonitor`` of a silent last population. Names of the graph that
     Brian2 would not accept have other characters replaced by ``_``; `names` tells which became what.
 
-    One time step lasts 1 s and stands for one instant; after `play` the network is run for `duration`.
+    One time step lasts 1 s and stands for one instant; after `play` the network is run for `duration`, and
+    ``playlist.instants[step, lane]`` tells what time in seconds a step stood for.
 
     Args:
         circuit: what to build.
         lanes: independent copies that run side by side.
         events: room for so many input events in one run, all lanes together.
         steps: room for so many steps in one run.
-        serial: whether the target runs the synapses of a pathway one after another.
         clock: the clock to run on; its own by default.
 
     Raises:
@@ -61,12 +65,13 @@ class EventNetwork(brian2.Network):
         lanes: int,
         events: int,
         steps: int,
-        serial: bool,
         clock: brian2.Clock | None = None,
     ) -> None:
         refuse_what_needs_the_exact_engine(circuit)
         super().__init__()
-        self.circuit, self.lanes, self.serial, self.steps = circuit, lanes, serial, 0
+        self.circuit, self.lanes, self.steps = circuit, lanes, 0
+        self.playlist: Playlist | None = None
+        self._serial = _target_is_serial()
         self.names = _brian_names(circuit)
         self.clock = clock or brian2.Clock(dt=1 * second)
         self._order = 0
@@ -97,7 +102,7 @@ class EventNetwork(brian2.Network):
         for table, value in self.table_values(playlist):
             table.values[:] = value
         self.t_ = 0.0
-        self.steps = playlist.steps
+        self.playlist, self.steps = playlist, playlist.steps
 
     def initial_values(self, playlist: Playlist) -> list[tuple[Any, np.ndarray]]:
         """Variables that must have a value before a run, with that value."""
@@ -158,7 +163,7 @@ class EventNetwork(brian2.Network):
         return group
 
     def _population(self, population: Population) -> None:
-        code = _Code(population, self.instants, self.serial)
+        code = _Code(population, self.instants, self._serial)
         group = brian2.NeuronGroup(
             self.lanes * population.size,
             code.equations,
@@ -204,7 +209,7 @@ class EventNetwork(brian2.Network):
         return synapses
 
     def _curtain(self, population: Population) -> None:
-        code = _Code(population, self.instants, self.serial)
+        code = _Code(population, self.instants, self._serial)
         synapses = self._connect(
             f"curtain_{self.names[population.name]}",
             self.circuit.input,
@@ -254,11 +259,39 @@ class EventNetwork(brian2.Network):
         return synapses
 
     def _monitor(self, event: str, population: str, variables: list[str], name: str) -> brian2.EventMonitor:
-        monitor = brian2.EventMonitor(
-            self.groups[population], event, variables=variables, name=name, when="end"
-        )
+        monitor = brian2.EventMonitor(self.groups[population], event, variables=variables, name=name, when="end")
         self.add(monitor)
         return monitor
+
+
+def to_brian2(
+    graph: GraphLike, recording: np.ndarray, duration: float | None = None, **conventions: Any
+) -> EventNetwork:
+    """A plain Brian2 network of a graph with one recording put on it, for monitors, noise and whatever else one adds.
+
+    >>> network = to_brian2("model.nir", recording)                              # doctest: +SKIP
+    >>> v = brian2.StateMonitor(network["population_spikes1"], "v", record=[0])  # doctest: +SKIP
+    >>> network.add(v)                                                           # doctest: +SKIP
+    >>> network.run(network.duration)                                            # doctest: +SKIP
+
+    Made for the Brian2 device and code generation target that are set when it is called.
+
+    Args:
+        graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
+        recording: structured array ``t`` [us], ``x``, ``y``, ``p``.
+        duration: end of the run in seconds; by default the last event.
+        **conventions: ``reset``, ``spikes``, ``spike_integral`` of `mtt_brian.translate.read_nir`.
+
+    Raises:
+        InputError: for graphs that need the exact engine, or more memory than there is.
+    """
+    circuit = read_nir(graph, **conventions)
+    print(f"building {estimate_that_fits(circuit, lanes=1)}", file=sys.stderr)
+    train = input_train(recording, circuit.input_shape, duration)
+    playlist = Playlist.arrange([train], 1, circuit.input_size)
+    network = EventNetwork(circuit, lanes=1, events=len(train.t) + 1, steps=playlist.steps)
+    network.play(playlist)
+    return network
 
 
 class _Code:
@@ -339,6 +372,15 @@ class _Code:
 def _table(name: str, values: np.ndarray) -> brian2.TimedArray:
     """A lookup table ``name(k*second)``: the one kind of array that a compiled network can read anew in every run."""
     return brian2.TimedArray(values, dt=1 * second, name=name)
+
+
+def _target_is_serial() -> bool:
+    """Whether the synapses of a pathway will be run one after another, each seeing what the one before it did."""
+    device = get_device()
+    if device is not all_devices["runtime"]:
+        return device is all_devices["cpp_standalone"]
+    target = brian2.prefs["codegen.target"]
+    return (auto_target().class_name if target == "auto" else target) != "numpy"
 
 
 def _brian_names(circuit: Circuit) -> dict[str, str]:

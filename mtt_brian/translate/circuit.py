@@ -70,7 +70,6 @@ class Connection:
         product.sort_indices()
         return product
 
-
     @cached_property
     def fan_out(self) -> np.ndarray:
         """Synapses (non-zero entries of `matrix`) of every source neuron: int64 [n_source].

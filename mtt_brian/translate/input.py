@@ -8,6 +8,7 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 
+
 class InputTrain(NamedTuple):
     """Input spikes of one recording, sorted by (t, i), every (t, i) once.
 
@@ -52,7 +53,9 @@ def input_train(
         raise InputError(f"recordings have at most 3 coordinates; the network's input has the shape {input_shape}")
     fields = recording.dtype.names or ()
     if missing := [field for field in ("t", *axes) if field not in fields]:
-        raise InputError(f"{name} has no field {missing[0]!r}; needed are t, {', '.join(axes)}, there are {list(fields)}")
+        raise InputError(
+            f"{name} has no field {missing[0]!r}; needed are t, {', '.join(axes)}, there are {list(fields)}"
+        )
     t = recording["t"].astype(np.int64)
     if len(t) and (t[0] < 0 or np.any(np.diff(t) < 0)):
         k = 0 if t[0] < 0 else int(np.argmax(np.diff(t) < 0)) + 1
@@ -62,7 +65,9 @@ def input_train(
         value = recording[axis].astype(np.int64)
         if np.any(outside := (value < 0) | (value >= size)):
             k = int(np.argmax(outside))
-            raise InputError(f"{name}: event {k} has {axis} = {value[k]}; the network's input {input_shape} allows 0..{size - 1}")
+            raise InputError(
+                f"{name}: event {k} has {axis} = {value[k]}; the network's input {input_shape} allows 0..{size - 1}"
+            )
         coordinates.append(value)
     if duration is not None:
         if not (np.isfinite(duration) and duration >= 0):

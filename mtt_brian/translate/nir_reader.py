@@ -5,6 +5,7 @@ A table maps each NIR node type to a function. An unknown node is refused by nam
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 import os
 from collections.abc import Callable, Iterator
@@ -84,6 +85,10 @@ def _load(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     return loaded
 
 
+class _CycleError(InputError):
+    """A shape that depends on itself."""
+
+
 class _Reader:
     """Walks one graph. Methods that follow edges backwards are memoised by node name."""
 
@@ -160,10 +165,12 @@ class _Reader:
         """Shape of what leaves the node."""
         if name not in self._shapes:
             if name in self._in_progress:
-                raise InputError(f"node {name!r} lies on a cycle without a neuron in it")
+                raise _CycleError(f"node {name!r} lies on a cycle whose shape nothing tells")
             self._in_progress.add(name)
-            self._shapes[name] = self._infer_shape(name)
-            self._in_progress.discard(name)
+            try:
+                self._shapes[name] = self._infer_shape(name)
+            finally:
+                self._in_progress.discard(name)
         return self._shapes[name]
 
     def _infer_shape(self, name: str) -> Shape:
@@ -174,8 +181,13 @@ class _Reader:
             return _as_shape(declared)
         if self._is_neuron(name):
             own = np.broadcast_shapes(*(p.shape for p in self._neuron_parameters(name).values()))
-            # One number for all neurons is common; the shape then comes from the input.
-            return own if np.prod(own) > 1 or not self.sources[name] else self._input_shape(name)
+            if np.prod(own) > 1:
+                return own
+            # One number for all neurons is common; the shape then comes from a source, though not from round a cycle.
+            for source in self.sources[name]:
+                with contextlib.suppress(_CycleError):
+                    return self._shape(source)
+            return own
         if self._is_wire(name):
             return self._input_shape(name)
         return self._read_linear(name).output_shape
@@ -196,6 +208,8 @@ class _Reader:
             node = self.nodes[name]
             try:
                 self._linear[name] = _LINEAR[type(node).__name__](node, self._input_shape(name))
+            except _CycleError:
+                raise
             except InputError as error:
                 raise InputError(f"node {name!r} ({type(node).__name__}): {error}") from None
         return self._linear[name]
@@ -497,5 +511,3 @@ def _padding(value: Any, stride: Pair, dilation: Pair, kernel: Pair) -> tuple[Pa
         # torch puts the odd zero at the end.
         return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
     raise InputError(f"padding must be a number, a pair, 'same' or 'valid', not {value!r}")
-
-

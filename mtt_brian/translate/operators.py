@@ -46,7 +46,9 @@ class Conv2d:
         if c_out % self.groups:
             raise InputError(f"{c_out} output channels cannot be split into {self.groups} groups")
         if min(self.output_shape) < 1:
-            raise InputError(f"the kernel {self.weight.shape[2:]} does not fit into an input of shape {self.input_shape}")
+            raise InputError(
+                f"the kernel {self.weight.shape[2:]} does not fit into an input of shape {self.input_shape}"
+            )
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
@@ -114,7 +116,9 @@ class Dense:
         if self.weight.ndim != 2:
             raise InputError(f"the weight of a linear node has 2 dimensions, not {self.weight.ndim}")
         if not self.input_shape or self.input_shape[-1] != self.weight.shape[1]:
-            raise InputError(f"a weight of shape {self.weight.shape} cannot act on an input of shape {self.input_shape}")
+            raise InputError(
+                f"a weight of shape {self.weight.shape} cannot act on an input of shape {self.input_shape}"
+            )
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -180,7 +184,9 @@ LinearOperator: TypeAlias = Conv2d | Dense | Scale
 Operator: TypeAlias = LinearOperator | Delay
 
 
-def pool2d(kernel: Pair, stride: Pair, padding: tuple[Pair, Pair], input_shape: tuple[int, ...], average: bool) -> Conv2d:
+def pool2d(
+    kernel: Pair, stride: Pair, padding: tuple[Pair, Pair], input_shape: tuple[int, ...], average: bool
+) -> Conv2d:
     """Sum or average pooling of [C, H, W] as a depthwise convolution (padding counts in the average, as in torch)."""
     if len(input_shape) != 3:
         raise InputError(f"pooling needs an input of shape (C, H, W), not {input_shape}")
