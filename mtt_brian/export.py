@@ -10,7 +10,6 @@ import functools
 import itertools
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import nir
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from mtt_brian.errors import InputError
+from mtt_brian.files import replacing
 from mtt_brian.neuron import IF, LIF, tau_from_decay
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
 from mtt_brian.snn.staged import INPUT, OUTPUT, Staged
@@ -73,13 +73,8 @@ def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | No
 
 def write(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
     """Write a graph to a ``.nir`` file, under a temporary name first, so that nobody reads half of it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         nir.write(temporary, graph)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def from_nir(

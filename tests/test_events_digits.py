@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from mtt_brian import events
-from mtt_brian.events.cache import cache_folder, cached_recordings
+from mtt_brian.events.cache import cached_recordings
 from mtt_brian.events.camera import Camera
 from mtt_brian.events.digits import digits_split
+from mtt_brian.files import cache_folder
 
 CAMERA = Camera(image_pixels=12)
 IMAGES = np.random.default_rng(0).random((3, 4, 4))

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.files import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +214,8 @@ class Report:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _finite(value: float) -> float | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,14 +11,7 @@ import numpy as np
 
 from mtt_brian.events.camera import Camera
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording
-
-
-def cache_folder() -> Path:
-    """Where generated data is kept: $MTT_BRIAN_CACHE, or mtt_brian in the user's cache folder."""
-    if folder := os.environ.get("MTT_BRIAN_CACHE"):
-        return Path(folder).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "mtt_brian"
+from mtt_brian.files import cache_folder, replacing
 
 
 def cached_recordings(
@@ -34,7 +25,7 @@ def cached_recordings(
     Args:
         name: first part of the file's name.
         camera, images, progress: see `Camera.record_many`.
-        folder: default: `cache_folder`.
+        folder: default: `mtt_brian.files.cache_folder`.
     """
     path = (folder or cache_folder()) / f"{name}-{camera.parameter_hash}-{_digest(images)}.npz"
     if path.exists():
@@ -68,11 +59,5 @@ def _read(path: Path, n: int, camera: Camera) -> list[np.ndarray]:
 
 def _write(path: Path, recordings: list[np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, events=np.concatenate(recordings), ends=np.cumsum([len(r) for r in recordings]))
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as temporary:
+        np.savez(temporary, events=np.concatenate(recordings), ends=np.cumsum([len(r) for r in recordings]))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtt_brian.events.cache import cache_folder, cached_recordings
+from mtt_brian.events.cache import cached_recordings
 from mtt_brian.events.camera import Camera
 from mtt_brian.events.dataset import Dataset, Source, require
+from mtt_brian.files import cache_folder
 
 #: These images have no margin; an MNIST digit fills the middle 20 of 28 pixels, so they get 20/28 of the room.
 CAMERA = Camera(image_pixels=17.5)

@@ -1,10 +1,10 @@
 """Mixed time-step training: samplers, settings, the training loop and its checkpoints."""
 
+from mtt_brian.files import replacing
 from mtt_brian.mtt import checkpoint, config
 from mtt_brian.mtt.build import build_model
 from mtt_brian.mtt.checkpoint import Checkpoint, load_model
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.files import replacing
 from mtt_brian.mtt.frames import FrameSet, bin_recordings, predict
 from mtt_brian.mtt.loop import Diverged, fit, train_iteration
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mtt_brian.errors import InputError
-from mtt_brian.mtt.files import replacing
+from mtt_brian.files import replacing
 from mtt_brian.snn import Staged, models
 
 #: Version of the layout below; a reader refuses any other.

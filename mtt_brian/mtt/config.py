@@ -69,7 +69,7 @@ class TrainConfig:
 
     epochs: int = _setting(30, "passes over the training recordings", 1)
     batch_size: int = _setting(32, "recordings per iteration", 1)
-    lr: float = _setting(6e-3, "peak learning rate of AdamW", 0)
+    lr: float = _setting(1e-2, "peak learning rate of AdamW", 0)
     weight_decay: float = _setting(0.01, "weight decay of AdamW", 0)
     schedule: Literal["cosine", "constant"] = _setting("cosine", "learning rate over the epochs")
     clip: float | None = _setting(None, "largest norm of the gradient", 0)

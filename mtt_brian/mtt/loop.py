@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
+from mtt_brian.files import replacing
 from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.files import replacing
 from mtt_brian.mtt.frames import bin_recordings, predict
 from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.snn import Staged

@@ -300,9 +300,12 @@ def _batches(trains: Sequence[InputTrain], events: int) -> Iterator[list[InputTr
 
 
 def _room(playlist: Playlist, lanes: int, circuit: Circuit) -> tuple[int, int]:
-    """Events and steps to make room for: powers of two, so that compiled code serves the next batch as well."""
+    """Events and steps to make room for: those of a full batch, so that compiled code serves the next one as well."""
     events = len(playlist.event_step) - lanes * (circuit.input_size + 1)
-    return max(_EVENTS_PER_RUN, 1 << events.bit_length()), 1 << max(playlist.steps, 1).bit_length()
+    return (
+        max(_EVENTS_PER_RUN, 1 << events.bit_length()),
+        max(_EVENTS_PER_RUN // lanes, 1 << playlist.steps.bit_length()),
+    )
 
 
 def _has_room(network: EventNetwork, playlist: Playlist) -> bool:
