@@ -21,7 +21,7 @@ def network(seed, **rule):
     model = mb.models.nmnist_3c1fc(sensor_size=(2, 12, 14), num_classes=4, neuron=IF(**rule))
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.round(parameter * 64 * 1.5) / 64)
+            parameter.copy_(torch.round(parameter * 64 * 2 * rule.get("threshold", 1.0)) / 64)
     return model
 
 
