@@ -11,9 +11,9 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, CubaLIF
 from mtt_brian.translate.circuit import Circuit
 
-#: Host memory per synapse while the network is built (weight, indices, the queue's table, copies of all of these in
-#: the making) and per neuron; measured by benchmarks/brian2_memory.py.
-BYTES_PER_SYNAPSE = 120
+#: Host memory per synapse (weight, indices, the queue's table, copies in the making) and per neuron; measured by
+#: benchmarks/brian2_memory.py and rounded up.
+BYTES_PER_SYNAPSE = 40
 BYTES_PER_NEURON = 100
 
 
