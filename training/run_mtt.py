@@ -12,12 +12,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import platform
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+# OpenMP threads that spin while they wait take the cores from each other as soon as anything else runs on the machine:
+# an epoch of 3 s was seen to take 40. Read when torch is imported, so it has to be said first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 from matplotlib.figure import Figure
