@@ -34,7 +34,7 @@ from mtt_brian.translate.limits import (
 from mtt_brian.translate.playlist import Playlist
 
 #: Brian2's own flags allow the compiler to reorder and fuse floating-point operations; these do not.
-_EXACT_FLAGS = ["-w", "-O3", "-march=native", "-ffp-contract=off", "-std=c++17"]
+_EXACT_FLAGS = ["-w", "-O3", "-funroll-loops", "-march=native", "-ffp-contract=off", "-std=c++17"]
 #: Input events of one run: enough to make the start of a run cheap, few enough to see progress.
 _EVENTS_PER_RUN = 1 << 20
 
