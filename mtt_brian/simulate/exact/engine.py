@@ -59,7 +59,7 @@ class ExactEngine:
             _require_arrivals_only(circuit)
         self.circuit = circuit
         self._fifo = order == "fifo"
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or _cores()
         self._recorded = _recorded(circuit, record)
         self._network = network(circuit, frozenset(self._recorded), one_spike=self._fifo)
         self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
@@ -214,6 +214,13 @@ class Run:
         readout = np.empty(part.stop - part.start)
         readout[net.flat[part]] = self._state.y[part]
         return readout
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _recorded(circuit: Circuit, record: str) -> tuple[str, ...]:
