@@ -67,13 +67,13 @@ class _BrianEngine:
         if not batches:
             return
         # A network that is there already serves fewer recordings as well: its other lanes stay empty.
-        lanes = self._wanted_lanes or max(self._default_lanes(max(map(len, batches))), self._lanes)
+        lanes = self._wanted_lanes or max(self._lanes, *map(self._default_lanes, batches))
         self._lanes = lanes
         for batch in batches:
             playlist = Playlist.arrange(batch, lanes, self.circuit.input_size)
             yield from self._results(batch, playlist, lanes, self._play(playlist, lanes))
 
-    def _default_lanes(self, recordings: int) -> int:
+    def _default_lanes(self, batch: Sequence[InputTrain]) -> int:
         raise NotImplementedError
 
     def _play(self, playlist: Playlist, lanes: int) -> _Raw:
@@ -122,7 +122,8 @@ class RuntimeEngine(_BrianEngine):
         circuit: the network.
         order: ``"sum"``.
         record: see `mtt_brian.simulate.simulate`.
-        lanes: recordings that run side by side; by default up to 200, as memory allows.
+        lanes: recordings that run side by side; by default as many as the recordings keep busy, up to 200, as memory
+            allows.
         target: ``"cython"``, ``"numpy"`` or ``"auto"`` (cython where a compiler is found).
     """
 
@@ -145,9 +146,11 @@ class RuntimeEngine(_BrianEngine):
         self.target = target if target != "auto" else auto_target().class_name
         self._built: EventNetwork | None = None
 
-    def _default_lanes(self, recordings: int) -> int:
-        per_lane = estimate(self.circuit).bytes
-        return max(1, min(recordings, 200, available_bytes() // (2 * per_lane)))
+    def _default_lanes(self, batch: Sequence[InputTrain]) -> int:
+        # All lanes step until the longest has ended: no more lanes than the longest recording can keep busy.
+        lengths = [len(train.instants) + 1 for train in batch]
+        busy = sum(lengths) // max(lengths)
+        return max(1, min(busy, 200, available_bytes() // (2 * estimate(self.circuit).bytes)))
 
     def _play(self, playlist: Playlist, lanes: int) -> _Raw:
         with _preferences(target=self.target), _without_order_warnings():
@@ -192,7 +195,7 @@ class CppEngine(_BrianEngine):
         self.flags = list(flags)
         self._project: _Project | None = None
 
-    def _default_lanes(self, recordings: int) -> int:
+    def _default_lanes(self, batch: Sequence[InputTrain]) -> int:
         return 1
 
     def _play(self, playlist: Playlist, lanes: int) -> _Raw:
