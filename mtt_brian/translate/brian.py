@@ -72,6 +72,7 @@ class EventNetwork(brian2.Network):
         self.circuit, self.lanes, self.steps = circuit, lanes, 0
         self.playlist: Playlist | None = None
         self._serial = _target_is_serial()
+        self._walks = get_device() is not all_devices["runtime"]
         self.names = _brian_names(circuit)
         self.clock = clock or brian2.Clock(dt=1 * second)
         self._order = 0
@@ -95,23 +96,39 @@ class EventNetwork(brian2.Network):
         """How long to run after `play`: one second per step."""
         return self.steps * second
 
+    def _feed(self) -> None:
+        """Let the input neurons of this step fire (runtime only)."""
+        step = self.clock.variables["timestep"].item()
+        first, last = self._first_event[step : step + 2]
+        neurons = self._event_neuron[first:last]
+        self._input_spikes[: last - first] = neurons
+        self._input_spikes[-1] = last - first
+        self._input_n[neurons] = self._event_n[first:last]
+
     def play(self, playlist: Playlist) -> None:
         """Put recordings on the lanes and every state to its start; then ``run(network.duration)``."""
         for group_variable, value in self.initial_values(playlist):
             group_variable[:] = value if np.ndim(value) else value.item()
         for table, value in self.table_values(playlist):
             table.values[:] = value
+        if not self._walks:
+            group = self.groups[self.circuit.input]
+            self._event_neuron, self._event_n, self._first_event = playlist.by_step()
+            self._input_spikes = group.variables["_spikespace"].get_value()
+            self._input_n = group.variables["n"].get_value()
         self.t_ = 0.0
         self.playlist, self.steps = playlist, playlist.steps
 
     def initial_values(self, playlist: Playlist) -> list[tuple[Any, np.ndarray]]:
         """Variables that must have a value before a run, with that value."""
-        group = self.groups[self.circuit.input]
-        values = [
-            (group.steps, np.array(playlist.steps)),
-            (group.pointer, playlist.pointer),
-            (group.next_step, playlist.event_step[playlist.pointer]),
-        ]
+        values = []
+        if self._walks:
+            group = self.groups[self.circuit.input]
+            values = [
+                (group.steps, np.array(playlist.steps)),
+                (group.pointer, playlist.pointer),
+                (group.next_step, playlist.event_step[playlist.pointer]),
+            ]
         for population in self.circuit.populations:
             group = self.groups[population.name]
             zero = np.zeros(len(group))
@@ -123,7 +140,9 @@ class EventNetwork(brian2.Network):
 
     def table_values(self, playlist: Playlist) -> list[tuple[brian2.TimedArray, np.ndarray]]:
         """The tables and their contents, padded to the room that was made for them."""
-        contents = [(self.event_step, playlist.event_step, NEVER), (self.event_count, playlist.event_count, 0)]
+        contents = []
+        if self._walks:
+            contents = [(self.event_step, playlist.event_step, NEVER), (self.event_count, playlist.event_count, 0)]
         if self.instants is not None:
             contents.append((self.instants, playlist.instants, 0))
         padded = []
@@ -142,7 +161,25 @@ class EventNetwork(brian2.Network):
             runner.when, runner.order = _SLOT, self._order
 
     def _input(self) -> brian2.NeuronGroup:
-        """Every lane's pixels and its curtain. Each neuron walks along its own list of events in the shared table."""
+        """Every lane's pixels and its curtain.
+
+        In a compiled project each neuron walks along its own list of events in the shared table. In Brian2's runtime
+        Python says who fires: asking every pixel in every step would take a quarter of the time.
+        """
+        if not self._walks:
+            group = brian2.NeuronGroup(
+                self.lanes * (self.circuit.input_size + 1),
+                "n : integer",
+                threshold="False",
+                name="input",
+                clock=self.clock,
+                namespace={},
+            )
+            group.thresholder["spike"].active = False
+            feed = brian2.NetworkOperation(self._feed, clock=self.clock, name="feed")
+            self._in_order(feed)
+            self.add(group, feed)
+            return group
         group = brian2.NeuronGroup(
             self.lanes * (self.circuit.input_size + 1),
             """step = t_in_timesteps : integer (shared)

@@ -37,6 +37,19 @@ class Playlist:
     lane: np.ndarray
     first_step: np.ndarray
 
+    def by_step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same events in the order of the steps.
+
+        Returns:
+            int32 [events] input neurons, int32 [events] how many events fall together, and int64 [steps + 1], where
+            in these each step begins.
+        """
+        rows = np.flatnonzero(self.event_step != NEVER)
+        rows = rows[np.argsort(self.event_step[rows], kind="stable")]
+        neuron = np.searchsorted(self.pointer, rows, side="right") - 1
+        first = np.searchsorted(self.event_step[rows], np.arange(self.steps + 1))
+        return neuron.astype(np.int32), self.event_count[rows].astype(np.int32), first
+
     @classmethod
     def arrange(cls, trains: Sequence[InputTrain], lanes: int, inputs: int) -> Playlist:
         """Lay out recordings on lanes so that all lanes end at about the same step (longest recording first)."""
