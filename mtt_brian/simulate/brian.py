@@ -155,7 +155,7 @@ class RuntimeEngine(_BrianEngine):
     def _play(self, playlist: Playlist, lanes: int) -> _Raw:
         with _preferences(target=self.target), _without_order_warnings():
             network = self._built
-            if network is None or network.lanes != lanes or not _has_room(network, playlist):
+            if network is None or network.lanes != lanes or not network.has_room(playlist):
                 network = self._built = self._network(playlist, lanes, None)
             network.play(playlist)
             network.run(network.duration, namespace={})
@@ -200,7 +200,7 @@ class CppEngine(_BrianEngine):
 
     def _play(self, playlist: Playlist, lanes: int) -> _Raw:
         project = self._project
-        if project is None or not _has_room(project.network, playlist) or project.network.lanes != lanes:
+        if project is None or not project.network.has_room(playlist) or project.network.lanes != lanes:
             project = self._project = _Project(lambda clock: self._network(playlist, lanes, clock), self.flags)
         return project.run(playlist)
 
@@ -308,12 +308,6 @@ def _room(playlist: Playlist, lanes: int, circuit: Circuit) -> tuple[int, int]:
     return (
         max(_EVENTS_PER_RUN, 1 << events.bit_length()),
         max(_EVENTS_PER_RUN // lanes, 1 << playlist.steps.bit_length()),
-    )
-
-
-def _has_room(network: EventNetwork, playlist: Playlist) -> bool:
-    return len(network.event_step.values) >= len(playlist.event_step) and (
-        network.instants is None or len(network.instants.values) >= playlist.steps
     )
 
 

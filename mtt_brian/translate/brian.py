@@ -50,7 +50,7 @@ class EventNetwork(brian2.Network):
     Args:
         circuit: what to build.
         lanes: independent copies that run side by side.
-        events: room for so many input events in one run, all lanes together.
+        events: room for so many input events in one run, all lanes together (Brian2's runtime has room for any number).
         steps: room for so many steps in one run.
         clock: the clock to run on; its own by default.
 
@@ -77,8 +77,9 @@ class EventNetwork(brian2.Network):
         self.clock = clock or brian2.Clock(dt=1 * second)
         self._order = 0
         leaks = any(isinstance(p.rule, LIF) for p in circuit.populations)
-        self.event_step = _table("event_step", np.full(events + lanes * (circuit.input_size + 1), float(NEVER)))
-        self.event_count = _table("event_count", np.zeros(len(self.event_step.values)))
+        if self._walks:
+            self.event_step = _table("event_step", np.full(events + lanes * (circuit.input_size + 1), float(NEVER)))
+            self.event_count = _table("event_count", np.zeros(len(self.event_step.values)))
         self.instants = _table("instants", np.zeros((steps, lanes))) if leaks else None
         self.groups: dict[str, brian2.NeuronGroup] = {circuit.input: self._input()}
         for population in circuit.populations:
@@ -89,6 +90,13 @@ class EventNetwork(brian2.Network):
         self.monitors = {name: self._monitor("spike", name, ["n"], f"spikes_{self.names[name]}") for name in firing}
         self.readout_monitor = (
             None if circuit.readout.rule.fires else self._monitor("curtain", circuit.output, ["final"], "readout")
+        )
+
+    def has_room(self, playlist: Playlist) -> bool:
+        """Whether the tables hold what the recordings need."""
+        return not (
+            (self._walks and len(self.event_step.values) < len(playlist.event_step))
+            or (self.instants is not None and len(self.instants.values) < playlist.steps)
         )
 
     @property
@@ -171,6 +179,7 @@ class EventNetwork(brian2.Network):
                 self.lanes * (self.circuit.input_size + 1),
                 "n : integer",
                 threshold="False",
+                reset="",
                 name="input",
                 clock=self.clock,
                 namespace={},
