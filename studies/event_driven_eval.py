@@ -19,16 +19,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import os
-import platform
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 # As in training/run_mtt.py: threads that spin while they wait would take the cores from the simulation.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -38,10 +34,11 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from mtt_brian import events, export, mtt, plotting, snn, translate
+from mtt_brian import events, export, mtt, plotting, runs, snn, translate
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import EventDrivenTally, Report, RunReport, TimeSteppedTally, readout_trace
 from mtt_brian.events import Recordings
+from mtt_brian.runs import Run
 from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
 
 #: Grids of the time-stepped side, next to the run's own T_max; the last ones are far finer than anything trained on.
@@ -54,26 +51,18 @@ BUDGET = 25_000_000
 READINGS = 301
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run:
-    """A finished training run: what this study needs of its folder.
-
-    Attributes:
-        name: of the folder.
-        config: its ``config.json``.
-        model: path of its ``model.nir``.
-    """
-
-    name: str
-    config: dict[str, Any]
-    model: Path
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    runs = name_apart([load_run(Path(folder)) for folder in options.runs or [newest_run(Path("runs"))]])
-    recordings = load_recordings(options, runs)
-    out = output_folder(options.out)
+    chosen = runs.load_all(options.runs)
+    recordings = runs.recordings_for(
+        chosen,
+        dataset=options.dataset,
+        data_root=options.data_root,
+        split=options.split,
+        limit=options.limit,
+        skip_bad=options.skip_bad,
+    )
+    out = runs.results_folder(options.out, "event_driven_eval")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings; engine {options.engine}")
 
     report = Report(
@@ -81,15 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         title=recordings.title,
         split=recordings.split,
         engine=options.engine,
-        versions=versions(),
+        versions=runs.versions("brian2", "torch", "numpy", "scipy", "numba", "nir"),
         command=shlex.join(
             ["python", "studies/event_driven_eval.py", *(sys.argv[1:] if arguments is None else arguments)]
         ),
-        runs=tuple(evaluate_run(run, recordings, options) for run in runs),
+        runs=tuple(evaluate_run(run, recordings, options) for run in chosen),
     )
     report.write(out)
     plot_accuracies(report, out)
-    plot_spikes(runs, recordings, options.orders[0], out / "raster.png")
+    plot_spikes(chosen, recordings, options.orders[0], out / "raster.png")
     print(f"\n{report.table()}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
@@ -136,79 +125,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, not {value}")
     return options
-
-
-def newest_run(folder: Path) -> Path:
-    """The run below ``folder`` whose model was written last."""
-    models = sorted(folder.glob("*/model.nir"), key=lambda path: path.stat().st_mtime_ns)
-    if not models:
-        raise InputError(f"no finished run under {folder}/; train one with: python training/run_mtt.py")
-    return models[-1].parent
-
-
-def load_run(folder: Path) -> Run:
-    """A run folder, checked for what is needed of it."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such run folder")
-    model, config_file = folder / "model.nir", folder / "config.json"
-    if not model.is_file():
-        raise InputError(
-            f"{folder}: no model.nir; a finished training run has one (go on with: run_mtt.py --resume {folder})"
-        )
-    if not config_file.is_file():
-        raise InputError(f"{folder}: no config.json, which says how the network was trained")
-    config = mtt.config.read_config(config_file)
-    missing = [key for key in ("method", "dataset", "time_steps") if key not in config]
-    if missing:
-        raise InputError(f"{config_file}: no {', '.join(missing)}")
-    return Run(folder.resolve().name, config, model)
-
-
-def name_apart(runs: Sequence[Run]) -> list[Run]:
-    """Folders of one name get numbers, because tables and legends go by name."""
-    seen: dict[str, int] = {}
-    apart = []
-    for run in runs:
-        seen[run.name] = seen.get(run.name, 0) + 1
-        apart.append(dataclasses.replace(run, name=f"{run.name} ({seen[run.name]})") if seen[run.name] > 1 else run)
-    return apart
-
-
-def load_recordings(options: argparse.Namespace, runs: Sequence[Run]) -> Recordings:
-    """The recordings that all runs are tested on."""
-    trained_on = {run.config["dataset"] for run in runs}
-    if options.dataset is None and len(trained_on) > 1:
-        raise InputError(f"the runs were trained on different data ({', '.join(sorted(trained_on))}): give --dataset")
-    dataset = options.dataset or trained_on.pop()
-    # A folder recorded in a run belongs to that run's data set, not to another one given here.
-    roots = [run.config.get("data_root") for run in runs if run.config["dataset"] == dataset]
-    root = options.data_root or next((root for root in roots if root), None)
-    recordings = events.load(dataset, root=root, split=options.split, skip_bad=options.skip_bad)
-    for identifier, reason in recordings.bad:
-        print(f"left out: {identifier} ({reason})", file=sys.stderr)
-    if options.limit is not None and options.limit < len(recordings):
-        # Drawn at random, because recordings are often stored class by class.
-        chosen = np.random.default_rng(0).permutation(len(recordings))[: options.limit]
-        recordings = recordings.subset(np.sort(chosen))
-    if not len(recordings):
-        raise InputError(f"{recordings.title}, {options.split}: no recordings")
-    return recordings
-
-
-def output_folder(out: str | None) -> Path:
-    """``out``, or the first free number under results/; made here, so that a bad place is refused before the work."""
-    if out is not None:
-        try:
-            Path(out).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {out}: {error.strerror or error}") from None
-        return Path(out)
-    for number in itertools.count(1):
-        folder = Path("results") / f"event_driven_eval-{number:03d}"
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            return folder
-    raise AssertionError("unreachable")
 
 
 def evaluate_run(run: Run, recordings: Recordings, options: argparse.Namespace) -> RunReport:
@@ -315,7 +231,7 @@ def plot_accuracies(report: Report, out: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     plotting.accuracy_bars(groups, bars, ax=figure.subplots())
     figure.suptitle(f"{report.title}, {report.split}")
-    save(figure, out / "accuracy.png")
+    runs.save_figure(figure, out / "accuracy.png")
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     ax = figure.subplots()
@@ -324,7 +240,7 @@ def plot_accuracies(report: Report, out: Path) -> None:
             label = f"{run.run}, {measured.order}"
             plotting.accuracy_over_time(measured.times, measured.accuracy_over_time, label=label, ax=ax)
     ax.set_title(f"{report.title}, {report.split}: event-driven")
-    save(figure, out / "accuracy_over_time.png")
+    runs.save_figure(figure, out / "accuracy_over_time.png")
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     ax = figure.subplots()
@@ -335,37 +251,26 @@ def plot_accuracies(report: Report, out: Path) -> None:
             list(accuracy), list(accuracy.values()), event_driven=event_driven, label=run.run, ax=ax
         )
     ax.set_title(f"{report.title}, {report.split}; lines: event-driven, {orders[0]}")
-    save(figure, out / "time_step_sweep.png")
+    runs.save_figure(figure, out / "time_step_sweep.png")
 
 
-def plot_spikes(runs: Sequence[Run], recordings: Recordings, order: str, path: Path) -> None:
+def plot_spikes(chosen: Sequence[Run], recordings: Recordings, order: str, path: Path) -> None:
     """The first recording in every network: spikes of input and layers, and the readout below.
 
     By the exact engine whatever the engine of the report: all engines give the same spikes, and this one need not
     compile again to record them all.
     """
     label = int(recordings.labels[0])
-    figure = Figure(figsize=(6 * len(runs), 7), layout="constrained")
-    axes = figure.subplots(2, len(runs), squeeze=False, sharex=True, height_ratios=[3, 1])
-    for (top, bottom), run in zip(axes.T, runs, strict=True):
+    figure = Figure(figsize=(6 * len(chosen), 7), layout="constrained")
+    axes = figure.subplots(2, len(chosen), squeeze=False, sharex=True, height_ratios=[3, 1])
+    for (top, bottom), run in zip(axes.T, chosen, strict=True):
         engine = Simulator(run.model, engine="exact", order=order, record="all")
         (result,) = engine.run(recordings[:1])
         plotting.raster(result, recording=recordings[0], ax=top).set_title(run.name)
         plotting.readout(*readout_trace(result), label=label, ax=bottom)
         top.set_xlabel("")
     figure.suptitle(f"{recordings.title}, {recordings.ids[0]}, class {recordings.classes[label]}, {order}")
-    save(figure, path)
-
-
-def save(figure: Figure, path: Path) -> None:
-    with mtt.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-
-
-def versions() -> dict[str, str]:
-    """What computed the report."""
-    packages = ("mtt_brian", "brian2", "torch", "numpy", "scipy", "numba", "nir")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+    runs.save_figure(figure, path)
 
 
 if __name__ == "__main__":

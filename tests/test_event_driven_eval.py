@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from mtt_brian import events, mtt
+from mtt_brian import events, mtt, runs
 from mtt_brian.errors import InputError
 from mtt_brian.simulate import Simulator
 
@@ -170,7 +170,7 @@ def test_brian2_engines_report_what_the_exact_one_does(engine, side_by_side, wor
 def test_without_arguments_the_newest_run_is_taken(workspace, study, monkeypatch):
     monkeypatch.chdir(workspace)
     (workspace / "runs" / "unfinished").mkdir(exist_ok=True)
-    assert study.newest_run(Path("runs")) == Path("runs/mtt")
+    assert runs.newest() == Path("runs/mtt")
 
 
 def test_limit_split_and_one_convention(workspace, study, tmp_path):
@@ -195,8 +195,8 @@ def test_a_folder_with_model_and_config_is_enough(workspace, study, tmp_path):
 
 def test_runs_of_one_name_are_told_apart(workspace, study, tmp_path):
     study.main(f"{workspace}/runs/mtt {workspace}/runs/mtt --limit 1 --time-steps 1 --out {tmp_path}".split())
-    runs = json.loads((tmp_path / "report.json").read_text())["runs"]
-    assert [run["run"] for run in runs] == ["mtt", "mtt (2)"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [run["run"] for run in report["runs"]] == ["mtt", "mtt (2)"]
 
 
 class TestBadInput:
@@ -225,13 +225,13 @@ class TestBadInput:
             if path.name != lost:
                 (tmp_path / path.name).write_bytes(path.read_bytes())
         with pytest.raises(InputError, match=message):
-            study.load_run(tmp_path)
+            runs.load(tmp_path)
 
     def test_config_without_the_method(self, workspace, study, tmp_path):
         (tmp_path / "model.nir").touch()
         (tmp_path / "config.json").write_text('{"dataset": "nmnist"}')
         with pytest.raises(InputError, match=r"config\.json: no method, time_steps"):
-            study.load_run(tmp_path)
+            runs.load(tmp_path)
 
     def test_damaged_model(self, workspace, study, tmp_path):
         (tmp_path / "model.nir").write_bytes(b"not HDF5")

@@ -139,7 +139,7 @@ def test_a_run_never_overwrites_another(finished: tuple[Path, str], monkeypatch:
     with pytest.raises(InputError, match="not an empty folder; name another one, or continue a run with --resume"):
         script().main(["--limit", "4", "--out", str(finished[0])])
     monkeypatch.chdir(finished[0].parents[1])
-    assert script().new_run_folder(None, mtt.TrainConfig()) == Path("runs/digits-mtt-0-002")
+    assert script().run_folder(None, mtt.TrainConfig()) == Path("runs/digits-mtt-0-002")
 
 
 def test_a_resumed_run_keeps_its_settings(finished: tuple[Path, str]) -> None:

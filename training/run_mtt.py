@@ -10,13 +10,9 @@ python training/run_mtt.py --resume runs/digits-mtt-0-001    # go on where a run
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +20,8 @@ from typing import Any
 # an epoch of 3 s was seen to take 40. Read when torch is imported, so it has to be said first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import numpy as np
-from matplotlib.figure import Figure
 
-from mtt_brian import evaluate, events, export, mtt, plotting
+from mtt_brian import evaluate, mtt, runs
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.mtt import Checkpoint, TrainConfig
@@ -42,28 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     resume = mtt.checkpoint.load(options.resume) if options.resume else None
     config = settle_config(options, resume)
 
-    train, validation, test = load_recordings(config)
-    model = mtt.build_model(config, train)
-    if resume is None:
-        run = new_run_folder(options.out, config)
-        save_json(run / "config.json", config.as_dict())
-        save_json(run / "versions.json", versions())
-    else:
-        run = Path(options.resume)
+    splits = runs.load_splits(config)
+    model = mtt.build_model(config, splits.train)
+    run = run_folder(options.out, config) if resume is None else Path(options.resume)
+    sizes = f"{len(splits.train)} training, {len(splits.validation)} validation, {len(splits.test)} test recordings"
+    print(f"{splits.train.title}: {sizes}")
     weights = sum(p.numel() for p in model.parameters())
-    print(f"{train.title}: {len(train)} training, {len(validation)} validation, {len(test)} test recordings")
     print(f"{config.model}, {weights} parameters, {config.method.upper()}, T <= {config.time_steps} -> {run}")
-
     try:
-        done = mtt.fit(model, train, config, run, validation, resume)
+        runs.train(model, config, splits, run, resume)
     except KeyboardInterrupt:
         print(f"\nstopped; the finished epochs are kept. Go on with:\n  python {sys.argv[0]} --resume {run}")
         sys.exit(130)
-
-    graph = export.to_nir(model, time_steps=config.time_steps, duration=train.duration_us * 1e-6)
-    export.write(run / "model.nir", graph)
-    plot_training(done, run / "training.png")
-    print_accuracies(model, test)
+    print_accuracies(model, splits.test)
     print(f"\nNext, the same weights event by event, without a time grid:\n  python studies/event_driven_eval.py {run}")
 
 
@@ -93,66 +78,14 @@ def settle_config(options: argparse.Namespace, resume: Checkpoint | None) -> Tra
     return TrainConfig(**settings | mtt.config.given_options(options))
 
 
-def load_recordings(config: TrainConfig) -> tuple[Recordings, Recordings, Recordings]:
-    """Training, validation (empty without ``validation``) and test recordings."""
-
-    def load(split: str) -> Recordings:
-        recordings = events.load(
-            config.dataset, root=config.data_root, split=split, skip_bad=config.skip_bad, download=config.download
-        )
-        for name, reason in recordings.bad:
-            print(f"left out: {name}: {reason}", file=sys.stderr)
-        if config.limit is None or config.limit >= len(recordings):
-            return recordings
-        chosen = np.random.default_rng(config.seed).permutation(len(recordings))[: config.limit]
-        return recordings.subset(np.sort(chosen))
-
-    train = load("train")
-    validation = train.subset([])
-    if config.validation:
-        train, validation = events.split_validation(train, config.validation, config.seed)
-    return train, validation, load("test")
-
-
-def new_run_folder(out: str | None, config: TrainConfig) -> Path:
-    """``out``, or the first free number under runs/; made here."""
-    if out is not None:
-        run = Path(out)
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
-            raise InputError(f"{run} is not an empty folder; name another one, or continue a run with --resume {run}")
-        run.mkdir(parents=True, exist_ok=True)
-        return run
-    for number in itertools.count(1):
-        run = Path("runs") / f"{config.dataset}-{config.method}-{config.seed}-{number:03d}"
-        try:
-            run.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return run
-    raise AssertionError("unreachable")
-
-
-def versions() -> dict[str, str]:
-    """What computed this run."""
-    packages = ("mtt_brian", "torch", "numpy", "tonic", "nir")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **{name: metadata.version(name) for name in packages},
-    }
-
-
-def save_json(path: Path, content: dict[str, Any]) -> None:
-    with mtt.replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def plot_training(done: Checkpoint, path: Path) -> None:
-    """Loss and accuracy over the epochs."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    plotting.training_curve(done.history, ax=figure.subplots())
-    with mtt.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+def run_folder(out: str | None, config: TrainConfig) -> Path:
+    """``out``, which may not hold anything yet, or a new number under runs/."""
+    if out is None:
+        return runs.new_folder(runs.RUNS, f"{config.dataset}-{config.method}-{config.seed}")
+    run = Path(out)
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(f"{run} is not an empty folder; name another one, or continue a run with --resume {run}")
+    return run
 
 
 def print_accuracies(model: Staged, test: Recordings) -> None:

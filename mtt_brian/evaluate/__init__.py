@@ -1,5 +1,7 @@
 """Metrics and reports: how well a network answers, how much it spikes, and how far a time grid is from the truth."""
 
+from mtt_brian.evaluate.answers import Answers, event_driven
+from mtt_brian.evaluate.grid import Grid
 from mtt_brian.evaluate.metrics import (
     Estimate,
     SpikeDifference,
@@ -16,9 +18,11 @@ from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeSteppe
 from mtt_brian.evaluate.tally import EventDrivenTally, TimeSteppedTally
 
 __all__ = [
+    "Answers",
     "Estimate",
     "EventDriven",
     "EventDrivenTally",
+    "Grid",
     "Report",
     "RunReport",
     "SpikeDifference",
@@ -28,6 +32,7 @@ __all__ = [
     "accuracy_over_time",
     "confusion_matrix",
     "decision_time",
+    "event_driven",
     "predictions",
     "readout_trace",
     "spike_difference",

@@ -1,0 +1,247 @@
+"""Run folders: what a training leaves behind, and what studies take up.
+
+A run folder holds ``config.json`` (the settings), ``versions.json``, ``metrics.jsonl`` (a line per epoch),
+``checkpoint.pt``, and, once the training has ended, ``model.nir`` and ``training.png``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mtt_brian import events, export, mtt, plotting
+from mtt_brian.errors import InputError
+from mtt_brian.events import Recordings
+from mtt_brian.files import replacing
+from mtt_brian.mtt import Checkpoint, TrainConfig
+from mtt_brian.mtt.loop import FREE_TO_CHANGE
+from mtt_brian.snn import Staged
+
+#: Where runs go that nobody names.
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training run.
+
+    Attributes:
+        name: of the folder.
+        folder: where it lies.
+        config: its ``config.json``.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """Path of its ``model.nir``."""
+        return self.folder / "model.nir"
+
+
+class Splits(NamedTuple):
+    """Recordings of one training; ``validation`` is empty where the settings hold none back."""
+
+    train: Recordings
+    validation: Recordings
+    test: Recordings
+
+
+def load_splits(config: TrainConfig) -> Splits:
+    """The recordings that the settings name; files that were skipped are listed on stderr."""
+
+    def load(split: str) -> Recordings:
+        recordings = events.load(
+            config.dataset, root=config.data_root, split=split, skip_bad=config.skip_bad, download=config.download
+        )
+        return some_of(report_bad(recordings), config.limit, config.seed)
+
+    train = load("train")
+    validation = train.subset([])
+    if config.validation:
+        train, validation = events.split_validation(train, config.validation, config.seed)
+    return Splits(train, validation, load("test"))
+
+
+def report_bad(recordings: Recordings) -> Recordings:
+    """List on stderr what could not be read."""
+    for name, reason in recordings.bad:
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    return recordings
+
+
+def some_of(recordings: Recordings, limit: int | None, seed: int) -> Recordings:
+    """``limit`` recordings, drawn at random because recordings are often stored class by class; None for all."""
+    if limit is None or limit >= len(recordings):
+        return recordings
+    chosen = np.random.default_rng(seed).permutation(len(recordings))[:limit]
+    return recordings.subset(np.sort(chosen))
+
+
+def train(
+    model: Staged, config: TrainConfig, splits: Splits, folder: Path, resume: Checkpoint | None = None
+) -> Checkpoint:
+    """Train a network and leave a complete run folder.
+
+    Args:
+        model: of `mtt.build_model`; trained in place.
+        config: the settings.
+        splits: of `load_splits`.
+        folder: of the run; made if need be. It must be empty, or that of ``resume``.
+        resume: go on from here.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        InputError, mtt.Diverged, KeyboardInterrupt: see `mtt.fit`.
+    """
+    if resume is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_json(folder / "config.json", config.as_dict())
+        save_json(folder / "versions.json", versions("torch", "numpy", "tonic", "nir"))
+    done = mtt.fit(model, splits.train, config, folder, splits.validation, resume)
+    graph = export.to_nir(model, time_steps=config.time_steps, duration=splits.train.duration_us * 1e-6)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    plotting.training_curve(done.history, ax=figure.subplots())
+    save_figure(figure, folder / "training.png")
+    export.write(folder / "model.nir", graph)  # last: its presence says that the run has ended
+    return done
+
+
+def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:
+    """The run of these settings: taken from ``folder`` if it is there, continued if it was stopped, else trained.
+
+    Raises:
+        InputError: if the folder holds a run with other settings.
+    """
+    resume = mtt.checkpoint.load(folder) if (folder / mtt.checkpoint.FILE_NAME).is_file() else None
+    if resume is not None:
+        mtt.checkpoint.check_same(f"config ({folder})", resume.config, config.as_dict(), FREE_TO_CHANGE)
+    if not (folder / "model.nir").is_file():
+        train(mtt.build_model(config, splits.train), config, splits, folder, resume)
+    return load(folder)
+
+
+def newest(folder: Path = RUNS) -> Path:
+    """The run below ``folder`` whose model was written last."""
+    models = sorted(folder.glob("*/model.nir"), key=lambda path: path.stat().st_mtime_ns)
+    if not models:
+        raise InputError(f"no finished run under {folder}/; train one with: python training/run_mtt.py")
+    return models[-1].parent
+
+
+def load(folder: Path) -> Run:
+    """A run folder, checked for what studies need of it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run folder")
+    if not (folder / "model.nir").is_file():
+        raise InputError(
+            f"{folder}: no model.nir; a finished training run has one (go on with: run_mtt.py --resume {folder})"
+        )
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise InputError(f"{folder}: no config.json, which says how the network was trained")
+    config = mtt.config.read_config(config_file)
+    missing = [key for key in ("method", "dataset", "time_steps") if key not in config]
+    if missing:
+        raise InputError(f"{config_file}: no {', '.join(missing)}")
+    return Run(folder.resolve().name, folder, config)
+
+
+def load_all(folders: Sequence[str | Path]) -> list[Run]:
+    """Run folders, by default the newest; those of one name get numbers, because tables and legends go by name."""
+    seen: dict[str, int] = {}
+    apart = []
+    for run in [load(Path(folder)) for folder in folders or [newest()]]:
+        seen[run.name] = seen.get(run.name, 0) + 1
+        apart.append(dataclasses.replace(run, name=f"{run.name} ({seen[run.name]})") if seen[run.name] > 1 else run)
+    return apart
+
+
+def recordings_for(
+    runs: Sequence[Run],
+    *,
+    dataset: str | None = None,
+    data_root: str | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    skip_bad: bool = False,
+) -> Recordings:
+    """The recordings that all runs are tested on.
+
+    Args:
+        runs: they say the data set and its folder where the other arguments do not.
+        dataset, data_root, split, skip_bad: as for `events.load`.
+        limit: only so many, the same ones every time.
+
+    Raises:
+        InputError: if the runs were trained on different data and ``dataset`` does not say which to take, or there is
+            no recording.
+    """
+    trained_on = {run.config["dataset"] for run in runs}
+    if dataset is None and len(trained_on) > 1:
+        raise InputError(f"the runs were trained on different data ({', '.join(sorted(trained_on))}): give --dataset")
+    dataset = dataset or trained_on.pop()
+    # A folder recorded in a run belongs to that run's data set, not to another one given here.
+    roots = [run.config.get("data_root") for run in runs if run.config["dataset"] == dataset]
+    root = data_root or next((root for root in roots if root), None)
+    recordings = some_of(report_bad(events.load(dataset, root=root, split=split, skip_bad=skip_bad)), limit, seed=0)
+    if not len(recordings):
+        raise InputError(f"{recordings.title}, {recordings.split}: no recordings")
+    return recordings
+
+
+def new_folder(parent: Path, stem: str) -> Path:
+    """``parent/<stem>-<number>`` with the first free number, made here."""
+    for number in itertools.count(1):
+        folder = parent / f"{stem}-{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable")
+
+
+def results_folder(out: str | None, study: str) -> Path:
+    """``out``, or the first free ``results/<study>-<number>``; made here, so that a bad place is refused early."""
+    if out is None:
+        return new_folder(Path("results"), study)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror or error}") from None
+    return Path(out)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, of this package and of others that computed something."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: metadata.version(name) for name in ("mtt_brian", *packages)},
+    }
+
+
+def save_json(path: Path, content: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
