@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from itertools import pairwise
+from functools import cached_property, lru_cache
 
 import numpy as np
 from tqdm import tqdm
 
 from mtt_brian.errors import InputError
+from mtt_brian.events.contrast import crossings
 from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
 
 #: Part of every cache key: raise it whenever the same parameters would give other events.
@@ -30,9 +30,6 @@ SIMULATOR_VERSION = 1
 
 #: Corners of the saccades' isosceles triangle (x, y), as fractions of its base and height: down right, up right, back.
 _TRIANGLE = np.array([(-0.5, -0.5), (0.0, 0.5), (0.5, -0.5), (-0.5, -0.5)])
-
-#: Images simulated together: their pixels of one instant should fit the processor's cache.
-_CHUNK_PIXELS = 1 << 16
 
 #: No pixel gets a threshold below this fraction of the mean: near zero it would send events without end.
 _LEAST_THRESHOLD = 0.2
@@ -120,71 +117,53 @@ class Camera:
         on, off = np.maximum(1 + self.mismatch * rng.standard_normal((2, self.height, self.width)), _LEAST_THRESHOLD)
         return self.threshold_on * on, self.threshold_off * off
 
-    def log_intensity(self, images: np.ndarray) -> Iterator[np.ndarray]:
+    def log_intensity(self, image: np.ndarray) -> np.ndarray:
         """What the pixels see at the sample times.
 
         The image is continued smoothly between its pixels by cubic B-splines (never negative, a blur of about one image
         pixel, or one sensor pixel if that is larger) and is black outside.
 
         Args:
-            images: [N, h, w], intensities from 0 (black) to 1 (white).
-
-        Yields:
-            float64 [N, H, W], for each sample time.
-        """
-        images = np.asarray(images, dtype=np.float64)
-        pitch = self.image_pixels / max(images.shape[1:])
-        for x, y in self.path:
-            rows = _spline_weights(self.height, images.shape[1], pitch, y)
-            columns = _spline_weights(self.width, images.shape[2], pitch, x)
-            yield np.log(rows @ images @ columns.T + self.dark)
-
-    def record(self, image: np.ndarray, seed: int | Sequence[int] = 0) -> np.ndarray:
-        """The (simulated) recording of one image [h, w], intensities 0..1; ``seed`` draws the background events."""
-        return self.record_many(np.asarray(image)[None], [seed], progress=False)[0]
-
-    def record_many(
-        self, images: np.ndarray, seeds: Sequence[int | Sequence[int]] | None = None, *, progress: bool = True
-    ) -> list[np.ndarray]:
-        """(Simulated) recordings of many images.
-
-        Args:
-            images: [N, h, w], intensities 0..1.
-            seeds: of the background events, one per image; default: the image's number.
-            progress: show a progress bar.
+            image: [h, w], intensities from 0 (black) to 1 (white).
 
         Returns:
-            N structured arrays of `EVENT_DTYPE`, sorted by time, then pixel, each the same as from `record`.
+            float64 [K, H, W].
+        """
+        rows, columns = _weights(self, *image.shape)
+        seen = rows @ image @ columns
+        seen += self.dark
+        return np.log(seen, out=seen)
+
+    def record(self, image: np.ndarray, seed: int | Sequence[int] = 0) -> np.ndarray:
+        """The (simulated) recording of one image.
+
+        Args:
+            image: [h, w], intensities 0..1.
+            seed: of the background events.
+
+        Returns:
+            Structured array of `EVENT_DTYPE`, sorted by time, then pixel.
 
         Raises:
-            InputError: for images of another shape or with intensities outside 0..1.
+            InputError: for an image of another shape or with intensities outside 0..1.
         """
-        images = np.asarray(images)
-        if images.ndim != 3 or not images.size:
-            raise InputError(f"images must be an array [N, height, width], not {images.shape}")
-        if not (images.min() >= 0 and images.max() <= 1):
-            raise InputError(f"intensities must lie in 0..1, not in {images.min()}..{images.max()}")
-        seeds = range(len(images)) if seeds is None else seeds
-        recordings: list[np.ndarray] = []
-        per_chunk = max(1, _CHUNK_PIXELS // (self.height * self.width))
-        with tqdm(total=len(images), desc="simulating recordings", disable=not progress) as bar:
-            for start in range(0, len(images), per_chunk):
-                chunk = images[start : start + per_chunk]
-                for number, recording in enumerate(self._record_chunk(chunk), start):
-                    recordings.append(self._with_noise(recording, seeds[number]) if self.noise_hz else recording)
-                bar.update(len(chunk))
-        return recordings
+        image = np.asarray(image, dtype=np.float64)
+        if image.ndim != 2 or not image.size:
+            raise InputError(f"an image must be an array [height, width], not {image.shape}")
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise InputError(f"intensities must lie in 0..1, not in {image.min()}..{image.max()}")
+        samples = self.log_intensity(image).reshape(len(self.sample_times), -1)
+        on, off = self.thresholds
+        t, pixel, p = crossings(self.sample_times, samples, on.ravel(), off.ravel(), self.refractory_us)
+        order = np.lexsort((pixel, t))
+        order = order[t[order] < self.duration_us]
+        recording = self._events(t[order], pixel[order], p[order])
+        return self._with_noise(recording, seed) if self.noise_hz else recording
 
-    def _record_chunk(self, images: np.ndarray) -> list[np.ndarray]:
-        on, off = (np.tile(threshold.ravel(), len(images)) for threshold in self.thresholds)
-        samples = (frame.ravel() for frame in self.log_intensity(images))
-        t, pixel, p = crossings(self.sample_times, samples, on, off, self.refractory_us)
-        image, pixel = np.divmod(pixel, self.height * self.width)
-        keep = t < self.duration_us
-        order = np.lexsort((pixel, t, image))
-        order = order[keep[order]]
-        events = self._events(t[order], pixel[order], p[order])
-        return np.split(events, np.searchsorted(image[order], np.arange(1, len(images))))
+    def record_many(self, images: np.ndarray, *, progress: bool = True) -> list[np.ndarray]:
+        """(Simulated) recordings of ``images`` [N, h, w], each as from `record` with its number as seed."""
+        bar = tqdm(images, desc="simulating recordings", disable=not progress)
+        return [self.record(image, seed) for seed, image in enumerate(bar)]
 
     def _with_noise(self, recording: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
         rng = np.random.default_rng(seed)
@@ -201,55 +180,13 @@ class Camera:
         return events
 
 
-def crossings(
-    times: np.ndarray,
-    samples: Iterable[np.ndarray],
-    threshold_on: np.ndarray,
-    threshold_off: np.ndarray,
-    refractory: float = 0,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Threshold crossings of many pixels whose log intensity is linear between samples.
-
-    A pixel remembers a reference level, at first its first sample. Whenever its log intensity reaches reference +
-    ``threshold_on`` (reference - ``threshold_off``), that level becomes the reference and an ON (OFF) event is sent at
-    the exact interpolated time, rounded to the microsecond. A steep change crosses several levels, each at its time.
-    A crossing less than ``refractory`` after the pixel's last event moves the reference but sends nothing (as in ESIM).
-
-    Args:
-        times: sample times in microseconds, increasing, [K].
-        samples: K arrays [P], the log intensity of P pixels.
-        threshold_on, threshold_off: [P], > 0.
-        refractory: microseconds.
-
-    Returns:
-        t (int64, microseconds), pixel (int64), p (int8: 1 ON, 0 OFF), each [E]; the events of one pixel are in the
-        order in which they happen.
-    """
-    found_t, found_pixel, found_p = [], [], []
-    last_event = np.full(len(threshold_on), -np.inf)
-    reference: np.ndarray | None = None
-    for (start, before), (end, after) in pairwise(zip(times, samples, strict=True)):
-        if reference is None:
-            reference = before.copy()
-            upper, lower = reference + threshold_on, reference - threshold_off
-        active = np.flatnonzero((after >= upper) | (after <= lower))
-        while active.size:  # one crossing of each pixel that has one left in this interval
-            rising = after[active] > before[active]
-            level = np.where(rising, upper[active], lower[active])
-            fraction = (level - before[active]) / (after[active] - before[active])
-            t = start + fraction * (end - start)
-            upper[active] = level + threshold_on[active]
-            lower[active] = level - threshold_off[active]
-            sent = t - last_event[active] >= refractory
-            pixel = active[sent]
-            last_event[pixel] = t[sent]
-            found_t.append(np.rint(t[sent]).astype(np.int64))
-            found_pixel.append(pixel)
-            found_p.append(rising[sent].astype(np.int8))
-            active = active[(after[active] >= upper[active]) | (after[active] <= lower[active])]
-    if not found_t:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int8)
-    return np.concatenate(found_t), np.concatenate(found_pixel), np.concatenate(found_p)
+@lru_cache(maxsize=2)
+def _weights(camera: Camera, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """How an image of this size falls on the rows and columns: float64 [K, H, height] and [K, width, W]."""
+    pitch = camera.image_pixels / max(height, width)
+    rows = np.stack([_spline_weights(camera.height, height, pitch, y) for _, y in camera.path])
+    columns = np.stack([_spline_weights(camera.width, width, pitch, x).T for x, _ in camera.path])
+    return rows, columns
 
 
 def _spline_weights(sensor: int, image: int, pitch: float, shift: float) -> np.ndarray:
