@@ -12,7 +12,6 @@ process of `exact`: the two take turns, so that their ratio comes from one run, 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peers
 from scatter import FLAGS, Scatter
 from workloads import NAMES, Workload, random_train, workload
 
@@ -199,6 +199,17 @@ def torch_stepped(step: float) -> Callable[[Workload], Cell]:
     return measure
 
 
+def peer(measure: Callable[[Workload], peers.Measured]) -> Callable[[Workload], Cell]:
+    """Another simulator."""
+
+    def cell(load: Workload) -> Cell:
+        counts, seconds = measure(load)
+        (expected,) = ExactEngine(load.circuit, threads=1).run([load.train])
+        return {"seconds": seconds, "difference": difference(counts, expected), "memory": _peak_memory()}
+
+    return cell
+
+
 def difference(counts: Mapping[str, np.ndarray], expected: Result) -> float:
     """Spike difference of the last firing population: sum |s0 - s| / sum |s0| over its neurons' spike counts."""
     name = [p.name for p in expected.circuit.populations if p.rule.fires][-1]
@@ -236,9 +247,10 @@ ROWS: dict[str, tuple[Callable[[Workload], Cell], tuple[str, ...]]] = {
     "Brian2, clock of 10 us": (clock_driven(1e-5), _SMALL),
     "torch, steps of 1 ms": (torch_stepped(1e-3), _SMALL),
     "torch, steps of 0.1 ms": (torch_stepped(1e-4), _SMALL),
+    "NEURON, one spike per arrival": (peer(peers.neuron), ("W1",)),
+    "NEST, reset to zero, 0.1 ms delay": (peer(peers.nest), ("W1",)),
+    "sinabs, steps of 1 ms": (peer(peers.sinabs), ("W1",)),
 }
-#: Other simulators and what would have to be installed; see tests/test_exact_peers.py for comparisons of their spikes.
-PEERS = {"NEURON": "neuron", "NEST": "nest", "sinabs": "sinabs"}
 
 
 def _peak_memory() -> float:
@@ -282,6 +294,8 @@ def main() -> None:
         row, name, scales = json.loads(arguments.cell)
         try:
             print(json.dumps(ROWS[row][0](workload(name, scales))))
+        except ModuleNotFoundError as error:
+            sys.exit(f"not installed ({error.name})")
         except (InputError, ImportError) as error:
             sys.exit(str(error))
         return
@@ -304,11 +318,6 @@ def main() -> None:
                 print(f"{'plain C loop':34} {name}  {cell['C']}")
         if arguments.recordings and name == "W1":
             print(throughput(load, arguments.recordings))
-    if not arguments.rows:
-        print()
-        for peer, module in PEERS.items():
-            there = importlib.util.find_spec(module) is not None
-            print(f"{peer:34} {'installed: see tests/test_exact_peers.py' if there else 'not installed'}")
 
 
 if __name__ == "__main__":
