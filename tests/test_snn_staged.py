@@ -1,15 +1,12 @@
-"""Staged networks and the model zoo."""
-
-import json
+"""Staged networks."""
 
 import pytest
 import torch
 from torch import nn
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.snn import Spiking, Staged, models, spike_counts
-from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Triangular
+from mtt_brian.neuron import IF
+from mtt_brian.snn import Spiking, Staged, models, spike_counts, temporal
 
 
 def one_neuron(populations: int = 1, weight: float = 2.0, **options: object) -> Staged:
@@ -88,6 +85,16 @@ def test_calls_do_not_depend_on_each_other_nor_recordings_on_their_batch() -> No
     torch.testing.assert_close(model(x[:, 2:3], 10), a[2:3])
 
 
+@pytest.mark.parametrize("t", [1, 2, 3, 4, 7, 20])
+def test_nothing_of_the_input_is_cut_off(t: int) -> None:
+    # A network that counts: its only neuron fires as often as it has inputs.
+    model, x = one_neuron(weight=1.0), frames(1.0, 0, 0, 2)
+    spikes = model(x, t).item() * t
+    assert spikes == (3 if t <= 4 else temporal.transform(x, t).sum())
+    # A static image is one frame, which every time step sees.
+    assert model(frames(1.0), t).item() * t == pytest.approx(t)
+
+
 def test_event_counts_may_be_integers() -> None:
     torch.manual_seed(0)
     model, x = models.nmnist_3c1fc(), poisson((2, 34, 34))
@@ -131,8 +138,18 @@ def test_blocks_per_stage() -> None:
     ]
     assert len(names(one_neuron(3, blocks_per_stage=None))) == 1
     assert len(names(one_neuron(3, blocks_per_stage=9))) == 1
+    assert names(one_neuron(3, block_ends=["spikes1"])) == [
+        ["spikes0", "link1", "spikes1", "link2", "spikes2", "readout"]
+    ]
+    assert names(one_neuron(3, block_ends=["spikes0", "spikes1"])) == [
+        ["spikes0"],
+        ["link1", "spikes1", "link2", "spikes2", "readout"],
+    ]
     with pytest.raises(InputError, match="blocks_per_stage must be at least 1"):
         one_neuron(3, blocks_per_stage=0)
+    for ends, named in ((["link1"], "link1"), ([], "nothing")):
+        with pytest.raises(InputError, match=f"can end with spikes0, spikes1, not with {named}"):
+            one_neuron(2, block_ends=ends)
 
 
 def test_bad_networks_are_refused() -> None:
@@ -166,112 +183,3 @@ def test_spike_counts() -> None:
     assert spike_counts(model, x, 8)[1]["input"].flatten().tolist() == [6, 2]
     assert not logits.requires_grad
     assert not any(p._forward_hooks for p in model.populations().values())
-
-
-# ----- the zoo
-
-SENSORS = [(1, 1), (8, 8), (5, 40), (20, 28), (33, 33), (34, 34), (35, 35), (48, 48), (68, 68), (128, 128), (180, 240)]
-
-
-def n_parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def test_nmnist_3c1fc_has_the_papers_number_of_parameters() -> None:
-    model = models.nmnist_3c1fc()
-    assert n_parameters(model) == 144 + 1152 + 2304 + 2560 == 6160
-    assert [model.shapes[f"spikes{i}"] for i in (1, 2, 3)] == [(8, 17, 17), (16, 9, 9), (16, 4, 4)]
-    assert "pool" not in model.shapes
-    assert model.num_stages == 3
-    assert all(not name.endswith("bias") for name, _ in model.named_parameters())
-
-
-@pytest.mark.parametrize("size", SENSORS, ids=str)
-def test_nmnist_3c1fc_fits_any_sensor(size: tuple[int, int]) -> None:
-    model = models.nmnist_3c1fc((2, *size))
-    assert n_parameters(model) <= 6160
-    assert model(poisson((2, *size), n=1), 3).shape == (1, 10)
-    if "pool" in model.shapes:
-        # No pixel is left out of the pool: an event anywhere reaches it.
-        pool = next(model.stages[0].children())
-        corners = torch.zeros(1, 1, *size)
-        corners[..., -1, -1] = 1
-        assert max(model.shapes["pool"][1:]) <= 34
-        assert pool(corners)[..., -1, -1] > 0
-
-
-@pytest.mark.parametrize("size", [(1, 1, 700), (1, 28, 28), (3, 32, 32), (2, 34), (2, 0, 34)])
-def test_nmnist_3c1fc_needs_two_polarities(size: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"sensor of size \(2, height, width\)"):
-        models.nmnist_3c1fc(size)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_fresh_network_is_neither_silent_nor_saturated(seed: int) -> None:
-    torch.manual_seed(seed)
-    x = torch.zeros(10, 16, 2, 34, 34)
-    x[..., 8:25, 8:25] = poisson((2, 17, 17), rate=4 * 0.18, n=16)  # a digit is where the events are
-    _, counts = spike_counts(models.nmnist_3c1fc(), x, 10)
-    for name in ("spikes1", "spikes2", "spikes3"):
-        assert 0.1 < counts[name].mean() < 10
-
-
-def test_gradients_reach_every_weight_at_every_number_of_steps() -> None:
-    torch.manual_seed(0)
-    model = models.nmnist_3c1fc()
-    for steps in (1, [3, 1, 10], 10):
-        model.zero_grad()
-        nn.functional.cross_entropy(model(poisson((2, 34, 34)), steps), torch.arange(4)).backward()
-        assert all(p.grad.abs().sum() > 0 for p in model.parameters())
-
-
-CONFIGS = [
-    {},
-    {"surrogate": Exponential(2.0), "blocks_per_stage": None},
-    {"neuron": LIF(tau=0.05, lower_bound=-1.0), "duration": 0.3, "surrogate": Triangular()},
-    {"neuron": IF(reset="zero"), "decay_per_step": 0.5, "transform": "soft", "surrogate": PeriodicExponential(0.3)},
-]
-
-
-@pytest.mark.parametrize("options", CONFIGS, ids=str)
-def test_a_config_rebuilds_the_network(options: dict[str, object]) -> None:
-    torch.manual_seed(0)
-    model = models.build("nmnist_3c1fc", sensor_size=(2, 16, 20), num_classes=4, **options)
-    twin = models.from_config(json.loads(json.dumps(model.config)))
-    twin.load_state_dict(model.state_dict())
-    assert twin.config == model.config
-    x = poisson((2, 16, 20))
-    grads = []
-    for net in (model, twin):
-        logits = net(x, 5)
-        assert logits.shape == (4, 4)
-        logits.square().sum().backward()
-        grads.append((logits, next(net.parameters()).grad))
-    assert torch.equal(grads[0][0], grads[1][0])
-    assert torch.equal(grads[0][1], grads[1][1])
-
-
-def test_a_model_called_directly_has_the_same_config() -> None:
-    built = models.build("nmnist_3c1fc", sensor_size=(2, 34, 34), num_classes=10)
-    assert models.nmnist_3c1fc().config == built.config
-
-
-def test_unknown_models_options_and_configs_are_refused() -> None:
-    sizes = {"sensor_size": (2, 34, 34), "num_classes": 10}
-    with pytest.raises(InputError, match="unknown model 'resnet'; there are: nmnist_3c1fc"):
-        models.build("resnet", **sizes)
-    with pytest.raises(InputError, match="no option 'width'"):
-        models.build("nmnist_3c1fc", **sizes, width=2)
-    with pytest.raises(InputError, match="CubaLIF neurons cannot be trained"):
-        models.build("nmnist_3c1fc", **sizes, neuron=CubaLIF(tau=0.1, tau_syn=0.1))
-    with pytest.raises(InputError, match="num_classes"):
-        models.nmnist_3c1fc(num_classes=0)
-    config = models.nmnist_3c1fc().config
-    with pytest.raises(InputError, match=r"unknown type 'os\.system'"):
-        models.from_config({**config, "neuron": {"type": "os.system"}})
-    with pytest.raises(InputError, match="not the config of a model"):
-        models.from_config({"name": "nmnist_3c1fc"})
-    with pytest.raises(InputError, match="not the config of a model"):
-        models.from_config({**config, "neuron": {"type": "IF", "colour": 1}})
-    with pytest.raises(InputError, match="no option 'colour'"):
-        models.from_config({**config, "colour": 1})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,14 @@ from torch.func import functional_call
 from mtt_brian.errors import InputError
 from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
+from mtt_brian.snn.residual import Residual, leaves, run
 
 #: Name under which the input appears beside the populations, here and in the NIR graph.
 INPUT = "input"
 OUTPUT = "output"
+
+#: Batch normalisation, over time steps and recordings alike; see `mtt_brian.snn.norm`.
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Staged(nn.Module):
@@ -28,17 +33,21 @@ class Staged(nn.Module):
     they give. No state outlives a call.
 
     Args:
-        layers: all layers by name, in order: `Spiking` populations and modules that act on single frames
-            [N, *] (convolutions, pools, linear layers). A population's name is that of its node in the NIR graph.
+        layers: all layers by name, in order: `Spiking` populations, modules that act on single frames [N, *]
+            (convolutions, norms, pools, linear layers), and `Residual` connections, each with a population behind it.
+            A layer's name is that of its node in the NIR graph; names within residual connections count as well.
         input_shape: of one frame, for instance (C, H, W).
-        blocks_per_stage: g; a block ends with a population, a stage holds g blocks (the last one perhaps fewer), the
-            layers behind the last population belong to the last stage. None: one stage, which is NMT's network.
+        blocks_per_stage: g; a stage holds g blocks (the last one perhaps fewer), the layers behind the last block
+            belong to the last stage. None: one stage, which is NMT's network.
+        block_ends: names of the populations with which a block ends. None: all of them, or in a network with residual
+            connections those behind one. No stage ever ends within a residual connection.
         transform: variant of the temporal transformation, "hard", "soft" or "trim".
 
     Attributes:
         stages: one `nn.Sequential` per stage.
         input_shape: as given.
         shapes: shape of one frame behind every layer, by name.
+        norms_locked: True keeps all batch norms in evaluation mode, in training too; see `norm.lock`.
         config: from what `models.from_config` rebuilds the network, a JSON-able dict; empty if it was not made there.
 
     Raises:
@@ -51,6 +60,7 @@ class Staged(nn.Module):
         input_shape: Sequence[int],
         *,
         blocks_per_stage: int | None = 1,
+        block_ends: Collection[str] | None = None,
         transform: str = "hard",
     ) -> None:
         super().__init__()
@@ -58,8 +68,11 @@ class Staged(nn.Module):
             raise InputError(f"transform must be one of {', '.join(temporal.VARIANTS)}, not {transform!r}")
         self.input_shape = tuple(int(n) for n in input_shape)
         self.transform = transform
-        self.stages = nn.ModuleList(nn.Sequential(OrderedDict(s)) for s in _stages(layers, blocks_per_stage))
+        _check_names(layers)
+        blocks = _blocks(layers, block_ends)
+        self.stages = nn.ModuleList(nn.Sequential(OrderedDict(s)) for s in _stages(blocks, blocks_per_stage))
         self.shapes = self._infer_shapes()
+        self.norms_locked = False
         self.config: dict[str, object] = {}
 
     @property
@@ -68,13 +81,21 @@ class Staged(nn.Module):
         return len(self.stages)
 
     def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """All layers with their names, from input to output."""
+        """All layers with their names, from input to output; for a residual connection those of its branches."""
         for stage in self.stages:
-            yield from stage.named_children()
+            yield from leaves(stage.named_children())
 
     def populations(self) -> dict[str, Spiking]:
         """The spiking populations by name, from input to output."""
         return {name: layer for name, layer in self.layers() if isinstance(layer, Spiking)}
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.norms_locked:
+            for layer in self.modules():
+                if isinstance(layer, NORMS):
+                    layer.eval()
+        return self
 
     def steps(self, time_steps: int | Sequence[int]) -> tuple[int, ...]:
         """``time_steps`` as one number per stage.
@@ -108,7 +129,7 @@ class Staged(nn.Module):
         steps = self.steps(time_steps)
         x = self._first(frames, steps[0])
         for stage, t in zip(self.stages, steps, strict=True):
-            x = _run(stage, temporal.transform(x, t, self.transform))
+            x = run(stage, temporal.transform(x, t, self.transform))
         return x.mean(0)
 
     def _first(self, frames: Tensor, t: int) -> Tensor:
@@ -120,48 +141,75 @@ class Staged(nn.Module):
         return temporal.transform(frames.to(dtype), t, self.transform)
 
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
-        x = torch.empty(1, *self.input_shape, device="meta")
-        shapes = {}
-        for name, layer in self.layers():
-            if not isinstance(layer, Spiking):
-                state = {k: v.to("meta") for k, v in [*layer.named_parameters(), *layer.named_buffers()]}
-                try:
-                    x = functional_call(layer, state, x.to(next((v.dtype for v in state.values()), x.dtype)))
-                except (RuntimeError, ValueError) as error:
-                    raise InputError(
-                        f"layer {name!r} does not fit frames of shape {tuple(x.shape[1:])}: {error}"
-                    ) from None
-            shapes[name] = tuple(x.shape[1:])
+        shapes: dict[str, tuple[int, ...]] = {}
+        # Two frames, because a norm in training mode cannot do with one.
+        x = torch.empty(2, *self.input_shape, device="meta")
+        for stage in self.stages:
+            x = _through(stage, x, shapes)
         return shapes
 
 
-def _stages(layers: Mapping[str, nn.Module], blocks_per_stage: int | None) -> list[list[tuple[str, nn.Module]]]:
-    for name in layers:
+def _check_names(layers: Mapping[str, nn.Module]) -> None:
+    inner = [name for item in layers.items() if isinstance(item[1], Residual) for name, _ in leaves([item])]
+    for name, count in Counter([*layers, *inner]).items():
+        if count > 1:
+            raise InputError(f"{name!r} names {count} layers; every name may be used once")
         if not name or "." in name or "/" in name or name in (INPUT, OUTPUT):
             raise InputError(
                 f"{name!r} cannot name a layer: it must not hold '.' or '/' nor be {INPUT!r} or {OUTPUT!r}"
             )
+
+
+def _blocks(layers: Mapping[str, nn.Module], block_ends: Collection[str] | None) -> list[list[tuple[str, nn.Module]]]:
+    """The layers cut behind every block; what is left behind the last one belongs to it."""
+    populations = [name for name, layer in layers.items() if isinstance(layer, Spiking)]
+    behind_residual = []
+    for (name, layer), follower in itertools.zip_longest(layers.items(), list(layers)[1:]):
+        if isinstance(layer, Residual):
+            if follower not in populations:
+                raise InputError(f"behind the residual connection {name!r} there must be a spiking population")
+            behind_residual.append(follower)
+    if not populations or populations[-1] == list(layers)[-1]:
+        raise InputError("a staged network needs a spiking population, and a linear layer behind the last one")
+    ends = (behind_residual or populations) if block_ends is None else block_ends
+    if not ends or not set(ends) <= set(populations):
+        raise InputError(f"a block can end with {', '.join(populations)}, not with {', '.join(ends) or 'nothing'}")
     blocks: list[list[tuple[str, nn.Module]]] = [[]]
     for name, layer in layers.items():
         blocks[-1].append((name, layer))
-        if isinstance(layer, Spiking):
+        if name in ends:
             blocks.append([])
     tail = blocks.pop()
-    if not blocks or not tail:
-        raise InputError("a staged network needs a spiking population, and a linear layer behind the last one")
+    blocks[-1] += tail
+    return blocks
+
+
+def _stages(
+    blocks: list[list[tuple[str, nn.Module]]], blocks_per_stage: int | None
+) -> Iterator[list[tuple[str, nn.Module]]]:
     g = len(blocks) if blocks_per_stage is None else blocks_per_stage
     if g < 1:
         raise InputError(f"blocks_per_stage must be at least 1, not {blocks_per_stage}")
-    stages = [list(itertools.chain(*blocks[i : i + g])) for i in range(0, len(blocks), g)]
-    stages[-1] += tail
-    return stages
+    for i in range(0, len(blocks), g):
+        yield list(itertools.chain(*blocks[i : i + g]))
 
 
-def _run(stage: nn.Module, x: Tensor) -> Tensor:
-    """One stage on [T, N, *]: modules without time see the folded [T * N, *]."""
-    t_n = x.shape[:2]
-    for layer in stage.children():
-        x = layer(x) if isinstance(layer, Spiking) else layer(x.flatten(0, 1)).unflatten(0, t_n)
+def _through(chain: nn.Module, x: Tensor, shapes: dict[str, tuple[int, ...]]) -> Tensor:
+    """What comes of ``x``, frames [N, *] without values; enters the shape behind every layer into ``shapes``."""
+    for name, layer in chain.named_children():
+        try:
+            if isinstance(layer, Residual):
+                body, shortcut = (_through(branch, x, shapes) for branch in (layer.body, layer.shortcut))
+                if body.shape != shortcut.shape:
+                    raise ValueError(f"its branches give {tuple(body.shape[1:])} and {tuple(shortcut.shape[1:])}")
+                x = body + shortcut
+                continue
+            if not isinstance(layer, Spiking):
+                state = {k: v.to("meta") for k, v in [*layer.named_parameters(), *layer.named_buffers()]}
+                x = functional_call(layer, state, x.to(next((v.dtype for v in state.values()), x.dtype)))
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"layer {name!r} does not fit frames of shape {tuple(x.shape[1:])}: {error}") from None
+        shapes[name] = tuple(x.shape[1:])
     return x
 
 

@@ -1,0 +1,156 @@
+"""From the layout of a network to a model of the zoo: the options that all models share, and their config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, LIF
+from mtt_brian.snn.models.layout import Layout
+from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
+from mtt_brian.snn.staged import Staged
+from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate, Triangular
+
+#: The neuron of the paper's event-driven experiments.
+DEFAULT_NEURON = IF(threshold=1.0, spikes="many", reset="subtract", lower_bound=-1.0)
+
+#: What a config may hold by type.
+_TYPES: dict[str, type] = {c.__name__: c for c in (IF, LIF, Triangular, Exponential, PeriodicExponential)}
+
+_OPTIONS = """
+    Args:
+        sensor_size: (C, H, W) of a frame; two channels, the polarities, where the default has two.
+        num_classes: number of logits.
+        neuron, surrogate, decay_per_step, duration: see `Spiking`.
+        norm: whether a batch norm follows every convolution; `norm.fold` merges it into the weights.
+        bias: whether convolutions have a bias, which is what a folded norm leaves. Linear layers have none.
+        width_multiplier: times as many channels and hidden units (rounded, at least one), for small variants.
+        blocks_per_stage, transform: see `Staged`.
+
+    Raises:
+        InputError: for a sensor with another number of channels, or another bad value.
+    """
+
+
+class Model(Protocol):
+    """A function of the zoo: makes a freshly initialised network."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        sensor_size: Sequence[int] = ...,
+        num_classes: int = ...,
+        neuron: IF = ...,
+        *,
+        surrogate: Surrogate = ...,
+        norm: bool = ...,
+        bias: bool = ...,
+        width_multiplier: float = ...,
+        blocks_per_stage: int | None = ...,
+        transform: str = ...,
+        decay_per_step: float | None = ...,
+        duration: float | None = ...,
+    ) -> Staged: ...
+
+
+def model(sensor_size: tuple[int, int, int], *, norm: bool) -> Callable[[Callable[[Layout], None]], Model]:
+    """Decorator: a function that lays out the hidden layers becomes a model with the options of `Model`.
+
+    Args:
+        sensor_size, norm: defaults of the model's options.
+    """
+    default_size, default_norm = sensor_size, norm
+
+    def decorate(lay_out: Callable[[Layout], None]) -> Model:
+        name = lay_out.__name__
+
+        def make(
+            sensor_size: Sequence[int] = default_size,
+            num_classes: int = 10,
+            neuron: IF = DEFAULT_NEURON,
+            *,
+            surrogate: Surrogate = DEFAULT_SURROGATE,
+            norm: bool = default_norm,
+            bias: bool = False,
+            width_multiplier: float = 1.0,
+            blocks_per_stage: int | None = 1,
+            transform: str = "hard",
+            decay_per_step: float | None = None,
+            duration: float | None = None,
+        ) -> Staged:
+            _check_size(name, sensor_size, default_size)
+            if num_classes < 1:
+                raise InputError(f"num_classes must be at least 1, not {num_classes}")
+            for option, value in (("norm", norm), ("bias", bias)):
+                if not isinstance(value, bool):
+                    raise InputError(f"{option} must be True or False, not {value!r}")
+            if not 0 < width_multiplier < math.inf:
+                raise InputError(f"width_multiplier must be > 0, not {width_multiplier}")
+            layout = Layout(
+                sensor_size,
+                lambda: Spiking(neuron, surrogate, decay_per_step=decay_per_step, duration=duration),
+                norm=norm,
+                bias=bias,
+                width_multiplier=width_multiplier,
+            )
+            lay_out(layout)
+            layout.readout(num_classes)
+            network = Staged(
+                layout.layers,
+                sensor_size,
+                blocks_per_stage=blocks_per_stage,
+                block_ends=layout.block_ends,
+                transform=transform,
+            )
+            network.config = {
+                "name": name,
+                "sensor_size": [int(n) for n in sensor_size],
+                "num_classes": num_classes,
+                "neuron": _to_plain(neuron),
+                "surrogate": _to_plain(surrogate),
+                "norm": norm,
+                "bias": bias,
+                "width_multiplier": width_multiplier,
+                "blocks_per_stage": blocks_per_stage,
+                "transform": transform,
+                "decay_per_step": decay_per_step,
+                "duration": duration,
+            }
+            return network
+
+        make.__name__ = make.__qualname__ = name
+        make.__module__ = lay_out.__module__
+        make.__doc__ = f"{lay_out.__doc__}{_OPTIONS}"
+        return make
+
+    return decorate
+
+
+def _to_plain(value: Any) -> dict[str, Any]:
+    """JSON-able: its fields and its type's name."""
+    return {"type": type(value).__name__, **asdict(value)}
+
+
+def from_plain(value: Any) -> Any:
+    """A value of ``model.config`` as the model takes it: rules and surrogates are rebuilt.
+
+    Raises:
+        InputError: for a type that no config may hold.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    fields = dict(value)
+    kind = fields.pop("type", None)
+    if kind not in _TYPES:
+        raise InputError(f"unknown type {kind!r} in a model's config; there are: {', '.join(_TYPES)}")
+    return _TYPES[kind](**fields)
+
+
+def _check_size(name: str, size: Sequence[int], default: tuple[int, int, int]) -> None:
+    channels = 2 if default[0] == 2 else None
+    if len(size) != 3 or min(size) < 1 or (channels and size[0] != channels):
+        raise InputError(f"{name} needs a sensor of size ({channels or 'channels'}, height, width), not {tuple(size)}")

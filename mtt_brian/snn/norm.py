@@ -1,0 +1,133 @@
+"""Batch norm in networks that run with mixed time steps and end without time steps.
+
+Statistics that were collected over mixed numbers of time steps belong to none of them. Either they are measured again
+after training (`recalibrate`), or they are frozen while training goes on (`lock`). An event-driven chip has no clock
+that could add a bias once per time step: `remove_biases` before the last epochs, `fold` at the end
+(MTT paper, batch norm; order of the authors' code: train, `remove_biases`, `lock`, train on, `fold`).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtt_brian.errors import InputError
+from mtt_brian.snn.staged import NORMS, Staged
+
+
+def has_norms(model: nn.Module) -> bool:
+    """Whether any batch norm is left in the network."""
+    return any(isinstance(module, NORMS) for module in model.modules())
+
+
+@torch.no_grad()
+def recalibrate(model: Staged, batches: Iterable[Tensor], time_steps: int | Sequence[int]) -> None:
+    """Forget the running statistics of all norms and measure them again, as the mean over ``batches``.
+
+    Everything but the norms is in evaluation mode meanwhile; the network's modes are the same afterwards. A network
+    without norms is left alone.
+
+    Args:
+        model: changed in place.
+        batches: frames [T, N, *input_shape] on the model's device; 10 training batches suffice (MTT paper).
+        time_steps: at which the network is going to be used, T_max in the paper.
+
+    Raises:
+        InputError: if the norms are locked, or there is no batch.
+    """
+    norms = [module for module in model.modules() if isinstance(module, NORMS)]
+    if not norms:
+        return
+    if model.norms_locked:
+        raise InputError("the norms are locked, their statistics frozen; recalibrate before norm.lock(), or not at all")
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise InputError("recalibration needs at least one batch of frames")
+    was_training = {module: module.training for module in model.modules()}
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the cumulative mean
+        norm.train()
+    try:
+        for frames in itertools.chain([first], batches):
+            model(frames, time_steps)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in was_training.items():
+            module.training = mode
+
+
+def lock(model: Staged) -> None:
+    """Keep all norms in evaluation mode, after ``model.train()`` too; their scales and shifts train on."""
+    model.norms_locked = True
+    model.train(model.training)
+
+
+@torch.no_grad()
+def remove_biases(model: nn.Module) -> None:
+    """Set running means, shifts and all other biases to zero and stop training them; `fold` then leaves no bias.
+
+    Norms in training mode collect means again: `lock` them before training on.
+    """
+    for module in model.modules():
+        if isinstance(module, NORMS) and module.running_mean is not None:
+            module.running_mean.zero_()
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            bias.zero_()
+            bias.requires_grad_(False)
+
+
+@torch.no_grad()
+def fold(model: Staged) -> Staged:
+    """A copy without norms: each is merged into the convolution or linear layer directly before it.
+
+    ``w' = w * s`` and ``b' = (b - mean) * s + shift`` with ``s = scale / sqrt(variance + eps)``: what the network
+    computes in evaluation mode, up to rounding. If no norm leaves a bias, no layer gets one; otherwise all folded
+    layers do. A zoo model's config is that of the copy.
+
+    Raises:
+        InputError: naming a norm that follows no such layer or keeps no running statistics.
+    """
+    folded = copy.deepcopy(model)
+    pairs = []
+    for chain in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
+        previous: nn.Module | None = None
+        for name, layer in list(chain.named_children()):
+            if isinstance(layer, NORMS):
+                if not isinstance(previous, nn.Conv2d | nn.Linear):
+                    raise InputError(f"the norm {name!r} cannot be folded: no convolution or linear layer precedes it")
+                if layer.running_mean is None:
+                    raise InputError(f"the norm {name!r} cannot be folded: it keeps no running statistics")
+                pairs.append((previous, *_scale_and_shift(layer, previous)))
+                delattr(chain, name)
+            previous = layer
+    biased = any(bool(shift.any()) for _, _, shift in pairs)
+    for layer, scale, shift in pairs:
+        layer.weight.copy_(layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias = nn.Parameter(shift.to(layer.weight.dtype)) if biased else None
+    remaining = dict(folded.layers())
+    folded.shapes = {name: shape for name, shape in folded.shapes.items() if name in remaining}
+    if folded.config and pairs:
+        folded.config |= {"norm": False, "bias": biased}
+    return folded
+
+
+def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d, layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor]:
+    """What the norm does to the layer's weights and its bias, float64 [channels] each."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    bias = 0.0 if layer.bias is None else layer.bias.double()
+    shift = (bias - norm.running_mean.double()) * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.double()
