@@ -1,17 +1,21 @@
-"""Recordings of event cameras: reading them, simulating them, binning them to frames."""
+"""Recordings of event cameras: reading them, simulating them, binning them to frames. And still images."""
 
 from mtt_brian.events.camera import Camera
-from mtt_brian.events.dataset import Dataset
+from mtt_brian.events.collection import split_validation
+from mtt_brian.events.dataset import EventDataset, ImageDataset
 from mtt_brian.events.datasets import DATASETS, load
 from mtt_brian.events.frames import frames_batch, to_frames
+from mtt_brian.events.images import Images
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording, make_recording
-from mtt_brian.events.recordings import Recordings, split_validation
+from mtt_brian.events.recordings import Recordings
 
 __all__ = [
     "DATASETS",
     "EVENT_DTYPE",
     "Camera",
-    "Dataset",
+    "EventDataset",
+    "ImageDataset",
+    "Images",
     "Recordings",
     "check_recording",
     "frames_batch",

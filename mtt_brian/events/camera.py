@@ -180,7 +180,7 @@ class Camera:
         return events
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _weights(camera: Camera, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """How an image of this size falls on the rows and columns: float64 [K, H, height] and [K, width, W]."""
     pitch = camera.image_pixels / max(height, width)

@@ -14,9 +14,16 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.aedat import read_aedat2
-from mtt_brian.events.dataset import Dataset, Source, files_by_class, from_first_event, read_checked, require, to_events
-
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+from mtt_brian.events.cifar import CIFAR10_CLASSES
+from mtt_brian.events.dataset import (
+    EventDataset,
+    Source,
+    files_by_class,
+    from_first_event,
+    read_checked,
+    require,
+    to_events,
+)
 
 #: Files of a class carry the numbers 0..999; from this one on they are for testing.
 FIRST_TEST_NUMBER = 900
@@ -52,7 +59,7 @@ def _read_aedat4(path: Path) -> np.ndarray:
 
 
 def _open(folder: Path, split: str) -> Source:
-    files = files_by_class(folder, CLASSES, (".aedat4", ".aedat"))
+    files = files_by_class(folder, CIFAR10_CLASSES, (".aedat4", ".aedat"))
     if any(file.endswith(".aedat4") for file, _ in files):
         require("tonic.io")
         require("aedat", "pip install aedat")  # tonic reads AEDAT 4 with it, but does not bring it along
@@ -60,11 +67,11 @@ def _open(folder: Path, split: str) -> Source:
     return Source([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
 
 
-CIFAR10DVS = Dataset(
+CIFAR10DVS = EventDataset(
     name="cifar10dvs",
     title="CIFAR10-DVS",
     sensor_size=(2, 128, 128),
-    classes=CLASSES,
+    classes=CIFAR10_CLASSES,
     duration_us=1_300_000,
     open=_open,
     folders=("", "CIFAR10DVS"),

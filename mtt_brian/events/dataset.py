@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -32,18 +32,33 @@ class Source(NamedTuple):
     read: Callable[[str], np.ndarray]
 
 
+class Stills(NamedTuple):
+    """Still images found at one place.
+
+    Attributes:
+        ids: one per image, in stable order.
+        labels: class index of each, int64 [N].
+        pixels: uint8 [N, C, H, W].
+    """
+
+    ids: list[str]
+    labels: np.ndarray
+    pixels: np.ndarray
+
+
+Found = TypeVar("Found", Source, Stills)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """How to find and read one data set.
+class Dataset(Generic[Found]):
+    """How to find and read one data set: an `EventDataset` or an `ImageDataset`.
 
     Attributes:
         name: as `load` takes it.
         title: for people.
         sensor_size: (C, H, W).
         classes: class names; a label is an index into them.
-        duration_us: the usual length of a recording (not an upper bound).
-        generate: makes a split of built-in data (split, progress); None for data in a folder, which has the rest:
-        open: finds the recordings of a split in a folder (folder, split); an empty source if there are none.
+        open: finds the data of a split in a folder (folder, split), empty if there are none; None for built-in data.
         folders: where, below ``root``, the data may lie ("" is ``root`` itself).
         layout: what is looked for in these folders.
         how_to_get: how to obtain the data by hand.
@@ -54,13 +69,36 @@ class Dataset:
     title: str
     sensor_size: SensorSize
     classes: tuple[str, ...]
-    duration_us: int
-    generate: Callable[[str, bool], Source] | None = None
-    open: Callable[[Path, str], Source] | None = None
+    open: Callable[[Path, str], Found] | None = None
     folders: tuple[str, ...] = ("",)
     layout: str = ""
     how_to_get: str = ""
     download: Callable[[Path, str], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventDataset(Dataset[Source]):
+    """Recordings: `load` gives `Recordings`.
+
+    Attributes:
+        duration_us: the usual length of a recording (not an upper bound).
+        generate: makes a split of built-in data (split, progress); None for data in a folder.
+    """
+
+    duration_us: int
+    generate: Callable[[str, bool], Source] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDataset(Dataset[Stills]):
+    """Still images: `load` gives `Images`.
+
+    Attributes:
+        mean, std: of every channel of the training images, for intensities 0..1.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def require(module: str, install: str = 'pip install "mtt_brian[train]"') -> ModuleType:
@@ -103,6 +141,13 @@ def from_first_event(recording: np.ndarray) -> np.ndarray:
     if recording.size:
         recording["t"] -= recording["t"][0]
     return recording
+
+
+def check_labels(labels: np.ndarray, classes: int, path: Path) -> None:
+    """Refuse class indices outside 0..classes-1, naming the file they are from."""
+    if labels.size and labels.max() >= classes:
+        wrong = int(np.flatnonzero(labels >= classes)[0])
+        raise InputError(f"{path}: label {labels[wrong]} of image {wrong}, expected 0..{classes - 1}")
 
 
 def read_checked(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.ndarray:

@@ -12,17 +12,25 @@ import numpy as np
 from tqdm import tqdm
 
 from mtt_brian.errors import InputError
+from mtt_brian.events.cifar import CIFAR10, CIFAR100
 from mtt_brian.events.cifar10dvs import CIFAR10DVS
-from mtt_brian.events.dataset import SPLITS, Dataset, Source
+from mtt_brian.events.dataset import SPLITS, Dataset, EventDataset, Found, ImageDataset
 from mtt_brian.events.digits import DIGITS
 from mtt_brian.events.dvsgesture import DVSGESTURE
+from mtt_brian.events.idx import FASHION_MNIST, MNIST
+from mtt_brian.events.images import Images
 from mtt_brian.events.recordings import Recordings
 from mtt_brian.events.saccades import NCALTECH101, NMNIST
 from mtt_brian.events.shd import SHD
+from mtt_brian.events.simulated import FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128, MNIST_EVENTS, MNIST_EVENTS_128
+
+_EVENTS = (DIGITS, NMNIST, DVSGESTURE, CIFAR10DVS, NCALTECH101, SHD)
+_SIMULATED = (MNIST_EVENTS, MNIST_EVENTS_128, FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128)
+_IMAGES = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)
 
 #: Every data set that `load` knows, by name.
-DATASETS: Mapping[str, Dataset] = MappingProxyType(
-    {dataset.name: dataset for dataset in (DIGITS, NMNIST, DVSGESTURE, CIFAR10DVS, NCALTECH101, SHD)}
+DATASETS: Mapping[str, EventDataset | ImageDataset] = MappingProxyType(
+    {dataset.name: dataset for dataset in (*_EVENTS, *_SIMULATED, *_IMAGES)}
 )
 
 
@@ -34,8 +42,8 @@ def load(
     skip_bad: bool = False,
     download: bool = False,
     progress: bool = True,
-) -> Recordings:
-    """The recordings of one split of a data set.
+) -> Recordings | Images:
+    """One split of a data set: `Images` for an `ImageDataset`, `Recordings` for all others.
 
     Folders may be complete or partial copies: what is there is used. Where a data set has no official split
     (CIFAR10-DVS, N-Caltech101, digits), a fixed rule on the file's own name decides, so that a partial copy splits as
@@ -45,13 +53,14 @@ def load(
         name: a key of `DATASETS`.
         root: the folder that holds the data, or the one above as tonic writes it; not needed for built-in data.
         split: "train" or "test".
-        skip_bad: read every file now and leave out those that cannot be read; they are listed in ``bad``. Otherwise an
-            unreadable file raises InputError when it is asked for.
-        download: if nothing is found below ``root``, fetch it there with tonic first.
+        skip_bad: read every recording now and leave out those that cannot be read; they are listed in ``bad``.
+            Otherwise an unreadable one raises InputError when it is asked for. Images are read now in any case, and
+            nothing of theirs is left out.
+        download: if nothing is found below ``root``, fetch it there first.
         progress: show progress bars.
 
     Raises:
-        InputError: for an unknown name or split, and where no recordings are found; the message says what was looked
+        InputError: for an unknown name or split, and where nothing is found; the message says what was looked
             for and how to obtain the data.
     """
     if name not in DATASETS:
@@ -59,10 +68,23 @@ def load(
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r} of {name}; accepted: {', '.join(SPLITS)}")
     dataset = DATASETS[name]
-    if dataset.generate is not None:
-        source = dataset.generate(split, progress)
-    else:
-        source = _find(dataset, Path(root) if root is not None else None, split, download)
+    folder = Path(root) if root is not None else None
+    if isinstance(dataset, ImageDataset):
+        stills = _find(dataset, folder, split, download)
+        return Images(
+            name=name,
+            title=dataset.title,
+            split=split,
+            classes=list(dataset.classes),
+            sensor_size=dataset.sensor_size,
+            ids=stills.ids,
+            labels=stills.labels,
+            pixels=stills.pixels,
+            mean=dataset.mean,
+            std=dataset.std,
+        )
+    generate = dataset.generate
+    source = _find(dataset, folder, split, download) if generate is None else generate(split, progress)
     recordings = Recordings(
         name=name,
         title=dataset.title,
@@ -70,7 +92,7 @@ def load(
         classes=list(dataset.classes),
         sensor_size=dataset.sensor_size,
         duration_us=dataset.duration_us,
-        ids=list(source.ids),
+        ids=source.ids,
         labels=np.asarray(source.labels, dtype=np.int64),
         read=source.read,
     )
@@ -82,11 +104,11 @@ def load(
     return recordings
 
 
-def _find(dataset: Dataset, root: Path | None, split: str, download: bool) -> Source:
+def _find(dataset: Dataset[Found], root: Path | None, split: str, download: bool) -> Found:
     if root is None:
         raise InputError(f"{dataset.name} needs a folder (root=, --data-root). {_help(dataset)}")
-    source = _search(dataset, root, split)
-    if source is None and download:
+    found = _search(dataset, root, split)
+    if found is None and download:
         if dataset.download is None:
             raise InputError(f"{dataset.name} cannot be downloaded automatically. {_help(dataset)}")
         try:
@@ -96,26 +118,26 @@ def _find(dataset: Dataset, root: Path | None, split: str, download: bool) -> So
         except Exception as error:  # a server's refusal comes as anything
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"downloading {dataset.name} failed ({reason}). {_help(dataset)}") from error
-        source = _search(dataset, root, split)
-    if source is None:
+        found = _search(dataset, root, split)
+    if found is None:
         state = "contains no" if root.is_dir() else "is not a folder, so it has no"
         inside = ", ".join(folder for folder in dataset.folders if folder)
         raise InputError(
-            f"{root} {state} {split} recordings of {dataset.title}. Looked for {dataset.layout}"
+            f"{root} {state} {split} data of {dataset.title}. Looked for {dataset.layout}"
             f"{f', there or under {inside}' if inside else ''}. {_help(dataset)}"
         )
-    return source
+    return found
 
 
-def _search(dataset: Dataset, root: Path, split: str) -> Source | None:
+def _search(dataset: Dataset[Found], root: Path, split: str) -> Found | None:
     assert dataset.open is not None
     for folder in dataset.folders:
         if (root / folder).is_dir():
-            source = dataset.open(root / folder, split)
-            if source.ids:
-                return source
+            found = dataset.open(root / folder, split)
+            if found.ids:
+                return found
     return None
 
 
-def _help(dataset: Dataset) -> str:
+def _help(dataset: Dataset[Found]) -> str:
     return f"To get the data: {dataset.how_to_get}."

@@ -13,7 +13,7 @@ import numpy as np
 
 from mtt_brian.events.cache import cached_recordings
 from mtt_brian.events.camera import Camera
-from mtt_brian.events.dataset import Dataset, Source, require
+from mtt_brian.events.dataset import EventDataset, Source, require
 from mtt_brian.files import cache_folder
 
 #: These images have no margin; an MNIST digit fills the middle 20 of 28 pixels, so they get 20/28 of the room.
@@ -50,7 +50,7 @@ def _generate(split: str, progress: bool) -> Source:
     return Source([f"{i:04d}" for i in chosen], labels[chosen].tolist(), partial(read_recording, folder, progress))
 
 
-DIGITS = Dataset(
+DIGITS = EventDataset(
     name="digits",
     title="digits (simulated)",
     sensor_size=CAMERA.sensor_size,

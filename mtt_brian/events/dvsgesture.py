@@ -15,7 +15,7 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.aedat import read_aedat3
-from mtt_brian.events.dataset import Dataset, Source, from_first_event, natural_order, read_checked, to_events
+from mtt_brian.events.dataset import EventDataset, Source, from_first_event, natural_order, read_checked, to_events
 
 FIRST_TEST_USER = 24
 _NPY_FOLDER = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
@@ -116,7 +116,7 @@ def _open_npy(folder: Path, split: str) -> Source:
     return Source(ids, labels, partial(read_npy, folder))
 
 
-DVSGESTURE = Dataset(
+DVSGESTURE = EventDataset(
     name="dvsgesture",
     title="DVS-Gesture",
     sensor_size=(2, 128, 128),

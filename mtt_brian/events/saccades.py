@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.dataset import Dataset, Source, files_by_class, read_checked, require, to_events
+from mtt_brian.events.dataset import EventDataset, Source, files_by_class, read_checked, require, to_events
 
 BYTES_PER_EVENT = 5
 
@@ -47,7 +47,7 @@ def _download_nmnist(root: Path, split: str) -> None:
     require("tonic.datasets").NMNIST(save_to=str(root), train=split == "train")
 
 
-NMNIST = Dataset(
+NMNIST = EventDataset(
     name="nmnist",
     title="N-MNIST",
     sensor_size=(2, 34, 34),
@@ -97,7 +97,7 @@ _NCALTECH101_FOLDERS = """
 """
 NCALTECH101_CLASSES = tuple(_NCALTECH101_FOLDERS.split())
 
-NCALTECH101 = Dataset(
+NCALTECH101 = EventDataset(
     name="ncaltech101",
     title="N-Caltech101",
     sensor_size=(2, 180, 240),

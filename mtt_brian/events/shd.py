@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtt_brian.events.dataset import Dataset, Source, read_checked, require, to_events
+from mtt_brian.events.dataset import EventDataset, Source, read_checked, require, to_events
 
 _DIGITS = {
     "English": "zero one two three four five six seven eight nine",
@@ -53,7 +53,7 @@ def _download(root: Path, split: str) -> None:
     require("tonic.datasets").SHD(save_to=str(root), train=split == "train")
 
 
-SHD = Dataset(
+SHD = EventDataset(
     name="shd",
     title="Spiking Heidelberg Digits",
     sensor_size=(1, 1, 700),
