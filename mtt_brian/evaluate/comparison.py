@@ -1,0 +1,69 @@
+"""Networks held against each other: two answers to the same recordings, several seeds of one training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate.metrics import Estimate
+
+#: What two trainings may differ in and still be one training with another seed, or in another place.
+NOT_COMPARED = ("seed", "data_root", "download", "device", "threads")
+
+
+def gap(answers: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
+    """``accuracy(answers) - accuracy(others)`` on the same recordings, with its paired standard error.
+
+    Recordings that both get right, or both wrong, say nothing about the difference; its error is the standard deviation
+    of ``right - right`` (-1, 0 or 1 per recording) over the square root of N, which is smaller than that of two
+    separate accuracies where the answers mostly agree.
+
+    Args:
+        answers, others: classes [N].
+        labels: classes [N].
+    """
+    labels = np.asarray(labels)
+    difference = (np.asarray(answers) == labels).astype(np.float64) - (np.asarray(others) == labels)
+    return Estimate(float(difference.mean()), float(difference.std() / np.sqrt(difference.size)))
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean over runs that differ in their seed, with the standard error of that mean.
+
+    The error is the sample standard deviation over the seeds divided by the square root of their number: it holds the
+    variation of the training, and not the draw of the test recordings, which all seeds share. A single run keeps its
+    own error, which is the other way round.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not estimates:
+        raise InputError("no mean over seeds without a run")
+    if len(estimates) == 1:
+        return Estimate(*estimates[0])
+    values = np.array([value for value, _ in estimates])
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
+
+
+def same_but_seed(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Runs that may be averaged: those of one method with the same settings.
+
+    Args:
+        configs: settings by name of the run, each with its ``"method"``.
+
+    Returns:
+        Names of the runs by label, which is the method. Where runs of one method differ in more than `NOT_COMPARED`
+        they are not one group, and the label says in what: ``"mtt, samples 5"``.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        rivals = [other for other in configs.values() if other["method"] == config["method"]]
+        keys = sorted(set().union(*rivals) - {*NOT_COMPARED})
+        differing = [key for key in keys if any(other.get(key) != config.get(key) for other in rivals)]
+        label = ", ".join([config["method"], *(f"{key} {config.get(key)}" for key in differing)])
+        groups.setdefault(label, []).append(name)
+    return groups
