@@ -358,6 +358,102 @@ def training_curve(metrics: Sequence[Mapping[str, Any]], *, ax: Axes | None = No
     return _legend(ax)
 
 
+def accuracy_against(
+    levels: Sequence[float | str],
+    accuracy: Sequence[Estimate],
+    *,
+    label: str | None = None,
+    style: tuple[int, int] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracy against the level of a perturbation, the levels at equal distances in the order given.
+
+    Args:
+        levels: names or numbers along the axis [K]; the same on every call for one ``ax``.
+        accuracy: at each level, with its standard error as error bar (none where it is NaN).
+        label: of the line.
+        style: numbers of the colour and of the dash and marker, for lines that belong together in two ways; None: the
+            next of the cycle.
+        ax: axes to draw into.
+    """
+    ax = _axes(ax)
+    options: dict[str, Any] = {}
+    if style is not None:
+        color, dash = style
+        options = {
+            "color": COLORS[color],
+            "linestyle": _DASHES[dash],
+            "marker": _MARKERS[dash],
+        }
+    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    ax.errorbar(range(len(levels)), values, yerr=errors, label=label, capsize=2, markersize=4, **options)
+    ax.set_xticks(range(len(levels)), [level if isinstance(level, str) else f"{level:g}" for level in levels])
+    _accuracy_axis(ax)
+    return _legend(ax)
+
+
+def change_matrix(names: Sequence[str], accuracy: ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """Accuracies after one change (on the diagonal) and after two at once, as a table in colours.
+
+    Args:
+        names: of the changes [K].
+        accuracy: fractions [K, K]; NaN where two changes cannot be made together, and the cell stays empty.
+        ax: axes to draw into.
+    """
+    ax = _axes(ax)
+    accuracy = np.asarray(accuracy, dtype=np.float64)
+    ax.imshow(accuracy, vmin=0, vmax=1, cmap="cividis")
+    for (row, column), value in np.ndenumerate(accuracy):
+        if np.isfinite(value):
+            color = "black" if value > 0.6 else "white"
+            ax.text(column, row, f"{100 * value:.1f}", ha="center", va="center", color=color, fontsize="small")
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    return ax
+
+
+def loss_line(
+    offsets: ArrayLike, losses: ArrayLike, *, label: str | None = None, color: int = 0, ax: Axes | None = None
+) -> Axes:
+    """The loss along random directions through the weights: the mean as a line, every direction as a faint one.
+
+    Args:
+        offsets: how far from the weights [K].
+        losses: [directions, K].
+        label: of the mean.
+        color: number of the colour.
+        ax: axes to draw into.
+    """
+    ax = _axes(ax)
+    losses = np.asarray(losses, dtype=np.float64)
+    style: dict[str, Any] = {"color": COLORS[color], "linestyle": _DASHES[color], "marker": ""}
+    ax.plot(offsets, losses.T, alpha=0.25, linewidth=0.8, label="_directions", **style)
+    ax.plot(offsets, losses.mean(0), label=label, **style)
+    ax.set_xlabel("distance along a filter-normalised direction")
+    ax.set_ylabel("cross entropy")
+    ax.set_yscale("log")
+    return _legend(ax)
+
+
+def loss_surface(offsets: ArrayLike, losses: ArrayLike, levels: ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """The loss over two random directions as contour lines, the weights in the middle.
+
+    Args:
+        offsets: along both directions [K].
+        losses: [K, K], the first direction upwards.
+        levels: losses of the lines, rising; the same for surfaces that are compared.
+        ax: axes to draw into.
+    """
+    ax = _axes(ax)
+    lines = ax.contour(offsets, offsets, losses, levels=levels, cmap="viridis")
+    ax.clabel(lines, fontsize="x-small", fmt="%.2g")
+    ax.plot(0, 0, marker="+", color="black")
+    ax.set_aspect("equal")
+    ax.set_xlabel("second direction")
+    ax.set_ylabel("first direction")
+    return ax
+
+
 def _axes(ax: Axes | None) -> Axes:
     """``ax``, or new axes; fresh ones get line styles that differ in more than colour."""
     from cycler import cycler

@@ -1,0 +1,109 @@
+"""NIR graph -> NIR graph: other weights, thresholds or firing rules; the graph that is given stays as it is.
+
+Weights are those of linear nodes and convolutions. Pools have none, and a `nir.Scale` is left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import nir
+import numpy as np
+
+from mtt_brian.errors import InputError
+
+#: No threshold falls below this part of itself, however wide the mismatch.
+LEAST_THRESHOLD = 0.05
+
+
+def noisy_weights(graph: nir.NIRGraph, relative: float, rng: np.random.Generator) -> nir.NIRGraph:
+    """Gaussian noise on every weight, with the standard deviation ``relative`` times that of its layer's weights.
+
+    Raises:
+        InputError: if ``relative`` is negative.
+    """
+    _not_negative("the weight noise", relative)
+
+    def noisy(weight: np.ndarray) -> np.ndarray:
+        return weight + relative * weight.std() * rng.standard_normal(weight.shape)
+
+    return _with_weights(graph, noisy)
+
+
+def quantised_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
+    """Every layer's weights rounded to whole multiples of one step, symmetric about 0.
+
+    The step is the largest magnitude of the layer divided by ``2^(bits - 1) - 1``: ``2^bits - 1`` values at most, 0 and
+    the largest weight among them.
+
+    Raises:
+        InputError: for fewer than 2 bits.
+    """
+    if bits < 2:
+        raise InputError(f"a signed weight needs at least 2 bits, not {bits}")
+    most = 2 ** (bits - 1) - 1
+
+    def quantised(weight: np.ndarray) -> np.ndarray:
+        largest = np.abs(weight).max(initial=0.0)
+        return np.round(weight / largest * most) / most * largest if largest else weight
+
+    return _with_weights(graph, quantised)
+
+
+def mismatched_thresholds(graph: nir.NIRGraph, relative: float, rng: np.random.Generator) -> nir.NIRGraph:
+    """A threshold of its own for every neuron: its old one times ``1 + relative * normal``.
+
+    What would fall below `LEAST_THRESHOLD` of the old one is put there. For the engines only: a torch population has
+    one threshold.
+
+    Raises:
+        InputError: if ``relative`` is negative.
+    """
+    _not_negative("the threshold mismatch", relative)
+    graph = copy.deepcopy(graph)
+    for node in _nodes(graph, "v_threshold"):
+        factor = 1 + relative * rng.standard_normal(np.shape(node.v_threshold))
+        node.v_threshold = node.v_threshold * np.maximum(factor, LEAST_THRESHOLD)
+    return graph
+
+
+def one_spike(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """At most one spike per update; the rest of the membrane is kept."""
+    return _with_metadata(graph, spikes="one")
+
+
+def without_bound(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """No lower bound of the membrane."""
+    return _with_metadata(graph, lower_bound=None)
+
+
+def _with_weights(graph: nir.NIRGraph, change: Any) -> nir.NIRGraph:
+    graph = copy.deepcopy(graph)
+    for node in _nodes(graph, "weight"):
+        node.weight = change(node.weight).astype(node.weight.dtype)
+    return graph
+
+
+def _with_metadata(graph: nir.NIRGraph, **changes: Any) -> nir.NIRGraph:
+    """Metadata of all neurons; None removes an entry."""
+    graph = copy.deepcopy(graph)
+    for node in _nodes(graph, "v_threshold"):
+        changed = {**node.metadata, **changes}
+        node.metadata = {key: value for key, value in changed.items() if value is not None}
+    return graph
+
+
+def _nodes(graph: nir.NIRGraph, attribute: str) -> Iterator[Any]:
+    """The nodes that have ``attribute``, nested graphs included, by name: a file gives its nodes in another order."""
+    for _, node in sorted(graph.nodes.items()):
+        if isinstance(node, nir.NIRGraph):
+            yield from _nodes(node, attribute)
+        elif hasattr(node, attribute):
+            yield node
+
+
+def _not_negative(what: str, value: float) -> None:
+    if not value >= 0:
+        raise InputError(f"{what} must be >= 0, not {value}")

@@ -1,0 +1,86 @@
+"""Recording -> recording: structured arrays ``t`` [us], ``x``, ``y``, ``p``, sorted by time, [E].
+
+A recording ends with its last event here: nothing is moved or added behind it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.events import Recordings
+from mtt_brian.events.recording import SensorSize
+
+
+def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Every event moved by its own Gaussian time, then sorted anew.
+
+    Args:
+        recording: the events.
+        sigma: standard deviation in microseconds; times are rounded to whole ones and kept between 0 and the end.
+        rng: the source of randomness.
+
+    Raises:
+        InputError: if ``sigma`` is negative.
+    """
+    _check("the jitter", sigma)
+    if not len(recording):
+        return recording
+    moved = recording.copy()
+    t = np.round(recording["t"] + sigma * rng.standard_normal(len(recording)))
+    moved["t"] = np.clip(t, 0, recording["t"][-1])
+    return moved[np.argsort(moved["t"], kind="stable")]
+
+
+def shuffled_ties(recording: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Events of one microsecond in random order: what ``order="fifo"`` makes of an order that means nothing."""
+    return recording[np.lexsort((rng.random(len(recording)), recording["t"]))]
+
+
+def dropped(recording: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Without ``round(fraction * E)`` of its E events, chosen at random.
+
+    Raises:
+        InputError: unless 0 <= fraction <= 1.
+    """
+    _check("the dropped fraction", fraction, most=1)
+    kept = len(recording) - round(fraction * len(recording))
+    return recording[np.sort(rng.permutation(len(recording))[:kept])]
+
+
+def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, rng: np.random.Generator) -> np.ndarray:
+    """Background activity on top: a Poisson process on every pixel and channel, up to the last event.
+
+    Args:
+        recording: the events.
+        rate: spurious events per second, pixel and channel.
+        sensor_size: (C, H, W).
+        rng: the source of randomness.
+
+    Raises:
+        InputError: if ``rate`` is negative.
+    """
+    _check("the rate of spurious events", rate)
+    if not len(recording):
+        return recording
+    end = int(recording["t"][-1])
+    noise = np.empty(rng.poisson(rate * end * 1e-6 * np.prod(sensor_size)), dtype=recording.dtype)
+    noise["t"] = rng.integers(0, end + 1, len(noise))
+    for field, size in zip(("p", "y", "x"), sensor_size, strict=True):
+        noise[field] = rng.integers(0, size, len(noise))
+    both = np.concatenate([recording, noise])
+    return both[np.argsort(both["t"], kind="stable")]
+
+
+def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> Recordings:
+    """All recordings changed, once and in their order, and kept in memory."""
+    changed = {name: change(recording) for name, recording in zip(recordings.ids, recordings, strict=True)}
+    return dataclasses.replace(recordings, read=changed.__getitem__)
+
+
+def _check(what: str, value: float, most: float = np.inf) -> None:
+    if not 0 <= value <= most:
+        raise InputError(f"{what} must lie between 0 and {most:g}, not {value}")

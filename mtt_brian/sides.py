@@ -1,0 +1,69 @@
+"""One network on both sides: on time steps in torch, or event by event in the exact engine.
+
+Both read the same NIR graph and give the same kind of answer, so that a study can go from one to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import nir
+import numpy as np
+import torch
+
+from mtt_brian import events, export, snn, translate
+from mtt_brian.evaluate import Answers, event_driven, synops
+from mtt_brian.events import Recordings
+
+#: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
+SIDES = ("time-stepped", "sum", "fifo")
+#: Recordings in one batch of frames.
+BATCH = 50
+
+
+def answers(graph: nir.NIRGraph, recordings: Recordings, side: str, time_steps: int) -> Answers:
+    """What a network says on one of the `SIDES`.
+
+    Args:
+        graph: the network.
+        recordings: N of them.
+        side: one of `SIDES`.
+        time_steps: T of the time-stepped side; the others have none.
+
+    Raises:
+        InputError: if the side is not known or the network does not exist there.
+    """
+    if side == "time-stepped":
+        return time_stepped(graph, recordings, time_steps)
+    return event_driven(translate.read_nir(graph), recordings, side)
+
+
+def time_stepped(
+    graph: nir.NIRGraph,
+    recordings: Recordings,
+    time_steps: int,
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Answers:
+    """What the network says on a time grid, every stage at T steps.
+
+    Args:
+        graph: a network that `export.from_nir` can rebuild.
+        recordings: N of them, binned anew.
+        time_steps: T.
+        change: what becomes of each batch of frames, float32 [T, n, C, H, W], before the network sees it.
+
+    Returns:
+        Readouts are **sums** over the steps, as event-driven readouts are.
+    """
+    circuit = translate.read_nir(graph)
+    model = export.from_nir(graph, duration=recordings.duration_us * 1e-6).eval()
+    readouts, counts = [], []
+    for start in range(0, len(recordings), BATCH):
+        frames = events.frames_batch(recordings[start : start + BATCH], time_steps, recordings.sensor_size)
+        batch = torch.from_numpy(frames if change is None else change(frames))
+        logits, spikes = snn.spike_counts(model, batch, time_steps)
+        spikes[circuit.input] = spikes.pop("input")
+        readouts.append(logits.double().numpy() * time_steps)
+        counts.append({name: count.numpy() for name, count in spikes.items()})
+    total = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
+    return Answers(np.concatenate(readouts), total, synops(total, circuit.fan_out))

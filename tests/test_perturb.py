@@ -1,0 +1,211 @@
+"""Perturbations with numbers one can check by hand, and that nobody's input is changed."""
+
+import nir
+import numpy as np
+import pytest
+
+from mtt_brian import events, perturb, translate
+from mtt_brian.errors import InputError
+
+SENSOR = (2, 3, 4)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def network(weight, threshold=1.0):
+    """input -> linear -> IF, "many" spikes, lower bound -1."""
+    weight = np.asarray(weight, dtype=np.float32)
+    nodes = {
+        "input": nir.Input(np.array([weight.shape[1]])),
+        "linear": nir.Linear(weight),
+        "if": nir.IF(
+            r=np.ones(len(weight)),
+            v_threshold=np.full(len(weight), threshold),
+            metadata={"reset": "subtract", "spikes": "many", "lower_bound": -1.0},
+        ),
+        "output": nir.Output(np.array([len(weight)])),
+    }
+    return nir.NIRGraph(nodes, [("input", "linear"), ("linear", "if"), ("if", "output")])
+
+
+def weights(graph):
+    return graph.nodes["linear"].weight
+
+
+def rule(graph):
+    (population,) = translate.read_nir(graph).populations
+    return population.rule
+
+
+class TestWeights:
+    def test_three_bits_by_hand(self):
+        # The step is 3 / (2^2 - 1) = 1.
+        graph = perturb.quantised_weights(network([[3.0, 1.4, -0.4], [-3.0, 0.6, -2.6]]), 3)
+        assert weights(graph).tolist() == [[3, 1, 0], [-3, 1, -3]]
+        assert weights(graph).dtype == np.float32
+
+    @pytest.mark.parametrize("bits", [2, 4, 8])
+    def test_few_values_the_largest_kept_none_far_away(self, bits, rng):
+        graph = network(rng.standard_normal((30, 40)))
+        before, after = weights(graph), weights(perturb.quantised_weights(graph, bits))
+        assert len(np.unique(after)) <= 2**bits - 1
+        assert np.abs(after).max() == np.abs(before).max()
+        step = np.abs(before).max() / (2 ** (bits - 1) - 1)
+        assert np.abs(after - before).max() <= step / 2 * (1 + 1e-6)
+        again = weights(perturb.quantised_weights(perturb.quantised_weights(graph, bits), bits))
+        assert np.array_equal(after, again)
+
+    def test_silent_weights_stay_silent(self):
+        assert not weights(perturb.quantised_weights(network(np.zeros((2, 2))), 4)).any()
+
+    def test_noise_is_relative_to_the_layer(self, rng):
+        graph = network(5 * rng.standard_normal((200, 200)))
+        change = weights(perturb.noisy_weights(graph, 0.1, rng)) - weights(graph)
+        assert change.std() == pytest.approx(0.5, rel=0.02)
+        assert abs(change.mean()) < 0.01
+
+    def test_no_noise_is_no_change(self, rng):
+        graph = network([[1.0, -2.0]])
+        assert np.array_equal(weights(perturb.noisy_weights(graph, 0, rng)), weights(graph))
+
+    def test_pools_are_no_weights(self, rng):
+        graph = network([[1.0, -2.0]])
+        graph.nodes["pool"] = nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+        changed = perturb.noisy_weights(graph, 1.0, rng)
+        assert np.array_equal(changed.nodes["pool"].kernel_size, [2, 2])
+        assert not np.array_equal(weights(changed), weights(graph))
+
+    def test_weights_of_nested_graphs_change_too(self, rng):
+        inner = network([[1.0, 2.0]])
+        outer = nir.NIRGraph({"inner": inner}, [], type_check=False)
+        changed = perturb.noisy_weights(outer, 0.5, rng).nodes["inner"]
+        assert not np.array_equal(weights(changed), weights(inner))
+
+    def test_the_order_of_the_nodes_does_not_matter(self):
+        graph = network([[1.0, 2.0]])
+        graph.nodes["another"] = nir.Linear(np.ones((3, 3)))
+        turned = nir.NIRGraph(dict(reversed(graph.nodes.items())), graph.edges, type_check=False)
+        both = [perturb.noisy_weights(g, 0.5, np.random.default_rng(7)) for g in (graph, turned)]
+        assert np.array_equal(weights(both[0]), weights(both[1]))
+
+
+class TestRules:
+    def test_one_spike_and_no_bound(self):
+        graph = network([[1.0]])
+        assert (rule(graph).spikes, rule(graph).lower_bound) == ("many", -1.0)
+        assert (rule(perturb.one_spike(graph)).spikes, rule(perturb.one_spike(graph)).lower_bound) == ("one", -1.0)
+        assert (rule(perturb.without_bound(graph)).spikes, rule(perturb.without_bound(graph)).lower_bound) == (
+            "many",
+            None,
+        )
+        assert (rule(graph).spikes, rule(graph).lower_bound) == ("many", -1.0)  # left as it was
+
+    def test_thresholds_differ_from_neuron_to_neuron(self, rng):
+        threshold = rule(perturb.mismatched_thresholds(network(np.ones((10_000, 1)), 2.0), 0.1, rng)).threshold
+        assert threshold.shape == (10_000,)
+        assert threshold.mean() == pytest.approx(2.0, rel=0.01)
+        assert threshold.std() == pytest.approx(0.2, rel=0.03)
+
+    def test_no_threshold_falls_to_zero(self, rng):
+        threshold = rule(perturb.mismatched_thresholds(network(np.ones((1000, 1)), 2.0), 5.0, rng)).threshold
+        assert threshold.min() == pytest.approx(2.0 * 0.05)
+
+
+@pytest.fixture
+def recording(rng):
+    n = 1000
+    t = np.sort(rng.integers(0, 50_000, n))
+    return events.make_recording(t, rng.integers(0, 4, n), rng.integers(0, 3, n), rng.integers(0, 2, n))
+
+
+def pixels(recording):
+    return sorted(recording[["x", "y", "p"]].tolist())
+
+
+class TestRecordings:
+    def test_jitter_keeps_the_events_and_sorts_them(self, recording, rng):
+        before = recording.copy()
+        moved = perturb.jittered(recording, 3000, rng)
+        events.check_recording(moved, SENSOR)
+        assert pixels(moved) == pixels(recording)
+        assert 0 <= moved["t"].min() <= moved["t"].max() <= recording["t"][-1]
+        assert np.array_equal(recording, before)
+
+    def test_jitter_has_the_width_asked_for(self, rng):
+        # Pixels tell the events apart; the first and the last hold the ends far away.
+        t = np.concatenate([[0], np.full(30_000, 500_000), [1_000_000]])
+        moved = perturb.jittered(events.make_recording(t, np.arange(len(t))), 1000, rng)
+        assert (moved["t"] - t)[1:-1].std() == pytest.approx(1000, rel=0.05)
+
+    def test_no_jitter_is_no_change(self, recording, rng):
+        assert np.array_equal(perturb.jittered(recording, 0, rng), recording)
+
+    def test_only_ties_are_shuffled(self, rng):
+        recording = events.make_recording([5, 7, 7, 7, 9], [0, 1, 2, 3, 4])
+        orders = {tuple(perturb.shuffled_ties(recording, rng)["x"].tolist()) for _ in range(200)}
+        assert {(order[0], order[-1]) for order in orders} == {(0, 4)}
+        assert len(orders) == 6
+
+    @pytest.mark.parametrize(("fraction", "left"), [(0, 1000), (0.25, 750), (0.0004, 1000), (0.0006, 999), (1, 0)])
+    def test_dropping_p_of_n(self, fraction, left, recording, rng):
+        kept = perturb.dropped(recording, fraction, rng)
+        assert len(kept) == left
+        assert set(pixels(kept)) <= set(pixels(recording))
+        events.check_recording(kept, SENSOR)
+
+    def test_spurious_events_come_at_their_rate(self, recording, rng):
+        # 50 ms, 24 addresses, 1000 per second: 1200 on average, their standard deviation 35.
+        noisy = perturb.with_spurious(recording, 1000, SENSOR, rng)
+        events.check_recording(noisy, SENSOR)
+        expected = 1000 * recording["t"][-1] * 1e-6 * 24
+        assert len(noisy) - len(recording) == pytest.approx(expected, abs=4 * np.sqrt(expected))
+        assert noisy["t"][-1] == recording["t"][-1]
+        addresses = set(pixels(perturb.with_spurious(recording[[0, -1]], 10_000, SENSOR, rng)))
+        assert len(addresses) == 24
+
+    def test_nothing_happens_to_nothing(self, rng):
+        nothing = events.make_recording([], [])
+        for changed in (
+            perturb.jittered(nothing, 10, rng),
+            perturb.shuffled_ties(nothing, rng),
+            perturb.dropped(nothing, 0.5, rng),
+            perturb.with_spurious(nothing, 10, SENSOR, rng),
+        ):
+            assert len(changed) == 0
+
+    def test_each_recording_is_changed_once(self):
+        made = {"a": events.make_recording([1], [1]), "b": events.make_recording([2, 3], [1, 1])}
+        recordings = events.Recordings(
+            name="n",
+            title="N",
+            split="test",
+            classes=["c"],
+            sensor_size=(1, 1, 4),
+            duration_us=10,
+            ids=["a", "b"],
+            labels=np.zeros(2, dtype=np.int64),
+            read=made.__getitem__,
+        )
+        calls = []
+        changed = perturb.each(recordings, lambda r: calls.append(len(r)) or r[:1])
+        assert [len(r) for r in changed] == [len(r) for r in changed] == [1, 1]
+        assert calls == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda rng: perturb.quantised_weights(network([[1.0]]), 1), "at least 2 bits, not 1"),
+        (lambda rng: perturb.noisy_weights(network([[1.0]]), -0.1, rng), "weight noise must be >= 0, not -0.1"),
+        (lambda rng: perturb.mismatched_thresholds(network([[1.0]]), -1, rng), "threshold mismatch must be >= 0"),
+        (lambda rng: perturb.jittered(events.make_recording([1], [1]), -1, rng), "jitter must lie between 0 and inf"),
+        (lambda rng: perturb.dropped(events.make_recording([1], [1]), 1.1, rng), "between 0 and 1, not 1.1"),
+        (lambda rng: perturb.with_spurious(events.make_recording([1], [1]), -1, SENSOR, rng), "rate of spurious"),
+    ],
+)
+def test_bad_levels(call, message, rng):
+    with pytest.raises(InputError, match=message):
+        call(rng)
