@@ -1,6 +1,7 @@
 """Torch network -> NIR -> file -> NIR -> torch network."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import nir
@@ -9,11 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from mtt_brian import export
+import mtt_brian as mb
+from mtt_brian import export, snn
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF
-from mtt_brian.snn import Spiking, Staged, models
+from mtt_brian.snn import Residual, Spiking, Staged, models, norm
 from mtt_brian.snn.surrogate import Exponential
+from tests import random_networks
+from tests.engines import simulator
 
 
 def poisson(size: tuple[int, ...], n: int = 4) -> torch.Tensor:
@@ -152,10 +156,10 @@ def test_a_rebuilt_network_can_be_trained_on() -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (nn.Conv2d(2, 4, 3), r"layer 'odd' \(Conv2d\): a bias acts once per time step"),
+        (nn.Conv2d(2, 4, 3), r"layer 'odd' \(Conv2d\): a bias, which acts once per time step"),
         (nn.Conv2d(2, 4, 3, bias=False, padding=1, padding_mode="circular"), "only zeros can be padded"),
         (nn.MaxPool2d(2), "layer 'odd' is a MaxPool2d, which cannot be exported; accepted are AvgPool2d"),
-        (nn.BatchNorm2d(2), "layer 'odd' is a BatchNorm2d"),
+        (nn.BatchNorm2d(2), "the norm 'odd' cannot be folded"),
         (nn.AvgPool2d(2, ceil_mode=True), "ceil_mode=False"),
         (nn.AvgPool2d(2, padding=1, count_include_pad=False), "count_include_pad=True"),
         (nn.AvgPool2d(2, divisor_override=3), "not divides by 3"),
@@ -173,9 +177,226 @@ def test_a_zero_bias_is_none() -> None:
     layers = {"spikes": Spiking(IF()), "readout": nn.Linear(2, 2)}
     nn.init.zeros_(layers["readout"].bias)
     assert isinstance(export.to_nir(Staged(layers, (2,))).nodes["readout"], nir.Linear)
-    nn.init.constant_(layers["readout"].bias, 0.1)
-    with pytest.raises(InputError, match=r"layer 'readout' \(Linear\): a bias"):
-        export.to_nir(Staged(layers, (2,)))
+
+
+# ----- residual connections
+
+
+def residual_network(rule: IF | None = None, **options: float) -> Staged:
+    """A stem and two residual blocks, one with an identity, one with a shortcut of its own that holds neurons."""
+    torch.manual_seed(0)
+
+    def spiking() -> Spiking:
+        return Spiking(IF(spikes="many", lower_bound=-1.0) if rule is None else rule, **options)
+
+    def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:
+        return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+    layers = {
+        "conv1": conv(2, 4),
+        "a": spiking(),
+        "r1": Residual({"conv2": conv(4, 4), "b": spiking(), "conv3": conv(4, 4)}),
+        "c": spiking(),
+        "r2": Residual(
+            {"conv4": conv(4, 6, 2), "d": spiking(), "conv5": conv(6, 6)},
+            {"conv6": conv(4, 6, 2, kernel=1), "e": spiking(), "pool": nn.AvgPool2d(1)},
+        ),
+        "f": spiking(),
+        "flatten": nn.Flatten(),
+        "readout": nn.Linear(6 * 3 * 4, 5, bias=False),
+    }
+    model = Staged(layers, (2, 6, 7))
+    with torch.no_grad():
+        for p in model.parameters():
+            # Multiples of 1/64, so that sums are exact in any order.
+            p.copy_(torch.round(torch.randn_like(p) / p[0].numel() ** 0.5 * 256) / 64)
+    return model
+
+
+def test_branches_are_paths_that_meet_in_a_population() -> None:
+    graph = export.to_nir(residual_network())
+    assert set(graph.edges) == {
+        *[("input", "conv1"), ("conv1", "a")],
+        *[("a", "conv2"), ("conv2", "b"), ("b", "conv3"), ("conv3", "c"), ("a", "c")],
+        *[("c", "conv4"), ("conv4", "d"), ("d", "conv5"), ("conv5", "f")],
+        *[("c", "conv6"), ("conv6", "e"), ("e", "pool"), ("pool", "f")],
+        *[("f", "flatten"), ("flatten", "readout"), ("readout", "output")],
+    }
+
+
+@pytest.mark.parametrize(("rule", "options"), RULES.values(), ids=RULES)
+def test_residual_networks_come_back_bit_for_bit(rule: IF, options: dict[str, float], tmp_path: Path) -> None:
+    model = residual_network(rule, **options)
+    path = tmp_path / "model.nir"
+    export.write(path, export.to_nir(model, time_steps=10, duration=0.3))
+    twin = export.from_nir(path)
+    x = poisson(model.input_shape)
+    assert twin.num_stages == model.num_stages == 2
+    for steps in (10, 3, [2, 5]):
+        assert torch.equal(model(x, steps), twin(x, steps))
+    assert model(x, 10).abs().sum() > 1
+    assert twin.shapes == model.shapes
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_comes_back_with_its_norms_folded(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.MODELS[name](norm=True, width_multiplier=1 / 16)
+    x = poisson(model.input_shape, n=2)[:3]
+    for parameter_name, parameter in model.named_parameters():
+        if "norm" in parameter_name:
+            nn.init.uniform_(parameter, 0.2, 1.5)
+    norm.recalibrate(model.eval(), [x], 3)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    path = tmp_path / "model.nir"
+    export.write(path, export.to_nir(model, time_steps=3, duration=0.3))
+    twin, folded = export.from_nir(path), norm.fold(model)
+    assert twin.shapes == folded.shapes
+    assert twin(x, 3).abs().sum() > 0
+    assert torch.equal(twin(x, 3), folded(x, 3))
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    with pytest.raises(InputError, match="layer 'conv1'"):
+        export.to_nir(model)
+    norm.remove_biases(model)
+    assert all("bias_per_step" not in node.metadata for node in export.to_nir(model).nodes.values())
+
+
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+@pytest.mark.parametrize("build", [residual_network, "resnet18_dvs"])
+def test_residual_networks_event_by_event(engine: str, build: Callable[[], Staged] | str) -> None:
+    """Where no time step holds more than one instant, the time-stepped and the event-driven run are the same."""
+    if isinstance(build, str):
+        torch.manual_seed(0)
+        model = models.MODELS[build]((2, 6, 7), num_classes=5, norm=False, width_multiplier=1 / 16)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.copy_(torch.round(p * 80) / 64)
+    else:
+        model = build()
+    steps, step = 40, 1000
+    played = [random_networks.recording(seed, model.input_shape, events=200) for seed in range(3)]
+    for seed, events in enumerate(played):
+        drawn = np.random.default_rng(seed).integers(0, steps, len(events))
+        events["t"] = np.sort(drawn) * step + step - 1
+    frames = torch.from_numpy(mb.events.frames_batch(played, steps, model.input_shape, steps * step))
+    logits, counts = snn.spike_counts(model, frames, steps)
+    for k, result in enumerate(simulator(export.to_nir(model), engine).run(played)):
+        for name, expected in counts.items():
+            assert result.counts[name].tolist() == expected[k].to(torch.int64).tolist(), name
+            assert expected[k].sum() > 0, name
+        np.testing.assert_allclose(result.readout, logits[k].double() * steps, rtol=1e-6, atol=1e-5)
+
+
+# ----- biases
+
+
+def biased(rule: IF, readout: float = 0.0, **options: float) -> Staged:
+    """One neuron: input times 1/4, plus 1/4 in every time step; its spikes, plus ``readout``, are the logit."""
+    layers = {"linear": nn.Linear(1, 1), "spikes": Spiking(rule, **options), "readout": nn.Linear(1, 1)}
+    for name, weight, bias in (("linear", 0.25, 0.25), ("readout", 1.0, readout)):
+        nn.init.constant_(layers[name].weight, weight)
+        nn.init.constant_(layers[name].bias, bias)
+    return Staged(layers, (1,))
+
+
+def events_at(*times: int) -> np.ndarray:
+    array = np.zeros(len(times), dtype=[("t", np.int64), ("x", np.int64)])
+    array["t"] = times
+    return array
+
+
+def test_a_bias_becomes_a_current() -> None:
+    graph = export.to_nir(biased(IF()), time_steps=10, duration=0.5)
+    assert isinstance(graph.nodes["linear"], nir.Affine)
+    assert isinstance(graph.nodes["readout"], nir.Linear)  # its bias is zero
+    # 1/4 in each of 10 steps in half a second
+    assert graph.nodes["linear"].bias.tolist() == [5.0]
+    assert graph.nodes["linear"].metadata["bias_per_step"].tolist() == [0.25]
+
+
+def test_if_neuron_with_a_bias_event_by_event() -> None:
+    graph = export.to_nir(biased(IF(spikes="many")), time_steps=10, duration=1.0)
+    # 2.5 a second: 1 every 0.4 s. An event at 0.2 s lifts 0.5 to 0.75; 1 after another 0.1 s.
+    for events, expected in ((events_at(), [0.4, 0.8]), (events_at(200_000), [0.3, 0.7])):
+        result = mb.simulate(graph, events, engine="exact", duration=1.0)
+        assert result.spikes["spikes"].t == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "rule", [(LIF(tau=0.5, spikes="many"), {"duration": 1.0}), (IF(spikes="many"), {"decay_per_step": np.exp(-0.2)})]
+)
+def test_lif_neuron_with_a_bias_event_by_event(rule: tuple[IF, dict[str, float]]) -> None:
+    graph = export.to_nir(biased(rule[0], **rule[1]), time_steps=10, duration=1.0)
+    # r = tau = 0.5 s, so v tends to 0.5 * 2.5 = 1.25 and passes 1 at 0.5 ln(1.25 / 0.25).
+    result = mb.simulate(graph, events_at(), engine="exact", duration=1.0)
+    assert result.spikes["spikes"].t == pytest.approx([0.5 * np.log(5)])
+    # At 0.2 s v = 1.25 (1 - exp(-0.4)), and an event adds its weight.
+    result = mb.simulate(graph, events_at(200_000), engine="exact", duration=1.0)
+    v = 1.25 * (1 - np.exp(-0.4)) + 0.25
+    assert result.spikes["spikes"].t == pytest.approx([0.2 + 0.5 * np.log((1.25 - v) / 0.25)])
+
+
+@pytest.mark.parametrize("steps", [10, 1000])
+def test_fine_steps_and_a_current_do_the_same_to_a_lif_neuron(steps: int) -> None:
+    model = biased(LIF(tau=0.1), duration=1.0)
+    layer = dict(model.layers())["linear"]
+    nn.init.constant_(layer.bias, 30 / steps)  # 30 a second: towards 3
+    graph = export.to_nir(model.double(), time_steps=steps, duration=1.0)
+    exact = len(mb.simulate(graph, events_at(), engine="exact", duration=1.0).spikes["spikes"].t)
+    stepped = model(torch.zeros(steps, 1, 1), steps).item() * steps
+    # Coarse steps add the whole bias at the step's end, before any of it leaks.
+    assert exact == 24
+    assert (stepped == exact) == (steps == 1000)
+
+
+def test_a_readouts_bias_is_integrated_to_as_much_as_all_steps_add() -> None:
+    model = biased(IF(spikes="many"), readout=0.5)
+    nn.init.zeros_(dict(model.layers())["linear"].bias)
+    graph = export.to_nir(model, time_steps=10, duration=1.0)
+    # The last microsecond of six steps: 6/4 in all, one spike.
+    times = [100_000 * k - 1 for k in (2, 3, 4, 6, 7, 9)]
+    result = mb.simulate(graph, events_at(*times), engine="exact", duration=1.0)
+    frames = torch.zeros(10, 1, 1)
+    frames[[1, 2, 3, 5, 6, 8]] = 1
+    assert result.readout == pytest.approx([1 + 0.5 * 10])
+    assert model(frames, 10).item() * 10 == pytest.approx(6)
+    # Half of the recording, half of the bias.
+    assert mb.simulate(graph, events_at(), engine="exact", duration=0.5).readout == pytest.approx([2.5])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_biased_networks_come_back_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.nmnist_3c1fc((2, 8, 8), bias=True).to(dtype)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter, std=0.1)
+    path = tmp_path / "model.nir"
+    export.write(path, export.to_nir(model, time_steps=7, duration=0.3))
+    twin = export.from_nir(path)
+    x = poisson(model.input_shape)
+    for steps in (7, [3, 1, 9]):
+        assert torch.equal(model(x, steps), twin(x, steps))
+    assert {n: (p.dtype, p.shape) for n, p in twin.named_parameters()} == {
+        n: (p.dtype, p.shape) for n, p in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"layer 'linear' \(Linear\): a bias, .* only with time_steps= and duration="),
+        ({"time_steps": 10}, "only with time_steps= and duration="),
+        ({"duration": 1.0}, "only with time_steps= and duration="),
+        ({"time_steps": 0, "duration": 1.0}, "time_steps must be at least 1, not 0"),
+        ({"time_steps": 10, "duration": 0.0}, "duration must be > 0 seconds"),
+        ({"time_steps": 10, "duration": float("nan")}, "duration must be > 0 seconds"),
+    ],
+)
+def test_a_bias_needs_to_know_its_steps(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        export.to_nir(biased(IF()), **options)
 
 
 # ----- graphs of others
@@ -229,7 +450,11 @@ CUBA = nir.CubaLIF(*(np.ones(2) for _ in range(5)))
         (chain(neuron(v_threshold=np.full(2, np.nan))), "node '0'"),
         (chain(neuron(nir.LIF)), "duration"),
         (chain(neuron(nir.LIF, tau=0.1 * np.ones(2))), "r must equal tau"),
-        (chain(nir.Affine(np.eye(2), np.ones(2)), neuron()), "node '0' .*a bias"),
+        (chain(nir.Affine(np.eye(2), np.ones(2)), neuron()), "node '0' .*a bias is a constant .* 'bias_per_step'"),
+        (
+            chain(nir.Affine(np.eye(2), np.ones(2), metadata={"bias_per_step": np.ones(3)}), neuron()),
+            "node '0' .*bias_per_step has 3 entries for 2 outputs",
+        ),
         (chain(nir.Linear(np.ones((2, 3))), neuron()), "'0' does not fit"),
         (chain(nir.Linear(np.ones((2, 3, 1))), neuron()), "node '0' .*2 dimensions"),
         (chain(nir.Linear(np.full((2, 2), np.inf)), neuron()), "node '0' .*NaN or infinite"),
@@ -245,6 +470,35 @@ def test_graphs_that_cannot_be_trained_are_refused(graph: nir.NIRGraph, message:
         export.from_nir(graph)
 
 
+def test_a_foreign_residual_graph() -> None:
+    graph = chain(neuron(), nir.Linear(np.eye(2)), neuron(metadata={"reset": "subtract", "spikes": "many"}))
+    graph.edges.append(("0", "2"))
+    # Twice the spikes of the first neurons, by way of the identity and of the edge.
+    x = torch.tensor([[1.0, 0.5]]).expand(4, 1, 2)
+    assert export.from_nir(graph)(x, 4).tolist() == [[3.0, 3.0, 3.0]]
+    # Nodes may have any names.
+    assert "residual_1" in dict(export.from_nir(graph).stages[0].named_children())
+    graph.nodes["residual_1"] = graph.nodes.pop("readout")
+    graph.edges = [tuple("residual_1" if n == "readout" else n for n in edge) for edge in graph.edges]
+    assert export.from_nir(graph)(x, 4).tolist() == [[3.0, 3.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([("0", "readout")], "behind '0'"),  # meets elsewhere than in a population
+        ([("input", "2"), ("0", "2")], "behind 'input'"),  # three meet
+        ([("0", "2"), ("0", "readout")], "behind '0'"),  # three part
+        ([("2", "0")], "behind 'input'"),  # a cycle
+    ],
+)
+def test_graphs_with_other_branches_are_refused(extra: list[tuple[str, str]], message: str) -> None:
+    graph = chain(neuron(), nir.Linear(np.eye(2)), neuron())
+    graph.edges += extra
+    with pytest.raises(InputError, match=f"branches or joins {message}"):
+        export.from_nir(graph)
+
+
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
@@ -252,7 +506,11 @@ def test_graphs_that_cannot_be_trained_are_refused(graph: nir.NIRGraph, message:
         ([("input", "0"), ("0", "0"), ("0", "readout"), ("readout", "output")], "branches or joins"),
         ([("input", "readout"), ("readout", "output")], "one chain"),
         ([("input", "0"), ("0", "readout")], "one chain"),
-        ([("input", "0"), ("0", "nowhere"), ("readout", "output")], "one chain"),
+        (
+            [("input", "0"), ("0", "nowhere"), ("readout", "output")],
+            "'0' -> 'nowhere' leads from or to a node that does",
+        ),
+        ([("input", "0"), ("0", "readout"), ("readout", "output"), ("readout", "input")], "which nothing feeds"),
         ([], "one chain"),
     ],
 )

@@ -1,0 +1,72 @@
+"""A NIR graph as a chain of nodes with residual connections, or the reason why it is none."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import nir
+
+from mtt_brian.errors import InputError
+
+Path: TypeAlias = list[str]
+
+
+class Fork(NamedTuple):
+    """Two paths from one node that meet in the next population; the shorter one may be empty, an edge."""
+
+    body: Path
+    shortcut: Path
+
+
+def find_chain(graph: nir.NIRGraph) -> list[str | Fork]:
+    """Names of the nodes from the input to the output, each feeding the next, with forks where there are two paths.
+
+    Raises:
+        InputError: for a graph of another form, naming the place.
+    """
+    before: dict[str, Path] = {name: [] for name in graph.nodes}
+    after: dict[str, Path] = {name: [] for name in graph.nodes}
+    for source, target in dict.fromkeys(graph.edges):
+        if source not in after or target not in before:
+            raise InputError(f"the edge {source!r} -> {target!r} leads from or to a node that does not exist")
+        after[source].append(target)
+        before[target].append(source)
+    starts = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
+    if len(starts) != 1 or before[starts[0]]:
+        raise InputError(f"a chain has exactly one Input node, which nothing feeds; this graph has {starts or 'none'}")
+
+    def walk(name: str) -> tuple[Path, str | None]:
+        """The nodes from ``name`` on that have one source, and the node with more sources behind them, if any."""
+        path: Path = []
+        while len(before[name]) == 1:
+            path.append(name)
+            if len(after[name]) != 1:
+                return path, None
+            name = after[name][0]
+        return path, name
+
+    last = starts[0]
+    chain: list[str | Fork] = [last]
+    while after[last]:
+        match [walk(name) for name in after[last]]:
+            case [(path, _)] if path:
+                chain += path
+                last = path[-1]
+            case [(one, meeting), (other, same)] if (
+                meeting is not None
+                and meeting == same
+                and len(before[meeting]) == 2
+                and isinstance(graph.nodes[meeting], nir.IF | nir.LIF)
+            ):
+                shortcut, body = sorted((one, other), key=len)
+                chain += [Fork(body, shortcut), meeting]
+                last = meeting
+            case _:
+                raise InputError(
+                    f"the graph branches or joins behind {last!r} as no torch network here can; accepted are chains, "
+                    f"and in them two paths from one node that meet in the next IF or LIF node"
+                )
+    found = [name for part in chain for name in ([*part.body, *part.shortcut] if isinstance(part, Fork) else [part])]
+    if set(found) != set(graph.nodes) or not isinstance(graph.nodes[last], nir.Output):
+        raise InputError(f"the nodes must form one chain from Input to Output; the chain found is {' -> '.join(found)}")
+    return chain
