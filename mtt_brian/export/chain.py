@@ -18,8 +18,8 @@ class Fork(NamedTuple):
     shortcut: Path
 
 
-def find_chain(graph: nir.NIRGraph) -> list[str | Fork]:
-    """Names of the nodes from the input to the output, each feeding the next, with forks where there are two paths.
+def find_chain(graph: nir.NIRGraph) -> tuple[str, list[str | Fork], str]:
+    """The input, the nodes between, each feeding the next, with forks where there are two paths, and the output.
 
     Raises:
         InputError: for a graph of another form, naming the place.
@@ -45,8 +45,8 @@ def find_chain(graph: nir.NIRGraph) -> list[str | Fork]:
             name = after[name][0]
         return path, name
 
-    last = starts[0]
-    chain: list[str | Fork] = [last]
+    first = last = starts[0]
+    chain: list[str | Fork] = []
     while after[last]:
         match [walk(name) for name in after[last]]:
             case [(path, _)] if path:
@@ -66,7 +66,9 @@ def find_chain(graph: nir.NIRGraph) -> list[str | Fork]:
                     f"the graph branches or joins behind {last!r} as no torch network here can; accepted are chains, "
                     f"and in them two paths from one node that meet in the next IF or LIF node"
                 )
-    found = [name for part in chain for name in ([*part.body, *part.shortcut] if isinstance(part, Fork) else [part])]
+    found = [first]
+    for part in chain:
+        found += [*part.body, *part.shortcut] if isinstance(part, Fork) else [part]
     if set(found) != set(graph.nodes) or not isinstance(graph.nodes[last], nir.Output):
         raise InputError(f"the nodes must form one chain from Input to Output; the chain found is {' -> '.join(found)}")
-    return chain
+    return first, chain[:-1], last

@@ -46,7 +46,7 @@ def from_nir(
             naming it.
     """
     graph = _load(graph)
-    first, *between, last = find_chain(graph)
+    first, between, last = find_chain(graph)
     if duration is None:
         duration = _plain(graph.metadata.get("duration"))
 
@@ -105,14 +105,16 @@ def _read_conv2d(node: nir.Conv2d, duration: float | None, surrogate: Surrogate)
         groups=int(node.groups),
         bias=False,
     )
-    layer.weight, layer.bias = nn.Parameter(weight), _read_bias(node)
+    layer.weight = nn.Parameter(weight)
+    layer.register_parameter("bias", _read_bias(node))
     return layer
 
 
 def _read_linear(node: nir.Linear | nir.Affine, duration: float | None, surrogate: Surrogate) -> nn.Linear:
     weight = _tensor(node.weight, 2)
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    layer.weight, layer.bias = nn.Parameter(weight), _read_bias(node)
+    layer.weight = nn.Parameter(weight)
+    layer.register_parameter("bias", _read_bias(node))
     return layer
 
 

@@ -49,7 +49,8 @@ def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | No
     b becomes ``b * T / D``. With these ``r`` it drives IF and LIF membranes alike by b in the time of a step, as if it
     came in many small spikes. Of a LIF membrane that keeps d in a step, it leaves ``b * (1 - d) / -ln d`` at the end of
     the step, because bias and spikes leak within the step too. A readout's bias is no exception: its sum drifts to
-    ``b * T`` at D, where the readout is T times the logits.
+    ``b * T`` at D, where the readout is T times the logits. (A lower bound acts where spikes arrive: between events a
+    negative bias may carry a membrane below it, on a time grid in no step.)
 
     Args:
         model: layers of the types in `_WRITERS`, besides residual connections and norms.
