@@ -64,15 +64,19 @@ def test_no_change_no_events():
     assert t.dtype == pixel.dtype == np.int64
     assert p.dtype == np.int8
     assert len(t) == len(pixel) == len(p) == 0
-    assert len(Camera().record(np.zeros((8, 8)))) == 0
+    assert len(Camera(noise_hz=0).record(np.zeros((8, 8)))) == 0
 
 
-def test_the_path_is_an_isosceles_triangle_of_three_saccades():
-    camera = Camera(base=8, apex=6)
-    corners = camera.path[camera.sample_times % camera.saccade_us == 0]
-    assert corners.tolist() == [[-4, -3], [0, 3], [4, -3], [-4, -3]]
-    half_way = camera.path[np.searchsorted(camera.sample_times, 50_000)]
-    assert half_way == pytest.approx([-2, 0])
+def test_the_path_is_a_triangle_of_three_saccades_with_rests_between():
+    camera = Camera(
+        corners=((-4, -3), (0, 3), (4, -3)),
+        saccades_us=((10_000, 90_000), (100_000, 200_000), (200_000, 300_000)),
+    )
+    path = dict(zip(camera.sample_times.tolist(), camera.path.tolist(), strict=True))
+    assert [path[t] for t in (0, 10_000, 90_000, 100_000)] == [[-4, -3], [-4, -3], [0, 3], [0, 3]]
+    assert [path[t] for t in (200_000, 300_000)] == [[4, -3], [-4, -3]]
+    assert path[50_000] == pytest.approx([-2, 0])
+    assert path[150_000] == pytest.approx([2, 0])
     speed = np.linalg.norm(np.diff(camera.path, axis=0), axis=1)
     assert speed[:100].argmax() in (49, 50)
     assert speed[[0, 99, 100, 199, 200, 299]].max() < 0.01 * speed.max()  # at rest at the corners
@@ -80,19 +84,30 @@ def test_the_path_is_an_isosceles_triangle_of_three_saccades():
 
 def test_a_moved_image_is_seen_where_it_has_moved():
     # one bright image pixel per sensor pixel: the spline spreads it 1/6, 2/3, 1/6 along each axis
-    camera = Camera(height=5, width=7, image_pixels=1, base=0, apex=0, dark=0.1)
+    camera = Camera(height=5, width=7, image_pixels=1, corners=((0, 0),) * 3, dark=0.1)
     still = np.exp(camera.log_intensity(np.ones((1, 1)))[0]) - 0.1
     assert still[2, 3] == pytest.approx(4 / 9)
     assert still[2, 2] == still[2, 4] == pytest.approx(1 / 9)
     assert still.sum() == pytest.approx(1)
-    moved = replace(camera, base=4, apex=2)  # starts two columns left and one row above the centre
+    moved = replace(camera, corners=((-2, -1), (0, 0), (0, 0)))  # starts two columns left and one row above the centre
     seen = np.exp(moved.log_intensity(np.ones((1, 1)))[0]) - 0.1
     assert np.unravel_index(seen.argmax(), seen.shape) == (1, 1)
 
 
+def test_a_bright_edge_that_arrives_is_on_and_off_in_the_negative():
+    camera = Camera(image_pixels=8, corners=((-6, 0), (0, 0), (-6, 0)), threshold_off=0.114, noise_hz=0, negative=False)
+    positive = camera.record(np.ones((8, 8)))
+    first = positive[positive["t"] < 95_000]  # to the right: light comes to the right, leaves on the left
+    assert np.all(first["x"][first["p"] == 1] > first["x"][first["p"] == 0].max())
+    image_negative = replace(camera, negative=True, mismatch=0).record(np.ones((8, 8)))
+    image_positive = replace(camera, mismatch=0).record(np.ones((8, 8)))
+    image_positive["p"] = 1 - image_positive["p"]
+    assert np.array_equal(image_negative, image_positive)
+
+
 def test_an_even_image_keeps_its_brightness_at_any_magnification():
     for image_pixels in (5, 16, 64):  # finer than, as fine as and coarser than the sensor's pixels
-        camera = Camera(height=16, width=16, image_pixels=64, base=0, apex=0)
+        camera = Camera(height=16, width=16, image_pixels=64, corners=((0, 0),) * 3)
         image = np.full((image_pixels, image_pixels), 0.5)
         seen = np.exp(camera.log_intensity(image)) - camera.dark
         assert seen == pytest.approx(np.full((len(camera.sample_times), 16, 16), 0.5), abs=1e-3)
@@ -140,8 +155,10 @@ def test_noise_has_its_rate_both_polarities_and_a_seed():
 
 def test_the_hash_knows_every_parameter():
     camera = Camera()
-    assert camera.parameter_hash == Camera().parameter_hash == Camera(base=9).parameter_hash
-    changed = [replace(camera, **{name: value * 2 or 1}) for name, value in vars(camera).items()]
+    assert camera.parameter_hash == Camera().parameter_hash == Camera(height=34.0).parameter_hash
+    other = {name: value * 2 or 1 for name, value in vars(camera).items()}
+    other |= {"corners": ((0, 0),) * 3, "saccades_us": ((0, 1000), (1000, 2000), (2000, 3000)), "negative": False}
+    changed = [replace(camera, **{name: value}) for name, value in other.items()]
     assert len({c.parameter_hash for c in [camera, *changed]}) == len(changed) + 1
 
 
@@ -151,7 +168,12 @@ def test_the_hash_knows_every_parameter():
         ({"threshold_on": 0.0}, "threshold_on must be > 0"),
         ({"noise_hz": -1.0}, "noise_hz must be >= 0"),
         ({"dark": np.nan}, "dark must be > 0"),
-        ({"sample_us": 30_000}, "must divide"),
+        ({"sample_us": 70_000}, "must divide 300000"),
+        ({"corners": ((0, 0), (1, 1))}, "corners must be three pairs"),
+        ({"corners": ((0, 0), (1, 1), (np.nan, 0))}, "corners must be three pairs"),
+        ({"saccades_us": ((0, 9), (8, 10), (10, 20))}, "saccades_us must be three times .* in order"),
+        ({"saccades_us": ((0, 9), (9, 9), (10, 20))}, "saccades_us must be three times .* in order"),
+        ({"saccades_us": ((0, 9), (9, 20))}, "saccades_us must be three times"),
     ],
 )
 def test_impossible_cameras_are_refused(parameters, message):

@@ -6,6 +6,7 @@ import pytest
 from mtt_brian import events
 from mtt_brian.events.cache import cached_recordings
 from mtt_brian.events.camera import Camera
+from mtt_brian.events.digits import CAMERA as DIGITS_CAMERA
 from mtt_brian.events.digits import digits_split
 from mtt_brian.files import cache_folder
 
@@ -53,7 +54,7 @@ def test_the_labels_are_those_of_the_images(digits):
     for recordings in digits.values():
         assert np.array_equal(recordings.labels, target[[int(i) for i in recordings.ids]])
     zero = load_digits().images[0] / 16
-    assert np.array_equal(digits["train"][0], Camera(image_pixels=17.5).record(zero))
+    assert np.array_equal(digits["train"][0], DIGITS_CAMERA.record(zero))
 
 
 def test_the_split_is_each_fifth_of_a_class():

@@ -16,8 +16,18 @@ from mtt_brian.events.camera import Camera
 from mtt_brian.events.dataset import EventDataset, Source, require
 from mtt_brian.files import cache_folder
 
-#: These images have no margin; an MNIST digit fills the middle 20 of 28 pixels, so they get 20/28 of the room.
-CAMERA = Camera(image_pixels=17.5)
+#: Its own, as the data set must never change. These images have no margin; an MNIST digit fills the middle 20 of 28
+#: pixels, so they get 20/28 of the room.
+CAMERA = Camera(
+    image_pixels=17.5,
+    corners=((-4.5, -4.5), (0.0, 4.5), (4.5, -4.5)),
+    saccades_us=((0, 100_000), (100_000, 200_000), (200_000, 300_000)),
+    negative=False,
+    threshold_on=0.3,
+    threshold_off=0.3,
+    dark=0.3,
+    noise_hz=0.0,
+)
 
 #: Within every class, in the order of the images, each fifth is for testing: 80/20, stratified, fixed.
 TEST_EVERY = 5

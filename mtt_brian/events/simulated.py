@@ -10,6 +10,7 @@ together with all their neighbours in the same file.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,13 +22,22 @@ from mtt_brian.events.idx import FASHION_MNIST, MNIST
 
 CAMERA = Camera()
 
+_ENLARGED = 128 / 34
+
 #: The same view on 128 pixels instead of 34.
-CAMERA_128 = Camera(height=128, width=128, image_pixels=92.0, base=34.0, apex=34.0)
+CAMERA_128 = replace(
+    CAMERA,
+    height=128,
+    width=128,
+    image_pixels=CAMERA.image_pixels * _ENLARGED,
+    corners=tuple((x * _ENLARGED, y * _ENLARGED) for x, y in CAMERA.corners),
+)
 
 
 def read_recording(camera: Camera, pixels: np.ndarray, identifier: str) -> np.ndarray:
     """The (simulated) recording of one of the images ``pixels`` [N, 1, H, W]; ``identifier`` is its number, from 1."""
-    return camera.record(pixels[int(identifier) - 1, 0] / 255)
+    number = int(identifier)
+    return camera.record(pixels[number - 1, 0] / 255, seed=number)
 
 
 def _open(images: ImageDataset, camera: Camera, folder: Path, split: str) -> Source:
