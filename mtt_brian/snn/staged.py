@@ -117,7 +117,7 @@ class Staged(nn.Module):
         return steps
 
     def forward(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
-        """Logits of a batch.
+        """Logits of a batch, the mean over time of the `readouts`.
 
         Shape:
             frames: [T, N, *input_shape], event counts of any real type; T may differ from all ``time_steps``.
@@ -126,11 +126,15 @@ class Staged(nn.Module):
         Raises:
             InputError: for frames of another shape, or bad ``time_steps``.
         """
+        return self.readouts(frames, time_steps).mean(0)
+
+    def readouts(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
+        """What the network says in each of the last stage's t time steps: as `forward`, but [t, N, classes]."""
         steps = self.steps(time_steps)
         x = self._first(frames, steps[0])
         for stage, t in zip(self.stages, steps, strict=True):
             x = run(stage, temporal.transform(x, t, self.transform))
-        return x.mean(0)
+        return x
 
     def _first(self, frames: Tensor, t: int) -> Tensor:
         """The input frames as the first stage sees them, in the weights' type."""
