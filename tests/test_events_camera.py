@@ -95,7 +95,7 @@ def test_a_moved_image_is_seen_where_it_has_moved():
 
 
 def test_a_bright_edge_that_arrives_is_on_and_off_in_the_negative():
-    camera = Camera(image_pixels=8, corners=((-6, 0), (0, 0), (-6, 0)), threshold_off=0.114, noise_hz=0, negative=False)
+    camera = Camera(image_pixels=8, corners=((-6, 0), (0, 0), (-6, 0)), threshold_off=0.064, noise_hz=0, negative=False)
     positive = camera.record(np.ones((8, 8)))
     first = positive[positive["t"] < 95_000]  # to the right: light comes to the right, leaves on the left
     assert np.all(first["x"][first["p"] == 1] > first["x"][first["p"] == 0].max())

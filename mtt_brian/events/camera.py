@@ -37,7 +37,7 @@ class Camera:
     """A simulated event camera and the way it looks at still images.
 
     The defaults make recordings of MNIST's 28x28 images that resemble the real N-MNIST ones of the same images. They
-    were fitted to 24 of those; benchmarks/simulated_camera.py shows how well others are met.
+    were fitted to 64 of those; benchmarks/simulated_camera.py shows how well others are met.
 
     Attributes:
         height, width: pixels of the sensor.
@@ -61,10 +61,10 @@ class Camera:
     corners: tuple[tuple[float, float], ...] = ((-2.8, -1.7), (-1.0, 4.2), (2.9, -1.7))
     saccades_us: tuple[tuple[int, int], ...] = ((3_000, 92_000), (98_000, 201_000), (215_000, 300_000))
     negative: bool = True
-    threshold_on: float = 0.114
-    threshold_off: float = 0.12
+    threshold_on: float = 0.064
+    threshold_off: float = 0.067
     mismatch: float = 0.1
-    dark: float = 1.0
+    dark: float = 2.0
     refractory_us: int = 2_000
     noise_hz: float = 0.45
     sample_us: int = 1_000

@@ -1,9 +1,9 @@
 """MNIST and Fashion-MNIST in front of the simulated event camera. No real camera has seen these recordings.
 
 With the camera's default sensor this resembles N-MNIST, image for image: the recording "00007" shows what N-MNIST's
-Train/<digit>/00007.bin shows. ``-128`` is the same scene on 128x128 pixels, with 13 times as many events.
+Train/<digit>/00007.bin shows. ``-128`` is the same scene on 128x128 pixels, with 14 times as many events.
 
-Nothing is kept on disk. A recording is simulated whenever it is asked for, in 2 ms (128x128: 40 ms). Reading it back
+Nothing is kept on disk. A recording is simulated whenever it is asked for, in 3 ms (128x128: 50 ms). Reading it back
 would take 0.3 ms, but 60,000 of them fill 3 GB (128x128: 43 GB), and a few drawn at random would have to be made
 together with all their neighbours in the same file.
 """
