@@ -3,7 +3,7 @@
     python benchmarks/simulated_camera.py --nmnist DIR --mnist DIR --digits 100 --figure camera.png
 
 DIR are the folders of N-MNIST and MNIST. N-MNIST's Train/<digit>/00007.bin shows MNIST's training image 7. The camera's
-parameters were fitted to 64 of the numbers up to 850.
+parameters were fitted to 80 of the numbers up to 850.
 """
 
 from __future__ import annotations

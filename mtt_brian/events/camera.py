@@ -37,7 +37,7 @@ class Camera:
     """A simulated event camera and the way it looks at still images.
 
     The defaults make recordings of MNIST's 28x28 images that resemble the real N-MNIST ones of the same images. They
-    were fitted to 64 of those; benchmarks/simulated_camera.py shows how well others are met.
+    were fitted to 80 of those; benchmarks/simulated_camera.py shows how well others are met.
 
     Attributes:
         height, width: pixels of the sensor.
