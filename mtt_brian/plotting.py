@@ -441,17 +441,91 @@ def loss_surface(offsets: ArrayLike, losses: ArrayLike, levels: ArrayLike, *, ax
     Args:
         offsets: along both directions [K].
         losses: [K, K], the first direction upwards.
-        levels: losses of the lines, rising; the same for surfaces that are compared.
+        levels: losses > 0 of the lines, rising; the same for surfaces that are compared.
         ax: axes to draw into.
     """
+    from matplotlib.colors import LogNorm
+
     ax = _axes(ax)
-    lines = ax.contour(offsets, offsets, losses, levels=levels, cmap="viridis")
+    norm = LogNorm(float(np.min(levels)), float(np.max(levels)))
+    lines = ax.contour(offsets, offsets, losses, levels=levels, cmap="viridis", norm=norm)
     ax.clabel(lines, fontsize="x-small", fmt="%.2g")
     ax.plot(0, 0, marker="+", color="black")
     ax.set_aspect("equal")
     ax.set_xlabel("second direction")
     ax.set_ylabel("first direction")
     return ax
+
+
+def event_driven_limit(
+    names: Sequence[str],
+    accuracy: Sequence[Estimate],
+    *,
+    label: str | None = None,
+    across: Axes | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Event-driven accuracies in a narrow panel of their own, to stand right of a `time_step_sweep`.
+
+    Called once per network in the order of the curves, so that colours and markers are theirs.
+
+    Args:
+        names: conventions, such as ("sum", "fifo") [K].
+        accuracy: under each of them, with its standard error as error bar.
+        label: of the network.
+        across: axes of the sweep, sharing the accuracy axis; a thin line leads from each marker through it, dotted from
+            the second convention on.
+        ax: axes to draw into.
+    """
+    ax = _axes(ax)
+    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    beside = 0.15 * len(ax.containers)
+    points = ax.errorbar(
+        np.arange(len(names)) + beside, values, yerr=errors, label=label, capsize=2, markersize=5, linestyle="none"
+    )
+    if across is not None:
+        for k, value in enumerate(values):
+            color = points.lines[0].get_color()
+            across.axhline(value, color=color, linewidth=0.8, linestyle=":" if k else "-", alpha=0.6)
+    ax.set_xticks(np.arange(len(names)) + beside / 2, names)
+    ax.set_xlim(-0.4, len(names) - 0.6 + beside)
+    ax.set_xlabel("event-driven")
+    _accuracy_axis(ax)
+    ax.set_ylabel("")
+    return ax
+
+
+def early_exit(
+    cost: ArrayLike,
+    accuracy: Sequence[Estimate],
+    *,
+    name: str,
+    label: str | None = None,
+    style: tuple[int, int] = (0, 0),
+    fixed: tuple[ArrayLike, ArrayLike] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracy against what was spent until the decision, one point per threshold.
+
+    Args:
+        cost: mean cost at each threshold [K].
+        accuracy: at each threshold, with its standard error as a band.
+        name: of the cost axis.
+        label: of the line.
+        style: numbers of the colour and of the dash.
+        fixed: cost and accuracy [L] of stopping every recording after the same time, a thin line in the same style.
+        ax: axes to draw into.
+    """
+    ax = _axes(ax)
+    color, dash = COLORS[style[0] % len(COLORS)], _DASHES[style[1] % len(_DASHES)]
+    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    ax.fill_between(np.asarray(cost), values - errors, values + errors, color=color, alpha=0.15, linewidth=0)
+    ax.plot(cost, values, color=color, linestyle=dash, marker="", linewidth=1.8, label=label)
+    if fixed is not None:
+        ax.plot(*fixed, color=color, linestyle=dash, marker="", linewidth=0.7)
+    ax.set_xlabel(name)
+    _accuracy_axis(ax)
+    return _legend(ax)
 
 
 def _axes(ax: Axes | None) -> Axes:

@@ -1,0 +1,190 @@
+"""Early exit: an answer is given as soon as the readout is confident, on a time grid or without one.
+
+SEENN-I (Li et al. 2023; MTT paper, dynamic inference) runs a network step by step and takes the answer of the first
+step at which the softmax of the mean readout so far exceeds a threshold. Here one definition serves both sides. R(t) is
+the sum of the readout up to t, and the recording is T steps long; then
+
+    "mean"    confidence(t) = max softmax( R(t) / max(1, steps passed at t) )
+    "total"   confidence(t) = max softmax( R(t) / T )
+
+"mean" is SEENN-I's rule. On a grid it is the mean over the steps so far; event by event it goes on in the same unit,
+except that nothing is divided within the first step, where the mean over next to no time would call the first spike
+certain. It was made for static images, of which every step sees the whole. Of a recording a step sees only its own
+part, and a mean over few parts is no less confident than one over all of them. "total" lets evidence add up instead:
+it is the confidence the whole recording would end with if nothing more came.
+
+Both end at the softmax of the logits that the network was trained with. Between two instants at which the readout
+changes "total" stands still and "mean" can only shrink: a threshold is always crossed at such an instant, and looking
+at these alone misses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import softmax
+
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate.metrics import Estimate, accuracy, predictions, readout_trace
+from mtt_brian.simulate.result import Result, Spikes
+from mtt_brian.translate.input import input_train
+
+RULES = ("mean", "total")
+
+
+class Course(NamedTuple):
+    """What is known about one recording as time goes on; entry k holds from its time on until the next one.
+
+    Attributes:
+        time_steps: T, how many steps the recording is long.
+        seconds: float64 [K], rising; the last one is the end of the recording.
+        readouts: float64 [K, classes], sums from the start.
+        synops: float64 [K], synaptic operations up to and including this time.
+    """
+
+    time_steps: int
+    seconds: np.ndarray
+    readouts: np.ndarray
+    synops: np.ndarray
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The times in time steps [K]."""
+        end = self.seconds[-1]
+        return self.time_steps * self.seconds / end if end else np.full(len(self.seconds), float(self.time_steps))
+
+    def confidence(self, rule: str) -> np.ndarray:
+        """Confidence at every time, float64 [K], between 1 / classes and 1.
+
+        Raises:
+            InputError: if the rule is not one of `RULES`.
+        """
+        if rule not in RULES:
+            raise InputError(f"a rule must be one of {', '.join(RULES)}, not {rule!r}")
+        passed = np.maximum(1.0, self.steps) if rule == "mean" else np.full(len(self.seconds), float(self.time_steps))
+        return softmax(self.readouts / passed[:, None], axis=-1).max(axis=-1)
+
+
+class Decisions(NamedTuple):
+    """What N recordings came to; the costs are means.
+
+    Attributes:
+        accuracy: of the answers at the moment of decision.
+        steps, milliseconds, synops: up to the decision.
+    """
+
+    accuracy: Estimate
+    steps: float
+    milliseconds: float
+    synops: float
+
+
+def stepped_course(readouts: np.ndarray, synops: np.ndarray, duration: float) -> Course:
+    """One recording on a time grid; what a step says is there when its bin is over.
+
+    Args:
+        readouts: [T, classes], of each step by itself.
+        synops: [T], of each step by itself.
+        duration: of the recording in seconds.
+    """
+    time_steps = len(readouts)
+    ends = np.arange(1, time_steps + 1) * duration / time_steps
+    return Course(time_steps, ends, np.cumsum(readouts, axis=0, dtype=np.float64), np.cumsum(synops))
+
+
+def event_driven_course(result: Result, recording: np.ndarray, time_steps: int) -> Course:
+    """One recording event by event: every instant at which the readout changes, and every hundredth of the duration.
+
+    Args:
+        result: of a run with ``record="all"``.
+        recording: the events that were run, ``t`` [us], ``x``, ``y``, ``p``.
+        time_steps: T, as many steps as the network was trained with: the unit of the mean.
+
+    Raises:
+        InputError: as `Result.readout_at`.
+    """
+    seconds = np.union1d(readout_trace(result)[0], result.duration * np.linspace(0, 1, 101))
+    train = input_train(recording, result.circuit.input_shape, result.duration)
+    spikes = {result.circuit.input: Spikes(train.t, train.i, train.n), **result.spikes}
+    spent = synops_until(seconds, spikes, result.circuit.fan_out)
+    return Course(time_steps, seconds, result.readout_at(seconds), spent)
+
+
+def synops_until(times: np.ndarray, spikes: Mapping[str, Spikes], fan_out: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Synaptic operations up to given times: every spike until then, that instant included, times its synapses.
+
+    Args:
+        times: seconds [K].
+        spikes: of every source, the input included, sorted by time.
+        fan_out: synapses per neuron by source name (`Circuit.fan_out`).
+
+    Returns:
+        float64 [K].
+    """
+    total = np.zeros(len(times))
+    for name, train in spikes.items():
+        operations = np.append(0, np.cumsum(train.n * fan_out[name][train.i]))
+        total += operations[np.searchsorted(train.t, times, side="right")]
+    return total
+
+
+def exit_when_confident(
+    courses: Sequence[Course], labels: ArrayLike, thresholds: Sequence[float], rule: str
+) -> list[Decisions]:
+    """Every recording is answered when its confidence first exceeds the threshold, or else at its end.
+
+    Args:
+        courses: of N recordings.
+        labels: classes [N].
+        thresholds: between 1 / classes (any evidence decides) and 1 (nothing does before the end).
+        rule: one of `RULES`.
+
+    Returns:
+        One entry per threshold.
+    """
+    confidences = [course.confidence(rule) for course in courses]
+    return [
+        _decisions([_first(confidence > threshold) for confidence in confidences], courses, labels)
+        for threshold in thresholds
+    ]
+
+
+def stop_after(courses: Sequence[Course], labels: ArrayLike, parts: Sequence[float]) -> list[Decisions]:
+    """Every recording is answered after the same part of its duration: what early exit has to be better than.
+
+    Args:
+        courses: of N recordings.
+        labels: classes [N].
+        parts: k / T for step k of a time grid; multiples of 1 / 100 event by event.
+
+    Returns:
+        One entry per part.
+    """
+    # A time may be the product of two roundings: half a nanosecond of tolerance decides nothing else.
+    return [
+        _decisions(
+            [int(np.searchsorted(c.seconds, part * c.seconds[-1] + 5e-10, side="right")) - 1 for c in courses],
+            courses,
+            labels,
+        )
+        for part in parts
+    ]
+
+
+def _first(reached: np.ndarray) -> int:
+    """Index of the first True, or of the last entry."""
+    return int(np.argmax(reached)) if reached.any() else len(reached) - 1
+
+
+def _decisions(entries: Sequence[int], courses: Sequence[Course], labels: ArrayLike) -> Decisions:
+    """Course k is left at its entry ``entries[k]``."""
+    left = list(zip(courses, entries, strict=True))
+    return Decisions(
+        accuracy=accuracy(predictions([c.readouts[k] for c, k in left]), labels),
+        steps=float(np.mean([c.steps[k] for c, k in left])),
+        milliseconds=float(1e3 * np.mean([c.seconds[k] for c, k in left])),
+        synops=float(np.mean([c.synops[k] for c, k in left])),
+    )

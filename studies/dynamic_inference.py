@@ -1,0 +1,226 @@
+"""Answer as soon as the readout is confident: accuracy against the time and the operations spent until then.
+
+python studies/dynamic_inference.py                                    # the newest run under runs/
+python studies/dynamic_inference.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+python studies/dynamic_inference.py RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
+
+Time-stepped, a network decides at the end of the first of its T_max steps at which its confidence exceeds a threshold
+(SEENN-I, Li et al. 2023). Event-driven, under both conventions for events of one instant, it decides at that very
+instant. The thresholds are chosen on nothing: all are shown, beside the same networks stopped after a fixed time.
+
+What T means for events: a recording is binned into T_max frames, and step k sees the events of its k-th part and no
+others. Deciding after k steps is both cheaper and earlier: k / T_max of the recording has passed. For a static image
+every step sees the whole image, T = 1 included, and fewer steps only cost less. An accuracy at mean T = 2 here is one
+on the first fifth of the events (T_max = 10), not that of a network run with T = 2 (studies/time_step_sweep.py).
+
+Two rules of confidence (mtt_brian/evaluate/early_exit.py): "mean", the softmax of the mean readout so far, as published
+for images; and "total", the softmax of the readout so far as a part of what the whole recording gives.
+
+SynOps count every spike until the decision, inputs included, times its synapses. In report.json an accuracy is
+[value, standard error].
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+# As in training/run_mtt.py: threads that spin while they wait would take the cores from the simulation.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import nir
+import numpy as np
+from matplotlib.figure import Figure
+
+from mtt_brian import plotting, runs
+from mtt_brian.courses import courses
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import Estimate, Grid
+from mtt_brian.evaluate.comparison import over_seeds, same_but_seed
+from mtt_brian.evaluate.early_exit import RULES, exit_when_confident, stop_after
+from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.sides import SIDES
+
+#: Accuracy and costs along a curve, lists of equal length by the fields of `Decisions`.
+Curve: TypeAlias = dict[str, list[Any]]
+
+#: 1 - 10^-x with x from 0.05 to 8, and 1, at which nothing is decided before the end.
+THRESHOLDS = [*(1 - 10 ** -np.arange(0.05, 8.01, 0.05)).round(10).tolist(), 1.0]
+#: Fixed times event by event, as parts of the recording.
+PARTS = [k / 50 for k in range(1, 51)]
+#: Columns of the tables, as parts of the time of a whole recording and of the SynOps of the costliest network.
+TIMES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+SYNOPS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    chosen = {run.name: run for run in runs.load_all(options.runs)}
+    recordings = runs.recordings_for(
+        list(chosen.values()),
+        dataset=options.dataset,
+        data_root=options.data_root,
+        split=options.split,
+        limit=options.limit,
+    )
+    out = runs.results_folder(options.out, "dynamic_inference")
+    print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
+
+    names = {f"{run}, {side}": (run, side) for run in chosen for side in SIDES}
+
+    def watch(cell: str) -> dict[str, list[dict[str, Any]]]:
+        run, side = names[cell]
+        t_max = chosen[run].config["time_steps"]
+        seen = courses(nir.read(chosen[run].model, type_check=False), recordings, side, t_max)
+        fixed = [k / t_max for k in range(1, t_max + 1)] if side == "time-stepped" else PARTS
+        decided = {rule: exit_when_confident(seen, recordings.labels, THRESHOLDS, rule) for rule in RULES}
+        decided["fixed"] = stop_after(seen, recordings.labels, fixed)
+        return {rule: [decisions._asdict() for decisions in points] for rule, points in decided.items()}
+
+    settings = {
+        "dataset": recordings.name,
+        "split": recordings.split,
+        "recordings": len(recordings),
+        "thresholds": THRESHOLDS,
+        "models": {run.name: hashlib.sha256(run.model.read_bytes()).hexdigest() for run in chosen.values()},
+    }
+    cells = dict(Grid(out / "grid.json", settings).fill(names, watch, "courses"))
+    groups = same_but_seed({name: run.config for name, run in chosen.items()})
+    curves = {
+        label: {
+            side: {rule: average([cells[f"{run}, {side}"][rule] for run in members]) for rule in (*RULES, "fixed")}
+            for side in SIDES
+        }
+        for label, members in groups.items()
+    }
+
+    command = shlex.join(
+        ["python", "studies/dynamic_inference.py", *(sys.argv[1:] if arguments is None else arguments)]
+    )
+    report = {
+        "dataset": recordings.name,
+        "split": recordings.split,
+        "n_recordings": len(recordings),
+        "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
+        "command": command,
+        "thresholds": THRESHOLDS,
+        "groups": {label: {"runs": members, **curves[label]} for label, members in groups.items()},
+    }
+    runs.save_json(out / "report.json", report)
+    title = f"{recordings.title}, {recordings.split}, {len(recordings)} recordings"
+    shown = {f"{label} ({len(groups[label])})": sides for label, sides in curves.items()}
+    text = tables(shown)
+    (out / "report.md").write_text(f"# Early exit: {title}\n\n{text}\n\n    {command}\n", encoding="utf-8")
+    plot(curves, title, out / "dynamic_inference.png")
+    print(f"\n{text}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    assert __doc__ is not None
+    about, _, more = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=about, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
+    )
+    parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
+    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
+    parser.add_argument("--split", default="test", help="train or test [test]")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/dynamic_inference-<number>]")
+    options = parser.parse_args(arguments)
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit must be at least 1, not {options.limit}")
+    return options
+
+
+def average(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> Curve:
+    """The curves of several seeds [seeds, points] as one, point by point."""
+    points = list(zip(*seeds, strict=True))
+    curve: Curve = {"accuracy": [over_seeds([Estimate(*seed["accuracy"]) for seed in point]) for point in points]}
+    for cost in ("steps", "milliseconds", "synops"):
+        curve[cost] = [float(np.mean([seed[cost] for seed in point])) for point in points]
+    return curve
+
+
+def tables(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]]) -> str:
+    """Accuracy at equal mean time, and at equal operations."""
+    fixed = [side["fixed"] for sides in curves.values() for side in sides.values()]
+    times = [part * max(curve["milliseconds"][-1] for curve in fixed) for part in TIMES]
+    synops = [part * max(curve["synops"][-1] for curve in fixed) for part in SYNOPS]
+    by_time = {f"{part:.0%}, {level:.0f} ms": level for part, level in zip(TIMES, times, strict=True)}
+    by_synops = {f"{level / 1000:,.0f}k": level for level in synops}
+    return f"""\
+Accuracy in % at equal mean time (mean T is that part of T_max):
+
+{table(curves, "milliseconds", by_time)}
+
+Accuracy in % at equal mean SynOps:
+
+{table(curves, "synops", by_synops)}
+
+Interpolated along the curves over the thresholds; mean over so many seeds ± the standard error over them, of a single
+run ± the binomial one. `sum`, `fifo`: event-driven. mean, total: rules of confidence; fixed: all recordings stopped
+after the same time. -: the curve does not get there."""
+
+
+def table(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], cost: str, levels: Mapping[str, float]) -> str:
+    """Networks, sides and rules below each other, levels of one cost beside each other."""
+    lines = [
+        [label, side, rule, *(accuracy_at(curve, cost, level) for level in levels.values())]
+        for label, sides in curves.items()
+        for side, rules in sides.items()
+        for rule, curve in rules.items()
+    ]
+    return markdown_table([["", "side", "exit", *levels], *lines])
+
+
+def accuracy_at(curve: Curve, cost: str, level: float) -> str:
+    """Accuracy and its error where the cost has the level, "-" outside the curve."""
+    costs = np.asarray(curve[cost])
+    if not costs[0] <= level <= costs[-1] * (1 + 1e-9):
+        return "-"
+    value, error = (float(np.interp(level, costs, column)) for column in zip(*curve["accuracy"], strict=True))
+    return percent(Estimate(value, error))
+
+
+def plot(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], title: str, path: Path) -> None:
+    """A row per rule; accuracy against time on the left, against operations on the right."""
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    axes = figure.subplots(len(RULES), 2, sharey=True, sharex="col")
+    for (left, right), rule in zip(axes, RULES, strict=True):
+        for color, (label, sides) in enumerate(curves.items()):
+            for dash, (side, curve) in enumerate(sides.items()):
+                for ax, cost, name in ((left, "milliseconds", "mean time (ms)"), (right, "synops", "SynOps")):
+                    decided, fixed = curve[rule], curve["fixed"]
+                    plotting.early_exit(
+                        decided[cost],
+                        decided["accuracy"],
+                        name=name,
+                        label=f"{label}, {side}",
+                        style=(color, dash),
+                        fixed=(fixed[cost], [value for value, _ in fixed["accuracy"]]),
+                        ax=ax,
+                    )
+        left.set_title(f"rule: {rule}", loc="left", fontsize="medium")
+        right.get_legend().remove()
+        right.set_ylabel("")
+    figure.suptitle(f"{title}; thin: stopped after a fixed time")
+    runs.save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,218 @@
+"""Train with MTT in variants: how much do its stages and its samples matter, on time steps and without them?
+
+python studies/stage_ablation.py                                                 # built-in data, three seeds
+python studies/stage_ablation.py --dataset nmnist --data-root DIR --threads 1    # any setting of training/run_mtt.py
+python studies/stage_ablation.py --vary-blocks all 1 --vary-samples 3 --seeds 0  # less of it
+python studies/stage_ablation.py --out results/stage_ablation-001                # go on where it was stopped (Ctrl-C)
+
+One factor at a time is moved away from g = 1, s = 3 (MTT paper, ablation of g):
+
+  g   blocks per stage. "all" is a single stage, which makes MTT the same as NMT; 1 is the finest cut.
+  s   configurations of time steps per iteration. One iteration costs s forward and backward passes, so that more
+      samples are also more computing.
+
+All seeds see the same recordings. Networks are kept in the results folder and trained only if they are not there.
+In report.json an accuracy is [value, standard error].
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+# As in training/run_mtt.py: threads that spin while they wait would take the cores from each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import nir
+import numpy as np
+from matplotlib.figure import Figure
+
+from mtt_brian import mtt, plotting, runs, sides
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import Grid, accuracy, predictions
+from mtt_brian.evaluate.comparison import gap, over_seeds
+from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.mtt import TrainConfig
+from mtt_brian.simulate import ORDERS
+
+#: Settings that one variant differs in from another.
+Variant: TypeAlias = dict[str, Any]
+
+#: Where the curves of both factors meet.
+BASE: Variant = {"blocks_per_stage": 1, "samples": 3}
+#: Settings that this study chooses itself.
+OWN = ("method", "seed", *BASE)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options, shared = parse(arguments)
+    factors = {
+        "blocks_per_stage": [BASE | {"blocks_per_stage": g} for g in options.vary_blocks],
+        "samples": [BASE | {"samples": s} for s in options.vary_samples],
+    }
+    variants = {title(variant): variant for variant in [*factors["blocks_per_stage"], *factors["samples"], BASE]}
+    splits = runs.load_splits(shared)
+    out = runs.results_folder(options.out, "stage_ablation")
+    total = len(variants) * len(options.seeds)
+    print(f"{splits.test.title}: {len(splits.train)} training, {len(splits.test)} test recordings")
+    print(f"{total} networks, MTT, T <= {shared.time_steps}, {shared.epochs} epochs -> {out}/runs")
+
+    models: dict[tuple[str, int], Path] = {}
+    for name, variant in variants.items():
+        for seed in options.seeds:
+            print(f"{len(models) + 1}/{total}: {name}, seed {seed}")
+            config = dataclasses.replace(shared, **variant, seed=seed)
+            folder = out / "runs" / f"{name.replace(' = ', '-').replace(', ', '-')}-{seed}"
+            models[name, seed] = runs.trained(config, splits, folder).model
+
+    grids = sorted({1, shared.time_steps, options.fine})
+    places = {**{f"T = {t}": ("time-stepped", t) for t in grids}, **{order: (order, 1) for order in ORDERS}}
+    names = {f"{name}, seed {seed}, {place}": (name, seed, place) for name, seed in models for place in places}
+
+    def answer(cell: str) -> dict[str, Any]:
+        name, seed, place = names[cell]
+        said = sides.answers(nir.read(models[name, seed], type_check=False), splits.test, *places[place])
+        return {"answers": predictions(said.readouts).tolist(), "synops_per_recording": float(np.mean(said.synops))}
+
+    settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.loop.FREE_TO_CHANGE)}
+    grid = Grid(out / "grid.json", settings | {"recordings": len(splits.test)})
+    cells = dict(grid.fill(names, answer, "testing"))
+    results = {
+        name: {place: summary(cells, name, place, options.seeds, splits.test.labels) for place in places}
+        for name in variants
+    }
+
+    command = shlex.join(["python", "studies/stage_ablation.py", *(sys.argv[1:] if arguments is None else arguments)])
+    report = {
+        "dataset": splits.test.name,
+        "split": splits.test.split,
+        "n_recordings": len(splits.test),
+        "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
+        "command": command,
+        "settings": settings,
+        "seeds": options.seeds,
+        "variants": {name: {**variants[name], "results": results[name]} for name in variants},
+    }
+    runs.save_json(out / "report.json", report)
+    heading = f"# Stages and samples of MTT: {splits.test.title}, {splits.test.split}, {len(splits.test)} recordings"
+    text = f"{table(results)}\n\n{caption(options.seeds)}"
+    (out / "report.md").write_text(f"{heading}\n\n{text}\n\n    {command}\n", encoding="utf-8")
+    plot(results, factors, f"{splits.test.title}, MTT, {shared.epochs} epochs", out / "stage_ablation.png")
+    print(f"\n{text}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainConfig]:
+    """The command line, and the training settings that all variants share."""
+    assert __doc__ is not None
+    about, _, more = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=about, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="seeds of the training [0 1 2]"
+    )
+    parser.add_argument(
+        "--vary-blocks",
+        nargs="+",
+        type=lambda text: None if text == "all" else int(text),
+        default=[None, 2, 1],
+        metavar="G",
+        help="blocks per stage g [all 2 1]",
+    )
+    parser.add_argument(
+        "--vary-samples", nargs="+", type=int, default=[1, 2, 3, 5], metavar="S", help="samples s [1 2 3 5]"
+    )
+    parser.add_argument(
+        "--fine", type=int, default=150, metavar="T", help="a fine time grid to test on besides T = 1 and T_max [150]"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/stage_ablation-<number>]")
+    mtt.config.add_options(parser)
+    options = parser.parse_args(arguments)
+    given = mtt.config.given_options(options)
+    for key in OWN:
+        if key in given:
+            option = "--" + key.replace("_", "-")
+            raise InputError(f"{option}: this study sets it itself; see --seeds, --vary-blocks, --vary-samples")
+    if options.fine < 1:
+        raise InputError(f"--fine must be at least 1, not {options.fine}")
+    return options, TrainConfig(**given, method="mtt", **BASE)
+
+
+def title(variant: Variant) -> str:
+    """``"g = all, s = 3"``."""
+    return f"g = {variant['blocks_per_stage'] or 'all'}, s = {variant['samples']}"
+
+
+def summary(
+    cells: Mapping[str, Any], name: str, place: str, seeds: Sequence[int], labels: np.ndarray
+) -> dict[str, Any]:
+    """One variant in one place: its accuracy, and how far it is from the base with the same seed."""
+    own, base = ([cells[f"{n}, seed {seed}, {place}"] for seed in seeds] for n in (name, title(BASE)))
+    accuracies = [accuracy(seed["answers"], labels) for seed in own]
+    changes = [gap(seed["answers"], other["answers"], labels) for seed, other in zip(own, base, strict=True)]
+    return {
+        "accuracy": over_seeds(accuracies),
+        "change": over_seeds(changes),
+        "accuracy_by_seed": accuracies,
+        "synops_per_recording": float(np.mean([seed["synops_per_recording"] for seed in own])),
+    }
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Variants below each other."""
+    lines = []
+    for name, places in results.items():
+        accuracies = [percent(result["accuracy"]) for result in places.values()]
+        changes = ["" if name == title(BASE) else percent(places[order]["change"], sign=True) for order in ORDERS]
+        lines.append([name, *accuracies, *changes, f"{places['sum']['synops_per_recording']:,.0f}"])
+    header = [place if place.startswith("T") else f"`{place}`" for place in results[title(BASE)]]
+    return markdown_table([["", *header, *(f"change, `{order}`" for order in ORDERS), "SynOps, `sum`"], *lines])
+
+
+def caption(seeds: Sequence[int]) -> str:
+    error = f"mean ± standard error over {len(seeds)} seeds" if len(seeds) > 1 else "± binomial standard error, one run"
+    return "\n".join(
+        [
+            f"Accuracy in %, {error}.",
+            "g: blocks per stage (all: a single stage, the same as NMT); s: configurations per iteration.",
+            "`sum`, `fifo`: event-driven, the jumps of an instant summed, or every event alone.",
+            f"Change: from {title(BASE)}, in points, seed by seed. SynOps: synaptic operations per recording.",
+        ]
+    )
+
+
+def plot(results: Mapping[str, Any], factors: Mapping[str, Sequence[Variant]], heading: str, path: Path) -> None:
+    """Accuracy over g on the left and over s on the right."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, (key, variants) in zip(axes, factors.items(), strict=True):
+        for place in results[title(BASE)]:
+            plotting.accuracy_against(
+                [str(variant[key] or "all") for variant in variants],
+                [results[title(variant)][place]["accuracy"] for variant in variants],
+                label=place if place.startswith("T") else f"event-driven, {place}",
+                ax=ax,
+            )
+    axes[0].set_xlabel("blocks per stage g (s = 3)")
+    axes[1].set_xlabel("samples per iteration s (g = 1)")
+    axes[1].set_ylabel("")
+    axes[1].get_legend().remove()
+    figure.suptitle(heading)
+    runs.save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nstopped; what is done is kept, and the same command with --out goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except (InputError, mtt.Diverged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
