@@ -66,7 +66,10 @@ def recalibrate(model: Staged, batches: Iterable[Tensor], time_steps: int | Sequ
 
 
 def lock(model: Staged) -> None:
-    """Keep all norms in evaluation mode, after ``model.train()`` too; their scales and shifts train on."""
+    """Keep all norms in evaluation mode, after ``model.train()`` too; their scales and shifts train on.
+
+    A state dict does not hold this: lock a rebuilt network again.
+    """
     model.norms_locked = True
     model.train(model.training)
 
@@ -75,7 +78,8 @@ def lock(model: Staged) -> None:
 def remove_biases(model: nn.Module) -> None:
     """Set running means, shifts and all other biases to zero and stop training them; `fold` then leaves no bias.
 
-    Norms in training mode collect means again: `lock` them before training on.
+    Norms in training mode collect means again: `lock` them before training on. A state dict holds the zeros, but not
+    that they are not to be trained: remove them from a rebuilt network again.
     """
     for module in model.modules():
         if isinstance(module, NORMS) and module.running_mean is not None:
@@ -91,7 +95,8 @@ def fold(model: Staged) -> Staged:
     """A copy without norms: each is merged into the convolution or linear layer directly before it.
 
     ``w' = w * s`` and ``b' = (b - mean) * s + shift`` with ``s = scale / sqrt(variance + eps)``: what the network
-    computes in evaluation mode, up to rounding. If no norm leaves a bias, no layer gets one; otherwise all folded
+    computes in evaluation mode, up to rounding (which decides about a spike where a membrane ends as close to its
+    threshold: rare, but not never in float32). If no norm leaves a bias, no layer gets one; otherwise all folded
     layers do. A zoo model's config is that of the copy.
 
     Raises:
