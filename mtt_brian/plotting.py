@@ -516,6 +516,8 @@ def early_exit(
         fixed: cost and accuracy [L] of stopping every recording after the same time, a thin line in the same style.
         ax: axes to draw into.
     """
+    from matplotlib.ticker import EngFormatter
+
     ax = _axes(ax)
     color, dash = COLORS[style[0] % len(COLORS)], _DASHES[style[1] % len(_DASHES)]
     values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
@@ -523,6 +525,7 @@ def early_exit(
     ax.plot(cost, values, color=color, linestyle=dash, marker="", linewidth=1.8, label=label)
     if fixed is not None:
         ax.plot(*fixed, color=color, linestyle=dash, marker="", linewidth=0.7)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     ax.set_xlabel(name)
     _accuracy_axis(ax)
     return _legend(ax)

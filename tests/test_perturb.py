@@ -111,7 +111,7 @@ class TestRules:
 
     def test_no_threshold_falls_to_zero(self, rng):
         threshold = rule(perturb.mismatched_thresholds(network(np.ones((1000, 1)), 2.0), 5.0, rng)).threshold
-        assert threshold.min() == pytest.approx(2.0 * 0.05)
+        assert threshold.min() == pytest.approx(2.0 * 0.1)
 
 
 @pytest.fixture

@@ -21,6 +21,20 @@ from mtt_brian.snn import Staged
 BATCH = 50
 
 
+class Gradient(NamedTuple):
+    """The loss and its gradient with respect to all weights.
+
+    Attributes:
+        loss: mean cross entropy.
+        norm: of the gradient.
+        relative: ``norm`` times the norm of the weights: the change of the loss per relative change of the weights.
+    """
+
+    loss: float
+    norm: float
+    relative: float
+
+
 class Landscape(NamedTuple):
     """Cross entropy and accuracy at points around the weights, each in the shape of the points."""
 
@@ -28,17 +42,24 @@ class Landscape(NamedTuple):
     accuracy: np.ndarray
 
 
-def gradient_norm(model: Staged, frames: Tensor, labels: np.ndarray) -> float:
-    """Norm of the gradient of the mean cross entropy over all recordings with respect to all weights.
+def gradient(model: Staged, frames: Tensor, labels: np.ndarray) -> Gradient:
+    """How steep the mean cross entropy over all recordings is; by the surrogate gradient with which the network learns.
 
-    It is the surrogate gradient with which the network learns.
+    Args:
+        model: the network.
+        frames: [T, N, C, H, W].
+        labels: [N].
     """
     target = torch.as_tensor(labels)
     model = copy.deepcopy(model)
-    model.zero_grad()
+    total = 0.0
     for batch, part in zip(frames.split(BATCH, dim=1), target.split(BATCH), strict=True):
-        (functional.cross_entropy(model(batch, len(frames)), part, reduction="sum") / len(target)).backward()
-    return float(torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm())
+        loss = functional.cross_entropy(model(batch, len(frames)), part, reduction="sum") / len(target)
+        loss.backward()
+        total += loss.item()
+    weights = list(model.parameters())
+    norm = torch.stack([p.grad.norm() for p in weights if p.grad is not None]).norm().item()
+    return Gradient(total, norm, norm * torch.stack([p.detach().norm() for p in weights]).norm().item())
 
 
 def filter_normalised(model: Staged, rng: np.random.Generator) -> list[Tensor]:

@@ -15,7 +15,7 @@ import numpy as np
 from mtt_brian.errors import InputError
 
 #: No threshold falls below this part of itself, however wide the mismatch.
-LEAST_THRESHOLD = 0.05
+LEAST_THRESHOLD = 0.1
 
 
 def noisy_weights(graph: nir.NIRGraph, relative: float, rng: np.random.Generator) -> nir.NIRGraph:

@@ -1,0 +1,297 @@
+"""Where the event-driven gap comes from: from the trained time steps to an event-driven chip, one change at a time.
+
+python studies/gap_attribution.py                                    # the newest run under runs/
+python studies/gap_attribution.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+python studies/gap_attribution.py RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
+python studies/gap_attribution.py RUN --train-bounds none -4 -1      # train it anew with other lower bounds as well
+
+The network as trained (every stage at T_max) is changed in five ways:
+
+  instants   bins -> instants: the jumps of one microsecond are summed, not those of one time step
+  fifo       single events: each is applied alone, in the order of the recording, and travels breadth first
+  one spike  a neuron fires at most one spike per update and keeps the rest of its membrane
+  no bound   the membrane has no lower bound
+  8 bit      every layer's weights are rounded to 8 bits, symmetric about 0
+
+How arrivals are grouped is one thing with three values, bins, instants or single events: "fifo" contains "instants"
+(for neurons without a leak a queue of single events knows no time steps), and the two are never combined. A single
+event fires at most one spike of a neuron anyway: "fifo" contains "one spike". That leaves 20 of 32 combinations; all
+of them are run.
+
+--train-bounds trains every run anew with each of these bounds, on its own settings, but for a part of the training
+recordings that is held back. Which bound is better is to be read from that validation part; the test split stands
+beside it. Every network is run with the bound it was trained with and without any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# As in training/run_mtt.py: threads that spin while they wait would take the cores from the simulation.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import nir
+import numpy as np
+from matplotlib.figure import Figure
+
+from mtt_brian import mtt, perturb, plotting, runs, sides, translate
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import Answers, Estimate, Grid, accuracy, attribution, predictions
+from mtt_brian.evaluate.attribution import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
+from mtt_brian.evaluate.comparison import over_seeds, same_but_seed
+from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.events import Recordings
+from mtt_brian.mtt import TrainConfig
+from mtt_brian.runs import Run
+
+GROUPING = {"instants": "sum", "fifo": "fifo"}
+NETWORK: dict[str, Callable[[nir.NIRGraph], nir.NIRGraph]] = {
+    "one spike": perturb.one_spike,
+    "no bound": perturb.without_bound,
+    "8 bit": functools.partial(perturb.quantised_weights, bits=8),
+}
+CHANGES = (*GROUPING, *NETWORK)
+COMBINATIONS = attribution.combinations(CHANGES, [("instants", "fifo"), ("fifo", "one spike")])
+CHIP: Combination = ("fifo", "no bound", "8 bit")
+#: One change of the chip undone. What takes its queue away leaves it its one spike per update.
+NEARLY_CHIP: dict[str, Combination] = {
+    "fifo + no bound + 8 bit (the chip)": CHIP,
+    "instants instead of single events": ("instants", "one spike", "no bound", "8 bit"),
+    "time steps instead of single events": ("one spike", "no bound", "8 bit"),
+    "lower bound kept": ("fifo", "8 bit"),
+    "weights kept": ("fifo", "no bound"),
+}
+#: Marks the ways to run a network that was trained with a bound, but without it.
+BOUND_REMOVED = ", bound removed"
+NOTE = """\
+Means over the seeds of a method with their standard error over the seeds (of a single run: over its recordings).
+Changes are taken recording by recording and seed by seed. Spike differences are sum |s0 - s| / sum |s0| with s0 of
+the network as trained, on T_max time steps. Left out, because they mean nothing: `fifo` with `instants`, which it
+contains, and `fifo` with `one spike`, which it contains as well."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    chosen = {run.name: run for run in runs.load_all(options.runs)}
+    groups = same_but_seed({name: run.config for name, run in chosen.items()})
+    recordings = runs.recordings_for(
+        list(chosen.values()),
+        dataset=options.dataset,
+        data_root=options.data_root,
+        split=options.split,
+        limit=options.limit,
+    )
+    out = runs.results_folder(options.out, "gap_attribution")
+    data = f"{recordings.title}, {recordings.split}"
+    print(f"{data}: {len(recordings)} recordings -> {out}")
+    settings = {
+        "dataset": recordings.name,
+        "split": recordings.split,
+        "n_recordings": len(recordings),
+        "models": {name: hashlib.sha256(run.model.read_bytes()).hexdigest() for name, run in chosen.items()},
+    }
+
+    plan = {cell_name(name, c): (run, c) for name, run in chosen.items() for c in COMBINATIONS}
+    grid = Grid(out / "changes.json", settings)
+    cells = dict(grid.fill(plan, lambda cell: measure(*plan[cell], recordings), "changes"))
+    tables = tables_of_changes(groups, cells)
+    plot_changes(groups, cells, data, out)
+
+    trainings = {f"{name}: {b}": (run, b) for name, run in chosen.items() for b in options.train_bounds}
+    grid = Grid(out / "bounds.json", settings | {"validation": options.validation})
+    bounds = dict(grid.fill(trainings, lambda cell: train(*trainings[cell], recordings, options, out), "bounds"))
+    if bounds:
+        tables |= tables_of_bounds(groups, bounds, options.train_bounds)
+        plot_bounds(groups, bounds, options.train_bounds, recordings, out)
+
+    command = shlex.join(["python", "studies/gap_attribution.py", *(sys.argv[1:] if arguments is None else arguments)])
+    text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in tables.items())
+    report = settings | {
+        "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
+        "command": command,
+        "groups": groups,
+        "changes": cells,
+        "trained_bounds": bounds,
+    }
+    runs.save_json(out / "report.json", report)
+    (out / "report.md").write_text(
+        f"# Where the event-driven gap comes from: {data}\n\n{text}\n\n{NOTE}\n\n    {command}\n", encoding="utf-8"
+    )
+    print(f"\n{text}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    assert __doc__ is not None
+    summary, _, more = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
+    )
+    parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
+    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
+    parser.add_argument("--split", default="test", help="train or test [test]")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
+    )
+    parser.add_argument(
+        "--train-bounds",
+        nargs="+",
+        type=bound,
+        default=[],
+        metavar="BOUND",
+        help="train with these lower bounds as well; none for no bound",
+    )
+    parser.add_argument(
+        "--validation", type=float, default=0.2, metavar="PART", help="of the training recordings, held back [0.2]"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/gap_attribution-<number>]")
+    options = parser.parse_args(arguments)
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"--limit must be at least 1, not {options.limit}")
+    return options
+
+
+def bound(text: str) -> float | None:
+    """A lower bound; "none" is no bound."""
+    return None if text == "none" else float(text)
+
+
+def measure(run: Run, combination: Combination, recordings: Recordings) -> dict[str, Any]:
+    """A network after some changes, beside the network as trained."""
+    trained, changed = answers(run, UNCHANGED, recordings), answers(run, combination, recordings)
+    difference = changed.difference(trained)
+    del difference[translate.read_nir(run.model).input]  # the same on all sides
+    return {
+        "right": attribution.hits(changed, recordings.labels),
+        "spike_difference": difference,
+        "synops_per_recording": float(changed.synops.mean()),
+    }
+
+
+@functools.lru_cache(maxsize=2)  # the network as trained is asked for again and again
+def answers(run: Run, combination: Combination, recordings: Recordings) -> Answers:
+    graph = nir.read(run.model, type_check=False)
+    for change in combination:
+        if change in NETWORK:
+            graph = NETWORK[change](graph)
+    side = next((GROUPING[change] for change in combination if change in GROUPING), "time-stepped")
+    return sides.answers(graph, recordings, side, run.config["time_steps"])
+
+
+def tables_of_changes(groups: Groups, cells: Cells) -> dict[str, str]:
+    """Tables by heading."""
+    single = [c for c in COMBINATIONS if len(c) < 2]
+    return {
+        "One change of the trained network": attribution.table_of_changes(
+            groups, cells, {title(c): c for c in single}, UNCHANGED
+        ),
+        "How far it takes the spikes": attribution.table_of_spikes(groups, cells, single[1:]),
+        "Two changes at once": attribution.table_of_pairs(groups, cells, [c for c in COMBINATIONS if len(c) == 2]),
+        "One change of the chip undone": attribution.table_of_changes(groups, cells, NEARLY_CHIP, CHIP),
+        "Without time steps, under every rule": attribution.table_of_gaps(
+            groups, cells, [(), ("one spike",), ("no bound",), ("one spike", "no bound")], list(GROUPING)
+        ),
+    }
+
+
+def plot_changes(groups: Groups, cells: Cells, data: str, out: Path) -> None:
+    """Single changes as bars; pairs as a matrix for every group."""
+    single = [c for c in COMBINATIONS if len(c) < 2]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    bars = {group: [effect(cells, names, [c]) for c in [*single, CHIP]] for group, names in groups.items()}
+    plotting.accuracy_bars([*map(title, single), "the chip"], bars, ax=figure.subplots())
+    figure.suptitle(data)
+    runs.save_figure(figure, out / "changes.png")
+
+    figure = Figure(figsize=(4.5 * len(groups), 4.5), layout="constrained")
+    axes = figure.subplots(1, len(groups), squeeze=False)[0]
+    for ax, (group, names) in zip(axes, groups.items(), strict=True):
+        matrix = np.full((len(CHANGES), len(CHANGES)), np.nan)
+        for c in COMBINATIONS:
+            if len(c) in (1, 2):
+                matrix[CHANGES.index(c[0]), CHANGES.index(c[-1])] = effect(cells, names, [c]).value
+        plotting.change_matrix(CHANGES, matrix, ax=ax).set_title(
+            f"{group}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % as trained"
+        )
+    figure.suptitle(f"{data}: accuracy in % after one change, and after two")
+    runs.save_figure(figure, out / "pairs.png")
+
+
+def train(
+    run: Run, lower_bound: float | None, test: Recordings, options: argparse.Namespace, out: Path
+) -> dict[str, dict[str, Estimate]]:
+    """The run trained anew with another bound: accuracy by part of the data and way to run it."""
+    own = {"data_root": options.data_root or run.config.get("data_root"), "validation": options.validation}
+    config = TrainConfig(**run.config | own | {"lower_bound": lower_bound})
+    splits = runs.load_splits(config)
+    network = runs.trained(config, splits, out / "runs" / f"{run.name}-bound-{name_of(lower_bound)}")
+    graph = nir.read(network.model, type_check=False)
+    measured: dict[str, dict[str, Estimate]] = {}
+    for part, recordings in (("validation", splits.validation), (test.split, test)):
+        measured[part] = {}
+        for suffix, changed in (("", graph), (BOUND_REMOVED, perturb.without_bound(graph))):
+            for side in sides.SIDES:
+                said = sides.answers(changed, recordings, side, config.time_steps)
+                measured[part][side + suffix] = accuracy(predictions(said.readouts), recordings.labels)
+    return measured
+
+
+def name_of(lower_bound: float | None) -> str:
+    return "none" if lower_bound is None else f"{lower_bound:g}"
+
+
+def tables_of_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None]) -> dict[str, str]:
+    """A table for every part of the data."""
+    tables = {}
+    parts = next(iter(cells.values()))
+    for part, measured in parts.items():
+        lines = [["trained with", *(f"{group}: {side}" for group in groups for side in measured)]]
+        for b in bounds:
+            line = [name_of(b)]
+            for names in groups.values():
+                line += [
+                    percent(over_seeds([Estimate(*cells[f"{n}: {b}"][part][side]) for n in names])) for side in measured
+                ]
+            lines.append(line)
+        tables[f"Trained with another lower bound: accuracy in %, {part}"] = markdown_table(lines)
+    return tables
+
+
+def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], test: Recordings, out: Path) -> None:
+    """Accuracy over the bound of the training, for every part of the data."""
+    parts = next(iter(cells.values()))
+    figure = Figure(figsize=(5 * len(parts), 4.5), layout="constrained")
+    axes = figure.subplots(1, len(parts), sharey=True)
+    for ax, part in zip(axes, parts, strict=True):
+        for color, (group, names) in enumerate(groups.items()):
+            for dash, side in enumerate(sides.SIDES):
+                estimates = [over_seeds([Estimate(*cells[f"{n}: {b}"][part][side]) for n in names]) for b in bounds]
+                plotting.accuracy_against(
+                    [name_of(b) for b in bounds], estimates, label=f"{group}, {side}", style=(color, dash), ax=ax
+                )
+        ax.set_title(part)
+        ax.set_xlabel("lower bound in training and test")
+    figure.suptitle(test.title)
+    runs.save_figure(figure, out / "bounds.png")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nstopped; what is done is kept. The same command with --out goes on", file=sys.stderr)
+        sys.exit(130)
+    except (InputError, mtt.Diverged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
