@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 
 from mtt_brian import events, export, mtt, plotting
 from mtt_brian.errors import InputError
-from mtt_brian.events import Recordings
+from mtt_brian.events import EventDataset, Images, Recordings
+from mtt_brian.events.collection import SomeCollection
 from mtt_brian.files import replacing
-from mtt_brian.mtt import Checkpoint, TrainConfig
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig, at_resolution
 from mtt_brian.mtt.loop import FREE_TO_CHANGE
 from mtt_brian.snn import Staged
 
@@ -53,42 +54,46 @@ class Run:
 
 
 class Splits(NamedTuple):
-    """Recordings of one training; ``validation`` is empty where the settings hold none back."""
+    """Recordings or images of one training; ``validation`` is empty where the settings hold none back."""
 
-    train: Recordings
-    validation: Recordings
-    test: Recordings
+    train: Data
+    validation: Data
+    test: Data
 
 
 def load_splits(config: TrainConfig) -> Splits:
-    """The recordings that the settings name; files that were skipped are listed on stderr."""
+    """The recordings or images that the settings name; files that were skipped are listed on stderr."""
 
-    def load(split: str) -> Recordings:
-        recordings = events.load(
-            config.dataset, root=config.data_root, split=split, skip_bad=config.skip_bad, download=config.download
+    def load(split: str) -> Data:
+        data = report_bad(
+            events.load(
+                config.dataset, root=config.data_root, split=split, skip_bad=config.skip_bad, download=config.download
+            )
         )
-        return some_of(report_bad(recordings), config.limit, config.seed)
+        if config.resolution is not None:
+            data = at_resolution(data, config.resolution)
+        return some_of(data, config.limit, config.seed)
 
     train = load("train")
-    validation = train.subset([])
+    validation: Data = train.subset([])
     if config.validation:
         train, validation = events.split_validation(train, config.validation, config.seed)
     return Splits(train, validation, load("test"))
 
 
-def report_bad(recordings: Recordings) -> Recordings:
+def report_bad(data: SomeCollection) -> SomeCollection:
     """List on stderr what could not be read."""
-    for name, reason in recordings.bad:
+    for name, reason in data.bad:
         print(f"left out: {name}: {reason}", file=sys.stderr)
-    return recordings
+    return data
 
 
-def some_of(recordings: Recordings, limit: int | None, seed: int) -> Recordings:
+def some_of(data: SomeCollection, limit: int | None, seed: int) -> SomeCollection:
     """``limit`` recordings, drawn at random because recordings are often stored class by class; None for all."""
-    if limit is None or limit >= len(recordings):
-        return recordings
-    chosen = np.random.default_rng(seed).permutation(len(recordings))[:limit]
-    return recordings.subset(np.sort(chosen))
+    if limit is None or limit >= len(data):
+        return data
+    chosen = np.random.default_rng(seed).permutation(len(data))[:limit]
+    return data.subset(np.sort(chosen))
 
 
 def train(
@@ -114,12 +119,17 @@ def train(
         save_json(folder / "config.json", config.as_dict())
         save_json(folder / "versions.json", versions("torch", "numpy", "tonic", "nir"))
     done = mtt.fit(model, splits.train, config, folder, splits.validation, resume)
-    graph = export.to_nir(model, time_steps=config.time_steps, duration=splits.train.duration_us * 1e-6)
+    graph = export.to_nir(model, time_steps=config.time_steps, duration=_duration(splits.train, config.time_steps))
     figure = Figure(figsize=(6, 4), layout="constrained")
     plotting.training_curve(done.history, ax=figure.subplots())
     save_figure(figure, folder / "training.png")
     export.write(folder / "model.nir", graph)  # last: its presence says that the run has ended
     return done
+
+
+def _duration(data: Data, time_steps: int) -> float:
+    """Seconds that ``time_steps`` steps cover; a still image has none, and a step of it counts as a millisecond."""
+    return data.duration_us * 1e-6 if isinstance(data, Recordings) else time_steps * 1e-3
 
 
 def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:
@@ -189,8 +199,8 @@ def recordings_for(
         limit: only so many, the same ones every time.
 
     Raises:
-        InputError: if the runs were trained on different data and ``dataset`` does not say which to take, or there is
-            no recording.
+        InputError: if the runs were trained on different data and ``dataset`` does not say which to take, the data are
+            still images, which have no events, or there is no recording.
     """
     trained_on = {run.config["dataset"] for run in runs}
     if dataset is None and len(trained_on) > 1:
@@ -199,10 +209,31 @@ def recordings_for(
     # A folder recorded in a run belongs to that run's data set, not to another one given here.
     roots = [run.config.get("data_root") for run in runs if run.config["dataset"] == dataset]
     root = data_root or next((root for root in roots if root), None)
-    recordings = some_of(report_bad(events.load(dataset, root=root, split=split, skip_bad=skip_bad)), limit, seed=0)
+    recordings = with_events(report_bad(events.load(dataset, root=root, split=split, skip_bad=skip_bad)))
+    resolutions = {run.config.get("resolution") for run in runs}
+    if len(resolutions) > 1:
+        raise InputError(f"the runs see recordings at different resolutions: {', '.join(map(str, resolutions))}")
+    if (resolution := resolutions.pop()) is not None:
+        recordings = at_resolution(recordings, resolution)
+    recordings = some_of(recordings, limit, seed=0)
     if not len(recordings):
         raise InputError(f"{recordings.title}, {recordings.split}: no recordings")
     return recordings
+
+
+def with_events(data: Data) -> Recordings:
+    """``data``, if they are recordings.
+
+    Raises:
+        InputError: for still images.
+    """
+    if isinstance(data, Images):
+        recorded = ", ".join(name for name, dataset in events.DATASETS.items() if isinstance(dataset, EventDataset))
+        raise InputError(
+            f"{data.title} are still images: they have no events and no time, so no network can run on them event by"
+            f" event; data sets of recordings: {recorded}"
+        )
+    return data
 
 
 def new_folder(parent: Path, stem: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ def train(config: TrainConfig, run: Path, resume: Checkpoint | None = None, **mo
     return fit(mtt.build_model(config, data), data, config, run, resume=resume, **more)
 
 
+def augmented(data: mtt.FrameSet, change: mtt.Augmentation, rng: np.random.Generator) -> torch.Tensor:
+    """The first recording's only frame [H, W], changed."""
+    return data.batch(np.array([0]), partial(change, rng=rng))[0][0, 0, 0]
+
+
 def same_weights(a: Checkpoint, b: Checkpoint) -> bool:
     return a.weights.keys() == b.weights.keys() and all(torch.equal(a.weights[k], b.weights[k]) for k in a.weights)
 
@@ -71,7 +77,7 @@ class TestIteration:
     def setup_method(self) -> None:
         data = synthetic(6)
         self.model = mtt.build_model(self.config, data)
-        self.frames, self.labels = mtt.bin_recordings(data, 4).batch(np.arange(6), 0, np.random.default_rng(0))
+        self.frames, self.labels = mtt.load_frames(data, 4).batch(np.arange(6))
 
     def gradient(self, configurations: list[tuple[int, ...]]) -> list[torch.Tensor]:
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)
@@ -104,14 +110,14 @@ class TestFrames:
     """Binned recordings, batches and the random shift."""
 
     def test_counts_are_kept(self) -> None:
-        data = mtt.bin_recordings(synthetic(3), 5)
+        data = mtt.load_frames(synthetic(3), 5)
         assert data.frames.shape == (3, 5, *SENSOR)
         assert data.frames.dtype == torch.uint8
         assert data.frames.sum().item() == 3 * EVENTS
 
     def test_more_than_255_events_in_a_bin(self) -> None:
         crowd = make_recording(np.zeros(300, dtype=int), 1, 2, 0)
-        data = mtt.bin_recordings(replace(synthetic(2), read=lambda identifier: crowd), 1)
+        data = mtt.load_frames(replace(synthetic(2), read=lambda identifier: crowd), 1)
         assert data.frames[0, 0, 0, 2, 1].item() == 300
 
     def test_a_shift_moves_without_wrapping(self) -> None:
@@ -120,7 +126,7 @@ class TestFrames:
         rng = np.random.default_rng(0)
         seen = set()
         for _ in range(400):
-            image = ones.batch(np.array([0]), 2, rng)[0][0, 0, 0]
+            image = augmented(ones, mtt.Augmentation(shift=2), rng)
             rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
             assert image.sum().item() == len(rows) * len(columns)
             dy, dx = (int(k[0]) if k[0] else int(k[-1]) - 7 for k in (rows, columns))
@@ -131,7 +137,7 @@ class TestFrames:
     def test_a_one_dimensional_sensor_is_shifted_along_its_only_direction(self) -> None:
         line = mtt.FrameSet(torch.ones(1, 1, 1, 1, 8, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
         rng = np.random.default_rng(0)
-        kept = {int(line.batch(np.array([0]), 2, rng)[0].sum()) for _ in range(100)}
+        kept = {int(augmented(line, mtt.Augmentation(shift=2), rng).sum()) for _ in range(100)}
         assert kept == {6, 7, 8}
 
     def test_predict_bins_anew_and_does_not_depend_on_the_batch(self) -> None:
@@ -143,8 +149,8 @@ class TestFrames:
         assert model.training
 
     def test_no_recordings(self) -> None:
-        with pytest.raises(InputError, match="no training recordings"):
-            mtt.bin_recordings(synthetic(0), 2)
+        with pytest.raises(InputError, match="halves: no recordings"):
+            mtt.load_frames(synthetic(0), 2)
 
 
 def test_it_learns_and_logs(tmp_path: Path) -> None:

@@ -153,5 +153,5 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
         script().main(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    assert "python training/run_mtt.py --config my.toml" in shown
+    assert "python training/run_mtt.py --config training/configs/small/nmnist.toml" in shown
     assert "--time-steps" in shown

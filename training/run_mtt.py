@@ -3,7 +3,9 @@
 python training/run_mtt.py                                   # built-in data (a simulated event camera), MTT
 python training/run_mtt.py --method sdt                      # the same network with one fixed number of time steps
 python training/run_mtt.py --dataset nmnist --data-root DIR  # N-MNIST from a local folder, complete or in part
-python training/run_mtt.py --config my.toml --seed 1         # settings from a file; the command line overrides them
+python training/run_mtt.py --dataset mnist --data-root DIR   # still images, the same at every time step
+python training/run_mtt.py --config training/configs/small/nmnist.toml --seed 1   # a file; options override it
+python training/run_mtt.py --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings, where not given anew
 python training/run_mtt.py --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
 """
 
@@ -24,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from mtt_brian import evaluate, mtt, runs
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.mtt import Checkpoint, TrainConfig
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.snn import Staged
 
 #: The grids of the closing table. The last ones are far finer than anything trained on.
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     splits = runs.load_splits(config)
     model = mtt.build_model(config, splits.train)
     run = run_folder(options.out, config) if resume is None else Path(options.resume)
-    sizes = f"{len(splits.train)} training, {len(splits.validation)} validation, {len(splits.test)} test recordings"
+    kind = "recordings" if isinstance(splits.train, Recordings) else "images"
+    sizes = f"{len(splits.train)} training, {len(splits.validation)} validation, {len(splits.test)} test {kind}"
     print(f"{splits.train.title}: {sizes}")
     weights = sum(p.numel() for p in model.parameters())
     print(f"{config.model}, {weights} parameters, {config.method.upper()}, T <= {config.time_steps} -> {run}")
@@ -49,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\nstopped; the finished epochs are kept. Go on with:\n  python {sys.argv[0]} --resume {run}")
         sys.exit(130)
     print_accuracies(model, splits.test)
-    print(f"\nNext, the same weights event by event, without a time grid:\n  python studies/event_driven_eval.py {run}")
+    if isinstance(splits.test, Recordings):
+        print("\nNext, the same weights event by event, without a time grid:")
+        print(f"  python studies/event_driven_eval.py {run}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -67,15 +72,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def settle_config(options: argparse.Namespace, resume: Checkpoint | None) -> TrainConfig:
-    """Defaults < the resumed run's settings < the file < the command line."""
-    settings: dict[str, Any] = {}
+    """Defaults < settings of the run that is resumed or that gives the first weights < the file < the command line."""
+    given = mtt.config.read_config(options.config) if options.config else {}
+    given |= mtt.config.given_options(options)
+    before: dict[str, Any] = {}
     if resume is not None:
         if options.out:
             raise InputError("--out names a new run folder and --resume an old one: give one of them")
-        settings |= mtt.config.check_values(resume.config, options.resume)
-    if options.config:
-        settings |= mtt.config.read_config(options.config)
-    return TrainConfig(**settings | mtt.config.given_options(options))
+        before = mtt.config.check_values(resume.config, options.resume)
+    elif given.get("init") is not None:
+        before = mtt.config.check_values(mtt.checkpoint.load(given["init"]).config, given["init"])
+        del before["phase"]
+    return TrainConfig(**before | given)
 
 
 def run_folder(out: str | None, config: TrainConfig) -> Path:
@@ -88,9 +96,9 @@ def run_folder(out: str | None, config: TrainConfig) -> Path:
     return run
 
 
-def print_accuracies(model: Staged, test: Recordings) -> None:
-    """Time-stepped accuracy on the test recordings, binned anew for each number of time steps."""
-    print(f"\ntest accuracy, time-stepped, {len(test)} recordings\n   T   accuracy   standard error")
+def print_accuracies(model: Staged, test: Data) -> None:
+    """Time-stepped accuracy on the test data; recordings are binned anew for each number of time steps."""
+    print(f"\ntest accuracy, time-stepped, {len(test)} of {test.title}\n   T   accuracy   standard error")
     for time_steps in TEST_TIME_STEPS:
         measured = evaluate.accuracy(mtt.predict(model, test, time_steps).argmax(1), test.labels)
         print(f"{time_steps:4d}   {measured.value:7.1%}    {measured.standard_error:7.1%}")

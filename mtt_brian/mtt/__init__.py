@@ -2,27 +2,36 @@
 
 from mtt_brian.files import replacing
 from mtt_brian.mtt import checkpoint, config
+from mtt_brian.mtt.augment import Augmentation
 from mtt_brian.mtt.build import build_model
 from mtt_brian.mtt.checkpoint import Checkpoint, load_model
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.frames import FrameSet, bin_recordings, predict
+from mtt_brian.mtt.frames import Data, FrameSet, load_frames, predict
 from mtt_brian.mtt.loop import Diverged, fit, train_iteration
+from mtt_brian.mtt.loss import TET, Loss, cross_entropy
+from mtt_brian.mtt.resolution import at_resolution
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 
 __all__ = [
     "MTT",
     "NMT",
     "SDT",
+    "TET",
+    "Augmentation",
     "Checkpoint",
+    "Data",
     "Diverged",
     "FrameSet",
+    "Loss",
     "Sampler",
     "TrainConfig",
-    "bin_recordings",
+    "at_resolution",
     "build_model",
     "checkpoint",
     "config",
+    "cross_entropy",
     "fit",
+    "load_frames",
     "load_model",
     "predict",
     "replacing",

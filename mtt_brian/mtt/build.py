@@ -10,6 +10,7 @@ import torch
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.mtt.config import TrainConfig
+from mtt_brian.mtt.frames import Data
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Staged, models, surrogate
 
@@ -20,29 +21,36 @@ _SURROGATES: dict[str, Callable[[float], surrogate.Surrogate]] = {
 }
 
 
-def build_model(config: TrainConfig, recordings: Recordings) -> Staged:
+def build_model(config: TrainConfig, data: Data) -> Staged:
     """The network that the settings describe, freshly initialised from ``config.seed``, on ``config.device``.
 
     Args:
         config: the settings.
-        recordings: give the sensor, the classes and, for a time constant in seconds, the usual duration.
+        data: recordings or images, which give the sensor, the classes and, for a time constant in seconds, the usual
+            duration.
 
     Raises:
-        InputError: if the model's name is unknown, or it does not fit the sensor, or there is no such device.
+        InputError: if the model's name is unknown, it does not fit the data, or there is no such device.
     """
     rule = IF(threshold=1.0, reset=config.reset, spikes=config.spikes, lower_bound=config.lower_bound)
-    options: dict[str, Any] = {"blocks_per_stage": config.blocks_per_stage, "transform": config.transform}
+    options: dict[str, Any] = {
+        "width_multiplier": config.width_multiplier,
+        "blocks_per_stage": config.blocks_per_stage,
+        "transform": config.transform,
+    }
     if config.decay is not None:
         options["decay_per_step"] = config.decay
     if config.tau is not None:
         rule = LIF(**vars(rule), tau=config.tau)
-        options["duration"] = recordings.duration_us * 1e-6
+        if not isinstance(data, Recordings):
+            raise InputError(f"tau: {data.title} has no seconds; give decay, what the membrane keeps from step to step")
+        options["duration"] = data.duration_us * 1e-6
     device = _find_device(config.device)
     torch.manual_seed(config.seed)
     model = models.build(
         config.model,
-        sensor_size=recordings.sensor_size,
-        num_classes=len(recordings.classes),
+        sensor_size=data.sensor_size,
+        num_classes=len(data.classes),
         neuron=rule,
         surrogate=_SURROGATES[config.surrogate](config.width),
         **options,

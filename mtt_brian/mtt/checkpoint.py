@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from mtt_brian.errors import InputError
 from mtt_brian.files import replacing
+from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.snn import Staged, models
 
 #: Version of the layout below; a reader refuses any other.
@@ -32,7 +33,7 @@ class Checkpoint:
         config: the training settings (`TrainConfig.as_dict`).
         epoch: finished epochs.
         weights: the network's state dict.
-        best: the state dict of the best validation epoch, where the run keeps it.
+        best: the state dict of the best validation epoch, if there are validation recordings.
         optimizer, scheduler: their state dicts.
         rng: states of all random number generators, by name.
         history: metrics of every finished epoch.
@@ -50,8 +51,8 @@ class Checkpoint:
 
     @property
     def final_weights(self) -> dict[str, torch.Tensor]:
-        """The weights that the run stands for: those of the best validation epoch if it keeps them, else the last."""
-        return self.weights if self.best is None else self.best
+        """The weights that the run stands for: the last, or with ``keep_best`` those of the best validation epoch."""
+        return self.best if self.config["keep_best"] and self.best is not None else self.weights
 
     def save(self, path: str | Path) -> None:
         """Write the checkpoint; an older one at ``path`` stays whole until the new one is complete."""
@@ -62,7 +63,7 @@ class Checkpoint:
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU; settings that did not exist when it was written have their defaults.
 
     Args:
         path: the file, or a run folder that holds it as ``checkpoint.pt``.
@@ -87,22 +88,28 @@ def load(path: str | Path) -> Checkpoint:
         raise InputError(f"{path}: checkpoint format {found!r} cannot be read; expected {FORMAT}")
     if content.keys() != names | {"format"}:
         raise InputError(f"{path}: checkpoint without {', '.join(sorted(names - content.keys())) or 'a known layout'}")
+    content["config"] = TrainConfig().as_dict() | content["config"]
     return Checkpoint(**{name: content[name] for name in names})
 
 
-def load_model(path: str | Path) -> Staged:
-    """The trained network of a run, ready for evaluation: rebuilt from its checkpoint with `Checkpoint.final_weights`.
+def load_model(path: str | Path, epoch: Literal["final", "best", "last"] = "final") -> Staged:
+    """The trained network of a run, ready for evaluation, rebuilt from its checkpoint.
 
     Args:
         path: the run folder, or its checkpoint.
+        epoch: which weights: the last epoch's, those of the best validation epoch, or `Checkpoint.final_weights`.
 
     Raises:
-        InputError: as `load`; or if the weights do not fit the model that the checkpoint names.
+        InputError: as `load`; if there was no validation to name a best epoch; or if the weights do not fit the model
+            that the checkpoint names.
     """
     saved = load(path)
+    weights = {"final": saved.final_weights, "best": saved.best, "last": saved.weights}[epoch]
+    if weights is None:
+        raise InputError(f"{path}: no best epoch, because the run held no recordings back for validation")
     model = models.from_config(saved.model_config)
     try:
-        model.load_state_dict(saved.final_weights)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"{path}: the weights do not fit the model of the checkpoint ({error})") from None
     return model.eval()

@@ -40,16 +40,22 @@ class TrainConfig:
     method: Literal["sdt", "nmt", "mtt"] = _setting(
         "mtt", "sdt: one fixed number of time steps; nmt: random, the same for all stages; mtt: random for every stage"
     )
+    phase: Literal["train", "bias-removal"] = _setting(
+        "train", "bias-removal: go on from init without biases, the norms locked, for hardware without a clock"
+    )
+    init: str | None = _setting(None, "run folder whose final weights this run starts with")
 
     dataset: str = _setting("digits", "name of the data set; digits is built in (a simulated event camera)")
     data_root: str | None = _setting(None, "folder that holds the data set")
     download: bool = _setting(False, "fetch the data set into data_root where a download exists")
     skip_bad: bool = _setting(False, "leave out recordings that cannot be read, and list them")
     limit: int | None = _setting(None, "use only this many training (and test) recordings, drawn at random", low=1)
+    resolution: int | None = _setting(None, "see the recordings on a coarser grid of so many pixels a side", 1)
     validation: float = _setting(0.0, "part of the training recordings that is held back for validation", 0, 1)
     keep_best: bool = _setting(False, "end with the weights of the best validation epoch instead of the last one")
 
     model: str = _setting("nmnist_3c1fc", "network of the model zoo")
+    width_multiplier: float = _setting(1.0, "times as many channels and hidden units", 1e-3)
     neuron: Literal["if", "lif"] = _setting("if", "integrate and fire, without or with a leak")
     tau: float | None = _setting(None, "lif: membrane time constant in seconds (any T means the same neuron)", 1e-9)
     decay: float | None = _setting(None, "lif: what the membrane keeps from step to step, instead of tau", 1e-9, 1)
@@ -69,25 +75,45 @@ class TrainConfig:
 
     epochs: int = _setting(30, "passes over the training recordings", 1)
     batch_size: int = _setting(32, "recordings per iteration", 1)
-    lr: float = _setting(1e-2, "peak learning rate of AdamW", 0)
-    weight_decay: float = _setting(0.01, "weight decay of AdamW", 0)
+    loss: Literal["ce", "tet"] = _setting(
+        "ce", "cross entropy of the readout's time mean, or (TET) the mean over the cross entropies of all time steps"
+    )
+    tet_regulariser: float = _setting(0.0, "tet: weight of the squared distance of all readouts to the threshold", 0, 1)
+    optimizer: Literal["adamw", "sgd"] = _setting("adamw", "rule of the weights' update")
+    momentum: float = _setting(0.9, "sgd: momentum", 0, 1)
+    lr: float = _setting(1e-2, "peak learning rate", 0)
+    weight_decay: float = _setting(0.01, "weight decay", 0)
     schedule: Literal["cosine", "constant"] = _setting("cosine", "learning rate over the epochs")
     clip: float | None = _setting(None, "largest norm of the gradient", 0)
-    shift: int = _setting(2, "augmentation: shift every recording by up to this many pixels each way", 0)
+    shift: int = _setting(
+        2, "augmentation: shift by up to so many pixels each way; for still images, the crop of a padded image", 0
+    )
+    roll: int = _setting(0, "augmentation: likewise, but what leaves the frame enters on its other side", 0)
+    flip: bool = _setting(False, "augmentation: mirror left and right, every second time")
+    calibration_batches: int = _setting(
+        10, "batches on which batch norms are measured again at T_max after every epoch; 0: never", 0
+    )
 
     seed: int = _setting(0, "seed of weights, order, augmentation and time steps", 0)
     device: str = _setting("cpu", "torch device: cpu, cuda, cuda:1 ...")
     threads: int | None = _setting(None, "torch threads on the CPU; none: torch decides", 1)
+    workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0)
+    amp: bool = _setting(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
+    deterministic: bool = _setting(False, "only algorithms that give the same bits every time, on a GPU too")
 
     def __post_init__(self) -> None:
         for item in fields(self):
             # frozen: the checked value (an int given for a float field becomes a float) goes in by the back door
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+        if self.phase == "bias-removal" and self.init is None:
+            raise InputError("phase = 'bias-removal' needs init: the run whose network loses its biases")
         if self.keep_best and not self.validation:
             raise InputError("keep_best needs validation > 0: the test recordings never select a model")
         leaks = [self.tau, self.decay].count(None)
         if leaks != (1 if self.neuron == "lif" else 2):
             raise InputError("neuron = 'lif' needs either tau (seconds) or decay (per step), neuron = 'if' neither")
+        if self.tet_regulariser and self.loss != "tet":
+            raise InputError("tet_regulariser needs loss = 'tet'")
         self.sampler()
 
     def sampler(self) -> Sampler:

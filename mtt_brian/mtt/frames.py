@@ -1,94 +1,126 @@
-"""Recordings as frames in memory, and what a network says to them."""
+"""Recordings and still images as frames for a network, and what a network says to them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch.nn import functional
-from tqdm import tqdm
+from torch import Tensor
 
 from mtt_brian import events
 from mtt_brian.errors import InputError
-from mtt_brian.events import Recordings
+from mtt_brian.events import Images, Recordings
+from mtt_brian.mtt.binning import bin_recordings
 from mtt_brian.snn import Staged
+
+#: What a network can be trained on.
+Data: TypeAlias = Recordings | Images
+
+#: `predict` takes at most so many recordings at a time, and so many numbers in the frames of its largest layer.
+BATCH, BUDGET = 50, 100_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class FrameSet:
-    """All recordings of a training set, binned once and kept in memory as small integers.
+    """Frames of a data set as small integers, ready to be drawn in batches.
 
     Attributes:
-        frames: event counts [N, T, C, H, W], uint8 (int32 if a pixel has more than 255 events in a bin).
+        frames: [N, T, C, H, W], uint8 or int32: event counts, or the pixels of still images with T = 1.
         labels: int64 [N].
+        mean, std: of every channel of still images, float32 [C, 1, 1] in units of ``frames``; None for events.
     """
 
-    frames: torch.Tensor
-    labels: torch.Tensor
+    frames: Tensor
+    labels: Tensor
+    mean: Tensor | None = None
+    std: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index: np.ndarray, shift: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frames float32 [T, n, C, H, W] and labels [n] of the recordings ``index``.
+    def batch(
+        self,
+        index: np.ndarray,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> tuple[Tensor, Tensor]:
+        """Frames float32 [T, n, C, H, W] and labels [n] of the items ``index``, on ``device``.
 
-        Each recording is moved by its own whole number of pixels, uniform on {-shift..shift} in both directions; events
-        that leave the sensor are lost and the space they leave stays empty, as for a camera that points elsewhere.
+        Still images are normalised: ``(pixel - mean) / std``.
+
+        Args:
+            index: [n].
+            augment: what becomes of the frames [n, T, C, H, W] before.
+            device: where the batch goes.
         """
         frames = self.frames[index]
-        if shift:
-            height, width = frames.shape[-2:]
-            reach = [shift if size > 1 else 0 for size in (height, width)]  # a one-dimensional sensor has one direction
-            padded = functional.pad(frames, (reach[1], reach[1], reach[0], reach[0]))
-            corners = rng.integers(0, 2 * np.array(reach) + 1, size=(len(index), 2))
-            frames = torch.stack(
-                [x[..., y : y + height, left : left + width] for x, (y, left) in zip(padded, corners, strict=True)]
-            )
-        return frames.transpose(0, 1).float(), self.labels[index]
+        if augment is not None:
+            frames = augment(frames)
+        frames = frames.to(device).transpose(0, 1).float()
+        if self.mean is not None and self.std is not None:
+            frames = (frames - self.mean.to(device)) / self.std.to(device)
+        return frames, self.labels[index].to(device)
 
 
-def bin_recordings(recordings: Recordings, time_steps: int) -> FrameSet:
-    """Bin every recording into ``time_steps`` frames.
+def load_frames(data: Data, time_steps: int, workers: int = 0) -> FrameSet:
+    """Recordings as ``time_steps`` frames each, still images as one.
+
+    A still image is the same at all times: the temporal transform in front of the first stage repeats its one frame.
+
+    Args:
+        data: N recordings or images.
+        time_steps: T, for recordings.
+        workers: processes that bin the recordings, see `bin_recordings`.
 
     Raises:
-        InputError: if there is no recording.
+        InputError: if there are none, or as `bin_recordings`.
     """
-    if not len(recordings):
-        raise InputError(f"{recordings.title}: no training recordings")
-    shape = (len(recordings), time_steps, *recordings.sensor_size)
-    frames = torch.zeros(shape, dtype=torch.uint8)
-    for i in tqdm(range(len(recordings)), desc="binning", unit="rec", leave=False):
-        counts = events.to_frames(recordings[i], time_steps, recordings.sensor_size)
-        if frames.dtype == torch.uint8 and counts.max() > torch.iinfo(torch.uint8).max:
-            frames = frames.to(torch.int32)
-        frames[i] = torch.from_numpy(counts)
-    return FrameSet(frames, torch.as_tensor(np.asarray(recordings.labels), dtype=torch.int64))
+    labels = torch.as_tensor(np.asarray(data.labels), dtype=torch.int64)
+    if isinstance(data, Recordings):
+        return FrameSet(torch.from_numpy(bin_recordings(data, time_steps, workers)), labels)
+    if not len(data):
+        raise InputError(f"{data.title}: no images")
+    mean, std = (255 * torch.tensor(values).reshape(-1, 1, 1) for values in (data.mean, data.std))
+    return FrameSet(torch.tensor(data.pixels).unsqueeze(1), labels, mean, std)
 
 
 @torch.no_grad()
-def predict(model: Staged, recordings: Recordings, time_steps: int, batch_size: int = 50) -> np.ndarray:
+def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: int | None = None) -> np.ndarray:
     """Logits of the time-stepped network, every stage at ``time_steps``.
 
-    The recordings are binned anew at ``time_steps``, from their events: a fine grid shows what the network does with
+    Recordings are binned anew at ``time_steps``, from their events: a fine grid shows what the network does with
     fine bins, not with stretched coarse ones.
 
     Args:
         model: the network; it is put into evaluation mode and back.
-        recordings: N recordings.
+        data: N recordings or images, or the frames that they have become already.
         time_steps: T, any number, also larger than in training.
-        batch_size: recordings at a time.
+        batch_size: items at a time; None: `BATCH`, or fewer where the network is large or T is.
 
     Returns:
         float32 [N, classes].
     """
     device = next(model.parameters()).device
+    if batch_size is None:
+        largest = max(math.prod(shape) for shape in (model.input_shape, *model.shapes.values()))
+        batch_size = min(BATCH, max(1, BUDGET // (largest * time_steps)))
     was_training = model.training
     model.eval()
-    logits = []
-    for start in range(0, len(recordings), batch_size):
-        batch = [recordings[i] for i in range(start, min(start + batch_size, len(recordings)))]
-        frames = torch.from_numpy(events.frames_batch(batch, time_steps, recordings.sensor_size)).to(device)
-        logits.append(model(frames, time_steps).cpu().numpy())
+    logits = [model(frames.to(device), time_steps).cpu().numpy() for frames in _batches(data, time_steps, batch_size)]
     model.train(was_training)
     return np.concatenate(logits)
+
+
+def _batches(data: Data | FrameSet, time_steps: int, size: int) -> Iterator[Tensor]:
+    if isinstance(data, Images):
+        data = load_frames(data, time_steps)
+    for start in range(0, len(data), size):
+        if isinstance(data, Recordings):
+            part = data[start : start + size]
+            yield torch.from_numpy(events.frames_batch(part, time_steps, data.sensor_size))
+        else:
+            yield data.batch(np.arange(start, min(start + size, len(data))))[0]
