@@ -158,7 +158,7 @@ def tables(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]]) -> str:
     times = [part * max(curve["milliseconds"][-1] for curve in fixed) for part in TIMES]
     synops = [part * max(curve["synops"][-1] for curve in fixed) for part in SYNOPS]
     by_time = {f"{part:.0%}, {level:.0f} ms": level for part, level in zip(TIMES, times, strict=True)}
-    by_synops = {f"{level / 1000:,.0f}k": level for level in synops}
+    by_synops = {f"{level:,.0f}": level for level in synops}
     return f"""\
 Accuracy in % at equal mean time (mean T is that part of T_max):
 
@@ -195,25 +195,29 @@ def accuracy_at(curve: Curve, cost: str, level: float) -> str:
 
 def plot(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], title: str, path: Path) -> None:
     """A row per rule; accuracy against time on the left, against operations on the right."""
+    whole = [sides["time-stepped"]["fixed"] for sides in curves.values()]
+    steps = sorted({round(curve["milliseconds"][-1] / curve["steps"][-1]) for curve in whole})
+    costs = {
+        "milliseconds": f"mean time (ms; a time step is {' or '.join(map(str, steps))} ms)",
+        "synops": "mean SynOps until the decision",
+    }
     figure = Figure(figsize=(10, 8), layout="constrained")
-    axes = figure.subplots(len(RULES), 2, sharey=True, sharex="col")
-    for (left, right), rule in zip(axes, RULES, strict=True):
-        for color, (label, sides) in enumerate(curves.items()):
-            for dash, (side, curve) in enumerate(sides.items()):
-                for ax, cost, name in ((left, "milliseconds", "mean time (ms)"), (right, "synops", "SynOps")):
-                    decided, fixed = curve[rule], curve["fixed"]
+    rows = figure.subplots(len(RULES), len(costs), sharey=True, sharex="col")
+    for row, rule in zip(rows, RULES, strict=True):
+        for ax, (cost, name) in zip(row, costs.items(), strict=True):
+            for color, (label, sides) in enumerate(curves.items()):
+                for dash, (side, curve) in enumerate(sides.items()):
                     plotting.early_exit(
-                        decided[cost],
-                        decided["accuracy"],
+                        curve[rule][cost],
+                        curve[rule]["accuracy"],
                         name=name,
                         label=f"{label}, {side}",
                         style=(color, dash),
-                        fixed=(fixed[cost], [value for value, _ in fixed["accuracy"]]),
+                        fixed=(curve["fixed"][cost], [value for value, _ in curve["fixed"]["accuracy"]]),
                         ax=ax,
                     )
-        left.set_title(f"rule: {rule}", loc="left", fontsize="medium")
-        right.get_legend().remove()
-        right.set_ylabel("")
+        row[0].set_title(f"rule: {rule}", loc="left", fontsize="medium")
+        row[1].set_ylabel("")
     figure.suptitle(f"{title}; thin: stopped after a fixed time")
     runs.save_figure(figure, path)
 

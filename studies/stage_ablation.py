@@ -57,19 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "samples": [BASE | {"samples": s} for s in options.vary_samples],
     }
     variants = {title(variant): variant for variant in [*factors["blocks_per_stage"], *factors["samples"], BASE]}
+    configs = {
+        (name, seed): dataclasses.replace(shared, **variant, seed=seed)
+        for name, variant in variants.items()
+        for seed in options.seeds
+    }
     splits = runs.load_splits(shared)
     out = runs.results_folder(options.out, "stage_ablation")
-    total = len(variants) * len(options.seeds)
     print(f"{splits.test.title}: {len(splits.train)} training, {len(splits.test)} test recordings")
-    print(f"{total} networks, MTT, T <= {shared.time_steps}, {shared.epochs} epochs -> {out}/runs")
+    print(f"{len(configs)} networks, MTT, T <= {shared.time_steps}, {shared.epochs} epochs -> {out}/runs")
 
     models: dict[tuple[str, int], Path] = {}
-    for name, variant in variants.items():
-        for seed in options.seeds:
-            print(f"{len(models) + 1}/{total}: {name}, seed {seed}")
-            config = dataclasses.replace(shared, **variant, seed=seed)
-            folder = out / "runs" / f"{name.replace(' = ', '-').replace(', ', '-')}-{seed}"
-            models[name, seed] = runs.trained(config, splits, folder).model
+    for (name, seed), config in configs.items():
+        print(f"{len(models) + 1}/{len(configs)}: {name}, seed {seed}")
+        folder = out / "runs" / f"{name.replace(' = ', '-').replace(', ', '-')}-{seed}"
+        models[name, seed] = runs.trained(config, splits, folder).model
 
     grids = sorted({1, shared.time_steps, options.fine})
     places = {**{f"T = {t}": ("time-stepped", t) for t in grids}, **{order: (order, 1) for order in ORDERS}}

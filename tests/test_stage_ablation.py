@@ -1,0 +1,74 @@
+"""The ablation of stages and samples through its command line, with tiny trainings."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from mtt_brian.errors import InputError
+from mtt_brian.mtt.config import read_config
+from tests.test_gap_attribution import STUDIES, workspace  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(STUDIES)
+    return importlib.import_module("stage_ablation")
+
+
+def test_study(workspace, study, tmp_path, monkeypatch, capsys):  # noqa: F811
+    options = f"--dataset nmnist --data-root {workspace}/data --epochs 1 --time-steps 3 --fine 6"
+    options += f" --vary-blocks all 1 --vary-samples 2 --seeds 0 4 --out {tmp_path}"
+    study.main(options.split())
+    variants = {
+        "g = all, s = 3": {"blocks_per_stage": None, "samples": 3},
+        "g = 1, s = 3": {"blocks_per_stage": 1, "samples": 3},
+        "g = 1, s = 2": {"blocks_per_stage": 1, "samples": 2},
+    }
+    trained = {
+        (name, seed): f"{name.replace(' = ', '-').replace(', ', '-')}-{seed}" for name in variants for seed in (0, 4)
+    }
+    assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == sorted(trained.values())
+    for (name, seed), folder in trained.items():
+        config = read_config(tmp_path / "runs" / folder / "config.json")
+        expected = {**variants[name], "seed": seed, "method": "mtt", "epochs": 1, "time_steps": 3}
+        assert expected.items() <= config.items()
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["dataset"], report["n_recordings"], report["seeds"]) == ("nmnist", 8, [0, 4])
+    assert list(report["variants"]) == list(variants)
+    base = report["variants"]["g = 1, s = 3"]["results"]
+    for name, variant in report["variants"].items():
+        assert variants[name].items() <= variant.items()
+        assert list(variant["results"]) == ["T = 1", "T = 3", "T = 6", "sum", "fifo"]
+        for place, result in variant["results"].items():
+            by_seed = [value for value, _ in result["accuracy_by_seed"]]
+            assert result["accuracy"] == pytest.approx([np.mean(by_seed), abs(by_seed[0] - by_seed[1]) / 2])
+            assert result["change"][0] == pytest.approx(result["accuracy"][0] - base[place]["accuracy"][0])
+            assert result["synops_per_recording"] > 0
+    assert image.imread(tmp_path / "stage_ablation.png").std() > 0.05
+    assert "| g = all, s = 3 |" in (tmp_path / "report.md").read_text()
+
+    monkeypatch.setattr(study.mtt, "fit", None)  # again: nothing is trained, nothing is tested
+    monkeypatch.setattr(study.sides, "answers", None)
+    study.main(options.split())
+    assert f"{tmp_path}: grid.json, report.json, report.md, runs, stage_ablation.png" in capsys.readouterr().out
+    with pytest.raises(InputError, match="epochs"):
+        study.main(options.replace("--epochs 1", "--epochs 2").split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--samples 2", "--samples: this study sets it itself; see --seeds, --vary-blocks, --vary-samples"),
+        ("--method sdt", "--method: this study sets it"),
+        ("--fine 0", "--fine must be at least 1, not 0"),
+        ("--vary-samples 0", "samples"),
+        ("--vary-blocks 0", "blocks_per_stage"),
+    ],
+)
+def test_bad_options(options, message, study, tmp_path):
+    with pytest.raises(InputError, match=message):
+        study.main([*options.split(), "--limit", "4", "--epochs", "1", "--out", str(tmp_path)])

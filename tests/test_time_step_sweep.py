@@ -1,0 +1,87 @@
+"""The time-step sweep through its command line, on three tiny runs."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+from matplotlib import image
+from matplotlib.figure import Figure
+
+from mtt_brian import events, mtt, plotting
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import Estimate
+from tests.test_gap_attribution import STUDIES, workspace  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(STUDIES)
+    return importlib.import_module("time_step_sweep")
+
+
+@pytest.fixture
+def swept(workspace, study, tmp_path):  # noqa: F811
+    chosen = " ".join(f"{workspace}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
+    study.main(f"{chosen} --time-steps 5 1 --out {tmp_path}".split())
+    return tmp_path
+
+
+class TestStudy:
+    def test_report(self, swept, workspace, capsys):  # noqa: F811
+        report = json.loads((swept / "report.json").read_text())
+        assert (report["dataset"], report["split"], report["n_recordings"]) == ("nmnist", "test", 8)
+        places = ["T = 1", "T = 5", "sum", "fifo", "gap sum", "gap fifo"]
+        recordings = events.load("nmnist", root=workspace / "data", split="test")
+        for name, run in report["runs"].items():
+            assert [key for key in run if key != "method"] == places
+            model = mtt.load_model(workspace / "runs" / name)
+            for t in (1, 5):
+                right = np.mean(mtt.predict(model, recordings, t).argmax(1) == recordings.labels)
+                assert run[f"T = {t}"] == pytest.approx([right, np.sqrt(right * (1 - right) / 8)])
+            for order in ("sum", "fifo"):
+                assert run[f"gap {order}"][0] == pytest.approx(run["T = 5"][0] - run[order][0])
+        first, second = (report["runs"][name]["sum"][0] for name in ("sdt-0", "sdt-1"))
+        sdt, mtt_ = report["groups"]["sdt"], report["groups"]["mtt"]
+        assert sdt["runs"] == ["sdt-0", "sdt-1"]
+        assert sdt["sum"] == pytest.approx([(first + second) / 2, abs(first - second) / 2])
+        assert mtt_["sum"] == report["runs"]["mtt-0"]["sum"]
+
+    def test_table_figure_and_where_they_are(self, swept, capsys):
+        text = (swept / "report.md").read_text()
+        assert "| sdt (2)" in text
+        assert "| mtt (1)" in text
+        assert "gap fifo" in text
+        assert image.imread(swept / "time_step_sweep.png").std() > 0.05
+
+    def test_again_only_what_is_missing(self, swept, workspace, study, monkeypatch, capsys):  # noqa: F811
+        asked = []
+        answers = study.sides.answers
+        monkeypatch.setattr(
+            study.sides, "answers", lambda *arguments: (asked.append(arguments[2:]), answers(*arguments))[1]
+        )
+        chosen = " ".join(f"{workspace}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
+        study.main(f"{chosen} --time-steps 1 5 7 --out {swept}".split())
+        assert asked == [("time-stepped", 7)] * 3
+        assert f"{swept}: grid.json, report.json, report.md, time_step_sweep.png" in capsys.readouterr().out
+        with pytest.raises(InputError, match="recordings was 8, is 3"):
+            study.main(f"{chosen} --limit 3 --out {swept}".split())
+
+
+@pytest.mark.parametrize("options", ["--limit 0", "--time-steps 3 0"])
+def test_bad_options(options, study):
+    with pytest.raises(InputError, match="must be at least 1, not 0"):
+        study.main(options.split())
+
+
+def test_the_limit_has_the_colours_of_the_curves():
+    left, right = Figure().subplots(1, 2, sharey=True)
+    for value in (0.5, 0.75):
+        plotting.time_step_sweep([1, 10], [Estimate(0.9, 0.01)] * 2, ax=left)
+        plotting.event_driven_limit(["sum", "fifo"], [Estimate(value, 0.1), Estimate(0.2, 0)], across=left, ax=right)
+    curves, limits = ([bar.lines[0] for bar in ax.containers] for ax in (left, right))
+    assert [line.get_color() for line in curves] == [line.get_color() for line in limits]
+    assert [line.get_ydata().tolist() for line in limits] == [[0.5, 0.2], [0.75, 0.2]]
+    assert limits[0].get_xdata()[0] < limits[1].get_xdata()[0]  # beside each other
+    across = [line for line in left.lines if list(line.get_xdata()) == [0, 1]]
+    assert [line.get_ydata()[0] for line in across] == [0.5, 0.2, 0.75, 0.2]
