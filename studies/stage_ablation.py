@@ -1,15 +1,18 @@
-"""Train with MTT in variants: how much do its stages and its samples matter, on time steps and without them?
+"""Train with MTT in variants: how much do its stages and samples matter, on time steps and without them?
 
 python studies/stage_ablation.py                                                 # built-in data, three seeds
 python studies/stage_ablation.py --dataset nmnist --data-root DIR --threads 1    # any setting of training/run_mtt.py
 python studies/stage_ablation.py --vary-blocks all 1 --vary-samples 3 --seeds 0  # less of it
+python studies/stage_ablation.py --model dvsgesture_net --vary-calibration 0 10  # a network with batch norms
 python studies/stage_ablation.py --out results/stage_ablation-001                # go on where it was stopped (Ctrl-C)
 
-One factor at a time is moved away from g = 1, s = 3 (MTT paper, ablation of g):
+One factor at a time is moved away from g = 1, s = 3, c = 10 (MTT paper, ablations):
 
   g   blocks per stage. "all" is a single stage, which makes MTT the same as NMT; 1 is the finest cut.
   s   configurations of time steps per iteration. One iteration costs s forward and backward passes, so that more
       samples are also more computing.
+  c   batches on which batch norms are measured again at T_max; 0 keeps the statistics of mixed time steps. Only for
+      networks with norms. What a norm adds is a bias: a constant current in the event-driven network, only for "sum".
 
 All seeds see the same recordings. Networks are kept in the results folder and trained only if they are not there.
 In report.json an accuracy is [value, standard error].
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import os
 import shlex
 import sys
@@ -33,7 +37,7 @@ import nir
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtt_brian import mtt, plotting, runs, sides
+from mtt_brian import mtt, plotting, runs, sides, snn
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Grid, accuracy, predictions
 from mtt_brian.evaluate.comparison import gap, over_seeds
@@ -45,26 +49,28 @@ from mtt_brian.simulate import ORDERS
 Variant: TypeAlias = dict[str, Any]
 
 #: Where the curves of both factors meet.
-BASE: Variant = {"blocks_per_stage": 1, "samples": 3}
+BASE: Variant = {"blocks_per_stage": 1, "samples": 3, "calibration_batches": 10}
 #: Settings that this study chooses itself.
 OWN = ("method", "seed", *BASE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options, shared = parse(arguments)
-    factors = {
-        "blocks_per_stage": [BASE | {"blocks_per_stage": g} for g in options.vary_blocks],
-        "samples": [BASE | {"samples": s} for s in options.vary_samples],
-    }
-    variants = {title(variant): variant for variant in [*factors["blocks_per_stage"], *factors["samples"], BASE]}
+    levels = zip(BASE, (options.vary_blocks, options.vary_samples, options.vary_calibration), strict=True)
+    factors = {key: [BASE | {key: level} for level in of_key] for key, of_key in levels}
+    variants = {title(variant): variant for variant in [*itertools.chain(*factors.values()), BASE]}
     configs = {
         (name, seed): dataclasses.replace(shared, **variant, seed=seed)
         for name, variant in variants.items()
         for seed in options.seeds
     }
     splits = runs.load_splits(shared)
+    test = runs.with_events(splits.test)
+    norms = snn.norm.has_norms(mtt.build_model(shared, splits.train))
+    if options.vary_calibration and not norms:
+        raise InputError(f"--vary-calibration: {shared.model} has no batch norms")
     out = runs.results_folder(options.out, "stage_ablation")
-    print(f"{splits.test.title}: {len(splits.train)} training, {len(splits.test)} test recordings")
+    print(f"{test.title}: {len(splits.train)} training, {len(test)} test recordings")
     print(f"{len(configs)} networks, MTT, T <= {shared.time_steps}, {shared.epochs} epochs -> {out}/runs")
 
     models: dict[tuple[str, int], Path] = {}
@@ -74,27 +80,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         models[name, seed] = runs.trained(config, splits, folder).model
 
     grids = sorted({1, shared.time_steps, options.fine})
-    places = {**{f"T = {t}": ("time-stepped", t) for t in grids}, **{order: (order, 1) for order in ORDERS}}
+    orders = ["sum"] if norms else ORDERS  # the currents that norms leave are not for a queue of single events
+    places = {**{f"T = {t}": ("time-stepped", t) for t in grids}, **{order: (order, 1) for order in orders}}
     names = {f"{name}, seed {seed}, {place}": (name, seed, place) for name, seed in models for place in places}
 
     def answer(cell: str) -> dict[str, Any]:
         name, seed, place = names[cell]
-        said = sides.answers(nir.read(models[name, seed], type_check=False), splits.test, *places[place])
+        said = sides.answers(nir.read(models[name, seed], type_check=False), test, *places[place])
         return {"answers": predictions(said.readouts).tolist(), "synops_per_recording": float(np.mean(said.synops))}
 
     settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.loop.FREE_TO_CHANGE)}
-    grid = Grid(out / "grid.json", settings | {"recordings": len(splits.test)})
+    grid = Grid(out / "grid.json", settings | {"recordings": len(test)})
     cells = dict(grid.fill(names, answer, "testing"))
     results = {
-        name: {place: summary(cells, name, place, options.seeds, splits.test.labels) for place in places}
-        for name in variants
+        name: {place: summary(cells, name, place, options.seeds, test.labels) for place in places} for name in variants
     }
 
     command = shlex.join(["python", "studies/stage_ablation.py", *(sys.argv[1:] if arguments is None else arguments)])
     report = {
-        "dataset": splits.test.name,
-        "split": splits.test.split,
-        "n_recordings": len(splits.test),
+        "dataset": test.name,
+        "split": test.split,
+        "n_recordings": len(test),
         "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
         "command": command,
         "settings": settings,
@@ -102,10 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "variants": {name: {**variants[name], "results": results[name]} for name in variants},
     }
     runs.save_json(out / "report.json", report)
-    heading = f"# Stages and samples of MTT: {splits.test.title}, {splits.test.split}, {len(splits.test)} recordings"
+    heading = f"# Stages and samples of MTT: {test.title}, {test.split}, {len(test)} recordings"
     text = f"{table(results)}\n\n{caption(options.seeds)}"
     (out / "report.md").write_text(f"{heading}\n\n{text}\n\n    {command}\n", encoding="utf-8")
-    plot(results, factors, f"{splits.test.title}, MTT, {shared.epochs} epochs", out / "stage_ablation.png")
+    plot(results, factors, f"{test.title}, MTT, {shared.epochs} epochs", out / "stage_ablation.png")
     print(f"\n{text}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
@@ -131,6 +137,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainCon
         "--vary-samples", nargs="+", type=int, default=[1, 2, 3, 5], metavar="S", help="samples s [1 2 3 5]"
     )
     parser.add_argument(
+        "--vary-calibration", nargs="+", type=int, default=[], metavar="C", help="calibration batches c [not varied]"
+    )
+    parser.add_argument(
         "--fine", type=int, default=150, metavar="T", help="a fine time grid to test on besides T = 1 and T_max [150]"
     )
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/stage_ablation-<number>]")
@@ -140,15 +149,17 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainCon
     for key in OWN:
         if key in given:
             option = "--" + key.replace("_", "-")
-            raise InputError(f"{option}: this study sets it itself; see --seeds, --vary-blocks, --vary-samples")
+            raise InputError(f"{option}: this study sets it itself; see --seeds and --vary-...")
     if options.fine < 1:
         raise InputError(f"--fine must be at least 1, not {options.fine}")
     return options, TrainConfig(**given, method="mtt", **BASE)
 
 
 def title(variant: Variant) -> str:
-    """``"g = all, s = 3"``."""
-    return f"g = {variant['blocks_per_stage'] or 'all'}, s = {variant['samples']}"
+    """``"g = all, s = 3"``, and c where it is moved."""
+    batches = variant["calibration_batches"]
+    moved = "" if batches == BASE["calibration_batches"] else f", c = {batches}"
+    return f"g = {variant['blocks_per_stage'] or 'all'}, s = {variant['samples']}{moved}"
 
 
 def summary(
@@ -169,12 +180,13 @@ def summary(
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Variants below each other."""
     lines = []
+    orders = [order for order in ORDERS if order in results[title(BASE)]]
     for name, places in results.items():
         accuracies = [percent(result["accuracy"]) for result in places.values()]
-        changes = ["" if name == title(BASE) else percent(places[order]["change"], sign=True) for order in ORDERS]
+        changes = ["" if name == title(BASE) else percent(places[order]["change"], sign=True) for order in orders]
         lines.append([name, *accuracies, *changes, f"{places['sum']['synops_per_recording']:,.0f}"])
     header = [place if place.startswith("T") else f"`{place}`" for place in results[title(BASE)]]
-    return markdown_table([["", *header, *(f"change, `{order}`" for order in ORDERS), "SynOps, `sum`"], *lines])
+    return markdown_table([["", *header, *(f"change, `{order}`" for order in orders), "SynOps, `sum`"], *lines])
 
 
 def caption(seeds: Sequence[int]) -> str:
@@ -182,7 +194,8 @@ def caption(seeds: Sequence[int]) -> str:
     return "\n".join(
         [
             f"Accuracy in %, {error}.",
-            "g: blocks per stage (all: a single stage, the same as NMT); s: configurations per iteration.",
+            "g: blocks per stage (all: a single stage, the same as NMT); s: configurations per iteration;",
+            f"c: calibration batches of batch norms, {BASE['calibration_batches']} where not given.",
             "`sum`, `fifo`: event-driven, the jumps of an instant summed, or every event alone.",
             f"Change: from {title(BASE)}, in points, seed by seed. SynOps: synaptic operations per recording.",
         ]
@@ -190,21 +203,22 @@ def caption(seeds: Sequence[int]) -> str:
 
 
 def plot(results: Mapping[str, Any], factors: Mapping[str, Sequence[Variant]], heading: str, path: Path) -> None:
-    """Accuracy over g on the left and over s on the right."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
+    """A panel per factor."""
+    factors = {key: variants for key, variants in factors.items() if variants}
+    figure = Figure(figsize=(1 + 4 * len(factors), 4.5), layout="constrained")
+    axes = figure.subplots(1, len(factors), sharey=True, squeeze=False)[0]
     for ax, (key, variants) in zip(axes, factors.items(), strict=True):
         for place in results[title(BASE)]:
             plotting.accuracy_against(
-                [str(variant[key] or "all") for variant in variants],
+                [str("all" if variant[key] is None else variant[key]) for variant in variants],
                 [results[title(variant)][place]["accuracy"] for variant in variants],
                 label=place if place.startswith("T") else f"event-driven, {place}",
                 ax=ax,
             )
-    axes[0].set_xlabel("blocks per stage g (s = 3)")
-    axes[1].set_xlabel("samples per iteration s (g = 1)")
-    axes[1].set_ylabel("")
-    axes[1].get_legend().remove()
+        ax.set_xlabel(key.replace("_", " "))
+        ax.set_ylabel("accuracy" if ax is axes[0] else "")
+        ax.get_legend().remove()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
     figure.suptitle(heading)
     runs.save_figure(figure, path)
 

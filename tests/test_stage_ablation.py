@@ -62,11 +62,12 @@ def test_study(workspace, study, tmp_path, monkeypatch, capsys):  # noqa: F811
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--samples 2", "--samples: this study sets it itself; see --seeds, --vary-blocks, --vary-samples"),
+        ("--samples 2", "--samples: this study sets it itself; see --seeds and --vary-"),
         ("--method sdt", "--method: this study sets it"),
         ("--fine 0", "--fine must be at least 1, not 0"),
         ("--vary-samples 0", "samples"),
         ("--vary-blocks 0", "blocks_per_stage"),
+        ("--vary-calibration 0", "--vary-calibration: nmnist_3c1fc has no batch norms"),
     ],
 )
 def test_bad_options(options, message, study, tmp_path):
