@@ -238,7 +238,7 @@ def train(
     network = runs.trained(config, splits, out / "runs" / f"{run.name}-bound-{name_of(lower_bound)}")
     graph = nir.read(network.model, type_check=False)
     measured: dict[str, dict[str, Estimate]] = {}
-    for part, recordings in (("validation", splits.validation), (test.split, test)):
+    for part, recordings in (("validation", runs.with_events(splits.validation)), (test.split, test)):
         measured[part] = {}
         for suffix, changed in (("", graph), (BOUND_REMOVED, perturb.without_bound(graph))):
             for side in sides.SIDES:
@@ -252,20 +252,22 @@ def name_of(lower_bound: float | None) -> str:
 
 
 def tables_of_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None]) -> dict[str, str]:
-    """A table for every part of the data."""
+    """A table for every part of the data: the bound of the training, run with it and without any."""
     tables = {}
-    parts = next(iter(cells.values()))
-    for part, measured in parts.items():
-        lines = [["trained with", *(f"{group}: {side}" for group in groups for side in measured)]]
-        for b in bounds:
-            line = [name_of(b)]
+    rows = [(b, suffix) for b in bounds for suffix in ("", BOUND_REMOVED) if not (b is None and suffix)]
+    for part in next(iter(cells.values())):
+        lines = [["trained with", *(f"{group}: {side}" for group in groups for side in sides.SIDES)]]
+        for b, suffix in rows:
+            line = [name_of(b) + suffix]
             for names in groups.values():
-                line += [
-                    percent(over_seeds([Estimate(*cells[f"{n}: {b}"][part][side]) for n in names])) for side in measured
-                ]
+                line += [percent(bound_estimate(cells, names, b, part, side + suffix)) for side in sides.SIDES]
             lines.append(line)
         tables[f"Trained with another lower bound: accuracy in %, {part}"] = markdown_table(lines)
     return tables
+
+
+def bound_estimate(cells: Cells, names: Sequence[str], lower_bound: float | None, part: str, way: str) -> Estimate:
+    return over_seeds([Estimate(*cells[f"{name}: {lower_bound}"][part][way]) for name in names])
 
 
 def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], test: Recordings, out: Path) -> None:
@@ -276,7 +278,7 @@ def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], te
     for ax, part in zip(axes, parts, strict=True):
         for color, (group, names) in enumerate(groups.items()):
             for dash, side in enumerate(sides.SIDES):
-                estimates = [over_seeds([Estimate(*cells[f"{n}: {b}"][part][side]) for n in names]) for b in bounds]
+                estimates = [bound_estimate(cells, names, b, part, side) for b in bounds]
                 plotting.accuracy_against(
                     [name_of(b) for b in bounds], estimates, label=f"{group}, {side}", style=(color, dash), ax=ax
                 )
