@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title = f"{recordings.title}, {recordings.split}, {len(recordings)} recordings"
     shown = {f"{label} ({len(groups[label])})": values for label, values in averaged.items()}
     text = f"{table(shown)}\n\n{caption(grids[-1])}\n\n{table(by_run)}"
-    (out / "report.md").write_text(f"# With and without time steps: {title}\n\n{text}\n\n    {command}\n")
+    content = f"# With and without time steps: {title}\n\n{text}\n\n    {command}\n"
+    (out / "report.md").write_text(content, encoding="utf-8")
     plot(averaged, grids, title, out / "time_step_sweep.png")
     print(f"\n{table(shown)}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 

@@ -1,8 +1,8 @@
 """Early exit: an answer is given as soon as the readout is confident, on a time grid or without one.
 
-SEENN-I (Li et al. 2023; MTT paper, dynamic inference) runs a network step by step and takes the answer of the first
-step at which the softmax of the mean readout so far exceeds a threshold. Here one definition serves both sides. R(t) is
-the sum of the readout up to t, and the recording is T steps long; then
+SEENN-I (Li, Geller, Kim, Panda: "SEENN", NeurIPS 2023; MTT paper, dynamic inference) runs a network step by step and
+takes the answer of the first step at which the softmax of the mean readout so far exceeds a threshold. Here one
+definition serves both sides. R(t) is the sum of the readout up to t, and the recording is T steps long; then
 
     "mean"    confidence(t) = max softmax( R(t) / max(1, steps passed at t) )
     "total"   confidence(t) = max softmax( R(t) / T )
