@@ -92,7 +92,7 @@ def brian2_runtime(load: Workload) -> Cell:
 
 def brian2_cpp(load: Workload) -> Cell:
     """Brian2's C++ project, compiled once."""
-    from mtt_brian.simulate.brian import CppEngine
+    from mtt_brian.simulate.standalone import CppEngine
 
     return _engine(CppEngine(load.circuit), load)
 

@@ -249,7 +249,7 @@ def test_recurrence_is_sent_to_the_exact_engine():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "nest"}, "engine must be one of 'exact', 'brian2', 'brian2-cpp', not 'nest'"),
+        ({"engine": "nest"}, "engine must be one of 'exact', 'brian2', 'brian2-cpp', 'brian2-cuda', not 'nest'"),
         ({"engine": "exact", "order": "lifo"}, "order must be one of 'sum', 'fifo', not 'lifo'"),
         ({"engine": "exact", "record": "some"}, "record must be one of"),
         ({"engine": "brian2", "order": "fifo"}, "order='fifo' needs engine='exact'"),

@@ -33,13 +33,24 @@ def _brian2(*args: Any, **options: Any) -> Engine:
 
 
 def _brian2_cpp(*args: Any, **options: Any) -> Engine:
-    from mtt_brian.simulate.brian import CppEngine
+    from mtt_brian.simulate.standalone import CppEngine
 
     return CppEngine(*args, **options)
 
 
+def _brian2_cuda(*args: Any, **options: Any) -> Engine:
+    from mtt_brian.simulate.cuda import CudaEngine
+
+    return CudaEngine(*args, **options)
+
+
 #: Name -> constructor; engines are imported when they are first asked for.
-ENGINES: dict[str, Callable[..., Engine]] = {"exact": _exact, "brian2": _brian2, "brian2-cpp": _brian2_cpp}
+ENGINES: dict[str, Callable[..., Engine]] = {
+    "exact": _exact,
+    "brian2": _brian2,
+    "brian2-cpp": _brian2_cpp,
+    "brian2-cuda": _brian2_cuda,
+}
 #: Conventions for what arrives at one instant (DESIGN: `sum` adds it up, `fifo` takes one event after another).
 ORDERS = ("sum", "fifo")
 
@@ -49,14 +60,14 @@ class Simulator:
 
     Args:
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
-        engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime) or ``"brian2-cpp"`` (Brian2's C++ project).
-            All give the same spikes.
+        engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime), ``"brian2-cpp"`` (Brian2's C++ project) or
+            ``"brian2-cuda"`` (brian2cuda, on a GPU). All give the same spikes.
         order: ``"sum"``: what arrives at a neuron at one instant is summed and applied once. ``"fifo"``: one event
             after another through a queue, as on event-driven chips (``"exact"`` only).
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
         reset, spikes, spike_integral: for graphs of other tools, see `mtt_brian.translate.read_nir`.
-        **options: of the engine: ``threads`` (exact); ``lanes`` (both Brian2 engines); ``target`` (brian2).
+        **options: of the engine: ``threads`` (exact); ``lanes`` (Brian2 engines); ``target`` (brian2).
 
     Raises:
         InputError: names what cannot be run and which engine can.

@@ -1,0 +1,191 @@
+"""Brian2 engines that write a project in C++, compile it once and run it as a process of its own for every batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import brian2
+import numpy as np
+from brian2 import second
+from brian2.devices.device import get_device, reset_device
+
+from mtt_brian.errors import InputError
+from mtt_brian.simulate.brian import (
+    COMPILER_FLAGS,
+    EXACT_FLAGS,
+    BrianEngine,
+    Raw,
+    preferences,
+    without_order_warnings,
+)
+from mtt_brian.translate.brian import EventNetwork
+from mtt_brian.translate.circuit import Circuit
+from mtt_brian.translate.input import InputTrain
+from mtt_brian.translate.playlist import Playlist
+
+
+class StandaloneEngine(BrianEngine):
+    """What the compiled engines share.
+
+    Attributes:
+        device: Brian2's name of the device.
+    """
+
+    device: str
+
+    def __init__(self, circuit: Circuit, *, order: str = "sum", record: str = "all", lanes: int | None = None) -> None:
+        super().__init__(circuit, order=order, record=record, lanes=lanes)
+        self._project: Project | None = None
+
+    def _preferences(self) -> dict[str, Any]:
+        """Brian2's preferences while the project is written and compiled."""
+        raise NotImplementedError
+
+    def _play(self, playlist: Playlist, lanes: int) -> Raw:
+        project = self._project
+        if project is None or not project.network.has_room(playlist) or project.network.lanes != lanes:
+            project = self._project = self.write(playlist, lanes)
+            project.compile()
+        return project.run(playlist)
+
+    def write(self, playlist: Playlist, lanes: int) -> Project:
+        """The project with room for a playlist, not compiled yet."""
+        return Project(self.device, lambda clock: self._network(playlist, lanes, clock), self._preferences())
+
+
+class CppEngine(StandaloneEngine):
+    """Brian2's C++ device.
+
+    Args:
+        circuit: the network.
+        order: ``"sum"``.
+        record: see `mtt_brian.simulate.simulate`.
+        lanes: recordings that run side by side in one process; 1 keeps the network small enough for the caches.
+        flags: compiler flags; the default keeps floating-point arithmetic as written.
+    """
+
+    name = "brian2-cpp"
+    device = "cpp_standalone"
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        *,
+        order: str = "sum",
+        record: str = "all",
+        lanes: int | None = None,
+        flags: Sequence[str] = EXACT_FLAGS,
+    ) -> None:
+        super().__init__(circuit, order=order, record=record, lanes=lanes)
+        self.flags = list(flags)
+
+    def _default_lanes(self, batch: Sequence[InputTrain]) -> int:
+        return 1
+
+    def _preferences(self) -> dict[str, Any]:
+        return {COMPILER_FLAGS: self.flags}
+
+
+class Project:
+    """A Brian2 project in a folder that lives as long as this object.
+
+    The device is handed back as it was found: afterwards only the folder and the names of its files are used.
+
+    Args:
+        device: Brian2's name of the device.
+        build: makes the network on a clock.
+        wanted: Brian2's preferences while the code is written.
+
+    Raises:
+        InputError: if another device than Brian2's runtime is active.
+    """
+
+    def __init__(self, device: str, build: Callable[[brian2.Clock], EventNetwork], wanted: Mapping[str, Any]) -> None:
+        if get_device() is not brian2.all_devices["runtime"]:
+            raise InputError("another Brian2 device is active; call brian2.set_device('runtime') first")
+        self._folder = tempfile.TemporaryDirectory(prefix=f"mtt_brian_{device}_")
+        self.path = Path(self._folder.name)
+        brian2.set_device(device, build_on_run=False, directory=str(self.path))
+        active = get_device()
+        step = float(brian2.defaultclock.dt)
+        try:
+            with preferences(wanted), without_order_warnings():
+                brian2.defaultclock.dt = 1 * second
+                self.network = build(brian2.defaultclock)
+                active.apply_run_args()
+                # One simulated second holds all steps, however many the run has: Brian2 writes a run's duration, but
+                # not its time step, into the code.
+                clock = active.get_array_name(brian2.defaultclock.variables["dt"])
+                steps = active.get_array_name(self.network.groups[self.network.circuit.input].variables["steps"])
+                active.insert_code("before_network_run", f"{clock}[0] = 1.0/{steps}[0];")
+                self.network.run(1 * second, namespace={})
+                active.build(directory=str(self.path), compile=False, run=False, with_output=False)
+            monitors = {**self.network.monitors, "": self.network.readout_monitor}
+            self._files = {
+                name: {v: self._file(active, monitor.variables[v]) for v in ("i", "t", "final" if not name else "n")}
+                for name, monitor in monitors.items()
+                if monitor is not None
+            }
+        finally:
+            active.reinit()
+            reset_device()
+            brian2.defaultclock.dt = step * second
+
+    @staticmethod
+    def _file(device: Any, variable: Any) -> tuple[str, np.dtype]:
+        return device.get_array_filename(variable), variable.dtype
+
+    def compile(self) -> None:
+        """Run the project's makefile on all cores.
+
+        Raises:
+            RuntimeError: with the compiler's last words.
+        """
+        done = subprocess.run(
+            ["make", f"-j{os.cpu_count() or 1}"], cwd=self.path, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"compiling the Brian2 project failed: {done.stderr[-2000:]}")
+
+    def run(self, playlist: Playlist) -> Raw:
+        # brian2cuda reads the value of an argument in lower case, and as a number if it begins with a digit.
+        with tempfile.TemporaryDirectory(dir=self.path, prefix="scratch_") as scratch:
+            values = [
+                (f"{v.group_name}.{v.name}", v.dtype, value) for v, value in self.network.initial_values(playlist)
+            ]
+            values += [(f"{t.name}.values", np.float64, value) for t, value in self.network.table_values(playlist)]
+            arguments = []
+            for number, (name, dtype, value) in enumerate(values):
+                if np.ndim(value) == 0:
+                    arguments.append(f"{name}={value.item()}")
+                    continue
+                file = os.path.join(scratch, f"{number}.bin")
+                np.ascontiguousarray(value, dtype=dtype).tofile(file)
+                arguments.append(f"{name}={os.path.relpath(file, self.path)}")
+            results = os.path.join(scratch, "results", "")
+            os.mkdir(results)
+            done = subprocess.run(
+                ["./main", "--results_dir", results, *arguments],
+                cwd=self.path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode or done.stderr:
+                raise RuntimeError(f"the Brian2 project failed with status {done.returncode}: {done.stderr[-2000:]}")
+
+            def read(name: str, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+                i, t, v = (
+                    np.fromfile(results + f, dtype) for f, dtype in (self._files[name][k] for k in ("i", "t", value))
+                )
+                return i, np.rint(t * playlist.steps).astype(np.int64), v
+
+            return Raw(
+                {name: read(name, "n") for name in self.network.monitors},
+                None if self.network.readout_monitor is None else read("", "final"),
+            )

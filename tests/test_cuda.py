@@ -1,0 +1,138 @@
+"""The GPU engine as far as a machine goes: writing the project needs brian2cuda, compiling nvcc, running a GPU."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import mtt_brian as mb
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, LIF
+from mtt_brian.simulate.base import InputTrain
+from mtt_brian.simulate.cuda import Cuda, CudaEngine
+from mtt_brian.translate.circuit import Circuit, Connection, Population
+from mtt_brian.translate.operators import Dense
+from mtt_brian.translate.playlist import Playlist
+
+NOTHING = Cuda(path=None, version=0.0, include=None, libraries=None, capability=None, free_bytes=0)
+
+
+def chain(seed=0):
+    """Bounded IF, LIF and a linear readout; weights on a dyadic grid, so that every order of summation is exact."""
+    rng = np.random.default_rng(seed)
+    rules = {
+        "a": IF(spikes="many", lower_bound=-1.0),
+        "b": LIF(tau=0.01, r=0.01, spikes="one"),
+        "c": IF(spikes="one", lower_bound=-0.5),
+        "out": IF(threshold=None),
+    }
+    populations, connections, source, size = [], [], "input", 6
+    for name, rule in rules.items():
+        weight = rng.integers(-8, 16, (5, size)) / 16
+        populations.append(Population(name, (5,), rule))
+        connections.append(Connection(source, name, (Dense(weight, (size,)),), (), size))
+        source, size = name, 5
+    return Circuit("input", (6,), tuple(populations), tuple(connections), "out")
+
+
+def recordings(number, events=60):
+    rng = np.random.default_rng(1)
+    made = []
+    for _ in range(number):
+        rows = np.unique(rng.integers(0, 40, events) * 6 + rng.integers(0, 6, events))
+        ones = np.ones(len(rows), np.int64)
+        made.append(InputTrain(rows // 6 * 1e-3, rows % 6, ones, np.arange(len(rows)), 0.04))
+    return made
+
+
+def test_without_brian2cuda_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "brian2cuda", None)
+    with pytest.raises(InputError, match=r"needs brian2cuda.*mtt_brian\[cuda\]"):
+        CudaEngine(chain())
+
+
+def test_what_is_missing_is_named_with_its_remedy(monkeypatch, tmp_path):
+    missing = " ".join(NOTHING.missing())
+    assert "install the CUDA toolkit" in missing
+    assert "nvidia-smi finds none" in missing
+    monkeypatch.setattr("mtt_brian.simulate.cuda.util.find_spec", lambda name: object())
+    complete = Cuda(path=tmp_path, version=13.0, include=tmp_path, libraries=None, capability=9.0, free_bytes=1)
+    assert complete.missing() == []
+
+
+def test_preferences_follow_what_is_found(tmp_path):
+    found = Cuda(tmp_path, 13.0, tmp_path / "include", tmp_path / "lib", 8.0, 2**34)
+    preferences = found.preferences()
+    backend = "devices.cuda_standalone.cuda_backend."
+    assert preferences[backend + "compute_capability"] == 8.0
+    assert preferences[backend + "cuda_runtime_version"] == 13.0
+    flags = preferences[backend + "extra_compile_args_nvcc"]
+    assert {"-std=c++17", "--fmad=false", f"-I{tmp_path}/include"} <= set(flags)
+    assert not any("fast_math" in flag for flag in flags)
+    assert f"-L{tmp_path}/lib" in preferences["codegen.cpp.extra_link_args"]
+
+
+class TestWithBrian2Cuda:
+    @pytest.fixture(autouse=True)
+    def installed(self):
+        pytest.importorskip("brian2cuda", reason="brian2cuda is not installed")
+
+    def test_a_machine_without_gpu_is_refused_with_what_it_lacks(self, monkeypatch):
+        engine = CudaEngine(chain())
+        monkeypatch.setattr(engine, "cuda", NOTHING)
+        with pytest.raises(InputError, match=r"cannot run here; it lacks .*nvidia-smi finds none"):
+            list(engine.run(recordings(1)))
+
+    def test_lanes_that_do_not_fit_the_gpu_are_refused_with_numbers(self, monkeypatch, tmp_path):
+        engine = CudaEngine(chain())
+        monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2**20))
+        playlist = Playlist.arrange(recordings(1), 1000, 6)
+        # a lane has 6 * 5 + 3 * 5 * 5 weights, two of which are 0, and 20 of the curtain: 123 synapses of 40 bytes
+        with pytest.raises(InputError, match=r"123,000 synapses in 1000 lanes need 5 MiB on the GPU, where 1 MiB"):
+            engine.write(playlist, 1000)
+
+    def test_as_many_lanes_as_the_gpu_holds(self, monkeypatch, tmp_path):
+        engine = CudaEngine(chain())
+        # 123 synapses of 40 bytes in half the memory
+        monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2 * 123 * 40 * 7))
+        assert engine._default_lanes(recordings(100)) == 7
+
+    def test_the_project_is_written_without_a_gpu(self):
+        engine = CudaEngine(chain())
+        trains = recordings(4)
+        project = engine.write(Playlist.arrange(trains, 2, 6), 2)
+        run = (project.path / "main.cu").read_text()
+        assert "_array_defaultclock_dt[0] = 1.0/_array_input_steps[0];" in run
+        makefile = (project.path / "makefile").read_text()
+        assert "--fmad=false" in makefile
+        assert "fast_math" not in makefile
+        code = {path.stem for path in (project.path / "code_objects").glob("*.cu")}
+        for name in ("population_a_spike_thresholder", "synapses_a_b_deliver", "curtain_out_close", "readout"):
+            assert any(stem.startswith(name) for stem in code), (name, code)
+        # No pathway fell back to one thread: that is how Brian2CUDA would keep the order of the synapses.
+        deliver = (project.path / "code_objects" / "synapses_a_b_deliver_codeobject.cu").read_text()
+        assert "atomicAdd" in deliver
+
+    @pytest.mark.slow
+    def test_the_project_compiles(self):
+        engine = CudaEngine(chain())
+        lacking = [text for text in engine.cuda.missing() if "GPU" not in text]
+        if lacking:
+            pytest.skip("; ".join(lacking))
+        project = engine.write(Playlist.arrange(recordings(2), 2, 6), 2)
+        project.compile()
+        assert shutil.which("main", path=str(project.path))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", range(3))
+    def test_the_same_spikes_as_the_exact_engine(self, seed):
+        engine = CudaEngine(chain(seed))
+        if lacking := engine.cuda.missing():
+            pytest.skip("; ".join(lacking))
+        trains = recordings(20)
+        expected = mb.Simulator(chain(seed), engine="exact").engine.run(trains)
+        for ours, theirs in zip(engine.run(trains), expected, strict=True):
+            for name, spikes in theirs.spikes.items():
+                for a, b in zip(ours.spikes[name], spikes, strict=True):
+                    np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(ours.readout, theirs.readout)
