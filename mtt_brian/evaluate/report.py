@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.table import markdown_table, percent
 from mtt_brian.files import replacing
 
 
@@ -181,7 +182,7 @@ class Report:
         columns = [_column(run, grids) for run in self.runs]
         titles = dict.fromkeys(title for column in columns for title in column)
         header = ["", *(f"{run.run} ({run.method})" for run in self.runs)]
-        return _markdown_table([header, *([title, *(c.get(title, "-") for c in columns)] for title in titles)])
+        return markdown_table([header, *([title, *(c.get(title, "-") for c in columns)] for title in titles)])
 
     def markdown(self) -> str:
         """The content of ``report.md``."""
@@ -222,10 +223,6 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _percent(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.1f} ± {100 * estimate.standard_error:.1f} %"
-
-
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
@@ -235,9 +232,11 @@ def _column(run: RunReport, grids: Sequence[int]) -> dict[str, str]:
     stepped = run.time_stepped
     cells = {"recordings": str(run.n_recordings), "T_max": str(stepped.time_steps)}
     for t in grids:
-        cells[f"accuracy, time-stepped, T = {t}"] = _percent(stepped.accuracy[t]) if t in stepped.accuracy else "-"
+        cells[f"accuracy, time-stepped, T = {t}"] = (
+            f"{percent(stepped.accuracy[t])} %" if t in stepped.accuracy else "-"
+        )
     for run_as in run.event_driven:
-        cells[f"**accuracy, event-driven, `{run_as.order}`**"] = f"**{_percent(run_as.accuracy)}**"
+        cells[f"**accuracy, event-driven, `{run_as.order}`**"] = f"**{percent(run_as.accuracy)} %**"
     for run_as in run.event_driven:
         for name, value in run_as.spike_difference.items():
             cells[f"spike difference of T_max from `{run_as.order}`: {name}"] = f"{100 * value:.1f} %"
@@ -248,10 +247,3 @@ def _column(run: RunReport, grids: Sequence[int]) -> dict[str, str]:
     for run_as in run.event_driven:
         cells[f"median decision time, `{run_as.order}`"] = f"{1e3 * run_as.median_decision_time:.1f} ms"
     return cells
-
-
-def _markdown_table(lines: list[list[str]]) -> str:
-    """A Markdown table with padded columns; the first line is the header."""
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    padded = ["| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    return "\n".join([padded[0], "| " + " | ".join("-" * w for w in widths) + " |", *padded[1:]])
