@@ -12,7 +12,8 @@ One factor at a time is moved away from g = 1, s = 3, c = 10 (MTT paper, ablatio
   s   configurations of time steps per iteration. One iteration costs s forward and backward passes, so that more
       samples are also more computing.
   c   batches on which batch norms are measured again at T_max; 0 keeps the statistics of mixed time steps. Only for
-      networks with norms. What a norm adds is a bias: a constant current in the event-driven network, only for "sum".
+      networks with norms. What a norm adds is a bias in every time step: measured at T_max, it fits no other T. The
+      event-driven network has it as a constant current, which "fifo" does not know.
 
 All seeds see the same recordings. Networks are kept in the results folder and trained only if they are not there.
 In report.json an accuracy is [value, standard error].
@@ -203,8 +204,9 @@ def caption(seeds: Sequence[int]) -> str:
 
 
 def plot(results: Mapping[str, Any], factors: Mapping[str, Sequence[Variant]], heading: str, path: Path) -> None:
-    """A panel per factor."""
+    """A panel per factor that was varied."""
     factors = {key: variants for key, variants in factors.items() if variants}
+    factors = {key: variants for key, variants in factors.items() if len(variants) > 1} or factors
     figure = Figure(figsize=(1 + 4 * len(factors), 4.5), layout="constrained")
     axes = figure.subplots(1, len(factors), sharey=True, squeeze=False)[0]
     for ax, (key, variants) in zip(axes, factors.items(), strict=True):
