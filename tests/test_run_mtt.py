@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,9 @@ def test_settings_from_a_file_and_the_command_line(tmp_path: Path, monkeypatch: 
         (["--dataset", "nmnist", "--data-root", "nowhere"], "nowhere"),
         (["--limit", "4", "--model", "resnet"], "unknown model 'resnet'"),
         (["--limit", "4", "--device", "gpu"], "device 'gpu' cannot be used"),
+        (["--limit", "4", "--model", "resnet18_dvs", "--resolution", "99"], "must not exceed the sensor's 34 x 34"),
+        (["--limit", "4", "--phase", "bias-removal"], "phase = 'bias-removal' needs init"),
+        (["--init", "nowhere"], "no checkpoint at nowhere"),
         (["--config", "nowhere.toml"], "nowhere.toml: No such file"),
         (["--resume", "nowhere"], "no checkpoint at nowhere"),
         (["--out", ".."], "is not an empty folder"),
@@ -128,6 +132,42 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "error: typo.toml: unknown key 'epoch'; did you mean epochs?\n"
     assert not done.stdout
+
+
+def test_still_images_from_file_to_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MNIST's own file format, 12 + 4 images: magic number, lengths, bytes."""
+    for stem, count in (("train", 12), ("t10k", 4)):
+        pixels = bytes(range(256)) * (count * 28 * 28 // 256 + 1)
+        header = b"".join(n.to_bytes(4, "big") for n in (0x803, count, 28, 28))
+        (tmp_path / f"{stem}-images-idx3-ubyte").write_bytes(header + pixels[: count * 28 * 28])
+        labels = bytes(i % 10 for i in range(count))
+        (tmp_path / f"{stem}-labels-idx1-ubyte").write_bytes(
+            b"".join(n.to_bytes(4, "big") for n in (0x801, count)) + labels
+        )
+    monkeypatch.chdir(tmp_path)
+    settings = "--model vgg14 --width-multiplier 0.05 --epochs 1 --time-steps 2 --threads 1".split()
+    script().main(["--dataset", "mnist", "--data-root", ".", "--out", "run", *settings])
+    assert {path.name for path in (tmp_path / "run").iterdir()} == PROMISED
+    output = capsys.readouterr().out
+    assert "12 training, 0 validation, 4 test images" in output
+    assert output.count("%") == 2 * 7
+    assert "event" not in output.rpartition("%")[2], "there is nothing to run event by event"
+
+
+def test_the_settings_of_the_first_phase_stay_where_they_are_not_given_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = "--limit 12 --epochs 1 --time-steps 2 --threads 1 --seed 5".split()
+    script().main([*small, "--model", "vggsnn", "--width-multiplier", "0.03", "--out", "first"])
+    script().main("--init first --phase bias-removal --lr 0.001 --method sdt --out second".split())
+    first, second = (json.loads((tmp_path / run / "config.json").read_text()) for run in ("first", "second"))
+    changed = {key: second[key] for key in first if first[key] != second[key]}
+    assert changed == {"init": "first", "phase": "bias-removal", "lr": 0.001, "method": "sdt"}
+    shutil.rmtree(tmp_path / "first")
+    script().main(["--resume", "second"])
 
 
 def test_out_and_resume_exclude_each_other(finished: tuple[Path, str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.snn import Spiking
+from mtt_brian.snn import Spiking, compiled
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Triangular
 
 
@@ -202,6 +202,38 @@ def test_the_fused_gradient_is_that_of_the_plain_loop(rule: IF, surrogate: objec
         assert spikes_a.sum() > 10
         torch.testing.assert_close(grad_a, grad_b, rtol=1e-12, atol=1e-14)
         assert grad_a.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name)
+def test_what_the_compiler_sees_is_the_same_rule(rule: IF, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the compiler: its own work is the next test's business."""
+    monkeypatch.setattr(compiled, "compiled", lambda function: function)
+    for per_step in (False, True) if not isinstance(rule, LIF) else (False,):
+        layer = layer_of(rule, PeriodicExponential(), per_step)
+        compare_compiled(
+            layer,
+            1.2 * torch.randn(9, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+            rtol=1e-12,
+            atol=1e-14,
+        )
+
+
+def test_compiled_steps_give_the_same_spikes_and_gradients() -> None:
+    layer = Spiking(IF(spikes="many", lower_bound=-1.0))
+    compare_compiled(layer, torch.randn(3, 8, 50), rtol=1e-5, atol=1e-6)
+
+
+def compare_compiled(layer: Spiking, jumps: Tensor, **tolerances: float) -> None:
+    results = []
+    for layer.compile_steps in (False, True):
+        x = (jumps * (jumps.abs() > 0.3)).requires_grad_()
+        out = layer(x)
+        (out * torch.arange(jumps.shape[-1])).sum().backward()
+        results.append((out.detach(), x.grad))
+    (spikes_a, grad_a), (spikes_b, grad_b) = results
+    assert torch.equal(spikes_a, spikes_b)
+    assert spikes_a.sum() > 10
+    torch.testing.assert_close(grad_a, grad_b, **tolerances)
 
 
 def primitive(surrogate: Triangular | Exponential, v: Tensor, threshold: float) -> Tensor:

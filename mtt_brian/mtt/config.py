@@ -99,6 +99,9 @@ class TrainConfig:
     threads: int | None = _setting(None, "torch threads on the CPU; none: torch decides", 1)
     workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0)
     amp: bool = _setting(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
+    compile: bool = _setting(
+        False, "let torch.compile make one kernel of all time steps of a population; some seconds for every T at first"
+    )
     deterministic: bool = _setting(False, "only algorithms that give the same bits every time, on a GPU too")
 
     def __post_init__(self) -> None:

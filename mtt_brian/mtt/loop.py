@@ -144,6 +144,8 @@ def fit(
     device = next(model.parameters()).device
     _settle_torch(config)
     prepare(model, config, resumed=resume is not None)
+    for population in model.populations().values():
+        population.compile_steps = config.compile
     frames_of = partial(load_frames, time_steps=config.time_steps, workers=config.workers)
     training, held_back = frames_of(data), frames_of(validation) if validation else None
     loss = TET(config.tet_regulariser) if config.loss == "tet" else cross_entropy

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, decay_per_step
+from mtt_brian.snn import compiled
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
 
 #: Suits "one" and "many" spikes per step.
@@ -19,7 +20,7 @@ DEFAULT_SURROGATE: Surrogate = PeriodicExponential()
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """One time step of a rule, in plain numbers. ``decay`` is 1 for a membrane that does not leak."""
 
     threshold: float
@@ -39,7 +40,12 @@ class _SpikeTrain(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: _Step, surrogate: Surrogate) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: Step, surrogate: Surrogate, compile: bool) -> Tensor:
+        ctx.step, ctx.surrogate, ctx.compile = step, surrogate, compile
+        if compile:
+            membrane, spikes = compiled.compiled(compiled.forward)(x, step)
+            ctx.save_for_backward(membrane)
+            return spikes
         membrane = torch.empty_like(x)  # before the reset: all that the backward pass needs
         spikes = torch.empty_like(x)
         after = torch.zeros_like(x[0])
@@ -64,15 +70,17 @@ class _SpikeTrain(torch.autograd.Function):
                 torch.addcmul(v, n, v, value=-1, out=after)  # v where n = 0; exactly 0 where n = 1
                 if step.v_reset:
                     after.add_(n, alpha=step.v_reset)
-        ctx.step, ctx.surrogate = step, surrogate
         ctx.save_for_backward(membrane)
         return spikes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
-        step: _Step = ctx.step
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None]:
+        step: Step = ctx.step
         (membrane,) = ctx.saved_tensors
+        if ctx.compile:
+            back = compiled.compiled(compiled.backward)
+            return back(grad_spikes, membrane, step, ctx.surrogate), None, None, None
         grad_x = torch.empty_like(membrane)
         after = torch.zeros_like(membrane[0])  # gradient with respect to the membrane after the reset
         for t in reversed(range(len(membrane))):
@@ -90,7 +98,7 @@ class _SpikeTrain(torch.autograd.Function):
             if step.lower_bound is not None:
                 torch.ops.aten.threshold_backward.grad_input(g, v, step.lower_bound, grad_input=g)
             after = g if step.decay == 1 else g * step.decay
-        return grad_x, None, None
+        return grad_x, None, None, None
 
 
 class Spiking(nn.Module):
@@ -119,6 +127,10 @@ class Spiking(nn.Module):
         duration: with a `LIF` rule, the seconds that all steps cover together: T steps decay by
             ``exp(-duration / (T * tau))`` each, so that any T means the same neuron.
 
+    Attributes:
+        compile_steps: True lets `torch.compile` make one kernel of all time steps, anew for every T, some seconds each
+            time; it needs a C++ compiler (Triton on a GPU). The same spikes and gradients up to rounding.
+
     Shape:
         x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least.
 
@@ -140,6 +152,7 @@ class Spiking(nn.Module):
         self.surrogate = surrogate
         self.decay_per_step = decay_per_step
         self.duration = duration
+        self.compile_steps = False
 
     def decay(self, steps: int) -> float:
         """What is left of the membrane after one of ``steps`` time steps (1 without leak)."""
@@ -153,7 +166,7 @@ class Spiking(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rule = self.rule
         assert rule.threshold is not None
-        step = _Step(
+        step = Step(
             threshold=float(rule.threshold),
             subtract=rule.reset == "subtract",
             many=rule.spikes == "many",
@@ -163,7 +176,8 @@ class Spiking(nn.Module):
             v_leak=float(rule.v_leak) if isinstance(rule, LIF) else 0.0,
         )
         # Membranes add up many small jumps: float32 at least, under autocast too.
-        return _SpikeTrain.apply(x.to(torch.promote_types(x.dtype, torch.float32)), step, self.surrogate)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return _SpikeTrain.apply(x, step, self.surrogate, self.compile_steps)
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

@@ -1,0 +1,264 @@
+"""What training can be asked for besides the method: optimizers, losses, augmentation, precision, processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtt_brian import mtt
+from mtt_brian.errors import InputError
+from mtt_brian.events import make_recording
+from mtt_brian.mtt import Augmentation, binning, loop
+from tests.test_mtt_fit import EVENTS, Stop, same_weights, small, synthetic, train, without_seconds
+
+
+class TestLoss:
+    """Numbers one can do on paper: softmax of (ln 3, 0) is (3/4, 1/4)."""
+
+    readouts = torch.tensor([[[math.log(3), 0.0]], [[0.0, 0.0]]])  # two steps, one recording, two classes
+    labels = torch.tensor([0])
+
+    def test_cross_entropy_is_that_of_the_mean_readout(self) -> None:
+        p = math.sqrt(3) / (math.sqrt(3) + 1)
+        assert mtt.cross_entropy(self.readouts, self.labels).item() == pytest.approx(-math.log(p))
+
+    def test_tet_is_the_mean_of_the_steps_cross_entropies(self) -> None:
+        expected = -(math.log(3 / 4) + math.log(1 / 2)) / 2
+        assert mtt.TET()(self.readouts, self.labels).item() == pytest.approx(expected)
+
+    def test_tet_pulls_readouts_to_the_threshold(self) -> None:
+        per_step = -(math.log(3 / 4) + math.log(1 / 2)) / 2
+        distance = ((math.log(3) - 1) ** 2 + 3 * 1) / 4
+        found = mtt.TET(regulariser=0.2)(self.readouts, self.labels).item()
+        assert found == pytest.approx(0.8 * per_step + 0.2 * distance)
+
+    def test_steps_and_recordings_are_not_mixed_up(self) -> None:
+        readouts = torch.zeros(2, 3, 2)
+        readouts[:, torch.arange(3), torch.tensor([0, 1, 1])] = 50.0
+        assert mtt.TET()(readouts, torch.tensor([0, 1, 1])).item() == pytest.approx(0, abs=1e-6)
+
+
+class TestAugmentation:
+    """One recording of 1 frame, channel, row and 4 columns."""
+
+    line = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 1, 1, 4)
+
+    def seen(self, change: Augmentation) -> set[tuple[int, ...]]:
+        rng = np.random.default_rng(0)
+        return {tuple(change(self.line, rng).flatten().tolist()) for _ in range(100)}
+
+    def test_shift_loses_what_leaves(self) -> None:
+        assert self.seen(Augmentation(shift=1)) == {(0, 1, 2, 3), (1, 2, 3, 0), (0, 0, 1, 2)}
+
+    def test_roll_keeps_what_leaves(self) -> None:
+        assert self.seen(Augmentation(roll=1)) == {(0, 1, 2, 3), (1, 2, 3, 0), (3, 0, 1, 2)}
+
+    def test_flip_mirrors_every_second_time(self) -> None:
+        assert self.seen(Augmentation(flip=True)) == {(0, 1, 2, 3), (3, 2, 1, 0)}
+        many = Augmentation(flip=True)(self.line.expand(1000, -1, -1, -1, -1), np.random.default_rng(0))
+        assert 440 < (many[..., 0] == 3).sum().item() < 560  # four standard deviations
+
+    def test_every_recording_of_a_batch_has_its_own_luck(self) -> None:
+        batch = Augmentation(roll=1)(self.line.expand(50, -1, -1, -1, -1), np.random.default_rng(0))
+        assert len({tuple(item.flatten().tolist()) for item in batch}) == 3
+
+    def test_nothing_changes_nothing(self) -> None:
+        rng = np.random.default_rng(0)
+        assert Augmentation()(self.line, rng) is self.line
+        assert rng.integers(1000) == np.random.default_rng(0).integers(1000)
+
+
+class TestBinning:
+    """Processes and places do not change a count."""
+
+    @pytest.mark.parametrize("in_memory", [binning.IN_MEMORY, 0])
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_where_and_by_whom(
+        self, workers: int, in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(binning, "IN_MEMORY", in_memory)
+        monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path))
+        frames = binning.bin_recordings(synthetic(40), 5, workers)
+        assert frames.dtype == np.uint8
+        assert (frames.sum((1, 2, 3, 4)) == EVENTS).all()
+        np.testing.assert_array_equal(frames, binning.bin_recordings(synthetic(40), 5))
+        assert not any(tmp_path.iterdir()), "the file has no name"
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_one_crowded_bin_makes_all_frames_wider(self, workers: int) -> None:
+        crowd = make_recording(np.zeros(300, dtype=int), 1, 2, 0)
+        data = synthetic(3)
+        data = replace(data, read=lambda identifier, read=data.read: crowd if identifier == "2" else read(identifier))
+        frames = binning.bin_recordings(data, 1, workers)
+        assert frames.dtype == np.int32
+        assert frames[2, 0, 0, 2, 1] == 300
+        assert frames[0].sum() == EVENTS
+
+    def test_an_unreadable_recording_is_named_by_any_worker(self) -> None:
+        data = replace(synthetic(20), read=lambda identifier: make_recording([0], 99))
+        with pytest.raises(InputError, match=r"halves: 0: event 0 has x = 99"):
+            binning.bin_recordings(data, 2, workers=2)
+
+
+def test_a_coarser_grid_keeps_the_events() -> None:
+    """8 pixels to 3: columns 0 1 2 go to 0, 3 4 5 to 1, 6 7 to 2."""
+    data = replace(synthetic(1), read=lambda identifier: make_recording(range(8), range(8), range(8), 1))
+    coarse = mtt.at_resolution(data, 3)
+    assert coarse.sensor_size == (2, 3, 3)
+    assert coarse[0]["x"].tolist() == coarse[0]["y"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert data[0]["x"].tolist() == list(range(8))
+    with pytest.raises(InputError, match=r"must not exceed the sensor's 8 x 8"):
+        mtt.at_resolution(data, 9)
+
+
+def test_sgd_is_the_rule_with_momentum() -> None:
+    """Two steps by hand: v = m v + g + wd w, w -= lr v."""
+    weight = torch.nn.Linear(1, 1, bias=False)
+    optimizer = loop._optimizer(weight, small(optimizer="sgd", lr=0.1, momentum=0.5))
+    weight.weight.data.fill_(1.0)
+    w, v = 1.0, 0.0
+    for gradient in (2.0, 4.0):
+        weight.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+        v = 0.5 * v + gradient + 0.01 * w
+        w -= 0.1 * v
+        assert weight.weight.item() == pytest.approx(w)
+
+
+OPTIONS = {
+    "sgd": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.8},
+    "tet": {"loss": "tet", "tet_regulariser": 0.05},
+    "amp": {"amp": True},
+    "workers": {"workers": 2},
+    "augmented": {"roll": 2, "flip": True},
+    "norms": {"model": "vggsnn", "width_multiplier": 0.03, "calibration_batches": 2, "optimizer": "sgd"},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_resume_is_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    config = small(epochs=2, **options)
+    whole = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        Stop(patch, 6)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "parts")
+    kept = mtt.checkpoint.load(tmp_path / "parts")
+    assert kept.epoch == 1
+    resumed = train(config, tmp_path / "parts", kept)
+    assert same_weights(whole, resumed)
+    assert without_seconds(whole.history) == without_seconds(resumed.history)
+
+
+def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
+    one, two = (train(small(epochs=1, workers=n), tmp_path / str(n)) for n in (0, 2))
+    assert same_weights(one, two)
+
+
+def test_amp_computes_in_bfloat16_and_keeps_membranes_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = synthetic(6)
+    model = mtt.build_model(small(), data)
+    frames, labels = mtt.load_frames(data, 4).batch(np.arange(6))
+    seen: dict[str, torch.dtype] = {}
+    for name, layer in model.layers():
+        layer.register_forward_hook(lambda module, inputs, out, name=name: seen.__setitem__(name, out.dtype))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = [p.clone() for p in model.parameters()]
+    plain = mtt.train_iteration(model, optimizer, frames, labels, [(4, 4, 4)])
+    assert set(seen.values()) == {torch.float32}
+    for p, old in zip(model.parameters(), before, strict=True):
+        p.data.copy_(old)
+    mixed = mtt.train_iteration(model, optimizer, frames, labels, [(4, 4, 4)], amp=True)
+    assert seen["conv1"] == seen["readout"] == torch.bfloat16
+    assert seen["spikes1"] == seen["spikes3"] == torch.float32
+    assert mixed.loss != plain.loss
+    assert mixed.loss == pytest.approx(plain.loss, rel=0.05)
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
+
+
+def test_a_nan_stops_a_run_in_mixed_precision_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    iteration: Callable[..., Any] = mtt.train_iteration
+    calls = iter(range(100))
+
+    def poisoned(model: torch.nn.Module, *arguments: Any) -> Any:
+        if next(calls) == 5:
+            next(model.parameters()).data.fill_(float("inf"))
+        return iteration(model, *arguments)
+
+    monkeypatch.setattr(loop, "train_iteration", poisoned)
+    with pytest.raises(mtt.Diverged, match=r"epoch 2, batch 2 of 4: the (loss is|gradient has norm) nan"):
+        train(small(amp=True), tmp_path)
+    kept = mtt.checkpoint.load(tmp_path)
+    assert kept.epoch == 1
+    assert all(torch.isfinite(weight).all() for weight in kept.weights.values())
+
+
+def test_deterministic_algorithms_only(tmp_path: Path) -> None:
+    try:
+        train(small(epochs=1, deterministic=True), tmp_path)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_best_and_last_epoch_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation answers are scripted: right in epoch 1 only; without keep_best the run still ends with the last."""
+    right = np.eye(2)[np.arange(10) % 2]
+    answers = iter([right, 1 - right])
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "predict", lambda *arguments: next(answers))
+        done = train(small(epochs=2, validation=0.5), tmp_path, validation=synthetic(10, seed=1))
+    last, best, final = (mtt.load_model(tmp_path, epoch).state_dict() for epoch in ("last", "best", "final"))
+    name = "stages.0.conv1.weight"
+    assert done.best is not None
+    assert torch.equal(best[name], done.best[name])
+    assert torch.equal(last[name], final[name])
+    assert not torch.equal(last[name], best[name])
+
+
+def test_no_best_epoch_without_validation(tmp_path: Path) -> None:
+    train(small(epochs=1), tmp_path)
+    with pytest.raises(InputError, match="no best epoch"):
+        mtt.load_model(tmp_path, "best")
+
+
+def test_settings_that_an_old_checkpoint_does_not_know_are_the_defaults(tmp_path: Path) -> None:
+    saved = train(small(epochs=1), tmp_path)
+    new = {"optimizer", "amp", "phase", "width_multiplier"}
+    config = {key: value for key, value in saved.config.items() if key not in new}
+    model_config = {k: v for k, v in saved.model_config.items() if k not in {"norm", "bias", "width_multiplier"}}
+    replace(saved, config=config, model_config=model_config).save(tmp_path / "checkpoint.pt")
+    again = train(small(epochs=1), tmp_path, mtt.checkpoint.load(tmp_path))
+    assert same_weights(saved, again)
+    with pytest.raises(InputError, match="optimizer is 'adamw' in the checkpoint, 'sgd' here"):
+        train(small(epochs=1, optimizer="sgd"), tmp_path, mtt.checkpoint.load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"phase": "bias-removal"}, "needs init"),
+        ({"tet_regulariser": 0.1}, "tet_regulariser needs loss = 'tet'"),
+        ({"momentum": 1.0}, "momentum must be below 1"),
+        ({"workers": -1}, "workers must be at least 0"),
+    ],
+)
+def test_contradictions(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        mtt.TrainConfig(**values)
+
+
+def test_frames_are_batched_as_they_are() -> None:
+    """Items 1 and 0 of two: time comes first, labels follow."""
+    frames = torch.arange(2 * 3, dtype=torch.uint8).reshape(2, 3, 1, 1, 1)
+    batch, labels = mtt.FrameSet(frames, torch.tensor([7, 8])).batch(np.array([1, 0]), partial(torch.mul, other=2))
+    assert batch.flatten(1).tolist() == [[6, 0], [8, 2], [10, 4]]
+    assert labels.tolist() == [8, 7]
