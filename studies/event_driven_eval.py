@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limit=options.limit,
         skip_bad=options.skip_bad,
     )
+    options.orders = conventions(options, chosen)
     out = runs.results_folder(options.out, "event_driven_eval")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings; engine {options.engine}")
 
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, with ``orders`` settled."""
+    """The command line."""
     assert __doc__ is not None
     summary, _, more = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(
@@ -94,7 +95,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--engine", default="exact", metavar="NAME", help="exact, brian2 or brian2-cpp [exact]")
     parser.add_argument(
-        "--order", choices=[*ORDERS, "both"], help="convention for simultaneous events [both with exact, else sum]"
+        "--order", choices=[*ORDERS, "both"], help="convention for simultaneous events [both where that is possible]"
     )
     parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
     parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
@@ -117,14 +118,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.engine not in ENGINES:
         raise InputError(f"unknown engine {options.engine!r}; known: {', '.join(ENGINES)}")
-    order = options.order or ("both" if options.engine == "exact" else "sum")
-    options.orders = ORDERS if order == "both" else (order,)
-    if "fifo" in options.orders and options.engine != "exact":
-        raise InputError(f"--order {order} needs --engine exact; {options.engine} sums the jumps of an instant (sum)")
+    if options.order in ("fifo", "both") and options.engine != "exact":
+        raise InputError(
+            f"--order {options.order} needs --engine exact; {options.engine} sums the jumps of an instant (sum)"
+        )
     for name, value in (("--limit", options.limit), *(("--time-steps", t) for t in options.time_steps)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, not {value}")
     return options
+
+
+def conventions(options: argparse.Namespace, chosen: Sequence[Run]) -> tuple[str, ...]:
+    """The conventions to report: those asked for, else both where engine and networks know both."""
+    if options.order:
+        return ORDERS if options.order == "both" else (options.order,)
+    if options.engine != "exact":
+        return ("sum",)
+    try:
+        for run in chosen:
+            Simulator(run.model, engine="exact", order="fifo")
+    except InputError as error:
+        print(f"{run.name}: {error}. Reporting sum only", file=sys.stderr)
+        return ("sum",)
+    return ORDERS
 
 
 def evaluate_run(run: Run, recordings: Recordings, options: argparse.Namespace) -> RunReport:
