@@ -140,7 +140,8 @@ def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:
     """
     resume = mtt.checkpoint.load(folder) if (folder / mtt.checkpoint.FILE_NAME).is_file() else None
     if resume is not None:
-        mtt.checkpoint.check_same(f"config ({folder})", resume.config, config.as_dict(), FREE_TO_CHANGE)
+        saved = mtt.checkpoint.settings_of(resume)
+        mtt.checkpoint.check_same(f"config ({folder})", saved.as_dict(), config.as_dict(), FREE_TO_CHANGE)
     if not (folder / "model.nir").is_file():
         train(mtt.build_model(config, splits.train), config, splits, folder, resume)
     return load(folder)

@@ -208,7 +208,7 @@ class TestBadInput:
             ("{runs}/mtt --engine brian2 --order fifo", "--order fifo needs --engine exact"),
             ("{runs}/mtt --dataset cifar", "unknown data set 'cifar'.*nmnist"),
             ("{runs}/mtt --split validation", "unknown split 'validation'.*train, test"),
-            ("{runs}/mtt --data-root {runs}", "no test recordings"),
+            ("{runs}/mtt --data-root {runs}", "no test data of N-MNIST"),
             ("{runs}/mtt --time-steps 0", "--time-steps must be at least 1, not 0"),
             ("{runs}/mtt --limit 0", "--limit must be at least 1, not 0"),
             ("{runs}/mtt --limit 1 --out {runs}/mtt/model.nir", "--out .*model.nir"),

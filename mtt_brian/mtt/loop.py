@@ -176,7 +176,7 @@ def fit(
     else:
         # rebuilt, so that options that did not exist when it was written have their defaults
         checkpoints.check_same("model", models.from_config(resume.model_config).config, model.config)
-        checkpoints.check_same("config", resume.config, config.as_dict(), FREE_TO_CHANGE)
+        checkpoints.check_same("config", checkpoints.settings_of(resume).as_dict(), config.as_dict(), FREE_TO_CHANGE)
         last = resume
         model.load_state_dict(last.weights)
         optimizer.load_state_dict(last.optimizer)
