@@ -147,7 +147,18 @@ def test_still_images_from_file_to_table(
             b"".join(n.to_bytes(4, "big") for n in (0x801, count)) + labels
         )
     monkeypatch.chdir(tmp_path)
-    settings = "--model vgg14 --width-multiplier 0.05 --epochs 1 --time-steps 2 --threads 1".split()
+    settings = [
+        "--model",
+        "vgg14",
+        "--width-multiplier",
+        "0.05",
+        "--epochs",
+        "1",
+        "--time-steps",
+        "2",
+        "--threads",
+        "1",
+    ]
     script().main(["--dataset", "mnist", "--data-root", ".", "--out", "run", *settings])
     assert {path.name for path in (tmp_path / "run").iterdir()} == PROMISED
     output = capsys.readouterr().out
@@ -160,9 +171,9 @@ def test_the_settings_of_the_first_phase_stay_where_they_are_not_given_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    small = "--limit 12 --epochs 1 --time-steps 2 --threads 1 --seed 5".split()
+    small = ["--limit", "12", "--epochs", "1", "--time-steps", "2", "--threads", "1", "--seed", "5"]
     script().main([*small, "--model", "vggsnn", "--width-multiplier", "0.03", "--out", "first"])
-    script().main("--init first --phase bias-removal --lr 0.001 --method sdt --out second".split())
+    script().main(["--init", "first", "--phase", "bias-removal", "--lr", "0.001", "--method", "sdt", "--out", "second"])
     first, second = (json.loads((tmp_path / run / "config.json").read_text()) for run in ("first", "second"))
     changed = {key: second[key] for key in first if first[key] != second[key]}
     assert changed == {"init": "first", "phase": "bias-removal", "lr": 0.001, "method": "sdt"}
