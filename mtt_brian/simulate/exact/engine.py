@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +21,8 @@ from mtt_brian.simulate.result import RECORDS, Result, Spikes
 from mtt_brian.translate.circuit import Circuit
 
 ORDERS = ("sum", "fifo")
+#: Recordings in one task of a thread: as many as take about so long, and not more than so many.
+_SECONDS_TOGETHER, _MOST_TOGETHER = 0.01, 16
 
 
 class ExactEngine:
@@ -65,6 +69,7 @@ class ExactEngine:
         self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
         self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
         self._idle: SimpleQueue[Run] = SimpleQueue()
+        self._pace = math.inf  # seconds per recording, lately
 
     def run(self, trains: Sequence[InputTrain]) -> Iterator[Result]:
         """Runs recordings, each from rest at time 0, several at once.
@@ -80,18 +85,28 @@ class ExactEngine:
                 yield self._result(train)
             return
         ahead = 4 * self._threads  # enough to keep every thread busy, few enough to bound what waits for the reader
-        futures: deque[Future[Result]] = deque()
+        futures: deque[Future[list[Result]]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                for train in trains:
-                    futures.append(pool.submit(self._result, train))
+                start = 0
+                while start < len(trains):
+                    # Every hand-over wakes the reader, which takes a core from the threads.
+                    end = start + max(1, min(_MOST_TOGETHER, int(_SECONDS_TOGETHER / self._pace)))
+                    futures.append(pool.submit(self._results, trains[start:end]))
+                    start = end
                     if len(futures) > ahead:
-                        yield futures.popleft().result()
+                        yield from futures.popleft().result()
                 while futures:
-                    yield futures.popleft().result()
+                    yield from futures.popleft().result()
             finally:
                 for future in futures:
                     future.cancel()
+
+    def _results(self, trains: Sequence[InputTrain]) -> list[Result]:
+        started = time.perf_counter()
+        results = [self._result(train) for train in trains]
+        self._pace = (time.perf_counter() - started) / len(trains)
+        return results
 
     def start(self) -> Run:
         """A run at rest at time 0, to be carried on piece by piece."""

@@ -8,6 +8,18 @@ import numpy as np
 
 from mtt_brian.simulate.exact.jit import kernel
 
+#: Numbers of eight bytes that keep an array out of its neighbours' cache lines, which come in pairs.
+_APART = 16
+
+
+def own_lines(n: int) -> np.ndarray:
+    """int64 [n], zeros, in cache lines of its own.
+
+    For the small arrays that every event writes: where those of two threads shared a line, each write took it away from
+    the other core, and two cores were 1.2 to 1.6 times as fast as one instead of 1.8.
+    """
+    return np.zeros(n + 2 * _APART, np.int64)[_APART:-_APART]
+
 
 class Crossings(NamedTuple):
     """A binary heap of neurons by their next crossing; a neuron knows its place, so a prediction can be replaced.
@@ -27,7 +39,7 @@ class Crossings(NamedTuple):
     @classmethod
     def empty(cls, n: int) -> Crossings:
         """No crossing of any of ``n`` neurons."""
-        return cls(np.full(n, np.inf), np.zeros(n, np.int64), np.full(n, -1), np.zeros(1, np.int64))
+        return cls(np.full(n, np.inf), np.zeros(n, np.int64), np.full(n, -1), own_lines(1))
 
 
 class Pending(NamedTuple):
@@ -52,7 +64,7 @@ class Pending(NamedTuple):
     def empty(cls, capacity: int) -> Pending:
         """Nothing under way."""
         serial, connection, entry, amount = np.zeros((4, capacity), np.int64)
-        return cls(np.zeros(capacity), serial, connection, entry, amount, np.zeros(2, np.int64))
+        return cls(np.zeros(capacity), serial, connection, entry, amount, own_lines(2))
 
 
 @kernel

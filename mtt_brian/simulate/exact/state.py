@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mtt_brian.simulate.exact.heaps import Crossings, Pending
+from mtt_brian.simulate.exact.heaps import Crossings, Pending, own_lines
 from mtt_brian.simulate.exact.network import CURRENT, Network
 
 
@@ -52,7 +52,7 @@ class Trace(NamedTuple):
     def empty(cls, capacity: int) -> Trace:
         """Room for ``capacity`` records."""
         p, i, n = (np.zeros(capacity, dtype) for dtype in (np.int32, np.int64, np.int64))
-        return cls(np.zeros(capacity), p, i, n, np.zeros(1, np.int64))
+        return cls(np.zeros(capacity), p, i, n, own_lines(1))
 
 
 def new_state(network: Network) -> State:
@@ -66,12 +66,12 @@ def new_state(network: Network) -> State:
         free=np.zeros(neurons if network.refractory.any() else 0),
         stamp=np.zeros(sites, np.int64),
         touched=np.zeros(sites, np.int64),
-        n_touched=np.zeros(len(sizes), np.int64),
-        fired=np.zeros(sizes.max(), np.int64),
-        keys=np.zeros(sizes.max(), np.int64),
+        n_touched=own_lines(len(sizes)),
+        fired=own_lines(sizes.max()),
+        keys=own_lines(sizes.max()),
         counts=np.zeros(neurons, np.int64),
-        now=np.zeros(1, np.int64),
-        cursor=np.zeros(4, np.int64),
+        now=own_lines(1),
+        cursor=own_lines(4),
     )
 
 
