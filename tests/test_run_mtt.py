@@ -163,7 +163,7 @@ def test_still_images_from_file_to_table(
     assert {path.name for path in (tmp_path / "run").iterdir()} == PROMISED
     output = capsys.readouterr().out
     assert "12 training, 0 validation, 4 test images" in output
-    assert output.count("%") == 2 * 7
+    assert output.count("%") == 2 * 5
     assert "event" not in output.rpartition("%")[2], "there is nothing to run event by event"
 
 
