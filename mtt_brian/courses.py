@@ -9,7 +9,7 @@ from mtt_brian import events, export, translate
 from mtt_brian.evaluate import synops
 from mtt_brian.evaluate.early_exit import Course, event_driven_course, stepped_course
 from mtt_brian.events import Recordings
-from mtt_brian.sides import BATCH
+from mtt_brian.sides import BATCH, batch_size
 from mtt_brian.simulate import Simulator
 from mtt_brian.snn.over_time import over_time
 from mtt_brian.snn.staged import INPUT, OUTPUT
@@ -42,8 +42,9 @@ def _time_stepped(graph: nir.NIRGraph, recordings: Recordings, time_steps: int) 
     circuit = translate.read_nir(graph)
     model = export.from_nir(graph, duration=recordings.duration_us * 1e-6).eval()
     found = []
-    for start in range(0, len(recordings), BATCH):
-        batch = list(recordings[start : start + BATCH])
+    size = batch_size(recordings, time_steps)
+    for start in range(0, len(recordings), size):
+        batch = list(recordings[start : start + size])
         frames = torch.from_numpy(events.frames_batch(batch, time_steps, recordings.sensor_size))
         kept = {name: values.numpy() for name, values in over_time(model, frames, time_steps).items()}
         readouts = kept.pop(OUTPUT)

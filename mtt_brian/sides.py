@@ -6,6 +6,7 @@ Both read the same NIR graph and give the same kind of answer, so that a study c
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -17,8 +18,8 @@ from mtt_brian.events import Recordings
 
 #: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
 SIDES = ("time-stepped", "sum", "fifo")
-#: Recordings in one batch of frames.
-BATCH = 50
+#: Recordings in one batch of frames at most, and numbers in one (about 100 MB).
+BATCH, _NUMBERS = 50, 25_000_000
 
 
 def answers(graph: nir.NIRGraph, recordings: Recordings, side: str, time_steps: int) -> Answers:
@@ -38,8 +39,13 @@ def answers(graph: nir.NIRGraph, recordings: Recordings, side: str, time_steps: 
     return event_driven(translate.read_nir(graph), recordings, side)
 
 
+def batch_size(recordings: Recordings, time_steps: int) -> int:
+    """Recordings in one batch of frames, as memory bears."""
+    return max(1, min(BATCH, _NUMBERS // (time_steps * int(np.prod(recordings.sensor_size)))))
+
+
 def time_stepped(
-    graph: nir.NIRGraph,
+    graph: nir.NIRGraph | Path,
     recordings: Recordings,
     time_steps: int,
     change: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -47,7 +53,7 @@ def time_stepped(
     """What the network says on a time grid, every stage at T steps.
 
     Args:
-        graph: a network that `export.from_nir` can rebuild.
+        graph: a network that `export.from_nir` can rebuild, or the path of its ``.nir`` file.
         recordings: N of them, binned anew.
         time_steps: T.
         change: what becomes of each batch of frames, float32 [T, n, C, H, W], before the network sees it.
@@ -58,8 +64,9 @@ def time_stepped(
     circuit = translate.read_nir(graph)
     model = export.from_nir(graph, duration=recordings.duration_us * 1e-6).eval()
     readouts, counts = [], []
-    for start in range(0, len(recordings), BATCH):
-        frames = events.frames_batch(recordings[start : start + BATCH], time_steps, recordings.sensor_size)
+    size = batch_size(recordings, time_steps)
+    for start in range(0, len(recordings), size):
+        frames = events.frames_batch(recordings[start : start + size], time_steps, recordings.sensor_size)
         batch = torch.from_numpy(frames if change is None else change(frames))
         logits, spikes = snn.spike_counts(model, batch, time_steps)
         spikes[circuit.input] = spikes.pop("input")

@@ -30,11 +30,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from mtt_brian import events, export, mtt, plotting, runs, snn, translate
+from mtt_brian import export, mtt, plotting, runs, sides, translate
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import EventDrivenTally, Report, RunReport, TimeSteppedTally, readout_trace
 from mtt_brian.events import Recordings
@@ -134,12 +133,13 @@ def conventions(options: argparse.Namespace, chosen: Sequence[Run]) -> tuple[str
         return ORDERS if options.order == "both" else (options.order,)
     if options.engine != "exact":
         return ("sum",)
-    try:
-        for run in chosen:
-            Simulator(run.model, engine="exact", order="fifo")
-    except InputError as error:
-        print(f"{run.name}: {error}. Reporting sum only", file=sys.stderr)
-        return ("sum",)
+    for run in chosen:
+        circuit = translate.read_nir(run.model)
+        try:
+            Simulator(circuit, engine="exact", order="fifo")
+        except InputError as error:
+            print(f"{run.name}: {error}. Reporting sum only", file=sys.stderr)
+            return ("sum",)
     return ORDERS
 
 
@@ -165,12 +165,12 @@ def evaluate_run(run: Run, recordings: Recordings, options: argparse.Namespace) 
     with tqdm(total=passes * len(recordings), desc=run.name, unit="run") as bar:
         for chunk in chunks(recordings, min(CHUNK, bearable(sum(p.size for p in circuit.populations)))):
             for t in other_grids:
-                stepped.add_answers(t, mtt.predict(model, chunk, t, batch_size(chunk, t)), chunk.labels)
+                stepped.add_answers(t, mtt.predict(model, chunk, t, sides.batch_size(chunk, t)), chunk.labels)
                 bar.update(len(chunk))
             started = time.perf_counter()
-            logits, counts = time_stepped(model, chunk, t_max, circuit.input)
-            stepped.add_answers(t_max, logits, chunk.labels)
-            stepped.add_counts(counts, time.perf_counter() - started)
+            answers = sides.time_stepped(run.model, chunk, t_max)
+            stepped.add_answers(t_max, answers.readouts, chunk.labels)
+            stepped.add_counts(answers.counts, time.perf_counter() - started)
             bar.update(len(chunk))
             for engine, tally in engines:
                 results, seconds = timed_run(engine, chunk)
@@ -179,9 +179,8 @@ def evaluate_run(run: Run, recordings: Recordings, options: argparse.Namespace) 
                     results, again = timed_run(engine, chunk)
                     tally.compile_seconds, seconds = max(0.0, seconds - again), again
                 for k, result in enumerate(results):
-                    spikes = {name: count[k] for name, count in counts.items()}
-                    # The logits are means over time; sums can be held against the event-driven readout.
-                    tally.add(result, int(chunk.labels[k]), spikes, logits[k] * t_max, seconds / len(chunk))
+                    spikes = {name: count[k] for name, count in answers.counts.items()}
+                    tally.add(result, int(chunk.labels[k]), spikes, answers.readouts[k], seconds / len(chunk))
                 bar.update(len(chunk))
     return RunReport(
         run=run.name,
@@ -211,27 +210,6 @@ def timed_run(engine: Simulator, recordings: Recordings) -> tuple[list[Result], 
 def bearable(numbers: int) -> int:
     """How many recordings of that many numbers each fit into the budget; at least one."""
     return max(1, BUDGET // numbers)
-
-
-def batch_size(recordings: Recordings, time_steps: int) -> int:
-    """Recordings in one batch of frames."""
-    return min(50, bearable(time_steps * int(np.prod(recordings.sensor_size))))
-
-
-def time_stepped(
-    model: snn.Staged, recordings: Recordings, time_steps: int, input_name: str
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Logits [N, classes] and spikes per neuron [N, ...] by population, the input under ``input_name``."""
-    all_logits, all_counts = [], []
-    size = batch_size(recordings, time_steps)
-    for start in range(0, len(recordings), size):
-        batch = recordings[start : start + size]
-        frames = torch.from_numpy(events.frames_batch(batch, time_steps, recordings.sensor_size))
-        logits, counts = snn.spike_counts(model, frames, time_steps)
-        counts[input_name] = counts.pop("input")
-        all_logits.append(logits.numpy())
-        all_counts.append(counts)
-    return np.concatenate(all_logits), {n: np.concatenate([c[n].numpy() for c in all_counts]) for n in all_counts[0]}
 
 
 def plot_accuracies(report: Report, out: Path) -> None:
