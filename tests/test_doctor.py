@@ -52,8 +52,8 @@ def test_a_broken_core_is_a_failure(capsys):
 
 
 def test_data_that_are_not_there(tmp_path):
-    with pytest.raises(Broken, match="no train data of N-MNIST"):
-        doctor._data("nmnist", str(tmp_path))
+    with pytest.raises(Broken, match="no train data of MNIST"):
+        doctor._data("mnist", str(tmp_path))
 
 
 def test_the_command_line_ends_with_the_verdict(monkeypatch, capsys):
