@@ -1,7 +1,7 @@
 """Train with MTT in variants: how much do its stages and samples matter, on time steps and without them?
 
 python studies/stage_ablation.py                                                 # built-in data, three seeds
-python studies/stage_ablation.py --dataset nmnist --data-root DIR --threads 1    # any setting of training/run_mtt.py
+python studies/stage_ablation.py --dataset nmnist --data-root DIR --lr 5e-3    # any setting of training/run_mtt.py
 python studies/stage_ablation.py --vary-blocks all 1 --vary-samples 3 --seeds 0  # less of it
 python studies/stage_ablation.py --model dvsgesture_net --vary-calibration 0 10  # a network with batch norms
 python studies/stage_ablation.py --out results/stage_ablation-001                # go on where it was stopped (Ctrl-C)

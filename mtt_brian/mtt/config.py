@@ -96,7 +96,11 @@ class TrainConfig:
 
     seed: int = _setting(0, "seed of weights, order, augmentation and time steps", 0)
     device: str = _setting("cpu", "torch device: cpu, cuda, cuda:1 ...")
-    threads: int | None = _setting(None, "torch threads on the CPU; none: torch decides", 1)
+    threads: int | None = _setting(
+        1,
+        "torch threads on the CPU; with one the result does not depend on the number of cores; none: torch decides",
+        1,
+    )
     workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0)
     amp: bool = _setting(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
     compile: bool = _setting(
