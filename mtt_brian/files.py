@@ -16,6 +16,12 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "mtt_brian"
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a whole text file in UTF-8, or leave an older one as it is."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; renamed to ``path`` at the end, removed after an error."""

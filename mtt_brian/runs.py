@@ -24,7 +24,7 @@ from mtt_brian import events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.events import EventDataset, Images, Recordings
 from mtt_brian.events.collection import SomeCollection
-from mtt_brian.files import replacing
+from mtt_brian.files import replacing, write_text
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig, at_resolution
 from mtt_brian.mtt.loop import FREE_TO_CHANGE
 from mtt_brian.snn import Staged
@@ -140,8 +140,7 @@ def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:
     """
     resume = mtt.checkpoint.load(folder) if (folder / mtt.checkpoint.FILE_NAME).is_file() else None
     if resume is not None:
-        saved = mtt.checkpoint.settings_of(resume)
-        mtt.checkpoint.check_same(f"config ({folder})", saved.as_dict(), config.as_dict(), FREE_TO_CHANGE)
+        mtt.checkpoint.check_same(f"config ({folder})", resume.config, config.as_dict(), FREE_TO_CHANGE)
     if not (folder / "model.nir").is_file():
         train(mtt.build_model(config, splits.train), config, splits, folder, resume)
     return load(folder)
@@ -270,8 +269,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def save_json(path: Path, content: Any) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

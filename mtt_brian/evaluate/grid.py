@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mtt_brian.errors import InputError
-from mtt_brian.files import replacing
+from mtt_brian.files import write_text
 
 
 class Grid:
@@ -62,10 +62,8 @@ class Grid:
                 bar.set_postfix_str(name)
                 # Through JSON, so that a fresh result is what a resumed study reads.
                 self.cells[name] = json.loads(json.dumps(compute(name)))
-                with replacing(self.path) as temporary:
-                    temporary.write_text(
-                        json.dumps({"settings": self.settings, "cells": self.cells}, indent=1) + "\n", encoding="utf-8"
-                    )
+                content = {"settings": self.settings, "cells": self.cells}
+                write_text(self.path, json.dumps(content, indent=1) + "\n")
                 bar.update()
         for name in names:
             yield name, self.cells[name]

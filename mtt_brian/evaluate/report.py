@@ -33,7 +33,7 @@ import numpy as np
 
 from mtt_brian.evaluate.metrics import Estimate
 from mtt_brian.evaluate.table import markdown_table, percent
-from mtt_brian.files import replacing
+from mtt_brian.files import write_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,13 +210,8 @@ class Report:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # allow_nan=False: a NaN would make a file that other JSON readers refuse.
-        _write(folder / "report.json", json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        _write(folder / "report.md", self.markdown())
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        write_text(folder / "report.json", json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_text(folder / "report.md", self.markdown())
 
 
 def _finite(value: float) -> float | None:

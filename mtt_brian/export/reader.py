@@ -14,7 +14,9 @@ from torch import nn
 
 from mtt_brian.errors import InputError
 from mtt_brian.export.chain import Fork, find_chain
+from mtt_brian.export.writer import pair
 from mtt_brian.neuron import IF, LIF
+from mtt_brian.nir_files import load_graph, plain, uniform
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
 from mtt_brian.snn.residual import Residual
 from mtt_brian.snn.staged import Staged
@@ -45,10 +47,10 @@ def from_nir(
         InputError: for a file that is no NIR graph, a graph of another form, or a node that has no exact counterpart,
             naming it.
     """
-    graph = _load(graph)
+    graph = load_graph(graph)
     first, between, last = find_chain(graph)
     if duration is None:
-        duration = _plain(graph.metadata.get("duration"))
+        duration = plain(graph.metadata.get("duration"))
 
     def read(names: Iterable[str]) -> dict[str, nn.Module]:
         return {name: _read(name, graph.nodes[name], duration, surrogate) for name in names}
@@ -94,14 +96,14 @@ def _read(name: str, node: nir.NIRNode, duration: float | None, surrogate: Surro
 
 def _read_conv2d(node: nir.Conv2d, duration: float | None, surrogate: Surrogate) -> nn.Conv2d:
     weight = _tensor(node.weight, 4)
-    padding = _plain(node.padding)
+    padding = plain(node.padding)
     layer = nn.Conv2d(
         weight.shape[1] * int(node.groups),
         weight.shape[0],
         (weight.shape[2], weight.shape[3]),
-        stride=_pair(node.stride),
-        padding=padding if isinstance(padding, str) else _pair(padding),
-        dilation=_pair(node.dilation),
+        stride=pair(node.stride),
+        padding=padding if isinstance(padding, str) else pair(padding),
+        dilation=pair(node.dilation),
         groups=int(node.groups),
         bias=False,
     )
@@ -133,7 +135,7 @@ def _read_bias(node: nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | Non
 
 
 def _read_pool(node: nir.AvgPool2d | nir.SumPool2d, duration: float | None, surrogate: Surrogate) -> nn.AvgPool2d:
-    kernel, stride, padding = (_pair(v) for v in (node.kernel_size, node.stride, node.padding))
+    kernel, stride, padding = (pair(v) for v in (node.kernel_size, node.stride, node.padding))
     return nn.AvgPool2d(kernel, stride, padding, divisor_override=1 if isinstance(node, nir.SumPool2d) else None)
 
 
@@ -142,26 +144,26 @@ def _read_flatten(node: nir.Flatten, duration: float | None, surrogate: Surrogat
 
 
 def _read_spiking(node: nir.IF | nir.LIF, duration: float | None, surrogate: Surrogate) -> Spiking:
-    metadata = {key: _plain(value) for key, value in node.metadata.items()}
+    metadata = {key: plain(value) for key, value in node.metadata.items()}
     if "reset" not in metadata:
         raise InputError("NIR leaves the reset open, and the metadata hold no 'reset' ('subtract' or 'zero')")
     values = {
-        "threshold": _uniform(node.v_threshold),
-        "v_reset": _uniform(node.v_reset),
+        "threshold": uniform(node.v_threshold),
+        "v_reset": uniform(node.v_reset),
         "reset": metadata["reset"],
         "spikes": metadata.get("spikes", "one"),
         "lower_bound": metadata.get("lower_bound"),
     }
     decay = metadata.get("decay_per_step")
     if isinstance(node, nir.IF):
-        return Spiking(IF(**values, r=_uniform(node.r)), surrogate)
+        return Spiking(IF(**values, r=uniform(node.r)), surrogate)
     if not np.array_equal(node.r, node.tau):
         raise InputError(
             "r must equal tau, so that a spike of weight w moves the membrane by w; scale the weights instead"
         )
     if decay is not None:
         return Spiking(IF(**values), surrogate, decay_per_step=decay)
-    return Spiking(LIF(**values, tau=_uniform(node.tau), v_leak=_uniform(node.v_leak)), surrogate, duration=duration)
+    return Spiking(LIF(**values, tau=uniform(node.tau), v_leak=uniform(node.v_leak)), surrogate, duration=duration)
 
 
 _READERS: dict[str, Callable[[Any, float | None, Surrogate], nn.Module]] = {
@@ -176,22 +178,7 @@ _READERS: dict[str, Callable[[Any, float | None, Surrogate], nn.Module]] = {
 }
 
 
-# ----- files, values
-
-
-def _load(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
-    if isinstance(graph, nir.NIRGraph):
-        return graph
-    path = os.fspath(graph)
-    if not os.path.isfile(path):
-        raise InputError(f"no such NIR file: {path}")
-    try:
-        read = nir.read(path, type_check=False)
-    except Exception as error:  # h5py and nir raise many types for a damaged file
-        raise InputError(f"{path} is not a readable NIR file: {error}") from None
-    if not isinstance(read, nir.NIRGraph):
-        raise InputError(f"{path} holds a single {type(read).__name__} node, not a graph")
-    return read
+# ----- values
 
 
 def _tensor(weight: np.ndarray, dimensions: int) -> torch.Tensor:
@@ -206,25 +193,7 @@ def _tensor(weight: np.ndarray, dimensions: int) -> torch.Tensor:
     return torch.tensor(weight, dtype=torch.float64 if weight.dtype == np.float64 else torch.float32)
 
 
-def _uniform(value: np.ndarray) -> float | np.ndarray:
-    """One number if all entries agree."""
-    value = np.asarray(value, dtype=np.float64)
-    return float(value.flat[0]) if value.size and np.all(value == value.flat[0]) else value
-
-
-def _plain(value: Any) -> Any:
-    """What HDF5 gives back, as plain Python."""
-    if isinstance(value, bytes):
-        return value.decode("utf8")
-    return value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
-
-
 def _as_shape(value: Any) -> Shape:
     if value is None:
         raise InputError("the Input and Output nodes must say their shapes")
     return tuple(int(n) for n in np.ravel(value))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    numbers = np.ravel(value)
-    return int(numbers[0]), int(numbers[-1])

@@ -154,7 +154,7 @@ def _write_bias(layer: nn.Conv2d | nn.Linear, options: _Options) -> tuple[np.nda
 
 
 def _write_pool(layer: nn.AvgPool2d, shape: Shape, options: _Options) -> nir.AvgPool2d | nir.SumPool2d:
-    kernel, stride, padding = (_pair(v) for v in (layer.kernel_size, layer.stride, layer.padding))
+    kernel, stride, padding = (pair(v) for v in (layer.kernel_size, layer.stride, layer.padding))
     if layer.ceil_mode or (np.any(padding) and not layer.count_include_pad):
         raise InputError("only pools with ceil_mode=False and count_include_pad=True can be exported")
     if layer.divisor_override not in (None, 1, np.prod(kernel)):
@@ -205,6 +205,7 @@ def _numpy(weight: torch.Tensor) -> np.ndarray:
     return weight.detach().cpu().numpy().copy()
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """Vertical and horizontal, from two numbers or one for both."""
     numbers = np.ravel(value)
     return int(numbers[0]), int(numbers[-1])

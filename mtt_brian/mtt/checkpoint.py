@@ -15,7 +15,7 @@ import torch
 
 from mtt_brian.errors import InputError
 from mtt_brian.files import replacing
-from mtt_brian.mtt.config import TrainConfig, check_values
+from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.snn import Staged, models
 
 #: Version of the layout below; a reader refuses any other.
@@ -113,15 +113,6 @@ def load_model(path: str | Path, epoch: Literal["final", "best", "last"] = "fina
     except RuntimeError as error:
         raise InputError(f"{path}: the weights do not fit the model of the checkpoint ({error})") from None
     return model.eval()
-
-
-def settings_of(saved: Checkpoint) -> TrainConfig:
-    """The settings of the run; those that did not exist yet when it was written have their defaults.
-
-    Raises:
-        InputError: if it holds settings that are not known, or bad ones.
-    """
-    return TrainConfig(**check_values(saved.config, "the checkpoint"))
 
 
 def check_same(kind: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], free: Collection[str] = ()) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mtt_brian.errors import InputError
-from mtt_brian.files import replacing
+from mtt_brian.files import write_text
 from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation
 from mtt_brian.mtt.checkpoint import Checkpoint
@@ -176,7 +176,7 @@ def fit(
     else:
         # rebuilt, so that options that did not exist when it was written have their defaults
         checkpoints.check_same("model", models.from_config(resume.model_config).config, model.config)
-        checkpoints.check_same("config", checkpoints.settings_of(resume).as_dict(), config.as_dict(), FREE_TO_CHANGE)
+        checkpoints.check_same("config", resume.config, config.as_dict(), FREE_TO_CHANGE)
         last = resume
         model.load_state_dict(last.weights)
         optimizer.load_state_dict(last.optimizer)
@@ -282,5 +282,4 @@ def _set_rng_state(generators: dict[str, np.random.Generator], state: dict[str, 
 
 
 def _write_metrics(run_dir: Path, history: list[dict[str, Any]]) -> None:
-    with replacing(run_dir / "metrics.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
+    write_text(run_dir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))

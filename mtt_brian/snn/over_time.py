@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtt_brian.snn.staged import INPUT, OUTPUT, Staged
+from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, watching
 
 
 @torch.no_grad()
@@ -24,15 +24,7 @@ def over_time(model: Staged, frames: Tensor, time_steps: int | Sequence[int]) ->
     Raises:
         InputError: as `Staged.forward`.
     """
-    kept = {INPUT: model._first(frames, model.steps(time_steps)[0])}
-
-    def keep(name: str):  # type: ignore[no-untyped-def]
-        return lambda module, arguments, spikes: kept.__setitem__(name, spikes)
-
-    hooks = [layer.register_forward_hook(keep(name)) for name, layer in model.populations().items()]
-    try:
+    kept = {INPUT: model.seen(frames, time_steps)}
+    with watching(model, lambda name, spikes: kept.update({name: spikes})):
         kept[OUTPUT] = model.readouts(frames, time_steps)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return kept

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -131,13 +132,18 @@ class Staged(nn.Module):
     def readouts(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
         """What the network says in each of the last stage's t time steps: as `forward`, but [t, N, classes]."""
         steps = self.steps(time_steps)
-        x = self._first(frames, steps[0])
+        x = self.seen(frames, steps)
         for stage, t in zip(self.stages, steps, strict=True):
             x = run(stage, temporal.transform(x, t, self.transform))
         return x
 
-    def _first(self, frames: Tensor, t: int) -> Tensor:
-        """The input frames as the first stage sees them, in the weights' type."""
+    def seen(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
+        """The input frames as the first stage sees them, [t, N, *input_shape] in the weights' type.
+
+        Raises:
+            InputError: as `forward`.
+        """
+        t = self.steps(time_steps)[0]
         if frames.ndim < 3 or frames.shape[2:] != self.input_shape or len(frames) < 1:
             wanted = ", ".join(map(str, self.input_shape))
             raise InputError(f"frames must have the shape [T, N, {wanted}], not {list(frames.shape)}")
@@ -217,6 +223,21 @@ def _through(chain: nn.Module, x: Tensor, shapes: dict[str, tuple[int, ...]]) ->
     return x
 
 
+@contextmanager
+def watching(model: Staged, see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """While this lasts, ``see(name, spikes [t, N, *])`` is called for every population that has run."""
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda module, arguments, spikes: see(name, spikes)
+
+    hooks = [layer.register_forward_hook(hook(name)) for name, layer in model.populations().items()]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
 @torch.no_grad()
 def spike_counts(model: Staged, frames: Tensor, time_steps: int | Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits of a batch, and how often every neuron fired.
@@ -228,14 +249,6 @@ def spike_counts(model: Staged, frames: Tensor, time_steps: int | Sequence[int])
     Raises:
         InputError: as `Staged.forward`.
     """
-    counts = {INPUT: model._first(frames, model.steps(time_steps)[0]).sum(0)}
-
-    def count(name: str):  # type: ignore[no-untyped-def]
-        return lambda module, arguments, spikes: counts.__setitem__(name, spikes.sum(0))
-
-    hooks = [layer.register_forward_hook(count(name)) for name, layer in model.populations().items()]
-    try:
+    counts = {INPUT: model.seen(frames, time_steps).sum(0)}
+    with watching(model, lambda name, spikes: counts.update({name: spikes.sum(0)})):
         return model(frames, time_steps), counts
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -16,6 +16,7 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, NeuronRule, Reset, SpikesPerUpdate
+from mtt_brian.nir_files import load_graph, plain, uniform
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.operators import Conv2d, Delay, Dense, Operator, Pair, Scale, pool2d
 
@@ -62,27 +63,7 @@ def read_nir(
         return graph
     if not (np.isfinite(spike_integral) and spike_integral > 0):
         raise InputError(f"spike_integral must be > 0, not {spike_integral}")
-    return _Reader(_load(graph), reset, spikes, spike_integral).circuit()
-
-
-def _load(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
-    import nir
-
-    if isinstance(graph, nir.NIRGraph):
-        return graph
-    if not isinstance(graph, str | os.PathLike):
-        raise InputError(f"expected a nir.NIRGraph or the path of a .nir file, not {type(graph).__name__}")
-    path = os.fspath(graph)
-    if not os.path.isfile(path):
-        raise InputError(f"no such NIR file: {path}")
-    try:
-        # NIR's own shape inference assumes square kernels; shapes are checked here instead.
-        loaded = nir.read(path, type_check=False)
-    except Exception as error:  # h5py and nir raise many types for a damaged file
-        raise InputError(f"{path} is not a readable NIR file: {error}") from error
-    if not isinstance(loaded, nir.NIRGraph):
-        raise InputError(f"{path} holds a single {type(loaded).__name__} node, not a graph")
-    return loaded
+    return _Reader(load_graph(graph), reset, spikes, spike_integral).circuit()
 
 
 class _CycleError(InputError):
@@ -282,8 +263,8 @@ class _Reader:
         for field, value in self._neuron_parameters(name).items():
             if value.size != 1 and value.shape != shape:
                 raise InputError(f"{field} of node {name!r} has the shape {value.shape}, not {shape}")
-            parameters[field] = _uniform(value)
-        metadata = {key: _plain(value) for key, value in node.metadata.items()}
+            parameters[field] = uniform(value)
+        metadata = {key: plain(value) for key, value in node.metadata.items()}
         if kind.fires:
             reset = metadata.get("reset", self.reset)
             if reset is None:
@@ -296,9 +277,9 @@ class _Reader:
             parameters["threshold"] = None
         for field in ("lower_bound", "refractory"):
             if field in metadata:
-                parameters[field] = _uniform(_array(name, field, metadata[field]))
+                parameters[field] = uniform(_array(name, field, metadata[field]))
         if self.sources[name]:
-            parameters["bias"] = _uniform(self._bias_into(name))
+            parameters["bias"] = uniform(self._bias_into(name))
         try:
             rule = kind.rule(**parameters)
         except InputError as error:
@@ -474,18 +455,6 @@ def _array(node: str, field: str, value: Any) -> np.ndarray:
     return array
 
 
-def _uniform(value: np.ndarray) -> float | np.ndarray:
-    """One number if all entries agree, which lets the engines keep one parameter for all neurons."""
-    return float(value.flat[0]) if value.size and np.all(value == value.flat[0]) else value
-
-
-def _plain(value: Any) -> Any:
-    """Metadata come back from HDF5 as bytes and numpy scalars."""
-    if isinstance(value, bytes):
-        return value.decode("utf8")
-    return value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
-
-
 def _as_shape(value: Any) -> Shape:
     return tuple(int(n) for n in np.ravel(value))
 
@@ -498,7 +467,7 @@ def _pair(field: str, value: Any, minimum: int) -> Pair:
 
 
 def _padding(value: Any, stride: Pair, dilation: Pair, kernel: Pair) -> tuple[Pair, Pair]:
-    value = _plain(value)
+    value = plain(value)
     if not isinstance(value, str):
         vertical, horizontal = _pair("padding", value, 0)
         return (vertical, vertical), (horizontal, horizontal)
