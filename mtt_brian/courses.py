@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nir
 import torch
 
@@ -9,17 +11,17 @@ from mtt_brian import events, export, translate
 from mtt_brian.evaluate import synops
 from mtt_brian.evaluate.early_exit import Course, event_driven_course, stepped_course
 from mtt_brian.events import Recordings
-from mtt_brian.sides import BATCH, batch_size
+from mtt_brian.mtt.frames import BATCH, bearable
 from mtt_brian.simulate import Simulator
 from mtt_brian.snn.over_time import over_time
 from mtt_brian.snn.staged import INPUT, OUTPUT
 
 
-def courses(graph: nir.NIRGraph, recordings: Recordings, side: str, time_steps: int) -> list[Course]:
+def courses(graph: nir.NIRGraph | Path, recordings: Recordings, side: str, time_steps: int) -> list[Course]:
     """The course of every recording on one of the `sides.SIDES`.
 
     Args:
-        graph: the network.
+        graph: the network, or the path of its ``.nir`` file.
         recordings: N of them.
         side: ``"time-stepped"``, ``"sum"`` or ``"fifo"``.
         time_steps: T; without a grid the unit in which the readout is averaged.
@@ -38,11 +40,11 @@ def courses(graph: nir.NIRGraph, recordings: Recordings, side: str, time_steps: 
     return found
 
 
-def _time_stepped(graph: nir.NIRGraph, recordings: Recordings, time_steps: int) -> list[Course]:
+def _time_stepped(graph: nir.NIRGraph | Path, recordings: Recordings, time_steps: int) -> list[Course]:
     circuit = translate.read_nir(graph)
     model = export.from_nir(graph, duration=recordings.duration_us * 1e-6).eval()
     found = []
-    size = batch_size(recordings, time_steps)
+    size = bearable(model, time_steps)
     for start in range(0, len(recordings), size):
         batch = list(recordings[start : start + size])
         frames = torch.from_numpy(events.frames_batch(batch, time_steps, recordings.sensor_size))

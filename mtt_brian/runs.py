@@ -7,6 +7,7 @@ A run folder holds ``config.json`` (the settings), ``versions.json``, ``metrics.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import platform
@@ -51,6 +52,11 @@ class Run:
     def model(self) -> Path:
         """Path of its ``model.nir``."""
         return self.folder / "model.nir"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model."""
+        return hashlib.sha256(self.model.read_bytes()).hexdigest()
 
 
 class Splits(NamedTuple):

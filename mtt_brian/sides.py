@@ -15,18 +15,17 @@ import torch
 from mtt_brian import events, export, snn, translate
 from mtt_brian.evaluate import Answers, event_driven, synops
 from mtt_brian.events import Recordings
+from mtt_brian.mtt.frames import bearable
 
 #: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
 SIDES = ("time-stepped", "sum", "fifo")
-#: Recordings in one batch of frames at most, and numbers in one (about 100 MB).
-BATCH, _NUMBERS = 50, 25_000_000
 
 
-def answers(graph: nir.NIRGraph, recordings: Recordings, side: str, time_steps: int) -> Answers:
+def answers(graph: nir.NIRGraph | Path, recordings: Recordings, side: str, time_steps: int) -> Answers:
     """What a network says on one of the `SIDES`.
 
     Args:
-        graph: the network.
+        graph: the network, or the path of its ``.nir`` file.
         recordings: N of them.
         side: one of `SIDES`.
         time_steps: T of the time-stepped side; the others have none.
@@ -37,11 +36,6 @@ def answers(graph: nir.NIRGraph, recordings: Recordings, side: str, time_steps: 
     if side == "time-stepped":
         return time_stepped(graph, recordings, time_steps)
     return event_driven(translate.read_nir(graph), recordings, side)
-
-
-def batch_size(recordings: Recordings, time_steps: int) -> int:
-    """Recordings in one batch of frames, as memory bears."""
-    return max(1, min(BATCH, _NUMBERS // (time_steps * int(np.prod(recordings.sensor_size)))))
 
 
 def time_stepped(
@@ -64,7 +58,7 @@ def time_stepped(
     circuit = translate.read_nir(graph)
     model = export.from_nir(graph, duration=recordings.duration_us * 1e-6).eval()
     readouts, counts = [], []
-    size = batch_size(recordings, time_steps)
+    size = bearable(model, time_steps)
     for start in range(0, len(recordings), size):
         frames = events.frames_batch(recordings[start : start + size], time_steps, recordings.sensor_size)
         batch = torch.from_numpy(frames if change is None else change(frames))

@@ -23,9 +23,7 @@ SynOps count every spike until the decision, inputs included, times its synapses
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,11 +32,10 @@ from typing import Any, TypeAlias
 # As in training/run_mtt.py: threads that spin while they wait would take the cores from the simulation.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import nir
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtt_brian import plotting, runs
+from mtt_brian import plotting, runs, study
 from mtt_brian.courses import courses
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, Grid
@@ -61,14 +58,7 @@ SYNOPS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen = {run.name: run for run in runs.load_all(options.runs)}
-    recordings = runs.recordings_for(
-        list(chosen.values()),
-        dataset=options.dataset,
-        data_root=options.data_root,
-        split=options.split,
-        limit=options.limit,
-    )
+    chosen, recordings = study.take_up(options)
     out = runs.results_folder(options.out, "dynamic_inference")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
 
@@ -77,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def watch(cell: str) -> dict[str, list[dict[str, Any]]]:
         run, side = names[cell]
         t_max = chosen[run].config["time_steps"]
-        seen = courses(nir.read(chosen[run].model, type_check=False), recordings, side, t_max)
+        seen = courses(chosen[run].model, recordings, side, t_max)
         fixed = [k / t_max for k in range(1, t_max + 1)] if side == "time-stepped" else PARTS
         decided = {rule: exit_when_confident(seen, recordings.labels, THRESHOLDS, rule) for rule in RULES}
         decided["fixed"] = stop_after(seen, recordings.labels, fixed)
@@ -88,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "split": recordings.split,
         "recordings": len(recordings),
         "thresholds": THRESHOLDS,
-        "models": {run.name: hashlib.sha256(run.model.read_bytes()).hexdigest() for run in chosen.values()},
+        "models": study.digests(chosen),
     }
     cells = dict(Grid(out / "grid.json", settings).fill(names, watch, "courses"))
     groups = same_but_seed({name: run.config for name, run in chosen.items()})
@@ -100,46 +90,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for label, members in groups.items()
     }
 
-    command = shlex.join(
-        ["python", "studies/dynamic_inference.py", *(sys.argv[1:] if arguments is None else arguments)]
-    )
     report = {
         "dataset": recordings.name,
         "split": recordings.split,
         "n_recordings": len(recordings),
-        "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
-        "command": command,
         "thresholds": THRESHOLDS,
         "groups": {label: {"runs": members, **curves[label]} for label, members in groups.items()},
     }
-    runs.save_json(out / "report.json", report)
     title = f"{recordings.title}, {recordings.split}, {len(recordings)} recordings"
     shown = {f"{label} ({len(groups[label])})": sides for label, sides in curves.items()}
     text = tables(shown)
-    (out / "report.md").write_text(f"# Early exit: {title}\n\n{text}\n\n    {command}\n", encoding="utf-8")
+    study.write(out, report, f"Early exit: {title}", text, study.command("dynamic_inference", arguments))
     plot(curves, title, out / "dynamic_inference.png")
-    print(f"\n{text}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print(f"\n{text}\n\n{study.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    assert __doc__ is not None
-    about, _, more = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=about, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
-    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
-    parser.add_argument("--split", default="test", help="train or test [test]")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
-    )
-    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/dynamic_inference-<number>]")
+    parser = study.parser(__doc__)
+    study.add_options(parser, "dynamic_inference")
     options = parser.parse_args(arguments)
-    if options.limit is not None and options.limit < 1:
-        raise InputError(f"--limit must be at least 1, not {options.limit}")
+    study.at_least_one(options, "limit")
     return options
 
 

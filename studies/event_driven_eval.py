@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from mtt_brian import export, mtt, plotting, runs, sides, translate
+from mtt_brian import export, mtt, plotting, runs, sides, study, translate
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import EventDrivenTally, Report, RunReport, TimeSteppedTally, readout_trace
 from mtt_brian.events import Recordings
@@ -52,15 +51,8 @@ READINGS = 301
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen = runs.load_all(options.runs)
-    recordings = runs.recordings_for(
-        chosen,
-        dataset=options.dataset,
-        data_root=options.data_root,
-        split=options.split,
-        limit=options.limit,
-        skip_bad=options.skip_bad,
-    )
+    by_name, recordings = study.take_up(options, options.skip_bad)
+    chosen = list(by_name.values())
     options.orders = conventions(options, chosen)
     out = runs.results_folder(options.out, "event_driven_eval")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings; engine {options.engine}")
@@ -71,36 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split=recordings.split,
         engine=options.engine,
         versions=runs.versions("brian2", "torch", "numpy", "scipy", "numba", "nir"),
-        command=shlex.join(
-            ["python", "studies/event_driven_eval.py", *(sys.argv[1:] if arguments is None else arguments)]
-        ),
+        command=study.command("event_driven_eval", arguments),
         runs=tuple(evaluate_run(run, recordings, options) for run in chosen),
     )
     report.write(out)
     plot_accuracies(report, out)
     plot_spikes(chosen, recordings, options.orders[0], out / "raster.png")
-    print(f"\n{report.table()}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print(f"\n{report.table()}\n\n{study.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    assert __doc__ is not None
-    summary, _, more = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
-    )
+    parser = study.parser(__doc__)
+    study.add_options(parser, "event_driven_eval")
     parser.add_argument("--engine", default="exact", metavar="NAME", help="exact, brian2 or brian2-cpp [exact]")
     parser.add_argument(
         "--order", choices=[*ORDERS, "both"], help="convention for simultaneous events [both where that is possible]"
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
-    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
-    parser.add_argument("--split", default="test", help="train or test [test]")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
     )
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out recordings that cannot be read, and list them"
@@ -113,7 +91,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="T",
         help=f"time grids to compare with, next to T_max of each run [{' '.join(map(str, TIME_STEPS))}]",
     )
-    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/event_driven_eval-<number>]")
     options = parser.parse_args(arguments)
     if options.engine not in ENGINES:
         raise InputError(f"unknown engine {options.engine!r}; known: {', '.join(ENGINES)}")
@@ -121,9 +98,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError(
             f"--order {options.order} needs --engine exact; {options.engine} sums the jumps of an instant (sum)"
         )
-    for name, value in (("--limit", options.limit), *(("--time-steps", t) for t in options.time_steps)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
+    study.at_least_one(options, "limit", "time_steps")
     return options
 
 
@@ -165,7 +140,7 @@ def evaluate_run(run: Run, recordings: Recordings, options: argparse.Namespace) 
     with tqdm(total=passes * len(recordings), desc=run.name, unit="run") as bar:
         for chunk in chunks(recordings, min(CHUNK, bearable(sum(p.size for p in circuit.populations)))):
             for t in other_grids:
-                stepped.add_answers(t, mtt.predict(model, chunk, t, sides.batch_size(chunk, t)), chunk.labels)
+                stepped.add_answers(t, mtt.predict(model, chunk, t), chunk.labels)
                 bar.update(len(chunk))
             started = time.perf_counter()
             answers = sides.time_stepped(run.model, chunk, t_max)

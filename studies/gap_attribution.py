@@ -27,9 +27,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +40,7 @@ import nir
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtt_brian import mtt, perturb, plotting, runs, sides, translate
+from mtt_brian import mtt, perturb, plotting, runs, sides, study, translate
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Answers, Estimate, Grid, accuracy, attribution, predictions
 from mtt_brian.evaluate.attribution import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
@@ -50,6 +48,7 @@ from mtt_brian.evaluate.comparison import over_seeds, same_but_seed
 from mtt_brian.evaluate.table import markdown_table, percent
 from mtt_brian.events import Recordings
 from mtt_brian.mtt import TrainConfig
+from mtt_brian.nir_files import load_graph
 from mtt_brian.runs import Run
 
 GROUPING = {"instants": "sum", "fifo": "fifo"}
@@ -80,15 +79,8 @@ contains, and `fifo` with `one spike`, which it contains as well."""
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen = {run.name: run for run in runs.load_all(options.runs)}
+    chosen, recordings = study.take_up(options)
     groups = same_but_seed({name: run.config for name, run in chosen.items()})
-    recordings = runs.recordings_for(
-        list(chosen.values()),
-        dataset=options.dataset,
-        data_root=options.data_root,
-        split=options.split,
-        limit=options.limit,
-    )
     out = runs.results_folder(options.out, "gap_attribution")
     data = f"{recordings.title}, {recordings.split}"
     print(f"{data}: {len(recordings)} recordings -> {out}")
@@ -96,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "dataset": recordings.name,
         "split": recordings.split,
         "n_recordings": len(recordings),
-        "models": {name: hashlib.sha256(run.model.read_bytes()).hexdigest() for name, run in chosen.items()},
+        "models": study.digests(chosen),
     }
 
     plan = {cell_name(name, c): (run, c) for name, run in chosen.items() for c in COMBINATIONS}
@@ -112,38 +104,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tables |= tables_of_bounds(groups, bounds, options.train_bounds)
         plot_bounds(groups, bounds, options.train_bounds, recordings, out)
 
-    command = shlex.join(["python", "studies/gap_attribution.py", *(sys.argv[1:] if arguments is None else arguments)])
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in tables.items())
     report = settings | {
-        "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
-        "command": command,
         "groups": groups,
         "changes": cells,
         "trained_bounds": bounds,
     }
-    runs.save_json(out / "report.json", report)
-    (out / "report.md").write_text(
-        f"# Where the event-driven gap comes from: {data}\n\n{text}\n\n{NOTE}\n\n    {command}\n", encoding="utf-8"
-    )
-    print(f"\n{text}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    heading = f"Where the event-driven gap comes from: {data}"
+    study.write(out, report, heading, f"{text}\n\n{NOTE}", study.command("gap_attribution", arguments))
+    print(f"\n{text}\n\n{study.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    assert __doc__ is not None
-    summary, _, more = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
-    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
-    parser.add_argument("--split", default="test", help="train or test [test]")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
-    )
+    parser = study.parser(__doc__)
+    study.add_options(parser, "gap_attribution")
     parser.add_argument(
         "--train-bounds",
         nargs="+",
@@ -155,10 +130,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--validation", type=float, default=0.2, metavar="PART", help="of the training recordings, held back [0.2]"
     )
-    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/gap_attribution-<number>]")
     options = parser.parse_args(arguments)
-    if options.limit is not None and options.limit < 1:
-        raise InputError(f"--limit must be at least 1, not {options.limit}")
+    study.at_least_one(options, "limit")
     return options
 
 
@@ -181,7 +154,7 @@ def measure(run: Run, combination: Combination, recordings: Recordings) -> dict[
 
 @functools.lru_cache(maxsize=2)  # the network as trained is asked for again and again
 def answers(run: Run, combination: Combination, recordings: Recordings) -> Answers:
-    graph = nir.read(run.model, type_check=False)
+    graph = load_graph(run.model)
     for change in combination:
         if change in NETWORK:
             graph = NETWORK[change](graph)
@@ -236,7 +209,7 @@ def train(
     config = TrainConfig(**run.config | own | {"lower_bound": lower_bound})
     splits = runs.load_splits(config)
     network = runs.trained(config, splits, out / "runs" / f"{run.name}-bound-{name_of(lower_bound)}")
-    graph = nir.read(network.model, type_check=False)
+    graph = load_graph(network.model)
     measured: dict[str, dict[str, Estimate]] = {}
     for part, recordings in (("validation", runs.with_events(splits.validation)), (test.split, test)):
         measured[part] = {}

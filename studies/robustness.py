@@ -27,9 +27,7 @@ filter-normalised directions (Li et al., NeurIPS 2018): --draws of them on a lin
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
-import shlex
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +44,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from mtt_brian import events, export, perturb, plotting, runs, sides, snn
+from mtt_brian import events, export, perturb, plotting, runs, sides, snn, study
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Answers, Estimate, Grid
 from mtt_brian.evaluate.attribution import Cells, Groups
@@ -55,6 +53,7 @@ from mtt_brian.evaluate.table import markdown_table, percent
 from mtt_brian.events import Recordings
 from mtt_brian.events.recording import SensorSize
 from mtt_brian.mtt import probe
+from mtt_brian.nir_files import load_graph
 from mtt_brian.runs import Run
 from mtt_brian.sides import SIDES
 
@@ -146,15 +145,8 @@ gradient is the surrogate gradient. Landscape: mean loss over random filter-norm
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen = {run.name: run for run in runs.load_all(options.runs)}
+    chosen, recordings = study.take_up(options)
     groups = same_but_seed({name: run.config for name, run in chosen.items()})
-    recordings = runs.recordings_for(
-        list(chosen.values()),
-        dataset=options.dataset,
-        data_root=options.data_root,
-        split=options.split,
-        limit=options.limit,
-    )
     recordings = perturb.each(recordings, lambda recording: recording)  # read from their files only once
     out = runs.results_folder(options.out, "robustness")
     data = f"{recordings.title}, {recordings.split}"
@@ -163,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "dataset": recordings.name,
         "split": recordings.split,
         "n_recordings": len(recordings),
-        "models": {name: hashlib.sha256(run.model.read_bytes()).hexdigest() for name, run in chosen.items()},
+        "models": study.digests(chosen),
         "seed": SEED,
     }
 
@@ -193,37 +185,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tables["Loss landscape"] = table_of_lines(groups, cells, options.draws)
         plot_landscapes(groups, cells, options.draws, data, out)
 
-    command = shlex.join(["python", "studies/robustness.py", *(sys.argv[1:] if arguments is None else arguments)])
     report = settings | {
-        "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
-        "command": command,
         "draws": options.draws,
         "groups": groups,
         "accuracy": curves,
         "cells": cells,
     }
-    runs.save_json(out / "report.json", report)
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in tables.items())
-    (out / "report.md").write_text(f"# Robustness: {data}\n\n{text}\n\n{NOTE}\n\n    {command}\n", encoding="utf-8")
-    print(f"\n{text}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    study.write(out, report, f"Robustness: {data}", f"{text}\n\n{NOTE}", study.command("robustness", arguments))
+    print(f"\n{text}\n\n{study.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    assert __doc__ is not None
-    summary, _, more = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
-    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
-    parser.add_argument("--split", default="test", help="train or test [test]")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
-    )
+    parser = study.parser(__doc__)
+    study.add_options(parser, "robustness")
     everything = [*PERTURBATIONS, *LOOKS]
     parser.add_argument(
         "--only",
@@ -234,11 +210,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"{', '.join(everything)} [all]",
     )
     parser.add_argument("--draws", type=int, default=3, metavar="N", help="of every perturbation and direction [3]")
-    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/robustness-<number>]")
     options = parser.parse_args(arguments)
-    for name in ("limit", "draws"):
-        if (value := getattr(options, name)) is not None and value < 1:
-            raise InputError(f"--{name} must be at least 1, not {value}")
+    study.at_least_one(options, "limit", "draws")
     return options
 
 
@@ -258,16 +231,16 @@ def generator(what: str) -> Rng:
 
 def untouched(run: Run, recordings: Recordings) -> dict[str, float]:
     """Accuracy by side."""
-    graph = nir.read(run.model, type_check=False)
     return {
-        side: correct(sides.answers(graph, recordings, side, run.config["time_steps"]), recordings) for side in SIDES
+        side: correct(sides.answers(run.model, recordings, side, run.config["time_steps"]), recordings)
+        for side in SIDES
     }
 
 
 def measure(run: Run, recordings: Recordings, name: str, level: float, draw: int) -> dict[str, float]:
     """Accuracy by side under one draw of a perturbation."""
     perturbation, rng = PERTURBATIONS[name], generator(f"{name} {level:g}, draw {draw}")
-    graph, time_steps = nir.read(run.model, type_check=False), run.config["time_steps"]
+    graph, time_steps = load_graph(run.model), run.config["time_steps"]
     if perturbation.frames is not None:
         noisy = partial(perturbation.frames, level, rng)
         return {"time-stepped": correct(sides.time_stepped(graph, recordings, time_steps, noisy), recordings)}

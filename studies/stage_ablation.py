@@ -25,7 +25,6 @@ import argparse
 import dataclasses
 import itertools
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,11 +33,10 @@ from typing import Any, TypeAlias
 # As in training/run_mtt.py: threads that spin while they wait would take the cores from each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import nir
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtt_brian import mtt, plotting, runs, sides, snn
+from mtt_brian import mtt, plotting, runs, sides, snn, study
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Grid, accuracy, predictions
 from mtt_brian.evaluate.comparison import gap, over_seeds
@@ -87,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def answer(cell: str) -> dict[str, Any]:
         name, seed, place = names[cell]
-        said = sides.answers(nir.read(models[name, seed], type_check=False), test, *places[place])
+        said = sides.answers(models[name, seed], test, *places[place])
         return {"answers": predictions(said.readouts).tolist(), "synops_per_recording": float(np.mean(said.synops))}
 
     settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.loop.FREE_TO_CHANGE)}
@@ -97,32 +95,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: {place: summary(cells, name, place, options.seeds, test.labels) for place in places} for name in variants
     }
 
-    command = shlex.join(["python", "studies/stage_ablation.py", *(sys.argv[1:] if arguments is None else arguments)])
     report = {
         "dataset": test.name,
         "split": test.split,
         "n_recordings": len(test),
-        "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
-        "command": command,
         "settings": settings,
         "seeds": options.seeds,
         "variants": {name: {**variants[name], "results": results[name]} for name in variants},
     }
-    runs.save_json(out / "report.json", report)
-    heading = f"# Stages and samples of MTT: {test.title}, {test.split}, {len(test)} recordings"
+    heading = f"Stages and samples of MTT: {test.title}, {test.split}, {len(test)} recordings"
     text = f"{table(results)}\n\n{caption(options.seeds)}"
-    (out / "report.md").write_text(f"{heading}\n\n{text}\n\n    {command}\n", encoding="utf-8")
+    study.write(out, report, heading, text, study.command("stage_ablation", arguments))
     plot(results, factors, f"{test.title}, MTT, {shared.epochs} epochs", out / "stage_ablation.png")
-    print(f"\n{text}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print(f"\n{text}\n\n{study.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainConfig]:
     """The command line, and the training settings that all variants share."""
-    assert __doc__ is not None
-    about, _, more = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=about, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = study.parser(__doc__)
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="seeds of the training [0 1 2]"
     )
@@ -151,8 +141,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainCon
         if key in given:
             option = "--" + key.replace("_", "-")
             raise InputError(f"{option}: this study sets it itself; see --seeds and --vary-...")
-    if options.fine < 1:
-        raise InputError(f"--fine must be at least 1, not {options.fine}")
+    study.at_least_one(options, "fine")
     return options, TrainConfig(**given, method="mtt", **BASE)
 
 

@@ -19,9 +19,7 @@ The gap is accuracy(largest T) - accuracy(event-driven), on the same recordings.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,11 +27,10 @@ from pathlib import Path
 # As in training/run_mtt.py: threads that spin while they wait would take the cores from the simulation.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import nir
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtt_brian import plotting, runs, sides
+from mtt_brian import plotting, runs, sides, study
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, Grid, accuracy, predictions
 from mtt_brian.evaluate.comparison import gap, over_seeds, same_but_seed
@@ -45,14 +42,7 @@ TIME_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen = {run.name: run for run in runs.load_all(options.runs)}
-    recordings = runs.recordings_for(
-        list(chosen.values()),
-        dataset=options.dataset,
-        data_root=options.data_root,
-        split=options.split,
-        limit=options.limit,
-    )
+    chosen, recordings = study.take_up(options)
     out = runs.results_folder(options.out, "time_step_sweep")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
 
@@ -62,14 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def answer(cell: str) -> list[int]:
         run, place = names[cell]
-        graph = nir.read(chosen[run].model, type_check=False)
-        return predictions(sides.answers(graph, recordings, *places[place]).readouts).tolist()
+        return predictions(sides.answers(chosen[run].model, recordings, *places[place]).readouts).tolist()
 
     settings = {
         "dataset": recordings.name,
         "split": recordings.split,
         "recordings": len(recordings),
-        "models": {run.name: hashlib.sha256(run.model.read_bytes()).hexdigest() for run in chosen.values()},
+        "models": study.digests(chosen),
     }
     cells = dict(Grid(out / "grid.json", settings).fill(names, answer, "answers"))
     by_run = {
@@ -82,41 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for label, members in groups.items()
     }
 
-    command = shlex.join(["python", "studies/time_step_sweep.py", *(sys.argv[1:] if arguments is None else arguments)])
     report = {
         "dataset": recordings.name,
         "split": recordings.split,
         "n_recordings": len(recordings),
-        "versions": runs.versions("torch", "numpy", "scipy", "numba", "nir"),
-        "command": command,
         "groups": {label: {"runs": members, **averaged[label]} for label, members in groups.items()},
         "runs": {run: {"method": chosen[run].config["method"], **by_run[run]} for run in chosen},
     }
-    runs.save_json(out / "report.json", report)
     title = f"{recordings.title}, {recordings.split}, {len(recordings)} recordings"
     shown = {f"{label} ({len(groups[label])})": values for label, values in averaged.items()}
     text = f"{table(shown)}\n\n{caption(grids[-1])}\n\n{table(by_run)}"
-    content = f"# With and without time steps: {title}\n\n{text}\n\n    {command}\n"
-    (out / "report.md").write_text(content, encoding="utf-8")
+    heading = f"With and without time steps: {title}"
+    study.write(out, report, heading, text, study.command("time_step_sweep", arguments))
     plot(averaged, grids, title, out / "time_step_sweep.png")
-    print(f"\n{table(shown)}\n\n{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print(f"\n{table(shown)}\n\n{study.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    assert __doc__ is not None
-    about, _, more = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=about, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
-    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
-    parser.add_argument("--split", default="test", help="train or test [test]")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
-    )
+    parser = study.parser(__doc__)
+    study.add_options(parser, "time_step_sweep")
     parser.add_argument(
         "--time-steps",
         nargs="+",
@@ -125,11 +98,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="T",
         help=f"time grids [{' '.join(map(str, TIME_STEPS))}]",
     )
-    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/time_step_sweep-<number>]")
     options = parser.parse_args(arguments)
-    for name, value in (("--limit", options.limit), *(("--time-steps", t) for t in options.time_steps)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
+    study.at_least_one(options, "limit", "time_steps")
     return options
 
 

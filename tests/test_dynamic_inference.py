@@ -22,6 +22,7 @@ def study(monkeypatch):
 
 def test_study(workspace, study, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr("mtt_brian.courses.BATCH", 3)
+    monkeypatch.setattr("mtt_brian.courses.bearable", lambda model, time_steps: 3)
     options = [*(f"{workspace}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0")), "--out", str(tmp_path)]
     study.main(options)
     report = json.loads((tmp_path / "report.json").read_text())

@@ -128,7 +128,7 @@ class TestSides:
         return events.load("nmnist", root=workspace / "data", split="test")
 
     def test_time_stepped_answers_are_those_of_the_trained_network(self, graph, workspace, recordings, monkeypatch):
-        monkeypatch.setattr(sides, "BATCH", 3)
+        monkeypatch.setattr(sides, "bearable", lambda model, time_steps: 3)
         answers = sides.answers(graph, recordings, "time-stepped", 4)
         logits = mtt.predict(mtt.load_model(workspace / "runs" / "mtt-0"), recordings, 4)
         assert np.allclose(answers.readouts, 4 * logits, atol=1e-4)

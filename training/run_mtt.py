@@ -23,7 +23,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-from mtt_brian import evaluate, mtt, runs
+from mtt_brian import evaluate, mtt, runs, study
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
@@ -59,11 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; the training settings come from `TrainConfig`."""
-    assert __doc__ is not None
-    summary, _, examples = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog="examples:\n" + examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = study.parser(__doc__)
     parser.add_argument("--config", metavar="FILE", help="settings from a .toml file, or a run's config.json")
     parser.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")

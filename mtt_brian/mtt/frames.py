@@ -20,7 +20,7 @@ from mtt_brian.snn import Staged
 #: What a network can be trained on.
 Data: TypeAlias = Recordings | Images
 
-#: `predict` takes at most so many recordings at a time, and so many numbers in the frames of its largest layer.
+#: At most so many recordings go through a network at a time, and so many numbers through its largest layer.
 BATCH, BUDGET = 50, 100_000_000
 
 
@@ -88,6 +88,12 @@ def load_frames(data: Data, time_steps: int, workers: int = 0) -> FrameSet:
     return FrameSet(torch.tensor(data.pixels).unsqueeze(1), labels, mean, std)
 
 
+def bearable(model: Staged, time_steps: int) -> int:
+    """How many recordings go through the network together: `BATCH`, or fewer where the network is large or T is."""
+    largest = max(math.prod(shape) for shape in (model.input_shape, *model.shapes.values()))
+    return min(BATCH, max(1, BUDGET // (largest * time_steps)))
+
+
 @torch.no_grad()
 def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: int | None = None) -> np.ndarray:
     """Logits of the time-stepped network, every stage at ``time_steps``.
@@ -99,15 +105,14 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
         model: the network; it is put into evaluation mode and back.
         data: N recordings or images, or the frames that they have become already.
         time_steps: T, any number, also larger than in training.
-        batch_size: items at a time; None: `BATCH`, or fewer where the network is large or T is.
+        batch_size: items at a time; None: as many as are `bearable`.
 
     Returns:
         float32 [N, classes].
     """
     device = next(model.parameters()).device
     if batch_size is None:
-        largest = max(math.prod(shape) for shape in (model.input_shape, *model.shapes.values()))
-        batch_size = min(BATCH, max(1, BUDGET // (largest * time_steps)))
+        batch_size = bearable(model, time_steps)
     was_training = model.training
     model.eval()
     logits = [model(frames.to(device), time_steps).cpu().numpy() for frames in _batches(data, time_steps, batch_size)]

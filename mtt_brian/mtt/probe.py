@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtt_brian.mtt.frames import BATCH
 from mtt_brian.snn import Staged
-
-#: Recordings in one batch.
-BATCH = 50
 
 
 class Gradient(NamedTuple):

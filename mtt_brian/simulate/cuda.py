@@ -14,7 +14,7 @@ from typing import Any
 
 from mtt_brian.errors import InputError
 from mtt_brian.files import cache_folder
-from mtt_brian.simulate.brian import COMPILER_FLAGS, EXACT_FLAGS, lanes_kept_busy
+from mtt_brian.simulate.brian import COMPILER_FLAGS, EXACT_FLAGS, Raw, lanes_kept_busy
 from mtt_brian.simulate.standalone import Project, StandaloneEngine
 from mtt_brian.translate.circuit import Circuit
 from mtt_brian.translate.input import InputTrain
@@ -30,6 +30,8 @@ MOST_LANES = 512
 #: What code is written for where there is no GPU to ask: H100 and later run it.
 DEFAULT_CAPABILITY = 9.0
 
+#: Each brian2cuda works with one release of Brian2 only; the constraints name a pair.
+_INSTALL = 'pip install -c constraints.txt "mtt_brian[cuda]"'
 _CUDA = "devices.cuda_standalone.cuda_backend."
 
 
@@ -73,7 +75,7 @@ class Cuda:
         """What stands between this machine and a run, each with what to do about it."""
         wanted = []
         if util.find_spec("brian2cuda") is None:
-            wanted.append('the package brian2cuda: pip install -c constraints.txt "mtt_brian[cuda]"')
+            wanted.append(f"the package brian2cuda: {_INSTALL}")
         if self.path is None:
             wanted.append("nvcc, the CUDA compiler: install the CUDA toolkit, or set CUDA_PATH to it")
         elif self.include is None:
@@ -130,7 +132,7 @@ class CudaEngine(StandaloneEngine):
         try:
             import brian2cuda  # noqa: F401 - registers the device
         except ImportError as error:
-            raise InputError(f"engine='brian2-cuda' needs brian2cuda ({error}); see: {_pairs()}") from None
+            raise InputError(f"engine='brian2-cuda' needs brian2cuda ({error}); get it with: {_INSTALL}") from None
         self.cuda = Cuda.find()
 
     def _default_lanes(self, batch: Sequence[InputTrain]) -> int:
@@ -156,7 +158,7 @@ class CudaEngine(StandaloneEngine):
                 )
         return super().write(playlist, lanes)
 
-    def _play(self, playlist: Playlist, lanes: int) -> Any:
+    def _play(self, playlist: Playlist, lanes: int) -> Raw:
         if missing := self.cuda.missing():
             raise InputError(f"engine='brian2-cuda' cannot run here; it lacks {'; '.join(missing)}")
         return super()._play(playlist, lanes)
@@ -208,7 +210,3 @@ def _output(*command: str | Path) -> str:
         return subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def _pairs() -> str:
-    return 'pip install -c constraints.txt "mtt_brian[cuda]" (each brian2cuda works with one release of Brian2 only)'

@@ -1,0 +1,103 @@
+"""What the command lines of the studies share: their options, the runs they take up, and the way results are left."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtt_brian import runs
+from mtt_brian.errors import InputError
+from mtt_brian.events import Recordings
+from mtt_brian.files import write_text
+from mtt_brian.runs import Run
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is a script's docstring: its first paragraph, and the rest behind the options."""
+    assert doc is not None
+    summary, _, more = doc.partition("\n\n")
+    return argparse.ArgumentParser(
+        description=summary, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_options(options: argparse.ArgumentParser, study: str) -> None:
+    """The options of a study of finished runs: which runs, which recordings, where the results go."""
+    options.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
+    )
+    options.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
+    options.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
+    options.add_argument("--split", default="test", help="train or test [test]")
+    options.add_argument(
+        "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
+    )
+    options.add_argument("--out", metavar="DIR", help=f"folder for the results [results/{study}-<number>]")
+
+
+def at_least_one(options: argparse.Namespace, *names: str) -> None:
+    """Refuse numbers below 1 in these options, each a number, several, or None.
+
+    Raises:
+        InputError: naming the option and the number.
+    """
+    for name in names:
+        value = getattr(options, name)
+        for number in value if isinstance(value, Sequence) else [value]:
+            if number is not None and number < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {number}")
+
+
+def take_up(options: argparse.Namespace, skip_bad: bool = False) -> tuple[dict[str, Run], Recordings]:
+    """The runs by name and the recordings that `add_options` asked for.
+
+    Args:
+        options: parsed.
+        skip_bad: leave out recordings that cannot be read.
+
+    Raises:
+        InputError: as `runs.load_all` and `runs.recordings_for`.
+    """
+    chosen = {run.name: run for run in runs.load_all(options.runs)}
+    recordings = runs.recordings_for(
+        list(chosen.values()),
+        dataset=options.dataset,
+        data_root=options.data_root,
+        split=options.split,
+        limit=options.limit,
+        skip_bad=skip_bad,
+    )
+    return chosen, recordings
+
+
+def digests(chosen: Mapping[str, Run]) -> dict[str, str]:
+    """SHA-256 of every run's network, which ties a grid of results to what they are results of."""
+    return {name: run.digest for name, run in chosen.items()}
+
+
+def command(study: str, arguments: Sequence[str] | None) -> str:
+    """What was typed."""
+    return shlex.join(["python", f"studies/{study}.py", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def write(out: Path, report: Mapping[str, Any], title: str, text: str, typed: str) -> None:
+    """``report.json``, with versions and command, and ``report.md``.
+
+    Args:
+        out: the folder.
+        report: JSON-able.
+        title, text: of the Markdown file.
+        typed: see `command`.
+    """
+    versions = runs.versions("torch", "numpy", "scipy", "numba", "nir")
+    runs.save_json(out / "report.json", {**report, "versions": versions, "command": typed})
+    write_text(out / "report.md", f"# {title}\n\n{text}\n\n    {typed}\n")
+
+
+def contents(out: Path) -> str:
+    """``"results/x: a.png, report.json"``."""
+    return f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}"
