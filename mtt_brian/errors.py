@@ -1,8 +1,9 @@
-"""The one exception type for bad user input."""
+"""Exceptions that tell a person what to do: the command line prints their message without a traceback, and exits with 2."""
 
 
 class InputError(ValueError):
-    """Input that cannot be used: the message names the file, node, key or value and what is accepted.
+    """Input that cannot be used: the message names the file, node, key or value and what is accepted."""
 
-    The command-line scripts print it without a traceback and exit with status 2.
-    """
+
+class Diverged(RuntimeError):
+    """The loss or the weights are no longer finite; the message says at which epoch and batch."""

@@ -1,6 +1,5 @@
 """The main job through its command line: train two small networks, then run them event by event."""
 
-import importlib
 import json
 import math
 import re
@@ -13,6 +12,7 @@ import pytest
 from matplotlib import image
 
 from mtt_brian import events, mtt, runs
+from mtt_brian.console import evaluate
 from mtt_brian.errors import InputError
 from mtt_brian.simulate import Simulator
 
@@ -66,12 +66,6 @@ def side_by_side(workspace):
     done = command(STUDY, "runs/sdt", "runs/mtt", "--time-steps", 1, 3, 20, cwd=workspace)
     assert done.returncode == 0, done.stderr
     return done, workspace / "results" / "event_driven_eval-001"
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(STUDY.parent)
-    return importlib.import_module("event_driven_eval")
 
 
 def check_contract(report, engine):
@@ -153,9 +147,9 @@ class TestSideBySide:
 
 
 @pytest.mark.parametrize("engine", ["brian2", pytest.param("brian2-cpp", marks=pytest.mark.slow)])
-def test_brian2_engines_report_what_the_exact_one_does(engine, side_by_side, workspace, study, tmp_path):
+def test_brian2_engines_report_what_the_exact_one_does(engine, side_by_side, workspace, tmp_path):
     options = f"{workspace}/runs/mtt --engine {engine} --time-steps 4 --out {tmp_path}"
-    study.main(options.split())
+    evaluate.main(options.split())
     report = json.loads((tmp_path / "report.json").read_text())
     check_contract(report, engine)
     (run,) = report["runs"]
@@ -167,15 +161,15 @@ def test_brian2_engines_report_what_the_exact_one_does(engine, side_by_side, wor
         assert run["event_driven"]["spike_difference"][name] == pytest.approx(value)
 
 
-def test_without_arguments_the_newest_run_is_taken(workspace, study, monkeypatch):
+def test_without_arguments_the_newest_run_is_taken(workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     (workspace / "runs" / "unfinished").mkdir(exist_ok=True)
     assert runs.newest() == Path("runs/mtt")
 
 
-def test_limit_split_and_one_convention(workspace, study, tmp_path):
+def test_limit_split_and_one_convention(workspace, tmp_path):
     options = f"{workspace}/runs/mtt --limit 3 --split train --order fifo --time-steps 2 --out {tmp_path}"
-    study.main(options.split())
+    evaluate.main(options.split())
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["split"] == "train"
     (run,) = report["runs"]
@@ -184,17 +178,17 @@ def test_limit_split_and_one_convention(workspace, study, tmp_path):
     assert run["event_driven"]["order"] == "fifo"
 
 
-def test_a_folder_with_model_and_config_is_enough(workspace, study, tmp_path):
+def test_a_folder_with_model_and_config_is_enough(workspace, tmp_path):
     run = tmp_path / "copy"
     run.mkdir()
     for name in ("model.nir", "config.json"):
         (run / name).write_bytes((workspace / "runs" / "mtt" / name).read_bytes())
-    study.main(f"{run} --limit 2 --time-steps 1 --out {tmp_path / 'out'}".split())
+    evaluate.main(f"{run} --limit 2 --time-steps 1 --out {tmp_path / 'out'}".split())
     assert json.loads((tmp_path / "out" / "report.json").read_text())["runs"][0]["run"] == "copy"
 
 
-def test_runs_of_one_name_are_told_apart(workspace, study, tmp_path):
-    study.main(f"{workspace}/runs/mtt {workspace}/runs/mtt --limit 1 --time-steps 1 --out {tmp_path}".split())
+def test_runs_of_one_name_are_told_apart(workspace, tmp_path):
+    evaluate.main(f"{workspace}/runs/mtt {workspace}/runs/mtt --limit 1 --time-steps 1 --out {tmp_path}".split())
     report = json.loads((tmp_path / "report.json").read_text())
     assert [run["run"] for run in report["runs"]] == ["mtt", "mtt (2)"]
 
@@ -214,32 +208,32 @@ class TestBadInput:
             ("{runs}/mtt --limit 1 --out {runs}/mtt/model.nir", "--out .*model.nir"),
         ],
     )
-    def test_options(self, options, message, workspace, study, tmp_path, monkeypatch):
+    def test_options(self, options, message, workspace, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(InputError, match=message):
-            study.main(options.format(runs=workspace / "runs").split())
+            evaluate.main(options.format(runs=workspace / "runs").split())
 
     @pytest.mark.parametrize(("lost", "message"), [("model.nir", "no model.nir"), ("config.json", "no config.json")])
-    def test_incomplete_run(self, lost, message, workspace, study, tmp_path):
+    def test_incomplete_run(self, lost, message, workspace, tmp_path):
         for path in (workspace / "runs" / "mtt").iterdir():
             if path.name != lost:
                 (tmp_path / path.name).write_bytes(path.read_bytes())
         with pytest.raises(InputError, match=message):
             runs.load(tmp_path)
 
-    def test_config_without_the_method(self, workspace, study, tmp_path):
+    def test_config_without_the_method(self, workspace, tmp_path):
         (tmp_path / "model.nir").touch()
         (tmp_path / "config.json").write_text('{"dataset": "nmnist"}')
         with pytest.raises(InputError, match=r"config\.json: no method, time_steps"):
             runs.load(tmp_path)
 
-    def test_damaged_model(self, workspace, study, tmp_path):
+    def test_damaged_model(self, workspace, tmp_path):
         (tmp_path / "model.nir").write_bytes(b"not HDF5")
         (tmp_path / "config.json").write_bytes((workspace / "runs" / "mtt" / "config.json").read_bytes())
         with pytest.raises(InputError, match=r"model\.nir"):
-            study.main(f"{tmp_path} --out {tmp_path}/out".split())
+            evaluate.main(f"{tmp_path} --out {tmp_path}/out".split())
 
-    def test_another_sensor(self, workspace, study, tmp_path, monkeypatch):
+    def test_another_sensor(self, workspace, tmp_path, monkeypatch):
         other = events.Recordings(
             name="other",
             title="Other",
@@ -253,7 +247,7 @@ class TestBadInput:
         )
         monkeypatch.setattr(events, "load", lambda *arguments, **options: other)
         with pytest.raises(InputError, match=r"\(2, 34, 34\).*Other.*\(2, 5, 5\)"):
-            study.main(f"{workspace}/runs/mtt --out {tmp_path}".split())
+            evaluate.main(f"{workspace}/runs/mtt --out {tmp_path}".split())
 
     def test_no_run_at_all(self, tmp_path):
         done = command(STUDY, cwd=tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -11,12 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import nir
 import pytest
 
 from mtt_brian import mtt
+from mtt_brian.console import train
 from mtt_brian.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -27,16 +26,6 @@ PROMISED = {"config.json", "versions.json", "metrics.jsonl", "checkpoint.pt", "m
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCRIPT, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def script() -> ModuleType:
-    """The script as a module: what need not be a process of its own is called in this one."""
-    spec = importlib.util.spec_from_file_location("run_mtt", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +83,7 @@ def test_resuming_a_stopped_run_gives_the_same_weights(finished: tuple[Path, str
 def test_settings_from_a_file_and_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small.toml").write_text('method = "sdt"\nlimit = 12\nepochs = 3\ntime_steps = 2\nthreads = 1\n')
     monkeypatch.chdir(tmp_path)
-    script().main(["--config", "small.toml", "--epochs", "1", "--out", "here"])
+    train.main(["--config", "small.toml", "--epochs", "1", "--out", "here"])
     config = json.loads((tmp_path / "here" / "config.json").read_text())
     assert (config["method"], config["limit"], config["epochs"]) == ("sdt", 12, 1)
 
@@ -122,7 +111,7 @@ def test_bad_input_names_what_is_wrong(
     cwd.mkdir()
     monkeypatch.chdir(cwd)
     with pytest.raises(InputError, match=re.escape(message)):
-        script().main(arguments)
+        train.main(arguments)
     assert not any(cwd.iterdir()), "a refused run leaves no folder"
 
 
@@ -159,7 +148,7 @@ def test_still_images_from_file_to_table(
         "--threads",
         "1",
     ]
-    script().main(["--dataset", "mnist", "--data-root", ".", "--out", "run", *settings])
+    train.main(["--dataset", "mnist", "--data-root", ".", "--out", "run", *settings])
     assert {path.name for path in (tmp_path / "run").iterdir()} == PROMISED
     output = capsys.readouterr().out
     assert "12 training, 0 validation, 4 test images" in output
@@ -172,36 +161,36 @@ def test_the_settings_of_the_first_phase_stay_where_they_are_not_given_anew(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = ["--limit", "12", "--epochs", "1", "--time-steps", "2", "--threads", "1", "--seed", "5"]
-    script().main([*small, "--model", "vggsnn", "--width-multiplier", "0.03", "--out", "first"])
-    script().main(["--init", "first", "--phase", "bias-removal", "--lr", "0.001", "--method", "sdt", "--out", "second"])
+    train.main([*small, "--model", "vggsnn", "--width-multiplier", "0.03", "--out", "first"])
+    train.main(["--init", "first", "--phase", "bias-removal", "--lr", "0.001", "--method", "sdt", "--out", "second"])
     first, second = (json.loads((tmp_path / run / "config.json").read_text()) for run in ("first", "second"))
     changed = {key: second[key] for key in first if first[key] != second[key]}
     assert changed == {"init": "first", "phase": "bias-removal", "lr": 0.001, "method": "sdt"}
     shutil.rmtree(tmp_path / "first")
-    script().main(["--resume", "second"])
+    train.main(["--resume", "second"])
 
 
 def test_out_and_resume_exclude_each_other(finished: tuple[Path, str]) -> None:
     with pytest.raises(InputError, match="give one of them"):
-        script().main(["--resume", str(finished[0]), "--out", "elsewhere"])
+        train.main(["--resume", str(finished[0]), "--out", "elsewhere"])
 
 
 def test_a_run_never_overwrites_another(finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="not an empty folder; name another one, or continue a run with --resume"):
-        script().main(["--limit", "4", "--out", str(finished[0])])
+        train.main(["--limit", "4", "--out", str(finished[0])])
     monkeypatch.chdir(finished[0].parents[1])
-    assert script().run_folder(None, mtt.TrainConfig()) == Path("runs/digits-mtt-0-002")
+    assert train.run_folder(None, mtt.TrainConfig()) == Path("runs/digits-mtt-0-002")
 
 
 def test_a_resumed_run_keeps_its_settings(finished: tuple[Path, str]) -> None:
     with pytest.raises(InputError, match=r"another config: lr is .*0\.5 here"):
-        script().main(["--resume", str(finished[0]), "--lr", "0.5"])
+        train.main(["--resume", str(finished[0]), "--lr", "0.5"])
     assert json.loads((finished[0] / "config.json").read_text())["lr"] != 0.5
 
 
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        script().main(["--help"])
+        train.main(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "python training/run_mtt.py --config training/configs/small/nmnist.toml" in shown

@@ -1,5 +1,6 @@
 """Mixed time-step training: samplers, settings, the training loop and its checkpoints."""
 
+from mtt_brian.errors import Diverged
 from mtt_brian.files import replacing
 from mtt_brian.mtt import checkpoint, config
 from mtt_brian.mtt.augment import Augmentation
@@ -7,7 +8,7 @@ from mtt_brian.mtt.build import build_model
 from mtt_brian.mtt.checkpoint import Checkpoint, load_model
 from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.mtt.frames import Data, FrameSet, load_frames, predict
-from mtt_brian.mtt.loop import Diverged, fit, train_iteration
+from mtt_brian.mtt.loop import fit, train_iteration
 from mtt_brian.mtt.loss import TET, Loss, cross_entropy
 from mtt_brian.mtt.resolution import at_resolution
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import Diverged, InputError
 from mtt_brian.files import write_text
 from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation
@@ -32,10 +32,6 @@ from mtt_brian.snn import Staged, models, norm
 
 #: Settings that a resumed run may change: they say where the data and the arithmetic are, not what is computed.
 FREE_TO_CHANGE = ("data_root", "download", "init", "device", "threads", "workers")
-
-
-class Diverged(RuntimeError):
-    """The loss or the weights are no longer finite; the message says at which epoch and batch."""
 
 
 class Iteration(NamedTuple):
