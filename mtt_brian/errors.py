@@ -1,4 +1,4 @@
-"""Exceptions that tell a person what to do: the command line prints their message without a traceback, and exits with 2."""
+"""Exceptions whose message tells a person what to do: command lines print it without a traceback and exit with 2."""
 
 
 class InputError(ValueError):
