@@ -1,41 +1,115 @@
-"""Figures, checked by what the artists hold and not by pixels."""
+"""What all figures have in common: the style, and that every plot draws something that is seen."""
 
+import inspect
+import itertools
 import subprocess
 import sys
+import warnings
 
+import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib.colors import to_hex
+from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from mtt_brian import events, plotting
-from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
-from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.simulate.result import Result, Spikes
-from mtt_brian.translate.circuit import Circuit, Population
+from mtt_brian.neuron import IF
+from mtt_brian.plotting.style import CYCLE, line_style
+from tests.plots import train
+
+RECORDING = events.make_recording([1_000, 2_000, 3_000], x=[0, 3, 1], y=[0, 2, 1], p=[1, 0, 1])
+SPIKES = {"input": train([0.1, 0.2], [0, 1]), "out": train([0.15], [1])}
+SIZES = {"input": 2, "out": 2}
+ESTIMATES = [Estimate(0.5, 0.1), Estimate(0.9, 0.05)]
+BOWL = np.add.outer(np.arange(-1, 2) ** 2, np.arange(-1, 2) ** 2) + 0.1
+
+#: One call of every function that draws.
+EXAMPLES = {
+    "accuracy_against": lambda ax: plotting.accuracy_against(["none", 1], ESTIMATES, ax=ax),
+    "accuracy_bars": lambda ax: plotting.accuracy_bars(["T = 1", "T = 2"], {"mtt": ESTIMATES}, ax=ax),
+    "accuracy_over_time": lambda ax: plotting.accuracy_over_time([0, 0.3], [0.1, 0.9], ax=ax),
+    "change_matrix": lambda ax: plotting.change_matrix(["a", "b"], [[0.5, 0.2], [0.2, 0.1]], ax=ax),
+    "confusion_matrix": lambda ax: plotting.confusion_matrix([[3, 1], [0, 2]], ax=ax),
+    "early_exit": lambda ax: plotting.early_exit([1e3, 2e3], ESTIMATES, name="SynOps", ax=ax),
+    "event_cloud": lambda ax: plotting.event_cloud(RECORDING, ax=ax),
+    "event_driven_limit": lambda ax: plotting.event_driven_limit(["sum", "fifo"], ESTIMATES, ax=ax),
+    "loss_line": lambda ax: plotting.loss_line([-1, 0, 1], BOWL, ax=ax),
+    "loss_surface": lambda ax: plotting.loss_surface([-1, 0, 1], BOWL, [0.5, 1.5], ax=ax),
+    "membrane": lambda ax: plotting.membrane(IF(), [0.1, 0.2], [0.6, 0.6], 0.3, ax=ax),
+    "raster": lambda ax: plotting.raster(SPIKES, sizes=SIZES, ax=ax),
+    "rates": lambda ax: plotting.rates(SPIKES, sizes=SIZES, bin_width=0.05, ax=ax),
+    "readout": lambda ax: plotting.readout([0, 0.1], [[0, 0], [1, 2]], ax=ax),
+    "spike_time_differences": lambda ax: plotting.spike_time_differences(SPIKES, SPIKES, ax=ax),
+    "time_step_sweep": lambda ax: plotting.time_step_sweep([1, 10], ESTIMATES, ax=ax),
+    "time_surface": lambda ax: plotting.time_surface(RECORDING, tau=0.002, ax=ax),
+    "training_curve": lambda ax: plotting.training_curve([{"loss": 2.0, "accuracy": 0.5}] * 2, ax=ax),
+}
 
 
-@pytest.fixture
-def ax():
-    return Figure().subplots()
+def test_every_plot_has_an_example():
+    functions = {name: getattr(plotting, name) for name in plotting.__all__}
+    drawing = {n for n, f in functions.items() if inspect.isfunction(f) and "ax" in inspect.signature(f).parameters}
+    assert drawing == set(EXAMPLES)
 
 
-def train(t, i):
-    return Spikes(np.asarray(t, dtype=float), np.asarray(i), np.ones(len(t), dtype=np.int64))
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_is_drawn_is_seen(name):
+    """The picture changes with every artist that is left out: none is empty, white, outside the axes or too small."""
+    with style.context(plotting.STYLE), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        figure = Figure(layout="none", dpi=100)
+        canvas = FigureCanvasAgg(figure)
+        ax = figure.add_subplot(projection="3d" if name == "event_cloud" else None)
+        assert EXAMPLES[name](ax) is ax
+        complete = pixels(canvas)
+        artists = [*ax.lines, *ax.patches, *ax.collections, *ax.images]
+        assert artists
+        for artist in artists:
+            artist.set_visible(False)
+            assert np.any(pixels(canvas) != complete, axis=-1).sum() > 3, artist
+            artist.set_visible(True)
 
 
-def lines(ax):
-    """Lines of data by label."""
-    return {line.get_label(): line for line in ax.lines}
+def pixels(canvas):
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())
 
 
-class TestImport:
-    def test_picks_no_backend(self):
-        code = "import sys, mtt_brian.plotting; sys.exit('matplotlib.pyplot' in sys.modules or 'torch' in sys.modules)"
+class TestStyle:
+    def test_importing_and_drawing_change_nothing_for_others(self):
+        code = """
+import sys, matplotlib, matplotlib.figure
+before = matplotlib.rcParams.copy()
+from mtt_brian import plotting
+plotting.accuracy_over_time([0, 1], [0, 1], ax=matplotlib.figure.Figure().subplots())
+sys.exit(matplotlib.rcParams != before or 'matplotlib.pyplot' in sys.modules or 'torch' in sys.modules)
+"""
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+    def test_the_file_has_the_cycle_that_plots_use(self):
+        with style.context(plotting.STYLE):
+            assert matplotlib.rcParams["axes.prop_cycle"] == CYCLE
+        assert len(plotting.COLORS) == 7
+
+    def test_the_first_lines_are_told_apart_in_grey(self):
+        lightness = [cie_lab(linear_rgb(color))[0] for color in plotting.COLORS]
+        assert smallest_distance(lightness[:3]) > 20
+        assert smallest_distance(lightness[:4]) > 10
+        assert max(lightness) < 75  # white paper has 100
+
+    @pytest.mark.parametrize("sight", ["usual", "protanopia", "deuteranopia", "tritanopia"])
+    def test_colours_are_told_apart_by_colour_blind_readers(self, sight):
+        seen = [cie_lab(SIGHT[sight] @ linear_rgb(color)) for color in plotting.COLORS]
+        assert smallest_distance(seen) > 15
+
+    def test_lines_differ_in_dash_and_marker(self):
+        styles = [line_style(k) for k in range(49)]
+        assert len({style["linestyle"] for style in styles[:7]}) == len({s["marker"] for s in styles[:7]}) == 7
+        assert len({(style["color"], style["linestyle"]) for style in styles}) == 49
 
     def test_makes_its_own_axes_for_a_notebook(self):
         import matplotlib.pyplot as plt
@@ -46,190 +120,64 @@ class TestImport:
         plt.close(axes.figure)
 
 
-class TestRaster:
-    def test_every_spike_is_a_dot_in_its_band(self, ax):
-        spikes = {"input": train([0.1, 0.2, 0.3], [0, 1, 3]), "out": train([0.25], [1])}
-        assert plotting.raster(spikes, sizes={"input": 4, "out": 2}, ax=ax) is ax
-        dots = lines(ax)
-        assert np.allclose(dots["input"].get_xydata(), [[100, 0.125], [200, 0.375], [300, 0.875]])
-        assert np.allclose(dots["out"].get_xydata(), [[250, 1.75]])
-        assert [label.get_text() for label in ax.get_yticklabels()] == ["input\n(4)", "out\n(2)"]
-        assert ax.get_ylim() == (2, 0)  # the input on top
-        assert ax.get_xlabel() == "time (ms)"
+class TestFigure:
+    def test_is_written_in_the_style_and_in_inches(self, tmp_path):
+        before = matplotlib.rcParams.copy()
+        with plotting.figure(tmp_path / "a.png", (2, 1)) as figure:
+            ax = plotting.accuracy_over_time([0, 1], [0, 1], ax=figure.subplots())
+        assert imread(tmp_path / "a.png").shape[:2] == (300, 600)
+        assert not ax.spines["top"].get_visible()
+        assert ax.xaxis.get_ticklines()[0].get_markersize() == 2.5  # ticks are made as late as in the saving
+        assert matplotlib.rcParams == before
 
-    def test_a_result_brings_its_sizes_and_order(self, ax):
-        populations = (Population("hidden", (1, 2, 2), IF()), Population("out", (2,), IF()))
-        circuit = Circuit("input", (3,), populations, (), "out")
-        spikes = {"out": train([0.3], [0]), "hidden": train([0.2], [3])}
-        result = Result(spikes, {}, np.zeros(2), 0, 1.0, "test", circuit)
-        plotting.raster(result, ax=ax)
-        assert [label.get_text() for label in ax.get_yticklabels()] == ["hidden\n(4)", "out\n(2)"]
-        assert np.allclose(lines(ax)["hidden"].get_xydata(), [[200, 3.5 / 4]])
+    def test_fits_a_column_by_default(self, tmp_path):
+        with plotting.figure(tmp_path / "a.png") as figure:
+            pass
+        assert figure.get_figwidth() == 3.5
 
-    def test_the_recording_is_the_input_band(self, ax):
-        circuit = Circuit("input", (2, 2, 3), (Population("hidden", (4,), IF()),), (), "hidden")
-        result = Result({"hidden": train([0.2], [3])}, {}, np.zeros(4), 0, 1.0, "test", circuit)
-        recording = events.make_recording([5_000, 9_000], x=[2, 0], y=[1, 1], p=[0, 1])
-        plotting.raster(result, recording=recording, ax=ax)
-        # (p, y, x) in C order of 2 x 2 x 3: 5 and 9 of 12.
-        assert np.allclose(lines(ax)["input"].get_xydata(), [[5, 5.5 / 12], [9, 9.5 / 12]])
-        assert np.allclose(lines(ax)["hidden"].get_xydata(), [[200, 1 + 3.5 / 4]])
+    def test_fonts_in_a_pdf_are_fonts(self, tmp_path):
+        with plotting.figure(tmp_path / "a.pdf") as figure:
+            figure.subplots().set_xlabel("time (ms)")
+        content = (tmp_path / "a.pdf").read_bytes()
+        assert b"CIDFontType2" in content
+        assert b"Type3" not in content
 
-    def test_silence_is_an_empty_band(self, ax):
-        plotting.raster({"input": train([0.1], [0]), "out": train([], [])}, ax=ax)
-        assert len(lines(ax)["out"].get_xdata()) == 0
-        assert len(ax.get_yticks()) == 2
-
-    def test_without_any_spikes(self, ax):
-        with pytest.raises(InputError, match="at least one population"):
-            plotting.raster({}, ax=ax)
+    def test_an_error_leaves_no_file_and_no_style(self, tmp_path):
+        before = matplotlib.rcParams.copy()
+        with pytest.raises(ZeroDivisionError), plotting.figure(tmp_path / "a.png"):
+            _ = 1 / 0
+        assert list(tmp_path.iterdir()) == []
+        assert matplotlib.rcParams == before
 
 
-class TestMembraneTrace:
-    def test_staircase_of_an_if_neuron(self):
-        trace = plotting.membrane_trace(IF(), [1, 2], [0.5, 0.75], duration=3)
-        assert trace.t.tolist() == [0, 1, 1, 2, 2, 2, 3]
-        assert trace.v.tolist() == [0, 0, 0.5, 0.5, 1.25, 0.25, 0.25]
-        assert (trace.spike_t.tolist(), trace.spike_v.tolist(), trace.spike_n.tolist()) == ([2], [1.25], [1])
-
-    def test_simultaneous_jumps_are_summed_before_the_test(self):
-        trace = plotting.membrane_trace(IF(), [1, 1], [2.0, -1.5])
-        assert trace.spike_t.size == 0
-        assert trace.v[-1] == 0.5
-
-    def test_exact_hit_fires(self):
-        assert plotting.membrane_trace(IF(threshold=0.5), [1], [0.5]).spike_n.tolist() == [1]
-
-    @pytest.mark.parametrize(("spikes", "n", "rest"), [("many", 2, 0.5), ("one", 1, 1.5)])
-    def test_a_jump_of_two_and_a_half_thresholds(self, spikes, n, rest):
-        trace = plotting.membrane_trace(IF(spikes=spikes), [1], [2.5], duration=5)
-        assert trace.spike_n.tolist() == [n]
-        assert trace.v[-1] == rest  # above the threshold and silent, for "one"
-
-    def test_reset_to_zero_and_lower_bound(self):
-        rule = IF(reset="zero", v_reset=-0.25, lower_bound=-0.5)
-        trace = plotting.membrane_trace(rule, [1, 2], [1.7, -9])
-        assert trace.v[-3:].tolist() == [-0.25, -0.25, -0.5]
-
-    def test_bias_carries_an_if_neuron_over_the_threshold(self):
-        # 2 per second: crossings at 0.5, 1, 1.5; the one at the very end counts as well.
-        trace = plotting.membrane_trace(IF(bias=2.0), [], [], duration=1.75)
-        assert trace.spike_t.tolist() == [0.5, 1.0, 1.5]
-        assert trace.v[-1] == pytest.approx(0.5)
-
-    def test_leak_between_arrivals(self):
-        trace = plotting.membrane_trace(LIF(tau=0.5), [1.0], [0.8], duration=2.0)
-        after = trace.t >= 1.0
-        assert np.allclose(trace.v[after][1:], 0.8 * np.exp(-(trace.t[after][1:] - 1.0) / 0.5))
-
-    def test_bias_crossing_of_a_lif_neuron_in_closed_form(self):
-        # v = 2 (1 - exp(-t / tau)) reaches 1 after tau ln 2, again and again.
-        trace = plotting.membrane_trace(LIF(tau=0.1, bias=2.0, reset="zero"), [], [], duration=0.25)
-        assert np.allclose(trace.spike_t, 0.1 * np.log(2) * np.arange(1, 4), atol=1e-15)
-
-    def test_bias_that_does_not_reach_the_threshold(self):
-        assert plotting.membrane_trace(LIF(tau=0.1, bias=1.0), [], [], duration=9.0).spike_t.size == 0
-
-    def test_a_crossing_at_an_arrival_is_one_instant(self):
-        # The bias alone reaches 1 at t = 0.5, where -0.5 arrives: the jump acts first, nobody fires.
-        trace = plotting.membrane_trace(IF(bias=2.0), [0.5], [-0.5], duration=0.6)
-        assert trace.spike_t.size == 0
-        assert trace.v[-1] == pytest.approx(0.7)
-
-    @given(st.lists(st.tuples(st.integers(0, 20), st.integers(-8, 12)), max_size=30), st.sampled_from(["one", "many"]))
-    def test_if_neuron_neither_gains_nor_loses(self, arrivals, spikes):
-        # Without a lower bound, what came in is either in the membrane or was fired away.
-        t, jumps = (np.array([a[k] for a in arrivals], dtype=float) for k in (0, 1))
-        trace = plotting.membrane_trace(IF(threshold=4.0, spikes=spikes), t, jumps)
-        assert trace.v[-1] == jumps.sum() - 4.0 * trace.spike_n.sum()
-        assert np.all(np.diff(trace.t) >= 0)
-
-    @pytest.mark.parametrize(
-        ("rule", "message"),
-        [
-            (CubaLIF(tau=0.1, tau_syn=0.1), "synaptic current"),
-            (IF(refractory=0.1), "refractory"),
-            (IF(threshold=np.ones(3)), "threshold has one value per neuron"),
-            (LIF(tau=np.ones(3)), "tau has one value per neuron"),
-        ],
-    )
-    def test_refuses_what_it_cannot_draw(self, rule, message):
-        with pytest.raises(InputError, match=message):
-            plotting.membrane_trace(rule, [1.0], [1.0])
-
-    @pytest.mark.parametrize(("t", "jumps"), [([1.0], [1.0, 2.0]), ([-1.0], [1.0])])
-    def test_refuses_bad_arrivals(self, t, jumps):
-        with pytest.raises(InputError):
-            plotting.membrane_trace(IF(), t, jumps)
+#: Linear RGB as it is seen: Machado, Oliveira, Fernandes, IEEE TVCG 15(6), 2009, severity 1.
+SIGHT = {
+    "usual": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
 
 
-def test_membrane(ax):
-    plotting.membrane(IF(spikes="many", lower_bound=-1.0), [0.001, 0.002], [2.5, -7], 0.003, ax=ax)
-    drawn = lines(ax)
-    assert drawn["membrane"].get_ydata()[-1] == -1.0
-    assert drawn["spike"].get_xydata().tolist() == [[1.0, 2.5]]
-    assert set(drawn["threshold"].get_ydata()) == {1.0}
-    assert set(drawn["lower bound"].get_ydata()) == {-1.0}
-    assert [text.get_text() for text in ax.texts] == ["x2"]
+def linear_rgb(color):
+    """sRGB without its gamma."""
+    rgb = np.asarray(to_rgb(color))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
-def test_readout_puts_the_right_class_in_front(ax):
-    plotting.readout([0, 0.1], [[0, 0, 0], [1, 2, 3]], label=2, ax=ax)
-    assert len(ax.lines) == 3
-    right = lines(ax)["class 2 (right)"]
-    assert right.get_xydata().tolist() == [[0, 0], [100, 3]]
-    assert right.get_zorder() > ax.lines[0].get_zorder()
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["class 2 (right)"]
+def cie_lab(linear):
+    """CIE 1976 L*a*b* with white at 100; L* is what a grey print keeps, and a difference of 2 is just noticed."""
+    to_xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+    relative = to_xyz @ np.clip(linear, 0, 1) / to_xyz.sum(axis=1)
+    x, y, z = np.where(relative > 0.008856, np.cbrt(relative), 7.787 * relative + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def test_accuracy_over_time(ax):
-    plotting.accuracy_over_time([0, 0.1], [0.1, 0.9], label="a", ax=ax)
-    plotting.accuracy_over_time([0, 0.1], [0.2, 0.8], label="b", chance=0.1, ax=ax)
-    a, b = lines(ax)["a"], lines(ax)["b"]
-    assert a.get_xydata().tolist() == [[0, 0.1], [100, 0.9]]
-    # Told apart without colour as well.
-    assert a.get_color() != b.get_color()
-    assert a.get_linestyle() != b.get_linestyle()
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "chance"]
-
-
-def test_time_step_sweep(ax):
-    accuracy = [Estimate(0.5, 0.1), Estimate(0.9, 0.05)]
-    plotting.time_step_sweep([1, 100], accuracy, event_driven=Estimate(0.8, 0.03), label="mtt", ax=ax)
-    curve, bars = ax.containers[0].lines[0], ax.containers[0].lines[2][0]
-    assert curve.get_xydata().tolist() == [[1, 0.5], [100, 0.9]]
-    assert np.allclose(bars.get_segments(), [[[1, 0.4], [1, 0.6]], [[100, 0.85], [100, 0.95]]])
-    assert ax.get_xscale() == "log"
-    (band,) = ax.patches
-    assert (band.get_y(), band.get_height()) == (pytest.approx(0.77), pytest.approx(0.06))
-    assert set(lines(ax)["mtt, event-driven"].get_ydata()) == {0.8}
-
-
-def test_accuracy_bars(ax):
-    series = {"sdt": [Estimate(0.6, 0.04), None], "mtt": [Estimate(0.8, 0.03), Estimate(0.7, 0.02)]}
-    plotting.accuracy_bars(["T = 1", "event-driven"], series, ax=ax)
-    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in ax.patches]
-    assert np.allclose(bars, [(-0.2, 0.6), (0.2, 0.8), (1.2, 0.7)])
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["T = 1", "event-driven"]
-    sdt, mtt = ax.patches[0], ax.patches[1]
-    assert to_hex(sdt.get_facecolor()) != to_hex(mtt.get_facecolor())
-    assert sdt.get_hatch() != mtt.get_hatch()
-
-
-def test_accuracy_bars_need_one_entry_per_group(ax):
-    with pytest.raises(InputError, match="'sdt' has 1 accuracies for 2 groups"):
-        plotting.accuracy_bars(["a", "b"], {"sdt": [Estimate(0.6, 0.04)]}, ax=ax)
-
-
-def test_training_curve(ax):
-    metrics = [
-        {"epoch": 1, "loss": 2.0, "train_accuracy": 0.3, "lr": 0.1},
-        {"epoch": 2, "loss": 1.0, "train_accuracy": 0.6, "validation_accuracy": 0.5, "lr": 0.1},
-    ]
-    plotting.training_curve(metrics, ax=ax)
-    assert set(lines(ax)) == {"train accuracy", "validation accuracy"}
-    assert lines(ax)["train accuracy"].get_xydata().tolist() == [[1, 0.3], [2, 0.6]]
-    assert np.isnan(lines(ax)["validation accuracy"].get_ydata()[0])
-    (right,) = [other for other in ax.figure.axes if other is not ax]
-    assert lines(right)["loss"].get_ydata().tolist() == [2.0, 1.0]
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["train accuracy", "validation accuracy", "loss"]
+def smallest_distance(points):
+    return min(np.linalg.norm(np.subtract(a, b)) for a, b in itertools.combinations(points, 2))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.snn import Spiking, compiled
+from mtt_brian.snn import Spiking, kernels, steps
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Triangular
 
 
@@ -207,7 +207,7 @@ def test_the_fused_gradient_is_that_of_the_plain_loop(rule: IF, surrogate: objec
 @pytest.mark.parametrize("rule", RULES, ids=name)
 def test_what_the_compiler_sees_is_the_same_rule(rule: IF, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the compiler: its own work is the next test's business."""
-    monkeypatch.setattr(compiled, "compiled", lambda function: function)
+    monkeypatch.setattr(steps, "compiled", lambda function: function)
     for per_step in (False, True) if not isinstance(rule, LIF) else (False,):
         layer = layer_of(rule, PeriodicExponential(), per_step)
         compare_compiled(
@@ -216,6 +216,49 @@ def test_what_the_compiler_sees_is_the_same_rule(rule: IF, monkeypatch: pytest.M
             rtol=1e-12,
             atol=1e-14,
         )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("rule", "surrogate"),
+    [*product(RULES, [PeriodicExponential()]), *product(RULES[:2], SURROGATES[:-1])],
+    ids=name,
+)
+def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int) -> None:
+    """Compiled loops for float32 on a CPU, against the plain expressions in float32."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for per_step in (False, True) if not isinstance(rule, LIF) else (False,):
+            layer = layer_of(rule, surrogate, per_step)
+            # More neurons than a block of the kernel holds, and no multiple of it; channels last, as convolutions may
+            # leave them, in every second frame format.
+            jumps = 1.2 * torch.randn(9, 5, 7, 10, 11, generator=torch.Generator().manual_seed(1))
+            assert kernels.fits(jumps, surrogate)
+            for x in (jumps, jumps.movedim(-1, 2).contiguous().movedim(2, -1), jumps.transpose(0, 1), jumps[:1]):
+                step = layer.step(len(x))
+                ours, theirs = kernels.forward(x, step), steps.forward(x, step)
+                assert torch.equal(ours[1], theirs[1])
+                assert ours[1].sum() > 10
+                torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+                weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+                gradients = (m.backward(weight, theirs[0].contiguous(), step, surrogate) for m in (kernels, steps))
+                torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_kernels_hide_no_nan() -> None:
+    jumps = torch.full((3, 1, 2), 0.5)
+    jumps[1, 0, 0] = torch.nan
+    spikes = Spiking(IF(spikes="many", lower_bound=-1.0))(jumps)
+    assert torch.isnan(spikes).flatten().tolist() == [False, False, True, False, True, False]
+
+
+def test_the_exponential_of_the_kernels() -> None:
+    u = np.concatenate([np.linspace(0, 90, 2_001), [200.0, 1e30, np.inf]]).astype(np.float32)
+    ours = np.array([kernels._exp_minus.py_func(x) for x in u])
+    np.testing.assert_allclose(ours, np.exp(-u.astype(np.float64)), rtol=3e-7, atol=2e-38)
 
 
 def test_compiled_steps_give_the_same_spikes_and_gradients() -> None:

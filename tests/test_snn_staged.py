@@ -7,6 +7,7 @@ from torch import nn
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF
 from mtt_brian.snn import Spiking, Staged, models, spike_counts, temporal
+from mtt_brian.snn.residual import run
 
 
 def one_neuron(populations: int = 1, weight: float = 2.0, **options: object) -> Staged:
@@ -36,6 +37,29 @@ def poisson(size: tuple[int, ...], rate: float = 0.18, n: int = 4, seed: int = 0
 
 
 # ----- staged networks
+
+
+@pytest.mark.parametrize("name", ["nmnist_3c1fc", "resnet18_dvs"])
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_without_time_see_repeated_frames_once(name: str, training: bool) -> None:
+    """More time steps than the stage before: a convolution is asked for its frames only; the result is the same."""
+    size = (2, 16, 16)
+    torch.manual_seed(0)
+    model = models.build(name, sensor_size=size, num_classes=3, width_multiplier=0.25).double().train(training)
+    asked: dict[str, int] = {}
+    for layer_name, layer in model.layers():
+        layer.register_forward_hook(lambda m, x, y, n=layer_name: asked.update({n: len(x[0])}))
+    steps = [2, 7] + [3] * (model.num_stages - 2)
+    x = poisson(size).double()
+    readouts = model.readouts(x, steps)
+    of_second = next(n for n, layer in model.stages[1].named_modules() if isinstance(layer, nn.Conv2d)).split(".")[-1]
+    assert asked[of_second] == 2 * 4
+
+    expected = x
+    for stage, t in zip(model.stages, steps, strict=True):
+        expected = run(stage, temporal.transform(expected, t))
+    torch.testing.assert_close(readouts, expected, rtol=1e-9, atol=1e-12)
+    assert readouts.detach().abs().sum() > 0
 
 
 def test_logits_are_the_time_mean_of_the_readout() -> None:

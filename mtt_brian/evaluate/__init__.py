@@ -15,6 +15,7 @@ from mtt_brian.evaluate.metrics import (
     synops,
 )
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
+from mtt_brian.evaluate.spike_times import SpikeTimeDifferences, spike_time_differences
 from mtt_brian.evaluate.tally import EventDrivenTally, TimeSteppedTally
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Report",
     "RunReport",
     "SpikeDifference",
+    "SpikeTimeDifferences",
     "TimeStepped",
     "TimeSteppedTally",
     "accuracy",
@@ -36,5 +38,6 @@ __all__ = [
     "predictions",
     "readout_trace",
     "spike_difference",
+    "spike_time_differences",
     "synops",
 ]

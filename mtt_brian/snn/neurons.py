@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,93 +11,32 @@ from torch.autograd.function import once_differentiable
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, decay_per_step
-from mtt_brian.snn import compiled
+from mtt_brian.snn import kernels, steps
+from mtt_brian.snn.steps import Step
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
 
 #: Suits "one" and "many" spikes per step.
 DEFAULT_SURROGATE: Surrogate = PeriodicExponential()
 
 
-@dataclass(frozen=True)
-class Step:
-    """One time step of a rule, in plain numbers. ``decay`` is 1 for a membrane that does not leak."""
-
-    threshold: float
-    subtract: bool
-    many: bool
-    lower_bound: float | None
-    v_reset: float
-    decay: float
-    v_leak: float
-
-
 class _SpikeTrain(torch.autograd.Function):
-    """All time steps of a population; see `Spiking` for the rule and its gradient.
-
-    Masks are floating-point tensors, and what has to be zeroed is multiplied or goes through ReLU's own gradient: on a
-    CPU, boolean tensors take several times as long as any of these passes.
-    """
+    """All time steps of a population; see `Spiking` for the rule and its gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Step, surrogate: Surrogate, compile: bool) -> Tensor:
         ctx.step, ctx.surrogate, ctx.compile = step, surrogate, compile
-        if compile:
-            membrane, spikes = compiled.compiled(compiled.forward)(x, step)
-            ctx.save_for_backward(membrane)
-            return spikes
-        membrane = torch.empty_like(x)  # before the reset: all that the backward pass needs
-        spikes = torch.empty_like(x)
-        after = torch.zeros_like(x[0])
-        # A tensor, because CUDA divides by a plain number with a rounded reciprocal: v = threshold might not fire.
-        threshold = x.new_tensor(step.threshold)
-        for x_t, v, n in zip(x, membrane, spikes, strict=True):
-            if step.decay == 1:
-                torch.add(after, x_t, out=v)
-            else:
-                torch.add(x_t, after, alpha=step.decay, out=v)
-                if step.v_leak:
-                    v.add_((1 - step.decay) * step.v_leak)
-            if step.lower_bound is not None:
-                v.clamp_(min=step.lower_bound)
-            if step.many and step.subtract:
-                torch.div(v, threshold, out=n).floor_().clamp_(min=0)
-            else:
-                torch.ge(v, step.threshold, out=n)
-            if step.subtract:
-                torch.sub(v, n, alpha=step.threshold, out=after)
-            else:
-                torch.addcmul(v, n, v, value=-1, out=after)  # v where n = 0; exactly 0 where n = 1
-                if step.v_reset:
-                    after.add_(n, alpha=step.v_reset)
-        ctx.save_for_backward(membrane)
+        ctx.kernels = not compile and kernels.fits(x, surrogate)
+        run = kernels.forward if ctx.kernels else steps.compiled(steps.forward) if compile else steps.forward
+        membrane, spikes = run(x, step)
+        ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None]:
-        step: Step = ctx.step
         (membrane,) = ctx.saved_tensors
-        if ctx.compile:
-            back = compiled.compiled(compiled.backward)
-            return back(grad_spikes, membrane, step, ctx.surrogate), None, None, None
-        grad_x = torch.empty_like(membrane)
-        after = torch.zeros_like(membrane[0])  # gradient with respect to the membrane after the reset
-        for t in reversed(range(len(membrane))):
-            v, g = membrane[t], grad_x[t]
-            slope = ctx.surrogate(v, step.threshold)
-            if step.subtract:
-                # v_after = v - threshold * n
-                torch.sub(grad_spikes[t], after, alpha=step.threshold, out=g)
-                torch.addcmul(after, g, slope, out=g)
-            else:
-                # v_after = n * v_reset + (1 - n) * v
-                torch.addcmul(grad_spikes[t], after, step.v_reset - v, out=g)
-                kept = torch.lt(v, step.threshold, out=torch.empty_like(v)).mul_(after)
-                torch.addcmul(kept, g, slope, out=g)
-            if step.lower_bound is not None:
-                torch.ops.aten.threshold_backward.grad_input(g, v, step.lower_bound, grad_input=g)
-            after = g if step.decay == 1 else g * step.decay
-        return grad_x, None, None, None
+        run = kernels.backward if ctx.kernels else steps.compiled(steps.backward) if ctx.compile else steps.backward
+        return run(grad_spikes, membrane, ctx.step, ctx.surrogate), None, None, None
 
 
 class Spiking(nn.Module):
@@ -163,21 +101,24 @@ class Spiking(nn.Module):
             return decay_per_step(float(self.rule.tau), steps, self.duration)
         return 1.0
 
-    def forward(self, x: Tensor) -> Tensor:
+    def step(self, steps: int) -> Step:
+        """The rule of one of ``steps`` time steps."""
         rule = self.rule
         assert rule.threshold is not None
-        step = Step(
+        return Step(
             threshold=float(rule.threshold),
             subtract=rule.reset == "subtract",
             many=rule.spikes == "many",
             lower_bound=None if rule.lower_bound is None else float(rule.lower_bound),
             v_reset=float(rule.v_reset),
-            decay=self.decay(len(x)),
+            decay=self.decay(steps),
             v_leak=float(rule.v_leak) if isinstance(rule, LIF) else 0.0,
         )
+
+    def forward(self, x: Tensor) -> Tensor:
         # Membranes add up many small jumps: float32 at least, under autocast too.
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return _SpikeTrain.apply(x, step, self.surrogate, self.compile_steps)
+        return _SpikeTrain.apply(x, self.step(len(x)), self.surrogate, self.compile_steps)
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.neurons import Spiking
+
+#: Frames [T, N, *] as more frames, each of them one of the former.
+Repeat: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Residual(nn.Module):
@@ -38,16 +44,33 @@ class Residual(nn.Module):
         self.body = nn.Sequential(OrderedDict(body))
         self.shortcut = nn.Sequential(OrderedDict(shortcut))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return run(self.body, x) + run(self.shortcut, x)
+    def forward(self, x: Tensor, repeat: Repeat | None = None) -> Tensor:
+        return run(self.body, x, repeat) + run(self.shortcut, x, repeat)
 
 
-def run(chain: nn.Module, x: Tensor) -> Tensor:
-    """Layers one after the other on [T, N, *]; those without time see the folded [T * N, *]."""
-    t_n = x.shape[:2]
+def run(chain: nn.Module, x: Tensor, repeat: Repeat | None = None) -> Tensor:
+    """Layers one after the other on [T, N, *]; those without time see the folded [T * N, *].
+
+    Args:
+        chain: the layers.
+        x: frames.
+        repeat: shows frames several times over, [T, N, *] -> [more, N, *]. That is done behind the layers that treat
+            every frame alike and by itself, a convolution above all: they need not be asked for the same frame twice.
+    """
     for layer in chain.children():
-        x = layer(x) if isinstance(layer, Spiking | Residual) else layer(x.flatten(0, 1)).unflatten(0, t_n)
-    return x
+        if isinstance(layer, Residual):
+            x, repeat = layer(x, repeat), None
+            continue
+        if repeat is not None and not _frame_by_frame(layer):
+            x, repeat = repeat(x), None
+        x = layer(x) if isinstance(layer, Spiking) else layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return x if repeat is None else repeat(x)
+
+
+def _frame_by_frame(layer: nn.Module) -> bool:
+    """Whether what a layer makes of a frame depends on nothing else: not on other frames, nor on chance."""
+    in_training = layer.training and isinstance(layer, _BatchNorm | _DropoutNd)
+    return not isinstance(layer, Spiking) and not in_training
 
 
 def leaves(named: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Module]]:

@@ -7,6 +7,7 @@ import operator
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -134,7 +135,11 @@ class Staged(nn.Module):
         steps = self.steps(time_steps)
         x = self.seen(frames, steps)
         for stage, t in zip(self.stages, steps, strict=True):
-            x = run(stage, temporal.transform(x, t, self.transform))
+            to_its_steps = partial(temporal.transform, t_out=t, variant=self.transform)
+            if len(x) < t and self.transform != "soft":
+                x = run(stage, x, repeat=to_its_steps)
+            else:
+                x = run(stage, to_its_steps(x))
         return x
 
     def seen(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:

@@ -1,35 +1,46 @@
-"""The time steps of a population as `torch.compile` turns them into one kernel.
+"""The time steps of a population and their gradient, written as plain expressions: on any device, in any type.
 
-The rule and its gradient are those of `mtt_brian.snn.neurons`, which writes every step where it belongs: the fastest
-way without a compiler, and one that a compiler cannot see through. Here steps are plain expressions, put together at
-the end.
+`torch.compile` can turn them into one kernel; on a CPU `mtt_brian.snn.kernels` has the same in compiled form.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtt_brian.snn.surrogate import Surrogate
 
-if TYPE_CHECKING:
-    from mtt_brian.snn.neurons import Step
+
+@dataclass(frozen=True)
+class Step:
+    """One time step of a rule, in plain numbers. ``decay`` is 1 for a membrane that does not leak."""
+
+    threshold: float
+    subtract: bool
+    many: bool
+    lower_bound: float | None
+    v_reset: float
+    decay: float
+    v_leak: float
 
 
 def forward(x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
     """Jumps [T, N, *] -> membranes before the reset and spikes, both [T, N, *]."""
     after = torch.zeros_like(x[0])
+    # A tensor, because CUDA divides by a plain number with a rounded reciprocal: v = threshold might not fire.
+    threshold = torch.full((), step.threshold, dtype=x.dtype, device=x.device)
     membranes, spikes = [], []
     for x_t in x.unbind():
         v = after + x_t if step.decay == 1 else step.decay * after + (1 - step.decay) * step.v_leak + x_t
         if step.lower_bound is not None:
             v = v.clamp(min=step.lower_bound)
         if step.many and step.subtract:
-            n = torch.floor(v / step.threshold).clamp(min=0)
+            n = torch.floor(v / threshold).clamp(min=0)
         else:
             n = (v >= step.threshold).to(v.dtype)
         after = v - step.threshold * n if step.subtract else torch.where(n > 0, step.v_reset, v)
@@ -40,13 +51,15 @@ def forward(x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
 
 def backward(grad_spikes: Tensor, membrane: Tensor, step: Step, surrogate: Surrogate) -> Tensor:
     """Gradients of the spikes and the membranes of `forward` -> gradient of the jumps, all [T, N, *]."""
-    after = torch.zeros_like(membrane[0])
+    after = torch.zeros_like(membrane[0])  # gradient with respect to the membrane after the reset
     gradients = []
     for grad_n, v in zip(reversed(grad_spikes.unbind()), reversed(membrane.unbind()), strict=True):
         slope = surrogate(v, step.threshold)
         if step.subtract:
+            # v_after = v - threshold * n
             g = after + (grad_n - step.threshold * after) * slope
         else:
+            # v_after = n * v_reset + (1 - n) * v
             g = torch.where(v < step.threshold, after, 0.0) + (grad_n + after * (step.v_reset - v)) * slope
         if step.lower_bound is not None:
             g = torch.where(v > step.lower_bound, g, 0.0)

@@ -1,0 +1,52 @@
+"""Figures as pure functions: arrays in, matplotlib axes out.
+
+Every function draws into ``ax`` and returns it; without one it makes its own through pyplot (so that a notebook shows
+it). Functions that draw one line can be called again on the same axes to add another. Colours are Okabe and Ito's,
+told apart by colour-blind readers; lines also differ in dash and marker and bars in hatching, for print in grey.
+Times come in seconds and are shown in milliseconds; accuracies come as fractions and are shown in per cent.
+
+Sizes, fonts and line widths are those of matplotlib's current style. The package's own, made for the column of a
+paper, is one file and on request only: ``matplotlib.style.use(plotting.STYLE)``, or for one figure `figure`.
+"""
+
+from mtt_brian.plotting.accuracy import (
+    accuracy_against,
+    accuracy_bars,
+    early_exit,
+    event_driven_limit,
+    time_step_sweep,
+)
+from mtt_brian.plotting.answers import accuracy_over_time, readout
+from mtt_brian.plotting.matrices import change_matrix, confusion_matrix
+from mtt_brian.plotting.neuron import MembraneTrace, membrane, membrane_trace
+from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface_values
+from mtt_brian.plotting.spikes import raster, rates, spike_time_differences
+from mtt_brian.plotting.style import COLORS, STYLE, figure
+from mtt_brian.plotting.training import loss_line, loss_surface, training_curve
+
+__all__ = [
+    "COLORS",
+    "STYLE",
+    "MembraneTrace",
+    "accuracy_against",
+    "accuracy_bars",
+    "accuracy_over_time",
+    "change_matrix",
+    "confusion_matrix",
+    "early_exit",
+    "event_cloud",
+    "event_driven_limit",
+    "figure",
+    "loss_line",
+    "loss_surface",
+    "membrane",
+    "membrane_trace",
+    "raster",
+    "rates",
+    "readout",
+    "spike_time_differences",
+    "time_step_sweep",
+    "time_surface",
+    "time_surface_values",
+    "training_curve",
+]

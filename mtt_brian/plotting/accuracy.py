@@ -1,0 +1,184 @@
+"""Accuracies against what they depend on: the time grid, a perturbation, the cost of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.ticker import EngFormatter
+from numpy.typing import ArrayLike
+
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import Estimate
+from mtt_brian.plotting.axes import accuracy_axis, axes, legend, legend_above
+from mtt_brian.plotting.style import COLORS, HATCHES, line_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def time_step_sweep(
+    time_steps: Sequence[int],
+    accuracy: Sequence[Estimate],
+    *,
+    event_driven: Estimate | None = None,
+    label: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracy against the number of time steps on a logarithmic axis, beside the event-driven accuracy.
+
+    Args:
+        time_steps: T [K].
+        accuracy: at each T, with its standard error as error bar.
+        event_driven: drawn as a horizontal line in a band of one standard error, in the colour of the curve.
+        label: of the curve.
+        ax: axes to draw into.
+    """
+    ax = axes(ax)
+    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    curve = ax.errorbar(np.asarray(time_steps), values, yerr=errors, label=label)
+    if event_driven is not None:
+        color = curve.lines[0].get_color()
+        value, error = event_driven
+        ax.axhspan(value - error, value + error, color=color, alpha=0.15, linewidth=0)
+        name = "event-driven" if label is None else f"{label}, event-driven"
+        ax.axhline(value, color=color, linestyle=curve.lines[0].get_linestyle(), linewidth=1, label=name)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("time steps T")
+    accuracy_axis(ax)
+    return legend(ax)
+
+
+def accuracy_bars(
+    groups: Sequence[str], series: Mapping[str, Sequence[Estimate | None]], *, ax: Axes | None = None
+) -> Axes:
+    """Accuracies side by side, with one standard error as error bar.
+
+    Args:
+        groups: names along the axis, such as ``("T = 10", "event-driven")``.
+        series: for each network, one accuracy per group; None leaves a gap.
+        ax: axes to draw into.
+
+    Raises:
+        InputError: if a series does not have one entry per group.
+    """
+    ax = axes(ax)
+    width = 0.8 / max(len(series), 1)
+    for k, (name, estimates) in enumerate(series.items()):
+        if len(estimates) != len(groups):
+            raise InputError(f"{name!r} has {len(estimates)} accuracies for {len(groups)} groups")
+        at = [g for g, estimate in enumerate(estimates) if estimate is not None]
+        values, errors = np.reshape([e for e in estimates if e is not None], (-1, 2)).T
+        ax.bar(
+            np.asarray(at) + (k - (len(series) - 1) / 2) * width,
+            values,
+            width,
+            yerr=errors,
+            label=name,
+            color=(COLORS[k % len(COLORS)], 0.45),  # so pale that the error bar is seen within the bar
+            edgecolor=COLORS[k % len(COLORS)],
+            hatch=HATCHES[k % len(HATCHES)],
+            error_kw={"ecolor": "0.2", "elinewidth": 1, "capsize": 2},
+        )
+    ax.set_xticks(range(len(groups)), groups)
+    accuracy_axis(ax)
+    return legend_above(ax)
+
+
+def accuracy_against(
+    levels: Sequence[float | str],
+    accuracy: Sequence[Estimate],
+    *,
+    label: str | None = None,
+    style: tuple[int, int] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracy against the level of a perturbation, the levels at equal distances in the order given.
+
+    Args:
+        levels: names or numbers along the axis [K]; the same on every call for one ``ax``.
+        accuracy: at each level, with its standard error as error bar (none where it is NaN).
+        label: of the line.
+        style: numbers of the colour and of the dash and marker, for lines that belong together in two ways; None: the
+            next of the cycle.
+        ax: axes to draw into.
+    """
+    ax = axes(ax)
+    options = {} if style is None else line_style(*style)
+    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    ax.errorbar(range(len(levels)), values, yerr=errors, label=label, **options)
+    ax.set_xticks(range(len(levels)), [level if isinstance(level, str) else f"{level:g}" for level in levels])
+    accuracy_axis(ax)
+    return legend(ax)
+
+
+def event_driven_limit(
+    names: Sequence[str],
+    accuracy: Sequence[Estimate],
+    *,
+    label: str | None = None,
+    across: Axes | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Event-driven accuracies in a narrow panel of their own, to stand right of a `time_step_sweep`.
+
+    Called once per network in the order of the curves, so that colours and markers are theirs.
+
+    Args:
+        names: conventions, such as ("sum", "fifo") [K].
+        accuracy: under each of them, with its standard error as error bar.
+        label: of the network.
+        across: axes of the sweep, sharing the accuracy axis; a thin line leads from each marker through it, dotted from
+            the second convention on.
+        ax: axes to draw into.
+    """
+    ax = axes(ax)
+    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    beside = 0.15 * len(ax.containers)
+    points = ax.errorbar(np.arange(len(names)) + beside, values, yerr=errors, label=label, linestyle="none")
+    if across is not None:
+        for k, value in enumerate(values):
+            color = points.lines[0].get_color()
+            across.axhline(value, color=color, linewidth=0.8, linestyle=":" if k else "-", alpha=0.6)
+    ax.set_xticks(np.arange(len(names)) + beside / 2, names)
+    ax.set_xlim(-0.4, len(names) - 0.6 + beside)
+    ax.set_xlabel("event-\ndriven")  # broken, as the panel is narrower than the words
+    accuracy_axis(ax)
+    ax.set_ylabel("")
+    return ax
+
+
+def early_exit(
+    cost: ArrayLike,
+    accuracy: Sequence[Estimate],
+    *,
+    name: str,
+    label: str | None = None,
+    style: tuple[int, int] = (0, 0),
+    fixed: tuple[ArrayLike, ArrayLike] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracy against what was spent until the decision, one point per threshold.
+
+    Args:
+        cost: mean cost at each threshold [K].
+        accuracy: at each threshold, with its standard error as a band.
+        name: of the cost axis.
+        label: of the line.
+        style: numbers of the colour and of the dash.
+        fixed: cost and accuracy [L] of stopping every recording after the same time, a thin line in the same style.
+        ax: axes to draw into.
+    """
+    ax = axes(ax)
+    line = line_style(*style) | {"marker": ""}
+    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    ax.fill_between(np.asarray(cost), values - errors, values + errors, color=line["color"], alpha=0.15, linewidth=0)
+    ax.plot(cost, values, linewidth=1.8, label=label, **line)
+    if fixed is not None:
+        ax.plot(*fixed, linewidth=0.7, **line)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
+    ax.set_xlabel(name)
+    accuracy_axis(ax)
+    return legend(ax)

@@ -1,0 +1,77 @@
+"""The look of figures: what `STYLE` names, and what artists need of it one by one.
+
+A matplotlib style acts when a figure, its axes and their ticks are made, and ticks are made as late as in the saving.
+So no function can restyle axes that it is given: a style has to be on around the whole figure, and is the caller's to
+switch on. `figure` does that for one figure; ``matplotlib.style.use(plotting.STYLE)`` for a whole notebook. Without
+it everything is drawn in the caller's own style, with the colours, dashes and markers below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from mtt_brian.files import replacing
+
+#: For `matplotlib.style.use` and `matplotlib.style.context`; the file lies beside this one.
+STYLE = "mtt_brian.plotting.mtt_brian"
+
+_RC = matplotlib.rc_params_from_file(Path(__file__).with_name("mtt_brian.mplstyle"), use_default_template=False)
+CYCLE = _RC["axes.prop_cycle"]
+
+#: Told apart by colour-blind readers, the first four in grey as well.
+COLORS: tuple[str, ...] = tuple(CYCLE.by_key()["color"])
+DASHES: tuple[Any, ...] = tuple(CYCLE.by_key()["linestyle"])
+MARKERS: tuple[str, ...] = tuple(CYCLE.by_key()["marker"])
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
+
+#: Colour map of matrices and images: light to dark, so that it prints in grey and leaves nothing white.
+SEQUENTIAL = "Blues"
+
+
+@contextmanager
+def figure(path: str | os.PathLike[str], size: tuple[float, float] | None = None) -> Iterator[Figure]:
+    """A figure in the package's style, written at the end of the block; after an error nothing is written.
+
+    ::
+
+        with plotting.figure("raster.pdf", (7.2, 4)) as figure:
+            plotting.raster(result, ax=figure.subplots())
+
+    Args:
+        path: a name that ends in .png, .pdf, .svg or what else matplotlib knows.
+        size: width and height in inches; default: one column of a paper.
+    """
+    with style.context(STYLE):
+        drawn = Figure(figsize=size)
+        yield drawn
+        with replacing(path) as temporary:
+            drawn.savefig(temporary)
+
+
+def dot_size(count: int) -> float:
+    """Diameter in points of so many dots: large while they are few, small where they would hide each other."""
+    return min(2.5, max(1.0, 30 / max(count, 1) ** 0.5))
+
+
+def line_style(color: int, dash: int | None = None) -> dict[str, Any]:
+    """Colour, dash and marker of a line by their numbers, which start again at 0 when they run out.
+
+    Args:
+        color: number of the colour.
+        dash: number of the dash and marker; None: the next ones in every round of the colours, so that 49 lines differ.
+    """
+    if dash is None:
+        dash = color + color // len(COLORS)
+    return {
+        "color": COLORS[color % len(COLORS)],
+        "linestyle": DASHES[dash % len(DASHES)],
+        "marker": MARKERS[dash % len(MARKERS)],
+    }

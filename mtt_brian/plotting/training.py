@@ -1,0 +1,101 @@
+"""What happens in a training, and the landscape that it ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from mtt_brian.plotting.axes import accuracy_axis, axes, legend
+from mtt_brian.plotting.style import SEQUENTIAL, line_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def training_curve(metrics: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> Axes:
+    """Loss and accuracies of a training run by epoch.
+
+    Args:
+        metrics: one mapping per epoch with ``epoch`` (default: its position) and any of ``*loss`` and ``*accuracy``,
+            the lines of ``metrics.jsonl``. Entries that are missing or None leave gaps; other keys are not drawn.
+        ax: axes to draw into: accuracies on its own axis; the losses go to a second y axis of the same figure.
+
+    Returns:
+        The axes with the accuracies.
+    """
+    ax = axes(ax)
+    epochs = [row.get("epoch", k) for k, row in enumerate(metrics)]
+    names = dict.fromkeys(key for row in metrics for key in row)
+    accuracies = [name for name in names if name.endswith("accuracy")]
+    losses = [name for name in names if name.endswith("loss")]
+
+    def column(name: str) -> np.ndarray:
+        return np.asarray([np.nan if row.get(name) is None else row[name] for row in metrics], dtype=np.float64)
+
+    for k, name in enumerate(accuracies):
+        ax.plot(epochs, column(name), label=name.replace("_", " "), **line_style(k) | {"linestyle": "-"})
+    accuracy_axis(ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("epoch")
+    if losses:
+        right = ax.twinx()
+        for k, name in enumerate(losses):
+            style = line_style(len(accuracies) + k) | {"linestyle": "--", "marker": ""}
+            right.plot(epochs, column(name), label=name.replace("_", " "), **style)
+        right.spines["right"].set_visible(True)
+        right.set_ylabel("loss (dashed)")
+        right.set_ylim(bottom=0)
+        handles = [*ax.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+        ax.legend(handles=handles, fontsize="small", loc="center right")
+        return ax
+    return legend(ax)
+
+
+def loss_line(
+    offsets: ArrayLike, losses: ArrayLike, *, label: str | None = None, color: int = 0, ax: Axes | None = None
+) -> Axes:
+    """The loss along random directions through the weights: the mean as a line, every direction as a faint one.
+
+    Args:
+        offsets: how far from the weights [K].
+        losses: [directions, K].
+        label: of the mean.
+        color: number of the colour.
+        ax: axes to draw into.
+    """
+    ax = axes(ax)
+    losses = np.asarray(losses, dtype=np.float64)
+    style = line_style(color) | {"marker": ""}
+    ax.plot(offsets, losses.T, alpha=0.25, linewidth=0.8, label="_directions", **style)
+    ax.plot(offsets, losses.mean(0), label=label, **style)
+    ax.set_xlabel("distance along a filter-normalised direction")
+    ax.set_ylabel("cross entropy")
+    ax.set_yscale("log")
+    return legend(ax)
+
+
+def loss_surface(offsets: ArrayLike, losses: ArrayLike, levels: ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """The loss over two random directions as contour lines, the darker the higher, the weights in the middle.
+
+    Args:
+        offsets: along both directions [K].
+        losses: [K, K], the first direction upwards.
+        levels: losses > 0 of the lines, rising; the same for surfaces that are compared.
+        ax: axes to draw into.
+    """
+    ax = axes(ax)
+    norm = LogNorm(float(np.min(levels)), float(np.max(levels)))
+    ax.contourf(offsets, offsets, losses, levels=levels, cmap=SEQUENTIAL, norm=norm, extend="both", alpha=0.6)
+    lines = ax.contour(offsets, offsets, losses, levels=levels, colors="0.2", linewidths=0.6)
+    ax.clabel(lines, fontsize="x-small", fmt="%.2g")
+    ax.plot(0, 0, marker="+", color="black")
+    ax.set_aspect("equal")
+    ax.locator_params(nbins=5)
+    ax.set_xlabel("second direction")
+    ax.set_ylabel("first direction")
+    return ax
