@@ -4,7 +4,8 @@
     python benchmarks/training.py --networks nmnist_3c1fc --rounds 40
 
 An iteration draws a batch (augmentation included), computes loss and gradients of all its configurations and makes the
-optimizer's step: the part of an epoch that counts. MTT has 3 configurations of 1 to 10 steps, SDT one of 10.
+optimizer's step: the part of an epoch that counts. MTT has 3 configurations of 1 to 10 steps, SDT one of 10. On a GPU
+everything is measured in mixed precision (amp) as well.
 
 The plain loop is how spiking networks are usually written: layer by layer in every time step, and autograd goes back
 through all operations; only a spike's derivative is its own. Outputs and gradients of both are compared first, in
@@ -20,7 +21,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,9 +110,11 @@ class Cell:
             norm=False,
             width_multiplier=network.width_multiplier,
         ).to(device)
-        self.model: Any = PlainLoop(staged) if kind == "plain" else staged
+        implementation, _, precision = kind.partition(", ")
+        self.model: Any = PlainLoop(staged) if implementation == "plain" else staged
+        self.amp = precision == "amp"
         for population in staged.populations().values():
-            population.compile_steps = kind == "compiled"
+            population.compile_steps = implementation == "compiled"
         self.sampler: mtt.Sampler = mtt.SDT(T_MAX) if method == "sdt" else mtt.MTT(T_MAX)
         # Small steps: the network is the same in all rounds, and no gradient dies out.
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
@@ -125,7 +128,7 @@ class Cell:
         begin = time.perf_counter()
         index = rng.permutation(len(self.data))[: self.size]
         frames, labels = self.data.batch(index, partial(mtt.Augmentation(shift=2), rng=rng), self.device)
-        mtt.train_iteration(self.model, self.optimizer, frames, labels, configurations)
+        mtt.train_iteration(self.model, self.optimizer, frames, labels, configurations, amp=self.amp)
         if self.device != "cpu":
             torch.cuda.synchronize()
         return time.perf_counter() - begin
@@ -160,13 +163,17 @@ def check(network: Network, device: str) -> None:
 
 #: Compiled: ours with --compile.
 KINDS = ("ours", "compiled", "plain")
-CELLS = [(kind, method) for kind in KINDS for method in ("sdt", "mtt")]
+
+
+def kinds(device: str) -> tuple[str, ...]:
+    """What is measured on a device."""
+    return KINDS if device == "cpu" else (*KINDS, *(f"{kind}, amp" for kind in KINDS))
 
 
 def seconds(network: Network, device: str, rounds: int) -> dict[tuple[str, str], float]:
     """Mean over the rounds of the best of three iterations, by implementation and method."""
-    cells = {key: Cell(network, *key, device) for key in CELLS}
-    best = {key: np.full(rounds, np.inf) for key in CELLS}
+    cells = {(kind, method): Cell(network, kind, method, device) for kind in kinds(device) for method in ("sdt", "mtt")}
+    best = {key: np.full(rounds, np.inf) for key in cells}
     for attempt in range(4):  # the first one warms up: every number of steps has its own kernels
         for round_ in range(rounds):
             for key, cell in cells.items():
@@ -198,23 +205,28 @@ def _peak_rss() -> int:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 
-def rows(names: list[str], rounds: int) -> Iterator[str]:
+def rows(names: list[str], rounds: int, devices: Sequence[str]) -> Iterator[str]:
+    """The table, line by line."""
     yield "| network | device | | SDT, ms | MTT, ms | MTT / SDT | SDT, MB | MTT, MB |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for name in names:
-        for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        for device in devices:
             check(NETWORKS[name], device)
             taken = seconds(NETWORKS[name], device, rounds)
-            for kind in KINDS:
+            for kind in kinds(device):
                 sdt, mixed = (taken[kind, method] for method in ("sdt", "mtt"))
                 memory = [megabytes(name, kind, method, device) for method in ("sdt", "mtt")]
                 yield (
                     f"| {name} | {device} | {kind} | {sdt * 1e3:.1f} | {mixed * 1e3:.1f} | {mixed / sdt:.2f}"
                     f" | {memory[0]:.0f} | {memory[1]:.0f} |"
                 )
-            for kind in KINDS[:-1]:
-                sdt, mixed = (taken["plain", method] / taken[kind, method] for method in ("sdt", "mtt"))
-                yield f"| {name} | {device} | plain / {kind} | {sdt:.2f} | {mixed:.2f} | | | |"
+            for kind in kinds(device):
+                implementation, *precision = kind.split(", ")
+                if implementation == "plain":
+                    continue
+                plain = ", ".join(["plain", *precision])
+                sdt, mixed = (taken[plain, method] / taken[kind, method] for method in ("sdt", "mtt"))
+                yield f"| {name} | {device} | {plain} / {kind} | {sdt:.2f} | {mixed:.2f} | | | |"
 
 
 def main() -> None:
@@ -228,7 +240,7 @@ def main() -> None:
         print(measure_memory(*options.memory))
         return
     torch.set_num_threads(1)
-    for row in rows(options.networks, options.rounds):
+    for row in rows(options.networks, options.rounds, ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]):
         print(row, flush=True)
 
 

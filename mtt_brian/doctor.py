@@ -1,4 +1,7 @@
-"""``python -m mtt_brian.doctor``: what works on this machine, and what to do about the rest.
+"""What works on this machine, and what to do about the rest.
+
+python -m mtt_brian.doctor                       # the engines, training, the cache and the built-in data
+python -m mtt_brian.doctor --data nmnist=~/data  # a data set, too
 
 Every engine is checked by running a network of one neuron whose spikes are known: weight 0.75, threshold 1, input at
 1, 2 and 3 ms, hence spikes at 2 and 3 ms and 0.25 left. The exit status is 0 if the core works: the exact engine and
@@ -7,7 +10,6 @@ Brian2's runtime. All else is optional.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -21,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mtt_brian import console
 from mtt_brian.errors import InputError
 
 _INSTALL = "pip install -c constraints.txt"
@@ -176,7 +179,7 @@ def examine(checks: Sequence[Check]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mtt_brian.doctor", description=__doc__.split("\n\n")[0])
+    parser = console.parser(__doc__, "python -m mtt_brian.doctor")
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME=DIR", help="also look for a data set, as nmnist=~/data"
     )

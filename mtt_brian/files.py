@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mtt_brian.errors import InputError
 
 
 def cache_folder() -> Path:
@@ -14,6 +17,34 @@ def cache_folder() -> Path:
         return Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "mtt_brian"
+
+
+def new_folder(parent: Path, stem: str) -> Path:
+    """``parent/<stem>-<number>`` with the first free number, made here."""
+    for number in itertools.count(1):
+        folder = parent / f"{stem}-{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable")
+
+
+def results_folder(out: str | None, study: str) -> Path:
+    """``out``, or the first free ``results/<study>-<number>``; made here, so that a bad place is refused early."""
+    try:
+        if out is None:
+            return new_folder(Path("results"), study)
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out or 'results'}: {error.strerror or error}") from None
+    return Path(out)
+
+
+def contents(out: Path) -> str:
+    """``"results/x: a.png, report.json"``."""
+    return f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}"
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -10,19 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mtt_brian import runs
+from mtt_brian.console import parser as parser
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
+from mtt_brian.files import contents as contents
 from mtt_brian.files import write_text
 from mtt_brian.runs import Run
-
-
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is a script's docstring: its first paragraph, and the rest behind the options."""
-    assert doc is not None
-    summary, _, more = doc.partition("\n\n")
-    return argparse.ArgumentParser(
-        description=summary, epilog="examples:\n" + more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
 
 
 def add_options(options: argparse.ArgumentParser, study: str) -> None:
@@ -96,8 +89,3 @@ def write(out: Path, report: Mapping[str, Any], title: str, text: str, typed: st
     versions = runs.versions("torch", "numpy", "scipy", "numba", "nir")
     runs.save_json(out / "report.json", {**report, "versions": versions, "command": typed})
     write_text(out / "report.md", f"# {title}\n\n{text}\n\n    {typed}\n")
-
-
-def contents(out: Path) -> str:
-    """``"results/x: a.png, report.json"``."""
-    return f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}"

@@ -120,7 +120,7 @@ def test_what_does_not_fit_images(changes: dict[str, object], message: str) -> N
 
 def test_images_have_no_coarser_grid() -> None:
     with pytest.raises(InputError, match="resolution: pictures has no events"):
-        mtt.at_resolution(pictures(2), 4)
+        events.at_resolution(pictures(2), 4)
 
 
 def test_no_images() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtt_brian import mtt
+from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
 from mtt_brian.events import make_recording
 from mtt_brian.mtt import Augmentation, binning, loop
@@ -111,12 +111,12 @@ class TestBinning:
 def test_a_coarser_grid_keeps_the_events() -> None:
     """8 pixels to 3: columns 0 1 2 go to 0, 3 4 5 to 1, 6 7 to 2."""
     data = replace(synthetic(1), read=lambda identifier: make_recording(range(8), range(8), range(8), 1))
-    coarse = mtt.at_resolution(data, 3)
+    coarse = events.at_resolution(data, 3)
     assert coarse.sensor_size == (2, 3, 3)
     assert coarse[0]["x"].tolist() == coarse[0]["y"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
     assert data[0]["x"].tolist() == list(range(8))
     with pytest.raises(InputError, match=r"must not exceed the sensor's 8 x 8"):
-        mtt.at_resolution(data, 9)
+        events.at_resolution(data, 9)
 
 
 def test_sgd_is_the_rule_with_momentum() -> None:

@@ -58,7 +58,7 @@ def nothing_of(config: mtt.TrainConfig) -> mtt.Data:
         pixels = np.zeros((0, *source.sensor_size), np.uint8)
         return events.Images(**common, pixels=pixels, mean=source.mean, std=source.std)
     data = events.Recordings(**common, duration_us=source.duration_us, read=lambda identifier: np.zeros(0))
-    return data if config.resolution is None else mtt.at_resolution(data, config.resolution)
+    return data if config.resolution is None else events.at_resolution(data, config.resolution)
 
 
 @pytest.mark.parametrize("file", FILES)

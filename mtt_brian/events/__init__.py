@@ -8,6 +8,7 @@ from mtt_brian.events.frames import frames_batch, to_frames
 from mtt_brian.events.images import Images
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording, make_recording
 from mtt_brian.events.recordings import Recordings
+from mtt_brian.events.resolution import at_resolution
 
 __all__ = [
     "DATASETS",
@@ -17,6 +18,7 @@ __all__ = [
     "ImageDataset",
     "Images",
     "Recordings",
+    "at_resolution",
     "check_recording",
     "frames_batch",
     "load",

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events import Recordings
-from mtt_brian.mtt.frames import Data
+from mtt_brian.events.images import Images
+from mtt_brian.events.recordings import Recordings
 
 
-def at_resolution(recordings: Data, side: int) -> Recordings:
+def at_resolution(recordings: Recordings | Images, side: int) -> Recordings:
     """The same events at ``x * side // W`` and ``y * side // H``: frames of side x side, as many events as before.
 
     For CIFAR10-DVS and N-Caltech101 the MTT paper has 48 (code). A sensor with a single row keeps it.

@@ -10,7 +10,6 @@ from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.mtt.frames import Data, FrameSet, load_frames, predict
 from mtt_brian.mtt.loop import fit, train_iteration
 from mtt_brian.mtt.loss import TET, Loss, cross_entropy
-from mtt_brian.mtt.resolution import at_resolution
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "Loss",
     "Sampler",
     "TrainConfig",
-    "at_resolution",
     "build_model",
     "checkpoint",
     "config",

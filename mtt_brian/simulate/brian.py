@@ -22,6 +22,7 @@ from mtt_brian.translate.brian import EventNetwork
 from mtt_brian.translate.circuit import Circuit
 from mtt_brian.translate.input import InputTrain
 from mtt_brian.translate.limits import (
+    BYTES_PER_SYNAPSE,
     available_bytes,
     estimate,
     estimate_that_fits,
@@ -49,6 +50,8 @@ class BrianEngine:
     """What the two engines share: batches, lanes, and the way from monitors to results."""
 
     name: str
+    #: Memory of the host, to be refused with numbers rather than run out of.
+    bytes_per_synapse = BYTES_PER_SYNAPSE
 
     def __init__(self, circuit: Circuit, *, order: str = "sum", record: str = "all", lanes: int | None = None) -> None:
         if order != "sum":
@@ -57,7 +60,7 @@ class BrianEngine:
             raise InputError(f"lanes must be >= 1, not {lanes}")
         self.circuit, self.record, self._wanted_lanes, self._lanes = circuit, record, lanes, 0
         refuse_what_needs_the_exact_engine(circuit)
-        estimate_that_fits(circuit, lanes or 1)
+        estimate_that_fits(circuit, lanes or 1, self.bytes_per_synapse)
 
     def run(self, trains: Sequence[InputTrain]) -> Iterator[Result]:
         """Results in the order of ``trains``."""
@@ -78,7 +81,7 @@ class BrianEngine:
         raise NotImplementedError
 
     def _network(self, playlist: Playlist, lanes: int, clock: brian2.Clock | None) -> EventNetwork:
-        size = estimate_that_fits(self.circuit, lanes)
+        size = estimate_that_fits(self.circuit, lanes, self.bytes_per_synapse)
         print(f"{self.name}: building {size}", file=sys.stderr)
         events, steps = _room(playlist, lanes, self.circuit)
         return EventNetwork(self.circuit, lanes=lanes, events=events, steps=steps, clock=clock)

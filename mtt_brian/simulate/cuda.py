@@ -126,6 +126,7 @@ class CudaEngine(StandaloneEngine):
 
     name = "brian2-cuda"
     device = "cuda_standalone"
+    bytes_per_synapse = HOST_BYTES_PER_SYNAPSE
 
     def __init__(self, circuit: Circuit, *, order: str = "sum", record: str = "all", lanes: int | None = None) -> None:
         super().__init__(circuit, order=order, record=record, lanes=lanes)
@@ -146,16 +147,12 @@ class CudaEngine(StandaloneEngine):
 
     def write(self, playlist: Playlist, lanes: int) -> Project:
         """The CUDA project; this much works without a GPU and without nvcc."""
-        size = estimate(self.circuit, lanes)
-        for what, per_synapse, there in (
-            ("on the host", HOST_BYTES_PER_SYNAPSE, available_bytes()),
-            ("on the GPU", GPU_BYTES_PER_SYNAPSE, self.cuda.free_bytes if self.cuda.capability else None),
-        ):
-            if there is not None and size.synapses * per_synapse > there:
-                raise InputError(
-                    f"{size.synapses:,} synapses in {lanes} lanes need {size.synapses * per_synapse / 2**20:,.0f} MiB"
-                    f" {what}, where {there / 2**20:,.0f} MiB are free: take fewer lanes, or engine='exact'"
-                )
+        synapses, free = estimate(self.circuit, lanes).synapses, self.cuda.free_bytes
+        if self.cuda.capability and synapses * GPU_BYTES_PER_SYNAPSE > free:
+            raise InputError(
+                f"{synapses:,} synapses in {lanes} lanes need {synapses * GPU_BYTES_PER_SYNAPSE / 2**20:,.0f} MiB on"
+                f" the GPU, where {free / 2**20:,.0f} MiB are free: take fewer lanes, or engine='exact'"
+            )
         return super().write(playlist, lanes)
 
     def _play(self, playlist: Playlist, lanes: int) -> Raw:

@@ -61,28 +61,30 @@ class Estimate:
     Attributes:
         lanes: independent copies of the network.
         neurons, synapses: their numbers.
+        bytes_per_synapse: on the host.
     """
 
     lanes: int
     neurons: int
     synapses: int
+    bytes_per_synapse: int = BYTES_PER_SYNAPSE
 
     @property
     def bytes(self) -> int:
         """Memory on the host."""
-        return self.neurons * BYTES_PER_NEURON + self.synapses * BYTES_PER_SYNAPSE
+        return self.neurons * BYTES_PER_NEURON + self.synapses * self.bytes_per_synapse
 
     def __str__(self) -> str:
         lanes = f"{self.lanes} lane{'s' if self.lanes > 1 else ''}"
         return f"{self.neurons:,} neurons and {self.synapses:,} synapses in {lanes}, {self.bytes / 2**20:,.0f} MiB"
 
 
-def estimate(circuit: Circuit, lanes: int = 1) -> Estimate:
+def estimate(circuit: Circuit, lanes: int = 1, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
     """Count before building. In Brian2 a convolution is unrolled: every synapse has a weight of its own."""
     neurons = circuit.input_size + 1 + sum(p.size for p in circuit.populations)
     # The curtain reaches every neuron of its lane.
     synapses = sum(p.size for p in circuit.populations) + sum(int(fan.sum()) for fan in circuit.fan_out.values())
-    return Estimate(lanes, lanes * neurons, lanes * synapses)
+    return Estimate(lanes, lanes * neurons, lanes * synapses, bytes_per_synapse)
 
 
 def available_bytes() -> int:
@@ -97,13 +99,13 @@ def available_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def estimate_that_fits(circuit: Circuit, lanes: int) -> Estimate:
+def estimate_that_fits(circuit: Circuit, lanes: int, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
     """The estimate of a network that fits into this machine's free memory.
 
     Raises:
         InputError: with the numbers, if it does not fit.
     """
-    size, available = estimate(circuit, lanes), available_bytes()
+    size, available = estimate(circuit, lanes, bytes_per_synapse), available_bytes()
     if size.bytes > available:
         raise InputError(
             f"as a Brian2 network this would be {size}, but only {available / 2**20:,.0f} MiB are free: take fewer "

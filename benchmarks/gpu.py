@@ -1,0 +1,147 @@
+"""Whether a GPU pays: Brian2 on CUDA beside the CPU engines, and training on CUDA beside the plain loop, in one table.
+
+    python benchmarks/gpu.py                    # without a GPU: what a CPU can, and what was left out
+    python benchmarks/gpu.py --recordings 512 --lanes 1 64 512
+    python benchmarks/gpu.py --only engines
+
+Engines run workload W1 (the N-MNIST network, 4,000 events per recording) on different recordings and count spikes.
+"First run" holds what is written and compiled. Two networks are run: with weights rounded to multiples of 1/1024, whose
+sums are exact in any order, every engine has to give the spikes of `exact`; with weights as they come a GPU adds them
+up in whatever order its threads arrive, and the table says how many spikes differ.
+
+A step of the network is one instant of all lanes together. On a GPU it costs a launch for every piece of code in it,
+whether lanes are many or few; hence the time per recording against the number of lanes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from workloads import random_train, workload
+
+import training
+from mtt_brian.simulate import Simulator
+from mtt_brian.simulate.base import InputTrain
+from mtt_brian.simulate.cuda import Cuda
+from mtt_brian.simulate.result import Result
+from mtt_brian.translate.circuit import Circuit
+from mtt_brian.translate.operators import Conv2d, Dense
+
+#: Weights that are multiples of this add up without rounding, as long as a sum stays below 2**42 of them.
+GRID = 2.0**-10
+HEADER = """| engine | lanes | first run, s | ms per recording | `exact` on all cores / it | spike difference |
+| --- | --- | --- | --- | --- | --- |"""
+
+
+def on_grid(circuit: Circuit) -> Circuit:
+    """The network with every weight rounded to a multiple of `GRID`."""
+    rounded = []
+    for connection in circuit.connections:
+        operators = tuple(
+            dataclasses.replace(operator, weight=np.rint(operator.weight / GRID) * GRID)
+            if isinstance(operator, Conv2d | Dense)
+            else operator
+            for operator in connection.operators
+        )
+        rounded.append(dataclasses.replace(connection, operators=operators))
+    return dataclasses.replace(circuit, connections=tuple(rounded))
+
+
+def difference(results: Sequence[Result], expected: Sequence[Result]) -> float:
+    """sum |s0 - s| / sum s0 over the spike counts of all neurons and recordings."""
+    apart = total = 0.0
+    for ours, theirs in zip(results, expected, strict=True):
+        for name, counts in theirs.counts.items():
+            apart += float(np.abs(ours.counts[name] - counts).sum())
+            total += float(counts.sum())
+    return apart / total
+
+
+def run(simulator: Simulator, trains: Sequence[InputTrain]) -> tuple[list[Result], float]:
+    """Results, and the seconds they took."""
+    begin = time.perf_counter()
+    results = list(simulator.engine.run(trains))
+    return results, time.perf_counter() - begin
+
+
+def engines(recordings: int, lanes: Sequence[int]) -> Iterator[str]:
+    """The table of engines, and from how many lanes on the GPU pays."""
+    load = workload("W1")
+    rng = np.random.default_rng(0)
+    shape, events, end = load.circuit.input_shape, len(load.train.order), load.train.duration
+    trains = [random_train(shape, events, end, rng) for _ in range(recordings)]
+    cores = len(os.sched_getaffinity(0))
+    missing = Cuda.find().missing()
+    kinds: list[tuple[str, str, dict[str, Any]]] = [
+        ("exact, all cores", "exact", {"threads": cores}),
+        ("exact, one core", "exact", {"threads": 1}),
+        ("brian2-cpp", "brian2-cpp", {}),
+    ]
+    if not missing:
+        kinds += [("brian2-cuda", "brian2-cuda", {"lanes": number}) for number in lanes if number <= recordings]
+    for text, circuit in (("multiples of 1/1024", on_grid(load.circuit)), ("as they come", load.circuit)):
+        yield f"\nWeights {text}, {recordings} recordings, {cores} cores\n\n{HEADER}"
+        expected: list[Result] = []
+        fastest = 0.0
+        pays = []
+        for name, engine, options in kinds:
+            simulator = Simulator(circuit, engine=engine, record="counts", **options)
+            _, first = run(simulator, trains)
+            results, seconds = run(simulator, trains)
+            if not expected:
+                expected, fastest = results, seconds
+            apart = difference(results, expected)
+            if apart and circuit is not load.circuit:
+                raise AssertionError(f"{name}: other spikes than exact ({apart:.2e}), though all sums are exact")
+            if engine == "brian2-cuda" and seconds < fastest:
+                pays.append(options["lanes"])
+            yield (
+                f"| {name} | {options.get('lanes', '')} | {first - seconds:.1f} | {1e3 * seconds / recordings:.3f}"
+                f" | {fastest / seconds:.3f} | {100 * apart:.4f} % |"
+            )
+        if not missing:
+            yield (
+                f"\nThe GPU pays from {min(pays)} lanes on." if pays else "\nThe GPU pays at no number of lanes tried."
+            )
+    if missing:
+        yield f"\nLeft out: brian2-cuda, as this machine lacks {'; '.join(missing)}"
+
+
+def training_rows(rounds: int) -> Iterator[str]:
+    """The table of `benchmarks/training.py`, on the GPU where there is one."""
+    torch.set_num_threads(1)
+    found = torch.cuda.is_available()
+    yield "\nTraining, one iteration (benchmarks/training.py says how)\n"
+    yield from training.rows(list(training.NETWORKS), rounds, ["cuda"] if found else ["cpu"])
+    if not found:
+        yield "\nLeft out: training on CUDA and in mixed precision, as torch sees no GPU"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["engines", "training"], help="only this part")
+    parser.add_argument("--recordings", type=int, default=512, help="how many different ones [512]")
+    parser.add_argument(
+        "--lanes", type=int, nargs="+", default=[1, 16, 64, 256, 512], help="on the GPU [1 16 64 256 512]"
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="training iterations of every kind [10]")
+    options = parser.parse_args()
+    if torch.cuda.is_available():
+        print(torch.cuda.get_device_name(0))
+    if options.only != "training":
+        for line in engines(options.recordings, options.lanes):
+            print(line, flush=True)
+    if options.only != "engines":
+        for line in training_rows(options.rounds):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

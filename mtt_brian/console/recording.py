@@ -1,0 +1,151 @@
+"""The recording that a command is given: a file of events, or one of a data set."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mtt_brian import events
+from mtt_brian.errors import InputError
+from mtt_brian.events import Recordings, cifar10dvs, saccades
+from mtt_brian.events.aedat import read_aedat3
+from mtt_brian.events.dataset import from_first_event, read_checked, require
+
+_REFERENCE = re.compile(r"(?P<name>[\w-]+):(?P<split>\w+):(?P<number>\d+)")
+_FIELDS = ("t", "x", "y", "p")
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Events, and what is known about them.
+
+    Attributes:
+        name: for people.
+        events: structured array ``t`` [us], ``x`` and, where the file has them, ``y`` and ``p``; not checked against
+            any sensor.
+        label: the right class, where a data set tells it.
+        classes: names of the classes, likewise.
+    """
+
+    name: str
+    events: np.ndarray
+    label: int | None = None
+    classes: tuple[str, ...] = ()
+
+
+def open_recording(text: str, data_root: str | None, config: Mapping[str, Any]) -> Recording:
+    """A recording from a file, or from a data set.
+
+    Args:
+        text: a path, or ``DATASET:SPLIT:NUMBER`` with numbers from 0.
+        data_root: folder that holds the data set; by default the one that the network was trained from.
+        config: settings of the run that trained the network: recordings come at its resolution.
+
+    Raises:
+        InputError: if there is no such recording, or it cannot be read.
+    """
+    path = Path(text)
+    if (reference := _REFERENCE.fullmatch(text)) and not path.exists():
+        name, split, number = reference["name"], reference["split"], int(reference["number"])
+        root = data_root or (config.get("data_root") if config.get("dataset") == name else None)
+        return _of_a_data_set(text, events.load(name, root=root, split=split), number, config.get("resolution"))
+    if path.suffix.lower() not in _READERS:
+        raise InputError(
+            f"{text}: a recording is a file that ends in {', '.join(_READERS)}, or DATASET:SPLIT:NUMBER, for instance"
+            " digits:test:0"
+        )
+    return Recording(text, _READERS[path.suffix.lower()](path))
+
+
+def _of_a_data_set(text: str, data: Recordings | events.Images, number: int, resolution: int | None) -> Recording:
+    if not isinstance(data, Recordings):
+        raise InputError(f"{text}: {data.title} are still images, without events")
+    if number >= len(data):
+        raise InputError(f"{text}: {data.title} has {len(data)} {data.split} recordings here, numbered from 0")
+    chosen = data[number : number + 1]
+    if resolution is not None:
+        chosen = events.at_resolution(chosen, resolution)
+    return Recording(f"{text} ({chosen.ids[0]})", chosen[0], int(data.labels[number]), tuple(data.classes))
+
+
+# ----- files
+
+
+def _read_bin(path: Path) -> np.ndarray:
+    return saccades.read_bin(path.parent, path.name)
+
+
+def _read_aedat(path: Path) -> np.ndarray:
+    if path.is_file() and path.read_bytes().startswith(b"#!AER-DAT3"):
+        return from_first_event(read_checked(path, "AEDAT 3", partial(read_aedat3, path)))
+    return cifar10dvs.read_recording(path.parent, path.name)
+
+
+def _read_aedat4(path: Path) -> np.ndarray:
+    require("aedat", "pip install aedat")  # tonic's reader imports it late
+    return cifar10dvs.read_recording(path.parent, path.name)
+
+
+def _read_table(read: Callable[[Path], Mapping[str, ArrayLike]], kind: str, path: Path) -> np.ndarray:
+    def recording() -> np.ndarray:
+        table = read(path)
+        columns = {name: table[name] for name in _FIELDS if name in table}
+        if not {"t", "x"} <= columns.keys():
+            found = ", ".join(map(repr, table)) or "none"
+            raise InputError(f"{path}: events need t (microseconds) and x, as a rule y and p; there are {found}")
+        try:
+            return events.make_recording(**columns)[list(columns)]
+        except InputError as error:
+            raise InputError(f"{path}: {error}; t counts microseconds") from None
+
+    return read_checked(path, kind, recording)
+
+
+def _columns_of_npy(path: Path) -> Mapping[str, ArrayLike]:
+    return _fields(path, np.load(path, allow_pickle=False))
+
+
+def _columns_of_npz(path: Path) -> Mapping[str, ArrayLike]:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    if len(arrays) == 1:
+        return _fields(path, *arrays.values())
+    return arrays
+
+
+def _fields(path: Path, array: np.ndarray) -> Mapping[str, ArrayLike]:
+    if array.ndim != 1 or array.dtype.names is None:
+        raise InputError(
+            f"{path}: not a one-dimensional structured array with the fields t, x, y, p, but {array.dtype}"
+            f" of shape {array.shape}"
+        )
+    return {name: array[name] for name in array.dtype.names}
+
+
+def _columns_of_csv(path: Path) -> Mapping[str, ArrayLike]:
+    with open(path, encoding="utf-8-sig") as file:
+        header = [name.strip() for name in file.readline().split(",")]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+            # As float, which holds every microsecond of centuries: as integers, fractions would be cut off.
+            rows = np.loadtxt(file, delimiter=",", ndmin=2)
+    columns = rows.T if rows.size else np.zeros((len(header), 0))
+    return dict(zip(header, columns, strict=True))
+
+
+_READERS: dict[str, Callable[[Path], np.ndarray]] = {
+    ".bin": _read_bin,
+    ".aedat": _read_aedat,
+    ".aedat4": _read_aedat4,
+    ".npy": partial(_read_table, _columns_of_npy, "a structured array"),
+    ".npz": partial(_read_table, _columns_of_npz, "arrays t, x, y, p"),
+    ".csv": partial(_read_table, _columns_of_csv, "a CSV table with the header t,x,y,p"),
+}
