@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from mtt_brian.evaluate.metrics import Estimate
-from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.evaluate.table import markdown_table, number, percent
 from mtt_brian.files import write_text
 
 
@@ -176,6 +176,11 @@ class Report:
             "runs": [run.to_dict() for run in self.runs],
         }
 
+    def json(self) -> str:
+        """The text of ``report.json``."""
+        # allow_nan=False: a NaN would make a file that other JSON readers refuse.
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
     def table(self) -> str:
         """The runs side by side as a Markdown table, accuracies with their standard errors."""
         grids = sorted({t for run in self.runs for t in run.time_stepped.accuracy})
@@ -209,17 +214,12 @@ class Report:
         """Write ``report.json`` and ``report.md`` into ``folder``, each whole or not at all."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # allow_nan=False: a NaN would make a file that other JSON readers refuse.
-        write_text(folder / "report.json", json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_text(folder / "report.json", self.json())
         write_text(folder / "report.md", self.markdown())
 
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def _column(run: RunReport, grids: Sequence[int]) -> dict[str, str]:
@@ -236,9 +236,9 @@ def _column(run: RunReport, grids: Sequence[int]) -> dict[str, str]:
         for name, value in run_as.spike_difference.items():
             cells[f"spike difference of T_max from `{run_as.order}`: {name}"] = f"{100 * value:.1f} %"
     for title, attribute in (("SynOps", "synops_per_recording"), ("milliseconds", "milliseconds_per_recording")):
-        cells[f"{title} per recording, time-stepped, T_max"] = _number(getattr(stepped, attribute))
+        cells[f"{title} per recording, time-stepped, T_max"] = number(getattr(stepped, attribute))
         for run_as in run.event_driven:
-            cells[f"{title} per recording, event-driven, `{run_as.order}`"] = _number(getattr(run_as, attribute))
+            cells[f"{title} per recording, event-driven, `{run_as.order}`"] = number(getattr(run_as, attribute))
     for run_as in run.event_driven:
         cells[f"median decision time, `{run_as.order}`"] = f"{1e3 * run_as.median_decision_time:.1f} ms"
     return cells
