@@ -33,7 +33,6 @@ from typing import Any, TypeAlias
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mtt_brian import plotting, runs, study
 from mtt_brian.courses import courses
@@ -171,25 +170,24 @@ def plot(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], title: str, pa
         "milliseconds": f"mean time (ms; a time step is {' or '.join(map(str, steps))} ms)",
         "synops": "mean SynOps until the decision",
     }
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    rows = figure.subplots(len(RULES), len(costs), sharey=True, sharex="col")
-    for row, rule in zip(rows, RULES, strict=True):
-        for ax, (cost, name) in zip(row, costs.items(), strict=True):
-            for color, (label, sides) in enumerate(curves.items()):
-                for dash, (side, curve) in enumerate(sides.items()):
-                    plotting.early_exit(
-                        curve[rule][cost],
-                        curve[rule]["accuracy"],
-                        name=name,
-                        label=f"{label}, {side}",
-                        style=(color, dash),
-                        fixed=(curve["fixed"][cost], [value for value, _ in curve["fixed"]["accuracy"]]),
-                        ax=ax,
-                    )
-        row[0].set_title(f"rule: {rule}", loc="left", fontsize="medium")
-        row[1].set_ylabel("")
-    figure.suptitle(f"{title}; thin: stopped after a fixed time")
-    runs.save_figure(figure, path)
+    with plotting.figure(path, (7.2, 6)) as figure:
+        rows = figure.subplots(len(RULES), len(costs), sharey=True, sharex="col")
+        for row, rule in zip(rows, RULES, strict=True):
+            for ax, (cost, name) in zip(row, costs.items(), strict=True):
+                for color, (label, sides) in enumerate(curves.items()):
+                    for dash, (side, curve) in enumerate(sides.items()):
+                        plotting.early_exit(
+                            curve[rule][cost],
+                            curve[rule]["accuracy"],
+                            name=name,
+                            label=f"{label}, {side}",
+                            style=(color, dash),
+                            fixed=(curve["fixed"][cost], [value for value, _ in curve["fixed"]["accuracy"]]),
+                            ax=ax,
+                        )
+            row[0].set_title(f"rule: {rule}", loc="left", fontsize="medium")
+            row[1].set_ylabel("")
+        figure.suptitle(f"{title}; thin: stopped after a fixed time")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import nir
 import numpy as np
-from matplotlib.figure import Figure
 
 from mtt_brian import mtt, perturb, plotting, runs, sides, study, translate
 from mtt_brian.errors import InputError
@@ -181,24 +180,22 @@ def tables_of_changes(groups: Groups, cells: Cells) -> dict[str, str]:
 def plot_changes(groups: Groups, cells: Cells, data: str, out: Path) -> None:
     """Single changes as bars; pairs as a matrix for every group."""
     single = [c for c in COMBINATIONS if len(c) < 2]
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    bars = {group: [effect(cells, names, [c]) for c in [*single, CHIP]] for group, names in groups.items()}
-    plotting.accuracy_bars([*map(title, single), "the chip"], bars, ax=figure.subplots())
-    figure.suptitle(data)
-    runs.save_figure(figure, out / "changes.png")
+    with plotting.figure(out / "changes.png", (7.2, 3)) as figure:
+        bars = {group: [effect(cells, names, [c]) for c in [*single, CHIP]] for group, names in groups.items()}
+        plotting.accuracy_bars([*map(title, single), "the chip"], bars, ax=figure.subplots())
+        figure.suptitle(data)
 
-    figure = Figure(figsize=(4.5 * len(groups), 4.5), layout="constrained")
-    axes = figure.subplots(1, len(groups), squeeze=False)[0]
-    for ax, (group, names) in zip(axes, groups.items(), strict=True):
-        matrix = np.full((len(CHANGES), len(CHANGES)), np.nan)
-        for c in COMBINATIONS:
-            if len(c) in (1, 2):
-                matrix[CHANGES.index(c[0]), CHANGES.index(c[-1])] = effect(cells, names, [c]).value
-        plotting.change_matrix(CHANGES, matrix, ax=ax).set_title(
-            f"{group}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % as trained"
-        )
-    figure.suptitle(f"{data}: accuracy in % after one change, and after two")
-    runs.save_figure(figure, out / "pairs.png")
+    with plotting.figure(out / "pairs.png", (3.6 * len(groups), 3.8)) as figure:
+        axes = figure.subplots(1, len(groups), squeeze=False)[0]
+        for ax, (group, names) in zip(axes, groups.items(), strict=True):
+            matrix = np.full((len(CHANGES), len(CHANGES)), np.nan)
+            for c in COMBINATIONS:
+                if len(c) in (1, 2):
+                    matrix[CHANGES.index(c[0]), CHANGES.index(c[-1])] = effect(cells, names, [c]).value
+            plotting.change_matrix(CHANGES, matrix, ax=ax).set_title(
+                f"{group}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % as trained"
+            )
+        figure.suptitle(f"{data}: accuracy in % after one change, and after two")
 
 
 def train(
@@ -246,19 +243,18 @@ def bound_estimate(cells: Cells, names: Sequence[str], lower_bound: float | None
 def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], test: Recordings, out: Path) -> None:
     """Accuracy over the bound of the training, for every part of the data."""
     parts = next(iter(cells.values()))
-    figure = Figure(figsize=(5 * len(parts), 4.5), layout="constrained")
-    axes = figure.subplots(1, len(parts), sharey=True)
-    for ax, part in zip(axes, parts, strict=True):
-        for color, (group, names) in enumerate(groups.items()):
-            for dash, side in enumerate(sides.SIDES):
-                estimates = [bound_estimate(cells, names, b, part, side) for b in bounds]
-                plotting.accuracy_against(
-                    [name_of(b) for b in bounds], estimates, label=f"{group}, {side}", style=(color, dash), ax=ax
-                )
-        ax.set_title(part)
-        ax.set_xlabel("lower bound in training and test")
-    figure.suptitle(test.title)
-    runs.save_figure(figure, out / "bounds.png")
+    with plotting.figure(out / "bounds.png", (3.6 * len(parts), 3.2)) as figure:
+        axes = figure.subplots(1, len(parts), sharey=True)
+        for ax, part in zip(axes, parts, strict=True):
+            for color, (group, names) in enumerate(groups.items()):
+                for dash, side in enumerate(sides.SIDES):
+                    estimates = [bound_estimate(cells, names, b, part, side) for b in bounds]
+                    plotting.accuracy_against(
+                        [name_of(b) for b in bounds], estimates, label=f"{group}, {side}", style=(color, dash), ax=ax
+                    )
+            ax.set_title(part)
+            ax.set_xlabel("lower bound in training and test")
+        figure.suptitle(test.title)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import nir
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from mtt_brian import events, export, perturb, plotting, runs, sides, snn, study
 from mtt_brian.errors import InputError
@@ -312,25 +311,24 @@ def level_names(name: str) -> list[str]:
 
 def plot_curves(groups: Groups, curves: Mapping[str, Any], data: str, out: Path) -> None:
     """Accuracy against the level: a panel for every perturbation, a colour for every group, a dash for every side."""
-    columns = min(4, len(curves))
+    columns = min(2, len(curves))
     rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.6 * rows + 0.6), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for ax, (name, of_group) in zip(axes, curves.items(), strict=False):
-        for color, (group, by_side) in enumerate(of_group.items()):
-            for side, values in by_side.items():
-                plotting.accuracy_against(
-                    level_names(name), values, label=f"{group}, {side}", style=(color, SIDES.index(side)), ax=ax
-                )
-        ax.set_xlabel(PERTURBATIONS[name].axis)
-        ax.get_legend().remove()
-    for ax in np.delete(axes, np.s_[::columns]):
-        ax.set_ylabel("")
-    for ax in axes[len(curves) :]:
-        ax.set_axis_off()
-    known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=6, fontsize="small", title=data)
-    runs.save_figure(figure, out / "robustness.png")
+    with plotting.figure(out / "robustness.png", (3.6 * columns, 2 * rows + 0.6)) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for ax, (name, of_group) in zip(axes, curves.items(), strict=False):
+            for color, (group, by_side) in enumerate(of_group.items()):
+                for side, values in by_side.items():
+                    plotting.accuracy_against(
+                        level_names(name), values, label=f"{group}, {side}", style=(color, SIDES.index(side)), ax=ax
+                    )
+            ax.set_xlabel(PERTURBATIONS[name].axis)
+            ax.get_legend().remove()
+        for ax in np.delete(axes, np.s_[::columns]):
+            ax.set_ylabel("")
+        for ax in axes[len(curves) :]:
+            ax.set_axis_off()
+        known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=3, fontsize="small", title=data)
 
 
 def table_of_gradients(groups: Groups, cells: Cells) -> str:
@@ -367,27 +365,25 @@ def mean(values: Sequence[float]) -> str:
 
 def plot_landscapes(groups: Groups, cells: Cells, draws: int, data: str, out: Path) -> None:
     """The loss along lines for every group, and over a plane for every run."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    ax = figure.subplots()
-    for color, (group, names) in enumerate(groups.items()):
-        losses = [cells[f"{run}: line, draw {draw}"]["loss"] for run in names for draw in range(draws)]
-        plotting.loss_line(LINE, losses, label=group, color=color, ax=ax)
-    ax.set_title(f"{data}, time-stepped")
-    runs.save_figure(figure, out / "loss_lines.png")
+    with plotting.figure(out / "loss_lines.png") as figure:
+        ax = figure.subplots()
+        for color, (group, names) in enumerate(groups.items()):
+            losses = [cells[f"{run}: line, draw {draw}"]["loss"] for run in names for draw in range(draws)]
+            plotting.loss_line(LINE, losses, label=group, color=color, ax=ax)
+        ax.set_title(f"{data}, time-stepped")
 
     surfaces = {run: np.array(cells[f"{run}: surface"]["loss"]) for names in groups.values() for run in names}
     levels = np.geomspace(min(s.min() for s in surfaces.values()) * 1.1, max(s.max() for s in surfaces.values()), 12)
     columns = max(map(len, groups.values()))
-    figure = Figure(figsize=(3.2 * columns + 1, 3.2 * len(groups) + 0.8), layout="constrained")
-    axes = figure.subplots(len(groups), columns, squeeze=False, sharex=True, sharey=True)
-    for row, names in zip(axes, groups.values(), strict=True):
-        for ax in row[len(names) :]:
-            ax.set_axis_off()
-        for ax, run in zip(row, names, strict=False):
-            plotting.loss_surface(SURFACE, surfaces[run], levels, ax=ax).set_title(run)
-            ax.label_outer()
-    figure.suptitle(f"{data}: cross entropy")
-    runs.save_figure(figure, out / "loss_surfaces.png")
+    with plotting.figure(out / "loss_surfaces.png", (2.2 * columns + 0.6, 2.2 * len(groups) + 0.5)) as figure:
+        axes = figure.subplots(len(groups), columns, squeeze=False, sharex=True, sharey=True)
+        for row, names in zip(axes, groups.values(), strict=True):
+            for ax in row[len(names) :]:
+                ax.set_axis_off()
+            for ax, run in zip(row, names, strict=False):
+                plotting.loss_surface(SURFACE, surfaces[run], levels, ax=ax).set_title(run)
+                ax.label_outer()
+        figure.suptitle(f"{data}: cross entropy")
 
 
 if __name__ == "__main__":

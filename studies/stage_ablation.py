@@ -34,7 +34,6 @@ from typing import Any, TypeAlias
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mtt_brian import mtt, plotting, runs, sides, snn, study
 from mtt_brian.errors import InputError
@@ -196,22 +195,21 @@ def plot(results: Mapping[str, Any], factors: Mapping[str, Sequence[Variant]], h
     """A panel per factor that was varied."""
     factors = {key: variants for key, variants in factors.items() if variants}
     factors = {key: variants for key, variants in factors.items() if len(variants) > 1} or factors
-    figure = Figure(figsize=(1 + 4 * len(factors), 4.5), layout="constrained")
-    axes = figure.subplots(1, len(factors), sharey=True, squeeze=False)[0]
-    for ax, (key, variants) in zip(axes, factors.items(), strict=True):
-        for place in results[title(BASE)]:
-            plotting.accuracy_against(
-                [str("all" if variant[key] is None else variant[key]) for variant in variants],
-                [results[title(variant)][place]["accuracy"] for variant in variants],
-                label=place if place.startswith("T") else f"event-driven, {place}",
-                ax=ax,
-            )
-        ax.set_xlabel(key.replace("_", " "))
-        ax.set_ylabel("accuracy" if ax is axes[0] else "")
-        ax.get_legend().remove()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
-    figure.suptitle(heading)
-    runs.save_figure(figure, path)
+    with plotting.figure(path, (0.8 + 2.4 * len(factors), 2.8)) as figure:
+        axes = figure.subplots(1, len(factors), sharey=True, squeeze=False)[0]
+        for ax, (key, variants) in zip(axes, factors.items(), strict=True):
+            for place in results[title(BASE)]:
+                plotting.accuracy_against(
+                    [str("all" if variant[key] is None else variant[key]) for variant in variants],
+                    [results[title(variant)][place]["accuracy"] for variant in variants],
+                    label=place if place.startswith("T") else f"event-driven, {place}",
+                    ax=ax,
+                )
+            ax.set_xlabel(key.replace("_", " "))
+            ax.set_ylabel("accuracy" if ax is axes[0] else "")
+            ax.get_legend().remove()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
+        figure.suptitle(heading)
 
 
 if __name__ == "__main__":

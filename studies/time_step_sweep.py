@@ -28,7 +28,6 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mtt_brian import plotting, runs, sides, study
 from mtt_brian.errors import InputError
@@ -128,13 +127,12 @@ def caption(largest: int) -> str:
 
 def plot(averaged: Mapping[str, Mapping[str, Estimate]], grids: Sequence[int], title: str, path: Path) -> None:
     """The curves over T on the left, where they do not lead to on the right."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
-    for label, values in averaged.items():
-        plotting.time_step_sweep(grids, [values[f"T = {t}"] for t in grids], label=label, ax=left)
-        plotting.event_driven_limit(ORDERS, [values[order] for order in ORDERS], label=label, across=left, ax=right)
-    figure.suptitle(title)
-    runs.save_figure(figure, path)
+    with plotting.figure(path, (5, 3)) as figure:
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
+        for label, values in averaged.items():
+            plotting.time_step_sweep(grids, [values[f"T = {t}"] for t in grids], label=label, ax=left)
+            plotting.event_driven_limit(ORDERS, [values[order] for order in ORDERS], label=label, across=left, ax=right)
+        figure.suptitle(title)
 
 
 if __name__ == "__main__":
