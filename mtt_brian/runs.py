@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import platform
 import sys
@@ -25,8 +24,11 @@ from mtt_brian import events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.events import EventDataset, Images, Recordings
 from mtt_brian.events.collection import SomeCollection
+from mtt_brian.files import new_folder as new_folder
 from mtt_brian.files import replacing, write_text
-from mtt_brian.mtt import Checkpoint, Data, TrainConfig, at_resolution
+from mtt_brian.files import results_folder as results_folder
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig
+from mtt_brian.mtt.distributed import ALONE, Processes
 from mtt_brian.mtt.loop import FREE_TO_CHANGE
 from mtt_brian.snn import Staged
 
@@ -77,7 +79,7 @@ def load_splits(config: TrainConfig) -> Splits:
             )
         )
         if config.resolution is not None:
-            data = at_resolution(data, config.resolution)
+            data = events.at_resolution(data, config.resolution)
         return some_of(data, config.limit, config.seed)
 
     train = load("train")
@@ -103,7 +105,12 @@ def some_of(data: SomeCollection, limit: int | None, seed: int) -> SomeCollectio
 
 
 def train(
-    model: Staged, config: TrainConfig, splits: Splits, folder: Path, resume: Checkpoint | None = None
+    model: Staged,
+    config: TrainConfig,
+    splits: Splits,
+    folder: Path,
+    resume: Checkpoint | None = None,
+    processes: Processes = ALONE,
 ) -> Checkpoint:
     """Train a network and leave a complete run folder.
 
@@ -113,6 +120,7 @@ def train(
         splits: of `load_splits`.
         folder: of the run; made if need be. It must be empty, or that of ``resume``.
         resume: go on from here.
+        processes: those that share the training, see `mtt.fit`; the first one writes the files.
 
     Returns:
         The last checkpoint.
@@ -120,16 +128,19 @@ def train(
     Raises:
         InputError, mtt.Diverged, KeyboardInterrupt: see `mtt.fit`.
     """
-    if resume is None:
+    if resume is None and processes.first:
         folder.mkdir(parents=True, exist_ok=True)
         save_json(folder / "config.json", config.as_dict())
         save_json(folder / "versions.json", versions("torch", "numpy", "tonic", "nir"))
-    done = mtt.fit(model, splits.train, config, folder, splits.validation, resume)
-    graph = export.to_nir(model, time_steps=config.time_steps, duration=_duration(splits.train, config.time_steps))
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    plotting.training_curve(done.history, ax=figure.subplots())
-    save_figure(figure, folder / "training.png")
-    export.write(folder / "model.nir", graph)  # last: its presence says that the run has ended
+    done = mtt.fit(model, splits.train, config, folder, splits.validation, resume, processes)
+    with processes.together():
+        if processes.first:
+            duration = _duration(splits.train, config.time_steps)
+            graph = export.to_nir(model, time_steps=config.time_steps, duration=duration)
+            figure = Figure(figsize=(6, 4), layout="constrained")
+            plotting.training_curve(done.history, ax=figure.subplots())
+            save_figure(figure, folder / "training.png")
+            export.write(folder / "model.nir", graph)  # last: its presence says that the run has ended
     return done
 
 
@@ -220,7 +231,7 @@ def recordings_for(
     if len(resolutions) > 1:
         raise InputError(f"the runs see recordings at different resolutions: {', '.join(map(str, resolutions))}")
     if (resolution := resolutions.pop()) is not None:
-        recordings = at_resolution(recordings, resolution)
+        recordings = events.at_resolution(recordings, resolution)
     recordings = some_of(recordings, limit, seed=0)
     if not len(recordings):
         raise InputError(f"{recordings.title}, {recordings.split}: no recordings")
@@ -240,29 +251,6 @@ def with_events(data: Data) -> Recordings:
             f" event; data sets of recordings: {recorded}"
         )
     return data
-
-
-def new_folder(parent: Path, stem: str) -> Path:
-    """``parent/<stem>-<number>`` with the first free number, made here."""
-    for number in itertools.count(1):
-        folder = parent / f"{stem}-{number:03d}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("unreachable")
-
-
-def results_folder(out: str | None, study: str) -> Path:
-    """``out``, or the first free ``results/<study>-<number>``; made here, so that a bad place is refused early."""
-    if out is None:
-        return new_folder(Path("results"), study)
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror or error}") from None
-    return Path(out)
 
 
 def versions(*packages: str) -> dict[str, str]:

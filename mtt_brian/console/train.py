@@ -7,6 +7,7 @@ python training/run_mtt.py --dataset mnist --data-root DIR   # still images, the
 python training/run_mtt.py --config training/configs/small/nmnist.toml --seed 1   # a file; options override it
 python training/run_mtt.py --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings, where not given anew
 python training/run_mtt.py --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
+torchrun --nproc-per-node 2 training/run_mtt.py --batch-size 16   # two processes share every iteration, 2 x 16
 """
 
 from __future__ import annotations
@@ -18,37 +19,47 @@ from pathlib import Path
 from typing import Any
 
 from mtt_brian import evaluate, mtt, runs, study
+from mtt_brian.console import as_typed
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.mtt import Checkpoint, Data, TrainConfig
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
 from mtt_brian.snn import Staged
 
+#: How this is called without ``mtt-brian``.
+SCRIPT = "python training/run_mtt.py"
 #: The grids of the closing table. The last ones are far finer than anything trained on.
 TEST_TIME_STEPS = (1, 2, 5, 10, 20, 50, 150)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    resume = mtt.checkpoint.load(options.resume) if options.resume else None
-    config = settle_config(options, resume)
-
-    splits = runs.load_splits(config)
-    model = mtt.build_model(config, splits.train)
-    run = run_folder(options.out, config) if resume is None else Path(options.resume)
-    kind = "recordings" if isinstance(splits.train, Recordings) else "images"
-    sizes = f"{len(splits.train)} training, {len(splits.validation)} validation, {len(splits.test)} test {kind}"
-    print(f"{splits.train.title}: {sizes}")
-    weights = sum(p.numel() for p in model.parameters())
-    print(f"{config.model}, {weights} parameters, {config.method.upper()}, T <= {config.time_steps} -> {run}")
-    try:
-        runs.train(model, config, splits, run, resume)
-    except KeyboardInterrupt:
-        print(f"\nstopped; the finished epochs are kept. Go on with:\n  python {sys.argv[0]} --resume {run}")
-        sys.exit(130)
+    with distributed.join() as processes:
+        options, resume, config = processes.from_first(lambda: settle(arguments, processes.count))
+        with processes.together():
+            processes.settle(config)
+        splits = processes.in_turn(lambda: runs.load_splits(config))
+        with processes.together():
+            model = mtt.build_model(config, splits.train)
+        run = processes.from_first(lambda: Path(options.resume) if resume else run_folder(options.out, config))
+        kind = "recordings" if isinstance(splits.train, Recordings) else "images"
+        sizes = f"{len(splits.train)} training, {len(splits.validation)} validation, {len(splits.test)} test {kind}"
+        print(f"{splits.train.title}: {sizes}")
+        weights = sum(p.numel() for p in model.parameters())
+        print(f"{config.model}, {weights} parameters, {config.method.upper()}, T <= {config.time_steps} -> {run}")
+        if processes.count > 1:
+            print(f"{processes.count} processes, batches of {processes.count} x {config.batch_size} {kind}")
+        try:
+            runs.train(model, config, splits, run, resume, processes)
+        except KeyboardInterrupt:
+            script = sys.argv[0] if as_typed(SCRIPT) == SCRIPT else "-m mtt_brian train"
+            command = f"{processes.launcher} {script} --resume {run}"
+            print(f"\nstopped; the finished epochs are kept. Go on with:\n  {command}")
+            sys.exit(130)
+    if not processes.first:
+        return
     print_accuracies(model, splits.test)
     if isinstance(splits.test, Recordings):
         print("\nNext, the same weights event by event, without a time grid:")
-        print(f"  python studies/event_driven_eval.py {run}")
+        print(as_typed(f"  python studies/event_driven_eval.py {run}"))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -61,7 +72,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def settle_config(options: argparse.Namespace, resume: Checkpoint | None) -> TrainConfig:
+def settle(
+    arguments: Sequence[str] | None, processes: int = 1
+) -> tuple[argparse.Namespace, Checkpoint | None, TrainConfig]:
+    """What the command line says: the options, the run to go on with, and the settings."""
+    options = parse(arguments)
+    resume = mtt.checkpoint.load(options.resume) if options.resume else None
+    return options, resume, settle_config(options, resume, processes)
+
+
+def settle_config(options: argparse.Namespace, resume: Checkpoint | None, processes: int) -> TrainConfig:
     """Defaults < settings of the run that is resumed or that gives the first weights < the file < the command line."""
     given = mtt.config.read_config(options.config) if options.config else {}
     given |= mtt.config.given_options(options)
@@ -73,7 +93,7 @@ def settle_config(options: argparse.Namespace, resume: Checkpoint | None) -> Tra
     elif given.get("init") is not None:
         before = mtt.config.check_values(mtt.checkpoint.load(given["init"]).config, given["init"])
         del before["phase"]
-    return TrainConfig(**before | given)
+    return TrainConfig(**before | {"processes": processes} | given)
 
 
 def run_folder(out: str | None, config: TrainConfig) -> Path:

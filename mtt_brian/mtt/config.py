@@ -74,7 +74,8 @@ class TrainConfig:
     samples: int = _setting(3, "nmt, mtt: s, configurations per iteration", 1)
 
     epochs: int = _setting(30, "passes over the training recordings", 1)
-    batch_size: int = _setting(32, "recordings per iteration", 1)
+    batch_size: int = _setting(32, "recordings per iteration, in each of the processes", 1)
+    processes: int = _setting(1, "processes that share every iteration; as many as torchrun has started", 1)
     loss: Literal["ce", "tet"] = _setting(
         "ce", "cross entropy of the readout's time mean, or (TET) the mean over the cross entropies of all time steps"
     )

@@ -6,9 +6,11 @@ Source: Du et al., "Temporal Flexibility in Spiking Neural Networks", ICLR 2025,
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +26,11 @@ from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.config import TrainConfig
+from mtt_brian.mtt.distributed import ALONE, Processes, Replica, postponed
 from mtt_brian.mtt.frames import Data, FrameSet, load_frames, predict
 from mtt_brian.mtt.loss import TET, Loss, cross_entropy
 from mtt_brian.mtt.samplers import Configuration
+from mtt_brian.mtt.shared_norm import shared_statistics
 from mtt_brian.mtt.start import prepare
 from mtt_brian.snn import Staged, models, norm
 
@@ -35,14 +39,14 @@ FREE_TO_CHANGE = ("data_root", "download", "init", "device", "threads", "workers
 
 
 class Iteration(NamedTuple):
-    """Means over the configurations of one training iteration."""
+    """Means over the configurations of one training iteration, and over the batch of all processes."""
 
     loss: float
     accuracy: float
 
 
 def train_iteration(
-    model: Staged,
+    model: Staged | Replica,
     optimizer: torch.optim.Optimizer,
     frames: Tensor,
     labels: Tensor,
@@ -50,6 +54,8 @@ def train_iteration(
     clip: float | None = None,
     loss: Loss = cross_entropy,
     amp: bool = False,
+    processes: Processes = ALONE,
+    batch_size: int | None = None,
 ) -> Iteration:
     """One optimizer step on the mean of the configurations' gradients.
 
@@ -60,7 +66,7 @@ def train_iteration(
     configuration) and MTT (several).
 
     Args:
-        model: the network, in training mode.
+        model: the network, in training mode; a `Replica` if several processes share the batch.
         optimizer: of the model's parameters.
         frames: float32 [T, N, C, H, W].
         labels: int64 [N].
@@ -69,26 +75,34 @@ def train_iteration(
         loss: of the readouts in float32.
         amp: automatic mixed precision: what torch deems fit, convolutions and linear layers above all, is computed in
             bfloat16, which needs no scaling of the loss; membranes and weights stay float32.
+        processes: those that share the batch, each with the same configurations and its own frames and labels.
+        batch_size: recordings of all processes; None: N, those of this one.
 
     Returns:
         Loss and fraction of right answers before the step.
 
     Raises:
         Diverged: if a loss or the gradient is not finite; the step is not taken.
+        KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
     """
+    share = len(labels) / (batch_size or len(labels))
     optimizer.zero_grad(set_to_none=True)
     total_loss = total_accuracy = 0.0
-    for configuration in configurations:
-        with torch.autocast(frames.device.type, torch.bfloat16, enabled=amp):
-            readouts = model.readouts(frames, list(configuration))
-        readouts = readouts.to(frames.dtype)
-        value = loss(readouts, labels)
-        if not torch.isfinite(value):
-            raise Diverged(f"the loss is {value.item()} with time steps {configuration}")
-        (value / len(configurations)).backward()
-        total_loss += value.item() / len(configurations)
-        right = readouts.detach().mean(0).argmax(1) == labels
-        total_accuracy += right.float().mean().item() / len(configurations)
+    for number, configuration in enumerate(configurations, start=1):
+        # One exchange of gradients is enough: with the last pass, when all are there.
+        with nullcontext() if number == len(configurations) else postponed(model):
+            with torch.autocast(frames.device.type, torch.bfloat16, enabled=amp):
+                readouts = model.readouts(frames, list(configuration))
+            readouts = readouts.to(torch.promote_types(readouts.dtype, torch.float32))
+            value = loss(readouts, labels)
+            right = readouts.detach().mean(0).argmax(1) == labels
+            whole, accuracy = processes.sum(share * value.item(), share * right.float().mean().item())
+            if not math.isfinite(whole):
+                raise Diverged(f"the loss is {whole} with time steps {configuration}")
+            # The processes' gradients are averaged, each as one of many; but their shares of the batch may differ.
+            (value * (share * processes.count) / len(configurations)).backward()
+        total_loss += whole / len(configurations)
+        total_accuracy += accuracy / len(configurations)
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
     if not torch.isfinite(norm):
         raise Diverged(f"the gradient has norm {norm.item()}")
@@ -103,6 +117,7 @@ def fit(
     run_dir: str | Path,
     validation: Data | None = None,
     resume: Checkpoint | None = None,
+    processes: Processes = ALONE,
 ) -> Checkpoint:
     """Train ``model`` in place and keep ``run_dir/checkpoint.pt`` and ``run_dir/metrics.jsonl`` up to date.
 
@@ -118,32 +133,30 @@ def fit(
     Order and augmentation have one random number generator, the time steps another: SDT and MTT with one seed see the
     same recordings in the same order.
 
+    Several processes (`distributed.join`) train like a single one with the batch of all of them, up to rounding. Each
+    has all the training recordings, but only a share of those for validation. The first process writes the files.
+
     Args:
         model: the network of `build_model`, on its device; `start.prepare` brings it to where the training starts.
         data: training recordings or images.
         config: the settings.
         run_dir: an existing folder.
         validation: recordings or images to log the accuracy on, at T_max.
-        resume: go on from here; on a CPU the result equals that of an uninterrupted run bit for bit.
+        resume: go on from here; on a CPU the result equals that of an uninterrupted run bit for bit. The number of
+            processes may be another one if the batch of all of them stays the same; then it does so up to rounding.
+        processes: those that share the training; each calls this with the same arguments.
 
     Returns:
         The last checkpoint. ``model`` holds its `Checkpoint.final_weights`.
 
     Raises:
-        InputError: if ``resume`` belongs to another model or config, or recordings are missing.
+        InputError: if ``resume`` belongs to another model or config, or recordings are missing, or too few to share.
         Diverged: if loss or weights stop being finite; the last checkpoint stays.
         KeyboardInterrupt: the last checkpoint stays, the unfinished epoch is lost and repeated by a resumed run.
     """
-    run_dir = Path(run_dir)
-    if config.keep_best and not validation:
-        raise InputError("keep_best needs validation recordings: nothing else may select a model")
+    with processes.together():
+        training, held_back = _begin(model, data, config, validation, resume, processes)
     device = next(model.parameters()).device
-    _settle_torch(config)
-    prepare(model, config, resumed=resume is not None)
-    for population in model.populations().values():
-        population.compile_steps = config.compile
-    frames_of = partial(load_frames, time_steps=config.time_steps, workers=config.workers)
-    training, held_back = frames_of(data), frames_of(validation) if validation else None
     loss = TET(config.tet_regulariser) if config.loss == "tet" else cross_entropy
     augmentation = Augmentation(config.shift, config.roll, config.flip)
     calibrated = config.calibration_batches > 0 and norm.has_norms(model) and not model.norms_locked
@@ -168,21 +181,19 @@ def fit(
 
     if resume is None:
         last = state(0, [], None)
-        last.save(run_dir / checkpoints.FILE_NAME)  # so that a run stopped in its first epoch can be resumed too
     else:
-        # rebuilt, so that options that did not exist when it was written have their defaults
-        checkpoints.check_same("model", models.from_config(resume.model_config).config, model.config)
-        checkpoints.check_same("config", resume.config, config.as_dict(), FREE_TO_CHANGE)
         last = resume
         model.load_state_dict(last.weights)
         optimizer.load_state_dict(last.optimizer)
         scheduler.load_state_dict(last.scheduler)
         _set_rng_state(generators, last.rng)
-    _write_metrics(run_dir, last.history)
+    if processes.first:
+        _keep(last, Path(run_dir))  # before the first epoch, so that a run stopped within it can be resumed too
 
-    batches = -(-len(training) // config.batch_size)
+    trained, statistics = (model, nullcontext()) if processes.count == 1 else (Replica(model), shared_statistics(model))
+    batches = _batches(training, config)
     bar = tqdm(total=config.epochs * batches, initial=last.epoch * batches, unit="it", desc="training")
-    with bar:
+    with bar, statistics:
         for epoch in range(last.epoch + 1, config.epochs + 1):
             bar.set_description(f"epoch {epoch}/{config.epochs}")
             started = time.perf_counter()
@@ -190,11 +201,21 @@ def fit(
             mean_loss = accuracy = 0.0
             lr = optimizer.param_groups[0]["lr"]
             for number, index in enumerate(np.array_split(order_rng.permutation(len(training)), batches), start=1):
-                frames, labels = training.batch(index, partial(augmentation, rng=order_rng), device)
+                changed = partial(augmentation, rng=processes.draws(order_rng, len(index)))
+                frames, labels = training.batch(index[processes.share(len(index))], changed, device)
                 configurations = sampler.sample(steps_rng, model.num_stages)
                 try:
                     done = train_iteration(
-                        model, optimizer, frames, labels, configurations, config.clip, loss, config.amp
+                        trained,
+                        optimizer,
+                        frames,
+                        labels,
+                        configurations,
+                        config.clip,
+                        loss,
+                        config.amp,
+                        processes,
+                        len(index),
                     )
                 except Diverged as error:
                     raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None
@@ -203,23 +224,59 @@ def fit(
                 bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
                 bar.update()
             if calibrated:
-                norm.recalibrate(model, _calibration(training, config, device), config.time_steps)
+                norm.recalibrate(model, _calibration(training, config, device, processes), config.time_steps)
             if not all(torch.isfinite(weight).all() for weight in model.state_dict().values()):
                 raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")
             scheduler.step()
             row: dict[str, Any] = {"epoch": epoch, "loss": mean_loss, "train_accuracy": accuracy}
             best = last.best
             if held_back is not None:
-                answers = predict(model, held_back, config.time_steps).argmax(1)
-                row["validation_accuracy"] = float(np.mean(answers == held_back.labels.numpy()))
+                right = predict(model, held_back, config.time_steps).argmax(1) == held_back.labels.numpy()
+                right_of_all, count = processes.sum(int(np.count_nonzero(right)), len(right))
+                row["validation_accuracy"] = right_of_all / count
                 if _is_best(row, last.history):
                     best = _copy(model)
             row |= {"lr": lr, "seconds": time.perf_counter() - started}
             last = state(epoch, [*last.history, row], best)
-            last.save(run_dir / checkpoints.FILE_NAME)
-            _write_metrics(run_dir, last.history)
+            if processes.first:
+                _keep(last, Path(run_dir))
     model.load_state_dict(last.final_weights)
     return last
+
+
+def _begin(
+    model: Staged,
+    data: Data,
+    config: TrainConfig,
+    validation: Data | None,
+    resume: Checkpoint | None,
+    processes: Processes,
+) -> tuple[FrameSet, FrameSet | None]:
+    """Refuse what does not fit together, bring torch and the network to the start, and bin what this process needs."""
+    processes.settle(config)
+    if config.keep_best and not validation:
+        raise InputError("keep_best needs validation recordings: nothing else may select a model")
+    if resume is not None:
+        # rebuilt, so that options that did not exist when it was written have their defaults
+        checkpoints.check_same("model", models.from_config(resume.model_config).config, model.config)
+        checkpoints.check_same("config", _as_one(resume.config), _as_one(config.as_dict()), FREE_TO_CHANGE)
+    _check_enough(len(data) // max(1, _batches(data, config)), "an iteration", config)
+    _check_enough(len(validation or ()), "the validation", config)
+    _settle_torch(config)
+    prepare(model, config, resumed=resume is not None or not processes.first)  # a replica has the first one's weights
+    for population in model.populations().values():
+        population.compile_steps = config.compile
+    frames_of = partial(load_frames, time_steps=config.time_steps, workers=config.workers)
+    return frames_of(data), frames_of(processes.part(validation)) if validation else None
+
+
+def _check_enough(items: int, of: str, config: TrainConfig) -> None:
+    """Refuse what leaves a process without any work; nothing at all is another matter."""
+    if 0 < items < config.processes:
+        raise InputError(
+            f"{of} with {items} of the recordings cannot be shared by {config.processes} processes; start fewer, or"
+            f" raise batch_size = {config.batch_size}, limit or validation"
+        )
 
 
 def _settle_torch(config: TrainConfig) -> None:
@@ -244,11 +301,29 @@ def _scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.o
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
-def _calibration(training: FrameSet, config: TrainConfig, device: torch.device) -> Iterator[Tensor]:
-    """Frames of some of the training data, the same ones at every call."""
+def _batches(data: Sized, config: TrainConfig) -> int:
+    """Iterations of an epoch."""
+    return -(-len(data) // (config.batch_size * config.processes))
+
+
+def _as_one(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings as of one process: any number of them computes the same from the same batch."""
+    batch_size = config["batch_size"] * config["processes"]
+    rest = {key: value for key, value in config.items() if key not in ("batch_size", "processes")}
+    return {"batch_size x processes": batch_size, **rest}
+
+
+def _calibration(
+    training: FrameSet, config: TrainConfig, device: torch.device, processes: Processes
+) -> Iterator[Tensor]:
+    """Frames of this process's share of some of the training data, the same ones at every call."""
     some = np.random.default_rng(config.seed).permutation(len(training))
-    for number in range(min(config.calibration_batches, -(-len(training) // config.batch_size))):
-        yield training.batch(some[number * config.batch_size : (number + 1) * config.batch_size], device=device)[0]
+    size = config.batch_size * config.processes
+    for start in range(0, len(training), size)[: config.calibration_batches]:
+        index = some[start : start + size]
+        # What is too little to share is seen by all of them: the same statistics, but for the number of items.
+        share = processes.share(len(index)) if len(index) >= processes.count else slice(None)
+        yield training.batch(index[share], device=device)[0]
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
@@ -277,5 +352,6 @@ def _set_rng_state(generators: dict[str, np.random.Generator], state: dict[str, 
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _write_metrics(run_dir: Path, history: list[dict[str, Any]]) -> None:
-    write_text(run_dir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+def _keep(last: Checkpoint, run_dir: Path) -> None:
+    last.save(run_dir / checkpoints.FILE_NAME)
+    write_text(run_dir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in last.history))
