@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from mtt_brian import events, export, mtt, plotting
 from mtt_brian.errors import InputError
+from mtt_brian.evaluate.comparison import same_but_seed
 from mtt_brian.events import EventDataset, Images, Recordings
 from mtt_brian.events.collection import SomeCollection
 from mtt_brian.files import new_folder as new_folder
@@ -137,9 +138,8 @@ def train(
         if processes.first:
             duration = _duration(splits.train, config.time_steps)
             graph = export.to_nir(model, time_steps=config.time_steps, duration=duration)
-            figure = Figure(figsize=(6, 4), layout="constrained")
-            plotting.training_curve(done.history, ax=figure.subplots())
-            save_figure(figure, folder / "training.png")
+            with plotting.figure(folder / "training.png") as figure:
+                plotting.training_curve(done.history, ax=figure.subplots())
             export.write(folder / "model.nir", graph)  # last: its presence says that the run has ended
     return done
 
@@ -197,6 +197,11 @@ def load_all(folders: Sequence[str | Path]) -> list[Run]:
         seen[run.name] = seen.get(run.name, 0) + 1
         apart.append(dataclasses.replace(run, name=f"{run.name} ({seen[run.name]})") if seen[run.name] > 1 else run)
     return apart
+
+
+def by_method(runs: Mapping[str, Run]) -> dict[str, list[str]]:
+    """Names of the runs that may be averaged, by a label: see `evaluate.comparison.same_but_seed`."""
+    return same_but_seed({name: run.config for name, run in runs.items()}, FREE_TO_CHANGE)
 
 
 def recordings_for(

@@ -34,11 +34,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from mtt_brian import plotting, runs, study
+from mtt_brian import console, files, plotting, runs, study
 from mtt_brian.courses import courses
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, Grid
-from mtt_brian.evaluate.comparison import over_seeds, same_but_seed
+from mtt_brian.evaluate.comparison import over_seeds
 from mtt_brian.evaluate.early_exit import RULES, exit_when_confident, stop_after
 from mtt_brian.evaluate.table import markdown_table, percent
 from mtt_brian.sides import SIDES
@@ -58,7 +58,7 @@ SYNOPS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     chosen, recordings = study.take_up(options)
-    out = runs.results_folder(options.out, "dynamic_inference")
+    out = files.results_folder(options.out, "dynamic_inference")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
 
     names = {f"{run}, {side}": (run, side) for run in chosen for side in SIDES}
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "models": study.digests(chosen),
     }
     cells = dict(Grid(out / "grid.json", settings).fill(names, watch, "courses"))
-    groups = same_but_seed({name: run.config for name, run in chosen.items()})
+    groups = runs.by_method(chosen)
     curves = {
         label: {
             side: {rule: average([cells[f"{run}, {side}"][rule] for run in members]) for rule in (*RULES, "fixed")}
@@ -101,11 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = tables(shown)
     study.write(out, report, f"Early exit: {title}", text, study.command("dynamic_inference", arguments))
     plot(curves, title, out / "dynamic_inference.png")
-    print(f"\n{text}\n\n{study.contents(out)}")
+    print(f"\n{text}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = study.parser(__doc__)
+    parser = console.parser(__doc__)
     study.add_options(parser, "dynamic_inference")
     options = parser.parse_args(arguments)
     study.at_least_one(options, "limit")

@@ -39,11 +39,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import nir
 import numpy as np
 
-from mtt_brian import mtt, perturb, plotting, runs, sides, study, translate
+from mtt_brian import console, files, mtt, perturb, plotting, runs, sides, study, translate
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Answers, Estimate, Grid, accuracy, attribution, predictions
 from mtt_brian.evaluate.attribution import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
-from mtt_brian.evaluate.comparison import over_seeds, same_but_seed
+from mtt_brian.evaluate.comparison import over_seeds
 from mtt_brian.evaluate.table import markdown_table, percent
 from mtt_brian.events import Recordings
 from mtt_brian.mtt import TrainConfig
@@ -79,8 +79,8 @@ contains, and `fifo` with `one spike`, which it contains as well."""
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     chosen, recordings = study.take_up(options)
-    groups = same_but_seed({name: run.config for name, run in chosen.items()})
-    out = runs.results_folder(options.out, "gap_attribution")
+    groups = runs.by_method(chosen)
+    out = files.results_folder(options.out, "gap_attribution")
     data = f"{recordings.title}, {recordings.split}"
     print(f"{data}: {len(recordings)} recordings -> {out}")
     settings = {
@@ -111,12 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     heading = f"Where the event-driven gap comes from: {data}"
     study.write(out, report, heading, f"{text}\n\n{NOTE}", study.command("gap_attribution", arguments))
-    print(f"\n{text}\n\n{study.contents(out)}")
+    print(f"\n{text}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = study.parser(__doc__)
+    parser = console.parser(__doc__)
     study.add_options(parser, "gap_attribution")
     parser.add_argument(
         "--train-bounds",

@@ -43,11 +43,11 @@ import nir
 import numpy as np
 import torch
 
-from mtt_brian import events, export, perturb, plotting, runs, sides, snn, study
+from mtt_brian import console, events, export, files, perturb, plotting, runs, sides, snn, study
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Answers, Estimate, Grid
 from mtt_brian.evaluate.attribution import Cells, Groups
-from mtt_brian.evaluate.comparison import over_seeds, same_but_seed
+from mtt_brian.evaluate.comparison import over_seeds
 from mtt_brian.evaluate.table import markdown_table, percent
 from mtt_brian.events import Recordings
 from mtt_brian.events.recording import SensorSize
@@ -145,9 +145,9 @@ gradient is the surrogate gradient. Landscape: mean loss over random filter-norm
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     chosen, recordings = study.take_up(options)
-    groups = same_but_seed({name: run.config for name, run in chosen.items()})
+    groups = runs.by_method(chosen)
     recordings = perturb.each(recordings, lambda recording: recording)  # read from their files only once
-    out = runs.results_folder(options.out, "robustness")
+    out = files.results_folder(options.out, "robustness")
     data = f"{recordings.title}, {recordings.split}"
     print(f"{data}: {len(recordings)} recordings -> {out}")
     settings = {
@@ -192,12 +192,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in tables.items())
     study.write(out, report, f"Robustness: {data}", f"{text}\n\n{NOTE}", study.command("robustness", arguments))
-    print(f"\n{text}\n\n{study.contents(out)}")
+    print(f"\n{text}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = study.parser(__doc__)
+    parser = console.parser(__doc__)
     study.add_options(parser, "robustness")
     everything = [*PERTURBATIONS, *LOOKS]
     parser.add_argument(

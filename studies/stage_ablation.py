@@ -35,7 +35,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from mtt_brian import mtt, plotting, runs, sides, snn, study
+from mtt_brian import console, files, mtt, plotting, runs, sides, snn, study
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Grid, accuracy, predictions
 from mtt_brian.evaluate.comparison import gap, over_seeds
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     norms = snn.norm.has_norms(mtt.build_model(shared, splits.train))
     if options.vary_calibration and not norms:
         raise InputError(f"--vary-calibration: {shared.model} has no batch norms")
-    out = runs.results_folder(options.out, "stage_ablation")
+    out = files.results_folder(options.out, "stage_ablation")
     print(f"{test.title}: {len(splits.train)} training, {len(test)} test recordings")
     print(f"{len(configs)} networks, MTT, T <= {shared.time_steps}, {shared.epochs} epochs -> {out}/runs")
 
@@ -106,12 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = f"{table(results)}\n\n{caption(options.seeds)}"
     study.write(out, report, heading, text, study.command("stage_ablation", arguments))
     plot(results, factors, f"{test.title}, MTT, {shared.epochs} epochs", out / "stage_ablation.png")
-    print(f"\n{text}\n\n{study.contents(out)}")
+    print(f"\n{text}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainConfig]:
     """The command line, and the training settings that all variants share."""
-    parser = study.parser(__doc__)
+    parser = console.parser(__doc__)
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="seeds of the training [0 1 2]"
     )

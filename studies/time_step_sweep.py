@@ -29,10 +29,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from mtt_brian import plotting, runs, sides, study
+from mtt_brian import console, files, plotting, runs, sides, study
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, Grid, accuracy, predictions
-from mtt_brian.evaluate.comparison import gap, over_seeds, same_but_seed
+from mtt_brian.evaluate.comparison import gap, over_seeds
 from mtt_brian.evaluate.table import markdown_table, percent
 from mtt_brian.simulate import ORDERS
 
@@ -42,7 +42,7 @@ TIME_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     chosen, recordings = study.take_up(options)
-    out = runs.results_folder(options.out, "time_step_sweep")
+    out = files.results_folder(options.out, "time_step_sweep")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
 
     grids = sorted({*options.time_steps})
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run: summary({place: cells[f"{run}, {place}"] for place in places}, recordings.labels, grids[-1])
         for run in chosen
     }
-    groups = same_but_seed({name: run.config for name, run in chosen.items()})
+    groups = runs.by_method(chosen)
     averaged = {
         label: {key: over_seeds([by_run[run][key] for run in members]) for key in by_run[members[0]]}
         for label, members in groups.items()
@@ -83,11 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     heading = f"With and without time steps: {title}"
     study.write(out, report, heading, text, study.command("time_step_sweep", arguments))
     plot(averaged, grids, title, out / "time_step_sweep.png")
-    print(f"\n{table(shown)}\n\n{study.contents(out)}")
+    print(f"\n{table(shown)}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = study.parser(__doc__)
+    parser = console.parser(__doc__)
     study.add_options(parser, "time_step_sweep")
     parser.add_argument(
         "--time-steps",

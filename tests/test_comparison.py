@@ -33,7 +33,7 @@ class TestSameButSeed:
             "b": {"method": "sdt", "epochs": 3, "seed": 0},
             "c": {"method": "mtt", "epochs": 3, "seed": 1, "threads": 2},
         }
-        assert same_but_seed(runs) == {"mtt": ["a", "c"], "sdt": ["b"]}
+        assert same_but_seed(runs, ("data_root", "threads")) == {"mtt": ["a", "c"], "sdt": ["b"]}
 
     def test_other_settings_are_named(self):
         runs = {

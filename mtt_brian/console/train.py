@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtt_brian import evaluate, mtt, runs, study
+from mtt_brian import console, evaluate, files, mtt, runs
 from mtt_brian.console import as_typed
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; the training settings come from `TrainConfig`."""
-    parser = study.parser(__doc__)
+    parser = console.parser(__doc__)
     parser.add_argument("--config", metavar="FILE", help="settings from a .toml file, or a run's config.json")
     parser.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
@@ -99,7 +99,7 @@ def settle_config(options: argparse.Namespace, resume: Checkpoint | None, proces
 def run_folder(out: str | None, config: TrainConfig) -> Path:
     """``out``, which may not hold anything yet, or a new number under runs/."""
     if out is None:
-        return runs.new_folder(runs.RUNS, f"{config.dataset}-{config.method}-{config.seed}")
+        return files.new_folder(runs.RUNS, f"{config.dataset}-{config.method}-{config.seed}")
     run = Path(out)
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise InputError(f"{run} is not an empty folder; name another one, or continue a run with --resume {run}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,6 @@ from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
-
-#: What two trainings may differ in and still be one training with another seed, or in another place.
-NOT_COMPARED = ("seed", "data_root", "download", "device", "threads")
 
 
 def gap(answers: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
@@ -49,20 +46,21 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
 
 
-def same_but_seed(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def same_but_seed(configs: Mapping[str, Mapping[str, Any]], ignored: Collection[str] = ()) -> dict[str, list[str]]:
     """Runs that may be averaged: those of one method with the same settings.
 
     Args:
         configs: settings by name of the run, each with its ``"method"``.
+        ignored: settings beside the seed that runs may differ in and still be one training, in another place.
 
     Returns:
-        Names of the runs by label, which is the method. Where runs of one method differ in more than `NOT_COMPARED`
-        they are not one group, and the label says in what: ``"mtt, samples 5"``.
+        Names of the runs by label, which is the method. Where runs of one method differ in more, they
+        are not one group, and the label says in what: ``"mtt, samples 5"``.
     """
     groups: dict[str, list[str]] = {}
     for name, config in configs.items():
         rivals = [other for other in configs.values() if other["method"] == config["method"]]
-        keys = sorted(set().union(*rivals) - {*NOT_COMPARED})
+        keys = sorted(set().union(*rivals) - {"seed", *ignored})
         differing = [key for key in keys if any(other.get(key) != config.get(key) for other in rivals)]
         label = ", ".join([config["method"], *(f"{key} {config.get(key)}" for key in differing)])
         groups.setdefault(label, []).append(name)
