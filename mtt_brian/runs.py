@@ -18,16 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from mtt_brian import events, export, mtt, plotting
+from mtt_brian import console, events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.comparison import same_but_seed
 from mtt_brian.events import EventDataset, Images, Recordings
 from mtt_brian.events.collection import SomeCollection
-from mtt_brian.files import new_folder as new_folder
-from mtt_brian.files import replacing, write_text
-from mtt_brian.files import results_folder as results_folder
+from mtt_brian.files import write_text
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.distributed import ALONE, Processes
 from mtt_brian.mtt.loop import FREE_TO_CHANGE
@@ -167,7 +164,9 @@ def newest(folder: Path = RUNS) -> Path:
     """The run below ``folder`` whose model was written last."""
     models = sorted(folder.glob("*/model.nir"), key=lambda path: path.stat().st_mtime_ns)
     if not models:
-        raise InputError(f"no finished run under {folder}/; train one with: python training/run_mtt.py")
+        raise InputError(
+            console.as_typed(f"no finished run under {folder}/; train one with: python training/run_mtt.py")
+        )
     return models[-1].parent
 
 
@@ -177,7 +176,8 @@ def load(folder: Path) -> Run:
         raise InputError(f"{folder}: no such run folder")
     if not (folder / "model.nir").is_file():
         raise InputError(
-            f"{folder}: no model.nir; a finished training run has one (go on with: run_mtt.py --resume {folder})"
+            f"{folder}: no model.nir; a finished training run has one (go on with: "
+            + console.as_typed(f"python training/run_mtt.py --resume {folder})")
         )
     config_file = folder / "config.json"
     if not config_file.is_file():
@@ -269,8 +269,3 @@ def versions(*packages: str) -> dict[str, str]:
 
 def save_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)

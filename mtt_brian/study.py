@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtt_brian import runs
-from mtt_brian.console import parser as parser
+from mtt_brian import console, runs
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.files import contents as contents
 from mtt_brian.files import write_text
 from mtt_brian.runs import Run
 
@@ -74,7 +72,8 @@ def digests(chosen: Mapping[str, Run]) -> dict[str, str]:
 
 def command(study: str, arguments: Sequence[str] | None) -> str:
     """What was typed."""
-    return shlex.join(["python", f"studies/{study}.py", *(sys.argv[1:] if arguments is None else arguments)])
+    typed = ["python", f"studies/{study}.py", *(sys.argv[1:] if arguments is None else arguments)]
+    return console.as_typed(shlex.join(typed))
 
 
 def write(out: Path, report: Mapping[str, Any], title: str, text: str, typed: str) -> None:

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from mtt_brian import events, mtt, runs
+from mtt_brian import events, mtt, runs, shards
 from mtt_brian.console import evaluate
 from mtt_brian.errors import InputError
+from mtt_brian.evaluate import EventDrivenTally, TimeSteppedTally
 from mtt_brian.simulate import Simulator
 
 REPOSITORY = Path(__file__).parents[1]
 STUDY = REPOSITORY / "studies" / "event_driven_eval.py"
 RECORDINGS_PER_CLASS = 4
-PNGS = ("accuracy.png", "accuracy_over_time.png", "raster.png", "time_step_sweep.png")
+TIMES = ("milliseconds_per_recording", "compile_seconds")
+PNGS = ("accuracy.png", "accuracy_over_time.png", "confusion.png", "raster.png", "time_step_sweep.png")
 
 
 def write_bin(path, t, x, y, p):
@@ -29,10 +31,8 @@ def write_bin(path, t, x, y, p):
     path.write_bytes(np.stack(columns, axis=1).astype(np.uint8).tobytes())
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def write_recordings(folder):
     """Recordings in N-MNIST's layout: class 3 is seen on the left of the sensor, class 7 on the right."""
-    folder = tmp_path_factory.mktemp("nmnist")
     rng = np.random.default_rng(1)
     for split in ("Train", "Test"):
         for label, left in ((3, 4), (7, 20)):
@@ -40,6 +40,21 @@ def data(tmp_path_factory):
                 t = np.sort(rng.integers(0, 300_000, 400))
                 x, y, p = rng.integers(left, left + 10, 400), rng.integers(5, 29, 400), rng.integers(0, 2, 400)
                 write_bin(folder / split / str(label) / f"{number:05d}.bin", t, x, y, p)
+
+
+def without_times(folder):
+    """The text of a report without what may differ between two of the same: times and command."""
+    report, text = ((folder / name).read_text() for name in ("report.json", "report.md"))
+    return (
+        re.sub(rf'"({"|".join(TIMES)}|command)": .*', "", report),
+        re.sub(r"(?m)^(\| milliseconds per recording|    python studies/).*", "", text),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nmnist")
+    write_recordings(folder)
     return folder
 
 
@@ -143,7 +158,8 @@ class TestSideBySide:
             assert row in done.stdout
         assert "results/event_driven_eval-001: " in done.stdout
         assert sorted(path.name for path in folder.iterdir()) == sorted([*PNGS, "report.json", "report.md"])
-        assert "48/48" in done.stderr  # progress: 8 recordings, 4 grids and 2 conventions
+        assert "96/96" in done.stderr  # progress: 2 runs, 8 recordings, 4 grids and 2 conventions
+        assert "2 of 2 shards" in done.stderr
 
 
 @pytest.mark.parametrize("engine", ["brian2", pytest.param("brian2-cpp", marks=pytest.mark.slow)])
@@ -161,6 +177,118 @@ def test_brian2_engines_report_what_the_exact_one_does(engine, side_by_side, wor
         assert run["event_driven"]["spike_difference"][name] == pytest.approx(value)
 
 
+class Counted:
+    """Notes the recordings of every shard that is computed, and raises ``reason`` instead of the one at ``stop``."""
+
+    def __init__(self, monkeypatch):
+        self.shards, self.stop, self.reason = [], None, None
+        evaluate_shard = shards.Evaluator.evaluate
+
+        def counted(evaluator, recordings, progress):
+            if len(self.shards) == self.stop:
+                raise self.reason
+            self.shards.append(recordings.ids)
+            return evaluate_shard(evaluator, recordings, progress)
+
+        monkeypatch.setattr(shards.Evaluator, "evaluate", counted)
+
+
+#: 8 recordings of two runs: shards of 3, 3 and 2, twice.
+IN_THREES = "runs/sdt runs/mtt --time-steps 1 3 20 --shard 3"
+
+
+@pytest.fixture(scope="module")
+def in_threes(workspace):
+    done = command(STUDY, *IN_THREES.split(), "--out", "in_threes", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    assert "6 of 6 shards" in done.stderr
+    return workspace / "in_threes"
+
+
+class TestShards:
+    def test_the_report_is_that_of_all_recordings_together(self, side_by_side, in_threes):
+        whole, divided = (json.loads((out / "report.json").read_text())["runs"] for out in (side_by_side[1], in_threes))
+        for one, other in zip(whole, divided, strict=True):
+            assert one["time_stepped"] == other["time_stepped"]
+            for side in ("event_driven", "event_driven_fifo"):
+                difference, same = one[side].pop("spike_difference"), other[side].pop("spike_difference")
+                assert difference == pytest.approx(same, rel=1e-6)  # torch may round differently in other batches
+                assert {k: v for k, v in one[side].items() if k not in TIMES} == {
+                    k: v for k, v in other[side].items() if k not in TIMES
+                }
+
+    @pytest.mark.parametrize("reason", [KeyboardInterrupt(), InputError("3/00002.bin: damaged")])
+    def test_finished_ones_survive_a_stop(self, reason, in_threes, workspace, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(workspace)
+        computed = Counted(monkeypatch)
+        arguments = f"{IN_THREES} --out {tmp_path}".split()
+        computed.stop, computed.reason = 4, reason
+        with pytest.raises(SystemExit if isinstance(reason, KeyboardInterrupt) else InputError):
+            evaluate.main(arguments)
+        assert f"4 of 6 shards are kept; --out {tmp_path} goes on with the rest" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+
+        computed.stop = None
+        evaluate.main(arguments)
+        assert [len(ids) for ids in computed.shards] == [3, 3, 2, 3, *(3, 2)]
+        assert without_times(tmp_path) == without_times(in_threes)
+        assert not (tmp_path / "shards").exists()
+
+    def test_parts_put_together_are_the_whole_to_the_bit(self, workspace, data):
+        recordings = events.load("nmnist", root=data, split="test")
+        simulator = Simulator(workspace / "runs/mtt/model.nir", engine="exact", record="output")
+        results = list(simulator.run(recordings))
+        rng = np.random.default_rng(0)
+        counts = [{name: rng.poisson(1, c.shape) for name, c in r.counts.items()} for r in results]
+        logits = rng.normal(size=(len(results), 10))
+
+        def tallies(chosen):
+            stepped, driven = TimeSteppedTally(simulator.circuit, 4), EventDrivenTally(np.linspace(0, 0.3, 7), "sum")
+            for k in chosen:
+                stepped.add_answers(4, logits[[k]], recordings.labels[[k]])
+                stepped.add_counts({name: count[None] for name, count in counts[k].items()}, 0.5)
+                driven.add(results[k], int(recordings.labels[k]), counts[k], logits[k], 0.25)
+            return stepped, driven
+
+        for side in (0, 1):
+            merged, whole = tallies([])[side], tallies(range(8))[side]
+            for chosen in (range(3), range(3, 4), range(4, 8)):
+                merged.merge(json.loads(json.dumps(tallies(chosen)[side].part())))
+            assert repr(merged.part()) == repr(whole.part())
+            assert repr(merged.summary()) == repr(whole.summary())
+
+    def test_of_other_settings_are_not_taken(self, workspace, tmp_path, monkeypatch):
+        monkeypatch.chdir(workspace)
+        computed = Counted(monkeypatch)
+        out = f"--shard 3 --out {tmp_path}"
+        computed.stop, computed.reason = 2, InputError("stopped")
+        with pytest.raises(InputError, match="stopped"):
+            evaluate.main(f"runs/mtt --time-steps 1 {out}".split())
+        computed.stop = None
+        for options in ("runs/mtt --time-steps 2", "runs/sdt --time-steps 1", "runs/mtt --time-steps 1 --order sum"):
+            computed.shards.clear()
+            evaluate.main(f"{options} {out}".split())
+            assert len(computed.shards) == 3
+        computed.shards.clear()
+        evaluate.main(f"runs/mtt --time-steps 1 {out}".split())
+        assert len(computed.shards) == 1
+
+    def test_a_damaged_one_is_computed_again_and_strange_files_stay(self, workspace, tmp_path, monkeypatch):
+        monkeypatch.chdir(workspace)
+        computed = Counted(monkeypatch)
+        arguments = f"runs/mtt --time-steps 1 --shard 3 --out {tmp_path}".split()
+        computed.stop, computed.reason = 2, InputError("stopped")
+        with pytest.raises(InputError, match="stopped"):
+            evaluate.main(arguments)
+        damaged, _ = (tmp_path / "shards").iterdir()
+        damaged.write_text(damaged.read_text()[:100])
+        (tmp_path / "shards" / "mine.txt").touch()
+        computed.stop = None
+        evaluate.main(arguments)
+        assert len(computed.shards) == 2 + 2
+        assert [path.name for path in (tmp_path / "shards").iterdir()] == ["mine.txt"]
+
+
 def test_without_arguments_the_newest_run_is_taken(workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     (workspace / "runs" / "unfinished").mkdir(exist_ok=True)
@@ -168,10 +296,13 @@ def test_without_arguments_the_newest_run_is_taken(workspace, monkeypatch):
 
 
 def test_limit_split_and_one_convention(workspace, tmp_path):
-    options = f"{workspace}/runs/mtt --limit 3 --split train --order fifo --time-steps 2 --out {tmp_path}"
+    options = f"{workspace}/runs/mtt --limit 3 --split train --order fifo --time-steps 2 --html --out {tmp_path}"
     evaluate.main(options.split())
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["split"] == "train"
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(PNGS)
+    assert "--limit 3 --split train --order fifo --time-steps 2 --html" in page
     (run,) = report["runs"]
     assert run["n_recordings"] == 3
     assert list(run["time_stepped"]) == ["2", "4"]
@@ -205,6 +336,7 @@ class TestBadInput:
             ("{runs}/mtt --data-root {runs}", "no test data of N-MNIST"),
             ("{runs}/mtt --time-steps 0", "--time-steps must be at least 1, not 0"),
             ("{runs}/mtt --limit 0", "--limit must be at least 1, not 0"),
+            ("{runs}/mtt --shard 0", "--shard must be at least 1, not 0"),
             ("{runs}/mtt --limit 1 --out {runs}/mtt/model.nir", "--out .*model.nir"),
         ],
     )
@@ -248,6 +380,13 @@ class TestBadInput:
         monkeypatch.setattr(events, "load", lambda *arguments, **options: other)
         with pytest.raises(InputError, match=r"\(2, 34, 34\).*Other.*\(2, 5, 5\)"):
             evaluate.main(f"{workspace}/runs/mtt --out {tmp_path}".split())
+
+    def test_dask_that_is_not_installed(self, workspace, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "distributed", None)
+        with pytest.raises(
+            InputError, match=r"--dask needs the package 'distributed' .*pip install \"mtt_brian\[dask\]\""
+        ):
+            evaluate.main(f"{workspace}/runs/mtt --dask --out {tmp_path}".split())
 
     def test_no_run_at_all(self, tmp_path):
         done = command(STUDY, cwd=tmp_path)

@@ -4,6 +4,9 @@ python studies/event_driven_eval.py                                  # the newes
 python studies/event_driven_eval.py runs/digits-sdt-0-001 runs/digits-mtt-0-001      # side by side
 python studies/event_driven_eval.py RUN --engine brian2-cpp          # the same spikes from Brian2
 python studies/event_driven_eval.py RUN --dataset nmnist --data-root DIR --limit 50
+python studies/event_driven_eval.py RUN --dask                       # a process per core of this machine
+python studies/event_driven_eval.py RUN --dask tcp://host:8786       # the workers of a Dask cluster
+python studies/event_driven_eval.py RUN --out results/mine           # again with the same --out after a stop: the rest
 
 Two conventions say what happens to events that arrive at the same instant:
 
@@ -18,59 +21,99 @@ The same weights can answer differently under the two, so both are reported wher
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from mtt_brian import export, mtt, plotting, runs, sides, study, translate
+from mtt_brian import cluster, console, files, nir_files, plotting, runs, shards, study, translate
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import EventDrivenTally, Report, RunReport, TimeSteppedTally, readout_trace
+from mtt_brian.evaluate import Report, RunReport, readout_trace
+from mtt_brian.evaluate.finished import Finished
+from mtt_brian.evaluate.html import Picture, write_html
 from mtt_brian.events import Recordings
 from mtt_brian.runs import Run
-from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
+from mtt_brian.shards import Compute, Job, Origin, Part, Shard, Tallies
+from mtt_brian.simulate import ENGINES, ORDERS, Simulator
+from mtt_brian.translate.circuit import Circuit
 
 #: Grids of the time-stepped side, next to the run's own T_max; the last ones are far finer than anything trained on.
 TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 150)
-#: Recordings that are held in memory, and given to the engine, at a time; fewer where they are large.
-CHUNK = 200
-#: Numbers in one array of frames or of spike counts at most (about 100 MB).
-BUDGET = 25_000_000
-#: Points of the accuracy over time.
-READINGS = 301
+
+#: The figures: file name, what is drawn, and what stands below it in report.html.
+PICTURES = (
+    (
+        "accuracy.png",
+        "bars: accuracy of every network with time steps and without",
+        "Accuracy on time steps and event by event, with standard errors.",
+    ),
+    (
+        "accuracy_over_time.png",
+        "lines: accuracy over the time since the recording began",
+        "Event by event: the part of the answers that is right if they are taken early.",
+    ),
+    (
+        "time_step_sweep.png",
+        "lines: accuracy over the number of time steps; across: accuracy without time steps",
+        "Accuracy on ever finer time grids; the horizontal lines are event-driven.",
+    ),
+    (
+        "raster.png",
+        "dots: spikes over time by layer, a picture per network; below them the readout over time",
+        "The first recording in every network: spikes of the input and of the layers, and the readout of every class.",
+    ),
+    (
+        "confusion.png",
+        "matrices: how often every class was given every answer, a matrix per network",
+        "Event by event: which classes are taken for which.",
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     by_name, recordings = study.take_up(options, options.skip_bad)
-    chosen = list(by_name.values())
-    options.orders = conventions(options, chosen)
-    out = runs.results_folder(options.out, "event_driven_eval")
-    print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings; engine {options.engine}")
+    circuits = {name: circuit_of(run, recordings) for name, run in by_name.items()}
+    options.orders = conventions(options, circuits)
+    jobs = {name: job_of(run, recordings, options) for name, run in by_name.items()}
+    every = [s for name in jobs for s in shards.divide(name, jobs[name], circuits[name], recordings, options.shard)]
+    origin = origin_of(recordings, list(by_name.values()), options)
+    here = nullcontext(shards.evaluate_here)
+    with cluster.workers(options.dask, len(every), origin) if options.dask else here as compute:
+        out = files.results_folder(options.out, "event_driven_eval")
+        finished = Finished(out / "shards")
+        print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings; engine {options.engine}")
+        parts = evaluate(every, origin, finished, compute)
 
     report = Report(
         dataset=recordings.name,
         title=recordings.title,
         split=recordings.split,
         engine=options.engine,
-        versions=runs.versions("brian2", "torch", "numpy", "scipy", "numba", "nir"),
+        versions=runs.versions(*shards.PACKAGES),
         command=study.command("event_driven_eval", arguments),
-        runs=tuple(evaluate_run(run, recordings, options) for run in chosen),
+        runs=tuple(
+            run_report(run, jobs[name].tallies(circuits[name]), {s: parts[s] for s in every if s.run == name})
+            for name, run in by_name.items()
+        ),
     )
     report.write(out)
     plot_accuracies(report, out)
-    plot_spikes(chosen, recordings, options.orders[0], out / "raster.png")
-    print(f"\n{report.table()}\n\n{study.contents(out)}")
+    plot_spikes(list(by_name.values()), recordings, options.orders[0], out / "raster.png")
+    plot_confusions(report, recordings.classes, out / "confusion.png")
+    if options.html:
+        pictures = [Picture(out / name, alt, caption) for name, alt, caption in PICTURES]
+        write_html(report, pictures, out / "report.html", recordings.classes)
+    finished.discard()
+    print(f"\n{report.table()}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = study.parser(__doc__)
+    parser = console.parser(__doc__)
     study.add_options(parser, "event_driven_eval")
     parser.add_argument("--engine", default="exact", metavar="NAME", help="exact, brian2 or brian2-cpp [exact]")
     parser.add_argument(
@@ -80,12 +123,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--skip-bad", action="store_true", help="leave out recordings that cannot be read, and list them"
     )
     parser.add_argument(
+        "--html", action="store_true", help="also write report.html: tables and figures in one file, to pass on"
+    )
+    parser.add_argument(
         "--time-steps",
         nargs="+",
         type=int,
         default=TIME_STEPS,
         metavar="T",
         help=f"time grids to compare with, next to T_max of each run [{' '.join(map(str, TIME_STEPS))}]",
+    )
+    parser.add_argument(
+        "--dask",
+        nargs="?",
+        const=cluster.LOCAL,
+        metavar="ADDRESS",
+        help="compute on the workers of this Dask scheduler; without ADDRESS on a process per core of this machine",
+    )
+    parser.add_argument(
+        "--shard",
+        type=int,
+        metavar="N",
+        help="recordings that are computed, kept and, at worst, lost together"
+        f" [{shards.SHARD}; {shards.SHARD_OF_LANES} for {' and '.join(shards.LANES)}; fewer for a large network]",
     )
     options = parser.parse_args(arguments)
     if options.engine not in ENGINES:
@@ -94,93 +154,98 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError(
             f"--order {options.order} needs --engine exact; {options.engine} sums the jumps of an instant (sum)"
         )
-    study.at_least_one(options, "limit", "time_steps")
+    study.at_least_one(options, "limit", "time_steps", "shard")
     return options
 
 
-def conventions(options: argparse.Namespace, chosen: Sequence[Run]) -> tuple[str, ...]:
+def circuit_of(run: Run, recordings: Recordings) -> Circuit:
+    """The network of a run.
+
+    Raises:
+        InputError: if it was made for another sensor.
+    """
+    circuit = translate.read_nir(run.model)
+    if tuple(recordings.sensor_size) != tuple(circuit.input_shape):
+        raise InputError(
+            f"{run.model}: made for recordings of shape {tuple(circuit.input_shape)};"
+            f" {recordings.title} has {tuple(recordings.sensor_size)}"
+        )
+    return circuit
+
+
+def conventions(options: argparse.Namespace, circuits: Mapping[str, Circuit]) -> tuple[str, ...]:
     """The conventions to report: those asked for, else both where engine and networks know both."""
     if options.order:
         return ORDERS if options.order == "both" else (options.order,)
     if options.engine != "exact":
         return ("sum",)
-    for run in chosen:
-        circuit = translate.read_nir(run.model)
+    for name, circuit in circuits.items():
         try:
             Simulator(circuit, engine="exact", order="fifo")
         except InputError as error:
-            print(f"{run.name}: {error}. Reporting sum only", file=sys.stderr)
+            print(f"{name}: {error}. Reporting sum only", file=sys.stderr)
             return ("sum",)
     return ORDERS
 
 
-def evaluate_run(run: Run, recordings: Recordings, options: argparse.Namespace) -> RunReport:
-    """One network on all recordings: time-stepped at every T, event-driven under every convention."""
-    t_max = run.config["time_steps"]
-    circuit = translate.read_nir(run.model)
-    model = export.from_nir(run.model, duration=recordings.duration_us * 1e-6).eval()
-    if tuple(recordings.sensor_size) != tuple(model.input_shape):
-        raise InputError(
-            f"{run.model}: made for recordings of shape {tuple(model.input_shape)};"
-            f" {recordings.title} has {tuple(recordings.sensor_size)}"
-        )
+def job_of(run: Run, recordings: Recordings, options: argparse.Namespace) -> Job:
+    """What is asked of a run's network."""
+    return Job(
+        graph=nir_files.load_graph(run.model),
+        digest=run.digest,
+        time_steps=run.config["time_steps"],
+        grids=tuple(sorted({*options.time_steps} - {run.config["time_steps"]})),
+        engine=options.engine,
+        orders=options.orders,
+        duration_us=recordings.duration_us,
+    )
 
-    stepped = TimeSteppedTally(circuit, t_max)
-    times = np.linspace(0, recordings.duration_us * 1e-6, READINGS)
-    engines = [
-        (Simulator(circuit, engine=options.engine, order=order, record="output"), EventDrivenTally(times, order))
-        for order in options.orders
-    ]
-    other_grids = sorted({*options.time_steps} - {t_max})
-    passes = len(other_grids) + 1 + len(engines)
-    with tqdm(total=passes * len(recordings), desc=run.name, unit="run") as bar:
-        for chunk in chunks(recordings, min(CHUNK, bearable(sum(p.size for p in circuit.populations)))):
-            for t in other_grids:
-                stepped.add_answers(t, mtt.predict(model, chunk, t), chunk.labels)
-                bar.update(len(chunk))
-            started = time.perf_counter()
-            answers = sides.time_stepped(run.model, chunk, t_max)
-            stepped.add_answers(t_max, answers.readouts, chunk.labels)
-            stepped.add_counts(answers.counts, time.perf_counter() - started)
-            bar.update(len(chunk))
-            for engine, tally in engines:
-                results, seconds = timed_run(engine, chunk)
-                if tally.empty:
-                    # Engines are built and compiled in their first run; a second one shows what the run itself takes.
-                    results, again = timed_run(engine, chunk)
-                    tally.compile_seconds, seconds = max(0.0, seconds - again), again
-                for k, result in enumerate(results):
-                    spikes = {name: count[k] for name, count in answers.counts.items()}
-                    tally.add(result, int(chunk.labels[k]), spikes, answers.readouts[k], seconds / len(chunk))
-                bar.update(len(chunk))
+
+def origin_of(recordings: Recordings, chosen: Sequence[Run], options: argparse.Namespace) -> Origin:
+    """Where `runs.recordings_for` found them, by a path that holds in any working folder."""
+    roots = [run.config.get("data_root") for run in chosen if run.config["dataset"] == recordings.name]
+    root = next((root for root in (options.data_root, *roots) if root), None)
+    return Origin(recordings.name, root and os.path.abspath(root), recordings.split, chosen[0].config.get("resolution"))
+
+
+def evaluate(every: Sequence[Shard], origin: Origin, finished: Finished, compute: Compute) -> dict[Shard, Part]:
+    """All shards: those that were finished before, and what ``compute`` gives for the others, kept at once."""
+    found = {shard: finished.get(shard.settings(origin)) for shard in every}
+    parts = {shard: part for shard, part in found.items() if part is not None}
+    missing = [shard for shard in every if shard not in parts]
+    bar = tqdm(total=sum(s.passes for s in every), initial=sum(s.passes for s in parts), desc="evaluating", unit="run")
+    with bar:
+        try:
+            for shard, part in compute(missing, bar.update):
+                finished.keep(shard.settings(origin), part)
+                parts[shard] = part
+                bar.set_postfix_str(f"{len(parts)} of {len(every)} shards")
+        except BaseException as error:
+            bar.close()
+            if parts:
+                out = finished.folder.parent
+                print(
+                    f"{len(parts)} of {len(every)} shards are kept; --out {out} goes on with the rest", file=sys.stderr
+                )
+            if isinstance(error, KeyboardInterrupt):
+                sys.exit(130)
+            raise
+    return parts
+
+
+def run_report(run: Run, tallies: Tallies, parts: Mapping[Shard, Part]) -> RunReport:
+    """One network: its parts, in the order of the recordings, put together in empty tallies."""
+    for part in parts.values():
+        tallies.merge(part)
+    time_stepped, event_driven = tallies.summaries()
     return RunReport(
         run=run.name,
         method=run.config["method"],
         seed=run.config.get("seed"),
-        n_recordings=len(recordings),
-        time_stepped=stepped.summary(),
-        event_driven=tuple(tally.summary() for _, tally in engines),
+        n_recordings=sum(len(shard.recordings) for shard in parts),
+        time_stepped=time_stepped,
+        event_driven=event_driven,
     )
-
-
-def chunks(recordings: Recordings, size: int) -> Iterator[Recordings]:
-    """Parts of ``recordings``, each read from its files once."""
-    for start in range(0, len(recordings), size):
-        chunk = recordings[start : start + size]
-        loaded = dict(zip(chunk.ids, chunk, strict=True))
-        yield dataclasses.replace(chunk, read=loaded.__getitem__)
-
-
-def timed_run(engine: Simulator, recordings: Recordings) -> tuple[list[Result], float]:
-    """Results, and the seconds they took together."""
-    started = time.perf_counter()
-    results = list(engine.run(recordings))
-    return results, time.perf_counter() - started
-
-
-def bearable(numbers: int) -> int:
-    """How many recordings of that many numbers each fit into the budget; at least one."""
-    return max(1, BUDGET // numbers)
 
 
 def plot_accuracies(report: Report, out: Path) -> None:
@@ -193,30 +258,27 @@ def plot_accuracies(report: Report, out: Path) -> None:
         run.run: [*(run.time_stepped.accuracy.get(t) for t in shown), *(e.accuracy for e in run.event_driven)]
         for run in report.runs
     }
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    plotting.accuracy_bars(groups, bars, ax=figure.subplots())
-    figure.suptitle(f"{report.title}, {report.split}")
-    runs.save_figure(figure, out / "accuracy.png")
+    with plotting.figure(out / "accuracy.png", (7.2, 3)) as figure:
+        plotting.accuracy_bars(groups, bars, ax=figure.subplots())
+        figure.suptitle(f"{report.title}, {report.split}")
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    ax = figure.subplots()
-    for run in report.runs:
-        for measured in run.event_driven:
-            label = f"{run.run}, {measured.order}"
-            plotting.accuracy_over_time(measured.times, measured.accuracy_over_time, label=label, ax=ax)
-    ax.set_title(f"{report.title}, {report.split}: event-driven")
-    runs.save_figure(figure, out / "accuracy_over_time.png")
+    with plotting.figure(out / "accuracy_over_time.png", (7.2, 3)) as figure:
+        ax = figure.subplots()
+        for run in report.runs:
+            for measured in run.event_driven:
+                label = f"{run.run}, {measured.order}"
+                plotting.accuracy_over_time(measured.times, measured.accuracy_over_time, label=label, ax=ax)
+        ax.set_title(f"{report.title}, {report.split}: event-driven")
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    ax = figure.subplots()
-    for run in report.runs:
-        accuracy = run.time_stepped.accuracy
-        event_driven = run.event_driven[0].accuracy
-        plotting.time_step_sweep(
-            list(accuracy), list(accuracy.values()), event_driven=event_driven, label=run.run, ax=ax
-        )
-    ax.set_title(f"{report.title}, {report.split}; lines: event-driven, {orders[0]}")
-    runs.save_figure(figure, out / "time_step_sweep.png")
+    with plotting.figure(out / "time_step_sweep.png", (7.2, 3)) as figure:
+        ax = figure.subplots()
+        for run in report.runs:
+            accuracy = run.time_stepped.accuracy
+            event_driven = run.event_driven[0].accuracy
+            plotting.time_step_sweep(
+                list(accuracy), list(accuracy.values()), event_driven=event_driven, label=run.run, ax=ax
+            )
+        ax.set_title(f"{report.title}, {report.split}; lines: event-driven, {orders[0]}")
 
 
 def plot_spikes(chosen: Sequence[Run], recordings: Recordings, order: str, path: Path) -> None:
@@ -226,13 +288,23 @@ def plot_spikes(chosen: Sequence[Run], recordings: Recordings, order: str, path:
     compile again to record them all.
     """
     label = int(recordings.labels[0])
-    figure = Figure(figsize=(6 * len(chosen), 7), layout="constrained")
-    axes = figure.subplots(2, len(chosen), squeeze=False, sharex=True, height_ratios=[3, 1])
-    for (top, bottom), run in zip(axes.T, chosen, strict=True):
-        engine = Simulator(run.model, engine="exact", order=order, record="all")
-        (result,) = engine.run(recordings[:1])
-        plotting.raster(result, recording=recordings[0], ax=top).set_title(run.name)
-        plotting.readout(*readout_trace(result), label=label, ax=bottom)
-        top.set_xlabel("")
-    figure.suptitle(f"{recordings.title}, {recordings.ids[0]}, class {recordings.classes[label]}, {order}")
-    runs.save_figure(figure, path)
+    with plotting.figure(path, (3.6 * len(chosen), 4.5)) as figure:
+        axes = figure.subplots(2, len(chosen), squeeze=False, sharex=True, height_ratios=[3, 1])
+        for (top, bottom), run in zip(axes.T, chosen, strict=True):
+            engine = Simulator(run.model, engine="exact", order=order, record="all")
+            (result,) = engine.run(recordings[:1])
+            plotting.raster(result, recording=recordings[0], ax=top).set_title(run.name)
+            plotting.readout(*readout_trace(result), label=label, ax=bottom)
+            top.set_xlabel("")
+        figure.suptitle(f"{recordings.title}, {recordings.ids[0]}, class {recordings.classes[label]}, {order}")
+
+
+def plot_confusions(report: Report, classes: Sequence[str], path: Path) -> None:
+    """The event-driven answers of every network against the classes, under the first convention."""
+    side = 2.2 + 0.13 * len(classes)
+    with plotting.figure(path, (side * len(report.runs), side)) as figure:
+        for ax, run in zip(figure.subplots(1, len(report.runs), squeeze=False)[0], report.runs, strict=True):
+            measured = run.event_driven[0]
+            plotting.confusion_matrix(measured.confusion_matrix, classes, ax=ax).set_title(
+                f"{run.run}, {measured.order}"
+            )

@@ -1,8 +1,16 @@
-"""Running totals over recordings, so that a long evaluation keeps numbers and not spikes."""
+"""Totals over recordings, so that a long evaluation keeps numbers and not spikes.
+
+A tally can be taken in parts, in other processes or at other times: `part` gives what one was told, `merge` tells it to
+another. What depends on the order of a sum is kept by recording and summed at the end, and the rest are whole numbers:
+merged in the order of the recordings, parts give the same bits as one tally of all recordings. Times are summed as they
+come.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -50,9 +58,25 @@ class TimeSteppedTally:
             seconds: wall time they took together.
         """
         self._synops.extend(synops(counts, self._circuit.fan_out))
-        for name, count in counts.items():
-            self._spikes[name] = self._spikes.get(name, 0.0) + float(np.sum(count))
+        _add_up(self._spikes, {name: _number(count) for name, count in counts.items()})
         self._seconds += seconds
+
+    def part(self) -> dict[str, Any]:
+        """What was added so far, JSON-able."""
+        return {
+            "right": {str(t): [int(right) for right in rights] for t, rights in self._right.items()},
+            "synops": [float(n) for n in self._synops],
+            "spikes": self._spikes,
+            "seconds": self._seconds,
+        }
+
+    def merge(self, part: Mapping[str, Any]) -> None:
+        """Add the recordings of another tally behind those that are there; ``part`` is what its `part` gave."""
+        for t, rights in part["right"].items():
+            self._right.setdefault(int(t), []).extend(map(bool, rights))
+        self._synops.extend(part["synops"])
+        _add_up(self._spikes, part["spikes"])
+        self._seconds += part["seconds"]
 
     def summary(self) -> TimeStepped:
         """What was added so far.
@@ -80,7 +104,8 @@ class EventDrivenTally:
         order: ``"sum"`` or ``"fifo"``, see `EventDriven.order`.
 
     Attributes:
-        compile_seconds: what building the engine took, kept apart from the runs; to be set.
+        compile_seconds: what building the engine took, kept apart from the runs; to be set. Of merged parts, whose
+            processes all build their own at the same time, the longest.
     """
 
     def __init__(self, times: np.ndarray, order: str) -> None:
@@ -89,9 +114,9 @@ class EventDrivenTally:
         self.compile_seconds = 0.0
         self._labels: list[int] = []
         self._answers: list[int] = []
-        self._right_at: list[np.ndarray] = []
+        self._right_at = np.zeros(self._times.shape, dtype=np.int64)
         self._decision_times: list[float] = []
-        self._difference: dict[str, SpikeDifference] = {}
+        self._differences: dict[str, list[tuple[float, float]]] = {}
         self._spikes: dict[str, float] = {}
         self._synops = 0
         self._seconds = 0.0
@@ -123,17 +148,16 @@ class EventDrivenTally:
             raise InputError(f"the time-stepped run has no counts for {', '.join(map(repr, missing))}")
         for name in populations:
             shape = result.circuit.population[name].shape
-            self._difference_of(name).add(result.counts[name], np.reshape(counts[name], shape))
-        self._difference_of("output").add(np.ravel(result.readout), np.ravel(readout))
+            self._add_difference(name, result.counts[name], np.reshape(counts[name], shape))
+        self._add_difference("output", np.ravel(result.readout), np.ravel(readout))
 
         times, readouts = readout_trace(result)
         self._decision_times.append(decision_time(times, readouts, label))
-        self._right_at.append(predictions(result.readout_at(self._times)) == label)
+        self._right_at += predictions(result.readout_at(self._times)) == label
         self._labels.append(label)
         self._answers.append(int(predictions(np.ravel(result.readout))))
         self._classes = result.circuit.readout.size
-        for name, count in result.counts.items():
-            self._spikes[name] = self._spikes.get(name, 0.0) + float(np.sum(count))
+        _add_up(self._spikes, {name: _number(count) for name, count in result.counts.items()})
         self._synops += result.synops
         self._seconds += seconds
 
@@ -142,8 +166,39 @@ class EventDrivenTally:
         """Whether no recording has been added yet."""
         return not self._labels
 
-    def _difference_of(self, name: str) -> SpikeDifference:
-        return self._difference.setdefault(name, SpikeDifference())
+    def _add_difference(self, name: str, reference: np.ndarray, counts: np.ndarray) -> None:
+        one = SpikeDifference()
+        one.add(reference, counts)
+        self._differences.setdefault(name, []).append((one.difference, one.reference))
+
+    def part(self) -> dict[str, Any]:
+        """What was added so far, JSON-able; a decision that never stood is None."""
+        return {
+            "compile_seconds": self.compile_seconds,
+            "labels": self._labels,
+            "answers": self._answers,
+            "right_at": self._right_at.tolist(),
+            "decision_times": [t if math.isfinite(t) else None for t in self._decision_times],
+            "differences": {name: [list(pair) for pair in pairs] for name, pairs in self._differences.items()},
+            "spikes": self._spikes,
+            "synops": self._synops,
+            "seconds": self._seconds,
+            "classes": self._classes,
+        }
+
+    def merge(self, part: Mapping[str, Any]) -> None:
+        """Add the recordings of another tally behind those that are there; ``part`` is what its `part` gave."""
+        self.compile_seconds = max(self.compile_seconds, part["compile_seconds"])
+        self._labels.extend(part["labels"])
+        self._answers.extend(part["answers"])
+        self._right_at += part["right_at"]
+        self._decision_times.extend(math.inf if t is None else t for t in part["decision_times"])
+        for name, pairs in part["differences"].items():
+            self._differences.setdefault(name, []).extend((difference, reference) for difference, reference in pairs)
+        _add_up(self._spikes, part["spikes"])
+        self._synops += part["synops"]
+        self._seconds += part["seconds"]
+        self._classes = part["classes"]
 
     def summary(self) -> EventDriven:
         """What was added so far.
@@ -156,16 +211,34 @@ class EventDrivenTally:
         return EventDriven(
             order=self._order,
             accuracy=accuracy(self._answers, self._labels),
-            spike_difference={name: difference.value for name, difference in self._difference.items()},
+            spike_difference={name: _summed(pairs).value for name, pairs in self._differences.items()},
             spikes_per_recording={name: total / n for name, total in self._spikes.items()},
             synops_per_recording=self._synops / n,
             milliseconds_per_recording=1e3 * self._seconds / n,
             compile_seconds=self.compile_seconds,
             times=self._times,
-            accuracy_over_time=np.mean(self._right_at, axis=0),
+            accuracy_over_time=self._right_at / n,
             median_decision_time=float(np.median(decided)) if decided else float("inf"),
             confusion_matrix=confusion_matrix(self._answers, self._labels, self._classes),
         )
+
+
+def _number(spikes: np.ndarray) -> float:
+    """How many there are; counts of a time-stepped run are float32, in which a large sum would be rounded."""
+    return float(np.sum(spikes, dtype=np.float64))
+
+
+def _add_up(totals: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, number in more.items():
+        totals[name] = totals.get(name, 0.0) + number
+
+
+def _summed(pairs: list[tuple[float, float]]) -> SpikeDifference:
+    total = SpikeDifference()
+    for difference, reference in pairs:
+        total.difference += difference
+        total.reference += reference
+    return total
 
 
 def _fraction(right: list[bool]) -> Estimate:

@@ -1,0 +1,262 @@
+"""Shards on a real Dask cluster of two processes: the serial report, whatever happens to the workers."""
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtt_brian import cluster, export, models, shards
+from mtt_brian.console import evaluate
+from mtt_brian.errors import InputError
+from tests.test_event_driven_eval import Counted, without_times, write_recordings
+
+distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra [dask])")
+
+#: Of four shards with two recordings each.
+OPTIONS = "--time-steps 1 3 --shard 2"
+#: The first recording of each.
+FIRST = [f"Test/{label}/{number:05d}.bin" for label in (3, 7) for number in (0, 2)]
+
+
+class Watch(distributed.WorkerPlugin):
+    """Notes the first recording of every shard that a worker has computed; at one of them the worker dies halfway.
+
+    Args:
+        log: file with a line per shard.
+        fatal: first recording of the shard at which workers die, if any.
+        deaths: so many of them.
+        first: so many shards must have been computed before.
+    """
+
+    name = "watch"
+
+    def __init__(self, log: Path, fatal: str = "", deaths: int = 1, first: int = 0) -> None:
+        self.log, self.fatal, self.deaths, self.first = log, fatal, deaths, first
+
+    def setup(self, worker):
+        from mtt_brian.shards import Evaluator
+
+        self.evaluate = evaluate = Evaluator.evaluate
+        deaths = self.log.with_suffix(".deaths")
+
+        def die(runs):
+            while len(computed(self.log)) < self.first:
+                time.sleep(0.01)
+            time.sleep(0.5)  # until the client has what was computed
+            with deaths.open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def watched(evaluator, recordings, progress):
+            name = recordings.ids[0]
+            fatal = name == self.fatal and len(computed(deaths)) < self.deaths
+            part = evaluate(evaluator, recordings, die if fatal else progress)
+            with self.log.open("a") as file:
+                file.write(f"{name}\n")
+            return part
+
+        Evaluator.evaluate = watched
+
+    def teardown(self, worker):
+        from mtt_brian.shards import Evaluator
+
+        Evaluator.evaluate = self.evaluate
+
+
+def computed(log):
+    return log.read_text().split() if log.exists() else []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A network with random weights; it need not be right to be the same everywhere."""
+    folder = tmp_path_factory.mktemp("dask") / "net"
+    folder.mkdir()
+    write_recordings(folder.parent / "data")
+    torch.manual_seed(0)
+    graph = export.to_nir(models.nmnist_3c1fc(), time_steps=4, duration=0.3)
+    export.write(folder / "model.nir", graph)
+    config = {"method": "mtt", "dataset": "nmnist", "data_root": str(folder.parent / "data"), "time_steps": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_figures():
+    """They take longer than all the rest."""
+    with pytest.MonkeyPatch.context() as study:
+        for name in ("plot_accuracies", "plot_spikes"):
+            study.setattr(evaluate, name, lambda *arguments: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def arguments(run):
+    """A function of more options."""
+    return lambda *more: [str(run), *OPTIONS.split(), *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def serial(run, arguments):
+    """The report of a single process."""
+    evaluate.main(arguments("--out", run.parent / "serial"))
+    report = json.loads((run.parent / "serial" / "report.json").read_text())
+    assert all(n > 0 for n in report["runs"][0]["event_driven"]["spikes_per_recording"].values())
+    return without_times(run.parent / "serial")
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """What ``--dask`` starts on a machine with two cores."""
+    with pytest.MonkeyPatch.context() as machine:
+        machine.setattr("dask.system.CPU_COUNT", 2)
+        with cluster.local_cluster(most=9) as processes:
+            yield processes
+
+
+@pytest.fixture
+def watch(workers):
+    """Puts a `Watch` in the place of the last one on all workers, those that are yet to come included."""
+    with distributed.Client(workers, set_as_default=False) as client:
+        yield client.register_plugin
+
+
+def test_the_report_is_the_serial_one(workers, arguments, serial, tmp_path, watch, capsys):
+    watch(Watch(tmp_path / "log"))
+    evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out"))
+    assert without_times(tmp_path / "out") == serial
+    assert sorted(computed(tmp_path / "log")) == FIRST
+    assert "4 of 4 shards" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "shards").exists()
+
+
+def test_a_killed_worker_costs_its_shard_only(workers, arguments, serial, tmp_path, watch):
+    watch(Watch(tmp_path / "log", fatal=FIRST[3], first=3))
+    evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out"))
+    assert len(computed(tmp_path / "log.deaths")) == 1
+    assert sorted(computed(tmp_path / "log")) == FIRST  # not one twice, although some were computed by the dead worker
+    assert without_times(tmp_path / "out") == serial
+
+
+def test_a_restart_computes_what_is_missing(workers, arguments, serial, tmp_path, watch, monkeypatch):
+    stopped = Counted(monkeypatch)
+    stopped.stop, stopped.reason = 3, InputError("stopped")
+    with pytest.raises(InputError, match="stopped"):
+        evaluate.main(arguments("--out", tmp_path / "out"))
+    watch(Watch(tmp_path / "log"))
+    evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out"))
+    assert computed(tmp_path / "log") == FIRST[3:]
+    assert without_times(tmp_path / "out") == serial
+
+
+def test_a_shard_that_kills_every_worker(workers, arguments, serial, tmp_path, watch, monkeypatch, capsys):
+    monkeypatch.setattr(workers.scheduler, "allowed_failures", 1)
+    watch(Watch(tmp_path / "log", fatal=FIRST[0], deaths=2, first=1))
+    with pytest.raises(InputError, match=rf"^shard 1 of 4 of net \(nmnist: {FIRST[0]} .*2 workers died that had it"):
+        evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out"))
+    done = computed(tmp_path / "log")
+    kept = len(list((tmp_path / "out" / "shards").iterdir()))
+    assert 1 <= kept <= len(done) < 4
+    assert f"{kept} of 4 shards are kept" in capsys.readouterr().err
+    rest = Counted(monkeypatch)
+    evaluate.main(arguments("--out", tmp_path / "out"))
+    assert len(rest.shards) == 4 - kept
+    assert without_times(tmp_path / "out") == serial
+
+
+@pytest.fixture
+def ask(workers, arguments, tmp_path):
+    """Evaluates on the cluster."""
+    return lambda *more: evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out", *more))
+
+
+class TestBadInput:
+    def test_a_damaged_recording_is_told_as_without_a_cluster(self, arguments, ask, tmp_path):
+        (tmp_path / "Test" / "3").mkdir(parents=True)
+        (tmp_path / "Test" / "3" / "00001.bin").write_bytes(b"four")
+        with pytest.raises(InputError, match=r"00001\.bin") as alone:
+            evaluate.main(arguments("--data-root", tmp_path, "--out", tmp_path / "alone"))
+        with pytest.raises(InputError) as together:
+            ask("--data-root", tmp_path)
+        assert str(together.value) == str(alone.value)
+
+    def test_data_that_a_worker_does_not_have(self, ask, monkeypatch, tmp_path):
+        origin_of = evaluate.origin_of
+        elsewhere = tmp_path / "elsewhere"
+        monkeypatch.setattr(
+            evaluate, "origin_of", lambda *arguments: replace(origin_of(*arguments), root=str(elsewhere))
+        )
+        with pytest.raises(InputError, match=rf"^worker tcp://\S+: {elsewhere} is not a folder"):
+            ask()
+        (elsewhere / "Test" / "3").mkdir(parents=True)
+        (elsewhere / "Test" / "3" / "00009.bin").write_bytes(b"")
+        with pytest.raises(InputError, match=rf"^worker tcp://\S+: {elsewhere} lacks Test/\d/0000\d.bin of N-MNIST"):
+            ask()
+
+    def test_other_versions(self, ask, monkeypatch):
+        monkeypatch.setattr(cluster, "versions", lambda: {**shards.versions(), "numpy": "0.1"})
+        with pytest.raises(InputError, match=r"^worker tcp://\S+ has numpy [\d.]+ instead of 0\.1; every worker"):
+            ask()
+
+    def test_a_worker_without_the_package(self, ask, workers):
+        def hide():
+            sys.modules["hidden"], sys.modules["mtt_brian"] = sys.modules.get("mtt_brian"), None
+
+        def show():
+            del sys.modules["mtt_brian"]
+            if package := sys.modules.pop("hidden"):
+                sys.modules["mtt_brian"] = package
+
+        with distributed.Client(workers, set_as_default=False) as client:
+            client.run(hide)
+            try:
+                with pytest.raises(InputError, match=r"^worker tcp://\S+: .*mtt_brian.*; every worker"):
+                    ask()
+            finally:
+                client.run(show)
+
+    def test_several_threads_in_a_process(self, arguments, tmp_path):
+        with (
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp"
+            ) as threads,
+            pytest.raises(InputError, match=r"^worker tcp://\S+ computes 2 tasks at a time .*--nthreads 1"),
+        ):
+            evaluate.main(arguments("--dask", threads.scheduler_address, "--out", tmp_path))
+
+    def test_no_worker(self, arguments, tmp_path, monkeypatch):
+        monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+        with (
+            distributed.LocalCluster(n_workers=0, dashboard_address=":0") as nobody,
+            pytest.raises(InputError, match=r"no worker in 0.5 s; start some with: dask worker tcp://"),
+        ):
+            evaluate.main(arguments("--dask", nobody.scheduler_address, "--out", tmp_path))
+
+    def test_nobody_answers(self, arguments, tmp_path, monkeypatch):
+        monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+        with pytest.raises(InputError, match=r"--dask tcp://127.0.0.1:9: no scheduler answers there .*dask scheduler"):
+            evaluate.main(arguments("--dask", "tcp://127.0.0.1:9", "--out", tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("address", ["runs/mtt", "host", "ftp://host:1"])
+    def test_no_address(self, address, arguments):
+        with pytest.raises(InputError, match=rf"--dask {address}: not the address of a scheduler; expected tcp://"):
+            evaluate.main(arguments("--dask", address))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["brian2", "brian2-cpp"])
+def test_brian2_is_made_ready_once_in_every_process_of_this_machine(engine, arguments, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("dask.system.CPU_COUNT", 2)
+    options = f"--engine {engine} --shard 1 --out".split()
+    evaluate.main(arguments(*options, tmp_path / "serial"))
+    assert capfd.readouterr().err.count(f"{engine}: building") == 1
+    evaluate.main(arguments(*options, tmp_path / "dask", "--dask"))
+    assert 1 <= capfd.readouterr().err.count(f"{engine}: building") <= 2  # of eight shards
+    assert without_times(tmp_path / "dask") == without_times(tmp_path / "serial")
