@@ -3,7 +3,7 @@
 python training/run_mtt.py                                   # built-in data (a simulated event camera), MTT
 python training/run_mtt.py --method sdt                      # the same network with one fixed number of time steps
 python training/run_mtt.py --dataset nmnist --data-root DIR  # N-MNIST from a local folder, complete or in part
-python training/run_mtt.py --dataset mnist --data-root DIR   # still images, the same at every time step
+python training/run_mtt.py --config training/configs/small/mnist_vgg14.toml --data-root DIR   # still images
 python training/run_mtt.py --config training/configs/small/nmnist.toml --seed 1   # a file; options override it
 python training/run_mtt.py --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings, where not given anew
 python training/run_mtt.py --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,20 +20,6 @@ DEFAULT_NEURON = IF(threshold=1.0, spikes="many", reset="subtract", lower_bound=
 
 #: What a config may hold by type.
 _TYPES: dict[str, type] = {c.__name__: c for c in (IF, LIF, Triangular, Exponential, PeriodicExponential)}
-
-_OPTIONS = """
-    Args:
-        sensor_size: (C, H, W) of a frame; two channels, the polarities, where the default has two.
-        num_classes: number of logits.
-        neuron, surrogate, decay_per_step, duration: see `Spiking`.
-        norm: whether a batch norm follows every convolution; `norm.fold` merges it into the weights.
-        bias: whether convolutions have a bias, which is what a folded norm leaves. Linear layers have none.
-        width_multiplier: times as many channels and hidden units (rounded, at least one), for small variants.
-        blocks_per_stage, transform: see `Staged`.
-
-    Raises:
-        InputError: for a sensor with another number of channels, or another bad value.
-    """
 
 
 class Model(Protocol):
@@ -54,7 +41,22 @@ class Model(Protocol):
         transform: str = ...,
         decay_per_step: float | None = ...,
         duration: float | None = ...,
-    ) -> Staged: ...
+    ) -> Staged:
+        """A freshly initialised network.
+
+        Args:
+            sensor_size: (C, H, W) of a frame; two channels, the polarities, where the default has two.
+            num_classes: number of logits.
+            neuron, surrogate, decay_per_step, duration: see `Spiking`.
+            norm: whether a batch norm follows every convolution; `norm.fold` merges it into the weights.
+            bias: whether convolutions have a bias, which is what a folded norm leaves. Linear layers have none.
+            width_multiplier: times as many channels and hidden units (rounded, at least one), for small variants.
+            blocks_per_stage, transform: see `Staged`.
+
+        Raises:
+            InputError: for a sensor with another number of channels, or another bad value.
+        """
+        ...
 
 
 def model(sensor_size: tuple[int, int, int], *, norm: bool) -> Callable[[Callable[[Layout], None]], Model]:
@@ -124,7 +126,8 @@ def model(sensor_size: tuple[int, int, int], *, norm: bool) -> Callable[[Callabl
 
         make.__name__ = make.__qualname__ = name
         make.__module__ = lay_out.__module__
-        make.__doc__ = f"{lay_out.__doc__}{_OPTIONS}"
+        options = (inspect.getdoc(Model.__call__) or "").partition("\n\n")[2]
+        make.__doc__ = f"{inspect.getdoc(lay_out)}\n\n{options}"
         return make
 
     return decorate
