@@ -1,0 +1,53 @@
+"""The notebooks: what is committed was run from top to bottom, and still runs."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "studies" / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+#: Folders of one machine, which no reader has.
+MACHINE = re.compile(r"(?<![\w.])/(?:work|tmp|root|home|Users|mnt)/")
+
+
+def test_there_are_three() -> None:
+    assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3"]
+
+
+@every_notebook
+def test_was_run_from_top_to_bottom(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output.output_type == "error"]
+
+
+@every_notebook
+def test_is_small_and_names_no_machine(path: Path) -> None:
+    assert path.stat().st_size < 450_000
+    for cell in nbformat.read(path, as_version=4).cells:
+        texts = [cell.source]
+        for output in cell.get("outputs", []):
+            texts += [output.get("text", ""), output.get("data", {}).get("text/plain", "")]
+        assert not [text for text in texts if MACHINE.search(text)]
+
+
+@pytest.mark.slow
+@every_notebook
+def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own: what it writes, it writes there."""
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in shown)
