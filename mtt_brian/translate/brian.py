@@ -73,7 +73,7 @@ class EventNetwork(brian2.Network):
         self.playlist: Playlist | None = None
         self._serial = _target_is_serial()
         self._walks = get_device() is not all_devices["runtime"]
-        self.names = _brian_names(circuit)
+        self.names = brian_names(circuit)
         self.clock = clock or brian2.Clock(dt=1 * second)
         self._order = 0
         leaks = any(isinstance(p.rule, LIF) for p in circuit.populations)
@@ -429,7 +429,7 @@ def _target_is_serial() -> bool:
     return (auto_target().class_name if target == "auto" else target) != "numpy"
 
 
-def _brian_names(circuit: Circuit) -> dict[str, str]:
+def brian_names(circuit: Circuit) -> dict[str, str]:
     """A distinct name for every node, made of letters, digits and underscores only."""
     names: dict[str, str] = {}
     for name in (circuit.input, *(p.name for p in circuit.populations)):

@@ -25,7 +25,7 @@ from scipy import sparse
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, CubaLIF, NeuronRule
-from mtt_brian.translate.brian import _brian_names
+from mtt_brian.translate.brian import brian_names
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.input import InputTrain, input_train
 from mtt_brian.translate.limits import BYTES_PER_SYNAPSE, estimate_that_fits
@@ -70,7 +70,7 @@ class ClockDrivenNetwork(brian2.Network):
         self.circuit, self.scale, self.dt = circuit, scale, dt
         self.lanes = len(trains)
         self.steps = 1 + max(int(_steps(np.array(train.duration), dt)) for train in trains)
-        self.names = _brian_names(circuit)
+        self.names = brian_names(circuit)
         self.clock = brian2.Clock(dt=dt)
         self._order = 0
         self._arrival_order: dict[str, int] = {}
