@@ -228,9 +228,7 @@ def recordings_for(
     if dataset is None and len(trained_on) > 1:
         raise InputError(f"the runs were trained on different data ({', '.join(sorted(trained_on))}): give --dataset")
     dataset = dataset or trained_on.pop()
-    # A folder recorded in a run belongs to that run's data set, not to another one given here.
-    roots = [run.config.get("data_root") for run in runs if run.config["dataset"] == dataset]
-    root = data_root or next((root for root in roots if root), None)
+    root = data_root_for(runs, dataset, data_root)
     recordings = with_events(report_bad(events.load(dataset, root=root, split=split, skip_bad=skip_bad)))
     resolutions = {run.config.get("resolution") for run in runs}
     if len(resolutions) > 1:
@@ -241,6 +239,13 @@ def recordings_for(
     if not len(recordings):
         raise InputError(f"{recordings.title}, {recordings.split}: no recordings")
     return recordings
+
+
+def data_root_for(runs: Sequence[Run], dataset: str, given: str | None) -> str | None:
+    """The folder of a data set: the one ``given``, or that of the first run which was trained on this data set."""
+    # A folder recorded in a run belongs to that run's data set, not to another one given here.
+    roots = [run.config.get("data_root") for run in runs if run.config["dataset"] == dataset]
+    return given or next((root for root in roots if root), None)
 
 
 def with_events(data: Data) -> Recordings:

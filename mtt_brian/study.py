@@ -30,6 +30,12 @@ def add_options(options: argparse.ArgumentParser, study: str) -> None:
     options.add_argument("--out", metavar="DIR", help=f"folder for the results [results/{study}-<number>]")
 
 
+def add_time_steps(options: argparse.ArgumentParser, default: Sequence[int], what: str) -> None:
+    """The option of a study of several time grids; ``what`` says what they are for."""
+    shown = " ".join(map(str, default))
+    options.add_argument("--time-steps", nargs="+", type=int, default=default, metavar="T", help=f"{what} [{shown}]")
+
+
 def at_least_one(options: argparse.Namespace, *names: str) -> None:
     """Refuse numbers below 1 in these options, each a number, several, or None.
 

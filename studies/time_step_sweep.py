@@ -89,14 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = console.parser(__doc__)
     study.add_options(parser, "time_step_sweep")
-    parser.add_argument(
-        "--time-steps",
-        nargs="+",
-        type=int,
-        default=TIME_STEPS,
-        metavar="T",
-        help=f"time grids [{' '.join(map(str, TIME_STEPS))}]",
-    )
+    study.add_time_steps(parser, TIME_STEPS, "time grids")
     options = parser.parse_args(arguments)
     study.at_least_one(options, "limit", "time_steps")
     return options

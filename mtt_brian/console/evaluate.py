@@ -125,14 +125,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--html", action="store_true", help="also write report.html: tables and figures in one file, to pass on"
     )
-    parser.add_argument(
-        "--time-steps",
-        nargs="+",
-        type=int,
-        default=TIME_STEPS,
-        metavar="T",
-        help=f"time grids to compare with, next to T_max of each run [{' '.join(map(str, TIME_STEPS))}]",
-    )
+    study.add_time_steps(parser, TIME_STEPS, "time grids to compare with, next to T_max of each run")
     parser.add_argument(
         "--dask",
         nargs="?",
@@ -203,8 +196,7 @@ def job_of(run: Run, recordings: Recordings, options: argparse.Namespace) -> Job
 
 def origin_of(recordings: Recordings, chosen: Sequence[Run], options: argparse.Namespace) -> Origin:
     """Where `runs.recordings_for` found them, by a path that holds in any working folder."""
-    roots = [run.config.get("data_root") for run in chosen if run.config["dataset"] == recordings.name]
-    root = next((root for root in (options.data_root, *roots) if root), None)
+    root = runs.data_root_for(chosen, recordings.name, options.data_root)
     return Origin(recordings.name, root and os.path.abspath(root), recordings.split, chosen[0].config.get("resolution"))
 
 
