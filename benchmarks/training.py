@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from mtt_brian import mtt
 from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.snn import Spiking, Staged, models, temporal
+from mtt_brian.snn.memory import keep_freed_memory
 from mtt_brian.snn.residual import Residual
 
 T_MAX, BOUND = 10, -1.0
@@ -77,7 +78,7 @@ class PlainLoop(nn.Module):
         self.num_stages = staged.num_stages
 
     def readouts(self, frames: Tensor, time_steps: list[int]) -> Tensor:
-        x = frames
+        x = frames.contiguous()  # torch's own order in memory
         for stage, steps in zip(self.staged.stages, time_steps, strict=True):
             membranes: dict[nn.Module, Tensor] = {}
             x = torch.stack([_step(stage, frame, membranes) for frame in temporal.transform(x, steps)])
@@ -137,8 +138,9 @@ class Cell:
 def _data(network: Network) -> mtt.FrameSet:
     """Frames as sparse as N-MNIST's."""
     generator = torch.Generator().manual_seed(0)
-    rates = torch.full((4 * network.batch_size, T_MAX, *network.sensor_size), 0.18)
-    frames = torch.poisson(rates, generator=generator).to(torch.uint8)
+    channels, height, width = network.sensor_size
+    rates = torch.full((4 * network.batch_size, T_MAX, height, width, channels), 0.18)
+    frames = torch.poisson(rates, generator=generator).to(torch.uint8).permute(0, 1, 4, 2, 3)
     return mtt.FrameSet(frames, torch.randint(10, (len(frames),), generator=generator))
 
 
@@ -192,6 +194,7 @@ def megabytes(name: str, kind: str, method: str, device: str) -> float:
 def measure_memory(name: str, kind: str, method: str, device: str) -> float:
     """As `megabytes`, here."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     cell = Cell(NETWORKS[name], kind, method, device)
     peak = _peak_rss if device == "cpu" else torch.cuda.max_memory_allocated
     before = peak()
@@ -240,6 +243,7 @@ def main() -> None:
         print(measure_memory(*options.memory))
         return
     torch.set_num_threads(1)
+    keep_freed_memory()  # as training does; for all alike
     for row in rows(options.networks, options.rounds, ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]):
         print(row, flush=True)
 

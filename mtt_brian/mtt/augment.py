@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Augmentation:
     flip: bool = False
 
     def __call__(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
-        """Changed frames; ``rng`` is asked only for what is on.
+        """Changed frames in the same order in memory; ``rng`` is asked only for what is on.
 
         Shape:
             [N, T, C, H, W] -> [N, T, C, H, W].
@@ -35,15 +34,23 @@ class Augmentation:
         height, width = frames.shape[-2:]
         if self.shift:
             reach = [self.shift if size > 1 else 0 for size in (height, width)]  # one pixel is no direction to move in
-            padded = functional.pad(frames, (reach[1], reach[1], reach[0], reach[0]))
             corners = rng.integers(0, 2 * np.array(reach) + 1, size=(len(frames), 2))
-            frames = torch.stack(
-                [x[..., y : y + height, left : left + width] for x, (y, left) in zip(padded, corners, strict=True)]
-            )
+            before, frames = frames, torch.zeros_like(frames)
+            for item, source, (down, right) in zip(frames, before, (np.array(reach) - corners).tolist(), strict=True):
+                (to_rows, rows), (to_columns, columns) = _moved(height, down), _moved(width, right)
+                item[..., to_rows, to_columns] = source[..., rows, columns]
         if self.roll:
             moves = rng.integers(-self.roll, self.roll + 1, size=(len(frames), 2)).tolist()
-            frames = torch.stack([x.roll(move, (-2, -1)) for x, move in zip(frames, moves, strict=True)])
+            before, frames = frames, torch.empty_like(frames)
+            for item, source, move in zip(frames, before, moves, strict=True):
+                item.copy_(source.roll(move, (-2, -1)))
         if self.flip:
             mirrored = torch.from_numpy(rng.integers(0, 2, size=len(frames)) == 1)
             frames = torch.where(mirrored.reshape(-1, 1, 1, 1, 1), frames.flip(-1), frames)
         return frames
+
+
+def _moved(size: int, by: int) -> tuple[slice, slice]:
+    """Where a line of pixels that moves by so many of them lands, and what of it does."""
+    by = max(-size, min(by, size))
+    return slice(max(by, 0), size + min(by, 0)), slice(max(-by, 0), size - max(by, 0))

@@ -33,16 +33,17 @@ def bin_recordings(recordings: Recordings, time_steps: int, workers: int = 0) ->
         workers: processes that share the work; 0 for this one alone. The result does not depend on it.
 
     Returns:
-        [N, T, C, H, W], uint8, or int32 if a pixel has more than 255 events in a bin.
+        [N, T, C, H, W] with channels innermost in memory, uint8, or int32 if a pixel has more than 255 events in a bin.
 
     Raises:
         InputError: if there is no recording, one cannot be read, or there is no room or no way to have processes.
     """
     if not len(recordings):
         raise InputError(f"{recordings.title}: no recordings")
-    shape = (len(recordings), time_steps, *recordings.sensor_size)
+    channels, height, width = recordings.sensor_size
+    shape = (len(recordings), time_steps, height, width, channels)
     for dtype in (np.uint8, np.int32):
-        frames = _shared(shape, np.dtype(dtype))
+        frames = _shared(shape, np.dtype(dtype)).transpose(0, 1, 4, 2, 3)
         if _fill(frames, recordings, workers):
             return frames
     raise AssertionError("unreachable: no bin holds 2^31 events")

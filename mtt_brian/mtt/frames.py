@@ -16,6 +16,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.events import Images, Recordings
 from mtt_brian.mtt.binning import bin_recordings
 from mtt_brian.snn import Staged
+from mtt_brian.snn.memory import as_layers_like_it, keep_freed_memory
 
 #: What a network can be trained on.
 Data: TypeAlias = Recordings | Images
@@ -60,8 +61,8 @@ class FrameSet:
         frames = self.frames[index]
         if augment is not None:
             frames = augment(frames)
-        # With time outermost in memory as well, so that no layer has to turn it around again in every pass.
-        frames = frames.to(device).transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        # In memory as the network's layers want them, so that none has to turn them around again in every pass.
+        frames = as_layers_like_it(frames.to(device).transpose(0, 1), torch.float32)
         if self.mean is not None and self.std is not None:
             frames = (frames - self.mean.to(device)) / self.std.to(device)
         return frames, self.labels[index].to(device)
@@ -111,6 +112,7 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
     Returns:
         float32 [N, classes].
     """
+    keep_freed_memory()
     device = next(model.parameters()).device
     if batch_size is None:
         batch_size = bearable(model, time_steps)

@@ -33,6 +33,7 @@ from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.mtt.shared_norm import shared_statistics
 from mtt_brian.mtt.start import prepare
 from mtt_brian.snn import Staged, models, norm
+from mtt_brian.snn.memory import keep_freed_memory
 
 #: Settings that a resumed run may change: they say where the data and the arithmetic are, not what is computed.
 FREE_TO_CHANGE = ("data_root", "download", "init", "device", "threads", "workers")
@@ -280,7 +281,8 @@ def _check_enough(items: int, of: str, config: TrainConfig) -> None:
 
 
 def _settle_torch(config: TrainConfig) -> None:
-    """What torch knows of the settings; it holds for the whole process."""
+    """What torch knows of the settings, and how memory is handled; it holds for the whole process."""
+    keep_freed_memory()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if config.deterministic:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -63,8 +64,21 @@ def run(chain: nn.Module, x: Tensor, repeat: Repeat | None = None) -> Tensor:
             continue
         if repeat is not None and not _frame_by_frame(layer):
             x, repeat = repeat(x), None
-        x = layer(x) if isinstance(layer, Spiking) else layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        x = layer(x) if isinstance(layer, Spiking) else _on_frames(layer, x.flatten(0, 1)).unflatten(0, x.shape[:2])
     return x if repeat is None else repeat(x)
+
+
+def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
+    """``layer(x)`` for frames [N, *].
+
+    A strided convolution with a kernel of one pixel needs no more than every second pixel, say. oneDNN's gradient of
+    one with channels innermost writes beyond its memory (uxlfoundation/oneDNN#6035, in torch 2.13): it gets no stride.
+    """
+    one_pixel = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.padding in ((0, 0), "valid")
+    if one_pixel and max(layer.stride) > 1:
+        rows, columns = layer.stride
+        return functional.conv2d(x[..., ::rows, ::columns], layer.weight, layer.bias, groups=layer.groups)
+    return layer(x)
 
 
 def _frame_by_frame(layer: nn.Module) -> bool:

@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn import temporal
+from mtt_brian.snn.memory import as_layers_like_it
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.residual import Residual, leaves, run
 
@@ -153,7 +154,7 @@ class Staged(nn.Module):
             wanted = ", ".join(map(str, self.input_shape))
             raise InputError(f"frames must have the shape [T, N, {wanted}], not {list(frames.shape)}")
         dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
-        return temporal.transform(frames.to(dtype), t, self.transform)
+        return temporal.transform(as_layers_like_it(frames, dtype), t, self.transform)
 
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}

@@ -5,12 +5,14 @@ The module between two stages; it has no parameters.
 
 from __future__ import annotations
 
+from functools import cache, partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from mtt_brian.errors import InputError
+from mtt_brian.snn.memory import in_memory_order
 
 VARIANTS = ("hard", "soft", "trim")
 
@@ -68,12 +70,22 @@ def transform(x: Tensor, t_out: int, variant: str = "hard") -> Tensor:
         raise InputError(f"the number of time steps must be at least 1, not {t_out}")
     if t_in == t_out:
         return x
-    if variant == "soft":
+    if variant == "trim" and t_out < t_in:
+        return x[:t_out]
+    return in_memory_order(partial(_transform, t_out=t_out, soft=variant == "soft"), x)
+
+
+def _transform(x: Tensor, t_out: int, soft: bool) -> Tensor:
+    t_in = len(x)
+    if soft:
         return torch.tensordot(overlap(t_in, t_out).to(x), x, dims=1)
     if t_in < t_out:
-        groups = [b - a for a, b in pairwise(boundaries(t_in, t_out))]
-        return torch.cat([frame.expand(k, *x.shape[1:]) for frame, k in zip(x.split(1), groups, strict=True)])
-    if variant == "trim":
-        return x[:t_out]
-    groups = [b - a for a, b in pairwise(boundaries(t_out, t_in))]
-    return torch.stack([group.sum(0) for group in x.split(groups)])
+        return x.index_select(0, _groups(t_in, t_out, x.device))
+    return x.new_zeros(t_out, *x.shape[1:]).index_add_(0, _groups(t_out, t_in, x.device), x)
+
+
+@cache
+def _groups(few: int, more: int, device: torch.device) -> Tensor:
+    """Of each of ``more`` frames the group it falls into, int64 [more]."""
+    sizes = torch.tensor([b - a for a, b in pairwise(boundaries(few, more))])
+    return torch.arange(few).repeat_interleave(sizes).to(device)
