@@ -74,8 +74,12 @@ def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
     A strided convolution with a kernel of one pixel needs no more than every second pixel, say. oneDNN's gradient of
     one with channels innermost writes beyond its memory (uxlfoundation/oneDNN#6035, in torch 2.13): it gets no stride.
     """
-    one_pixel = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.padding in ((0, 0), "valid")
-    if one_pixel and max(layer.stride) > 1:
+    if (
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and layer.padding in ((0, 0), "valid")
+        and max(layer.stride) > 1
+    ):
         rows, columns = layer.stride
         return functional.conv2d(x[..., ::rows, ::columns], layer.weight, layer.bias, groups=layer.groups)
     return layer(x)
