@@ -107,7 +107,7 @@ class TestWithBrian2Cuda:
         assert "--fmad=false" in makefile
         assert "fast_math" not in makefile
         code = {path.stem for path in (project.path / "code_objects").glob("*.cu")}
-        for name in ("population_a_spike_thresholder", "synapses_a_b_deliver", "curtain_out_close", "readout"):
+        for name in ("population_a_spike_thresholder", "synapses_a_b_deliver", "update_out", "readout"):
             assert any(stem.startswith(name) for stem in code), (name, code)
         # No pathway fell back to one thread: that is how Brian2CUDA would keep the order of the synapses.
         deliver = (project.path / "code_objects" / "synapses_a_b_deliver_codeobject.cu").read_text()

@@ -10,6 +10,7 @@ import nir
 import numpy as np
 import pytest
 
+from mtt_brian.translate import brian
 from tests.engines import FAST_TO_START, microseconds, recording, simulator, trains
 
 HALF, ONE, MINUS, FALL, QUARTER, BIG = range(6)
@@ -53,14 +54,18 @@ GRAPH = nir.NIRGraph(
 
 
 @functools.cache
-def made_once(engine):
+def made_once(engine, gpus_code):
     return simulator(GRAPH, engine)
 
 
-@pytest.fixture(params=FAST_TO_START)
-def run(request):
+@pytest.fixture(params=[*FAST_TO_START, "brian2 with a GPU's code"])
+def run(request, monkeypatch):
+    engine, _, gpus_code = request.param.partition(" with ")
+    if gpus_code:
+        monkeypatch.setattr(brian, "_on_gpu", lambda: True)
+
     def many(lists, duration=None):
-        return list(made_once(request.param).run([recording(events) for events in lists], duration))
+        return list(made_once(engine, gpus_code).run([recording(events) for events in lists], duration))
 
     def run(events, duration=None):
         return many([events], duration)[0]

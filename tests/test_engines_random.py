@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtt_brian.translate import brian
 from tests import random_networks
 from tests.engines import simulator, trains
 from tests.reference import Reference
@@ -38,11 +39,15 @@ def test_exact_engine_equals_the_reference(order, leaky, seed, highest_bound):
     check(seed, "exact", leaky, order, highest_bound=highest_bound)
 
 
+@pytest.mark.parametrize("gpus_code", [False, True])
 @pytest.mark.parametrize("leaky", [False, True])
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), lanes=st.integers(1, 4))
-def test_brian2_numpy_equals_the_reference(leaky, seed, lanes):
-    check(seed, "brian2", leaky, lanes=lanes)
+def test_brian2_numpy_equals_the_reference(gpus_code, leaky, seed, lanes):
+    with pytest.MonkeyPatch.context() as patch:
+        if gpus_code:
+            patch.setattr(brian, "_on_gpu", lambda: True)
+        check(seed, "brian2", leaky, lanes=lanes)
 
 
 @pytest.mark.slow

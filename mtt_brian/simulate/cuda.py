@@ -112,7 +112,7 @@ class CudaEngine(StandaloneEngine):
 
     A sum of weights is made in whatever order the GPU's threads come, so trained weights can differ from the other
     engines in the last bit, and then, rarely, by a spike; with weights on a dyadic grid all sums are exact and so are
-    the spikes.
+    the spikes of IF networks. (A leak takes the GPU's own exponential, which may differ in the last bit as well.)
 
     Args:
         circuit: the network.
@@ -147,12 +147,17 @@ class CudaEngine(StandaloneEngine):
 
     def write(self, playlist: Playlist, lanes: int) -> Project:
         """The CUDA project; this much works without a GPU and without nvcc."""
+        from brian2cuda.utils import gputools
+
         synapses, free = estimate(self.circuit, lanes).synapses, self.cuda.free_bytes
         if self.cuda.capability and synapses * GPU_BYTES_PER_SYNAPSE > free:
             raise InputError(
                 f"{synapses:,} synapses in {lanes} lanes need {synapses * GPU_BYTES_PER_SYNAPSE / 2**20:,.0f} MiB on"
                 f" the GPU, where {free / 2**20:,.0f} MiB are free: take fewer lanes, or engine='exact'"
             )
+        # Brian2CUDA remembers what its first project in this process was compiled with, whatever the preferences say.
+        gputools.reset_cuda_installation()
+        gputools.reset_gpu_selection()
         return super().write(playlist, lanes)
 
     def _play(self, playlist: Playlist, lanes: int) -> Raw:

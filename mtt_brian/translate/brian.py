@@ -6,13 +6,9 @@ within one step everything follows in one slot with rising ``order``,
     input fires -> synapses -> threshold -> reset -> the next population's synapses -> ... -> curtain
 
 so that a spike crosses all populations in the same instant. A *lane* is an independent copy of the network inside the
-same Brian2 objects; each lane plays recordings one after another. A recording ends with a step of its own, in which an
-extra input neuron, the *curtain*, fires: its synapses take down the readout and put every state back to zero.
-
-The lower bound and the leak are applied at a neuron's next arrival, with the same result as if they acted at once.
-Where the target runs one synapse after another (cython, C++), the first synapse that reaches a neuron in a step does
-it. Where it runs them together (numpy, CUDA), pathways of their own do it first, with statements ``x_post = f(values
-that no synapse changes in this pathway)``, whose result does not depend on the order of the synapses.
+same Brian2 objects; each lane plays recordings one after another. A recording ends with a step of its own, the
+*curtain*, which takes down the readout and puts every state back to zero: an extra input neuron fires, or populations
+find the end in a table. What the populations do is in `mtt_brian.translate.population_code`.
 """
 
 from __future__ import annotations
@@ -26,12 +22,13 @@ import numpy as np
 from brian2 import second
 from brian2.devices.device import all_devices, auto_target, get_device
 
-from mtt_brian.neuron import LIF, Parameter
+from mtt_brian.neuron import LIF
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.input import input_train
 from mtt_brian.translate.limits import estimate_that_fits, refuse_what_needs_the_exact_engine
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
 from mtt_brian.translate.playlist import NEVER, Playlist
+from mtt_brian.translate.population_code import PopulationCode, dense, lazy
 
 _SLOT = "thresholds"
 
@@ -41,8 +38,9 @@ class EventNetwork(brian2.Network):
 
     Brian2 objects by name, as in ``network["population_conv1"]``: the input ``input``; ``population_<name>`` and
     ``spikes_<name>`` (a ``SpikeMonitor`` that also records ``n``); ``synapses_<source>_<target>`` with weights ``w``;
-    ``curtain_<name>``; and ``readout``, an ``EventMonitor`` of a silent last population. Names of the graph that
-    Brian2 would not accept have other characters replaced by ``_``; `names` tells which became what.
+    ``readout``, an ``EventMonitor`` of a silent last population; ``curtain_<name>``, or on a GPU ``update_<name>``.
+    Names of the graph that Brian2 would not accept have other characters replaced by ``_``; `names` tells which became
+    what.
 
     One time step lasts 1 s and stands for one instant; after `play` the network is run for `duration`, and
     ``playlist.instants[step, lane]`` tells what time in seconds a step stood for.
@@ -71,7 +69,7 @@ class EventNetwork(brian2.Network):
         super().__init__()
         self.circuit, self.lanes, self.steps = circuit, lanes, 0
         self.playlist: Playlist | None = None
-        self._serial = _target_is_serial()
+        self._curtains: list[tuple[Population, PopulationCode]] = []
         self._walks = get_device() is not all_devices["runtime"]
         self.names = brian_names(circuit)
         self.clock = clock or brian2.Clock(dt=1 * second)
@@ -81,11 +79,12 @@ class EventNetwork(brian2.Network):
             self.event_step = _table("event_step", np.full(events + lanes * (circuit.input_size + 1), float(NEVER)))
             self.event_count = _table("event_count", np.zeros(len(self.event_step.values)))
         self.instants = _table("instants", np.zeros((steps, lanes))) if leaks else None
+        self.ends = _table("ends", np.zeros((steps, lanes))) if _on_gpu() else None
         self.groups: dict[str, brian2.NeuronGroup] = {circuit.input: self._input()}
         for population in circuit.populations:
             self._population(population)
-        for population in circuit.populations:
-            self._curtain(population)
+        for population, code in self._curtains:
+            self._curtain(population, code)
         firing = [p.name for p in circuit.populations if p.rule.fires]
         self.monitors = {name: self._monitor("spike", name, ["n"], f"spikes_{self.names[name]}") for name in firing}
         self.readout_monitor = (
@@ -96,7 +95,7 @@ class EventNetwork(brian2.Network):
         """Whether the tables hold what the recordings need."""
         return not (
             (self._walks and len(self.event_step.values) < len(playlist.event_step))
-            or (self.instants is not None and len(self.instants.values) < playlist.steps)
+            or any(t is not None and len(t.values) < playlist.steps for t in (self.instants, self.ends))
         )
 
     @property
@@ -141,7 +140,8 @@ class EventNetwork(brian2.Network):
             group = self.groups[population.name]
             zero = np.zeros(len(group))
             values.append((group.v, zero))
-            for name, start in (("last", zero), ("touched", zero + NEVER), ("curtain_step", zero + NEVER)):
+            never = zero + NEVER
+            for name, start in (("last", zero), ("arrived", zero), ("touched", never), ("curtain_step", never)):
                 if name in group.variables:
                     values.append((getattr(group, name), start))
         return values
@@ -153,6 +153,8 @@ class EventNetwork(brian2.Network):
             contents = [(self.event_step, playlist.event_step, NEVER), (self.event_count, playlist.event_count, 0)]
         if self.instants is not None:
             contents.append((self.instants, playlist.instants, 0))
+        if self.ends is not None:
+            contents.append((self.ends, playlist.ends, 0))
         padded = []
         for table, value, filler in contents:
             full = np.full(table.values.shape, float(filler))
@@ -209,13 +211,16 @@ class EventNetwork(brian2.Network):
         return group
 
     def _population(self, population: Population) -> None:
-        code = _Code(population, self.instants, self._serial)
+        if self.ends is None:
+            code = lazy(population, self.instants, serial=_target_is_serial())
+        else:
+            code = dense(population, self.instants, self.ends)
         group = brian2.NeuronGroup(
             self.lanes * population.size,
             code.equations,
-            threshold=code.threshold,
             reset=code.reset,
-            events=None if code.threshold else {"curtain": "curtain_step == step"},
+            # Not `threshold`: Brian2 would warn where the reset is part of the update.
+            events={"spike": code.threshold} if code.threshold else {"curtain": code.shown},
             name=f"population_{self.names[population.name]}",
             clock=self.clock,
             namespace=code.namespace,
@@ -224,17 +229,25 @@ class EventNetwork(brian2.Network):
             setattr(group, name, np.tile(values, self.lanes))
         if population.rule.fires:
             group.n = 1
+        if "lane" in group.variables:
+            group.lane = np.repeat(np.arange(self.lanes), population.size)
         self.groups[population.name] = group
         self.add(group)
-        incoming = [self._synapses(c, code) for c in self.circuit.into(population.name)]
+        incoming = [self._synapses(connection, code) for connection in self.circuit.into(population.name)]
         for pathway in code.on_arrival:
             self._order += 1
             for synapses in incoming:
                 getattr(synapses, pathway).when, getattr(synapses, pathway).order = _SLOT, self._order
+        if code.update:
+            self._in_order(group.run_regularly(code.update, name=f"update_{self.names[population.name]}"))
         if population.rule.fires:
-            self._in_order(group.thresholder["spike"], group.resetter["spike"])
+            self._in_order(group.thresholder["spike"], *group.resetter.values())
+        if code.on_curtain:
+            self._curtains.append((population, code))
+        elif not population.rule.fires:
+            self._in_order(group.thresholder["curtain"])
 
-    def _synapses(self, connection: Connection, code: _Code) -> brian2.Synapses:
+    def _synapses(self, connection: Connection, code: PopulationCode) -> brian2.Synapses:
         target = self.circuit.population[connection.target]
         matrix = connection.matrix.tocoo()
         post, pre = matrix.coords
@@ -254,8 +267,7 @@ class EventNetwork(brian2.Network):
         synapses.w = np.tile(weight[by_source], self.lanes)
         return synapses
 
-    def _curtain(self, population: Population) -> None:
-        code = _Code(population, self.instants, self._serial)
+    def _curtain(self, population: Population, code: PopulationCode) -> None:
         synapses = self._connect(
             f"curtain_{self.names[population.name]}",
             self.circuit.input,
@@ -340,84 +352,13 @@ def to_brian2(
     return network
 
 
-class _Code:
-    """The Brian2 code of one population, from its rule.
-
-    Attributes:
-        equations, threshold, reset: of the group; a silent population has no threshold.
-        on_arrival, on_curtain: synaptic pathways, in the order in which they must run.
-        namespace: constants; ``arrays``: parameters that differ from neuron to neuron.
-    """
-
-    def __init__(self, population: Population, instants: brian2.TimedArray | None, serial: bool) -> None:
-        rule = population.rule
-        self.namespace: dict[str, Any] = {"second": second}
-        self.arrays: dict[str, np.ndarray] = {}
-        lines = ["v : 1", "step = t_in_timesteps : integer (shared)"]
-        self.threshold = self.reset = None
-        settled, restart = "v_post", "v_post = 0"
-        if rule.lower_bound is not None:
-            settled = f"clip(v_post, {self._parameter('v_min', rule.lower_bound)}, inf)"
-        noted = ""
-        if isinstance(rule, LIF):
-            self.namespace["instants"] = instants
-            lines += [
-                f"lane = i // {population.size} : integer (constant over dt)",
-                "now = instants(t_in_timesteps*second, lane) : 1",
-                "last : 1",  # the neuron's previous arrival, in seconds, as `now`
-            ]
-            leak, tau = self._parameter("v_leak", rule.v_leak), self._parameter("tau", rule.tau)
-            settled = f"{leak} + ({settled} - {leak})*exp((last_post - now_post)/{tau})"
-            noted += "\nlast_post = now_post"
-            restart += "\nlast_post = 0"
-        # What is left above the threshold after one spike stays silent until the next arrival.
-        waits = rule.fires and rule.reset == "subtract" and rule.spikes == "one"
-        if waits or (serial and settled != "v_post"):
-            lines.append("touched : integer")
-        if settled == "v_post":
-            self.on_arrival = {"deliver": "v_post += w*n_pre" + ("\ntouched_post = step_post" if waits else "")}
-        elif serial:
-            self.on_arrival = {
-                "deliver": f"""first = int(touched_post != step_post)
-                v_post = (1 - first)*v_post + first*({settled}) + w*n_pre
-                touched_post = step_post{noted}"""
-            }
-        else:
-            lines.append("settled : 1")
-            self.on_arrival = {
-                "find": f"settled_post = {settled}",
-                "settle": f"v_post = settled_post{noted}",
-                "deliver": "v_post += w*n_pre" + ("\ntouched_post = step_post" if waits else ""),
-            }
-        self.on_curtain = {"restart": restart}
-        if rule.threshold is not None:
-            lines.append("n : integer")
-            theta = self._parameter("theta", rule.threshold, suffix="")
-            self.threshold = f"v >= {theta}" + (" and touched == step" if waits else "")
-            if rule.reset == "zero":
-                self.reset = f"v = {self._parameter('v_reset', rule.v_reset, suffix='')}"
-            elif rule.spikes == "many":
-                self.reset = f"n = int(floor(v/{theta}))\nv -= n*{theta}"
-            else:
-                self.reset = f"v -= {theta}"
-        else:
-            lines += ["final : 1", "curtain_step : integer"]
-            self.on_curtain = {"close": f"final_post = {settled}\ncurtain_step_post = step_post", "restart": restart}
-        lines += [f"{name} : 1 (constant)" for name in self.arrays]
-        self.equations = "\n".join(lines)
-
-    def _parameter(self, name: str, value: Parameter, suffix: str = "_post") -> str:
-        """What the code calls a parameter: a constant if all neurons share it, else the neuron's own variable."""
-        if np.ndim(value) == 0:
-            self.namespace[name] = float(value)
-            return name
-        self.arrays[name] = np.ravel(value)
-        return name + suffix
-
-
 def _table(name: str, values: np.ndarray) -> brian2.TimedArray:
     """A lookup table ``name(k*second)``: the one kind of array that a compiled network can read anew in every run."""
     return brian2.TimedArray(values, dt=1 * second, name=name)
+
+
+def _on_gpu() -> bool:
+    return get_device() is all_devices.get("cuda_standalone")
 
 
 def _target_is_serial() -> bool:

@@ -26,6 +26,7 @@ class Playlist:
         event_step: float64 [events + neurons], the steps of each neuron's events in ascending order, then `NEVER`.
         event_count: float64, likewise, how many events fall together.
         instants: float64 [steps, lanes], the time in seconds that each step stands for.
+        ends: float64 [steps, lanes], 1 where a recording ends.
         lane, first_step: int64 [recordings], where each recording is played.
     """
 
@@ -34,6 +35,7 @@ class Playlist:
     event_step: np.ndarray
     event_count: np.ndarray
     instants: np.ndarray
+    ends: np.ndarray
     lane: np.ndarray
     first_step: np.ndarray
 
@@ -62,12 +64,13 @@ class Playlist:
             first_step[k] = end[lane[k]]
             end[lane[k]] += length[k]
         steps = int(end.max(initial=0))
-        instants = np.zeros((steps, lanes))
+        instants, ends = np.zeros((steps, lanes)), np.zeros((steps, lanes))
         neurons, at, counts = [], [], []
         for k, train in enumerate(trains):
             base, curtain = lane[k] * (inputs + 1), first_step[k] + length[k] - 1
             instants[first_step[k] : curtain, lane[k]] = times[k]
             instants[curtain, lane[k]] = train.duration
+            ends[curtain, lane[k]] = 1
             neurons += [base + train.i, [base + inputs]]
             at += [first_step[k] + np.searchsorted(times[k], train.t), [curtain]]
             counts += [train.n, [1]]
@@ -85,6 +88,7 @@ class Playlist:
             event_step=event_step,
             event_count=np.concatenate([*counts, np.zeros(n_neurons)])[order].astype(np.float64),
             instants=instants,
+            ends=ends,
             lane=lane,
             first_step=first_step,
         )

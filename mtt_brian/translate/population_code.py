@@ -1,0 +1,167 @@
+"""The Brian2 code of one population, from its rule: in two forms that give the same spikes.
+
+`lazy`: bound and leak act at a neuron's next arrival, and neurons that nothing reaches cost nothing. Where synapses run
+one after another (cython, C++), the first one that reaches a neuron in a step brings it up to date. Where they run
+together (numpy), pathways of their own do that first, with statements ``x_post = f(values that no synapse changes in
+this pathway)``, whose result does not depend on the order of the synapses. At the end of a recording the curtain's
+synapses put all states back.
+
+`dense`, for a GPU, where a step costs its launches and its waits for pathways, not its neurons: synapses only add up
+what arrives, and one piece of code does the rest for all neurons in every step: leak, arrivals, bound, spikes, reset,
+and the end of a recording, which it finds in a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import brian2
+import numpy as np
+from brian2 import second
+
+from mtt_brian.neuron import LIF, Parameter
+from mtt_brian.translate.circuit import Population
+
+
+@dataclass
+class PopulationCode:
+    """Code of a ``NeuronGroup`` and of the synapses that reach it.
+
+    Attributes:
+        lines: equations.
+        threshold: condition of a spike; None for a silent population.
+        reset: what a spike does.
+        shown: condition under which a silent population shows its `final` state.
+        on_arrival: pathways of the synapses that reach the population, in this order.
+        update: what is run for all neurons between arrivals and threshold.
+        on_curtain: pathways of the curtain's synapses, in this order.
+        namespace: constants and tables.
+        arrays: parameters that differ from neuron to neuron.
+    """
+
+    lines: list[str]
+    namespace: dict[str, Any]
+    threshold: str | None = None
+    reset: str | None = None
+    shown: str = ""
+    on_arrival: dict[str, str] = field(default_factory=dict)
+    update: str = ""
+    on_curtain: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def equations(self) -> str:
+        return "\n".join([*self.lines, *(f"{name} : 1 (constant)" for name in self.arrays)])
+
+    def parameter(self, name: str, value: Parameter, suffix: str = "") -> str:
+        """What the code calls a parameter: a constant if all neurons share it, else the neuron's own variable."""
+        if np.ndim(value) == 0:
+            self.namespace[name] = float(value)
+            return name
+        self.arrays[name] = np.ravel(value)
+        return name + suffix
+
+
+#: `last` is the neuron's previous arrival, in seconds, as `now`.
+_LEAK = ["lane : integer (constant)", "now = instants(t_in_timesteps*second, lane) : 1", "last : 1"]
+
+
+def _begin(population: Population, tables: dict[str, Any]) -> tuple[PopulationCode, bool]:
+    """What both forms share; and whether what is left above the threshold after one spike has to wait."""
+    code = PopulationCode(["v : 1", "step = t_in_timesteps : integer (shared)"], {"second": second, **tables})
+    rule = population.rule
+    code.lines.append("final : 1" if rule.threshold is None else "n : integer")
+    return code, rule.fires and rule.reset == "subtract" and rule.spikes == "one"
+
+
+def lazy(population: Population, instants: brian2.TimedArray | None, serial: bool) -> PopulationCode:
+    """Bound and leak at the next arrival.
+
+    Args:
+        population: what the code is of.
+        instants: see `Playlist`; for leaky populations.
+        serial: whether each synapse of a pathway sees what the one before it did.
+    """
+    rule = population.rule
+    code, waits = _begin(population, {})
+    settled, noted, restart = "v_post", "", "v_post = 0"
+    if rule.lower_bound is not None:
+        settled = f"clip(v_post, {code.parameter('v_min', rule.lower_bound, '_post')}, inf)"
+    if isinstance(rule, LIF):
+        code.namespace["instants"] = instants
+        code.lines += _LEAK
+        leak, tau = (code.parameter(name, getattr(rule, name), "_post") for name in ("v_leak", "tau"))
+        settled = f"{leak} + ({settled} - {leak})*exp((last_post - now_post)/{tau})"
+        noted, restart = "\nlast_post = now_post", f"{restart}\nlast_post = 0"
+    deliver = "v_post += w*n_pre"
+    if serial and settled != "v_post":
+        deliver = f"""first = int(touched_post != step_post)
+        v_post = (1 - first)*v_post + first*({settled}) + w*n_pre"""
+    elif settled != "v_post":
+        code.lines.append("settled : 1")
+        code.on_arrival = {"find": f"settled_post = {settled}", "settle": f"v_post = settled_post{noted}"}
+        noted = ""
+    if waits or "first" in deliver:
+        code.lines.append("touched : integer")
+        deliver += f"\ntouched_post = step_post{noted}"
+    code.on_arrival["deliver"] = deliver
+    code.on_curtain = {"restart": restart}
+    if rule.threshold is None:
+        code.lines.append("curtain_step : integer")
+        code.shown = "curtain_step == step"
+        code.on_curtain = {"close": f"final_post = {settled}\ncurtain_step_post = step_post", "restart": restart}
+        return code
+    theta = code.parameter("theta", rule.threshold)
+    code.threshold = f"v >= {theta}" + (" and touched == step" if waits else "")
+    if rule.reset == "zero":
+        code.reset = f"v = {code.parameter('v_reset', rule.v_reset)}"
+    elif rule.spikes == "many":
+        code.reset = f"n = int(floor(v/{theta}))\nv -= n*{theta}"
+    else:
+        code.reset = f"v -= {theta}"
+    return code
+
+
+def dense(population: Population, instants: brian2.TimedArray | None, ends: brian2.TimedArray) -> PopulationCode:
+    """Everything but the sum of what arrives in one piece of code; `instants` and `ends`: see `Playlist`."""
+    rule = population.rule
+    leaks = isinstance(rule, LIF)
+    code, waits = _begin(population, {"ends": ends})
+    code.lines += _LEAK[:1]
+    code.lines.append("ended = int(ends(t_in_timesteps*second, lane)) : integer")
+    code.shown = "ended > 0"
+    deliver, update, state = "v_post += w*n_pre", [], "v"
+    if isinstance(rule, LIF):
+        code.namespace["instants"] = instants
+        code.lines += [*_LEAK[1:], "arrived : 1"]
+        deliver = "arrived_post += w*n_pre"
+        leak, tau = (code.parameter(name, getattr(rule, name)) for name in ("v_leak", "tau"))
+        state = f"{leak} + (v - {leak})*exp((last - now)/{tau})"
+    if leaks or waits:
+        code.lines.append("touched : integer")
+        deliver += "\ntouched_post = step_post"
+        update.append("hit = int(touched == step)")
+    if leaks:
+        # Only an arrival moves the state on: two steps of the exponential are not one to the last bit.
+        update += [f"v = hit*({state} + arrived) + (1 - hit)*v", "arrived = 0", "last = hit*now + (1 - hit)*last"]
+    if rule.lower_bound is not None:
+        update.append(f"v = clip(v, {code.parameter('v_min', rule.lower_bound)}, inf)")
+    if rule.threshold is None:
+        # Shown only where a recording ends. A plain `final = v` would follow v into its new value on numpy.
+        update.append(f"final = ended*({state})")
+    else:
+        theta = code.parameter("theta", rule.threshold)
+        code.threshold = "n > 0"
+        if rule.reset == "zero":
+            update.append(f"n = int(v >= {theta})")
+            state = f"n*{code.parameter('v_reset', rule.v_reset)} + (1 - n)*v"
+        else:
+            many = f"int(floor(v/{theta}))" if rule.spikes == "many" else "hit"
+            update.append(f"n = int(v >= {theta})*{many}")
+            state = f"v - n*{theta}"
+    update.append(f"v = (1 - ended)*({state if rule.fires else 'v'})")
+    if leaks:
+        update.append("last = (1 - ended)*last")
+    code.on_arrival, code.update = {"deliver": deliver}, "\n".join(update)
+    return code
