@@ -161,11 +161,6 @@ class EventDrivenTally:
         self._synops += result.synops
         self._seconds += seconds
 
-    @property
-    def empty(self) -> bool:
-        """Whether no recording has been added yet."""
-        return not self._labels
-
     def _add_difference(self, name: str, reference: np.ndarray, counts: np.ndarray) -> None:
         one = SpikeDifference()
         one.add(reference, counts)
