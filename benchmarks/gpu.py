@@ -16,7 +16,6 @@ whether lanes are many or few; hence the time per recording against the number o
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -24,34 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from workloads import random_train, workload
+from workloads import on_grid, random_train, workload
 
 import training
 from mtt_brian.simulate import Simulator
 from mtt_brian.simulate.base import InputTrain
 from mtt_brian.simulate.cuda import Cuda
 from mtt_brian.simulate.result import Result
-from mtt_brian.translate.circuit import Circuit
-from mtt_brian.translate.operators import Conv2d, Dense
 
-#: Weights that are multiples of this add up without rounding, as long as a sum stays below 2**42 of them.
-GRID = 2.0**-10
 HEADER = """| engine | lanes | first run, s | ms per recording | `exact` on all cores / it | spike difference |
 | --- | --- | --- | --- | --- | --- |"""
-
-
-def on_grid(circuit: Circuit) -> Circuit:
-    """The network with every weight rounded to a multiple of `GRID`."""
-    rounded = []
-    for connection in circuit.connections:
-        operators = tuple(
-            dataclasses.replace(operator, weight=np.rint(operator.weight / GRID) * GRID)
-            if isinstance(operator, Conv2d | Dense)
-            else operator
-            for operator in connection.operators
-        )
-        rounded.append(dataclasses.replace(connection, operators=operators))
-    return dataclasses.replace(circuit, connections=tuple(rounded))
 
 
 def difference(results: Sequence[Result], expected: Sequence[Result]) -> float:

@@ -26,6 +26,8 @@ from mtt_brian.translate.operators import Conv2d, Dense, Operator, pool2d
 SEED = 20250317
 #: Neurons of all hidden layers.
 NEURON = IF(threshold=1.0, reset="subtract", spikes="many")
+#: Weights that are multiples of this add up without rounding, as long as a sum stays below 2**42 of them.
+GRID = 2.0**-10
 #: Rounds of bisection for one layer's scale; the rate is then within a few per cent of what was asked for.
 _ROUNDS = 18
 
@@ -142,3 +144,17 @@ def _search(
 
 def _inputs(chain: tuple[Operator, ...]) -> int:
     return int(np.prod(chain[0].input_shape))
+
+
+def on_grid(circuit: Circuit) -> Circuit:
+    """The network with every weight rounded to a multiple of `GRID`."""
+    rounded = []
+    for connection in circuit.connections:
+        operators = tuple(
+            replace(operator, weight=np.rint(operator.weight / GRID) * GRID)
+            if isinstance(operator, Conv2d | Dense)
+            else operator
+            for operator in connection.operators
+        )
+        rounded.append(replace(connection, operators=operators))
+    return replace(circuit, connections=tuple(rounded))

@@ -4,7 +4,6 @@ The project, the makefile and the package's own code are what they are on a mach
 are stand-ins. Set EMULATED_CUDA_CACHE to a folder to keep compiled objects from one run of the tests to the next.
 """
 
-import dataclasses
 import importlib.machinery
 import importlib.util
 import json
@@ -20,7 +19,6 @@ import pytest
 import mtt_brian as mb
 from mtt_brian.simulate.base import InputTrain
 from mtt_brian.simulate.cuda import Cuda, CudaEngine
-from mtt_brian.translate.operators import Conv2d, Dense
 from mtt_brian.translate.playlist import Playlist
 from tests import engines, test_engines_by_hand, test_engines_random
 from tests.test_cuda import chain, recordings
@@ -278,27 +276,12 @@ for _name, _test in vars(test_engines_by_hand).items():
         setattr(TestByHand, _name, staticmethod(_test))
 
 
-def on_grid(circuit, grid=2.0**-10):
-    """The network with weights whose sums are exact in any order."""
-
-    def rounded(operator):
-        if not isinstance(operator, Conv2d | Dense):
-            return operator
-        return dataclasses.replace(operator, weight=np.rint(operator.weight / grid) * grid)
-
-    connections = [
-        dataclasses.replace(connection, operators=tuple(map(rounded, connection.operators)))
-        for connection in circuit.connections
-    ]
-    return dataclasses.replace(circuit, connections=tuple(connections))
-
-
 @needs_brian2cuda
 @pytest.mark.slow
 def test_what_a_step_of_the_n_mnist_network_costs(monkeypatch, tmp_path, capsys):
     """Launches and waits per step, from two runs of different length; printed."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    from workloads import random_train, workload
+    from workloads import on_grid, random_train, workload
 
     circuit, lanes = on_grid(workload("W1").circuit), 4
     rng = np.random.default_rng(0)

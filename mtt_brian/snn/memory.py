@@ -25,8 +25,13 @@ def as_layers_like_it(frames: Tensor, dtype: torch.dtype) -> Tensor:
     cannot tell which order is meant.
     """
     if frames.ndim != 5 or frames.device.type != "cpu" or frames.shape[2] == 1:
-        return frames.to(dtype).contiguous()
-    return frames.permute(_LAST).to(dtype).contiguous().permute(_BACK)
+        return _contiguous(frames, dtype)
+    return _contiguous(frames.permute(_LAST), dtype).permute(_BACK)
+
+
+def _contiguous(x: Tensor, dtype: torch.dtype) -> Tensor:
+    # Type and order in one pass; where the type stays, to() leaves the order alone.
+    return x.to(dtype, memory_format=torch.contiguous_format).contiguous()
 
 
 def in_memory_order(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -69,7 +69,6 @@ class EventNetwork(brian2.Network):
         super().__init__()
         self.circuit, self.lanes, self.steps = circuit, lanes, 0
         self.playlist: Playlist | None = None
-        self._curtains: list[tuple[Population, PopulationCode]] = []
         self._walks = get_device() is not all_devices["runtime"]
         self.names = brian_names(circuit)
         self.clock = clock or brian2.Clock(dt=1 * second)
@@ -81,9 +80,8 @@ class EventNetwork(brian2.Network):
         self.instants = _table("instants", np.zeros((steps, lanes))) if leaks else None
         self.ends = _table("ends", np.zeros((steps, lanes))) if _on_gpu() else None
         self.groups: dict[str, brian2.NeuronGroup] = {circuit.input: self._input()}
-        for population in circuit.populations:
-            self._population(population)
-        for population, code in self._curtains:
+        codes = [self._population(population) for population in circuit.populations]
+        for population, code in zip(circuit.populations, codes, strict=True):
             self._curtain(population, code)
         firing = [p.name for p in circuit.populations if p.rule.fires]
         self.monitors = {name: self._monitor("spike", name, ["n"], f"spikes_{self.names[name]}") for name in firing}
@@ -210,7 +208,7 @@ class EventNetwork(brian2.Network):
         self.add(group)
         return group
 
-    def _population(self, population: Population) -> None:
+    def _population(self, population: Population) -> PopulationCode:
         if self.ends is None:
             code = lazy(population, self.instants, serial=_target_is_serial())
         else:
@@ -242,10 +240,7 @@ class EventNetwork(brian2.Network):
             self._in_order(group.run_regularly(code.update, name=f"update_{self.names[population.name]}"))
         if population.rule.fires:
             self._in_order(group.thresholder["spike"], *group.resetter.values())
-        if code.on_curtain:
-            self._curtains.append((population, code))
-        elif not population.rule.fires:
-            self._in_order(group.thresholder["curtain"])
+        return code
 
     def _synapses(self, connection: Connection, code: PopulationCode) -> brian2.Synapses:
         target = self.circuit.population[connection.target]
@@ -268,17 +263,18 @@ class EventNetwork(brian2.Network):
         return synapses
 
     def _curtain(self, population: Population, code: PopulationCode) -> None:
-        synapses = self._connect(
-            f"curtain_{self.names[population.name]}",
-            self.circuit.input,
-            population.name,
-            np.full(population.size, self.circuit.input_size),
-            np.arange(population.size),
-            "",
-            code.on_curtain,
-            code.namespace,
-        )
-        self._in_order(*(getattr(synapses, pathway) for pathway in code.on_curtain))
+        if code.on_curtain:
+            synapses = self._connect(
+                f"curtain_{self.names[population.name]}",
+                self.circuit.input,
+                population.name,
+                np.full(population.size, self.circuit.input_size),
+                np.arange(population.size),
+                "",
+                code.on_curtain,
+                code.namespace,
+            )
+            self._in_order(*(getattr(synapses, pathway) for pathway in code.on_curtain))
         if not population.rule.fires:
             self._in_order(self.groups[population.name].thresholder["curtain"])
 

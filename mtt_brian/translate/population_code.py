@@ -63,8 +63,10 @@ class PopulationCode:
         return name + suffix
 
 
+#: Which column of a table is the neuron's.
+_LANE = "lane : integer (constant)"
 #: `last` is the neuron's previous arrival, in seconds, as `now`.
-_LEAK = ["lane : integer (constant)", "now = instants(t_in_timesteps*second, lane) : 1", "last : 1"]
+_LEAK = ["now = instants(t_in_timesteps*second, lane) : 1", "last : 1"]
 
 
 def _begin(population: Population, tables: dict[str, Any]) -> tuple[PopulationCode, bool]:
@@ -90,21 +92,21 @@ def lazy(population: Population, instants: brian2.TimedArray | None, serial: boo
         settled = f"clip(v_post, {code.parameter('v_min', rule.lower_bound, '_post')}, inf)"
     if isinstance(rule, LIF):
         code.namespace["instants"] = instants
-        code.lines += _LEAK
+        code.lines += [_LANE, *_LEAK]
         leak, tau = (code.parameter(name, getattr(rule, name), "_post") for name in ("v_leak", "tau"))
         settled = f"{leak} + ({settled} - {leak})*exp((last_post - now_post)/{tau})"
         noted, restart = "\nlast_post = now_post", f"{restart}\nlast_post = 0"
+    settles = rule.lower_bound is not None or isinstance(rule, LIF)
     deliver = "v_post += w*n_pre"
-    if serial and settled != "v_post":
+    if settles and serial:
         deliver = f"""first = int(touched_post != step_post)
-        v_post = (1 - first)*v_post + first*({settled}) + w*n_pre"""
-    elif settled != "v_post":
+        v_post = (1 - first)*v_post + first*({settled}) + w*n_pre{noted}"""
+    elif settles:
         code.lines.append("settled : 1")
         code.on_arrival = {"find": f"settled_post = {settled}", "settle": f"v_post = settled_post{noted}"}
-        noted = ""
-    if waits or "first" in deliver:
+    if waits or (settles and serial):
         code.lines.append("touched : integer")
-        deliver += f"\ntouched_post = step_post{noted}"
+        deliver += "\ntouched_post = step_post"
     code.on_arrival["deliver"] = deliver
     code.on_curtain = {"restart": restart}
     if rule.threshold is None:
@@ -128,13 +130,12 @@ def dense(population: Population, instants: brian2.TimedArray | None, ends: bria
     rule = population.rule
     leaks = isinstance(rule, LIF)
     code, waits = _begin(population, {"ends": ends})
-    code.lines += _LEAK[:1]
-    code.lines.append("ended = int(ends(t_in_timesteps*second, lane)) : integer")
+    code.lines += [_LANE, "ended = int(ends(t_in_timesteps*second, lane)) : integer"]
     code.shown = "ended > 0"
     deliver, update, state = "v_post += w*n_pre", [], "v"
     if isinstance(rule, LIF):
         code.namespace["instants"] = instants
-        code.lines += [*_LEAK[1:], "arrived : 1"]
+        code.lines += [*_LEAK, "arrived : 1"]
         deliver = "arrived_post += w*n_pre"
         leak, tau = (code.parameter(name, getattr(rule, name)) for name in ("v_leak", "tau"))
         state = f"{leak} + (v - {leak})*exp((last - now)/{tau})"
