@@ -77,7 +77,10 @@ class PlainLoop(nn.Module):
         self.staged = staged
         self.num_stages = staged.num_stages
 
-    def readouts(self, frames: Tensor, time_steps: list[int]) -> Tensor:
+    def readouts_of_each(self, frames: Tensor, configurations: Sequence[Configuration]) -> list[Tensor]:
+        return [self.readouts(frames, configuration) for configuration in configurations]
+
+    def readouts(self, frames: Tensor, time_steps: Sequence[int]) -> Tensor:
         x = frames.contiguous()  # torch's own order in memory
         for stage, steps in zip(self.staged.stages, time_steps, strict=True):
             membranes: dict[nn.Module, Tensor] = {}

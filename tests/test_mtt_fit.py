@@ -79,9 +79,9 @@ class TestIteration:
         self.model = mtt.build_model(self.config, data)
         self.frames, self.labels = mtt.load_frames(data, 4).batch(np.arange(6))
 
-    def gradient(self, configurations: list[tuple[int, ...]]) -> list[torch.Tensor]:
+    def gradient(self, configurations: list[tuple[int, ...]], **options: Any) -> list[torch.Tensor]:
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)
-        mtt.train_iteration(self.model, optimizer, self.frames, self.labels, configurations)
+        mtt.train_iteration(self.model, optimizer, self.frames, self.labels, configurations, **options)
         return [p.grad.clone() for p in self.model.parameters() if p.grad is not None]
 
     def test_gradients_are_the_mean_over_configurations(self) -> None:
@@ -90,6 +90,14 @@ class TestIteration:
         assert any((g != 0).any() for g in both)
         for a, b, mean in zip(*single, both, strict=True):
             torch.testing.assert_close(mean, (a + b) / 2)
+
+    @pytest.mark.parametrize("together", [1, 2, 3, 4])
+    def test_fewer_configurations_together_make_the_same_step(self, together: int) -> None:
+        configurations = [(4, 2, 1), (1, 3, 3), (2, 2, 4)]
+        self.model.double()
+        of_all = self.gradient(configurations)
+        for a, b in zip(self.gradient(configurations, together=together), of_all, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
     def test_one_step_per_iteration(self) -> None:
         before = [p.clone() for p in self.model.parameters()]

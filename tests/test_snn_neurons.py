@@ -207,7 +207,7 @@ def test_the_fused_gradient_is_that_of_the_plain_loop(rule: IF, surrogate: objec
 @pytest.mark.parametrize("rule", RULES, ids=name)
 def test_what_the_compiler_sees_is_the_same_rule(rule: IF, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the compiler: its own work is the next test's business."""
-    monkeypatch.setattr(steps, "compiled", lambda function: function)
+    monkeypatch.setattr(steps, "_compiled", lambda function: function)
     for per_step in (False, True) if not isinstance(rule, LIF) else (False,):
         layer = layer_of(rule, PeriodicExponential(), per_step)
         compare_compiled(
@@ -235,17 +235,41 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int
             # leave them, in every second frame format.
             jumps = 1.2 * torch.randn(9, 5, 7, 10, 11, generator=torch.Generator().manual_seed(1))
             assert kernels.fits(jumps, surrogate)
-            for x in (jumps, jumps.movedim(-1, 2).contiguous().movedim(2, -1), jumps.transpose(0, 1), jumps[:1]):
-                step = layer.step(len(x))
-                ours, theirs = kernels.forward(x, step), steps.forward(x, step)
+            channels_last = jumps.movedim(-1, 2).contiguous().movedim(2, -1)
+            for x, lengths in (
+                (jumps, [9]),
+                (channels_last, [2, 6, 1]),
+                (jumps.transpose(0, 1), [5]),
+                (jumps[:1], [1]),
+            ):
+                courses = [steps.Course(t, layer.step(t)) for t in lengths]
+                ours, theirs = kernels.forward(x, courses), steps.forward(x, courses)
                 assert torch.equal(ours[1], theirs[1])
                 assert ours[1].sum() > 10
                 torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
                 weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-                gradients = (m.backward(weight, theirs[0].contiguous(), step, surrogate) for m in (kernels, steps))
+                gradients = (m.backward(weight, theirs[0].contiguous(), courses, surrogate) for m in (kernels, steps))
                 torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rule", RULES, ids=name)
+def test_courses_of_time_have_nothing_to_do_with_each_other(rule: IF, dtype: torch.dtype) -> None:
+    """By the kernels and the plain expressions; a leak in seconds differs from course to course."""
+    layer = layer_of(rule, PeriodicExponential(), False)
+    parts = [2.0 * torch.randn(t, 4, 5, generator=torch.Generator().manual_seed(t)).to(dtype) for t in (3, 1, 6)]
+    whole = torch.cat(parts).requires_grad_()
+    spikes = layer(whole, [3, 1, 6])
+    (spikes * torch.arange(5)).sum().backward()
+    alone = [part.requires_grad_() for part in parts]
+    expected = torch.cat([layer(part) for part in alone])
+    (expected * torch.arange(5)).sum().backward()
+    assert torch.equal(spikes, expected)
+    assert whole.grad is not None
+    assert torch.equal(whole.grad, torch.cat([part.grad for part in alone]))
+    assert spikes.sum() > 10
 
 
 def test_the_kernels_hide_no_nan() -> None:

@@ -1,5 +1,8 @@
 """Staged networks."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -60,6 +63,42 @@ def test_layers_without_time_see_repeated_frames_once(name: str, training: bool)
         expected = run(stage, temporal.transform(expected, t))
     torch.testing.assert_close(readouts, expected, rtol=1e-9, atol=1e-12)
     assert readouts.detach().abs().sum() > 0
+
+
+@pytest.mark.parametrize("variant", temporal.VARIANTS)
+@pytest.mark.parametrize("name", ["nmnist_3c1fc", "resnet18_dvs", "vggsnn"])
+def test_configurations_together_are_each_of_them_alone(name: str, variant: str) -> None:
+    """Readouts, gradients and, as these networks have norms in training mode, running statistics."""
+    size = (2, 16, 16)
+    torch.manual_seed(0)
+    model = models.build(name, sensor_size=size, num_classes=3, width_multiplier=0.25, transform=variant).double()
+    x = poisson(size, rate=1.0).double()
+    configurations = [tuple(torch.randint(1, 13, (model.num_stages,)).tolist()) for _ in range(4)]
+
+    def found(readouts: Callable[[Staged], list[torch.Tensor]]) -> list[torch.Tensor]:
+        network = copy.deepcopy(model)
+        each = readouts(network)
+        sum(r.square().mean() for r in each).backward()  # type: ignore[union-attr]
+        return [*each, *(p.grad for p in network.parameters()), *network.buffers()]
+
+    together = found(lambda network: network.readouts_of_each(x, configurations))
+    alone = found(lambda network: [network.readouts(x, steps) for steps in configurations])
+    assert [len(r) for r in together[:4]] == [steps[-1] for steps in configurations]
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-10)
+    assert all(p.any() for p in together[4 : 4 + len(list(model.parameters()))])
+
+
+@pytest.mark.parametrize(("bias", "asked"), [(False, 10), (True, 6 + 10 + 2)])
+def test_all_configurations_share_the_first_convolution(bias: bool, asked: int) -> None:
+    """It sees the ten input frames once. With a bias it has to see their sums, those of every configuration."""
+    model = models.build("nmnist_3c1fc", sensor_size=(2, 16, 16), num_classes=3, norm=False, bias=bias)
+    seen: list[int] = []
+    next(layer for _, layer in model.layers() if isinstance(layer, nn.Conv2d)).register_forward_hook(
+        lambda layer, arguments, y: seen.append(len(y))
+    )
+    model.readouts_of_each(poisson((2, 16, 16)), [(6, 3, 3), (12, 1, 3), (2, 9, 8)])
+    assert seen == [4 * asked]
 
 
 def test_logits_are_the_time_mean_of_the_readout() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtt_brian.errors import InputError
-from mtt_brian.snn.temporal import VARIANTS, boundaries, overlap, transform
+from mtt_brian.snn.temporal import VARIANTS, boundaries, overlap, transform, transform_each
 
 PAIRS = list(product(range(1, 13), repeat=2))
 
@@ -69,6 +69,34 @@ def test_totals_and_gradients(t_in: int, t_out: int) -> None:
         if conserved:
             (grad,) = torch.autograd.grad(transform(x, t_out, variant).sum(), x)
             torch.testing.assert_close(grad, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_several_courses_are_transformed_like_each_alone(variant: str, shared: bool, dtype: torch.dtype) -> None:
+    """With channels innermost in memory and without; by the kernel for float32 and by torch's own operations."""
+    t_in, t_out = ([5, 5, 5, 5], [2, 9, 5, 1]) if shared else ([5, 3, 4, 1], [2, 9, 4, 3])
+    generator = torch.Generator().manual_seed(0)
+    # whole numbers, whose sums are exact
+    frames = torch.randint(-9, 9, (5 if shared else sum(t_in), 2, 4, 6, 7), generator=generator).to(dtype)
+    for x in (frames, frames.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)):
+        whole, alone = x.clone().requires_grad_(), x.clone().requires_grad_()
+        together = transform_each(whole, t_in, t_out, variant, shared)
+        parts = [alone] * len(t_in) if shared else alone.split(t_in)
+        expected = torch.cat([transform(part, t, variant) for part, t in zip(parts, t_out, strict=True)])
+        assert together.stride() == x.stride()
+        weight = torch.randint(-9, 9, together.shape, generator=generator).to(dtype)
+        (together * weight).sum().backward()
+        (expected * weight).sum().backward()
+        tolerance = {} if variant == "soft" else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close(together, expected, **tolerance)
+        torch.testing.assert_close(whole.grad, alone.grad, **tolerance)
+
+
+def test_courses_without_a_change_are_handed_on() -> None:
+    x = torch.rand(7, 2)
+    assert transform_each(x, [3, 4], [3, 4]) is x
 
 
 def test_bad_requests_are_refused() -> None:

@@ -103,6 +103,9 @@ class TrainConfig:
         1,
     )
     workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0)
+    together: int | None = _setting(
+        None, "nmt, mtt: configurations in one pass; with fewer, less memory and more time; none: all", 1
+    )
     amp: bool = _setting(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
     compile: bool = _setting(
         False, "let torch.compile make one kernel of all time steps of a population; some seconds for every T at first"

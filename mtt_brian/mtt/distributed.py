@@ -205,9 +205,9 @@ class Replica(DistributedDataParallel):
     def __init__(self, model: Staged) -> None:
         super().__init__(_Readouts(model))
 
-    def readouts(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
-        """As `Staged.readouts`."""
-        return self(frames, time_steps)
+    def readouts_of_each(self, frames: Tensor, configurations: Sequence[int | Sequence[int]]) -> list[Tensor]:
+        """As `Staged.readouts_of_each`."""
+        return self(frames, configurations)
 
 
 class _Readouts(nn.Module):
@@ -217,8 +217,8 @@ class _Readouts(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
-        return self.model.readouts(frames, time_steps)
+    def forward(self, frames: Tensor, configurations: Sequence[int | Sequence[int]]) -> list[Tensor]:
+        return self.model.readouts_of_each(frames, configurations)
 
 
 def postponed(model: Staged | Replica) -> AbstractContextManager[None]:

@@ -36,7 +36,7 @@ from mtt_brian.snn import Staged, models, norm
 from mtt_brian.snn.memory import keep_freed_memory
 
 #: Settings that a resumed run may change: they say where the data and the arithmetic are, not what is computed.
-FREE_TO_CHANGE = ("data_root", "download", "init", "device", "threads", "workers")
+FREE_TO_CHANGE = ("data_root", "download", "init", "device", "threads", "workers", "together")
 
 
 class Iteration(NamedTuple):
@@ -57,11 +57,12 @@ def train_iteration(
     amp: bool = False,
     processes: Processes = ALONE,
     batch_size: int | None = None,
+    together: int | None = None,
 ) -> Iteration:
     """One optimizer step on the mean of the configurations' gradients.
 
-    Each configuration has its own forward and backward pass, and its graph is freed before the next one is built, so
-    memory does not grow with their number. The gradients are **averaged**. The authors' code adds them; the paper
+    The configurations go through the network together: layers without time see the frames of all in one call, and the
+    first ones see the input once for all. The gradients are **averaged**. The authors' code adds them; the paper
     leaves it open. With AdamW a constant factor changes nothing (beyond epsilon), but with the mean the loss, the
     gradient norm that ``clip`` bounds and the learning rate of any other optimizer mean the same for SDT (one
     configuration) and MTT (several).
@@ -71,13 +72,15 @@ def train_iteration(
         optimizer: of the model's parameters.
         frames: float32 [T, N, C, H, W].
         labels: int64 [N].
-        configurations: time steps per stage, one entry for each pass.
+        configurations: time steps per stage, at least one.
         clip: largest norm of the averaged gradient.
         loss: of the readouts in float32.
         amp: automatic mixed precision: what torch deems fit, convolutions and linear layers above all, is computed in
             bfloat16, which needs no scaling of the loss; membranes and weights stay float32.
         processes: those that share the batch, each with the same configurations and its own frames and labels.
         batch_size: recordings of all processes; None: N, those of this one.
+        together: so many configurations at a time share a pass forward and back. Fewer take more time, but less memory:
+            that of one pass, however many there are. None: all.
 
     Returns:
         Loss and fraction of right answers before the step.
@@ -89,21 +92,25 @@ def train_iteration(
     share = len(labels) / (batch_size or len(labels))
     optimizer.zero_grad(set_to_none=True)
     total_loss = total_accuracy = 0.0
-    for number, configuration in enumerate(configurations, start=1):
+    count = len(configurations)
+    for begin in range(0, count, together or count):
+        some = configurations[begin : begin + (together or count)]
         # One exchange of gradients is enough: with the last pass, when all are there.
-        with nullcontext() if number == len(configurations) else postponed(model):
+        with nullcontext() if begin + len(some) == count else postponed(model):
             with torch.autocast(frames.device.type, torch.bfloat16, enabled=amp):
-                readouts = model.readouts(frames, list(configuration))
-            readouts = readouts.to(torch.promote_types(readouts.dtype, torch.float32))
-            value = loss(readouts, labels)
-            right = readouts.detach().mean(0).argmax(1) == labels
-            whole, accuracy = processes.sum(share * value.item(), share * right.float().mean().item())
-            if not math.isfinite(whole):
-                raise Diverged(f"the loss is {whole} with time steps {configuration}")
+                each = model.readouts_of_each(frames, some)
+            each = [readouts.to(torch.promote_types(readouts.dtype, torch.float32)) for readouts in each]
+            losses = torch.stack([loss(readouts, labels) for readouts in each])
+            right = torch.stack([readouts.detach().mean(0).argmax(1) == labels for readouts in each])
+            found = torch.cat([losses.detach(), right.to(losses.dtype).mean(1)]).double()
+            found_by_all = processes.sum(*(share * found).tolist())
+            for configuration, value in zip(some, found_by_all, strict=False):
+                if not math.isfinite(value):
+                    raise Diverged(f"the loss is {value} with time steps {configuration}")
             # The processes' gradients are averaged, each as one of many; but their shares of the batch may differ.
-            (value * (share * processes.count) / len(configurations)).backward()
-        total_loss += whole / len(configurations)
-        total_accuracy += accuracy / len(configurations)
+            (losses.sum() * (share * processes.count) / count).backward()
+        total_loss += sum(found_by_all[: len(some)]) / count
+        total_accuracy += sum(found_by_all[len(some) :]) / count
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
     if not torch.isfinite(norm):
         raise Diverged(f"the gradient has norm {norm.item()}")
@@ -217,6 +224,7 @@ def fit(
                         config.amp,
                         processes,
                         len(index),
+                        config.together,
                     )
                 except Diverged as error:
                     raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None

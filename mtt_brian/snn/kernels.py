@@ -7,7 +7,7 @@ all its time steps while it lies in the innermost cache. Any number of time step
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtt_brian.snn.steps import Step
+from mtt_brian.snn.steps import Course, Step
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate, Triangular
 
 #: Membranes that go through their time steps together.
@@ -49,40 +49,55 @@ def _slope(surrogate: Surrogate, threshold: float) -> _Slope | None:
     return _Slope(*shape[:2], *map(np.float32, shape[2:]))
 
 
-def fits(x: Tensor, surrogate: Surrogate) -> bool:
-    """Whether there is a kernel for these jumps and this surrogate."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and _slope(surrogate, 1.0) is not None
+def fits(x: Tensor, surrogate: Surrogate | None = None) -> bool:
+    """Whether there are kernels for these frames and this surrogate."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and (surrogate is None or _slope(surrogate, 1.0) is not None)
+    )
 
 
-def forward(x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+def forward(x: Tensor, courses: Sequence[Course]) -> tuple[Tensor, Tensor]:
     """As `steps.forward`."""
     x = _dense(x)
     membrane, spikes = torch.empty_like(x), torch.empty_like(x)
-    bound = -math.inf if step.lower_bound is None else step.lower_bound
-    numbers = (step.threshold, bound, step.v_reset, step.decay, (1 - step.decay) * step.v_leak)
-    _in_parts(_forward, _flat(x), _flat(membrane), _flat(spikes), step.many, step.subtract, *map(np.float32, numbers))
+    for some, step in _each(courses, x, membrane, spikes):
+        bound = -math.inf if step.lower_bound is None else step.lower_bound
+        numbers = (step.threshold, bound, step.v_reset, step.decay, (1 - step.decay) * step.v_leak)
+        _in_parts(_forward, some, step.many, step.subtract, *map(np.float32, numbers))
     return membrane, spikes
 
 
-def backward(grad_spikes: Tensor, membrane: Tensor, step: Step, surrogate: Surrogate) -> Tensor:
+def backward(grad_spikes: Tensor, membrane: Tensor, courses: Sequence[Course], surrogate: Surrogate) -> Tensor:
     """As `steps.backward`, for membranes of `forward`."""
-    slope = _slope(surrogate, step.threshold)
-    assert slope is not None
     grad_x = torch.empty_like(membrane)
     if grad_spikes.stride() != membrane.stride():
         grad_spikes = torch.empty_like(membrane).copy_(grad_spikes)
-    bound = -math.inf if step.lower_bound is None else step.lower_bound
-    numbers = (step.threshold, bound, step.v_reset, step.decay)
-    _in_parts(
-        _backward,
-        _flat(grad_spikes),
-        _flat(membrane),
-        _flat(grad_x),
-        step.subtract,
-        *map(np.float32, numbers),
-        *slope,
-    )
+    for some, step in _each(courses, grad_spikes, membrane, grad_x):
+        slope = _slope(surrogate, step.threshold)
+        assert slope is not None
+        bound = -math.inf if step.lower_bound is None else step.lower_bound
+        numbers = (step.threshold, bound, step.v_reset, step.decay)
+        _in_parts(_backward, some, step.subtract, *map(np.float32, numbers), *slope)
     return grad_x
+
+
+def move(x: Tensor, of: Tensor, to: Tensor, frames: int) -> Tensor:
+    """[T, *] -> [frames, *]: frame of[i] is added to frame to[i], for all i, all others are 0."""
+    x = _dense(x)
+    moved = x.new_empty_strided((frames, *x.shape[1:]), (x[0].numel(), *x.stride()[1:]))
+    _in_parts(_move, [_flat(x), _flat(moved)], of.numpy(), to.numpy())
+    return moved
+
+
+def _each(courses: Sequence[Course], *tensors: Tensor) -> Iterator[tuple[list[np.ndarray], Step]]:
+    """The memory of the `_dense` tensors, for one course after the other."""
+    flat = [_flat(x) for x in tensors]
+    begin = 0
+    for length, step in courses:
+        yield [x[begin : begin + length] for x in flat], step
+        begin += length
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -99,20 +114,29 @@ def _flat(x: Tensor) -> np.ndarray:
     return x.detach().as_strided((len(x), size), (size, 1)).numpy()
 
 
-def _in_parts(function: Callable[..., None], a: np.ndarray, b: np.ndarray, c: np.ndarray, *rest: Any) -> None:
+def _in_parts(function: Callable[..., None], arrays: Sequence[np.ndarray], *rest: Any) -> None:
     """``function`` on the columns of its arrays, shared out among as many threads as torch uses."""
-    blocks = -(-a.shape[1] // _BLOCK)
+    columns = arrays[0].shape[1]
+    blocks = -(-columns // _BLOCK)
     parts = min(torch.get_num_threads(), blocks)
-    if parts == 1:
-        function(a, b, c, *rest)
+    if parts <= 1:
+        function(*arrays, *rest)
         return
     edges = [_BLOCK * (blocks * k // parts) for k in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
-        list(
-            pool.map(
-                lambda i, j: function(a[:, i:j], b[:, i:j], c[:, i:j], *rest), edges[:-1], [*edges[1:-1], a.shape[1]]
-            )
-        )
+        list(pool.map(lambda i, j: function(*(a[:, i:j] for a in arrays), *rest), edges[:-1], [*edges[1:-1], columns]))
+
+
+@_kernel
+def _move(x, moved, of, to):  # type: ignore[no-untyped-def]
+    for begin in range(0, x.shape[1], _BLOCK):
+        size = min(x.shape[1] - begin, _BLOCK)
+        moved[:, begin : begin + size] = 0
+        for i in range(len(of)):
+            from_ = x[of[i], begin : begin + size]
+            into = moved[to[i], begin : begin + size]
+            for k in range(size):
+                into[k] += from_[k]
 
 
 @_kernel

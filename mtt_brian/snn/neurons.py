@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, decay_per_step
 from mtt_brian.snn import kernels, steps
-from mtt_brian.snn.steps import Step
+from mtt_brian.snn.steps import Course, Step
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
 
 #: Suits "one" and "many" spikes per step.
@@ -23,11 +24,10 @@ class _SpikeTrain(torch.autograd.Function):
     """All time steps of a population; see `Spiking` for the rule and its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Step, surrogate: Surrogate, compile: bool) -> Tensor:
-        ctx.step, ctx.surrogate, ctx.compile = step, surrogate, compile
+    def forward(ctx: Any, x: Tensor, courses: Sequence[Course], surrogate: Surrogate, compile: bool) -> Tensor:
+        ctx.courses, ctx.surrogate, ctx.compile = courses, surrogate, compile
         ctx.kernels = not compile and kernels.fits(x, surrogate)
-        run = kernels.forward if ctx.kernels else steps.compiled(steps.forward) if compile else steps.forward
-        membrane, spikes = run(x, step)
+        membrane, spikes = kernels.forward(x, courses) if ctx.kernels else steps.forward(x, courses, compile)
         ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
         return spikes
 
@@ -35,8 +35,9 @@ class _SpikeTrain(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors
-        run = kernels.backward if ctx.kernels else steps.compiled(steps.backward) if ctx.compile else steps.backward
-        return run(grad_spikes, membrane, ctx.step, ctx.surrogate), None, None, None
+        known = (grad_spikes, membrane, ctx.courses, ctx.surrogate)
+        grad_x = kernels.backward(*known) if ctx.kernels else steps.backward(*known, ctx.compile)
+        return grad_x, None, None, None
 
 
 class Spiking(nn.Module):
@@ -70,7 +71,8 @@ class Spiking(nn.Module):
             time; it needs a C++ compiler (Triton on a GPU). The same spikes and gradients up to rounding.
 
     Shape:
-        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least.
+        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With ``lengths``, x
+        holds several courses of time one behind the other, of so many steps each, and each starts from v = 0.
 
     Raises:
         InputError: for a rule that cannot be trained here.
@@ -115,10 +117,11 @@ class Spiking(nn.Module):
             v_leak=float(rule.v_leak) if isinstance(rule, LIF) else 0.0,
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
         # Membranes add up many small jumps: float32 at least, under autocast too.
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return _SpikeTrain.apply(x, self.step(len(x)), self.surrogate, self.compile_steps)
+        courses = [Course(steps, self.step(steps)) for steps in lengths or [len(x)]]
+        return _SpikeTrain.apply(x, courses, self.surrogate, self.compile_steps)
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -45,26 +46,38 @@ class Residual(nn.Module):
         self.body = nn.Sequential(OrderedDict(body))
         self.shortcut = nn.Sequential(OrderedDict(shortcut))
 
-    def forward(self, x: Tensor, repeat: Repeat | None = None) -> Tensor:
-        return run(self.body, x, repeat) + run(self.shortcut, x, repeat)
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, repeat: Repeat | None = None) -> Tensor:
+        return run(self.body, x, lengths, repeat) + run(self.shortcut, x, lengths, repeat)
 
 
-def run(chain: nn.Module, x: Tensor, repeat: Repeat | None = None) -> Tensor:
+def run(
+    layers: Iterable[nn.Module], x: Tensor, lengths: Sequence[int] | None = None, repeat: Repeat | None = None
+) -> Tensor:
     """Layers one after the other on [T, N, *]; those without time see the folded [T * N, *].
 
     Args:
-        chain: the layers.
+        layers: from input to output.
         x: frames.
-        repeat: shows frames several times over, [T, N, *] -> [more, N, *]. That is done behind the layers that treat
+        lengths: numbers of time steps of several courses that lie one behind the other and have nothing to do with
+            each other; they add up to T. None: a single one.
+        repeat: shows frames several times over, [fewer, N, *] -> [T, N, *]. That is done behind the layers that treat
             every frame alike and by itself, a convolution above all: they need not be asked for the same frame twice.
     """
-    for layer in chain.children():
+    for layer in layers:
         if isinstance(layer, Residual):
-            x, repeat = layer(x, repeat), None
+            x, repeat = layer(x, lengths, repeat), None
             continue
         if repeat is not None and not _frame_by_frame(layer):
             x, repeat = repeat(x), None
-        x = layer(x) if isinstance(layer, Spiking) else _on_frames(layer, x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        if isinstance(layer, Spiking):
+            x = layer(x, lengths)
+            continue
+        folded = x.flatten(0, 1)
+        if lengths is None or _frame_by_frame(layer):
+            folded = _on_frames(layer, folded)
+        else:  # the statistics of a norm are those of a single course
+            folded = torch.cat([layer(course) for course in folded.split([t * x.shape[1] for t in lengths])])
+        x = folded.unflatten(0, x.shape[:2])
     return x if repeat is None else repeat(x)
 
 
@@ -80,8 +93,9 @@ def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
         and layer.padding in ((0, 0), "valid")
         and max(layer.stride) > 1
     ):
-        rows, columns = layer.stride
-        return functional.conv2d(x[..., ::rows, ::columns], layer.weight, layer.bias, groups=layer.groups)
+        # As x[..., ::rows, ::columns], the gradient of which would lie in memory in another order.
+        picked = functional.avg_pool2d(x, 1, layer.stride)
+        return functional.conv2d(picked, layer.weight, layer.bias, groups=layer.groups)
     return layer(x)
 
 
@@ -89,6 +103,13 @@ def _frame_by_frame(layer: nn.Module) -> bool:
     """Whether what a layer makes of a frame depends on nothing else: not on other frames, nor on chance."""
     in_training = layer.training and isinstance(layer, _BatchNorm | _DropoutNd)
     return not isinstance(layer, Spiking) and not in_training
+
+
+def additive(layer: nn.Module) -> bool:
+    """Whether a layer makes of a sum of frames the sum of what it makes of each."""
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        return layer.bias is None
+    return isinstance(layer, nn.AvgPool2d | nn.Flatten | nn.Identity)
 
 
 def leaves(named: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Module]]:

@@ -18,7 +18,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.snn import temporal
 from mtt_brian.snn.memory import as_layers_like_it
 from mtt_brian.snn.neurons import Spiking
-from mtt_brian.snn.residual import Residual, leaves, run
+from mtt_brian.snn.residual import Residual, additive, leaves, run
 
 #: Name under which the input appears beside the populations, here and in the NIR graph.
 INPUT = "input"
@@ -133,15 +133,38 @@ class Staged(nn.Module):
 
     def readouts(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
         """What the network says in each of the last stage's t time steps: as `forward`, but [t, N, classes]."""
-        steps = self.steps(time_steps)
-        x = self.seen(frames, steps)
-        for stage, t in zip(self.stages, steps, strict=True):
-            to_its_steps = partial(temporal.transform, t_out=t, variant=self.transform)
-            if len(x) < t and self.transform != "soft":
-                x = run(stage, x, repeat=to_its_steps)
-            else:
-                x = run(stage, to_its_steps(x))
-        return x
+        return self.readouts_of_each(frames, [time_steps])[0]
+
+    def readouts_of_each(self, frames: Tensor, configurations: Sequence[int | Sequence[int]]) -> list[Tensor]:
+        """The `readouts` of the same frames in several ``time_steps``, one of which knows nothing of the others.
+
+        It is one pass: a layer without time is called once, with the frames of all configurations.
+
+        Raises:
+            InputError: as `forward`.
+        """
+        steps = [self.steps(time_steps) for time_steps in configurations]
+        x = self._as_layers_like_it(frames)
+        before: Sequence[int] = [len(x)] * len(steps)
+        shared = True  # all begin with the same frames
+        for stage, after in zip(self.stages, zip(*steps, strict=True), strict=True):
+            layers = list(stage.children())
+            if shared:
+                once = self._asked_once(layers, len(x), after)
+                x, layers = run(layers[:once], x), layers[once:]
+            # Sums come first, repetitions later: the fewer frames in between, the less work.
+            fewer = after if self.transform == "soft" else list(map(min, before, after))
+            x = temporal.transform_each(x, before, fewer, self.transform, shared)
+            repeat = partial(temporal.transform_each, t_in=fewer, t_out=after, variant=self.transform)
+            x = run(layers, x, after if len(after) > 1 else None, repeat)
+            before, shared = after, False
+        return list(x.split(before)) if len(before) > 1 else [x]
+
+    def _asked_once(self, layers: list[nn.Module], frames: int, steps: Sequence[int]) -> int:
+        """How many of the first layers had better see the frames before these become those of the configurations."""
+        if self.transform == "soft" or frames > sum(min(frames, t) for t in steps):
+            return 0
+        return sum(1 for _ in itertools.takewhile(additive, layers))
 
     def seen(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
         """The input frames as the first stage sees them, [t, N, *input_shape] in the weights' type.
@@ -150,11 +173,13 @@ class Staged(nn.Module):
             InputError: as `forward`.
         """
         t = self.steps(time_steps)[0]
+        return temporal.transform(self._as_layers_like_it(frames), t, self.transform)
+
+    def _as_layers_like_it(self, frames: Tensor) -> Tensor:
         if frames.ndim < 3 or frames.shape[2:] != self.input_shape or len(frames) < 1:
             wanted = ", ".join(map(str, self.input_shape))
             raise InputError(f"frames must have the shape [T, N, {wanted}], not {list(frames.shape)}")
-        dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
-        return temporal.transform(as_layers_like_it(frames, dtype), t, self.transform)
+        return as_layers_like_it(frames, next((p.dtype for p in self.parameters()), torch.get_default_dtype()))
 
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +29,42 @@ class Step:
     v_leak: float
 
 
-def forward(x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-    """Jumps [T, N, *] -> membranes before the reset and spikes, both [T, N, *]."""
+class Course(NamedTuple):
+    """So many time steps, one after the other, from a membrane at 0."""
+
+    length: int
+    step: Step
+
+
+def forward(x: Tensor, courses: Sequence[Course], compile: bool = False) -> tuple[Tensor, Tensor]:
+    """Jumps [T, N, *] -> membranes before the reset and spikes, both [T, N, *].
+
+    Args:
+        x: the time steps of all courses, those of the first one first.
+        courses: which together have T time steps.
+        compile: see `_compiled`.
+    """
+    steps = _compiled(_forward) if compile else _forward
+    parts = x.split([course.length for course in courses])
+    membranes, spikes = zip(*(steps(part, step) for part, (_, step) in zip(parts, courses, strict=True)), strict=True)
+    return _in_a_row(membranes), _in_a_row(spikes)
+
+
+def backward(
+    grad_spikes: Tensor, membrane: Tensor, courses: Sequence[Course], surrogate: Surrogate, compile: bool = False
+) -> Tensor:
+    """Gradients of the spikes and the membranes of `forward` -> gradient of the jumps, all [T, N, *]."""
+    steps = _compiled(_backward) if compile else _backward
+    lengths = [course.length for course in courses]
+    parts = zip(grad_spikes.split(lengths), membrane.split(lengths), courses, strict=True)
+    return _in_a_row([steps(grad, v, step, surrogate) for grad, v, (_, step) in parts])
+
+
+def _in_a_row(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)  # type: ignore[arg-type]
+
+
+def _forward(x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
     after = torch.zeros_like(x[0])
     # A tensor, because CUDA divides by a plain number with a rounded reciprocal: v = threshold might not fire.
     threshold = torch.full((), step.threshold, dtype=x.dtype, device=x.device)
@@ -49,8 +83,7 @@ def forward(x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
     return torch.stack(membranes), torch.stack(spikes)
 
 
-def backward(grad_spikes: Tensor, membrane: Tensor, step: Step, surrogate: Surrogate) -> Tensor:
-    """Gradients of the spikes and the membranes of `forward` -> gradient of the jumps, all [T, N, *]."""
+def _backward(grad_spikes: Tensor, membrane: Tensor, step: Step, surrogate: Surrogate) -> Tensor:
     after = torch.zeros_like(membrane[0])  # gradient with respect to the membrane after the reset
     gradients = []
     for grad_n, v in zip(reversed(grad_spikes.unbind()), reversed(membrane.unbind()), strict=True):
@@ -69,7 +102,7 @@ def backward(grad_spikes: Tensor, membrane: Tensor, step: Step, surrogate: Surro
 
 
 @functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`forward` or `backward`, compiled anew for every number of time steps and every rule, for all shapes at once."""
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """One of the two above, compiled anew for every number of time steps and every rule, for all shapes at once."""
     torch._dynamo.config.cache_size_limit = 1000
     return torch.compile(function, dynamic=True)

@@ -5,13 +5,16 @@ The module between two stages; it has no parameters.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtt_brian.errors import InputError
+from mtt_brian.snn import kernels
 from mtt_brian.snn.memory import in_memory_order
 
 VARIANTS = ("hard", "soft", "trim")
@@ -63,29 +66,71 @@ def transform(x: Tensor, t_out: int, variant: str = "hard") -> Tensor:
     Raises:
         InputError: for t_out < 1 or an unknown variant.
     """
-    t_in = len(x)
+    return transform_each(x, [len(x)], [t_out], variant)
+
+
+def transform_each(
+    x: Tensor, t_in: Sequence[int], t_out: Sequence[int], variant: str = "hard", shared: bool = False
+) -> Tensor:
+    """As `transform`, for several courses of time at once, which lie one behind the other.
+
+    Args:
+        x: the frames of all courses; with ``shared``, those that every course begins with.
+        t_in: number of frames of every course.
+        t_out: into how many they are transformed.
+
+    Shape:
+        [sum of t_in, *], with ``shared`` [t_in, *] -> [sum of t_out, *].
+
+    Raises:
+        InputError: as `transform`.
+    """
     if variant not in VARIANTS:
         raise InputError(f"a temporal transform must be one of {', '.join(VARIANTS)}, not {variant!r}")
-    if t_out < 1:
-        raise InputError(f"the number of time steps must be at least 1, not {t_out}")
-    if t_in == t_out:
+    if min(t_out) < 1:
+        raise InputError(f"the number of time steps must be at least 1, not {min(t_out)}")
+    if list(t_in) == list(t_out) and len(x) == sum(t_in):
         return x
-    if variant == "trim" and t_out < t_in:
-        return x[:t_out]
-    return in_memory_order(partial(_transform, t_out=t_out, soft=variant == "soft"), x)
+    pairs = tuple(zip(t_in, t_out, strict=True))
+    if variant == "soft":
+        blocks = [overlap(*pair) for pair in pairs]
+        weights = (torch.cat(blocks) if shared else torch.block_diag(*blocks)).to(x)
+        return in_memory_order(lambda frames: torch.tensordot(weights, frames, dims=1), x)
+    return _Moved.apply(x, *_moves(pairs, variant == "trim", shared, x.device), sum(t_out))
 
 
-def _transform(x: Tensor, t_out: int, soft: bool) -> Tensor:
-    t_in = len(x)
-    if soft:
-        return torch.tensordot(overlap(t_in, t_out).to(x), x, dims=1)
-    if t_in < t_out:
-        return x.index_select(0, _groups(t_in, t_out, x.device))
-    return x.new_zeros(t_out, *x.shape[1:]).index_add_(0, _groups(t_out, t_in, x.device), x)
+class _Moved(torch.autograd.Function):
+    """[frames_in, *] -> [frames_out, *]: frame of[i] is added to frame to[i], for all i."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, of: Tensor, to: Tensor, frames_out: int) -> Tensor:
+        ctx.moves = of, to, len(x)
+        if kernels.fits(x):
+            return kernels.move(x, of, to, frames_out)
+
+        def move(x: Tensor) -> Tensor:
+            return x.new_zeros(frames_out, *x.shape[1:]).index_add_(0, to, x.index_select(0, of))
+
+        return in_memory_order(move, x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        of, to, frames_in = ctx.moves
+        return _Moved.apply(grad, to, of, frames_in), None, None, None
 
 
-@cache
-def _groups(few: int, more: int, device: torch.device) -> Tensor:
-    """Of each of ``more`` frames the group it falls into, int64 [more]."""
-    sizes = torch.tensor([b - a for a, b in pairwise(boundaries(few, more))])
-    return torch.arange(few).repeat_interleave(sizes).to(device)
+@lru_cache(10_000)  # mixed time steps of many stages never come to an end
+def _moves(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """``of`` and ``to`` of `_Moved` if frames are summed, repeated and trimmed."""
+    of: list[int] = []
+    to: list[int] = []
+    first_in = first_out = 0
+    for t_in, t_out in pairs:
+        few, more = sorted((min(t_in, t_out) if trim else t_in, t_out))
+        groups = [group for group, (a, b) in enumerate(pairwise(boundaries(few, more))) for _ in range(a, b)]
+        each = range(more)
+        of += [first_in + i for i in (each if few == t_out else groups)]
+        to += [first_out + i for i in (groups if few == t_out else each)]
+        first_in += 0 if shared else t_in
+        first_out += t_out
+    return torch.tensor(of, device=device), torch.tensor(to, device=device)
