@@ -23,7 +23,7 @@ from mtt_brian.events import Recordings
 from mtt_brian.shards import Compute, Evaluator, Job, Origin, Part, Shard, versions
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, LocalCluster, Worker
+    from distributed import Client, Future, KilledWorker, LocalCluster, Worker
 
 #: The address of a cluster that is started here, for as long as it is needed.
 LOCAL = "local"
@@ -44,8 +44,9 @@ def workers(address: str, most: int, origin: Origin) -> Iterator[Compute]:
 
     Raises:
         InputError: if nobody answers there, there is no worker, or Dask is not installed. While shards are computed:
-            what one of them raised; if a worker is not fit for it, naming the worker; if a shard has killed as many
-            workers as the scheduler allows, naming the shard; if the scheduler is lost.
+            what one of them raised; if a worker is not fit for it, naming the worker; if the scheduler is lost. After
+            all others: if a shard without others beside it has killed as many workers as the scheduler allows, naming
+            the shard.
     """
     with ExitStack() as stack:
         if address == LOCAL:
@@ -96,6 +97,28 @@ def _client(address: str) -> Client:
 def _evaluate_on(
     client: Client, origin: Origin, shards: Sequence[Shard], progress: Callable[[int], object]
 ) -> Iterator[tuple[Shard, Part]]:
+    # When a worker dies, Dask counts that against every task it had been given, those that only waited there included.
+    # So a shard that it blames is only suspect as long as there were others: it gets a batch of its own, at the end.
+    batches = [shards]
+    deadly: list[str] = []
+    for batch in batches:
+        for shard, outcome in _together(client, origin, batch):
+            if isinstance(outcome, dict):
+                yield shard, outcome
+                progress(shard.passes)
+            elif len(batch) > 1:
+                batches.append([shard])
+            else:
+                deadly.append(
+                    f"{shard}: all workers died that had it and no other ({outcome.allowed_failures + 1}, the last one"
+                    f" {outcome.last_worker.address}); their own output says why (often: too little memory)"
+                )
+    if deadly:
+        raise InputError("\n".join(deadly))
+
+
+def _together(client: Client, origin: Origin, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Part | KilledWorker]]:
+    """Shards with what they gave, or with what Dask says where workers died that had them."""
     distributed = _distributed()
     # A task of its own: a network travels to a worker once, and the scheduler can give it to others when that one dies.
     with warnings.catch_warnings():
@@ -111,23 +134,19 @@ def _evaluate_on(
     try:
         for future in distributed.as_completed(list(shard_of), loop=client.loop):
             shard = shard_of.pop(future)
-            part = _result(future, shard)
+            outcome = _outcome(future)
             future.release()  # or the scheduler would have it computed again if the worker that holds it dies
-            yield shard, part
-            progress(shard.passes)
+            yield shard, outcome
     finally:
         client.cancel(list(shard_of))
 
 
-def _result(future: Future, shard: Shard) -> Part:
+def _outcome(future: Future) -> Part | KilledWorker:
     distributed = _distributed()
     try:
         return future.result()
     except distributed.KilledWorker as error:
-        raise InputError(
-            f"{shard}: {error.allowed_failures + 1} workers died that had it, the last one {error.last_worker.address};"
-            " their own output says why (often: too little memory)"
-        ) from None
+        return error
     except ImportError as error:
         raise InputError(f"{error}; {_SAME}") from None
     except CancelledError:

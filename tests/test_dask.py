@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,8 @@ distributed = pytest.importorskip("distributed", reason="distributed is not inst
 OPTIONS = "--time-steps 1 3 --shard 2"
 #: The first recording of each.
 FIRST = [f"Test/{label}/{number:05d}.bin" for label in (3, 7) for number in (0, 2)]
+#: Whichever shard is computed first; Dask takes them in any order.
+ANY = "any"
 
 
 class Watch(distributed.WorkerPlugin):
@@ -29,15 +33,16 @@ class Watch(distributed.WorkerPlugin):
 
     Args:
         log: file with a line per shard.
-        fatal: first recording of the shard at which workers die, if any.
+        fatal: first recording of the shard at which workers die, if any; or `ANY`, for the one that is computed first.
         deaths: so many of them.
         first: so many shards must have been computed before.
+        behind: so many shards must wait for the worker that dies first.
     """
 
     name = "watch"
 
-    def __init__(self, log: Path, fatal: str = "", deaths: int = 1, first: int = 0) -> None:
-        self.log, self.fatal, self.deaths, self.first = log, fatal, deaths, first
+    def __init__(self, log: Path, fatal: str = "", deaths: int = 1, first: int = 0, behind: int = 0) -> None:
+        self.log, self.fatal, self.deaths, self.first, self.behind = log, fatal, deaths, first, behind
 
     def setup(self, worker):
         from mtt_brian.shards import Evaluator
@@ -45,18 +50,23 @@ class Watch(distributed.WorkerPlugin):
         self.evaluate = evaluate = Evaluator.evaluate
         deaths = self.log.with_suffix(".deaths")
 
-        def die(runs):
-            while len(computed(self.log)) < self.first:
+        def die(name, runs):
+            while (
+                len(computed(self.log)) < self.first
+                or (not computed(deaths) and len(worker.state.ready) < self.behind)
+                or any(isinstance(part, dict) for part in list(worker.data.values()))  # the client does not have it yet
+            ):
                 time.sleep(0.01)
-            time.sleep(0.5)  # until the client has what was computed
             with deaths.open("a") as file:
-                file.write(f"{os.getpid()}\n")
+                file.write(f"{name}\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
         def watched(evaluator, recordings, progress):
             name = recordings.ids[0]
-            fatal = name == self.fatal and len(computed(deaths)) < self.deaths
-            part = evaluate(evaluator, recordings, die if fatal else progress)
+            died = computed(deaths)
+            fatal = (died or [name])[0] if self.fatal == ANY else self.fatal
+            dies = name == fatal and len(died) < self.deaths
+            part = evaluate(evaluator, recordings, partial(die, name) if dies else progress)
             with self.log.open("a") as file:
                 file.write(f"{name}\n")
             return part
@@ -155,18 +165,22 @@ def test_a_restart_computes_what_is_missing(workers, arguments, serial, tmp_path
     assert without_times(tmp_path / "out") == serial
 
 
-def test_a_shard_that_kills_every_worker(workers, arguments, serial, tmp_path, watch, monkeypatch, capsys):
-    monkeypatch.setattr(workers.scheduler, "allowed_failures", 1)
-    watch(Watch(tmp_path / "log", fatal=FIRST[0], deaths=2, first=1))
-    with pytest.raises(InputError, match=rf"^shard 1 of 4 of net \(nmnist: {FIRST[0]} .*2 workers died that had it"):
-        evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out"))
-    done = computed(tmp_path / "log")
-    kept = len(list((tmp_path / "out" / "shards").iterdir()))
-    assert 1 <= kept <= len(done) < 4
-    assert f"{kept} of 4 shards are kept" in capsys.readouterr().err
+def test_a_shard_that_kills_every_worker_costs_no_other(arguments, serial, tmp_path, monkeypatch, capsys):
+    with cluster.local_cluster(most=1) as worker, distributed.Client(worker, set_as_default=False) as client:
+        worker.scheduler.allowed_failures = 0
+        client.register_plugin(Watch(tmp_path / "log", fatal=ANY, deaths=2, behind=1))
+        with pytest.raises(InputError) as error:
+            evaluate.main(arguments("--dask", worker.scheduler_address, "--out", tmp_path / "out"))
+    with_others, alone = computed(tmp_path / "log.deaths")
+    assert with_others == alone
+    number = FIRST.index(alone) + 1
+    message = rf"shard {number} of 4 of net \(nmnist: {alone} .*: all workers died that had it and no other \(1, .*"
+    assert re.fullmatch(message, str(error.value))
+    assert sorted(computed(tmp_path / "log")) == [name for name in FIRST if name != alone]
+    assert "3 of 4 shards are kept" in capsys.readouterr().err
     rest = Counted(monkeypatch)
     evaluate.main(arguments("--out", tmp_path / "out"))
-    assert len(rest.shards) == 4 - kept
+    assert len(rest.shards) == 1
     assert without_times(tmp_path / "out") == serial
 
 
