@@ -236,19 +236,23 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int
             jumps = 1.2 * torch.randn(9, 5, 7, 10, 11, generator=torch.Generator().manual_seed(1))
             assert kernels.fits(jumps, surrogate)
             channels_last = jumps.movedim(-1, 2).contiguous().movedim(2, -1)
-            for x, lengths in (
-                (jumps, [9]),
-                (channels_last, [2, 6, 1]),
-                (jumps.transpose(0, 1), [5]),
-                (jumps[:1], [1]),
+            for x, lengths, seen in (
+                (jumps, [9], None),
+                (channels_last, [2, 6, 1], None),
+                (jumps.transpose(0, 1), [5], None),
+                (jumps[:1], [1], None),
+                (jumps[:4], [2, 6, 1], [0, 1, 2, 2, 2, 2, 2, 2, 3]),
+                (channels_last[:6], [6, 5], [0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5]),
             ):
+                frame_of = None if seen is None else torch.tensor(seen)
                 courses = [steps.Course(t, layer.step(t)) for t in lengths]
-                ours, theirs = kernels.forward(x, courses), steps.forward(x, courses)
+                ours, theirs = (m.forward(x, frame_of, courses) for m in (kernels, steps))
                 assert torch.equal(ours[1], theirs[1])
                 assert ours[1].sum() > 10
                 torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
-                weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-                gradients = (m.backward(weight, theirs[0].contiguous(), courses, surrogate) for m in (kernels, steps))
+                weight = torch.randn(ours[1].shape, generator=torch.Generator().manual_seed(2))
+                known = weight, theirs[0].contiguous(), frame_of, len(x), courses, surrogate
+                gradients = (m.backward(*known) for m in (kernels, steps))
                 torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
     finally:
         torch.set_num_threads(before)
@@ -270,6 +274,22 @@ def test_courses_of_time_have_nothing_to_do_with_each_other(rule: IF, dtype: tor
     assert whole.grad is not None
     assert torch.equal(whole.grad, torch.cat([part.grad for part in alone]))
     assert spikes.sum() > 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_frame_that_several_steps_see(dtype: torch.dtype) -> None:
+    layer = Spiking(IF(spikes="many", lower_bound=-1.0))
+    x = (2 * torch.randn(3, 4, 5, 5, 2, generator=torch.Generator().manual_seed(0))).to(dtype).permute(0, 1, 4, 2, 3)
+    frame_of = torch.tensor([0, 0, 1, 2, 2, 2])
+    few, more = x.clone().requires_grad_(), x.detach()[frame_of].requires_grad_()
+    spikes, expected = layer(few, None, frame_of), layer(more)
+    assert torch.equal(spikes, expected)
+    assert spikes.stride()[1:] == x.stride()[1:]
+    (spikes * torch.arange(5)).sum().backward()
+    (expected * torch.arange(5)).sum().backward()
+    assert few.grad is not None
+    assert more.grad is not None
+    torch.testing.assert_close(few.grad, torch.zeros_like(x).index_add(0, frame_of, more.grad))
 
 
 def test_the_kernels_hide_no_nan() -> None:

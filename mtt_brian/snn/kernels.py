@@ -58,46 +58,74 @@ def fits(x: Tensor, surrogate: Surrogate | None = None) -> bool:
     )
 
 
-def forward(x: Tensor, courses: Sequence[Course]) -> tuple[Tensor, Tensor]:
+def forward(x: Tensor, frame_of: Tensor | None, courses: Sequence[Course]) -> tuple[Tensor, Tensor]:
     """As `steps.forward`."""
     x = _dense(x)
-    membrane, spikes = torch.empty_like(x), torch.empty_like(x)
-    for some, step in _each(courses, x, membrane, spikes):
+    of = _frame_of(frame_of, len(x))
+    membrane, spikes = _frames_like(x, len(of)), _frames_like(x, len(of))
+    x_, membrane_, spikes_ = _flat(x), _flat(membrane), _flat(spikes)
+    for at, step in _each(courses):
         bound = -math.inf if step.lower_bound is None else step.lower_bound
         numbers = (step.threshold, bound, step.v_reset, step.decay, (1 - step.decay) * step.v_leak)
-        _in_parts(_forward, some, step.many, step.subtract, *map(np.float32, numbers))
+        _in_parts(
+            _forward, [x_, membrane_[at], spikes_[at]], of[at], step.many, step.subtract, *map(np.float32, numbers)
+        )
     return membrane, spikes
 
 
-def backward(grad_spikes: Tensor, membrane: Tensor, courses: Sequence[Course], surrogate: Surrogate) -> Tensor:
+def backward(
+    grad_spikes: Tensor,
+    membrane: Tensor,
+    frame_of: Tensor | None,
+    frames: int,
+    courses: Sequence[Course],
+    surrogate: Surrogate,
+) -> Tensor:
     """As `steps.backward`, for membranes of `forward`."""
-    grad_x = torch.empty_like(membrane)
+    grad_x = _frames_like(membrane, frames)
+    of = _frame_of(frame_of, frames)
     if grad_spikes.stride() != membrane.stride():
         grad_spikes = torch.empty_like(membrane).copy_(grad_spikes)
-    for some, step in _each(courses, grad_spikes, membrane, grad_x):
+    grad_spikes_, membrane_, grad_x_ = _flat(grad_spikes), _flat(membrane), _flat(grad_x)
+    for at, step in _each(courses):
         slope = _slope(surrogate, step.threshold)
         assert slope is not None
         bound = -math.inf if step.lower_bound is None else step.lower_bound
         numbers = (step.threshold, bound, step.v_reset, step.decay)
-        _in_parts(_backward, some, step.subtract, *map(np.float32, numbers), *slope)
+        _in_parts(
+            _backward,
+            [grad_spikes_[at], membrane_[at], grad_x_],
+            of[at],
+            step.subtract,
+            *map(np.float32, numbers),
+            *slope,
+        )
     return grad_x
 
 
 def move(x: Tensor, of: Tensor, to: Tensor, frames: int) -> Tensor:
     """[T, *] -> [frames, *]: frame of[i] is added to frame to[i], for all i, all others are 0."""
     x = _dense(x)
-    moved = x.new_empty_strided((frames, *x.shape[1:]), (x[0].numel(), *x.stride()[1:]))
+    moved = _frames_like(x, frames)
     _in_parts(_move, [_flat(x), _flat(moved)], of.numpy(), to.numpy())
     return moved
 
 
-def _each(courses: Sequence[Course], *tensors: Tensor) -> Iterator[tuple[list[np.ndarray], Step]]:
-    """The memory of the `_dense` tensors, for one course after the other."""
-    flat = [_flat(x) for x in tensors]
+def _each(courses: Sequence[Course]) -> Iterator[tuple[slice, Step]]:
+    """Where the courses are among all time steps."""
     begin = 0
     for length, step in courses:
-        yield [x[begin : begin + length] for x in flat], step
+        yield slice(begin, begin + length), step
         begin += length
+
+
+def _frame_of(frame_of: Tensor | None, frames: int) -> np.ndarray:
+    return np.arange(frames) if frame_of is None else frame_of.numpy()
+
+
+def _frames_like(x: Tensor, frames: int) -> Tensor:
+    """Memory for so many frames in the order of `_dense` ones."""
+    return x.new_empty_strided((frames, *x.shape[1:]), (x[0].numel(), *x.stride()[1:]))
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -140,13 +168,13 @@ def _move(x, moved, of, to):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _forward(x, membrane, spikes, many, subtract, threshold, bound, v_reset, decay, leak):  # type: ignore[no-untyped-def]
+def _forward(x, membrane, spikes, frame_of, many, subtract, threshold, bound, v_reset, decay, leak):  # type: ignore[no-untyped-def]
     after = np.empty(_BLOCK, np.float32)
     for begin in range(0, x.shape[1], _BLOCK):
         size = min(x.shape[1] - begin, _BLOCK)
         after[:size] = 0
-        for t in range(len(x)):
-            x_t = x[t, begin : begin + size]
+        for t in range(len(frame_of)):
+            x_t = x[frame_of[t], begin : begin + size]
             v_t = membrane[t, begin : begin + size]
             n_t = spikes[t, begin : begin + size]
             for k in range(size):
@@ -164,7 +192,19 @@ def _forward(x, membrane, spikes, many, subtract, threshold, bound, v_reset, dec
 
 @_kernel
 def _backward(  # type: ignore[no-untyped-def]
-    grad_spikes, membrane, grad_x, subtract, threshold, bound, v_reset, decay, exponential, periodic, rate, height
+    grad_spikes,
+    membrane,
+    grad_x,
+    frame_of,
+    subtract,
+    threshold,
+    bound,
+    v_reset,
+    decay,
+    exponential,
+    periodic,
+    rate,
+    height,
 ):
     after = np.empty(_BLOCK, np.float32)
     for begin in range(0, membrane.shape[1], _BLOCK):
@@ -173,7 +213,8 @@ def _backward(  # type: ignore[no-untyped-def]
         for t in range(len(membrane) - 1, -1, -1):
             grad_t = grad_spikes[t, begin : begin + size]
             v_t = membrane[t, begin : begin + size]
-            out_t = grad_x[t, begin : begin + size]
+            out_t = grad_x[frame_of[t], begin : begin + size]
+            again = t + 1 < len(frame_of) and frame_of[t + 1] == frame_of[t]
             for k in range(size):
                 v = v_t[k]
                 edge = max(np.rint(v / threshold), _ONE) * threshold if periodic else threshold
@@ -185,7 +226,7 @@ def _backward(  # type: ignore[no-untyped-def]
                     kept = after[k] if v < threshold else np.float32(0)
                     g = kept + (grad_t[k] + after[k] * (v_reset - v)) * slope
                 g = np.float32(0) if v <= bound else g
-                out_t[k] = g
+                out_t[k] = out_t[k] + g if again else g
                 after[k] = decay * g
 
 

@@ -24,20 +24,24 @@ class _SpikeTrain(torch.autograd.Function):
     """All time steps of a population; see `Spiking` for the rule and its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, courses: Sequence[Course], surrogate: Surrogate, compile: bool) -> Tensor:
-        ctx.courses, ctx.surrogate, ctx.compile = courses, surrogate, compile
+    def forward(
+        ctx: Any, x: Tensor, frame_of: Tensor | None, courses: Sequence[Course], surrogate: Surrogate, compile: bool
+    ) -> Tensor:
+        ctx.frames, ctx.courses, ctx.surrogate, ctx.compile = len(x), courses, surrogate, compile
         ctx.kernels = not compile and kernels.fits(x, surrogate)
-        membrane, spikes = kernels.forward(x, courses) if ctx.kernels else steps.forward(x, courses, compile)
-        ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
+        known = x, frame_of, courses
+        membrane, spikes = kernels.forward(*known) if ctx.kernels else steps.forward(*known, compile)
+        # The membranes before the reset: all that the backward pass needs.
+        ctx.save_for_backward(membrane, frame_of)
         return spikes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None]:
-        (membrane,) = ctx.saved_tensors
-        known = (grad_spikes, membrane, ctx.courses, ctx.surrogate)
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None, None]:
+        membrane, frame_of = ctx.saved_tensors
+        known = grad_spikes, membrane, frame_of, ctx.frames, ctx.courses, ctx.surrogate
         grad_x = kernels.backward(*known) if ctx.kernels else steps.backward(*known, ctx.compile)
-        return grad_x, None, None, None
+        return grad_x, None, None, None, None
 
 
 class Spiking(nn.Module):
@@ -117,11 +121,11 @@ class Spiking(nn.Module):
             v_leak=float(rule.v_leak) if isinstance(rule, LIF) else 0.0,
         )
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, frame_of: Tensor | None = None) -> Tensor:
         # Membranes add up many small jumps: float32 at least, under autocast too.
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        courses = [Course(steps, self.step(steps)) for steps in lengths or [len(x)]]
-        return _SpikeTrain.apply(x, courses, self.surrogate, self.compile_steps)
+        courses = [Course(t, self.step(t)) for t in lengths or [len(x if frame_of is None else frame_of)]]
+        return _SpikeTrain.apply(x, frame_of, courses, self.surrogate, self.compile_steps)
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

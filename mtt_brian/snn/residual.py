@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.neurons import Spiking
-
-#: Frames [T, N, *] as more frames, each of them one of the former.
-Repeat: TypeAlias = Callable[[Tensor], Tensor]
+from mtt_brian.snn.temporal import Repeat
 
 
 class Residual(nn.Module):
@@ -67,11 +64,11 @@ def run(
         if isinstance(layer, Residual):
             x, repeat = layer(x, lengths, repeat), None
             continue
+        if isinstance(layer, Spiking):
+            x, repeat = layer(x, lengths, None if repeat is None else repeat.frame_of), None
+            continue
         if repeat is not None and not _frame_by_frame(layer):
             x, repeat = repeat(x), None
-        if isinstance(layer, Spiking):
-            x = layer(x, lengths)
-            continue
         folded = x.flatten(0, 1)
         if lengths is None or _frame_by_frame(layer):
             folded = _on_frames(layer, folded)
@@ -100,9 +97,8 @@ def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _frame_by_frame(layer: nn.Module) -> bool:
-    """Whether what a layer makes of a frame depends on nothing else: not on other frames, nor on chance."""
-    in_training = layer.training and isinstance(layer, _BatchNorm | _DropoutNd)
-    return not isinstance(layer, Spiking) and not in_training
+    """Whether what a layer without time makes of a frame depends on nothing else: no other frames, nor chance."""
+    return not (layer.training and isinstance(layer, _BatchNorm | _DropoutNd))
 
 
 def additive(layer: nn.Module) -> bool:

@@ -7,7 +7,6 @@ import operator
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Self
 
 import torch
@@ -155,7 +154,7 @@ class Staged(nn.Module):
             # Sums come first, repetitions later: the fewer frames in between, the less work.
             fewer = after if self.transform == "soft" else list(map(min, before, after))
             x = temporal.transform_each(x, before, fewer, self.transform, shared)
-            repeat = partial(temporal.transform_each, t_in=fewer, t_out=after, variant=self.transform)
+            repeat = None if list(fewer) == list(after) else temporal.Repeat(fewer, after, x.device)
             x = run(layers, x, after if len(after) > 1 else None, repeat)
             before, shared = after, False
         return list(x.split(before)) if len(before) > 1 else [x]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mtt_brian.snn.memory import in_memory_order
 from mtt_brian.snn.surrogate import Surrogate
 
 
@@ -36,28 +37,41 @@ class Course(NamedTuple):
     step: Step
 
 
-def forward(x: Tensor, courses: Sequence[Course], compile: bool = False) -> tuple[Tensor, Tensor]:
-    """Jumps [T, N, *] -> membranes before the reset and spikes, both [T, N, *].
+def forward(
+    x: Tensor, frame_of: Tensor | None, courses: Sequence[Course], compile: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Jumps -> membranes before the reset and spikes, both [T, N, *].
 
     Args:
-        x: the time steps of all courses, those of the first one first.
-        courses: which together have T time steps.
+        x: [frames, N, *].
+        frame_of: int64 [T], the frame that each time step sees; None: step t sees frame t.
+        courses: which together have T time steps, those of the first one first.
         compile: see `_compiled`.
     """
     steps = _compiled(_forward) if compile else _forward
-    parts = x.split([course.length for course in courses])
-    membranes, spikes = zip(*(steps(part, step) for part, (_, step) in zip(parts, courses, strict=True)), strict=True)
+    seen = x if frame_of is None else in_memory_order(lambda x: x.index_select(0, frame_of), x)
+    parts = zip(seen.split([course.length for course in courses]), courses, strict=True)
+    membranes, spikes = zip(*(steps(part, step) for part, (_, step) in parts), strict=True)
     return _in_a_row(membranes), _in_a_row(spikes)
 
 
 def backward(
-    grad_spikes: Tensor, membrane: Tensor, courses: Sequence[Course], surrogate: Surrogate, compile: bool = False
+    grad_spikes: Tensor,
+    membrane: Tensor,
+    frame_of: Tensor | None,
+    frames: int,
+    courses: Sequence[Course],
+    surrogate: Surrogate,
+    compile: bool = False,
 ) -> Tensor:
-    """Gradients of the spikes and the membranes of `forward` -> gradient of the jumps, all [T, N, *]."""
+    """Gradients of the spikes [T, N, *] and the membranes of `forward` -> gradient of the jumps [frames, N, *]."""
     steps = _compiled(_backward) if compile else _backward
     lengths = [course.length for course in courses]
     parts = zip(grad_spikes.split(lengths), membrane.split(lengths), courses, strict=True)
-    return _in_a_row([steps(grad, v, step, surrogate) for grad, v, (_, step) in parts])
+    grad_seen = _in_a_row([steps(grad, v, step, surrogate) for grad, v, (_, step) in parts])
+    if frame_of is None:
+        return grad_seen
+    return in_memory_order(lambda g: g.new_zeros(frames, *g.shape[1:]).index_add_(0, frame_of, g), grad_seen)
 
 
 def _in_a_row(parts: Sequence[Tensor]) -> Tensor:

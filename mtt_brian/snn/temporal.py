@@ -99,6 +99,26 @@ def transform_each(
     return _Moved.apply(x, *_moves(pairs, variant == "trim", shared, x.device), sum(t_out))
 
 
+class Repeat:
+    """Frames shown several times over: those of several courses, with more time steps than before or as many.
+
+    Args:
+        t_in: number of frames of every course.
+        t_out: of its time steps, nowhere fewer.
+        device: of the frames.
+
+    Attributes:
+        frame_of: number of the frame that each time step sees, int64 [sum of t_out].
+    """
+
+    def __init__(self, t_in: Sequence[int], t_out: Sequence[int], device: torch.device) -> None:
+        self.frame_of, self._steps = _moves(tuple(zip(t_in, t_out, strict=True)), False, False, device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[sum of t_in, *] -> [sum of t_out, *]."""
+        return _Moved.apply(x, self.frame_of, self._steps, len(self._steps))
+
+
 class _Moved(torch.autograd.Function):
     """[frames_in, *] -> [frames_out, *]: frame of[i] is added to frame to[i], for all i."""
 
