@@ -77,6 +77,8 @@ class Spiking(nn.Module):
     Shape:
         x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With ``lengths``, x
         holds several courses of time one behind the other, of so many steps each, and each starts from v = 0.
+        With ``frame_of``, int64 [T], time step t sees frame ``frame_of[t]`` of x, which has fewer;
+        all are seen, one after the other, none by two courses.
 
     Raises:
         InputError: for a rule that cannot be trained here.
