@@ -8,6 +8,7 @@ import pytest
 import mtt_brian as mb
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF
+from mtt_brian.simulate import cuda_start
 from mtt_brian.simulate.base import InputTrain
 from mtt_brian.simulate.cuda import Cuda, CudaEngine
 from mtt_brian.translate.circuit import Circuit, Connection, Population
@@ -112,6 +113,21 @@ class TestWithBrian2Cuda:
         # No pathway fell back to one thread: that is how Brian2CUDA would keep the order of the synapses.
         deliver = (project.path / "code_objects" / "synapses_a_b_deliver_codeobject.cu").read_text()
         assert "atomicAdd" in deliver
+        # All synapses of a pathway are copied at once, and nobody looks for pairs of neurons connected twice.
+        start = (project.path / "code_objects" / "before_run_synapses_a_b_deliver_push_spikes.cu").read_text()
+        assert "cudaMemcpy(d_ptr_synapse_ids, h_synapse_ids.data()," in start
+        assert "cudaMemcpy(h_ptr_d_ptr_synapse_ids_by_pre[i]," not in start
+        made = (project.path / "code_objects" / "synapses_a_b_synapses_create_array_codeobject.cu").read_text()
+        assert "for (int _i=0; false; _i++)" in made
+
+    def test_a_start_that_brian2cuda_writes_otherwise_is_refused(self, tmp_path):
+        folder = tmp_path / "code_objects"
+        folder.mkdir()
+        with pytest.raises(RuntimeError, match=r"there are 0 files code_objects/before_run_\*_push_spikes.cu for 1"):
+            cuda_start.shorten(tmp_path, 1)
+        (folder / "before_run_x_push_spikes.cu").write_text("int main() {}\n")
+        with pytest.raises(RuntimeError, match=r"(?s)writes other code .* 0 times in before_run_x_push.*cudaMemcpy"):
+            cuda_start.shorten(tmp_path, 1)
 
     @pytest.mark.slow
     def test_the_project_compiles(self):

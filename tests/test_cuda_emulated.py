@@ -311,3 +311,5 @@ def test_what_a_step_of_the_n_mnist_network_costs(monkeypatch, tmp_path, capsys)
                 print(f"  {value:6.3f}  {name}")
     assert sum(tables["launches"].values()) < 26
     assert sum(tables["waits, device to host"].values()) < 9
+    # Copies at the start: per array and pathway, not per neuron.
+    assert sum(short["waits"]["host to device"].values()) < 200

@@ -14,6 +14,7 @@ from typing import Any
 
 from mtt_brian.errors import InputError
 from mtt_brian.files import cache_folder
+from mtt_brian.simulate import cuda_start
 from mtt_brian.simulate.brian import COMPILER_FLAGS, EXACT_FLAGS, Raw, lanes_kept_busy
 from mtt_brian.simulate.standalone import Project, StandaloneEngine
 from mtt_brian.translate.circuit import Circuit
@@ -158,7 +159,9 @@ class CudaEngine(StandaloneEngine):
         # Brian2CUDA remembers what its first project in this process was compiled with, whatever the preferences say.
         gputools.reset_cuda_installation()
         gputools.reset_gpu_selection()
-        return super().write(playlist, lanes)
+        project = super().write(playlist, lanes)
+        cuda_start.shorten(project.path, sum(c.matrix.nnz > 0 for c in self.circuit.connections))
+        return project
 
     def _play(self, playlist: Playlist, lanes: int) -> Raw:
         if missing := self.cuda.missing():
