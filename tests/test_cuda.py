@@ -88,14 +88,14 @@ class TestWithBrian2Cuda:
         engine = CudaEngine(chain())
         monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2**20))
         playlist = Playlist.arrange(recordings(1), 1000, 6)
-        # a lane has 6 * 5 + 3 * 5 * 5 weights, two of which are 0, and 20 of the curtain: 123 synapses of 40 bytes
-        with pytest.raises(InputError, match=r"123,000 synapses in 1000 lanes need 5 MiB on the GPU, where 1 MiB"):
+        # a lane has 6 * 5 + 3 * 5 * 5 weights, two of which are 0: 103 synapses of 40 bytes
+        with pytest.raises(InputError, match=r"103,000 synapses in 1000 lanes need 4 MiB on the GPU, where 1 MiB"):
             engine.write(playlist, 1000)
 
     def test_as_many_lanes_as_the_gpu_holds(self, monkeypatch, tmp_path):
         engine = CudaEngine(chain())
-        # 123 synapses of 40 bytes in half the memory
-        monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2 * 123 * 40 * 7))
+        # 103 synapses of 40 bytes in half the memory
+        monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2 * 103 * 40 * 7))
         assert engine._default_lanes(recordings(100)) == 7
 
     def test_the_project_is_written_without_a_gpu(self):

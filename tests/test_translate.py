@@ -287,8 +287,8 @@ def test_recordings_that_do_not_fit(recording, message):
 def test_a_network_that_does_not_fit_is_refused_with_its_numbers(monkeypatch):
     monkeypatch.setattr(limits, "available_bytes", lambda: 2**20)
     graph = chain((300,), nir.Linear(np.ones((200, 300))), if_node(200), out=(200,))
-    assert mb.translate.estimate(mb.translate.read_nir(graph), lanes=3).synapses == 3 * (300 * 200 + 200)
-    with pytest.raises(InputError, match=r"501 neurons and 60,200 synapses in 1 lane, 2 MiB, but only 1 MiB are free"):
+    assert mb.translate.estimate(mb.translate.read_nir(graph), lanes=3).synapses == 3 * 300 * 200
+    with pytest.raises(InputError, match=r"501 neurons and 60,000 synapses in 1 lane, 2 MiB, but only 1 MiB are free"):
         mb.Simulator(graph, "brian2")
 
 

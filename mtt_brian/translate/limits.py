@@ -11,10 +11,10 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, CubaLIF
 from mtt_brian.translate.circuit import Circuit
 
-#: Host memory per synapse (weight, indices, the queue's table, copies in the making) and per neuron; measured by
-#: benchmarks/brian2_memory.py and rounded up.
+#: Host memory per synapse (weight, indices, the queue's table, copies in the making) and per neuron (with the synapse
+#: that ends its recordings, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
 BYTES_PER_SYNAPSE = 40
-BYTES_PER_NEURON = 100
+BYTES_PER_NEURON = 140
 
 
 def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
@@ -60,7 +60,7 @@ class Estimate:
 
     Attributes:
         lanes: independent copies of the network.
-        neurons, synapses: their numbers.
+        neurons, synapses: their numbers; synapses as far as they have weights.
         bytes_per_synapse: on the host.
     """
 
@@ -82,8 +82,7 @@ class Estimate:
 def estimate(circuit: Circuit, lanes: int = 1, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
     """Count before building. In Brian2 a convolution is unrolled: every synapse has a weight of its own."""
     neurons = circuit.input_size + 1 + sum(p.size for p in circuit.populations)
-    # The curtain reaches every neuron of its lane.
-    synapses = sum(p.size for p in circuit.populations) + sum(int(fan.sum()) for fan in circuit.fan_out.values())
+    synapses = sum(int(fan.sum()) for fan in circuit.fan_out.values())
     return Estimate(lanes, lanes * neurons, lanes * synapses, bytes_per_synapse)
 
 
