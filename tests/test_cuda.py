@@ -99,7 +99,7 @@ class TestWithBrian2Cuda:
         assert engine._default_lanes(recordings(100)) == 7
 
     def test_the_project_is_written_without_a_gpu(self):
-        engine = CudaEngine(chain())
+        engine = CudaEngine(chain(), record="output")
         trains = recordings(4)
         project = engine.write(Playlist.arrange(trains, 2, 6), 2)
         run = (project.path / "main.cu").read_text()
@@ -108,8 +108,10 @@ class TestWithBrian2Cuda:
         assert "--fmad=false" in makefile
         assert "fast_math" not in makefile
         code = {path.stem for path in (project.path / "code_objects").glob("*.cu")}
-        for name in ("population_a_spike_thresholder", "synapses_a_b_deliver", "update_out", "readout"):
+        for name in ("population_a_spike_thresholder", "synapses_a_b_deliver", "update_out", "turn_out", "spikes_c"):
             assert any(stem.startswith(name) for stem in code), (name, code)
+        # Every monitor makes each step wait: only what the readout hears was asked for.
+        assert not any(stem.startswith(("spikes_a", "spikes_b", "readout")) for stem in code), code
         # No pathway fell back to one thread: that is how Brian2CUDA would keep the order of the synapses.
         deliver = (project.path / "code_objects" / "synapses_a_b_deliver_codeobject.cu").read_text()
         assert "atomicAdd" in deliver
@@ -123,7 +125,7 @@ class TestWithBrian2Cuda:
     def test_a_start_that_brian2cuda_writes_otherwise_is_refused(self, tmp_path):
         folder = tmp_path / "code_objects"
         folder.mkdir()
-        with pytest.raises(RuntimeError, match=r"there are 0 files code_objects/before_run_\*_push_spikes.cu for 1"):
+        with pytest.raises(RuntimeError, match=r"there are 0 files code_objects/before_run_\*_push_spikes\*.cu for 1"):
             cuda_start.shorten(tmp_path, 1)
         (folder / "before_run_x_push_spikes.cu").write_text("int main() {}\n")
         with pytest.raises(RuntimeError, match=r"(?s)writes other code .* 0 times in before_run_x_push.*cudaMemcpy"):

@@ -356,3 +356,22 @@ def test_the_half_behind_the_nir_file_does_without_torch():
         "mtt_brian.simulate.brian, mtt_brian.evaluate, mtt_brian.plotting, mtt_brian.events"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ----- recordings on lanes
+
+
+def test_every_recording_has_a_row_of_its_own_and_every_lane_one_to_spare():
+    from mtt_brian.translate.input import InputTrain
+    from mtt_brian.translate.playlist import Playlist
+
+    def train(events):
+        return InputTrain(np.arange(events) * 1.0, np.zeros(events, int), np.ones(events, int), np.arange(events), 1.0)
+
+    # Two lanes, longest first: lane 0 plays recordings 1, 3 and 4, lane 1 plays 2 and 0.
+    playlist = Playlist.arrange([train(k) for k in (2, 5, 4, 1, 0)], lanes=2, inputs=1)
+    assert playlist.lane.tolist() == [1, 0, 1, 0, 0]
+    assert playlist.first_step.tolist() == [5, 0, 0, 6, 8]
+    assert playlist.first_row.tolist() == [0, 4]
+    assert playlist.row.tolist() == [5, 0, 4, 1, 2]
+    assert Playlist.arrange([], lanes=2, inputs=1).first_row.tolist() == [0, 1]

@@ -17,7 +17,7 @@ from brian2.devices.device import auto_target, get_device
 from brian2.utils.logger import catch_logs
 
 from mtt_brian.errors import InputError
-from mtt_brian.simulate.result import Result, Spikes, result_of
+from mtt_brian.simulate.result import Result, Spikes, recorded_populations, result_of
 from mtt_brian.translate.brian import EventNetwork
 from mtt_brian.translate.circuit import Circuit
 from mtt_brian.translate.input import InputTrain
@@ -40,10 +40,17 @@ _EVENTS_PER_RUN = 1 << 20
 
 @dataclass(frozen=True)
 class Raw:
-    """What the monitors saw, by population: neuron (over all lanes), step and value of each event."""
+    """What was seen of one run.
+
+    Attributes:
+        spikes: what the monitors saw, by population: neuron (over all lanes), step and value of each event.
+        readout: the same of the silent readout's end of each recording; None without such a monitor.
+        tallies: by population [rows, neurons], with `Playlist.row`: spikes per recording, or a silent readout's end.
+    """
 
     spikes: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
     readout: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    tallies: Mapping[str, np.ndarray]
 
 
 class BrianEngine:
@@ -59,6 +66,7 @@ class BrianEngine:
         if lanes is not None and lanes < 1:
             raise InputError(f"lanes must be >= 1, not {lanes}")
         self.circuit, self.record, self._wanted_lanes, self._lanes = circuit, record, lanes, 0
+        self._recordings = 0
         refuse_what_needs_the_exact_engine(circuit)
         estimate_that_fits(circuit, lanes or 1, self.bytes_per_synapse)
 
@@ -70,6 +78,7 @@ class BrianEngine:
         # A network that is there already serves fewer recordings as well: its other lanes stay empty.
         lanes = self._wanted_lanes or max(self._lanes, *map(self._default_lanes, batches))
         self._lanes = lanes
+        self._recordings = max(self._recordings, *map(len, batches))
         for batch in batches:
             playlist = Playlist.arrange(batch, lanes, self.circuit.input_size)
             yield from self._results(batch, playlist, lanes, self._play(playlist, lanes))
@@ -84,7 +93,18 @@ class BrianEngine:
         size = estimate_that_fits(self.circuit, lanes, self.bytes_per_synapse)
         print(f"{self.name}: building {size}", file=sys.stderr)
         events, steps = _room(playlist, lanes, self.circuit)
-        return EventNetwork(self.circuit, lanes=lanes, events=events, steps=steps, clock=clock)
+        recordings = 1 << max(self._recordings, len(playlist.row)).bit_length()
+        firing = {p.name for p in self.circuit.populations if p.rule.fires}
+        counted = firing.difference(recorded_populations(self.circuit, self.record))
+        return EventNetwork(
+            self.circuit,
+            lanes=lanes,
+            events=events,
+            steps=steps,
+            recordings=recordings,
+            counted=counted,
+            clock=clock,
+        )
 
     def _results(self, trains: Sequence[InputTrain], playlist: Playlist, lanes: int, raw: Raw) -> Iterator[Result]:
         # Where each recording starts in the order (lane, step).
@@ -104,7 +124,8 @@ class BrianEngine:
             t, i, n = playlist.instants[step, lane][order], i[order], n.astype(np.int64)[order]
             edges = np.searchsorted(recording[order], np.arange(len(trains) + 1))
             spikes[name] = [Spikes(t[a:b], i[a:b], n[a:b]) for a, b in itertools.pairwise(edges)]
-        final = None
+        totals = {name: table[playlist.row] for name, table in raw.tallies.items()}
+        final = totals.pop(self.circuit.output, None) if not self.circuit.readout.rule.fires else None
         if raw.readout is not None:
             size = self.circuit.readout.size
             final = np.zeros((len(trains), size))
@@ -113,7 +134,9 @@ class BrianEngine:
             final[owner(lane, step), i] = value
         for k, train in enumerate(trains):
             recorded = {name: trainwise[k] for name, trainwise in spikes.items()}
-            yield result_of(self.circuit, self.name, self.record, train, recorded, None if final is None else final[k])
+            counted = {name: total[k] for name, total in totals.items()}
+            readout = None if final is None else final[k]
+            yield result_of(self.circuit, self.name, self.record, train, recorded, counted, readout)
 
 
 class RuntimeEngine(BrianEngine):
@@ -160,6 +183,7 @@ class RuntimeEngine(BrianEngine):
         raw = Raw(
             {name: _taken(monitor, "n") for name, monitor in network.monitors.items()},
             network.readout_monitor and _taken(network.readout_monitor, "final"),
+            {},
         )
         for monitor in (*network.monitors.values(), *filter(None, [network.readout_monitor])):
             monitor.resize(0)

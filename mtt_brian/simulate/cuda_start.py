@@ -15,9 +15,9 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-#: Files of the project -> passages in them, and what to write in their place.
+#: Files of the project -> passages in them, and what to write in their place. Brian2 may number the files' names.
 _PASSAGES: dict[str, dict[str, str]] = {
-    "code_objects/before_run_*_push_spikes.cu": {
+    "code_objects/before_run_*_push_spikes*.cu": {
         """
             CUDA_SAFE_CALL(
                     cudaMemcpy(h_ptr_d_ptr_synapse_ids_by_pre[i],
@@ -43,7 +43,7 @@ _PASSAGES: dict[str, dict[str, str]] = {
     }
 """,
     },
-    "code_objects/*_synapses_create_array_codeobject.cu": {
+    "code_objects/*_synapses_create_array_codeobject*.cu": {
         """
 std::map<std::pair<int32_t, int32_t>, int32_t> source_target_count;
 for (int _i=0; _i<newsize; _i++)

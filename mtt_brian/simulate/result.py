@@ -110,18 +110,25 @@ def result_of(
     record: str,
     train: InputTrain,
     spikes: Mapping[str, Spikes],
+    counted: Mapping[str, np.ndarray],
     readout: np.ndarray | None,
 ) -> Result:
     """Count spikes and synaptic operations of one run and keep what was asked for.
 
     Args:
         circuit, engine, record, train: of the run.
-        spikes: of every firing population.
+        spikes: of firing populations, at least of those that `record` keeps.
+        counted: spikes per neuron of all other firing populations, integers [neurons].
         readout: final state of a silent readout; None if the readout fires.
     """
     shapes = {p.name: p.shape for p in circuit.populations if p.rule.fires}
     counts = {circuit.input: _count(train.i, train.n, circuit.input_shape)}
-    counts |= {name: _count(spikes[name].i, spikes[name].n, shape) for name, shape in shapes.items()}
+    counts |= {
+        name: _count(spikes[name].i, spikes[name].n, shape)
+        if name in spikes
+        else counted[name].astype(np.int64).reshape(shape)
+        for name, shape in shapes.items()
+    }
     return Result(
         spikes={name: spikes[name] for name in recorded_populations(circuit, record)},
         counts=counts,

@@ -131,6 +131,7 @@ class Project:
                 for name, monitor in monitors.items()
                 if monitor is not None
             }
+            self._tables = {name: self._file(active, g.variables["total"]) for name, g in self.network.tallies.items()}
         finally:
             active.reinit()
             reset_device()
@@ -188,4 +189,8 @@ class Project:
             return Raw(
                 {name: read(name, "n") for name in self.network.monitors},
                 None if self.network.readout_monitor is None else read("", "final"),
+                {
+                    name: np.fromfile(results + file, dtype).reshape(-1, self.network.circuit.population[name].size)
+                    for name, (file, dtype) in self._tables.items()
+                },
             )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import brian2
@@ -38,7 +39,9 @@ class EventNetwork(brian2.Network):
 
     Brian2 objects by name, as in ``network["population_conv1"]``: the input ``input``; ``population_<name>`` and
     ``spikes_<name>`` (a ``SpikeMonitor`` that also records ``n``); ``synapses_<source>_<target>`` with weights ``w``;
-    ``readout``, an ``EventMonitor`` of a silent last population; ``curtain_<name>``, or on a GPU ``update_<name>``.
+    ``readout``, an ``EventMonitor`` of a silent last population; ``curtain_<name>``. On a GPU ``update_<name>`` is in
+    place of the curtain, and ``tally_<name>`` in place of ``readout`` and of monitors that nobody asked for: a group
+    with ``total`` [rows * neurons], the final state or the number of spikes (rows: see `Playlist`).
     Names of the graph that Brian2 would not accept have other characters replaced by ``_``; `names` tells which became
     what.
 
@@ -50,6 +53,9 @@ class EventNetwork(brian2.Network):
         lanes: independent copies that run side by side.
         events: room for so many input events in one run, all lanes together (Brian2's runtime has room for any number).
         steps: room for so many steps in one run.
+        recordings: room for so many recordings in one run, all lanes together (needed on a GPU only).
+        counted: firing populations whose spikes nobody wants one by one. On a GPU, where a monitor makes every step
+            wait, these are only counted.
         clock: the clock to run on; its own by default.
 
     Raises:
@@ -63,6 +69,8 @@ class EventNetwork(brian2.Network):
         lanes: int,
         events: int,
         steps: int,
+        recordings: int,
+        counted: Collection[str] = (),
         clock: brian2.Clock | None = None,
     ) -> None:
         refuse_what_needs_the_exact_engine(circuit)
@@ -79,14 +87,20 @@ class EventNetwork(brian2.Network):
             self.event_count = _table("event_count", np.zeros(len(self.event_step.values)))
         self.instants = _table("instants", np.zeros((steps, lanes))) if leaks else None
         self.ends = _table("ends", np.zeros((steps, lanes))) if _on_gpu() else None
+        silent = [] if circuit.readout.rule.fires else [circuit.output]
+        self._tallied = {*counted, *silent} if _on_gpu() else set()
+        self.recordings = recordings
+        self.tallies: dict[str, brian2.NeuronGroup] = {}
         self.groups: dict[str, brian2.NeuronGroup] = {circuit.input: self._input()}
         codes = [self._population(population) for population in circuit.populations]
         for population, code in zip(circuit.populations, codes, strict=True):
             self._curtain(population, code)
-        firing = [p.name for p in circuit.populations if p.rule.fires]
+        firing = [p.name for p in circuit.populations if p.rule.fires and p.name not in self._tallied]
         self.monitors = {name: self._monitor("spike", name, ["n"], f"spikes_{self.names[name]}") for name in firing}
         self.readout_monitor = (
-            None if circuit.readout.rule.fires else self._monitor("curtain", circuit.output, ["final"], "readout")
+            self._monitor("curtain", circuit.output, ["final"], "readout")
+            if silent and circuit.output not in self._tallied
+            else None
         )
 
     def has_room(self, playlist: Playlist) -> bool:
@@ -94,6 +108,7 @@ class EventNetwork(brian2.Network):
         return not (
             (self._walks and len(self.event_step.values) < len(playlist.event_step))
             or any(t is not None and len(t.values) < playlist.steps for t in (self.instants, self.ends))
+            or (self._tallied and self.recordings < len(playlist.row))
         )
 
     @property
@@ -139,7 +154,14 @@ class EventNetwork(brian2.Network):
             zero = np.zeros(len(group))
             values.append((group.v, zero))
             never = zero + NEVER
-            for name, start in (("last", zero), ("arrived", zero), ("touched", never), ("curtain_step", never)):
+            place = np.add.outer(playlist.first_row * population.size, np.arange(population.size)).ravel()
+            for name, start in (
+                ("last", zero),
+                ("arrived", zero),
+                ("touched", never),
+                ("curtain_step", never),
+                ("place", place),
+            ):
                 if name in group.variables:
                     values.append((getattr(group, name), start))
         return values
@@ -212,13 +234,13 @@ class EventNetwork(brian2.Network):
         if self.ends is None:
             code = lazy(population, self.instants, serial=_target_is_serial())
         else:
-            code = dense(population, self.instants, self.ends)
+            code = dense(population, self.instants, self.ends, population.name in self._tallied)
         group = brian2.NeuronGroup(
             self.lanes * population.size,
             code.equations,
             reset=code.reset,
             # Not `threshold`: Brian2 would warn where the reset is part of the update.
-            events={"spike": code.threshold} if code.threshold else {"curtain": code.shown},
+            events=code.events,
             name=f"population_{self.names[population.name]}",
             clock=self.clock,
             namespace=code.namespace,
@@ -229,6 +251,8 @@ class EventNetwork(brian2.Network):
             group.n = 1
         if "lane" in group.variables:
             group.lane = np.repeat(np.arange(self.lanes), population.size)
+        if population.name in self._tallied:
+            self._tally(population, group)
         self.groups[population.name] = group
         self.add(group)
         incoming = [self._synapses(connection, code) for connection in self.circuit.into(population.name)]
@@ -240,7 +264,22 @@ class EventNetwork(brian2.Network):
             self._in_order(group.run_regularly(code.update, name=f"update_{self.names[population.name]}"))
         if population.rule.fires:
             self._in_order(group.thresholder["spike"], *group.resetter.values())
+        if code.turn:
+            self._in_order(group.run_regularly(code.turn, name=f"turn_{self.names[population.name]}"))
         return code
+
+    def _tally(self, population: Population, group: brian2.NeuronGroup) -> None:
+        """A row per recording, and one to spare per lane (see `Playlist`), in memory that the group writes to."""
+        tally = brian2.NeuronGroup(
+            (self.recordings + self.lanes) * population.size,
+            f"total : {'integer' if population.rule.fires else '1'}",
+            name=f"tally_{self.names[population.name]}",
+            clock=self.clock,
+            namespace={},
+        )
+        group.total = brian2.linked_var(tally, "total", index="place")
+        self.tallies[population.name] = tally
+        self.add(tally)
 
     def _synapses(self, connection: Connection, code: PopulationCode) -> brian2.Synapses:
         target = self.circuit.population[connection.target]
@@ -275,7 +314,7 @@ class EventNetwork(brian2.Network):
                 code.namespace,
             )
             self._in_order(*(getattr(synapses, pathway) for pathway in code.on_curtain))
-        if not population.rule.fires:
+        if "curtain" in code.events:
             self._in_order(self.groups[population.name].thresholder["curtain"])
 
     def _connect(
@@ -343,7 +382,7 @@ def to_brian2(
     print(f"building {estimate_that_fits(circuit, lanes=1)}", file=sys.stderr)
     train = input_train(recording, circuit.input_shape, duration)
     playlist = Playlist.arrange([train], 1, circuit.input_size)
-    network = EventNetwork(circuit, lanes=1, events=len(train.t) + 1, steps=playlist.steps)
+    network = EventNetwork(circuit, lanes=1, events=len(train.t) + 1, steps=playlist.steps, recordings=1)
     network.play(playlist)
     return network
 

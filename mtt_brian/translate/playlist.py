@@ -28,6 +28,9 @@ class Playlist:
         instants: float64 [steps, lanes], the time in seconds that each step stands for.
         ends: float64 [steps, lanes], 1 where a recording ends.
         lane, first_step: int64 [recordings], where each recording is played.
+        row: int64 [recordings], each recording's row in a table of results with `recordings + lanes` rows: a lane's
+            recordings in the order in which it plays them, and a row to spare for what it does afterwards.
+        first_row: int64 [lanes], where each lane's rows begin.
     """
 
     steps: int
@@ -38,6 +41,8 @@ class Playlist:
     ends: np.ndarray
     lane: np.ndarray
     first_step: np.ndarray
+    row: np.ndarray
+    first_row: np.ndarray
 
     def by_step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The same events in the order of the steps.
@@ -58,11 +63,15 @@ class Playlist:
         times = [train.instants for train in trains]
         length = np.array([len(t) + 1 for t in times], dtype=np.int64)
         lane, first_step = np.zeros(len(trains), dtype=np.int64), np.zeros(len(trains), dtype=np.int64)
+        row, taken = np.zeros(len(trains), dtype=np.int64), np.zeros(lanes, dtype=np.int64)
         end = np.zeros(lanes, dtype=np.int64)
         for k in np.argsort(-length, kind="stable"):
             lane[k] = np.argmin(end)
             first_step[k] = end[lane[k]]
             end[lane[k]] += length[k]
+            row[k] = taken[lane[k]]
+            taken[lane[k]] += 1
+        first_row = np.cumsum(taken + 1) - (taken + 1)
         steps = int(end.max(initial=0))
         instants, ends = np.zeros((steps, lanes)), np.zeros((steps, lanes))
         neurons, at, counts = [], [], []
@@ -91,4 +100,6 @@ class Playlist:
             ends=ends,
             lane=lane,
             first_step=first_step,
+            row=first_row[lane] + row,
+            first_row=first_row,
         )

@@ -8,7 +8,8 @@ synapses put all states back.
 
 `dense`, for a GPU, where a step costs its launches and its waits for pathways, not its neurons: synapses only add up
 what arrives, and one piece of code does the rest for all neurons in every step: leak, arrivals, bound, spikes, reset,
-and the end of a recording, which it finds in a table.
+and the end of a recording, which it finds in a table. It also keeps the counts and final states of recordings, as a
+monitor there would make every step wait.
 """
 
 from __future__ import annotations
@@ -30,24 +31,25 @@ class PopulationCode:
 
     Attributes:
         lines: equations.
-        threshold: condition of a spike; None for a silent population.
+        events: conditions by name: of a ``spike``, or of the ``curtain``, when a silent population shows its `final`
+            state.
         reset: what a spike does.
-        shown: condition under which a silent population shows its `final` state.
         on_arrival: pathways of the synapses that reach the population, in this order.
         update: what is run for all neurons between arrivals and threshold.
         on_curtain: pathways of the curtain's synapses, in this order.
+        turn: what is run for all neurons at the end of a step.
         namespace: constants and tables.
         arrays: parameters that differ from neuron to neuron.
     """
 
     lines: list[str]
     namespace: dict[str, Any]
-    threshold: str | None = None
+    events: dict[str, str] = field(default_factory=dict)
     reset: str | None = None
-    shown: str = ""
     on_arrival: dict[str, str] = field(default_factory=dict)
     update: str = ""
     on_curtain: dict[str, str] = field(default_factory=dict)
+    turn: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -73,7 +75,8 @@ def _begin(population: Population, tables: dict[str, Any]) -> tuple[PopulationCo
     """What both forms share; and whether what is left above the threshold after one spike has to wait."""
     code = PopulationCode(["v : 1", "step = t_in_timesteps : integer (shared)"], {"second": second, **tables})
     rule = population.rule
-    code.lines.append("final : 1" if rule.threshold is None else "n : integer")
+    if rule.fires:
+        code.lines.append("n : integer")
     return code, rule.fires and rule.reset == "subtract" and rule.spikes == "one"
 
 
@@ -110,12 +113,12 @@ def lazy(population: Population, instants: brian2.TimedArray | None, serial: boo
     code.on_arrival["deliver"] = deliver
     code.on_curtain = {"restart": restart}
     if rule.threshold is None:
-        code.lines.append("curtain_step : integer")
-        code.shown = "curtain_step == step"
+        code.lines += ["final : 1", "curtain_step : integer"]
+        code.events["curtain"] = "curtain_step == step"
         code.on_curtain = {"close": f"final_post = {settled}\ncurtain_step_post = step_post", "restart": restart}
         return code
     theta = code.parameter("theta", rule.threshold)
-    code.threshold = f"v >= {theta}" + (" and touched == step" if waits else "")
+    code.events["spike"] = f"v >= {theta}" + (" and touched == step" if waits else "")
     if rule.reset == "zero":
         code.reset = f"v = {code.parameter('v_reset', rule.v_reset)}"
     elif rule.spikes == "many":
@@ -125,13 +128,21 @@ def lazy(population: Population, instants: brian2.TimedArray | None, serial: boo
     return code
 
 
-def dense(population: Population, instants: brian2.TimedArray | None, ends: brian2.TimedArray) -> PopulationCode:
-    """Everything but the sum of what arrives in one piece of code; `instants` and `ends`: see `Playlist`."""
+def dense(
+    population: Population, instants: brian2.TimedArray | None, ends: brian2.TimedArray, tallied: bool
+) -> PopulationCode:
+    """Everything but the sum of what arrives in one piece of code.
+
+    Args:
+        population: what the code is of.
+        instants, ends: see `Playlist`.
+        tallied: whether each recording's spikes per neuron, or the final state of a silent population, are kept in
+            `total`, to be linked to a table by `place`: the neuron's place in its recording's row, see `Playlist`.
+    """
     rule = population.rule
     leaks = isinstance(rule, LIF)
     code, waits = _begin(population, {"ends": ends})
     code.lines += [_LANE, "ended = int(ends(t_in_timesteps*second, lane)) : integer"]
-    code.shown = "ended > 0"
     deliver, update, state = "v_post += w*n_pre", [], "v"
     if isinstance(rule, LIF):
         code.namespace["instants"] = instants
@@ -149,11 +160,11 @@ def dense(population: Population, instants: brian2.TimedArray | None, ends: bria
     if rule.lower_bound is not None:
         update.append(f"v = clip(v, {code.parameter('v_min', rule.lower_bound)}, inf)")
     if rule.threshold is None:
-        # Shown only where a recording ends. A plain `final = v` would follow v into its new value on numpy.
-        update.append(f"final = ended*({state})")
+        if tallied:
+            update.append(f"total = ended*({state})")
     else:
         theta = code.parameter("theta", rule.threshold)
-        code.threshold = "n > 0"
+        code.events["spike"] = "n > 0"
         if rule.reset == "zero":
             update.append(f"n = int(v >= {theta})")
             state = f"n*{code.parameter('v_reset', rule.v_reset)} + (1 - n)*v"
@@ -161,8 +172,15 @@ def dense(population: Population, instants: brian2.TimedArray | None, ends: bria
             many = f"int(floor(v/{theta}))" if rule.spikes == "many" else "hit"
             update.append(f"n = int(v >= {theta})*{many}")
             state = f"v - n*{theta}"
+        if tallied:
+            update.append("total += n")
     update.append(f"v = (1 - ended)*({state if rule.fires else 'v'})")
     if leaks:
         update.append("last = (1 - ended)*last")
+    if tallied:
+        code.lines += [f"total : {'integer' if rule.fires else '1'} (linked)", "place : integer"]
+        code.namespace["size"] = population.size
+        # A piece of its own: code that moves an index cannot use it as well.
+        code.turn = "place += ended*size"
     code.on_arrival, code.update = {"deliver": deliver}, "\n".join(update)
     return code
