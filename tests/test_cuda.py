@@ -18,14 +18,17 @@ from mtt_brian.translate.playlist import Playlist
 NOTHING = Cuda(path=None, version=0.0, include=None, libraries=None, capability=None, free_bytes=0)
 
 
-def chain(seed=0):
-    """Bounded IF, LIF and a linear readout; weights on a dyadic grid, so that every order of summation is exact."""
+SUM = IF(threshold=None)
+
+
+def chain(seed=0, readout=SUM):
+    """Bounded IF, LIF and a readout; weights on a dyadic grid, so that every order of summation is exact."""
     rng = np.random.default_rng(seed)
     rules = {
         "a": IF(spikes="many", lower_bound=-1.0),
         "b": LIF(tau=0.01, r=0.01, spikes="one"),
         "c": IF(spikes="one", lower_bound=-0.5),
-        "out": IF(threshold=None),
+        "out": readout,
     }
     populations, connections, source, size = [], [], "input", 6
     for name, rule in rules.items():
@@ -44,6 +47,12 @@ def recordings(number, events=60):
         ones = np.ones(len(rows), np.int64)
         made.append(InputTrain(rows // 6 * 1e-3, rows % 6, ones, np.arange(len(rows)), 0.04))
     return made
+
+
+def written(project, name):
+    """The code object of that name; Brian2 numbers it where an earlier project in this process had the same."""
+    (file,) = (project.path / "code_objects").glob(f"{name}*.cu")
+    return file.read_text()
 
 
 def test_without_brian2cuda_the_error_says_how_to_get_it(monkeypatch):
@@ -88,14 +97,14 @@ class TestWithBrian2Cuda:
         engine = CudaEngine(chain())
         monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2**20))
         playlist = Playlist.arrange(recordings(1), 1000, 6)
-        # a lane has 6 * 5 + 3 * 5 * 5 weights, two of which are 0: 103 synapses of 40 bytes
-        with pytest.raises(InputError, match=r"103,000 synapses in 1000 lanes need 4 MiB on the GPU, where 1 MiB"):
+        # a lane has 6 * 5 + 2 * 5 * 5 weights without the readout's, one of which is 0: 79 synapses of 40 bytes
+        with pytest.raises(InputError, match=r"79,000 synapses in 1000 lanes need 3 MiB on the GPU, where 1 MiB"):
             engine.write(playlist, 1000)
 
     def test_as_many_lanes_as_the_gpu_holds(self, monkeypatch, tmp_path):
         engine = CudaEngine(chain())
-        # 103 synapses of 40 bytes in half the memory
-        monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2 * 103 * 40 * 7))
+        # 79 synapses of 40 bytes in half the memory
+        monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2 * 79 * 40 * 7))
         assert engine._default_lanes(recordings(100)) == 7
 
     def test_the_project_is_written_without_a_gpu(self):
@@ -108,19 +117,19 @@ class TestWithBrian2Cuda:
         assert "--fmad=false" in makefile
         assert "fast_math" not in makefile
         code = {path.stem for path in (project.path / "code_objects").glob("*.cu")}
-        for name in ("population_a_spike_thresholder", "synapses_a_b_deliver", "update_out", "turn_out", "spikes_c"):
+        for name in ("population_a_spike_thresholder", "synapses_a_b_deliver", "update_a", "turn_a", "spikes_c"):
             assert any(stem.startswith(name) for stem in code), (name, code)
         # Every monitor makes each step wait: only what the readout hears was asked for.
-        assert not any(stem.startswith(("spikes_a", "spikes_b", "readout")) for stem in code), code
+        assert not any(stem.startswith(("spikes_a", "spikes_b")) for stem in code), code
+        # The readout is a sum that the host can do.
+        assert not any("out" in stem for stem in code), code
         # No pathway fell back to one thread: that is how Brian2CUDA would keep the order of the synapses.
-        deliver = (project.path / "code_objects" / "synapses_a_b_deliver_codeobject.cu").read_text()
-        assert "atomicAdd" in deliver
+        assert "atomicAdd" in written(project, "synapses_a_b_deliver_codeobject")
         # All synapses of a pathway are copied at once, and nobody looks for pairs of neurons connected twice.
-        start = (project.path / "code_objects" / "before_run_synapses_a_b_deliver_push_spikes.cu").read_text()
+        start = written(project, "before_run_synapses_a_b_deliver_push_spikes")
         assert "cudaMemcpy(d_ptr_synapse_ids, h_synapse_ids.data()," in start
         assert "cudaMemcpy(h_ptr_d_ptr_synapse_ids_by_pre[i]," not in start
-        made = (project.path / "code_objects" / "synapses_a_b_synapses_create_array_codeobject.cu").read_text()
-        assert "for (int _i=0; false; _i++)" in made
+        assert "for (int _i=0; false; _i++)" in written(project, "synapses_a_b_synapses_create_array_codeobject")
 
     def test_a_start_that_brian2cuda_writes_otherwise_is_refused(self, tmp_path):
         folder = tmp_path / "code_objects"
@@ -133,7 +142,8 @@ class TestWithBrian2Cuda:
 
     @pytest.mark.slow
     def test_the_project_compiles(self):
-        engine = CudaEngine(chain())
+        """With a monitor, and with what is counted and what is shown without one."""
+        engine = CudaEngine(chain(readout=IF(threshold=None, lower_bound=-0.5)), record="output")
         lacking = [text for text in engine.cuda.missing() if "GPU" not in text]
         if lacking:
             pytest.skip("; ".join(lacking))

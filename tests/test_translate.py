@@ -358,6 +358,35 @@ def test_the_half_behind_the_nir_file_does_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+# ----- readouts
+
+
+def test_a_readout_that_sums_up_follows_from_the_counts():
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-8, 16, (4, 6)) / 16, rng.integers(-8, 16, (3, 4)) / 16
+    readout = nir.I(r=np.array([1.0, 2.0, 0.5]))
+    graph = chain((6,), nir.Linear(weights[0]), if_node(4, spikes="many"), nir.Linear(weights[1]), readout, out=(3,))
+    circuit = mb.translate.read_nir(graph)
+    events = mb.events.make_recording(t=np.arange(200), x=rng.integers(0, 6, 200))
+    result = mb.simulate(circuit, events, engine="exact", record="counts")
+    assert circuit.sums_up
+    assert circuit.sum_of_arrivals(result.counts).tolist() == result.readout.tolist()
+    assert np.any(result.readout)
+    rest = circuit.without_readout()
+    assert ([p.name for p in rest.populations], rest.output) == (["n1"], "n1")
+    assert [c.target for c in rest.connections] == ["n1"]
+
+
+def test_a_readout_with_a_bound_is_no_sum():
+    readout = nir.I(r=np.ones(2), metadata={"lower_bound": -1.0})
+    circuit = read((2,), if_node(2), nir.Linear(-np.eye(2)), readout)
+    assert not circuit.sums_up
+    result = mb.simulate(circuit, mb.events.make_recording(t=[1, 2], x=[0, 0]), engine="exact")
+    assert result.readout.tolist() == [-1, 0]
+    with pytest.raises(InputError, match="'n2' leaks, drifts or is bounded"):
+        result.readout_at(0.0)
+
+
 # ----- recordings on lanes
 
 

@@ -66,9 +66,10 @@ class BrianEngine:
         if lanes is not None and lanes < 1:
             raise InputError(f"lanes must be >= 1, not {lanes}")
         self.circuit, self.record, self._wanted_lanes, self._lanes = circuit, record, lanes, 0
-        self._recordings = 0
+        self._recordings = 0  # of the largest batch so far: a network is built once, with room for all
         refuse_what_needs_the_exact_engine(circuit)
-        estimate_that_fits(circuit, lanes or 1, self.bytes_per_synapse)
+        self._simulated = self._part(circuit)
+        estimate_that_fits(self._simulated, lanes or 1, self.bytes_per_synapse)
 
     def run(self, trains: Sequence[InputTrain]) -> Iterator[Result]:
         """Results in the order of ``trains``."""
@@ -83,6 +84,10 @@ class BrianEngine:
             playlist = Playlist.arrange(batch, lanes, self.circuit.input_size)
             yield from self._results(batch, playlist, lanes, self._play(playlist, lanes))
 
+    def _part(self, circuit: Circuit) -> Circuit:
+        """What of the circuit has to be simulated."""
+        return circuit
+
     def _default_lanes(self, batch: Sequence[InputTrain]) -> int:
         raise NotImplementedError
 
@@ -90,19 +95,18 @@ class BrianEngine:
         raise NotImplementedError
 
     def _network(self, playlist: Playlist, lanes: int, clock: brian2.Clock | None) -> EventNetwork:
-        size = estimate_that_fits(self.circuit, lanes, self.bytes_per_synapse)
+        size = estimate_that_fits(self._simulated, lanes, self.bytes_per_synapse)
         print(f"{self.name}: building {size}", file=sys.stderr)
         events, steps = _room(playlist, lanes, self.circuit)
         recordings = 1 << max(self._recordings, len(playlist.row)).bit_length()
         firing = {p.name for p in self.circuit.populations if p.rule.fires}
-        counted = firing.difference(recorded_populations(self.circuit, self.record))
         return EventNetwork(
-            self.circuit,
+            self._simulated,
             lanes=lanes,
             events=events,
             steps=steps,
             recordings=recordings,
-            counted=counted,
+            counted=firing.difference(recorded_populations(self.circuit, self.record)),
             clock=clock,
         )
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import LIF, CubaLIF
 from mtt_brian.translate.circuit import Circuit
 from mtt_brian.translate.input import InputTrain
 
@@ -86,12 +85,12 @@ class Result:
         Raises:
             InputError: if the run recorded too little, or the readout is neither linear nor firing.
         """
-        rule = self.circuit.readout.rule
-        if not rule.fires and (isinstance(rule, LIF | CubaLIF) or np.any(rule.bias)):
+        fires = self.circuit.readout.rule.fires
+        if not (fires or self.circuit.sums_up):
             raise InputError(
-                f"readout_at() needs a linear or a firing readout; {self.circuit.output!r} leaks or drifts"
+                f"readout_at() needs a linear or a firing readout; {self.circuit.output!r} leaks, drifts or is bounded"
             )
-        if any(c.delayed for c in self.circuit.into(self.circuit.output)) and not rule.fires:
+        if any(c.delayed for c in self.circuit.into(self.circuit.output)) and not fires:
             raise InputError(
                 f"readout_at() cannot look through a delay in front of the readout {self.circuit.output!r}"
             )
@@ -119,7 +118,7 @@ def result_of(
         circuit, engine, record, train: of the run.
         spikes: of firing populations, at least of those that `record` keeps.
         counted: spikes per neuron of all other firing populations, integers [neurons].
-        readout: final state of a silent readout; None if the readout fires.
+        readout: final state of a silent readout; None where the counts say it: of a readout that fires or sums up.
     """
     shapes = {p.name: p.shape for p in circuit.populations if p.rule.fires}
     counts = {circuit.input: _count(train.i, train.n, circuit.input_shape)}
@@ -129,10 +128,12 @@ def result_of(
         else counted[name].astype(np.int64).reshape(shape)
         for name, shape in shapes.items()
     }
+    if readout is None:
+        readout = circuit.sum_of_arrivals(counts) if circuit.sums_up else counts[circuit.output].ravel().astype(float)
     return Result(
         spikes={name: spikes[name] for name in recorded_populations(circuit, record)},
         counts=counts,
-        readout=counts[circuit.output].ravel().astype(np.float64) if readout is None else readout,
+        readout=readout,
         synops=circuit.synops(counts),
         duration=train.duration,
         engine=engine,

@@ -87,7 +87,7 @@ class EventNetwork(brian2.Network):
             self.event_count = _table("event_count", np.zeros(len(self.event_step.values)))
         self.instants = _table("instants", np.zeros((steps, lanes))) if leaks else None
         self.ends = _table("ends", np.zeros((steps, lanes))) if _on_gpu() else None
-        silent = [] if circuit.readout.rule.fires else [circuit.output]
+        silent = () if circuit.readout.rule.fires else (circuit.output,)
         self._tallied = {*counted, *silent} if _on_gpu() else set()
         self.recordings = recordings
         self.tallies: dict[str, brian2.NeuronGroup] = {}
@@ -98,9 +98,9 @@ class EventNetwork(brian2.Network):
         firing = [p.name for p in circuit.populations if p.rule.fires and p.name not in self._tallied]
         self.monitors = {name: self._monitor("spike", name, ["n"], f"spikes_{self.names[name]}") for name in firing}
         self.readout_monitor = (
-            self._monitor("curtain", circuit.output, ["final"], "readout")
-            if silent and circuit.output not in self._tallied
-            else None
+            None
+            if circuit.readout.rule.fires or circuit.output in self._tallied
+            else self._monitor("curtain", circuit.output, ["final"], "readout")
         )
 
     def has_room(self, playlist: Playlist) -> bool:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from scipy import sparse
 
-from mtt_brian.neuron import NeuronRule
+from mtt_brian.neuron import LIF, NeuronRule
 from mtt_brian.translate.operators import Delay, Operator
 
 
@@ -123,6 +123,29 @@ class Circuit:
     def readout(self) -> Population:
         """The population that the output node reads."""
         return self.population[self.output]
+
+    @property
+    def sums_up(self) -> bool:
+        """Whether the readout ends as the sum of all that arrived: silent, without leak, bias and bound."""
+        rule = self.readout.rule
+        return not (rule.fires or isinstance(rule, LIF) or rule.lower_bound is not None or np.any(rule.bias))
+
+    def sum_of_arrivals(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What a readout that sums up ends as: float64 [its neurons].
+
+        Args:
+            counts: spikes per neuron by source name (the input included), of any shape.
+        """
+        total = np.zeros(self.readout.size)
+        for connection in self.into(self.output):
+            total += connection.matrix @ np.ravel(counts[connection.source])
+        return total * np.broadcast_to(self.readout.rule.gain, self.readout.shape).ravel()
+
+    def without_readout(self) -> Circuit:
+        """The same network up to its readout, whose spikes nothing else may hear."""
+        populations = tuple(p for p in self.populations if p.name != self.output)
+        connections = tuple(c for c in self.connections if self.output not in (c.source, c.target))
+        return replace(self, populations=populations, connections=connections, output=populations[-1].name)
 
     def into(self, target: str) -> tuple[Connection, ...]:
         """The connections that end in ``target``."""
