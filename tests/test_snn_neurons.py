@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.snn import Spiking, kernels, steps
+from mtt_brian.snn import Spiking, kernels, steps, temporal
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Triangular
 
 
@@ -246,14 +246,17 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int
             ):
                 frame_of = None if seen is None else torch.tensor(seen)
                 courses = [steps.Course(t, layer.step(t)) for t in lengths]
-                ours, theirs = (m.forward(x, frame_of, courses) for m in (kernels, steps))
-                assert torch.equal(ours[1], theirs[1])
-                assert ours[1].sum() > 10
-                torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
-                weight = torch.randn(ours[1].shape, generator=torch.Generator().manual_seed(2))
-                known = weight, theirs[0].contiguous(), frame_of, len(x), courses, surrogate
-                gradients = (m.backward(*known) for m in (kernels, steps))
-                torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+                for group_of in (None, torch.arange(sum(lengths)) // 2):
+                    groups = sum(lengths) if group_of is None else (sum(lengths) + 1) // 2
+                    plan = steps.Plan(courses, frame_of, group_of, groups)
+                    ours, theirs = (m.forward(x, plan) for m in (kernels, steps))
+                    assert torch.equal(ours[1], theirs[1])
+                    assert ours[1].sum() > 10
+                    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+                    weight = torch.randn(ours[1].shape, generator=torch.Generator().manual_seed(2))
+                    known = weight, theirs[0].contiguous(), plan, len(x), surrogate
+                    gradients = (m.backward(*known) for m in (kernels, steps))
+                    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
     finally:
         torch.set_num_threads(before)
 
@@ -277,19 +280,23 @@ def test_courses_of_time_have_nothing_to_do_with_each_other(rule: IF, dtype: tor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_frame_that_several_steps_see(dtype: torch.dtype) -> None:
+def test_repetitions_before_and_sums_behind_are_part_of_it(dtype: torch.dtype) -> None:
+    """Two courses: 2 frames in 3 time steps and out in 3 sums, 3 in 5 and out in 2."""
     layer = Spiking(IF(spikes="many", lower_bound=-1.0))
-    x = (2 * torch.randn(3, 4, 5, 5, 2, generator=torch.Generator().manual_seed(0))).to(dtype).permute(0, 1, 4, 2, 3)
-    frame_of = torch.tensor([0, 0, 1, 2, 2, 2])
-    few, more = x.clone().requires_grad_(), x.detach()[frame_of].requires_grad_()
-    spikes, expected = layer(few, None, frame_of), layer(more)
+    x = (2 * torch.randn(5, 4, 5, 5, 2, generator=torch.Generator().manual_seed(0))).to(dtype).permute(0, 1, 4, 2, 3)
+    repeat, sums = temporal.moves([2, 3], [3, 5], x.device), temporal.moves([3, 5], [3, 2], x.device)
+    assert repeat is not None
+    assert sums is not None
+    weight = torch.randn(5, 4, 2, 5, 5, generator=torch.Generator().manual_seed(1)).to(dtype)
+    at_once, apart = x.clone().requires_grad_(), x.clone().requires_grad_()
+    spikes, expected = layer(at_once, [3, 5], repeat, sums), sums(layer(repeat(apart), [3, 5]))
     assert torch.equal(spikes, expected)
-    assert spikes.stride()[1:] == x.stride()[1:]
-    (spikes * torch.arange(5)).sum().backward()
-    (expected * torch.arange(5)).sum().backward()
-    assert few.grad is not None
-    assert more.grad is not None
-    torch.testing.assert_close(few.grad, torch.zeros_like(x).index_add(0, frame_of, more.grad))
+    assert spikes.stride() == expected.stride() == x.stride()
+    (spikes * weight).sum().backward()
+    (expected * weight).sum().backward()
+    assert at_once.grad is not None
+    torch.testing.assert_close(at_once.grad, apart.grad)
+    assert spikes.sum() > 10
 
 
 def test_the_kernels_hide_no_nan() -> None:

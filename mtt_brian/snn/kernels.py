@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtt_brian.snn.steps import Course, Step
+from mtt_brian.snn.steps import Course, Plan, Step
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate, Triangular
 
 #: Membranes that go through their time steps together.
@@ -58,48 +58,35 @@ def fits(x: Tensor, surrogate: Surrogate | None = None) -> bool:
     )
 
 
-def forward(x: Tensor, frame_of: Tensor | None, courses: Sequence[Course]) -> tuple[Tensor, Tensor]:
+def forward(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     """As `steps.forward`."""
     x = _dense(x)
-    of = _frame_of(frame_of, len(x))
-    membrane, spikes = _frames_like(x, len(of)), _frames_like(x, len(of))
+    frame_of, group_of = _indices(plan)
+    membrane, spikes = _frames_like(x, len(frame_of)), _frames_like(x, plan.groups)
     x_, membrane_, spikes_ = _flat(x), _flat(membrane), _flat(spikes)
-    for at, step in _each(courses):
+    for at, step in _each(plan.courses):
         bound = -math.inf if step.lower_bound is None else step.lower_bound
         numbers = (step.threshold, bound, step.v_reset, step.decay, (1 - step.decay) * step.v_leak)
-        _in_parts(
-            _forward, [x_, membrane_[at], spikes_[at]], of[at], step.many, step.subtract, *map(np.float32, numbers)
-        )
+        rest = (frame_of[at], group_of[at], step.many, step.subtract, *map(np.float32, numbers))
+        _in_parts(_forward, [x_, membrane_[at], spikes_], *rest)
     return membrane, spikes
 
 
-def backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    frame_of: Tensor | None,
-    frames: int,
-    courses: Sequence[Course],
-    surrogate: Surrogate,
-) -> Tensor:
+def backward(grad_spikes: Tensor, membrane: Tensor, plan: Plan, frames: int, surrogate: Surrogate) -> Tensor:
     """As `steps.backward`, for membranes of `forward`."""
+    frame_of, group_of = _indices(plan)
+    like_membrane = _frames_like(membrane, plan.groups)
+    if grad_spikes.stride() != like_membrane.stride():
+        grad_spikes = like_membrane.copy_(grad_spikes)
     grad_x = _frames_like(membrane, frames)
-    of = _frame_of(frame_of, frames)
-    if grad_spikes.stride() != membrane.stride():
-        grad_spikes = torch.empty_like(membrane).copy_(grad_spikes)
     grad_spikes_, membrane_, grad_x_ = _flat(grad_spikes), _flat(membrane), _flat(grad_x)
-    for at, step in _each(courses):
+    for at, step in _each(plan.courses):
         slope = _slope(surrogate, step.threshold)
         assert slope is not None
         bound = -math.inf if step.lower_bound is None else step.lower_bound
         numbers = (step.threshold, bound, step.v_reset, step.decay)
-        _in_parts(
-            _backward,
-            [grad_spikes_[at], membrane_[at], grad_x_],
-            of[at],
-            step.subtract,
-            *map(np.float32, numbers),
-            *slope,
-        )
+        rest = (frame_of[at], group_of[at], step.subtract, *map(np.float32, numbers), *slope)
+        _in_parts(_backward, [grad_spikes_, membrane_[at], grad_x_], *rest)
     return grad_x
 
 
@@ -119,8 +106,11 @@ def _each(courses: Sequence[Course]) -> Iterator[tuple[slice, Step]]:
         begin += length
 
 
-def _frame_of(frame_of: Tensor | None, frames: int) -> np.ndarray:
-    return np.arange(frames) if frame_of is None else frame_of.numpy()
+def _indices(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Frame and group of every time step."""
+    each = np.arange(sum(course.length for course in plan.courses))
+    frame_of, group_of = (each if of is None else of.numpy() for of in (plan.frame_of, plan.group_of))
+    return frame_of, group_of
 
 
 def _frames_like(x: Tensor, frames: int) -> Tensor:
@@ -168,7 +158,9 @@ def _move(x, moved, of, to):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _forward(x, membrane, spikes, frame_of, many, subtract, threshold, bound, v_reset, decay, leak):  # type: ignore[no-untyped-def]
+def _forward(  # type: ignore[no-untyped-def]
+    x, membrane, spikes, frame_of, group_of, many, subtract, threshold, bound, v_reset, decay, leak
+):
     after = np.empty(_BLOCK, np.float32)
     for begin in range(0, x.shape[1], _BLOCK):
         size = min(x.shape[1] - begin, _BLOCK)
@@ -176,7 +168,8 @@ def _forward(x, membrane, spikes, frame_of, many, subtract, threshold, bound, v_
         for t in range(len(frame_of)):
             x_t = x[frame_of[t], begin : begin + size]
             v_t = membrane[t, begin : begin + size]
-            n_t = spikes[t, begin : begin + size]
+            n_t = spikes[group_of[t], begin : begin + size]
+            another = t > 0 and group_of[t - 1] == group_of[t]
             for k in range(size):
                 # Comparisons rather than max(), which would turn NaN into a number that looks healthy.
                 v = decay * after[k] + leak + x_t[k]
@@ -187,7 +180,8 @@ def _forward(x, membrane, spikes, frame_of, many, subtract, threshold, bound, v_
                     after[k] = v - threshold * n
                 else:
                     after[k] = v_reset if n > 0 else v
-                v_t[k], n_t[k] = v, n
+                v_t[k] = v
+                n_t[k] = n_t[k] + n if another else n
 
 
 @_kernel
@@ -196,6 +190,7 @@ def _backward(  # type: ignore[no-untyped-def]
     membrane,
     grad_x,
     frame_of,
+    group_of,
     subtract,
     threshold,
     bound,
@@ -211,10 +206,10 @@ def _backward(  # type: ignore[no-untyped-def]
         size = min(membrane.shape[1] - begin, _BLOCK)
         after[:size] = 0
         for t in range(len(membrane) - 1, -1, -1):
-            grad_t = grad_spikes[t, begin : begin + size]
+            grad_t = grad_spikes[group_of[t], begin : begin + size]
             v_t = membrane[t, begin : begin + size]
             out_t = grad_x[frame_of[t], begin : begin + size]
-            again = t + 1 < len(frame_of) and frame_of[t + 1] == frame_of[t]
+            another = t + 1 < len(frame_of) and frame_of[t + 1] == frame_of[t]
             for k in range(size):
                 v = v_t[k]
                 edge = max(np.rint(v / threshold), _ONE) * threshold if periodic else threshold
@@ -226,7 +221,7 @@ def _backward(  # type: ignore[no-untyped-def]
                     kept = after[k] if v < threshold else np.float32(0)
                     g = kept + (grad_t[k] + after[k] * (v_reset - v)) * slope
                 g = np.float32(0) if v <= bound else g
-                out_t[k] = out_t[k] + g if again else g
+                out_t[k] = out_t[k] + g if another else g
                 after[k] = decay * g
 
 

@@ -10,6 +10,7 @@ import ctypes
 import sys
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,14 +35,17 @@ def _contiguous(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype, memory_format=torch.contiguous_format).contiguous()
 
 
-def in_memory_order(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``function``, which acts on dimensions before the channels only, without turning ``x`` around in memory.
+def in_memory_order(function: Callable[..., Any], *frames: Tensor) -> Any:
+    """``function``, which acts on dimensions before the channels only, on frames that stay in their order in memory.
 
-    torch's sums and stacks of more than four dimensions would put the channels outermost again.
+    torch's sums and stacks of more than four dimensions would put the channels outermost again. What it gives, one
+    tensor or several, has the order of the first frames.
     """
-    if x.ndim == 5 and not x.is_contiguous() and (with_last := x.permute(_LAST)).is_contiguous():
-        return function(with_last).permute(_BACK)
-    return function(x)
+    first = frames[0]
+    if first.ndim != 5 or first.is_contiguous() or not first.permute(_LAST).is_contiguous():
+        return function(*frames)
+    given = function(*(x.permute(_LAST) for x in frames))
+    return given.permute(_BACK) if isinstance(given, Tensor) else tuple(x.permute(_BACK) for x in given)
 
 
 #: Of glibc's mallopt(): how much free memory at its end the heap may keep, and how many pieces lie outside the heap.

@@ -13,8 +13,9 @@ from torch.autograd.function import once_differentiable
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, decay_per_step
 from mtt_brian.snn import kernels, steps
-from mtt_brian.snn.steps import Course, Step
+from mtt_brian.snn.steps import Course, Plan, Step
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
+from mtt_brian.snn.temporal import Moves
 
 #: Suits "one" and "many" spikes per step.
 DEFAULT_SURROGATE: Surrogate = PeriodicExponential()
@@ -24,24 +25,20 @@ class _SpikeTrain(torch.autograd.Function):
     """All time steps of a population; see `Spiking` for the rule and its gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, frame_of: Tensor | None, courses: Sequence[Course], surrogate: Surrogate, compile: bool
-    ) -> Tensor:
-        ctx.frames, ctx.courses, ctx.surrogate, ctx.compile = len(x), courses, surrogate, compile
+    def forward(ctx: Any, x: Tensor, plan: Plan, surrogate: Surrogate, compile: bool) -> Tensor:
+        ctx.plan, ctx.frames, ctx.surrogate, ctx.compile = plan, len(x), surrogate, compile
         ctx.kernels = not compile and kernels.fits(x, surrogate)
-        known = x, frame_of, courses
-        membrane, spikes = kernels.forward(*known) if ctx.kernels else steps.forward(*known, compile)
-        # The membranes before the reset: all that the backward pass needs.
-        ctx.save_for_backward(membrane, frame_of)
+        membrane, spikes = kernels.forward(x, plan) if ctx.kernels else steps.forward(x, plan, compile)
+        ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
         return spikes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None, None]:
-        membrane, frame_of = ctx.saved_tensors
-        known = grad_spikes, membrane, frame_of, ctx.frames, ctx.courses, ctx.surrogate
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None]:
+        (membrane,) = ctx.saved_tensors
+        known = grad_spikes, membrane, ctx.plan, ctx.frames, ctx.surrogate
         grad_x = kernels.backward(*known) if ctx.kernels else steps.backward(*known, ctx.compile)
-        return grad_x, None, None, None, None
+        return grad_x, None, None, None
 
 
 class Spiking(nn.Module):
@@ -75,10 +72,9 @@ class Spiking(nn.Module):
             time; it needs a C++ compiler (Triton on a GPU). The same spikes and gradients up to rounding.
 
     Shape:
-        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With ``lengths``, x
-        holds several courses of time one behind the other, of so many steps each, and each starts from v = 0.
-        With ``frame_of``, int64 [T], time step t sees frame ``frame_of[t]`` of x, which has fewer;
-        all are seen, one after the other, none by two courses.
+        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With ``lengths``,
+        there are several courses of time one behind the other, of so many steps each, and each starts from v = 0. With
+        ``repeat``, x has the frames before they are repeated; with ``sums``, the spikes come as summed by it.
 
     Raises:
         InputError: for a rule that cannot be trained here.
@@ -123,11 +119,23 @@ class Spiking(nn.Module):
             v_leak=float(rule.v_leak) if isinstance(rule, LIF) else 0.0,
         )
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, frame_of: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Sequence[int] | None = None,
+        repeat: Moves | None = None,
+        sums: Moves | None = None,
+    ) -> Tensor:
         # Membranes add up many small jumps: float32 at least, under autocast too.
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        courses = [Course(t, self.step(t)) for t in lengths or [len(x if frame_of is None else frame_of)]]
-        return _SpikeTrain.apply(x, frame_of, courses, self.surrogate, self.compile_steps)
+        total = len(x) if repeat is None else repeat.frames
+        plan = Plan(
+            [Course(t, self.step(t)) for t in lengths or [total]],
+            None if repeat is None else repeat.of,
+            None if sums is None else sums.to,
+            total if sums is None else sums.frames,
+        )
+        return _SpikeTrain.apply(x, plan, self.surrogate, self.compile_steps)
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

@@ -13,7 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.neurons import Spiking
-from mtt_brian.snn.temporal import Repeat
+from mtt_brian.snn.temporal import Moves
 
 
 class Residual(nn.Module):
@@ -43,12 +43,16 @@ class Residual(nn.Module):
         self.body = nn.Sequential(OrderedDict(body))
         self.shortcut = nn.Sequential(OrderedDict(shortcut))
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, repeat: Repeat | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, repeat: Moves | None = None) -> Tensor:
         return run(self.body, x, lengths, repeat) + run(self.shortcut, x, lengths, repeat)
 
 
 def run(
-    layers: Iterable[nn.Module], x: Tensor, lengths: Sequence[int] | None = None, repeat: Repeat | None = None
+    layers: Iterable[nn.Module],
+    x: Tensor,
+    lengths: Sequence[int] | None = None,
+    repeat: Moves | None = None,
+    sums: Moves | None = None,
 ) -> Tensor:
     """Layers one after the other on [T, N, *]; those without time see the folded [T * N, *].
 
@@ -59,13 +63,15 @@ def run(
             each other; they add up to T. None: a single one.
         repeat: shows frames several times over, [fewer, N, *] -> [T, N, *]. That is done behind the layers that treat
             every frame alike and by itself, a convolution above all: they need not be asked for the same frame twice.
+        sums: adds up what the last layer gives, a population, [T, N, *] -> [fewer, N, *].
     """
+    layers = list(layers)
     for layer in layers:
         if isinstance(layer, Residual):
             x, repeat = layer(x, lengths, repeat), None
             continue
         if isinstance(layer, Spiking):
-            x, repeat = layer(x, lengths, None if repeat is None else repeat.frame_of), None
+            x, repeat = layer(x, lengths, repeat, sums if layer is layers[-1] else None), None
             continue
         if repeat is not None and not _frame_by_frame(layer):
             x, repeat = repeat(x), None

@@ -142,22 +142,28 @@ class Staged(nn.Module):
         Raises:
             InputError: as `forward`.
         """
-        steps = [self.steps(time_steps) for time_steps in configurations]
+        several = len(configurations) > 1
+        plan = list(zip(*(self.steps(time_steps) for time_steps in configurations), strict=True))
         x = self._as_layers_like_it(frames)
-        before: Sequence[int] = [len(x)] * len(steps)
+        before: Sequence[int] = [len(x)] * len(configurations)
         shared = True  # all begin with the same frames
-        for stage, after in zip(self.stages, zip(*steps, strict=True), strict=True):
+        for stage, after, following in itertools.zip_longest(self.stages, plan, plan[1:]):
             layers = list(stage.children())
             if shared:
                 once = self._asked_once(layers, len(x), after)
                 x, layers = run(layers[:once], x), layers[once:]
             # Sums come first, repetitions later: the fewer frames in between, the less work.
-            fewer = after if self.transform == "soft" else list(map(min, before, after))
+            fewer = after if self.transform == "soft" else tuple(map(min, before, after))
             x = temporal.transform_each(x, before, fewer, self.transform, shared)
-            repeat = None if list(fewer) == list(after) else temporal.Repeat(fewer, after, x.device)
-            x = run(layers, x, after if len(after) > 1 else None, repeat)
-            before, shared = after, False
-        return list(x.split(before)) if len(before) > 1 else [x]
+            before, sums = after, None
+            # The spikes of a single configuration may be watched, those of several are summed as they come.
+            if several and following and self.transform == "hard":
+                before = tuple(map(min, after, following))
+                sums = temporal.moves(after, before, x.device)
+            repeat = temporal.moves(fewer, after, x.device)
+            x = run(layers, x, after if several else None, repeat, sums)
+            shared = False
+        return list(x.split(before)) if several else [x]
 
     def _asked_once(self, layers: list[nn.Module], frames: int, steps: Sequence[int]) -> int:
         """How many of the first layers had better see the frames before these become those of the configurations."""

@@ -37,41 +37,63 @@ class Course(NamedTuple):
     step: Step
 
 
-def forward(
-    x: Tensor, frame_of: Tensor | None, courses: Sequence[Course], compile: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Jumps -> membranes before the reset and spikes, both [T, N, *].
+class Plan(NamedTuple):
+    """How a population goes through time; T is the number of all its time steps.
+
+    Attributes:
+        courses: which together have T time steps, those of the first one first.
+        frame_of: int64 [T], the frame that each time step sees; None: step t sees frame t. Every frame is seen, one
+            after the other, none by two courses.
+        group_of: int64 [T], the group to whose spikes those of each time step are added; None: each has its own. Groups
+            follow each other as well.
+        groups: their number.
+    """
+
+    courses: Sequence[Course]
+    frame_of: Tensor | None
+    group_of: Tensor | None
+    groups: int
+
+
+def forward(x: Tensor, plan: Plan, compile: bool = False) -> tuple[Tensor, Tensor]:
+    """Jumps [frames, N, *] -> membranes before the reset [T, N, *] and spikes [groups, N, *].
 
     Args:
-        x: [frames, N, *].
-        frame_of: int64 [T], the frame that each time step sees; None: step t sees frame t.
-        courses: which together have T time steps, those of the first one first.
         compile: see `_compiled`.
     """
     steps = _compiled(_forward) if compile else _forward
-    seen = x if frame_of is None else in_memory_order(lambda x: x.index_select(0, frame_of), x)
-    parts = zip(seen.split([course.length for course in courses]), courses, strict=True)
-    membranes, spikes = zip(*(steps(part, step) for part, (_, step) in parts), strict=True)
-    return _in_a_row(membranes), _in_a_row(spikes)
+
+    def function(x: Tensor) -> tuple[Tensor, Tensor]:
+        seen = x if plan.frame_of is None else x.index_select(0, plan.frame_of)
+        parts = zip(seen.split(_lengths(plan)), plan.courses, strict=True)
+        membranes, spikes = zip(*(steps(part, step) for part, (_, step) in parts), strict=True)
+        return _in_a_row(membranes), _summed(_in_a_row(spikes), plan.group_of, plan.groups)
+
+    return in_memory_order(function, x)
 
 
 def backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    frame_of: Tensor | None,
-    frames: int,
-    courses: Sequence[Course],
-    surrogate: Surrogate,
-    compile: bool = False,
+    grad_spikes: Tensor, membrane: Tensor, plan: Plan, frames: int, surrogate: Surrogate, compile: bool = False
 ) -> Tensor:
-    """Gradients of the spikes [T, N, *] and the membranes of `forward` -> gradient of the jumps [frames, N, *]."""
+    """Gradients of the spikes and the membranes of `forward` -> gradient of the jumps [frames, N, *]."""
     steps = _compiled(_backward) if compile else _backward
-    lengths = [course.length for course in courses]
-    parts = zip(grad_spikes.split(lengths), membrane.split(lengths), courses, strict=True)
-    grad_seen = _in_a_row([steps(grad, v, step, surrogate) for grad, v, (_, step) in parts])
-    if frame_of is None:
-        return grad_seen
-    return in_memory_order(lambda g: g.new_zeros(frames, *g.shape[1:]).index_add_(0, frame_of, g), grad_seen)
+
+    def function(membrane: Tensor, grad_spikes: Tensor) -> Tensor:
+        grad_each = grad_spikes if plan.group_of is None else grad_spikes.index_select(0, plan.group_of)
+        parts = zip(grad_each.split(_lengths(plan)), membrane.split(_lengths(plan)), plan.courses, strict=True)
+        return _summed(
+            _in_a_row([steps(grad, v, step, surrogate) for grad, v, (_, step) in parts]), plan.frame_of, frames
+        )
+
+    return in_memory_order(function, membrane, grad_spikes)
+
+
+def _lengths(plan: Plan) -> list[int]:
+    return [course.length for course in plan.courses]
+
+
+def _summed(x: Tensor, to: Tensor | None, frames: int) -> Tensor:
+    return x if to is None else x.new_zeros(frames, *x.shape[1:]).index_add_(0, to, x)
 
 
 def _in_a_row(parts: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -96,31 +96,33 @@ def transform_each(
         blocks = [overlap(*pair) for pair in pairs]
         weights = (torch.cat(blocks) if shared else torch.block_diag(*blocks)).to(x)
         return in_memory_order(lambda frames: torch.tensordot(weights, frames, dims=1), x)
-    return _Moved.apply(x, *_moves(pairs, variant == "trim", shared, x.device), sum(t_out))
+    return _moves(pairs, variant == "trim", shared, x.device)(x)
 
 
-class Repeat:
-    """Frames shown several times over: those of several courses, with more time steps than before or as many.
+class Moves(NamedTuple):
+    """A "hard" transformation: frame of[i] is added to frame to[i] of so many frames, for all i."""
 
-    Args:
-        t_in: number of frames of every course.
-        t_out: of its time steps, nowhere fewer.
-        device: of the frames.
-
-    Attributes:
-        frame_of: number of the frame that each time step sees, int64 [sum of t_out].
-    """
-
-    def __init__(self, t_in: Sequence[int], t_out: Sequence[int], device: torch.device) -> None:
-        self.frame_of, self._steps = _moves(tuple(zip(t_in, t_out, strict=True)), False, False, device)
+    of: Tensor
+    to: Tensor
+    frames: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[sum of t_in, *] -> [sum of t_out, *]."""
-        return _Moved.apply(x, self.frame_of, self._steps, len(self._steps))
+        return _Moved.apply(x, *self)
+
+
+def moves(t_in: Sequence[int], t_out: Sequence[int], device: torch.device) -> Moves | None:
+    """The "hard" transformation of several courses of time, see `transform_each`; None: there is nothing to do.
+
+    Where all courses become longer, or stay, step t of the outcome is a repetition of frame ``of[t]``; where all become
+    shorter, or stay, frame t goes into the sum ``to[t]``.
+    """
+    if list(t_in) == list(t_out):
+        return None
+    return _moves(tuple(zip(t_in, t_out, strict=True)), False, False, device)
 
 
 class _Moved(torch.autograd.Function):
-    """[frames_in, *] -> [frames_out, *]: frame of[i] is added to frame to[i], for all i."""
+    """What `Moves` do, [frames_in, *] -> [frames_out, *]; gradients take the same way back."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, of: Tensor, to: Tensor, frames_out: int) -> Tensor:
@@ -140,8 +142,8 @@ class _Moved(torch.autograd.Function):
 
 
 @lru_cache(10_000)  # mixed time steps of many stages never come to an end
-def _moves(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """``of`` and ``to`` of `_Moved` if frames are summed, repeated and trimmed."""
+def _moves(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, device: torch.device) -> Moves:
+    """How frames are summed, repeated and trimmed."""
     of: list[int] = []
     to: list[int] = []
     first_in = first_out = 0
@@ -153,4 +155,4 @@ def _moves(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, device:
         to += [first_out + i for i in (groups if few == t_out else each)]
         first_in += 0 if shared else t_in
         first_out += t_out
-    return torch.tensor(of, device=device), torch.tensor(to, device=device)
+    return Moves(torch.tensor(of, device=device), torch.tensor(to, device=device), first_out)
