@@ -35,6 +35,7 @@ from mtt_brian.evaluate import Report, RunReport, readout_trace
 from mtt_brian.evaluate.finished import Finished
 from mtt_brian.evaluate.html import Picture, write_html
 from mtt_brian.events import Recordings
+from mtt_brian.plotting.axes import legend_beside
 from mtt_brian.runs import Run
 from mtt_brian.shards import Compute, Job, Origin, Part, Shard, Tallies
 from mtt_brian.simulate import ENGINES, ORDERS, Simulator
@@ -254,15 +255,16 @@ def plot_accuracies(report: Report, out: Path) -> None:
         plotting.accuracy_bars(groups, bars, ax=figure.subplots())
         figure.suptitle(f"{report.title}, {report.split}")
 
-    with plotting.figure(out / "accuracy_over_time.png", (7.2, 3)) as figure:
+    with plotting.figure(out / "accuracy_over_time.png", _size(len(report.runs) * len(orders))) as figure:
         ax = figure.subplots()
         for run in report.runs:
             for measured in run.event_driven:
                 label = f"{run.run}, {measured.order}"
                 plotting.accuracy_over_time(measured.times, measured.accuracy_over_time, label=label, ax=ax)
+        legend_beside(ax)
         ax.set_title(f"{report.title}, {report.split}: event-driven")
 
-    with plotting.figure(out / "time_step_sweep.png", (7.2, 3)) as figure:
+    with plotting.figure(out / "time_step_sweep.png", _size(2 * len(report.runs))) as figure:
         ax = figure.subplots()
         for run in report.runs:
             accuracy = run.time_stepped.accuracy
@@ -270,7 +272,13 @@ def plot_accuracies(report: Report, out: Path) -> None:
             plotting.time_step_sweep(
                 list(accuracy), list(accuracy.values()), event_driven=event_driven, label=run.run, ax=ax
             )
+        legend_beside(ax)
         ax.set_title(f"{report.title}, {report.split}; lines: event-driven, {orders[0]}")
+
+
+def _size(lines: int) -> tuple[float, float]:
+    """Of a figure, in inches, with the names of so many lines beside it."""
+    return 7.2, max(3.0, 0.6 + 0.17 * lines)
 
 
 def plot_spikes(chosen: Sequence[Run], recordings: Recordings, order: str, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtt_brian.plotting.axes import accuracy_axis, axes, legend
+from mtt_brian.plotting.axes import accuracy_axis, axes, legend, legend_beside
 from mtt_brian.plotting.style import COLORS, line_style
 
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ def readout(times: ArrayLike, values: ArrayLike, *, label: int | None = None, ax
         ax.plot(times, values[:, k], drawstyle="steps-post", **style | {"marker": ""})
     ax.set_xlabel("time (ms)")
     ax.set_ylabel("readout")
-    if label is not None:
-        return legend(ax)
-    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)  # ten lines leave no room
-    return ax
+    return legend_beside(ax) if label is None else legend(ax)
 
 
 def accuracy_over_time(

@@ -39,6 +39,12 @@ def legend(ax: Axes) -> Axes:
     return ax
 
 
+def legend_beside(ax: Axes) -> Axes:
+    """``ax`` with a legend on its right, for more lines than would leave room in it."""
+    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return ax
+
+
 def legend_above(ax: Axes, columns: int = 2) -> Axes:
     """``ax`` with a legend on top of it, for plots that leave no empty corner."""
     ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
