@@ -117,6 +117,7 @@ class Cell:
         implementation, _, precision = kind.partition(", ")
         self.model: Any = PlainLoop(staged) if implementation == "plain" else staged
         self.amp = precision == "amp"
+        self.together = 1 if implementation == "apart" else None
         for population in staged.populations().values():
             population.compile_steps = implementation == "compiled"
         self.sampler: mtt.Sampler = mtt.SDT(T_MAX) if method == "sdt" else mtt.MTT(T_MAX)
@@ -132,7 +133,9 @@ class Cell:
         begin = time.perf_counter()
         index = rng.permutation(len(self.data))[: self.size]
         frames, labels = self.data.batch(index, partial(mtt.Augmentation(shift=2), rng=rng), self.device)
-        mtt.train_iteration(self.model, self.optimizer, frames, labels, configurations, amp=self.amp)
+        mtt.train_iteration(
+            self.model, self.optimizer, frames, labels, configurations, amp=self.amp, together=self.together
+        )
         if self.device != "cpu":
             torch.cuda.synchronize()
         return time.perf_counter() - begin
@@ -166,8 +169,8 @@ def check(network: Network, device: str) -> None:
     )
 
 
-#: Compiled: ours with --compile.
-KINDS = ("ours", "compiled", "plain")
+#: Apart: ours with --together 1, one configuration after the other; compiled: ours with --compile.
+KINDS = ("ours", "apart", "compiled", "plain")
 
 
 def kinds(device: str) -> tuple[str, ...]:
