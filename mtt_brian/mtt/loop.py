@@ -93,8 +93,9 @@ def train_iteration(
     optimizer.zero_grad(set_to_none=True)
     total_loss = total_accuracy = 0.0
     count = len(configurations)
-    for begin in range(0, count, together or count):
-        some = configurations[begin : begin + (together or count)]
+    at_once = together or count
+    for begin in range(0, count, at_once):
+        some = configurations[begin : begin + at_once]
         # One exchange of gradients is enough: with the last pass, when all are there.
         with nullcontext() if begin + len(some) == count else postponed(model):
             with torch.autocast(frames.device.type, torch.bfloat16, enabled=amp):

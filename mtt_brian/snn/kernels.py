@@ -75,9 +75,8 @@ def forward(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
 def backward(grad_spikes: Tensor, membrane: Tensor, plan: Plan, frames: int, surrogate: Surrogate) -> Tensor:
     """As `steps.backward`, for membranes of `forward`."""
     frame_of, group_of = _indices(plan)
-    like_membrane = _frames_like(membrane, plan.groups)
-    if grad_spikes.stride() != like_membrane.stride():
-        grad_spikes = like_membrane.copy_(grad_spikes)
+    if grad_spikes.stride() != _strides(membrane):
+        grad_spikes = _frames_like(membrane, plan.groups).copy_(grad_spikes)
     grad_x = _frames_like(membrane, frames)
     grad_spikes_, membrane_, grad_x_ = _flat(grad_spikes), _flat(membrane), _flat(grad_x)
     for at, step in _each(plan.courses):
@@ -115,7 +114,12 @@ def _indices(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 
 def _frames_like(x: Tensor, frames: int) -> Tensor:
     """Memory for so many frames in the order of `_dense` ones."""
-    return x.new_empty_strided((frames, *x.shape[1:]), (x[0].numel(), *x.stride()[1:]))
+    return x.new_empty_strided((frames, *x.shape[1:]), _strides(x))
+
+
+def _strides(x: Tensor) -> tuple[int, ...]:
+    """Those of any number of `_dense` frames in the order of ``x``."""
+    return x[0].numel(), *x.stride()[1:]
 
 
 def _dense(x: Tensor) -> Tensor:
