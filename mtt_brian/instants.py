@@ -1,0 +1,43 @@
+"""Times that are equal: whole microseconds, and what rounding makes of one instant.
+
+Recordings count whole microseconds. A sum of whole microseconds (time + delay, spike + refractory period, duration) has
+to be the same float64 as the recorded time that it equals, so it is computed in integers and converted once:
+``microseconds / 1e6``. Times that follow from an equation carry rounding errors; two of them that lie closer together
+than `window` are one instant.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+#: Two computed times ``t`` are one instant if they differ by at most ``RELATIVE * t + ABSOLUTE`` seconds.
+RELATIVE, ABSOLUTE = 4e-15, 1e-16
+
+
+def window(t: float) -> float:
+    """How far apart two computed times near ``t`` seconds may lie and still be one instant, in seconds."""
+    return RELATIVE * abs(t) + ABSOLUTE
+
+
+def on_whole_microseconds(seconds: ArrayLike) -> np.ndarray:
+    """Seconds that are a whole number of microseconds up to rounding become that number divided by 1e6.
+
+    Others stay as they are. ``0.1 + 0.2`` and ``3 * 100_000 * 1e-6`` both become ``0.3``. Of single precision
+    (float32), which holds about 7 digits, the microsecond is taken whose nearest float32 this is, if the digits suffice
+    to tell one microsecond from the next (below 8 s).
+
+    Args:
+        seconds: of any shape; float64 unless it is a float32 array.
+
+    Returns:
+        float64 in the same shape.
+    """
+    given = np.asarray(seconds)
+    wide = given.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        nearest = np.rint(wide * 1e6) / 1e6
+        same = np.abs(nearest - wide) <= RELATIVE * np.abs(wide) + ABSOLUTE
+        if given.dtype == np.float32:
+            same |= (np.abs(wide) < 8) & (nearest.astype(np.float32) == given)
+    return np.where(same, nearest, wide)
