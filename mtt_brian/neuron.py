@@ -119,9 +119,10 @@ class LIF(IF):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CubaLIF(LIF):
-    """Current-based LIF: ``tau_syn dI/dt = -I``, ``tau dv/dt = (v_leak - v) + r * (I + bias)``.
+    """Current-based LIF: ``tau_syn dI/dt = -I + w_in * bias``, ``tau dv/dt = (v_leak - v) + r * I``.
 
-    A spike through weight ``w`` adds ``w_in * w / tau_syn`` to the synaptic current ``I`` (NIR's ``CubaLIF``).
+    A spike through weight ``w`` adds ``w_in * w / tau_syn`` to the synaptic current ``I``; a bias takes the same way as
+    the spikes (NIR's ``CubaLIF``: ``tau_syn dI/dt = -I + w_in (W z + b)``). ``I`` is 0 at time 0.
 
     Attributes:
         tau_syn: synaptic time constant in seconds, > 0; may equal ``tau``.

@@ -33,18 +33,22 @@ class Neurons:
         self.leak = full(rule.v_leak) if isinstance(rule, LIF) else None
         self.tau = full(rule.tau) if isinstance(rule, LIF) else None
         self.tau_syn = full(rule.tau_syn) if isinstance(rule, CubaLIF) else None
+        # The bias goes through w_in and the synapse: tau_syn dI/dt = -I + w_in (W z + bias).
+        self.held = full(rule.w_in) * self.bias if isinstance(rule, CubaLIF) else 0.0
 
     def later(self, now, t):
         """(v, I) at ``t``, from the state at ``now``."""
-        current = self.i if self.tau_syn is None else self.i * np.exp(-(t - now) / self.tau_syn)
+        current = self.i
+        if self.tau_syn is not None:
+            current = self.held + (self.i - self.held) * np.exp(-(t - now) / self.tau_syn)
         begin = np.clip(self.free, now, t)
         dt = t - begin
         if self.tau is None:
             return self.v + self.r * self.bias * dt, current
-        rest = self.leak + self.r * self.bias
+        rest = self.leak + self.r * (self.bias if self.tau_syn is None else self.held)
         v = rest + (self.v - rest) * np.exp(-dt / self.tau)
         if self.tau_syn is not None:
-            drive = self.r * self.i * np.exp(-(begin - now) / self.tau_syn)
+            drive = self.r * (self.i - self.held) * np.exp(-(begin - now) / self.tau_syn)
             factor = self.tau_syn / (self.tau_syn - self.tau)
             v += drive * factor * (np.exp(-dt / self.tau_syn) - np.exp(-dt / self.tau))
         return v, current
@@ -155,7 +159,7 @@ def random_circuit(seed):
     rules = {
         "drift": IF(bias=rng.uniform(-5, 25, 7), spikes="many", lower_bound=-0.5, refractory=0.002),
         "leak": LIF(tau=rng.uniform(0.005, 0.02, 6), r=0.01, v_leak=rng.uniform(0, 1.3, 6), reset="zero", v_reset=-0.1),
-        "current": CubaLIF(tau=0.01, tau_syn=0.004, w_in=0.02, bias=0.2, lower_bound=-2.0),
+        "current": CubaLIF(tau=0.01, tau_syn=0.004, w_in=0.02, bias=10.0, lower_bound=-2.0),
         "refractory": CubaLIF(tau=0.01, tau_syn=0.03, w_in=0.03, reset="zero", refractory=0.003),
         "readout": CubaLIF(threshold=None, tau=0.02, tau_syn=0.01, w_in=0.01),
     }

@@ -103,6 +103,9 @@ class Simulator:
     ) -> Iterator[Result]:
         """Run recordings one by one, every one from the zero state.
 
+        A recording is read when its turn comes. Several threads may run one simulator at the same time: ``"exact"`` then
+        computes at the same time, the Brian2 engines one batch after the other.
+
         Args:
             recordings: structured arrays ``t`` [us], ``x``, ``y``, ``p``, sorted by time.
             durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
@@ -118,13 +121,14 @@ class Simulator:
         each = durations if isinstance(durations, Sequence | np.ndarray) else [durations] * len(recordings)
         if len(each) != len(recordings):
             raise InputError(f"{len(recordings)} recordings need as many durations, not {len(each)}")
-        trains = [
+        # One by one, when their turn comes: thousands of recordings would not fit into memory together.
+        trains = (
             input_train(recording, self.circuit.input_shape, duration, f"recording {k}")
             for k, (recording, duration) in enumerate(zip(recordings, each, strict=True))
-        ]
+        )
         yield from tqdm(
             self.engine.run(trains),
-            total=len(trains),
+            total=len(recordings),
             desc=f"{self.engine.name}",
             unit="recording",
             disable=not progress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from mtt_brian.simulate.result import Result
@@ -16,6 +16,6 @@ class Engine(Protocol):
 
     name: str
 
-    def run(self, trains: Sequence[InputTrain]) -> Iterator[Result]:
-        """Results in the order of ``trains``, each as soon as it is there."""
+    def run(self, trains: Iterable[InputTrain]) -> Iterator[Result]:
+        """Results in the order of ``trains``, each as soon as it is there; trains are taken as they are needed."""
         ...

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,14 @@ from mtt_brian.translate.playlist import Playlist
 EXACT_FLAGS = ["-w", "-O3", "-funroll-loops", "-march=native", "-ffp-contract=off", "-std=c++17"]
 #: The preference that holds them.
 COMPILER_FLAGS = "codegen.cpp.extra_compile_args_gcc"
+#: Spikes that float64 counts one by one.
+MOST_AT_ONCE = 2.0**53
 #: Input events of one run: enough to make the start of a run cheap, few enough to see progress.
 _EVENTS_PER_RUN = 1 << 20
+
+
+#: Brian2's device, preferences and clocks belong to the process: one batch at a time, whatever the thread.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -66,23 +73,25 @@ class BrianEngine:
         if lanes is not None and lanes < 1:
             raise InputError(f"lanes must be >= 1, not {lanes}")
         self.circuit, self.record, self._wanted_lanes, self._lanes = circuit, record, lanes, 0
-        self._recordings = 0  # of the largest batch so far: a network is built once, with room for all
+        self._recordings = 0  # of the largest batch so far
         refuse_what_needs_the_exact_engine(circuit)
         self._simulated = self._part(circuit)
         estimate_that_fits(self._simulated, lanes or 1, self.bytes_per_synapse)
 
-    def run(self, trains: Sequence[InputTrain]) -> Iterator[Result]:
-        """Results in the order of ``trains``."""
-        batches = list(_batches(trains, _EVENTS_PER_RUN))
-        if not batches:
-            return
-        # A network that is there already serves fewer recordings as well: its other lanes stay empty.
-        lanes = self._wanted_lanes or max(self._lanes, *map(self._default_lanes, batches))
-        self._lanes = lanes
-        self._recordings = max(self._recordings, *map(len, batches))
-        for batch in batches:
-            playlist = Playlist.arrange(batch, lanes, self.circuit.input_size)
-            yield from self._results(batch, playlist, lanes, self._play(playlist, lanes))
+    def run(self, trains: Iterable[InputTrain]) -> Iterator[Result]:
+        """Results in the order of ``trains``, which are taken batch by batch."""
+        first = True
+        for batch in _batches(trains, _EVENTS_PER_RUN):
+            with _ONE_AT_A_TIME:
+                # A network that is there already serves fewer recordings as well: its other lanes stay empty. After the
+                # first batch, which is as large as batches become, building another one is not worth while.
+                if first or not self._lanes:
+                    self._lanes = self._wanted_lanes or max(self._lanes, self._default_lanes(batch))
+                first, lanes = False, self._lanes
+                self._recordings = max(self._recordings, len(batch))
+                playlist = Playlist.arrange(batch, lanes, self.circuit.input_size)
+                raw = self._play(playlist, lanes)
+            yield from self._results(batch, playlist, lanes, raw)
 
     def _part(self, circuit: Circuit) -> Circuit:
         """What of the circuit has to be simulated."""
@@ -125,22 +134,54 @@ class BrianEngine:
             lane, i = np.divmod(neuron.astype(np.int64), size)
             recording = owner(lane, step)
             order = np.lexsort((i, step, recording))
-            t, i, n = playlist.instants[step, lane][order], i[order], n.astype(np.int64)[order]
+            t, i, n = (
+                playlist.instants[step, lane][order],
+                i[order],
+                self._counted(name, i, n, step, lane, playlist)[order],
+            )
             edges = np.searchsorted(recording[order], np.arange(len(trains) + 1))
             spikes[name] = [Spikes(t[a:b], i[a:b], n[a:b]) for a, b in itertools.pairwise(edges)]
         totals = {name: table[playlist.row] for name, table in raw.tallies.items()}
         final = totals.pop(self.circuit.output, None) if not self.circuit.readout.rule.fires else None
+        totals = {name: self._whole(name, total) for name, total in totals.items()}
         if raw.readout is not None:
             size = self.circuit.readout.size
             final = np.zeros((len(trains), size))
             neuron, step, value = raw.readout
             lane, i = np.divmod(neuron.astype(np.int64), size)
             final[owner(lane, step), i] = value
+        if final is not None and not np.all(np.isfinite(final)):
+            raise InputError(
+                f"population {self.circuit.output!r}: a potential grew larger than float64 can hold (1.8e308); check "
+                "weights and spike_integral"
+            )
         for k, train in enumerate(trains):
             recorded = {name: trainwise[k] for name, trainwise in spikes.items()}
             counted = {name: total[k] for name, total in totals.items()}
             readout = None if final is None else final[k]
             yield result_of(self.circuit, self.name, self.record, train, recorded, counted, readout)
+
+    def _counted(
+        self, name: str, i: np.ndarray, n: np.ndarray, step: np.ndarray, lane: np.ndarray, playlist: Playlist
+    ) -> np.ndarray:
+        """Numbers of spikes as int64."""
+        wrong = np.flatnonzero(~(n < MOST_AT_ONCE))
+        if wrong.size:
+            k = wrong[0]
+            raise InputError(
+                f"population {name!r}, neuron {i[k]} (C order), at {playlist.instants[step[k], lane[k]]:.9g} s: more "
+                "spikes at once than can be counted (2**53); check its bias, v_leak, weights and spike_integral"
+            )
+        return n.astype(np.int64)
+
+    def _whole(self, name: str, total: np.ndarray) -> np.ndarray:
+        """Spikes per recording and neuron, [recordings, neurons], as int64."""
+        if not np.all(total < MOST_AT_ONCE):
+            raise InputError(
+                f"population {name!r}, neuron {int(np.argmax(total.max(axis=0)))} (C order): more spikes than can be "
+                "counted (2**53); check weights and spike_integral"
+            )
+        return total.astype(np.int64)
 
 
 class RuntimeEngine(BrianEngine):
@@ -201,7 +242,7 @@ def lanes_kept_busy(batch: Sequence[InputTrain]) -> int:
     return sum(lengths) // max(lengths)
 
 
-def _batches(trains: Sequence[InputTrain], events: int) -> Iterator[list[InputTrain]]:
+def _batches(trains: Iterable[InputTrain], events: int) -> Iterator[list[InputTrain]]:
     """Consecutive recordings with at most ``events`` input events together, but at least one recording."""
     batch: list[InputTrain] = []
     held = 0

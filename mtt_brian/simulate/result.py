@@ -36,7 +36,7 @@ class Result:
     """One recording, run through one network.
 
     Attributes:
-        spikes: by population name; the populations that ``record`` kept.
+        spikes: by population name; the populations that ``record`` kept, and the input where it feeds the readout.
         counts: spikes per neuron, int64 in the population's shape, by name of every firing population and the input.
         readout: float64 [classes]: state of the last population at the end of the run; its spike counts if it fires.
         synops: synaptic operations of the run.
@@ -112,20 +112,23 @@ def result_of(
     counted: Mapping[str, np.ndarray],
     readout: np.ndarray | None,
 ) -> Result:
-    """Count spikes and synaptic operations of one run and keep what was asked for.
+    """The result of one run on any engine: what was asked for, spike counts and synaptic operations.
 
     Args:
         circuit, engine, record, train: of the run.
         spikes: of firing populations, at least of those that `record` keeps.
-        counted: spikes per neuron of all other firing populations, integers [neurons].
+        counted: spikes per neuron since time 0, int64 [neurons] or in the population's shape; what is missing is
+            counted from ``spikes``, the input from ``train``.
         readout: final state of a silent readout; None where the counts say it: of a readout that fires or sums up.
+
+    Raises:
+        InputError: for counts or synaptic operations beyond 2**62.
     """
-    shapes = {p.name: p.shape for p in circuit.populations if p.rule.fires}
-    counts = {circuit.input: _count(train.i, train.n, circuit.input_shape)}
-    counts |= {
-        name: _count(spikes[name].i, spikes[name].n, shape)
-        if name in spikes
-        else counted[name].astype(np.int64).reshape(shape)
+    shapes = {circuit.input: circuit.input_shape, **{p.name: p.shape for p in circuit.populations if p.rule.fires}}
+    heard = slice(np.searchsorted(train.t, train.duration, side="right"))
+    spikes = {circuit.input: Spikes(train.t[heard], train.i[heard], train.n[heard]), **spikes}
+    counts = {
+        name: counted[name].reshape(shape) if name in counted else _count(name, spikes[name], shape)
         for name, shape in shapes.items()
     }
     if readout is None:
@@ -142,14 +145,28 @@ def result_of(
 
 
 def recorded_populations(circuit: Circuit, record: str) -> list[str]:
-    """Names of the firing populations whose spikes a result keeps (see `RECORDS`)."""
+    """Names of the populations whose spikes a result keeps (see `RECORDS`), the same on every engine.
+
+    The input is among them where it feeds the readout, as `Result.readout_at` needs it.
+    """
+    if record == "counts":
+        return []
     heard = {c.source for c in circuit.into(circuit.output)} | {circuit.output}
-    return [
-        p.name
-        for p in circuit.populations
-        if p.rule.fires and (record == "all" or (record == "output" and p.name in heard))
-    ]
+    firing = [p.name for p in circuit.populations if p.rule.fires and (record == "all" or p.name in heard)]
+    return [*([circuit.input] if circuit.input in heard else []), *firing]
 
 
-def _count(i: np.ndarray, n: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return np.bincount(i, n, minlength=int(np.prod(shape, dtype=np.int64))).astype(np.int64).reshape(shape)
+def _count(name: str, spikes: Spikes, shape: tuple[int, ...]) -> np.ndarray:
+    """Spikes per neuron, int64 in the population's shape."""
+    size = int(np.prod(shape, dtype=np.int64))
+    total = np.bincount(spikes.i, spikes.n, minlength=size)
+    if total.max(initial=0) < 2.0**53:  # float64 adds up to there without rounding
+        return total.astype(np.int64).reshape(shape)
+    if total.max() > 2.0**62:
+        raise InputError(
+            f"population {name!r}, neuron {int(total.argmax())}: {total.max():.3g} spikes in all are more than can be "
+            "counted (2**62); check weights and spike_integral"
+        )
+    exact = np.zeros(size, dtype=np.int64)
+    np.add.at(exact, spikes.i, spikes.n)
+    return exact.reshape(shape)

@@ -246,7 +246,7 @@ class EventNetwork(brian2.Network):
             namespace=code.namespace,
         )
         for name, values in code.arrays.items():
-            setattr(group, name, np.tile(values, self.lanes))
+            setattr(group, name, np.tile(np.broadcast_to(values, population.shape).ravel(), self.lanes))
         if population.rule.fires:
             group.n = 1
         if "lane" in group.variables:
@@ -272,7 +272,7 @@ class EventNetwork(brian2.Network):
         """A row per recording, and one to spare per lane (see `Playlist`), in memory that the group writes to."""
         tally = brian2.NeuronGroup(
             (self.recordings + self.lanes) * population.size,
-            f"total : {'integer' if population.rule.fires else '1'}",
+            "total : 1",
             name=f"tally_{self.names[population.name]}",
             clock=self.clock,
             namespace={},

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from scipy import sparse
 
+from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, NeuronRule
 from mtt_brian.translate.operators import Delay, Operator
 
@@ -165,5 +166,18 @@ class Circuit:
 
         Args:
             counts: spikes per neuron by source name (the input included), any integer arrays of the sources' sizes.
+
+        Raises:
+            InputError: for more than 2**62 of them.
         """
-        return int(sum(int(np.ravel(counts[name]) @ fan) for name, fan in self.fan_out.items() if name in counts))
+        total = 0
+        for name, fan in self.fan_out.items():
+            if name in counts:
+                spikes = np.ravel(counts[name])
+                if spikes.max(initial=0) > 2**31 and spikes.astype(np.float64) @ fan > 2.0**62:
+                    raise InputError(
+                        f"the spikes of {name!r} make more than 2**62 synaptic operations; check weights and "
+                        "spike_integral"
+                    )
+                total += int(spikes @ fan)
+        return total

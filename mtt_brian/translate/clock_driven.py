@@ -50,8 +50,8 @@ class ClockDrivenNetwork(brian2.Network):
 
     * ``input``, which plays the recordings;
     * ``population_<name>``: a ``NeuronGroup`` with the potential ``v`` and, one value per neuron, ``drive`` (constant
-      input: volts per second for IF, volts for LIF); ``tau`` and ``v_leak`` (LIF); ``tau_syn`` and ``I`` (CubaLIF: the
-      synaptic current times the resistance, in volts); ``v_threshold``, ``tau_ref`` (refractory period) and ``v_reset``
+      input: volts per second for IF, volts for LIF, volts that enter the synapse for CubaLIF); ``tau`` and ``v_leak``
+      (LIF); ``tau_syn`` and ``I`` (CubaLIF: the synaptic current times the resistance, in volts); ``v_threshold``, ``tau_ref`` (refractory period) and ``v_reset``
       (of a reset to a value), if it fires; ``v_min`` (lower bound);
     * ``synapses_<source>_<target>``: ``Synapses`` with a ``w`` in volts and a ``delay`` each;
     * ``spikes_<name>``: a ``SpikeMonitor`` that also records ``n``, spikes fired at once.
@@ -284,7 +284,8 @@ class _Model(NamedTuple):
 
 def _model(rule: NeuronRule, scale: VoltageScale) -> _Model:
     """The rule of `mtt_brian.neuron`, with a step for an instant."""
-    drive = scale.jump(np.multiply(rule.r, rule.bias))
+    current = np.multiply(rule.w_in, rule.bias) if isinstance(rule, CubaLIF) else rule.bias
+    drive = scale.jump(np.multiply(rule.r, current))
     parameters = {"drive": drive / second}
     lines, method = ["dv/dt = drive : volt"], "euler"  # which is exact for a straight line
     if isinstance(rule, LIF):
@@ -292,7 +293,7 @@ def _model(rule: NeuronRule, scale: VoltageScale) -> _Model:
         lines, method = ["dv/dt = (v_leak + drive - v)/tau : volt"], "exact"
     if isinstance(rule, CubaLIF):
         parameters["tau_syn"] = np.asarray(rule.tau_syn) * second
-        lines = ["dv/dt = (v_leak + drive + I - v)/tau : volt", "dI/dt = -I/tau_syn : volt"]
+        lines = ["dv/dt = (v_leak + I - v)/tau : volt", "dI/dt = (drive - I)/tau_syn : volt"]
         method = "rk4"  # the closed form would divide by the difference of the time constants
     threshold = reset = None
     if rule.threshold is not None:

@@ -14,7 +14,7 @@ from mtt_brian.translate.circuit import Circuit
 #: Host memory per synapse (weight, indices, the queue's table, copies in the making) and per neuron (with the synapse
 #: that ends its recordings, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
 BYTES_PER_SYNAPSE = 40
-BYTES_PER_NEURON = 140
+BYTES_PER_NEURON = 170
 
 
 def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:

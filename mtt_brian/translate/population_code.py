@@ -21,7 +21,7 @@ import brian2
 import numpy as np
 from brian2 import second
 
-from mtt_brian.neuron import LIF, Parameter
+from mtt_brian.neuron import LIF, NeuronRule, Parameter
 from mtt_brian.translate.circuit import Population
 
 
@@ -39,7 +39,7 @@ class PopulationCode:
         on_curtain: pathways of the curtain's synapses, in this order.
         turn: what is run for all neurons at the end of a step.
         namespace: constants and tables.
-        arrays: parameters that differ from neuron to neuron.
+        arrays: parameters, numbers or one value per neuron.
     """
 
     lines: list[str]
@@ -57,11 +57,12 @@ class PopulationCode:
         return "\n".join([*self.lines, *(f"{name} : 1 (constant)" for name in self.arrays)])
 
     def parameter(self, name: str, value: Parameter, suffix: str = "") -> str:
-        """What the code calls a parameter: a constant if all neurons share it, else the neuron's own variable."""
-        if np.ndim(value) == 0:
-            self.namespace[name] = float(value)
-            return name
-        self.arrays[name] = np.ravel(value)
+        """What the code calls a parameter: a variable with one value per neuron.
+
+        Never a number in the code: Brian2 and compilers turn a division by a constant into a product with its
+        reciprocal, which is another number (0.6 / 0.1 is 5.99..., 0.6 * 10 is 6).
+        """
+        self.arrays[name] = np.asarray(value, dtype=np.float64)
         return name + suffix
 
 
@@ -76,8 +77,14 @@ def _begin(population: Population, tables: dict[str, Any]) -> tuple[PopulationCo
     code = PopulationCode(["v : 1", "step = t_in_timesteps : integer (shared)"], {"second": second, **tables})
     rule = population.rule
     if rule.fires:
-        code.lines.append("n : integer")
+        # Many spikes at once can be more than an integer of 32 bits holds.
+        code.lines.append("n : 1" if counts_many(rule) else "n : integer")
     return code, rule.fires and rule.reset == "subtract" and rule.spikes == "one"
+
+
+def counts_many(rule: NeuronRule) -> bool:
+    """Whether a neuron can fire several spikes at once."""
+    return rule.reset == "subtract" and rule.spikes == "many"
 
 
 def lazy(population: Population, instants: brian2.TimedArray | None, serial: bool) -> PopulationCode:
@@ -121,8 +128,8 @@ def lazy(population: Population, instants: brian2.TimedArray | None, serial: boo
     code.events["spike"] = f"v >= {theta}" + (" and touched == step" if waits else "")
     if rule.reset == "zero":
         code.reset = f"v = {code.parameter('v_reset', rule.v_reset)}"
-    elif rule.spikes == "many":
-        code.reset = f"n = int(floor(v/{theta}))\nv -= n*{theta}"
+    elif counts_many(rule):
+        code.reset = f"n = floor(v/{theta})\nv -= n*{theta}"
     else:
         code.reset = f"v -= {theta}"
     return code
@@ -169,7 +176,7 @@ def dense(
             update.append(f"n = int(v >= {theta})")
             state = f"n*{code.parameter('v_reset', rule.v_reset)} + (1 - n)*v"
         else:
-            many = f"int(floor(v/{theta}))" if rule.spikes == "many" else "hit"
+            many = f"floor(v/{theta})" if counts_many(rule) else "hit"
             update.append(f"n = int(v >= {theta})*{many}")
             state = f"v - n*{theta}"
         if tallied:
@@ -178,7 +185,7 @@ def dense(
     if leaks:
         update.append("last = (1 - ended)*last")
     if tallied:
-        code.lines += [f"total : {'integer' if rule.fires else '1'} (linked)", "place : integer"]
+        code.lines += ["total : 1 (linked)", "place : integer"]
         code.namespace["size"] = population.size
         # A piece of its own: code that moves an index cannot use it as well.
         code.turn = "place += ended*size"

@@ -6,8 +6,9 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -17,8 +18,10 @@ from mtt_brian.simulate.base import InputTrain
 from mtt_brian.simulate.exact import kernels
 from mtt_brian.simulate.exact.network import STATIC, Network, crosses, network
 from mtt_brian.simulate.exact.state import doubled, new_crossings, new_pending, new_queue, new_state, new_trace, reset
-from mtt_brian.simulate.result import RECORDS, Result, Spikes
+from mtt_brian.simulate.exact.sweep import NO_PROGRESS, TOO_FAST, TOO_MANY
+from mtt_brian.simulate.result import RECORDS, Result, Spikes, recorded_populations, result_of
 from mtt_brian.translate.circuit import Circuit
+from mtt_brian.translate.limits import available_bytes
 
 ORDERS = ("sum", "fifo")
 #: Recordings in one task of a thread: as many as take about so long, and not more than so many.
@@ -42,16 +45,26 @@ class ExactEngine:
         record: whose spikes are kept: ``"all"`` populations, ``"output"`` (the populations that feed the readout, and
             the readout if it fires), or only their numbers, ``"counts"``.
         threads: recordings run at the same time; by default one per core this process may use.
+        max_rate: spikes per second above which a neuron that fires without input events (bias, synaptic current,
+            delayed loop) ends the run; on top of 1,000 spikes that it may fire at any rate.
 
     Raises:
         InputError: for an unknown order or record; for a loop without a delay; for ``order="fifo"`` with a delay or
-            with a population that fires between arrivals, where a queue without times says nothing.
+            with a population that fires between arrivals, where a queue without times says nothing. In a run: for a
+            neuron that fires faster than ``max_rate`` or more than 2**53 spikes at once, and for a potential that
+            float64 cannot hold; the message names the population, the neuron and the instant.
     """
 
     name = "exact"
 
     def __init__(
-        self, circuit: Circuit, *, order: str = "sum", record: str = "all", threads: int | None = None
+        self,
+        circuit: Circuit,
+        *,
+        order: str = "sum",
+        record: str = "all",
+        threads: int | None = None,
+        max_rate: float = 1e6,
     ) -> None:
         if order not in ORDERS:
             raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {order!r}")
@@ -59,41 +72,43 @@ class ExactEngine:
             raise InputError(f"record must be one of {', '.join(map(repr, RECORDS))}, not {record!r}")
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
+        if not max_rate > 0:
+            raise InputError(f"max_rate must be > 0 spikes per second, not {max_rate}")
         if order == "fifo":
             _require_arrivals_only(circuit)
         self.circuit = circuit
         self._fifo = order == "fifo"
         self._threads = threads or _cores()
-        self._recorded = _recorded(circuit, record)
-        self._network = network(circuit, frozenset(self._recorded), one_spike=self._fifo)
+        self.record = record
+        self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
+        self._network = network(circuit, frozenset(self._recorded), self._fifo, max_rate)
         self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
-        self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
         self._idle: SimpleQueue[Run] = SimpleQueue()
         self._pace = math.inf  # seconds per recording, lately
 
-    def run(self, trains: Sequence[InputTrain]) -> Iterator[Result]:
+    def run(self, trains: Iterable[InputTrain]) -> Iterator[Result]:
         """Runs recordings, each from rest at time 0, several at once.
 
         Args:
-            trains: the recordings.
+            trains: the recordings; taken from it as they are needed.
 
         Yields:
             Results in the order of ``trains``, each as soon as it is there.
         """
-        if len(trains) < 2 or self._threads == 1:
-            for train in trains:
+        trains = iter(trains)
+        first = list(islice(trains, 2))
+        if len(first) < 2 or self._threads == 1:
+            for train in chain(first, trains):
                 yield self._result(train)
             return
+        trains = chain(first, trains)
         ahead = 4 * self._threads  # enough to keep every thread busy, few enough to bound what waits for the reader
         futures: deque[Future[list[Result]]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                start = 0
-                while start < len(trains):
-                    # Every hand-over wakes the reader, which takes a core from the threads.
-                    end = start + max(1, min(_MOST_TOGETHER, int(_SECONDS_TOGETHER / self._pace)))
-                    futures.append(pool.submit(self._results, trains[start:end]))
-                    start = end
+                # Every hand-over wakes the reader, which takes a core from the threads.
+                while some := list(islice(trains, max(1, min(_MOST_TOGETHER, int(_SECONDS_TOGETHER / self._pace))))):
+                    futures.append(pool.submit(self._results, some))
                     if len(futures) > ahead:
                         yield from futures.popleft().result()
                 while futures:
@@ -143,7 +158,7 @@ class Run:
 
     def reset(self) -> None:
         """Back to rest at time 0."""
-        reset(self._state)
+        reset(self._network, self._state)
         for array, first in zip(self._crossings, self._first_crossings, strict=True):
             array[:] = first
         self._pending.state[:] = 0
@@ -156,33 +171,60 @@ class Run:
 
         Returns:
             The spikes of this piece; counts, readout and synops since time 0.
+
+        Raises:
+            InputError: see `ExactEngine`; the run must be reset before it is used again.
         """
         net, state, circuit = self._network, self._state, self._engine.circuit
         end = float(train.duration)
         self._trace.size[0] = state.cursor[:] = 0
-        while self._advance(train, end) == kernels.FULL:
+        while (status := self._advance(train, end)) != kernels.DONE:
+            if status == kernels.ALARM:
+                raise self._alarm()
             self._make_room()
         places = self._engine._places
         p = places[circuit.output]
         if net.kind[p] != STATIC and not circuit.readout.rule.fires:
             kernels.finish(net, state, p, end)
+        self._check_finite(end)
         counts = {
             name: state.counts[net.offset[k] : net.offset[k + 1]].reshape(shape).copy()
             for name, k, shape in self._fired()
         }
-        spikes = self._spikes()
-        if circuit.input in self._engine._recorded:
-            heard = slice(np.searchsorted(train.t, end, side="right"))
-            spikes[circuit.input] = Spikes(train.t[heard], train.i[heard], train.n[heard])
-        return Result(
-            spikes=spikes,
-            counts=counts,
-            readout=self._readout(p),
-            synops=int(state.counts @ self._engine._fan_out),
-            duration=end,
-            engine=self._engine.name,
-            circuit=circuit,
+        return result_of(
+            circuit, self._engine.name, self._engine.record, train, self._spikes(), counts, self._readout(p)
         )
+
+    def _alarm(self) -> InputError:
+        code, p, neuron, t = self._state.alarm.tolist()
+        name = list(self._engine._places)[int(p)]
+        where = f"population {name!r}, neuron {int(neuron)} (C order), at {t:.9g} s"
+        limit = f"{self._network.max_rate[0]:g} spikes per second (max_rate)"
+        check = "check its bias, v_leak, weights and spike_integral"
+        reason = {
+            TOO_MANY: f"more spikes at once than can be counted (2**53); {check}",
+            TOO_FAST: f"fires without end: more than {limit}; {check}, or raise max_rate",
+            NO_PROGRESS: f"fires without end: its next spike is no later than this one in float64, that is more than "
+            f"{limit}; {check}",
+        }[int(code)]
+        return InputError(f"{where}: {reason}")
+
+    def _check_finite(self, end: float) -> None:
+        """Potentials and currents that float64 cannot hold would end as inf or NaN."""
+        finite = np.isfinite(self._state.y)
+        if not finite.all():
+            net, at = self._network, int(np.argmin(finite))
+            name = next(
+                name
+                for name, p in self._engine._places.items()
+                if any(
+                    0 <= at - first < net.offset[p + 1] - net.offset[p] for first in (net.offset[p], net.jump_offset[p])
+                )
+            )
+            raise InputError(
+                f"population {name!r}: a potential or current grew larger than float64 can hold (1.8e308) before "
+                f"{end:.9g} s; check weights and spike_integral"
+            )
 
     def _advance(self, train: InputTrain, end: float) -> int:
         common = self._network, self._state, self._crossings, self._pending, self._trace
@@ -193,6 +235,12 @@ class Run:
     def _make_room(self) -> None:
         """Twice the room for whatever the next step of the kernel might overfill."""
         most, cursor = self._network.most, self._state.cursor
+        held = sum(array.nbytes for array in (*self._trace, *self._pending, self._queue))
+        if 2 * held > available_bytes():
+            raise InputError(
+                f"the spikes of this run need more than the {available_bytes() / 2**20:,.0f} MiB of memory that are "
+                "free; run with record='counts', or for a shorter duration"
+            )
         if self._trace.size[0] + most[0] > len(self._trace.t):
             self._trace = doubled(self._trace)
         if self._pending.state[0] + most[1] > len(self._pending.t):
@@ -209,7 +257,7 @@ class Run:
                 yield population.name, k, population.shape
 
     def _spikes(self) -> dict[str, Spikes]:
-        recorded = [name for name in self._engine._recorded if name != self._engine.circuit.input]
+        recorded = self._engine._recorded
         if not recorded:
             return {}
         size, start = int(self._trace.size[0]), np.zeros(len(self._network.group) + 1, np.int64)
@@ -236,16 +284,6 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on every system
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _recorded(circuit: Circuit, record: str) -> tuple[str, ...]:
-    """Names of the populations whose spikes are kept; the input among them where it feeds the readout."""
-    firing = [p.name for p in circuit.populations if p.rule.fires]
-    heard = {c.source for c in circuit.into(circuit.output)}
-    if record == "counts":
-        return ()
-    kept = firing if record == "all" else [name for name in firing if name in heard or name == circuit.output]
-    return (*([circuit.input] if circuit.input in heard else []), *kept)
 
 
 def _require_arrivals_only(circuit: Circuit) -> None:

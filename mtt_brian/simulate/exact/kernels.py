@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtt_brian.instants import ABSOLUTE, RELATIVE
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, receive
 from mtt_brian.simulate.exact.jit import kernel
 from mtt_brian.simulate.exact.network import Network
 from mtt_brian.simulate.exact.state import State, Trace
-from mtt_brian.simulate.exact.sweep import advance, arrive, ascend, deliver, foresee, keep, settle, touch
+from mtt_brian.simulate.exact.sweep import (
+    advance,
+    arrive,
+    ascend,
+    deliver,
+    foresee,
+    keep,
+    on_microsecond,
+    settle,
+    touch,
+)
 
-#: What a loop ends with: it has arrived, or it needs more room and is to be called again.
-DONE, FULL = 0, 1
+#: What a loop ends with: it has arrived, it needs more room and is to be called again, or `State.alarm` says why not.
+DONE, FULL, ALARM = 0, 1, 2
 _LOW = 0xFFFFFFFF
 #: `merge` sorts by population << _POPULATION | index.
 _POPULATION = 40
@@ -23,7 +34,7 @@ def foresee_all(net: Network, state: State, crossings: Crossings) -> None:
     for p in range(len(net.group)):
         if net.crosses[p]:
             for local in range(net.offset[p + 1] - net.offset[p]):
-                foresee(net, state, crossings, p, local, 0.0)
+                predict(crossings, net.offset[p] + local, foresee(net, state, p, local, 0.0))
 
 
 @kernel
@@ -46,25 +57,31 @@ def run_summed(
         end: seconds.
 
     Returns:
-        `DONE`, or `FULL` if ``pending`` or ``trace`` may not have room for the next instant.
+        `DONE`, `FULL` if ``pending`` or ``trace`` may not have room for the next instant, or `ALARM`.
     """
     row, rows = state.cursor[0], len(t_in)
     while True:
-        t = np.inf
+        first = np.inf
         if row < rows:
-            t = t_in[row]
+            first = t_in[row]
         if crossings.size[0] > 0:
-            t = min(t, crossings.time[crossings.heap[0]])
+            first = min(first, crossings.time[crossings.heap[0]])
         if pending.state[0] > 0:
-            t = min(t, pending.t[0])
+            first = min(first, pending.t[0])
+        # All that is due up to `last` is one instant; an input event in it gives the time.
+        last = first + (RELATIVE * first + ABSOLUTE)
+        t = t_in[row] if row < rows and t_in[row] <= last else on_microsecond(first)
         if not t <= end:
-            return DONE
+            if not first <= end + (RELATIVE * end + ABSOLUTE):
+                return DONE
+            t = end
+        last = max(last, t + (RELATIVE * t + ABSOLUTE))
         if trace.size[0] + net.most[0] > len(trace.t) or pending.state[0] + net.most[1] > len(pending.t):
             return FULL
         state.now[0] += 1
-        while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] == t:
+        while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
             cross(net, state, crossings, t)
-        while pending.state[0] > 0 and pending.t[0] == t:
+        while pending.state[0] > 0 and pending.t[0] <= last:
             c, f, n = receive(pending)
             arrive(net, state, c, f, n, t)
         for p in range(len(net.group)):
@@ -80,6 +97,8 @@ def run_summed(
                 state.cursor[0] = row
             elif state.n_touched[p] > 0:
                 m = settle(net, state, crossings, p, t)
+                if state.alarm[0] != 0.0:
+                    return ALARM
                 if net.recorded[p]:
                     keep(state, trace, p, m, t)
             if m > 0:
@@ -124,7 +143,7 @@ def run_queued(
         end: seconds.
 
     Returns:
-        `DONE`, or `FULL` if ``trace`` or ``queue`` may not have room for the next event.
+        `DONE`, `FULL` if ``trace`` or ``queue`` may not have room for the next event, or `ALARM`.
     """
     cursor = state.cursor
     while True:
@@ -157,6 +176,8 @@ def run_queued(
                 continue
             target = net.target[c]
             m = settle(net, state, crossings, target, t)
+            if state.alarm[0] != 0.0:
+                return ALARM
             if net.recorded[target]:
                 keep(state, trace, target, m, t)
             for s in range(m):

@@ -28,6 +28,9 @@ class Network(NamedTuple):
         group: neurons per site [P].
         kind, rule: codes of the dynamics and of the firing rule [P].
         bounded, crosses, refractory, recorded: flags [P].
+        limited: whether a population can fire without an input event, so that its rate is watched [P].
+        max_rate: spikes per second that such a neuron may fire [1].
+        start: the state at time 0, potentials and currents of all neurons.
         most: at one instant: records, arrivals sent into delays; by one event: spikes [3].
         jump_offset: where in the state the jumps of a population go, its potentials or its currents [P].
         flat: C-order index within its population of every neuron [N].
@@ -57,6 +60,9 @@ class Network(NamedTuple):
     crosses: np.ndarray
     refractory: np.ndarray
     recorded: np.ndarray
+    limited: np.ndarray
+    max_rate: np.ndarray
+    start: np.ndarray
     most: np.ndarray
     jump_offset: np.ndarray
     flat: np.ndarray
@@ -87,13 +93,14 @@ class Network(NamedTuple):
     weight: np.ndarray
 
 
-def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool) -> Network:
+def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rate: float = np.inf) -> Network:
     """Lowers a circuit.
 
     Args:
         circuit: the network.
         recorded: names of the populations whose spikes are kept.
         one_spike: whether a neuron fires at most one spike per arrival whatever its rule says (``order="fifo"``).
+        max_rate: spikes per second of a neuron above which a run is given up, see `ExactEngine`.
 
     Raises:
         InputError: for a connection that closes a loop without a delay.
@@ -137,6 +144,13 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool) -> Netw
     patterns = _offsets(np.array([len(c.position) for c in chains], dtype=np.int64))
     weights = _offsets(np.array([len(c.weight) for c in chains], dtype=np.int64))
     keeps = np.array([False, *(p.name in recorded for p in circuit.populations)])
+    crossing = np.array([False, *(crosses(r) for r in rules)])
+    start = np.zeros(offset[-1] + current.sum())
+    for population, layout, to in zip(circuit.populations, layouts[1:], jump_offset[1:], strict=True):
+        rule = population.rule
+        if isinstance(rule, CubaLIF):
+            held = np.broadcast_to(-np.asarray(_held_current(rule)), population.shape).ravel()
+            start[to : to + population.size] = held[layout.flat]
     starts = [
         start + np.searchsorted(chain.source, np.arange(sizes[source] + 1))
         for start, chain, source in zip(fronts[:-1], chains, sources, strict=True)
@@ -152,9 +166,12 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool) -> Netw
         kind=kinds,
         rule=np.array([ONE, *(_rule(r, one_spike) for r in rules)]),
         bounded=np.array([False, *(r.lower_bound is not None for r in rules)]),
-        crosses=np.array([False, *(crosses(r) for r in rules)]),
+        crosses=crossing,
         refractory=np.array([False, *(bool(np.any(r.refractory)) for r in rules)]),
         recorded=keeps,
+        limited=crossing | np.isin(np.arange(len(names)), targets[delayed]),
+        max_rate=np.array([max_rate]),
+        start=start,
         most=np.array([sizes[keeps].sum(), sum(int((c.delay > 0).sum()) for c in chains), sizes[1:].sum()]),
         jump_offset=jump_offset,
         flat=np.concatenate([layout.flat for layout in layouts]).astype(np.int32),
@@ -208,9 +225,15 @@ def _rule(rule: IF, one_spike: bool) -> int:
     return MANY if rule.spikes == "many" and not one_spike else ONE
 
 
+def _held_current(rule: CubaLIF) -> np.ndarray:
+    """Where the bias alone carries the synaptic current; a state holds how far the current is from there."""
+    return np.asarray(rule.w_in, dtype=np.float64) * np.asarray(rule.bias, dtype=np.float64)
+
+
 def _rest(rule: IF) -> np.ndarray:
     """Where a leaky membrane goes on its own; the slope of one that does not leak."""
-    rest = np.asarray(rule.r, dtype=np.float64) * np.asarray(rule.bias, dtype=np.float64)
+    current = _held_current(rule) if isinstance(rule, CubaLIF) else np.asarray(rule.bias, dtype=np.float64)
+    rest = np.asarray(rule.r, dtype=np.float64) * current
     return rest + np.asarray(rule.v_leak) if isinstance(rule, LIF) else rest
 
 
@@ -249,7 +272,8 @@ def _site_and_table(
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Neurons per site, and the parameters (one row per neuron, or one site that stands for all).
 
-    With more than one neuron per site the gain goes into the weights of ``incoming``.
+    With more than one neuron per site the gain goes into the weights of ``incoming``; a neuron of its own multiplies
+    what arrives by its gain.
     """
     rule = population.rule
     flat = layout.flat
@@ -266,7 +290,8 @@ def _site_and_table(
         or (_kind(rule) in (DRIFT, CURRENT) and rule.lower_bound is not None)
     )
     shared = (
-        bool(incoming)
+        layout.channels > 1
+        and bool(incoming)
         and all(chain.full and chain.spacing == layout.channels for chain in incoming)
         and not crosses(rule)
         and not np.any(rule.refractory)

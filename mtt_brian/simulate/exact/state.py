@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, own_lines
-from mtt_brian.simulate.exact.network import CURRENT, Network
+from mtt_brian.simulate.exact.network import Network
 
 
 class State(NamedTuple):
@@ -22,6 +22,8 @@ class State(NamedTuple):
         fired: int64 [largest population], spikes of a neuron at this instant.
         keys: int64 [largest population], the neurons that fired: C-order index << 32 | index.
         counts: int64 [N], spikes of every neuron so far, in C order within a population.
+        fires: int64 [N] (empty without neurons that fire by themselves), instants at which a neuron has fired so far.
+        alarm: float64 [4], why a run cannot go on (0: it can, or one of `ALARMS`), population, neuron (C order), time.
         now: int64 [1], number of the instant.
         cursor: int64 [4], where an interrupted kernel goes on.
     """
@@ -35,6 +37,8 @@ class State(NamedTuple):
     fired: np.ndarray
     keys: np.ndarray
     counts: np.ndarray
+    fires: np.ndarray
+    alarm: np.ndarray
     now: np.ndarray
     cursor: np.ndarray
 
@@ -59,9 +63,8 @@ def new_state(network: Network) -> State:
     """A state for ``network``, to be reset before use."""
     neurons, sites = int(network.offset[-1]), int(network.site_offset[-1])
     sizes = np.diff(network.offset)
-    currents = int(sizes[network.kind == CURRENT].sum())
     return State(
-        y=np.zeros(neurons + currents),
+        y=network.start.copy(),
         last=np.zeros(sites),
         free=np.zeros(neurons if network.refractory.any() else 0),
         stamp=np.zeros(sites, np.int64),
@@ -70,6 +73,8 @@ def new_state(network: Network) -> State:
         fired=own_lines(sizes.max()),
         keys=own_lines(sizes.max()),
         counts=np.zeros(neurons, np.int64),
+        fires=np.zeros(neurons if network.limited.any() else 0, np.int64),
+        alarm=np.zeros(4),
         now=own_lines(1),
         cursor=own_lines(4),
     )
@@ -106,9 +111,13 @@ def doubled(arrays: _Arrays) -> _Arrays:
     return larger
 
 
-def reset(state: State) -> None:
-    """Back to time 0: everything at rest at 0. The number of the instant goes on, so that stamps stay valid."""
-    state.y[:] = 0
+def reset(network: Network, state: State) -> None:
+    """Back to time 0. The number of the instant goes on, so that stamps stay valid."""
+    state.y[:] = network.start
     state.last[:] = 0
     state.free[:] = 0
     state.counts[:] = 0
+    state.fires[:] = 0
+    state.alarm[:] = 0
+    # A run that ended with an alarm leaves the neurons of its last instant marked.
+    state.n_touched[:] = 0

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
+from mtt_brian.instants import ABSOLUTE, RELATIVE
 from mtt_brian.simulate.exact.dynamics import factors, time_to_threshold
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, send
 from mtt_brian.simulate.exact.jit import inlined, kernel
-from mtt_brian.simulate.exact.network import CURRENT, DRIFT, MANY, ONE, STATIC, Network
+from mtt_brian.simulate.exact.network import CURRENT, DRIFT, MANY, ONE, STATIC, ZERO, Network
 from mtt_brian.simulate.exact.state import State, Trace
 
 #: Up to here a plain insertion sort is the fastest.
@@ -19,6 +20,29 @@ _SHORT = 24
 _BLOCK = 64
 _FEW = 16
 _LOW = 0xFFFFFFFF
+#: Why a run cannot go on: more spikes at once than float64 counts one by one (2**53), more spikes per second than are
+#: allowed, a next spike that is no later than this one.
+TOO_MANY, TOO_FAST, NO_PROGRESS = 1, 2, 3
+ALARMS = TOO_MANY, TOO_FAST, NO_PROGRESS
+_MOST = 9007199254740992.0
+_MOST_COUNTED = 1 << 62
+#: How close to the threshold, relative to it, rounding can leave what a subtraction should leave at it.
+_ROUNDED = 1e-9
+#: Spikes that a neuron may fire in a burst, whatever the rate.
+BURST = 1000.0
+
+
+@inlined
+def before(t: float, other: float) -> bool:
+    """Whether ``t`` is earlier than ``other``, and not the same instant up to rounding (`mtt_brian.instants`)."""
+    return t < other - (RELATIVE * other + ABSOLUTE)
+
+
+@inlined
+def on_microsecond(t: float) -> float:
+    """The whole microsecond that a computed time is up to rounding; other times as they are."""
+    whole = np.rint(t * 1e6) / 1e6
+    return whole if abs(whole - t) <= RELATIVE * t + ABSOLUTE else t
 
 
 @inlined
@@ -77,7 +101,7 @@ def add_row(y: np.ndarray, to: int, weight: np.ndarray, w: int, row: int, amount
 def arrive_alone(net: Network, state: State, p: int, local: int, jump: float, t: float) -> None:
     """A jump reaches neuron ``local`` of a population whose neurons are touched one by one."""
     neuron = net.offset[p] + local
-    if net.refractory[p] and t < state.free[neuron] and net.kind[p] != CURRENT:
+    if net.refractory[p] and net.kind[p] != CURRENT and before(t, state.free[neuron]):
         return  # lost
     touch(net, state, p, local, t)
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
@@ -152,15 +176,26 @@ def settle(net: Network, state: State, crossings: Crossings, p: int, t: float) -
                         k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
             continue
         neuron = offset + local
-        if net.refractory[p] and t < state.free[neuron]:
-            pass  # touched by its synaptic current only
-        else:
-            if bounded and state.y[neuron] < net.lower[q]:
-                state.y[neuron] = net.lower[q]
-            if state.y[neuron] >= net.threshold[q]:
+        listens = not (net.refractory[p] and before(t, state.free[neuron]))  # else: touched by its current only
+        if listens and bounded and state.y[neuron] < net.lower[q]:
+            state.y[neuron] = net.lower[q]
+        fires = listens and state.y[neuron] >= net.threshold[q]
+        if not net.crosses[p]:
+            if fires:
                 m = fire(net, state, p, local, q, m, t)
-        if net.crosses[p]:
-            foresee(net, state, crossings, p, local, t)
+            continue
+        wait = 0.0
+        if not fires:
+            wait = foresee(net, state, p, local, t)
+            if listens and wait <= RELATIVE * t + ABSOLUTE:  # at its threshold, up to rounding
+                state.y[neuron] = net.threshold[q]
+                fires = True
+        if fires:
+            m = fire(net, state, p, local, q, m, t)
+            wait = foresee(net, state, p, local, t)
+            if wait <= RELATIVE * t + ABSOLUTE:
+                wait = fire_the_rest(net, state, p, local, q, t)
+        predict(crossings, neuron, t + wait)
     state.n_touched[p] = 0
     if m > 1:
         ascend(state.keys, 0, m)
@@ -201,9 +236,14 @@ def next_at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, wid
 def fire(net: Network, state: State, p: int, local: int, q: int, m: int, t: float) -> int:
     """Neuron ``local`` is at or above its threshold: its spikes become number ``m`` of the instant."""
     neuron = net.offset[p] + local
+    flat = np.int64(net.flat[neuron])
     spikes = 1
     if net.rule[p] == MANY:
-        spikes = math.floor(state.y[neuron] / net.threshold[q])
+        ratio = np.floor(state.y[neuron] / net.threshold[q])
+        if ratio < _MOST and state.counts[net.offset[p] + flat] < _MOST_COUNTED:
+            spikes = int(ratio)
+        else:
+            raise_alarm(state, TOO_MANY, p, flat, t)
         state.y[neuron] -= spikes * net.threshold[q]
     elif net.rule[p] == ONE:
         state.y[neuron] -= net.threshold[q]
@@ -211,11 +251,45 @@ def fire(net: Network, state: State, p: int, local: int, q: int, m: int, t: floa
         state.y[neuron] = net.v_reset[q]
     if net.refractory[p]:
         state.free[neuron] = t + net.dead_time[q]
-    flat = np.int64(net.flat[neuron])
+    if net.limited[p]:
+        state.fires[neuron] += 1
+        if state.fires[neuron] > BURST + net.max_rate[0] * t:
+            raise_alarm(state, TOO_FAST, p, flat, t)
     state.counts[net.offset[p] + flat] += spikes
     state.fired[local] = spikes
     state.keys[m] = (flat << 32) | local
     return m + 1
+
+
+@inlined
+def raise_alarm(state: State, code: int, p: int, flat: int, t: float) -> None:
+    if state.alarm[0] == 0.0:  # the first is the cause
+        state.alarm[0], state.alarm[1], state.alarm[2], state.alarm[3] = code, p, flat, t
+
+
+@kernel
+def fire_the_rest(net: Network, state: State, p: int, local: int, q: int, t: float) -> float:
+    """A neuron that has just fired is at its threshold again, up to rounding.
+
+    By rounding alone, what a subtraction leaves can lie just below the threshold: where several spikes are allowed,
+    one more belongs to the first ones; where one is, the rest is at the threshold and waits for an arrival.
+
+    Returns:
+        seconds until its next crossing.
+    """
+    neuron = net.offset[p] + local
+    flat = np.int64(net.flat[neuron])
+    left = net.rule[p] != ZERO and state.y[neuron] > (1.0 - _ROUNDED) * net.threshold[q]
+    if left and net.rule[p] == ONE:
+        state.y[neuron] = net.threshold[q]
+    elif left:
+        state.y[neuron] = 0.0
+        state.fired[local] += 1
+        state.counts[net.offset[p] + flat] += 1
+    wait = foresee(net, state, p, local, t)
+    if wait <= RELATIVE * t + ABSOLUTE:
+        raise_alarm(state, NO_PROGRESS, p, flat, t)
+    return wait
 
 
 @kernel
@@ -236,25 +310,21 @@ def ascend(keys: np.ndarray, begin: int, end: int) -> None:
 
 
 @kernel
-def foresee(net: Network, state: State, crossings: Crossings, p: int, local: int, t: float) -> None:
-    """Predicts the next crossing of a neuron whose state stands at ``t``."""
+def foresee(net: Network, state: State, p: int, local: int, t: float) -> float:
+    """Seconds until the next crossing of a neuron whose state stands at ``t``; inf for none."""
     neuron = net.offset[p] + local
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
     kind = net.kind[p]
-    begin, drive = t, 0.0
+    held, drive = 0.0, 0.0
     if kind == CURRENT:
         drive = net.r[q] * state.y[net.jump_offset[p] + local]
     if net.refractory[p] and state.free[neuron] > t:
-        begin = state.free[neuron]
+        held = state.free[neuron] - t
         if kind == CURRENT:
-            drive *= math.exp(-(begin - t) / net.tau_syn[q])
-    wait = time_to_threshold(
+            drive *= math.exp(-held / net.tau_syn[q])
+    return held + time_to_threshold(
         kind, state.y[neuron], drive, net.threshold[q], net.rest[q], net.tau[q], net.tau_syn[q], net.peak[q]
     )
-    time = begin + wait
-    if time <= t:  # closer than the next float: time must go on
-        time = np.nextafter(t, np.inf)
-    predict(crossings, neuron, time)
 
 
 @inlined
