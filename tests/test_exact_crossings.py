@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtt_brian.simulate.exact.dynamics import response, time_to_threshold
-from mtt_brian.simulate.exact.network import CURRENT, DRIFT, LEAK
+from mtt_brian.simulate.exact.network import CURRENT, LEAK, LINE
 
 
 def peak(tau, tau_syn):
@@ -48,9 +48,9 @@ def test_response_loses_no_digits(ratio, t):
 
 
 def test_integrator_and_leaky_neuron_against_their_formulas():
-    assert time_to_threshold(DRIFT, 0.25, 0, 1.0, 3.0, 1, 1, 0) == 0.25
-    assert time_to_threshold(DRIFT, 0.25, 0, 1.0, -3.0, 1, 1, 0) == np.inf
-    assert time_to_threshold(DRIFT, 1.25, 0, 1.0, 3.0, 1, 1, 0) == np.inf  # above, and it stays there
+    assert time_to_threshold(LINE, 0.25, 0, 1.0, 3.0, 1, 1, 0) == 0.25
+    assert time_to_threshold(LINE, 0.25, 0, 1.0, -3.0, 1, 1, 0) == np.inf
+    assert time_to_threshold(LINE, 1.25, 0, 1.0, 3.0, 1, 1, 0) == np.inf  # above, and it stays there
     assert time_to_threshold(LEAK, 0.0, 0, 1.0, 1.0, 0.01, 1, 0) == np.inf  # tends to the threshold, never reaches it
     for v, rest in ((0.0, 1.5), (-3.0, 1 + 1e-12), (1 - 1e-12, 7.0)):
         exact = mp.mpf("0.01") * mp.log((mp.mpf(rest) - mp.mpf(v)) / (mp.mpf(rest) - 1))

@@ -103,8 +103,8 @@ class Simulator:
     ) -> Iterator[Result]:
         """Run recordings one by one, every one from the zero state.
 
-        A recording is read when its turn comes. Several threads may run one simulator at the same time: ``"exact"`` then
-        computes at the same time, the Brian2 engines one batch after the other.
+        A recording is read when its turn comes. Several threads may run one simulator: ``"exact"`` then computes at the
+        same time, the Brian2 engines one batch after the other.
 
         Args:
             recordings: structured arrays ``t`` [us], ``x``, ``y``, ``p``, sorted by time.

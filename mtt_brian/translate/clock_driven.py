@@ -51,8 +51,8 @@ class ClockDrivenNetwork(brian2.Network):
     * ``input``, which plays the recordings;
     * ``population_<name>``: a ``NeuronGroup`` with the potential ``v`` and, one value per neuron, ``drive`` (constant
       input: volts per second for IF, volts for LIF, volts that enter the synapse for CubaLIF); ``tau`` and ``v_leak``
-      (LIF); ``tau_syn`` and ``I`` (CubaLIF: the synaptic current times the resistance, in volts); ``v_threshold``, ``tau_ref`` (refractory period) and ``v_reset``
-      (of a reset to a value), if it fires; ``v_min`` (lower bound);
+      (LIF); ``tau_syn`` and ``I`` (CubaLIF: the synaptic current times the resistance, in volts); ``v_threshold``,
+      ``tau_ref`` (refractory period) and ``v_reset`` (of a reset to a value), if it fires; ``v_min`` (lower bound);
     * ``synapses_<source>_<target>``: ``Synapses`` with a ``w`` in volts and a ``delay`` each;
     * ``spikes_<name>``: a ``SpikeMonitor`` that also records ``n``, spikes fired at once.
 

@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from mtt_brian.simulate.exact.jit import inlined, kernel
-from mtt_brian.simulate.exact.network import CURRENT, DRIFT, LEAK
+from mtt_brian.simulate.exact.network import CURRENT, LEAK, LINE
 
 #: Newton steps after which a root counts as found; bisection alone needs about 60.
 _STEPS = 200
@@ -56,7 +56,7 @@ def time_to_threshold(
         return _current_crossing(v, drive, threshold, rest, tau, tau_syn)
     if v >= threshold:
         return np.inf  # monotonous: it does not come back
-    if kind == DRIFT:
+    if kind == LINE:
         return (threshold - v) / rest if rest > 0.0 else np.inf
     if kind == LEAK:
         return tau * math.log1p((threshold - v) / (rest - threshold)) if rest > threshold else np.inf

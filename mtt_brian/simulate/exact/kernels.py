@@ -7,15 +7,15 @@ import numpy as np
 from mtt_brian.instants import ABSOLUTE, RELATIVE
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, receive
 from mtt_brian.simulate.exact.jit import kernel
-from mtt_brian.simulate.exact.network import Network
+from mtt_brian.simulate.exact.network import LINE, Network
 from mtt_brian.simulate.exact.state import State, Trace
 from mtt_brian.simulate.exact.sweep import (
     advance,
     arrive,
     ascend,
     deliver,
-    foresee,
     keep,
+    next_crossing,
     on_microsecond,
     settle,
     touch,
@@ -34,7 +34,7 @@ def foresee_all(net: Network, state: State, crossings: Crossings) -> None:
     for p in range(len(net.group)):
         if net.crosses[p]:
             for local in range(net.offset[p + 1] - net.offset[p]):
-                predict(crossings, net.offset[p] + local, foresee(net, state, p, local, 0.0))
+                predict(crossings, net.offset[p] + local, next_crossing(net, state, p, local, 0.0))
 
 
 @kernel
@@ -108,7 +108,7 @@ def run_summed(
 
 @kernel
 def cross(net: Network, state: State, crossings: Crossings, t: float) -> None:
-    """The earliest neuron of ``crossings`` has drifted up to its threshold."""
+    """The earliest neuron of ``crossings`` comes up to its threshold at ``t`` on its own."""
     neuron = crossings.heap[0]
     p = 0
     while net.offset[p + 1] <= neuron:
@@ -116,7 +116,8 @@ def cross(net: Network, state: State, crossings: Crossings, t: float) -> None:
     local = neuron - net.offset[p]
     predict(crossings, neuron, np.inf)
     touch(net, state, p, local, t)
-    state.y[neuron] = net.threshold[net.parameter_offset[p] + net.parameter_stride[p] * local]
+    if net.kind[p] != LINE:
+        state.y[neuron] = net.threshold[net.parameter_offset[p] + net.parameter_stride[p] * local]
 
 
 @kernel

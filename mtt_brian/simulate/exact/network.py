@@ -11,8 +11,10 @@ from mtt_brian.neuron import IF, LIF, CubaLIF
 from mtt_brian.simulate.exact.chains import Chain, Layout, layout_of, lower
 from mtt_brian.translate.circuit import Circuit, Population
 
-#: How the state moves between arrivals.
-STATIC, DRIFT, LEAK, CURRENT = range(4)
+#: How the state moves between arrivals: not at all; along a straight line (a neuron that fires: `y` is where the line
+#: is at the time `last`, which arrivals leave alone; one that does not fire: `y` is the potential at `last`); towards
+#: rest; with a synaptic current.
+STATIC, LINE, DRIFT, LEAK, CURRENT = range(5)
 #: What a neuron at threshold does.
 ONE, MANY, ZERO = range(3)
 
@@ -216,7 +218,9 @@ def _kind(rule: IF) -> int:
         return CURRENT
     if isinstance(rule, LIF):
         return LEAK
-    return DRIFT if np.any(_rest(rule)) else STATIC
+    if not np.any(_rest(rule)):
+        return STATIC
+    return LINE if rule.fires else DRIFT
 
 
 def _rule(rule: IF, one_spike: bool) -> int:
@@ -294,6 +298,7 @@ def _site_and_table(
         and bool(incoming)
         and all(chain.full and chain.spacing == layout.channels for chain in incoming)
         and not crosses(rule)
+        and _kind(rule) != LINE
         and not np.any(rule.refractory)
         and all(uniform[k] for k in ("tau", "tau_syn"))
         and same_everywhere["gain"]

@@ -15,7 +15,8 @@ class State(NamedTuple):
 
     Attributes:
         y: float64, potentials of all neurons, then currents of those that have one.
-        last: float64 [sites], time of the last update, for populations that move on their own.
+        last: float64 [sites], time of the last update, for populations that move on their own (`network.LINE`: the
+            time from which the line is counted).
         free: float64 [N] (empty without refractory periods), end of the refractory period.
         stamp: int64 [sites], the instant at which a site was touched last.
         touched, n_touched: sites touched at this instant, by population.

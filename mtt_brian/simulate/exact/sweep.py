@@ -10,7 +10,7 @@ from mtt_brian.instants import ABSOLUTE, RELATIVE
 from mtt_brian.simulate.exact.dynamics import factors, time_to_threshold
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, send
 from mtt_brian.simulate.exact.jit import inlined, kernel
-from mtt_brian.simulate.exact.network import CURRENT, DRIFT, MANY, ONE, STATIC, ZERO, Network
+from mtt_brian.simulate.exact.network import CURRENT, DRIFT, LINE, MANY, ONE, ZERO, Network
 from mtt_brian.simulate.exact.state import State, Trace
 
 #: Up to here a plain insertion sort is the fastest.
@@ -28,6 +28,8 @@ _MOST = 9007199254740992.0
 _MOST_COUNTED = 1 << 62
 #: How close to the threshold, relative to it, rounding can leave what a subtraction should leave at it.
 _ROUNDED = 1e-9
+#: How far, relative to it, a sum of jumps and drifts can be off by rounding.
+_ROUNDED_SUM = 1e-15
 #: Spikes that a neuron may fire in a burst, whatever the rate.
 BURST = 1000.0
 
@@ -43,6 +45,18 @@ def on_microsecond(t: float) -> float:
     """The whole microsecond that a computed time is up to rounding; other times as they are."""
     whole = np.rint(t * 1e6) / 1e6
     return whole if abs(whole - t) <= RELATIVE * t + ABSOLUTE else t
+
+
+@inlined
+def on_threshold(v: float, threshold: float, slope: float, t: float) -> float:
+    """A potential that is a multiple of the threshold up to rounding becomes that multiple; others stay as they are.
+
+    Times are known to within `mtt_brian.instants.window`, so a potential that moves by ``slope`` per second is known to
+    within ``slope`` times that, and a few units in the last place.
+    """
+    multiple = np.rint(v / threshold) * threshold
+    slack = abs(slope) * (RELATIVE * t + ABSOLUTE) + _ROUNDED_SUM * multiple
+    return multiple if 0.0 < multiple - v <= slack else v
 
 
 @inlined
@@ -63,7 +77,7 @@ def deliver(net: Network, state: State, pending: Pending, c: int, m: int, t: flo
 def arrive(net: Network, state: State, c: int, f: int, n: int, t: float) -> None:
     """``n`` spikes through front entry ``f`` of connection ``c`` reach their targets."""
     p = net.target[c]
-    group, moves = net.group[p], net.kind[p] != STATIC
+    group, moves = net.group[p], net.kind[p] > LINE
     site_offset, jump_offset = net.site_offset[p], net.jump_offset[p]
     spacing, row = net.spacing[c], net.row[c]
     amount, now = n * net.front_factor[f], state.now[0]
@@ -115,7 +129,7 @@ def touch(net: Network, state: State, p: int, local: int, t: float) -> None:
         state.stamp[site] = state.now[0]
         state.touched[net.site_offset[p] + state.n_touched[p]] = site
         state.n_touched[p] += 1
-        if net.kind[p] != STATIC:
+        if net.kind[p] > LINE:
             advance(net, state, p, site, t)
 
 
@@ -175,6 +189,9 @@ def settle(net: Network, state: State, crossings: Crossings, p: int, t: float) -
                         k += 1
                         k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
             continue
+        if net.kind[p] == LINE:
+            m = settle_on_line(net, state, crossings, p, local, m, t)
+            continue
         neuron = offset + local
         listens = not (net.refractory[p] and before(t, state.free[neuron]))  # else: touched by its current only
         if listens and bounded and state.y[neuron] < net.lower[q]:
@@ -184,18 +201,18 @@ def settle(net: Network, state: State, crossings: Crossings, p: int, t: float) -
             if fires:
                 m = fire(net, state, p, local, q, m, t)
             continue
-        wait = 0.0
+        time = 0.0
         if not fires:
-            wait = foresee(net, state, p, local, t)
-            if listens and wait <= RELATIVE * t + ABSOLUTE:  # at its threshold, up to rounding
+            time = next_crossing(net, state, p, local, t)
+            if listens and time <= t + (RELATIVE * t + ABSOLUTE):  # at its threshold, up to rounding
                 state.y[neuron] = net.threshold[q]
                 fires = True
         if fires:
             m = fire(net, state, p, local, q, m, t)
-            wait = foresee(net, state, p, local, t)
-            if wait <= RELATIVE * t + ABSOLUTE:
-                wait = fire_the_rest(net, state, p, local, q, t)
-        predict(crossings, neuron, t + wait)
+            time = next_crossing(net, state, p, local, t)
+            if time <= t + (RELATIVE * t + ABSOLUTE):
+                time = fire_the_rest(net, state, p, local, q, t)
+        predict(crossings, neuron, time)
     state.n_touched[p] = 0
     if m > 1:
         ascend(state.keys, 0, m)
@@ -236,19 +253,32 @@ def next_at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, wid
 def fire(net: Network, state: State, p: int, local: int, q: int, m: int, t: float) -> int:
     """Neuron ``local`` is at or above its threshold: its spikes become number ``m`` of the instant."""
     neuron = net.offset[p] + local
-    flat = np.int64(net.flat[neuron])
-    spikes = 1
-    if net.rule[p] == MANY:
-        ratio = np.floor(state.y[neuron] / net.threshold[q])
-        if ratio < _MOST and state.counts[net.offset[p] + flat] < _MOST_COUNTED:
-            spikes = int(ratio)
-        else:
-            raise_alarm(state, TOO_MANY, p, flat, t)
-        state.y[neuron] -= spikes * net.threshold[q]
-    elif net.rule[p] == ONE:
-        state.y[neuron] -= net.threshold[q]
-    else:
+    spikes = how_many(net, state, p, local, q, state.y[neuron], t)
+    if net.rule[p] == ZERO:
         state.y[neuron] = net.v_reset[q]
+    else:
+        state.y[neuron] -= spikes * net.threshold[q]
+    return count(net, state, p, local, q, spikes, m, t)
+
+
+@inlined
+def how_many(net: Network, state: State, p: int, local: int, q: int, v: float, t: float) -> int:
+    """Spikes that a neuron at or above its threshold fires at once."""
+    if net.rule[p] != MANY:
+        return 1
+    flat = np.int64(net.flat[net.offset[p] + local])
+    ratio = np.floor(v / net.threshold[q])
+    if ratio < _MOST and state.counts[net.offset[p] + flat] < _MOST_COUNTED:
+        return int(ratio)
+    raise_alarm(state, TOO_MANY, p, flat, t)
+    return 1
+
+
+@inlined
+def count(net: Network, state: State, p: int, local: int, q: int, spikes: int, m: int, t: float) -> int:
+    """``spikes`` of one neuron are number ``m`` of the instant."""
+    neuron = net.offset[p] + local
+    flat = np.int64(net.flat[neuron])
     if net.refractory[p]:
         state.free[neuron] = t + net.dead_time[q]
     if net.limited[p]:
@@ -268,6 +298,43 @@ def raise_alarm(state: State, code: int, p: int, flat: int, t: float) -> None:
 
 
 @kernel
+def settle_on_line(net: Network, state: State, crossings: Crossings, p: int, local: int, m: int, t: float) -> int:
+    """Bound, threshold and reset of an IF with a constant current.
+
+    Its potential is ``y + slope * (t - last)``. Jumps and resets change ``y`` only, so that no rounding error piles up
+    from instant to instant: of equal neurons those that are equal on paper stay equal.
+    """
+    neuron = net.offset[p] + local
+    site = net.site_offset[p] + local
+    q = net.parameter_offset[p] + net.parameter_stride[p] * local
+    if net.refractory[p] and before(t, state.free[neuron]):
+        return m
+    threshold, slope = net.threshold[q], net.rest[q]
+    v = on_threshold(state.y[neuron] + slope * (t - state.last[site]), threshold, slope, t)
+    if net.bounded[p] and v < net.lower[q]:
+        v = state.y[neuron] = net.lower[q]
+        state.last[site] = t
+    fires = v >= threshold
+    if fires:
+        spikes = how_many(net, state, p, local, q, v, t)
+        if net.rule[p] == ZERO:
+            v = state.y[neuron] = net.v_reset[q]
+            state.last[site] = t
+        else:
+            v -= spikes * threshold
+            state.y[neuron] -= spikes * threshold
+        m = count(net, state, p, local, q, spikes, m, t)
+        state.last[site] += net.dead_time[q]  # it does not move during its refractory period
+    time = np.inf
+    if v < threshold and slope > 0.0:
+        time = state.last[site] + (threshold - state.y[neuron]) / slope
+        if time <= t + (RELATIVE * t + ABSOLUTE):
+            raise_alarm(state, NO_PROGRESS, p, np.int64(net.flat[neuron]), t)
+    predict(crossings, neuron, time)
+    return m
+
+
+@kernel
 def fire_the_rest(net: Network, state: State, p: int, local: int, q: int, t: float) -> float:
     """A neuron that has just fired is at its threshold again, up to rounding.
 
@@ -275,7 +342,7 @@ def fire_the_rest(net: Network, state: State, p: int, local: int, q: int, t: flo
     one more belongs to the first ones; where one is, the rest is at the threshold and waits for an arrival.
 
     Returns:
-        seconds until its next crossing.
+        the time of its next crossing.
     """
     neuron = net.offset[p] + local
     flat = np.int64(net.flat[neuron])
@@ -286,10 +353,10 @@ def fire_the_rest(net: Network, state: State, p: int, local: int, q: int, t: flo
         state.y[neuron] = 0.0
         state.fired[local] += 1
         state.counts[net.offset[p] + flat] += 1
-    wait = foresee(net, state, p, local, t)
-    if wait <= RELATIVE * t + ABSOLUTE:
+    time = next_crossing(net, state, p, local, t)
+    if time <= t + (RELATIVE * t + ABSOLUTE):
         raise_alarm(state, NO_PROGRESS, p, flat, t)
-    return wait
+    return time
 
 
 @kernel
@@ -310,19 +377,19 @@ def ascend(keys: np.ndarray, begin: int, end: int) -> None:
 
 
 @kernel
-def foresee(net: Network, state: State, p: int, local: int, t: float) -> float:
-    """Seconds until the next crossing of a neuron whose state stands at ``t``; inf for none."""
+def next_crossing(net: Network, state: State, p: int, local: int, t: float) -> float:
+    """The time of the next crossing of a neuron whose state stands at ``t``; inf for none."""
     neuron = net.offset[p] + local
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
     kind = net.kind[p]
-    held, drive = 0.0, 0.0
+    begin, drive = t, 0.0
     if kind == CURRENT:
         drive = net.r[q] * state.y[net.jump_offset[p] + local]
     if net.refractory[p] and state.free[neuron] > t:
-        held = state.free[neuron] - t
+        begin = state.free[neuron]
         if kind == CURRENT:
-            drive *= math.exp(-held / net.tau_syn[q])
-    return held + time_to_threshold(
+            drive *= math.exp(-(begin - t) / net.tau_syn[q])
+    return begin + time_to_threshold(
         kind, state.y[neuron], drive, net.threshold[q], net.rest[q], net.tau[q], net.tau_syn[q], net.peak[q]
     )
 
