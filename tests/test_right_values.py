@@ -1,0 +1,429 @@
+"""Values that were wrong without a message once: gains, times, counts, constants, biases, records. Checked by hand."""
+
+import itertools
+import threading
+
+import brian2
+import nir
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mtt_brian as mb
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, LIF, CubaLIF
+from mtt_brian.simulate import brian
+from mtt_brian.simulate.base import InputTrain
+from mtt_brian.simulate.exact import ExactEngine
+from mtt_brian.translate.circuit import Circuit, Connection, Population
+from mtt_brian.translate.operators import Conv2d, Delay, Dense, Scale, pool2d
+from tests.engines import recording, simulator, trains
+
+#: Compiling a project takes 10 s and more, for every network anew.
+every_engine = pytest.mark.parametrize(
+    "engine", ["exact", "brian2", pytest.param("brian2-cpp", marks=pytest.mark.slow)]
+)
+TIMES = np.arange(1, 201) * 1000  # a whole number of milliseconds, in microseconds
+
+
+def chain(*nodes):
+    """input -> nodes -> output, whose shapes are those of the first and the last node's numbers."""
+    named = {f"n{k}": node for k, node in enumerate(nodes)}
+    first, last = nodes[0], nodes[-1]
+    sizes = first.weight.shape[1], len(last.weight) if hasattr(last, "weight") else last.r.size
+    graph = {"input": nir.Input(input_type=np.array([sizes[0]])), **named}
+    graph["output"] = nir.Output(output_type=np.array([sizes[1]]))
+    names = list(graph)
+    return nir.NIRGraph(graph, list(itertools.pairwise(names)), type_check=False)
+
+
+def neuron(n=1, threshold=1.0, r=1.0, **metadata):
+    return nir.IF(r=np.full(n, r), v_threshold=np.full(n, threshold), metadata={"reset": "subtract"} | metadata)
+
+
+def train(*events, duration):
+    """(microsecond, pixel) pairs."""
+    codes, order, n = np.unique(
+        np.array([complex(t, i) for t, i in events], dtype=complex), return_inverse=True, return_counts=True
+    )
+    return InputTrain(codes.real / 1e6, codes.imag.astype(np.int64), n, order, duration)
+
+
+# ----- gains
+
+
+def operators(kind, channels):
+    """A chain of operators from (2, 2, 2) to ``channels`` channels, and its shape."""
+    rng = np.random.default_rng(channels)
+    shape = (2, 2, 2)
+    conv = Conv2d(rng.integers(1, 5, (channels, 2, 1, 1)) / 4, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, shape)
+    pool = pool2d((2, 2), (2, 2), ((0, 0), (0, 0)), shape, average=False)
+    dense = Dense(rng.integers(1, 5, (channels, 8)) / 4, (8,))
+    match kind:
+        case "conv":
+            return (conv,), conv.output_shape
+        case "conv, scale":
+            return (conv, Scale(rng.integers(1, 4, conv.output_shape) / 2)), conv.output_shape
+        case "pool, conv":
+            behind = Conv2d(conv.weight, (1, 1), ((0, 0), (0, 0)), (1, 1), 1, pool.output_shape)
+            return (pool, behind), behind.output_shape
+        case "dense":
+            return (dense,), (channels,)
+        case "dense, scale":
+            return (dense, Scale(np.full(channels, 0.5))), (channels,)
+        case "delay":
+            return (dense, Delay(np.full(channels, 0.001))), (channels,)
+    raise AssertionError(kind)
+
+
+#: Every gain on the engine that knows several ways to hold it.
+GAINS = {"exact": (0.5, 1.0, 2.0, 3.0), "brian2": (0.5, 3.0)}
+
+#: Rule, and the time for which its readout is looked at: what a jump of 1 in its state is then in its potential.
+SILENT = {
+    "IF": lambda g: (IF(threshold=None, r=g), 1.0),
+    "IF on a line": lambda g: (IF(threshold=None, r=g, bias=0.0), 1.0),
+    "LIF": lambda g: (LIF(threshold=None, tau=0.01, r=0.01 * g), np.exp(-0.5)),
+    "CubaLIF": lambda g: (
+        CubaLIF(threshold=None, tau=0.01, tau_syn=0.005, w_in=0.005 * g),
+        (np.exp(-1.0) - np.exp(-0.5)) / (1 - 0.01 / 0.005),
+    ),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["conv", "conv, scale", "pool, conv", "dense", "dense, scale", "delay"])
+@pytest.mark.parametrize("rule", SILENT)
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+def test_a_silent_readout_is_gain_times_matrix_times_counts(engine, rule, kind, channels):
+    chain, shape = operators(kind, channels)
+    spikes = np.array([1, 0, 2, 0, 3, 1, 0, 1])
+    t = 0.002  # all events at one instant, 5 ms before the end as they arrive
+    arrives = t + (0.001 if kind == "delay" else 0.0)
+    at = np.flatnonzero(spikes)
+    events = InputTrain(np.full(len(at), t), at, spikes[at], np.zeros(0, np.int64), arrives + 0.005)
+    for gain in GAINS[engine]:
+        silent, left = SILENT[rule](gain)
+        circuit = Circuit(
+            "input", (2, 2, 2), (Population("out", shape, silent),), (Connection("input", "out", chain, (), 8),), "out"
+        )
+        if engine != "exact" and (rule == "CubaLIF" or kind == "delay"):
+            with pytest.raises(InputError, match="use engine='exact'"):
+                simulator(circuit, engine)
+            continue
+        (result,) = simulator(circuit, engine).engine.run([events])
+        expected = gain * left * (circuit.into("out")[0].matrix @ spikes)
+        np.testing.assert_allclose(result.readout, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["conv", "conv, scale", "pool, conv", "dense", "dense, scale"])
+@pytest.mark.parametrize("rule", ["IF", "LIF"])
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+def test_spikes_at_once_are_gain_times_matrix_times_counts(engine, rule, kind, channels):
+    chain, shape = operators(kind, channels)
+    spikes = np.array([1, 0, 2, 0, 3, 1, 0, 1])
+    at = np.flatnonzero(spikes)
+    events = InputTrain(np.full(len(at), 0.002), at, spikes[at], np.zeros(0, np.int64), 0.01)
+    largest = 0
+    for gain in GAINS[engine]:
+        # tau is a power of two, so that r / tau is the gain and no rounding decides.
+        many = {"threshold": 1.0, "spikes": "many"}
+        fires = IF(r=gain, **many) if rule == "IF" else LIF(tau=2.0**-7, r=gain * 2.0**-7, **many)
+        circuit = Circuit(
+            "input", (2, 2, 2), (Population("out", shape, fires),), (Connection("input", "out", chain, (), 8),), "out"
+        )
+        (result,) = simulator(circuit, engine).engine.run([events])
+        expected = np.floor(gain * (circuit.into("out")[0].matrix @ spikes))
+        largest = max(largest, expected.max())
+        np.testing.assert_array_equal(result.counts["out"].ravel(), expected)
+    assert largest > 2
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_gain_of_a_spike_integral_counts_once(outputs):
+    lif = nir.LIF(tau=np.full(2, 0.001), r=np.full(2, 10.0), v_leak=np.zeros(2), v_threshold=np.full(2, 0.9))
+    graph = nir.NIRGraph.from_list(
+        nir.Linear(weight=np.ones((2, 1))), lif, nir.Linear(weight=np.full((outputs, 2), 3.0))
+    )
+    result = mb.simulate(graph, mb.events.make_recording([10], 0), engine="exact", reset="zero", spike_integral=1e-4)
+    np.testing.assert_allclose(result.readout, [6e-4] * outputs, rtol=1e-12)
+    np.testing.assert_allclose(result.readout_at(1.0), [6e-4] * outputs, rtol=1e-12)
+
+
+# ----- whole microseconds
+
+
+@pytest.mark.parametrize("milliseconds", [1, 2, 3, 5, 7])
+def test_a_neuron_listens_again_exactly_when_its_refractory_period_is_over(milliseconds, monkeypatch):
+    graph = chain(nir.Linear(weight=np.ones((1, 1))), neuron(refractory=milliseconds / 1000))
+    expected = TIMES[::milliseconds]
+    spikes = mb.simulate(graph, mb.events.make_recording(TIMES, 0), engine="exact").spikes["n1"]
+    assert np.rint(spikes.t * 1e6).astype(int).tolist() == expected.tolist()
+    monkeypatch.setitem(brian2.prefs, "codegen.target", "numpy")
+    network = mb.translate.to_clock_driven(graph, mb.events.make_recording(TIMES, 0), dt=1 * brian2.ms)
+    network.run(network.duration)
+    (t, _, _) = network.trains()["n1"]
+    assert np.rint(t * 1e6).astype(int).tolist() == expected.tolist()
+
+
+def delayed_and_direct(delay):
+    """Pixel 0 arrives ``delay`` later with +1, pixel 1 at once with -1."""
+    nodes = {
+        "input": nir.Input(input_type=np.array([2])),
+        "up": nir.Linear(weight=np.array([[1.0, 0.0]])),
+        "delay": nir.Delay(delay=np.array([delay])),
+        "down": nir.Linear(weight=np.array([[0.0, -1.0]])),
+        "if": neuron(lower_bound=-0.5),
+        "output": nir.Output(output_type=np.array([1])),
+    }
+    edges = [("input", "up"), ("up", "delay"), ("delay", "if"), ("input", "down"), ("down", "if"), ("if", "output")]
+    return nir.NIRGraph(nodes, edges, type_check=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(us=st.integers(1, 10**8), delay=st.integers(1, 10**6))
+def test_a_delayed_arrival_meets_the_direct_one(us, delay):
+    # +1 and -1 at one instant cancel; the same +1 alone fires.
+    graph = delayed_and_direct(delay / 1e6)
+    both = mb.events.make_recording([us, us + delay], [0, 1])
+    assert len(mb.simulate(graph, both, engine="exact").spikes["if"].t) == 0
+    alone = mb.simulate(graph, both[:1], engine="exact", duration=(us + delay) / 1e6).spikes["if"]
+    assert alone.t.tolist() == [(us + delay) / 1e6]  # at the very end of the run, and the recorded time bit for bit
+
+
+@settings(max_examples=60, deadline=None)
+@given(us=st.integers(1, 10**8), delay=st.integers(1, 10**6), cut=st.integers(0, 10**6))
+def test_a_run_in_two_pieces_keeps_the_instants(us, delay, cut):
+    graph = delayed_and_direct(delay / 1e6)
+    circuit = mb.translate.read_nir(graph)
+    engine = ExactEngine(circuit)
+    # Cut between the two events, at the instant of one of them, or anywhere.
+    at = us + min(cut, delay - 1)
+    run = engine.start()
+    first = run.feed(train((us, 0), duration=at / 1e6))
+    second = run.feed(train((us + delay, 1), duration=(us + delay) / 1e6))
+    assert len(first.spikes["if"].t) == len(second.spikes["if"].t) == 0
+    run.reset()
+    run.feed(train((us, 0), duration=at / 1e6))
+    assert run.feed(train(duration=(us + delay) / 1e6)).spikes["if"].t.tolist() == [(us + delay) / 1e6]
+
+
+@every_engine
+def test_a_duration_computed_in_any_way_keeps_the_last_event(engine):
+    graph = chain(nir.Linear(weight=np.ones((1, 1))), neuron())
+    run = simulator(graph, engine)
+    last = [35, 41, 57, 999_999, 4_107_003]
+    recordings = [recording([(1, 0), (t, 0)]) for t in last]
+    for result, t in zip(run.run(recordings, [t * 1e-6 for t in last]), last, strict=True):
+        assert result.spikes["n1"].t.tolist() == [1e-6, t / 1e6]
+        assert result.duration == t / 1e6
+
+
+# ----- spikes at once
+
+
+def pairs():
+    """20 thresholds, each for a population of 20 neurons with 20 weights; among them multiples of the threshold."""
+    rng = np.random.default_rng(0)
+    thresholds = np.round(rng.uniform(0.05, 2.0, 20), 2)
+    thresholds[:3] = 0.1, 0.3, 0.7
+    weights = np.round(rng.uniform(0.1, 5.0, (20, 20)), 2)
+    weights[:, :10] = np.round(thresholds[:, None] * rng.integers(1, 30, (20, 10)), 2)
+    return thresholds, weights
+
+
+def check_400_pairs(engine, **options):
+    thresholds, weights = pairs()
+    nodes, edges = {"input": nir.Input(input_type=np.array([1]))}, []
+    for k, (threshold, row) in enumerate(zip(thresholds, weights, strict=True)):
+        nodes[f"w{k}"], nodes[f"p{k}"] = nir.Linear(weight=row[:, None]), neuron(20, threshold, spikes="many")
+        edges += [("input", f"w{k}"), (f"w{k}", f"p{k}")]
+    nodes["sum"], nodes["output"] = nir.Linear(weight=np.ones((1, 20))), nir.Output(output_type=np.array([1]))
+    edges += [*((f"p{k}", "sum") for k in range(20)), ("sum", "output")]
+    graph = nir.NIRGraph(nodes, edges, type_check=False)
+    (result,) = simulator(graph, engine, **options).run([recording([(1000, 0)])])
+    for k, threshold in enumerate(thresholds):
+        expected = [int(np.floor(w / threshold)) for w in weights[k]]
+        assert result.counts[f"p{k}"].tolist() == expected, (threshold, weights[k])
+
+
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+def test_400_weights_and_thresholds_give_the_floor_of_their_quotient(engine):
+    check_400_pairs(engine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "options"), [("brian2", {"target": "cython"}), ("brian2-cpp", {})])
+def test_400_weights_and_thresholds_on_compiled_engines(engine, options):
+    check_400_pairs(engine, **options)
+
+
+@every_engine
+def test_counts_beyond_32_bits_are_right_and_those_beyond_float64_are_refused(engine):
+    graph = chain(nir.Linear(weight=np.array([[1e10, 1e19]])), neuron(spikes="many"))
+    run = simulator(graph, engine)
+    (result,) = run.run([recording([(1, 0), (2, 0)])])
+    assert trains(result)["n1"] == [(1e-6, 0, 10**10), (2e-6, 0, 10**10)]
+    assert result.counts["n1"].tolist() == [2 * 10**10]
+    with pytest.raises(
+        InputError, match=r"population 'n1', neuron 0 .*at 3e-06 s: more spikes at once.*spike_integral"
+    ):
+        list(run.run([recording([(3, 1)])]))
+    # The simulator is as good as new.
+    assert next(iter(run.run([recording([(1, 0)])]))).counts["n1"].tolist() == [10**10]
+
+
+@every_engine
+def test_a_potential_that_float64_cannot_hold_is_refused(engine):
+    graph = chain(nir.Linear(weight=np.array([[1e308]])), nir.I(r=np.ones(1)))
+    with pytest.raises(InputError, match=r"population 'n1': a potential.* larger than float64 can hold"):
+        list(simulator(graph, engine).run([recording([(1, 0), (2, 0)])]))
+
+
+# ----- neurons that fire without end
+
+
+@pytest.mark.parametrize("spikes", ["one", "many"])
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("bias", [1e9, 1e17, 1e300])
+@pytest.mark.parametrize("kind", ["IF", "LIF", "CubaLIF"])
+def test_a_neuron_that_fires_without_end_is_named(kind, bias, reset, spikes):
+    common = {"bias": bias, "reset": reset, "spikes": spikes}
+    rule = {
+        "IF": lambda: IF(**common),
+        "LIF": lambda: LIF(tau=1.0, **common),
+        "CubaLIF": lambda: CubaLIF(tau=1.0, tau_syn=1e-3, **common),
+    }[kind]()
+    circuit = Circuit("input", (1,), (Population("p", (3,), rule),), (), "p")
+    with pytest.raises(InputError, match=r"population 'p', neuron \d .*fires without end.*1e\+06 spikes per second"):
+        list(ExactEngine(circuit).run([train(duration=1.0)]))
+
+
+def test_a_loop_with_a_tiny_delay_is_named():
+    loop = Connection("p", "p", (Dense(np.ones((1, 1)), (1,)), Delay(np.array([1e-9]))), (), 1)
+    start = Connection("input", "p", (Dense(np.ones((1, 1)), (1,)),), (), 1)
+    circuit = Circuit("input", (1,), (Population("p", (1,), IF()),), (start, loop), "p")
+    with pytest.raises(InputError, match=r"population 'p', neuron 0 .*fires without end"):
+        list(ExactEngine(circuit).run([train((1, 0), duration=1.0)]))
+
+
+def test_a_higher_rate_can_be_allowed():
+    circuit = Circuit("input", (1,), (Population("p", (1,), IF(bias=3e6)),), (), "p")
+    (result,) = ExactEngine(circuit, max_rate=1e7).run([train(duration=0.01)])
+    assert result.counts["p"].tolist() == [30_000]
+
+
+def test_fast_input_is_no_reason_to_stop():
+    # An event at every microsecond, each of which fires a neuron with a bias too: 1e6 spikes per second, for long.
+    rule = IF(bias=1.0, spikes="many")
+    circuit = Circuit("input", (1,), (Population("p", (1,), rule),), (Connection("input", "p", (), (), 1),), "p")
+    t = np.arange(1, 20_001)
+    events = InputTrain(t / 1e6, np.zeros(len(t), np.int64), np.ones(len(t), np.int64), np.arange(len(t)), 0.02)
+    (result,) = ExactEngine(circuit).run([events])
+    assert result.counts["p"].tolist() == [20_000]
+
+
+# ----- a bias in front of a synaptic current
+
+
+def test_the_bias_of_a_cubalif_goes_through_w_in_and_the_synapse():
+    # tau_syn I' = -I + w_in b: I = 3 (1 - exp(-t / tau_syn)); v follows it. A long time later both stand at 3.
+    tau, tau_syn = 0.01, 0.004
+    rule = CubaLIF(threshold=None, tau=tau, tau_syn=tau_syn, w_in=3.0, bias=1.0)
+    circuit = Circuit("input", (1,), (Population("p", (1,), rule),), (), "p")
+    engine = ExactEngine(circuit)
+    for t in (0.002, 0.01, 1.0):
+        (result,) = engine.run([train(duration=t)])
+        expected = 3.0 * (1 - (tau * np.exp(-t / tau) - tau_syn * np.exp(-t / tau_syn)) / (tau - tau_syn))
+        assert result.readout[0] == pytest.approx(expected, rel=1e-13)
+
+
+def test_a_cubalif_with_a_bias_fires_where_its_equation_says():
+    rule = CubaLIF(tau=0.01, tau_syn=0.004, w_in=0.5, bias=4.0, reset="zero")
+    circuit = Circuit("input", (1,), (Population("p", (1,), rule),), (), "p")
+    (result,) = ExactEngine(circuit).run([train(duration=0.2)])
+    dt, v, current, expected = 1e-6, 0.0, 0.0, []
+    for step in range(200_000):
+        current += dt / 0.004 * (0.5 * 4.0 - current)
+        v += dt / 0.01 * (current - v)
+        if v >= 1:
+            v = 0.0
+            expected.append((step + 1) * dt)
+    assert len(expected) > 20
+    np.testing.assert_allclose(result.spikes["p"].t, expected, atol=2e-5)
+
+
+# ----- what is recorded, readouts, threads
+
+
+@every_engine
+@pytest.mark.parametrize("record", ["all", "output"])
+def test_readout_at_sees_an_input_that_feeds_the_readout(engine, record):
+    nodes = {
+        "input": nir.Input(input_type=np.array([2])),
+        "w": nir.Linear(weight=np.eye(2)),
+        "if": neuron(2),
+        "v": nir.Linear(weight=np.array([[1.0, 0.0], [0.0, 2.0]])),
+        "skip": nir.Linear(weight=np.full((2, 2), 0.25)),
+        "sum": nir.I(r=np.ones(2)),
+        "output": nir.Output(output_type=np.array([2])),
+    }
+    edges = [
+        ("input", "w"),
+        ("w", "if"),
+        ("if", "v"),
+        ("v", "sum"),
+        ("input", "skip"),
+        ("skip", "sum"),
+        ("sum", "output"),
+    ]
+    graph = nir.NIRGraph(nodes, edges, type_check=False)
+    (result,) = simulator(graph, engine, record=record).run([recording([(10, 0), (20, 1)])])
+    assert list(result.spikes) == ["input", "if"]
+    assert result.readout_at(np.array([5e-6, 1e-5, 2e-5])).tolist() == [[0, 0], [1.25, 0.25], [1.5, 2.5]]
+    assert result.readout.tolist() == [1.5, 2.5]
+
+
+@every_engine
+def test_recordings_are_read_when_their_turn_comes(engine, monkeypatch):
+    monkeypatch.setattr(brian, "_EVENTS_PER_RUN", 100)
+    graph = chain(nir.Linear(weight=np.ones((1, 1))), neuron())
+
+    class Counting:
+        read = 0
+
+        def __len__(self):
+            return 5000
+
+        def __getitem__(self, k):
+            if not 0 <= k < len(self):
+                raise IndexError(k)
+            Counting.read += 1
+            return recording([(1, 0)])
+
+    options = {} if engine == "exact" else {"lanes": 2}
+    running = simulator(graph, engine, record="counts", **options).run(Counting())
+    next(running)
+    assert Counting.read < 600
+    running.close()
+
+
+def test_one_brian2_simulator_in_two_threads_gives_the_same_results():
+    graph = chain(nir.Linear(weight=np.full((4, 2), 0.6)), neuron(4))
+    recordings = [recording([(1000 * k + 97 * j % 900, k % 2) for k in range(40)]) for j in range(6)]
+    run = simulator(graph, "brian2", lanes=2)
+    expected = [trains(result) for result in run.run(recordings)]
+    found = {}
+
+    def work(name):
+        found[name] = [trains(result) for result in run.run(recordings)]
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert all(results == expected for results in found.values())
