@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
+from mtt_brian.instants import window
 from mtt_brian.neuron import IF, LIF, CubaLIF, NeuronRule
 from mtt_brian.plotting.axes import axes, legend
 from mtt_brian.plotting.style import COLORS
@@ -74,7 +75,8 @@ def membrane_trace(
             t, v = points[-1]
             crossing = t + _time_to_threshold(rule, v)
             points.extend(_between(rule, t, v, min(crossing, until)))
-            if crossing < until:  # at `until` itself the arrival acts first, then the test
+            # A crossing at `until` up to rounding is no instant of its own: the arrival acts first, then the test.
+            if crossing < until - window(until):
                 assert rule.threshold is not None
                 threshold = float(rule.threshold)
                 points[-1] = (crossing, threshold)
@@ -82,7 +84,10 @@ def membrane_trace(
 
     for t, jump in zip(instants[instants <= end].tolist(), total.tolist(), strict=False):
         drift(t)
-        v = points[-1][1] + jump
+        v = points[-1][1]
+        if rule.threshold is not None and v < rule.threshold and t + _time_to_threshold(rule, v) <= t + window(t):
+            v = float(rule.threshold)  # up to rounding
+        v += jump
         if rule.lower_bound is not None:
             v = max(v, float(rule.lower_bound))
         points.append((t, v))

@@ -67,7 +67,7 @@ class Simulator:
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
         reset, spikes, spike_integral: for graphs of other tools, see `mtt_brian.translate.read_nir`.
-        **options: of the engine: ``threads`` (exact); ``lanes`` (Brian2 engines); ``target`` (brian2).
+        **options: of the engine: ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines); ``target`` (brian2).
 
     Raises:
         InputError: names what cannot be run and which engine can.
@@ -76,7 +76,7 @@ class Simulator:
     def __init__(
         self,
         graph: GraphLike,
-        engine: str = "brian2",
+        engine: str = "exact",
         *,
         order: str = "sum",
         record: str = "all",
@@ -136,7 +136,7 @@ class Simulator:
 
 
 def simulate(
-    graph: GraphLike, recording: np.ndarray, engine: str = "brian2", duration: float | None = None, **options: Any
+    graph: GraphLike, recording: np.ndarray, engine: str = "exact", duration: float | None = None, **options: Any
 ) -> Result:
     """Run one recording through a network, event by event.
 
