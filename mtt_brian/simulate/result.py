@@ -111,6 +111,7 @@ def result_of(
     spikes: Mapping[str, Spikes],
     counted: Mapping[str, np.ndarray],
     readout: np.ndarray | None,
+    synops: int | None = None,
 ) -> Result:
     """The result of one run on any engine: what was asked for, spike counts and synaptic operations.
 
@@ -120,13 +121,16 @@ def result_of(
         counted: spikes per neuron since time 0, int64 [neurons] or in the population's shape; what is missing is
             counted from ``spikes``, the input from ``train``.
         readout: final state of a silent readout; None where the counts say it: of a readout that fires or sums up.
+        synops: synaptic operations, where the engine has counted them.
 
     Raises:
         InputError: for counts or synaptic operations beyond 2**62.
     """
     shapes = {circuit.input: circuit.input_shape, **{p.name: p.shape for p in circuit.populations if p.rule.fires}}
-    heard = slice(np.searchsorted(train.t, train.duration, side="right"))
-    spikes = {circuit.input: Spikes(train.t[heard], train.i[heard], train.n[heard]), **spikes}
+    recorded = recorded_populations(circuit, record)
+    if circuit.input in recorded or circuit.input not in counted:
+        heard = slice(np.searchsorted(train.t, train.duration, side="right"))
+        spikes = {circuit.input: Spikes(train.t[heard], train.i[heard], train.n[heard]), **spikes}
     counts = {
         name: counted[name].reshape(shape) if name in counted else _count(name, spikes[name], shape)
         for name, shape in shapes.items()
@@ -134,10 +138,10 @@ def result_of(
     if readout is None:
         readout = circuit.sum_of_arrivals(counts) if circuit.sums_up else counts[circuit.output].ravel().astype(float)
     return Result(
-        spikes={name: spikes[name] for name in recorded_populations(circuit, record)},
+        spikes={name: spikes[name] for name in recorded},
         counts=counts,
         readout=readout,
-        synops=circuit.synops(counts),
+        synops=circuit.synops(counts) if synops is None else synops,
         duration=train.duration,
         engine=engine,
         circuit=circuit,

@@ -170,14 +170,17 @@ class Circuit:
         Raises:
             InputError: for more than 2**62 of them.
         """
-        total = 0
-        for name, fan in self.fan_out.items():
-            if name in counts:
-                spikes = np.ravel(counts[name])
-                if spikes.max(initial=0) > 2**31 and spikes.astype(np.float64) @ fan > 2.0**62:
-                    raise InputError(
-                        f"the spikes of {name!r} make more than 2**62 synaptic operations; check weights and "
-                        "spike_integral"
-                    )
-                total += int(spikes @ fan)
-        return total
+        return sum(
+            synaptic_operations(np.ravel(counts[name]), fan) for name, fan in self.fan_out.items() if name in counts
+        )
+
+
+def synaptic_operations(spikes: np.ndarray, fan_out: np.ndarray) -> int:
+    """Spikes [n] times the synapses that each reaches [n], summed.
+
+    Raises:
+        InputError: for more than 2**62.
+    """
+    if spikes.max(initial=0) > 2**31 and spikes.astype(np.float64) @ fan_out > 2.0**62:
+        raise InputError("a run with more than 2**62 synaptic operations; check weights and spike_integral")
+    return int(spikes @ fan_out)

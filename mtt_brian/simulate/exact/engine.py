@@ -20,7 +20,7 @@ from mtt_brian.simulate.exact.network import STATIC, Network, crosses, network
 from mtt_brian.simulate.exact.state import doubled, new_crossings, new_pending, new_queue, new_state, new_trace, reset
 from mtt_brian.simulate.exact.sweep import NO_PROGRESS, TOO_FAST, TOO_MANY
 from mtt_brian.simulate.result import RECORDS, Result, Spikes, recorded_populations, result_of
-from mtt_brian.translate.circuit import Circuit
+from mtt_brian.translate.circuit import Circuit, synaptic_operations
 from mtt_brian.translate.limits import available_bytes
 
 ORDERS = ("sum", "fifo")
@@ -83,6 +83,7 @@ class ExactEngine:
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
         self._network = network(circuit, frozenset(self._recorded), self._fifo, max_rate)
         self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
+        self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
         self._idle: SimpleQueue[Run] = SimpleQueue()
         self._pace = math.inf  # seconds per recording, lately
 
@@ -191,8 +192,9 @@ class Run:
             name: state.counts[net.offset[k] : net.offset[k + 1]].reshape(shape).copy()
             for name, k, shape in self._fired()
         }
+        synops = synaptic_operations(state.counts, self._engine._fan_out)
         return result_of(
-            circuit, self._engine.name, self._engine.record, train, self._spikes(), counts, self._readout(p)
+            circuit, self._engine.name, self._engine.record, train, self._spikes(), counts, self._readout(p), synops
         )
 
     def _alarm(self) -> InputError:
