@@ -204,7 +204,7 @@ class Run:
         limit = f"{self._network.max_rate[0]:g} spikes per second (max_rate)"
         check = "check its bias, v_leak, weights and spike_integral"
         reason = {
-            TOO_MANY: f"more spikes at once than can be counted (2**53); {check}",
+            TOO_MANY: f"more spikes at once than can be counted (2**53), or in all (2**62); {check}",
             TOO_FAST: f"fires without end: more than {limit}; {check}, or raise max_rate",
             NO_PROGRESS: f"fires without end: its next spike is no later than this one in float64, that is more than "
             f"{limit}; {check}",

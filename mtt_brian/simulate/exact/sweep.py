@@ -20,8 +20,8 @@ _SHORT = 24
 _BLOCK = 64
 _FEW = 16
 _LOW = 0xFFFFFFFF
-#: Why a run cannot go on: more spikes at once than float64 counts one by one (2**53), more spikes per second than are
-#: allowed, a next spike that is no later than this one.
+#: Why a run cannot go on: more spikes at once than float64 counts one by one (2**53) or more than 2**62 in all, more
+#: spikes per second than are allowed, a next spike that is no later than this one.
 TOO_MANY, TOO_FAST, NO_PROGRESS = 1, 2, 3
 ALARMS = TOO_MANY, TOO_FAST, NO_PROGRESS
 _MOST = 9007199254740992.0
@@ -266,11 +266,10 @@ def how_many(net: Network, state: State, p: int, local: int, q: int, v: float, t
     """Spikes that a neuron at or above its threshold fires at once."""
     if net.rule[p] != MANY:
         return 1
-    flat = np.int64(net.flat[net.offset[p] + local])
-    ratio = np.floor(v / net.threshold[q])
-    if ratio < _MOST and state.counts[net.offset[p] + flat] < _MOST_COUNTED:
-        return int(ratio)
-    raise_alarm(state, TOO_MANY, p, flat, t)
+    ratio = v / net.threshold[q]
+    if ratio < _MOST:
+        return math.floor(ratio)
+    raise_alarm(state, TOO_MANY, p, np.int64(net.flat[net.offset[p] + local]), t)
     return 1
 
 
@@ -285,7 +284,10 @@ def count(net: Network, state: State, p: int, local: int, q: int, spikes: int, m
         state.fires[neuron] += 1
         if state.fires[neuron] > BURST + net.max_rate[0] * t:
             raise_alarm(state, TOO_FAST, p, flat, t)
-    state.counts[net.offset[p] + flat] += spikes
+    total = state.counts[net.offset[p] + flat] + spikes
+    state.counts[net.offset[p] + flat] = total
+    if total > _MOST_COUNTED:
+        raise_alarm(state, TOO_MANY, p, flat, t)
     state.fired[local] = spikes
     state.keys[m] = (flat << 32) | local
     return m + 1
