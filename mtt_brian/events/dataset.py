@@ -131,6 +131,8 @@ def to_events(t: np.ndarray, x: np.ndarray, y: np.ndarray | int, p: np.ndarray |
     """
     recording = np.empty(len(t), dtype=EVENT_DTYPE)
     for name, column in (("t", t), ("x", x), ("y", y), ("p", p)):
+        if np.ndim(column) and np.shape(column) != np.shape(t):
+            raise ValueError(f"{len(t)} times, but {np.size(column)} values {name}")
         limits = np.iinfo(EVENT_DTYPE[name])
         recording[name] = np.clip(np.asarray(column).astype(np.int64), limits.min, limits.max)
     return recording
