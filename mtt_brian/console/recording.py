@@ -16,7 +16,7 @@ from mtt_brian import events
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings, cifar10dvs, saccades
 from mtt_brian.events.aedat import aedat_version, read_aedat3
-from mtt_brian.events.dataset import from_first_event, read_checked, require
+from mtt_brian.events.dataset import from_first_event, read_checked
 from mtt_brian.events.recording import FIELDS, check_column, check_fields, check_other_columns
 
 _REFERENCE = re.compile(r"(?P<name>[\w-]+):(?P<split>\w+):(?P<number>\d+)")
@@ -82,17 +82,16 @@ def _read_bin(path: Path) -> np.ndarray:
     return saccades.read_bin(path.parent, path.name)
 
 
+def _read_aedat4(path: Path) -> np.ndarray:
+    return cifar10dvs.read_recording(path.parent, path.name)
+
+
 def _read_aedat(path: Path) -> np.ndarray:
     version = aedat_version(path)
     if version.startswith("3"):
         return from_first_event(read_checked(path, "AEDAT 3", partial(read_aedat3, path)))
     if version.startswith("4"):
         raise InputError(f"{path}: an AEDAT {version} file; its name must end in .aedat4")
-    return cifar10dvs.read_recording(path.parent, path.name)
-
-
-def _read_aedat4(path: Path) -> np.ndarray:
-    require("aedat", "pip install aedat")  # tonic's reader imports it late
     return cifar10dvs.read_recording(path.parent, path.name)
 
 

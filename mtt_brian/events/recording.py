@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -48,13 +48,11 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
             _check_values(name, columns[name], "iuf", "whole numbers")
         if np.ma.isMaskedArray(column) and np.ma.getmaskarray(column).any():
             raise InputError(f"{name} has masked values; leave these events out")
-    try:
-        arrays = np.broadcast_arrays(*columns.values())
-    except ValueError:
-        arrays = []
-    if not arrays or arrays[0].ndim != 1:
-        lengths = ", ".join(f"{name} {np.shape(column)}" for name, column in columns.items())
-        raise InputError(f"t, x, y and p must have one length (or be single numbers), not {lengths}") from None
+    lengths = {len(column) for column in columns.values()} - {1}
+    if len(lengths) > 1 or any(column.ndim != 1 for column in columns.values()):
+        shapes = ", ".join(f"{name} {column.shape}" for name, column in columns.items())
+        raise InputError(f"t, x, y and p must have one length (or be single numbers), not {shapes}")
+    arrays = np.broadcast_arrays(*columns.values())
     recording = np.empty(arrays[0].shape, dtype=EVENT_DTYPE)
     for name, array in zip(columns, arrays, strict=True):
         with np.errstate(invalid="ignore"):  # casting NaN: the comparison below refuses it
@@ -170,6 +168,33 @@ def check_fields(recording: Any, needed: Sequence[str], name: str = "recording")
         _check_dropped({field: recording[field] for field in fields if field not in needed}, needed, name)
 
 
+def check_recordings(recordings: Any) -> Iterable[np.ndarray]:
+    """Refuse what does not give recordings one after another; the recordings themselves are checked in their turn.
+
+    Args:
+        recordings: any iterable of recordings: a list, a data set, a generator, an array [N, E].
+
+    Raises:
+        InputError: says what was given, and what to give instead.
+    """
+    from mtt_brian.events.images import Images  # which imports this module
+
+    if isinstance(recordings, np.ndarray):
+        if recordings.dtype.names and recordings.ndim == 1:
+            raise InputError("recordings: this is one recording; put it into a list: [recording]")
+        several = recordings.ndim == (2 if recordings.dtype.names else 1) and recordings.dtype.kind in "VO"
+    else:
+        several = (
+            isinstance(recordings, Iterable)
+            and not isinstance(recordings, str | bytes | PathLike | Mapping | Images)
+            and not hasattr(recordings, "to_records")
+            and not is_labelled_pair(recordings)
+        )
+    if not several:
+        raise InputError(f"recordings: give a list of recordings, or any other iterable; this {what_it_is(recordings)}")
+    return recordings
+
+
 def check_column(field: str, values: np.ndarray, name: str) -> None:
     """Refuse a column t, x, y or p of an array that does not hold integers (or, for p, bools).
 
@@ -268,12 +293,9 @@ def what_it_is(thing: Any) -> str:
 
 def is_labelled_pair(thing: Any) -> bool:
     """Whether this is (recording, label), an item of a data set of tonic."""
-    return (
-        isinstance(thing, tuple | list)
-        and len(thing) == 2
-        and _is_structured(thing[0])
-        and not _is_structured(thing[1])
-    )
+    if not isinstance(thing, tuple | list) or len(thing) != 2 or not _is_structured(thing[0]):
+        return False
+    return isinstance(thing, tuple) if thing[1] is None else np.ndim(thing[1]) == 0
 
 
 def _is_structured(thing: Any) -> bool:

@@ -7,14 +7,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Set, Sized
 from fractions import Fraction
 from numbers import Real
-from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.images import Images
-from mtt_brian.events.recording import check_fields, is_labelled_pair, polarity_hint, what_it_is
+from mtt_brian.events.recording import check_fields, check_recordings, polarity_hint
 from mtt_brian.instants import on_whole_microseconds
 
 #: Float64 holds every whole microsecond up to this one.
@@ -150,7 +148,7 @@ def _check_duration(duration: Any, name: str) -> None:
     if type(duration) is np.ndarray and duration.ndim == 0:
         duration = duration[()]
     expected = f"{name}: the duration must be a number of seconds >= 0"
-    if not isinstance(duration, Real) or isinstance(duration, bool):
+    if not isinstance(duration, Real) or isinstance(duration, bool | np.timedelta64):
         remedy = "; divide a Brian2 time by brian2.second" if hasattr(duration, "dim") else ""
         raise InputError(f"{expected}, not {_shown(duration)}{remedy}")
     try:
@@ -188,31 +186,6 @@ def _pairs(
         played += 1
     if isinstance(durations, list) and len(durations) != played:
         raise InputError(f"{played} recordings need as many durations, not {len(durations)}")
-
-
-def check_recordings(recordings: Any) -> Iterable[np.ndarray]:
-    """Refuse what does not give recordings one after another; the recordings themselves are checked in their turn.
-
-    Args:
-        recordings: any iterable of recordings: a list, a data set, a generator, an array [N, E].
-
-    Raises:
-        InputError: says what was given, and what to give instead.
-    """
-    if isinstance(recordings, np.ndarray):
-        if recordings.dtype.names and recordings.ndim == 1:
-            raise InputError("recordings: this is one recording; put it into a list: [recording]")
-        several = recordings.ndim == (2 if recordings.dtype.names else 1) and recordings.dtype.kind in "VO"
-    else:
-        several = (
-            isinstance(recordings, Iterable)
-            and not isinstance(recordings, str | bytes | PathLike | Mapping | Images)
-            and not hasattr(recordings, "to_records")
-            and not is_labelled_pair(recordings)
-        )
-    if not several:
-        raise InputError(f"recordings: give a list of recordings, or any other iterable; this {what_it_is(recordings)}")
-    return recordings
 
 
 def durations_for(durations: Any, count: int | None) -> Iterable[float | None]:
