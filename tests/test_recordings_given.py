@@ -102,6 +102,11 @@ def test_times_are_compared_without_wrapping(kind, duration):
     assert "t counts microseconds" in str(error.value)
 
 
+def test_frames_do_not_wrap_either():
+    with pytest.raises(InputError, match="the last event has t = 9223372036854775813; times fit 64-bit integers"):
+        mb.events.to_frames(with_y_and_p(events([5, 2**63 + 5], t_type="u8")), 2, (1, 1, 2))
+
+
 def test_the_last_time_that_float64_holds_is_exact():
     assert input_train(events([2**53 - 1, 2**53]), (2,)).t.tolist() == [(2**53 - 1) / 1e6, 2**53 / 1e6]
 

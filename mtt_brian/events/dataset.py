@@ -163,4 +163,5 @@ def read_checked(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.nd
     except InputError:
         raise
     except Exception as error:  # readers meet a broken file with anything from struct.error to UnboundLocalError
-        raise InputError(f"{path}: cannot be read as {kind} ({type(error).__name__}: {error})") from error
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise InputError(f"{path}: cannot be read as {kind} ({type(error).__name__}: {reason})") from error
