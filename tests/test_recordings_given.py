@@ -81,10 +81,10 @@ def test_every_integer_type_is_taken_and_bool_polarities(p):
 
 
 TIMES = {
-    "wraps in int64": (events([5, 2**63 - 1, -(2**63) + 3], 0), "at event 2 (t = -9223372036854775805)"),
+    "wraps in int64": (events([5, 2**63 - 1, -(2**63) + 3], 0), "at event 2 (-9223372036854775805 us)"),
     "above 2^63": (events([5, 2**63 + 5], t_type="u8"), "event 1 has t = 9223372036854775813; t counts microseconds"),
-    "back in uint64": (events([2**63 + 5, 5], t_type="u8"), "time goes backwards or is negative at event 1 (t = 5)"),
-    "negative": (events([-1, 5]), "time goes backwards or is negative at event 0 (t = -1)"),
+    "back in uint64": (events([2**63 + 5, 5], t_type="u8"), "time goes backwards or is negative at event 1 (5 us)"),
+    "negative": (events([-1, 5]), "time goes backwards or is negative at event 0 (-1 us)"),
     "beyond float64": (
         events([1, 2**53 + 1]),
         "event 1 has t = 9007199254740993; t counts microseconds from",

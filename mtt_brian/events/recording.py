@@ -122,7 +122,7 @@ def check_recording(recording: np.ndarray, sensor_size: SensorSize, name: str = 
     if backwards.size:
         event = int(backwards[0]) + 1
         raise InputError(f"{name}: times go backwards at event {event} (t = {t[event]} after {t[event - 1]} us)")
-    if t[-1] > np.iinfo(np.int64).max:
+    if int(t[-1]) > np.iinfo(np.int64).max:
         raise InputError(f"{name}: the last event has t = {t[-1]}; times fit 64-bit integers with a sign")
 
 

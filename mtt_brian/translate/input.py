@@ -114,10 +114,10 @@ def _times(given: np.ndarray, name: str) -> np.ndarray:
     if given[0] < 0 or backwards.any():
         k = 0 if given[0] < 0 else int(np.argmax(backwards)) + 1
         raise InputError(
-            f"{name}: time goes backwards or is negative at event {k} (t = {given[k]}); events must be sorted, t counts"
+            f"{name}: time goes backwards or is negative at event {k} ({given[k]} us); events must be sorted, t counts"
             " microseconds"
         )
-    if given[-1] > LAST_MICROSECOND:
+    if int(given[-1]) > LAST_MICROSECOND:
         k = int(np.argmax(given > LAST_MICROSECOND))
         raise InputError(f"{name}: event {k} has t = {given[k]}; t counts microseconds from 0 to 2^53")
     return given.astype(np.int64)
