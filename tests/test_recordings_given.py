@@ -409,8 +409,8 @@ def test_durations_of_recordings_without_a_length(durations, message):
 # ------------------------------------------------------------------------------------------------ Brian2's networks
 
 
-def test_brian2_networks_check_the_same(capsys):
-    pytest.importorskip("brian2")
+def test_brian2_networks_check_the_same(monkeypatch):
+    brian2 = pytest.importorskip("brian2")
     firing = nir.NIRGraph.from_list(
         nir.Linear(weight=np.ones((1, 2))),
         nir.IF(r=np.ones(1), v_threshold=np.ones(1), metadata={"reset": "subtract", "spikes": "many"}),
@@ -428,8 +428,11 @@ def test_brian2_networks_check_the_same(capsys):
             assert message in str(error.value)
         with pytest.raises(InputError, match="the duration must be a number of seconds >= 0, not '1'"):
             translate(firing, GOOD, duration="1")
-    lanes = [mb.translate.to_clock_driven(firing, given).lanes for given in (GOOD, [GOOD, GOOD[:1]], iter([GOOD] * 3))]
-    assert lanes == [1, 2, 3]
+    monkeypatch.setitem(brian2.prefs, "codegen.target", "numpy")
+    for given, spikes in ((GOOD, [2]), ([GOOD, GOOD[:1]], [2, 1]), (iter([GOOD] * 3), [2, 2, 2])):
+        network = mb.translate.to_clock_driven(firing, given, dt=10 * brian2.us, duration=1e-4)
+        network.run(network.duration)
+        assert [int(network.trains(lane)["if"][2].sum()) for lane in range(network.lanes)] == spikes
 
 
 # ---------------------------------------------------------------------------------------------------------- data sets
