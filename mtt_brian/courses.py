@@ -42,7 +42,7 @@ def courses(graph: nir.NIRGraph | Path, recordings: Recordings, side: str, time_
 
 def _time_stepped(graph: nir.NIRGraph | Path, recordings: Recordings, time_steps: int) -> list[Course]:
     circuit = translate.read_nir(graph)
-    model = export.from_nir(graph, duration=recordings.duration_us * 1e-6).eval()
+    model = export.from_nir(graph, duration=recordings.duration_us / 1e6).eval()
     found = []
     size = bearable(model, time_steps)
     for start in range(0, len(recordings), size):
@@ -53,6 +53,6 @@ def _time_stepped(graph: nir.NIRGraph | Path, recordings: Recordings, time_steps
         kept[circuit.input] = kept.pop(INPUT)
         spent = synops(kept, circuit.fan_out).reshape(time_steps, len(batch))
         for n, recording in enumerate(batch):
-            duration = 1e-6 * recording["t"][-1] if len(recording) else 0.0
+            duration = recording["t"][-1] / 1e6 if len(recording) else 0.0
             found.append(stepped_course(readouts[:, n], spent[:, n], duration))
     return found

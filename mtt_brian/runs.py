@@ -143,7 +143,7 @@ def train(
 
 def _duration(data: Data, time_steps: int) -> float:
     """Seconds that ``time_steps`` steps cover; a still image has none, and a step of it counts as a millisecond."""
-    return data.duration_us * 1e-6 if isinstance(data, Recordings) else time_steps * 1e-3
+    return data.duration_us / 1e6 if isinstance(data, Recordings) else time_steps * 1e-3
 
 
 def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:

@@ -70,7 +70,7 @@ class Job:
 
     def tallies(self, circuit: Circuit) -> Tallies:
         """Empty tallies; ``circuit`` is that of the graph."""
-        times = np.linspace(0, self.duration_us * 1e-6, READINGS)
+        times = np.linspace(0, self.duration_us / 1e6, READINGS)
         return Tallies(
             TimeSteppedTally(circuit, self.time_steps), {order: EventDrivenTally(times, order) for order in self.orders}
         )
@@ -190,7 +190,7 @@ class Evaluator:
     def __init__(self, job: Job, threads: int | None = None) -> None:
         self._job = job
         self._circuit = translate.read_nir(job.graph)
-        self._model = export.from_nir(job.graph, duration=job.duration_us * 1e-6).eval()
+        self._model = export.from_nir(job.graph, duration=job.duration_us / 1e6).eval()
         options: dict[str, Any] = {"threads": threads} if job.engine == "exact" else {}
         self._engines = {
             order: Simulator(self._circuit, engine=job.engine, order=order, record="output", **options)

@@ -56,7 +56,7 @@ def time_stepped(
         Readouts are **sums** over the steps, as event-driven readouts are.
     """
     circuit = translate.read_nir(graph)
-    model = export.from_nir(graph, duration=recordings.duration_us * 1e-6).eval()
+    model = export.from_nir(graph, duration=recordings.duration_us / 1e6).eval()
     readouts, counts = [], []
     size = bearable(model, time_steps)
     for start in range(0, len(recordings), size):

@@ -259,7 +259,7 @@ def correct(said: Answers, recordings: Recordings) -> float:
 
 def stepped(run: Run, recordings: Recordings) -> tuple[snn.Staged, torch.Tensor]:
     """The time-stepped network and its frames at T_max."""
-    model = export.from_nir(run.model, duration=recordings.duration_us * 1e-6).eval()
+    model = export.from_nir(run.model, duration=recordings.duration_us / 1e6).eval()
     frames = events.frames_batch(recordings, run.config["time_steps"], recordings.sensor_size)
     return model, torch.from_numpy(frames)
 

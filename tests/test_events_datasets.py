@@ -3,16 +3,19 @@
 import io
 import struct
 import sys
+import types
 import zipfile
 
 import numpy as np
 import pytest
 
 from mtt_brian import events
+from mtt_brian.console.recording import open_recording
 from mtt_brian.errors import InputError
+from mtt_brian.events.aedat import read_aedat2, read_aedat3
 from mtt_brian.events.cifar10dvs import cifar10dvs_split
 from mtt_brian.events.dataset import natural_order
-from mtt_brian.events.saccades import NCALTECH101_CLASSES, ncaltech101_split
+from mtt_brian.events.saccades import NCALTECH101_CLASSES, ncaltech101_split, read_bin
 
 pytest.importorskip("tonic")
 
@@ -24,11 +27,17 @@ def five_bytes(recording):
     return b"".join(bytes([e["x"], e["y"]]) + (int(e["p"]) << 23 | int(e["t"])).to_bytes(3, "big") for e in recording)
 
 
-def aedat2(recording):
+def aedat2(recording, header=b"# a comment\r\n"):
     """What a DVS128 writes: (row, column) counted from the other corner, 1 for OFF, big endian."""
     address = (127 - recording["x"].astype(int)) << 8 | (127 - recording["y"].astype(int)) << 1 | 1 - recording["p"]
     words = np.stack([address, recording["t"]], axis=1).astype(">u4")
-    return b"#!AER-DAT2.0\r\n# a comment\r\n" + words.tobytes()
+    return b"#!AER-DAT2.0\r\n" + header + words.tobytes()
+
+
+def davis2(recording):
+    """What a DAVIS writes in AEDAT 2: y in bits 22 to 30, x in bits 12 to 21, the polarity in bit 11."""
+    y, x, p = (recording[field].astype(int) for field in ("y", "x", "p"))
+    return np.stack([y << 22 | x << 12 | p << 11, recording["t"]], axis=1).astype(">u4").tobytes()
 
 
 def aedat3(*packets):
@@ -123,10 +132,9 @@ def test_a_download_happens_only_on_request_and_where_nothing_is_there(tmp_path,
 
 
 def test_without_tonic_the_message_names_the_extra(tmp_path, monkeypatch):
-    write(tmp_path / "Train" / "4" / "1.bin", five_bytes(RECORDING))
-    monkeypatch.setitem(sys.modules, "tonic.io", None)
+    monkeypatch.setitem(sys.modules, "tonic.datasets", None)
     with pytest.raises(InputError, match=r'tonic.*pip install "mtt_brian\[train\]"'):
-        events.load("nmnist", tmp_path, skip_bad=True)
+        events.load("nmnist", tmp_path, download=True)
 
 
 # ---------------------------------------------------------------------------------------------------------- N-MNIST
@@ -309,6 +317,108 @@ def test_a_broken_aedat_file_is_named(tmp_path, content, message):
         events.load("cifar10dvs", tmp_path)[0]
 
 
+def chip(name):
+    return f"# AEChip: {name}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [chip("ch.unizh.ini.jaer.chip.retina.DVS128"), chip("Tmpdiff128"), b"# M\xe4rz\r\n#End Of ASCII Header\r\n", b""],
+)
+def test_aedat2_of_a_dvs128_is_read(tmp_path, header):
+    path = write(tmp_path / "a.aedat", aedat2(RECORDING, header))
+    assert np.array_equal(read_aedat2(path), RECORDING)
+
+
+@pytest.mark.parametrize("name", ["DAVIS240C", "Davis346blue", "CDAVIS", "CochleaAMS1c", "DVS128x", "DVXplorer"])
+def test_aedat2_of_another_chip_is_refused_by_its_name(tmp_path, name):
+    path = write(tmp_path / "a.aedat", aedat2(RECORDING, chip(f"eu.seebetter.ini.chips.davis.{name}")))
+    with pytest.raises(InputError, match=rf"a\.aedat: a recording of the chip {name} \(AEChip in the header\)"):
+        read_aedat2(path)
+
+
+def test_aedat2_of_a_davis_without_its_name_is_refused_by_its_addresses(tmp_path):
+    path = write(tmp_path / "a.aedat", b"#!AER-DAT2.0\r\n" + davis2(RECORDING))
+    with pytest.raises(InputError, match=r"event 0 has the address 0x08400000, which no DVS128 sends"):
+        read_aedat2(path)
+
+
+def test_aedat2_leaves_marks_out_and_continues_where_its_clock_overflows(tmp_path):
+    words = np.array([[0, 2**32 - 2], [0x8000, 2**32 - 1], [0x80000000, 2**32 - 1], [1, 3], [1, 2]], ">u4")
+    path = write(tmp_path / "a.aedat", b"#!AER-DAT2.0\r\n" + words.tobytes())
+    assert read_aedat2(path).tolist() == [
+        (2**32 - 2, 127, 127, 1),
+        (2**32 + 3, 127, 127, 0),
+        (2**32 + 2, 127, 127, 0),  # a step back is no overflow: it is refused where recordings are checked
+    ]
+
+
+def packet(kind, *, source=1, size=8, overflow=0, capacity=1, number=1, words=(1, 5)):
+    return (
+        struct.pack("<hhiiiiii", kind, source, size, 4, overflow, capacity, number, number)
+        + np.array(words, "<u4").tobytes()
+    )
+
+
+FOREIGN_AEDAT3 = {
+    "another size": (packet(1, size=16, words=(1, 5, 0, 0)), "truncated or damaged in its packet number 1"),
+    "overflow below 0": (packet(1, overflow=-1), "truncated or damaged in its packet number 1"),
+    "time below 0": (packet(1, words=(1, 2**31 + 5)), "damaged: event 0 has a negative time"),
+    "two cameras": (packet(1) + packet(1, source=2), r"events of 2 cameras in one file \(sources \[1, 2\]\)"),
+    "frames only": (packet(0) + packet(2), "no polarity events, only packets of the types special, frame"),
+    "a cochlea": (packet(6), "no polarity events, only packets of the types ear"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN_AEDAT3)
+def test_aedat3_of_something_else_is_refused(tmp_path, kind):
+    body, message = FOREIGN_AEDAT3[kind]
+    path = write(tmp_path / "a.aedat", aedat3() + body)
+    with pytest.raises(InputError, match=f"a.aedat: {message}"):
+        read_aedat3(path)
+
+
+def test_aedat3_in_another_encoding_is_refused(tmp_path):
+    path = write(tmp_path / "a.aedat", aedat3((1, RECORDING)).replace(b"#Format: RAW", b"#Format: PNGFrames"))
+    with pytest.raises(InputError, match="its packets are in the format PNGFrames, not RAW"):
+        read_aedat3(path)
+
+
+def test_aedat3_keeps_the_polarity_events_beside_others(tmp_path):
+    path = write(tmp_path / "a.aedat", aedat3() + packet(2) + packet(1, overflow=1, words=(3, 5)) + packet(3))
+    assert read_aedat3(path).tolist() == [(2**31 + 5, 0, 0, 1)]
+
+
+def test_the_version_of_an_aedat_file_decides_not_its_ending(tmp_path):
+    for version, message in (("4.0", "its name must end in .aedat4"), ("3.0", "found version 3.0")):
+        content = f"#!AER-DAT{version}\r\n".encode()
+        with pytest.raises(InputError, match=f"a.aedat: .*{message}"):
+            open_recording(str(write(tmp_path / "a.aedat", content)), None, {})
+    assert open_recording(str(write(tmp_path / "a.aedat", aedat3((1, RECORDING)))), None, {}).events.tolist() == (
+        RECORDING.tolist()
+    )
+
+
+class TwoCameras:
+    def __init__(self, path): ...
+
+    def id_to_stream(self):
+        return {0: {"type": "events"}, 1: {"type": "frame"}, 2: {"type": "events"}}
+
+
+def test_aedat4_of_two_cameras_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "aedat", types.SimpleNamespace(Decoder=TwoCameras))
+    path = write(tmp_path / "a.aedat4", b"#!AER-DAT4.0")
+    with pytest.raises(InputError, match=r"a\.aedat4: holds the events of 2 cameras"):
+        open_recording(str(path), None, {})
+
+
+def test_the_clock_of_the_five_byte_format_overflows_in_row_240(tmp_path):
+    rows = [[1, 2, 0x80, 0, 7], [0, 240, 0, 0, 0], [3, 4, 0, 1, 0], [0, 240, 0, 0, 0], [5, 6, 0, 0, 1]]
+    path = write(tmp_path / "a.bin", bytes(np.ravel(rows).tolist()))
+    assert read_bin(tmp_path, path.name).tolist() == [(7, 1, 2, 1), (8192 + 256, 3, 4, 0), (2 * 8192 + 1, 5, 6, 0)]
+
+
 # ------------------------------------------------------------------------------------------------------- DVS-Gesture
 
 
@@ -379,6 +489,9 @@ def test_dvsgesture_arrays_are_checked_and_never_unpickled(tmp_path):
         train[0]
     with pytest.raises(InputError, match=r"1\.npy: not an array \[events, 4\].*\(5, 3\)"):
         train[1]
+    np.save(folder / "2.npy", np.array([[5, 6, 1, 100], [5.5, 6, 1, 100]]))
+    with pytest.raises(InputError, match=r"2\.npy: event 1 has x, y, p = \[5\.5, 6\.0, 1\.0\]"):
+        events.load("dvsgesture", tmp_path)[2]
     (folder / "clap.npy").touch()
     with pytest.raises(InputError, match=r"clap\.npy: must be called <label>\.npy"):
         events.load("dvsgesture", tmp_path)

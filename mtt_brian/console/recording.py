@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mtt_brian import events
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings, cifar10dvs, saccades
-from mtt_brian.events.aedat import read_aedat3
-from mtt_brian.events.dataset import from_first_event, read_checked, require
+from mtt_brian.events.aedat import aedat_version, read_aedat3
+from mtt_brian.events.dataset import from_first_event, read_checked
+from mtt_brian.events.recording import FIELDS, check_column, check_fields, check_other_columns
 
 _REFERENCE = re.compile(r"(?P<name>[\w-]+):(?P<split>\w+):(?P<number>\d+)")
-_FIELDS = ("t", "x", "y", "p")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,62 +82,80 @@ def _read_bin(path: Path) -> np.ndarray:
     return saccades.read_bin(path.parent, path.name)
 
 
-def _read_aedat(path: Path) -> np.ndarray:
-    if path.is_file() and path.read_bytes().startswith(b"#!AER-DAT3"):
-        return from_first_event(read_checked(path, "AEDAT 3", partial(read_aedat3, path)))
-    return cifar10dvs.read_recording(path.parent, path.name)
-
-
 def _read_aedat4(path: Path) -> np.ndarray:
-    require("aedat", "pip install aedat")  # tonic's reader imports it late
     return cifar10dvs.read_recording(path.parent, path.name)
 
 
-def _read_table(read: Callable[[Path], Mapping[str, ArrayLike]], kind: str, path: Path) -> np.ndarray:
+def _read_aedat(path: Path) -> np.ndarray:
+    version = aedat_version(path)
+    if version.startswith("3"):
+        return from_first_event(read_checked(path, "AEDAT 3", partial(read_aedat3, path)))
+    if version.startswith("4"):
+        raise InputError(f"{path}: an AEDAT {version} file; its name must end in .aedat4")
+    return cifar10dvs.read_recording(path.parent, path.name)
+
+
+def _read_table(read: Callable[[Path], Mapping[str, np.ndarray]], kind: str, path: Path) -> np.ndarray:
     def recording() -> np.ndarray:
         table = read(path)
-        columns = {name: table[name] for name in _FIELDS if name in table}
+        columns = {name: table[name] for name in FIELDS if name in table}
         if not {"t", "x"} <= columns.keys():
             found = ", ".join(map(repr, table)) or "none"
             raise InputError(f"{path}: events need t (microseconds) and x, as a rule y and p; there are {found}")
         try:
-            return events.make_recording(**columns)[list(columns)]
+            rows = events.make_recording(**columns)[list(columns)]
         except InputError as error:
-            raise InputError(f"{path}: {error}; t counts microseconds") from None
+            raise InputError(f"{path}: {error}") from None
+        check_other_columns(table, len(rows), str(path))
+        return rows
 
     return read_checked(path, kind, recording)
 
 
-def _columns_of_npy(path: Path) -> Mapping[str, ArrayLike]:
+def _columns_of_npy(path: Path) -> Mapping[str, np.ndarray]:
     return _fields(path, np.load(path, allow_pickle=False))
 
 
-def _columns_of_npz(path: Path) -> Mapping[str, ArrayLike]:
+def _columns_of_npz(path: Path) -> Mapping[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    if len(arrays) == 1:
-        return _fields(path, *arrays.values())
+        if len(file.files) == 1:
+            return _fields(path, file[file.files[0]])
+        _check_names(path, file.files, "arrays")
+        arrays = {name: file[name] for name in file.files}
+    for name in FIELDS:
+        if name in arrays:
+            check_column(name, arrays[name], str(path))
     return arrays
 
 
-def _fields(path: Path, array: np.ndarray) -> Mapping[str, ArrayLike]:
+def _fields(path: Path, array: np.ndarray) -> Mapping[str, np.ndarray]:
     if array.ndim != 1 or array.dtype.names is None:
         raise InputError(
             f"{path}: not a one-dimensional structured array with the fields t, x, y, p, but {array.dtype}"
             f" of shape {array.shape}"
         )
+    check_fields(array, [field for field in FIELDS if field in array.dtype.names], str(path))
     return {name: array[name] for name in array.dtype.names}
 
 
-def _columns_of_csv(path: Path) -> Mapping[str, ArrayLike]:
+def _columns_of_csv(path: Path) -> Mapping[str, np.ndarray]:
     with open(path, encoding="utf-8-sig") as file:
         header = [name.strip() for name in file.readline().split(",")]
+        _check_names(path, header, "columns")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "loadtxt: input contained no data")
             # As float, which holds every microsecond of centuries: as integers, fractions would be cut off.
             rows = np.loadtxt(file, delimiter=",", ndmin=2)
     columns = rows.T if rows.size else np.zeros((len(header), 0))
     return dict(zip(header, columns, strict=True))
+
+
+def _check_names(path: Path, names: Sequence[str], what: str) -> None:
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice and {"t", "x"} <= set(names):  # without these it is no table of events, whatever else is wrong
+        raise InputError(
+            f"{path}: there are {names.count(twice[0])} {what} named {twice[0]!r}; one of each is accepted"
+        )
 
 
 _READERS: dict[str, Callable[[Path], np.ndarray]] = {

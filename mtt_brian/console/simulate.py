@@ -8,7 +8,8 @@ mtt-brian simulate foreign.nir events.npz --reset subtract --spike-integral 1e-4
 
 Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .npy (a structured array with the
 fields t, x, y, p), .npz (such an array, or one array for each of them), .csv, or DATASET:SPLIT:NUMBER. t counts
-microseconds, x, y and p (polarity) count from 0; a network whose input has one axis needs t and x only.
+microseconds, x, y and p (polarity) count from 0; a network whose input has one axis needs t and x only. A field that
+the network would drop must hold one value everywhere.
 
 Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...),
 spikes.csv (population,t,i,n; t in seconds with all its digits), readout.csv (the readout whenever it changed; for one

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from mtt_brian.events.dataset import (
     require,
     to_events,
 )
+from mtt_brian.events.recording import EVENT_DTYPE
 
 #: Files of a class carry the numbers 0..999; from this one on they are for testing.
 FIRST_TEST_NUMBER = 900
@@ -53,16 +55,26 @@ def read_recording(folder: Path, identifier: str) -> np.ndarray:
 
 
 def _read_aedat4(path: Path) -> np.ndarray:
-    events = require("tonic.io").read_aedat4(str(path))
+    decoder = _aedat().Decoder(str(path))
+    cameras = [number for number, stream in decoder.id_to_stream().items() if stream["type"] == "events"]
+    if len(cameras) != 1:
+        raise InputError(f"{path}: holds the events of {len(cameras)} cameras; files of one camera are read")
+    packets = [packet["events"] for packet in decoder if packet["stream_id"] == cameras[0]]
+    if not packets:
+        return np.zeros(0, dtype=EVENT_DTYPE)
+    events = np.concatenate(packets)
     t, x, y, p = (events[name] for name in events.dtype.names[:4])  # the polarity is called "on" there
     return to_events(t, x, y, p)
+
+
+def _aedat() -> ModuleType:
+    return require("aedat", "pip install aedat")
 
 
 def _open(folder: Path, split: str) -> Source:
     files = files_by_class(folder, CIFAR10_CLASSES, (".aedat4", ".aedat"))
     if any(file.endswith(".aedat4") for file, _ in files):
-        require("tonic.io")
-        require("aedat", "pip install aedat")  # tonic reads AEDAT 4 with it, but does not bring it along
+        _aedat()
     files = [(file, label) for file, label in files if cifar10dvs_split(file) == split]
     return Source([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.recording import SensorSize
+from mtt_brian.events.recording import SensorSize, check_sensor_size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,9 +27,13 @@ class Collection(Sequence[np.ndarray]):
         classes: name of every class.
         sensor_size: (C, H, W).
         ids: where each item lies inside the data set: a relative file name (with "#number" inside a file), or the
-            number of the image in the data set, from 1.
-        labels: int64 [N].
+            number of the image in the data set, from 1. No two are the same.
+        labels: int64 [N], the index of each item's class.
         bad: (id, reason) of every item that was left out because it could not be read.
+
+    Raises:
+        InputError: unless there is one label between 0 and the number of classes - 1 for each id, all ids differ, and
+            the sensor has three sizes >= 1.
     """
 
     name: str
@@ -38,6 +44,26 @@ class Collection(Sequence[np.ndarray]):
     ids: list[str]
     labels: np.ndarray
     bad: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_sensor_size(self.sensor_size, f"{self.title}: sensor_size")
+        labels = np.asarray(self.labels)
+        if labels.shape != (len(self.ids),):
+            raise InputError(f"{self.title}: {len(self.ids)} ids need as many labels, not an array {labels.shape}")
+        if len(labels):
+            if labels.dtype.kind not in "iu":
+                raise InputError(f"{self.title}: labels must be integers, not {labels.dtype}")
+            wrong = (labels < 0) | (labels >= len(self.classes))
+            if wrong.any():
+                k = int(np.argmax(wrong))
+                raise InputError(
+                    f"{self.title}: item {k} ({self.ids[k]}) has the label {labels[k]}; the {len(self.classes)} classes"
+                    f" have the labels 0..{len(self.classes) - 1}"
+                )
+        if len(set(self.ids)) < len(self.ids):
+            twice = next(name for name, times in Counter(self.ids).items() if times > 1)
+            raise InputError(f"{self.title}: ids must differ; {twice!r} is there more than once")
+        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,9 +82,26 @@ class Collection(Sequence[np.ndarray]):
         return f"<{kind}: {len(self)} of {self.title}, {self.split} split, sensor {self.sensor_size}>"
 
     def subset(self, indices: Iterable[SupportsIndex]) -> Self:
-        """The items with these indices, in the order of ``indices``."""
-        chosen = [operator.index(i) for i in indices]
+        """The items with these indices, in the order of ``indices``.
+
+        Raises:
+            InputError: for an index that is not a whole number or outside -N..N-1, or that comes twice.
+        """
+        chosen = self._indices(indices)
         return replace(self, ids=[self.ids[i] for i in chosen], labels=self.labels[chosen])
+
+    def _indices(self, indices: Iterable[SupportsIndex]) -> list[int]:
+        chosen = []
+        for index in indices:
+            try:
+                chosen.append(operator.index(index))
+            except TypeError:
+                raise InputError(f"{self.title}: an index must be a whole number, not {index!r}") from None
+            if isinstance(index, bool):
+                raise InputError(f"{self.title}: give indices, not a mask: np.flatnonzero(mask)")
+            if not -len(self) <= chosen[-1] < len(self):
+                raise InputError(f"{self.title}: there is no item {index}; {len(self)} items have the numbers from 0")
+        return chosen
 
     @abstractmethod
     def _item(self, index: int) -> np.ndarray: ...
@@ -81,11 +124,15 @@ def split_validation(collection: SomeCollection, fraction: float, seed: int) -> 
         (train, validation), disjoint, both in the order of ``collection``.
 
     Raises:
-        InputError: if the fraction is outside (0, 1) or one of the two parts would be empty.
+        InputError: if the fraction is outside (0, 1), the seed is negative, or one of the two parts would be empty.
     """
-    if not 0 < fraction < 1:
+    if not isinstance(collection, Collection):
+        raise InputError(f"a data set (Recordings or Images) can be split, not a {type(collection).__name__}")
+    if not isinstance(fraction, Real) or not 0 < fraction < 1:
         raise InputError(f"the validation fraction must lie between 0 and 1, not {fraction}")
-    rng = np.random.default_rng(seed)
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"the seed of the validation split must be a whole number >= 0, not {seed}")
+    rng = np.random.default_rng(int(seed))
     held_out = np.zeros(len(collection), dtype=bool)
     for label in np.unique(collection.labels):
         members = rng.permutation(np.flatnonzero(collection.labels == label))

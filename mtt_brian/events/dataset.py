@@ -131,6 +131,8 @@ def to_events(t: np.ndarray, x: np.ndarray, y: np.ndarray | int, p: np.ndarray |
     """
     recording = np.empty(len(t), dtype=EVENT_DTYPE)
     for name, column in (("t", t), ("x", x), ("y", y), ("p", p)):
+        if np.ndim(column) and np.shape(column) != np.shape(t):
+            raise ValueError(f"{len(t)} times, but {np.size(column)} values {name}")
         limits = np.iinfo(EVENT_DTYPE[name])
         recording[name] = np.clip(np.asarray(column).astype(np.int64), limits.min, limits.max)
     return recording
@@ -161,4 +163,5 @@ def read_checked(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.nd
     except InputError:
         raise
     except Exception as error:  # readers meet a broken file with anything from struct.error to UnboundLocalError
-        raise InputError(f"{path}: cannot be read as {kind} ({type(error).__name__}: {error})") from error
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise InputError(f"{path}: cannot be read as {kind} ({type(error).__name__}: {reason})") from error

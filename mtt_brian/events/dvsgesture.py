@@ -46,6 +46,9 @@ def _read_npy(path: Path) -> np.ndarray:
     events = np.load(path, allow_pickle=False)
     if events.ndim != 2 or events.shape[1] != 4 or not np.all(np.isfinite(events)):
         raise InputError(f"{path}: not an array [events, 4] of x, y, p and t in milliseconds, but {events.shape}")
+    if np.any(fractions := events[:, :3] != np.rint(events[:, :3])):
+        k = int(np.argmax(fractions.any(axis=1)))
+        raise InputError(f"{path}: event {k} has x, y, p = {events[k, :3].tolist()}, which are not all whole numbers")
     x, y, p, t = np.rint(events * [1, 1, 1, 1000]).T
     return to_events(t, x, y, p)
 

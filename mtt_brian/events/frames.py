@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sized
 
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.recording import SensorSize, check_recording
+from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size
 
 
 def to_frames(
@@ -35,7 +35,7 @@ def to_frames(
 
 
 def frames_batch(
-    recordings: Sequence[np.ndarray], time_steps: int, sensor_size: SensorSize, duration_us: int | None = None
+    recordings: Iterable[np.ndarray], time_steps: int, sensor_size: SensorSize, duration_us: int | None = None
 ) -> np.ndarray:
     """`to_frames` of several recordings, side by side.
 
@@ -47,15 +47,17 @@ def frames_batch(
         float32 [T, N, C, H, W].
     """
     steps = _positive(time_steps, "time_steps")
-    frames = np.empty((steps, len(recordings), *sensor_size), dtype=np.float32)
-    for n, recording in enumerate(recordings):
+    several = check_recordings(recordings)
+    several = several if isinstance(several, Sized) else list(several)
+    frames = np.empty((steps, len(several), *check_sensor_size(sensor_size)), dtype=np.float32)
+    for n, recording in enumerate(several):
         frames[:, n] = _bin(recording, steps, sensor_size, duration_us, f"recording {n}")
     return frames
 
 
 def _bin(recording: np.ndarray, steps: int, sensor_size: SensorSize, duration_us: int | None, name: str) -> np.ndarray:
     check_recording(recording, sensor_size, name)
-    channels, height, width = sensor_size
+    channels, height, width = check_sensor_size(sensor_size)
     t = recording["t"].astype(np.int64)
     if duration_us is None:
         duration = int(t[-1]) + 1 if t.size else 1

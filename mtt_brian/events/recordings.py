@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 
@@ -25,6 +26,13 @@ class Recordings(Collection):
 
     duration_us: int
     read: Callable[[str], np.ndarray]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.duration_us, Integral) or isinstance(self.duration_us, bool) or self.duration_us < 1:
+            raise InputError(f"{self.title}: duration_us must be a whole number >= 1, not {self.duration_us!r}")
+        if not callable(self.read):
+            raise InputError(f"{self.title}: read must be a function id -> recording, not {self.read!r}")
 
     def _item(self, index: int) -> np.ndarray:
         identifier = self.ids[index]

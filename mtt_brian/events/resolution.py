@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 
@@ -17,10 +18,15 @@ def at_resolution(recordings: Recordings | Images, side: int) -> Recordings:
     For CIFAR10-DVS and N-Caltech101 the MTT paper has 48 (code). A sensor with a single row keeps it.
 
     Raises:
-        InputError: if the sensor's own grid is coarser, or there are no events.
+        InputError: if the resolution is not a whole number >= 1, the sensor's own grid is coarser, or there are no
+            events.
     """
     if not isinstance(recordings, Recordings):
-        raise InputError(f"resolution: {recordings.title} has no events that could be moved to a coarser grid")
+        given = getattr(recordings, "title", f"a {type(recordings).__name__}")
+        raise InputError(f"resolution: {given} has no events that could be moved to a coarser grid")
+    if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
+        raise InputError(f"resolution must be a whole number >= 1, not {side}")
+    side = int(side)
     channels, height, width = recordings.sensor_size
     if side > max(height, width):
         raise InputError(f"resolution must not exceed the sensor's {height} x {width} of {recordings.title}: {side}")

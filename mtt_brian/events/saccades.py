@@ -19,7 +19,8 @@ from mtt_brian.events.dataset import EventDataset, Source, files_by_class, read_
 
 BYTES_PER_EVENT = 5
 
-_TONIC_FIELDS = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
+#: An event of this row is none: the clock has overflowed (as in the authors' eventvision.py and tonic).
+_OVERFLOW_ROW, _OVERFLOW_US = 240, 2**13
 
 
 def read_bin(folder: Path, identifier: str) -> np.ndarray:
@@ -32,12 +33,14 @@ def _read_bin(path: Path) -> np.ndarray:
     size = path.stat().st_size
     if size % BYTES_PER_EVENT:
         raise InputError(f"{path}: truncated: {size} bytes are not a multiple of the {BYTES_PER_EVENT} bytes per event")
-    events = require("tonic.io").read_mnist_file(path, dtype=_TONIC_FIELDS)
-    return to_events(events["t"], events["x"], events["y"], events["p"])
+    x, y, high, middle, low = np.fromfile(path, dtype=np.uint8).reshape(-1, BYTES_PER_EVENT).T.astype(np.int64)
+    overflow = y == _OVERFLOW_ROW
+    t = ((high & 0x7F) << 16 | middle << 8 | low) + np.cumsum(overflow) * _OVERFLOW_US
+    pixel = ~overflow
+    return to_events(t[pixel], x[pixel], y[pixel], high[pixel] >> 7)
 
 
 def _open_nmnist(folder: Path, split: str) -> Source:
-    require("tonic.io")
     part = split.capitalize()
     files = files_by_class(folder / part, map(str, range(10)), (".bin",))
     return Source([f"{part}/{file}" for file, _ in files], [label for _, label in files], partial(read_bin, folder))
@@ -72,7 +75,6 @@ def ncaltech101_split(identifier: str) -> str:
 
 
 def _open_ncaltech101(folder: Path, split: str) -> Source:
-    require("tonic.io")
     files = [f for f in files_by_class(folder, NCALTECH101_CLASSES, (".bin",)) if ncaltech101_split(f[0]) == split]
     return Source([file for file, _ in files], [label for _, label in files], partial(read_bin, folder))
 

@@ -44,7 +44,7 @@ def build_model(config: TrainConfig, data: Data) -> Staged:
         rule = LIF(**vars(rule), tau=config.tau)
         if not isinstance(data, Recordings):
             raise InputError(f"tau: {data.title} has no seconds; give decay, what the membrane keeps from step to step")
-        options["duration"] = data.duration_us * 1e-6
+        options["duration"] = data.duration_us / 1e6
     device = _find_device(config.device)
     torch.manual_seed(config.seed)
     model = models.build(

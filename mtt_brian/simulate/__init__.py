@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import Reset, SpikesPerUpdate
 from mtt_brian.simulate.base import Engine
 from mtt_brian.simulate.result import RECORDS, Result, Spikes
-from mtt_brian.translate.input import input_train
+from mtt_brian.translate.input import in_turn, input_train
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
 
 __all__ = ["ENGINES", "Result", "Simulator", "Spikes", "simulate"]
@@ -97,8 +97,8 @@ class Simulator:
 
     def run(
         self,
-        recordings: Sequence[np.ndarray],
-        durations: Sequence[float] | float | None = None,
+        recordings: Iterable[np.ndarray],
+        durations: Sequence[float | None] | float | None = None,
         progress: bool = False,
     ) -> Iterator[Result]:
         """Run recordings one by one, every one from the zero state.
@@ -107,7 +107,8 @@ class Simulator:
         same time, the Brian2 engines one batch after the other.
 
         Args:
-            recordings: structured arrays ``t`` [us], ``x``, ``y``, ``p``, sorted by time.
+            recordings: structured arrays of integers ``t`` [us], ``x``, ``y``, ``p``, sorted by time: a list, a data
+                set or any other iterable.
             durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
                 are not played.
             progress: show a progress bar.
@@ -118,17 +119,15 @@ class Simulator:
         Raises:
             InputError: names the recording and the event that does not fit the network's input.
         """
-        each = durations if isinstance(durations, Sequence | np.ndarray) else [durations] * len(recordings)
-        if len(each) != len(recordings):
-            raise InputError(f"{len(recordings)} recordings need as many durations, not {len(each)}")
+        given, count = in_turn(recordings, durations)
         # One by one, when their turn comes: thousands of recordings would not fit into memory together.
         trains = (
             input_train(recording, self.circuit.input_shape, duration, f"recording {k}")
-            for k, (recording, duration) in enumerate(zip(recordings, each, strict=True))
+            for k, (recording, duration) in enumerate(given)
         )
         yield from tqdm(
             self.engine.run(trains),
-            total=len(recordings),
+            total=count,
             desc=f"{self.engine.name}",
             unit="recording",
             disable=not progress,
@@ -153,7 +152,7 @@ def simulate(
     Raises:
         InputError: see `Simulator`.
     """
-    (result,) = Simulator(graph, engine, **options).run([recording], None if duration is None else [float(duration)])
+    (result,) = Simulator(graph, engine, **options).run([recording], [duration])
     return result
 
 

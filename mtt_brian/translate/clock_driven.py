@@ -27,7 +27,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, CubaLIF, NeuronRule
 from mtt_brian.translate.brian import brian_names
 from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.input import InputTrain, input_train
+from mtt_brian.translate.input import InputTrain, in_turn, input_train
 from mtt_brian.translate.limits import BYTES_PER_SYNAPSE, estimate_that_fits
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
 from mtt_brian.translate.operators import Delay
@@ -262,12 +262,13 @@ def to_clock_driven(
     if not (brian2.have_same_dimensions(dt, second) and np.ndim(dt) == 0 and 0 < float(dt) < np.inf):
         raise InputError(f"dt must be a time > 0, such as 0.1*ms, not {dt!r}")
     circuit = read_nir(graph, **conventions)
-    several = [recordings] if isinstance(recordings, np.ndarray) and recordings.dtype.names else list(recordings)
-    if not several:
-        raise InputError("a clock-driven network needs at least one recording")
+    single = isinstance(recordings, np.ndarray) and recordings.ndim == 1 and recordings.dtype.names
+    given, _ = in_turn([recordings] if single else recordings, duration)
     trains = [
-        input_train(recording, circuit.input_shape, duration, f"recording {k}") for k, recording in enumerate(several)
+        input_train(recording, circuit.input_shape, end, f"recording {k}") for k, (recording, end) in enumerate(given)
     ]
+    if not trains:
+        raise InputError("a clock-driven network needs at least one recording")
     print(f"building {estimate_that_fits(circuit, len(trains), _BYTES_PER_SYNAPSE)}", file=sys.stderr)
     return ClockDrivenNetwork(circuit, trains, scale or VoltageScale(), dt)
 
