@@ -22,7 +22,6 @@ import numpy as np
 from tqdm import tqdm
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.contrast import crossings
 from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
 
 #: Part of every cache key: raise it whenever the same parameters would give other events.
@@ -163,6 +162,8 @@ class Camera:
         if self.negative:
             samples = -samples
         on, off = self.thresholds
+        from mtt_brian.events.contrast import crossings  # numba, which takes a while
+
         t, pixel, p = crossings(self.sample_times, samples, on.ravel(), off.ravel(), self.refractory_us)
         order = np.lexsort((pixel, t))
         order = order[t[order] < self.duration_us]
