@@ -61,21 +61,24 @@ def run_summed(
     """
     row, rows = state.cursor[0], len(t_in)
     while True:
-        first = np.inf
-        if row < rows:
-            first = t_in[row]
-        if crossings.size[0] > 0:
-            first = min(first, crossings.time[crossings.heap[0]])
-        if pending.state[0] > 0:
-            first = min(first, pending.t[0])
-        # All that is due up to `last` is one instant; an input event in it gives the time.
-        last = first + (RELATIVE * first + ABSOLUTE)
-        t = t_in[row] if row < rows and t_in[row] <= last else on_microsecond(first)
+        if state.alarm[0] != 0.0:
+            return ALARM
+        t = last = t_in[row] if row < rows else np.inf
+        if crossings.size[0] > 0 or pending.state[0] > 0:
+            first = t
+            if crossings.size[0] > 0:
+                first = min(first, crossings.time[crossings.heap[0]])
+            if pending.state[0] > 0:
+                first = min(first, pending.t[0])
+            # All that is due up to `last` is one instant; an input event in it gives the time.
+            last = first + (RELATIVE * first + ABSOLUTE)
+            if not t <= last:
+                t = on_microsecond(first)
+            if not t <= end and first <= end + (RELATIVE * end + ABSOLUTE):
+                t = end
+            last = max(last, t + (RELATIVE * t + ABSOLUTE))
         if not t <= end:
-            if not first <= end + (RELATIVE * end + ABSOLUTE):
-                return DONE
-            t = end
-        last = max(last, t + (RELATIVE * t + ABSOLUTE))
+            return DONE
         if trace.size[0] + net.most[0] > len(trace.t) or pending.state[0] + net.most[1] > len(pending.t):
             return FULL
         state.now[0] += 1
@@ -97,8 +100,6 @@ def run_summed(
                 state.cursor[0] = row
             elif state.n_touched[p] > 0:
                 m = settle(net, state, crossings, p, t)
-                if state.alarm[0] != 0.0:
-                    return ALARM
                 if net.recorded[p]:
                     keep(state, trace, p, m, t)
             if m > 0:
