@@ -232,7 +232,7 @@ def first_crossing(
     return _real_crossing(linear.values, v, linear.integers, i, linear.reals, r, f, limit, scratch)
 
 
-@inlined
+@kernel
 def _dot(z: np.ndarray, at: int, n: int, x: np.ndarray) -> float:
     """The product of a row of n + 1 numbers with (x, 1)."""
     total = z[at + n]
@@ -241,14 +241,14 @@ def _dot(z: np.ndarray, at: int, n: int, x: np.ndarray) -> float:
     return total
 
 
-@inlined
+@kernel
 def _rows(z: np.ndarray, at: int, n: int, x: np.ndarray, e: np.ndarray, to: int) -> None:
     """Products of ``n`` rows of n + 1 numbers with (x, 1)."""
     for k in range(n):
         e[to + k] = _dot(z, at + k * (n + 1), n, x)
 
 
-@inlined
+@kernel
 def _g(e: np.ndarray, j: int, n: int) -> tuple[float, float]:
     """gj at the time of the divided differences in ``e``, and the sum of the sizes of its terms."""
     total, size = 0.0, 0.0
@@ -336,7 +336,7 @@ def _root(
     return high
 
 
-@inlined
+@kernel
 def _sign_after_0(e: np.ndarray, j: int, n: int) -> float:
     """The sign of gj just after time 0 (real eigenvalues): that of the first coefficient that is not 0."""
     for k in range(j, n + 1):
@@ -345,7 +345,7 @@ def _sign_after_0(e: np.ndarray, j: int, n: int) -> float:
     return 0.0
 
 
-@inlined
+@kernel
 def _sign_at_end(e: np.ndarray, j: int, n: int) -> float:
     """The sign of gj after a long time (real eigenvalues, the slowest last): that of the last one that is not 0."""
     for k in range(n, j - 1, -1):
@@ -354,7 +354,7 @@ def _sign_at_end(e: np.ndarray, j: int, n: int) -> float:
     return 0.0
 
 
-@inlined
+@kernel
 def _guess(low: float, value_low: float, bend_low: float, high: float, value_high: float, bend_high: float) -> float:
     """Where a zero between two turning points may lie: on a parabola around the one that is closer to zero."""
     guess = low
@@ -498,7 +498,7 @@ def _oscillating_crossing(
     e[_LIMIT], e[_LIMIT + 1], e[_LIMIT + 2] = limit, drift, 1.0
     _rows(z, backward, n, x, e, _BACKWARD + 1)
     slow, window = reals[r + 5 * n + 2], reals[r + 5 * n + 3]
-    begin = 0.0
+    begin, potential = 0.0, np.int64(0)
     value_begin = f
     for k in range(n):
         zeros[_ORIGIN + k] = x[k]
@@ -519,7 +519,7 @@ def _oscillating_crossing(
             wait = -(rest + swing) / drift
             if wait > 2.0 * window:  # nothing can happen until then
                 begin += wait - window
-                value_begin, _, _ = _level(z, v, m, i, e, begin, 0, begin)
+                value_begin, _, _ = _level(z, v, m, i, e, begin, potential, begin)
                 continue
         end = begin + window
         if value_begin < 0.0:
@@ -528,7 +528,7 @@ def _oscillating_crossing(
                 power *= window * _INVERSE[k + 1]
                 up += abs(_dot(z, forward + k * n1, n, x)) * power
             if up < -1e-9 * size:
-                value_begin, _, _ = _level(z, v, m, i, e, end, 0, begin)
+                value_begin, _, _ = _level(z, v, m, i, e, end, potential, begin)
                 begin = end
                 continue
         count = 0
