@@ -163,7 +163,7 @@ def _one_of(name: str, value: object, accepted: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinearSystem:
-    """One neuron as a linear system with a linear threshold: ``tau_i dx_i/dt = (matrix x)_i + offset_i + drive_i u(t)``.
+    """One neuron as a linear system: ``tau_i dx_i/dt = (matrix x)_i + offset_i + drive_i u(t)``.
 
     The input ``u`` is a train of pulses of unit integral, so a spike through weight ``w`` adds ``w * jump`` to ``x``.
     The neuron reaches its threshold when ``row . x`` comes up to ``threshold`` from below. The equations are kept

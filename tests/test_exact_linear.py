@@ -278,11 +278,32 @@ def test_an_undamped_oscillation():
     assert crossing(linear, [0, 1.5]) == pytest.approx((2 * np.pi - np.arccos(1 / 1.5)) / 200, rel=1e-15)
 
 
+def test_an_oscillation_that_grazes_its_threshold_comes_to_an_end():
+    linear = system([[0, -200], [200, 0]])
+    assert not np.isnan(crossing(linear, [1.0, 0.0]))  # as high as the threshold, give or take a rounding error
+    assert crossing(linear, [1 - 1e-14, 0.0]) == np.inf
+    assert abs(crossing(linear, [1 + 1e-14, 0.0]) - np.pi / 400) < 2e-9
+
+
+def test_an_oscillation_that_is_over_long_before_the_threshold_is_reached():
+    # A resonator of 100 kHz, over after a millisecond, and a leak of 50 s that takes its time.
+    ring = system([[-1e4, -6e5, 0], [6e5, -1e4, 0], [1.0, 0, -0.02]], offset=[0, 0, 0.03])
+    t = crossing(ring, [1.0, 1.0, 0.0])
+    assert t == pytest.approx(50 * np.log(3), rel=1e-5)
+    row = potential_rows(ring)[0]([t])[0, 0]
+    assert abs(row @ [1.0, 1.0, 0.0, 1.0] - 1) < 4e-16
+    assert crossing(ring, [1.0, 1.0, 0.0], 1.6) == np.inf
+    # Into an integrator with hardly any bias: hours until it is there, and an eigenvalue 0.
+    drift = system([[-1e4, -6e5, 0], [6e5, -1e4, 0], [1.0, 0, 0]], offset=[0, 0, 1e-4])
+    x = float(-6e5 / (1e8 + 3.6e11))  # the integral of the ringing from (0, 1)
+    assert crossing(drift, [0, 1.0, 0.5]) == pytest.approx((0.5 - x) / 1e-4, rel=1e-15)
+
+
 def check_crossings(count, trajectories, seed, loops):
     """No crossing is missed, none is invented, by sampling trajectories whose potential is known to 16 digits.
 
-    Three thresholds in five lie at 1e-9 to 1e-1 above or below a sample, most of these the highest one. Returns how many
-    trajectories there were and how many crossed.
+    Seven thresholds in ten lie at 1e-9 to 1e-1 above or below a sample, most of these the highest one. Returns how
+    many trajectories there were and how many crossed.
     """
     finite = total = 0
     scratch = new_scratch()

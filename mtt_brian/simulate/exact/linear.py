@@ -21,12 +21,13 @@ its derivative, ``g0 = f`` and ``g(j+1) = g(j)' - lj g(j)``:
 
     gj(t) = sum over k >= j of E[lj .. lk](t) Fk,    Fk = c A (A - l1) .. (A - l(k-1)) (x, 1).
 
-``exp(-lj t) gj(t)`` is monotonic between two zeros of ``g(j+1)``, and the last function has no zero. So all zeros are
-found from the last function to the first: one at most between two neighbours, by Newton's method kept inside a bracket.
-A pair of complex eigenvalues ``m +- i w`` takes two steps of the chain on a window shorter than half a period: with
-``s = sin(w (t - t0)) > 0`` there, ``exp(-m t) g / s`` is monotonic between the zeros of ``s (g' - m g) - s' g``, and that
-function times ``exp(-m t)`` is monotonic between the zeros of ``g'' - 2 m g' + (m m + w w) g``. The windows follow each
-other until what is left of the oscillation cannot reach the threshold.
+``exp(-lj t) gj(t)`` is monotonic between two zeros of ``g(j+1)``, and the last function has no zero. So all zeros
+are found from the last function to the first, at most one between two neighbours, by Newton's method in a bracket.
+A pair of complex eigenvalues ``m +- i w`` takes two steps of the chain on a window shorter than half a period. Let ``s``
+be ``sin(w (t - t0))``, positive there. Then ``exp(-m t) g / s`` is monotonic between the zeros of
+``s (g' - m g) - s' g``, and that function times ``exp(-m t)`` between the zeros of ``g'' - 2 m g' + (m m + w w) g``.
+The windows follow each other until the threshold is out of reach, or until the oscillation has decayed below the
+rounding of the potential; then the real eigenvalues remain.
 
 Refused by `prepare`, by name: systems that grow (an eigenvalue with a positive real part), and undamped oscillations
 in resonance with each other or together with two eigenvalues 0.
@@ -75,6 +76,7 @@ class Linear(NamedTuple):
 
     Attributes:
         oscillates: flag [sets]: the set has complex eigenvalues and stands in ``complexes``, else in ``values``.
+        after: the set of real eigenvalues that remains when an oscillation is over; -1 without one [sets].
         integer_at, value_at, real_at: where a set begins in the arrays that follow [sets].
         integers: numbers of states and of steps, kinds of eigenvalues, steps.
         values, complexes: eigenvalues, their differences, and matrices, as float64 and as complex128.
@@ -82,6 +84,7 @@ class Linear(NamedTuple):
     """
 
     oscillates: np.ndarray
+    after: np.ndarray
     integer_at: np.ndarray
     value_at: np.ndarray
     real_at: np.ndarray
@@ -115,7 +118,7 @@ def new_scratch() -> Scratch:
 
 # ---- The kernels -----------------------------------------------------------------------------------------------------
 # `z` is an array of float64 or complex128 with the set at `v`; `m` holds integers with the set at `i`; `e` is `real` or
-# `complex` of the scratch. A run of eigenvalues j .. k has the bit mask 2 ** (k + 1) - 2 ** j; number 0 is the constant.
+# `complex` of the scratch. A run of eigenvalues j .. k has the bit mask 2 ** (k + 1) - 2 ** j; 0 is the constant.
 
 
 @kernel
@@ -173,7 +176,7 @@ def _transition(z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, dt:
 
 @kernel
 def transition(linear: Linear, s: int, dt: float, scratch: Scratch) -> None:
-    """Writes what ``dt`` >= 0 seconds do to the states of parameter set ``s`` into ``scratch.matrix`` (n rows of n + 1)."""
+    """Writes what ``dt`` >= 0 seconds do with parameter set ``s`` into ``scratch.matrix``, n rows of n + 1."""
     i, v = linear.integer_at[s], linear.value_at[s]
     if linear.oscillates[s]:
         _transition(linear.complexes, v, linear.integers, i, scratch.complex, dt, scratch.matrix)
@@ -195,7 +198,7 @@ def carry(y: np.ndarray, at: int, stride: int, n: int, scratch: Scratch) -> None
 
 @kernel
 def propagate(linear: Linear, s: int, y: np.ndarray, at: int, stride: int, dt: float, scratch: Scratch) -> None:
-    """Carries the states ``y[at + stride * k]``, k < n, of a neuron with parameter set ``s`` over ``dt`` >= 0 seconds."""
+    """Carries the states ``y[at + stride * k]``, k < n, of a neuron with parameter set ``s`` over ``dt`` >= 0."""
     transition(linear, s, dt, scratch)
     carry(y, at, stride, linear.integers[linear.integer_at[s] + _N], scratch)
 
@@ -226,9 +229,10 @@ def first_crossing(
         f += linear.reals[r + k] * x
         limit += linear.reals[r + n + k] * x
     if linear.oscillates[s]:
-        return _oscillating_crossing(
-            linear.complexes, v, linear.integers, i, linear.reals, r, f, limit, threshold, scratch
-        )
+        return _oscillating_crossing(linear, s, f, limit, threshold, scratch)
+    rows = v + (n + 1) * (n + 1) * (n + 1) + n + 1
+    _rows(linear.values, rows, n, n, scratch.state, scratch.real, _FORWARD + 1)
+    _rows(linear.values, rows + n * (n + 1), n, n, scratch.state, scratch.real, _BACKWARD + 1)
     return _real_crossing(linear.values, v, linear.integers, i, linear.reals, r, f, limit, scratch)
 
 
@@ -242,9 +246,9 @@ def _dot(z: np.ndarray, at: int, n: int, x: np.ndarray) -> float:
 
 
 @kernel
-def _rows(z: np.ndarray, at: int, n: int, x: np.ndarray, e: np.ndarray, to: int) -> None:
-    """Products of ``n`` rows of n + 1 numbers with (x, 1)."""
-    for k in range(n):
+def _rows(z: np.ndarray, at: int, count: int, n: int, x: np.ndarray, e: np.ndarray, to: int) -> None:
+    """Products of ``count`` rows of n + 1 numbers with (x, 1)."""
+    for k in range(count):
         e[to + k] = _dot(z, at + k * (n + 1), n, x)
 
 
@@ -377,10 +381,9 @@ def _real_crossing(
     limit: float,
     scratch: Scratch,
 ) -> float:
+    # The coefficients stand in the scratch memory.
     e, zeros, n = scratch.real, scratch.zeros, m[i + _N]
     n1 = n + 1
-    rows = v + n1 + n1 * n1 + n1 * n * n1
-    _rows(z, rows, n, scratch.state, e, _FORWARD + 1)
     e[_FORWARD] = f
     # What does not decay: 1 if the potential grows without end, -1 if it sinks.
     fading = n - m[i + _ZEROS]
@@ -391,7 +394,6 @@ def _real_crossing(
         if fading == 0:
             return -f / growth if growth > 0.0 else np.inf
         return -math.log1p(-f / limit) / z[v + 1] if limit > 0.0 else np.inf
-    _rows(z, rows + n * n1, n, scratch.state, e, _BACKWARD + 1)
     e[_LIMIT], e[_LIMIT + 1], e[_LIMIT + 2] = limit, 0.0, 1.0 if growth == 0.0 else 0.0
     grows = False
     for k in range(fading + 1, n1):
@@ -474,30 +476,31 @@ def _real_crossing(
 
 
 @kernel
-def _oscillating_crossing(
-    z: np.ndarray,
-    v: int,
-    m: np.ndarray,
-    i: int,
-    reals: np.ndarray,
-    r: int,
-    f: float,
-    limit: float,
-    threshold: float,
-    scratch: Scratch,
-) -> float:
+def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, threshold: float, scratch: Scratch) -> float:
+    z, m, reals = linear.complexes, linear.integers, linear.reals
+    i, v, r = linear.integer_at[s], linear.value_at[s], linear.real_at[s]
     e, zeros, x, n = scratch.complex, scratch.zeros, scratch.state, m[i + _N]
     n1 = n + 1
     forward = v + n1 + n1 * n1 + n1 * n * n1
     backward = forward + n * n1
-    _rows(z, forward, n, x, e, _FORWARD + 1)
+    _rows(z, forward, n, n, x, e, _FORWARD + 1)
     e[_FORWARD] = f
     drift = reals[r + 3 * n + 1]
     for k in range(n):
         drift += reals[r + 2 * n + 1 + k] * x[k]
     e[_LIMIT], e[_LIMIT + 1], e[_LIMIT + 2] = limit, drift, 1.0
-    _rows(z, backward, n, x, e, _BACKWARD + 1)
-    slow, window = reals[r + 5 * n + 2], reals[r + 5 * n + 3]
+    _rows(z, backward, n, n, x, e, _BACKWARD + 1)
+    # When the oscillation is over: its amplitude is below the rounding of the potential. Real eigenvalues remain.
+    over, after = np.inf, linear.after[s]
+    if after >= 0:
+        scale = abs(threshold)
+        for k in range(n):
+            scale += abs(reals[r + k] * x[k])
+        amplitude = 2.0 * abs(_dot(z, backward + n * n1, n, x))
+        over = 0.0
+        if amplitude > 1e-18 * scale:
+            over = math.log(amplitude / (1e-18 * scale)) / reals[r + 5 * n + 5] if scale > 0.0 else np.inf
+    window, patience = reals[r + 5 * n + 3], reals[r + 5 * n + 4]
     begin, potential = 0.0, np.int64(0)
     value_begin = f
     for k in range(n):
@@ -521,6 +524,25 @@ def _oscillating_crossing(
                 begin += wait - window
                 value_begin, _, _ = _level(z, v, m, i, e, begin, potential, begin)
                 continue
+        if begin >= over:
+            w = linear.value_at[after]
+            size = m[linear.integer_at[after] + _N]
+            rows = w + (size + 1) * (size + 2)
+            _rows(linear.values, rows, size, n, x, scratch.real, _FORWARD + 1)
+            _rows(linear.values, rows + size * n1, size, n, x, scratch.real, _BACKWARD + 1)
+            for k in range(n):
+                limit += reals[r + n + k] * (x[k] - zeros[_ORIGIN + k])
+            return begin + _real_crossing(
+                linear.values,
+                w,
+                m,
+                linear.integer_at[after],
+                reals,
+                linear.real_at[after],
+                value_begin,
+                limit,
+                scratch,
+            )
         end = begin + window
         if value_begin < 0.0:
             up, size, power = value_begin, abs(value_begin), 1.0
@@ -554,7 +576,7 @@ def _oscillating_crossing(
                 zeros[k] = zeros[_NEXT + k]
             count = found
         begin = end
-        if begin * slow > 4.0 * _FAR and drift <= 0.0 and slow > 0.0:
+        if begin > patience and drift <= 0.0:
             return np.inf
     return np.nan
 
@@ -565,13 +587,21 @@ def _oscillating_crossing(
 def prepare(systems: Sequence[LinearSystem]) -> Linear:
     """What the kernels read, one parameter set per system.
 
-    The work is done in exact rational arithmetic where no state acts back on one before it (cascades), at 0.1 ms to 1 ms
-    per set, and with 120 digits otherwise.
+    The work is done in exact rational arithmetic where no state acts back on one before it (cascades), and with 120
+    digits otherwise. It takes 0.1 ms to 20 ms per set: prepare equal ones once.
 
     Raises:
         InputError: for a system that grows, or an undamped one that the search cannot bound.
     """
-    parts = [_prepared(system) for system in systems]
+    parts: list[Part] = []
+    remains: list[Part] = []
+    after: list[int] = []
+    for system in systems:
+        part, remain = _prepared(system)
+        parts.append(part)
+        after.append(-1 if remain is None else len(systems) + len(remains))
+        remains += [] if remain is None else [remain]
+    parts += remains
     integers = [p[0] for p in parts]
     real = [p[1] for p in parts if p[1].dtype == np.float64]
     paired = [p[1] for p in parts if p[1].dtype != np.float64]
@@ -582,6 +612,7 @@ def prepare(systems: Sequence[LinearSystem]) -> Linear:
         at[values.dtype] += len(values)
     return Linear(
         oscillates=np.array([p[1].dtype != np.float64 for p in parts], dtype=bool),
+        after=np.array(after + [-1] * len(remains), dtype=np.int64),
         integer_at=_begins(integers),
         value_at=np.array(value_at, dtype=np.int64),
         real_at=_begins([p[2] for p in parts]),
@@ -597,6 +628,8 @@ def _begins(parts: list[np.ndarray]) -> np.ndarray:
 
 
 Matrix = list[list[Any]]
+#: Integers, values (float64, or complex128 with complex eigenvalues) and reals of a parameter set.
+Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _product(left: Matrix, right: Matrix) -> Matrix:
@@ -615,8 +648,9 @@ def _eigenvalues(system: LinearSystem) -> tuple[Matrix, list[Any]]:
     As fractions for a cascade, else as numbers of mpmath.
     """
     n = len(system.offset)
-    exact = [[Fraction(float(a)) / Fraction(float(tau)) for a in row] for row, tau in zip(system.matrix, system.tau)]
-    column = [Fraction(float(b)) / Fraction(float(tau)) for b, tau in zip(system.offset, system.tau)]
+    taus = [Fraction(float(tau)) for tau in system.tau]
+    exact = [[Fraction(float(a)) / tau for a in row] for row, tau in zip(system.matrix, taus, strict=True)]
+    column = [Fraction(float(b)) / tau for b, tau in zip(system.offset, taus, strict=True)]
     left = set(range(n))  # without those that nothing acts on but themselves and the ones taken before
     while left:
         free = [p for p in left if all(exact[p][q] == 0 for q in left if q != p)]
@@ -656,8 +690,8 @@ def _eigenvalues(system: LinearSystem) -> tuple[Matrix, list[Any]]:
     return augmented, [value for block in blocks for value in block]
 
 
-def _prepared(system: LinearSystem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integers, values (float64, or complex128 with complex eigenvalues) and reals of one set."""
+def _prepared(system: LinearSystem) -> tuple[Part, Part | None]:
+    """Integers, values and reals of one set, and of what remains of it when its oscillation is over."""
     n = len(system.offset)
     n1 = n + 1
     augmented, eigenvalues = _eigenvalues(system)
@@ -694,19 +728,7 @@ def _prepared(system: LinearSystem) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     for value in eigenvalues:
         products.append(_product(products[-1], _minus(augmented, value)))
     products = [_clean(p, size**k, size ** max(k - 1, 0) * push) for k, p in enumerate(products)]
-    # N: what fades. The polynomial of A~ that is 0 at the eigenvalues 0 and 1 at all others.
-    all_nodes = [zero] * (zeros + 1) + eigenvalues[:fading]
-    table = [zero] * (zeros + 1) + [one] * fading
-    fades = [[zero] * n1 for _ in range(n1)]
-    power = identity
-    for k, value in enumerate(all_nodes):
-        fades = [[a + table[0] * b for a, b in zip(x, y, strict=True)] for x, y in zip(fades, power, strict=True)]
-        power = _product(power, _minus(augmented, value))
-        table = [
-            zero if table[q] == table[q + 1] else (table[q + 1] - table[q]) / (all_nodes[q + k + 1] - all_nodes[q])
-            for q in range(len(table) - 1)
-        ]
-    fades = _clean(fades, 1.0, push / size if size else 0.0)
+    fades = _clean(_projector(augmented, [zero] * (zeros + 1), eigenvalues[:fading]), 1.0, push / size if size else 0.0)
     row: Matrix = [
         [*(one * Fraction(float(c)) if isinstance(one, Fraction) else one * float(c) for c in system.row), zero]
     ]
@@ -726,43 +748,98 @@ def _prepared(system: LinearSystem) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     peaks = [bound[2 ** (k + 1) - 2] for k in range(1, n1)]
     if oscillates and any(np.isinf(peaks[:fading])):
         raise InputError("a linear neuron with undamped oscillations in resonance with each other is not supported")
-    sums = [
-        float(np.prod([1 / abs(points[q].real) if points[q].real else np.inf for q in range(1, k + 1)]))
-        for k in range(1, n1)
-    ]
-    rates = [abs(points[k].real) for k in range(1, fading + 1)]
-    slow = min(rates, default=0.0)
-    fastest = max((abs(p.imag) for p in points), default=0.0)
-    window = 0.5 * math.pi / fastest if fastest else np.inf
-    if slow:
-        window = min(window, 40.0 / slow)
-
+    rates = [abs(point.real) for point in points[1 : fading + 1]]
+    longest = max((1 / rate for rate in rates if rate), default=0.0)
+    window = 0.0
+    if oscillates:
+        window = 0.5 * math.pi / max(abs(point.imag) for point in points)
+        window = min(window, 40.0 * longest) if longest else window
+    pairs = roles.count(_FIRST)
+    patience = 4 * _FAR * longest
+    if 0.0 in rates:  # once the rest is over, one undamped oscillation has shown everything in one period
+        patience = 40.0 * longest + 5 * window if pairs == 1 else np.inf
     steps_open, steps_all = _steps(points, n)
     affine = any(products[k][p][n] != 0 for k in range(n1) for p in range(n))
     integers = np.array(
         [n, zeros, len(steps_open), len(steps_all), affine, *roles, *(x for step in steps_all for x in step)], np.int64
     )
-    values = np.array(
-        [
-            *points,
-            *(d for r in distance for d in r),
-            *(complex(a) for p in products for r in p[:n] for a in r),
-            *(complex(a) for r in forward for a in r),
-            *(complex(a) for r in backward for a in r),
-        ]
+    values = [
+        *points,
+        *(d for r in distance for d in r),
+        *(complex(a) for p in products for r in p[:n] for a in r),
+        *(complex(a) for r in (*forward, *backward) for a in r),
+    ]
+    reals = [
+        *system.row,
+        *(complex(a).real for a in stays[0]),
+        *(complex(a).real for a in drift),
+        *_reaches(points, fading),
+        0.0 if 0.0 in rates else min(rates, default=0.0),
+        window,
+        patience,
+    ]
+    if not oscillates:
+        return (integers, np.array(values).real.copy(), np.array(reals)), None
+    first = roles.index(_FIRST)
+    remaining = [value for k, value in enumerate(eigenvalues) if k not in (first - 1, first)]
+    if pairs > 1 or not points[first].real or not remaining:
+        return (integers, np.array(values), np.array(reals)), None
+    pair = _projector(augmented, [zero] * (zeros + 1) + remaining[: fading - 2], eigenvalues[first - 1 : first + 1])
+    share = _product(row, _product(_minus(augmented, eigenvalues[first]), pair))[0]
+    values += [complex(a / (eigenvalues[first - 1] - eigenvalues[first])) for a in share]
+    reals.append(abs(points[first].real))
+    rest = [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(identity, pair, strict=True)]
+    fades = [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(fades, pair, strict=True)]
+    forward, backward = [], []
+    product = identity
+    for k, value in enumerate(remaining):
+        moves = _product(row, _product(_product(augmented, product), rest))
+        forward += _clean(moves, weight * size ** (k + 1), weight * size**k * push)
+        backward += _product(row, _product(product, fades)) if k < fading - 2 else [[zero] * n1]
+        product = _product(product, _minus(augmented, value))
+    points = [0j, *(complex(value) for value in remaining)]
+    size_after = len(remaining)
+    steps_open, steps_all = _steps(points, size_after)
+    head = [size_after, zeros, len(steps_open), len(steps_all), False, *[_REAL] * 5]
+    distance = [[complex(a - b) for a in [zero, *remaining]] for b in [zero, *remaining]]
+    rates = [abs(point.real) for point in points[1 : fading - 1]]
+    remain = (
+        np.array([*head, *(x for step in steps_all for x in step)], np.int64),
+        np.array(
+            [*points, *(d for r in distance for d in r), *(complex(a) for r in (*forward, *backward) for a in r)]
+        ).real.copy(),
+        np.array([*[0.0] * (3 * size_after + 2), *_reaches(points, fading - 2), min(rates, default=0.0), 0.0, 0.0]),
     )
-    reals = np.array(
-        [
-            *system.row,
-            *(complex(a).real for a in stays[0]),
-            *(complex(a).real for a in drift),
-            *(0.0 if np.isinf(p) else p for p in peaks),
-            *(0.0 if np.isinf(x) else x for x in sums),
-            slow,
-            window,
+    return (integers, np.array(values), np.array(reals)), remain
+
+
+def _reaches(points: list[complex], fading: int) -> list[float]:
+    """How large E[l1 .. lk](t) and E[0, l1 .. lk](t) become at most, for k = 1 .. n; 0 where it is not used."""
+    n = len(points) - 1
+    bound = _bounds(points)
+    peaks = [bound[2 ** (k + 1) - 2] if k <= fading else 0.0 for k in range(1, n + 1)]
+    sums = [1.0]
+    for k in range(1, n + 1):
+        sums.append(sums[-1] / abs(points[k].real) if k <= fading and points[k].real else 0.0)
+    return [*peaks, *sums[1:]]
+
+
+def _projector(augmented: Matrix, off: list[Any], on: list[Any]) -> Matrix:
+    """The polynomial of the matrix that is 0 at the eigenvalues ``off`` and 1 at the eigenvalues ``on``."""
+    zero = augmented[-1][-1]
+    n1 = len(augmented)
+    nodes = off + on
+    table = [zero] * len(off) + [zero + 1] * len(on)
+    total = [[zero] * n1 for _ in range(n1)]
+    power = [[zero + 1 if p == q else zero for q in range(n1)] for p in range(n1)]
+    for k, value in enumerate(nodes):
+        total = [[a + table[0] * b for a, b in zip(x, y, strict=True)] for x, y in zip(total, power, strict=True)]
+        power = _product(power, _minus(augmented, value))
+        table = [
+            zero if table[q] == table[q + 1] else (table[q + 1] - table[q]) / (nodes[q + k + 1] - nodes[q])
+            for q in range(len(table) - 1)
         ]
-    )
-    return integers, values if oscillates else values.real.copy(), reals
+    return total
 
 
 def _clean(matrix: Matrix, size: float, constant: float) -> Matrix:
