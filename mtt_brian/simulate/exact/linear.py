@@ -23,8 +23,8 @@ its derivative, ``g0 = f`` and ``g(j+1) = g(j)' - lj g(j)``:
 
 ``exp(-lj t) gj(t)`` is monotonic between two zeros of ``g(j+1)``, and the last function has no zero. So all zeros
 are found from the last function to the first, at most one between two neighbours, by Newton's method in a bracket.
-A pair of complex eigenvalues ``m +- i w`` takes two steps of the chain on a window shorter than half a period. Let ``s``
-be ``sin(w (t - t0))``, positive there. Then ``exp(-m t) g / s`` is monotonic between the zeros of
+A pair of complex eigenvalues ``m +- i w`` takes two steps of the chain on a window shorter than half a period. Let
+``s = sin(w (t - t0))``, positive there. Then ``exp(-m t) g / s`` is monotonic between the zeros of
 ``s (g' - m g) - s' g``, and that function times ``exp(-m t)`` between the zeros of ``g'' - 2 m g' + (m m + w w) g``.
 The windows follow each other until the threshold is out of reach, or until the oscillation has decayed below the
 rounding of the potential; then the real eigenvalues remain.
@@ -54,7 +54,7 @@ _STEPS = 200
 #: Windows of a quarter period after which an oscillating neuron is given up; the crossing is then nan.
 _WINDOWS = 1_000_000
 #: exp(-_FAR) is nothing next to any number that matters.
-_FAR = 700.0
+_FAR = 600.0
 _ULP = 2.0**-53
 #: 1 / k
 _INVERSE = np.array([0.0, *(1.0 / k for k in range(1, 64))])
@@ -414,13 +414,19 @@ def _real_crossing(
             if up < -1e-9 * scale:
                 return np.inf
     slow = reals[r + 5 * n + 2]
+    # What decays has no sign any more where it underflows. The search for turning points ends before.
+    far = np.inf
+    if growth == 0.0:
+        for k in range(1, fading + 1):
+            if e[_FORWARD + k] != 0.0:
+                far = _FAR / abs(z[v + k])
     # The zeros of the last function but one, in closed form.
     count = 0
     first, last = e[_FORWARD + n - 1], e[_FORWARD + n]
     if first * last < 0.0:
         gap = z[v + n1 + (n - 1) * n1 + n]
         zeros[0] = -first / last if gap == 0.0 else math.log1p(-gap * (first / last)) / gap
-        if zeros[0] > 0.0:
+        if 0.0 < zeros[0] < far:
             count = 1
     for j in range(n - 2, -1, -1):
         # The zeros of gj into zeros[_NEXT:], from those of g(j + 1) in zeros[:count].
@@ -437,6 +443,8 @@ def _real_crossing(
                 high, value, bend = np.inf, _sign_at_end(e, j, n), 0.0
                 if j == 0 and growth == 0.0:
                     value = limit
+                elif far < np.inf:
+                    value, _, _ = _level(z, v, m, i, e, far, j, 0.0)
                 # At the end 0 is not reached from below.
                 changes = (value > 0.0 and value_low < 0.0) or (value < 0.0 and value_low > 0.0)
             if changes and (j > 0 or value_low < 0.0):
@@ -452,16 +460,16 @@ def _real_crossing(
                 lost = False
                 if k == count:
                     step = 1.0 / slow if slow > 0.0 else (start - low if start > low else 1.0)
-                    high = low + step
+                    end = far if j > 0 else np.inf
+                    high = min(low + step, end)
                     while not lost:
                         reached, _, _ = _level(z, v, m, i, e, high, j, 0.0)
                         if (value > 0.0 and reached >= 0.0) or (value < 0.0 and reached < 0.0):
                             break
                         low = high
                         step *= 2.0
-                        high = low + step
-                        if high == np.inf or (growth == 0.0 and slow > 0.0 and high * slow > 4.0 * _FAR):
-                            lost = True  # a zero of nothing but rounding errors
+                        high = min(low + step, end)
+                        lost = high == np.inf or high == low  # later than any number can say
                 if not lost:
                     root = _root(z, v, m, i, e, j, low, high, start, value_low < 0.0, 0.0)
                     if j == 0:
@@ -500,7 +508,9 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
         over = 0.0
         if amplitude > 1e-18 * scale:
             over = math.log(amplitude / (1e-18 * scale)) / reals[r + 5 * n + 5] if scale > 0.0 else np.inf
-    window, patience = reals[r + 5 * n + 3], reals[r + 5 * n + 4]
+    longest, patience = reals[r + 5 * n + 3], reals[r + 5 * n + 4]
+    # Windows begin short: what is fast does not decay to 0 within one.
+    window = min(longest, 20.0 / abs(z[v + 1]))
     begin, potential = 0.0, np.int64(0)
     value_begin = f
     for k in range(n):
@@ -520,8 +530,8 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
             if drift <= 0.0:
                 return np.inf
             wait = -(rest + swing) / drift
-            if wait > 2.0 * window:  # nothing can happen until then
-                begin += wait - window
+            if wait > 2.0 * longest:  # nothing can happen until then
+                begin += wait - longest
                 value_begin, _, _ = _level(z, v, m, i, e, begin, potential, begin)
                 continue
         if begin >= over:
@@ -552,6 +562,7 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
             if up < -1e-9 * size:
                 value_begin, _, _ = _level(z, v, m, i, e, end, potential, begin)
                 begin = end
+                window = min(longest, 2.0 * window)
                 continue
         count = 0
         for j in range(n - 1, -1, -1):
@@ -576,6 +587,7 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
                 zeros[k] = zeros[_NEXT + k]
             count = found
         begin = end
+        window = min(longest, 2.0 * window)
         if begin > patience and drift <= 0.0:
             return np.inf
     return np.nan
