@@ -65,6 +65,10 @@ _INVERSE_FACTORIAL = np.array([1.0 / math.factorial(k) for k in range(8)])
 _SERIES, _NODES, _FORWARD, _BACKWARD, _LIMIT, _ROOM = 32, 37, 42, 47, 52, 56
 #: Layout of `Scratch.zeros`: zeros of one function of the chain, those of the next, the state at time 0.
 _NEXT, _ORIGIN = 8, 16
+# Layout of the values of a set: l0 = 0, l1 .. ln; the differences (row b, column a: la - lb); the matrices of the
+# propagation (n + 1 of n x (n + 1)); the rows of F1 .. Fn; the rows of the same sum from the limit; with one damped pair
+# also the row of its amplitude. Of the reals: row c; row of the limit; row of its slope; bounds of E[l1 .. lk]; bounds of
+# E[0, l1 .. lk]; rate of the slowest decay; longest window; time after which an oscillation shows nothing new; damping.
 # Layout of the integers of a parameter set.
 _N, _ZEROS, _OPEN, _ALL, _AFFINE, _ROLE, _OPS = 0, 1, 2, 3, 4, 5, 10
 #: What an eigenvalue is.
@@ -236,20 +240,21 @@ def first_crossing(
     return _real_crossing(linear.values, v, linear.integers, i, linear.reals, r, f, limit, scratch)
 
 
-@kernel
-def _dot(z: np.ndarray, at: int, n: int, x: np.ndarray) -> float:
-    """The product of a row of n + 1 numbers with (x, 1)."""
-    total = z[at + n]
-    for q in range(n):
-        total += z[at + q] * x[q]
-    return total
-
-
-@kernel
+@inlined
 def _rows(z: np.ndarray, at: int, count: int, n: int, x: np.ndarray, e: np.ndarray, to: int) -> None:
     """Products of ``count`` rows of n + 1 numbers with (x, 1)."""
     for k in range(count):
-        e[to + k] = _dot(z, at + k * (n + 1), n, x)
+        row = at + k * (n + 1)
+        total = z[row + n]
+        for q in range(n):
+            total += z[row + q] * x[q]
+        e[to + k] = total
+
+
+@kernel
+def _called_rows(z: np.ndarray, at: int, count: int, n: int, x: np.ndarray, e: np.ndarray, to: int) -> None:
+    # Not inlined: rare, and quicker to compile.
+    _rows(z, at, count, n, x, e, to)
 
 
 @kernel
@@ -491,20 +496,21 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
     n1 = n + 1
     forward = v + n1 + n1 * n1 + n1 * n * n1
     backward = forward + n * n1
-    _rows(z, forward, n, n, x, e, _FORWARD + 1)
+    _called_rows(z, forward, n, n, x, e, _FORWARD + 1)
     e[_FORWARD] = f
     drift = reals[r + 3 * n + 1]
     for k in range(n):
         drift += reals[r + 2 * n + 1 + k] * x[k]
     e[_LIMIT], e[_LIMIT + 1], e[_LIMIT + 2] = limit, drift, 1.0
-    _rows(z, backward, n, n, x, e, _BACKWARD + 1)
+    _called_rows(z, backward, n, n, x, e, _BACKWARD + 1)
     # When the oscillation is over: its amplitude is below the rounding of the potential. Real eigenvalues remain.
     over, after = np.inf, linear.after[s]
     if after >= 0:
         scale = abs(threshold)
         for k in range(n):
             scale += abs(reals[r + k] * x[k])
-        amplitude = 2.0 * abs(_dot(z, backward + n * n1, n, x))
+        _called_rows(z, backward + n * n1, 1, n, x, e, _SERIES)
+        amplitude = 2.0 * abs(e[_SERIES])
         over = 0.0
         if amplitude > 1e-18 * scale:
             over = math.log(amplitude / (1e-18 * scale)) / reals[r + 5 * n + 5] if scale > 0.0 else np.inf
@@ -516,6 +522,8 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
     for k in range(n):
         zeros[_ORIGIN + k] = x[k]
     for _ in range(_WINDOWS):
+        if begin > 0.0:
+            value_begin, _, _ = _level(z, v, m, i, e, begin, potential, begin)
         # The state at the begin of the window, for two bounds: what can come at all, and what can come in this window.
         _transition(z, v, m, i, e, begin, scratch.matrix)
         for k in range(n):
@@ -524,22 +532,22 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
                 x[k] += scratch.matrix[k * n1 + q] * zeros[_ORIGIN + q]
         rest = limit + drift * begin
         swing = 0.0
+        _called_rows(z, backward, n, n, x, e, _SERIES)
         for k in range(n):
-            swing += abs(_dot(z, backward + k * n1, n, x)) * reals[r + 3 * n + 2 + k]
+            swing += abs(e[_SERIES + k]) * reals[r + 3 * n + 2 + k]
         if rest + swing < -1e-12 * (abs(rest) + swing):
             if drift <= 0.0:
                 return np.inf
             wait = -(rest + swing) / drift
             if wait > 2.0 * longest:  # nothing can happen until then
                 begin += wait - longest
-                value_begin, _, _ = _level(z, v, m, i, e, begin, potential, begin)
                 continue
         if begin >= over:
             w = linear.value_at[after]
             size = m[linear.integer_at[after] + _N]
             rows = w + (size + 1) * (size + 2)
-            _rows(linear.values, rows, size, n, x, scratch.real, _FORWARD + 1)
-            _rows(linear.values, rows + size * n1, size, n, x, scratch.real, _BACKWARD + 1)
+            _called_rows(linear.values, rows, size, n, x, scratch.real, _FORWARD + 1)
+            _called_rows(linear.values, rows + size * n1, size, n, x, scratch.real, _BACKWARD + 1)
             for k in range(n):
                 limit += reals[r + n + k] * (x[k] - zeros[_ORIGIN + k])
             return begin + _real_crossing(
@@ -556,24 +564,24 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
         end = begin + window
         if value_begin < 0.0:
             up, size, power = value_begin, abs(value_begin), 1.0
+            _called_rows(z, forward, n, n, x, e, _SERIES)
             for k in range(n):
                 power *= window * _INVERSE[k + 1]
-                up += abs(_dot(z, forward + k * n1, n, x)) * power
+                up += abs(e[_SERIES + k]) * power
             if up < -1e-9 * size:
-                value_begin, _, _ = _level(z, v, m, i, e, end, potential, begin)
                 begin = end
                 window = min(longest, 2.0 * window)
                 continue
         count = 0
         for j in range(n - 1, -1, -1):
             found = 0
-            low = begin
-            value_low, _, _ = _level(z, v, m, i, e, low, j, begin)
-            if j == 0:
-                value_low = value_begin
-            for k in range(count + 1):
-                high = zeros[k] if k < count else end
+            low, value_low = begin, 0.0
+            for k in range(-1, count + 1):  # the begin, the zeros of the next function, the end
+                high = begin if k < 0 else (zeros[k] if k < count else end)
                 value, _, _ = _level(z, v, m, i, e, high, j, begin)
+                if k < 0:
+                    value_low = value_begin if j == 0 else value
+                    continue
                 if (value >= 0.0) != (value_low >= 0.0) and (j > 0 or value_low < 0.0):
                     root = _root(z, v, m, i, e, j, low, high, -1.0, value_low < 0.0, begin)
                     if j == 0:
@@ -581,8 +589,6 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
                     zeros[_NEXT + found] = root
                     found += 1
                 low, value_low = high, value
-            if j == 0:
-                value_begin = value_low
             for k in range(found):
                 zeros[k] = zeros[_NEXT + k]
             count = found
