@@ -29,8 +29,9 @@ A pair of complex eigenvalues ``m +- i w`` takes two steps of the chain on a win
 The windows follow each other until the threshold is out of reach, or until the oscillation has decayed below the
 rounding of the potential; then the real eigenvalues remain.
 
-Refused by `prepare`, by name: systems that grow (an eigenvalue with a positive real part), and undamped oscillations
-in resonance with each other or together with two eigenvalues 0.
+Refused by `prepare`, by name: systems that grow (an eigenvalue with a positive real part); an oscillation together with
+two eigenvalues 0; undamped oscillations in resonance with each other; two damped ones, one of them much faster than the
+other decays.
 """
 
 from __future__ import annotations
@@ -66,9 +67,10 @@ _SERIES, _NODES, _FORWARD, _BACKWARD, _LIMIT, _ROOM = 32, 37, 42, 47, 52, 56
 #: Layout of `Scratch.zeros`: zeros of one function of the chain, those of the next, the state at time 0.
 _NEXT, _ORIGIN = 8, 16
 # Layout of the values of a set: l0 = 0, l1 .. ln; the differences (row b, column a: la - lb); the matrices of the
-# propagation (n + 1 of n x (n + 1)); the rows of F1 .. Fn; the rows of the same sum from the limit; with one damped pair
-# also the row of its amplitude. Of the reals: row c; row of the limit; row of its slope; bounds of E[l1 .. lk]; bounds of
-# E[0, l1 .. lk]; rate of the slowest decay; longest window; time after which an oscillation shows nothing new; damping.
+# propagation (n + 1 of n x (n + 1)); the rows of F1 .. Fn; the rows of the same sum from the limit; with one damped
+# pair also the row of its amplitude. Of the reals: row c; row of the limit; row of its slope; bounds of E[l1 .. lk];
+# bounds of E[0, l1 .. lk]; rate of the slowest decay; longest window; time after which an oscillation shows nothing
+# new; damping of the pair.
 # Layout of the integers of a parameter set.
 _N, _ZEROS, _OPEN, _ALL, _AFFINE, _ROLE, _OPS = 0, 1, 2, 3, 4, 5, 10
 #: What an eigenvalue is.
@@ -773,6 +775,11 @@ def _prepared(system: LinearSystem) -> tuple[Part, Part | None]:
         window = 0.5 * math.pi / max(abs(point.imag) for point in points)
         window = min(window, 40.0 * longest) if longest else window
     pairs = roles.count(_FIRST)
+    if pairs > 1 and 0.0 not in rates and 60.0 * longest > _WINDOWS * window:
+        raise InputError(
+            "a linear neuron with two oscillations, one much faster or hardly damped, is not supported: the slowest decay "
+            f"takes {longest:.3g} s, the shortest period {2 * math.pi / max(abs(p.imag) for p in points):.3g} s"
+        )
     patience = 4 * _FAR * longest
     if 0.0 in rates:  # once the rest is over, one undamped oscillation has shown everything in one period
         patience = 40.0 * longest + 5 * window if pairs == 1 else np.inf
