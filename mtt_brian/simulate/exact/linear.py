@@ -777,8 +777,8 @@ def _prepared(system: LinearSystem) -> tuple[Part, Part | None]:
     pairs = roles.count(_FIRST)
     if pairs > 1 and 0.0 not in rates and 60.0 * longest > _WINDOWS * window:
         raise InputError(
-            "a linear neuron with two oscillations, one much faster or hardly damped, is not supported: the slowest decay "
-            f"takes {longest:.3g} s, the shortest period {2 * math.pi / max(abs(p.imag) for p in points):.3g} s"
+            "a linear neuron with two oscillations, one much faster or hardly damped, is not supported: the slowest "
+            f"decay takes {longest:.3g} s, the shortest period {2 * math.pi / max(abs(p.imag) for p in points):.3g} s"
         )
     patience = 4 * _FAR * longest
     if 0.0 in rates:  # once the rest is over, one undamped oscillation has shown everything in one period
