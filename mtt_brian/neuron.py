@@ -160,3 +160,100 @@ def tau_from_decay(decay: float, steps: int, duration: float) -> float:
 def _one_of(name: str, value: object, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
         raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearSystem:
+    """One neuron as a linear system: ``tau_i dx_i/dt = (matrix x)_i + offset_i + drive_i u(t)``.
+
+    The input ``u`` is a train of pulses of unit integral, so a spike through weight ``w`` adds ``w * jump`` to ``x``.
+    The neuron reaches its threshold when ``row . x`` comes up to ``threshold`` from below. The equations are kept
+    with the time constants apart, so that a resting potential that equals the threshold does so exactly.
+
+    Attributes:
+        matrix: couplings [n, n], 1 to 4 states.
+        offset: constant input [n].
+        drive: how the input enters [n].
+        row: weights of the states in the potential [n].
+        tau: time constants in seconds [n], > 0; 1 where a state does not leak.
+        threshold: firing threshold, or None for a neuron that never fires.
+    """
+
+    matrix: np.ndarray
+    offset: np.ndarray
+    drive: np.ndarray
+    row: np.ndarray
+    tau: np.ndarray
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("matrix", "offset", "drive", "row", "tau"):
+            value = np.array(getattr(self, name), dtype=np.float64)
+            value.setflags(write=False)
+            object.__setattr__(self, name, value)
+            if not np.all(np.isfinite(value)):
+                raise InputError(f"LinearSystem.{name} must be finite, not {value.tolist()}")
+        n = len(self.matrix) if self.matrix.ndim == 2 else 0
+        if not 1 <= n <= 4:
+            raise InputError(f"LinearSystem.matrix must be [n, n] with 1 to 4 states, not {list(self.matrix.shape)}")
+        shapes = {"matrix": (n, n), "offset": (n,), "drive": (n,), "row": (n,), "tau": (n,)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise InputError(f"LinearSystem.{name} must have {shape}, not {getattr(self, name).shape}")
+        if not np.all(self.tau > 0):
+            raise InputError(f"LinearSystem.tau must be > 0 seconds, not {self.tau.min()}")
+        if self.threshold is not None and not np.isfinite(self.threshold):
+            raise InputError(f"LinearSystem.threshold must be finite, not {self.threshold}")
+
+    @property
+    def jump(self) -> np.ndarray:
+        """What a spike through weight 1 adds to the states [n]."""
+        return self.drive / self.tau
+
+    def feeding(self, target: LinearSystem, weight: float = 1.0) -> LinearSystem:
+        """The system of ``target`` with ``weight * row . x`` of this one, which never fires, as a current.
+
+        The states of this system come first. Spikes enter through this system.
+        """
+        n, m = len(self.offset), len(target.offset)
+        coupling = weight * np.outer(target.drive, self.row)
+        return LinearSystem(
+            matrix=np.block([[self.matrix, np.zeros((n, m))], [coupling, target.matrix]]),
+            offset=np.concatenate([self.offset, target.offset]),
+            drive=np.concatenate([self.drive, np.zeros(m)]),
+            row=np.concatenate([np.zeros(n), target.row]),
+            tau=np.concatenate([self.tau, target.tau]),
+            threshold=target.threshold,
+        )
+
+
+def linear_system(rule: IF) -> LinearSystem:
+    """The linear system of one neuron of an IF ``(v)``, LIF ``(v)`` or CubaLIF ``(I, v)`` with scalar parameters.
+
+    The bias of a CubaLIF takes the way of its spikes: ``tau_syn dI/dt = -I + w_in * bias``.
+    """
+
+    def number(value: Parameter) -> float:
+        return float(np.asarray(value).item())
+
+    threshold = None if rule.threshold is None else number(rule.threshold)
+    r, bias = number(rule.r), number(rule.bias)
+    if isinstance(rule, CubaLIF):
+        w_in = number(rule.w_in)
+        return LinearSystem(
+            matrix=np.array([[-1.0, 0.0], [r, -1.0]]),
+            offset=np.array([w_in * bias, number(rule.v_leak)]),
+            drive=np.array([w_in, 0.0]),
+            row=np.array([0.0, 1.0]),
+            tau=np.array([number(rule.tau_syn), number(rule.tau)]),
+            threshold=threshold,
+        )
+    leaks = isinstance(rule, LIF)
+    return LinearSystem(
+        matrix=np.array([[-1.0 if leaks else 0.0]]),
+        offset=np.array([r * bias + (number(rule.v_leak) if isinstance(rule, LIF) else 0.0)]),
+        drive=np.array([r]),
+        row=np.array([1.0]),
+        tau=np.array([number(rule.tau) if isinstance(rule, LIF) else 1.0]),
+        threshold=threshold,
+    )
