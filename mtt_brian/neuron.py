@@ -69,7 +69,7 @@ class IF:
         _one_of("spikes", self.spikes, SPIKES_PER_UPDATE)
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None or isinstance(value, str):
+            if value is None or isinstance(value, str | tuple):
                 continue
             if not np.all(np.isfinite(value)):
                 raise InputError(f"{type(self).__name__}.{field.name} must be finite, not {value}")
@@ -257,3 +257,43 @@ def linear_system(rule: IF) -> LinearSystem:
         tau=np.array([number(rule.tau) if isinstance(rule, LIF) else 1.0]),
         threshold=threshold,
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearNeuron(IF):
+    """A neuron that is a linear system of up to four states, such as an IF behind an exponential synapse.
+
+    The last state is the potential: threshold, reset, lower bound and refractory period act on it as on that of an IF;
+    during the refractory period it is held, while the other states go on. A spike enters the first state.
+
+    Attributes:
+        systems: the distinct systems of the population, all with the same number of states.
+        system: which of them each neuron is: one number, or integers in the population's shape.
+    """
+
+    systems: tuple[LinearSystem, ...]
+    system: int | np.ndarray = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len({len(system.offset) for system in self.systems}) != 1:
+            raise InputError("LinearNeuron.systems must be at least one, all with the same number of states")
+        last = np.eye(self.states)[-1]
+        for system in self.systems:
+            if not np.array_equal(system.row, last):
+                raise InputError(f"the potential of a LinearNeuron must be its last state, not {system.row.tolist()}")
+            if np.any(system.drive[1:]):
+                raise InputError(f"spikes must enter the first state of a LinearNeuron, not {system.drive.tolist()}")
+        if np.any(np.asarray(self.r) != 1) or np.any(np.asarray(self.bias) != 0):
+            raise InputError("the resistance and the bias of a LinearNeuron are part of its systems: r = 1, bias = 0")
+        if not np.all((np.asarray(self.system) >= 0) & (np.asarray(self.system) < len(self.systems))):
+            raise InputError(f"LinearNeuron.system must be 0..{len(self.systems) - 1}, not {np.max(self.system)}")
+
+    @property
+    def states(self) -> int:
+        """Number of states."""
+        return len(self.systems[0].offset)
+
+    @property
+    def gain(self) -> Parameter:
+        return np.array([system.jump[0] for system in self.systems])[self.system]

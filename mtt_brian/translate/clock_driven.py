@@ -24,7 +24,7 @@ from brian2.devices.device import all_devices, get_device
 from scipy import sparse
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import LIF, CubaLIF, NeuronRule
+from mtt_brian.neuron import LIF, CubaLIF, LinearNeuron, NeuronRule
 from mtt_brian.translate.brian import brian_names
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.input import InputTrain, in_turn, input_train
@@ -151,7 +151,7 @@ class ClockDrivenNetwork(brian2.Network):
 
     def _population(self, population: Population) -> None:
         rule = population.rule
-        model = _model(rule, self.scale)
+        model = _model(population.name, rule, self.scale)
         group = brian2.NeuronGroup(
             self.lanes * population.size,
             model.equations,
@@ -283,8 +283,13 @@ class _Model(NamedTuple):
     parameters: dict[str, Quantity]
 
 
-def _model(rule: NeuronRule, scale: VoltageScale) -> _Model:
+def _model(name: str, rule: NeuronRule, scale: VoltageScale) -> _Model:
     """The rule of `mtt_brian.neuron`, with a step for an instant."""
+    if isinstance(rule, LinearNeuron):
+        raise InputError(
+            f"population {name!r} is a linear system of {rule.states} states, which a clock-driven network cannot be; "
+            "use engine='exact'"
+        )
     current = np.multiply(rule.w_in, rule.bias) if isinstance(rule, CubaLIF) else rule.bias
     drive = scale.jump(np.multiply(rule.r, current))
     parameters = {"drive": drive / second}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import LIF, CubaLIF
+from mtt_brian.neuron import LIF, CubaLIF, LinearNeuron
 from mtt_brian.translate.circuit import Circuit
 
 #: Host memory per synapse (weight, indices, the queue's table, copies in the making) and per neuron (with the synapse
@@ -31,8 +31,8 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
 
     for population in circuit.populations:
         rule, where = population.rule, f"population {population.name!r}"
-        if isinstance(rule, CubaLIF):
-            refuse(f"{where} has a synaptic current (CubaLIF, CubaLI)")
+        if isinstance(rule, CubaLIF | LinearNeuron):
+            refuse(f"{where} has a synaptic current (CubaLIF, CubaLI, or a silent population in front of it)")
         if np.any(rule.bias):
             refuse(f"{where} receives a bias")
         if np.any(rule.refractory):

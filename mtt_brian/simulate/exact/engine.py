@@ -17,8 +17,18 @@ from mtt_brian.errors import InputError
 from mtt_brian.simulate.base import InputTrain
 from mtt_brian.simulate.exact import kernels
 from mtt_brian.simulate.exact.network import STATIC, Network, crosses, network
-from mtt_brian.simulate.exact.state import doubled, new_crossings, new_pending, new_queue, new_state, new_trace, reset
-from mtt_brian.simulate.exact.sweep import NO_PROGRESS, TOO_FAST, TOO_MANY
+from mtt_brian.simulate.exact.state import (
+    doubled,
+    for_another_thread,
+    linear_part,
+    new_crossings,
+    new_pending,
+    new_queue,
+    new_state,
+    new_trace,
+    reset,
+)
+from mtt_brian.simulate.exact.sweep import NO_PROGRESS, TOO_FAST, TOO_MANY, UNDECIDED
 from mtt_brian.simulate.result import RECORDS, Result, Spikes, recorded_populations, result_of
 from mtt_brian.translate.circuit import Circuit, synaptic_operations
 from mtt_brian.translate.limits import available_bytes
@@ -82,6 +92,7 @@ class ExactEngine:
         self.record = record
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
         self._network = network(circuit, frozenset(self._recorded), self._fifo, max_rate)
+        self._linear = linear_part(self._network, [p.rule for p in circuit.populations])
         self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
         self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
         self._idle: SimpleQueue[Run] = SimpleQueue()
@@ -150,8 +161,9 @@ class Run:
         self._engine = engine
         self._network: Network = engine._network
         self._state = new_state(self._network)
+        self._linear = for_another_thread(engine._linear)
         self._crossings = new_crossings(self._network)
-        kernels.foresee_all(self._network, self._state, self._crossings)
+        kernels.foresee_all(self._network, self._state, self._linear, self._crossings)
         self._first_crossings = tuple(a.copy() for a in self._crossings)
         self._pending = new_pending(self._network)
         self._trace = new_trace(self._network)
@@ -186,7 +198,7 @@ class Run:
         places = self._engine._places
         p = places[circuit.output]
         if net.kind[p] != STATIC and not circuit.readout.rule.fires:
-            kernels.finish(net, state, p, end)
+            kernels.finish(net, state, self._linear, p, end)
         self._check_finite(end)
         counts = {
             name: state.counts[net.offset[k] : net.offset[k + 1]].reshape(shape).copy()
@@ -208,6 +220,8 @@ class Run:
             TOO_FAST: f"fires without end: more than {limit}; {check}, or raise max_rate",
             NO_PROGRESS: f"fires without end: its next spike is no later than this one in float64, that is more than "
             f"{limit}; {check}",
+            UNDECIDED: "oscillates with almost no damping, so close to its threshold that whether it reaches it stays "
+            "open; give it more damping",
         }[int(code)]
         return InputError(f"{where}: {reason}")
 
@@ -229,7 +243,7 @@ class Run:
             )
 
     def _advance(self, train: InputTrain, end: float) -> int:
-        common = self._network, self._state, self._crossings, self._pending, self._trace
+        common = self._network, self._state, self._linear, self._crossings, self._pending, self._trace
         if self._engine._fifo:
             return kernels.run_queued(*common, self._queue, train.t, train.i, train.order, end)
         return kernels.run_summed(*common, train.t, train.i, train.n, end)

@@ -8,7 +8,7 @@ from mtt_brian.instants import ABSOLUTE, RELATIVE
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, receive
 from mtt_brian.simulate.exact.jit import kernel
 from mtt_brian.simulate.exact.network import LINE, Network
-from mtt_brian.simulate.exact.state import State, Trace
+from mtt_brian.simulate.exact.state import LinearPart, State, Trace
 from mtt_brian.simulate.exact.sweep import (
     advance,
     arrive,
@@ -29,18 +29,19 @@ _POPULATION = 40
 
 
 @kernel
-def foresee_all(net: Network, state: State, crossings: Crossings) -> None:
+def foresee_all(net: Network, state: State, linear: LinearPart | None, crossings: Crossings) -> None:
     """Predicts the first crossing of every neuron from rest at time 0."""
     for p in range(len(net.group)):
         if net.crosses[p]:
             for local in range(net.offset[p + 1] - net.offset[p]):
-                predict(crossings, net.offset[p] + local, next_crossing(net, state, p, local, 0.0))
+                predict(crossings, net.offset[p] + local, next_crossing(net, state, linear, p, local, 0.0))
 
 
 @kernel
 def run_summed(
     net: Network,
     state: State,
+    linear: LinearPart | None,
     crossings: Crossings,
     pending: Pending,
     trace: Trace,
@@ -52,7 +53,7 @@ def run_summed(
     """Carries the network to ``end``: all arrivals of an instant are added up, one sweep per instant.
 
     Args:
-        net, state, crossings, pending, trace: see there; the first is only read.
+        net, state, linear, crossings, pending, trace: see there; the first is only read.
         t_in, i_in, n_in: input spikes sorted by time; ``state.cursor[0]`` is the first row that is still to come.
         end: seconds.
 
@@ -83,10 +84,10 @@ def run_summed(
             return FULL
         state.now[0] += 1
         while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
-            cross(net, state, crossings, t)
+            cross(net, state, linear, crossings, t)
         while pending.state[0] > 0 and pending.t[0] <= last:
             c, f, n = receive(pending)
-            arrive(net, state, c, f, n, t)
+            arrive(net, state, linear, c, f, n, t)
         for p in range(len(net.group)):
             m = 0
             if p == 0:
@@ -99,16 +100,16 @@ def run_summed(
                     row += 1
                 state.cursor[0] = row
             elif state.n_touched[p] > 0:
-                m = settle(net, state, crossings, p, t)
+                m = settle(net, state, linear, crossings, p, t)
                 if net.recorded[p]:
                     keep(state, trace, p, m, t)
             if m > 0:
                 for c in range(net.out[p], net.out[p + 1]):
-                    deliver(net, state, pending, c, m, t)
+                    deliver(net, state, linear, pending, c, m, t)
 
 
 @kernel
-def cross(net: Network, state: State, crossings: Crossings, t: float) -> None:
+def cross(net: Network, state: State, linear: LinearPart | None, crossings: Crossings, t: float) -> None:
     """The earliest neuron of ``crossings`` comes up to its threshold at ``t`` on its own."""
     neuron = crossings.heap[0]
     p = 0
@@ -116,7 +117,7 @@ def cross(net: Network, state: State, crossings: Crossings, t: float) -> None:
         p += 1
     local = neuron - net.offset[p]
     predict(crossings, neuron, np.inf)
-    touch(net, state, p, local, t)
+    touch(net, state, linear, p, local, t)
     if net.kind[p] != LINE:
         state.y[neuron] = net.threshold[net.parameter_offset[p] + net.parameter_stride[p] * local]
 
@@ -125,6 +126,7 @@ def cross(net: Network, state: State, crossings: Crossings, t: float) -> None:
 def run_queued(
     net: Network,
     state: State,
+    linear: LinearPart | None,
     crossings: Crossings,
     pending: Pending,
     trace: Trace,
@@ -137,7 +139,7 @@ def run_queued(
     """Carries the network to ``end`` event by event, breadth first; for networks that fire at arrivals only.
 
     Args:
-        net, state, trace: see there; the first is only read. ``crossings`` and ``pending`` are empty.
+        net, state, linear, trace: see there; the first is only read. ``crossings`` and ``pending`` are empty.
         queue: int64 [capacity, 2], a ring of (population, key as in ``state.keys``).
         t_in, i_in: input pixels, one row per instant and pixel.
         order: rows, one for every single event, in the order of the recording. ``state.cursor`` holds the first event
@@ -173,11 +175,11 @@ def run_queued(
         for c in range(net.out[p], net.out[p + 1]):
             state.keys[0] = key
             state.fired[key & _LOW] = 1
-            deliver(net, state, pending, c, 1, t)
+            deliver(net, state, linear, pending, c, 1, t)
             if not net.closes[c]:
                 continue
             target = net.target[c]
-            m = settle(net, state, crossings, target, t)
+            m = settle(net, state, linear, crossings, target, t)
             if state.alarm[0] != 0.0:
                 return ALARM
             if net.recorded[target]:
@@ -209,10 +211,10 @@ def merge(trace: Trace, begin: int) -> None:
 
 
 @kernel
-def finish(net: Network, state: State, p: int, end: float) -> None:
+def finish(net: Network, state: State, linear: LinearPart | None, p: int, end: float) -> None:
     """Carries the potentials of population ``p``, which move on their own, to ``end``."""
     for site in range(net.site_offset[p], net.site_offset[p + 1]):
-        advance(net, state, p, site, end)
+        advance(net, state, linear, p, site, end)
 
 
 @kernel

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF
+from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
 from mtt_brian.simulate.exact.chains import Chain, Layout, layout_of, lower
 from mtt_brian.translate.circuit import Circuit, Population
 
 #: How the state moves between arrivals: not at all; along a straight line (a neuron that fires: `y` is where the line
 #: is at the time `last`, which arrivals leave alone; one that does not fire: `y` is the potential at `last`); towards
-#: rest; with a synaptic current.
-STATIC, LINE, DRIFT, LEAK, CURRENT = range(5)
+#: rest; with a synaptic current; as a linear system of several states (`state.LinearPart`).
+STATIC, LINE, DRIFT, LEAK, CURRENT, LINEAR = range(6)
 #: What a neuron at threshold does.
 ONE, MANY, ZERO = range(3)
 
@@ -147,7 +147,11 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rat
     weights = _offsets(np.array([len(c.weight) for c in chains], dtype=np.int64))
     keeps = np.array([False, *(p.name in recorded for p in circuit.populations)])
     crossing = np.array([False, *(crosses(r) for r in rules)])
-    start = np.zeros(offset[-1] + current.sum())
+    # States of linear systems lie `stride` apart, behind everything else; the last one is the potential.
+    stride = int(offset[-1] + current.sum())
+    states = np.array([1, *(r.states if isinstance(r, LinearNeuron) else 1 for r in rules)])
+    jump_offset = np.where(kinds == LINEAR, jump_offset + (states - 1) * stride, jump_offset)
+    start = np.zeros(stride * states.max())
     for population, layout, to in zip(circuit.populations, layouts[1:], jump_offset[1:], strict=True):
         rule = population.rule
         if isinstance(rule, CubaLIF):
@@ -203,7 +207,7 @@ def crosses(rule: IF) -> bool:
     """Whether the rule can carry a neuron to its threshold between arrivals."""
     if rule.threshold is None:
         return False
-    if isinstance(rule, CubaLIF):
+    if isinstance(rule, CubaLIF | LinearNeuron):
         return True
     rest = _rest(rule)
     return bool(np.any(rest > np.asarray(rule.threshold))) if isinstance(rule, LIF) else bool(np.any(rest > 0))
@@ -214,6 +218,8 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
 
 
 def _kind(rule: IF) -> int:
+    if isinstance(rule, LinearNeuron):
+        return LINEAR
     if isinstance(rule, CubaLIF):
         return CURRENT
     if isinstance(rule, LIF):
@@ -295,6 +301,7 @@ def _site_and_table(
     )
     shared = (
         layout.channels > 1
+        and not isinstance(rule, LinearNeuron)
         and bool(incoming)
         and all(chain.full and chain.spacing == layout.channels for chain in incoming)
         and not crosses(rule)

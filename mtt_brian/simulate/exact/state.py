@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from mtt_brian.neuron import LinearNeuron, LinearSystem, NeuronRule
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, own_lines
+from mtt_brian.simulate.exact.linear import Linear, Scratch, new_scratch, prepare
 from mtt_brian.simulate.exact.network import Network
 
 
@@ -24,7 +27,7 @@ class State(NamedTuple):
         keys: int64 [largest population], the neurons that fired: C-order index << 32 | index.
         counts: int64 [N], spikes of every neuron so far, in C order within a population.
         fires: int64 [N] (empty without neurons that fire by themselves), instants at which a neuron has fired so far.
-        alarm: float64 [4], why a run cannot go on (0: it can, or one of `ALARMS`), population, neuron (C order), time.
+        alarm: float64 [4], why a run cannot go on (0: it can; `sweep`), population, neuron (C order), time.
         now: int64 [1], number of the instant.
         cursor: int64 [4], where an interrupted kernel goes on.
     """
@@ -42,6 +45,31 @@ class State(NamedTuple):
     alarm: np.ndarray
     now: np.ndarray
     cursor: np.ndarray
+
+
+class LinearPart(NamedTuple):
+    """What the neurons need that are linear systems (`network.LINEAR`).
+
+    State k of n of such a neuron is ``y[jump_offset + its number - stride * k]``; the last one, at ``offset``, is its
+    potential.
+
+    Attributes:
+        sets: the systems, see `linear.prepare`; only read.
+        scratch: memory of one thread.
+        ahead: float64 [4], a state at a later time.
+        system: int64, the system of every such neuron, as neurons are numbered.
+        begin: int64 [P], where a population's begin in ``system``.
+        states: int64 [P], number of states.
+        stride: distance of two states of a neuron in ``y``.
+    """
+
+    sets: Linear
+    scratch: Scratch
+    ahead: np.ndarray
+    system: np.ndarray
+    begin: np.ndarray
+    states: np.ndarray
+    stride: int
 
 
 class Trace(NamedTuple):
@@ -79,6 +107,29 @@ def new_state(network: Network) -> State:
         now=own_lines(1),
         cursor=own_lines(4),
     )
+
+
+def linear_part(network: Network, rules: Sequence[NeuronRule]) -> LinearPart | None:
+    """What neurons need that are linear systems, for ``rules`` population by population; None without such neurons."""
+    if not any(isinstance(rule, LinearNeuron) for rule in rules):
+        return None
+    systems: list[LinearSystem] = []
+    system, begin, states = [np.zeros(0, np.int64)], [0], [1]
+    for p, rule in enumerate(rules, 1):
+        begin.append(sum(map(len, system)))
+        states.append(rule.states if isinstance(rule, LinearNeuron) else 1)
+        if isinstance(rule, LinearNeuron):
+            flat = network.flat[network.offset[p] : network.offset[p + 1]]
+            system.append(len(systems) + np.broadcast_to(np.ravel(rule.system), flat.shape)[flat])
+            systems += rule.systems
+    stride = len(network.start) // max(states)
+    joined = np.concatenate(system).astype(np.int64)
+    return LinearPart(prepare(systems), new_scratch(), np.zeros(4), joined, np.array(begin), np.array(states), stride)
+
+
+def for_another_thread(part: LinearPart | None) -> LinearPart | None:
+    """The same with memory of its own."""
+    return part and part._replace(scratch=new_scratch(), ahead=np.zeros(4))
 
 
 def new_crossings(network: Network) -> Crossings:

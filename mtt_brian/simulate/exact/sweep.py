@@ -10,8 +10,9 @@ from mtt_brian.instants import ABSOLUTE, RELATIVE
 from mtt_brian.simulate.exact.dynamics import factors, time_to_threshold
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, send
 from mtt_brian.simulate.exact.jit import inlined, kernel
-from mtt_brian.simulate.exact.network import CURRENT, DRIFT, LINE, MANY, ONE, ZERO, Network
-from mtt_brian.simulate.exact.state import State, Trace
+from mtt_brian.simulate.exact.linear import first_crossing, propagate
+from mtt_brian.simulate.exact.network import CURRENT, DRIFT, LINE, LINEAR, MANY, ONE, ZERO, Network
+from mtt_brian.simulate.exact.state import LinearPart, State, Trace
 
 #: Up to here a plain insertion sort is the fastest.
 _SHORT = 24
@@ -21,9 +22,9 @@ _BLOCK = 64
 _FEW = 16
 _LOW = 0xFFFFFFFF
 #: Why a run cannot go on: more spikes at once than float64 counts one by one (2**53) or more than 2**62 in all, more
-#: spikes per second than are allowed, a next spike that is no later than this one.
-TOO_MANY, TOO_FAST, NO_PROGRESS = 1, 2, 3
-ALARMS = TOO_MANY, TOO_FAST, NO_PROGRESS
+#: spikes per second than are allowed, a next spike that is no later than this one, an oscillation that stays so close
+#: to the threshold that whether it reaches it is not found out.
+TOO_MANY, TOO_FAST, NO_PROGRESS, UNDECIDED = 1, 2, 3, 4
 _MOST = 9007199254740992.0
 _MOST_COUNTED = 1 << 62
 #: How close to the threshold, relative to it, rounding can leave what a subtraction should leave at it.
@@ -60,7 +61,7 @@ def on_threshold(v: float, threshold: float, slope: float, t: float) -> float:
 
 
 @inlined
-def deliver(net: Network, state: State, pending: Pending, c: int, m: int, t: float) -> None:
+def deliver(net: Network, state: State, linear: LinearPart | None, pending: Pending, c: int, m: int, t: float) -> None:
     """Hands the ``m`` spikes in ``state.keys`` to connection ``c``."""
     base = net.front_base[c]
     for s in range(m):
@@ -70,11 +71,11 @@ def deliver(net: Network, state: State, pending: Pending, c: int, m: int, t: flo
             if net.delayed[c] and net.front_delay[f] > 0.0:
                 send(pending, t + net.front_delay[f], c, f, n)
             else:
-                arrive(net, state, c, f, n, t)
+                arrive(net, state, linear, c, f, n, t)
 
 
 @inlined
-def arrive(net: Network, state: State, c: int, f: int, n: int, t: float) -> None:
+def arrive(net: Network, state: State, linear: LinearPart | None, c: int, f: int, n: int, t: float) -> None:
     """``n`` spikes through front entry ``f`` of connection ``c`` reach their targets."""
     p = net.target[c]
     group, moves = net.group[p], net.kind[p] > LINE
@@ -93,13 +94,13 @@ def arrive(net: Network, state: State, c: int, f: int, n: int, t: float) -> None
                 state.touched[site_offset + state.n_touched[p]] = site
                 state.n_touched[p] += 1
                 if moves:
-                    advance(net, state, p, site, t)
+                    advance(net, state, linear, p, site, t)
             add_row(state.y, jump_offset + start, net.weight, w, row, amount)
         else:
             for k in range(row):
                 jump = amount * net.weight[w + k]
                 if jump != 0.0:  # no weight, no arrival
-                    arrive_alone(net, state, p, start + k, jump, t)
+                    arrive_alone(net, state, linear, p, start + k, jump, t)
 
 
 @inlined
@@ -112,29 +113,31 @@ def add_row(y: np.ndarray, to: int, weight: np.ndarray, w: int, row: int, amount
 
 
 @inlined
-def arrive_alone(net: Network, state: State, p: int, local: int, jump: float, t: float) -> None:
+def arrive_alone(
+    net: Network, state: State, linear: LinearPart | None, p: int, local: int, jump: float, t: float
+) -> None:
     """A jump reaches neuron ``local`` of a population whose neurons are touched one by one."""
     neuron = net.offset[p] + local
-    if net.refractory[p] and net.kind[p] != CURRENT and before(t, state.free[neuron]):
-        return  # lost
-    touch(net, state, p, local, t)
+    if net.refractory[p] and net.jump_offset[p] == net.offset[p] and before(t, state.free[neuron]):
+        return  # lost: it would reach the potential itself
+    touch(net, state, linear, p, local, t)
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
     state.y[net.jump_offset[p] + local] += net.gain[q] * jump
 
 
 @inlined
-def touch(net: Network, state: State, p: int, local: int, t: float) -> None:
+def touch(net: Network, state: State, linear: LinearPart | None, p: int, local: int, t: float) -> None:
     site = net.site_offset[p] + local
     if state.stamp[site] != state.now[0]:
         state.stamp[site] = state.now[0]
         state.touched[net.site_offset[p] + state.n_touched[p]] = site
         state.n_touched[p] += 1
         if net.kind[p] > LINE:
-            advance(net, state, p, site, t)
+            advance(net, state, linear, p, site, t)
 
 
 @kernel
-def advance(net: Network, state: State, p: int, site: int, t: float) -> None:
+def advance(net: Network, state: State, linear: LinearPart | None, p: int, site: int, t: float) -> None:
     """Carries a site from its last update to ``t``."""
     last = state.last[site]
     state.last[site] = t
@@ -143,6 +146,10 @@ def advance(net: Network, state: State, p: int, site: int, t: float) -> None:
     v = net.offset[p] + local
     i = net.jump_offset[p] + local  # the potential again where there is no current
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
+    if linear is not None:  # noqa: SIM102 - numba leaves out what lies behind a test for None alone
+        if kind == LINEAR:
+            advance_linear(net, state, linear, p, local, last, t)
+            return
     if net.refractory[p] and state.free[v] > last:  # one neuron per site: its potential is held, its current goes on
         held = min(state.free[v], t)
         if kind == CURRENT:
@@ -164,8 +171,47 @@ def advance(net: Network, state: State, p: int, site: int, t: float) -> None:
         state.y[v + k] = potential
 
 
+@kernel
+def advance_linear(net: Network, state: State, linear: LinearPart, p: int, local: int, last: float, t: float) -> None:
+    """Carries a neuron that is a linear system from ``last`` to ``t``; refractory: its potential is held."""
+    v = net.offset[p] + local
+    system = linear.system[linear.begin[p] + local]
+    at, stride = net.jump_offset[p] + local, -linear.stride
+    if net.refractory[p] and state.free[v] > last:
+        held, potential = min(state.free[v], t), state.y[v]
+        if held > last:
+            propagate(linear.sets, system, state.y, at, stride, held - last, linear.scratch)
+        state.y[v] = potential
+        last = held
+    if t > last:
+        propagate(linear.sets, system, state.y, at, stride, t - last, linear.scratch)
+
+
+@kernel
+def crossing_of_linear(net: Network, state: State, linear: LinearPart, p: int, local: int, t: float) -> float:
+    """The time at which a neuron that is a linear system comes up to its threshold; inf for never."""
+    v = net.offset[p] + local
+    q = net.parameter_offset[p] + net.parameter_stride[p] * local
+    system = linear.system[linear.begin[p] + local]
+    at, stride = net.jump_offset[p] + local, -linear.stride
+    if net.refractory[p] and state.free[v] > t:
+        begin, states = state.free[v], linear.states[p]
+        for k in range(states):
+            linear.ahead[k] = state.y[at + stride * k]
+        propagate(linear.sets, system, linear.ahead, 0, 1, begin - t, linear.scratch)
+        linear.ahead[states - 1] = state.y[v]
+        wait = first_crossing(linear.sets, system, linear.ahead, 0, 1, net.threshold[q], linear.scratch)
+    else:
+        begin = t
+        wait = first_crossing(linear.sets, system, state.y, at, stride, net.threshold[q], linear.scratch)
+    if math.isnan(wait):
+        raise_alarm(state, UNDECIDED, p, np.int64(net.flat[v]), t)
+        return np.inf
+    return begin + wait
+
+
 @inlined
-def settle(net: Network, state: State, crossings: Crossings, p: int, t: float) -> int:
+def settle(net: Network, state: State, linear: LinearPart | None, crossings: Crossings, p: int, t: float) -> int:
     """Bound, threshold and reset of everything touched in population ``p``; the number of neurons that fired.
 
     They stand in ``state.keys`` in ascending C order, with their spikes in ``state.fired``.
@@ -203,15 +249,15 @@ def settle(net: Network, state: State, crossings: Crossings, p: int, t: float) -
             continue
         time = 0.0
         if not fires:
-            time = next_crossing(net, state, p, local, t)
+            time = next_crossing(net, state, linear, p, local, t)
             if listens and time <= t + (RELATIVE * t + ABSOLUTE):  # at its threshold, up to rounding
                 state.y[neuron] = net.threshold[q]
                 fires = True
         if fires:
             m = fire(net, state, p, local, q, m, t)
-            time = next_crossing(net, state, p, local, t)
+            time = next_crossing(net, state, linear, p, local, t)
             if time <= t + (RELATIVE * t + ABSOLUTE):
-                time = fire_the_rest(net, state, p, local, q, t)
+                time = fire_the_rest(net, state, linear, p, local, q, t)
         predict(crossings, neuron, time)
     state.n_touched[p] = 0
     if m > 1:
@@ -337,7 +383,7 @@ def settle_on_line(net: Network, state: State, crossings: Crossings, p: int, loc
 
 
 @kernel
-def fire_the_rest(net: Network, state: State, p: int, local: int, q: int, t: float) -> float:
+def fire_the_rest(net: Network, state: State, linear: LinearPart | None, p: int, local: int, q: int, t: float) -> float:
     """A neuron that has just fired is at its threshold again, up to rounding.
 
     By rounding alone, what a subtraction leaves can lie just below the threshold: where several spikes are allowed,
@@ -355,7 +401,7 @@ def fire_the_rest(net: Network, state: State, p: int, local: int, q: int, t: flo
         state.y[neuron] = 0.0
         state.fired[local] += 1
         state.counts[net.offset[p] + flat] += 1
-    time = next_crossing(net, state, p, local, t)
+    time = next_crossing(net, state, linear, p, local, t)
     if time <= t + (RELATIVE * t + ABSOLUTE):
         raise_alarm(state, NO_PROGRESS, p, flat, t)
     return time
@@ -379,11 +425,14 @@ def ascend(keys: np.ndarray, begin: int, end: int) -> None:
 
 
 @kernel
-def next_crossing(net: Network, state: State, p: int, local: int, t: float) -> float:
+def next_crossing(net: Network, state: State, linear: LinearPart | None, p: int, local: int, t: float) -> float:
     """The time of the next crossing of a neuron whose state stands at ``t``; inf for none."""
     neuron = net.offset[p] + local
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
     kind = net.kind[p]
+    if linear is not None:  # noqa: SIM102
+        if kind == LINEAR:
+            return crossing_of_linear(net, state, linear, p, local, t)
     begin, drive = t, 0.0
     if kind == CURRENT:
         drive = net.r[q] * state.y[net.jump_offset[p] + local]
