@@ -27,8 +27,9 @@ def describe(network: Network) -> dict[str, Any]:
     Returns:
         ``file``, ``bytes`` (on disk), ``nodes`` and ``weights`` (their numbers), ``metadata`` (of the graph),
         ``config`` (of the run), ``assumptions`` (what the file does not say), ``input`` and ``output``;
-        ``populations`` and ``connections``, each with its ``bytes`` in the file; ``engines``: for each engine and convention the reason why it refuses the network (None: it runs
-        it) and, where it runs it, the bytes that it keeps for it (Brian2: an estimate, one lane).
+        ``populations`` and ``connections``, each with its ``bytes`` in the file; ``engines``: for each engine and
+        convention the reason why it refuses the network (None: it runs it) and, where it runs it, the bytes that it
+        keeps for it (Brian2: an estimate, one lane).
     """
     circuit, nodes = network.circuit, flatten(network.graph).nodes
     place = {population.name: k for k, population in enumerate(circuit.populations)}

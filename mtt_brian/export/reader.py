@@ -191,9 +191,8 @@ def _read_spiking(node: nir.IF | nir.LIF, duration: float | None, surrogate: Sur
         )
     if decay is not None:
         return Spiking(IF(**values), surrogate, decay_per_step=decay)
-    return Spiking(
-        LIF(**values, tau=uniform(given["tau"]), v_leak=uniform(given["v_leak"])), surrogate, duration=duration
-    )
+    rule = LIF(**values, tau=uniform(given["tau"]), v_leak=uniform(given["v_leak"]))
+    return Spiking(rule, surrogate, duration=duration)
 
 
 _READERS: dict[str, Callable[[Any, float | None, Surrogate], nn.Module]] = {

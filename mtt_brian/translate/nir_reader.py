@@ -510,6 +510,11 @@ class _Reader:
             value, what = getattr(node, theirs), f"{theirs} of node {name!r}"
             if ours == "tau" and kind in ("LIF", "LI") and all_infinite(value):
                 found[ours] = np.full(np.shape(value), np.inf)
+            elif ours == "r" and np.any(np.isinf(found.get("tau", 0))) and all_infinite(value):
+                raise InputError(
+                    f"r / tau of {self._called(name)} is not determined, because both are infinite; write an IF whose r "
+                    f"says how far a spike of weight 1 moves the membrane"
+                )
             else:
                 found[ours] = numbers(value, what).astype(np.float64)
         return found
