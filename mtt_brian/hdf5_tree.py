@@ -16,6 +16,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -131,6 +132,7 @@ def _bytes(data: Any, path: str) -> int:
 
 
 def _write(entries: list[Entry], out: BinaryIO) -> None:
+    """Everything is read before anything is written: an error leaves nothing behind."""
     described: list[Any] = []
     arrays: list[np.ndarray] = []
     for parent, name, data in entries:
@@ -186,23 +188,32 @@ def _limit(seconds: float, memory: int) -> None:
             resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
 
 
-def main(path: str, most_bytes: int) -> None:
-    """Write the content of ``path`` to the standard output."""
+def write_content(
+    path: str, most_bytes: int, out: BinaryIO, limit: Callable[[float, int], None] = lambda seconds, memory: None
+) -> None:
+    """Write what `parse` reads: the content of a file, or why it is refused.
+
+    Args:
+        path: of the file.
+        most_bytes: that its arrays may take.
+        out: where to.
+        limit: called with the CPU seconds and the bytes of memory that reading may take from now on.
+    """
     try:
         import h5py
 
         seconds = SECONDS + os.path.getsize(path) / FILE_BYTES_PER_SECOND
-        _limit(seconds, MEMORY)
+        limit(seconds, MEMORY)
         with h5py.File(path, "r") as file:
             entries, total = scan(file, "node", most_bytes)
-            _limit(seconds + total / ARRAY_BYTES_PER_SECOND, MEMORY + 4 * total)
-            _write(entries, sys.stdout.buffer)
+            limit(seconds + total / ARRAY_BYTES_PER_SECOND, MEMORY + 4 * total)
+            _write(entries, out)
     except Exception as error:  # h5py raises many types for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, MemoryError):
             reason = "reading it takes too much memory"
-        sys.stdout.buffer.write(json.dumps({"refused": reason}).encode("ascii") + b"\n")
+        out.write(json.dumps({"refused": reason}).encode("ascii") + b"\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    write_content(sys.argv[1], int(sys.argv[2]), sys.stdout.buffer, _limit)

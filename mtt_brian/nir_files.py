@@ -152,8 +152,8 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
     if kind in ("Input", "Output"):
         required, optional = {"shape"}, {"metadata"}
     elif kind in ("Flatten", "Conv1d", "Conv2d"):  # their shapes follow from what arrives
-        shape = {"input_type", "input_shape"} & fields.keys()
-        required, optional = required - shape, optional | shape
+        declared = {"input_type", "input_shape"} & fields.keys()
+        required, optional = required - declared, optional | declared
     _check_keys(tree, set(required), optional, of)
     for key, value in tree.items():
         if isinstance(value, dict) and key != "metadata":
@@ -161,11 +161,17 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
         if isinstance(value, str) and key not in ("type", "padding"):
             raise InputError(f"{key}{of} is the text {shown(value)}; accepted are numbers")
     given = {**tree, "metadata": _metadata(tree, of)}
+    # From a declared input shape nir infers the output's, with checks of its own; it is put in afterwards.
+    shape = given.pop("input_type" if kind == "Flatten" else "input_shape", None)
     if kind in ("Conv1d", "Conv2d"):
-        given.setdefault("input_shape", None)
+        given["input_shape"] = None
     try:
-        with np.errstate(all="ignore"):
-            return kinds[kind].from_dict(given)
+        node = kinds[kind].from_dict(given)
+        if kind == "Flatten":
+            node.input_type = {"input": shape}
+        elif kind in ("Conv1d", "Conv2d"):
+            node.input_shape = shape
+        return node
     except Exception as error:  # nir raises whatever Python and numpy raise for values of another kind
         reason = " ".join(str(error).split()) or f"its values do not fit ({type(error).__name__})"
         raise InputError(f"node {where!r} ({kind}): {reason}") from None

@@ -90,7 +90,7 @@ def _read_conv2d(node: Any, shape: Shape, reading: Reading) -> Linear:
         raise InputError(f"a convolution needs an input of shape (C, H, W), not {shape}")
     if node.input_shape is not None:
         declared = declared_shape(node.input_shape, "input_shape")
-        if declared not in (shape[1:], shape[1:2] if shape[1] == shape[2] else ()):
+        if declared != shape[1:]:
             raise InputError(f"input_shape is {declared}, but its input is {shape[1:]}")
     stride, dilation = pair_of("stride", node.stride, 1), pair_of("dilation", node.dilation, 1)
     operator = Conv2d(

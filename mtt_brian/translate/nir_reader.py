@@ -258,7 +258,7 @@ class _Reader:
             try:
                 graphlib.TopologicalSorter({n: [s for s in self.sources[n] if s in rest] for n in rest}).prepare()
             except graphlib.CycleError as error:
-                cycle = shown(" -> ".join(map(str, error.args[1])))
+                cycle = " -> ".join(map(repr, error.args[1][:10]))
                 raise InputError(f"the cycle {cycle} holds no neuron: its signal would never end") from None
 
     def _inferred(self, name: str) -> Shape:
@@ -396,6 +396,7 @@ class _Reader:
                     nodes.append(name)
                 for operator in self._linear[name].operators:
                     incoming = _through(operator, incoming)
+            incoming = {d: m for d, m in incoming.items() if m.nnz} or dict(list(incoming.items())[:1])
             if len(incoming) > MOST_DELAYS:
                 raise InputError(
                     f"the paths from {source!r} to {target!r} have more than {MOST_DELAYS} different delays, seen at "
@@ -512,8 +513,8 @@ class _Reader:
                 found[ours] = np.full(np.shape(value), np.inf)
             elif ours == "r" and np.any(np.isinf(found.get("tau", 0))) and all_infinite(value):
                 raise InputError(
-                    f"r / tau of {self._called(name)} is not determined, because both are infinite; write an IF whose r "
-                    f"says how far a spike of weight 1 moves the membrane"
+                    f"r / tau of {self._called(name)} is not determined, because both are infinite; write an IF, whose "
+                    f"r says how far a spike of weight 1 moves the membrane"
                 )
             else:
                 found[ours] = numbers(value, what).astype(np.float64)
@@ -642,6 +643,7 @@ def _through(operator: Operator, maps: dict[float, sparse.csr_array]) -> dict[fl
     seconds = operator.seconds.ravel()
     for more in np.unique(seconds):
         rows = sparse.csr_array(sparse.diags_array((seconds == more).astype(np.float64)))
+        rows.eliminate_zeros()
         for delay, before in maps.items():
             late = float(on_whole_microseconds(delay + more))
             part = sparse.csr_array(rows @ before)
