@@ -473,7 +473,7 @@ def test_times_in_single_precision_are_whole_microseconds():
 @pytest.mark.parametrize(
     ("first", "node", "message"),
     [
-        (inputs(2), if_node(2, metadata=SAID | {"lower_bound": -np.ones(3)}), r"lower_bound of node 'n0' has .* \(3,\)"),
+        (inputs(2), if_node(2, metadata=SAID | {"lower_bound": -np.ones(3)}), "lower_bound of node 'n0' has "),
         (inputs(2), if_node(2, metadata=SAID | {"refractory": np.zeros(3)}), r"refractory of node 'n0' has .* \(3,\)"),
         (inputs(2), if_node(2, metadata=SAID | {"reset": np.ones(2)}), "reset must be one of"),
         (inputs(2), if_node(2, metadata=3.0), "metadata of node 'n0' must be a dictionary"),
@@ -487,8 +487,8 @@ def test_times_in_single_precision_are_whole_microseconds():
         (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 3, 3)), 1, 0, 1, 1.5, np.zeros(1)), "groups must consist of"),
         (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 3, 3)), 1, -1, 1, 1, np.zeros(1)), "padding must consist of"),
         (inputs(1, 4, 4), nir.Conv2d((3, 4), np.ones((1, 1, 3, 3)), 1, 0, 1, 1, np.zeros(1)), "input_shape is "),
-        (inputs(1, 4, 4), nir.SumPool2d(np.array(10**6), np.array(1), np.array(10**6)), "kernel has 1,000,000,000,000 w"),
-        (inputs(1, 4, 4), nir.SumPool2d(np.array(10**9), np.array(1), np.array(10**9)), "kernel has 1,000,000,000,000,000"),
+        (inputs(1, 4, 4), nir.SumPool2d(np.array(10**6), np.array(1), np.array(10**6)), "1,000,000,000,000 w"),
+        (inputs(1, 4, 4), nir.SumPool2d(np.array(10**9), np.array(1), np.array(10**9)), "1,000,000,000,000,000"),
         (inputs(1, 4, 4), nir.Flatten(None, np.inf), "start_dim holds NaN or infinite"),
         (inputs(1, 4, 4), nir.Flatten(None, 0, 1.5), "end_dim must consist of whole numbers"),
     ],
