@@ -16,6 +16,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeAlias
 
@@ -176,13 +177,21 @@ def parse(content: bytes) -> list[Entry]:
     return entries
 
 
+def _mapped() -> int:
+    """Bytes of memory that this process has mapped so far."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as status:
+        return int(status.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
 def _limit(seconds: float, memory: int) -> None:
-    """Let the system end this process when it takes more CPU time or memory, where the system can."""
+    """Let the system end this process when it takes more CPU time or memory from now on, where the system can."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    for kind, amount in ((resource.RLIMIT_CPU, math.ceil(seconds)), (resource.RLIMIT_AS, memory)):
+    seconds, memory = math.ceil(time.process_time() + seconds), _mapped() + memory
+    for kind, amount in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory)):
         hard = resource.getrlimit(kind)[1]
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))

@@ -56,9 +56,10 @@ def naming(graph: Any) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if not isinstance(graph, str | os.PathLike) or os.fsdecode(graph) in str(error):
+        path = os.fsdecode(graph) if isinstance(graph, str | os.PathLike) else None
+        if path is None or str(error).startswith((f"{path} ", f"{path}: ", "no such NIR file: ")):
             raise
-        raise type(error)(f"{os.fsdecode(graph)}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
 
 
 # ----- file -> values

@@ -428,6 +428,15 @@ def test_what_is_no_real_number_is_refused(value, message):
         weight_of(value)
 
 
+@pytest.mark.parametrize("number", [2, 12])
+def test_products_of_weights_that_overflow_are_refused(number):
+    huge = nir.Scale(np.full(2, 1e200))
+    for network in (in_a_row([huge] * number), diamonds(number, huge, huge)):
+        with pytest.raises(InputError, match=r"the weights of .* between 'input' and .* too large for float64"):
+            read(network)
+    assert read(in_a_row([huge, nir.Scale(np.full(2, 1e-200))] * number)).connections[0].matrix.data.tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("field", ["v_threshold", "r"])
 @pytest.mark.parametrize("value", [1j, np.nan, "text", "1"])
 def test_parameters_are_checked_as_well(field, value):

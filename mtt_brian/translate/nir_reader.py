@@ -176,6 +176,8 @@ class _Reader:
                 rule = IF(threshold=None, r=integral, bias=self._bias_into(output) / integral)
             populations[output] = Population(output, self._shapes[output], rule)
             connections += into_output
+        for connection in connections:
+            _refuse_overflow(connection)
         self._refuse_silent_in_front(populations, connections)
         connections = self._with_loop_delays(list(populations), connections)
         order = _topological(list(populations), connections)
@@ -611,6 +613,19 @@ def _with_spike_integral(rule: NeuronRule, integral: float) -> NeuronRule:
     if isinstance(rule, CubaLIF):  # its spikes and its bias both pass w_in
         return replace(rule, w_in=np.multiply(rule.w_in, integral), bias=bias)
     return replace(rule, r=np.multiply(rule.r, integral), bias=bias)
+
+
+def _refuse_overflow(connection: Connection) -> None:
+    """Weights one behind the other may have a product that float64 does not hold."""
+    bound = 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for operator in connection.operators:
+            bound *= 1.0 if isinstance(operator, Delay) else max(operator.largest_row(), 1.0)
+        if not bound < 1e300 and not np.all(np.isfinite(connection.matrix.data)):
+            raise InputError(
+                f"the weights of {_listed(connection.nodes)} between {connection.source!r} and {connection.target!r} "
+                f"have products or sums that are too large for float64"
+            )
 
 
 def _always_late(connection: Connection) -> bool:

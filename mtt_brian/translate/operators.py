@@ -88,6 +88,10 @@ class Conv2d:
             shape=(c_out * out_h * out_w, c_in * height * width),
         )
 
+    def largest_row(self) -> float:
+        """The largest sum of absolute entries in a row of `matrix`, or more."""
+        return float(np.abs(self.weight).sum(axis=(1, 2, 3)).max())
+
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [C_in*H*W], counted without writing it out."""
         c_in, height, width = self.input_shape
@@ -139,6 +143,10 @@ class Dense:
         copies = int(np.prod(self.input_shape[:-1], dtype=np.int64))
         return block if copies == 1 else sparse.csr_array(sparse.block_diag([block] * copies))
 
+    def largest_row(self) -> float:
+        """The largest sum of absolute entries in a row of `matrix`."""
+        return float(np.abs(self.weight).sum(axis=1).max())
+
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [n_in]."""
         copies = int(np.prod(self.input_shape[:-1], dtype=np.int64))
@@ -164,6 +172,10 @@ class Scale:
         diagonal = sparse.csr_array(sparse.diags_array(self.factor.ravel()))
         diagonal.eliminate_zeros()
         return diagonal
+
+    def largest_row(self) -> float:
+        """The largest absolute entry."""
+        return float(np.abs(self.factor).max())
 
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [n]."""
@@ -208,6 +220,10 @@ class Sparse:
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         return matrix
+
+    def largest_row(self) -> float:
+        """The largest sum of absolute entries in a row of `matrix`."""
+        return float(abs(self.weight).sum(axis=1).max())
 
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [n_in]."""
