@@ -307,7 +307,7 @@ def whole_numbers(value: Any, what: str, minimum: int) -> tuple[int, ...]:
         given = np.ravel(numbers(value, what))
     except InputError as error:
         raise InputError(f"{error}; accepted are whole numbers >= {minimum}") from None
-    for number in given:
+    for number in given.tolist():
         if not (minimum <= number <= LARGEST and number == np.floor(number)) or given.dtype.kind == "b":
             raise InputError(
                 f"{what} must consist of whole numbers from {minimum} to {LARGEST:,}, not {shown(plain(value))}"
