@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from mtt_brian import hdf5_tree
 from mtt_brian.errors import InputError
 
 if TYPE_CHECKING:
     import nir
 
+Shape: TypeAlias = tuple[int, ...]
+
+#: Whole numbers of a file (sides, strides, paddings) stay below it: indices are 32 bits wide.
+LARGEST = 2**31 - 1
+#: Seconds for reading a file in a process of its own, the CPU time that `hdf5_tree` allows left aside.
+_SECONDS = 60.0
+
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     """A graph as it is, or read from the path of a ``.nir`` file.
 
+    A file is read in a process of its own, with limits on time and memory, see `hdf5_tree`. NIR's own inference of
+    shapes is left out, because it assumes square kernels: whoever builds something from a graph checks shapes itself.
+
     Raises:
-        InputError: for anything else, and a file that is missing, damaged or no graph.
+        InputError: for anything else, and a file that is missing, damaged or no graph; the message names the file.
     """
     import nir
 
@@ -25,23 +41,197 @@ def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
         return graph
     if not isinstance(graph, str | os.PathLike):
         raise InputError(f"expected a nir.NIRGraph or the path of a .nir file, not {type(graph).__name__}")
-    path = os.fspath(graph)
-    if not os.path.isfile(path):
-        raise InputError(f"no such NIR file: {path}")
+    path = os.fsdecode(graph)
+    if "\0" in path or not os.path.isfile(path):
+        raise InputError(f"no such NIR file: {path!r}" if "\0" in path else f"no such NIR file: {path}")
     try:
-        # NIR's own shape inference assumes square kernels; whoever builds something from a graph checks shapes itself.
-        loaded = nir.read(path, type_check=False)
-    except Exception as error:  # h5py and nir raise many types for a damaged file
-        raise InputError(f"{path} is not a readable NIR file: {error}") from error
-    if not isinstance(loaded, nir.NIRGraph):
-        raise InputError(f"{path} holds a single {type(loaded).__name__} node, not a graph")
-    return loaded
+        return _build_graph(_tree(_read_apart(path)))
+    except (InputError, hdf5_tree.Refused) as error:
+        raise InputError(f"{path} is not a readable NIR file: {error}") from None
+
+
+@contextlib.contextmanager
+def naming(graph: Any) -> Iterator[None]:
+    """Puts the file's name in front of the message of an `InputError`, if ``graph`` is the path of a file."""
+    try:
+        yield
+    except InputError as error:
+        path = os.fsdecode(graph) if isinstance(graph, str | os.PathLike) else None
+        if path is None or str(error).startswith((f"{path} ", f"{path}: ", "no such NIR file: ")):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+
+
+# ----- file -> values
+
+
+def _read_apart(path: str) -> list[hdf5_tree.Entry]:
+    """The entries of a file, read by a process of its own."""
+    from mtt_brian.translate import limits
+
+    size = os.path.getsize(path)
+    most = limits.available_bytes() // 2
+    command = [sys.executable, "-P", hdf5_tree.__file__, path, str(most)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": ""}
+    seconds = _SECONDS + size / hdf5_tree.FILE_BYTES_PER_SECOND
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=seconds,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(f"reading it did not end within {seconds:.0f} s; it is damaged") from None
+    except OSError as error:
+        raise InputError(f"the process that reads it, {sys.executable!r}, cannot be started: {error}") from None
+    try:
+        if done.returncode == 0:
+            return hdf5_tree.parse(done.stdout)
+    except hdf5_tree.Refused:
+        raise
+    except ValueError:
+        pass
+    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
+    raise InputError(f"the HDF5 library does not end or crashes while it reads the file ({how}); it is damaged")
+
+
+def _tree(entries: list[hdf5_tree.Entry]) -> dict[str, Any]:
+    """The entries as dictionaries in dictionaries."""
+    values: list[Any] = []
+    for parent, name, value in entries:
+        values.append({} if value is None else value)
+        if parent >= 0:
+            values[parent][name] = values[-1]
+    return values[0]
+
+
+def _build_graph(tree: dict[str, Any]) -> nir.NIRGraph:
+    """The graph of a file; graphs in graphs are built from the innermost outwards, without recursion."""
+    import nir
+
+    kind = _kind(tree, "")
+    if kind != "NIRGraph":
+        raise InputError(f"it holds a single {kind} node, not a graph")
+    found: list[tuple[dict[str, Any], str]] = []
+    open_ones = [(tree, "")]
+    while open_ones:
+        graph, where = open_ones.pop()
+        found.append((graph, where))
+        _check_keys(graph, {"nodes", "edges"}, {"metadata"}, _of(where, "NIRGraph"))
+        if not isinstance(graph["nodes"], dict):
+            raise InputError(f"'nodes'{_in(where)} is not a group")
+        for name, node in graph["nodes"].items():
+            if _kind(node, _join(where, name)) == "NIRGraph":
+                open_ones.append((node, _join(where, name)))
+    built: dict[int, nir.NIRGraph] = {}
+    for graph, where in reversed(found):
+        nodes = {
+            name: built[id(node)] if id(node) in built else _build_node(node, _join(where, name))
+            for name, node in graph["nodes"].items()
+        }
+        metadata = _metadata(graph, _of(where, "NIRGraph"))
+        built[id(graph)] = nir.NIRGraph(nodes, _edges(graph["edges"], where), metadata=metadata, type_check=False)
+    return built[id(tree)]
+
+
+def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
+    """A node that is no graph."""
+    import nir
+
+    kind = _kind(tree, where)
+    kinds = {name: getattr(nir, name) for name in nir.ir.__all__ if isinstance(getattr(nir, name), type)}
+    if kind not in kinds or kind == "NIRNode":
+        accepted = ", ".join(sorted(kinds.keys() - {"NIRNode"}))
+        raise InputError(f"node {where!r} has the type {kind!r}, which NIR does not have; NIR has {accepted}")
+    of = _of(where, kind)
+    fields = {f.name: f for f in dataclasses.fields(kinds[kind]) if f.init}
+    optional = {name for name, f in fields.items() if f.default is not dataclasses.MISSING} | {"metadata"}
+    required = fields.keys() - optional
+    if kind in ("Input", "Output"):
+        required, optional = {"shape"}, {"metadata"}
+    elif kind in ("Flatten", "Conv1d", "Conv2d"):  # their shapes follow from what arrives
+        declared = {"input_type", "input_shape"} & fields.keys()
+        required, optional = required - declared, optional | declared
+    _check_keys(tree, set(required), optional, of)
+    for key, value in tree.items():
+        if isinstance(value, dict) and key != "metadata":
+            raise InputError(f"{key}{of} is a group; accepted are values")
+        if isinstance(value, str) and key not in ("type", "padding"):
+            raise InputError(f"{key}{of} is the text {shown(value)}; accepted are numbers")
+    given = {**tree, "metadata": _metadata(tree, of)}
+    # From a declared input shape nir infers the output's, with checks of its own; it is put in afterwards.
+    shape = given.pop("input_type" if kind == "Flatten" else "input_shape", None)
+    if kind in ("Conv1d", "Conv2d"):
+        given["input_shape"] = None
+    try:
+        node = kinds[kind].from_dict(given)
+        if kind == "Flatten":
+            node.input_type = {"input": shape}
+        elif kind in ("Conv1d", "Conv2d"):
+            node.input_shape = shape
+        return node
+    except Exception as error:  # nir raises whatever Python and numpy raise for values of another kind
+        reason = " ".join(str(error).split()) or f"its values do not fit ({type(error).__name__})"
+        raise InputError(f"node {where!r} ({kind}): {reason}") from None
+
+
+def _kind(tree: Any, where: str) -> str:
+    """The type of a node."""
+    this = f"node {where!r}" if where else "'node'"
+    if not isinstance(tree, dict):
+        raise InputError(f"{this} is not a group")
+    if not isinstance(tree.get("type"), str):
+        given = f"not {shown(tree['type'])}" if "type" in tree else "which it lacks"
+        raise InputError(f"the type of {this} must be text, {given}")
+    return tree["type"]
+
+
+def _metadata(tree: dict[str, Any], of: str) -> dict[str, Any]:
+    metadata = tree.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise InputError(f"metadata{of} must be a group, not {shown(metadata)}")
+    return metadata
+
+
+def _edges(value: Any, where: str) -> list[tuple[str, str]]:
+    edges = np.asarray(value)
+    if edges.size == 0:
+        return []
+    if edges.dtype != object or edges.ndim != 2 or edges.shape[1] != 2:
+        raise InputError(f"'edges'{_in(where)} must be pairs of node names, not {shown(value)}")
+    return [(str(a), str(b)) for a, b in edges]
+
+
+def _check_keys(tree: dict[str, Any], required: set[str], optional: set[str], of: str) -> None:
+    if missing := sorted(required - tree.keys()):
+        raise InputError(f"{missing[0]!r}{of} is missing")
+    if unknown := sorted(tree.keys() - required - optional - {"type"}):
+        accepted = ", ".join(sorted(required | optional))
+        raise InputError(f"{unknown[0]!r}{of} is not a value that it has; accepted are {accepted}")
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _of(where: str, kind: str) -> str:
+    return f" of node {where!r} ({kind})" if where else " of the graph"
+
+
+def _in(where: str) -> str:
+    return f" of the nested graph {where!r}" if where else ""
+
+
+# ----- values
 
 
 def plain(value: Any) -> Any:
     """Metadata come back from HDF5 as bytes and numpy scalars; here as Python's own."""
     if isinstance(value, bytes):
-        return value.decode("utf8")
+        return value.decode("utf8", "backslashreplace")
     return value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
 
 
@@ -49,3 +239,98 @@ def uniform(value: np.ndarray) -> float | np.ndarray:
     """One number if all entries agree, else the entries in float64."""
     value = np.asarray(value, dtype=np.float64)
     return float(value.flat[0]) if value.size and np.all(value == value.flat[0]) else value
+
+
+def shown(value: Any) -> str:
+    """A value for a message: on one line, and short."""
+    if isinstance(value, dict):
+        return "a group"
+    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) and value.size < 100 else value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def numbers(value: Any, what: str) -> np.ndarray:
+    """Finite real numbers in their own precision; torch tensors and numbers kept as objects included.
+
+    Args:
+        value: from a graph: an array, a number, a tensor.
+        what: its name for messages, for instance ``"tau of node 'a'"``.
+
+    Raises:
+        InputError: for complex numbers, text, NaN, infinite values, nothing at all.
+    """
+    array = _as_array(value, what)
+    if array.dtype.kind == "O":
+        single = (int, float, np.integer, np.floating, np.bool_)
+        if not all(isinstance(x, single) for x in array.flat):
+            raise InputError(f"{what} is not numeric: {shown(value)}")
+        try:
+            array = array.astype(np.float64)
+        except OverflowError:
+            raise InputError(f"{what} holds numbers that are too large: {shown(value)}") from None
+    if array.dtype.kind == "c":
+        raise InputError(f"{what} holds complex numbers; accepted are real ones")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what} is not numeric: {shown(value)}")
+    if not array.size:
+        raise InputError(f"{what} is empty: its shape is {array.shape}")
+    with np.errstate(over="ignore"):
+        if not np.all(np.isfinite(array.astype(np.float64, copy=False))):
+            raise InputError(f"{what} holds NaN or infinite values")
+    return array
+
+
+def _as_array(value: Any, what: str) -> np.ndarray:
+    if hasattr(value, "detach"):  # a torch tensor
+        value = value.detach().cpu()
+        if getattr(value, "is_sparse", False):
+            value = value.to_dense()
+        try:
+            return value.numpy()
+        except TypeError:  # bfloat16
+            return value.float().numpy()
+    if np.ma.is_masked(value):
+        raise InputError(f"{what} holds masked values")
+    try:
+        return np.asarray(value)
+    except Exception as error:  # rows of different lengths, and objects of any kind
+        raise InputError(f"{what} is not numeric: {' '.join(str(error).split())}") from None
+
+
+def whole_numbers(value: Any, what: str, minimum: int) -> tuple[int, ...]:
+    """Whole numbers from ``minimum`` to `LARGEST`, flat.
+
+    Raises:
+        InputError: for anything else.
+    """
+    try:
+        given = np.ravel(numbers(value, what))
+    except InputError as error:
+        raise InputError(f"{error}; accepted are whole numbers >= {minimum}") from None
+    for number in given.tolist():
+        if not (minimum <= number <= LARGEST and number == np.floor(number)) or given.dtype.kind == "b":
+            raise InputError(
+                f"{what} must consist of whole numbers from {minimum} to {LARGEST:,}, not {shown(plain(value))}"
+            )
+    return tuple(int(number) for number in given)
+
+
+def one_whole_number(value: Any, what: str, minimum: int) -> int:
+    """One whole number from ``minimum`` to `LARGEST`."""
+    given = whole_numbers(value, what, minimum)
+    if len(given) != 1:
+        raise InputError(f"{what} must be one whole number, not {shown(value)}")
+    return given[0]
+
+
+def pair_of(what: str, value: Any, minimum: int) -> tuple[int, int]:
+    """A vertical and a horizontal whole number, from two or from one for both."""
+    given = whole_numbers(value, what, minimum)
+    if len(given) > 2:
+        raise InputError(f"{what} must be one or two whole numbers >= {minimum}, not {shown(value)}")
+    return given[0], given[-1]
+
+
+def declared_shape(value: Any, what: str) -> Shape:
+    """The shape that an Input or Output node declares: at least one axis, at least 1 along each."""
+    return whole_numbers(value, what, 1)

@@ -18,6 +18,8 @@ def neuron(rng, shape, leaky, highest_bound):
     per_neuron = rng.random() < 0.3
     draw = lambda values: rng.choice(values, shape) if per_neuron else np.full(shape, rng.choice(values))  # noqa: E731
     threshold, v_reset = draw([0.5, 1.0, 2.0]), draw([0.0, -0.25])
+    if metadata["reset"] == "subtract":
+        v_reset = np.zeros(shape)
     if not leaky:
         return nir.IF(r=draw([1.0, 0.5]), v_threshold=threshold, v_reset=v_reset, metadata=metadata)
     # r is a power of two times tau, so that jumps are exact.

@@ -1,5 +1,6 @@
 """Torch network -> NIR -> file -> NIR -> torch network."""
 
+import copy
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 import mtt_brian as mb
-from mtt_brian import export, snn
+from mtt_brian import export, snn, translate
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Residual, Spiking, Staged, models, norm
@@ -545,3 +546,47 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         export.write(path, broken)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+@pytest.mark.parametrize("parameter", ["weight", "bias"])
+@pytest.mark.parametrize("layer", [nn.Linear(8, 8).double(), nn.Conv2d(2, 2, 1).double()])
+def test_weights_that_no_file_may_hold_are_refused(layer: nn.Module, parameter: str, value: float) -> None:
+    layer, shape = copy.deepcopy(layer), (8,) if isinstance(layer, nn.Linear) else (2, 2, 2)
+    flatten = {} if len(shape) == 1 else {"flatten": nn.Flatten()}
+    layers = {"first": layer, "spikes": Spiking(IF()), **flatten, "out": nn.Linear(8, 1, bias=False)}
+    getattr(layer, parameter).data.ravel()[0] = value
+    model = Staged(layers, shape, blocks_per_stage=None)
+    if (value, parameter) == (1e300, "weight"):
+        assert export.to_nir(model, time_steps=10, duration=0.1).nodes["first"].weight.max() == value
+        return
+    with pytest.raises(InputError, match=r"layer 'first' .*holds NaN or infinite values"):
+        export.to_nir(model, time_steps=10, duration=1e-300 if value == 1e300 else 0.1)
+
+
+def test_a_reset_potential_without_a_meaning_is_not_written() -> None:
+    rules = {reset: IF(reset=reset, v_reset=0.25, spikes="many") for reset in ("subtract", "zero")}
+    layers = {name: Spiking(rule) for name, rule in rules.items()} | {"out": nn.Linear(2, 1, bias=False)}
+    graph = export.to_nir(Staged(layers, (2,), blocks_per_stage=None))
+    assert graph.nodes["subtract"].v_reset.tolist() == [0, 0]
+    assert graph.nodes["zero"].v_reset.tolist() == [0.25, 0.25]
+    assert translate.read_nir(graph).assumptions == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (nir.Conv2d(None, np.ones((1, 1, 1, 1)), np.inf, 0, 1, 1, np.zeros(1)), "stride holds NaN or infinite"),
+        (nir.Conv2d(None, np.ones((1, 1, 1, 1)), 1.5, 0, 1, 1, np.zeros(1)), "stride must consist of whole numbers"),
+        (nir.Conv2d(None, np.ones((1, 1, 1, 1)), 1, 0, 1, np.inf, np.zeros(1)), "groups holds NaN or infinite"),
+        (nir.Linear(np.ones((2, 2)) * 1j), "the weight holds complex numbers"),
+        (nir.Flatten(None, 0.5), "start_dim must consist of whole numbers"),
+        (neuron(metadata={"reset": np.ones(2)}), "'reset' must be text"),
+        (neuron(metadata={"reset": "subtract", "lower_bound": np.ones(2)}), "lower_bound must be one number"),
+        (neuron(metadata={"reset": "subtract", "refractory": 0.1}), "a refractory period cannot become a torch layer"),
+        (neuron(metadata={"reset": "subtract"}, v_reset=np.ones(2) / 2), "a v_reset other than 0"),
+    ],
+)
+def test_values_that_no_torch_layer_has_are_refused(node: nir.NIRNode, message: str) -> None:
+    with pytest.raises(InputError, match=rf"node '0' .*{message}"):
+        export.from_nir(chain(node))

@@ -31,7 +31,7 @@ def conv(weight, **changes):
 def chain(shape, *nodes, out=None):
     """input -> nodes -> output, the nodes named n0, n1, ..."""
     names = ["input", *(f"n{k}" for k in range(len(nodes))), "output"]
-    ends = nir.Input(input_type=np.array(shape)), nir.Output(output_type=np.array(out or shape))
+    ends = nir.Input(input_type=np.array(shape)), nir.Output(output_type=None if out is None else np.array(out))
     return nir.NIRGraph(
         nodes=dict(zip(names, [ends[0], *nodes, ends[1]], strict=True)),
         edges=list(itertools.pairwise(names)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from mtt_brian.nir_files import plain
 from mtt_brian.simulate import ENGINES, ORDERS, Simulator
 from mtt_brian.simulate.exact.network import network as exact_network
 from mtt_brian.translate.circuit import Circuit, Connection, Population
+from mtt_brian.translate.flat_graph import flatten
 
 if TYPE_CHECKING:
     import nir
@@ -26,11 +26,12 @@ def describe(network: Network) -> dict[str, Any]:
 
     Returns:
         ``file``, ``bytes`` (on disk), ``nodes`` and ``weights`` (their numbers), ``metadata`` (of the graph),
-        ``config`` (of the run), ``input`` and ``output``; ``populations`` and ``connections``, each with its ``bytes``
-        in the file; ``engines``: for each engine and convention the reason why it refuses the network (None: it runs
-        it) and, where it runs it, the bytes that it keeps for it (Brian2: an estimate, one lane).
+        ``config`` (of the run), ``assumptions`` (what the file does not say), ``input`` and ``output``;
+        ``populations`` and ``connections``, each with its ``bytes`` in the file; ``engines``: for each engine and
+        convention the reason why it refuses the network (None: it runs it) and, where it runs it, the bytes that it
+        keeps for it (Brian2: an estimate, one lane).
     """
-    circuit, nodes = network.circuit, dict(_nodes(network.graph))
+    circuit, nodes = network.circuit, flatten(network.graph).nodes
     place = {population.name: k for k, population in enumerate(circuit.populations)}
     return {
         "file": str(network.path),
@@ -39,6 +40,7 @@ def describe(network: Network) -> dict[str, Any]:
         "weights": sum(map(_weights, nodes.values())),
         "metadata": {key: _value(value) for key, value in network.graph.metadata.items()},
         "config": network.config,
+        "assumptions": list(circuit.assumptions),
         "input": {"name": circuit.input, "shape": list(circuit.input_shape)},
         "output": circuit.output,
         "populations": [_population(p, nodes) for p in circuit.populations],
@@ -96,17 +98,6 @@ def _engine(circuit: Circuit, engine: str, order: str) -> dict[str, Any]:
 
 def _conventions(engine: str) -> tuple[str, ...]:
     return ORDERS if engine == "exact" else ("sum",)
-
-
-def _nodes(graph: nir.NIRGraph, prefix: str = "") -> Iterator[tuple[str, nir.NIRNode]]:
-    """All nodes by name; those of a nested graph are called ``outer.inner``, as everywhere in the package."""
-    import nir
-
-    for name, node in graph.nodes.items():
-        if isinstance(node, nir.NIRGraph):
-            yield from _nodes(node, f"{prefix}{name}.")
-        else:
-            yield prefix + name, node
 
 
 def _weights(node: nir.NIRNode) -> int:

@@ -49,6 +49,8 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
         yield f"metadata: {settings(metadata)}"
     if config := description["config"]:
         yield f"trained with: {settings({key: config[key] for key in _SETTINGS if config.get(key) is not None})}"
+    for assumption in description["assumptions"]:
+        yield f"assumed: {assumption}"
     yield f"\n{population_table(description)}\n\n{connection_table(connections)}\n\nengines"
     for e in description["engines"]:
         verdict = f"runs it in {size(e['bytes'])}" if e["refused"] is None else f"refuses: {e['refused']}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mtt_brian import translate
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
-from mtt_brian.nir_files import load_graph
+from mtt_brian.nir_files import load_graph, naming
 
 if TYPE_CHECKING:
     import nir
@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     foreign = parser.add_argument_group("networks of other tools")
     foreign.add_argument("--reset", choices=RESETS, help="for neurons whose metadata do not say how they reset")
     foreign.add_argument(
-        "--spikes", choices=SPIKES_PER_UPDATE, help="how many per update, where the metadata do not say it [one]"
+        "--spikes", choices=SPIKES_PER_UPDATE, help="how many per update, where the metadata do not say it [many]"
     )
     foreign.add_argument(
         "--spike-integral",
@@ -52,6 +52,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         metavar="SECONDS",
         help="integral of one spike where it is one time step wide (snnTorch: 1e-4) [1: a pulse]",
+    )
+    foreign.add_argument(
+        "--loop-delay",
+        type=float,
+        metavar="SECONDS",
+        help="what spikes take round a loop that has no delay: one time step (snnTorch: 1e-4) [such loops are refused]",
+    )
+    foreign.add_argument(
+        "--lower-bound", type=float, metavar="V", help="of firing neurons whose metadata do not say it [none]"
     )
 
 
@@ -67,9 +76,15 @@ def open_network(options: argparse.Namespace) -> Network:
         if not path.is_file():
             raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
     graph = load_graph(path)
-    circuit = translate.read_nir(
-        graph, reset=options.reset, spikes=options.spikes, spike_integral=options.spike_integral
-    )
+    with naming(path):
+        circuit = translate.read_nir(
+            graph,
+            reset=options.reset,
+            spikes=options.spikes,
+            spike_integral=options.spike_integral,
+            loop_delay=options.loop_delay,
+            lower_bound=options.lower_bound,
+        )
     return Network(path, graph, circuit, _config(path))
 
 

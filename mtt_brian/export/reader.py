@@ -14,9 +14,18 @@ from torch import nn
 
 from mtt_brian.errors import InputError
 from mtt_brian.export.chain import Fork, find_chain
-from mtt_brian.export.writer import pair
 from mtt_brian.neuron import IF, LIF
-from mtt_brian.nir_files import load_graph, plain, uniform
+from mtt_brian.nir_files import (
+    declared_shape,
+    load_graph,
+    naming,
+    numbers,
+    one_whole_number,
+    pair_of,
+    plain,
+    shown,
+    uniform,
+)
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
 from mtt_brian.snn.residual import Residual
 from mtt_brian.snn.staged import Staged
@@ -47,10 +56,14 @@ def from_nir(
         InputError: for a file that is no NIR graph, a graph of another form, or a node that has no exact counterpart,
             naming it.
     """
-    graph = load_graph(graph)
+    with naming(graph):
+        return _model(load_graph(graph), duration, surrogate, blocks_per_stage)
+
+
+def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, blocks_per_stage: int | None) -> Staged:
     first, between, last = find_chain(graph)
-    if duration is None:
-        duration = plain(graph.metadata.get("duration"))
+    if duration is None and graph.metadata.get("duration") is not None:
+        duration = _number(graph.metadata["duration"], "the metadata's duration")
 
     def read(names: Iterable[str]) -> dict[str, nn.Module]:
         return {name: _read(name, graph.nodes[name], duration, surrogate) for name in names}
@@ -97,14 +110,15 @@ def _read(name: str, node: nir.NIRNode, duration: float | None, surrogate: Surro
 def _read_conv2d(node: nir.Conv2d, duration: float | None, surrogate: Surrogate) -> nn.Conv2d:
     weight = _tensor(node.weight, 4)
     padding = plain(node.padding)
+    groups = one_whole_number(node.groups, "groups", 1)
     layer = nn.Conv2d(
-        weight.shape[1] * int(node.groups),
+        weight.shape[1] * groups,
         weight.shape[0],
         (weight.shape[2], weight.shape[3]),
-        stride=pair(node.stride),
-        padding=padding if isinstance(padding, str) else pair(padding),
-        dilation=pair(node.dilation),
-        groups=int(node.groups),
+        stride=pair_of("stride", node.stride, 1),
+        padding=padding if isinstance(padding, str) else pair_of("padding", padding, 0),
+        dilation=pair_of("dilation", node.dilation, 1),
+        groups=groups,
         bias=False,
     )
     layer.weight = nn.Parameter(weight)
@@ -122,7 +136,7 @@ def _read_linear(node: nir.Linear | nir.Affine, duration: float | None, surrogat
 
 def _read_bias(node: nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | None:
     """What the layer adds once per time step; None for nothing."""
-    if not np.any(getattr(node, "bias", 0)):
+    if not np.any(numbers(getattr(node, "bias", 0), "bias")):
         return None
     if "bias_per_step" not in node.metadata:
         raise InputError(
@@ -135,35 +149,50 @@ def _read_bias(node: nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | Non
 
 
 def _read_pool(node: nir.AvgPool2d | nir.SumPool2d, duration: float | None, surrogate: Surrogate) -> nn.AvgPool2d:
-    kernel, stride, padding = (pair(v) for v in (node.kernel_size, node.stride, node.padding))
+    kernel, stride = pair_of("kernel_size", node.kernel_size, 1), pair_of("stride", node.stride, 1)
+    padding = pair_of("padding", node.padding, 0)
     return nn.AvgPool2d(kernel, stride, padding, divisor_override=1 if isinstance(node, nir.SumPool2d) else None)
 
 
 def _read_flatten(node: nir.Flatten, duration: float | None, surrogate: Surrogate) -> nn.Flatten:
-    return nn.Flatten(*(d + 1 if d >= 0 else d for d in (int(node.start_dim), int(node.end_dim))))
+    dims = [one_whole_number(getattr(node, name), name, -4) for name in ("start_dim", "end_dim")]
+    return nn.Flatten(*(d + 1 if d >= 0 else d for d in dims))
 
 
 def _read_spiking(node: nir.IF | nir.LIF, duration: float | None, surrogate: Surrogate) -> Spiking:
     metadata = {key: plain(value) for key, value in node.metadata.items()}
     if "reset" not in metadata:
         raise InputError("NIR leaves the reset open, and the metadata hold no 'reset' ('subtract' or 'zero')")
+    for key in ("reset", "spikes"):
+        if not isinstance(metadata.get(key, ""), str):
+            raise InputError(f"the metadata's {key!r} must be text, not {shown(metadata[key])}")
+    if np.any(numbers(metadata.get("refractory", 0.0), "refractory")):
+        raise InputError("a refractory period cannot become a torch layer")
+    given = {
+        name: numbers(getattr(node, name), name)
+        for name in ("v_threshold", "v_reset", "r", "tau", "v_leak")
+        if hasattr(node, name)
+    }
     values = {
-        "threshold": uniform(node.v_threshold),
-        "v_reset": uniform(node.v_reset),
+        "threshold": uniform(given["v_threshold"]),
+        "v_reset": uniform(given["v_reset"]),
         "reset": metadata["reset"],
         "spikes": metadata.get("spikes", "one"),
-        "lower_bound": metadata.get("lower_bound"),
+        "lower_bound": _number(metadata["lower_bound"], "lower_bound") if "lower_bound" in metadata else None,
     }
-    decay = metadata.get("decay_per_step")
+    if values["reset"] == "subtract" and np.any(given["v_reset"]):
+        raise InputError("a v_reset other than 0 does not go with reset='subtract', which subtracts the threshold")
+    decay = _number(metadata["decay_per_step"], "decay_per_step") if "decay_per_step" in metadata else None
     if isinstance(node, nir.IF):
-        return Spiking(IF(**values, r=uniform(node.r)), surrogate)
-    if not np.array_equal(node.r, node.tau):
+        return Spiking(IF(**values, r=uniform(given["r"])), surrogate)
+    if not np.array_equal(given["r"], given["tau"]):
         raise InputError(
             "r must equal tau, so that a spike of weight w moves the membrane by w; scale the weights instead"
         )
     if decay is not None:
         return Spiking(IF(**values), surrogate, decay_per_step=decay)
-    return Spiking(LIF(**values, tau=uniform(node.tau), v_leak=uniform(node.v_leak)), surrogate, duration=duration)
+    rule = LIF(**values, tau=uniform(given["tau"]), v_leak=uniform(given["v_leak"]))
+    return Spiking(rule, surrogate, duration=duration)
 
 
 _READERS: dict[str, Callable[[Any, float | None, Surrogate], nn.Module]] = {
@@ -187,13 +216,19 @@ def _tensor(weight: np.ndarray, dimensions: int) -> torch.Tensor:
         raise InputError(
             f"the weight must have {dimensions} dimensions, none of them empty, not the shape {np.shape(weight)}"
         )
-    weight = np.asarray(weight)
-    if not np.all(np.isfinite(weight)):
-        raise InputError("the weight holds NaN or infinite values")
+    weight = numbers(weight, "the weight")
     return torch.tensor(weight, dtype=torch.float64 if weight.dtype == np.float64 else torch.float32)
 
 
 def _as_shape(value: Any) -> Shape:
     if value is None:
         raise InputError("the Input and Output nodes must say their shapes")
-    return tuple(int(n) for n in np.ravel(value))
+    return declared_shape(value, "the shape of the Input or Output node")
+
+
+def _number(value: Any, what: str) -> float:
+    """One number of the metadata."""
+    array = numbers(value, what)
+    if array.ndim:
+        raise InputError(f"{what} must be one number, not {shown(value)}")
+    return float(array)

@@ -14,6 +14,7 @@ from torch import nn
 from mtt_brian.errors import InputError
 from mtt_brian.files import replacing
 from mtt_brian.neuron import LIF, tau_from_decay
+from mtt_brian.nir_files import numbers
 from mtt_brian.snn import norm
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.residual import Residual
@@ -60,10 +61,10 @@ def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | No
     Raises:
         InputError: for a layer that has no exact counterpart, naming it.
     """
-    if time_steps is not None and time_steps < 1:
-        raise InputError(f"time_steps must be at least 1, not {time_steps}")
-    if duration is not None and not duration > 0:
-        raise InputError(f"duration must be > 0 seconds, not {duration}")
+    if time_steps is not None and not (time_steps >= 1 and time_steps == np.floor(time_steps) < np.inf):
+        raise InputError(f"time_steps must be at least 1, not {time_steps}, and a whole number")
+    if duration is not None and not 0 < duration < np.inf:
+        raise InputError(f"duration must be > 0 seconds and finite, not {duration}")
     if norm.has_norms(model):
         model = norm.fold(model)
     writer = _Writer(model, _Options(time_steps, duration))
@@ -123,7 +124,7 @@ class _Writer:
 def _write_conv2d(layer: nn.Conv2d, shape: Shape, options: _Options) -> nir.Conv2d:
     if layer.padding_mode != "zeros":
         raise InputError(f"only zeros can be padded, not {layer.padding_mode!r}")
-    weight = _numpy(layer.weight)
+    weight = _numpy(layer.weight, "weight")
     current, metadata = _write_bias(layer, options)
     return nir.Conv2d(
         input_shape=shape[1:],
@@ -140,8 +141,8 @@ def _write_conv2d(layer: nn.Conv2d, shape: Shape, options: _Options) -> nir.Conv
 def _write_linear(layer: nn.Linear, shape: Shape, options: _Options) -> nir.Linear | nir.Affine:
     current, metadata = _write_bias(layer, options)
     if current is None:
-        return nir.Linear(weight=_numpy(layer.weight))
-    return nir.Affine(weight=_numpy(layer.weight), bias=current, metadata=metadata)
+        return nir.Linear(weight=_numpy(layer.weight, "weight"))
+    return nir.Affine(weight=_numpy(layer.weight, "weight"), bias=current, metadata=metadata)
 
 
 def _write_bias(layer: nn.Conv2d | nn.Linear, options: _Options) -> tuple[np.ndarray | None, dict[str, Any]]:
@@ -149,8 +150,10 @@ def _write_bias(layer: nn.Conv2d | nn.Linear, options: _Options) -> tuple[np.nda
     if layer.bias is None or not layer.bias.any():
         return None, {}
     steps, duration = options.of_a_step("a bias, which acts once per time step, becomes a constant current")
-    per_step = _numpy(layer.bias)
-    return per_step.astype(np.float64) * steps / duration, {"bias_per_step": per_step}
+    per_step = _numpy(layer.bias, "bias")
+    with np.errstate(over="ignore"):
+        current = per_step.astype(np.float64) * steps / duration
+    return numbers(current, "the bias as a current (bias * time_steps / duration)"), {"bias_per_step": per_step}
 
 
 def _write_pool(layer: nn.AvgPool2d, shape: Shape, options: _Options) -> nir.AvgPool2d | nir.SumPool2d:
@@ -178,7 +181,8 @@ def _write_spiking(layer: Spiking, shape: Shape, options: _Options) -> nir.IF | 
         metadata["lower_bound"] = float(rule.lower_bound)
     common = {
         "v_threshold": np.full(shape, rule.threshold),
-        "v_reset": np.full(shape, rule.v_reset),
+        # For reset="subtract" it has no meaning, and other tools would take it for one.
+        "v_reset": np.full(shape, rule.v_reset if rule.reset == "zero" else 0.0),
         "metadata": metadata,
     }
     if layer.decay_per_step is not None:
@@ -201,8 +205,9 @@ _WRITERS: dict[type, Callable[[Any, Shape, _Options], nir.NIRNode]] = {
 }
 
 
-def _numpy(weight: torch.Tensor) -> np.ndarray:
-    return weight.detach().cpu().numpy().copy()
+def _numpy(weight: torch.Tensor, what: str) -> np.ndarray:
+    """A copy, in its own precision; NaN, infinite and complex values are refused."""
+    return numbers(weight, what).copy()
 
 
 def pair(value: Any) -> tuple[int, int]:

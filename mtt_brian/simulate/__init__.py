@@ -66,7 +66,8 @@ class Simulator:
             after another through a queue, as on event-driven chips (``"exact"`` only).
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
-        reset, spikes, spike_integral: for graphs of other tools, see `mtt_brian.translate.read_nir`.
+        reset, spikes, spike_integral, loop_delay, lower_bound: for graphs of other tools, see
+            `mtt_brian.translate.read_nir`.
         **options: of the engine: ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines); ``target`` (brian2).
 
     Raises:
@@ -83,6 +84,8 @@ class Simulator:
         reset: Reset | None = None,
         spikes: SpikesPerUpdate | None = None,
         spike_integral: float = 1.0,
+        loop_delay: float | None = None,
+        lower_bound: float | None = None,
         **options: Any,
     ) -> None:
         for name, value, accepted in (
@@ -92,7 +95,14 @@ class Simulator:
         ):
             if value not in accepted:
                 raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
-        self.circuit = read_nir(graph, reset=reset, spikes=spikes, spike_integral=spike_integral)
+        self.circuit = read_nir(
+            graph,
+            reset=reset,
+            spikes=spikes,
+            spike_integral=spike_integral,
+            loop_delay=loop_delay,
+            lower_bound=lower_bound,
+        )
         self.engine = ENGINES[engine](self.circuit, order=order, record=record, **options)
 
     def run(

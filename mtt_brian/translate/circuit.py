@@ -103,6 +103,7 @@ class Circuit:
         populations: in topological order (cycles closed by a delay are cut there), readout included.
         connections: in the order of the graph's edges.
         output: name of the population that the output node reads.
+        assumptions: one sentence for each thing that the file does not say and that was assumed.
     """
 
     input: str
@@ -110,6 +111,7 @@ class Circuit:
     populations: tuple[Population, ...]
     connections: tuple[Connection, ...]
     output: str
+    assumptions: tuple[str, ...] = ()
 
     @property
     def input_size(self) -> int:

@@ -1,6 +1,8 @@
 """NIR graph -> `Circuit`: the only door through which a trained network reaches the engines.
 
-A table maps each NIR node type to a function. An unknown node is refused by name; nothing is dropped silently.
+A table maps each NIR node type to a function. An unknown node is refused by name; nothing is dropped silently, and what
+the graph does not say and is assumed stands in `Circuit.assumptions`. No step recurses along the graph or lists paths
+without a limit, so that deep and wide graphs are read in a time that grows with the number of their edges.
 """
 
 from __future__ import annotations
@@ -8,32 +10,60 @@ from __future__ import annotations
 import contextlib
 import graphlib
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from scipy import sparse
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF, NeuronRule, Reset, SpikesPerUpdate
-from mtt_brian.nir_files import load_graph, plain, uniform
+from mtt_brian.instants import on_whole_microseconds
+from mtt_brian.neuron import IF, LIF, RESETS, SPIKES_PER_UPDATE, CubaLIF, NeuronRule, Reset, SpikesPerUpdate
+from mtt_brian.nir_files import Shape, declared_shape, load_graph, naming, numbers, plain, shown, uniform
 from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Conv2d, Delay, Dense, Operator, Pair, Scale, pool2d
+from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of, typed_shape
+from mtt_brian.translate.linear_nodes import LINEAR, Linear, Reading, all_infinite, that_fits, without_batch
+from mtt_brian.translate.operators import Delay, Operator, Sparse
 
 if TYPE_CHECKING:
     import nir
 
-Shape: TypeAlias = tuple[int, ...]
 GraphLike: TypeAlias = "nir.NIRGraph | str | os.PathLike[str] | Circuit"
 
+#: As many paths from one population to another stay connections of their own; more become one sparse matrix.
+MOST_PATHS = 8
+#: Delays that may differ among the paths that become one matrix.
+MOST_DELAYS = 64
 
-@dataclass(frozen=True)
-class _Linear:
-    """One linear node, read: its operators, where its output lies, and the constant it adds."""
 
-    operators: tuple[Operator, ...]
-    output_shape: Shape
-    bias: np.ndarray | None = None
+@dataclass(frozen=True, kw_only=True)
+class Conventions:
+    """What a graph may leave open, see `read_nir`."""
+
+    reset: Reset | None = None
+    spikes: SpikesPerUpdate | None = None
+    spike_integral: float = 1.0
+    loop_delay: float | None = None
+    lower_bound: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, accepted in (("reset", RESETS), ("spikes", SPIKES_PER_UPDATE)):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value in accepted):
+                raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}")
+        for name in ("spike_integral", "loop_delay", "lower_bound"):
+            if getattr(self, name) is not None:
+                value = numbers(getattr(self, name), name)
+                if value.ndim or value.dtype.kind == "b" or (name != "lower_bound" and not value > 0):
+                    bound = "" if name == "lower_bound" else " > 0"
+                    raise InputError(f"{name} must be one number{bound}, not {shown(getattr(self, name))}")
+                object.__setattr__(self, name, float(on_whole_microseconds(value) if "delay" in name else value))
+
+
+class _ShapeError(InputError):
+    """Shapes that do not fit; without a batch axis they may."""
 
 
 def read_nir(
@@ -42,6 +72,8 @@ def read_nir(
     reset: Reset | None = None,
     spikes: SpikesPerUpdate | None = None,
     spike_integral: float = 1.0,
+    loop_delay: float | None = None,
+    lower_bound: float | None = None,
 ) -> Circuit:
     """Read a NIR graph, or a ``.nir`` file, into the engines' own model.
 
@@ -51,287 +83,600 @@ def read_nir(
         graph: the graph, the path of a ``.nir`` file, or a circuit, which is handed through.
         reset: ``"subtract"`` or ``"zero"``, for neurons whose metadata do not say it. NIR itself leaves it open, so a
             foreign graph needs it.
-        spikes: ``"one"`` or ``"many"`` per update, for neurons whose metadata do not say it (then ``"one"``).
-        spike_integral: integral of one spike of the tool that wrote the graph, in seconds for a grid-based tool whose
+        spikes: ``"one"`` or ``"many"`` per update, for neurons whose metadata do not say it. By default ``"many"``
+            where ``reset="subtract"`` comes from the caller (what tools with time steps mean in the limit of fine
+            steps), and ``"one"`` where the metadata give the reset.
+        spike_integral: integral of one spike of the tool that wrote the graph, in seconds for a time-stepped tool whose
             spikes are one time step wide (snnTorch: 1e-4); 1 for NIR's own Dirac pulses.
+        loop_delay: seconds that spikes take in a loop that has no delay: one time step of a time-stepped tool. In every
+            such loop the spikes that a neuron sends back, towards the input, are delayed. Biases are constant currents
+            and are not. None: such loops are refused.
+        lower_bound: of the membrane, for firing neurons whose metadata do not say it.
+
+    Returns:
+        the circuit; what was assumed stands in its ``assumptions``.
 
     Raises:
-        InputError: for unreadable files, unknown nodes, shapes that do not fit, cycles without a delay; the message
-            names the node.
+        InputError: for unreadable files, unknown nodes, shapes and values that do not fit, cycles without a delay; the
+            message names the file and the node.
     """
     if isinstance(graph, Circuit):
         return graph
-    if not (np.isfinite(spike_integral) and spike_integral > 0):
-        raise InputError(f"spike_integral must be > 0, not {spike_integral}")
-    return _Reader(load_graph(graph), reset, spikes, spike_integral).circuit()
+    conventions = Conventions(
+        reset=reset, spikes=spikes, spike_integral=spike_integral, loop_delay=loop_delay, lower_bound=lower_bound
+    )
+    with naming(graph):
+        flat = flatten(load_graph(graph))
+        declared = flat.input_shape
+        # As declared, then without leading axes of 1: the batch of whoever wrote the file.
+        shapes = [declared[k:] for k in range(len(declared)) if all(n == 1 for n in declared[:k])]
+        refused: InputError | None = None
+        for shape in [s for s in shapes if len(s) <= 3] or shapes:
+            try:
+                return _Reader(flat, conventions, shape).circuit()
+            except _ShapeError as error:
+                refused = refused or error
+        assert refused is not None
+        raise InputError(str(refused))
 
 
-class _CycleError(InputError):
-    """A shape that depends on itself."""
+# ----- the reader
 
 
 class _Reader:
-    """Walks one graph. Methods that follow edges backwards are memoised by node name."""
+    """Reads one graph whose input has a given shape."""
 
-    def __init__(
-        self, graph: nir.NIRGraph, reset: Reset | None, spikes: SpikesPerUpdate | None, spike_integral: float
-    ) -> None:
-        import nir
-
-        self.nodes, edges = _inlined(graph)
-        self.reset, self.spikes, self.spike_integral = reset, spikes, spike_integral
-        self.input = self._only(nir.Input)
-        self.output = self._only(nir.Output)
+    def __init__(self, graph: FlatGraph, conventions: Conventions, input_shape: Shape) -> None:
+        self.nodes, self.input, self.output = graph.nodes, graph.input, graph.output
+        self.conventions = conventions
+        self.graph = graph
+        self.reading = Reading(batch_axes=len(graph.input_shape) - len(input_shape))
+        self.assumed = self.reading.assumed
         self.sources: dict[str, list[str]] = {name: [] for name in self.nodes}
-        # NIR's edges are a set in spirit: a doubled edge means the same edge.
-        for source, target in dict.fromkeys(edges):
-            for end in (source, target):
-                if end not in self.nodes:
-                    raise InputError(f"the edge {source!r} -> {target!r} names the node {end!r}, which does not exist")
+        self.targets: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for source, target in graph.edges:
             self.sources[target].append(source)
-        self._shapes: dict[str, Shape] = {}
-        self._linear: dict[str, _Linear] = {}
-        self._in_progress: set[str] = set()
+            self.targets[source].append(target)
+        if self.sources[self.input]:
+            raise InputError(f"the edge {self.sources[self.input][0]!r} -> {self.input!r} leads into the input node")
         for name, node in self.nodes.items():
-            if not (self._is_neuron(name) or self._is_wire(name) or type(node).__name__ in _LINEAR):
+            if not (self._is_neuron(name) or self._is_wire(name) or self._kind(name) in LINEAR):
                 raise InputError(
                     f"node {name!r} is a {type(node).__name__}, which cannot be simulated event by event; accepted are "
-                    f"{', '.join(sorted([*_NEURONS, *_LINEAR, 'Input', 'Output']))}"
+                    f"{', '.join(sorted([*_NEURONS, *LINEAR, 'Input', 'Output']))}"
                     + (f" ({why})" if (why := _REFUSED.get(type(node).__name__)) else "")
                 )
+        self._linear: dict[str, Linear] = {}
+        self._values: dict[str, dict[str, np.ndarray]] = {n: self._parameters(n) for n in self._neurons()}
+        self._shapes: dict[str, Shape] = {}
+        self._infer_shapes(input_shape)
+        # Linear nodes and wires have got their shapes in an order in which every one follows its sources.
+        self._place = {n: k for k, n in enumerate(s for s in self._shapes if not self._is_source(s))}
+        self._bias: dict[str, np.ndarray | None] = {}
+        for name in self._place:
+            self._bias[name] = self._bias_out_of(name)
 
     def circuit(self) -> Circuit:
-        neurons = [name for name in self.nodes if self._is_neuron(name)]
-        populations = {name: Population(name, self._shape(name), self._rule(name)) for name in neurons}
-        connections = [c for name in neurons for c in self._connections(name)]
+        if self.reading.batch_axes:
+            self.assumed.add(
+                f"leading axes of 1 are taken for the batch and left out: the input has the shape "
+                f"{self._shapes[self.input]}, not {self.graph.input_shape}"
+            )
+        self._compare_declared_shapes()
+        populations = {name: Population(name, self._shapes[name], self._rule(name)) for name in self._neurons()}
+        connections = [c for name in populations for c in self._connections(name)]
         into_output = list(self._connections(self.output))
         if len(into_output) == 1 and not into_output[0].operators and into_output[0].source != self.input:
             output = into_output[0].source
         else:
             if not into_output:
                 raise InputError(f"nothing is connected to the output node {self.output!r}")
-            output = self.output
-            bias = self._bias_into(output)
-            rule = IF(threshold=None, r=self.spike_integral, bias=bias / self.spike_integral)
-            populations[output] = Population(output, self._input_shape(output), rule)
+            output, integral = self.output, self.conventions.spike_integral
+            with _naming_node(f"node {output!r}"):
+                rule = IF(threshold=None, r=integral, bias=self._bias_into(output) / integral)
+            populations[output] = Population(output, self._shapes[output], rule)
             connections += into_output
+        for connection in connections:
+            _refuse_overflow(connection)
+        self._refuse_silent_in_front(populations, connections)
+        connections = self._with_loop_delays(list(populations), connections)
         order = _topological(list(populations), connections)
+        self._note_what_is_not_used()
         return Circuit(
             input=self.input,
-            input_shape=self._shape(self.input),
+            input_shape=self._shapes[self.input],
             populations=tuple(populations[name] for name in order),
             connections=tuple(connections),
             output=output,
+            assumptions=self.assumed.sentences(),
         )
 
     # ----- nodes
 
+    def _kind(self, name: str) -> str:
+        return type(self.nodes[name]).__name__
+
     def _is_neuron(self, name: str) -> bool:
-        return type(self.nodes[name]).__name__ in _NEURONS
+        return self._kind(name) in _NEURONS
 
     def _is_wire(self, name: str) -> bool:
-        """Inputs and outputs, those of inlined subgraphs included, pass everything on."""
-        return type(self.nodes[name]).__name__ in ("Input", "Output")
+        """Inputs and outputs, those of nested graphs included, pass everything on."""
+        return self._kind(name) in ("Input", "Output")
 
-    def _only(self, kind: type) -> str:
-        names = [n for n, node in self.nodes.items() if isinstance(node, kind) and "." not in n]
-        names = names or [n for n, node in self.nodes.items() if isinstance(node, kind)]
-        if len(names) != 1:
-            raise InputError(f"a graph needs exactly one {kind.__name__} node; this one has {names or 'none'}")
-        return names[0]
+    def _is_source(self, name: str) -> bool:
+        """Whether spikes start here."""
+        return name == self.input or self._is_neuron(name)
+
+    def _neurons(self) -> list[str]:
+        return [name for name in self.nodes if self._is_neuron(name)]
+
+    def _called(self, name: str) -> str:
+        return f"node {name!r} ({self._kind(name)})"
 
     # ----- shapes
 
-    def _shape(self, name: str) -> Shape:
-        """Shape of what leaves the node."""
-        if name not in self._shapes:
-            if name in self._in_progress:
-                raise _CycleError(f"node {name!r} lies on a cycle whose shape nothing tells")
-            self._in_progress.add(name)
-            try:
-                self._shapes[name] = self._infer_shape(name)
-            finally:
-                self._in_progress.discard(name)
-        return self._shapes[name]
+    def _infer_shapes(self, input_shape: Shape) -> None:
+        """Shape of what leaves each node, from the sources onwards."""
+        missing = {name: len(sources) for name, sources in self.sources.items()}
+        ready: deque[str] = deque()
 
-    def _infer_shape(self, name: str) -> Shape:
-        if name == self.input:
-            declared = self.nodes[name].input_type["input"]
-            if declared is None:
-                raise InputError(f"the input node {name!r} has no shape")
-            return _as_shape(declared)
-        if self._is_neuron(name):
-            own = np.broadcast_shapes(*(p.shape for p in self._neuron_parameters(name).values()))
+        def settle(name: str, shape: Shape) -> None:
+            self._shapes[name] = that_fits(shape, self._called(name))
+            for target in self.targets[name]:
+                missing[target] -= 1
+                if not missing[target] and target not in self._shapes:
+                    ready.append(target)
+
+        settle(self.input, input_shape)
+        scalar = []
+        for name, parameters in self._values.items():
+            try:
+                own = np.broadcast_shapes(*(p.shape for p in parameters.values()))
+            except ValueError:
+                shapes = {field: p.shape for field, p in parameters.items()}
+                raise InputError(f"the parameters of {self._called(name)} have different shapes: {shapes}") from None
             if np.prod(own) > 1:
-                return own
+                settle(name, own)
+            elif self.sources[name]:
+                scalar.append((name, own))
+            else:
+                settle(name, own)
+        for name, sources in self.sources.items():
+            if not sources and name not in self._shapes:
+                raise InputError(f"nothing is connected to node {name!r}")
+        while True:
+            while ready:
+                name = ready.popleft()
+                if name not in self._shapes:
+                    settle(name, self._inferred(name))
             # One number for all neurons is common; the shape then comes from a source, though not from round a cycle.
-            for source in self.sources[name]:
-                with contextlib.suppress(_CycleError):
-                    return self._shape(source)
-            return own
+            scalar = [(name, own) for name, own in scalar if name not in self._shapes]
+            if not scalar:
+                break
+            known = [name for name, _ in scalar if any(s in self._shapes for s in self.sources[name])]
+            name, own = next(((n, o) for n, o in scalar if n in known), scalar[0])
+            settle(name, next((self._shapes[s] for s in self.sources[name] if s in self._shapes), own))
+        if rest := [name for name in self.nodes if name not in self._shapes]:
+            try:
+                graphlib.TopologicalSorter({n: [s for s in self.sources[n] if s in rest] for n in rest}).prepare()
+            except graphlib.CycleError as error:
+                cycle = " -> ".join(map(repr, error.args[1][:10]))
+                raise InputError(f"the cycle {cycle} holds no neuron: its signal would never end") from None
+
+    def _inferred(self, name: str) -> Shape:
+        if self._is_neuron(name):
+            return self._shapes[self.sources[name][0]]
+        shape = self._input_shape(name)
         if self._is_wire(name):
-            return self._input_shape(name)
-        return self._read_linear(name).output_shape
+            return shape
+        self.reading.at = name
+        try:
+            self._linear[name] = LINEAR[self._kind(name)](self.nodes[name], shape, self.reading)
+        except InputError as error:
+            message = f"{self._called(name)}: {error}{self._flatten_in_front(name, shape)}"
+            raise _ShapeError(message) from None
+        return self._linear[name].output_shape
 
     def _input_shape(self, name: str) -> Shape:
         """Shape of what enters the node: all its sources must agree."""
         if not self.sources[name]:
             raise InputError(f"nothing is connected to node {name!r}")
-        shapes = {source: self._shape(source) for source in self.sources[name]}
+        shapes = {source: self._shapes[source] for source in self.sources[name]}
         if len(set(shapes.values())) > 1:
-            raise InputError(f"the sources of node {name!r} have different shapes: {shapes}")
+            raise _ShapeError(f"the sources of node {name!r} have different shapes: {shown(shapes)}")
         return next(iter(shapes.values()))
 
-    # ----- linear nodes
+    def _flatten_in_front(self, name: str, shape: Shape) -> str:
+        """Names the Flatten node that leaves more than one axis in front of a node, if there is one."""
+        seen = {name}
+        while len(sources := self.sources[name]) == 1 and sources[0] not in seen and not self._is_source(sources[0]):
+            name = sources[0]
+            seen.add(name)
+            if self._kind(name) == "Flatten" and len(shape) > 1:
+                node = self.nodes[name]
+                return (
+                    f"; {self._called(name)} with start_dim {plain(node.start_dim)} keeps an axis and gives {shape}: "
+                    f"NIR does not count a batch, so that start_dim 0 flattens everything"
+                )
+        return ""
 
-    def _read_linear(self, name: str) -> _Linear:
-        if name not in self._linear:
+    def _compare_declared_shapes(self) -> None:
+        """Output nodes and the Input nodes of nested graphs say what arrives at them."""
+        for name in self._place:
+            if not self._is_wire(name):
+                continue
             node = self.nodes[name]
-            try:
-                self._linear[name] = _LINEAR[type(node).__name__](node, self._input_shape(name))
-            except _CycleError:
-                raise
-            except InputError as error:
-                raise InputError(f"node {name!r} ({type(node).__name__}): {error}") from None
-        return self._linear[name]
+            is_input = self._kind(name) == "Input"
+            given = typed_shape(node.input_type, "input") if is_input else typed_shape(node.output_type, "output")
+            if given is None:
+                continue
+            declared, arriving = declared_shape(given, f"the shape of node {name!r}"), self._shapes[name]
+            if declared == arriving:
+                continue
+            if without_batch(declared) == without_batch(arriving):
+                self.assumed.add(f"the declared shape {declared} is taken for {arriving}, without a batch axis", name)
+            elif is_input:
+                self.assumed.add(f"the declared shape {declared} is not used, because {arriving} arrives", name)
+            else:
+                raise _ShapeError(f"the output node {name!r} declares the shape {declared}, but {arriving} arrives")
+
+    # ----- connections
 
     def _connections(self, target: str) -> Iterator[Connection]:
-        """One connection for every path of linear nodes that leads from a population or the input to ``target``."""
-        shape = self._shape(target)
-        for source in self.sources[target]:
-            if self._shape(source) != shape:
-                raise InputError(
-                    f"node {target!r} has the shape {shape}, but {source!r}, which feeds it, has {self._shape(source)}"
-                )
-            yield from self._paths(source, target, (), ())
+        """One connection for every path of linear nodes that leads from a population or the input to ``target``.
 
-    def _paths(
-        self, name: str, target: str, operators: tuple[Operator, ...], nodes: tuple[str, ...]
-    ) -> Iterator[Connection]:
-        if name == self.input or self._is_neuron(name):
-            yield Connection(
-                source=name,
-                target=target,
-                operators=operators,
-                nodes=nodes,
-                source_size=int(np.prod(self._shape(name), dtype=np.int64)),
-            )
-            return
-        if not self._is_wire(name):
-            operators, nodes = (*self._read_linear(name).operators, *operators), (name, *nodes)
-        self._input_shape(name)
-        for source in self.sources[name]:
-            yield from self._paths(source, target, operators, nodes)
+        Where more than `MOST_PATHS` lead there from one source, they are one sparse matrix instead.
+        """
+        shape = self._shapes[target]
+        for source in self.sources[target]:
+            if self._shapes[source] != shape:
+                raise _ShapeError(
+                    f"node {target!r} has the shape {shape}, but {source!r}, which feeds it, has "
+                    f"{self._shapes[source]}{self._flatten_in_front(target, self._shapes[source])}"
+                )
+        between = self._linear_nodes_in_front(target)
+        paths: dict[str, Counter[str]] = {}
+        for name in [*between, target]:
+            number: Counter[str] = Counter()
+            for source in self.sources[name]:
+                number.update({source: 1} if self._is_source(source) else paths[source])
+            paths[name] = number
+        total = paths[target]
+        few = {source for source, number_ in total.items() if number_ <= MOST_PATHS}
+        # Backwards from the target; what lies behind a place is a chain of (node, rest of the chain).
+        waiting: list[tuple[str, Any]] = [(source, None) for source in reversed(self.sources[target])]
+        while waiting:
+            name, behind = waiting.pop()
+            if self._is_source(name):
+                if name in few:
+                    yield self._path(name, target, behind)
+            elif few & paths[name].keys():
+                behind = behind if self._is_wire(name) else (name, behind)
+                waiting += [(source, behind) for source in reversed(self.sources[name])]
+        for source in total:
+            if source not in few:
+                yield from self._merged(source, target, between)
+
+    def _linear_nodes_in_front(self, target: str) -> list[str]:
+        """The linear nodes and wires between ``target`` and the nearest populations, in order."""
+        found: set[str] = set()
+        waiting = list(self.sources[target])
+        while waiting:
+            name = waiting.pop()
+            if not self._is_source(name) and name not in found:
+                found.add(name)
+                waiting += self.sources[name]
+        return sorted(found, key=self._place.__getitem__)
+
+    def _path(self, source: str, target: str, behind: Any) -> Connection:
+        nodes = []
+        while behind is not None:
+            name, behind = behind
+            nodes.append(name)
+        return Connection(
+            source=source,
+            target=target,
+            operators=tuple(operator for name in nodes for operator in self._linear[name].operators),
+            nodes=tuple(nodes),
+            source_size=self._size(source),
+        )
+
+    def _merged(self, source: str, target: str, between: list[str]) -> Iterator[Connection]:
+        """All paths from ``source`` to ``target`` as one matrix, or as one for every delay."""
+        size = self._size(source)
+        #: What arrives behind each node, by delay.
+        maps: dict[str, dict[float, sparse.csr_array]] = {source: {0.0: sparse.csr_array(sparse.eye_array(size))}}
+        nodes = []
+        for name in [*between, target]:
+            incoming: dict[float, sparse.csr_array] = {}
+            for before in self.sources[name]:
+                if before == source or not self._is_source(before):
+                    for delay, matrix in maps.get(before, {}).items():
+                        incoming[delay] = incoming[delay] + matrix if delay in incoming else matrix
+            if name != target and not self._is_wire(name):
+                if incoming:
+                    nodes.append(name)
+                for operator in self._linear[name].operators:
+                    incoming = _through(operator, incoming)
+            incoming = {d: m for d, m in incoming.items() if m.nnz} or dict(list(incoming.items())[:1])
+            if len(incoming) > MOST_DELAYS:
+                raise InputError(
+                    f"the paths from {source!r} to {target!r} have more than {MOST_DELAYS} different delays, seen at "
+                    f"node {name!r}; use fewer, or fewer than {MOST_PATHS + 1} paths"
+                )
+            if name != source:
+                maps[name] = incoming
+            if name == target:
+                for delay, matrix in sorted(incoming.items()):
+                    shape = self._shapes[source], self._shapes[target]
+                    late = (Delay(np.full(shape[0], delay)),) if delay else ()
+                    yield Connection(source, target, (*late, Sparse(matrix, *shape)), tuple(nodes), size)
+
+    def _size(self, name: str) -> int:
+        return int(np.prod(self._shapes[name], dtype=np.int64))
+
+    def _refuse_silent_in_front(self, populations: dict[str, Population], connections: list[Connection]) -> None:
+        """The potential of a node that never fires can be read by the graph's output only."""
+        for connection in connections:
+            if connection.source in populations and not populations[connection.source].rule.fires:
+                raise InputError(
+                    f"{self._called(connection.source)} never fires and feeds node {connection.target!r}; accepted is "
+                    f"such a node only where nothing but the graph's output reads it"
+                )
+
+    def _with_loop_delays(self, names: list[str], connections: list[Connection]) -> list[Connection]:
+        """Puts a delay at the head of the connections that close a cycle without one.
+
+        Populations are ordered by their distance from the input, then as in the graph. Connections that lead forwards
+        come first; every other one is delayed if it closes a cycle with those in front of it.
+        """
+        delay = self.conventions.loop_delay
+        if delay is None:
+            return connections
+        forwards = {source: [c.target for c in connections if c.source == source] for source in [self.input, *names]}
+        place = {self.input: 0}
+        reached = deque([self.input])
+        while reached:
+            for target in sorted(forwards[reached.popleft()], key=names.index):
+                if target not in place:
+                    place[target] = len(place)
+                    reached.append(target)
+        for name in names:
+            place.setdefault(name, len(place))
+        out = list(connections)
+        behind: dict[str, set[str]] = {name: set() for name in names}
+
+        def leads_to(start: str, end: str) -> bool:
+            seen, waiting = {start}, [start]
+            while waiting:
+                name = waiting.pop()
+                if name == end:
+                    return True
+                waiting += (new := behind[name] - seen)
+                seen |= new
+            return False
+
+        backwards = [place[c.source] >= place[c.target] for c in connections]
+        for k in sorted(range(len(connections)), key=lambda k: (backwards[k], k)):
+            c = connections[k]
+            if c.source == self.input or _always_late(c):
+                continue
+            if backwards[k] and leads_to(c.target, c.source):
+                if c.delayed:
+                    raise InputError(
+                        f"the delay on the cycle from {c.source!r} through {_listed(c.nodes)} to {c.target!r} is 0 for "
+                        f"some neurons and not for others; give all of them a delay > 0"
+                    )
+                out[k] = replace(c, operators=(Delay(np.full(self._shapes[c.source], delay)), *c.operators))
+                through = f" through {_listed(c.nodes)}" if c.nodes else ""
+                self.assumed.add(
+                    f"spikes that go back from {c.source!r}{through} to {c.target!r} take {delay:g} s (loop_delay)"
+                )
+            else:
+                behind[c.source].add(c.target)
+        return out
+
+    # ----- biases
 
     def _bias_into(self, name: str) -> np.ndarray:
         """The constant current that biased linear nodes send into a node: float64 in its input shape."""
         total = np.zeros(self._input_shape(name))
         for source in self.sources[name]:
-            total = total + self._bias_out_of(source)
+            if (bias := self._bias.get(source)) is not None:
+                total = total + bias
         return total
 
-    def _bias_out_of(self, name: str) -> np.ndarray | float:
-        if name == self.input or self._is_neuron(name):
-            return 0.0
+    def _bias_out_of(self, name: str) -> np.ndarray | None:
+        """What a linear node or a wire sends on of it, its own bias included; None for nothing."""
+        shape = self._shapes[name]
         bias = self._bias_into(name)
         if self._is_wire(name):
-            return bias
-        linear = self._read_linear(name)
+            return bias if np.any(bias) else None
+        linear = self._linear[name]
         if np.any(bias):
             for operator in linear.operators:
                 if isinstance(operator, Delay) and np.any(operator.seconds > 0):
                     raise InputError(f"a bias runs through the delay {name!r}; put the bias behind the delay")
                 if not isinstance(operator, Delay):
                     bias = operator.matrix() @ bias.ravel()
-        bias = np.reshape(bias, linear.output_shape) if np.any(bias) else np.zeros(linear.output_shape)
-        return bias if linear.bias is None else bias + linear.bias
+            bias = np.reshape(bias, shape)
+            return bias if linear.bias is None else bias + linear.bias
+        return linear.bias
 
     # ----- neurons
 
-    def _neuron_parameters(self, name: str) -> dict[str, np.ndarray]:
-        node = self.nodes[name]
-        return {
-            ours: _array(name, theirs, getattr(node, theirs))
-            for ours, theirs in _NEURONS[type(node).__name__].parameters.items()
-        }
+    def _parameters(self, name: str) -> dict[str, np.ndarray]:
+        """The parameters of a neuron by our rule's fields; tau may be infinite (see `_rule`)."""
+        node, kind = self.nodes[name], self._kind(name)
+        found = {}
+        for ours, theirs in _NEURONS[kind].parameters.items():
+            value, what = getattr(node, theirs), f"{theirs} of node {name!r}"
+            if ours == "tau" and kind in ("LIF", "LI") and all_infinite(value):
+                found[ours] = np.full(np.shape(value), np.inf)
+            elif ours == "r" and np.any(np.isinf(found.get("tau", 0))) and all_infinite(value):
+                raise InputError(
+                    f"r / tau of {self._called(name)} is not determined, because both are infinite; write an IF, whose "
+                    f"r says how far a spike of weight 1 moves the membrane"
+                )
+            else:
+                found[ours] = numbers(value, what).astype(np.float64)
+        return found
 
     def _rule(self, name: str) -> NeuronRule:
-        node = self.nodes[name]
-        kind = _NEURONS[type(node).__name__]
-        shape = self._shape(name)
+        kind = _NEURONS[self._kind(name)]
+        metadata = metadata_of(self.nodes[name], name)
         parameters: dict[str, Any] = {}
-        for field, value in self._neuron_parameters(name).items():
-            if value.size != 1 and value.shape != shape:
-                raise InputError(f"{field} of node {name!r} has the shape {value.shape}, not {shape}")
-            parameters[field] = uniform(value)
-        metadata = {key: plain(value) for key, value in node.metadata.items()}
+        for ours, value in self._values[name].items():
+            parameters[ours] = uniform(self._per_neuron(value, ours, name))
         if kind.fires:
-            reset = metadata.get("reset", self.reset)
-            if reset is None:
-                raise InputError(
-                    f"node {name!r} ({type(node).__name__}) does not say how it resets: NIR leaves it open and its "
-                    f"metadata hold no 'reset'; pass reset='subtract' or reset='zero'"
-                )
-            parameters |= {"reset": reset, "spikes": metadata.get("spikes", self.spikes or "one")}
+            parameters |= self._reset(name, metadata, parameters)
         else:
             parameters["threshold"] = None
-        for field in ("lower_bound", "refractory"):
-            if field in metadata:
-                parameters[field] = uniform(_array(name, field, metadata[field]))
+        if "lower_bound" in metadata:
+            bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}")
+            parameters["lower_bound"] = uniform(self._per_neuron(bound, "lower_bound", name))
+        elif kind.fires and self.conventions.lower_bound is not None:
+            parameters["lower_bound"] = self.conventions.lower_bound
+        if "refractory" in metadata:
+            seconds = self.reading.seconds(metadata["refractory"], f"refractory of node {name!r}", name)
+            parameters["refractory"] = uniform(self._per_neuron(seconds, "refractory", name))
         if self.sources[name]:
             parameters["bias"] = uniform(self._bias_into(name))
-        try:
-            rule = kind.rule(**parameters)
-        except InputError as error:
-            raise InputError(f"node {name!r}: {error}") from None
-        return _with_spike_integral(rule, self.spike_integral)
+        rule_type = kind.rule
+        if rule_type is LIF and np.any(np.isinf(parameters["tau"])):
+            # tau dv/dt = (v_leak - v) + r I: no leak, and with a finite r no input moves it either.
+            self.assumed.add("tau is infinite and r is not, so that no spike and no current moves the membrane", name)
+            rule_type = IF
+            parameters = {key: value for key, value in parameters.items() if key not in ("tau", "v_leak")} | {"r": 0.0}
+        with _naming_node(f"node {name!r}"):
+            return _with_spike_integral(rule_type(**parameters), self.conventions.spike_integral)
+
+    def _reset(self, name: str, metadata: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        """How a neuron resets and how often it fires per update."""
+        said = {}
+        for key, accepted in (("reset", RESETS), ("spikes", SPIKES_PER_UPDATE)):
+            value = plain(metadata[key]) if key in metadata else None
+            if key in metadata and not (isinstance(value, str) and value in accepted):
+                raise InputError(
+                    f"node {name!r}: {key} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}"
+                )
+            said[key] = value or getattr(self.conventions, key)
+        if said["reset"] is None:
+            raise InputError(
+                f"{self._called(name)} does not say how it resets: NIR leaves it open and its "
+                f"metadata hold no 'reset'; pass reset='subtract' or reset='zero'"
+            )
+        if said["spikes"] is None:
+            # For reset="zero" it is the same: one spike.
+            said["spikes"] = "many" if said["reset"] == "subtract" and "reset" not in metadata else "one"
+            if said["reset"] == "subtract":
+                self.assumed.add(
+                    f"spikes={said['spikes']!r} is assumed, because nothing says how many spikes an update gives", name
+                )
+        if said["reset"] == "subtract" and np.any(parameters["v_reset"]):
+            raise InputError(
+                f"node {name!r}: a v_reset of {shown(plain(parameters['v_reset']))} does not go with reset='subtract', "
+                f"which subtracts the threshold; accepted are v_reset = 0 and reset='zero'"
+            )
+        return said
+
+    def _per_neuron(self, value: np.ndarray, field_name: str, name: str) -> np.ndarray:
+        """One number, or one for every neuron."""
+        if value.size != 1 and value.shape != self._shapes[name]:
+            raise InputError(f"{field_name} of node {name!r} has the shape {value.shape}, not {self._shapes[name]}")
+        return value
+
+    # ----- what is not used
+
+    def _note_what_is_not_used(self) -> None:
+        for name, node in self.nodes.items():
+            if self._is_neuron(name):
+                known = _KNOWN_OF_NEURONS if _NEURONS[self._kind(name)].fires else _KNOWN_OF_SILENT_NEURONS
+            else:
+                known = _KNOWN_OF_OTHERS
+            for key in metadata_of(node, name):
+                if key not in known:
+                    self.assumed.add(f"metadata {key!r} have no meaning here and are not used", name)
+        for name, metadata in self.graph.metadata.items():
+            for key in metadata:
+                if key not in _KNOWN_OF_GRAPHS:
+                    self.assumed.add(f"metadata {key!r} of the graph{f' {name!r}' if name else ''} are not used")
+        if self.conventions.spike_integral != 1:
+            self.assumed.add(f"the integral of one spike is {self.conventions.spike_integral:g} s (spike_integral)")
 
 
 def _with_spike_integral(rule: NeuronRule, integral: float) -> NeuronRule:
     """Scale what a spike does and leave alone what a current does."""
     if integral == 1.0:
         return rule
-    if isinstance(rule, CubaLIF):
-        return replace(rule, w_in=np.multiply(rule.w_in, integral))
-    return replace(rule, r=np.multiply(rule.r, integral), bias=np.divide(rule.bias, integral))
+    bias = np.divide(rule.bias, integral)
+    if isinstance(rule, CubaLIF):  # its spikes and its bias both pass w_in
+        return replace(rule, w_in=np.multiply(rule.w_in, integral), bias=bias)
+    return replace(rule, r=np.multiply(rule.r, integral), bias=bias)
+
+
+def _refuse_overflow(connection: Connection) -> None:
+    """Weights one behind the other may have a product that float64 does not hold."""
+    bound = 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for operator in connection.operators:
+            bound *= 1.0 if isinstance(operator, Delay) else max(operator.largest_row(), 1.0)
+        if not bound < 1e300 and not np.all(np.isfinite(connection.matrix.data)):
+            raise InputError(
+                f"the weights of {_listed(connection.nodes)} between {connection.source!r} and {connection.target!r} "
+                f"have products or sums that are too large for float64"
+            )
+
+
+def _always_late(connection: Connection) -> bool:
+    """Whether no spike arrives at the instant at which it leaves."""
+    return any(isinstance(o, Delay) and bool(np.all(o.seconds > 0)) for o in connection.operators)
 
 
 def _topological(names: list[str], connections: list[Connection]) -> list[str]:
-    """Populations in the order of one sweep. A connection whose every element is delayed may close a cycle."""
-    before: dict[str, set[str]] = {name: set() for name in names}
+    """Populations in the order of one instant. A connection whose every element is delayed may close a cycle."""
+    before: dict[str, dict[str, None]] = {name: {} for name in names}
     for c in connections:
-        always_late = any(isinstance(o, Delay) and bool(np.all(o.seconds > 0)) for o in c.operators)
-        if c.source in before and not always_late:
-            before[c.target].add(c.source)
+        if c.source in before and not _always_late(c):
+            before[c.target][c.source] = None
     try:
         return list(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError as error:
         cycle = " -> ".join(map(repr, error.args[1]))
-        raise InputError(f"the cycle {cycle} has no delay: an instant would never end; give it a Delay > 0") from None
+        raise InputError(
+            f"the cycle {cycle} has no delay: an instant would never end; give it a Delay > 0, or pass loop_delay= (in "
+            f"seconds: one time step of the tool that wrote the graph)"
+        ) from None
 
 
-def _inlined(graph: nir.NIRGraph) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Nodes and edges with nested graphs written out, their nodes named ``outer.inner``."""
-    import nir
+def _through(operator: Operator, maps: dict[float, sparse.csr_array]) -> dict[float, sparse.csr_array]:
+    """Maps by delay, with one more operator behind them."""
+    if not isinstance(operator, Delay):
+        matrix = operator.matrix()
+        return {delay: sparse.csr_array(matrix @ before) for delay, before in maps.items()}
+    out: dict[float, sparse.csr_array] = {}
+    seconds = operator.seconds.ravel()
+    for more in np.unique(seconds):
+        rows = sparse.csr_array(sparse.diags_array((seconds == more).astype(np.float64)))
+        rows.eliminate_zeros()
+        for delay, before in maps.items():
+            late = float(on_whole_microseconds(delay + more))
+            part = sparse.csr_array(rows @ before)
+            out[late] = out[late] + part if late in out else part
+    return out
 
-    nodes: dict[str, Any] = {}
-    edges: list[tuple[str, str]] = []
-    entry: dict[str, str] = {}
-    leave: dict[str, str] = {}
-    for name, node in graph.nodes.items():
-        if not isinstance(node, nir.NIRGraph):
-            nodes[name] = node
-            continue
-        inner_nodes, inner_edges = _inlined(node)
-        inputs = [n for n, x in inner_nodes.items() if isinstance(x, nir.Input) and "." not in n]
-        outputs = [n for n, x in inner_nodes.items() if isinstance(x, nir.Output) and "." not in n]
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise InputError(f"the nested graph {name!r} needs exactly one Input and one Output node")
-        nodes |= {f"{name}.{inner}": x for inner, x in inner_nodes.items()}
-        edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner_edges]
-        entry[name], leave[name] = f"{name}.{inputs[0]}", f"{name}.{outputs[0]}"
-    edges += [(leave.get(a, a), entry.get(b, b)) for a, b in graph.edges]
-    return nodes, edges
+
+@contextlib.contextmanager
+def _naming_node(node: str) -> Iterator[None]:
+    """Puts a node in front of the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{node}: {error}") from None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 # ----- the tables: NIR type -> reader
@@ -358,125 +703,13 @@ _NEURONS = {
     "CubaLI": _NeuronKind(CubaLIF, False, _CUBA),
 }
 
+#: Metadata with a meaning, here or for `export.from_nir`.
+_KNOWN_OF_NEURONS = frozenset({"reset", "spikes", "lower_bound", "refractory", "decay_per_step"})
+_KNOWN_OF_SILENT_NEURONS = frozenset({"lower_bound", "refractory"})
+_KNOWN_OF_OTHERS = frozenset({"bias_per_step"})
+_KNOWN_OF_GRAPHS = frozenset({"duration"})
+
 _REFUSED = {
     "Threshold": "a threshold without a membrane has no meaning for spikes without width",
     "Conv1d": "write it as a Conv2d of height 1",
 }
-
-
-def _read_conv2d(node: Any, shape: Shape) -> _Linear:
-    weight = _array("", "weight", node.weight)
-    if weight.ndim != 4:
-        raise InputError(f"the kernel must have the shape (C_out, C_in / groups, height, width), not {weight.shape}")
-    if len(shape) != 3:
-        raise InputError(f"a convolution needs an input of shape (C, H, W), not {shape}")
-    if node.input_shape is not None and tuple(np.ravel(node.input_shape)) != shape[1:]:
-        raise InputError(f"input_shape is {tuple(np.ravel(node.input_shape))}, but its input is {shape[1:]}")
-    stride, dilation = _pair("stride", node.stride, 1), _pair("dilation", node.dilation, 1)
-    operator = Conv2d(
-        weight=weight,
-        stride=stride,
-        padding=_padding(node.padding, stride, dilation, (weight.shape[2], weight.shape[3])),
-        dilation=dilation,
-        groups=int(node.groups),
-        input_shape=(shape[0], shape[1], shape[2]),
-    )
-    out = operator.output_shape
-    bias = _array("", "bias", 0.0 if node.bias is None else node.bias)
-    if bias.size not in (1, out[0]):
-        raise InputError(f"the bias has {bias.size} entries for {out[0]} output channels")
-    per_pixel = np.broadcast_to(bias.ravel()[:, None, None], out) if np.any(bias) else None
-    return _Linear((operator,), out, per_pixel)
-
-
-def _read_linear(node: Any, shape: Shape) -> _Linear:
-    operator = Dense(_array("", "weight", node.weight), shape)
-    bias = _array("", "bias", getattr(node, "bias", 0.0))
-    if bias.size not in (1, operator.output_shape[-1]):
-        raise InputError(f"the bias has {bias.size} entries for {operator.output_shape[-1]} outputs")
-    return _Linear(
-        (operator,), operator.output_shape, np.broadcast_to(bias, operator.output_shape) if np.any(bias) else None
-    )
-
-
-def _read_pool(average: bool) -> Callable[[Any, Shape], _Linear]:
-    def read(node: Any, shape: Shape) -> _Linear:
-        kernel, stride = _pair("kernel_size", node.kernel_size, 1), _pair("stride", node.stride, 1)
-        vertical, horizontal = _pair("padding", node.padding, 0)
-        padding = ((vertical, vertical), (horizontal, horizontal))
-        operator = pool2d(kernel, stride, padding, shape, average)
-        return _Linear((operator,), operator.output_shape)
-
-    return read
-
-
-def _read_flatten(node: Any, shape: Shape) -> _Linear:
-    start, end = (int(d) + (len(shape) if int(d) < 0 else 0) for d in (node.start_dim, node.end_dim))
-    if not 0 <= start <= end < len(shape):
-        raise InputError(f"start_dim {node.start_dim} and end_dim {node.end_dim} do not fit an input of shape {shape}")
-    flat = int(np.prod(shape[start : end + 1], dtype=np.int64))
-    return _Linear((), (*shape[:start], flat, *shape[end + 1 :]))
-
-
-def _elementwise(field: str, build: Callable[[np.ndarray], Operator]) -> Callable[[Any, Shape], _Linear]:
-    def read(node: Any, shape: Shape) -> _Linear:
-        value = _array("", field, getattr(node, field))
-        if value.size != 1 and value.shape != shape:
-            raise InputError(f"{field} has the shape {value.shape}, its input has {shape}")
-        full = np.broadcast_to(value if value.size != 1 else value.reshape(()), shape)
-        return _Linear((build(np.ascontiguousarray(full)),), shape)
-
-    return read
-
-
-_LINEAR: dict[str, Callable[[Any, Shape], _Linear]] = {
-    "Conv2d": _read_conv2d,
-    "Linear": _read_linear,
-    "Affine": _read_linear,
-    "SumPool2d": _read_pool(average=False),
-    "AvgPool2d": _read_pool(average=True),
-    "Flatten": _read_flatten,
-    "Scale": _elementwise("scale", Scale),
-    "Delay": _elementwise("delay", Delay),
-}
-
-
-# ----- values
-
-
-def _array(node: str, field: str, value: Any) -> np.ndarray:
-    where = f"{field} of node {node!r}" if node else field
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{where} is not numeric: {value!r}") from None
-    if not np.all(np.isfinite(array)):
-        raise InputError(f"{where} holds NaN or infinite values")
-    return array
-
-
-def _as_shape(value: Any) -> Shape:
-    return tuple(int(n) for n in np.ravel(value))
-
-
-def _pair(field: str, value: Any, minimum: int) -> Pair:
-    numbers = np.ravel(value)
-    if numbers.size not in (1, 2) or np.any(numbers != np.floor(numbers)) or np.any(numbers < minimum):
-        raise InputError(f"{field} must be one or two whole numbers >= {minimum}, not {value!r}")
-    return (int(numbers[0]), int(numbers[-1]))
-
-
-def _padding(value: Any, stride: Pair, dilation: Pair, kernel: Pair) -> tuple[Pair, Pair]:
-    value = plain(value)
-    if not isinstance(value, str):
-        vertical, horizontal = _pair("padding", value, 0)
-        return (vertical, vertical), (horizontal, horizontal)
-    if value == "valid":
-        return (0, 0), (0, 0)
-    if value == "same":
-        if stride != (1, 1):
-            raise InputError(f"padding 'same' goes with stride 1, not {stride}")
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        # torch puts the odd zero at the end.
-        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
-    raise InputError(f"padding must be a number, a pair, 'same' or 'valid', not {value!r}")

@@ -1,6 +1,6 @@
 """Linear operators between two populations, on flat C-order indices.
 
-Every linear NIR node becomes one of four small objects. Each knows its input and output shape and can be written
+Every linear NIR node becomes one of the small objects here. Each knows its input and output shape and can be written
 out as a sparse matrix; an engine that can do better (a convolution as a stencil) reads the fields instead.
 Pooling is a depthwise `Conv2d` with a constant kernel; flattening changes a shape and no index, so it is no operator.
 """
@@ -40,6 +40,13 @@ class Conv2d:
     def __post_init__(self) -> None:
         if self.weight.ndim != 4:
             raise InputError(f"a convolution kernel has 4 dimensions, not {self.weight.ndim}")
+        if not self.weight.size:
+            raise InputError(f"the kernel is empty: its shape is {self.weight.shape}")
+        if self.groups < 1 or min(*self.stride, *self.dilation) < 1 or min(map(min, self.padding)) < 0:
+            raise InputError(
+                f"groups, stride and dilation must be >= 1 and padding >= 0, not {self.groups}, {self.stride}, "
+                f"{self.dilation} and {self.padding}"
+            )
         c_out, c_in = self.weight.shape[0], self.weight.shape[1] * self.groups
         if len(self.input_shape) != 3 or self.input_shape[0] != c_in:
             raise InputError(f"a kernel for {c_in} channels cannot act on an input of shape {self.input_shape}")
@@ -81,6 +88,10 @@ class Conv2d:
             shape=(c_out * out_h * out_w, c_in * height * width),
         )
 
+    def largest_row(self) -> float:
+        """The largest sum of absolute entries in a row of `matrix`, or more."""
+        return float(np.abs(self.weight).sum(axis=(1, 2, 3)).max())
+
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [C_in*H*W], counted without writing it out."""
         c_in, height, width = self.input_shape
@@ -115,6 +126,8 @@ class Dense:
     def __post_init__(self) -> None:
         if self.weight.ndim != 2:
             raise InputError(f"the weight of a linear node has 2 dimensions, not {self.weight.ndim}")
+        if not self.weight.size:
+            raise InputError(f"the weight is empty: its shape is {self.weight.shape}")
         if not self.input_shape or self.input_shape[-1] != self.weight.shape[1]:
             raise InputError(
                 f"a weight of shape {self.weight.shape} cannot act on an input of shape {self.input_shape}"
@@ -129,6 +142,10 @@ class Dense:
         block = sparse.csr_array(self.weight)
         copies = int(np.prod(self.input_shape[:-1], dtype=np.int64))
         return block if copies == 1 else sparse.csr_array(sparse.block_diag([block] * copies))
+
+    def largest_row(self) -> float:
+        """The largest sum of absolute entries in a row of `matrix`."""
+        return float(np.abs(self.weight).sum(axis=1).max())
 
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [n_in]."""
@@ -156,6 +173,10 @@ class Scale:
         diagonal.eliminate_zeros()
         return diagonal
 
+    def largest_row(self) -> float:
+        """The largest absolute entry."""
+        return float(np.abs(self.factor).max())
+
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [n]."""
         return (self.factor.ravel() != 0).astype(np.int64)
@@ -180,7 +201,36 @@ class Delay:
         return self.seconds.shape
 
 
-LinearOperator: TypeAlias = Conv2d | Dense | Scale
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """Any linear map, for instance the sum of many paths of linear nodes.
+
+    Attributes:
+        weight: sparse float64 [n_out, n_in].
+        input_shape, output_shape: of n_in and n_out elements.
+    """
+
+    weight: sparse.csr_array
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    def matrix(self) -> sparse.csr_array:
+        """Sparse [n_out, n_in]; zero weights are not stored."""
+        matrix = self.weight.copy()
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return matrix
+
+    def largest_row(self) -> float:
+        """The largest sum of absolute entries in a row of `matrix`."""
+        return float(abs(self.weight).sum(axis=1).max())
+
+    def fan_out(self) -> np.ndarray:
+        """Non-zero entries in every column of `matrix`, int64 [n_in]."""
+        return np.bincount(self.matrix().indices, minlength=self.weight.shape[1]).astype(np.int64)
+
+
+LinearOperator: TypeAlias = Conv2d | Dense | Scale | Sparse
 Operator: TypeAlias = LinearOperator | Delay
 
 

@@ -1,0 +1,177 @@
+"""A NIR graph with its nested graphs written out: names, edges and what belongs to them, without recursion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.nir_files import Shape, declared_shape, shown
+
+if TYPE_CHECKING:
+    import nir
+
+#: Nodes of a graph, those of nested graphs included.
+MOST_NODES = 100_000
+#: Graphs in graphs in graphs.
+MOST_LEVELS = 1_000
+
+#: The names of the graphs that hold a node, and its own.
+_Key: TypeAlias = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FlatGraph:
+    """A graph with its nested graphs written out.
+
+    Attributes:
+        nodes: by name; that of a nested graph's node is ``outer.inner``.
+        edges: between them, every edge once.
+        input, output: the names of the graph's own Input and Output nodes.
+        metadata: of the graph and its nested graphs, by name ("" for the graph).
+    """
+
+    nodes: dict[str, Any]
+    edges: list[tuple[str, str]]
+    input: str
+    output: str
+    metadata: dict[str, dict[str, Any]]
+
+    @property
+    def input_shape(self) -> Shape:
+        """What the input node declares."""
+        declared = typed_shape(self.nodes[self.input].input_type, "input")
+        if declared is None:
+            raise InputError(f"the input node {self.input!r} has no shape")
+        return declared_shape(declared, f"the shape of the input node {self.input!r}")
+
+
+def flatten(graph: nir.NIRGraph) -> FlatGraph:
+    """Write nested graphs out.
+
+    A nested graph without an Input (Output) node is entered (left) at its only node that nothing feeds (that feeds
+    nothing), as in `nir`. Two nodes whose names would be equal are told apart by a slash: ``block/w`` is the node ``w``
+    of the nested graph ``block`` where a node ``block.w`` exists beside it.
+
+    Raises:
+        InputError: for edges from or to nodes that do not exist, and graphs without one Input and one Output node.
+    """
+    import nir
+
+    nodes: dict[_Key, Any] = {}
+    graphs: list[tuple[_Key, Any]] = [((), graph)]
+    holders: dict[int, frozenset[int]] = {id(graph): frozenset([id(graph)])}
+    k = 0
+    while k < len(graphs):
+        key, inner = graphs[k]
+        k += 1
+        for name, node in _nodes_of(inner, key):
+            here = (*key, name)
+            if len(here) > MOST_LEVELS:
+                raise InputError(f"graphs are nested more than {MOST_LEVELS:,} deep, in {shown('.'.join(here))}")
+            if isinstance(node, nir.NIRGraph):
+                if id(node) in holders[id(inner)]:
+                    raise InputError(f"the nested graph {'.'.join(here)!r} holds itself")
+                holders[id(node)] = holders[id(inner)] | {id(node)}
+                graphs.append((here, node))
+            else:
+                nodes[here] = node
+            if len(nodes) + len(graphs) > MOST_NODES:
+                raise InputError(f"the graph has more than {MOST_NODES:,} nodes, those of nested graphs included")
+
+    # From the innermost outwards: where one enters and leaves a nested graph.
+    enter: dict[_Key, _Key] = {}
+    leave: dict[_Key, _Key] = {}
+    edges: list[tuple[_Key, _Key]] = []
+    for key, inner in reversed(graphs):
+        own = _edges_of(inner, key)
+        edges += [(leave.get((*key, a), (*key, a)), enter.get((*key, b), (*key, b))) for a, b in own]
+        if not key:
+            continue
+        fed, feeding = {b for _, b in own}, {a for a, _ in own}
+        for kind, ends, unconnected in (
+            (nir.Input, enter, [n for n in inner.nodes if n not in fed]),
+            (nir.Output, leave, [n for n in inner.nodes if n not in feeding]),
+        ):
+            found = [n for n, node in inner.nodes.items() if isinstance(node, kind)] or unconnected
+            if len(found) != 1:
+                raise InputError(f"the nested graph {'.'.join(key)!r} needs exactly one Input and one Output node")
+            ends[key] = ends.get((*key, found[0]), (*key, found[0]))
+
+    names = _names(list(nodes))
+
+    def only(kind: type) -> str:
+        found = [names[key] for key, node in nodes.items() if isinstance(node, kind) and len(key) == 1]
+        found = found or [names[key] for key, node in nodes.items() if isinstance(node, kind)]
+        if len(found) != 1:
+            raise InputError(f"a graph needs exactly one {kind.__name__} node; this one has {shown(found or 'none')}")
+        return found[0]
+
+    return FlatGraph(
+        nodes={names[key]: node for key, node in nodes.items()},
+        # NIR's edges are a set in spirit: a doubled edge means the same edge.
+        edges=list(dict.fromkeys((names[a], names[b]) for a, b in edges)),
+        input=only(nir.Input),
+        output=only(nir.Output),
+        metadata={".".join(key): metadata_of(inner, ".".join(key)) for key, inner in graphs},
+    )
+
+
+def _names(keys: list[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """A name for every node, no two alike."""
+    dotted = Counter(".".join(key) for key in keys)
+    names = {key: ("." if dotted[".".join(key)] == 1 else "/").join(key) for key in keys}
+    for name, times in Counter(names.values()).items():
+        if times > 1:
+            raise InputError(
+                f"{times} nodes, some of them in nested graphs, have the name {name!r}; rename one of them"
+            )
+    return names
+
+
+def _nodes_of(graph: Any, key: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if not isinstance(graph.nodes, dict):
+        raise InputError(f"the nodes{_of_nested(key)} must be a dictionary, not {type(graph.nodes).__name__}")
+    for name, node in graph.nodes.items():
+        if not isinstance(name, str):
+            raise InputError(f"the node name {name!r}{_of_nested(key)} is not text")
+        yield name, node
+
+
+def _edges_of(graph: Any, key: tuple[str, ...]) -> list[tuple[str, str]]:
+    edges = sorted(graph.edges) if isinstance(graph.edges, set | frozenset) else graph.edges
+    pairs = [tuple(edge) if isinstance(edge, list | tuple | np.ndarray) else edge for edge in edges]
+    for edge in pairs:
+        if not (isinstance(edge, tuple) and len(edge) == 2 and all(isinstance(end, str) for end in edge)):
+            raise InputError(f"the edge {shown(edge)}{_of_nested(key)} is no pair of node names")
+        for end in edge:
+            if end not in graph.nodes:
+                raise InputError(
+                    f"the edge {edge[0]!r} -> {edge[1]!r}{_of_nested(key)} names the node {end!r}, which does not exist"
+                )
+    return pairs
+
+
+def _of_nested(key: tuple[str, ...]) -> str:
+    return f" of the nested graph {'.'.join(key)!r}" if key else ""
+
+
+def typed_shape(given: Any, name: str) -> Any:
+    """The shape in a node's ``input_type`` or ``output_type``, which hold one by name."""
+    if not isinstance(given, dict):
+        return given
+    return given.get(name, next(iter(given.values()), None))
+
+
+def metadata_of(node: Any, name: str) -> dict[str, Any]:
+    """A node's metadata; None stands for an entry that is not there."""
+    metadata = getattr(node, "metadata", None)
+    if metadata is None or metadata is dict:  # what nir leaves where none are given
+        return {}
+    if not isinstance(metadata, dict):
+        raise InputError(f"the metadata of node {name!r} must be a dictionary, not {shown(metadata)}")
+    return {key: value for key, value in metadata.items() if value is not None}

@@ -1,0 +1,255 @@
+"""Linear NIR nodes -> operators, by a table *type -> function*, with every value checked before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.instants import on_whole_microseconds
+from mtt_brian.nir_files import (
+    LARGEST,
+    Shape,
+    declared_shape,
+    numbers,
+    one_whole_number,
+    pair_of,
+    plain,
+    shown,
+)
+from mtt_brian.translate import limits
+from mtt_brian.translate.flat_graph import typed_shape
+from mtt_brian.translate.operators import Conv2d, Delay, Dense, Operator, Pair, Scale, pool2d
+
+#: What the engines keep at least, for a neuron and for a tap of a kernel at one output pixel.
+BYTES_PER_NEURON, BYTES_PER_TAP = 64, 64
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One linear node, read: its operators, where its output lies, and the constant it adds."""
+
+    operators: tuple[Operator, ...]
+    output_shape: Shape
+    bias: np.ndarray | None = None
+
+
+@dataclass
+class Assumptions:
+    """What was assumed, and for which nodes."""
+
+    nodes: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, sentence: str, node: str | None = None) -> None:
+        names = self.nodes.setdefault(sentence, [])
+        if node is not None and node not in names:
+            names.append(node)
+
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(f"{sentence}{_where(names)}" for sentence, names in self.nodes.items())
+
+
+def _where(names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f" (node{'s' if len(names) > 1 else ''} {', '.join(map(repr, names[:5]))}{more})"
+
+
+@dataclass
+class Reading:
+    """What the reading of one node needs to be told, and what it tells.
+
+    Attributes:
+        batch_axes: leading axes of 1 that the graph's input declares and that were left out.
+        assumed: collects what was assumed.
+        at: name of the linear node that is being read.
+    """
+
+    batch_axes: int
+    assumed: Assumptions = field(default_factory=Assumptions)
+    at: str = ""
+
+    def seconds(self, value: Any, what: str, name: str) -> np.ndarray:
+        """Delays and refractory periods: whole microseconds where they are that up to rounding."""
+        given = numbers(value, what)
+        found = on_whole_microseconds(given)
+        if given.dtype == np.float32 and np.any(found != given):
+            self.assumed.add("times in single precision are taken for the whole microseconds next to them", name)
+        return found
+
+
+def _read_conv2d(node: Any, shape: Shape, reading: Reading) -> Linear:
+    weight = _weight(node)
+    if weight.ndim != 4:
+        raise InputError(f"the kernel must have the shape (C_out, C_in / groups, height, width), not {weight.shape}")
+    if len(shape) != 3:
+        raise InputError(f"a convolution needs an input of shape (C, H, W), not {shape}")
+    if node.input_shape is not None:
+        declared = declared_shape(node.input_shape, "input_shape")
+        if declared != shape[1:]:
+            raise InputError(f"input_shape is {declared}, but its input is {shape[1:]}")
+    stride, dilation = pair_of("stride", node.stride, 1), pair_of("dilation", node.dilation, 1)
+    operator = Conv2d(
+        weight=weight,
+        stride=stride,
+        padding=_padding(node.padding, stride, dilation, (weight.shape[2], weight.shape[3])),
+        dilation=dilation,
+        groups=one_whole_number(node.groups, "groups", 1),
+        input_shape=(shape[0], shape[1], shape[2]),
+    )
+    out = that_fits(operator.output_shape, "its output")
+    _fit_in_memory(weight[0, 0].size * out[1] * out[2], BYTES_PER_TAP, "the convolution has", "taps")
+    bias = _bias(0.0 if node.bias is None else node.bias, out[0], "output channels")
+    return Linear((operator,), out, np.broadcast_to(bias[:, None, None], out) if np.any(bias) else None)
+
+
+def _read_linear(node: Any, shape: Shape, reading: Reading) -> Linear:
+    operator = Dense(_weight(node), shape)
+    out = that_fits(operator.output_shape, "its output")
+    given = getattr(node, "bias", 0.0)
+    if len(out) > 1 and np.shape(given) == out:
+        bias = numbers(given, "bias").astype(np.float64)
+    else:
+        bias = _bias(given, out[-1], "outputs")
+    return Linear((operator,), out, np.broadcast_to(bias, out) if np.any(bias) else None)
+
+
+def _read_pool(average: bool) -> Callable[[Any, Shape, Reading], Linear]:
+    def read(node: Any, shape: Shape, reading: Reading) -> Linear:
+        kernel, stride = pair_of("kernel_size", node.kernel_size, 1), pair_of("stride", node.stride, 1)
+        vertical, horizontal = pair_of("padding", node.padding, 0)
+        padding = ((vertical, vertical), (horizontal, horizontal))
+        if len(shape) == 3:
+            _fit_in_memory(shape[0] * kernel[0] * kernel[1], 8, "the kernel has", "weights")
+        operator = pool2d(kernel, stride, padding, shape, average)
+        out = that_fits(operator.output_shape, "its output")
+        _fit_in_memory(kernel[0] * kernel[1] * out[1] * out[2], BYTES_PER_TAP, "the pooling has", "taps")
+        return Linear((operator,), out)
+
+    return read
+
+
+def _read_flatten(node: Any, shape: Shape, reading: Reading) -> Linear:
+    dims = [one_whole_number(d, what, -len(shape) - 1) for d, what in zip(_dims(node), _DIMS, strict=True)]
+    given = typed_shape(node.input_type, "input")
+    batch = reading.batch_axes
+    if given is not None:
+        declared = declared_shape(given, "input_type")
+        batch = len(declared) - len(shape)
+        if batch < 0 or any(n != 1 for n in declared[:batch]):
+            raise InputError(f"input_type is {declared}, but its input is {shape}")
+        if declared[batch:] != shape:
+            reading.assumed.add(f"the declared input_type {declared} is not used, because {shape} arrives", reading.at)
+    # Dimensions count from the batch where the graph was written with one.
+    start, end = (d + len(shape) if d < 0 else max(d - batch, 0) for d in dims)
+    if not 0 <= start <= end < len(shape):
+        raise InputError(f"start_dim {dims[0]} and end_dim {dims[1]} do not fit an input of shape {shape}")
+    flat = int(np.prod(shape[start : end + 1], dtype=np.int64))
+    return Linear((), (*shape[:start], flat, *shape[end + 1 :]))
+
+
+_DIMS = ("start_dim", "end_dim")
+
+
+def _dims(node: Any) -> list[Any]:
+    return [getattr(node, name) for name in _DIMS]
+
+
+def _read_scale(node: Any, shape: Shape, reading: Reading) -> Linear:
+    return Linear((Scale(_of_shape(numbers(node.scale, "scale"), "scale", shape)),), shape)
+
+
+def _read_delay(node: Any, shape: Shape, reading: Reading) -> Linear:
+    seconds = reading.seconds(node.delay, "delay", reading.at)
+    return Linear((Delay(_of_shape(seconds, "delay", shape)),), shape)
+
+
+def _of_shape(value: np.ndarray, what: str, shape: Shape) -> np.ndarray:
+    """One number, or one for every element, as float64 in the given shape."""
+    if value.size != 1 and value.shape != shape:
+        raise InputError(f"{what} has the shape {value.shape}, its input has {shape}")
+    full = np.broadcast_to(value if value.size != 1 else value.reshape(()), shape)
+    return np.ascontiguousarray(full, dtype=np.float64)
+
+
+LINEAR: dict[str, Callable[[Any, Shape, Reading], Linear]] = {
+    "Conv2d": _read_conv2d,
+    "Linear": _read_linear,
+    "Affine": _read_linear,
+    "SumPool2d": _read_pool(average=False),
+    "AvgPool2d": _read_pool(average=True),
+    "Flatten": _read_flatten,
+    "Scale": _read_scale,
+    "Delay": _read_delay,
+}
+
+
+# ----- values
+
+
+def _weight(node: Any) -> np.ndarray:
+    return numbers(node.weight, "weight").astype(np.float64)
+
+
+def _bias(value: Any, size: int, what: str) -> np.ndarray:
+    """A bias as one number per channel or output: float64 [size] or [1]; rows and columns of that length included."""
+    bias = numbers(value, "bias").astype(np.float64)
+    if bias.size not in (1, size) or max(bias.shape, default=1) != bias.size:
+        raise InputError(f"the bias has the shape {bias.shape} for {size} {what}; accepted is ({size},)")
+    return bias.ravel() if bias.size == size else np.full(size, bias.item())
+
+
+def all_infinite(value: Any) -> bool:
+    """Whether all entries are plus infinity."""
+    try:
+        with np.errstate(all="ignore"):
+            return np.size(value) > 0 and bool(np.all(np.asarray(value, dtype=np.float64) == np.inf))
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+def without_batch(shape: Shape) -> Shape:
+    """A shape without leading axes of 1, its last axis kept."""
+    k = next((k for k, n in enumerate(shape[:-1]) if n != 1), len(shape) - 1)
+    return shape[k:]
+
+
+def that_fits(shape: Shape, what: str) -> Shape:
+    """A shape whose neurons can be numbered and kept in memory."""
+    size = 1
+    for n in shape:
+        size *= int(n)
+    if size > LARGEST:
+        raise InputError(f"{what} has {size:,} elements in the shape {shape}; accepted are up to {LARGEST:,}")
+    _fit_in_memory(size, BYTES_PER_NEURON, f"{what} has", f"elements in the shape {shape}")
+    return shape
+
+
+def _fit_in_memory(number: int, each: int, what: str, unit: str) -> None:
+    if number * each < 2**20:
+        return
+    available = limits.available_bytes()
+    if number * each > available:
+        raise InputError(
+            f"{what} {number:,} {unit}, which take at least {number * each:,} bytes; {available:,} bytes are free"
+        )
+
+
+def _padding(value: Any, stride: Pair, dilation: Pair, kernel: Pair) -> tuple[Pair, Pair]:
+    value = plain(value)
+    if not isinstance(value, str):
+        vertical, horizontal = pair_of("padding", value, 0)
+        return (vertical, vertical), (horizontal, horizontal)
+    if value == "valid":
+        return (0, 0), (0, 0)
+    if value == "same":
+        if stride != (1, 1):
+            raise InputError(f"padding 'same' goes with stride 1, not {stride}")
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        # torch puts the odd zero at the end.
+        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    raise InputError(f"padding must be a number, a pair, 'same' or 'valid', not {shown(value)}")

@@ -1,0 +1,778 @@
+"""NIR graphs and files that other people made: what they leave open, what they get wrong, and what they try."""
+
+import itertools
+import os
+import re
+import sys
+from pathlib import Path
+
+import h5py
+import nir
+import numpy as np
+import pytest
+
+import mtt_brian as mb
+from mtt_brian import hdf5_tree, nir_files
+from mtt_brian.console import entry_point
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, CubaLIF
+from mtt_brian.translate import limits
+from mtt_brian.translate.operators import Sparse
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden"
+SAID = {"reset": "subtract", "spikes": "many"}
+read = mb.translate.read_nir
+
+
+def inputs(*shape):
+    return nir.Input(input_type=np.array(shape))
+
+
+def outputs(*shape):
+    return nir.Output(output_type=np.array(shape))
+
+
+def if_node(*shape, metadata=SAID, **changes):
+    return nir.IF(**({"r": np.ones(shape), "v_threshold": np.ones(shape)} | changes), metadata=metadata)
+
+
+def lif_node(tau, r, n=1, **changes):
+    return nir.LIF(
+        **({"tau": np.full(n, tau), "r": np.full(n, r), "v_leak": np.zeros(n), "v_threshold": np.ones(n)}), **changes
+    )
+
+
+def chain(first, *nodes, last):
+    """input -> n0 -> n1 ... -> output"""
+    names = ["input", *(f"n{k}" for k in range(len(nodes))), "output"]
+    return graph(dict(zip(names, [first, *nodes, last], strict=True)), itertools.pairwise(names))
+
+
+def graph(nodes, edges, **more):
+    return nir.NIRGraph(nodes, list(edges), type_check=False, **more)
+
+
+def events(*times_and_x):
+    """One row of (microsecond, x) per event."""
+    t, x = zip(*times_and_x, strict=True) if times_and_x else ((), ())
+    return mb.events.make_recording(list(t), list(x))
+
+
+def run(network, *times_and_x, duration=0.01, **options):
+    return mb.simulate(network, events(*times_and_x), engine="exact", duration=duration, **options)
+
+
+def times(result, name):
+    """Microseconds at which a population fires."""
+    return [round(t * 1e6, 6) for t in result.spikes[name].t]
+
+
+# ----- nested graphs
+
+
+def nested(weight, **changes):
+    nodes = {"input": inputs(2), "w": nir.Linear(np.array([[weight, 0.0]])), "output": outputs(1)} | changes
+    return graph(
+        {name: node for name, node in nodes.items() if node}, [e for e in EDGES if nodes[e[0]] and nodes[e[1]]]
+    )
+
+
+EDGES = [("input", "w"), ("w", "output")]
+
+
+def side_by_side(**blocks):
+    nodes = {"input": inputs(2), **blocks, "sum": nir.I(np.ones(1)), "output": outputs(1)}
+    edges = [e for name in blocks for e in (("input", name), (name, "sum"))]
+    return graph(nodes, [*edges, ("sum", "output")])
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        {"block": nested(0.25), "block.w": nir.Linear(np.array([[0.5, 0.0]]))},
+        {"block.w": nir.Linear(np.array([[0.5, 0.0]])), "block": nested(0.25)},
+        {"a": side_by_side(**{"b.c": nested(0.25)}), "a.b": side_by_side(c=nested(0.5))},
+    ],
+)
+@pytest.mark.parametrize("written", [False, True])
+def test_nodes_whose_dotted_names_are_equal_both_count(blocks, written, tmp_path):
+    network = side_by_side(**blocks)
+    if "a" in blocks:  # the sums inside fire on
+        for block in blocks.values():
+            block.nodes["sum"] = nir.Scale(np.ones(1))
+    if written:
+        nir.write(tmp_path / "m.nir", network)
+        network = tmp_path / "m.nir"
+    assert run(network, (10, 0), (20, 0)).readout.tolist() == [1.5]
+    names = [name for c in read(network).connections for name in c.nodes]
+    assert len(names) == len(set(names))
+
+
+def test_names_that_cannot_be_told_apart_are_refused():
+    blocks = {"block": nested(1.0), "block.w": nir.Scale(np.ones(2)), "block/w": nir.Scale(np.ones(2))}
+    with pytest.raises(InputError, match=r"2 nodes.*have the name 'block/w'"):
+        read(side_by_side(**blocks))
+
+
+@pytest.mark.parametrize("missing", [{"input": None}, {"output": None}, {"input": None, "output": None}])
+def test_a_nested_graph_without_ends_is_entered_where_nothing_feeds_it(missing):
+    assert run(side_by_side(block=nested(0.25, **missing)), (10, 0)).readout.tolist() == [0.25]
+
+
+def test_declared_shapes_are_compared_with_what_arrives(tmp_path):
+    circuit = read(side_by_side(block=nested(0.25, input=inputs(7))))
+    assert any("(7,) is not used, because (2,) arrives (node 'block.input')" in a for a in circuit.assumptions)
+    for network in (
+        side_by_side(block=nested(0.25, output=outputs(7))),
+        chain(inputs(2), nir.Linear(np.ones((1, 2))), last=outputs(7)),
+        chain(inputs(4), if_node(4), last=outputs(2, 2)),
+    ):
+        with pytest.raises(InputError, match=r"output' declares the shape .*, but \(\d,\) arrives"):
+            read(network)
+    # As in two published files: nir refuses to read this one, though the edges are sound.
+    nir.write(tmp_path / "m.nir", side_by_side(block=nested(0.25, input=inputs(7))))
+    assert run(tmp_path / "m.nir", (10, 0)).readout.tolist() == [0.25]
+
+
+def test_a_graph_in_itself_is_refused():
+    block = nested(1.0)
+    block.nodes["w"] = block
+    with pytest.raises(InputError, match=r"the nested graph 'block\.w' holds itself"):
+        read(side_by_side(block=block))
+
+
+# ----- batch axes
+
+
+CONV = nir.Conv2d(None, np.full((1, 1, 3, 3), 0.5), 1, 1, 1, 1, np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("declared", "nodes", "last", "shape"),
+    [
+        ((1, 3), [nir.Linear(np.full((2, 3), 0.5)), if_node(2)], (1, 2), (3,)),
+        ((1, 1, 3), [nir.Linear(np.full((2, 3), 0.5)), if_node(2)], (1, 1, 2), (3,)),
+        ((3,), [nir.Linear(np.full((2, 3), 0.5)), if_node(2)], (1, 2), (3,)),
+        ((1, 1, 4, 4), [CONV, if_node(1, 4, 4)], (1, 1, 4, 4), (1, 4, 4)),
+        ((1, 1, 4, 4), [CONV, nir.Flatten(None, 1), if_node(16)], (1, 16), (1, 4, 4)),
+        ((1, 1, 4, 4), [CONV, nir.Flatten(np.array([1, 1, 4, 4]), 1), if_node(16)], (1, 16), (1, 4, 4)),
+        ((1, 1, 4, 4), [CONV, nir.Flatten(np.array([1, 1, 4, 4]), 1, 3), if_node(16)], (1, 16), (1, 4, 4)),
+    ],
+)
+def test_a_leading_axis_of_1_is_the_batch(declared, nodes, last, shape):
+    circuit = read(chain(inputs(*declared), *nodes, last=outputs(*last)))
+    assert circuit.input_shape == shape
+    assert sum("batch" in a for a in circuit.assumptions) == (declared != shape) + 1
+    without = [nir.Flatten(None, 0) if isinstance(n, nir.Flatten) else n for n in nodes]
+    plain = read(chain(inputs(*shape), *without, last=outputs(*circuit.readout.shape)))
+    assert not plain.assumptions
+    assert np.array_equal(circuit.connections[0].matrix.toarray(), plain.connections[0].matrix.toarray())
+
+
+def test_axes_that_neurons_have_are_no_batch():
+    circuit = read(chain(inputs(1, 3), if_node(1, 3), last=outputs(1, 3)))
+    assert (circuit.input_shape, circuit.assumptions) == ((1, 3), ())
+    with pytest.raises(InputError, match=r"'n0' has the shape \(4,\), but 'input', which feeds it, has \(1, 3\)"):
+        read(chain(inputs(1, 3), if_node(4), last=outputs(4)))
+
+
+@pytest.mark.parametrize("node", [if_node(16), nir.Linear(np.ones((2, 16)))])
+def test_a_flatten_that_keeps_the_batch_is_named(node):
+    with pytest.raises(
+        InputError, match=r"'n1'.*node 'n0' \(Flatten\) with start_dim 1 keeps an axis and gives \(2, 8\)"
+    ):
+        read(chain(inputs(2, 2, 4), nir.Flatten(None, 1), node, last=outputs(16)))
+
+
+@pytest.mark.parametrize("name", ["norse_lifbox_batched", "rockpool_lif_bias", "rockpool_lifneuron"])
+def test_files_with_a_batch_axis_load(name):
+    if not GOLDEN.is_dir():
+        pytest.skip(f"{GOLDEN} is absent")
+    assert read(GOLDEN / f"{name}.nir", reset="zero").input_shape == (16,)
+
+
+# ----- what a file does not say
+
+
+@pytest.mark.parametrize(
+    ("metadata", "options", "spikes", "assumed"),
+    [
+        ({}, {"reset": "subtract"}, 3, "spikes='many' is assumed"),
+        ({}, {"reset": "subtract", "spikes": "one"}, 1, None),
+        ({"spikes": "one"}, {"reset": "subtract"}, 1, None),
+        ({"reset": "subtract"}, {}, 1, "spikes='one' is assumed"),
+        ({"reset": "subtract"}, {"spikes": "many"}, 3, None),
+        ({}, {"reset": "zero"}, 1, None),
+        (SAID, {"reset": "zero"}, 3, None),
+    ],
+)
+def test_spikes_per_update(metadata, options, spikes, assumed):
+    network = chain(inputs(1), nir.Linear(np.array([[3.5]])), if_node(1, metadata=metadata), last=outputs(1))
+    result = run(network, (1000, 0), **options)
+    assert result.counts["n1"].tolist() == [spikes]
+    sentences = read(network, **options).assumptions
+    assert len(sentences) == (assumed is not None)
+    assert all(assumed in s and "(node 'n1')" in s for s in sentences)
+
+
+def test_a_reset_potential_does_not_go_with_subtraction():
+    network = chain(inputs(1), if_node(1, metadata={}, v_reset=np.array([0.25])), last=outputs(1))
+    assert read(network, reset="zero").readout.rule.v_reset == 0.25
+    with pytest.raises(InputError, match=r"node 'n0': a v_reset of 0\.25 does not go with reset='subtract'"):
+        read(network, reset="subtract")
+
+
+def test_metadata_without_a_meaning_are_listed():
+    nodes = [
+        nir.Linear(np.ones((1, 1)), metadata={"dt": 1e-3}),
+        if_node(1, metadata=SAID | {"dt": 1e-3, "decay_per_step": 1}),
+    ]
+    network = chain(inputs(1), *nodes, last=outputs(1))
+    network.metadata = {"duration": 0.1, "author": "X"}
+    assert read(network).assumptions == (
+        "metadata 'dt' have no meaning here and are not used (nodes 'n0', 'n1')",
+        "metadata 'author' of the graph are not used",
+    )
+
+
+def test_what_the_options_say_is_listed_too():
+    network = chain(inputs(1), if_node(1), last=outputs(1))
+    assert read(network, spike_integral=1e-4).assumptions == ("the integral of one spike is 0.0001 s (spike_integral)",)
+    assert read(network).assumptions == ()
+
+
+def test_a_lower_bound_for_neurons_that_do_not_say_it():
+    nodes = [nir.Linear(np.array([[-2.0], [-2.0]])), if_node(2), nir.Linear(-np.eye(2)), nir.I(np.ones(2))]
+    network = chain(inputs(1), *nodes, last=outputs(2))
+    circuit = read(network, lower_bound=-0.5)
+    assert (circuit.population["n1"].rule.lower_bound, circuit.population["n3"].rule.lower_bound) == (-0.5, None)
+    network.nodes["n1"].metadata = SAID | {"lower_bound": -0.25}
+    assert read(network, lower_bound=-0.5).population["n1"].rule.lower_bound == -0.25
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reset": "maybe"}, "reset must be one of 'subtract', 'zero', not 'maybe'"),
+        ({"spikes": ["one"]}, "spikes must be one of"),
+        ({"spike_integral": 0}, "spike_integral must be one number > 0, not 0"),
+        ({"spike_integral": np.inf}, "spike_integral holds NaN or infinite"),
+        ({"loop_delay": -1e-4}, "loop_delay must be one number > 0"),
+        ({"loop_delay": "1 ms"}, "loop_delay is not numeric: '1 ms'"),
+        ({"lower_bound": [-1, -2]}, "lower_bound must be one number, not"),
+        ({"lower_bound": 1.5}, "node 'n0': IF.lower_bound must lie below the threshold"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(InputError, match=message):
+        mb.Simulator(chain(inputs(1), if_node(1), last=outputs(1)), "exact", **options)
+
+
+@pytest.mark.parametrize(("r", "n"), [(1.0, 1), (2.0, 3)])
+def test_an_infinite_time_constant_without_leak_and_input(r, n):
+    network = chain(inputs(n), nir.Scale(np.full(n, 100.0)), lif_node(np.inf, r, n), last=outputs(n))
+    circuit = read(network, reset="zero")
+    assert type(circuit.readout.rule) is IF
+    assert any("tau is infinite" in a for a in circuit.assumptions)
+    assert not run(circuit, (1000, 0)).counts["n1"].any()
+
+
+def test_two_infinities_say_nothing():
+    network = chain(inputs(1), lif_node(np.inf, np.inf), last=outputs(1))
+    with pytest.raises(InputError, match=r"r / tau of node 'n0' \(LIF\) is not determined.*write an IF"):
+        read(network, reset="zero")
+    with pytest.raises(InputError, match="tau of node 'n0' holds NaN or infinite values"):
+        read(chain(inputs(2), lif_node(np.array([np.inf, 1.0]), 1.0, 2), last=outputs(2)), reset="zero")
+
+
+def test_spikes_of_a_width_pass_w_in_and_so_does_a_bias():
+    one = np.ones(1)
+    cuba = nir.CubaLIF(tau_syn=one, tau_mem=one, r=one, v_leak=0 * one, v_threshold=one, w_in=4 * one, metadata=SAID)
+    network = chain(inputs(1), nir.Affine(np.ones((1, 1)), np.array([3.0])), cuba, last=outputs(1))
+    rule = read(network, spike_integral=0.5).readout.rule
+    assert isinstance(rule, CubaLIF)
+    assert (rule.w_in, rule.bias, rule.w_in * rule.bias) == (2.0, 6.0, 12.0)
+
+
+# ----- loops without a delay
+
+
+def loop(order, weights, bias=0.0):
+    """input -> a -> b -> a, the nodes in any order; weights of input, a -> b and b -> a."""
+    linear = [nir.Linear(np.array([[w]])) for w in weights]
+    linear[2] = nir.Affine(np.array([[weights[2]]]), np.array([bias]))
+    nodes = dict(
+        zip(
+            ["input", "in", "a", "ab", "b", "ba", "output"],
+            [inputs(1), linear[0], if_node(1), linear[1], if_node(1), linear[2], outputs(1)],
+            strict=True,
+        )
+    )
+    edges = [("input", "in"), ("in", "a"), ("a", "ab"), ("ab", "b"), ("b", "ba"), ("ba", "a"), ("b", "output")]
+    return graph({name: nodes[name] for name in order}, edges)
+
+
+@pytest.mark.parametrize(
+    "order", [["input", "in", "a", "ab", "b", "ba", "output"], ["b", "ba", "ab", "a", "output", "in", "input"]]
+)
+def test_a_loop_takes_its_delay_on_the_way_back(order):
+    circuit = read(loop(order, (1.0, 1.0, 1.0)), loop_delay=1e-3)
+    result = run(circuit, (500, 0), duration=0.0031)
+    assert times(result, "a") == times(result, "b") == [500, 1500, 2500]
+    assert [a for a in circuit.assumptions if "loop_delay" in a] == [
+        "spikes that go back from 'b' through 'ba' to 'a' take 0.001 s (loop_delay)"
+    ]
+    with pytest.raises(InputError, match=r"has no delay: an instant would never end.*pass loop_delay="):
+        read(loop(order, (1.0, 1.0, 1.0)))
+
+
+def test_a_bias_of_the_recurrent_weights_is_not_delayed():
+    circuit = read(loop(["input", "in", "a", "ab", "b", "ba", "output"], (1.0, 0.0, 1.0), bias=1000.0), loop_delay=1e-3)
+    assert circuit.population["a"].rule.bias == 1000.0
+    assert times(run(circuit, duration=0.0025), "a") == [1000, 2000]
+
+
+def test_a_loop_through_the_neuron_itself_and_one_that_has_a_delay():
+    nodes = {"input": inputs(1), "a": if_node(1), "w": nir.Scale(np.ones(1)), "output": outputs(1)}
+    edges = [("input", "a"), ("a", "w"), ("w", "a"), ("a", "output")]
+    assert times(run(graph(nodes, edges), (100, 0), duration=0.00025, loop_delay=1e-4), "a") == [100, 200]
+    nodes["w"] = nir.Delay(np.array([5e-5]))
+    circuit = read(graph(nodes, edges), loop_delay=1e-4)
+    assert times(run(circuit, (100, 0), duration=0.00025), "a") == [100, 150, 200, 250]
+    assert circuit.assumptions == ()
+
+
+def test_snntorchs_recurrent_network_fires_as_in_snntorch():
+    if not GOLDEN.is_dir():
+        pytest.skip(f"{GOLDEN} is absent")
+    told = np.load(GOLDEN / "snn_rleaky.npz")
+    circuit = read(GOLDEN / "snn_rleaky.nir", reset="zero", spike_integral=1e-4, loop_delay=1e-4)
+    recording = mb.events.make_recording(told["t_us"], told["x"])
+    result = mb.simulate(circuit, recording, engine="exact", duration=int(told["steps"]) * 1e-4)
+    for layer, name in (("1", "1.lif"), ("3", "3")):
+        spikes = result.spikes[name]
+        ours = sorted(
+            zip(np.rint(spikes.t * 1e4).astype(int).tolist(), spikes.i.tolist(), spikes.n.tolist(), strict=True)
+        )
+        columns = (told[f"{field}_{layer}"].tolist() for field in ("step", "i", "n"))
+        assert ours == sorted(zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["I", "LI", "CubaLI"])
+@pytest.mark.parametrize("behind", [[if_node(1)], [nir.Linear(np.ones((1, 1)))]])
+def test_a_silent_node_in_front_of_another_is_refused(kind, behind):
+    one = np.ones(1)
+    silent = {
+        "I": nir.I(one),
+        "LI": nir.LI(one, one, 0 * one),
+        "CubaLI": nir.CubaLI(one, one, one, 0 * one),
+    }[kind]
+    with pytest.raises(InputError, match=rf"node 'n0' \({kind}\) never fires and feeds node"):
+        read(chain(inputs(1), silent, *behind, last=outputs(1)))
+    assert read(chain(inputs(1), silent, last=outputs(1))).output == "n0"
+
+
+# ----- values
+
+
+def weight_of(value):
+    circuit = read(chain(inputs(2), nir.Linear(value), if_node(2), last=outputs(2)))
+    return circuit.connections[0].matrix.toarray().tolist()
+
+
+class Shaped:
+    """Anything that has a shape."""
+
+    shape = (2, 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.eye(2, dtype=np.float16), np.eye(2, dtype=np.float32), np.eye(2, dtype=int), np.eye(2, dtype=bool),
+        np.eye(2, dtype=object), np.eye(2, dtype=">f8"), np.asfortranarray(np.eye(2)), np.eye(2, dtype=np.longdouble),
+    ],
+)  # fmt: skip
+def test_real_numbers_of_any_kind_are_weights(value):
+    assert weight_of(value) == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int64"])
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_tensors_are_weights(dtype, with_gradient):
+    torch = pytest.importorskip("torch")
+    if dtype == "int64" and with_gradient:
+        pytest.skip("torch has none for whole numbers")
+    assert weight_of(torch.eye(2, dtype=getattr(torch, dtype)).requires_grad_(with_gradient)) == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.eye(2) * 1j, "holds complex numbers"),
+        (np.eye(2) + 0j, "holds complex numbers"),
+        (np.full((2, 2), np.nan), "holds NaN or infinite"),
+        (np.full((2, 2), np.finfo(np.longdouble).max), "holds NaN or infinite"),
+        (np.full((2, 2), "1"), "is not numeric"),
+        (np.full((2, 2), b"1"), "is not numeric"),
+        (np.full((2, 2), "1", dtype=object), "is not numeric"),
+        (np.full((2, 2), 10**400, dtype=object), "holds numbers that are too large"),
+        (np.full((2, 2), 1, dtype="m8[s]"), "is not numeric"),
+        (np.ma.masked_equal(np.eye(2), 0), "holds masked values"),
+        (np.zeros((0, 2)), "is empty"),
+        (Shaped(), "is not numeric"),
+    ],
+)
+def test_what_is_no_real_number_is_refused(value, message):
+    with pytest.raises(InputError, match=rf"node 'n0' \(Linear\): weight {message}"):
+        weight_of(value)
+
+
+@pytest.mark.parametrize("number", [2, 12])
+def test_products_of_weights_that_overflow_are_refused(number):
+    huge = nir.Scale(np.full(2, 1e200))
+    for network in (in_a_row([huge] * number), diamonds(number, huge, huge)):
+        with pytest.raises(InputError, match=r"the weights of .* between 'input' and .* too large for float64"):
+            read(network)
+    assert read(in_a_row([huge, nir.Scale(np.full(2, 1e-200))] * number)).connections[0].matrix.data.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("field", ["v_threshold", "r"])
+@pytest.mark.parametrize("value", [1j, np.nan, "text", "1"])
+def test_parameters_are_checked_as_well(field, value):
+    with pytest.raises(InputError, match=f"{field} of node 'n0'"):
+        read(chain(inputs(2), if_node(2, **{field: np.full(2, value)}), last=outputs(2)))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (3, 1), (1, 1, 3)])
+def test_a_bias_may_be_a_row_or_a_column(shape):
+    bias = np.arange(3.0).reshape(shape)
+    affine = chain(inputs(2), nir.Affine(np.ones((3, 2)), bias), last=outputs(3))
+    assert run(affine, duration=1.0).readout.tolist() == [0, 1, 2]
+    conv = nir.Conv2d(None, np.ones((3, 1, 1, 1)), 1, 0, 1, 1, bias)
+    result = run(chain(inputs(1, 1, 2), conv, last=outputs(3, 1, 2)), duration=1.0)
+    assert result.readout.reshape(3, 2).tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+@pytest.mark.parametrize("bias", [np.ones((2, 2)), np.ones(3), np.ones((2, 1, 2)), np.ones((4, 4))])
+def test_other_biases_are_refused(bias):
+    conv = nir.Conv2d(None, np.ones((4, 1, 1, 1)), 1, 0, 1, 1, bias)
+    for first, node, last in (
+        (inputs(2), nir.Affine(np.ones((4, 2)), bias), outputs(4)),
+        (inputs(1, 1, 1), conv, outputs(4, 1, 1)),
+    ):
+        with pytest.raises(InputError, match=r"node 'n0' .*the bias has the shape .* for 4 out"):
+            read(chain(first, node, last=last))
+
+
+def test_times_in_single_precision_are_whole_microseconds():
+    late, rest = np.float32([0.001, 0.0033]), np.float32(0.0007)
+    network = chain(inputs(2), nir.Delay(late), if_node(2, metadata=SAID | {"refractory": rest}), last=outputs(2))
+    circuit = read(network)
+    assert circuit.connections[0].operators[0].seconds.tolist() == [0.001, 0.0033]
+    assert circuit.readout.rule.refractory == 0.0007
+    assert circuit.assumptions == (
+        "times in single precision are taken for the whole microseconds next to them (nodes 'n0', 'n1')",
+    )
+    assert run(circuit, (100, 0), (100, 1)).spikes["n1"].t.tolist() == [0.0011, 0.0034]
+    exact = chain(inputs(2), nir.Delay(np.array([0.001, 0.0033])), if_node(2), last=outputs(2))
+    assert read(exact).assumptions == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "node", "message"),
+    [
+        (inputs(2), if_node(2, metadata=SAID | {"lower_bound": -np.ones(3)}), "lower_bound of node 'n0' has "),
+        (inputs(2), if_node(2, metadata=SAID | {"refractory": np.zeros(3)}), r"refractory of node 'n0' has .* \(3,\)"),
+        (inputs(2), if_node(2, metadata=SAID | {"reset": np.ones(2)}), "reset must be one of"),
+        (inputs(2), if_node(2, metadata=3.0), "metadata of node 'n0' must be a dictionary"),
+        (inputs(2.5), if_node(2), r"input node 'input' must consist of whole numbers from 1 .* not \[2.5\]"),
+        (inputs(-2), if_node(2), "shape of the input node 'input' must consist of whole numbers"),
+        (inputs(), if_node(2), "shape of the input node 'input' is empty"),
+        (inputs(1, 10**5, 10**5), if_node(1), "'input'.* has 10,000,000,000 elements .*accepted are up to"),
+        (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 3, 3)), 1, 10**9, 1, 1, np.zeros(1)), "'n0'.*elements"),
+        (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 0, 0)), 1, 0, 1, 1, np.zeros(1)), "weight is empty"),
+        (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 3, 3)), np.inf, 0, 1, 1, np.zeros(1)), "stride holds NaN"),
+        (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 3, 3)), 1, 0, 1, 1.5, np.zeros(1)), "groups must consist of"),
+        (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 3, 3)), 1, -1, 1, 1, np.zeros(1)), "padding must consist of"),
+        (inputs(1, 4, 4), nir.Conv2d((3, 4), np.ones((1, 1, 3, 3)), 1, 0, 1, 1, np.zeros(1)), "input_shape is "),
+        (inputs(1, 4, 4), nir.SumPool2d(np.array(10**6), np.array(1), np.array(10**6)), "1,000,000,000,000 w"),
+        (inputs(1, 4, 4), nir.SumPool2d(np.array(10**9), np.array(1), np.array(10**9)), "1,000,000,000,000,000"),
+        (inputs(1, 4, 4), nir.Flatten(None, np.inf), "start_dim holds NaN or infinite"),
+        (inputs(1, 4, 4), nir.Flatten(None, 0, 1.5), "end_dim must consist of whole numbers"),
+    ],
+)  # fmt: skip
+def test_values_that_do_not_fit_are_named(first, node, message):
+    with pytest.raises(InputError, match=message):
+        read(chain(first, node, last=nir.Output(None)))
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr(limits, "available_bytes", lambda: 10**6)
+    with pytest.raises(InputError, match=r"'input'.*40,000 elements .*2,560,000 bytes; 1,000,000 bytes are free"):
+        read(chain(inputs(1, 200, 200), if_node(1), last=nir.Output(None)))
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([("input", "n0"), ("n0", "nobody")], "names the node 'nobody', which does not exist"),
+        ([("input", "n0"), ("n0", "output"), ("n0", "input")], "leads into the input node"),
+        ([("input", "n0", "output")], "is no pair of node names"),
+        ([("input", 3)], "is no pair of node names"),
+        ([("input", "output"), ("n0", "n0")], "the cycle 'n0' -> 'n0' holds no neuron"),
+    ],
+)
+def test_edges_are_checked(edges, message):
+    network = chain(inputs(1), nir.Scale(np.ones(1)), last=outputs(1))
+    network.edges = edges
+    with pytest.raises(InputError, match=message):
+        read(network)
+
+
+# ----- deep and wide graphs
+
+
+def in_a_row(nodes):
+    return chain(inputs(2), *nodes, if_node(2), last=outputs(2))
+
+
+def diamonds(number, one, other):
+    """Two ways, again and again: 2 ** number paths."""
+    nodes, edges, last = {"input": inputs(2)}, [], "input"
+    for k in range(number):
+        nodes |= {f"one{k}": one, f"other{k}": other, f"join{k}": nir.Scale(np.ones(2))}
+        edges += [(last, f"one{k}"), (last, f"other{k}"), (f"one{k}", f"join{k}"), (f"other{k}", f"join{k}")]
+        last = f"join{k}"
+    nodes |= {"a": if_node(2), "output": outputs(2)}
+    return graph(nodes, [*edges, (last, "a"), ("a", "output")])
+
+
+def test_a_thousand_nodes_in_a_row():
+    circuit = read(in_a_row([nir.Scale(np.array([2.0, 1.0])), nir.Scale(np.array([0.5, 1.0]))] * 500))
+    assert run(circuit, (10, 0), (20, 1), (30, 0)).readout.tolist() == [2, 1]
+
+
+def test_four_hundred_graphs_in_each_other_and_in_a_row():
+    inner = graph({"input": inputs(2), "w": nir.Scale(np.ones(2)), "output": outputs(2)}, EDGES)
+    deep = inner
+    for _ in range(400):
+        deep = graph({"input": inputs(2), "w": deep, "output": outputs(2)}, EDGES)
+    for network in (in_a_row([deep]), in_a_row([inner] * 400)):
+        assert run(network, (10, 0), (20, 1), (30, 0)).readout.tolist() == [2, 1]
+    for _ in range(700):
+        deep = graph({"input": inputs(2), "w": deep, "output": outputs(2)}, EDGES)
+    with pytest.raises(InputError, match="nested more than 1,000 deep"):
+        read(in_a_row([deep]))
+
+
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+def test_many_paths_are_one_matrix_and_few_stay_as_they_are(engine):
+    half = nir.Scale(np.array([0.5, 0.25]))
+    circuit = read(diamonds(12, half, half))
+    (connection,) = circuit.connections
+    assert [type(o) for o in connection.operators] == [Sparse]
+    assert connection.matrix.toarray().tolist() == [[1, 0], [0, 2.0**-12]]
+    assert connection.fan_out.tolist() == [1, 1]
+    result = mb.simulate(
+        circuit, events((10, 0), (20, 0), (30, 1)), engine=engine, **{"target": "numpy"} if engine == "brian2" else {}
+    )
+    assert result.counts["a"].tolist() == [2, 0]
+    assert len(read(diamonds(3, half, half)).connections) == 8
+
+
+def test_many_paths_with_delays_are_one_matrix_for_each_delay():
+    circuit = read(diamonds(4, nir.Scale(np.ones(2)), nir.Delay(np.array([0.001, 0.003]))))
+    assert len(circuit.connections) == 8  # 0, 1, 2, 3, 4 ms of the first, 0, 3, 6, 9, 12 ms of the second neuron
+    result = run(circuit, (100, 0), (100, 1), duration=0.1)
+    arrived = sorted(zip(times(result, "a"), result.spikes["a"].i.tolist(), result.spikes["a"].n.tolist(), strict=True))
+    late = [(0, 1), (1, 4), (2, 6), (3, 4), (4, 1)]
+    assert arrived == sorted([(100 + 1000 * k, 0, n) for k, n in late] + [(100 + 3000 * k, 1, n) for k, n in late])
+    with pytest.raises(InputError, match="more than 64 different delays"):
+        read(diamonds(70, nir.Scale(np.ones(2)), nir.Delay(np.array([0.001, 0.001]))))
+
+
+def test_biases_run_along_many_paths_once():
+    network = diamonds(30, nir.Scale(np.full(2, 0.5)), nir.Scale(np.full(2, 0.5)))
+    network.nodes["join0"] = nir.Affine(np.eye(2), np.array([3.0, 0.0]))
+    assert read(network).readout.rule.bias.tolist() == [3, 0]
+
+
+# ----- files
+
+
+def saved(path, change=lambda nodes: None, root=lambda file: None):
+    """A sound file, then changed."""
+    nir.write(path, chain(inputs(2), nir.Linear(np.eye(2)), if_node(2), last=outputs(2)))
+    with h5py.File(path, "r+") as file:
+        change(file["node/nodes"])
+        root(file)
+    return path
+
+
+def put(where, value):
+    def change(nodes):
+        if where in nodes:
+            del nodes[where]
+        nodes[where] = value
+
+    return change
+
+
+def virtual(nodes):
+    layout = h5py.VirtualLayout((2, 2), "f8")
+    layout[:] = h5py.VirtualSource("other.h5", "w", (2, 2))
+    del nodes["n0/weight"]
+    nodes["n0"].create_virtual_dataset("weight", layout)
+
+
+def stored_elsewhere(nodes):
+    del nodes["n0/weight"]
+    nodes["n0"].create_dataset("weight", (2, 2), "f8", external=[("/etc/passwd", 0, 32)])
+
+
+def unknown_filter(nodes):
+    del nodes["n0/weight"]
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_chunk((2, 2))
+    made.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, ())
+    h5py.h5d.create(nodes["n0"].id, b"weight", h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((2, 2)), made)
+
+
+def endless(nodes):
+    del nodes["n0/weight"]
+    nodes["n0"].create_dataset("weight", (10**8, 10**8), "f8", chunks=(100, 100))
+
+
+def holds_itself(nodes):
+    nodes["n0/again"] = nodes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("n0/weight", h5py.ExternalLink("other.h5", "/w")), r"n0/weight' is a link to the file 'other\.h5'; "),
+        (put("n0", h5py.ExternalLink("other.h5", "/")), r"nodes/n0' is a link to the file"),
+        (put("n0/weight", h5py.SoftLink("/node/nodes/n1/r")), r"n0/weight' is a link to '/node/nodes/n1/r'"),
+        (put("n0/weight", h5py.SoftLink("/nowhere")), r"n0/weight' is a link to '/nowhere'"),
+        (virtual, r"n0/weight' is a virtual data set; nothing is read from other files"),
+        (stored_elsewhere, r"n0/weight' is stored in another file; nothing is read from other files"),
+        (unknown_filter, r"n0/weight' is stored with the filter 32015"),
+        (endless, r"its arrays take more than [\d,]+ bytes, half of the free memory"),
+        (holds_itself, "is a group that the file holds twice or that holds itself"),
+        (put("n0/weight", h5py.Empty("f8")), "n0/weight' is empty"),
+        (put("n0/weight", np.array([(1, 2.0)], dtype=[("a", int), ("b", float)])), "n0/weight' holds"),
+        (put("n0/type", "Foo"), "node 'n0' has the type 'Foo', which NIR does not have"),
+        (put("n0/type", 3), "the type of node 'n0' must be text"),
+        (put("n0/type", b"\xff"), "not UTF-8"),
+        (put("n0/weight", "text"), r"weight of node 'n0' \(Linear\) is the text 'text'"),
+        (put("n0/other", 1.0), r"'other' of node 'n0' \(Linear\) is not a value .*accepted are metadata, weight"),
+        (put("n0/weight", np.ones(3)), r"node 'n0' \(Linear\): Weight must be at least 2D"),
+        (put("n1/v_threshold", np.ones(3)), r"node 'n1' \(IF\): All parameters must have the same shape"),
+        (put("n1/metadata", 3.0), r"metadata of node 'n1' \(IF\) must be a group"),
+        (put("n1/metadata/reset", np.ones(2)), "node 'n1': reset must be one of"),
+        (put("n0/weight", np.eye(2) * 1j), "node 'n0'.*weight holds complex numbers"),
+        (lambda nodes: nodes.pop("n0/weight"), r"'weight' of node 'n0' \(Linear\) is missing"),
+        (lambda nodes: nodes["n0"].create_group("type2"), "'type2' of node 'n0'"),
+    ],
+)  # fmt: skip
+def test_files_that_are_not_read_name_the_file_and_the_reason(change, message, tmp_path):
+    with pytest.raises(InputError, match=rf"m\.nir.*{message}") as refused:
+        read(saved(tmp_path / "m.nir", change))
+    assert "\n" not in str(refused.value)
+
+
+def put_root(where, value):
+    def change(file):
+        del file[where]
+        if value is not None:
+            file[where] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put_root("node", None), "it has no group 'node'"),
+        (put_root("node", 3.0), "'node' is not a group"),
+        (put_root("node/edges", 3.0), "'edges' must be pairs of node names"),
+        (put_root("node/edges", [["input", "n0", "n1"]]), "'edges' must be pairs of node names"),
+        (put_root("node/nodes", 3.0), "'nodes' is not a group"),
+        (put_root("node/type", "Linear"), "it holds a single Linear node, not a graph"),
+        (put_root("node", h5py.ExternalLink("m2.nir", "/node")), r"'node' is a link to the file 'm2\.nir'"),
+    ],
+)
+def test_the_parts_of_a_file_are_checked(change, message, tmp_path):
+    with pytest.raises(InputError, match=rf"m\.nir is not a readable NIR file: {message}"):
+        read(saved(tmp_path / "m.nir", root=change))
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"does not end or crashes .*\(signal 11\)"),
+        ("import sys; sys.exit(3)", r"\(exit status 3\)"),
+        ("print('no JSON')", r"\(exit status 0\)"),
+        ("import time; time.sleep(60)", "did not end within"),
+    ],
+)
+def test_a_reader_that_crashes_or_hangs_is_an_input_error(script, message, tmp_path, monkeypatch):
+    (tmp_path / "script.py").write_text(script)
+    monkeypatch.setattr(hdf5_tree, "__file__", str(tmp_path / "script.py"))
+    monkeypatch.setattr(nir_files, "_SECONDS", 5.0 if "60" not in script else 0.5)
+    with pytest.raises(InputError, match=rf"m\.nir is not a readable NIR file: .*{message}"):
+        read(saved(tmp_path / "m.nir"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of Unix")
+@pytest.mark.parametrize("work", ["while True: pass", "x = bytearray(2 ** 33)"])
+def test_the_reader_has_limits_of_time_and_memory(work, tmp_path, monkeypatch):
+    folder = Path(hdf5_tree.__file__).parent
+    (tmp_path / "script.py").write_text(
+        f"import sys; sys.path.insert(0, {str(folder)!r}); import hdf5_tree; hdf5_tree._limit(1, 2 ** 30)\n{work}\n"
+    )
+    monkeypatch.setattr(hdf5_tree, "__file__", str(tmp_path / "script.py"))
+    with pytest.raises(InputError, match=r"does not end or crashes"):
+        read(saved(tmp_path / "m.nir"))
+
+
+def test_what_a_file_holds_comes_back_as_it_was_written(tmp_path):
+    metadata = SAID | {"number": 3, "text": "é", "list": np.arange(3), "nested": {"x": np.float32(0.1)}}
+    network = chain(inputs(2), nir.Linear(np.eye(2, dtype=np.float16)), if_node(2, metadata=metadata), last=outputs(2))
+    nir.write(tmp_path / "m.nir", network)
+    ours, theirs = nir_files.load_graph(tmp_path / "m.nir"), nir.read(tmp_path / "m.nir", type_check=False)
+    assert (ours.edges, list(ours.nodes)) == (theirs.edges, list(theirs.nodes))
+    assert ours.nodes["n0"].weight.dtype == np.float16
+    for name, node in ours.nodes.items():
+        for field, value in vars(node).items():
+            other = getattr(theirs.nodes[name], field)
+            if not isinstance(value, dict):
+                assert np.array_equal(value, other)
+    assert ours.nodes["n1"].metadata["nested"] == {"x": np.float32(0.1)}
+    assert ours.nodes["n1"].metadata["text"] == "é"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a path with a quote")
+def test_odd_paths(tmp_path):
+    path = saved(tmp_path / "a 'b\"; $c.nir")
+    assert read(os.fsencode(path).decode()).input_shape == (2,)
+    with pytest.raises(InputError, match="no such NIR file"):
+        read("a\0b.nir")
+
+
+def test_info_lists_what_was_assumed(tmp_path, capsys):
+    nir.write(tmp_path / "m.nir", chain(inputs(1, 2), if_node(2, metadata={"dt": 1.0}), last=outputs(1, 2)))
+    assert entry_point(["info", str(tmp_path / "m.nir"), "--reset", "subtract"]) == 0
+    said = re.findall("^assumed: (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert [s.split()[0] for s in said] == ["leading", "the", "spikes='many'", "metadata"]
+    assert entry_point(["info", str(tmp_path / "m.nir")]) == 2
+    assert f"error: {tmp_path / 'm.nir'}: node 'n0'" in capsys.readouterr().err
+
+
+def test_info_takes_the_options_for_loops_and_bounds(tmp_path, capsys):
+    nir.write(tmp_path / "m.nir", loop(["input", "in", "a", "ab", "b", "ba", "output"], (1.0, 1.0, 1.0)))
+    assert entry_point(["info", str(tmp_path / "m.nir"), "--loop-delay", "1e-4", "--lower-bound", "-1"]) == 0
+    out = capsys.readouterr().out
+    assert "take 0.0001 s (loop_delay)" in out
+    assert "lower bound -1" in out
