@@ -358,20 +358,6 @@ def test_snntorchs_recurrent_network_fires_as_in_snntorch():
         assert ours == sorted(zip(*columns, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["I", "LI", "CubaLI"])
-@pytest.mark.parametrize("behind", [[if_node(1)], [nir.Linear(np.ones((1, 1)))]])
-def test_a_silent_node_in_front_of_another_is_refused(kind, behind):
-    one = np.ones(1)
-    silent = {
-        "I": nir.I(one),
-        "LI": nir.LI(one, one, 0 * one),
-        "CubaLI": nir.CubaLI(one, one, one, 0 * one),
-    }[kind]
-    with pytest.raises(InputError, match=rf"node 'n0' \({kind}\) never fires and feeds node"):
-        read(chain(inputs(1), silent, *behind, last=outputs(1)))
-    assert read(chain(inputs(1), silent, last=outputs(1))).output == "n0"
-
-
 # ----- values
 
 

@@ -20,12 +20,23 @@ from scipy import sparse
 
 from mtt_brian.errors import InputError
 from mtt_brian.instants import on_whole_microseconds
-from mtt_brian.neuron import IF, LIF, RESETS, SPIKES_PER_UPDATE, CubaLIF, NeuronRule, Reset, SpikesPerUpdate
+from mtt_brian.neuron import (
+    IF,
+    LIF,
+    RESETS,
+    SPIKES_PER_UPDATE,
+    CubaLIF,
+    LinearNeuron,
+    NeuronRule,
+    Reset,
+    SpikesPerUpdate,
+)
 from mtt_brian.nir_files import Shape, declared_shape, load_graph, naming, numbers, plain, shown, uniform
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of, typed_shape
 from mtt_brian.translate.linear_nodes import LINEAR, Linear, Reading, all_infinite, that_fits, without_batch
 from mtt_brian.translate.operators import Delay, Operator, Sparse
+from mtt_brian.translate.silent import fold_silent
 
 if TYPE_CHECKING:
     import nir
@@ -171,14 +182,18 @@ class _Reader:
         else:
             if not into_output:
                 raise InputError(f"nothing is connected to the output node {self.output!r}")
-            output, integral = self.output, self.conventions.spike_integral
+            output = self.output
             with _naming_node(f"node {output!r}"):
-                rule = IF(threshold=None, r=integral, bias=self._bias_into(output) / integral)
+                rule = IF(threshold=None, bias=self._bias_into(output))
             populations[output] = Population(output, self._shapes[output], rule)
             connections += into_output
         for connection in connections:
             _refuse_overflow(connection)
-        self._refuse_silent_in_front(populations, connections)
+        populations, connections = fold_silent(populations, connections, output, output == self.output, self._called)
+        populations = {
+            name: replace(p, rule=_with_spike_integral(p.rule, self.conventions.spike_integral))
+            for name, p in populations.items()
+        }
         connections = self._with_loop_delays(list(populations), connections)
         order = _topological(list(populations), connections)
         self._note_what_is_not_used()
@@ -415,15 +430,6 @@ class _Reader:
     def _size(self, name: str) -> int:
         return int(np.prod(self._shapes[name], dtype=np.int64))
 
-    def _refuse_silent_in_front(self, populations: dict[str, Population], connections: list[Connection]) -> None:
-        """The potential of a node that never fires can be read by the graph's output only."""
-        for connection in connections:
-            if connection.source in populations and not populations[connection.source].rule.fires:
-                raise InputError(
-                    f"{self._called(connection.source)} never fires and feeds node {connection.target!r}; accepted is "
-                    f"such a node only where nothing but the graph's output reads it"
-                )
-
     def _with_loop_delays(self, names: list[str], connections: list[Connection]) -> list[Connection]:
         """Puts a delay at the head of the connections that close a cycle without one.
 
@@ -549,7 +555,7 @@ class _Reader:
             rule_type = IF
             parameters = {key: value for key, value in parameters.items() if key not in ("tau", "v_leak")} | {"r": 0.0}
         with _naming_node(f"node {name!r}"):
-            return _with_spike_integral(rule_type(**parameters), self.conventions.spike_integral)
+            return rule_type(**parameters)
 
     def _reset(self, name: str, metadata: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
         """How a neuron resets and how often it fires per update."""
@@ -609,6 +615,8 @@ def _with_spike_integral(rule: NeuronRule, integral: float) -> NeuronRule:
     """Scale what a spike does and leave alone what a current does."""
     if integral == 1.0:
         return rule
+    if isinstance(rule, LinearNeuron):  # its constant currents stand apart from what its spikes do
+        return replace(rule, systems=tuple(replace(s, drive=integral * s.drive) for s in rule.systems))
     bias = np.divide(rule.bias, integral)
     if isinstance(rule, CubaLIF):  # its spikes and its bias both pass w_in
         return replace(rule, w_in=np.multiply(rule.w_in, integral), bias=bias)
