@@ -31,6 +31,7 @@ from mtt_brian.console.recording import Recording, open_recording
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.table import markdown_table
+from mtt_brian.plotting.axes import literal
 from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
 from mtt_brian.translate.input import input_train
 
@@ -136,7 +137,7 @@ def plot(result: Result, recording: Recording, trace: tuple[np.ndarray, np.ndarr
             known = recording.label if recording.label is not None and recording.label < len(result.readout) else None
             plotting.readout(*trace, label=known, ax=panels[1])
             panels[0].set_xlabel("")
-        figure.suptitle(recording.name)
+        figure.suptitle(literal(recording.name, 80))
 
 
 def _digest(path: Path) -> str:
