@@ -10,7 +10,8 @@ Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVati
 fields t, x, y, p), .npz (such an array, or one array for each of them), .csv, or DATASET:SPLIT:NUMBER. t counts
 microseconds, x, y and p (polarity) count from 0; a network whose input has one axis needs t and x only.
 
-Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...),
+Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...;
+"keys" says what stands for a name that no file may have),
 spikes.csv (population,t,i,n; t in seconds with all its digits), readout.csv (the readout whenever it changed; for one
 that is linear or fires) and raster.png.
 """
@@ -33,6 +34,7 @@ from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.table import markdown_table
 from mtt_brian.plotting.axes import literal
 from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
+from mtt_brian.text import printable
 from mtt_brian.translate.input import input_train
 
 
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         (out / "readout.csv").unlink(missing_ok=True)  # of an earlier run
     plot(result, recording, trace, out / "raster.png")
-    print(f"{recording.name}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}")
+    print(f"{printable(recording.name)}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}")
     print(f"engine {result.engine}, {options.order}: {seconds:.2f} s, compiling included\n")
     print(f"{table(result)}\n\n{answer(result, recording)}\n{files.contents(out)}")
 
@@ -117,7 +119,7 @@ def answer(result: Result, recording: Recording) -> str:
     best = int(np.argmax(result.readout))
 
     def called(k: int) -> str:
-        return f"{k} ({classes[k]})" if classes and classes[k] != str(k) else str(k)
+        return f"{k} ({printable(classes[k])})" if classes and classes[k] != str(k) else str(k)
 
     said = f"answer: class {called(best)}, readout {result.readout[best]:.6g}"
     if not np.any(result.readout):

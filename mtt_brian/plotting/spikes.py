@@ -13,6 +13,7 @@ from mtt_brian.evaluate import spike_times
 from mtt_brian.plotting.axes import axes, label_of, legend_above, literal
 from mtt_brian.plotting.style import COLORS, dot_size, line_style
 from mtt_brian.simulate.result import Result, Spikes
+from mtt_brian.text import printable
 from mtt_brian.translate.input import input_train
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def raster(
     highlight = highlight or {}
     if strange := [name for name in highlight if name not in trains]:
         raise InputError(
-            f"no population {strange[0]!r} to highlight neurons of; there are {', '.join(map(repr, trains))}"
+            f"no population {strange[0]!r} to highlight neurons of; there are {printable(', '.join(trains))}"
         )
     ax = axes(ax)
     labels = []
