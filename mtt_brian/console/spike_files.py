@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def write_spikes(path: Path, result: Result) -> None:
         for row in zip(*(c.tolist() for c in spikes), strict=True)
     )
     # Python before 3.13 does not see that a carriage return has to be quoted, and reads two lines.
-    quoted = csv.QUOTE_NONNUMERIC if any("\r" in name for name in result.spikes) else csv.QUOTE_MINIMAL
+    quoted: Literal[0, 2] = csv.QUOTE_NONNUMERIC if any("\r" in n for n in result.spikes) else csv.QUOTE_MINIMAL
     _write_csv(path, ("population", "t", "i", "n"), rows, quoted)
 
 
@@ -99,7 +100,7 @@ def write_readout(path: Path, times: np.ndarray, readouts: np.ndarray) -> None:
 
 
 def _write_csv(
-    path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], quoting: int = csv.QUOTE_MINIMAL
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], quoting: Literal[0, 2] = csv.QUOTE_MINIMAL
 ) -> None:
     with (
         replacing(path) as temporary,
