@@ -11,6 +11,7 @@ from typing import Any
 
 from mtt_brian import console, runs
 from mtt_brian.errors import InputError
+from mtt_brian.evaluate.table import code_block, markdown
 from mtt_brian.events import Recordings
 from mtt_brian.files import write_text
 from mtt_brian.runs import Run
@@ -93,4 +94,4 @@ def write(out: Path, report: Mapping[str, Any], title: str, text: str, typed: st
     """
     versions = runs.versions("torch", "numpy", "scipy", "numba", "nir")
     runs.save_json(out / "report.json", {**report, "versions": versions, "command": typed})
-    write_text(out / "report.md", f"# {title}\n\n{text}\n\n    {typed}\n")
+    write_text(out / "report.md", f"# {markdown(title)}\n\n{text}\n\n{code_block(typed)}\n")

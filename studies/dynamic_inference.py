@@ -40,7 +40,8 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, Grid
 from mtt_brian.evaluate.comparison import over_seeds
 from mtt_brian.evaluate.early_exit import RULES, exit_when_confident, stop_after
-from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.evaluate.table import markdown, markdown_table, percent
+from mtt_brian.plotting.axes import literal
 from mtt_brian.sides import SIDES
 
 #: Accuracy and costs along a curve, lists of equal length by the fields of `Decisions`.
@@ -145,7 +146,7 @@ after the same time. -: the curve does not get there."""
 def table(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], cost: str, levels: Mapping[str, float]) -> str:
     """Networks, sides and rules below each other, levels of one cost beside each other."""
     lines = [
-        [label, side, rule, *(accuracy_at(curve, cost, level) for level in levels.values())]
+        [markdown(label), side, rule, *(accuracy_at(curve, cost, level) for level in levels.values())]
         for label, sides in curves.items()
         for side, rules in sides.items()
         for rule, curve in rules.items()
@@ -187,7 +188,7 @@ def plot(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], title: str, pa
                         )
             row[0].set_title(f"rule: {rule}", loc="left", fontsize="medium")
             row[1].set_ylabel("")
-        figure.suptitle(f"{title}; thin: stopped after a fixed time")
+        figure.suptitle(f"{literal(title, 100)}; thin: stopped after a fixed time")
 
 
 if __name__ == "__main__":

@@ -44,10 +44,11 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Answers, Estimate, Grid, accuracy, attribution, predictions
 from mtt_brian.evaluate.attribution import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
 from mtt_brian.evaluate.comparison import over_seeds
-from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.evaluate.table import markdown, markdown_table, percent
 from mtt_brian.events import Recordings
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.nir_files import load_graph
+from mtt_brian.plotting.axes import literal
 from mtt_brian.runs import Run
 
 GROUPING = {"instants": "sum", "fifo": "fifo"}
@@ -183,7 +184,7 @@ def plot_changes(groups: Groups, cells: Cells, data: str, out: Path) -> None:
     with plotting.figure(out / "changes.png", (7.2, 3)) as figure:
         bars = {group: [effect(cells, names, [c]) for c in [*single, CHIP]] for group, names in groups.items()}
         plotting.accuracy_bars([*map(title, single), "the chip"], bars, ax=figure.subplots())
-        figure.suptitle(data)
+        figure.suptitle(literal(data, 100))
 
     with plotting.figure(out / "pairs.png", (3.6 * len(groups), 3.8)) as figure:
         axes = figure.subplots(1, len(groups), squeeze=False)[0]
@@ -193,9 +194,9 @@ def plot_changes(groups: Groups, cells: Cells, data: str, out: Path) -> None:
                 if len(c) in (1, 2):
                     matrix[CHANGES.index(c[0]), CHANGES.index(c[-1])] = effect(cells, names, [c]).value
             plotting.change_matrix(CHANGES, matrix, ax=ax).set_title(
-                f"{group}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % as trained"
+                f"{literal(group)}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % as trained"
             )
-        figure.suptitle(f"{data}: accuracy in % after one change, and after two")
+        figure.suptitle(f"{literal(data, 100)}: accuracy in % after one change, and after two")
 
 
 def train(
@@ -226,7 +227,7 @@ def tables_of_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None
     tables = {}
     rows = [(b, suffix) for b in bounds for suffix in ("", BOUND_REMOVED) if not (b is None and suffix)]
     for part in next(iter(cells.values())):
-        lines = [["trained with", *(f"{group}: {side}" for group in groups for side in sides.SIDES)]]
+        lines = [["trained with", *(f"{markdown(group)}: {side}" for group in groups for side in sides.SIDES)]]
         for b, suffix in rows:
             line = [name_of(b) + suffix]
             for names in groups.values():
@@ -252,9 +253,9 @@ def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], te
                     plotting.accuracy_against(
                         [name_of(b) for b in bounds], estimates, label=f"{group}, {side}", style=(color, dash), ax=ax
                     )
-            ax.set_title(part)
+            ax.set_title(literal(part))
             ax.set_xlabel("lower bound in training and test")
-        figure.suptitle(test.title)
+        figure.suptitle(literal(test.title, 100))
 
 
 if __name__ == "__main__":

@@ -48,11 +48,12 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Answers, Estimate, Grid
 from mtt_brian.evaluate.attribution import Cells, Groups
 from mtt_brian.evaluate.comparison import over_seeds
-from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.evaluate.table import markdown, markdown_table, percent
 from mtt_brian.events import Recordings
 from mtt_brian.events.recording import SensorSize
 from mtt_brian.mtt import probe
 from mtt_brian.nir_files import load_graph
+from mtt_brian.plotting.axes import literal
 from mtt_brian.runs import Run
 from mtt_brian.sides import SIDES
 
@@ -297,7 +298,9 @@ def curves_of(groups: Groups, cells: Cells, name: str, draws: int, n: int) -> di
 
 
 def table_of_curves(curves: Mapping[str, Mapping[str, Sequence[Estimate]]], name: str) -> str:
-    columns = [(f"{group}: {side}", values) for group, by_side in curves.items() for side, values in by_side.items()]
+    columns = [
+        (f"{markdown(group)}: {side}", values) for group, by_side in curves.items() for side, values in by_side.items()
+    ]
     lines = [["accuracy in %", *(title for title, _ in columns)]]
     for k, level in enumerate(level_names(name)):
         lines.append([level, *(percent(values[k]) for _, values in columns)])
@@ -328,7 +331,14 @@ def plot_curves(groups: Groups, curves: Mapping[str, Any], data: str, out: Path)
         for ax in axes[len(curves) :]:
             ax.set_axis_off()
         known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=3, fontsize="small", title=data)
+        figure.legend(
+            known.values(),
+            known.keys(),
+            loc="outside upper center",
+            ncols=3,
+            fontsize="small",
+            title=literal(data, 100),
+        )
 
 
 def table_of_gradients(groups: Groups, cells: Cells) -> str:
@@ -337,7 +347,7 @@ def table_of_gradients(groups: Groups, cells: Cells) -> str:
         "norm of the gradient": "norm",
         "norm of the gradient times norm of the weights": "relative",
     }
-    lines = [["", *groups]]
+    lines = [["", *map(markdown, groups)]]
     for title, key in rows.items():
         lines.append([title, *(mean([cells[f"{run}: gradient"][key] for run in names]) for names in groups.values())])
     return markdown_table(lines)
@@ -345,7 +355,7 @@ def table_of_gradients(groups: Groups, cells: Cells) -> str:
 
 def table_of_lines(groups: Groups, cells: Cells, draws: int) -> str:
     """Loss and accuracy at some distances from the weights."""
-    lines = [["distance", *(f"{group}: {column}" for group in groups for column in ("loss", "accuracy"))]]
+    lines = [["distance", *(f"{markdown(group)}: {column}" for group in groups for column in ("loss", "accuracy"))]]
     for distance in (0, 0.1, 0.2, 0.3, 0.5, 1):
         at = np.flatnonzero(np.isclose(np.abs(LINE), distance))
         line = [f"{distance:g}"]
@@ -370,7 +380,7 @@ def plot_landscapes(groups: Groups, cells: Cells, draws: int, data: str, out: Pa
         for color, (group, names) in enumerate(groups.items()):
             losses = [cells[f"{run}: line, draw {draw}"]["loss"] for run in names for draw in range(draws)]
             plotting.loss_line(LINE, losses, label=group, color=color, ax=ax)
-        ax.set_title(f"{data}, time-stepped")
+        ax.set_title(f"{literal(data, 60)}, time-stepped")
 
     surfaces = {run: np.array(cells[f"{run}: surface"]["loss"]) for names in groups.values() for run in names}
     levels = np.geomspace(min(s.min() for s in surfaces.values()) * 1.1, max(s.max() for s in surfaces.values()), 12)
@@ -381,9 +391,9 @@ def plot_landscapes(groups: Groups, cells: Cells, draws: int, data: str, out: Pa
             for ax in row[len(names) :]:
                 ax.set_axis_off()
             for ax, run in zip(row, names, strict=False):
-                plotting.loss_surface(SURFACE, surfaces[run], levels, ax=ax).set_title(run)
+                plotting.loss_surface(SURFACE, surfaces[run], levels, ax=ax).set_title(literal(run))
                 ax.label_outer()
-        figure.suptitle(f"{data}: cross entropy")
+        figure.suptitle(f"{literal(data, 100)}: cross entropy")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from mtt_brian.evaluate import Grid, accuracy, predictions
 from mtt_brian.evaluate.comparison import gap, over_seeds
 from mtt_brian.evaluate.table import markdown_table, percent
 from mtt_brian.mtt import TrainConfig
+from mtt_brian.plotting.axes import literal
 from mtt_brian.simulate import ORDERS
 
 #: Settings that one variant differs in from another.
@@ -209,7 +210,7 @@ def plot(results: Mapping[str, Any], factors: Mapping[str, Sequence[Variant]], h
             ax.set_ylabel("accuracy" if ax is axes[0] else "")
             ax.get_legend().remove()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
-        figure.suptitle(heading)
+        figure.suptitle(literal(heading, 100))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from mtt_brian import console, files, plotting, runs, sides, study
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, Grid, accuracy, predictions
 from mtt_brian.evaluate.comparison import gap, over_seeds
-from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.evaluate.table import markdown, markdown_table, percent
+from mtt_brian.plotting.axes import literal
 from mtt_brian.simulate import ORDERS
 
 TIME_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
@@ -105,7 +106,7 @@ def table(columns: Mapping[str, Mapping[str, Estimate]]) -> str:
     """Places below, runs or groups of runs beside each other."""
     rows = list(next(iter(columns.values())))
     lines = [[row, *(percent(c[row], sign=row.startswith("gap")) for c in columns.values())] for row in rows]
-    return markdown_table([["", *columns], *lines])
+    return markdown_table([["", *map(markdown, columns)], *lines])
 
 
 def caption(largest: int) -> str:
@@ -125,7 +126,7 @@ def plot(averaged: Mapping[str, Mapping[str, Estimate]], grids: Sequence[int], t
         for label, values in averaged.items():
             plotting.time_step_sweep(grids, [values[f"T = {t}"] for t in grids], label=label, ax=left)
             plotting.event_driven_limit(ORDERS, [values[order] for order in ORDERS], label=label, across=left, ax=right)
-        figure.suptitle(title)
+        figure.suptitle(literal(title, 100))
 
 
 if __name__ == "__main__":

@@ -249,6 +249,9 @@ def test_a_burst_larger_than_every_buffer():
         ({"order": "lifo"}, "order must be one of 'sum', 'fifo', not 'lifo'"),
         ({"record": "some"}, "record must be one of"),
         ({"threads": 0}, "threads must be at least 1"),
+        ({"threads": 10**6}, "threads must be at most 1024, not 1000000"),
+        ({"threads": 1.5}, "threads must be a whole number, not 1.5"),
+        ({"threads": "4"}, "threads must be a whole number, not '4'"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -83,6 +83,30 @@ def test_an_unknown_key_names_the_file_and_what_is_near(tmp_path: Path) -> None:
         ({"skip_bad": "false"}, "here: skip_bad must be true or false, not 'false'"),
         ({"method": "xyz"}, "here: method must be one of sdt, nmt, mtt, not 'xyz'"),
         ({"data_root": 3}, "here: data_root must be a text or none, not 3"),
+        ({"data_root": "a\0b"}, "here: data_root must be a text without the character 0"),
+        ({"method": ["mtt"]}, "here: method must be one of sdt, nmt, mtt, not \\['mtt'\\]"),
+        ({"method": {}}, "here: method must be one of sdt, nmt, mtt, not {}"),
+        ({"lr": [1.0]}, "here: lr must be a number, not \\[1.0\\]"),
+        ({"lr": "1"}, "here: lr must be a number, not '1'"),
+        ({"lr": True}, "here: lr must be a number, not True"),
+        ({"lr": 10**400}, "here: lr must be a number, not a whole number of 1329 bits"),
+        ({"lr": 1e300}, r"here: lr must be at most 1000000.0, not 1e\+300"),
+        ({"lr": -1e-3}, "here: lr must be at least 0, not -0.001"),
+        ({"weight_decay": 1e308}, "here: weight_decay must be at most"),
+        ({"clip": float("inf")}, "here: clip must be finite, not inf"),
+        ({"tau": 1e300}, "here: tau must be at most"),
+        ({"lower_bound": -1e300}, "here: lower_bound must be at least"),
+        ({"width_multiplier": 1e300}, "here: width_multiplier must be at most 1000"),
+        ({"seed": 2**64}, "here: seed must be at most 18446744073709551615, not 18446744073709551616"),
+        ({"seed": -1}, "here: seed must be at least 0, not -1"),
+        ({"seed": 10**5000}, "here: seed must be at most 18446744073709551615, not a whole number of 16610 bits"),
+        ({"shift": 10**30}, "here: shift must be at most 32767"),
+        ({"roll": 10**30}, "here: roll must be at most 32767"),
+        ({"threads": 10**6}, "here: threads must be at most 1024, not 1000000"),
+        ({"workers": 10**6}, "here: workers must be at most 1024, not 1000000"),
+        ({"samples": 10**9}, "here: samples must be at most 100000"),
+        ({"time_steps": 10**30}, "here: time_steps must be at most 100000"),
+        ({"epochs": 10**9}, "here: epochs must be at most 1000000"),
     ],
 )
 def test_bad_values(values: dict[str, Any], message: str) -> None:
@@ -116,13 +140,29 @@ def test_a_typed_value_of_the_wrong_type() -> None:
         ("c.yaml", "a: 1", "ends in .toml or .json"),
         ("c.toml", "a = ", "not a well-formed TOML file"),
         ("c.json", "[1]", "expected keys and values, not list"),
+        ("c.json", '{"epochs": 1, "lr": 1, "epochs": 2}', "the key 'epochs' stands there twice"),
+        ("c.json", '{"lr": NaN}', "lr must be finite, not nan"),
+        ("c.json", '{"epochs": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+        ("c.toml", "epochs = " + "[" * 10_000 + "]" * 10_000, "nested too deeply"),
+        ("c.toml", "epochs = " + "[" * 400 + "]" * 400, r"epochs must be a whole number, not (\[|such a list)"),
+        ("c.toml", "epochs = 0x" + "f" * 10_000, "epochs must be at most 1000000, not a whole number of 40000 bits"),
+        ("c.toml", "epochs = " + "9" * 10_000, "not a well-formed TOML file"),
     ],
 )
 def test_files_that_are_no_configs(tmp_path: Path, name: str, content: str, message: str) -> None:
     path = tmp_path / name
     path.write_text(content)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as refused:
         read_config(path)
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value).removeprefix(str(path))) < 400
+
+
+def test_every_number_has_a_bound() -> None:
+    for field in fields(TrainConfig):
+        if field.type.split()[0] in ("int", "float"):
+            assert field.metadata["low"] is not None
+            assert (field.metadata["most"] is None) != (field.metadata["below"] is None) or field.name == "lower_bound"
 
 
 def test_a_missing_file() -> None:

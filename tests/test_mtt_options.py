@@ -262,3 +262,55 @@ def test_frames_are_batched_as_they_are() -> None:
     batch, labels = mtt.FrameSet(frames, torch.tensor([7, 8])).batch(np.array([1, 0]), partial(torch.mul, other=2))
     assert batch.flatten(1).tolist() == [[6, 0], [8, 2], [10, 4]]
     assert labels.tolist() == [8, 7]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "meta"}, "device 'meta' holds shapes without values"),
+        ({"device": "cuda:4096"}, "device 'cuda:4096' cannot be used"),
+        ({"device": ""}, "device '' cannot be used"),
+        ({"device": "nowhere\n" * 100}, "device .* cannot be used"),
+        ({"width_multiplier": 1000.0, "model": "vgg9"}, "needs at least .* GB to be trained, and this machine has"),
+        ({"samples": 100_000, "batch_size": 28, "width_multiplier": 100.0}, "samples = 100000"),
+        ({"time_steps": 100_000, "width_multiplier": 300.0, "method": "sdt"}, "time_steps = 100000"),
+    ],
+)
+def test_what_no_machine_can_train_is_refused_at_once(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as refused:
+        train(small(**changes), tmp_path)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("time_steps", "calibrated"), [(1, 0), (1, 1), (4, 0)])
+def test_a_batch_norm_that_would_see_one_value_is_refused_at_once(
+    tmp_path: Path, time_steps: int, calibrated: int
+) -> None:
+    """Behind the last pool of vgg9 the map of 8 x 8 pixels has one."""
+    options = {"model": "vgg9", "width_multiplier": 0.05, "time_steps": time_steps, "calibration_batches": calibrated}
+    with pytest.raises(InputError, match=r"batch_size = 1: one of the 28 recordings by itself at T = 1 is too little"):
+        train(small(batch_size=1, epochs=1, **options), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rest_of_one_for_the_calibration_is_refused_at_once(tmp_path: Path) -> None:
+    """28 recordings are two batches of 14 for the training, and 27 and 1 for the calibration."""
+    options = {"model": "vgg9", "width_multiplier": 0.05, "time_steps": 1}
+    with pytest.raises(InputError, match=r"batch_size = 27: one of the 28 recordings by itself at T = 1 is too little"):
+        train(small(batch_size=27, epochs=1, **options), tmp_path)
+
+
+def test_one_recording_at_a_time_trains_where_norms_see_more(tmp_path: Path) -> None:
+    options = {"model": "vgg9", "width_multiplier": 0.05, "time_steps": 2, "min_steps": 2}
+    assert train(small(batch_size=1, epochs=1, limit=4, **options), tmp_path).epoch == 1
+
+
+def test_nothing_is_predicted_of_nothing() -> None:
+    data = synthetic(2)
+    with pytest.raises(InputError, match="nothing to predict"):
+        mtt.predict(mtt.build_model(small(), data), data.subset([]), 4)
+
+
+def test_more_workers_than_work_change_nothing() -> None:
+    data = synthetic(3)
+    assert np.array_equal(binning.bin_recordings(data, 2, workers=1000), binning.bin_recordings(data, 2))

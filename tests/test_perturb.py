@@ -204,6 +204,25 @@ class TestRecordings:
         (lambda rng: perturb.jittered(events.make_recording([1], [1]), -1, rng), "jitter must lie between 0 and inf"),
         (lambda rng: perturb.dropped(events.make_recording([1], [1]), 1.1, rng), "between 0 and 1, not 1.1"),
         (lambda rng: perturb.with_spurious(events.make_recording([1], [1]), -1, SENSOR, rng), "rate of spurious"),
+        (
+            lambda rng: perturb.with_spurious(events.make_recording([1], [1]), 1e30, SENSOR, rng),
+            "rate of .* at most 1e",
+        ),
+        (
+            lambda rng: perturb.with_spurious(events.make_recording([10**9], [1]), 1e6, SENSOR, rng),
+            "at most 100,000,000",
+        ),
+        (lambda rng: perturb.jittered(events.make_recording([1], [1]), np.inf, rng), "jitter must be at most 1e"),
+        (lambda rng: perturb.jittered(events.make_recording([1], [1]), "1", rng), "jitter must be a number, not '1'"),
+        (lambda rng: perturb.jittered(events.make_recording([1], [1]), np.nan, rng), "jitter must lie between"),
+        (
+            lambda rng: perturb.dropped(events.make_recording([1], [1]), True, rng),
+            "fraction must be a number, not True",
+        ),
+        (lambda rng: perturb.quantised_weights(network([[1.0]]), 10**6), "bits .* must be at most 52"),
+        (lambda rng: perturb.quantised_weights(network([[1.0]]), 2.5), "bits .* must be a whole number, not 2.5"),
+        (lambda rng: perturb.noisy_weights(network([[1.0]]), np.inf, rng), "weight noise must be at most"),
+        (lambda rng: perturb.mismatched_thresholds(network([[1.0]]), None, rng), "mismatch must be a number, not None"),
     ],
 )
 def test_bad_levels(call, message, rng):

@@ -254,6 +254,10 @@ def test_recurrence_is_sent_to_the_exact_engine():
         ({"engine": "exact", "record": "some"}, "record must be one of"),
         ({"engine": "brian2", "order": "fifo"}, "order='fifo' needs engine='exact'"),
         ({"engine": "brian2", "lanes": 0}, "lanes must be >= 1, not 0"),
+        ({"engine": "brian2", "lanes": 10**9}, "lanes must be at most 100000, not 1000000000"),
+        ({"engine": "brian2", "lanes": 2.0}, r"lanes must be a whole number, not 2\.0"),
+        ({"engine": "brian2", "lanes": True}, "lanes must be a whole number, not True"),
+        ({"engine": ["brian2"]}, "engine must be one of"),
         ({"engine": "brian2", "target": "fortran"}, "target must be"),
     ],
 )

@@ -35,7 +35,7 @@ from mtt_brian.evaluate import Report, RunReport, readout_trace
 from mtt_brian.evaluate.finished import Finished
 from mtt_brian.evaluate.html import Picture, write_html
 from mtt_brian.events import Recordings
-from mtt_brian.plotting.axes import legend_beside
+from mtt_brian.plotting.axes import legend_beside, literal
 from mtt_brian.runs import Run
 from mtt_brian.shards import Compute, Job, Origin, Part, Shard, Tallies
 from mtt_brian.simulate import ENGINES, ORDERS, Simulator
@@ -246,6 +246,7 @@ def plot_accuracies(report: Report, out: Path) -> None:
     t_maxes = {run.time_stepped.time_steps for run in report.runs}
     shown = sorted({1, *t_maxes, max(t for run in report.runs for t in run.time_stepped.accuracy)})
     orders = [event_driven.order for event_driven in report.runs[0].event_driven]
+    title = literal(f"{report.title}, {report.split}", 80)
     groups = [*(f"T = {t}" for t in shown), *(f"event-driven\n{order}" for order in orders)]
     bars = {
         run.run: [*(run.time_stepped.accuracy.get(t) for t in shown), *(e.accuracy for e in run.event_driven)]
@@ -253,7 +254,7 @@ def plot_accuracies(report: Report, out: Path) -> None:
     }
     with plotting.figure(out / "accuracy.png", (7.2, 3)) as figure:
         plotting.accuracy_bars(groups, bars, ax=figure.subplots())
-        figure.suptitle(f"{report.title}, {report.split}")
+        figure.suptitle(title)
 
     with plotting.figure(out / "accuracy_over_time.png", _size(len(report.runs) * len(orders))) as figure:
         ax = figure.subplots()
@@ -262,7 +263,7 @@ def plot_accuracies(report: Report, out: Path) -> None:
                 label = f"{run.run}, {measured.order}"
                 plotting.accuracy_over_time(measured.times, measured.accuracy_over_time, label=label, ax=ax)
         legend_beside(ax)
-        ax.set_title(f"{report.title}, {report.split}: event-driven")
+        ax.set_title(f"{title}: event-driven")
 
     with plotting.figure(out / "time_step_sweep.png", _size(2 * len(report.runs))) as figure:
         ax = figure.subplots()
@@ -273,7 +274,7 @@ def plot_accuracies(report: Report, out: Path) -> None:
                 list(accuracy), list(accuracy.values()), event_driven=event_driven, label=run.run, ax=ax
             )
         legend_beside(ax)
-        ax.set_title(f"{report.title}, {report.split}; lines: event-driven, {orders[0]}")
+        ax.set_title(f"{title}; lines: event-driven, {orders[0]}")
 
 
 def _size(lines: int) -> tuple[float, float]:
@@ -293,10 +294,11 @@ def plot_spikes(chosen: Sequence[Run], recordings: Recordings, order: str, path:
         for (top, bottom), run in zip(axes.T, chosen, strict=True):
             engine = Simulator(run.model, engine="exact", order=order, record="all")
             (result,) = engine.run(recordings[:1])
-            plotting.raster(result, recording=recordings[0], ax=top).set_title(run.name)
+            plotting.raster(result, recording=recordings[0], ax=top).set_title(literal(run.name))
             plotting.readout(*readout_trace(result), label=label, ax=bottom)
             top.set_xlabel("")
-        figure.suptitle(f"{recordings.title}, {recordings.ids[0]}, class {recordings.classes[label]}, {order}")
+        what = (recordings.title, recordings.ids[0], f"class {recordings.classes[label]}")
+        figure.suptitle(", ".join([*(literal(text, 40) for text in what), order]))
 
 
 def plot_confusions(report: Report, classes: Sequence[str], path: Path) -> None:
@@ -306,5 +308,5 @@ def plot_confusions(report: Report, classes: Sequence[str], path: Path) -> None:
         for ax, run in zip(figure.subplots(1, len(report.runs), squeeze=False)[0], report.runs, strict=True):
             measured = run.event_driven[0]
             plotting.confusion_matrix(measured.confusion_matrix, classes, ax=ax).set_title(
-                f"{run.run}, {measured.order}"
+                f"{literal(run.run)}, {measured.order}"
             )

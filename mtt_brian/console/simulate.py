@@ -11,7 +11,8 @@ fields t, x, y, p), .npz (such an array, or one array for each of them), .csv, o
 microseconds, x, y and p (polarity) count from 0; a network whose input has one axis needs t and x only. A field that
 the network would drop must hold one value everywhere.
 
-Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...),
+Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...;
+"keys" says what stands for a name that no file may have),
 spikes.csv (population,t,i,n; t in seconds with all its digits), readout.csv (the readout whenever it changed; for one
 that is linear or fires) and raster.png.
 """
@@ -32,7 +33,9 @@ from mtt_brian.console.recording import Recording, open_recording
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.table import markdown_table
+from mtt_brian.plotting.axes import literal
 from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
+from mtt_brian.text import printable
 from mtt_brian.translate.input import input_train
 
 
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         (out / "readout.csv").unlink(missing_ok=True)  # of an earlier run
     plot(result, recording, trace, out / "raster.png")
-    print(f"{recording.name}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}")
+    print(f"{printable(recording.name)}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}")
     print(f"engine {result.engine}, {options.order}: {seconds:.2f} s, compiling included\n")
     print(f"{table(result)}\n\n{answer(result, recording)}\n{files.contents(out)}")
 
@@ -117,7 +120,7 @@ def answer(result: Result, recording: Recording) -> str:
     best = int(np.argmax(result.readout))
 
     def called(k: int) -> str:
-        return f"{k} ({classes[k]})" if classes and classes[k] != str(k) else str(k)
+        return f"{k} ({printable(classes[k])})" if classes and classes[k] != str(k) else str(k)
 
     said = f"answer: class {called(best)}, readout {result.readout[best]:.6g}"
     if not np.any(result.readout):
@@ -137,7 +140,7 @@ def plot(result: Result, recording: Recording, trace: tuple[np.ndarray, np.ndarr
             known = recording.label if recording.label is not None and recording.label < len(result.readout) else None
             plotting.readout(*trace, label=known, ax=panels[1])
             panels[0].set_xlabel("")
-        figure.suptitle(recording.name)
+        figure.suptitle(literal(recording.name, 80))
 
 
 def _digest(path: Path) -> str:

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             processes.settle(config)
         splits = processes.in_turn(lambda: runs.load_splits(config))
         with processes.together():
+            mtt.build.check_computes(config.device)
             model = mtt.build_model(config, splits.train)
         run = processes.from_first(lambda: Path(options.resume) if resume else run_folder(options.out, config))
         kind = "recordings" if isinstance(splits.train, Recordings) else "images"

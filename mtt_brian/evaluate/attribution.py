@@ -16,7 +16,7 @@ import numpy as np
 from mtt_brian.evaluate.answers import Answers
 from mtt_brian.evaluate.comparison import over_seeds
 from mtt_brian.evaluate.metrics import Estimate, predictions
-from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.evaluate.table import markdown, markdown_table, percent
 
 Combination: TypeAlias = tuple[str, ...]
 #: Result by name of the run and combination, see `cell_name`.
@@ -78,7 +78,9 @@ def effect(
 
 def table_of_changes(groups: Groups, cells: Cells, rows: Mapping[str, Combination], base: Combination) -> str:
     """Accuracy of each row's combination, and its difference from ``base``."""
-    lines = [["accuracy in %", *(f"{group}: {column}" for group in groups for column in ("accuracy", "change"))]]
+    lines = [
+        ["accuracy in %", *(f"{markdown(group)}: {column}" for group in groups for column in ("accuracy", "change"))]
+    ]
     for name, combination in rows.items():
         line = [name]
         for names in groups.values():
@@ -91,7 +93,7 @@ def table_of_changes(groups: Groups, cells: Cells, rows: Mapping[str, Combinatio
 def table_of_pairs(groups: Groups, cells: Cells, pairs: Sequence[Combination]) -> str:
     """Two changes at once: accuracy, change, and by how much the change exceeds the sum of the two alone."""
     columns = ("accuracy", "change", "beyond the sum")
-    lines = [["accuracy in %", *(f"{group}: {column}" for group in groups for column in columns)]]
+    lines = [["accuracy in %", *(f"{markdown(group)}: {column}" for group in groups for column in columns)]]
     for a, b in pairs:
         line = [title((a, b))]
         for names in groups.values():
@@ -112,7 +114,7 @@ def table_of_gaps(groups: Groups, cells: Cells, rows: Sequence[Combination], gro
         groupings: the changes that take the time steps away. Those of a row that are not in ``cells`` stay empty.
     """
     columns = ("time steps", *(f"change by {grouping}" for grouping in groupings))
-    lines = [["accuracy in %", *(f"{group}: {column}" for group in groups for column in columns)]]
+    lines = [["accuracy in %", *(f"{markdown(group)}: {column}" for group in groups for column in columns)]]
     for row in rows:
         line = [title(row)]
         for names in groups.values():
@@ -141,7 +143,9 @@ def table_of_spikes(groups: Groups, cells: Cells, rows: Sequence[Combination]) -
 
     first = next(iter(cells.values()))
     layers = list(first["spike_difference"])
-    lines = [["in %", *(f"{group}: {column}" for group in groups for column in (*layers, "SynOps"))]]
+    lines = [
+        ["in %", *(f"{markdown(group)}: {column}" for group in groups for column in (*map(markdown, layers), "SynOps"))]
+    ]
     for row in rows:
         line = [title(row)]
         for names in groups.values():

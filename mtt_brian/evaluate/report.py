@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from mtt_brian.evaluate.metrics import Estimate
-from mtt_brian.evaluate.table import markdown_table, number, percent
+from mtt_brian.evaluate.table import code_block, markdown, markdown_table, number, percent
 from mtt_brian.files import write_text
 
 
@@ -186,7 +186,7 @@ class Report:
         grids = sorted({t for run in self.runs for t in run.time_stepped.accuracy})
         columns = [_column(run, grids) for run in self.runs]
         titles = dict.fromkeys(title for column in columns for title in column)
-        header = ["", *(f"{run.run} ({run.method})" for run in self.runs)]
+        header = ["", *(markdown(f"{run.run} ({run.method})") for run in self.runs)]
         return markdown_table([header, *([title, *(c.get(title, "-") for c in columns)] for title in titles)])
 
     def markdown(self) -> str:
@@ -194,7 +194,7 @@ class Report:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return "\n".join(
             [
-                f"# Event-driven evaluation: {self.title}, {self.split}",
+                f"# Event-driven evaluation: {markdown(f'{self.title}, {self.split}')}",
                 "",
                 self.table(),
                 "",
@@ -205,7 +205,7 @@ class Report:
                 "",
                 f"Engine `{self.engine}`. {versions}.",
                 "",
-                f"    {self.command}",
+                code_block(self.command),
                 "",
             ]
         )
@@ -234,7 +234,7 @@ def _column(run: RunReport, grids: Sequence[int]) -> dict[str, str]:
         cells[f"**accuracy, event-driven, `{run_as.order}`**"] = f"**{percent(run_as.accuracy)} %**"
     for run_as in run.event_driven:
         for name, value in run_as.spike_difference.items():
-            cells[f"spike difference of T_max from `{run_as.order}`: {name}"] = f"{100 * value:.1f} %"
+            cells[f"spike difference of T_max from `{run_as.order}`: {markdown(name)}"] = f"{100 * value:.1f} %"
     for title, attribute in (("SynOps", "synops_per_recording"), ("milliseconds", "milliseconds_per_recording")):
         cells[f"{title} per recording, time-stepped, T_max"] = number(getattr(stepped, attribute))
         for run_as in run.event_driven:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -21,11 +22,30 @@ from functools import cached_property, lru_cache
 import numpy as np
 from tqdm import tqdm
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_number, check_whole
 from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
+from mtt_brian.text import shown
 
 #: Part of every cache key: raise it whenever the same parameters would give other events.
 SIMULATOR_VERSION = 1
+
+#: The largest value of a parameter: coordinates of events have 16 bits.
+_MOST: dict[str, int] = {
+    "height": 32767,
+    "width": 32767,
+    "image_pixels": 10**6,
+    "threshold_on": 10**9,
+    "threshold_off": 10**9,
+    "mismatch": 1000,
+    "dark": 10**9,
+    "refractory_us": 10**9,
+    "noise_hz": 10**9,
+    "sample_us": 10**9,
+    "seed": 2**64 - 1,
+}
+_WHOLE = ("height", "width", "sample_us")
+#: Numbers that one recording is made from, 8 bytes each, and events of one pixel between black and white.
+_MOST_SAMPLES, _MOST_CROSSINGS = 200_000_000, 100_000
 
 #: No pixel gets a threshold below this fraction of the mean: near zero it would send events without end.
 _LEAST_THRESHOLD = 0.2
@@ -70,19 +90,48 @@ class Camera:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        may_be_zero = ("negative", "mismatch", "refractory_us", "noise_hz", "seed")
-        for name, value in asdict(self).items():
-            if name in ("corners", "saccades_us"):
-                continue
-            if not (0 <= value < np.inf) or (value == 0 and name not in may_be_zero):
+        may_be_zero = ("mismatch", "refractory_us", "noise_hz", "seed")
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            check_number(f"Camera.{name}", value, most)
+            if not value >= 0 or (value == 0 and name not in may_be_zero):
                 raise InputError(f"Camera.{name} must be {'>=' if name in may_be_zero else '>'} 0, not {value}")
-        if np.shape(self.corners) != (3, 2) or not np.all(np.isfinite(self.corners)):
-            raise InputError(f"Camera.corners must be three pairs (x, y), not {self.corners}")
-        times = np.ravel(self.saccades_us)
-        if np.shape(self.saccades_us) != (3, 2) or np.any(np.diff(times, prepend=0) < [0, 1, 0, 1, 0, 1]):
-            raise InputError(f"Camera.saccades_us must be three times (begin, end), in order, not {self.saccades_us}")
+            if name in _WHOLE and value != int(value):
+                raise InputError(f"Camera.{name} must be a whole number, not {value}")
+        check_whole("Camera.seed", self.seed, _MOST["seed"])
+        if not isinstance(self.negative, bool | np.bool_):
+            raise InputError(f"Camera.negative must be True or False, not {shown(self.negative)}")
+        for name, shape in (("corners", "three pairs (x, y)"), ("saccades_us", "three times (begin, end), in order")):
+            try:
+                values = np.asarray(getattr(self, name), dtype=np.float64)
+                right = values.shape == (3, 2) and bool(np.all(np.abs(values) < 1e9))
+            except (TypeError, ValueError, OverflowError):
+                right = False
+            if right and name == "saccades_us":
+                right = not np.any(np.diff(values.ravel(), prepend=0) < [0, 1, 0, 1, 0, 1]) and not np.any(values % 1)
+            if not right:
+                raise InputError(f"Camera.{name} must be {shape}, not {shown(getattr(self, name))}")
         if self.duration_us % self.sample_us:
             raise InputError(f"Camera.sample_us must divide {self.duration_us}, the end, {self.sample_us} does not")
+        self._check_effort()
+
+    def _check_effort(self) -> None:
+        """Refuse what would take all memory, or send events without end."""
+        samples = self.duration_us // self.sample_us + 1
+        if samples * self.height * self.width > _MOST_SAMPLES:
+            raise InputError(
+                f"Camera: {samples:,} samples of {self.height} x {self.width} pixels are more than {_MOST_SAMPLES:,}:"
+                " take fewer pixels or a longer Camera.sample_us"
+            )
+        swing = math.log1p(1 / max(self.dark, 1e-300)) / max(min(self.threshold_on, self.threshold_off), 1e-300)
+        if swing > _MOST_CROSSINGS:
+            raise InputError(
+                f"Camera: from black to white a pixel would cross its threshold {swing:,.0f} times, more than"
+                f" {_MOST_CROSSINGS:,}: raise Camera.threshold_on, Camera.threshold_off or Camera.dark"
+            )
+        noise = self.noise_hz * self.duration_us * 1e-6 * self.height * self.width
+        if noise > _MOST_SAMPLES:
+            raise InputError(f"Camera.noise_hz = {self.noise_hz:g} would add {noise:.3g} events to every recording")
 
     @property
     def sensor_size(self) -> SensorSize:

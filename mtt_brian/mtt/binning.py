@@ -22,6 +22,8 @@ from mtt_brian.files import cache_folder
 #: Frames of more bytes than this lie in a nameless file, which is gone with the process; the system keeps in memory
 #: what fits.
 IN_MEMORY = 1 << 30
+#: Recordings that a process bins before it asks for more.
+_TOGETHER = 16
 
 
 def bin_recordings(recordings: Recordings, time_steps: int, workers: int = 0) -> np.ndarray:
@@ -69,8 +71,9 @@ def _fill(frames: np.ndarray, recordings: Recordings, workers: int) -> bool:
         raise InputError(f"workers must be 0 on this system, where processes cannot share memory, not {workers}")
     # Forked processes see the recordings and the frames without a copy.
     context = multiprocessing.get_context("fork")
+    workers = min(workers, -(-len(recordings) // _TOGETHER))  # more would have nothing to do
     with ProcessPoolExecutor(workers, context, initializer=_take_job, initargs=(one,)) as pool:
-        return all_fit(pool.map(_do_job, range(len(recordings)), chunksize=16))
+        return all_fit(pool.map(_do_job, range(len(recordings)), chunksize=_TOGETHER))
 
 
 def _shared(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -15,8 +15,9 @@ import torch
 
 from mtt_brian.errors import InputError
 from mtt_brian.files import replacing
-from mtt_brian.mtt.config import TrainConfig
+from mtt_brian.mtt.contents import check_contents
 from mtt_brian.snn import Staged, models
+from mtt_brian.text import one_line, shown
 
 #: Version of the layout below; a reader refuses any other.
 FORMAT = 1
@@ -69,15 +70,22 @@ def load(path: str | Path) -> Checkpoint:
         path: the file, or a run folder that holds it as ``checkpoint.pt``.
 
     Raises:
-        InputError: if there is none, it is damaged, holds more than tensors and plain values, or has another format.
+        InputError: if there is none, it is damaged, holds more than tensors and plain values, has another format, or
+            a value is none that a training can have written, see `check_contents`.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / FILE_NAME
-    if not path.is_file():
+    try:
+        if path.is_dir():
+            path = path / FILE_NAME
+        there = path.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise InputError(f"no checkpoint at {shown(str(path))}: {one_line(error)}") from None
+    if not there:
         raise InputError(f"no checkpoint at {path}; expected a run folder with a {FILE_NAME}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise InputError(f"{path}: {error.strerror or one_line(error)}") from None
     except Exception as error:  # torch meets a broken file with anything from EOFError to UnpicklingError
         raise InputError(
             f"{path}: not a checkpoint: damaged, or more in it than tensors and plain values ({type(error).__name__})"
@@ -85,10 +93,13 @@ def load(path: str | Path) -> Checkpoint:
     names = {item.name for item in fields(Checkpoint)}
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
-        raise InputError(f"{path}: checkpoint format {found!r} cannot be read; expected {FORMAT}")
+        raise InputError(f"{path}: checkpoint format {shown(found)} cannot be read; expected {FORMAT}")
     if content.keys() != names | {"format"}:
         raise InputError(f"{path}: checkpoint without {', '.join(sorted(names - content.keys())) or 'a known layout'}")
-    content["config"] = TrainConfig().as_dict() | content["config"]
+    try:
+        content["config"] = check_contents(content).as_dict()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return Checkpoint(**{name: content[name] for name in names})
 
 
@@ -111,7 +122,7 @@ def load_model(path: str | Path, epoch: Literal["final", "best", "last"] = "fina
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{path}: the weights do not fit the model of the checkpoint ({error})") from None
+        raise InputError(f"{path}: the weights do not fit the model of the checkpoint ({one_line(error)})") from None
     return model.eval()
 
 
@@ -128,8 +139,12 @@ def check_same(kind: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], f
         InputError: naming every differing key with both values.
     """
     missing = object()
+
+    def value_of(values: Mapping[str, Any], key: str) -> str:
+        return shown(values.get(key, "absent"), 300)
+
     differing = [
-        f"{key} is {saved.get(key, 'absent')!r} in the checkpoint, {wanted.get(key, 'absent')!r} here"
+        f"{key} is {value_of(saved, key)} in the checkpoint, {value_of(wanted, key)} here"
         for key in sorted(saved.keys() | wanted.keys())
         if key not in free and saved.get(key, missing) != wanted.get(key, missing)
     ]

@@ -12,21 +12,31 @@ import json
 import math
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mtt_brian.errors import InputError
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
+from mtt_brian.text import one_line, shown
 
 #: What stands for None in a config file (TOML has no null) and on the command line.
 NONE = "none"
 
 
-def _setting(default: Any, help: str, low: float | None = None, below: float | None = None) -> Any:
-    """A field with its help text and the range it must lie in: ``low <= value`` and ``value < below``."""
-    return field(default=default, metadata={"help": help, "low": low, "below": below})
+#: Whole numbers are kept in 32 bits here and there.
+_MOST = 2**31 - 1
+#: Of pixels: coordinates of events have 16 bits.
+_MOST_PIXELS = 2**15 - 1
+
+
+def _setting(
+    default: Any, help: str, low: float | None = None, below: float | None = None, most: float | None = None
+) -> Any:
+    """A field with its help text and the range it must lie in: ``low <= value <= most`` and ``value < below``."""
+    return field(default=default, metadata={"help": help, "low": low, "below": below, "most": most})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,62 +59,84 @@ class TrainConfig:
     data_root: str | None = _setting(None, "folder that holds the data set")
     download: bool = _setting(False, "fetch the data set into data_root where a download exists")
     skip_bad: bool = _setting(False, "leave out recordings that cannot be read, and list them")
-    limit: int | None = _setting(None, "use only this many training (and test) recordings, drawn at random", low=1)
-    resolution: int | None = _setting(None, "see the recordings on a coarser grid of so many pixels a side", 1)
+    limit: int | None = _setting(
+        None, "use only this many training (and test) recordings, drawn at random", 1, most=_MOST
+    )
+    resolution: int | None = _setting(
+        None, "see the recordings on a coarser grid of so many pixels a side", 1, most=_MOST_PIXELS
+    )
     validation: float = _setting(0.0, "part of the training recordings that is held back for validation", 0, 1)
     keep_best: bool = _setting(False, "end with the weights of the best validation epoch instead of the last one")
 
     model: str = _setting("nmnist_3c1fc", "network of the model zoo")
-    width_multiplier: float = _setting(1.0, "times as many channels and hidden units", 1e-3)
+    width_multiplier: float = _setting(1.0, "times as many channels and hidden units", 1e-3, most=1000)
     neuron: Literal["if", "lif"] = _setting("if", "integrate and fire, without or with a leak")
-    tau: float | None = _setting(None, "lif: membrane time constant in seconds (any T means the same neuron)", 1e-9)
+    tau: float | None = _setting(
+        None, "lif: membrane time constant in seconds (any T means the same neuron)", 1e-9, most=1e9
+    )
     decay: float | None = _setting(None, "lif: what the membrane keeps from step to step, instead of tau", 1e-9, 1)
     surrogate: Literal["periodic", "exponential", "triangular"] = _setting(
         "periodic", "shape of the surrogate gradient"
     )
-    width: float = _setting(0.5, "width of the surrogate gradient in thresholds", 1e-6)
-    blocks_per_stage: int | None = _setting(1, "blocks per stage, g; none: a single stage", 1)
+    width: float = _setting(0.5, "width of the surrogate gradient in thresholds", 1e-6, most=1e6)
+    blocks_per_stage: int | None = _setting(1, "blocks per stage, g; none: a single stage", 1, most=_MOST)
     transform: Literal["hard", "soft", "trim"] = _setting("hard", "temporal transformation between stages")
     reset: Literal["subtract", "zero"] = _setting("subtract", "what a spike does to the membrane")
     spikes: Literal["one", "many"] = _setting("many", "spikes of a neuron per time step")
-    lower_bound: float | None = _setting(-1.0, "the membrane is never left below it (threshold is 1)", below=1)
+    lower_bound: float | None = _setting(-1.0, "the membrane is never left below it (threshold is 1)", -1e9, below=1)
 
-    time_steps: int = _setting(10, "T_max: most time steps of a stage, and the bins of the input frames", 1)
-    min_steps: int = _setting(1, "nmt, mtt: T_min, fewest time steps of a stage", 1)
-    samples: int = _setting(3, "nmt, mtt: s, configurations per iteration", 1)
+    time_steps: int = _setting(
+        10, "T_max: most time steps of a stage, and the bins of the input frames", 1, most=100_000
+    )
+    min_steps: int = _setting(1, "nmt, mtt: T_min, fewest time steps of a stage", 1, most=100_000)
+    samples: int = _setting(3, "nmt, mtt: s, configurations per iteration", 1, most=100_000)
 
-    epochs: int = _setting(30, "passes over the training recordings", 1)
-    batch_size: int = _setting(32, "recordings per iteration, in each of the processes", 1)
-    processes: int = _setting(1, "processes that share every iteration; as many as torchrun has started", 1)
+    epochs: int = _setting(30, "passes over the training recordings", 1, most=1_000_000)
+    batch_size: int = _setting(32, "recordings per iteration, in each of the processes", 1, most=_MOST)
+    processes: int = _setting(
+        1, "processes that share every iteration; as many as torchrun has started", 1, most=100_000
+    )
     loss: Literal["ce", "tet"] = _setting(
         "ce", "cross entropy of the readout's time mean, or (TET) the mean over the cross entropies of all time steps"
     )
     tet_regulariser: float = _setting(0.0, "tet: weight of the squared distance of all readouts to the threshold", 0, 1)
     optimizer: Literal["adamw", "sgd"] = _setting("adamw", "rule of the weights' update")
     momentum: float = _setting(0.9, "sgd: momentum", 0, 1)
-    lr: float = _setting(1e-2, "peak learning rate", 0)
-    weight_decay: float = _setting(0.01, "weight decay", 0)
+    lr: float = _setting(1e-2, "peak learning rate", 0, most=1e6)
+    weight_decay: float = _setting(0.01, "weight decay", 0, most=1e6)
     schedule: Literal["cosine", "constant"] = _setting("cosine", "learning rate over the epochs")
-    clip: float | None = _setting(None, "largest norm of the gradient", 0)
+    clip: float | None = _setting(None, "largest norm of the gradient", 0, most=1e30)
     shift: int = _setting(
-        2, "augmentation: shift by up to so many pixels each way; for still images, the crop of a padded image", 0
+        2,
+        "augmentation: shift by up to so many pixels each way; for still images, the crop of a padded image",
+        0,
+        most=_MOST_PIXELS,
     )
-    roll: int = _setting(0, "augmentation: likewise, but what leaves the frame enters on its other side", 0)
+    roll: int = _setting(
+        0, "augmentation: likewise, but what leaves the frame enters on its other side", 0, most=_MOST_PIXELS
+    )
     flip: bool = _setting(False, "augmentation: mirror left and right, every second time")
     calibration_batches: int = _setting(
-        10, "batches on which batch norms are measured again at T_max after every epoch; 0: never", 0
+        10,
+        "batches on which batch norms are measured again at T_max after every epoch; 0: never",
+        0,
+        most=_MOST,
     )
 
-    seed: int = _setting(0, "seed of weights, order, augmentation and time steps", 0)
+    seed: int = _setting(0, "seed of weights, order, augmentation and time steps", 0, most=2**64 - 1)
     device: str = _setting("cpu", "torch device: cpu, cuda, cuda:1 ...")
     threads: int | None = _setting(
         1,
         "torch threads on the CPU; with one the result does not depend on the number of cores; none: torch decides",
         1,
+        most=1024,
     )
-    workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0)
+    workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0, most=1024)
     together: int | None = _setting(
-        None, "nmt, mtt: configurations in one pass; with fewer, less memory and more time; none: all", 1
+        None,
+        "nmt, mtt: configurations in one pass; with fewer, less memory and more time; none: all",
+        1,
+        most=_MOST,
     )
     amp: bool = _setting(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
     compile: bool = _setting(
@@ -155,9 +187,9 @@ def check_values(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     known = {item.name: item for item in fields(TrainConfig)}
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=3)
+            near = difflib.get_close_matches(str(key)[:80], known, n=3)
             accepted = f"did you mean {' or '.join(near)}?" if near else f"accepted: {', '.join(known)}"
-            raise InputError(f"{source}: unknown key {key!r}; {accepted}")
+            raise InputError(f"{source}: unknown key {shown(key)}; {accepted}")
     try:
         return {key: _checked(known[key], value) for key, value in values.items()}
     except InputError as error:
@@ -172,18 +204,32 @@ def read_config(path: str | Path) -> dict[str, Any]:
             not fit.
     """
     path = Path(path)
-    parsers = {".toml": tomllib.loads, ".json": json.loads}
+    parsers: dict[str, Callable[[str], Any]] = {
+        ".toml": tomllib.loads,
+        ".json": partial(json.loads, object_pairs_hook=_once_each),
+    }
     if path.suffix not in parsers:
         raise InputError(f"{path}: a config file ends in {' or '.join(parsers)}")
     try:
         values = parsers[path.suffix](path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: lists or tables that are nested too deeply; a setting is a plain value") from None
     except ValueError as error:  # both parsers' errors, and text that is not UTF-8
-        raise InputError(f"{path}: not a well-formed {path.suffix[1:].upper()} file ({error})") from None
+        raise InputError(f"{path}: not a well-formed {path.suffix[1:].upper()} file ({one_line(error)})") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected keys and values, not {type(values).__name__}")
     return check_values(values, str(path))
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON file, which may name no key twice: all but the last value would be ignored."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for k, (key, _) in enumerate(pairs) if key in dict(pairs[:k]))
+        raise InputError(f"the key {shown(twice)} stands there twice")
+    return values
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -230,22 +276,26 @@ def _checked(item: Field[Any], value: Any) -> Any:
     if type(None) in accepted and (value is None or value == NONE):
         return None
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise InputError(f"{item.name} must be one of {', '.join(get_args(kind))}, not {value!r}")
+        if not isinstance(value, str) or value not in get_args(kind):
+            raise InputError(f"{item.name} must be one of {', '.join(get_args(kind))}, not {shown(value)}")
         return value
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not kind:  # exactly: True is no number of time steps
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         optional = f" or {NONE}" if type(None) in accepted else ""
-        raise InputError(f"{item.name} must be {names[kind]}{optional}, not {value!r}")
-    low, below = item.metadata["low"], item.metadata["below"]
+        raise InputError(f"{item.name} must be {names[kind]}{optional}, not {shown(value)}")
+    low, below, most = (item.metadata[key] for key in ("low", "below", "most"))
+    if kind is str and "\0" in value:
+        raise InputError(f"{item.name} must be a text without the character 0, not {shown(value)}")
     if kind is float and not math.isfinite(value):
         raise InputError(f"{item.name} must be finite, not {value}")
     if low is not None and value < low:
-        raise InputError(f"{item.name} must be at least {low}, not {value}")
+        raise InputError(f"{item.name} must be at least {low}, not {shown(value)}")
     if below is not None and value >= below:
-        raise InputError(f"{item.name} must be below {below}, not {value}")
+        raise InputError(f"{item.name} must be below {below}, not {shown(value)}")
+    if most is not None and value > most:
+        raise InputError(f"{item.name} must be at most {most}, not {shown(value)}")
     return value
 
 

@@ -111,7 +111,12 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
 
     Returns:
         float32 [N, classes].
+
+    Raises:
+        InputError: if there are none.
     """
+    if not len(data):
+        raise InputError("there is nothing to predict: no recordings or images")
     keep_freed_memory()
     device = next(model.parameters()).device
     if batch_size is None:

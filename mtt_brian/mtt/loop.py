@@ -5,6 +5,7 @@ Source: Du et al., "Temporal Flexibility in Spiking Neural Networks", ICLR 2025,
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -24,16 +25,20 @@ from mtt_brian.errors import Diverged, InputError
 from mtt_brian.files import write_text
 from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation
+from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.mtt.distributed import ALONE, Processes, Replica, postponed
 from mtt_brian.mtt.frames import Data, FrameSet, load_frames, predict
 from mtt_brian.mtt.loss import TET, Loss, cross_entropy
+from mtt_brian.mtt.optimizer import make_optimizer as _optimizer
+from mtt_brian.mtt.optimizer import make_scheduler as _scheduler
 from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.mtt.shared_norm import shared_statistics
 from mtt_brian.mtt.start import prepare
 from mtt_brian.snn import Staged, models, norm
 from mtt_brian.snn.memory import keep_freed_memory
+from mtt_brian.text import one_line
 
 #: Settings that a resumed run may change: they say where the data and the arithmetic are, not what is computed.
 FREE_TO_CHANGE = ("data_root", "download", "init", "device", "threads", "workers", "together")
@@ -264,6 +269,7 @@ def _begin(
 ) -> tuple[FrameSet, FrameSet | None]:
     """Refuse what does not fit together, bring torch and the network to the start, and bin what this process needs."""
     processes.settle(config)
+    check_computes(config.device)
     if config.keep_best and not validation:
         raise InputError("keep_best needs validation recordings: nothing else may select a model")
     if resume is not None:
@@ -277,7 +283,33 @@ def _begin(
     for population in model.populations().values():
         population.compile_steps = config.compile
     frames_of = partial(load_frames, time_steps=config.time_steps, workers=config.workers)
-    return frames_of(data), frames_of(processes.part(validation)) if validation else None
+    training = frames_of(data)
+    if processes.count == 1:
+        _check_norms(model, training, config)
+    return training, frames_of(processes.part(validation)) if validation else None
+
+
+def _check_norms(model: Staged, training: FrameSet, config: TrainConfig) -> None:
+    """Refuse a batch of one item where a batch norm would see a single value: it has no variance."""
+    if not norm.has_norms(model) or model.norms_locked:
+        return
+    smallest = {
+        config.time_steps if config.method == "sdt" else config.min_steps: len(training) // _batches(training, config)
+    }
+    whole, rest = divmod(len(training), config.batch_size)
+    if rest and whole < config.calibration_batches:
+        smallest[config.time_steps] = min(rest, smallest.get(config.time_steps, rest))
+    device = next(model.parameters()).device
+    for time_steps in (steps for steps, items in smallest.items() if items == 1):
+        frames, _ = training.batch(np.zeros(1, dtype=np.int64), device=device)
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                copy.deepcopy(model).train()(frames, time_steps)
+        except ValueError as error:
+            raise InputError(
+                f"batch_size = {config.batch_size}: one of the {len(training)} recordings by itself at T = {time_steps}"
+                f" is too little for the batch norms of the network ({one_line(error)})"
+            ) from None
 
 
 def _check_enough(items: int, of: str, config: TrainConfig) -> None:
@@ -298,18 +330,6 @@ def _settle_torch(config: TrainConfig) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS refuses to be deterministic
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-
-
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
 def _batches(data: Sized, config: TrainConfig) -> int:

@@ -6,6 +6,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.mtt import checkpoint
 from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.snn import Staged, norm
+from mtt_brian.text import one_line
 
 
 def prepare(model: Staged, config: TrainConfig, *, resumed: bool) -> None:
@@ -27,7 +28,9 @@ def prepare(model: Staged, config: TrainConfig, *, resumed: bool) -> None:
         try:
             model.load_state_dict(checkpoint.load(config.init).final_weights)
         except RuntimeError as error:
-            raise InputError(f"init: the weights of {config.init} do not fit {config.model} ({error})") from None
+            raise InputError(
+                f"init: the weights of {config.init} do not fit {config.model} ({one_line(error)})"
+            ) from None
     if config.phase == "bias-removal":
         if not norm.has_norms(model) and all(getattr(module, "bias", None) is None for module in model.modules()):
             raise InputError(f"phase = 'bias-removal': {config.model} has neither batch norms nor biases; train it on")

@@ -12,7 +12,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_number, check_whole
 
 #: No threshold falls below this part of itself, however wide the mismatch.
 LEAST_THRESHOLD = 0.1
@@ -22,7 +22,7 @@ def noisy_weights(graph: nir.NIRGraph, relative: float, rng: np.random.Generator
     """Gaussian noise on every weight, with the standard deviation ``relative`` times that of its layer's weights.
 
     Raises:
-        InputError: if ``relative`` is negative.
+        InputError: if ``relative`` is no number from 0 to 1e6.
     """
     _not_negative("the weight noise", relative)
 
@@ -39,8 +39,9 @@ def quantised_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
     the largest weight among them.
 
     Raises:
-        InputError: for fewer than 2 bits.
+        InputError: for fewer than 2 bits or more than 52.
     """
+    check_whole("the bits of a signed weight", bits, most=52)
     if bits < 2:
         raise InputError(f"a signed weight needs at least 2 bits, not {bits}")
     most = 2 ** (bits - 1) - 1
@@ -59,7 +60,7 @@ def mismatched_thresholds(graph: nir.NIRGraph, relative: float, rng: np.random.G
     one threshold.
 
     Raises:
-        InputError: if ``relative`` is negative.
+        InputError: if ``relative`` is no number from 0 to 1e6.
     """
     _not_negative("the threshold mismatch", relative)
     graph = copy.deepcopy(graph)
@@ -105,5 +106,6 @@ def _nodes(graph: nir.NIRGraph, attribute: str) -> Iterator[Any]:
 
 
 def _not_negative(what: str, value: float) -> None:
+    check_number(what, value, most=1e6)
     if not value >= 0:
         raise InputError(f"{what} must be >= 0, not {value}")

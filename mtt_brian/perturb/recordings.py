@@ -6,13 +6,17 @@ A recording ends with its last event here: nothing is moved or added behind it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_number
 from mtt_brian.events import Recordings
 from mtt_brian.events.recording import SensorSize
+
+#: Of one recording; a hundred times more than any sensor sends in a minute would be.
+_MOST_EVENTS = 100_000_000
 
 
 def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
@@ -24,9 +28,10 @@ def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> n
         rng: the source of randomness.
 
     Raises:
-        InputError: if ``sigma`` is negative.
+        InputError: if ``sigma`` is no number from 0 to 1e15.
     """
     _check("the jitter", sigma)
+    check_number("the jitter", sigma, most=1e15)
     if not len(recording):
         return recording
     moved = recording.copy()
@@ -61,13 +66,20 @@ def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, r
         rng: the source of randomness.
 
     Raises:
-        InputError: if ``rate`` is negative.
+        InputError: if ``rate`` is no number from 0 to 1e9, or would give more than 100 million events.
     """
     _check("the rate of spurious events", rate)
+    check_number("the rate of spurious events", rate, most=1e9)
     if not len(recording):
         return recording
     end = int(recording["t"][-1])
-    noise = np.empty(rng.poisson(rate * end * 1e-6 * np.prod(sensor_size)), dtype=recording.dtype)
+    expected = rate * end * 1e-6 * math.prod(map(int, sensor_size))
+    if expected > _MOST_EVENTS:
+        raise InputError(
+            f"the rate of spurious events, {rate:g}, gives {expected:.3g} events in {end * 1e-6:g} s: at most"
+            f" {_MOST_EVENTS:,} are made"
+        )
+    noise = np.empty(rng.poisson(expected), dtype=recording.dtype)
     noise["t"] = rng.integers(0, end + 1, len(noise))
     for field, size in zip(("p", "y", "x"), sensor_size, strict=True):
         noise[field] = rng.integers(0, size, len(noise))
@@ -82,5 +94,6 @@ def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> 
 
 
 def _check(what: str, value: float, most: float = np.inf) -> None:
+    check_number(what, value, most=np.inf)
     if not 0 <= value <= most:
         raise InputError(f"{what} must lie between 0 and {most:g}, not {value}")

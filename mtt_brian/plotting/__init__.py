@@ -5,6 +5,8 @@ it). Functions that draw one line can be called again on the same axes to add an
 told apart by colour-blind readers; lines also differ in dash and marker and bars in hatching, for print in grey.
 Times come in seconds and are shown in milliseconds; accuracies come as fractions and are shown in per cent.
 
+Names, labels and groups that are given are drawn as they stand (`axes.literal`): ``$`` begins no formula.
+
 Sizes, fonts and line widths are those of matplotlib's current style. The package's own, made for the column of a
 paper, is one file and on request only: ``matplotlib.style.use(plotting.STYLE)``, or for one figure `figure`.
 """

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
-from mtt_brian.plotting.axes import accuracy_axis, axes, legend, legend_above
+from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal_lines
 from mtt_brian.plotting.style import COLORS, HATCHES, line_style
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def time_step_sweep(
         ax: axes to draw into.
     """
     ax = axes(ax)
+    label = label_of(label)
     values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
     curve = ax.errorbar(np.asarray(time_steps), values, yerr=errors, label=label)
     if event_driven is not None:
@@ -76,13 +77,13 @@ def accuracy_bars(
             values,
             width,
             yerr=errors,
-            label=name,
+            label=label_of(name),
             color=(COLORS[k % len(COLORS)], 0.45),  # so pale that the error bar is seen within the bar
             edgecolor=COLORS[k % len(COLORS)],
             hatch=HATCHES[k % len(HATCHES)],
             error_kw={"ecolor": "0.2", "elinewidth": 1, "capsize": 2},
         )
-    ax.set_xticks(range(len(groups)), groups)
+    ax.set_xticks(range(len(groups)), [literal_lines(group) for group in groups])
     accuracy_axis(ax)
     return legend_above(ax)
 
@@ -108,8 +109,10 @@ def accuracy_against(
     ax = axes(ax)
     options = {} if style is None else line_style(*style)
     values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
-    ax.errorbar(range(len(levels)), values, yerr=errors, label=label, **options)
-    ax.set_xticks(range(len(levels)), [level if isinstance(level, str) else f"{level:g}" for level in levels])
+    ax.errorbar(range(len(levels)), values, yerr=errors, label=label_of(label), **options)
+    ax.set_xticks(
+        range(len(levels)), [literal_lines(level) if isinstance(level, str) else f"{level:g}" for level in levels]
+    )
     accuracy_axis(ax)
     return legend(ax)
 
@@ -137,12 +140,12 @@ def event_driven_limit(
     ax = axes(ax)
     values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
     beside = 0.15 * len(ax.containers)
-    points = ax.errorbar(np.arange(len(names)) + beside, values, yerr=errors, label=label, linestyle="none")
+    points = ax.errorbar(np.arange(len(names)) + beside, values, yerr=errors, label=label_of(label), linestyle="none")
     if across is not None:
         for k, value in enumerate(values):
             color = points.lines[0].get_color()
             across.axhline(value, color=color, linewidth=0.8, linestyle=":" if k else "-", alpha=0.6)
-    ax.set_xticks(np.arange(len(names)) + beside / 2, names)
+    ax.set_xticks(np.arange(len(names)) + beside / 2, [literal_lines(name) for name in names])
     ax.set_xlim(-0.4, len(names) - 0.6 + beside)
     ax.set_xlabel("event-\ndriven")  # broken, as the panel is narrower than the words
     accuracy_axis(ax)
@@ -175,10 +178,10 @@ def early_exit(
     line = line_style(*style) | {"marker": ""}
     values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
     ax.fill_between(np.asarray(cost), values - errors, values + errors, color=line["color"], alpha=0.15, linewidth=0)
-    ax.plot(cost, values, linewidth=1.8, label=label, **line)
+    ax.plot(cost, values, linewidth=1.8, label=label_of(label), **line)
     if fixed is not None:
         ax.plot(*fixed, linewidth=0.7, **line)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
-    ax.set_xlabel(name)
+    ax.set_xlabel(literal_lines(name, 80))
     accuracy_axis(ax)
     return legend(ax)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtt_brian.plotting.axes import accuracy_axis, axes, legend, legend_beside
+from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_beside
 from mtt_brian.plotting.style import COLORS, line_style
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def accuracy_over_time(
         ax: axes to draw into.
     """
     ax = axes(ax)
-    ax.plot(1e3 * np.asarray(times), np.asarray(accuracy), marker="", label=label)
+    ax.plot(1e3 * np.asarray(times), np.asarray(accuracy), marker="", label=label_of(label))
     if chance is not None:
         ax.axhline(chance, color="0.5", linewidth=0.8, linestyle=":", label="chance")
     ax.set_xlabel("time (ms)")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import matplotlib
 from matplotlib.ticker import PercentFormatter
 
 from mtt_brian.plotting.style import CYCLE
+from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +23,39 @@ def axes(ax: Axes | None) -> Axes:
     if not ax.has_data():
         ax.set_prop_cycle(CYCLE)
     return ax
+
+
+#: What TeX reads as a command, where matplotlib is told to draw all text with it.
+_TEX = {c: f"\\{c}" for c in "{}$&#_%"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\textasciitilde{}"}
+
+
+def literal(text: str, most: int = 60) -> str:
+    """Text from outside as matplotlib has to be given it, so that it is drawn as it stands.
+
+    Without this, ``$`` would begin a formula, a label that begins with ``_`` or is empty would not be shown in a
+    legend, and a line end or a long name would deform the figure. Works on any axes, whatever their style.
+
+    Args:
+        text: a name, such as of a recording or a class.
+        most: characters of it that are shown; of a longer one the middle is left out.
+    """
+    text = shortened(printable(text), most)
+    if matplotlib.rcParams["text.usetex"]:
+        text = "".join(_TEX.get(c, c) for c in text)
+    elif matplotlib.rcParams["text.parse_math"]:
+        text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text or '""'
+
+
+def literal_lines(text: str, most: int = 60) -> str:
+    """`literal` for what may have a few lines."""
+    first, *others = text.split("\n", maxsplit=2)
+    return "\n".join(literal(line, most) for line in (first, *others))
+
+
+def label_of(name: str | None) -> str | None:
+    """`literal` for a label that need not be given."""
+    return None if name is None else literal_lines(name, most=80)
 
 
 def accuracy_axis(ax: Axes) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
-from mtt_brian.plotting.axes import axes
+from mtt_brian.plotting.axes import axes, literal
 from mtt_brian.plotting.style import SEQUENTIAL
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Beyond so many classes the numbers would run into each other.
 WRITTEN = 20
+#: So many letters of a name are written beside its row and below its column.
+_LETTERS = 32
 
 
 def change_matrix(names: Sequence[str], accuracy: ArrayLike, *, ax: Axes | None = None) -> Axes:
@@ -32,8 +34,9 @@ def change_matrix(names: Sequence[str], accuracy: ArrayLike, *, ax: Axes | None 
     accuracy = np.asarray(accuracy, dtype=np.float64)
     image = ax.imshow(accuracy, vmin=0, vmax=1, cmap=SEQUENTIAL)
     _write(image, [["" if np.isnan(value) else f"{100 * value:.1f}" for value in row] for row in accuracy])
-    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    ax.set_yticks(range(len(names)), names)
+    shown = [literal(name, _LETTERS) for name in names]
+    ax.set_xticks(range(len(names)), shown, rotation=30, ha="right")
+    ax.set_yticks(range(len(names)), shown)
     return ax
 
 
@@ -66,7 +69,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str] | None = None, *,
     if len(counts) <= WRITTEN:
         _write(image, [[f"{count:g}" if count else "" for count in row] for row in counts])
     ticks = range(0, len(names), -(-len(names) // WRITTEN))
-    shown = [names[k] for k in ticks]
+    shown = [literal(names[k], _LETTERS) for k in ticks]
     # More letters than this do not fit side by side into a column of a paper.
     ax.set_xticks(ticks, shown, rotation=90 if sum(map(len, shown)) > 30 else 0)
     ax.set_yticks(ticks, shown)

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import spike_times
-from mtt_brian.plotting.axes import axes, legend_above
+from mtt_brian.plotting.axes import axes, label_of, legend_above, literal
 from mtt_brian.plotting.style import COLORS, dot_size, line_style
 from mtt_brian.simulate.result import Result, Spikes
+from mtt_brian.text import printable
 from mtt_brian.translate.input import input_train
 
 if TYPE_CHECKING:
@@ -50,18 +51,21 @@ def raster(
     trains, known = _trains(spikes, recording, sizes)
     highlight = highlight or {}
     if strange := [name for name in highlight if name not in trains]:
-        raise InputError(f"no population {strange[0]!r} to highlight neurons of; there are {', '.join(trains)}")
+        raise InputError(
+            f"no population {strange[0]!r} to highlight neurons of; there are {printable(', '.join(trains))}"
+        )
     ax = axes(ax)
     labels = []
     for band, (name, train) in enumerate(trains.items()):
         size = known.get(name, int(np.max(train.i, initial=0)) + 1)
-        _dots(ax, train, band, size, markersize=dot_size(len(train.t)), color=COLORS[band % len(COLORS)], label=name)
+        look = {"markersize": dot_size(len(train.t)), "color": COLORS[band % len(COLORS)]}
+        _dots(ax, train, band, size, label=label_of(name), **look)
         if name in highlight:
             chosen = np.atleast_1d(np.asarray(highlight[name], dtype=np.int64))
             _check_neurons(name, chosen, size)
             shown = Spikes(*(np.asarray(column)[np.isin(train.i, chosen)] for column in train))
-            _dots(ax, shown, band, size, markersize=4, color="black", label=f"{name}, highlighted")
-        labels.append(f"{name}\n({size})")
+            _dots(ax, shown, band, size, markersize=4, color="black", label=f"{label_of(name)}, highlighted")
+        labels.append(f"{literal(name, 32)}\n({size})")
     for edge in range(1, len(trains)):
         ax.axhline(edge, color="0.7", linewidth=0.8)
     if isinstance(spikes, Result) and spikes.duration > 0:
@@ -115,7 +119,7 @@ def rates(
     ax = axes(ax)
     for k, (name, train) in enumerate(trains.items()):
         fired, _ = np.histogram(train.t, edges, weights=train.n)
-        _staircase(ax, fired / (known[name] * edges[1]), edges, k, name)
+        _staircase(ax, fired / (known[name] * edges[1]), edges, k, literal(name))
     ax.set_xlim(0, 1e3 * duration)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("time (ms)")
@@ -165,7 +169,7 @@ def spike_time_differences(
     for k, (name, found) in enumerate(differences.items()):
         counts, _ = np.histogram(np.clip(found.seconds, -limit, limit), edges)
         unpaired = f"{found.only_first} + {found.only_second} unpaired"
-        _staircase(ax, counts, edges, k, f"{name}: {len(found.seconds)} pairs, {unpaired}")
+        _staircase(ax, counts, edges, k, f"{literal(name)}: {len(found.seconds)} pairs, {unpaired}")
     ax.set_yscale("symlog", linthresh=1)  # empty bins are at 0, which a logarithm does not have
     ax.set_ylim(bottom=0)
     ax.set_xlabel("later in the second run by (ms)")

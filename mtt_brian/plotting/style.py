@@ -9,6 +9,7 @@ it everything is drawn in the caller's own style, with the colours, dashes and m
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,9 @@ def figure(path: str | os.PathLike[str], size: tuple[float, float] | None = None
     with style.context(STYLE):
         drawn = Figure(figsize=size)
         yield drawn
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, warnings.catch_warnings():
+            # Of names from outside: letters that the font does not have are boxes, and long ones take all the room.
+            warnings.filterwarnings("ignore", message=r"Glyph \d+|constrained_layout not applied", category=UserWarning)
             drawn.savefig(temporary)
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from mtt_brian.plotting.axes import accuracy_axis, axes, legend
+from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, literal
 from mtt_brian.plotting.style import SEQUENTIAL, line_style
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def training_curve(metrics: Sequence[Mapping[str, Any]], *, ax: Axes | None = No
         return np.asarray([np.nan if row.get(name) is None else row[name] for row in metrics], dtype=np.float64)
 
     for k, name in enumerate(accuracies):
-        ax.plot(epochs, column(name), label=name.replace("_", " "), **line_style(k) | {"linestyle": "-"})
+        ax.plot(epochs, column(name), label=literal(name.replace("_", " ")), **line_style(k) | {"linestyle": "-"})
     accuracy_axis(ax)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
@@ -46,7 +46,7 @@ def training_curve(metrics: Sequence[Mapping[str, Any]], *, ax: Axes | None = No
         right = ax.twinx()
         for k, name in enumerate(losses):
             style = line_style(len(accuracies) + k) | {"linestyle": "--", "marker": ""}
-            right.plot(epochs, column(name), label=name.replace("_", " "), **style)
+            right.plot(epochs, column(name), label=literal(name.replace("_", " ")), **style)
         right.spines["right"].set_visible(True)
         right.set_ylabel("loss (dashed)")
         right.set_ylim(bottom=0)
@@ -72,7 +72,7 @@ def loss_line(
     losses = np.asarray(losses, dtype=np.float64)
     style = line_style(color) | {"marker": ""}
     ax.plot(offsets, losses.T, alpha=0.25, linewidth=0.8, label="_directions", **style)
-    ax.plot(offsets, losses.mean(0), label=label, **style)
+    ax.plot(offsets, losses.mean(0), label=label_of(label), **style)
     ax.set_xlabel("distance along a filter-normalised direction")
     ax.set_ylabel("cross entropy")
     ax.set_yscale("log")

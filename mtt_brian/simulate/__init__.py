@@ -93,7 +93,7 @@ class Simulator:
             ("order", order, ORDERS),
             ("record", record, RECORDS),
         ):
-            if value not in accepted:
+            if not isinstance(value, str) or value not in accepted:
                 raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
         self.circuit = read_nir(
             graph,

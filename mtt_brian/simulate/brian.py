@@ -17,7 +17,7 @@ from brian2 import second
 from brian2.devices.device import auto_target, get_device
 from brian2.utils.logger import catch_logs
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
 from mtt_brian.simulate.result import Result, Spikes, recorded_populations, result_of
 from mtt_brian.translate.brian import EventNetwork
 from mtt_brian.translate.circuit import Circuit
@@ -70,8 +70,10 @@ class BrianEngine:
     def __init__(self, circuit: Circuit, *, order: str = "sum", record: str = "all", lanes: int | None = None) -> None:
         if order != "sum":
             raise InputError(f"order={order!r} needs engine='exact'; the Brian2 engines know order='sum'")
-        if lanes is not None and lanes < 1:
-            raise InputError(f"lanes must be >= 1, not {lanes}")
+        if lanes is not None:
+            check_whole("lanes", lanes, most=100_000)
+            if lanes < 1:
+                raise InputError(f"lanes must be >= 1, not {lanes}")
         self.circuit, self.record, self._wanted_lanes, self._lanes = circuit, record, lanes, 0
         self._recordings = 0  # of the largest batch so far
         refuse_what_needs_the_exact_engine(circuit)

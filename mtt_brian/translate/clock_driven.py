@@ -25,7 +25,7 @@ from scipy import sparse
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, CubaLIF, LinearNeuron, NeuronRule
-from mtt_brian.translate.brian import brian_names
+from mtt_brian.translate.brian import brian_names, numbered_name
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.input import InputTrain, in_turn, input_train
 from mtt_brian.translate.limits import BYTES_PER_SYNAPSE, estimate_that_fits
@@ -191,13 +191,12 @@ class ClockDrivenNetwork(brian2.Network):
             # It runs before its source has fired, and hears of it a step late.
             delay = np.maximum(delay - self.dt / second, 0)
         name = f"synapses_{self.names[source]}_{self.names[target.name]}"
-        taken = {o.name for o in self.objects}
         synapses = brian2.Synapses(
             self.groups[source],
             self.groups[target.name],
             "w : volt",
             on_pre=f"{'I' if isinstance(target.rule, CubaLIF) else 'v'}_post += w*n_pre",
-            name=next(n for n in (name, *(f"{name}_{k}" for k in range(2, 1000))) if n not in taken),
+            name=numbered_name(name, [o.name for o in self.objects]),
             clock=self.clock,
             namespace={},
         )

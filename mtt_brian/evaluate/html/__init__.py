@@ -19,6 +19,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate.html import tables
 from mtt_brian.evaluate.report import Report
 from mtt_brian.files import write_text
+from mtt_brian.text import printable
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -54,6 +55,7 @@ def write_html(
     environment = Environment(
         loader=PackageLoader("mtt_brian.evaluate.html", "templates"),
         autoescape=True,  # names of runs and what was typed are anybody's
+        finalize=lambda value: printable(value) if type(value) is str else value,  # Markup is a template's own
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

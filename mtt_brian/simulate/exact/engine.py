@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_number, check_whole
 from mtt_brian.simulate.base import InputTrain
 from mtt_brian.simulate.exact import kernels
 from mtt_brian.simulate.exact.network import STATIC, Network, crosses, network
@@ -80,8 +80,11 @@ class ExactEngine:
             raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {order!r}")
         if record not in RECORDS:
             raise InputError(f"record must be one of {', '.join(map(repr, RECORDS))}, not {record!r}")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be at least 1, not {threads}")
+        if threads is not None:
+            check_whole("threads", threads, most=1024)
+            if threads < 1:
+                raise InputError(f"threads must be at least 1, not {threads}")
+        check_number("max_rate", max_rate, np.inf)
         if not max_rate > 0:
             raise InputError(f"max_rate must be > 0 spikes per second, not {max_rate}")
         if order == "fifo":

@@ -16,6 +16,7 @@ from mtt_brian.snn.models.vgg import vgg9, vgg14, vggsnn
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE
 from mtt_brian.snn.staged import Staged
 from mtt_brian.snn.surrogate import Surrogate
+from mtt_brian.text import one_line
 
 #: The zoo. For event cameras: the first five; for static images: the others.
 MODELS: dict[str, Model] = {
@@ -80,4 +81,4 @@ def from_config(config: Mapping[str, Any]) -> Staged:
     try:
         return build(**{key: from_plain(value) for key, value in config.items()})
     except TypeError as error:
-        raise InputError(f"not the config of a model: {error}") from None
+        raise InputError(f"not the config of a model: {one_line(error)}") from None

@@ -1,0 +1,44 @@
+"""Text from outside (names, paths, values, messages of other packages) as text that can be printed: one short line."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+
+def printable(text: str) -> str:
+    """``text`` without characters that act instead of being shown: they become escapes such as ``\\n`` or ``\\u202e``.
+
+    These are control characters, line ends, marks that turn the direction of text, invisible characters, halves of
+    characters (names of files that are not UTF-8) and characters that do not exist.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """``text`` in at most ``most`` characters: what lies in the middle of a longer one becomes ``...``."""
+    if len(text) <= most:
+        return text
+    tail = (most - 3) // 2
+    return f"{text[: most - 3 - tail]}...{text[-tail:]}"
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The message of an error on one line, or the name of its type where it has none."""
+    return shortened(printable(" ".join(str(error).split())), most) or type(error).__name__
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """``repr(value)`` on one line and short, for messages; of any value, however large or deep."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a whole number of {value.bit_length()} bits"
+    try:
+        return shortened(printable(repr(value)), most)
+    except (RecursionError, ValueError):  # nested too deeply; a number of too many digits within
+        return f"such a {type(value).__name__}"
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
