@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class Diverged(RuntimeError):
     """The loss or the weights are no longer finite; the message says at which epoch and batch."""
+
+
+class CacheWarning(UserWarning):
+    """Something kept for later was damaged and is made anew, or nothing can be kept; results do not depend on it."""
