@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,8 +36,28 @@ def cache_folder() -> Path:
 
 
 def warn(message: str) -> None:
-    """Tell that something kept for later was damaged, or that nothing can be kept; the program goes on."""
-    warnings.warn(message, CacheWarning, stacklevel=3)
+    """Tell that something kept for later was damaged, or that nothing can be kept; the program goes on.
+
+    A `CacheWarning`, or what `warnings_to` says.
+    """
+    if _show is not None:
+        _show(message)
+    else:
+        warnings.warn(message, CacheWarning, stacklevel=3)
+
+
+_show: Callable[[str], None] | None = None
+
+
+@contextmanager
+def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
+    """Within it, `warn` calls this function: Brian2 would turn a Python warning into several lines."""
+    global _show
+    before, _show = _show, show
+    try:
+        yield
+    finally:
+        _show = before
 
 
 def reason(error: OSError) -> str:

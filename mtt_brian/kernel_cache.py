@@ -7,6 +7,7 @@ a file of its own with a digest in front; a file that is not what was written is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable
@@ -165,8 +166,12 @@ def _unusable(folder: Path) -> bool:
 
 def _remove(path: Path, why: str) -> None:
     """Of a damaged file; where it cannot be removed, the kernel is compiled in every process."""
-    try:
+    with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        why = f"{why}; it cannot be removed: {error.strerror}"
-    warn(f"{path}: damaged ({why}); compiling this kernel again")
+    if path.parent not in _told:
+        _told.add(path.parent)
+        warn(f"{path}: damaged ({why}); removed, as others like it in this folder, and compiled again")
+
+
+#: Folders of which damage was told; a power cut rarely damages one file alone.
+_told: set[Path] = set()

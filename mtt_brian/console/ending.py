@@ -7,13 +7,12 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from mtt_brian import files
-from mtt_brian.errors import CacheWarning, Diverged, InputError
+from mtt_brian.errors import Diverged, InputError
 
 #: The exit status for bad input, and for a machine that does not do what is asked of it.
 REFUSED = 2
@@ -58,7 +57,7 @@ def run(command: Callable[[], int | None], kept: str = "") -> int:
     for stream in (sys.stdout, sys.stderr):
         _escape(stream)
     try:
-        with _stoppable(), _short_warnings():
+        with _stoppable(), files.warnings_to(lambda text: _say(f"warning: {one_line(text)}")):
             try:
                 left = command() or 0
             except SystemExit:
@@ -167,20 +166,3 @@ def _stoppable() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
-def _short_warnings() -> Iterator[None]:
-    """Within it, a `CacheWarning` is one line without the place in the code."""
-    usual = warnings.formatwarning
-
-    def short(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
-        if issubclass(category, CacheWarning):
-            return f"warning: {one_line(str(message))}\n"
-        return usual(message, category, filename, lineno, line)
-
-    warnings.formatwarning = short
-    try:
-        yield
-    finally:
-        warnings.formatwarning = usual
