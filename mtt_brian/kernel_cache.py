@@ -125,7 +125,8 @@ class Files:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _remove(path, error.strerror or str(error))
+            if not _unusable(self._folder):
+                _remove(path, error.strerror or str(error))
             return None
         digest, content = content[:_DIGEST], content[_DIGEST:]
         if hashlib.sha256(content).digest() != digest:
