@@ -224,7 +224,9 @@ def remove_left_behind(folder: Path, name: str | None = None) -> None:
         name: of a file in it, whose temporary files of version 0.1.0 are removed, too. These do not name the machine:
             they have to be an hour old.
     """
-    before = re.compile(rf"\.{re.escape(Path(name).stem)}\.(?P<pid>\d+){re.escape(Path(name).suffix)}") if name else None
+    before = (
+        re.compile(rf"\.{re.escape(Path(name).stem)}\.(?P<pid>\d+){re.escape(Path(name).suffix)}") if name else None
+    )
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):

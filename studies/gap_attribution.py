@@ -39,7 +39,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import nir
 import numpy as np
 
-from mtt_brian import console, files, mtt, perturb, plotting, runs, sides, study, translate
+from mtt_brian import console, files, perturb, plotting, runs, sides, study, translate
 from mtt_brian.evaluate import Answers, Estimate, Grid, accuracy, attribution, predictions
 from mtt_brian.evaluate.attribution import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
 from mtt_brian.evaluate.comparison import over_seeds

@@ -27,7 +27,10 @@ def raises(error):
     ("error", "line"),
     [
         (InputError("no such key"), "no such key"),
-        (InputError(MISMATCH), "Error(s) in loading state_dict for Model: size mismatch for a: 3; size mismatch for b: 4"),
+        (
+            InputError(MISMATCH),
+            "Error(s) in loading state_dict for Model: size mismatch for a: 3; size mismatch for b: 4",
+        ),
         (InputError("a\tname \x1b[2J"), r"a name \x1b[2J"),
         (InputError(""), "InputError"),
         (Diverged("epoch 1"), "epoch 1"),
@@ -127,7 +130,9 @@ def test_lists_within_lists_within_lists(name, content, tmp_path, monkeypatch, c
 def test_a_script_of_a_study_ends_like_a_command(tmp_path):
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     script = os.path.join(root, "studies", "time_step_sweep.py")
-    done = subprocess.run([sys.executable, script, "a" * 300], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script, "a" * 300], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

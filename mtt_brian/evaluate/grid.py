@@ -77,9 +77,7 @@ class Grid:
 
 def _move_aside(path: Path) -> Path:
     """The first free ``<name>.damaged-<number>`` beside a file, where it is now."""
-    aside = next(
-        p for n in itertools.count(1) if not os.path.lexists(p := path.with_name(f"{path.name}.damaged-{n}"))
-    )
+    aside = next(p for n in itertools.count(1) if not os.path.lexists(p := path.with_name(f"{path.name}.damaged-{n}")))
     try:
         path.rename(aside)
     except OSError as error:

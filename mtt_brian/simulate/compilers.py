@@ -195,6 +195,8 @@ def whole_extensions() -> Iterator[None]:
         except ImportError as error:
             if not there:
                 raise
+            if sys.path[0] == str(path.parent):  # where Brian2 leaves it
+                sys.path.pop(0)
             _remove(path, str(error))
             module = original(module_path, *arguments, **options)
         if module is None:  # Brian2 would go on without this piece of the network
