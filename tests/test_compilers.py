@@ -131,8 +131,9 @@ def test_an_extension_that_was_cut_off_is_compiled_again(damaged, tmp_path, monk
     monkeypatch.setattr(CythonExtensionManager, "_load_module", lambda *a, **o: loads(*a, **o))
     file = tmp_path / "_cython_magic_1.so"
     file.write_bytes(damaged)
-    with pytest.warns(CacheWarning, match=f"{file.name}: damaged"), compilers.whole_extensions():
-        assert cython_extension_manager._load_module(str(file)) == "module"
+    with compilers.whole_extensions():
+        with pytest.warns(CacheWarning, match=f"{file.name}: damaged"):
+            assert cython_extension_manager._load_module(str(file)) == "module"
         assert cython_extension_manager._load_module(str(file)) == "module"
     assert loads.compiled == 1
     assert "_load_module" not in vars(cython_extension_manager)

@@ -237,8 +237,8 @@ def join() -> Iterator[Processes]:
     A process can join once only.
 
     Otherwise, while it lasts, only the first process has a stdout and a stderr, and Ctrl-C, SIGTERM and SIGHUP wait
-    until the processes exchange something, where `KeyboardInterrupt` is raised in all of them. `InputError` and `Diverged` end all processes with one
-    message and the exit status 2.
+    until the processes exchange something, where `KeyboardInterrupt` is raised in all of them. `InputError` and
+    `Diverged` end all processes with one message and the exit status 2.
 
     Raises:
         InputError: if the environment names other processes, but they cannot be reached.

@@ -127,7 +127,7 @@ def missing_for_cython() -> list[str]:
     from distutils.ccompiler import new_compiler  # of setuptools from Python 3.12 on; Brian2 asks the same
     from distutils.sysconfig import customize_compiler
 
-    compiler = new_compiler()
+    compiler: Any = new_compiler()
     if compiler.compiler_type != "unix":
         return missing
     customize_compiler(compiler)
