@@ -62,7 +62,7 @@ def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
 
 def reason(error: OSError) -> str:
     """``"PATH: what the system says"``; without a path, what it says."""
-    text = error.strerror or str(error) or type(error).__name__
+    text = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
     path = error.filename if error.filename2 is None else error.filename2
     return text if path is None else f"{os.fsdecode(path) if isinstance(path, str | bytes) else path}: {text}"
 

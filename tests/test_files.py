@@ -144,3 +144,10 @@ def test_one_of_two_gets_a_file(tmp_path):
 def test_bytes_of_a_name_that_are_no_text_are_written_as_escapes(tmp_path):
     files.write_text(tmp_path / "report.md", os.fsdecode(b"run-\xff"))
     assert (tmp_path / "report.md").read_text() == r"run-\udcff"
+
+
+def test_the_reason_of_an_error_without_a_number():
+    error = OSError("1048579 requested and 12800 written")  # numpy
+    assert files.reason(error) == "1048579 requested and 12800 written"
+    error.filename = "a.bin"
+    assert files.reason(error) == "a.bin: 1048579 requested and 12800 written"

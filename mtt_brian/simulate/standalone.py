@@ -49,12 +49,17 @@ class StandaloneEngine(BrianEngine):
         raise NotImplementedError
 
     def _play(self, playlist: Playlist, lanes: int) -> Raw:
-        project = self._project
-        if project is None or not project.network.has_room(playlist) or project.network.lanes != lanes:
-            compilers.check_project_programs(self.name)
-            project = self._project = self.write(playlist, lanes)
-            project.compile()
-        return project.run(playlist)
+        try:
+            if self._project is None or not self._project.fits(playlist, lanes):
+                compilers.check_project_programs(self.name)
+                project = self.write(playlist, lanes)
+                project.compile()
+                self._project = project
+            return self._project.run(playlist)
+        except OSError as error:
+            if error.filename is None:  # a full disk
+                error.filename = tempfile.gettempdir()
+            raise
 
     def write(self, playlist: Playlist, lanes: int) -> Project:
         """The project with room for a playlist, not compiled yet."""
@@ -145,6 +150,10 @@ class Project:
             active.reinit()
             reset_device()
             brian2.defaultclock.dt = step * second
+
+    def fits(self, playlist: Playlist, lanes: int) -> bool:
+        """Whether the network can run a playlist as it is."""
+        return self.network.has_room(playlist) and self.network.lanes == lanes
 
     @staticmethod
     def _file(device: Any, variable: Any) -> tuple[str, np.dtype]:
