@@ -158,16 +158,19 @@ def compiling() -> Iterator[None]:
 
 def _of_compiling(error: BaseException | None) -> str | None:
     """What a compiler or its cache said, if that is where an error of Brian2's comes from."""
-    from distutils.errors import CCompilerError, DistutilsError
-
     reason = None
     while error is not None:
-        if isinstance(error, CCompilerError | DistutilsError | ImportError | OSError):
+        if isinstance(error, ImportError | OSError) or _is_of_distutils(error):
             reason = reason or " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, subprocess.CalledProcessError) and reason:
             reason = f"{error.cmd[0]} failed with status {error.returncode}"
         error = error.__cause__ or error.__context__
     return reason
+
+
+def _is_of_distutils(error: BaseException) -> bool:
+    """There may be two: Python 3.11's own, and that of setuptools."""
+    return any("distutils" in base.__module__ for base in type(error).__mro__)
 
 
 def fall_back(error: CannotCompile) -> None:
