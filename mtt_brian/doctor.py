@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mtt_brian import console
+from mtt_brian.console import ending
 from mtt_brian.errors import InputError
 
 _INSTALL = "pip install -c constraints.txt"
@@ -197,4 +198,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending.run(main))

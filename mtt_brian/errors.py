@@ -18,6 +18,10 @@ class Diverged(RuntimeError):
     """The loss or the weights are no longer finite; the message says at which epoch and batch."""
 
 
+class CacheWarning(UserWarning):
+    """Something kept for later was damaged and is made anew, or nothing can be kept; results do not depend on it."""
+
+
 def check_whole(name: str, value: Any, most: int) -> None:
     """Refuse what is no whole number, and larger ones than ``most``; numpy's are whole numbers, True and 2.0 are not.
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+import platform
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import CacheWarning, InputError
+
+#: Bytes of the probe that tells whether a folder takes files.
+_PROBE = 1 << 16
+#: Names of `replacing`: the process, a number that counts up in it, and its `_space`.
+_TEMPORARY = re.compile(r"\..*\.(?P<pid>\d+)-\d+-(?P<space>[0-9a-f]{8})(\.[^.]*)?")
+#: Seconds after which a temporary file counts as left behind if its name does not say on which machine its process is.
+_OLD = 3600
+_numbers = itertools.count()
 
 
 def cache_folder() -> Path:
@@ -19,27 +35,100 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "mtt_brian"
 
 
+def warn(message: str) -> None:
+    """Tell that something kept for later was damaged, or that nothing can be kept; the program goes on.
+
+    A `CacheWarning`, or what `warnings_to` says.
+    """
+    if _show is not None:
+        _show(message)
+    else:
+        warnings.warn(message, CacheWarning, stacklevel=3)
+
+
+_show: Callable[[str], None] | None = None
+
+
+@contextmanager
+def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
+    """Within it, `warn` calls this function: Brian2 would turn a Python warning into several lines."""
+    global _show
+    before, _show = _show, show
+    try:
+        yield
+    finally:
+        _show = before
+
+
+def reason(error: OSError) -> str:
+    """``"PATH: what the system says"``; without a path, what it says."""
+    text = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
+    path = error.filename if error.filename2 is None else error.filename2
+    return text if path is None else f"{os.fsdecode(path) if isinstance(path, str | bytes) else path}: {text}"
+
+
 def new_folder(parent: Path, stem: str) -> Path:
-    """``parent/<stem>-<number>`` with the first free number, made here."""
+    """``parent/<stem>-<number>`` with the first free number, made here.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
     for number in itertools.count(1):
         folder = parent / f"{stem}-{number:03d}"
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
+            if not os.path.lexists(folder):  # what exists is no folder and stands where the parent has to be
+                raise
             continue
         return folder
     raise AssertionError("unreachable")
 
 
+def check_writable(folder: Path) -> None:
+    """Write a probe file and remove it.
+
+    Raises:
+        OSError: if the folder takes no file, or the disk is full; it names the folder.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        error.filename, error.filename2 = str(folder), None
+        raise
+
+
 def results_folder(out: str | None, study: str) -> Path:
-    """``out``, or the first free ``results/<study>-<number>``; made here, so that a bad place is refused early."""
+    """``out``, or the first free ``results/<study>-<number>``; made and written to here, before anything is computed.
+
+    Raises:
+        InputError: if it cannot be made, or takes no files.
+    """
     try:
         if out is None:
-            return new_folder(Path("results"), study)
-        Path(out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out or 'results'}: {error.strerror or error}") from None
-    return Path(out)
+            folder = new_folder(Path("results"), study)
+        else:
+            folder = Path(out)
+            folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder)
+    except (OSError, ValueError) as error:  # ValueError: a NUL or half a surrogate pair in the name
+        raise InputError(f"--out {out or 'results'}: {getattr(error, 'strerror', None) or error}") from None
+    remove_left_behind(folder)
+    return folder
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """After an error in the block, a folder that holds nothing is removed."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def contents(out: Path) -> str:
@@ -48,18 +137,128 @@ def contents(out: Path) -> str:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a whole text file in UTF-8, or leave an older one as it is."""
+    """Write a whole text file in UTF-8, or leave an older one as it is.
+
+    Bytes of a file name that are not UTF-8 are written as escapes.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def create_text(path: Path, text: str) -> None:
+    """Write a text file that is not there yet: of several processes that try it at once, one succeeds.
+
+    Raises:
+        FileExistsError: if there is a file.
+    """
+    with open(path, "x", encoding="utf-8") as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            error.filename = str(path)
+            raise
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; renamed to ``path`` at the end, removed after an error."""
+    """A temporary name beside ``path`` to write to.
+
+    At the end it is on the disk (fsync) and is renamed to ``path``; after an error it is removed. Temporary files of
+    processes that were killed are removed, too.
+
+    Raises:
+        OSError: naming ``path``, also where a library reports a full disk by an error of its own.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    remove_left_behind(path.parent, path.name)
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}-{next(_numbers)}-{_space()}{path.suffix}")
     try:
         yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # not every system can do that to a folder
+            _sync(path.parent)
+    except OSError as error:
+        if error.errno is None:
+            _check_room(path, error)
+        if error.filename is None or error.filename == str(temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
+    except (RuntimeError, ValueError) as error:
+        _check_room(path, error)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_room(path: Path, cause: Exception) -> None:
+    """Whether a library failed because nothing can be written: torch and h5py do not say so by an `OSError`."""
+    try:
+        check_writable(path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise error from cause
+
+
+# ---------------------------------------------------------------------------------------------------- left behind
+
+
+def remove_left_behind(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary files of `replacing` whose process does not live any more.
+
+    Args:
+        folder: nothing happens if it cannot be read.
+        name: of a file in it, whose temporary files of version 0.1.0 are removed, too. These do not name the machine:
+            they have to be an hour old.
+    """
+    before = (
+        re.compile(rf"\.{re.escape(Path(name).stem)}\.(?P<pid>\d+){re.escape(Path(name).suffix)}") if name else None
+    )
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                continue
+            if found := _TEMPORARY.fullmatch(entry.name):
+                dead = found["space"] == _space() and not _lives(int(found["pid"]))
+            elif before and (found := before.fullmatch(entry.name)):
+                dead = time.time() - entry.stat().st_mtime > _OLD and not _lives(int(found["pid"]))
+            else:
+                continue
+            if dead:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+@functools.cache
+def _space() -> str:
+    """Stands for the machine and, in a container, for the numbers that its processes have."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        numbers = ""
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
+
+
+def _lives(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # os.kill would end it
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -6,6 +6,7 @@ A run folder holds ``config.json`` (the settings), ``versions.json``, ``metrics.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,7 +25,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate.comparison import same_but_seed
 from mtt_brian.events import EventDataset, Images, Recordings
 from mtt_brian.events.collection import SomeCollection
-from mtt_brian.files import write_text
+from mtt_brian.files import create_text, write_text
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.distributed import ALONE, Processes
 from mtt_brian.mtt.loop import FREE_TO_CHANGE
@@ -32,6 +33,8 @@ from mtt_brian.snn import Staged
 
 #: Where runs go that nobody names.
 RUNS = Path("runs")
+#: The first files of a run folder.
+CONFIG, VERSIONS = "config.json", "versions.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,8 @@ def train(
         model: of `mtt.build_model`; trained in place.
         config: the settings.
         splits: of `load_splits`.
-        folder: of the run; made if need be. It must be empty, or that of ``resume``.
+        folder: of the run; made if need be. It must be empty but for a `claim`, or that of ``resume``. Removed if the
+            training ends before its first checkpoint.
         resume: go on from here.
         processes: those that share the training, see `mtt.fit`; the first one writes the files.
 
@@ -128,9 +132,14 @@ def train(
     """
     if resume is None and processes.first:
         folder.mkdir(parents=True, exist_ok=True)
-        save_json(folder / "config.json", config.as_dict())
-        save_json(folder / "versions.json", versions("torch", "numpy", "tonic", "nir"))
-    done = mtt.fit(model, splits.train, config, folder, splits.validation, resume, processes)
+        save_json(folder / CONFIG, config.as_dict())
+        save_json(folder / VERSIONS, versions("torch", "numpy", "tonic", "nir"))
+    try:
+        done = mtt.fit(model, splits.train, config, folder, splits.validation, resume, processes)
+    except BaseException:
+        if resume is None and processes.first:
+            _unmake(folder)
+        raise
     with processes.together():
         if processes.first:
             duration = _duration(splits.train, config.time_steps)
@@ -139,6 +148,25 @@ def train(
                 plotting.training_curve(done.history, ax=figure.subplots())
             export.write(folder / "model.nir", graph)  # last: its presence says that the run has ended
     return done
+
+
+def claim(folder: Path, config: TrainConfig) -> None:
+    """Make an empty folder that of one run: of several trainings that want it at once, one gets it.
+
+    Raises:
+        FileExistsError: if another one has it.
+    """
+    create_text(folder / CONFIG, _as_json(config.as_dict()))
+
+
+def _unmake(folder: Path) -> None:
+    """Remove what a training without a checkpoint has left: nothing can go on from there."""
+    if (folder / mtt.checkpoint.FILE_NAME).exists():
+        return
+    with contextlib.suppress(OSError):
+        for name in (CONFIG, VERSIONS):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _duration(data: Data, time_steps: int) -> float:
@@ -179,9 +207,9 @@ def load(folder: Path) -> Run:
             f"{folder}: no model.nir; a finished training run has one (go on with: "
             + console.as_typed(f"python training/run_mtt.py --resume {folder})")
         )
-    config_file = folder / "config.json"
+    config_file = folder / CONFIG
     if not config_file.is_file():
-        raise InputError(f"{folder}: no config.json, which says how the network was trained")
+        raise InputError(f"{folder}: no {CONFIG}, which says how the network was trained")
     config = mtt.config.read_config(config_file)
     missing = [key for key in ("method", "dataset", "time_steps") if key not in config]
     if missing:
@@ -273,4 +301,8 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def save_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, _as_json(content))
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, indent=2) + "\n"

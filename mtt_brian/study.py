@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtt_brian import console, runs
+from mtt_brian.console import ending
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.table import code_block, markdown
 from mtt_brian.events import Recordings
 from mtt_brian.files import write_text
 from mtt_brian.runs import Run
+
+
+def run(main: Callable[[], None]) -> int:
+    """Call a study that keeps its results as they come; returns the exit status, see `ending.run`."""
+    return ending.run(main, "what is done is kept, and the same command with --out goes on from there")
 
 
 def add_options(options: argparse.ArgumentParser, study: str) -> None:

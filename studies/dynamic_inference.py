@@ -36,7 +36,6 @@ import numpy as np
 
 from mtt_brian import console, files, plotting, runs, study
 from mtt_brian.courses import courses
-from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, Grid
 from mtt_brian.evaluate.comparison import over_seeds
 from mtt_brian.evaluate.early_exit import RULES, exit_when_confident, stop_after
@@ -192,8 +191,4 @@ def plot(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], title: str, pa
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(study.run(main))

@@ -39,8 +39,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import nir
 import numpy as np
 
-from mtt_brian import console, files, mtt, perturb, plotting, runs, sides, study, translate
-from mtt_brian.errors import InputError
+from mtt_brian import console, files, perturb, plotting, runs, sides, study, translate
 from mtt_brian.evaluate import Answers, Estimate, Grid, accuracy, attribution, predictions
 from mtt_brian.evaluate.attribution import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
 from mtt_brian.evaluate.comparison import over_seeds
@@ -259,11 +258,4 @@ def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], te
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("\nstopped; what is done is kept. The same command with --out goes on", file=sys.stderr)
-        sys.exit(130)
-    except (InputError, mtt.Diverged) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(study.run(main))

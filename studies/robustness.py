@@ -44,7 +44,6 @@ import numpy as np
 import torch
 
 from mtt_brian import console, events, export, files, perturb, plotting, runs, sides, snn, study
-from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Answers, Estimate, Grid
 from mtt_brian.evaluate.attribution import Cells, Groups
 from mtt_brian.evaluate.comparison import over_seeds
@@ -397,11 +396,4 @@ def plot_landscapes(groups: Groups, cells: Cells, draws: int, data: str, out: Pa
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("\nstopped; what is done is kept. The same command with --out goes on", file=sys.stderr)
-        sys.exit(130)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(study.run(main))

@@ -214,11 +214,4 @@ def plot(results: Mapping[str, Any], factors: Mapping[str, Sequence[Variant]], h
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("\nstopped; what is done is kept, and the same command with --out goes on from there", file=sys.stderr)
-        sys.exit(130)
-    except (InputError, mtt.Diverged) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(study.run(main))

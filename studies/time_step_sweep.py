@@ -30,7 +30,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 
 from mtt_brian import console, files, plotting, runs, sides, study
-from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, Grid, accuracy, predictions
 from mtt_brian.evaluate.comparison import gap, over_seeds
 from mtt_brian.evaluate.table import markdown, markdown_table, percent
@@ -130,8 +129,4 @@ def plot(averaged: Mapping[str, Mapping[str, Estimate]], grids: Sequence[int], t
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(study.run(main))

@@ -613,3 +613,31 @@ def test_a_bad_place_for_results_is_refused(model, folder, capsys):
     assert "--out taken/x: Not a directory" in refused(capsys, "simulate", model, "events.npy", "--out", "taken/x")
     Path("results").write_text("")
     assert "--out results: " in refused(capsys, "simulate", model, "events.npy")
+
+
+# ------------------------------------------------------------------------------------------------------- the machine
+
+
+@pytest.mark.parametrize("out", ["model.nir/out", "model.nir", "/proc/out", "a" * 300, "a\0b"])
+def test_a_folder_for_results_is_tried_before_the_run(out, model, folder, capsys, monkeypatch):
+    (folder / "model.nir").symlink_to(model)
+    np.save("r.npy", recording())
+    monkeypatch.setattr(simulate.Simulator, "run", None)  # a run would fail
+    assert refused(capsys, "simulate", model, "r.npy", "--out", out).startswith("error: --out ")
+
+
+def test_a_run_that_fails_leaves_no_folder(model, folder, capsys, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError("Unable to allocate 8 TiB")
+
+    np.save("r.npy", recording())
+    monkeypatch.setattr(simulate.Simulator, "run", out_of_memory)
+    assert "not enough memory: Unable to allocate 8 TiB" in refused(capsys, "simulate", model, "r.npy", "--out", "out")
+    assert not (folder / "out").exists()
+
+
+def test_a_name_that_is_taken_by_a_folder(model, folder, capsys):
+    np.save("r.npy", recording())
+    (folder / "out" / "spikes.npz").mkdir(parents=True)
+    assert refused(capsys, "simulate", model, "r.npy", "--out", "out") == "error: out/spikes.npz: Is a directory\n"
+    assert [path.name for path in (folder / "out").iterdir()] == ["spikes.npz"]

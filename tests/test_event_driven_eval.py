@@ -13,7 +13,7 @@ from matplotlib import image
 
 from mtt_brian import events, mtt, runs, shards
 from mtt_brian.console import evaluate
-from mtt_brian.errors import InputError
+from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.evaluate import EventDrivenTally, TimeSteppedTally
 from mtt_brian.simulate import Simulator
 
@@ -223,7 +223,7 @@ class TestShards:
         computed = Counted(monkeypatch)
         arguments = f"{IN_THREES} --out {tmp_path}".split()
         computed.stop, computed.reason = 4, reason
-        with pytest.raises(SystemExit if isinstance(reason, KeyboardInterrupt) else InputError):
+        with pytest.raises(type(reason)):
             evaluate.main(arguments)
         assert f"4 of 6 shards are kept; --out {tmp_path} goes on with the rest" in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == ["shards"]
@@ -284,7 +284,8 @@ class TestShards:
         damaged.write_text(damaged.read_text()[:100])
         (tmp_path / "shards" / "mine.txt").touch()
         computed.stop = None
-        evaluate.main(arguments)
+        with pytest.warns(CacheWarning, match=f"{damaged.name}: damaged"):
+            evaluate.main(arguments)
         assert len(computed.shards) == 2 + 2
         assert [path.name for path in (tmp_path / "shards").iterdir()] == ["mine.txt"]
 
@@ -322,6 +323,14 @@ def test_runs_of_one_name_are_told_apart(workspace, tmp_path):
     evaluate.main(f"{workspace}/runs/mtt {workspace}/runs/mtt --limit 1 --time-steps 1 --out {tmp_path}".split())
     report = json.loads((tmp_path / "report.json").read_text())
     assert [run["run"] for run in report["runs"]] == ["mtt", "mtt (2)"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(workspace, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    computed = Counted(monkeypatch)
+    with pytest.raises(InputError, match=r"^--out .*file/out: Not a directory$"):
+        evaluate.main(f"{workspace}/runs/mtt --limit 2 --out {tmp_path}/file/out".split())
+    assert not computed.shards
 
 
 class TestBadInput:

@@ -1,9 +1,12 @@
 """The built-in simulated digits: made once, kept, split for good."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 from mtt_brian import events
+from mtt_brian.errors import CacheWarning
 from mtt_brian.events.cache import cached_recordings
 from mtt_brian.events.camera import Camera
 from mtt_brian.events.digits import CAMERA as DIGITS_CAMERA
@@ -102,7 +105,24 @@ def outside_the_sensor(path):
     np.savez(path.open("wb"), events=events.make_recording([0, 1, 2], x=99), ends=np.array([1, 2, 3]))
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, pickle_inside, fewer, outside_the_sensor])
+def ends_that_go_back(path):
+    with np.load(path) as file:
+        content = dict(file)
+    np.savez(path.open("wb"), **content | {"ends": content["ends"][[1, 0, 2]]})
+
+
+def one_array(path):
+    np.save(path.open("wb"), np.zeros(3))
+
+
+def nothing(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, flip_a_bit, pickle_inside, fewer, outside_the_sensor, ends_that_go_back, one_array, nothing],
+)
 def test_a_damaged_cache_is_made_anew_with_a_warning(tmp_path, damage):
     first = cached_recordings("some", CAMERA, IMAGES, tmp_path, progress=False)
     (path,) = tmp_path.iterdir()
@@ -112,6 +132,19 @@ def test_a_damaged_cache_is_made_anew_with_a_warning(tmp_path, damage):
         again = cached_recordings("some", CAMERA, IMAGES, tmp_path, progress=False)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(path.read_bytes()) == len(sound)
+
+
+def test_whatever_byte_is_damaged_the_recordings_are_the_same(tmp_path, monkeypatch):
+    first = cached_recordings("some", CAMERA, IMAGES, tmp_path, progress=False)
+    monkeypatch.setattr(Camera, "record_many", lambda *_, **__: first)
+    (path,) = tmp_path.iterdir()
+    sound = path.read_bytes()
+    for place in [*range(0, 200, 3), *range(len(sound) - 400, len(sound), 3)]:
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CacheWarning)
+            again = cached_recordings("some", CAMERA, IMAGES, tmp_path, progress=False)
+        assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_without_a_place_to_write_the_recordings_are_there_all_the_same(tmp_path):

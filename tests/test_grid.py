@@ -1,10 +1,11 @@
 """A study's grid: resumable, and never mixed with results of other settings."""
 
 import json
+import math
 
 import pytest
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.evaluate import Grid
 
 
@@ -22,7 +23,9 @@ def test_a_stopped_study_computes_only_what_is_missing(tmp_path):
     cells = dict(resumed.fill("abc", lambda name: computed.append(name) or name, "study"))
     assert computed == ["b", "c"]
     assert cells == {"a": {"value": [1, 2]}, "b": "b", "c": "c"}
-    assert json.loads(path.read_text()) == {"settings": {"seed": 1}, "cells": cells}
+    content = json.loads(path.read_text())
+    assert len(content.pop("sha256")) == 64
+    assert content == {"settings": {"seed": 1}, "cells": cells}
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
@@ -32,8 +35,56 @@ def test_other_settings_are_refused_by_name(tmp_path):
         Grid(tmp_path / "grid.json", {"seed": 2, "runs": ("a",)})
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"cells": {}}'])
-def test_a_damaged_file_is_refused(tmp_path, content):
-    (tmp_path / "grid.json").write_text(content)
-    with pytest.raises(InputError, match=r"grid\.json: not the results of a study"):
-        Grid(tmp_path / "grid.json", {})
+def nothing(text):
+    return ""
+
+
+def half(text):
+    return text[: len(text) // 2]
+
+
+def a_list(text):
+    return "[]"
+
+
+def without_cells(text):
+    return '{"settings": {}}'
+
+
+def deep(text):
+    return "[" * 100_000
+
+
+def other_cells(text):
+    return json.dumps(json.loads(text) | {"cells": {"a": {}}})
+
+
+def a_changed_number(text):
+    return text.replace("0.25", "0.75")
+
+
+def not_text(text):
+    return "\udcff"
+
+
+@pytest.mark.parametrize(
+    "damage", [nothing, half, a_list, without_cells, deep, other_cells, a_changed_number, not_text]
+)
+def test_a_damaged_file_is_moved_aside_and_its_cells_are_computed_again(damage, tmp_path):
+    path = tmp_path / "grid.json"
+    settings = {"seed": 1, "runs": ("a",)}
+    cells = dict(Grid(path, settings).fill("ab", lambda name: {"value": (0.25, name)}, "study"))
+    damaged = damage(path.read_text()).encode(errors="surrogateescape")
+    path.write_bytes(damaged)
+    with pytest.warns(CacheWarning, match=r"grid\.json: not the results of a study .*; moved to .*damaged-1"):
+        grid = Grid(path, settings)
+    assert grid.cells == {}
+    assert (tmp_path / "grid.json.damaged-1").read_bytes() == damaged
+    assert dict(grid.fill("ab", lambda name: {"value": (0.25, name)}, "study")) == cells
+    assert Grid(path, settings).cells == cells
+
+
+def test_numbers_that_json_lacks_come_back(tmp_path):
+    path = tmp_path / "grid.json"
+    list(Grid(path, {}).fill("a", lambda name: math.inf, "study"))
+    assert Grid(path, {}).cells == {"a": math.inf}

@@ -171,13 +171,14 @@ class TestCommandLine:
         assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-3)
         assert json.loads((tmp_path / "two" / "config.json").read_text())["processes"] == 2
 
-    def test_ctrl_c_ends_all_and_says_how_to_go_on(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_ends_all_and_says_how_to_go_on(self, number: signal.Signals, tmp_path: Path) -> None:
         command = [*TORCHRUN, SCRIPT, *SMALL, "--epochs", "1000", "--batch-size", "5", "--out", "stopped"]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         metrics = tmp_path / "stopped" / "metrics.jsonl"
         while process.poll() is None and not (metrics.exists() and metrics.read_text()):
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         output, errors = process.communicate(timeout=120)
         assert process.returncode != 0
         assert output.count(f"torchrun --nproc-per-node 2 {SCRIPT} --resume stopped") == 1

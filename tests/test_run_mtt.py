@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import nir
 import pytest
 
-from mtt_brian import mtt
+from mtt_brian import files, mtt
 from mtt_brian.console import train
 from mtt_brian.errors import InputError
 
@@ -61,23 +62,85 @@ def test_it_ends_with_a_table_and_the_next_command(finished: tuple[Path, str]) -
     assert output.splitlines()[-1].strip() == f"python studies/event_driven_eval.py {Path('runs/digits-mtt-0-001')}"
 
 
-def test_resuming_a_stopped_run_gives_the_same_weights(finished: tuple[Path, str], tmp_path: Path) -> None:
-    """Ctrl-C as soon as the first epoch is on disk, then --resume; wherever it hit, the result is the same."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_resuming_a_stopped_run_gives_the_same_weights(
+    number: signal.Signals, status: int, finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    """A signal as soon as the first epoch is on disk, then --resume; wherever it hit, the result is the same."""
     arguments = [sys.executable, SCRIPT, *SMALL, "--validation", "0.25", "--out", "stopped"]
     process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     metrics = tmp_path / "stopped" / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=120)
     if process.returncode:  # a fast machine may have finished before the signal came
-        assert process.returncode == 130
+        assert process.returncode == status
         assert f"--resume {Path('stopped')}" in output
+    if number != signal.SIGINT:  # that they end alike is enough
+        return
     resumed = run("--resume", "stopped", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     a, b = (mtt.load_model(folder).state_dict() for folder in (finished[0], tmp_path / "stopped"))
     assert all(a[name].equal(b[name]) for name in a)
     assert {path.name for path in (tmp_path / "stopped").iterdir()} == PROMISED
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mtt, "fit", stop)
+    with pytest.raises(SystemExit) as left:
+        train.main([*SMALL, "--out", "run"])
+    assert left.value.code == 130
+    assert "there is no checkpoint yet: start anew" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_of_two_trainings_one_gets_the_folder(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one has looked into it just before."""
+    config, run = mtt.TrainConfig(), tmp_path / "run"
+    if there:
+        run.mkdir()
+    check = files.check_writable
+
+    def meanwhile(folder: Path) -> None:
+        check(folder)
+        monkeypatch.setattr(files, "check_writable", check)
+        assert train.run_folder(str(run), config) == run
+
+    monkeypatch.setattr(files, "check_writable", meanwhile)
+    with pytest.raises(InputError, match="is not an empty folder"):
+        train.run_folder(str(run), config)
+    assert json.loads((run / "config.json").read_text()) == config.as_dict()
+
+
+@pytest.mark.parametrize("out", ["file/x", "file", "/proc/xx", "a" * 300, "a\0b", "\ud800"])
+def test_a_folder_that_cannot_be_is_refused_before_training(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError):
+        train.run_folder(out, mtt.TrainConfig())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_that_cannot_be_written_is_not_resumed(
+    finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr(files, "check_writable", full)
+    for name in (finished[0], finished[0] / "checkpoint.pt"):
+        with pytest.raises(InputError, match=f"^--resume {finished[0]}: No space left on device$"):
+            train.main(["--resume", str(name)])
 
 
 def test_settings_from_a_file_and_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,12 @@ import argparse
 import difflib
 import importlib
 import os
-import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from mtt_brian.errors import Diverged, InputError
+from mtt_brian.console import ending
+from mtt_brian.errors import InputError
 
 # OpenMP threads that spin while they wait take the cores from each other as soon as anything else runs on the machine:
 # an epoch of 3 s was seen to take 40. Read when torch is imported, so it has to be said first.
@@ -76,20 +76,19 @@ COMMANDS = {
 
 
 def main(command: str, arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status, 2 for bad input or a loss that is no longer finite."""
-    try:
-        return importlib.import_module(COMMANDS[command].module).main(arguments) or 0
-    except (InputError, Diverged) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        print(f'error: {command} needs PyTorch ({error}); get it with: pip install "mtt_brian[train]"', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    """Run a command; returns the exit status, see `ending.run`."""
+
+    def call() -> int | None:
+        try:
+            return importlib.import_module(COMMANDS[command].module).main(arguments)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise InputError(
+                f'{command} needs PyTorch ({error}); get it with: pip install "mtt_brian[train]"'
+            ) from None
+
+    return ending.run(call)
 
 
 def entry_point(arguments: Sequence[str] | None = None) -> int:

@@ -83,9 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     every = [s for name in jobs for s in shards.divide(name, jobs[name], circuits[name], recordings, options.shard)]
     origin = origin_of(recordings, list(by_name.values()), options)
     here = nullcontext(shards.evaluate_here)
-    with cluster.workers(options.dask, len(every), origin) if options.dask else here as compute:
-        out = files.results_folder(options.out, "event_driven_eval")
-        finished = Finished(out / "shards")
+    out = files.results_folder(options.out, "event_driven_eval")
+    finished = Finished(out / "shards")
+    with (
+        files.removed_if_empty(out),
+        cluster.workers(options.dask, len(every), origin) if options.dask else here as compute,
+    ):
         print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings; engine {options.engine}")
         parts = evaluate(every, origin, finished, compute)
 
@@ -213,15 +216,13 @@ def evaluate(every: Sequence[Shard], origin: Origin, finished: Finished, compute
                 finished.keep(shard.settings(origin), part)
                 parts[shard] = part
                 bar.set_postfix_str(f"{len(parts)} of {len(every)} shards")
-        except BaseException as error:
+        except BaseException:
             bar.close()
             if parts:
                 out = finished.folder.parent
                 print(
                     f"{len(parts)} of {len(every)} shards are kept; --out {out} goes on with the rest", file=sys.stderr
                 )
-            if isinstance(error, KeyboardInterrupt):
-                sys.exit(130)
             raise
     return parts
 

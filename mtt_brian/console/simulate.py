@@ -49,10 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     input_train(recording.events, opened.circuit.input_shape, options.duration, recording.name)
     started = time.perf_counter()
     simulator = Simulator(opened.circuit, options.engine, order=options.order)
-    (result,) = simulator.run([recording.events], options.duration)
+    out = files.results_folder(options.out, "simulate")
+    with files.removed_if_empty(out):
+        (result,) = simulator.run([recording.events], options.duration)
     seconds = time.perf_counter() - started
 
-    out = files.results_folder(options.out, "simulate")
     about = {"order": options.order, "recording": options.recording, "network_sha256": _digest(opened.path)}
     spike_files.write_npz(out / "spikes.npz", result, **about)
     spike_files.write_spikes(out / "spikes.csv", result)

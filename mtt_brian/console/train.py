@@ -13,13 +13,15 @@ torchrun --nproc-per-node 2 training/run_mtt.py --batch-size 16   # two processe
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mtt_brian import console, evaluate, files, mtt, runs
-from mtt_brian.console import as_typed
+from mtt_brian.console import as_typed, ending
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with processes.together():
             mtt.build.check_computes(config.device)
             model = mtt.build_model(config, splits.train)
-        run = processes.from_first(lambda: Path(options.resume) if resume else run_folder(options.out, config))
+        run = processes.from_first(lambda: resumed(options.resume) if resume else run_folder(options.out, config))
         kind = "recordings" if isinstance(splits.train, Recordings) else "images"
         sizes = f"{len(splits.train)} training, {len(splits.validation)} validation, {len(splits.test)} test {kind}"
         print(f"{splits.train.title}: {sizes}")
@@ -50,11 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{processes.count} processes, batches of {processes.count} x {config.batch_size} {kind}")
         try:
             runs.train(model, config, splits, run, resume, processes)
-        except KeyboardInterrupt:
-            script = sys.argv[0] if as_typed(SCRIPT) == SCRIPT else "-m mtt_brian train"
-            command = f"{processes.launcher} {script} --resume {run}"
-            print(f"\nstopped; the finished epochs are kept. Go on with:\n  {command}")
-            sys.exit(130)
+        except KeyboardInterrupt as stop:
+            print(f"\n{ending.stopped(stop)}; {what_is_kept(run, processes.launcher)}")
+            sys.exit(ending.status(stop))
     if not processes.first:
         return
     print_accuracies(model, splits.test)
@@ -97,13 +97,57 @@ def settle_config(options: argparse.Namespace, resume: Checkpoint | None, proces
     return TrainConfig(**before | {"processes": processes} | given)
 
 
+def what_is_kept(run: Path, launcher: str) -> str:
+    """What a stopped training leaves, and the command that goes on with it."""
+    if not (run / mtt.checkpoint.FILE_NAME).is_file():
+        return "there is no checkpoint yet: start anew"
+    script = shlex.quote(sys.argv[0]) if as_typed(SCRIPT) == SCRIPT else "-m mtt_brian train"
+    return f"the finished epochs are kept. Go on with:\n  {launcher} {script} --resume {shlex.quote(str(run))}"
+
+
 def run_folder(out: str | None, config: TrainConfig) -> Path:
-    """``out``, which may not hold anything yet, or a new number under runs/."""
-    if out is None:
-        return files.new_folder(runs.RUNS, f"{config.dataset}-{config.method}-{config.seed}")
-    run = Path(out)
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise InputError(f"{run} is not an empty folder; name another one, or continue a run with --resume {run}")
+    """``out``, which may not hold anything yet, or a new number under runs/; made, and written to, for this run alone.
+
+    Raises:
+        InputError: if it holds something, cannot be made, or takes no files.
+    """
+    try:
+        if out is None:
+            run = files.new_folder(runs.RUNS, f"{config.dataset}-{config.method}-{config.seed}")
+        else:
+            run = Path(out)
+            if os.path.lexists(run) and (not run.is_dir() or any(run.iterdir())):
+                raise _taken(run)
+            run.mkdir(parents=True, exist_ok=True)
+        with files.removed_if_empty(run):
+            files.check_writable(run)
+            try:
+                runs.claim(run, config)
+            except FileExistsError:  # another training was faster
+                raise _taken(run) from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL or half a surrogate pair in the name
+        raise InputError(f"--out {out or runs.RUNS}: {getattr(error, 'strerror', None) or error}") from None
+    return run
+
+
+def _taken(run: Path) -> InputError:
+    return InputError(f"{run} is not an empty folder; name another one, or continue a run with --resume {run}")
+
+
+def resumed(name: str) -> Path:
+    """The folder of the run to go on with, of which ``name`` may be the checkpoint.
+
+    Raises:
+        InputError: if it takes no files.
+    """
+    run = Path(name).parent if Path(name).is_file() else Path(name)
+    try:
+        files.check_writable(run)
+    except OSError as error:
+        raise InputError(f"--resume {files.reason(error)}") from None
+    files.remove_left_behind(run)
     return run
 
 

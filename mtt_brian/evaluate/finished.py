@@ -5,11 +5,41 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtt_brian.files import write_text
+from mtt_brian.files import warn, write_text
+
+
+def sealed(content: Mapping[str, Any], indent: int | None = None) -> str:
+    """A JSON object as text with a digest of its values in it, so that what is read is what was written."""
+    digest = _digest(json.loads(json.dumps(content)))  # as it will be read: with lists for tuples and text for keys
+    return json.dumps({**content, _SEAL: digest}, indent=indent) + "\n"
+
+
+def unsealed(text: str, keys: Iterable[str]) -> dict[str, Any]:
+    """The object of `sealed`, without the digest.
+
+    Raises:
+        ValueError: if the text is no JSON object with these keys, or it is not what was written.
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(content, dict) or content.keys() != {*keys, _SEAL}:
+        raise ValueError(f"not an object of {', '.join(keys)} and {_SEAL}")
+    if content.pop(_SEAL) != _digest(content):
+        raise ValueError("not what was written")
+    return content
+
+
+_SEAL = "sha256"
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Finished:
@@ -26,11 +56,16 @@ class Finished:
         self._used: set[Path] = set()
 
     def get(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The part that was kept for these settings, or None; a file that cannot be read is as good as none."""
+        """The part that was kept for these settings, or None; a damaged file is removed, with a warning."""
         path = self._path(settings)
         try:
-            part = json.loads(path.read_text(encoding="utf-8"))["part"]
-        except (OSError, ValueError, KeyError, TypeError):
+            part = unsealed(path.read_text(encoding="utf-8"), ("settings", "part"))["part"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            warn(f"{path}: damaged ({error}); removed, and computed again")
             return None
         self._used.add(path)
         return part
@@ -40,11 +75,12 @@ class Finished:
 
         Args:
             settings: all that it depends on, JSON-able.
-            part: JSON-able.
+            part: JSON-able, of finite numbers.
         """
         path = self._path(settings)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"settings": settings, "part": part}, allow_nan=False) + "\n")
+        json.dumps(part, allow_nan=False)
+        write_text(path, sealed({"settings": settings, "part": part}))
         self._used.add(path)
 
     def discard(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from mtt_brian.errors import InputError
-from mtt_brian.files import write_text
+from mtt_brian.evaluate.finished import sealed, unsealed
+from mtt_brian.files import warn, write_text
 
 
 class Grid:
@@ -23,8 +26,10 @@ class Grid:
     Attributes:
         cells: result by name, in the order in which they came.
 
+    A file that is not what was written is moved aside, with a warning, and its cells are computed again.
+
     Raises:
-        InputError: if the file is damaged, or belongs to other settings (it names them).
+        InputError: if the file belongs to other settings (it names them), or cannot be moved aside.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -34,10 +39,12 @@ class Grid:
         if not path.exists():
             return
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found, cells = content["settings"], content["cells"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not the results of a study ({error}); move it away to start anew") from None
+            content = unsealed(path.read_text(encoding="utf-8"), ("settings", "cells"))
+        except (OSError, ValueError) as error:
+            aside = _move_aside(path)
+            warn(f"{path}: not the results of a study ({error}); moved to {aside}, and computed again")
+            return
+        found, cells = content["settings"], content["cells"]
         differing = sorted(k for k in found.keys() | self.settings.keys() if found.get(k) != self.settings.get(k))
         if differing:
             raise InputError(
@@ -62,8 +69,17 @@ class Grid:
                 bar.set_postfix_str(name)
                 # Through JSON, so that a fresh result is what a resumed study reads.
                 self.cells[name] = json.loads(json.dumps(compute(name)))
-                content = {"settings": self.settings, "cells": self.cells}
-                write_text(self.path, json.dumps(content, indent=1) + "\n")
+                write_text(self.path, sealed({"settings": self.settings, "cells": self.cells}, indent=1))
                 bar.update()
         for name in names:
             yield name, self.cells[name]
+
+
+def _move_aside(path: Path) -> Path:
+    """The first free ``<name>.damaged-<number>`` beside a file, where it is now."""
+    aside = next(p for n in itertools.count(1) if not os.path.lexists(p := path.with_name(f"{path.name}.damaged-{n}")))
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise InputError(f"{path}: not the results of a study, and it cannot be moved away: {error.strerror}") from None
+    return aside

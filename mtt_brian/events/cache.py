@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from mtt_brian.events.camera import Camera
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording
-from mtt_brian.files import cache_folder, replacing
+from mtt_brian.files import cache_folder, replacing, warn
 
 
 def cached_recordings(
@@ -31,13 +29,13 @@ def cached_recordings(
     if path.exists():
         try:
             return _read(path, len(images), camera)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            warnings.warn(f"{path} cannot be read ({error}); making it anew", stacklevel=2)
+        except Exception as error:  # numpy and zipfile meet a damaged file with anything
+            warn(f"{path} cannot be read ({str(error) or type(error).__name__}); making it anew")
     recordings = camera.record_many(images, progress=progress)
     try:
         _write(path, recordings)
     except OSError as error:
-        warnings.warn(f"{path} cannot be written ({error}); the simulation will run again next time", stacklevel=2)
+        warn(f"{path} cannot be written ({error.strerror or error}); the simulation will run again next time")
     return recordings
 
 
@@ -49,7 +47,8 @@ def _digest(images: np.ndarray) -> str:
 def _read(path: Path, n: int, camera: Camera) -> list[np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         events, ends = file["events"], file["ends"]
-    if events.dtype != EVENT_DTYPE or ends.shape != (n,) or ends[-1] != len(events):
+    steps = np.diff(ends, prepend=0) if ends.dtype.kind == "i" and ends.shape == (n,) else np.array([-1])
+    if events.dtype != EVENT_DTYPE or events.ndim != 1 or (steps < 0).any() or steps.sum() != len(events):
         raise ValueError("its contents are not what was written")
     recordings = np.split(events, ends[:-1])
     for recording in recordings:

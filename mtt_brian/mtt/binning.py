@@ -94,10 +94,11 @@ _job: Callable[[int], bool]
 
 
 def _take_job(job: Callable[[int], bool]) -> None:
-    """In a worker: keep what there is to do; Ctrl-C is the main process's business."""
+    """In a worker: keep what there is to do; Ctrl-C is handled by the main process, whose handlers were forked, too."""
     global _job
     _job = job
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _do_job(i: int) -> bool:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mtt_brian import files
 from mtt_brian.errors import Diverged, InputError
 from mtt_brian.events.collection import SomeCollection
 from mtt_brian.mtt.config import TrainConfig
@@ -119,7 +120,8 @@ class Processes:
         Without it, the others would wait in vain for the process that has failed. Within it, nothing may be exchanged.
 
         Raises:
-            InputError, Diverged, SystemExit: of the first process that has one; all processes raise the same.
+            InputError, Diverged, SystemExit: of the first process that has one; all processes raise the same. An
+                `OSError` becomes an `InputError`.
             KeyboardInterrupt: in all processes, if any of them was interrupted.
         """
         if self.count == 1:
@@ -130,6 +132,8 @@ class Processes:
             yield
         except (InputError, Diverged) as failure:
             error = failure if self.first else type(failure)(f"process {self.rank}: {failure}")
+        except OSError as failure:
+            error = InputError(("" if self.first else f"process {self.rank}: ") + files.reason(failure))
         except SystemExit as leave:
             error = leave
         seen: list[Any] = [None] * self.count
@@ -232,9 +236,9 @@ def join() -> Iterator[Processes]:
 
     A process can join once only.
 
-    Otherwise, while it lasts, only the first process has a stdout and a stderr, and Ctrl-C waits until the processes
-    exchange something, where it is raised in all of them. `InputError` and `Diverged` end all processes with one
-    message and the exit status 2.
+    Otherwise, while it lasts, only the first process has a stdout and a stderr, and Ctrl-C, SIGTERM and SIGHUP wait
+    until the processes exchange something, where `KeyboardInterrupt` is raised in all of them. `InputError` and
+    `Diverged` end all processes with one message and the exit status 2.
 
     Raises:
         InputError: if the environment names other processes, but they cannot be reached.
@@ -284,8 +288,13 @@ def _silent(unless: bool) -> Iterator[None]:
 
 @contextmanager
 def _on_interrupt(handler: Callable[..., None]) -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, handler)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    before = {n: signal.getsignal(n) for n in (getattr(signal, name) for name in names if hasattr(signal, name))}
+    for number, earlier in before.items():
+        if earlier is not signal.SIG_IGN:  # nohup
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -14,10 +14,11 @@ from typing import Any
 import brian2
 import numpy as np
 from brian2 import second
-from brian2.devices.device import auto_target, get_device
+from brian2.devices.device import get_device
 from brian2.utils.logger import catch_logs
 
 from mtt_brian.errors import InputError, check_whole
+from mtt_brian.simulate import compilers
 from mtt_brian.simulate.result import Result, Spikes, recorded_populations, result_of
 from mtt_brian.translate.brian import EventNetwork
 from mtt_brian.translate.circuit import Circuit
@@ -195,7 +196,8 @@ class RuntimeEngine(BrianEngine):
         record: see `mtt_brian.simulate.simulate`.
         lanes: recordings that run side by side; by default as many as the recordings keep busy, up to 200, as memory
             allows.
-        target: ``"cython"``, ``"numpy"`` or ``"auto"`` (cython where a compiler is found).
+        target: ``"cython"``, ``"numpy"`` or ``"auto"`` (cython where it can be compiled, else numpy with a word on
+            stderr).
     """
 
     name = "brian2"
@@ -214,14 +216,29 @@ class RuntimeEngine(BrianEngine):
             raise InputError(f"target must be 'auto', 'cython' or 'numpy', not {target!r}")
         if get_device() is not brian2.all_devices["runtime"]:
             raise InputError("engine='brian2' needs Brian2's runtime device; call brian2.set_device('runtime') first")
-        self.target = target if target != "auto" else auto_target().class_name
+        self._target = target
         self._built: EventNetwork | None = None
 
     def _default_lanes(self, batch: Sequence[InputTrain]) -> int:
         return max(1, min(lanes_kept_busy(batch), 200, available_bytes() // (2 * estimate(self.circuit).bytes)))
 
     def _play(self, playlist: Playlist, lanes: int) -> Raw:
-        with preferences({"codegen.target": self.target, COMPILER_FLAGS: EXACT_FLAGS}), without_order_warnings():
+        target = compilers.runtime_target(self._target)
+        try:
+            return self._play_by(target, playlist, lanes)
+        except compilers.CannotCompile as error:
+            if self._target != "auto" or target == "numpy":
+                raise
+            self._target, self._built = "numpy", None
+            compilers.fall_back(error)
+        return self._play_by("numpy", playlist, lanes)
+
+    def _play_by(self, target: str, playlist: Playlist, lanes: int) -> Raw:
+        with (
+            preferences({"codegen.target": target, COMPILER_FLAGS: EXACT_FLAGS}),
+            without_order_warnings(),
+            compilers.compiling() if target == "cython" else contextlib.nullcontext(),
+        ):
             network = self._built
             if network is None or network.lanes != lanes or not network.has_room(playlist):
                 network = self._built = self._network(playlist, lanes, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from brian2 import second
 from brian2.devices.device import get_device, reset_device
 
 from mtt_brian.errors import InputError
+from mtt_brian.simulate import compilers
 from mtt_brian.simulate.brian import (
     COMPILER_FLAGS,
     EXACT_FLAGS,
@@ -47,11 +49,17 @@ class StandaloneEngine(BrianEngine):
         raise NotImplementedError
 
     def _play(self, playlist: Playlist, lanes: int) -> Raw:
-        project = self._project
-        if project is None or not project.network.has_room(playlist) or project.network.lanes != lanes:
-            project = self._project = self.write(playlist, lanes)
-            project.compile()
-        return project.run(playlist)
+        try:
+            if self._project is None or not self._project.fits(playlist, lanes):
+                compilers.check_project_programs(self.name)
+                project = self.write(playlist, lanes)
+                project.compile()
+                self._project = project
+            return self._project.run(playlist)
+        except OSError as error:
+            if error.filename is None:  # a full disk
+                error.filename = tempfile.gettempdir()
+            raise
 
     def write(self, playlist: Playlist, lanes: int) -> Project:
         """The project with room for a playlist, not compiled yet."""
@@ -108,6 +116,7 @@ class Project:
     def __init__(self, device: str, build: Callable[[brian2.Clock], EventNetwork], wanted: Mapping[str, Any]) -> None:
         if get_device() is not brian2.all_devices["runtime"]:
             raise InputError("another Brian2 device is active; call brian2.set_device('runtime') first")
+        self._engine = f"brian2-{device.partition('_')[0]}"  # for messages
         self._folder = tempfile.TemporaryDirectory(prefix=f"mtt_brian_{device}_")
         self.path = Path(self._folder.name)
         brian2.set_device(device, build_on_run=False, directory=str(self.path))
@@ -127,15 +136,24 @@ class Project:
                 active.build(directory=str(self.path), compile=False, run=False, with_output=False)
             monitors = {**self.network.monitors, "": self.network.readout_monitor}
             self._files = {
-                name: {v: self._file(active, monitor.variables[v]) for v in ("i", "t", "final" if not name else "n")}
+                name: {
+                    v: self._file(active, monitor.variables[v]) for v in ("i", "t", "N", "final" if not name else "n")
+                }
                 for name, monitor in monitors.items()
                 if monitor is not None
             }
-            self._tables = {name: self._file(active, g.variables["total"]) for name, g in self.network.tallies.items()}
+            self._tables = {
+                name: (*self._file(active, g.variables["total"]), g.variables["total"].size)
+                for name, g in self.network.tallies.items()
+            }
         finally:
             active.reinit()
             reset_device()
             brian2.defaultclock.dt = step * second
+
+    def fits(self, playlist: Playlist, lanes: int) -> bool:
+        """Whether the network can run a playlist as it is."""
+        return self.network.has_room(playlist) and self.network.lanes == lanes
 
     @staticmethod
     def _file(device: Any, variable: Any) -> tuple[str, np.dtype]:
@@ -145,13 +163,17 @@ class Project:
         """Run the project's makefile on all cores.
 
         Raises:
-            RuntimeError: with the compiler's last words.
+            CannotCompile: with what the compiler says.
         """
         done = subprocess.run(
-            ["make", f"-j{os.cpu_count() or 1}"], cwd=self.path, capture_output=True, text=True, check=False
+            ["make", f"-j{os.cpu_count() or 1}"],
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
-        if done.returncode:
-            raise RuntimeError(f"compiling the Brian2 project failed: {done.stderr[-2000:]}")
+        compilers.check_compiled(self._engine, done.returncode, done.stderr)
 
     def run(self, playlist: Playlist) -> Raw:
         # brian2cuda reads the value of an argument in lower case, and as a number if it begins with a digit.
@@ -175,22 +197,37 @@ class Project:
                 cwd=self.path,
                 capture_output=True,
                 text=True,
+                errors="replace",
                 check=False,
             )
+            if done.returncode < 0:
+                name = signal.Signals(-done.returncode).name
+                raise InputError(
+                    f"engine={self._engine!r}: {name} has ended the compiled network (often: too little memory)"
+                )
             if done.returncode or done.stderr:
                 raise RuntimeError(f"the Brian2 project failed with status {done.returncode}: {done.stderr[-2000:]}")
 
+            def values_in(file: str, dtype: np.dtype, count: int) -> np.ndarray:
+                # The project goes on where a disk is full, and leaves short files.
+                found = np.fromfile(results + file, dtype) if os.path.isfile(results + file) else ()
+                if len(found) != count:
+                    raise InputError(
+                        f"{results}: {len(found)} of {count} values are there of what the compiled network wrote; is"
+                        " the disk full?"
+                    )
+                return np.asarray(found)
+
             def read(name: str, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-                i, t, v = (
-                    np.fromfile(results + f, dtype) for f, dtype in (self._files[name][k] for k in ("i", "t", value))
-                )
+                count = int(values_in(*self._files[name]["N"], 1)[0])
+                i, t, v = (values_in(*self._files[name][k], count) for k in ("i", "t", value))
                 return i, np.rint(t * playlist.steps).astype(np.int64), v
 
             return Raw(
                 {name: read(name, "n") for name in self.network.monitors},
                 None if self.network.readout_monitor is None else read("", "final"),
                 {
-                    name: np.fromfile(results + file, dtype).reshape(-1, self.network.circuit.population[name].size)
-                    for name, (file, dtype) in self._tables.items()
+                    name: values_in(*table).reshape(-1, self.network.circuit.population[name].size)
+                    for name, table in self._tables.items()
                 },
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtt_brian.kernel_cache import kept
 from mtt_brian.snn.steps import Course, Plan, Step
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate, Triangular
 
@@ -23,7 +25,11 @@ from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate,
 _BLOCK = 1024
 _ONE = np.float32(1)
 
-_kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
+_keep = kept([Path(__file__)])
+
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    return _keep(numba.njit(nogil=True, error_model="numpy")(function))
 
 
 class _Slope(NamedTuple):

@@ -1,0 +1,168 @@
+"""How a command ends: in one line about what a user can mend, and with an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from mtt_brian import files
+from mtt_brian.errors import Diverged, InputError
+
+#: The exit status for bad input, and for a machine that does not do what is asked of it.
+REFUSED = 2
+#: Signals that end a command as Ctrl-C does; there are fewer on some systems.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal other than that of Ctrl-C.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def status(stop: KeyboardInterrupt) -> int:
+    """The exit status that shells expect of a process which a signal has stopped: 130 for Ctrl-C."""
+    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+
+
+def stopped(stop: KeyboardInterrupt) -> str:
+    """``"stopped"``, and by which signal if it was not Ctrl-C."""
+    return f"stopped by {signal.Signals(stop.number).name}" if isinstance(stop, Stopped) else "stopped"
+
+
+def run(command: Callable[[], int | None], kept: str = "") -> int:
+    """Call a command; returns the exit status.
+
+    What a user can mend is one line on stderr, and 2: `InputError`, `Diverged`, whatever the system refuses
+    (`OSError`), too little memory. SIGTERM and SIGHUP raise `Stopped` in the command. Characters that stdout cannot
+    show are written as escapes.
+
+    Args:
+        command: without arguments.
+        kept: what to say about unfinished work when a signal stops it.
+
+    """
+    for stream in (sys.stdout, sys.stderr):
+        _escape(stream)
+    try:
+        with _stoppable(), files.warnings_to(lambda text: _say(f"warning: {one_line(text)}")):
+            try:
+                left = command() or 0
+            except SystemExit:
+                _flush()
+                raise
+            _flush()
+            return left
+    except KeyboardInterrupt as stop:
+        _say(f"\n{stopped(stop)}" + (f"; {kept}" if kept else ""))
+        return status(stop)
+    except Exception as error:
+        text = explained(error)
+        if text is None:
+            raise
+        with contextlib.suppress(OSError):
+            _flush()
+        _say(f"error: {text}")
+        return REFUSED
+
+
+def explained(error: Exception) -> str | None:
+    """One line for a user; None for what only a traceback explains."""
+    text = _text(error)
+    return None if text is None else one_line(text) or type(error).__name__
+
+
+def _text(error: Exception) -> str | None:
+    if isinstance(error, InputError | Diverged):
+        return str(error)
+    if isinstance(error, BrokenPipeError) and error.filename is None:
+        return f"stdout: {files.reason(error)}"
+    if isinstance(error, OSError):
+        return files.reason(error)
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} cannot be written in {error.encoding}: {error.reason}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not {error.encoding} text: {error}"
+    if isinstance(error, ValueError) and str(error).startswith("embedded null"):
+        return "a path holds a NUL character, which no file name can have"
+    if isinstance(error, RecursionError):
+        return f"the input is nested too deeply ({error})"
+    if isinstance(error, MemoryError) or _is_of_torch_memory(error):
+        return f"not enough memory: {error}" if str(error) else "not enough memory"
+    return None
+
+
+def _is_of_torch_memory(error: Exception) -> bool:
+    """torch runs out of memory with a `RuntimeError`."""
+    message = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in message or "out of memory" in message)
+
+
+def one_line(text: str) -> str:
+    """Lines joined, and characters that a terminal would obey written as escapes."""
+    joined = ""
+    for line in filter(None, map(str.strip, text.splitlines())):
+        joined += f"{'' if not joined else ' ' if joined[-1] in ':;,.' else '; '}{line}"
+    return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
+        print(line, file=sys.stderr, flush=True)
+
+
+def _escape(stream: TextIO | None) -> None:
+    """What is printed at the end of hours must not fail at a character: ``±`` has no place in ASCII."""
+    if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _flush() -> None:
+    """Print what is left; an error in it is the command's, not that of the interpreter's last moment.
+
+    Raises:
+        OSError: if nobody reads stdout any more, or the disk is full.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Otherwise the interpreter would try again when it ends.
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if error.filename is None and not isinstance(error, BrokenPipeError):
+            error.filename = "stdout"
+        raise
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within it, `SIGNALS` raise `Stopped`, unless somebody handles or ignores them already (nohup does)."""
+
+    def stop(number: int, _: Any) -> None:
+        raise Stopped(number)
+
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        taken = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

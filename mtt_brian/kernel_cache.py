@@ -1,0 +1,178 @@
+"""Where the machine code of compiled kernels is kept, so that only the first process compiles.
+
+Numba's own cache trusts its files: a damaged one ends every later process with a traceback, or is run, and two
+processes that write the index at once can mix up their entries. Here every kernel, signature and kind of processor has
+a file of its own with a digest in front; a file that is not what was written is removed, and its kernel compiled anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.serialize import dumps
+
+from mtt_brian.files import cache_folder, check_writable, reason, replacing, warn
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def kept(sources: Iterable[Path]) -> Callable[[Any], Any]:
+    """Decorates a function of ``numba.njit``: its machine code is kept in `cache_folder`.
+
+    Args:
+        sources: the files that it depends on, its own included; a change of any starts a new folder.
+    """
+    folder = _folder(tuple(sorted(sources)))
+
+    def decorate(dispatcher: Any) -> Any:
+        dispatcher._cache = _cache_in(folder)(dispatcher.py_func)
+        return dispatcher
+
+    return decorate
+
+
+@cache
+def _folder(sources: tuple[Path, ...]) -> Path:
+    """Numba recognises a change in the kernel's own file only, and not in that of a function it calls."""
+    content = b"".join(path.read_bytes() for path in sources)
+    return cache_folder() / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}"
+
+
+@cache
+def _cache_in(folder: Path) -> type[FunctionCache]:
+    """Numba's cache of one function with files in this folder."""
+
+    class Locator(_CacheLocator):
+        def __init__(self, py_func: Any) -> None:
+            self._line = py_func.__code__.co_firstlineno
+
+        @classmethod
+        def from_function(cls, py_func: Any, py_file: str) -> Locator:
+            return cls(py_func)
+
+        def get_cache_path(self) -> str:
+            return str(folder)
+
+        def get_source_stamp(self) -> str:
+            return folder.name  # which has a digest of the sources in it
+
+        def get_disambiguator(self) -> str:
+            return str(self._line)
+
+        def ensure_cache_path(self) -> None:
+            """`Files.save` makes the folder, and goes on without it where it cannot."""
+
+    class Impl(CompileResultCacheImpl):
+        _locator_classes = (Locator,)
+
+    class Kept(FunctionCache):
+        _impl_class = Impl
+
+        def __init__(self, py_func: Any) -> None:
+            super().__init__(py_func)
+            self._cache_file = Files(folder, self._impl.filename_base)
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception as error:  # what numba cannot make a kernel of, although it is what was written
+                path = self._cache_file.path(self._index_key(sig, target_context.codegen()))
+                _remove(path, f"{type(error).__name__}: {error}")
+                return None
+
+    return Kept
+
+
+class Files:
+    """The machine code of one function: a file per key, in place of numba's ``IndexDataCacheFile``.
+
+    Args:
+        folder: made when something is kept.
+        name: of the function; first part of the files' names.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+
+    def path(self, key: Any) -> Path:
+        """Of the file for a key: signature, kind of processor, byte code."""
+        return self._folder / f"{self._name}.{_digest(key).hex()[:16]}.nbc"
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep what numba makes a kernel of; where that is not possible, say so once."""
+        if _unusable(self._folder):
+            return
+        path, content = self.path(key), dumps((_described(key), data))
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(hashlib.sha256(content).digest() + content)
+        except OSError as error:
+            warn(f"{reason(error)}; a compiled kernel is not kept and will be compiled again")
+
+    def load(self, key: Any) -> Any:
+        """What was kept for a key, or None; a damaged file is removed."""
+        path = self.path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if not _unusable(self._folder):
+                _remove(path, error.strerror or str(error))
+            return None
+        digest, content = content[:_DIGEST], content[_DIGEST:]
+        if hashlib.sha256(content).digest() != digest:
+            _remove(path, "not what was written")
+            return None
+        described, data = pickle.loads(content)
+        return data if described == _described(key) else None
+
+    def flush(self) -> None:
+        """Forget all that was kept of this function."""
+        for path in self._folder.glob(f"{self._name}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+
+def _described(key: Any) -> str:
+    """A key as text: numba's types differ if, and only if, their text does."""
+    return repr((numba.__version__, *key))
+
+
+def _digest(key: Any) -> bytes:
+    return hashlib.sha256(_described(key).encode()).digest()
+
+
+@cache
+def _unusable(folder: Path) -> bool:
+    """Whether no file can be written to a folder; that is told once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder)
+    except OSError as error:
+        warn(
+            f"{reason(error)}: compiled kernels cannot be kept there, and every process will compile them again; set"
+            " MTT_BRIAN_CACHE to a folder that can be written"
+        )
+        return True
+    return False
+
+
+def _remove(path: Path, why: str) -> None:
+    """Of a damaged file; where it cannot be removed, the kernel is compiled in every process."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    if path.parent not in _told:
+        _told.add(path.parent)
+        warn(f"{path}: damaged ({why}); removed, as others like it in this folder, and compiled again")
+
+
+#: Folders of which damage was told; a power cut rarely damages one file alone.
+_told: set[Path] = set()

@@ -1,0 +1,137 @@
+"""Machine code of kernels on disk: damaged files are made anew, and results never depend on them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import pytest
+
+from mtt_brian import kernel_cache
+from mtt_brian.errors import CacheWarning
+
+
+def double(x):
+    return 2 * x
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """Compiles `double` as a new process would, and gives the dispatcher."""
+    monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path))
+    for remembered in (kernel_cache._folder, kernel_cache._cache_in, kernel_cache._unusable):
+        remembered.cache_clear()
+    yield lambda: kernel_cache.kept([Path(__file__)])(numba.njit(double))
+    for remembered in (kernel_cache._folder, kernel_cache._cache_in, kernel_cache._unusable):
+        remembered.cache_clear()
+
+
+def hits(dispatcher):
+    return sum(dispatcher.stats.cache_hits.values())
+
+
+def file_in(folder):
+    (file,) = folder.rglob("*.nbc")
+    return file
+
+
+def test_the_second_process_does_not_compile(kernel, tmp_path):
+    first, second = kernel(), kernel()
+    assert first(3) == 6
+    assert second(3) == 6
+    assert (hits(first), hits(second)) == (0, 1)
+    assert second(1.5) == 3.0  # another signature has a file of its own
+    assert len(list(tmp_path.rglob("*.nbc"))) == 2
+
+
+def empty(content):
+    return b""
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def noise(content):
+    return os.urandom(len(content))
+
+
+def one_bit(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def of_another_content(content):
+    import hashlib
+    import pickle
+
+    described, _ = pickle.loads(content[32:])
+    other = pickle.dumps((described, ("not", "a", "kernel")))
+    return hashlib.sha256(other).digest() + other
+
+
+@pytest.mark.parametrize("damage", [empty, cut, noise, one_bit, of_another_content])
+def test_a_damaged_file_is_told_and_made_anew(damage, kernel, tmp_path):
+    assert kernel()(3) == 6
+    file = file_in(tmp_path)
+    file.write_bytes(damage(file.read_bytes()))
+    kernel_cache._told.clear()
+    again = kernel()
+    with pytest.warns(CacheWarning, match=rf"{file.name}: damaged"):
+        assert again(3) == 6
+    assert hits(again) == 0
+    third = kernel()
+    assert third(3) == 6
+    assert hits(third) == 1
+
+
+def test_a_file_for_another_key_is_not_taken(kernel, tmp_path):
+    """Kernels of two kinds of processor differ in the key only."""
+    integers, floats = kernel(), kernel()
+    integers(3)
+    of_integers = file_in(tmp_path)
+    content = of_integers.read_bytes()
+    of_integers.unlink()
+    floats(3.0)
+    file_in(tmp_path).write_bytes(content)
+    again = kernel()
+    assert again(3.5) == 7.0
+    assert hits(again) == 0
+
+
+def test_where_nothing_can_be_kept_it_is_said_once(kernel, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "file" / "cache"))
+    dispatcher = kernel()
+    with pytest.warns(CacheWarning, match="every process will compile them again; set MTT_BRIAN_CACHE") as told:
+        assert (dispatcher(3), dispatcher(1.5)) == (6, 3.0)
+    assert len(told) == 1
+
+
+def test_two_processes_at_once(tmp_path):
+    code = """
+import numba, pathlib
+from mtt_brian import kernel_cache
+def add(x, y): return x + y
+print(kernel_cache.kept([])(numba.njit(add))(1, 2))
+"""
+    (tmp_path / "script.py").write_text(code)
+    environment = {**os.environ, "MTT_BRIAN_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, str(tmp_path / "script.py")]
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [process.communicate() for process in both] == [("3\n", "")] * 2
+    assert len(list((tmp_path / "cache").rglob("*"))) == 2  # a folder and a file
+
+
+def test_numba_and_these_names_fit_together():
+    """What is used of numba beside its documented functions."""
+    from numba.core import caching
+
+    assert caching.FunctionCache._impl_class is caching.CompileResultCacheImpl
+    assert hasattr(caching.IndexDataCacheFile, "load")
+    assert hasattr(caching.IndexDataCacheFile, "save")
+    assert isinstance(numba.njit(double)._cache, caching.NullCache)
