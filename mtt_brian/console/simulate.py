@@ -33,6 +33,7 @@ from mtt_brian.console.recording import Recording, open_recording
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.table import markdown_table
+from mtt_brian.nir_files import naming
 from mtt_brian.plotting.axes import literal
 from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
 from mtt_brian.text import printable
@@ -48,13 +49,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The engines check it too, but do not know what it is called.
     input_train(recording.events, opened.circuit.input_shape, options.duration, recording.name)
     started = time.perf_counter()
-    simulator = Simulator(opened.circuit, options.engine, order=options.order)
+    chosen = {} if options.max_rate is None else {"max_rate": options.max_rate}
+    if chosen and options.engine != "exact":
+        raise InputError(
+            f"--max-rate goes with --engine exact; on {options.engine} nothing fires without an input event"
+        )
+    with naming(opened.path):
+        simulator = Simulator(opened.circuit, options.engine, order=options.order, **chosen)
     out = files.results_folder(options.out, "simulate")
-    with files.removed_if_empty(out):
+    with files.removed_if_empty(out), naming(opened.path):
         (result,) = simulator.run([recording.events], options.duration)
     seconds = time.perf_counter() - started
 
-    about = {"order": options.order, "recording": options.recording, "network_sha256": _digest(opened.path)}
+    about = {
+        "assumptions": "\n".join(result.assumptions),
+        "order": options.order,
+        "recording": options.recording,
+        "network_sha256": _digest(opened.path),
+    }
     spike_files.write_npz(out / "spikes.npz", result, **about)
     spike_files.write_spikes(out / "spikes.csv", result)
     trace = trace_of(result)
@@ -64,7 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (out / "readout.csv").unlink(missing_ok=True)  # of an earlier run
     plot(result, recording, trace, out / "raster.png")
     print(f"{printable(recording.name)}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}")
-    print(f"engine {result.engine}, {options.order}: {seconds:.2f} s, compiling included\n")
+    print(f"engine {result.engine}, {options.order}: {seconds:.2f} s, compiling included")
+    for assumption in result.assumptions:
+        print(f"assumed: {printable(assumption)}")
+    print()
     print(f"{table(result)}\n\n{answer(result, recording)}\n{files.contents(out)}")
 
 
@@ -80,6 +95,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=ORDERS,
         default="sum",
         help="what arrives at one instant: all at once, or one event after another (exact only) [sum]",
+    )
+    parser.add_argument(
+        "--max-rate",
+        type=float,
+        metavar="HZ",
+        help="spikes per second above which a neuron that fires without input events ends the run (exact only) [1e6]",
     )
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end of the run [the last event]")
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/simulate-<number>]")

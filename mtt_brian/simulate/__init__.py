@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import Reset, SpikesPerUpdate
+from mtt_brian.nir_files import naming
 from mtt_brian.simulate.base import Engine
 from mtt_brian.simulate.result import RECORDS, Result, Spikes
 from mtt_brian.translate.input import in_turn, input_train
@@ -103,7 +104,8 @@ class Simulator:
             loop_delay=loop_delay,
             lower_bound=lower_bound,
         )
-        self.engine = ENGINES[engine](self.circuit, order=order, record=record, **options)
+        with naming(graph):
+            self.engine = ENGINES[engine](self.circuit, order=order, record=record, **options)
 
     def run(
         self,

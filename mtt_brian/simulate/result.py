@@ -53,6 +53,11 @@ class Result:
     engine: str
     circuit: Circuit = field(repr=False)
 
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the network's file does not say and was assumed, a sentence each (`mtt_brian.translate.read_nir`)."""
+        return self.circuit.assumptions
+
     @cached_property
     def _jumps(self) -> tuple[np.ndarray, np.ndarray]:
         """Cumulative readout: instants [K] and the sum of all jumps up to each of them [K + 1, classes]."""
