@@ -8,7 +8,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearSystem, linear_system
 from mtt_brian.simulate.exact.dynamics import time_to_threshold
 from mtt_brian.simulate.exact.linear import first_crossing, new_scratch, prepare, propagate
-from mtt_brian.simulate.exact.network import CURRENT, DRIFT, LEAK
+from mtt_brian.simulate.exact.network import CURRENT, LEAK, LINE
 
 ULP = 2.0**-53
 SYNAPSE = linear_system(LIF(threshold=None, tau=0.005))
@@ -226,7 +226,7 @@ def test_the_known_rules_cross_as_before():
         q = tau_syn / tau
         peak = np.exp(-1.0 if q == 1 else -np.log1p(q - 1) / (q - 1))
         for kind, linear, x in (
-            (DRIFT, linear_system(IF(bias=rest)), [v]),
+            (LINE, linear_system(IF(bias=rest)), [v]),
             (LEAK, linear_system(LIF(tau=tau, v_leak=rest)), [v]),
             (CURRENT, linear_system(CubaLIF(tau=tau, tau_syn=tau_syn, v_leak=rest)), [drive, v]),
         ):
@@ -235,7 +235,7 @@ def test_the_known_rules_cross_as_before():
             assert np.isfinite(got) == np.isfinite(expected), (kind, rest, tau, tau_syn, v, drive)
             if np.isfinite(got):
                 finite += 1
-                slope = {DRIFT: rest, LEAK: (rest - 1) / tau}.get(
+                slope = {LINE: rest, LEAK: (rest - 1) / tau}.get(
                     kind, (rest - 1 + drive * np.exp(-got / tau_syn)) / tau
                 )
                 size = abs(rest) + abs(v) + abs(drive) * (kind == CURRENT) + 1

@@ -151,6 +151,8 @@ def run_queued(
     """
     cursor = state.cursor
     while True:
+        if state.alarm[0] != 0.0:
+            return ALARM
         if cursor[2] == 0:
             k = cursor[0]
             if k == len(order) or t_in[order[k]] > end:
@@ -180,8 +182,6 @@ def run_queued(
                 continue
             target = net.target[c]
             m = settle(net, state, linear, crossings, target, t)
-            if state.alarm[0] != 0.0:
-                return ALARM
             if net.recorded[target]:
                 keep(state, trace, target, m, t)
             for s in range(m):

@@ -30,6 +30,8 @@ class Network(NamedTuple):
         group: neurons per site [P].
         kind, rule: codes of the dynamics and of the firing rule [P].
         bounded, crosses, refractory, recorded: flags [P].
+        marked: whether neurons share sites although some weights are 0, where a neuron that one spike leaves at its
+            threshold waits for a weight that is not: arrivals at sites with such neurons are marked [P].
         limited: whether a population can fire without an input event, so that its rate is watched [P].
         max_rate: spikes per second that such a neuron may fire [1].
         start: the state at time 0, potentials and currents of all neurons.
@@ -62,6 +64,7 @@ class Network(NamedTuple):
     crosses: np.ndarray
     refractory: np.ndarray
     recorded: np.ndarray
+    marked: np.ndarray
     limited: np.ndarray
     max_rate: np.ndarray
     start: np.ndarray
@@ -123,12 +126,13 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rat
             raise InputError(f"the connection {c.source!r} -> {c.target!r} closes a loop without a delay")
         chains.append(chain)
 
-    groups, tables = [1], [_input_table()]
+    groups, tables, marked = [1], [_input_table()], [False]
     for p, layout in zip(circuit.populations, layouts[1:], strict=True):
         incoming = [chain for c, chain in zip(connections, chains, strict=True) if c.target == p.name]
-        neurons_per_site, table = _site_and_table(p, layout, incoming, one_spike)
+        neurons_per_site, table, has_marks = _site_and_table(p, layout, incoming, one_spike)
         groups.append(neurons_per_site)
         tables.append(table)
+        marked.append(has_marks)
 
     rules = [p.rule for p in circuit.populations]
     kinds = np.array([STATIC, *(_kind(r) for r in rules)])
@@ -175,6 +179,7 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rat
         crosses=crossing,
         refractory=np.array([False, *(bool(np.any(r.refractory)) for r in rules)]),
         recorded=keeps,
+        marked=np.array(marked),
         limited=crossing | np.isin(np.arange(len(names)), targets[delayed]),
         max_rate=np.array([max_rate]),
         start=start,
@@ -279,8 +284,8 @@ def _parameters(rule: IF) -> dict[str, np.ndarray]:
 
 def _site_and_table(
     population: Population, layout: Layout, incoming: list[Chain], one_spike: bool
-) -> tuple[int, dict[str, np.ndarray]]:
-    """Neurons per site, and the parameters (one row per neuron, or one site that stands for all).
+) -> tuple[int, dict[str, np.ndarray], bool]:
+    """Neurons per site, the parameters (one row per neuron, or one site that stands for all), and whether it is marked.
 
     With more than one neuron per site the gain goes into the weights of ``incoming``; a neuron of its own multiplies
     what arrives by its gain.
@@ -291,11 +296,10 @@ def _site_and_table(
     by_pixel = {k: v.reshape(layout.pixels, layout.channels) for k, v in full.items()}
     same_everywhere = {k: bool(np.all(v == v[:1])) for k, v in by_pixel.items()}
     uniform = {k: bool(np.all(v == v.flat[0])) for k, v in by_pixel.items()}
-    # Whether it can matter that an arrival reaches one channel of a pixel and not its neighbour: a neuron left at its
-    # threshold or below its bound waits for an arrival of its own.
+    # Whether it can matter that an arrival reaches one channel of a pixel and not its neighbour: one below its bound
+    # waits for an arrival of its own. (One left at its threshold too: see `marked` in `Network`.)
     separate = (
-        _rule(rule, one_spike) == ONE
-        or bool(np.any(full["lower"] > np.minimum(0, full["v_reset"])))
+        bool(np.any(full["lower"] > np.minimum(0, full["v_reset"])))
         or (_kind(rule) == LEAK and bool(np.any((full["rest"] < full["lower"]) | (full["rest"] >= full["threshold"]))))
         or (_kind(rule) in (DRIFT, CURRENT) and rule.lower_bound is not None)
     )
@@ -313,10 +317,11 @@ def _site_and_table(
     )
     if not shared:
         one = all(uniform.values())
-        return 1, {k: v[:1] if one else v for k, v in full.items()}
+        return 1, {k: v[:1] if one else v for k, v in full.items()}, False
+    marked = _rule(rule, one_spike) == ONE and not all(chain.without_zeros for chain in incoming)
     gain = by_pixel["gain"][0]
     if np.any(gain != 1):
         for chain in incoming:
             chain.weight = (chain.weight.reshape(-1, layout.channels) * gain).ravel()
     once = all(same_everywhere.values())
-    return layout.channels, {k: v[: layout.channels] if once else v for k, v in full.items()}
+    return layout.channels, {k: v[: layout.channels] if once else v for k, v in full.items()}, marked

@@ -22,6 +22,8 @@ class State(NamedTuple):
             time from which the line is counted).
         free: float64 [N] (empty without refractory periods), end of the refractory period.
         stamp: int64 [sites], the instant at which a site was touched last.
+        over: int64 [sites] (empty without marked populations), whether neurons are left at their thresholds there.
+        mark: int64 [N] (likewise), the instant of a neuron's last arrival at such a site.
         touched, n_touched: sites touched at this instant, by population.
         fired: int64 [largest population], spikes of a neuron at this instant.
         keys: int64 [largest population], the neurons that fired: C-order index << 32 | index.
@@ -36,6 +38,8 @@ class State(NamedTuple):
     last: np.ndarray
     free: np.ndarray
     stamp: np.ndarray
+    over: np.ndarray
+    mark: np.ndarray
     touched: np.ndarray
     n_touched: np.ndarray
     fired: np.ndarray
@@ -97,6 +101,8 @@ def new_state(network: Network) -> State:
         last=np.zeros(sites),
         free=np.zeros(neurons if network.refractory.any() else 0),
         stamp=np.zeros(sites, np.int64),
+        over=np.zeros(sites if network.marked.any() else 0, np.int64),
+        mark=np.zeros(neurons if network.marked.any() else 0, np.int64),
         touched=np.zeros(sites, np.int64),
         n_touched=own_lines(len(sizes)),
         fired=own_lines(sizes.max()),
@@ -170,6 +176,7 @@ def reset(network: Network, state: State) -> None:
     state.free[:] = 0
     state.counts[:] = 0
     state.fires[:] = 0
+    state.over[:] = 0
     state.alarm[:] = 0
     # A run that ended with an alarm leaves the neurons of its last instant marked.
     state.n_touched[:] = 0

@@ -78,7 +78,7 @@ def deliver(net: Network, state: State, linear: LinearPart | None, pending: Pend
 def arrive(net: Network, state: State, linear: LinearPart | None, c: int, f: int, n: int, t: float) -> None:
     """``n`` spikes through front entry ``f`` of connection ``c`` reach their targets."""
     p = net.target[c]
-    group, moves = net.group[p], net.kind[p] > LINE
+    group, moves, marked = net.group[p], net.kind[p] > LINE, net.marked[p]
     site_offset, jump_offset = net.site_offset[p], net.jump_offset[p]
     spacing, row = net.spacing[c], net.row[c]
     amount, now = n * net.front_factor[f], state.now[0]
@@ -96,6 +96,10 @@ def arrive(net: Network, state: State, linear: LinearPart | None, c: int, f: int
                 if moves:
                     advance(net, state, linear, p, site, t)
             add_row(state.y, jump_offset + start, net.weight, w, row, amount)
+            if marked and state.over[site] > 0:
+                for k in range(row):
+                    if net.weight[w + k] != 0.0:
+                        state.mark[net.offset[p] + start + k] = now
         else:
             for k in range(row):
                 jump = amount * net.weight[w + k]
@@ -217,7 +221,7 @@ def settle(net: Network, state: State, linear: LinearPart | None, crossings: Cro
     They stand in ``state.keys`` in ascending C order, with their spikes in ``state.fired``.
     """
     m = 0
-    group, bounded = net.group[p], net.bounded[p]
+    group, bounded, marked = net.group[p], net.bounded[p], net.marked[p]
     stride, offset, site_offset = net.parameter_stride[p], net.offset[p], net.site_offset[p]
     for j in range(state.n_touched[p]):
         local = (state.touched[site_offset + j] - site_offset) * group
@@ -225,15 +229,20 @@ def settle(net: Network, state: State, linear: LinearPart | None, crossings: Cro
         if group > 1:
             if bounded:
                 raise_to_bound(state.y, offset + local, net.lower, q, group)
+            m_before = m
+            waiting = marked and state.over[site_offset + local // group] > 0
             for block in range(0, group, _BLOCK):
                 width = min(_BLOCK, group - block)
                 at, parameters = offset + local + block, q + block
                 if width <= _FEW or reaches(state.y, at, net.threshold, parameters, width):
                     k = next_at_threshold(state.y, at, net.threshold, parameters, width)
                     while k < width:
-                        m = fire(net, state, p, local + block + k, parameters + k, m, t)
+                        if not waiting or state.mark[at + k] == state.now[0]:
+                            m = fire(net, state, p, local + block + k, parameters + k, m, t)
                         k += 1
                         k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
+            if marked and (waiting or m > m_before):
+                state.over[site_offset + local // group] = reaches(state.y, offset + local, net.threshold, q, group)
             continue
         if net.kind[p] == LINE:
             m = settle_on_line(net, state, crossings, p, local, m, t)
