@@ -244,30 +244,19 @@ def settle(net: Network, state: State, linear: LinearPart | None, crossings: Cro
             if marked and (waiting or m > m_before):
                 state.over[site_offset + local // group] = reaches(state.y, offset + local, net.threshold, q, group)
             continue
+        if net.crosses[p]:
+            m = settle_crossing(net, state, linear, crossings, p, local, m, t)
+            continue
+        neuron = offset + local
+        if net.refractory[p] and before(t, state.free[neuron]):
+            continue  # touched by its current only
         if net.kind[p] == LINE:
             m = settle_on_line(net, state, crossings, p, local, m, t)
             continue
-        neuron = offset + local
-        listens = not (net.refractory[p] and before(t, state.free[neuron]))  # else: touched by its current only
-        if listens and bounded and state.y[neuron] < net.lower[q]:
+        if bounded and state.y[neuron] < net.lower[q]:
             state.y[neuron] = net.lower[q]
-        fires = listens and state.y[neuron] >= net.threshold[q]
-        if not net.crosses[p]:
-            if fires:
-                m = fire(net, state, p, local, q, m, t)
-            continue
-        time = 0.0
-        if not fires:
-            time = next_crossing(net, state, linear, p, local, t)
-            if listens and time <= t + (RELATIVE * t + ABSOLUTE):  # at its threshold, up to rounding
-                state.y[neuron] = net.threshold[q]
-                fires = True
-        if fires:
+        if state.y[neuron] >= net.threshold[q]:
             m = fire(net, state, p, local, q, m, t)
-            time = next_crossing(net, state, linear, p, local, t)
-            if time <= t + (RELATIVE * t + ABSOLUTE):
-                time = fire_the_rest(net, state, linear, p, local, q, t)
-        predict(crossings, neuron, time)
     state.n_touched[p] = 0
     if m > 1:
         ascend(state.keys, 0, m)
@@ -352,6 +341,34 @@ def count(net: Network, state: State, p: int, local: int, q: int, spikes: int, m
 def raise_alarm(state: State, code: int, p: int, flat: int, t: float) -> None:
     if state.alarm[0] == 0.0:  # the first is the cause
         state.alarm[0], state.alarm[1], state.alarm[2], state.alarm[3] = code, p, flat, t
+
+
+@kernel
+def settle_crossing(
+    net: Network, state: State, linear: LinearPart | None, crossings: Crossings, p: int, local: int, m: int, t: float
+) -> int:
+    """Bound, threshold and reset of a neuron that can cross its threshold between arrivals, and its next crossing."""
+    if net.kind[p] == LINE:
+        return settle_on_line(net, state, crossings, p, local, m, t)
+    neuron = net.offset[p] + local
+    q = net.parameter_offset[p] + net.parameter_stride[p] * local
+    listens = not (net.refractory[p] and before(t, state.free[neuron]))  # else: touched by its current only
+    if listens and net.bounded[p] and state.y[neuron] < net.lower[q]:
+        state.y[neuron] = net.lower[q]
+    fires = listens and state.y[neuron] >= net.threshold[q]
+    time = 0.0
+    if not fires:
+        time = next_crossing(net, state, linear, p, local, t)
+        if listens and time <= t + (RELATIVE * t + ABSOLUTE):  # at its threshold, up to rounding
+            state.y[neuron] = net.threshold[q]
+            fires = True
+    if fires:
+        m = fire(net, state, p, local, q, m, t)
+        time = next_crossing(net, state, linear, p, local, t)
+        if time <= t + (RELATIVE * t + ABSOLUTE):
+            time = fire_the_rest(net, state, linear, p, local, q, t)
+    predict(crossings, neuron, time)
+    return m
 
 
 @kernel
