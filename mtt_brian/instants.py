@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike
 
 #: Two computed times ``t`` are one instant if they differ by at most ``RELATIVE * t + ABSOLUTE`` seconds.
 RELATIVE, ABSOLUTE = 4e-15, 1e-16
+#: Whole microseconds are never one instant, however large they are.
+LARGEST = 4e-7
 
 
 def window(t: float) -> float:
     """How far apart two computed times near ``t`` seconds may lie and still be one instant, in seconds."""
-    return RELATIVE * abs(t) + ABSOLUTE
+    return min(RELATIVE * abs(t) + ABSOLUTE, LARGEST)
 
 
 def on_whole_microseconds(seconds: ArrayLike) -> np.ndarray:
@@ -37,7 +39,7 @@ def on_whole_microseconds(seconds: ArrayLike) -> np.ndarray:
     wide = given.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         nearest = np.rint(wide * 1e6) / 1e6
-        same = np.abs(nearest - wide) <= RELATIVE * np.abs(wide) + ABSOLUTE
+        same = np.abs(nearest - wide) <= np.minimum(RELATIVE * np.abs(wide) + ABSOLUTE, LARGEST)
         if given.dtype == np.float32:
             same |= (np.abs(wide) < 8) & (nearest.astype(np.float32) == given)
     return np.where(same, nearest, wide)

@@ -75,6 +75,9 @@ class IF:
                 raise InputError(f"{type(self).__name__}.{field.name} must be finite, not {value}")
             if field.name in self._positive and not np.all(np.asarray(value) > 0):
                 raise InputError(f"{type(self).__name__}.{field.name} must be > 0, not {np.min(value)}")
+        with np.errstate(over="ignore", divide="ignore"):
+            if not np.all(np.isfinite(self.gain)):
+                raise InputError(f"a spike of weight 1 would move the {type(self).__name__} by more than float64 holds")
         if not np.all(np.asarray(self.refractory) >= 0):
             raise InputError(f"{type(self).__name__}.refractory must be >= 0 seconds, not {np.min(self.refractory)}")
         if self.threshold is not None:
@@ -275,7 +278,6 @@ class LinearNeuron(IF):
     system: int | np.ndarray = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if len({len(system.offset) for system in self.systems}) != 1:
             raise InputError("LinearNeuron.systems must be at least one, all with the same number of states")
         last = np.eye(self.states)[-1]
@@ -288,6 +290,7 @@ class LinearNeuron(IF):
             raise InputError("the resistance and the bias of a LinearNeuron are part of its systems: r = 1, bias = 0")
         if not np.all((np.asarray(self.system) >= 0) & (np.asarray(self.system) < len(self.systems))):
             raise InputError(f"LinearNeuron.system must be 0..{len(self.systems) - 1}, not {np.max(self.system)}")
+        super().__post_init__()
 
     @property
     def states(self) -> int:

@@ -108,7 +108,10 @@ def test_frames_do_not_wrap_either():
 
 
 def test_the_last_time_that_float64_holds_is_exact():
-    assert input_train(events([2**53 - 1, 2**53]), (2,)).t.tolist() == [(2**53 - 1) / 1e6, 2**53 / 1e6]
+    last = 2**32 * 10**6
+    t = input_train(events([last - 2, last - 1, last], x=(0, 1, 0)), (2,)).t
+    assert t.tolist() == [(last - 2) / 1e6, (last - 1) / 1e6, last / 1e6]
+    assert len(set(t.tolist())) == 3
 
 
 def test_wild_coordinates_are_named_as_they_are():

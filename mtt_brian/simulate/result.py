@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtt_brian.errors import InputError
+from mtt_brian.instants import on_whole_microseconds
 from mtt_brian.translate.circuit import Circuit
 from mtt_brian.translate.input import InputTrain
 
@@ -43,6 +44,8 @@ class Result:
         duration: end of the run in seconds.
         engine: the engine's name.
         circuit: the network that was run.
+        begin: where the spikes begin, in seconds: later than 0 in a piece of a run (`exact.Run.feed`), whose counts,
+            readout and synops are since time 0 all the same.
     """
 
     spikes: Mapping[str, Spikes]
@@ -52,6 +55,7 @@ class Result:
     duration: float
     engine: str
     circuit: Circuit = field(repr=False)
+    begin: float = 0.0
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -82,14 +86,20 @@ class Result:
         """The readout as it stood at time ``t``, arrivals at ``t`` included.
 
         Args:
-            t: seconds, a number or an array of any shape.
+            t: seconds, a number or an array of any shape; a whole number of microseconds up to rounding counts as that.
 
         Returns:
             float64 [*shape of t, classes].
 
         Raises:
-            InputError: if the run recorded too little, or the readout is neither linear nor firing.
+            InputError: if the run recorded too little, or the readout is neither linear nor firing; for times that are
+                no numbers, and for a piece of a run that began before it.
         """
+        at = on_whole_microseconds(t)
+        if np.any(np.isnan(at)):
+            raise InputError("readout_at() needs times in seconds, not NaN")
+        if self.begin > 0:
+            raise InputError(f"readout_at() needs the whole run; this piece holds the spikes from {self.begin:g} s on")
         fires = self.circuit.readout.rule.fires
         if not (fires or self.circuit.sums_up):
             raise InputError(
@@ -100,7 +110,7 @@ class Result:
                 f"readout_at() cannot look through a delay in front of the readout {self.circuit.output!r}"
             )
         times, cumulative = self._jumps
-        return cumulative[np.searchsorted(times, np.asarray(t), side="right")]
+        return cumulative[np.searchsorted(times, at, side="right")]
 
     def _recorded(self, name: str) -> Spikes:
         if name not in self.spikes:
@@ -117,6 +127,7 @@ def result_of(
     counted: Mapping[str, np.ndarray],
     readout: np.ndarray | None,
     synops: int | None = None,
+    begin: float = 0.0,
 ) -> Result:
     """The result of one run on any engine: what was asked for, spike counts and synaptic operations.
 
@@ -127,6 +138,7 @@ def result_of(
             counted from ``spikes``, the input from ``train``.
         readout: final state of a silent readout; None where the counts say it: of a readout that fires or sums up.
         synops: synaptic operations, where the engine has counted them.
+        begin: where the spikes begin, in seconds.
 
     Raises:
         InputError: for counts or synaptic operations beyond 2**62.
@@ -150,6 +162,7 @@ def result_of(
         duration=train.duration,
         engine=engine,
         circuit=circuit,
+        begin=begin,
     )
 
 

@@ -31,13 +31,16 @@ from mtt_brian.translate.input import InputTrain, in_turn, input_train
 from mtt_brian.translate.limits import BYTES_PER_SYNAPSE, estimate_that_fits
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
 from mtt_brian.translate.operators import Delay
+from mtt_brian.translate.population_code import counts_many, whole
 from mtt_brian.translate.units import VoltageScale
 
 _SLOT = "thresholds"
 
-#: Volts are rounded: -70 mV + 10 mV + 10 mV lies an ulp below -50 mV. A membrane so close to its threshold, in units of
-#: the trained potential, has reached it; that is far below any physics and far above the rounding of many sums.
+#: Volts are rounded: -70 mV + 10 mV + 10 mV lies an ulp below -50 mV. A membrane so close to its threshold, as a part
+#: of the distance between rest and threshold, has reached it; that is far below any physics.
 _ROUNDING = 1e-12
+#: What rounding can do to a potential, as a part of the rest; a threshold must lie a thousand times as far from it.
+_ROUNDED = 8 * 2.0**-52
 
 #: Every synapse has a delay of its own, and the queue a copy of it.
 _BYTES_PER_SYNAPSE = BYTES_PER_SYNAPSE + 16
@@ -97,7 +100,7 @@ class ClockDrivenNetwork(brian2.Network):
         found = {}
         for name, monitor in self.monitors.items():
             lanes, i = np.divmod(np.asarray(monitor.i, dtype=np.int64), self.circuit.population[name].size)
-            t, n = np.asarray(monitor.t / second), np.asarray(monitor.n, dtype=np.int64)
+            t, n = np.asarray(monitor.t / second), self._counted(name)
             order = np.lexsort((i, t))
             order = order[lanes[order] == lane]
             found[name] = (t[order], i[order], n[order])
@@ -112,7 +115,19 @@ class ClockDrivenNetwork(brian2.Network):
         if not last.rule.fires:
             return self.scale.from_potential(self.groups[last.name].v[:]).reshape(self.lanes, last.size)
         monitor = self.monitors[last.name]
-        return np.bincount(monitor.i, monitor.n, self.lanes * last.size).reshape(self.lanes, last.size)
+        return np.bincount(monitor.i, self._counted(last.name), self.lanes * last.size).reshape(self.lanes, last.size)
+
+    def _counted(self, population: str) -> np.ndarray:
+        """Spikes at once of every record of a monitor, int64."""
+        monitor = self.monitors[population]
+        n = np.asarray(monitor.n)
+        if wrong := np.flatnonzero(~(n < 2.0**53)).tolist():
+            neuron = monitor.i[wrong[0]] % self.circuit.population[population].size
+            raise InputError(
+                f"population {population!r}, neuron {neuron}, at {monitor.t[wrong[0]] / second:.9g} s: more spikes at "
+                "once than can be counted (2**53); check weights and spike_integral"
+            )
+        return n.astype(np.int64)
 
     # ----- building
 
@@ -161,7 +176,7 @@ class ClockDrivenNetwork(brian2.Network):
             method=model.method,
             name=f"population_{self.names[population.name]}",
             clock=self.clock,
-            namespace={"v_rest": self.scale.rest, "rounding": _ROUNDING * self.scale.unit},
+            namespace={"v_rest": self.scale.rest},
         )
         group.v = self.scale.rest
         for name, values in model.parameters.items():
@@ -303,14 +318,24 @@ def _model(name: str, rule: NeuronRule, scale: VoltageScale) -> _Model:
     threshold = reset = None
     if rule.threshold is not None:
         lines[0] += " (unless refractory)"
-        lines.append("n : integer")
-        parameters |= {"v_threshold": scale.potential(rule.threshold), "tau_ref": np.asarray(rule.refractory) * second}
+        lines.append("n : 1" if counts_many(rule) else "n : integer")
+        distance, floor = scale.jump(rule.threshold), _ROUNDED * max(abs(scale.rest), abs(scale.threshold))
+        if np.any(distance < 1000 * floor):
+            raise InputError(
+                f"population {name!r}: volts around {scale.rest} cannot tell a threshold of {np.min(rule.threshold):g} "
+                f"from rest; pass a VoltageScale with trained_threshold of about that"
+            )
+        parameters |= {
+            "v_threshold": scale.potential(rule.threshold),
+            "tau_ref": np.asarray(rule.refractory) * second,
+            "rounding": np.maximum(np.asarray(_ROUNDING * distance), float(floor)) * volt,
+        }
         threshold = "v >= v_threshold - rounding"
         if rule.reset == "zero":
             parameters["v_reset"] = scale.potential(rule.v_reset)
             reset = "v = v_reset"
         elif rule.spikes == "many":
-            reset = "n = int(floor((v - v_rest + rounding)/(v_threshold - v_rest)))\nv -= n*(v_threshold - v_rest)"
+            reset = f"n = {whole('(v - v_rest + rounding)/(v_threshold - v_rest)')}\nv -= n*(v_threshold - v_rest)"
         else:
             reset = "v -= v_threshold - v_rest"
     if rule.lower_bound is not None:

@@ -15,8 +15,8 @@ from mtt_brian.errors import InputError
 from mtt_brian.events.recording import check_fields, check_recordings, polarity_hint
 from mtt_brian.instants import on_whole_microseconds
 
-#: Float64 holds every whole microsecond up to this one.
-LAST_MICROSECOND = 2**53
+#: Up to here (136 years) seconds in float64 tell one microsecond from the next, sums with rounding errors included.
+LAST_MICROSECOND = 2**32 * 10**6
 
 
 class InputTrain(NamedTuple):
@@ -119,7 +119,7 @@ def _times(given: np.ndarray, name: str) -> np.ndarray:
         )
     if int(given[-1]) > LAST_MICROSECOND:
         k = int(np.argmax(given > LAST_MICROSECOND))
-        raise InputError(f"{name}: event {k} has t = {given[k]}; t counts microseconds from 0 to 2^53")
+        raise InputError(f"{name}: event {k} has t = {given[k]}; t counts microseconds from 0 to {LAST_MICROSECOND}")
     return given.astype(np.int64)
 
 
@@ -134,7 +134,7 @@ def end_of_run(duration: Any, name: str = "recording") -> tuple[float, int]:
         (seconds, microseconds); an event at t us is part of the run if t is at most the second.
 
     Raises:
-        InputError: unless it is a number between 0 and 2^53 us.
+        InputError: unless it is a number between 0 and `LAST_MICROSECOND`.
     """
     _check_duration(duration, name)
     seconds = float(on_whole_microseconds(duration))
@@ -197,7 +197,7 @@ def durations_for(durations: Any, count: int | None) -> Iterable[float | None]:
 
     Raises:
         InputError: for what is neither, for another number of durations than of recordings, and for a duration that is
-            not a number of seconds between 0 and 2^53 us.
+            not a number of seconds up to `LAST_MICROSECOND`.
     """
     if durations is None:
         return itertools.repeat(None)

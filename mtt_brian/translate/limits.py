@@ -10,11 +10,14 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, CubaLIF, LinearNeuron
 from mtt_brian.translate.circuit import Circuit
+from mtt_brian.translate.operators import Delay
 
 #: Host memory per synapse (weight, indices, the queue's table, copies in the making) and per neuron (with the synapse
 #: that ends its recordings, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
 BYTES_PER_SYNAPSE = 40
 BYTES_PER_NEURON = 170
+#: Sums of larger jumps can be more than float64 holds, which nobody would see in a hidden population.
+LARGEST_JUMP = 1e280
 
 
 def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
@@ -45,6 +48,12 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
             refuse(f"{where} can start or be reset to a potential below its lower bound")
         if isinstance(rule, LIF) and rule.threshold is not None and np.any(np.greater(rule.v_leak, rule.threshold)):
             refuse(f"{where} leaks to a potential above its threshold")
+    for connection in circuit.connections:
+        largest = float(np.max(np.abs(circuit.population[connection.target].rule.gain)))
+        for operator in connection.operators:
+            largest *= 1.0 if isinstance(operator, Delay) else operator.largest_row()
+        if not largest <= LARGEST_JUMP:
+            refuse(f"the connection {connection.source!r} -> {connection.target!r} has weights above {LARGEST_JUMP:g}")
     order = {name: k for k, name in enumerate([circuit.input, *(p.name for p in circuit.populations)])}
     for connection in circuit.connections:
         where = f"the connection {connection.source!r} -> {connection.target!r}"

@@ -87,7 +87,7 @@ def counts_many(rule: NeuronRule) -> bool:
     return rule.reset == "subtract" and rule.spikes == "many"
 
 
-def _whole(ratio: str) -> str:
+def whole(ratio: str) -> str:
     """The largest whole number that is not above a ratio >= 1, as float64; Brian2's ``floor`` gives 32 bits in numpy.
 
     Nothing is rounded: the fraction of a float64 is a float64, and so is what is left without it.
@@ -137,7 +137,7 @@ def lazy(population: Population, instants: brian2.TimedArray | None, serial: boo
     if rule.reset == "zero":
         code.reset = f"v = {code.parameter('v_reset', rule.v_reset)}"
     elif counts_many(rule):
-        code.reset = f"n = {_whole(f'v/{theta}')}\nv -= n*{theta}"
+        code.reset = f"n = {whole(f'v/{theta}')}\nv -= n*{theta}"
     else:
         code.reset = f"v -= {theta}"
     return code
@@ -184,7 +184,7 @@ def dense(
             update.append(f"n = int(v >= {theta})")
             state = f"n*{code.parameter('v_reset', rule.v_reset)} + (1 - n)*v"
         else:
-            many = _whole(f"v/{theta}") if counts_many(rule) else "hit"
+            many = whole(f"v/{theta}") if counts_many(rule) else "hit"
             update.append(f"n = int(v >= {theta})*{many}")
             state = f"v - n*{theta}"
         if tallied:

@@ -131,8 +131,9 @@ def _absorb_scales(operators: tuple[Operator, ...]) -> list[Operator]:
                     weight, before.stride, before.padding, before.dilation, before.groups, before.input_shape
                 )
                 continue
-        if isinstance(operator, Scale) and isinstance(before, Dense) and operator.factor.ndim == 1:
-            out[-1] = Dense(before.weight * operator.factor[:, None], before.input_shape)
+        one_row = isinstance(before, Dense) and np.prod(before.input_shape[:-1], dtype=np.int64) == 1
+        if isinstance(operator, Scale) and isinstance(before, Dense) and one_row:
+            out[-1] = Dense(before.weight * operator.factor.reshape(-1, 1), before.input_shape)
             continue
         out.append(operator)
     return out

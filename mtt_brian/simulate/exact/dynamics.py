@@ -27,7 +27,7 @@ _STEPS = 200
 @inlined
 def response(t: float, tau: float, tau_syn: float) -> float:
     """K(t): the potential that a unit drive has built up after ``t`` seconds."""
-    difference = abs(tau_syn - tau) / (tau * tau_syn)
+    difference = abs(tau_syn - tau) / tau / tau_syn
     slow = math.exp(-t / max(tau, tau_syn))
     grown = t if difference == 0.0 else -math.expm1(-difference * t) / difference
     return slow * grown / tau
@@ -70,12 +70,16 @@ def _current_crossing(v: float, drive: float, threshold: float, rest: float, tau
     slope = rest - v + drive
     turn = np.inf
     if drive != 0.0 and slope / drive >= 0.0:
-        difference = (tau_syn - tau) / (tau * tau_syn)  # a - b
+        difference = (tau_syn - tau) / tau / tau_syn  # a - b
         ratio = tau_syn * slope / drive
+        # 1 + difference * ratio, which loses its digits where tau_syn is much shorter than tau, written without a 1.
+        remains = (v - rest) / drive + tau_syn / tau * (slope / drive)
         if difference == 0.0:
             turn = ratio
-        elif difference * ratio > -1.0:
+        elif abs(difference * ratio) < 0.5:
             turn = math.log1p(difference * ratio) / difference
+        elif remains > 0.0:
+            turn = math.log(remains) / difference
     low, high = 0.0, np.inf
     start = -1.0
     if slope > 0.0 and v < threshold:

@@ -167,6 +167,9 @@ class Run:
         self._linear = for_another_thread(engine._linear)
         self._crossings = new_crossings(self._network)
         kernels.foresee_all(self._network, self._state, self._linear, self._crossings)
+        if self._state.alarm[0]:
+            raise self._alarm()
+        self._ended = -1.0
         self._first_crossings = tuple(a.copy() for a in self._crossings)
         self._pending = new_pending(self._network)
         self._trace = new_trace(self._network)
@@ -175,6 +178,7 @@ class Run:
     def reset(self) -> None:
         """Back to rest at time 0."""
         reset(self._network, self._state)
+        self._ended = -1.0
         for array, first in zip(self._crossings, self._first_crossings, strict=True):
             array[:] = first
         self._pending.state[:] = 0
@@ -192,7 +196,12 @@ class Run:
             InputError: see `ExactEngine`; the run must be reset before it is used again.
         """
         net, state, circuit = self._network, self._state, self._engine.circuit
-        end = float(train.duration)
+        end, begin = float(train.duration), max(self._ended, 0.0)
+        if end < begin or (len(train.t) and train.t[0] <= self._ended):
+            raise InputError(
+                f"a piece of a run must follow the one before it, which ended at {begin:g} s; this one begins at "
+                f"{train.t[0] if len(train.t) else end:g} s"
+            )
         self._trace.size[0] = state.cursor[:] = 0
         while (status := self._advance(train, end)) != kernels.DONE:
             if status == kernels.ALARM:
@@ -203,13 +212,22 @@ class Run:
         if net.kind[p] != STATIC and not circuit.readout.rule.fires:
             kernels.finish(net, state, self._linear, p, end)
         self._check_finite(end)
+        self._ended = end
         counts = {
             name: state.counts[net.offset[k] : net.offset[k + 1]].reshape(shape).copy()
             for name, k, shape in self._fired()
         }
         synops = synaptic_operations(state.counts, self._engine._fan_out)
         return result_of(
-            circuit, self._engine.name, self._engine.record, train, self._spikes(), counts, self._readout(p), synops
+            circuit,
+            self._engine.name,
+            self._engine.record,
+            train,
+            self._spikes(),
+            counts,
+            self._readout(p),
+            synops,
+            begin,
         )
 
     def _alarm(self) -> InputError:

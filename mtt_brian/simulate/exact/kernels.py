@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtt_brian.instants import ABSOLUTE, RELATIVE
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, receive
 from mtt_brian.simulate.exact.jit import kernel
 from mtt_brian.simulate.exact.network import LINE, Network
@@ -18,6 +17,7 @@ from mtt_brian.simulate.exact.sweep import (
     next_crossing,
     on_microsecond,
     settle,
+    tolerance,
     touch,
 )
 
@@ -72,12 +72,12 @@ def run_summed(
             if pending.state[0] > 0:
                 first = min(first, pending.t[0])
             # All that is due up to `last` is one instant; an input event in it gives the time.
-            last = first + (RELATIVE * first + ABSOLUTE)
+            last = first + tolerance(first)
             if not t <= last:
                 t = on_microsecond(first)
-            if not t <= end and first <= end + (RELATIVE * end + ABSOLUTE):
+            if not t <= end and first <= end + tolerance(end):
                 t = end
-            last = max(last, t + (RELATIVE * t + ABSOLUTE))
+            last = max(last, t + tolerance(t))
         if not t <= end:
             return DONE
         if trace.size[0] + net.most[0] > len(trace.t) or pending.state[0] + net.most[1] > len(pending.t):

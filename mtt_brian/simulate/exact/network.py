@@ -257,7 +257,9 @@ def _peak(rule: CubaLIF) -> np.ndarray:
     ratio = np.asarray(rule.tau_syn, dtype=np.float64) / np.asarray(rule.tau, dtype=np.float64)
     excess = ratio - 1
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.exp(np.where(excess == 0, -1.0, -np.log1p(excess) / excess))
+        # Close to 1 the logarithm loses its digits, far below it the difference to 1 does.
+        logarithm = np.where(np.abs(excess) < 0.5, np.log1p(excess), np.log(ratio))
+        return np.exp(np.where(excess == 0, -1.0, -logarithm / excess))
 
 
 def _input_table() -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from mtt_brian.neuron import LinearNeuron, LinearSystem, NeuronRule
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, own_lines
 from mtt_brian.simulate.exact.linear import Linear, Scratch, new_scratch, prepare
-from mtt_brian.simulate.exact.network import Network
+from mtt_brian.simulate.exact.network import LINE, Network
 
 
 class State(NamedTuple):
@@ -19,7 +19,9 @@ class State(NamedTuple):
     Attributes:
         y: float64, potentials of all neurons, then currents of those that have one.
         last: float64 [sites], time of the last update, for populations that move on their own (`network.LINE`: the
-            time from which the line is counted).
+            time at which the line begins).
+        taken, pauses: int64 [N] (empty without `network.LINE`), thresholds taken off the line and refractory periods so
+            far.
         free: float64 [N] (empty without refractory periods), end of the refractory period.
         stamp: int64 [sites], the instant at which a site was touched last.
         over: int64 [sites] (empty without marked populations), whether neurons are left at their thresholds there.
@@ -36,6 +38,8 @@ class State(NamedTuple):
 
     y: np.ndarray
     last: np.ndarray
+    taken: np.ndarray
+    pauses: np.ndarray
     free: np.ndarray
     stamp: np.ndarray
     over: np.ndarray
@@ -96,9 +100,12 @@ def new_state(network: Network) -> State:
     """A state for ``network``, to be reset before use."""
     neurons, sites = int(network.offset[-1]), int(network.site_offset[-1])
     sizes = np.diff(network.offset)
+    lines = neurons if np.any(network.kind == LINE) else 0
     return State(
         y=network.start.copy(),
         last=np.zeros(sites),
+        taken=np.zeros(lines, np.int64),
+        pauses=np.zeros(lines, np.int64),
         free=np.zeros(neurons if network.refractory.any() else 0),
         stamp=np.zeros(sites, np.int64),
         over=np.zeros(sites if network.marked.any() else 0, np.int64),
@@ -173,6 +180,8 @@ def reset(network: Network, state: State) -> None:
     """Back to time 0. The number of the instant goes on, so that stamps stay valid."""
     state.y[:] = network.start
     state.last[:] = 0
+    state.taken[:] = 0
+    state.pauses[:] = 0
     state.free[:] = 0
     state.counts[:] = 0
     state.fires[:] = 0

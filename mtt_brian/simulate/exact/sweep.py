@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mtt_brian.instants import ABSOLUTE, RELATIVE
+from mtt_brian.instants import ABSOLUTE, LARGEST, RELATIVE
 from mtt_brian.simulate.exact.dynamics import factors, time_to_threshold
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, send
 from mtt_brian.simulate.exact.jit import inlined, kernel
@@ -36,27 +36,33 @@ BURST = 1000.0
 
 
 @inlined
+def tolerance(t: float) -> float:
+    """`mtt_brian.instants.window` in seconds."""
+    return min(RELATIVE * t + ABSOLUTE, LARGEST)
+
+
+@inlined
 def before(t: float, other: float) -> bool:
     """Whether ``t`` is earlier than ``other``, and not the same instant up to rounding (`mtt_brian.instants`)."""
-    return t < other - (RELATIVE * other + ABSOLUTE)
+    return t < other - tolerance(other)
 
 
 @inlined
 def on_microsecond(t: float) -> float:
     """The whole microsecond that a computed time is up to rounding; other times as they are."""
     whole = np.rint(t * 1e6) / 1e6
-    return whole if abs(whole - t) <= RELATIVE * t + ABSOLUTE else t
+    return whole if abs(whole - t) <= tolerance(t) else t
 
 
 @inlined
-def on_threshold(v: float, threshold: float, slope: float, t: float) -> float:
+def on_threshold(v: float, threshold: float, slope: float, taken: int, t: float) -> float:
     """A potential that is a multiple of the threshold up to rounding becomes that multiple; others stay as they are.
 
     Times are known to within `mtt_brian.instants.window`, so a potential that moves by ``slope`` per second is known to
-    within ``slope`` times that, and a few units in the last place.
+    within ``slope`` times that; and ``taken`` thresholds that were taken off it to some units in the last place.
     """
     multiple = np.rint(v / threshold) * threshold
-    slack = abs(slope) * (RELATIVE * t + ABSOLUTE) + _ROUNDED_SUM * multiple
+    slack = abs(slope) * tolerance(t) + _ROUNDED_SUM * (multiple + abs(taken) * threshold)
     return multiple if 0.0 < multiple - v <= slack else v
 
 
@@ -359,13 +365,13 @@ def settle_crossing(
     time = 0.0
     if not fires:
         time = next_crossing(net, state, linear, p, local, t)
-        if listens and time <= t + (RELATIVE * t + ABSOLUTE):  # at its threshold, up to rounding
+        if listens and time <= t + tolerance(t):  # at its threshold, up to rounding
             state.y[neuron] = net.threshold[q]
             fires = True
     if fires:
         m = fire(net, state, p, local, q, m, t)
         time = next_crossing(net, state, linear, p, local, t)
-        if time <= t + (RELATIVE * t + ABSOLUTE):
+        if time <= t + tolerance(t):
             time = fire_the_rest(net, state, linear, p, local, q, t)
     predict(crossings, neuron, time)
     return m
@@ -375,8 +381,9 @@ def settle_crossing(
 def settle_on_line(net: Network, state: State, crossings: Crossings, p: int, local: int, m: int, t: float) -> int:
     """Bound, threshold and reset of an IF with a constant current.
 
-    Its potential is ``y + slope * (t - last)``. Jumps and resets change ``y`` only, so that no rounding error piles up
-    from instant to instant: of equal neurons those that are equal on paper stay equal.
+    Its potential is ``y + slope * (t - last - pauses * dead_time) - taken * threshold``. Jumps change ``y`` only, which
+    is kept between 0 and the threshold; spikes and refractory periods are counted. So no rounding error piles up from
+    spike to spike, and neurons that are equal on paper stay equal.
     """
     neuron = net.offset[p] + local
     site = net.site_offset[p] + local
@@ -384,28 +391,48 @@ def settle_on_line(net: Network, state: State, crossings: Crossings, p: int, loc
     if net.refractory[p] and before(t, state.free[neuron]):
         return m
     threshold, slope = net.threshold[q], net.rest[q]
-    v = on_threshold(state.y[neuron] + slope * (t - state.last[site]), threshold, slope, t)
+    if not 0.0 <= state.y[neuron] < threshold:
+        whole = np.floor(state.y[neuron] / threshold)
+        if not abs(whole) < _MOST:
+            raise_alarm(state, TOO_MANY, p, np.int64(net.flat[neuron]), t)
+            return m
+        state.y[neuron] -= whole * threshold
+        state.taken[neuron] -= int(whole)
+    begin = state.last[site] + state.pauses[neuron] * net.dead_time[q]
+    v = state.y[neuron] + (slope * (t - begin) - state.taken[neuron] * threshold)
+    if slope != 0.0:
+        v = on_threshold(v, threshold, slope, state.taken[neuron], t)
     if net.bounded[p] and v < net.lower[q]:
-        v = state.y[neuron] = net.lower[q]
-        state.last[site] = t
+        v = net.lower[q]
+        start_line(state, neuron, site, v, t)
     fires = v >= threshold
     if fires:
         spikes = how_many(net, state, p, local, q, v, t)
         if net.rule[p] == ZERO:
-            v = state.y[neuron] = net.v_reset[q]
-            state.last[site] = t
+            v = net.v_reset[q]
+            start_line(state, neuron, site, v, t)
         else:
             v -= spikes * threshold
-            state.y[neuron] -= spikes * threshold
+            state.taken[neuron] += spikes
         m = count(net, state, p, local, q, spikes, m, t)
-        state.last[site] += net.dead_time[q]  # it does not move during its refractory period
-    time = np.inf
-    if v < threshold and slope > 0.0:
-        time = state.last[site] + (threshold - state.y[neuron]) / slope
-        if time <= t + (RELATIVE * t + ABSOLUTE):
-            raise_alarm(state, NO_PROGRESS, p, np.int64(net.flat[neuron]), t)
-    predict(crossings, neuron, time)
+        state.pauses[neuron] += 1  # it does not move during its refractory period
+    if net.crosses[p]:
+        time = np.inf
+        if v < threshold and slope > 0.0:
+            begin = state.last[site] + state.pauses[neuron] * net.dead_time[q]
+            time = begin + ((state.taken[neuron] + 1) * threshold - state.y[neuron]) / slope
+            if time <= t + tolerance(t):
+                raise_alarm(state, NO_PROGRESS, p, np.int64(net.flat[neuron]), t)
+        predict(crossings, neuron, time)
     return m
+
+
+@inlined
+def start_line(state: State, neuron: int, site: int, v: float, t: float) -> None:
+    state.y[neuron] = v
+    state.last[site] = t
+    state.taken[neuron] = 0
+    state.pauses[neuron] = 0
 
 
 @kernel
@@ -428,7 +455,7 @@ def fire_the_rest(net: Network, state: State, linear: LinearPart | None, p: int,
         state.fired[local] += 1
         state.counts[net.offset[p] + flat] += 1
     time = next_crossing(net, state, linear, p, local, t)
-    if time <= t + (RELATIVE * t + ABSOLUTE):
+    if time <= t + tolerance(t):
         raise_alarm(state, NO_PROGRESS, p, flat, t)
     return time
 
