@@ -37,7 +37,7 @@ from mtt_brian.nir_files import naming
 from mtt_brian.plotting.axes import literal
 from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
 from mtt_brian.text import printable
-from mtt_brian.translate.input import input_train
+from mtt_brian.translate.input import train_for
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not len(recording.events) and options.duration is None:
         raise InputError(f"{recording.name}: no events; --duration says how long to run a network without any")
     # The engines check it too, but do not know what it is called.
-    input_train(recording.events, opened.circuit.input_shape, options.duration, recording.name)
+    train_for(opened.circuit, recording.events, options.duration, recording.name)
     started = time.perf_counter()
     chosen = {} if options.max_rate is None else {"max_rate": options.max_rate}
     if chosen and options.engine != "exact":
