@@ -105,8 +105,8 @@ class Circuit:
         output: name of the population that the output node reads.
         assumptions: one sentence for each thing that the file does not say and that was assumed.
         time_step: of the tool that wrote the graph, in seconds of a recording; None where that is not known.
-        readout_unit: what a readout of 1 in the tool's own units is here: the integral of a spike, where spikes arrive at
-            the output node itself.
+        readout_unit: what a readout of 1 in the tool's own units is here: the integral of a spike, where spikes arrive
+            at the output node itself.
     """
 
     input: str

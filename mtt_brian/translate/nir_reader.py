@@ -12,7 +12,7 @@ import graphlib
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -74,7 +74,7 @@ def read_nir(
     For graphs of other tools it is said by ``tool``, and by the other options, which come before it.
 
     Args:
-        graph: the graph, the path of a ``.nir`` file, or a circuit, which is handed through.
+        graph: the graph, the path of a ``.nir`` file, or a circuit, which is handed through and takes no options.
         reset: ``"subtract"`` or ``"zero"``, for neurons whose metadata do not say it. NIR itself leaves it open, so a
             foreign graph needs it.
         spikes: ``"one"`` or ``"many"`` per update, for neurons whose metadata do not say it. By default ``"many"``
@@ -106,8 +106,6 @@ def read_nir(
             options that all metadata contradict, that the graph has no use for or that its nodes do not fit; the
             message names the file and the node.
     """
-    if isinstance(graph, Circuit):
-        return graph
     conventions = Conventions(
         tool=tool,
         reset=reset,
@@ -119,6 +117,10 @@ def read_nir(
         time_per_step=time_per_step,
         file_time_per_step=file_time_per_step,
     )
+    if isinstance(graph, Circuit):
+        if given := [f.name for f in fields(conventions) if getattr(conventions, f.name) is not None]:
+            raise InputError(f"{given[0]} is for graphs and files; a circuit has been read already, with its options")
+        return graph
     with naming(graph):
         flat = flatten(load_graph(graph))
         declared = flat.input_shape
@@ -560,12 +562,9 @@ class _Reader:
                 )
             else:
                 behind[c.source].add(c.target)
-        if self.conventions.loop_delay is not None and all(
-            new is old for new, old in zip(out, connections, strict=True)
-        ):
+        if self.conventions.loop_delay is not None and not _has_loop(names, connections):
             raise InputError(
-                f"loop_delay={self.conventions.loop_delay:g} was passed, but the graph has no loop without a delay; "
-                f"leave it out"
+                f"loop_delay={self.conventions.loop_delay:g} was passed, but the graph has no loop; leave it out"
             )
         return out
 
@@ -737,7 +736,7 @@ def in_time(rule: NeuronRule, stretch: float) -> NeuronRule:
     """The same neuron in another time, of which a second is ``stretch`` seconds of the rule's; spikes do the same."""
     if stretch == 1.0:
         return rule
-    changes: dict[str, Any] = {"refractory": on_whole_microseconds(np.divide(rule.refractory, stretch))}
+    changes: dict[str, Any] = {"refractory": uniform(on_whole_microseconds(np.divide(rule.refractory, stretch)))}
     if isinstance(rule, LinearNeuron):
         changes["systems"] = tuple(replace(s, tau=s.tau / stretch, drive=s.drive / stretch) for s in rule.systems)
         return replace(rule, **changes)
@@ -779,6 +778,16 @@ def _refuse_overflow(connection: Connection) -> None:
 def _always_late(connection: Connection) -> bool:
     """Whether no spike arrives at the instant at which it leaves."""
     return any(isinstance(o, Delay) and bool(np.all(o.seconds > 0)) for o in connection.operators)
+
+
+def _has_loop(names: list[str], connections: list[Connection]) -> bool:
+    """Whether spikes can come back to where they started, with a delay or without."""
+    sources = {name: [c.source for c in connections if c.target == name] for name in names}
+    try:
+        graphlib.TopologicalSorter(sources).prepare()
+    except graphlib.CycleError:
+        return True
+    return False
 
 
 def _topological(names: list[str], connections: list[Connection]) -> list[str]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from scipy.special import lambertw
 
 from mtt_brian.errors import InputError
 from mtt_brian.instants import on_whole_microseconds
@@ -82,6 +81,7 @@ class Tool:
         bias: see `read_nir`.
         bounded: types whose lower bound is minus the threshold.
         sums: integral of a spike at a readout that only adds up; ``"step"`` or seconds.
+        ones: values that the exporter writes as 1.
     """
 
     title: str
@@ -91,6 +91,7 @@ class Tool:
     bias: BiasRule = "per-step"
     bounded: frozenset[str] = frozenset()
     sums: float | Literal["step"] = "step"
+    ones: tuple[str, ...] = ()
 
 
 def _fixed(seconds: float, why: str) -> Callable[[Mapping[str, Neurons]], tuple[float, str]]:
@@ -101,6 +102,18 @@ def _common_constant(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
     return common({name: n.constant for name, n in neurons.items()}, "tau / r, 1 / r or tau_syn / w_in"), _IN_ALL
 
 
+def _snntorch_step(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
+    """snnTorch's exporter always writes the same."""
+    step, why = _common_constant(neurons)
+    if abs(step / _SNNTORCH - 1) > _SAME:
+        name, n = next(iter(neurons.items()))
+        raise InputError(
+            f"{_CONSTANTS[n.kind]} of node {name!r} is {step:g} s; snnTorch writes {_SNNTORCH:g} s in every node "
+            f"(tool='snntorch'); pass another tool=, or spike_integral={step:g} if the file was changed"
+        )
+    return step, why
+
+
 def _spikingjelly_step(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
     """``decay_input=True`` writes r = 1, which leaves the step out."""
     telling = {name: n for name, n in neurons.items() if not n.has_plain_gain}
@@ -109,23 +122,32 @@ def _spikingjelly_step(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
 
 def _rockpool_step(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
     """Rockpool writes r = tau / dt * exp(-dt / tau)."""
+    from scipy.special import lambertw
+
     steps = {}
     for name, n in neurons.items():
+        if np.any(n.values["r"] == 1):
+            raise InputError(
+                f"r of node {name!r} is 1, from which no time step follows; Rockpool writes r = tau / dt * "
+                f"exp(-dt / tau) (tool='rockpool'); name the tool that wrote the file, or pass file_time_per_step="
+            )
         with np.errstate(all="ignore"):
             steps[name] = n.values["tau"] * np.real(lambertw(1 / n.values["r"]))
     return common(steps, "the time step that r = tau / dt * exp(-dt / tau) gives"), "from r and tau of the nodes"
 
 
+_SNNTORCH = 1e-4
 _IN_ALL = "tau / r, 1 / r or tau_syn / w_in of the nodes"
 
 TOOLS: dict[str, Tool] = {
-    "snntorch": Tool("snnTorch", "subtract", {"LIF": "step", "CubaLIF": "step"}, _common_constant),
+    "snntorch": Tool("snnTorch", "subtract", {"LIF": "step", "CubaLIF": "step"}, _snntorch_step),
     "norse": Tool(
         "Norse",
         "zero",
         {"IF": "constant", "LIF": "step", "LI": "step", "CubaLIF": "constant", "CubaLI": "constant"},
-        _fixed(1e-3, "Norse's default dt, which its files do not say"),
+        _fixed(1e-3, "Norse's default dt, as its files do not say it; another one: file_time_per_step"),
         sums=1.0,
+        ones=("r", "w_in"),
     ),
     "sinabs": Tool(
         "sinabs",
@@ -134,10 +156,16 @@ TOOLS: dict[str, Tool] = {
         _fixed(1.0, "sinabs writes times in steps"),
         bounded=frozenset({"IF"}),
         sums=1.0,
+        ones=("r",),
     ),
     "spikingjelly": Tool("SpikingJelly", "zero", {"IF": "step", "LIF": "step", "CubaLIF": "step"}, _spikingjelly_step),
     "rockpool": Tool(
-        "Rockpool", "subtract", {"LIF": "step", "LI": "step", "CubaLIF": "constant"}, _rockpool_step, sums=1.0
+        "Rockpool",
+        "subtract",
+        {"LIF": "step", "LI": "step", "CubaLIF": "constant"},
+        _rockpool_step,
+        sums=1.0,
+        ones=("w_in",),
     ),
     "nir": Tool(
         "NIR",
@@ -230,7 +258,7 @@ def _lower_bound(given: Any) -> LowerBound:
             )
         if found and number >= 1:
             raise InputError(f"lower_bound must lie below the threshold, not at {shown(given)}")
-        return f"{number:g} thresholds" if found else number
+        return f"{number!r} thresholds" if found else number
     value = numbers(given, "lower_bound")
     if value.ndim or value.dtype.kind == "b":
         raise InputError(f"lower_bound must be one number, not {shown(given)}")
@@ -291,6 +319,13 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
                     f"node {name!r} is a {n.kind}, which {preset.title} does not write (tool={conventions.tool!r}); it "
                     f"writes {', '.join(preset.integral)}"
                 )
+            for key in preset.ones:
+                others = [v for v in np.ravel(n.values.get(key, 1.0)) if v != 1]
+                if others:
+                    raise InputError(
+                        f"{key} of node {name!r} is {others[0]:g}; {preset.title} writes {key} = 1 "
+                        f"(tool={conventions.tool!r}); name the tool that wrote the file"
+                    )
         if preset.step is None and (conventions.time_per_step or conventions.file_time_per_step):
             raise InputError(f"tool={conventions.tool!r} has no time steps; leave out time_per_step")
     given: float | None
@@ -316,6 +351,9 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
                 span = f"{low:g} s" if low == high else f"{low:g} .. {high:g} s"
                 assumed.add(f"the integral of one spike is {span} (tool={conventions.tool!r})", name)
         sums = _seconds(preset.sums, file_step)
+        if conventions.file_time_per_step is not None and preset.sums == "step":
+            telling = {name: n for name, n in neurons.items() if not n.has_plain_gain}
+            _point_out(conventions, sums, telling, file_step, assumed)
     step, stretch = conventions.time_per_step, 1.0
     if step is not None and file_step is None:
         raise InputError(
@@ -353,9 +391,7 @@ def _file_step(
         return given, "spike_integral" if given is not None else ""
     if preset.step is None:
         return None, ""
-    if conventions.tool == "norse" and conventions.time_per_step is not None:
-        return conventions.time_per_step, "time_per_step"
-    if given is not None and preset.sums == "step":
+    if given is not None and all(preset.integral[n.kind] == "step" for n in neurons.values()) and neurons:
         return given, "spike_integral"
     if not neurons and preset.sums == "step":
         return None, ""
@@ -385,8 +421,9 @@ def _point_out(
     step: float | None,
     assumed: Assumptions,
 ) -> None:
-    """Says so where the file's own constant is far from the integral of a spike."""
+    """Says so where the file's own constant is far from the integral of a spike that was given."""
     preset = conventions.preset
+    what = "spike_integral" if conventions.spike_integral is not None or preset is None else "file_time_per_step"
     if preset is not None and preset.step is not None and preset.sums == "step":
         try:
             step, _ = preset.step(neurons)
@@ -401,9 +438,9 @@ def _point_out(
         else:
             own, said = n.constant, f"{_CONSTANTS[n.kind]} is"
         own = np.unique(own)
-        if len(own) and np.all(own > 0) and (own[0] > _FAR * number or own[-1] * _FAR < number):
+        if len(own) and np.all((own > 0) & np.isfinite(own)) and (own[0] > _FAR * number or own[-1] * _FAR < number):
             span = f"{own[0]:.5g}" if own[-1] <= own[0] * (1 + _SAME) else f"{own[0]:.5g} .. {own[-1]:.5g}"
-            assumed.add(f"spike_integral is {number:g} s, though {said} {span} s: check how far a spike moves", name)
+            assumed.add(f"{what} is {number:g} s, though {said} {span} s: check how far a spike moves", name)
 
 
 _CONSTANTS = dict.fromkeys(("IF", "I"), "1 / r") | dict.fromkeys(("LIF", "LI"), "tau / r")
