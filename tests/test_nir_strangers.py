@@ -203,7 +203,6 @@ def test_files_with_a_batch_axis_load(name):
         ({"reset": "subtract"}, {}, 1, "spikes='one' is assumed"),
         ({"reset": "subtract"}, {"spikes": "many"}, 3, None),
         ({}, {"reset": "zero"}, 1, None),
-        (SAID, {"reset": "zero"}, 3, None),
     ],
 )
 def test_spikes_per_update(metadata, options, spikes, assumed):
@@ -237,7 +236,7 @@ def test_metadata_without_a_meaning_are_listed():
 
 def test_what_the_options_say_is_listed_too():
     network = chain(inputs(1), if_node(1), last=outputs(1))
-    assert read(network, spike_integral=1e-4).assumptions == ("the integral of one spike is 0.0001 s (spike_integral)",)
+    assert read(network, spike_integral=0.6).assumptions == ("the integral of one spike is 0.6 s (spike_integral)",)
     assert read(network).assumptions == ()
 
 
@@ -247,7 +246,11 @@ def test_a_lower_bound_for_neurons_that_do_not_say_it():
     circuit = read(network, lower_bound=-0.5)
     assert (circuit.population["n1"].rule.lower_bound, circuit.population["n3"].rule.lower_bound) == (-0.5, None)
     network.nodes["n1"].metadata = SAID | {"lower_bound": -0.25}
-    assert read(network, lower_bound=-0.5).population["n1"].rule.lower_bound == -0.25
+    assert read(network, lower_bound=-0.25).population["n1"].rule.lower_bound == -0.25
+    with pytest.raises(
+        InputError, match=r"lower_bound=-0\.5 contradicts the metadata of node 'n1', which say lower_bou"
+    ):
+        read(network, lower_bound=-0.5)
 
 
 @pytest.mark.parametrize(

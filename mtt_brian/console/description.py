@@ -10,7 +10,7 @@ import numpy as np
 from mtt_brian import translate
 from mtt_brian.console.network import Network
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import NeuronRule
+from mtt_brian.neuron import CubaLIF, LinearNeuron, LinearSystem, NeuronRule
 from mtt_brian.nir_files import plain
 from mtt_brian.simulate import ENGINES, ORDERS, Simulator
 from mtt_brian.simulate.exact.network import network as exact_network
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     import nir
 
 
+#: Their weights are written out to find the median; a network with more is not.
+_MOST_SYNAPSES = 20_000_000
+
+
 def describe(network: Network) -> dict[str, Any]:
     """Everything that ``mtt-brian info`` shows.
 
     Returns:
         ``file``, ``bytes`` (on disk), ``nodes`` and ``weights`` (their numbers), ``metadata`` (of the graph),
         ``config`` (of the run), ``assumptions`` (what the file does not say), ``input`` and ``output``;
-        ``populations`` and ``connections``, each with its ``bytes`` in the file; ``engines``: for each engine and
+        ``populations`` (with ``thresholds_per_spike``: how far the median and the largest weight move a neuron) and
+        ``connections``, each with its ``bytes`` in the file; ``engines``: for each engine and
         convention the reason why it refuses the network (None: it runs it) and, where it runs it, the bytes that it
         keeps for it (Brian2: an estimate, one lane).
     """
@@ -43,7 +48,7 @@ def describe(network: Network) -> dict[str, Any]:
         "assumptions": list(circuit.assumptions),
         "input": {"name": circuit.input, "shape": list(circuit.input_shape)},
         "output": circuit.output,
-        "populations": [_population(p, nodes) for p in circuit.populations],
+        "populations": [_population(p, circuit, nodes) for p in circuit.populations],
         "connections": [
             _connection(c, circuit, nodes) for c in sorted(circuit.connections, key=lambda c: place[c.target])
         ],
@@ -51,14 +56,55 @@ def describe(network: Network) -> dict[str, Any]:
     }
 
 
-def _population(population: Population, nodes: dict[str, nir.NIRNode]) -> dict[str, Any]:
+def _population(population: Population, circuit: Circuit, nodes: dict[str, nir.NIRNode]) -> dict[str, Any]:
     return {
         "name": population.name,
         "shape": list(population.shape),
         "neurons": population.size,
         "rule": _rule(population.rule),
+        "thresholds_per_spike": _thresholds_per_spike(population, circuit),
         "bytes": _bytes(nodes[population.name]),
     }
+
+
+def _thresholds_per_spike(population: Population, circuit: Circuit) -> dict[str, float] | None:
+    """How many thresholds the median and the largest weight (of all synapses, by size) move their neuron.
+
+    None for a population that has no threshold, that nothing feeds or that more than `_MOST_SYNAPSES` feed.
+    """
+    into = circuit.into(population.name)
+    synapses = sum(int(c.fan_out.sum()) for c in into)
+    if not population.rule.fires or not 0 < synapses <= _MOST_SYNAPSES:
+        return None
+    peak = peak_of_spike(population.rule, population.size)
+    moved = np.concatenate([np.abs(c.matrix.data) * np.repeat(peak, np.diff(c.matrix.indptr)) for c in into])
+    return {"median": float(np.median(moved)), "max": float(moved.max())}
+
+
+def peak_of_spike(rule: NeuronRule, size: int) -> np.ndarray:
+    """By how many thresholds a spike through weight 1 moves the potential at most: float64 [size]."""
+    if isinstance(rule, LinearNeuron):
+        each = np.array([_peak(system) for system in rule.systems])
+        peak = each[np.broadcast_to(np.ravel(rule.system), size)]
+    elif isinstance(rule, CubaLIF):
+        # The peak of exp(-t / tau_syn) behind a filter with tau, which is k ** (1 / (1 - k)) for k = tau_syn / tau.
+        ratio = np.asarray(rule.tau_syn, dtype=np.float64) / rule.tau
+        near = np.abs(ratio - 1) < 1e-6
+        apart = np.where(near, 2.0, ratio)
+        peak = np.abs(rule.gain) * np.abs(rule.r) * np.where(near, np.exp(-1.0), apart ** (1 / (1 - apart)))
+    else:
+        peak = np.abs(rule.gain)
+    assert rule.threshold is not None
+    return np.broadcast_to(np.ravel(peak) / np.ravel(rule.threshold), size)
+
+
+def _peak(system: LinearSystem) -> float:
+    """Largest potential after a spike through weight 1, sampled over the time constants."""
+    from scipy.linalg import expm
+
+    rates = system.matrix / system.tau[:, None]
+    times = np.concatenate([[0.0], np.geomspace(1e-3 * system.tau.min(), 20 * system.tau.max(), 400)])
+    return float(np.abs(system.row @ expm(times[:, None, None] * rates) @ system.jump).max())
 
 
 def _rule(rule: NeuronRule) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 mtt-brian info model.nir
 mtt-brian info runs/digits-mtt-0-001          # the network of a run, and the settings it was trained with
-mtt-brian info foreign.nir --reset subtract   # a network of another tool, where NIR leaves the reset open
+mtt-brian info foreign.nir --tool snntorch    # a network of another tool, which leaves out what it takes for granted
 mtt-brian info model.nir --json               # the same as JSON, for other programs
 
 A synapse is a non-zero entry of the matrix that a chain of nodes between two populations amounts to; weights are the
@@ -61,13 +61,14 @@ def population_table(description: Mapping[str, Any]) -> str:
     """The input and every population, in the order in which an instant passes through them."""
     given = description["input"]
     rows = [
-        ("population", "shape", "neurons", "on file", "rule"),
-        (given["name"], shape(given["shape"]), "", "", "the input"),
+        ("population", "shape", "neurons", "on file", "a spike moves it by, median (max)", "rule"),
+        (given["name"], shape(given["shape"]), "", "", "", "the input"),
     ]
     for p in description["populations"]:
         is_read = " (the readout)" if p["name"] == description["output"] else ""
         rule = in_words(p["rule"]) + is_read
-        rows.append((p["name"], shape(p["shape"]), f"{p['neurons']:,}", size(p["bytes"]), rule))
+        moved = thresholds(p["thresholds_per_spike"])
+        rows.append((p["name"], shape(p["shape"]), f"{p['neurons']:,}", size(p["bytes"]), moved, rule))
     return markdown_table(rows)
 
 
@@ -110,6 +111,11 @@ def in_words(rule: Mapping[str, Any]) -> str:
         if rule.get(name, unremarkable) != unremarkable:
             parts.append(f"{name} {number(rule[name])}")
     return ", ".join(parts)
+
+
+def thresholds(moved: Mapping[str, float] | None) -> str:
+    """``"0.3 (1.2) thresholds"``; nothing for a population without a threshold."""
+    return "" if moved is None else f"{moved['median']:.3g} ({moved['max']:.3g}) thresholds"
 
 
 def number(value: Any, unit: float = 1.0) -> str:

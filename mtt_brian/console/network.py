@@ -12,6 +12,7 @@ from mtt_brian import translate
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.nir_files import load_graph, naming
+from mtt_brian.translate.tools import BIAS_RULES, INFER, TOOLS
 
 if TYPE_CHECKING:
     import nir
@@ -42,26 +43,59 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """A network, and what to say about one that another tool wrote."""
     parser.add_argument("network", metavar="FILE.nir", help=f"a network, or the folder of a run, which has a {_MODEL}")
     foreign = parser.add_argument_group("networks of other tools")
+    foreign.add_argument(
+        "--tool",
+        choices=TOOLS,
+        help="the tool that wrote it: sets all that follows as its exporter needs it; what you pass comes before it",
+    )
     foreign.add_argument("--reset", choices=RESETS, help="for neurons whose metadata do not say how they reset")
     foreign.add_argument(
         "--spikes", choices=SPIKES_PER_UPDATE, help="how many per update, where the metadata do not say it [many]"
     )
     foreign.add_argument(
         "--spike-integral",
-        type=float,
-        default=1.0,
-        metavar="SECONDS",
-        help="integral of one spike where it is one time step wide (snnTorch: 1e-4) [1: a pulse]",
+        type=_seconds_or_infer,
+        metavar="SECONDS|infer",
+        help="integral of one spike where it is one time step wide; infer: tau / r, 1 / r or tau_syn / w_in, if "
+        "that is one number [as --tool says, or 1: a pulse]",
     )
     foreign.add_argument(
         "--loop-delay",
         type=float,
         metavar="SECONDS",
-        help="what spikes take round a loop that has no delay: one time step (snnTorch: 1e-4) [such loops are refused]",
+        help="of the file's time: what spikes take round a loop that has no delay, one time step (snnTorch: 1e-4) [as "
+        "--tool says, or such loops are refused]",
     )
     foreign.add_argument(
-        "--lower-bound", type=float, metavar="V", help="of firing neurons whose metadata do not say it [none]"
+        "--lower-bound",
+        metavar="V",
+        help="of firing neurons whose metadata do not say it: a potential, thresholds as in '-1 thresholds', or none "
+        "[as --tool says, or none]",
     )
+    foreign.add_argument(
+        "--bias",
+        choices=BIAS_RULES,
+        help="a constant current, or in every time step the same as a spike [as --tool says, or per-second]",
+    )
+    foreign.add_argument(
+        "--time-per-step",
+        type=float,
+        metavar="SECONDS",
+        help="of the recording per time step of the tool; results are in the recording's time [the file's own]",
+    )
+    foreign.add_argument(
+        "--file-time-per-step",
+        type=float,
+        metavar="SECONDS",
+        help="of the file's time per time step of the tool [as --tool says, or --spike-integral]",
+    )
+
+
+def _seconds_or_infer(text: str) -> float | str:
+    return text if text == INFER else float(text)
+
+
+_seconds_or_infer.__name__ = "seconds"
 
 
 def open_network(options: argparse.Namespace) -> Network:
@@ -84,6 +118,10 @@ def open_network(options: argparse.Namespace) -> Network:
             spike_integral=options.spike_integral,
             loop_delay=options.loop_delay,
             lower_bound=options.lower_bound,
+            tool=options.tool,
+            bias=options.bias,
+            time_per_step=options.time_per_step,
+            file_time_per_step=options.file_time_per_step,
         )
     return Network(path, graph, circuit, _config(path))
 

@@ -4,7 +4,7 @@ mtt-brian simulate model.nir recording.csv                     # a header t,x,y,
 mtt-brian simulate runs/digits-mtt-0-001 digits:test:0         # the first test recording of a data set
 mtt-brian simulate RUN nmnist:test:7 --data-root DIR --order fifo
 mtt-brian simulate model.nir 00007.bin --engine brian2 --out results/mine
-mtt-brian simulate foreign.nir events.npz --reset subtract --spike-integral 1e-4 --duration 0.1   # from snnTorch
+mtt-brian simulate foreign.nir events.npz --tool snntorch --time-per-step 1e-3 --duration 0.1   # a step was 1 ms
 
 Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .npy (a structured array with the
 fields t, x, y, p), .npz (such an array, or one array for each of them), .csv, or DATASET:SPLIT:NUMBER. t counts
@@ -37,7 +37,7 @@ from mtt_brian.nir_files import naming
 from mtt_brian.plotting.axes import literal
 from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
 from mtt_brian.text import printable
-from mtt_brian.translate.input import input_train
+from mtt_brian.translate.input import train_for
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not len(recording.events) and options.duration is None:
         raise InputError(f"{recording.name}: no events; --duration says how long to run a network without any")
     # The engines check it too, but do not know what it is called.
-    input_train(recording.events, opened.circuit.input_shape, options.duration, recording.name)
+    train_for(opened.circuit, recording.events, options.duration, recording.name)
     started = time.perf_counter()
     chosen = {} if options.max_rate is None else {"max_rate": options.max_rate}
     if chosen and options.engine != "exact":
@@ -145,6 +145,8 @@ def answer(result: Result, recording: Recording) -> str:
         return f"{k} ({printable(classes[k])})" if classes and classes[k] != str(k) else str(k)
 
     said = f"answer: class {called(best)}, readout {result.readout[best]:.6g}"
+    if result.circuit.readout_unit != 1:
+        said += f" ({result.tool_readout[best]:.6g} in weights of the tool)"
     if not np.any(result.readout):
         said = "answer: none, the readout is 0 everywhere"
     if not classes or recording.label is None:

@@ -27,7 +27,8 @@ def write_npz(path: Path, result: Result, **about: str) -> None:
     ``populations`` lists the names of those whose spikes follow: ``<name>_t`` (float64, seconds), ``<name>_i`` (int64,
     flat index in C order) and ``<name>_n`` (int64, spikes at once), sorted by time. ``<name>_counts`` holds the spikes
     per neuron of these populations and the input, int64 in their shape. Besides: ``readout`` (float64 [classes]),
-    ``synops``, ``duration`` (seconds) and ``engine``.
+    ``tool_readout`` (the same in the units of the tool that wrote the network, see `Result.tool_readout`), ``synops``,
+    ``duration`` (seconds) and ``engine``.
 
     The names of arrays are those of files within the archive. A name of a population that could lead out of a folder,
     that a file cannot have or that differs from another one in upper and lower case only is replaced: ``keys`` holds,
@@ -49,6 +50,7 @@ def write_npz(path: Path, result: Result, **about: str) -> None:
         "populations": np.array(list(result.spikes), dtype=np.str_),
         "keys": np.array(list(keys.items()), dtype=np.str_).reshape(-1, 2),
         "readout": result.readout,
+        "tool_readout": result.tool_readout,
         "synops": np.int64(result.synops),
         "duration": np.float64(result.duration),
         "engine": np.str_(result.engine),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -15,8 +15,9 @@ from mtt_brian.neuron import Reset, SpikesPerUpdate
 from mtt_brian.nir_files import naming
 from mtt_brian.simulate.base import Engine
 from mtt_brian.simulate.result import RECORDS, Result, Spikes
-from mtt_brian.translate.input import in_turn, input_train
+from mtt_brian.translate.input import in_turn, train_for
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
+from mtt_brian.translate.tools import BiasRule, LowerBound, ToolName
 
 __all__ = ["ENGINES", "Result", "Simulator", "Spikes", "simulate"]
 
@@ -67,8 +68,8 @@ class Simulator:
             after another through a queue, as on event-driven chips (``"exact"`` only).
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
-        reset, spikes, spike_integral, loop_delay, lower_bound: for graphs of other tools, see
-            `mtt_brian.translate.read_nir`.
+        tool, reset, spikes, spike_integral, loop_delay, lower_bound, bias, time_per_step, file_time_per_step: for
+            graphs of other tools, see `mtt_brian.translate.read_nir`.
         **options: of the engine: ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines); ``target`` (brian2).
 
     Raises:
@@ -84,9 +85,13 @@ class Simulator:
         record: str = "all",
         reset: Reset | None = None,
         spikes: SpikesPerUpdate | None = None,
-        spike_integral: float = 1.0,
+        spike_integral: float | Literal["infer"] | None = None,
         loop_delay: float | None = None,
-        lower_bound: float | None = None,
+        lower_bound: LowerBound | None = None,
+        tool: ToolName | None = None,
+        bias: BiasRule | None = None,
+        time_per_step: float | None = None,
+        file_time_per_step: float | None = None,
         **options: Any,
     ) -> None:
         for name, value, accepted in (
@@ -103,6 +108,10 @@ class Simulator:
             spike_integral=spike_integral,
             loop_delay=loop_delay,
             lower_bound=lower_bound,
+            tool=tool,
+            bias=bias,
+            time_per_step=time_per_step,
+            file_time_per_step=file_time_per_step,
         )
         with naming(graph):
             self.engine = ENGINES[engine](self.circuit, order=order, record=record, **options)
@@ -134,7 +143,7 @@ class Simulator:
         given, count = in_turn(recordings, durations)
         # One by one, when their turn comes: thousands of recordings would not fit into memory together.
         trains = (
-            input_train(recording, self.circuit.input_shape, duration, f"recording {k}")
+            train_for(self.circuit, recording, duration, f"recording {k}")
             for k, (recording, duration) in enumerate(given)
         )
         yield from tqdm(

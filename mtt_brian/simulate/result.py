@@ -62,6 +62,16 @@ class Result:
         """What the network's file does not say and was assumed, a sentence each (`mtt_brian.translate.read_nir`)."""
         return self.circuit.assumptions
 
+    @property
+    def tool_readout(self) -> np.ndarray:
+        """The readout in the units of the tool that wrote the network's file: float64 [classes].
+
+        Where spikes arrive at the output node itself, `readout` is the sum of weights times the integral of a spike
+        (``spike_integral``); here it is the sum of weights. Potentials of neurons and spike counts are the tool's own
+        already.
+        """
+        return self.readout / self.circuit.readout_unit
+
     @cached_property
     def _jumps(self) -> tuple[np.ndarray, np.ndarray]:
         """Cumulative readout: instants [K] and the sum of all jumps up to each of them [K + 1, classes]."""

@@ -26,7 +26,7 @@ from brian2.devices.device import all_devices, auto_target, get_device
 
 from mtt_brian.neuron import LIF
 from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.input import input_train
+from mtt_brian.translate.input import train_for
 from mtt_brian.translate.limits import estimate_that_fits, refuse_what_needs_the_exact_engine
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
 from mtt_brian.translate.playlist import NEVER, Playlist
@@ -380,7 +380,7 @@ def to_brian2(
     """
     circuit = read_nir(graph, **conventions)
     print(f"building {estimate_that_fits(circuit, lanes=1)}", file=sys.stderr)
-    train = input_train(recording, circuit.input_shape, duration)
+    train = train_for(circuit, recording, duration)
     playlist = Playlist.arrange([train], 1, circuit.input_size)
     network = EventNetwork(circuit, lanes=1, events=len(train.t) + 1, steps=playlist.steps, recordings=1)
     network.play(playlist)

@@ -104,6 +104,9 @@ class Circuit:
         connections: in the order of the graph's edges.
         output: name of the population that the output node reads.
         assumptions: one sentence for each thing that the file does not say and that was assumed.
+        time_step: of the tool that wrote the graph, in seconds of a recording; None where that is not known.
+        readout_unit: what a readout of 1 in the tool's own units is here: the integral of a spike, where spikes arrive
+            at the output node itself.
     """
 
     input: str
@@ -112,6 +115,8 @@ class Circuit:
     connections: tuple[Connection, ...]
     output: str
     assumptions: tuple[str, ...] = ()
+    time_step: float | None = None
+    readout_unit: float = 1.0
 
     @property
     def input_size(self) -> int:

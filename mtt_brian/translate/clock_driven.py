@@ -27,7 +27,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, CubaLIF, LinearNeuron, NeuronRule
 from mtt_brian.translate.brian import brian_names, numbered_name
 from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.input import InputTrain, in_turn, input_train
+from mtt_brian.translate.input import InputTrain, in_turn, train_for
 from mtt_brian.translate.limits import BYTES_PER_SYNAPSE, estimate_that_fits
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
 from mtt_brian.translate.operators import Delay
@@ -278,9 +278,7 @@ def to_clock_driven(
     circuit = read_nir(graph, **conventions)
     single = isinstance(recordings, np.ndarray) and recordings.ndim == 1 and recordings.dtype.names
     given, _ = in_turn([recordings] if single else recordings, duration)
-    trains = [
-        input_train(recording, circuit.input_shape, end, f"recording {k}") for k, (recording, end) in enumerate(given)
-    ]
+    trains = [train_for(circuit, recording, end, f"recording {k}") for k, (recording, end) in enumerate(given)]
     if not trains:
         raise InputError("a clock-driven network needs at least one recording")
     print(f"building {estimate_that_fits(circuit, len(trains), _BYTES_PER_SYNAPSE)}", file=sys.stderr)

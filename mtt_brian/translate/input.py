@@ -7,13 +7,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Set, Sized
 from fractions import Fraction
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import check_fields, check_recordings, polarity_hint
 from mtt_brian.instants import on_whole_microseconds
+
+if TYPE_CHECKING:
+    from mtt_brian.translate.circuit import Circuit
 
 #: Up to here (136 years) seconds in float64 tell one microsecond from the next, sums with rounding errors included.
 LAST_MICROSECOND = 2**32 * 10**6
@@ -59,7 +62,7 @@ def input_train(
 
     Raises:
         InputError: for what is not a recording (`events.recording.check_fields`), coordinates outside the sensor, times
-            that go backwards, are negative or above 2^53 us, and a duration that is not a number of seconds.
+            that go backwards, are negative or above `LAST_MICROSECOND`, and a duration that is not a number of seconds.
     """
     axes = {1: ("x",), 2: ("y", "x"), 3: ("p", "y", "x")}.get(len(input_shape))
     if axes is None:
@@ -103,6 +106,25 @@ def input_train(
         order=order,
         duration=end,
     )
+
+
+def train_for(
+    circuit: Circuit, recording: np.ndarray, duration: float | None = None, name: str = "recording"
+) -> InputTrain:
+    """`input_train` of a network, whose tool may have time steps.
+
+    Raises:
+        InputError: as `input_train`, and for a run that is shorter than one time step of the tool.
+    """
+    train = input_train(recording, circuit.input_shape, duration, name)
+    step = circuit.time_step
+    if step is not None and train.duration < step * (1 - 1e-9):
+        raise InputError(
+            f"{name}: the run lasts {train.duration:g} s, less than one time step of the tool, {step:g} s of the "
+            f"recording; say with time_per_step= how many seconds of the recording a time step is, or pass a longer "
+            f"duration"
+        )
+    return train
 
 
 def _times(given: np.ndarray, name: str) -> np.ndarray:

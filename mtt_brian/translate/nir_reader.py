@@ -12,8 +12,8 @@ import graphlib
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -28,6 +28,7 @@ from mtt_brian.neuron import (
     CubaLIF,
     LinearNeuron,
     NeuronRule,
+    Parameter,
     Reset,
     SpikesPerUpdate,
 )
@@ -37,6 +38,7 @@ from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of, type
 from mtt_brian.translate.linear_nodes import LINEAR, Linear, Reading, all_infinite, that_fits, without_batch
 from mtt_brian.translate.operators import Delay, Operator, Sparse
 from mtt_brian.translate.silent import fold_silent
+from mtt_brian.translate.tools import BiasRule, Conventions, LowerBound, Neurons, ToolName, bound_of, meaning
 
 if TYPE_CHECKING:
     import nir
@@ -49,30 +51,6 @@ MOST_PATHS = 8
 MOST_DELAYS = 64
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conventions:
-    """What a graph may leave open, see `read_nir`."""
-
-    reset: Reset | None = None
-    spikes: SpikesPerUpdate | None = None
-    spike_integral: float = 1.0
-    loop_delay: float | None = None
-    lower_bound: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, accepted in (("reset", RESETS), ("spikes", SPIKES_PER_UPDATE)):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, str) and value in accepted):
-                raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}")
-        for name in ("spike_integral", "loop_delay", "lower_bound"):
-            if getattr(self, name) is not None:
-                value = numbers(getattr(self, name), name)
-                if value.ndim or value.dtype.kind == "b" or (name != "lower_bound" and not value > 0):
-                    bound = "" if name == "lower_bound" else " > 0"
-                    raise InputError(f"{name} must be one number{bound}, not {shown(getattr(self, name))}")
-                object.__setattr__(self, name, float(on_whole_microseconds(value) if "delay" in name else value))
-
-
 class _ShapeError(InputError):
     """Shapes that do not fit; without a batch axis they may."""
 
@@ -82,40 +60,67 @@ def read_nir(
     *,
     reset: Reset | None = None,
     spikes: SpikesPerUpdate | None = None,
-    spike_integral: float = 1.0,
+    spike_integral: float | Literal["infer"] | None = None,
     loop_delay: float | None = None,
-    lower_bound: float | None = None,
+    lower_bound: LowerBound | None = None,
+    tool: ToolName | None = None,
+    bias: BiasRule | None = None,
+    time_per_step: float | None = None,
+    file_time_per_step: float | None = None,
 ) -> Circuit:
     """Read a NIR graph, or a ``.nir`` file, into the engines' own model.
 
     What NIR cannot say is taken from each neuron's metadata: ``reset``, ``spikes``, ``lower_bound``, ``refractory``.
+    For graphs of other tools it is said by ``tool``, and by the other options, which come before it.
 
     Args:
-        graph: the graph, the path of a ``.nir`` file, or a circuit, which is handed through.
+        graph: the graph, the path of a ``.nir`` file, or a circuit, which is handed through and takes no options.
         reset: ``"subtract"`` or ``"zero"``, for neurons whose metadata do not say it. NIR itself leaves it open, so a
             foreign graph needs it.
         spikes: ``"one"`` or ``"many"`` per update, for neurons whose metadata do not say it. By default ``"many"``
             where ``reset="subtract"`` comes from the caller (what tools with time steps mean in the limit of fine
             steps), and ``"one"`` where the metadata give the reset.
         spike_integral: integral of one spike of the tool that wrote the graph, in seconds for a time-stepped tool whose
-            spikes are one time step wide (snnTorch: 1e-4); 1 for NIR's own Dirac pulses.
-        loop_delay: seconds that spikes take in a loop that has no delay: one time step of a time-stepped tool. In every
-            such loop the spikes that a neuron sends back, towards the input, are delayed. Biases are constant currents
-            and are not. None: such loops are refused.
-        lower_bound: of the membrane, for firing neurons whose metadata do not say it.
+            spikes are one time step wide (snnTorch: 1e-4); 1 (the default without a tool) for NIR's own Dirac pulses.
+            ``"infer"``: tau / r (LIF), 1 / r (IF) and tau_syn / w_in (CubaLIF), where that is one number for all nodes.
+        loop_delay: seconds of the file's time that spikes take in a loop that has no delay: one time step of a
+            time-stepped tool. In every such loop the spikes that a neuron sends back, towards the input, are delayed.
+            Biases are constant currents and are not. None: such loops are refused, unless ``tool`` has time steps.
+        lower_bound: of the membrane, for firing neurons whose metadata do not say it: a potential (-0.5), thresholds
+            (``"-1 thresholds"``), or ``"none"``, where a tool has one.
+        tool: the tool that wrote the graph: ``"snntorch"``, ``"norse"``, ``"sinabs"``, ``"spikingjelly"``,
+            ``"rockpool"``, or ``"nir"`` for NIR's own text. It sets all other options as the tool's defaults and its
+            exporter need them, and refuses nodes that the exporter does not write.
+        bias: ``"per-second"`` (the default without a tool): a constant current, as NIR writes it. ``"per-step"``: in
+            every time step the same as a spike of this weight, a current of bias * spike_integral / (step of the file).
+        time_per_step: seconds of the recordings per time step of the tool, where that is not the step of the file:
+            durations, recordings and results then are in the recordings' time. None: recordings are in the file's time.
+        file_time_per_step: seconds of the file's time per time step of the tool. By default ``tool`` says it; without
+            one it is the ``spike_integral``.
 
     Returns:
         the circuit; what was assumed stands in its ``assumptions``.
 
     Raises:
-        InputError: for unreadable files, unknown nodes, shapes and values that do not fit, cycles without a delay; the
+        InputError: for unreadable files, unknown nodes, shapes and values that do not fit, cycles without a delay,
+            options that all metadata contradict, that the graph has no use for or that its nodes do not fit; the
             message names the file and the node.
     """
-    if isinstance(graph, Circuit):
-        return graph
     conventions = Conventions(
-        reset=reset, spikes=spikes, spike_integral=spike_integral, loop_delay=loop_delay, lower_bound=lower_bound
+        tool=tool,
+        reset=reset,
+        spikes=spikes,
+        spike_integral=spike_integral,
+        loop_delay=loop_delay,
+        lower_bound=lower_bound,
+        bias=bias,
+        time_per_step=time_per_step,
+        file_time_per_step=file_time_per_step,
     )
+    if isinstance(graph, Circuit):
+        if given := [f.name for f in fields(conventions) if getattr(conventions, f.name) is not None]:
+            raise InputError(f"{given[0]} is for graphs and files; a circuit has been read already, with its options")
+        return graph
     with naming(graph):
         flat = flatten(load_graph(graph))
         declared = flat.input_shape
@@ -166,6 +171,17 @@ class _Reader:
         self._bias: dict[str, np.ndarray | None] = {}
         for name in self._place:
             self._bias[name] = self._bias_out_of(name)
+        #: Options that metadata contradict, and where; options that were of use.
+        self._contradicted: dict[str, tuple[str, list[str]]] = {}
+        self._used: set[str] = set()
+        self.meaning = meaning(
+            conventions,
+            {
+                name: Neurons(self._kind(name), values, bool(self.sources[name] and np.any(self._bias_into(name))))
+                for name, values in self._values.items()
+            },
+            self.assumed,
+        )
 
     def circuit(self) -> Circuit:
         if self.reading.batch_axes:
@@ -174,7 +190,9 @@ class _Reader:
                 f"{self._shapes[self.input]}, not {self.graph.input_shape}"
             )
         self._compare_declared_shapes()
+        means = self.meaning
         populations = {name: Population(name, self._shapes[name], self._rule(name)) for name in self._neurons()}
+        self._refuse_contradictions()
         connections = [c for name in populations for c in self._connections(name)]
         into_output = list(self._connections(self.output))
         if len(into_output) == 1 and not into_output[0].operators and into_output[0].source != self.input:
@@ -184,16 +202,21 @@ class _Reader:
                 raise InputError(f"nothing is connected to the output node {self.output!r}")
             output = self.output
             with _naming_node(f"node {output!r}"):
-                rule = IF(threshold=None, bias=self._bias_into(output))
+                rule = IF(threshold=None, bias=means.sums_bias * self._bias_into(output))
             populations[output] = Population(output, self._shapes[output], rule)
             connections += into_output
         for connection in connections:
             _refuse_overflow(connection)
+        integrals = self._spike_integrals(populations, connections)
+        sums_up = output == self.output and not any(
+            c.source in populations and not populations[c.source].rule.fires for c in connections if c.target == output
+        )
         populations, connections = fold_silent(populations, connections, output, output == self.output, self._called)
         populations = {
-            name: replace(p, rule=_with_spike_integral(p.rule, self.conventions.spike_integral))
+            name: replace(p, rule=in_time(_with_spike_integral(p.rule, integrals[name]), means.stretch))
             for name, p in populations.items()
         }
+        connections = [_in_time(c, means.stretch) for c in connections]
         connections = self._with_loop_delays(list(populations), connections)
         order = _topological(list(populations), connections)
         self._note_what_is_not_used()
@@ -204,7 +227,65 @@ class _Reader:
             connections=tuple(connections),
             output=output,
             assumptions=self.assumed.sentences(),
+            time_step=means.step,
+            readout_unit=means.sums if sums_up else 1.0,
         )
+
+    def _spike_integrals(
+        self, populations: dict[str, Population], connections: list[Connection]
+    ) -> dict[str, Parameter]:
+        """Integral of the spikes that enter each population, through the silent nodes in front of it if there are."""
+        silent: dict[str, str] = {}
+        for c in connections:
+            if c.source in populations and not populations[c.source].rule.fires:
+                silent.setdefault(c.target, c.source)
+        found: dict[str, Parameter] = {}
+        for name in populations:
+            entered, seen = name, {name}
+            while entered in silent and silent[entered] not in seen:
+                entered = silent[entered]
+                seen.add(entered)
+            found[name] = self.meaning.integral.get(entered, self.meaning.sums)
+            if entered == name:
+                continue
+            if np.ndim(found[name]):
+                raise InputError(
+                    f"{self._called(entered)} never fires, and the integral of its spikes differs from neuron to "
+                    f"neuron; pass spike_integral="
+                )
+            if np.any(np.abs(np.subtract(self.meaning.bias.get(name, 1.0), 1)) > 1e-9):
+                raise InputError(
+                    f"{self._called(silent[name])} never fires and feeds {self._called(name)}: what its potential "
+                    f"amounts to in a time step is not known; pass bias='per-second' if it is a current"
+                )
+        return found
+
+    def _refuse_contradictions(self) -> None:
+        """Options that the metadata of every neuron contradict; where only some do, it is said."""
+        for option, (said, names) in self._contradicted.items():
+            given = getattr(self.conventions, option)
+            if option not in self._used:
+                raise InputError(
+                    f"{option}={given!r} contradicts the metadata of node {names[0]!r}, which say {said}; leave it out"
+                )
+            for name in names:
+                self.assumed.add(f"metadata say {said}, so that {option}={given!r} is not used", name)
+
+    def _compare(self, option: str, said: Any, name: str, threshold: Any = None) -> None:
+        """Notes whether the metadata of a node contradict an option that was given."""
+        given = getattr(self.conventions, option)
+        if given is None:
+            return
+        if option == "lower_bound":
+            bound = bound_of(given, threshold)
+            agrees = bound is not None and bool(np.all(np.equal(bound, said)))
+        else:
+            agrees = given == said
+        if agrees:
+            self._used.add(option)
+        else:
+            shown_ = f"{option} {shown(plain(said))}" if option == "lower_bound" else f"{option}={said!r}"
+            self._contradicted.setdefault(option, (shown_, []))[1].append(name)
 
     # ----- nodes
 
@@ -436,9 +517,10 @@ class _Reader:
         Populations are ordered by their distance from the input, then as in the graph. Connections that lead forwards
         come first; every other one is delayed if it closes a cycle with those in front of it.
         """
-        delay = self.conventions.loop_delay
+        delay = self.meaning.loop_delay
         if delay is None:
             return connections
+        delay = float(on_whole_microseconds(delay / self.meaning.stretch))
         forwards = {source: [c.target for c in connections if c.source == source] for source in [self.input, *names]}
         place = {self.input: 0}
         reached = deque([self.input])
@@ -480,6 +562,10 @@ class _Reader:
                 )
             else:
                 behind[c.source].add(c.target)
+        if self.conventions.loop_delay is not None and not _has_loop(names, connections):
+            raise InputError(
+                f"loop_delay={self.conventions.loop_delay:g} was passed, but the graph has no loop; leave it out"
+            )
         return out
 
     # ----- biases
@@ -541,13 +627,16 @@ class _Reader:
         if "lower_bound" in metadata:
             bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}")
             parameters["lower_bound"] = uniform(self._per_neuron(bound, "lower_bound", name))
-        elif kind.fires and self.conventions.lower_bound is not None:
-            parameters["lower_bound"] = self.conventions.lower_bound
+            if kind.fires:
+                self._compare("lower_bound", parameters["lower_bound"], name, parameters["threshold"])
+        elif kind.fires:
+            parameters["lower_bound"] = self._lower_bound(name, parameters["threshold"])
         if "refractory" in metadata:
             seconds = self.reading.seconds(metadata["refractory"], f"refractory of node {name!r}", name)
             parameters["refractory"] = uniform(self._per_neuron(seconds, "refractory", name))
         if self.sources[name]:
-            parameters["bias"] = uniform(self._bias_into(name))
+            factor = np.asarray(self.meaning.bias[name])
+            parameters["bias"] = uniform(self._bias_into(name) * factor)
         rule_type = kind.rule
         if rule_type is LIF and np.any(np.isinf(parameters["tau"])):
             # tau dv/dt = (v_leak - v) + r I: no leak, and with a finite r no input moves it either.
@@ -567,10 +656,20 @@ class _Reader:
                     f"node {name!r}: {key} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}"
                 )
             said[key] = value or getattr(self.conventions, key)
+            if value is None:
+                self._used.add(key)
+            elif key == "reset" or said["reset"] == "subtract":
+                self._compare(key, value, name)
+        preset = self.conventions.preset
+        if said["reset"] is None and preset is not None:
+            said["reset"] = preset.reset
+            self.assumed.add(
+                f"reset={preset.reset!r} is assumed, {preset.title}'s default (tool={self.conventions.tool!r})", name
+            )
         if said["reset"] is None:
             raise InputError(
                 f"{self._called(name)} does not say how it resets: NIR leaves it open and its "
-                f"metadata hold no 'reset'; pass reset='subtract' or reset='zero'"
+                f"metadata hold no 'reset'; pass reset='subtract' or reset='zero', or tool="
             )
         if said["spikes"] is None:
             # For reset="zero" it is the same: one spike.
@@ -585,6 +684,18 @@ class _Reader:
                 f"which subtracts the threshold; accepted are v_reset = 0 and reset='zero'"
             )
         return said
+
+    def _lower_bound(self, name: str, threshold: Parameter) -> Parameter | None:
+        """Of a firing neuron whose metadata hold none."""
+        self._used.add("lower_bound")
+        given, preset = self.conventions.lower_bound, self.conventions.preset
+        if given is None and preset is not None and self._kind(name) in preset.bounded:
+            given = "-1 thresholds"
+            self.assumed.add(
+                f"the lower bound is minus the threshold, as {preset.title} reads it (tool={self.conventions.tool!r})",
+                name,
+            )
+        return None if given is None else bound_of(given, threshold)
 
     def _per_neuron(self, value: np.ndarray, field_name: str, name: str) -> np.ndarray:
         """One number, or one for every neuron."""
@@ -607,13 +718,11 @@ class _Reader:
             for key in metadata:
                 if key not in _KNOWN_OF_GRAPHS:
                     self.assumed.add(f"metadata {key!r} of the graph{f' {name!r}' if name else ''} are not used")
-        if self.conventions.spike_integral != 1:
-            self.assumed.add(f"the integral of one spike is {self.conventions.spike_integral:g} s (spike_integral)")
 
 
-def _with_spike_integral(rule: NeuronRule, integral: float) -> NeuronRule:
+def _with_spike_integral(rule: NeuronRule, integral: Parameter) -> NeuronRule:
     """Scale what a spike does and leave alone what a current does."""
-    if integral == 1.0:
+    if not np.ndim(integral) and integral == 1.0:
         return rule
     if isinstance(rule, LinearNeuron):  # its constant currents stand apart from what its spikes do
         return replace(rule, systems=tuple(replace(s, drive=integral * s.drive) for s in rule.systems))
@@ -621,6 +730,36 @@ def _with_spike_integral(rule: NeuronRule, integral: float) -> NeuronRule:
     if isinstance(rule, CubaLIF):  # its spikes and its bias both pass w_in
         return replace(rule, w_in=np.multiply(rule.w_in, integral), bias=bias)
     return replace(rule, r=np.multiply(rule.r, integral), bias=bias)
+
+
+def in_time(rule: NeuronRule, stretch: float) -> NeuronRule:
+    """The same neuron in another time, of which a second is ``stretch`` seconds of the rule's; spikes do the same."""
+    if stretch == 1.0:
+        return rule
+    changes: dict[str, Any] = {"refractory": uniform(on_whole_microseconds(np.divide(rule.refractory, stretch)))}
+    if isinstance(rule, LinearNeuron):
+        changes["systems"] = tuple(replace(s, tau=s.tau / stretch, drive=s.drive / stretch) for s in rule.systems)
+        return replace(rule, **changes)
+    changes["bias"] = np.multiply(rule.bias, stretch)
+    if isinstance(rule, LIF):
+        changes["tau"] = np.divide(rule.tau, stretch)
+    if isinstance(rule, CubaLIF):
+        changes |= {"tau_syn": np.divide(rule.tau_syn, stretch), "w_in": np.divide(rule.w_in, stretch)}
+    elif isinstance(rule, LIF):
+        changes["r"] = np.divide(rule.r, stretch)
+    changes = {key: uniform(np.asarray(value)) for key, value in changes.items()}
+    return replace(rule, **changes)
+
+
+def _in_time(connection: Connection, stretch: float) -> Connection:
+    """The same connection in another time, see `in_time`."""
+    if stretch == 1.0 or not connection.delayed:
+        return connection
+    operators = tuple(
+        Delay(np.asarray(on_whole_microseconds(o.seconds / stretch))) if isinstance(o, Delay) else o
+        for o in connection.operators
+    )
+    return replace(connection, operators=operators)
 
 
 def _refuse_overflow(connection: Connection) -> None:
@@ -639,6 +778,16 @@ def _refuse_overflow(connection: Connection) -> None:
 def _always_late(connection: Connection) -> bool:
     """Whether no spike arrives at the instant at which it leaves."""
     return any(isinstance(o, Delay) and bool(np.all(o.seconds > 0)) for o in connection.operators)
+
+
+def _has_loop(names: list[str], connections: list[Connection]) -> bool:
+    """Whether spikes can come back to where they started, with a delay or without."""
+    sources = {name: [c.source for c in connections if c.target == name] for name in names}
+    try:
+        graphlib.TopologicalSorter(sources).prepare()
+    except graphlib.CycleError:
+        return True
+    return False
 
 
 def _topological(names: list[str], connections: list[Connection]) -> list[str]:
