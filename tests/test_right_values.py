@@ -18,12 +18,9 @@ from mtt_brian.simulate.base import InputTrain
 from mtt_brian.simulate.exact import ExactEngine
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.operators import Conv2d, Delay, Dense, Scale, pool2d
-from tests.engines import recording, simulator, trains
+from tests.engines import every_engine, recording, simulator, trains
 
 #: Compiling a project takes 10 s and more, for every network anew.
-every_engine = pytest.mark.parametrize(
-    "engine", ["exact", "brian2", pytest.param("brian2-cpp", marks=pytest.mark.slow)]
-)
 TIMES = np.arange(1, 201) * 1000  # a whole number of milliseconds, in microseconds
 
 
@@ -182,7 +179,7 @@ def delayed_and_direct(delay):
     return nir.NIRGraph(nodes, edges, type_check=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(us=st.integers(1, 10**8), delay=st.integers(1, 10**6))
 def test_a_delayed_arrival_meets_the_direct_one(us, delay):
     # +1 and -1 at one instant cancel; the same +1 alone fires.
@@ -193,7 +190,7 @@ def test_a_delayed_arrival_meets_the_direct_one(us, delay):
     assert alone.t.tolist() == [(us + delay) / 1e6]  # at the very end of the run, and the recorded time bit for bit
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(us=st.integers(1, 10**8), delay=st.integers(1, 10**6), cut=st.integers(0, 10**6))
 def test_a_run_in_two_pieces_keeps_the_instants(us, delay, cut):
     graph = delayed_and_direct(delay / 1e6)
