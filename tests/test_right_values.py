@@ -89,10 +89,18 @@ SILENT = {
 }
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+engine_and_channels = pytest.mark.parametrize(
+    ("engine", "channels"),
+    [
+        *(("exact", channels) for channels in (1, 2, 3)),
+        *(pytest.param("brian2", k, marks=[pytest.mark.slow] if k != 2 else []) for k in (1, 2, 3)),
+    ],
+)
+
+
+@engine_and_channels
 @pytest.mark.parametrize("kind", ["conv", "conv, scale", "pool, conv", "dense", "dense, scale", "delay"])
 @pytest.mark.parametrize("rule", SILENT)
-@pytest.mark.parametrize("engine", ["exact", "brian2"])
 def test_a_silent_readout_is_gain_times_matrix_times_counts(engine, rule, kind, channels):
     chain, shape = operators(kind, channels)
     spikes = np.array([1, 0, 2, 0, 3, 1, 0, 1])
@@ -114,10 +122,9 @@ def test_a_silent_readout_is_gain_times_matrix_times_counts(engine, rule, kind, 
         np.testing.assert_allclose(result.readout, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@engine_and_channels
 @pytest.mark.parametrize("kind", ["conv", "conv, scale", "pool, conv", "dense", "dense, scale"])
 @pytest.mark.parametrize("rule", ["IF", "LIF"])
-@pytest.mark.parametrize("engine", ["exact", "brian2"])
 def test_spikes_at_once_are_gain_times_matrix_times_counts(engine, rule, kind, channels):
     chain, shape = operators(kind, channels)
     spikes = np.array([1, 0, 2, 0, 3, 1, 0, 1])
