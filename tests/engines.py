@@ -35,4 +35,6 @@ def microseconds(spikes):
     return [(round(t * 1e6), n) for t, _, n in spikes]
 
 
-every_engine = pytest.mark.parametrize("engine", FAST_TO_START)
+#: Every engine; those that compile C++ are slow.
+ENGINES = ["exact", "brian2", pytest.param("brian2-cpp", marks=pytest.mark.slow)]
+every_engine = pytest.mark.parametrize("engine", ENGINES)

@@ -192,6 +192,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err == "\nstopped\n"
 
 
+@pytest.mark.slow
 def test_only_training_and_evaluation_need_torch(model, tmp_path):
     np.save(tmp_path / "recording.npy", recording())
 

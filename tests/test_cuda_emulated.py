@@ -88,6 +88,7 @@ def test_nvcc_refuses_what_it_would_not_do(arguments):
     assert "unsupported" in done.stderr
 
 
+@pytest.mark.slow
 def test_errors_of_the_compiler_point_to_the_cuda_file(tmp_path):
     (tmp_path / "wrong.cu").write_text("\n\n__global__ void f() { nonsense; }\n")
     done = subprocess.run(
@@ -114,6 +115,7 @@ def output_of(program, what, **environment):
     return [[int(number) for number in line.split()] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", "0123")
 def test_barriers_shared_memory_and_atomics(example, seed):
     turned, counted = output_of(example, "turn around", EMULATED_CUDA_SEED=seed)
@@ -121,10 +123,12 @@ def test_barriers_shared_memory_and_atomics(example, seed):
     assert counted == [12]
 
 
+@pytest.mark.slow
 def test_threads_that_have_ended_do_not_hold_a_barrier_up(example):
     assert output_of(example, "early exits")[0][:4] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_seed_shuffles_blocks_and_threads(example):
     orders = [output_of(example, "order", EMULATED_CUDA_SEED=seed)[0] for seed in "0123"]
     assert orders[0] == list(range(12))
@@ -135,16 +139,19 @@ def test_a_seed_shuffles_blocks_and_threads(example):
         assert [sorted(order[k : k + 4])[-1] - sorted(order[k : k + 4])[0] for k in (0, 4, 8)] == [3, 3, 3]
 
 
+@pytest.mark.slow
 def test_fresh_device_memory_is_not_zero(example):
     done = subprocess.run([example, "fresh memory"], capture_output=True, text=True, check=True)
     assert done.stdout == "7f7f7f7f\n"
 
 
+@pytest.mark.slow
 def test_a_launch_of_nothing_is_an_error_as_it_is_in_cuda(example):
     done = subprocess.run([example, "no blocks"], capture_output=True, text=True, check=True)
     assert done.stdout == "invalid configuration argument\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "complaint"),
     [

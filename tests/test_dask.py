@@ -137,6 +137,16 @@ def watch(workers):
         yield client.register_plugin
 
 
+def test_the_report_of_a_worker_in_this_process_is_the_serial_one(arguments, serial, tmp_path, capsys):
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+    ) as one:
+        evaluate.main(arguments("--dask", one.scheduler_address, "--out", tmp_path / "out"))
+    assert without_times(tmp_path / "out") == serial
+    assert "4 of 4 shards" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_the_report_is_the_serial_one(workers, arguments, serial, tmp_path, watch, capsys):
     watch(Watch(tmp_path / "log"))
     evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out"))
@@ -146,6 +156,7 @@ def test_the_report_is_the_serial_one(workers, arguments, serial, tmp_path, watc
     assert not (tmp_path / "out" / "shards").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_shard_only(workers, arguments, serial, tmp_path, watch):
     watch(Watch(tmp_path / "log", fatal=FIRST[3], first=3))
     evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out"))
@@ -154,6 +165,7 @@ def test_a_killed_worker_costs_its_shard_only(workers, arguments, serial, tmp_pa
     assert without_times(tmp_path / "out") == serial
 
 
+@pytest.mark.slow
 def test_a_restart_computes_what_is_missing(workers, arguments, serial, tmp_path, watch, monkeypatch):
     stopped = Counted(monkeypatch)
     stopped.stop, stopped.reason = 3, InputError("stopped")
@@ -165,6 +177,7 @@ def test_a_restart_computes_what_is_missing(workers, arguments, serial, tmp_path
     assert without_times(tmp_path / "out") == serial
 
 
+@pytest.mark.slow
 def test_a_shard_that_kills_every_worker_costs_no_other(arguments, serial, tmp_path, monkeypatch, capsys):
     with cluster.local_cluster(most=1) as worker, distributed.Client(worker, set_as_default=False) as client:
         worker.scheduler.allowed_failures = 0
@@ -191,6 +204,7 @@ def ask(workers, arguments, tmp_path):
 
 
 class TestBadInput:
+    @pytest.mark.slow
     def test_a_damaged_recording_is_told_as_without_a_cluster(self, arguments, ask, tmp_path):
         (tmp_path / "Test" / "3").mkdir(parents=True)
         (tmp_path / "Test" / "3" / "00001.bin").write_bytes(b"four")
@@ -200,6 +214,7 @@ class TestBadInput:
             ask("--data-root", tmp_path)
         assert str(together.value) == str(alone.value)
 
+    @pytest.mark.slow
     def test_data_that_a_worker_does_not_have(self, ask, monkeypatch, tmp_path):
         origin_of = evaluate.origin_of
         elsewhere = tmp_path / "elsewhere"
@@ -213,11 +228,13 @@ class TestBadInput:
         with pytest.raises(InputError, match=rf"^worker tcp://\S+: {elsewhere} lacks Test/\d/0000\d.bin of N-MNIST"):
             ask()
 
+    @pytest.mark.slow
     def test_other_versions(self, ask, monkeypatch):
         monkeypatch.setattr(cluster, "versions", lambda: {**shards.versions(), "numpy": "0.1"})
         with pytest.raises(InputError, match=r"^worker tcp://\S+ has numpy [\d.]+ instead of 0\.1; every worker"):
             ask()
 
+    @pytest.mark.slow
     def test_a_worker_without_the_package(self, ask, workers):
         def hide():
             sys.modules["hidden"], sys.modules["mtt_brian"] = sys.modules.get("mtt_brian"), None
@@ -238,12 +255,13 @@ class TestBadInput:
     def test_several_threads_in_a_process(self, arguments, tmp_path):
         with (
             distributed.LocalCluster(
-                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp"
+                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
             ) as threads,
             pytest.raises(InputError, match=r"^worker tcp://\S+ computes 2 tasks at a time .*--nthreads 1"),
         ):
             evaluate.main(arguments("--dask", threads.scheduler_address, "--out", tmp_path))
 
+    @pytest.mark.slow
     def test_no_worker(self, arguments, tmp_path, monkeypatch):
         monkeypatch.setattr(cluster, "PATIENCE", 0.5)
         with (

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mtt_brian import plotting, sides
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
-from tests.test_gap_attribution import STUDIES, workspace  # noqa: F401 - a fixture
+from tests.test_gap_attribution import STUDIES
 
 
 @pytest.fixture
@@ -20,10 +20,10 @@ def study(monkeypatch):
     return importlib.import_module("dynamic_inference")
 
 
-def test_study(workspace, study, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("mtt_brian.courses.BATCH", 3)
     monkeypatch.setattr("mtt_brian.courses.bearable", lambda model, time_steps: 3)
-    options = [*(f"{workspace}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0")), "--out", str(tmp_path)]
+    options = [*(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0")), "--out", str(tmp_path)]
     study.main(options)
     report = json.loads((tmp_path / "report.json").read_text())
     assert {label: group.pop("runs") for label, group in report["groups"].items()} == {

@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from mtt_brian import console, files
 from mtt_brian.console import ending
 from mtt_brian.errors import Diverged, InputError
+from tests import commands
 
 MISMATCH = "Error(s) in loading state_dict for Model:\n\tsize mismatch for a: 3\n\tsize mismatch for b: 4"
 
@@ -128,11 +128,7 @@ def test_lists_within_lists_within_lists(name, content, tmp_path, monkeypatch, c
 
 
 def test_a_script_of_a_study_ends_like_a_command(tmp_path):
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    script = os.path.join(root, "studies", "time_step_sweep.py")
-    done = subprocess.run(
-        [sys.executable, script, "a" * 300], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = commands.call("studies/time_step_sweep.py", "a" * 300, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

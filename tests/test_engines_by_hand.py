@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtt_brian.translate import brian
-from tests.engines import FAST_TO_START, microseconds, recording, simulator, trains
+from tests.engines import ENGINES, microseconds, recording, simulator, trains
 
 HALF, ONE, MINUS, FALL, QUARTER, BIG = range(6)
 WEIGHTS = np.array([[0.5, 1.0, -1.0, -3.0, 0.25, 2.5]])
@@ -58,7 +58,7 @@ def made_once(engine, gpus_code):
     return simulator(GRAPH, engine)
 
 
-@pytest.fixture(params=[*FAST_TO_START, "brian2 with a GPU's code"])
+@pytest.fixture(params=[*ENGINES, "brian2 with a GPU's code"])
 def run(request, monkeypatch):
     engine, _, gpus_code = request.param.partition(" with ")
     if gpus_code:

@@ -31,23 +31,56 @@ def check(seed, engine, leaky, order="sum", recordings=3, highest_bound=-0.25, *
     return total
 
 
-@pytest.mark.parametrize("leaky", [False, True])
-@pytest.mark.parametrize("order", ["sum", "fifo"])
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), highest_bound=st.sampled_from([-0.25, 0.0, 0.125]))
-def test_exact_engine_equals_the_reference(order, leaky, seed, highest_bound):
+def check_exact(order, leaky, seed, highest_bound):
     check(seed, "exact", leaky, order, highest_bound=highest_bound)
 
 
-@pytest.mark.parametrize("gpus_code", [False, True])
-@pytest.mark.parametrize("leaky", [False, True])
-@settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), lanes=st.integers(1, 4))
-def test_brian2_numpy_equals_the_reference(gpus_code, leaky, seed, lanes):
+def check_numpy(gpus_code, leaky, seed, lanes):
     with pytest.MonkeyPatch.context() as patch:
         if gpus_code:
             patch.setattr(brian, "_on_gpu", lambda: True)
         check(seed, "brian2", leaky, lanes=lanes)
+
+
+every_order = pytest.mark.parametrize("order", ["sum", "fifo"])
+every_code = pytest.mark.parametrize("gpus_code", [False, True])
+leaky_or_not = pytest.mark.parametrize("leaky", [False, True])
+a_network = given(seed=st.integers(0, 2**32 - 1), highest_bound=st.sampled_from([-0.25, 0.0, 0.125]))
+a_small_run = given(seed=st.integers(0, 2**32 - 1), lanes=st.integers(1, 4))
+
+
+@every_order
+@leaky_or_not
+@settings(max_examples=25)
+@a_network
+def test_exact_engine_equals_the_reference(order, leaky, seed, highest_bound):
+    check_exact(order, leaky, seed, highest_bound)
+
+
+@pytest.mark.slow
+@every_order
+@leaky_or_not
+@settings(max_examples=250)
+@a_network
+def test_exact_engine_equals_the_reference_often(order, leaky, seed, highest_bound):
+    check_exact(order, leaky, seed, highest_bound)
+
+
+@every_code
+@leaky_or_not
+@settings(max_examples=2)
+@a_small_run
+def test_brian2_numpy_equals_the_reference(gpus_code, leaky, seed, lanes):
+    check_numpy(gpus_code, leaky, seed, lanes)
+
+
+@pytest.mark.slow
+@every_code
+@leaky_or_not
+@settings(max_examples=15)
+@a_small_run
+def test_brian2_numpy_equals_the_reference_often(gpus_code, leaky, seed, lanes):
+    check_numpy(gpus_code, leaky, seed, lanes)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from mtt_brian import events, mtt, runs, shards
 from mtt_brian.console import evaluate
 from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.evaluate import EventDrivenTally, TimeSteppedTally
-from mtt_brian.simulate import Simulator
+from mtt_brian.simulate import Simulator, compilers
+from tests import commands
 
-REPOSITORY = Path(__file__).parents[1]
-STUDY = REPOSITORY / "studies" / "event_driven_eval.py"
+STUDY = "studies/event_driven_eval.py"
 RECORDINGS_PER_CLASS = 4
 TIMES = ("milliseconds_per_recording", "compile_seconds")
 PNGS = ("accuracy.png", "accuracy_over_time.png", "confusion.png", "raster.png", "time_step_sweep.png")
@@ -58,27 +57,21 @@ def data(tmp_path_factory):
     return folder
 
 
-def command(script, *arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
-
-
 @pytest.fixture(scope="module")
 def workspace(data, tmp_path_factory):
     """A folder with two finished runs, runs/sdt and (newer) runs/mtt."""
     folder = tmp_path_factory.mktemp("workspace")
     for method in ("sdt", "mtt"):
         options = f"--method {method} --dataset nmnist --data-root {data} --epochs 6 --batch-size 4 --time-steps 4"
-        done = command(REPOSITORY / "training/run_mtt.py", *options.split(), "--out", f"runs/{method}", cwd=folder)
+        done = commands.call("training/run_mtt.py", *options.split(), "--out", f"runs/{method}", cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
 def side_by_side(workspace):
-    """Both runs evaluated with the default engine: (finished process, results folder)."""
-    done = command(STUDY, "runs/sdt", "runs/mtt", "--time-steps", 1, 3, 20, cwd=workspace)
+    """Both runs evaluated with the default engine: (status and output, results folder)."""
+    done = commands.call(STUDY, "runs/sdt", "runs/mtt", "--time-steps", 1, 3, 20, cwd=workspace)
     assert done.returncode == 0, done.stderr
     return done, workspace / "results" / "event_driven_eval-001"
 
@@ -162,8 +155,15 @@ class TestSideBySide:
         assert "2 of 2 shards" in done.stderr
 
 
-@pytest.mark.parametrize("engine", ["brian2", pytest.param("brian2-cpp", marks=pytest.mark.slow)])
-def test_brian2_engines_report_what_the_exact_one_does(engine, side_by_side, workspace, tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "compiled"),
+    [("brian2", False), *(pytest.param(engine, True, marks=pytest.mark.slow) for engine in ("brian2", "brian2-cpp"))],
+)
+def test_brian2_engines_report_what_the_exact_one_does(
+    engine, compiled, side_by_side, workspace, tmp_path, monkeypatch
+):
+    if not compiled:
+        monkeypatch.setattr(compilers, "missing_for_cython", lambda: ["a compiler"])
     options = f"{workspace}/runs/mtt --engine {engine} --time-steps 4 --out {tmp_path}"
     evaluate.main(options.split())
     report = json.loads((tmp_path / "report.json").read_text())
@@ -199,7 +199,7 @@ IN_THREES = "runs/sdt runs/mtt --time-steps 1 3 20 --shard 3"
 
 @pytest.fixture(scope="module")
 def in_threes(workspace):
-    done = command(STUDY, *IN_THREES.split(), "--out", "in_threes", cwd=workspace)
+    done = commands.call(STUDY, *IN_THREES.split(), "--out", "in_threes", cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert "6 of 6 shards" in done.stderr
     return workspace / "in_threes"
@@ -398,12 +398,12 @@ class TestBadInput:
             evaluate.main(f"{workspace}/runs/mtt --dask --out {tmp_path}".split())
 
     def test_no_run_at_all(self, tmp_path):
-        done = command(STUDY, cwd=tmp_path)
+        done = commands.call(STUDY, cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr.strip() == "error: no finished run under runs/; train one with: python training/run_mtt.py"
 
     def test_help_says_which_convention_is_which(self, tmp_path):
-        done = command(STUDY, "--help", cwd=tmp_path)
+        done = commands.call(STUDY, "--help", cwd=tmp_path)
         assert done.returncode == 0
         assert re.search(r"sum\s+all jumps of one instant are summed", done.stdout)
         assert re.search(r"fifo\s+every event is applied alone", done.stdout)

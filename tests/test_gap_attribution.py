@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from mtt_brian import evaluate, events, mtt, runs, sides, translate
+from mtt_brian import evaluate, events, mtt, sides, translate
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import attribution
-from tests.test_event_driven_eval import write_bin
 
 STUDIES = Path(__file__).parents[1] / "studies"
 
@@ -93,25 +92,6 @@ class TestEffect:
         assert [cell.strip() for cell in spikes.splitlines()[-1].split("|")[1:-1]] == ["a", "50.0", "-", "+10.0"]
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """Three runs on recordings in N-MNIST's layout: class 3 is seen on the left of the sensor, class 7 on the right."""
-    folder = tmp_path_factory.mktemp("workspace")
-    rng = np.random.default_rng(1)
-    for split in ("Train", "Test"):
-        for label, left in ((3, 4), (7, 20)):
-            for number in range(4):
-                t = np.sort(rng.integers(0, 300_000, 300))
-                x, y, p = rng.integers(left, left + 10, 300), rng.integers(5, 29, 300), rng.integers(0, 2, 300)
-                write_bin(folder / "data" / split / str(label) / f"{number:05d}.bin", t, x, y, p)
-    for method, seed in (("sdt", 0), ("sdt", 1), ("mtt", 0)):
-        config = mtt.TrainConfig(
-            method=method, dataset="nmnist", data_root=str(folder / "data"), epochs=2, time_steps=3, seed=seed
-        )
-        runs.trained(config, runs.load_splits(config), folder / "runs" / f"{method}-{seed}")
-    return folder
-
-
 @pytest.fixture
 def study(monkeypatch):
     monkeypatch.syspath_prepend(STUDIES)
@@ -120,17 +100,17 @@ def study(monkeypatch):
 
 class TestSides:
     @pytest.fixture
-    def graph(self, workspace):
-        return nir.read(workspace / "runs" / "mtt-0" / "model.nir", type_check=False)
+    def graph(self, three_runs):
+        return nir.read(three_runs / "runs" / "mtt-0" / "model.nir", type_check=False)
 
     @pytest.fixture
-    def recordings(self, workspace):
-        return events.load("nmnist", root=workspace / "data", split="test")
+    def recordings(self, three_runs):
+        return events.load("nmnist", root=three_runs / "data", split="test")
 
-    def test_time_stepped_answers_are_those_of_the_trained_network(self, graph, workspace, recordings, monkeypatch):
+    def test_time_stepped_answers_are_those_of_the_trained_network(self, graph, three_runs, recordings, monkeypatch):
         monkeypatch.setattr(sides, "bearable", lambda model, time_steps: 3)
         answers = sides.answers(graph, recordings, "time-stepped", 4)
-        logits = mtt.predict(mtt.load_model(workspace / "runs" / "mtt-0"), recordings, 4)
+        logits = mtt.predict(mtt.load_model(three_runs / "runs" / "mtt-0"), recordings, 4)
         assert np.allclose(answers.readouts, 4 * logits, atol=1e-4)
         assert answers.counts["input"].sum() == 300 * len(recordings)
         circuit = translate.read_nir(graph)
@@ -152,10 +132,10 @@ class TestSides:
             sides.answers(graph, recordings, "far", 4)
 
 
-def test_study(workspace, study, tmp_path, capsys):
+def test_study(three_runs, study, tmp_path, capsys):
     out = tmp_path / "out"
     names = ["sdt-0", "sdt-1", "mtt-0"]
-    options = [*(str(workspace / "runs" / name) for name in names), "--limit", "3", "--out", str(out)]
+    options = [*(str(three_runs / "runs" / name) for name in names), "--limit", "3", "--out", str(out)]
     study.main(options)
     report = json.loads((out / "report.json").read_text())
     assert report["groups"] == {"sdt": names[:2], "mtt": names[2:]}
@@ -189,8 +169,8 @@ def test_study(workspace, study, tmp_path, capsys):
 
 
 class TestBadInput:
-    def test_options(self, workspace, study, tmp_path):
-        run = str(workspace / "runs" / "sdt-0")
+    def test_options(self, three_runs, study, tmp_path):
+        run = str(three_runs / "runs" / "sdt-0")
         with pytest.raises(InputError, match="--limit must be at least 1, not 0"):
             study.main([run, "--limit", "0"])
         with pytest.raises(InputError, match="no such run folder"):
@@ -198,7 +178,7 @@ class TestBadInput:
         with pytest.raises(SystemExit):
             study.main([run, "--train-bounds", "low"])
 
-    def test_results_of_another_network_are_refused(self, workspace, study, tmp_path):
-        study.main([str(workspace / "runs" / "sdt-0"), "--limit", "2", "--out", str(tmp_path)])
+    def test_results_of_another_network_are_refused(self, three_runs, study, tmp_path):
+        study.main([str(three_runs / "runs" / "sdt-0"), "--limit", "2", "--out", str(tmp_path)])
         with pytest.raises(InputError, match="models was"):
-            study.main([str(workspace / "runs" / "sdt-1"), "--limit", "2", "--out", str(tmp_path)])
+            study.main([str(three_runs / "runs" / "sdt-1"), "--limit", "2", "--out", str(tmp_path)])

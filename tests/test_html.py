@@ -345,6 +345,7 @@ def shown(window, written):
     return window
 
 
+@pytest.mark.slow
 class TestInABrowser:
     def test_shows_the_figures_and_asks_for_nothing(self, shown, written):
         sizes = shown.tab.eval_on_selector_all("img", "all => all.map(i => [i.naturalWidth, i.naturalHeight])")

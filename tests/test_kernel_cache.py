@@ -109,6 +109,7 @@ def test_where_nothing_can_be_kept_it_is_said_once(kernel, tmp_path, monkeypatch
     assert len(told) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     code = """
 import numba, pathlib

@@ -64,6 +64,7 @@ def seen(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> list[dict[st
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_like_one_with_the_batch_of_both(
     seen: list[dict[str, Any]], folder: Path, tmp_path: Path, case: str
@@ -88,12 +89,14 @@ def test_two_processes_train_like_one_with_the_batch_of_both(
             torch.testing.assert_close(two["weights"][name], weight, **close, msg=lambda text, name=name: name + text)
 
 
+@pytest.mark.slow
 def test_all_processes_end_with_the_same_bits(seen: list[dict[str, Any]]) -> None:
     for case in CASES:
         first, second = (process[case]["weights"] for process in seen)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_only_the_first_process_writes(seen: list[dict[str, Any]], folder: Path) -> None:
     for case in CASES:
         assert {path.name for path in (folder / "runs" / "0" / case).iterdir()} == {"checkpoint.pt", "metrics.jsonl"}
@@ -102,6 +105,7 @@ def test_only_the_first_process_writes(seen: list[dict[str, Any]], folder: Path)
     assert all(torch.equal(weight, seen[0]["plain"]["weights"][name]) for name, weight in saved.final_weights.items())
 
 
+@pytest.mark.slow
 def test_ctrl_c_of_one_process_stops_all_and_the_run_can_be_resumed(seen: list[dict[str, Any]]) -> None:
     for process in seen:
         assert process["interrupted"]
@@ -111,6 +115,7 @@ def test_ctrl_c_of_one_process_stops_all_and_the_run_can_be_resumed(seen: list[d
         assert all(torch.equal(weight, resumed["weights"][name]) for name, weight in whole["weights"].items())
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_where_two_stopped(seen: list[dict[str, Any]], folder: Path, tmp_path: Path) -> None:
     stopped = mtt.checkpoint.load(folder / "runs" / "0" / "stopped")
     config = replace(CASES["plain"], batch_size=2 * CASES["plain"].batch_size)
@@ -121,6 +126,7 @@ def test_one_process_goes_on_where_two_stopped(seen: list[dict[str, Any]], folde
         shared_training.train(CASES["plain"], tmp_path, resume=stopped)
 
 
+@pytest.mark.slow
 def test_what_stops_one_process_stops_all(seen: list[dict[str, Any]]) -> None:
     for process in seen:
         assert process["diverged"] == f"epoch 1, batch 1 of 4: the loss is nan with time steps {FIRST}"
@@ -131,10 +137,12 @@ def test_what_stops_one_process_stops_all(seen: list[dict[str, Any]]) -> None:
 FIRST = mtt.MTT(4, 1, 2).sample(np.random.default_rng(np.random.SeedSequence(3).spawn(2)[1]), 3)[0]
 
 
+@pytest.mark.slow
 def test_the_first_process_of_a_host_loads_before_the_others(seen: list[dict[str, Any]]) -> None:
     assert [process["order"] for process in seen] == [0, 1]
 
 
+@pytest.mark.slow
 def test_bad_input_is_said_once(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = trained
     assert done.returncode != 0
@@ -145,6 +153,7 @@ def test_bad_input_is_said_once(trained: tuple[Path, subprocess.CompletedProcess
     assert {path.name for path in folder.iterdir()} == {"0.pt", "1.pt", "runs"}
 
 
+@pytest.mark.slow
 class TestCommandLine:
     """``torchrun training/run_mtt.py``, in float32."""
 

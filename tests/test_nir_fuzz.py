@@ -12,6 +12,7 @@ import pytest
 import mtt_brian as mb
 from mtt_brian import hdf5_tree, nir_files
 from mtt_brian.errors import InputError
+from tests import reader
 
 
 def graph():
@@ -103,23 +104,29 @@ def with_changed_bytes(content, rng):
     return bytes(changed)
 
 
-def test_changed_bytes(tmp_path):
+def test_changed_bytes(tmp_path, own_process):
     fuzz_bytes(tmp_path, range(12))
 
 
 @pytest.mark.slow
-def test_changed_bytes_often(tmp_path):
-    fuzz_bytes(tmp_path, range(100, 2100))
+def test_changed_bytes_often(tmp_path, monkeypatch):
+    found = fuzz_bytes(tmp_path, range(100, 2100))
+    assert 200 < sum(message is None for message in found) < 1000
+    reader.as_users_do(monkeypatch)
+    assert fuzz_bytes(tmp_path, range(100, 130)) == found[:30]
 
 
 def fuzz_bytes(folder, seeds):
+    """What `attempt` returns for every file."""
     nir.write(folder / "good.nir", graph())
     content = (folder / "good.nir").read_bytes()
+    found = []
     for seed in seeds:
         (folder / "m.nir").write_bytes(with_changed_bytes(content, np.random.default_rng(seed)))
         begin = time.perf_counter()
-        attempt(folder / "m.nir")
+        found.append(attempt(folder / "m.nir"))
         assert time.perf_counter() - begin < 60, seed
+    return found
 
 
 # ----- structure

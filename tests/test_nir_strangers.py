@@ -715,7 +715,7 @@ def test_a_reader_that_crashes_or_hangs_is_an_input_error(script, message, tmp_p
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of Unix")
-@pytest.mark.parametrize("work", ["while True: pass", "x = bytearray(2 ** 33)"])
+@pytest.mark.parametrize("work", [pytest.param("while True: pass", marks=pytest.mark.slow), "x = bytearray(2 ** 33)"])
 def test_the_reader_has_limits_of_time_and_memory(work, tmp_path, monkeypatch):
     folder = Path(hdf5_tree.__file__).parent
     (tmp_path / "script.py").write_text(

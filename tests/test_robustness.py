@@ -17,7 +17,7 @@ from mtt_brian.evaluate import Estimate
 from mtt_brian.mtt import probe
 from mtt_brian.neuron import IF
 from mtt_brian.snn import Spiking, Staged
-from tests.test_gap_attribution import STUDIES, workspace  # noqa: F401 - a fixture
+from tests.test_gap_attribution import STUDIES
 
 
 @pytest.fixture
@@ -112,9 +112,9 @@ def study(monkeypatch):
     return importlib.import_module("robustness")
 
 
-def test_study(workspace, study, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_study(three_runs, study, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(study, "SURFACE", np.linspace(-1, 1, 3))
-    runs = [str(workspace / "runs" / name) for name in ("sdt-0", "sdt-1", "mtt-0")]
+    runs = [str(three_runs / "runs" / name) for name in ("sdt-0", "sdt-1", "mtt-0")]
     options = [*runs, "--limit", "3", "--draws", "1", "--out", str(tmp_path)]
     study.main(options)
     report = json.loads((tmp_path / "report.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import nir
 import pytest
@@ -18,15 +21,16 @@ import pytest
 from mtt_brian import files, mtt
 from mtt_brian.console import train
 from mtt_brian.errors import InputError
+from mtt_brian.mtt import loop
+from tests import commands
 
-ROOT = Path(__file__).parents[1]
-SCRIPT = str(ROOT / "training" / "run_mtt.py")
+SCRIPT = str(commands.ROOT / "training" / "run_mtt.py")
 SMALL = ["--limit", "24", "--epochs", "2", "--time-steps", "3", "--samples", "2", "--threads", "1"]
 PROMISED = {"config.json", "versions.json", "metrics.jsonl", "checkpoint.pt", "model.nir", "training.png"}
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300)
+    return commands.call(SCRIPT, *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +66,33 @@ def test_it_ends_with_a_table_and_the_next_command(finished: tuple[Path, str]) -
     assert output.splitlines()[-1].strip() == f"python studies/event_driven_eval.py {Path('runs/digits-mtt-0-001')}"
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+every_signal = pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+
+
+@every_signal
 def test_resuming_a_stopped_run_gives_the_same_weights(
+    number: signal.Signals, status: int, finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    """A signal in the second epoch, then --resume."""
+
+    def iterate(*arguments: Any) -> Any:
+        if (tmp_path / "stopped" / "metrics.jsonl").exists():
+            os.kill(os.getpid(), number)
+        return mtt.train_iteration(*arguments)
+
+    with mock.patch.object(loop, "train_iteration", iterate):
+        done = run(*SMALL, "--validation", "0.25", "--out", "stopped", cwd=tmp_path)
+    assert done.returncode == status
+    assert f"--resume {Path('stopped')}" in done.stdout
+    if number == signal.SIGINT:  # of the others, that they end alike is enough
+        check_resumed(finished[0], tmp_path)
+
+
+@pytest.mark.slow
+@every_signal
+def test_resuming_a_stopped_process_gives_the_same_weights(
     number: signal.Signals, status: int, finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     """A signal as soon as the first epoch is on disk, then --resume; wherever it hit, the result is the same."""
@@ -77,11 +106,14 @@ def test_resuming_a_stopped_run_gives_the_same_weights(
     if process.returncode:  # a fast machine may have finished before the signal came
         assert process.returncode == status
         assert f"--resume {Path('stopped')}" in output
-    if number != signal.SIGINT:  # that they end alike is enough
-        return
+    if number == signal.SIGINT:
+        check_resumed(finished[0], tmp_path)
+
+
+def check_resumed(finished: Path, tmp_path: Path) -> None:
     resumed = run("--resume", "stopped", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    a, b = (mtt.load_model(folder).state_dict() for folder in (finished[0], tmp_path / "stopped"))
+    a, b = (mtt.load_model(folder).state_dict() for folder in (finished, tmp_path / "stopped"))
     assert all(a[name].equal(b[name]) for name in a)
     assert {path.name for path in (tmp_path / "stopped").iterdir()} == PROMISED
 

@@ -94,6 +94,7 @@ def test_augmentations_keep_the_order(change: mtt.Augmentation) -> None:
     assert torch.equal(changed, change(frames.contiguous(), np.random.default_rng(0)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_freed_memory_is_kept() -> None:
     """160 MiB in 40 tensors, 20 times over: the system hands out the pages for the first time, and then no more."""

@@ -312,7 +312,13 @@ def test_the_exponential_of_the_kernels() -> None:
     np.testing.assert_allclose(ours, np.exp(-u.astype(np.float64)), rtol=3e-7, atol=2e-38)
 
 
-def test_compiled_steps_give_the_same_spikes_and_gradients() -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_steps_to_be_compiled_give_the_same_spikes_and_gradients(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default without the compiler."""
+    if not compiled:
+        monkeypatch.setattr(steps, "_compiled", lambda function: function)
     layer = Spiking(IF(spikes="many", lower_bound=-1.0))
     compare_compiled(layer, torch.randn(3, 8, 50), rtol=1e-5, atol=1e-6)
 

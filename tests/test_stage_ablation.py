@@ -9,7 +9,7 @@ from matplotlib import image
 
 from mtt_brian.errors import InputError
 from mtt_brian.mtt.config import read_config
-from tests.test_gap_attribution import STUDIES, workspace  # noqa: F401 - a fixture
+from tests.test_gap_attribution import STUDIES
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def study(monkeypatch):
     return importlib.import_module("stage_ablation")
 
 
-def test_study(workspace, study, tmp_path, monkeypatch, capsys):  # noqa: F811
-    options = f"--dataset nmnist --data-root {workspace}/data --epochs 1 --time-steps 3 --fine 6"
+def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
+    options = f"--dataset nmnist --data-root {three_runs}/data --epochs 1 --time-steps 3 --fine 6"
     options += f" --vary-blocks all 1 --vary-samples 2 --seeds 0 4 --out {tmp_path}"
     study.main(options.split())
     variants = {

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mtt_brian import events, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
-from tests.test_gap_attribution import STUDIES, workspace  # noqa: F401 - a fixture
+from tests.test_gap_attribution import STUDIES
 
 
 @pytest.fixture
@@ -21,21 +21,21 @@ def study(monkeypatch):
 
 
 @pytest.fixture
-def swept(workspace, study, tmp_path):  # noqa: F811
-    chosen = " ".join(f"{workspace}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
+def swept(three_runs, study, tmp_path):
+    chosen = " ".join(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
     study.main(f"{chosen} --time-steps 5 1 --out {tmp_path}".split())
     return tmp_path
 
 
 class TestStudy:
-    def test_report(self, swept, workspace, capsys):  # noqa: F811
+    def test_report(self, swept, three_runs, capsys):
         report = json.loads((swept / "report.json").read_text())
         assert (report["dataset"], report["split"], report["n_recordings"]) == ("nmnist", "test", 8)
         places = ["T = 1", "T = 5", "sum", "fifo", "gap sum", "gap fifo"]
-        recordings = events.load("nmnist", root=workspace / "data", split="test")
+        recordings = events.load("nmnist", root=three_runs / "data", split="test")
         for name, run in report["runs"].items():
             assert [key for key in run if key != "method"] == places
-            model = mtt.load_model(workspace / "runs" / name)
+            model = mtt.load_model(three_runs / "runs" / name)
             for t in (1, 5):
                 right = np.mean(mtt.predict(model, recordings, t).argmax(1) == recordings.labels)
                 assert run[f"T = {t}"] == pytest.approx([right, np.sqrt(right * (1 - right) / 8)])
@@ -54,13 +54,13 @@ class TestStudy:
         assert "gap fifo" in text
         assert image.imread(swept / "time_step_sweep.png").std() > 0.05
 
-    def test_again_only_what_is_missing(self, swept, workspace, study, monkeypatch, capsys):  # noqa: F811
+    def test_again_only_what_is_missing(self, swept, three_runs, study, monkeypatch, capsys):
         asked = []
         answers = study.sides.answers
         monkeypatch.setattr(
             study.sides, "answers", lambda *arguments: (asked.append(arguments[2:]), answers(*arguments))[1]
         )
-        chosen = " ".join(f"{workspace}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
+        chosen = " ".join(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
         study.main(f"{chosen} --time-steps 1 5 7 --out {swept}".split())
         assert asked == [("time-stepped", 7)] * 3
         assert f"{swept}: grid.json, report.json, report.md, time_step_sweep.png" in capsys.readouterr().out

@@ -354,6 +354,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_half_behind_the_nir_file_does_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None; import mtt_brian.translate.brian, mtt_brian.simulate.exact, "

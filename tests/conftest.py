@@ -1,0 +1,54 @@
+"""What tests of several files share: examples that repeat, a faster reader of files, runs that are trained once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from tests import reader
+
+# A busy machine is no fault; where CI is set every run draws the same examples.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_are_read_by_forks() -> Iterator[None]:
+    """A process that starts anew for every `.nir` file would take longer than most tests; see `own_process`."""
+    with reader.forked():
+        yield
+
+
+@pytest.fixture
+def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.nir` files are read as users read them."""
+    reader.as_users_do(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/ and runs/sdt-0, sdt-1 and mtt-0, that tests leave as it is.
+
+    The recordings are in N-MNIST's layout: class 3 is seen on the left of the sensor, class 7 on the right.
+    """
+    from mtt_brian import mtt, runs
+    from tests.test_event_driven_eval import write_bin
+
+    folder = tmp_path_factory.mktemp("three_runs")
+    rng = np.random.default_rng(1)
+    for split in ("Train", "Test"):
+        for label, left in ((3, 4), (7, 20)):
+            for number in range(4):
+                t = np.sort(rng.integers(0, 300_000, 300))
+                x, y, p = rng.integers(left, left + 10, 300), rng.integers(5, 29, 300), rng.integers(0, 2, 300)
+                write_bin(folder / "data" / split / str(label) / f"{number:05d}.bin", t, x, y, p)
+    for method, seed in (("sdt", 0), ("sdt", 1), ("mtt", 0)):
+        config = mtt.TrainConfig(
+            method=method, dataset="nmnist", data_root=str(folder / "data"), epochs=2, time_steps=3, seed=seed
+        )
+        runs.trained(config, runs.load_splits(config), folder / "runs" / f"{method}-{seed}")
+    return folder
