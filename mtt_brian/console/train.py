@@ -23,7 +23,8 @@ from typing import Any
 from mtt_brian import console, evaluate, files, mtt, runs
 from mtt_brian.console import as_typed, ending
 from mtt_brian.errors import InputError
-from mtt_brian.events import Recordings
+from mtt_brian.events import Recordings, find_dataset
+from mtt_brian.events.datasets import is_reference
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
 from mtt_brian.snn import Staged
 
@@ -94,6 +95,9 @@ def settle_config(options: argparse.Namespace, resume: Checkpoint | None, proces
     elif given.get("init") is not None:
         before = mtt.config.check_values(mtt.checkpoint.load(given["init"]).config, given["init"])
         del before["phase"]
+    if "dataset" not in given and is_reference(name := before.get("dataset")):
+        # A checkpoint can come from anywhere; what it names is not imported.
+        raise InputError(f"the run was trained on the data set {name}; to import that module, give --dataset {name}")
     return TrainConfig(**before | {"processes": processes} | given)
 
 
@@ -113,7 +117,7 @@ def run_folder(out: str | None, config: TrainConfig) -> Path:
     """
     try:
         if out is None:
-            run = files.new_folder(runs.RUNS, f"{config.dataset}-{config.method}-{config.seed}")
+            run = files.new_folder(runs.RUNS, f"{find_dataset(config.dataset).name}-{config.method}-{config.seed}")
         else:
             run = Path(out)
             if os.path.lexists(run) and (not run.is_dir() or any(run.iterdir())):

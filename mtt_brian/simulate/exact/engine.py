@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from mtt_brian.errors import InputError, check_number, check_whole
-from mtt_brian.simulate.base import InputTrain
+from mtt_brian.simulate.base import ORDERS, InputTrain, Order, Record
 from mtt_brian.simulate.exact import kernels
 from mtt_brian.simulate.exact.network import STATIC, Network, crosses, network
 from mtt_brian.simulate.exact.state import (
@@ -33,7 +33,6 @@ from mtt_brian.simulate.result import RECORDS, Result, Spikes, recorded_populati
 from mtt_brian.translate.circuit import Circuit, synaptic_operations
 from mtt_brian.translate.limits import available_bytes
 
-ORDERS = ("sum", "fifo")
 #: Recordings in one task of a thread: as many as take about so long, and not more than so many.
 _SECONDS_TOGETHER, _MOST_TOGETHER = 0.01, 16
 
@@ -71,8 +70,8 @@ class ExactEngine:
         self,
         circuit: Circuit,
         *,
-        order: str = "sum",
-        record: str = "all",
+        order: Order = "sum",
+        record: Record = "all",
         threads: int | None = None,
         max_rate: float = 1e6,
     ) -> None:
