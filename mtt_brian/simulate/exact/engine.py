@@ -94,7 +94,7 @@ class ExactEngine:
         self.record = record
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
         self._network = network(circuit, frozenset(self._recorded), self._fifo, max_rate)
-        self._linear = linear_part(self._network, [p.rule for p in circuit.populations])
+        self._linear = linear_part(self._network, circuit.populations)
         self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
         self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
         self._idle: SimpleQueue[Run] = SimpleQueue()
@@ -232,6 +232,8 @@ class Run:
         finite = np.isfinite(self._state.y)
         if not finite.all():
             net, at = self._network, int(np.argmin(finite))
+            if self._linear is not None:  # the states of a linear system lie so far apart
+                at %= self._linear.stride
             name = next(
                 name
                 for name, p in self._engine._places.items()
