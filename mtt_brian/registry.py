@@ -19,7 +19,8 @@ class Registry(Mapping[str, Part], Generic[Part]):
     """Parts by name: those of this package, those added by `add`, and those that installed packages offer.
 
     An installed package offers a part by an entry point of the group. It is imported when the part is first asked for.
-    A name that is taken is refused; of two packages that offer the same name the first one found counts.
+    A name that is taken is refused; of two packages that offer the same name the first one found counts, and a part
+    that was added counts before one that is offered.
 
     Args:
         what: the kind of a part, for messages.
@@ -98,7 +99,7 @@ class Registry(Mapping[str, Part], Generic[Part]):
         Raises:
             InputError: says what it is.
         """
-        raise InputError(f"{shown(part)} is not {self._what}")
+        raise InputError(f"{shown(part)} registers no {self._what.partition(' ')[2]} of this name")
 
     def _entries(self) -> dict[str, EntryPoint]:
         if self._found is None:
