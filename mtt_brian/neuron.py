@@ -89,6 +89,18 @@ class IF:
         return self.threshold is not None
 
     @property
+    def crosses(self) -> bool:
+        """Whether a neuron can come up to its threshold between arrivals."""
+        if self.threshold is None:
+            return False
+        drive = np.asarray(self.r, dtype=np.float64) * np.asarray(self.bias, dtype=np.float64)
+        if type(self) is IF:
+            return bool(np.any(drive > 0))
+        if type(self) is LIF:
+            return bool(np.any(drive + np.asarray(self.v_leak) > np.asarray(self.threshold)))
+        return True
+
+    @property
     def gain(self) -> Parameter:
         """How far a spike through weight 1 moves the state it jumps in (``v``, or ``I`` for CubaLIF)."""
         return self.r

@@ -76,10 +76,11 @@ class Registry(Mapping[str, Part], Generic[Part]):
         offered = f"{self._what} {name!r} of the installed package {entry.dist.name if entry.dist else entry.value!r}"
         try:
             part = self._taken(name, entry.load())
+        except InputError as error:
+            raise InputError(f"{offered} cannot be used: {error}") from None
         except Exception as error:  # another package can fail with anything
-            raise InputError(
-                f"{offered} cannot be used ({type(error).__name__}: {' '.join(str(error).split())})"
-            ) from error
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(f"{offered} cannot be used ({reason})") from error
         self._added.setdefault(name, part)
         return part
 

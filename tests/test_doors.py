@@ -14,6 +14,7 @@ from mtt_brian import console, events, simulate, translate
 from mtt_brian.console import recording as console_recording
 from mtt_brian.errors import InputError
 from mtt_brian.simulate import ENGINES, EngineInfo, engine_info, register_engine
+from mtt_brian.translate.operators import Delay
 
 ENGINE = """
     '''Runs everything on the exact engine and counts the recordings.'''
@@ -165,6 +166,25 @@ def test_an_installed_engine_that_is_broken_does_not_stop_the_others(module, cap
     nir.write(tmp_path / "net.nir", one_neuron())
     console.entry_point(["info", str(tmp_path / "net.nir")])
     assert "broken      sum  refuses: an engine 'broken'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rule", "operators", "message"),
+    [
+        (mb.neuron.IF(bias=1.0), (), "population 'n' can come up to its threshold between arrivals"),
+        (mb.neuron.CubaLIF(tau=1.0, tau_syn=1.0), (), "population 'n' can come up to its threshold between arrivals"),
+        (mb.neuron.IF(), (Delay(np.ones(1)),), "the connection 'input' -> 'n' has a delay, which engine='counting'"),
+    ],
+)
+def test_an_engine_is_not_given_what_it_does_not_follow(module, rule, operators, message):
+    module(ENGINE, "my_engine")
+    counting = importlib.import_module("my_engine").Counting
+    way = translate.Connection("input", "n", operators, ("d",), 1)
+    circuit = translate.Circuit("input", (1,), (translate.Population("n", (1,), rule),), (way,), "n")
+    with pytest.raises(InputError, match=message):
+        mb.Simulator(circuit, "counting")
+    register_engine(EngineInfo(name="all", about="", crossings=True, delays=True), counting)
+    assert mb.Simulator(circuit, "all").engine.count == 0
 
 
 # ----- a data set

@@ -254,7 +254,7 @@ def test_other_back_ends_refuse_a_rule_of_a_user_by_name():
         mb.translate.to_clock_driven(circuit, [mb.events.make_recording([1], [0])], dt=0.1 * ms)
     with pytest.raises(InputError, match="Adaptive has states of its own"):
         mb.plotting.membrane_trace(rule, [0.001], [1.0])
-    with pytest.raises(InputError, match="Adaptive"):
+    with pytest.raises(InputError, match="'n' also crosses its threshold between them"):
         mb.Simulator(circuit, "exact", order="fifo")
     pytest.importorskip("torch")
     from mtt_brian.snn import Spiking

@@ -54,14 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             runs.train(model, config, splits, run, resume, processes)
         except KeyboardInterrupt as stop:
-            print(f"\n{ending.stopped(stop)}; {what_is_kept(run, processes.launcher)}")
+            print(f"\n{ending.stopped(stop)}; {what_is_kept(run, processes.launcher, config)}")
             sys.exit(ending.status(stop))
     if not processes.first:
         return
     print_accuracies(model, splits.test)
     if isinstance(splits.test, Recordings):
         print("\nNext, the same weights event by event, without a time grid:")
-        print(as_typed(f"  python studies/event_driven_eval.py {run}"))
+        dataset = f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
+        print(as_typed(f"  python studies/event_driven_eval.py {run}{dataset}"))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -101,12 +102,13 @@ def settle_config(options: argparse.Namespace, resume: Checkpoint | None, proces
     return TrainConfig(**before | {"processes": processes} | given)
 
 
-def what_is_kept(run: Path, launcher: str) -> str:
+def what_is_kept(run: Path, launcher: str, config: TrainConfig) -> str:
     """What a stopped training leaves, and the command that goes on with it."""
     if not (run / mtt.checkpoint.FILE_NAME).is_file():
         return "there is no checkpoint yet: start anew"
+    dataset = f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
     script = shlex.quote(sys.argv[0]) if as_typed(SCRIPT) == SCRIPT else "-m mtt_brian train"
-    return f"the finished epochs are kept. Go on with:\n  {launcher} {script} --resume {shlex.quote(str(run))}"
+    return f"the finished epochs are kept. Go on with:\n  {launcher} {script} --resume {shlex.quote(str(run))}{dataset}"
 
 
 def run_folder(out: str | None, config: TrainConfig) -> Path:

@@ -184,4 +184,24 @@ def build_engine(name: str, circuit: Circuit, order: Order, record: Record, opti
         if option not in info.options:
             accepted = ", ".join(info.options) or "none"
             raise InputError(f"engine={name!r} takes no option {option!r}; its options: {accepted}")
-    return factory(circuit, order=order, record=record, **options)
+    engine = factory(circuit, order=order, record=record, **options)
+    _check_circuit(info, circuit)  # last: what the engine refuses itself, it can say better
+    return engine
+
+
+def _check_circuit(info: EngineInfo, circuit: Circuit) -> None:
+    """Refuses what an engine cannot follow by its own account."""
+    if not info.crossings:
+        for population in circuit.populations:
+            if population.rule.crosses:
+                raise InputError(
+                    f"population {population.name!r} can come up to its threshold between arrivals (bias, leak, synaptic "
+                    f"current or a rule of its own), which engine={info.name!r} does not follow; use engine='exact'"
+                )
+    if not info.delays:
+        for connection in circuit.connections:
+            if connection.delayed:
+                raise InputError(
+                    f"the connection {connection.source!r} -> {connection.target!r} has a delay, which "
+                    f"engine={info.name!r} does not follow; use engine='exact'"
+                )

@@ -317,5 +317,5 @@ def _require_arrivals_only(circuit: Circuit) -> None:
         if crosses(population.rule):
             raise InputError(
                 f"order='fifo' needs neurons that fire at arrivals only; {population.name!r} also crosses its "
-                "threshold between them (bias or synaptic current); use order='sum'"
+                "threshold between them (bias, synaptic current or a rule of its own); use order='sum'"
             )

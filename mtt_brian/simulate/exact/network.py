@@ -215,12 +215,7 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rat
 
 def crosses(rule: IF) -> bool:
     """Whether the rule can carry a neuron to its threshold between arrivals."""
-    if rule.threshold is None:
-        return False
-    if _kind(rule) in (CURRENT, LINEAR):
-        return True
-    rest = _rest(rule)
-    return bool(np.any(rest > np.asarray(rule.threshold))) if isinstance(rule, LIF) else bool(np.any(rest > 0))
+    return rule.crosses
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
