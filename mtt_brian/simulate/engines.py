@@ -195,8 +195,9 @@ def _check_circuit(info: EngineInfo, circuit: Circuit) -> None:
         for population in circuit.populations:
             if population.rule.crosses:
                 raise InputError(
-                    f"population {population.name!r} can come up to its threshold between arrivals (bias, leak, synaptic "
-                    f"current or a rule of its own), which engine={info.name!r} does not follow; use engine='exact'"
+                    f"population {population.name!r} can come up to its threshold between arrivals (bias, leak, "
+                    f"synaptic current or a rule of its own), which engine={info.name!r} does not follow; use "
+                    "engine='exact'"
                 )
     if not info.delays:
         for connection in circuit.connections:

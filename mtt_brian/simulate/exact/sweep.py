@@ -416,7 +416,8 @@ def settle_on_line(net: Network, state: State, crossings: Crossings, p: int, loc
         time = state.last[site] + (threshold - state.y[neuron]) / slope
         if time <= t + (RELATIVE * t + ABSOLUTE):
             raise_alarm(state, NO_PROGRESS, p, np.int64(net.flat[neuron]), t)
-    predict(crossings, neuron, time)
+    if net.crosses[p]:  # otherwise there may be no room for crossings at all
+        predict(crossings, neuron, time)
     return m
 
 
