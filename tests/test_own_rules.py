@@ -252,7 +252,7 @@ def test_other_back_ends_refuse_a_rule_of_a_user_by_name():
 
     with pytest.raises(InputError, match="'n' has the rule Adaptive, which a clock-driven network cannot follow"):
         mb.translate.to_clock_driven(circuit, [mb.events.make_recording([1], [0])], dt=0.1 * ms)
-    with pytest.raises(InputError, match="Adaptive has states of its own"):
+    with pytest.raises(InputError, match="Adaptive has more states"):
         mb.plotting.membrane_trace(rule, [0.001], [1.0])
     with pytest.raises(InputError, match="'n' also crosses its threshold between them"):
         mb.Simulator(circuit, "exact", order="fifo")

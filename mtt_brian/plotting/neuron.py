@@ -125,7 +125,9 @@ def membrane(
 
 def _check_drawable(rule: NeuronRule) -> None:
     if type(rule) not in (IF, LIF):
-        raise InputError(f"a membrane trace is drawn for IF and LIF; {type(rule).__name__} has states of its own")
+        raise InputError(
+            f"a membrane trace is drawn for IF and LIF; {type(rule).__name__} has more states (a synaptic current, say)"
+        )
     if np.any(np.asarray(rule.refractory) > 0):
         raise InputError("a membrane trace is drawn for neurons without refractory period")
     for name, value in vars(rule).items():
