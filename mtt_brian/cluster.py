@@ -7,6 +7,7 @@ finished before has been handed back already.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import pickle
 import re
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.shards import Compute, Evaluator, Job, Origin, Part, Shard, versions
+from mtt_brian.simulate import engine_info
 
 if TYPE_CHECKING:
     from distributed import Client, Future, KilledWorker, LocalCluster, Worker
@@ -179,8 +181,8 @@ def _evaluate(job: Job, origin: Origin, ids: Sequence[str], wanted: Mapping[str,
     distributed = _distributed()
     worker = distributed.get_worker()
     _check(worker, wanted)
-    if job.engine != "exact":
-        distributed.utils.sync(worker.loop, _import_brian2)
+    if modules := engine_info(job.engine).imports:
+        distributed.utils.sync(worker.loop, _import_all, modules)
     try:
         recordings, place = _recordings(origin)
         missing = [identifier for identifier in ids if identifier not in place]
@@ -204,9 +206,10 @@ def _check(worker: Worker, wanted: Mapping[str, str]) -> None:
         raise InputError(f"worker {worker.address} has {', '.join(differing)}; {_SAME}")
 
 
-async def _import_brian2() -> None:
-    """To be run by a worker's event loop: the import sets a signal handler, for which it has to be the main thread."""
-    import brian2  # noqa: F401
+async def _import_all(modules: Sequence[str]) -> None:
+    """To be run by a worker's event loop, in the main thread: an import may set a signal handler, as Brian2's does."""
+    for module in modules:
+        importlib.import_module(module)
 
 
 # A worker keeps the last network ready, which may have taken a compiler a minute, and the list of recordings.

@@ -13,6 +13,7 @@ from mtt_brian.evaluate.early_exit import Course, event_driven_course, stepped_c
 from mtt_brian.events import Recordings
 from mtt_brian.mtt.frames import BATCH, bearable
 from mtt_brian.simulate import Simulator
+from mtt_brian.simulate.base import order_named
 from mtt_brian.snn.over_time import over_time
 from mtt_brian.snn.staged import INPUT, OUTPUT
 
@@ -31,7 +32,7 @@ def courses(graph: nir.NIRGraph | Path, recordings: Recordings, side: str, time_
     """
     if side == "time-stepped":
         return _time_stepped(graph, recordings, time_steps)
-    simulator = Simulator(graph, engine="exact", order=side, record="all")
+    simulator = Simulator(graph, engine="exact", order=order_named(side), record="all")
     found = []
     for start in range(0, len(recordings), BATCH):  # so that memory holds all spikes of a batch only
         batch = list(recordings[start : start + BATCH])

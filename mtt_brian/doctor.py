@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,14 @@ CHECKS = (
 )
 
 
+def of_other_packages() -> list[Check]:
+    """Checks of the engines that installed packages add."""
+    from mtt_brian.simulate import ENGINES
+
+    ours = {name.removeprefix("engine ").split(",")[0].split()[0] for name in (check.name for check in CHECKS)}
+    return [Check(f"engine {name}", partial(one_neuron, name)) for name in ENGINES if name not in ours]
+
+
 def examine(checks: Sequence[Check]) -> bool:
     """Run checks and print a line for each; True if all that belong to the core succeeded."""
     healthy = True
@@ -185,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--data", action="append", default=[], metavar="NAME=DIR", help="also look for a data set, as nmnist=~/data"
     )
     options = parser.parse_args(arguments)
-    checks = list(CHECKS)
+    checks = [*CHECKS, *of_other_packages()]
     for text in options.data:
         name, separator, folder = text.partition("=")
         if not separator:

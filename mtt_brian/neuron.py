@@ -92,6 +92,18 @@ class IF:
         return self.threshold is not None
 
     @property
+    def crosses(self) -> bool:
+        """Whether a neuron can come up to its threshold between arrivals."""
+        if self.threshold is None:
+            return False
+        drive = np.asarray(self.r, dtype=np.float64) * np.asarray(self.bias, dtype=np.float64)
+        if type(self) is IF:
+            return bool(np.any(drive > 0))
+        if type(self) is LIF:
+            return bool(np.any(drive + np.asarray(self.v_leak) > np.asarray(self.threshold)))
+        return True
+
+    @property
     def gain(self) -> Parameter:
         """How far a spike through weight 1 moves the state it jumps in (``v``, or ``I`` for CubaLIF)."""
         return self.r
@@ -99,6 +111,54 @@ class IF:
     def with_(self, **changes: object) -> IF:
         """A copy with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]
+
+    def linear_system(self) -> LinearSystem:
+        """The linear system of one neuron, for a rule whose parameters are all single numbers.
+
+        A rule of your own derives from `IF`, `LIF` or `CubaLIF` and overrides this method, or `linear_systems`.
+        """
+        r = _number(self.r)
+        return LinearSystem(
+            matrix=np.zeros((1, 1)),
+            offset=np.array([r * _number(self.bias)]),
+            drive=np.array([r]),
+            row=np.ones(1),
+            tau=np.ones(1),
+            threshold=None if self.threshold is None else _number(self.threshold),
+        )
+
+    def linear_systems(self, shape: tuple[int, ...]) -> tuple[tuple[LinearSystem, ...], np.ndarray]:
+        """The distinct linear systems of a population, and which of them each neuron is.
+
+        Args:
+            shape: shape of the population.
+
+        Returns:
+            the systems, and integers in the population's shape.
+
+        Raises:
+            InputError: for a parameter that does not fit the shape, and for a parameter that the rule leaves out of its
+                system.
+        """
+        _check_that_system_is_its_own(self)
+        columns = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None or isinstance(value, str | bool | tuple):
+                continue
+            try:
+                columns[field.name] = np.broadcast_to(np.asarray(value, dtype=np.float64), shape).ravel()
+            except ValueError:
+                raise InputError(
+                    f"{type(self).__name__}.{field.name} has the shape {np.shape(value)}, the population {shape}"
+                ) from None
+        rows, which = np.unique(np.stack(list(columns.values()), axis=1), axis=0, return_inverse=True)
+        systems = []
+        for row in rows:
+            one = self.with_(**dict(zip(columns, row.tolist(), strict=True)))
+            systems.append(one.linear_system())
+            _check_that_system_uses(one, systems[-1])
+        return tuple(systems), np.reshape(which, shape)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,6 +178,18 @@ class LIF(IF):
     @property
     def gain(self) -> Parameter:
         return np.asarray(self.r) / np.asarray(self.tau)
+
+    def linear_system(self) -> LinearSystem:
+        """The linear system of one neuron, with the state ``(v)``."""
+        r = _number(self.r)
+        return LinearSystem(
+            matrix=np.array([[-1.0]]),
+            offset=np.array([r * _number(self.bias) + _number(self.v_leak)]),
+            drive=np.array([r]),
+            row=np.ones(1),
+            tau=np.array([_number(self.tau)]),
+            threshold=None if self.threshold is None else _number(self.threshold),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,8 +213,23 @@ class CubaLIF(LIF):
     def gain(self) -> Parameter:
         return np.asarray(self.w_in) / np.asarray(self.tau_syn)
 
+    def linear_system(self) -> LinearSystem:
+        """The linear system of one neuron, with the states ``(I, v)``.
 
-NeuronRule: TypeAlias = IF  # LIF and CubaLIF are refinements of IF
+        The bias takes the way of the spikes: ``tau_syn dI/dt = -I + w_in * bias``.
+        """
+        w_in = _number(self.w_in)
+        return LinearSystem(
+            matrix=np.array([[-1.0, 0.0], [_number(self.r), -1.0]]),
+            offset=np.array([w_in * _number(self.bias), _number(self.v_leak)]),
+            drive=np.array([w_in, 0.0]),
+            row=np.array([0.0, 1.0]),
+            tau=np.array([_number(self.tau_syn), _number(self.tau)]),
+            threshold=None if self.threshold is None else _number(self.threshold),
+        )
+
+
+NeuronRule: TypeAlias = IF  # all others are refinements of IF
 
 
 def decay_per_step(tau: float, steps: int, duration: float) -> float:
@@ -158,6 +245,32 @@ def tau_from_decay(decay: float, steps: int, duration: float) -> float:
     if not 0 < decay < 1:
         raise InputError(f"a decay per step must lie between 0 and 1, not {decay}")
     return float(-duration / (steps * np.log(decay)))
+
+
+def _number(value: Parameter) -> float:
+    return float(np.asarray(value).item())
+
+
+def _check_that_system_is_its_own(rule: IF) -> None:
+    """A class that adds parameters has to say what they do."""
+    kind = type(rule)
+    owner = next(c for c in kind.__mro__ if "linear_system" in vars(c) or "linear_systems" in vars(c))
+    added = sorted({f.name for f in fields(kind)} - {f.name for f in fields(owner)})
+    if added:
+        raise InputError(
+            f"{kind.__name__} adds {', '.join(added)} to {owner.__name__}, and takes its linear system; "
+            f"define {kind.__name__}.linear_system()"
+        )
+
+
+def _check_that_system_uses(rule: IF, system: LinearSystem) -> None:
+    """A bias or a resistance that a rule of a user leaves out would be lost."""
+    for name, neutral in (("bias", 0.0), ("r", 1.0)):
+        if getattr(rule, name) != neutral and system.equals(rule.with_(**{name: neutral}).linear_system()):
+            raise InputError(
+                f"{type(rule).__name__}.linear_system() makes no use of {name}, which is {getattr(rule, name):g}, not "
+                f"{neutral:g}"
+            )
 
 
 def _one_of(name: str, value: object, accepted: tuple[str, ...]) -> None:
@@ -180,6 +293,9 @@ class LinearSystem:
         row: weights of the states in the potential [n].
         tau: time constants in seconds [n], > 0; 1 where a state does not leak.
         threshold: firing threshold, or None for a neuron that never fires.
+        reset_keep, reset_add: what a spike does with the states: ``x_i`` becomes ``reset_keep_i * x_i + reset_add_i``
+            [n]. With one of them given, the other one is 1 or 0. None: the ``reset`` of the rule acts on the potential,
+            which then has to be one of the states.
     """
 
     matrix: np.ndarray
@@ -188,9 +304,16 @@ class LinearSystem:
     row: np.ndarray
     tau: np.ndarray
     threshold: float | None = None
+    reset_keep: np.ndarray | None = None
+    reset_add: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("matrix", "offset", "drive", "row", "tau"):
+        if self.resets:
+            for name, otherwise in (("reset_keep", 1.0), ("reset_add", 0.0)):
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, np.full(len(self.offset), otherwise))
+        arrays = ("matrix", "offset", "drive", "row", "tau", *(("reset_keep", "reset_add") if self.resets else ()))
+        for name in arrays:
             value = np.array(getattr(self, name), dtype=np.float64)
             value.setflags(write=False)
             object.__setattr__(self, name, value)
@@ -199,8 +322,8 @@ class LinearSystem:
         n = len(self.matrix) if self.matrix.ndim == 2 else 0
         if not 1 <= n <= 4:
             raise InputError(f"LinearSystem.matrix must be [n, n] with 1 to 4 states, not {list(self.matrix.shape)}")
-        shapes = {"matrix": (n, n), "offset": (n,), "drive": (n,), "row": (n,), "tau": (n,)}
-        for name, shape in shapes.items():
+        for name in arrays:
+            shape = (n, n) if name == "matrix" else (n,)
             if getattr(self, name).shape != shape:
                 raise InputError(f"LinearSystem.{name} must have {shape}, not {getattr(self, name).shape}")
         if not np.all(self.tau > 0):
@@ -212,6 +335,20 @@ class LinearSystem:
     def jump(self) -> np.ndarray:
         """What a spike through weight 1 adds to the states [n]."""
         return self.drive / self.tau
+
+    @property
+    def resets(self) -> bool:
+        """Whether the system says itself what a spike does with its states."""
+        return self.reset_keep is not None or self.reset_add is not None
+
+    @property
+    def potential_is_a_state(self) -> bool:
+        """Whether the potential is one of the states, not a combination of several."""
+        return int(np.count_nonzero(self.row)) == 1 and float(self.row.sum()) == 1.0
+
+    def equals(self, other: LinearSystem) -> bool:
+        """Whether all numbers are the same."""
+        return all(np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
 
     def feeding(self, target: LinearSystem, weight: float = 1.0) -> LinearSystem:
         """The system of ``target`` with ``weight * row . x`` of this one, which never fires, as a current.
@@ -227,47 +364,22 @@ class LinearSystem:
             row=np.concatenate([np.zeros(n), target.row]),
             tau=np.concatenate([self.tau, target.tau]),
             threshold=target.threshold,
+            reset_keep=None if target.reset_keep is None else np.concatenate([np.ones(n), target.reset_keep]),
+            reset_add=None if target.reset_add is None else np.concatenate([np.zeros(n), target.reset_add]),
         )
 
 
 def linear_system(rule: IF) -> LinearSystem:
-    """The linear system of one neuron of an IF ``(v)``, LIF ``(v)`` or CubaLIF ``(I, v)`` with scalar parameters.
-
-    The bias of a CubaLIF takes the way of its spikes: ``tau_syn dI/dt = -I + w_in * bias``.
-    """
-
-    def number(value: Parameter) -> float:
-        return float(np.asarray(value).item())
-
-    threshold = None if rule.threshold is None else number(rule.threshold)
-    r, bias = number(rule.r), number(rule.bias)
-    if isinstance(rule, CubaLIF):
-        w_in = number(rule.w_in)
-        return LinearSystem(
-            matrix=np.array([[-1.0, 0.0], [r, -1.0]]),
-            offset=np.array([w_in * bias, number(rule.v_leak)]),
-            drive=np.array([w_in, 0.0]),
-            row=np.array([0.0, 1.0]),
-            tau=np.array([number(rule.tau_syn), number(rule.tau)]),
-            threshold=threshold,
-        )
-    leaks = isinstance(rule, LIF)
-    return LinearSystem(
-        matrix=np.array([[-1.0 if leaks else 0.0]]),
-        offset=np.array([r * bias + (number(rule.v_leak) if isinstance(rule, LIF) else 0.0)]),
-        drive=np.array([r]),
-        row=np.array([1.0]),
-        tau=np.array([number(rule.tau) if isinstance(rule, LIF) else 1.0]),
-        threshold=threshold,
-    )
+    """The linear system of one neuron of an IF ``(v)``, LIF ``(v)`` or CubaLIF ``(I, v)`` with scalar parameters."""
+    return rule.linear_system()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinearNeuron(IF):
     """A neuron that is a linear system of up to four states, such as an IF behind an exponential synapse.
 
-    The last state is the potential: threshold, reset, lower bound and refractory period act on it as on that of an IF;
-    during the refractory period it is held, while the other states go on. A spike enters the first state.
+    Threshold, lower bound and refractory period act on the potential as on that of an IF: during the refractory period
+    it is held, while the other states go on. So does the reset, where the systems have none of their own.
 
     Attributes:
         systems: the distinct systems of the population, all with the same number of states.
@@ -280,12 +392,6 @@ class LinearNeuron(IF):
     def __post_init__(self) -> None:
         if len({len(system.offset) for system in self.systems}) != 1:
             raise InputError("LinearNeuron.systems must be at least one, all with the same number of states")
-        last = np.eye(self.states)[-1]
-        for system in self.systems:
-            if not np.array_equal(system.row, last):
-                raise InputError(f"the potential of a LinearNeuron must be its last state, not {system.row.tolist()}")
-            if np.any(system.drive[1:]):
-                raise InputError(f"spikes must enter the first state of a LinearNeuron, not {system.drive.tolist()}")
         if np.any(np.asarray(self.r) != 1) or np.any(np.asarray(self.bias) != 0):
             raise InputError("the resistance and the bias of a LinearNeuron are part of its systems: r = 1, bias = 0")
         if not np.all((np.asarray(self.system) >= 0) & (np.asarray(self.system) < len(self.systems))):
@@ -299,4 +405,7 @@ class LinearNeuron(IF):
 
     @property
     def gain(self) -> Parameter:
-        return np.array([system.jump[0] for system in self.systems])[self.system]
+        return np.array([next(iter(system.jump[system.jump != 0]), 0.0) for system in self.systems])[self.system]
+
+    def linear_systems(self, shape: tuple[int, ...]) -> tuple[tuple[LinearSystem, ...], np.ndarray]:
+        return self.systems, np.broadcast_to(np.asarray(self.system, dtype=np.int64), shape)

@@ -23,8 +23,9 @@ import numpy as np
 from mtt_brian import console, events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.comparison import same_but_seed
-from mtt_brian.events import EventDataset, Images, Recordings
+from mtt_brian.events import Images, Recordings
 from mtt_brian.events.collection import SomeCollection
+from mtt_brian.events.datasets import is_reference, names_of_recordings
 from mtt_brian.files import create_text, write_text
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.distributed import ALONE, Processes
@@ -255,7 +256,10 @@ def recordings_for(
     trained_on = {run.config["dataset"] for run in runs}
     if dataset is None and len(trained_on) > 1:
         raise InputError(f"the runs were trained on different data ({', '.join(sorted(trained_on))}): give --dataset")
-    dataset = dataset or trained_on.pop()
+    if not dataset:
+        dataset = trained_on.pop()
+        if is_reference(dataset):  # a run folder can come from anywhere: what it names is not imported
+            raise InputError(f"the runs were trained on {dataset}; to import that module, give --dataset {dataset}")
     root = data_root_for(runs, dataset, data_root)
     recordings = with_events(report_bad(events.load(dataset, root=root, split=split, skip_bad=skip_bad)))
     resolutions = {run.config.get("resolution") for run in runs}
@@ -283,7 +287,7 @@ def with_events(data: Data) -> Recordings:
         InputError: for still images.
     """
     if isinstance(data, Images):
-        recorded = ", ".join(name for name, dataset in events.DATASETS.items() if isinstance(dataset, EventDataset))
+        recorded = ", ".join(names_of_recordings())
         raise InputError(
             f"{data.title} are still images: they have no events and no time, so no network can run on them event by"
             f" event; data sets of recordings: {recorded}"

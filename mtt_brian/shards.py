@@ -22,14 +22,13 @@ import torch
 from mtt_brian import events, export, mtt, runs, sides, translate
 from mtt_brian.evaluate import EventDriven, EventDrivenTally, TimeStepped, TimeSteppedTally
 from mtt_brian.events import Recordings
-from mtt_brian.simulate import Result, Simulator
+from mtt_brian.simulate import Order, Result, Simulator, engine_info
 from mtt_brian.translate.circuit import Circuit
 
 #: Recordings in a shard at most: as many as go through torch together.
 SHARD = 50
 #: Likewise for engines that run the recordings of a shard side by side, as lanes.
 SHARD_OF_LANES = 200
-LANES = ("brian2", "brian2-cuda")
 #: Numbers in one array of frames or of spike counts at most (about 100 MB).
 BUDGET = 25_000_000
 #: Points of the accuracy over time.
@@ -60,7 +59,7 @@ class Job:
     time_steps: int
     grids: tuple[int, ...]
     engine: str
-    orders: tuple[str, ...]
+    orders: tuple[Order, ...]
     duration_us: int
 
     @property
@@ -80,7 +79,7 @@ class Tallies(NamedTuple):
     """Both sides of a job; the event-driven one by convention."""
 
     time_stepped: TimeSteppedTally
-    event_driven: dict[str, EventDrivenTally]
+    event_driven: dict[Order, EventDrivenTally]
 
     def part(self) -> Part:
         """What was added so far, JSON-able."""
@@ -170,7 +169,7 @@ def divide(run: str, job: Job, circuit: Circuit, recordings: Recordings, most: i
         recordings: at least one.
         most: recordings in a shard; fewer where the network is large. None: `SHARD`, or `SHARD_OF_LANES`.
     """
-    most = most or (SHARD_OF_LANES if job.engine in LANES else SHARD)
+    most = most or (SHARD_OF_LANES if engine_info(job.engine).batches else SHARD)
     size = min(most, max(1, BUDGET // sum(p.size for p in circuit.populations)))
     count = math.ceil(len(recordings) / size)
     return [Shard(run, job, k + 1, count, recordings[k * size : (k + 1) * size]) for k in range(count)]
@@ -181,7 +180,7 @@ class Evaluator:
 
     Args:
         job: what is asked of which network.
-        threads: of the exact engine; None for one per core. The results do not depend on it.
+        threads: of an engine that takes this option; None for one per core. The results do not depend on it.
 
     Raises:
         InputError: if the network cannot be read or the engine cannot run it.
@@ -191,12 +190,12 @@ class Evaluator:
         self._job = job
         self._circuit = translate.read_nir(job.graph)
         self._model = export.from_nir(job.graph, duration=job.duration_us / 1e6).eval()
-        options: dict[str, Any] = {"threads": threads} if job.engine == "exact" else {}
+        options = engine_info(job.engine).options_from({"threads": threads})
         self._engines = {
             order: Simulator(self._circuit, engine=job.engine, order=order, record="output", **options)
             for order in job.orders
         }
-        self._compiled: set[str] = set()
+        self._compiled: set[Order] = set()
 
     def evaluate(self, recordings: Recordings, progress: Callable[[int], object]) -> Part:
         """Both sides on some recordings: time-stepped at every T, event-driven under every convention.

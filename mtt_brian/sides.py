@@ -16,6 +16,7 @@ from mtt_brian import events, export, snn, translate
 from mtt_brian.evaluate import Answers, event_driven, synops
 from mtt_brian.events import Recordings
 from mtt_brian.mtt.frames import bearable
+from mtt_brian.simulate.base import order_named
 
 #: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
 SIDES = ("time-stepped", "sum", "fifo")
@@ -35,7 +36,7 @@ def answers(graph: nir.NIRGraph | Path, recordings: Recordings, side: str, time_
     """
     if side == "time-stepped":
         return time_stepped(graph, recordings, time_steps)
-    return event_driven(translate.read_nir(graph), recordings, side)
+    return event_driven(translate.read_nir(graph), recordings, order_named(side))
 
 
 def time_stepped(

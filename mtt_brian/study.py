@@ -28,7 +28,7 @@ def add_options(options: argparse.ArgumentParser, study: str) -> None:
     options.add_argument(
         "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
     )
-    options.add_argument("--dataset", metavar="NAME", help="data set [that of the runs]")
+    options.add_argument("--dataset", metavar="NAME", help="data set, or package.module:NAME [that of the runs]")
     options.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
     options.add_argument("--split", default="test", help="train or test [test]")
     options.add_argument(

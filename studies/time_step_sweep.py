@@ -46,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
 
     grids = sorted({*options.time_steps})
-    places = {**{f"T = {t}": ("time-stepped", t) for t in grids}, **{order: (order, 1) for order in ORDERS}}
+    places: dict[str, tuple[str, int]] = {
+        **{f"T = {t}": ("time-stepped", t) for t in grids},
+        **{order: (order, 1) for order in ORDERS},
+    }
     names = {f"{run}, {place}": (run, place) for run in chosen for place in places}
 
     def answer(cell: str) -> list[int]:

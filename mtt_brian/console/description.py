@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtt_brian import translate
 from mtt_brian.console.network import Network
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import CubaLIF, LinearNeuron, LinearSystem, NeuronRule
 from mtt_brian.nir_files import plain
-from mtt_brian.simulate import ENGINES, ORDERS, Simulator
-from mtt_brian.simulate.exact.network import network as exact_network
+from mtt_brian.simulate import ENGINES, Order, Simulator, engine_info
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.flat_graph import flatten
 
@@ -129,21 +127,22 @@ def _connection(connection: Connection, circuit: Circuit, nodes: dict[str, nir.N
     }
 
 
-def _engine(circuit: Circuit, engine: str, order: str) -> dict[str, Any]:
+def _engine(circuit: Circuit, engine: str, order: Order) -> dict[str, Any]:
     """Whether an engine takes the network, asked of the engine itself, and the memory that it needs for one run."""
     found: dict[str, Any] = {"engine": engine, "order": order, "refused": None, "bytes": None}
     try:
         Simulator(circuit, engine, order=order, record="counts")
     except InputError as error:
         return found | {"refused": str(error)}
-    if engine == "exact":
-        arrays = exact_network(circuit, frozenset(), one_spike=order == "fifo")
-        return found | {"bytes": sum(array.nbytes for array in arrays)}
-    return found | {"bytes": translate.estimate(circuit).bytes}
+    memory = engine_info(engine).memory
+    return found | {"bytes": None if memory is None else memory(circuit, order)}
 
 
-def _conventions(engine: str) -> tuple[str, ...]:
-    return ORDERS if engine == "exact" else ("sum",)
+def _conventions(engine: str) -> tuple[Order, ...]:
+    try:
+        return engine_info(engine).orders
+    except InputError:  # an installed package that cannot be imported: said when it is asked for the network
+        return ("sum",)
 
 
 def _weights(node: nir.NIRNode) -> int:

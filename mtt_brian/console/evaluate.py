@@ -38,7 +38,8 @@ from mtt_brian.events import Recordings
 from mtt_brian.plotting.axes import legend_beside, literal
 from mtt_brian.runs import Run
 from mtt_brian.shards import Compute, Job, Origin, Part, Shard, Tallies
-from mtt_brian.simulate import ENGINES, ORDERS, Simulator
+from mtt_brian.simulate import ORDERS, Order, Simulator, engine_info
+from mtt_brian.simulate.engines import ENGINES, engines_with
 from mtt_brian.translate.circuit import Circuit
 
 #: Grids of the time-stepped side, next to the run's own T_max; the last ones are far finer than anything trained on.
@@ -119,7 +120,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = console.parser(__doc__)
     study.add_options(parser, "event_driven_eval")
-    parser.add_argument("--engine", default="exact", metavar="NAME", help="exact, brian2 or brian2-cpp [exact]")
+    parser.add_argument("--engine", default="exact", metavar="NAME", help=f"{', '.join(ENGINES)} [exact]")
     parser.add_argument(
         "--order", choices=[*ORDERS, "both"], help="convention for simultaneous events [both where that is possible]"
     )
@@ -142,15 +143,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         metavar="N",
         help="recordings that are computed, kept and, at worst, lost together"
-        f" [{shards.SHARD}; {shards.SHARD_OF_LANES} for {' and '.join(shards.LANES)}; fewer for a large network]",
+        f" [{shards.SHARD}; {shards.SHARD_OF_LANES} for engines that run them side by side; fewer for a large network]",
     )
     options = parser.parse_args(arguments)
-    if options.engine not in ENGINES:
-        raise InputError(f"unknown engine {options.engine!r}; known: {', '.join(ENGINES)}")
-    if options.order in ("fifo", "both") and options.engine != "exact":
-        raise InputError(
-            f"--order {options.order} needs --engine exact; {options.engine} sums the jumps of an instant (sum)"
-        )
+    known = engine_info(options.engine).orders
+    for order in ORDERS if options.order == "both" else [options.order] if options.order else []:
+        if order not in known:
+            others = " or ".join(f"--engine {name}" for name in engines_with(order))
+            raise InputError(f"--order {options.order} needs {others}; {options.engine} takes {', '.join(known)}")
     study.at_least_one(options, "limit", "time_steps", "shard")
     return options
 
@@ -170,19 +170,19 @@ def circuit_of(run: Run, recordings: Recordings) -> Circuit:
     return circuit
 
 
-def conventions(options: argparse.Namespace, circuits: Mapping[str, Circuit]) -> tuple[str, ...]:
-    """The conventions to report: those asked for, else both where engine and networks know both."""
+def conventions(options: argparse.Namespace, circuits: Mapping[str, Circuit]) -> tuple[Order, ...]:
+    """The conventions to report: those asked for, else both where the engine runs the networks under both."""
     if options.order:
         return ORDERS if options.order == "both" else (options.order,)
-    if options.engine != "exact":
-        return ("sum",)
-    for name, circuit in circuits.items():
-        try:
-            Simulator(circuit, engine="exact", order="fifo")
-        except InputError as error:
-            print(f"{name}: {error}. Reporting sum only", file=sys.stderr)
-            return ("sum",)
-    return ORDERS
+    known = engine_info(options.engine).orders
+    if known == ORDERS:
+        for name, circuit in circuits.items():
+            try:
+                Simulator(circuit, engine=options.engine, order="fifo")
+            except InputError as error:
+                print(f"{name}: {error}. Reporting sum only", file=sys.stderr)
+                return ("sum",)
+    return known
 
 
 def job_of(run: Run, recordings: Recordings, options: argparse.Namespace) -> Job:
@@ -283,7 +283,7 @@ def _size(lines: int) -> tuple[float, float]:
     return 7.2, max(3.0, 0.6 + 0.17 * lines)
 
 
-def plot_spikes(chosen: Sequence[Run], recordings: Recordings, order: str, path: Path) -> None:
+def plot_spikes(chosen: Sequence[Run], recordings: Recordings, order: Order, path: Path) -> None:
     """The first recording in every network: spikes of input and layers, and the readout below.
 
     By the exact engine whatever the engine of the report: all engines give the same spikes, and this one need not

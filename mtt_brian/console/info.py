@@ -53,7 +53,7 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
         yield f"assumed: {assumption}"
     yield f"\n{population_table(description)}\n\n{connection_table(connections)}\n\nengines"
     for e in description["engines"]:
-        verdict = f"runs it in {size(e['bytes'])}" if e["refused"] is None else f"refuses: {e['refused']}"
+        verdict = _runs_in(e["bytes"]) if e["refused"] is None else f"refuses: {e['refused']}"
         yield f"  {e['engine']:11} {e['order']:4} {verdict}"
 
 
@@ -141,3 +141,7 @@ def shape(sides: Sequence[int]) -> str:
 
 def settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _runs_in(count: int | None) -> str:
+    return "runs it" if count is None else f"runs it in {size(count)}"

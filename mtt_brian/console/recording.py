@@ -19,7 +19,7 @@ from mtt_brian.events.aedat import aedat_version, read_aedat3
 from mtt_brian.events.dataset import from_first_event, read_checked
 from mtt_brian.events.recording import FIELDS, check_column, check_fields, check_other_columns
 
-_REFERENCE = re.compile(r"(?P<name>[\w-]+):(?P<split>\w+):(?P<number>\d+)")
+_REFERENCE = re.compile(r"(?P<name>[\w-]+|[\w.]+:\w+):(?P<split>\w+):(?P<number>\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def open_recording(text: str, data_root: str | None, config: Mapping[str, Any]) 
     """A recording from a file, or from a data set.
 
     Args:
-        text: a path, or ``DATASET:SPLIT:NUMBER`` with numbers from 0.
+        text: a path, or ``DATASET:SPLIT:NUMBER`` with numbers from 0; DATASET may be ``package.module:NAME``.
         data_root: folder that holds the data set; by default the one that the network was trained from.
         config: settings of the run that trained the network: recordings come at its resolution.
 

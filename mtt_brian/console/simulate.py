@@ -7,9 +7,9 @@ mtt-brian simulate model.nir 00007.bin --engine brian2 --out results/mine
 mtt-brian simulate foreign.nir events.npz --tool snntorch --time-per-step 1e-3 --duration 0.1   # a step was 1 ms
 
 Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .npy (a structured array with the
-fields t, x, y, p), .npz (such an array, or one array for each of them), .csv, or DATASET:SPLIT:NUMBER. t counts
-microseconds, x, y and p (polarity) count from 0; a network whose input has one axis needs t and x only. A field that
-the network would drop must hold one value everywhere.
+fields t, x, y, p), .npz (such an array, or one array for each of them), .csv, or DATASET:SPLIT:NUMBER, where DATASET
+may be package.module:NAME. t counts microseconds, x, y and p (polarity) count from 0; a network whose input has one
+axis needs t and x only. A field that the network would drop must hold one value everywhere.
 
 Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...;
 "keys" says what stands for a name that no file may have),
@@ -35,7 +35,7 @@ from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.table import markdown_table
 from mtt_brian.nir_files import naming
 from mtt_brian.plotting.axes import literal
-from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator
+from mtt_brian.simulate import ENGINES, ORDERS, Result, Simulator, engine_info
 from mtt_brian.text import printable
 from mtt_brian.translate.input import train_for
 
@@ -50,10 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train_for(opened.circuit, recording.events, options.duration, recording.name)
     started = time.perf_counter()
     chosen = {} if options.max_rate is None else {"max_rate": options.max_rate}
-    if chosen and options.engine != "exact":
-        raise InputError(
-            f"--max-rate goes with --engine exact; on {options.engine} nothing fires without an input event"
-        )
+    if chosen and "max_rate" not in engine_info(options.engine).options:
+        raise InputError(f"--max-rate goes with --engine exact; {options.engine} has no such option")
     with naming(opened.path):
         simulator = Simulator(opened.circuit, options.engine, order=options.order, **chosen)
     out = files.results_folder(options.out, "simulate")

@@ -23,7 +23,8 @@ from typing import Any
 from mtt_brian import console, evaluate, files, mtt, runs
 from mtt_brian.console import as_typed, ending
 from mtt_brian.errors import InputError
-from mtt_brian.events import Recordings
+from mtt_brian.events import Recordings, find_dataset
+from mtt_brian.events.datasets import is_reference
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
 from mtt_brian.snn import Staged
 
@@ -53,14 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             runs.train(model, config, splits, run, resume, processes)
         except KeyboardInterrupt as stop:
-            print(f"\n{ending.stopped(stop)}; {what_is_kept(run, processes.launcher)}")
+            print(f"\n{ending.stopped(stop)}; {what_is_kept(run, processes.launcher, config)}")
             sys.exit(ending.status(stop))
     if not processes.first:
         return
     print_accuracies(model, splits.test)
     if isinstance(splits.test, Recordings):
         print("\nNext, the same weights event by event, without a time grid:")
-        print(as_typed(f"  python studies/event_driven_eval.py {run}"))
+        dataset = f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
+        print(as_typed(f"  python studies/event_driven_eval.py {run}{dataset}"))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -94,15 +96,19 @@ def settle_config(options: argparse.Namespace, resume: Checkpoint | None, proces
     elif given.get("init") is not None:
         before = mtt.config.check_values(mtt.checkpoint.load(given["init"]).config, given["init"])
         del before["phase"]
+    if "dataset" not in given and is_reference(name := before.get("dataset")):
+        # A checkpoint can come from anywhere; what it names is not imported.
+        raise InputError(f"the run was trained on the data set {name}; to import that module, give --dataset {name}")
     return TrainConfig(**before | {"processes": processes} | given)
 
 
-def what_is_kept(run: Path, launcher: str) -> str:
+def what_is_kept(run: Path, launcher: str, config: TrainConfig) -> str:
     """What a stopped training leaves, and the command that goes on with it."""
     if not (run / mtt.checkpoint.FILE_NAME).is_file():
         return "there is no checkpoint yet: start anew"
+    dataset = f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
     script = shlex.quote(sys.argv[0]) if as_typed(SCRIPT) == SCRIPT else "-m mtt_brian train"
-    return f"the finished epochs are kept. Go on with:\n  {launcher} {script} --resume {shlex.quote(str(run))}"
+    return f"the finished epochs are kept. Go on with:\n  {launcher} {script} --resume {shlex.quote(str(run))}{dataset}"
 
 
 def run_folder(out: str | None, config: TrainConfig) -> Path:
@@ -113,7 +119,7 @@ def run_folder(out: str | None, config: TrainConfig) -> Path:
     """
     try:
         if out is None:
-            run = files.new_folder(runs.RUNS, f"{config.dataset}-{config.method}-{config.seed}")
+            run = files.new_folder(runs.RUNS, f"{find_dataset(config.dataset).name}-{config.method}-{config.seed}")
         else:
             run = Path(out)
             if os.path.lexists(run) and (not run.is_dir() or any(run.iterdir())):

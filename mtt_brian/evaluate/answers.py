@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtt_brian.evaluate.metrics import Estimate, SpikeDifference, accuracy, predictions
-from mtt_brian.simulate import Simulator
+from mtt_brian.simulate import Order, Simulator
 from mtt_brian.translate.circuit import Circuit
 
 
@@ -42,7 +42,7 @@ class Answers:
         return values | {"output": between(reference.readouts, self.readouts)}
 
 
-def event_driven(circuit: Circuit, recordings: Sequence[np.ndarray], order: str = "sum") -> Answers:
+def event_driven(circuit: Circuit, recordings: Sequence[np.ndarray], order: Order = "sum") -> Answers:
     """Run every recording through the exact engine on all cores.
 
     Args:

@@ -2,8 +2,8 @@
 
 from mtt_brian.events.camera import Camera
 from mtt_brian.events.collection import split_validation
-from mtt_brian.events.dataset import EventDataset, ImageDataset
-from mtt_brian.events.datasets import DATASETS, load
+from mtt_brian.events.dataset import EventDataset, ImageDataset, Source, Stills
+from mtt_brian.events.datasets import DATASETS, find_dataset, load, register, unregister
 from mtt_brian.events.frames import frames_batch, to_frames
 from mtt_brian.events.images import Images
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording, make_recording
@@ -18,11 +18,16 @@ __all__ = [
     "ImageDataset",
     "Images",
     "Recordings",
+    "Source",
+    "Stills",
     "at_resolution",
     "check_recording",
+    "find_dataset",
     "frames_batch",
     "load",
     "make_recording",
+    "register",
     "split_validation",
     "to_frames",
+    "unregister",
 ]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,15 +23,72 @@ from mtt_brian.events.recordings import Recordings
 from mtt_brian.events.saccades import NCALTECH101, NMNIST
 from mtt_brian.events.shd import SHD
 from mtt_brian.events.simulated import FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128, MNIST_EVENTS, MNIST_EVENTS_128
+from mtt_brian.registry import Registry, import_object
+from mtt_brian.text import shown
 
 _EVENTS = (DIGITS, NMNIST, DVSGESTURE, CIFAR10DVS, NCALTECH101, SHD)
 _SIMULATED = (MNIST_EVENTS, MNIST_EVENTS_128, FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128)
 _IMAGES = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)
 
-#: Every data set that `load` knows, by name.
-DATASETS: Mapping[str, EventDataset | ImageDataset] = MappingProxyType(
-    {dataset.name: dataset for dataset in (*_EVENTS, *_SIMULATED, *_IMAGES)}
-)
+#: Entry point group. An entry point names an `EventDataset` or `ImageDataset`, and has the data set's name.
+GROUP = "mtt_brian.datasets"
+
+
+class _Datasets(Registry[EventDataset | ImageDataset]):
+    def check(self, part: Any) -> None:
+        if not isinstance(part, EventDataset | ImageDataset):
+            raise InputError(f"{shown(part)} is not a data set: accepted are EventDataset and ImageDataset")
+
+
+_REGISTRY = _Datasets("a data set", GROUP, {dataset.name: dataset for dataset in (*_EVENTS, *_SIMULATED, *_IMAGES)})
+#: Every data set that `load` takes, by name, to read only; `register` adds one.
+DATASETS: Mapping[str, EventDataset | ImageDataset] = _REGISTRY
+
+
+def register(dataset: EventDataset | ImageDataset, *, replace: bool = False) -> None:
+    """Adds a data set, which `load` and the commands then take by its name.
+
+    An installed package offers its data set through an entry point of the group ``mtt_brian.datasets``: the data set's
+    name = the object in its module. Without an entry point, ``package.module:NAME`` refers to a data set.
+
+    Args:
+        dataset: how to find and read it.
+        replace: let it take the place of one that was registered before under the same name.
+
+    Raises:
+        InputError: for a name that is taken, and for what is not a data set.
+    """
+    _REGISTRY.check(dataset)
+    _REGISTRY.add(dataset.name, dataset, replace)
+
+
+def unregister(name: str) -> None:
+    """Removes a data set that was registered; does nothing where there is none."""
+    _REGISTRY.discard(name)
+
+
+def find_dataset(name: str) -> EventDataset | ImageDataset:
+    """A data set by its name, or by ``package.module:NAME``, which imports the module.
+
+    Raises:
+        InputError: names what does not exist, cannot be imported, or is not a data set.
+    """
+    if not is_reference(name):
+        return DATASETS[name]
+    found = import_object(name)
+    if not isinstance(found, EventDataset | ImageDataset):
+        raise InputError(f"{name}: {shown(found)} is not a data set: accepted are EventDataset and ImageDataset")
+    return found
+
+
+def names_of_recordings() -> list[str]:
+    """Names of the data sets of recordings; those of installed packages only once they were used."""
+    return [name for name in _REGISTRY.at_hand() if isinstance(_REGISTRY[name], EventDataset)]
+
+
+def is_reference(name: object) -> bool:
+    """Whether a data set is given as ``package.module:NAME`` and not by its name."""
+    return isinstance(name, str) and ":" in name
 
 
 def load(
@@ -50,7 +107,7 @@ def load(
     the complete one does.
 
     Args:
-        name: a key of `DATASETS`.
+        name: a key of `DATASETS`, or ``package.module:NAME`` for a data set of a module that can be imported.
         root: the folder that holds the data, or the one above as tonic writes it; not needed for built-in data.
         split: "train" or "test".
         skip_bad: read every recording now and leave out those that cannot be read; they are listed in ``bad``.
@@ -63,11 +120,9 @@ def load(
         InputError: for an unknown name or split, and where nothing is found; the message says what was looked
             for and how to obtain the data.
     """
-    if name not in DATASETS:
-        raise InputError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+    dataset = find_dataset(name)
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r} of {name}; accepted: {', '.join(SPLITS)}")
-    dataset = DATASETS[name]
     folder = Path(root) if root is not None else None
     if isinstance(dataset, ImageDataset):
         stills = _find(dataset, folder, split, download)

@@ -55,7 +55,9 @@ class TrainConfig:
     )
     init: str | None = _setting(None, "run folder whose final weights this run starts with")
 
-    dataset: str = _setting("digits", "name of the data set; digits is built in (a simulated event camera)")
+    dataset: str = _setting(
+        "digits", "name of the data set, or package.module:NAME; digits is built in (a simulated event camera)"
+    )
     data_root: str | None = _setting(None, "folder that holds the data set")
     download: bool = _setting(False, "fetch the data set into data_root where a download exists")
     skip_bad: bool = _setting(False, "leave out recordings that cannot be read, and list them")

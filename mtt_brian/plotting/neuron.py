@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
 from mtt_brian.instants import window
-from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, NeuronRule
+from mtt_brian.neuron import IF, LIF, NeuronRule
 from mtt_brian.plotting.axes import axes, legend
 from mtt_brian.plotting.style import COLORS
 
@@ -124,9 +124,9 @@ def membrane(
 
 
 def _check_drawable(rule: NeuronRule) -> None:
-    if isinstance(rule, CubaLIF | LinearNeuron):
+    if type(rule) not in (IF, LIF):
         raise InputError(
-            f"a membrane trace is drawn for IF and LIF; {type(rule).__name__} has a synaptic current of its own"
+            f"a membrane trace is drawn for IF and LIF; {type(rule).__name__} has more states (a synaptic current, say)"
         )
     if np.any(np.asarray(rule.refractory) > 0):
         raise InputError("a membrane trace is drawn for neurons without refractory period")

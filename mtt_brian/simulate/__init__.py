@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,48 +13,28 @@ from tqdm.auto import tqdm
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import Reset, SpikesPerUpdate
 from mtt_brian.nir_files import naming
-from mtt_brian.simulate.base import Engine
+from mtt_brian.simulate.base import ORDERS, Engine, EngineInfo, Order, Record
+from mtt_brian.simulate.engines import ENGINES, build_engine, engine_info, register_engine, unregister_engine
 from mtt_brian.simulate.result import RECORDS, Result, Spikes
 from mtt_brian.translate.input import in_turn, train_for
 from mtt_brian.translate.nir_reader import GraphLike, read_nir
 from mtt_brian.translate.tools import BiasRule, LowerBound, ToolName
 
-__all__ = ["ENGINES", "Result", "Simulator", "Spikes", "simulate"]
-
-
-def _exact(*args: Any, **options: Any) -> Engine:
-    from mtt_brian.simulate.exact import ExactEngine
-
-    return ExactEngine(*args, **options)
-
-
-def _brian2(*args: Any, **options: Any) -> Engine:
-    from mtt_brian.simulate.brian import RuntimeEngine
-
-    return RuntimeEngine(*args, **options)
-
-
-def _brian2_cpp(*args: Any, **options: Any) -> Engine:
-    from mtt_brian.simulate.standalone import CppEngine
-
-    return CppEngine(*args, **options)
-
-
-def _brian2_cuda(*args: Any, **options: Any) -> Engine:
-    from mtt_brian.simulate.cuda import CudaEngine
-
-    return CudaEngine(*args, **options)
-
-
-#: Name -> constructor; engines are imported when they are first asked for.
-ENGINES: dict[str, Callable[..., Engine]] = {
-    "exact": _exact,
-    "brian2": _brian2,
-    "brian2-cpp": _brian2_cpp,
-    "brian2-cuda": _brian2_cuda,
-}
-#: Conventions for what arrives at one instant (DESIGN: `sum` adds it up, `fifo` takes one event after another).
-ORDERS = ("sum", "fifo")
+__all__ = [
+    "ENGINES",
+    "ORDERS",
+    "Engine",
+    "EngineInfo",
+    "Order",
+    "Record",
+    "Result",
+    "Simulator",
+    "Spikes",
+    "engine_info",
+    "register_engine",
+    "simulate",
+    "unregister_engine",
+]
 
 
 class Simulator:
@@ -63,14 +43,15 @@ class Simulator:
     Args:
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
         engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime), ``"brian2-cpp"`` (Brian2's C++ project) or
-            ``"brian2-cuda"`` (brian2cuda, on a GPU). All give the same spikes.
+            ``"brian2-cuda"`` (brian2cuda, on a GPU), or one added by `register_engine`. All give the same spikes.
         order: ``"sum"``: what arrives at a neuron at one instant is summed and applied once. ``"fifo"``: one event
-            after another through a queue, as on event-driven chips (``"exact"`` only).
+            after another through a queue, as on event-driven chips (where `EngineInfo.orders` has it: ``"exact"``).
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
         tool, reset, spikes, spike_integral, loop_delay, lower_bound, bias, time_per_step, file_time_per_step: for
             graphs of other tools, see `mtt_brian.translate.read_nir`.
-        **options: of the engine: ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines); ``target`` (brian2).
+        **options: of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines);
+            ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
         InputError: names what cannot be run and which engine can.
@@ -81,8 +62,8 @@ class Simulator:
         graph: GraphLike,
         engine: str = "exact",
         *,
-        order: str = "sum",
-        record: str = "all",
+        order: Order = "sum",
+        record: Record = "all",
         reset: Reset | None = None,
         spikes: SpikesPerUpdate | None = None,
         spike_integral: float | Literal["infer"] | None = None,
@@ -114,7 +95,7 @@ class Simulator:
             file_time_per_step=file_time_per_step,
         )
         with naming(graph):
-            self.engine = ENGINES[engine](self.circuit, order=order, record=record, **options)
+            self.engine = build_engine(engine, self.circuit, order, record, options)
 
     def run(
         self,

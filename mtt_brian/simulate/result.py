@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from mtt_brian.translate.circuit import Circuit
 from mtt_brian.translate.input import InputTrain
 
 #: How much of a run is kept: spikes of every population, of those the readout hears, or only their numbers.
-RECORDS = ("all", "output", "counts")
+Record: TypeAlias = Literal["all", "output", "counts"]
+RECORDS: tuple[Record, ...] = get_args(Record)
 
 
 class Spikes(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, decay_per_step
+from mtt_brian.neuron import IF, LIF, decay_per_step
 from mtt_brian.snn import kernels, steps
 from mtt_brian.snn.steps import Course, Plan, Step
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
@@ -146,7 +146,7 @@ class Spiking(nn.Module):
 
 def _check(rule: IF, decay: float | None, duration: float | None) -> None:
     kind = type(rule).__name__
-    if isinstance(rule, CubaLIF | LinearNeuron) or not isinstance(rule, IF):
+    if type(rule) not in (IF, LIF):
         raise InputError(f"{kind} neurons cannot be trained; use IF or LIF")
     if not rule.fires:
         raise InputError(f"{kind}: a population without a threshold cannot be trained; end with a linear layer instead")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.limits import Estimate, estimate
-from mtt_brian.translate.nir_reader import read_nir
+from mtt_brian.translate.nir_reader import read_nir, register_node, unregister_node
 
 if TYPE_CHECKING:
     from mtt_brian.translate.brian import EventNetwork, to_brian2
@@ -24,8 +24,10 @@ __all__ = [
     "VoltageScale",
     "estimate",
     "read_nir",
+    "register_node",
     "to_brian2",
     "to_clock_driven",
+    "unregister_node",
 ]
 
 #: What needs Brian2 -> the module that holds it.

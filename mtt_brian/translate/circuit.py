@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import LIF, LinearNeuron, NeuronRule
+from mtt_brian.neuron import IF, NeuronRule
 from mtt_brian.translate.operators import Delay, Operator
 
 
@@ -136,9 +136,7 @@ class Circuit:
     def sums_up(self) -> bool:
         """Whether the readout ends as the sum of all that arrived: silent, without leak, bias and bound."""
         rule = self.readout.rule
-        return not (
-            rule.fires or isinstance(rule, LIF | LinearNeuron) or rule.lower_bound is not None or np.any(rule.bias)
-        )
+        return not (rule.fires or type(rule) is not IF or rule.lower_bound is not None or np.any(rule.bias))
 
     def sum_of_arrivals(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
         """What a readout that sums up ends as: float64 [its neurons].

@@ -24,7 +24,7 @@ from brian2.devices.device import all_devices, get_device
 from scipy import sparse
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import LIF, CubaLIF, LinearNeuron, NeuronRule
+from mtt_brian.neuron import IF, LIF, CubaLIF, NeuronRule
 from mtt_brian.translate.brian import brian_names, numbered_name
 from mtt_brian.translate.circuit import Circuit, Connection, Population
 from mtt_brian.translate.input import InputTrain, in_turn, train_for
@@ -297,9 +297,9 @@ class _Model(NamedTuple):
 
 def _model(name: str, rule: NeuronRule, scale: VoltageScale) -> _Model:
     """The rule of `mtt_brian.neuron`, with a step for an instant."""
-    if isinstance(rule, LinearNeuron):
+    if type(rule) not in (IF, LIF, CubaLIF):
         raise InputError(
-            f"population {name!r} is a linear system of {rule.states} states, which a clock-driven network cannot be; "
+            f"population {name!r} has the rule {type(rule).__name__}, which a clock-driven network cannot follow; "
             "use engine='exact'"
         )
     current = np.multiply(rule.w_in, rule.bias) if isinstance(rule, CubaLIF) else rule.bias

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import LIF, CubaLIF, LinearNeuron
+from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
 from mtt_brian.translate.circuit import Circuit
 from mtt_brian.translate.operators import Delay
 
@@ -34,6 +34,8 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
 
     for population in circuit.populations:
         rule, where = population.rule, f"population {population.name!r}"
+        if type(rule) not in (IF, LIF, CubaLIF, LinearNeuron):
+            refuse(f"{where} has the rule {type(rule).__name__}, for which there are no Brian2 equations")
         if isinstance(rule, CubaLIF | LinearNeuron):
             refuse(f"{where} has a synaptic current (CubaLIF, CubaLI, or a silent population in front of it)")
         if np.any(rule.bias):

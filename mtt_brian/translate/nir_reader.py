@@ -11,7 +11,7 @@ import contextlib
 import graphlib
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -620,9 +620,9 @@ class _Reader:
         parameters: dict[str, Any] = {}
         for ours, value in self._values[name].items():
             parameters[ours] = uniform(self._per_neuron(value, ours, name))
-        if kind.fires:
+        if kind.fires and not kind.own_reset:
             parameters |= self._reset(name, metadata, parameters)
-        else:
+        elif not kind.fires:
             parameters["threshold"] = None
         if "lower_bound" in metadata:
             bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}")
@@ -678,7 +678,7 @@ class _Reader:
                 self.assumed.add(
                     f"spikes={said['spikes']!r} is assumed, because nothing says how many spikes an update gives", name
                 )
-        if said["reset"] == "subtract" and np.any(parameters["v_reset"]):
+        if said["reset"] == "subtract" and np.any(parameters.get("v_reset", 0)):
             raise InputError(
                 f"node {name!r}: a v_reset of {shown(plain(parameters['v_reset']))} does not go with reset='subtract', "
                 f"which subtracts the threshold; accepted are v_reset = 0 and reset='zero'"
@@ -724,18 +724,42 @@ def _with_spike_integral(rule: NeuronRule, integral: Parameter) -> NeuronRule:
     """Scale what a spike does and leave alone what a current does."""
     if not np.ndim(integral) and integral == 1.0:
         return rule
+    if np.ndim(integral) and type(rule) not in (IF, LIF, CubaLIF):
+        raise InputError(f"a {type(rule).__name__} needs one spike_integral for all its neurons, not one for each")
     if isinstance(rule, LinearNeuron):  # its constant currents stand apart from what its spikes do
         return replace(rule, systems=tuple(replace(s, drive=integral * s.drive) for s in rule.systems))
     bias = np.divide(rule.bias, integral)
+    if type(rule) not in (IF, LIF, CubaLIF):
+        return _scaled(rule, replace(rule, r=np.multiply(rule.r, integral), bias=bias), float(integral))
     if isinstance(rule, CubaLIF):  # its spikes and its bias both pass w_in
         return replace(rule, w_in=np.multiply(rule.w_in, integral), bias=bias)
     return replace(rule, r=np.multiply(rule.r, integral), bias=bias)
+
+
+def _scaled(rule: NeuronRule, scaled: NeuronRule, integral: float) -> NeuronRule:
+    """``scaled``, if its spikes do ``integral`` times what those of ``rule`` do, and all else is the same."""
+    shape = np.broadcast_shapes(*(np.shape(getattr(rule, field.name)) for field in fields(rule)))
+    (before, which), (after, which_after) = rule.linear_systems(shape), scaled.linear_systems(shape)
+    for old, new in zip(which.ravel(), which_after.ravel(), strict=True):
+        expected = replace(before[old], drive=integral * before[old].drive)
+        same = (np.allclose(getattr(expected, name), getattr(after[new], name), 1e-12) for name in ("drive", "offset"))
+        if not all(same) or not replace(expected, drive=after[new].drive, offset=after[new].offset).equals(after[new]):
+            raise InputError(
+                f"spike_integral={integral:g} cannot be applied to a {type(rule).__name__}, whose jumps are not "
+                "proportional to its r; accepted is 1"
+            )
+    return scaled
 
 
 def in_time(rule: NeuronRule, stretch: float) -> NeuronRule:
     """The same neuron in another time, of which a second is ``stretch`` seconds of the rule's; spikes do the same."""
     if stretch == 1.0:
         return rule
+    if type(rule) not in (IF, LIF, CubaLIF, LinearNeuron):
+        raise InputError(
+            f"time_per_step cannot be applied to a {type(rule).__name__}, whose time constants are its own; give the "
+            "recordings in the file's time"
+        )
     changes: dict[str, Any] = {"refractory": uniform(on_whole_microseconds(np.divide(rule.refractory, stretch)))}
     if isinstance(rule, LinearNeuron):
         changes["systems"] = tuple(replace(s, tau=s.tau / stretch, drive=s.drive / stretch) for s in rule.systems)
@@ -843,7 +867,8 @@ def _listed(names: Iterable[str]) -> str:
 class _NeuronKind:
     rule: type[IF]
     fires: bool
-    parameters: dict[str, str]  # field of our rule -> field of the NIR node
+    parameters: Mapping[str, str]  # field of our rule -> field of the NIR node
+    own_reset: bool = False  # its linear system says what a spike does with its states
 
 
 _IF = {"r": "r"}
@@ -851,7 +876,7 @@ _LIF = {"tau": "tau", "r": "r", "v_leak": "v_leak"}
 _CUBA = {"tau_syn": "tau_syn", "tau": "tau_mem", "r": "r", "v_leak": "v_leak", "w_in": "w_in"}
 _FIRES = {"threshold": "v_threshold", "v_reset": "v_reset"}
 
-_NEURONS = {
+_NEURONS: dict[str, _NeuronKind] = {
     "IF": _NeuronKind(IF, True, _IF | _FIRES),
     "LIF": _NeuronKind(LIF, True, _LIF | _FIRES),
     "CubaLIF": _NeuronKind(CubaLIF, True, _CUBA | _FIRES),
@@ -859,6 +884,42 @@ _NEURONS = {
     "LI": _NeuronKind(LIF, False, _LIF),
     "CubaLI": _NeuronKind(CubaLIF, False, _CUBA),
 }
+
+
+def register_node(
+    kind: str, rule: type[IF], parameters: Mapping[str, str], *, fires: bool = True, own_reset: bool = False
+) -> None:
+    """Lets graphs hold neurons of a type of your own: nodes of a class of this name become populations of a rule.
+
+    Args:
+        kind: name of the node's class.
+        rule: the rule, derived from `mtt_brian.neuron.IF`.
+        parameters: field of the rule -> attribute of the node, numbers or arrays in the shape of the population.
+        fires: whether the neurons have a threshold.
+        own_reset: whether the linear system of the rule states its reset. Otherwise ``reset`` and ``spikes`` come from
+            the node's metadata or from the caller, as for NIR's own neurons.
+
+    Raises:
+        InputError: for a name that is taken, what is not a rule, and a field that the rule does not have.
+    """
+    if kind in _NEURONS or kind in LINEAR or kind in ("Input", "Output", "NIRGraph"):
+        raise InputError(f"nodes of the type {kind!r} are read already; choose another name")
+    if not (isinstance(rule, type) and issubclass(rule, IF)):
+        raise InputError(f"the rule for nodes of the type {kind!r} must derive from neuron.IF, not {rule!r}")
+    accepted = [field.name for field in fields(rule)]
+    for name in parameters:
+        if name not in accepted:
+            raise InputError(f"{rule.__name__} has no field {name!r}; accepted are {', '.join(accepted)}")
+    _NEURONS[kind] = _NeuronKind(rule, fires, dict(parameters), own_reset)
+
+
+def unregister_node(kind: str) -> None:
+    """Removes a type of node that was registered; does nothing where there is none."""
+    if kind in _NEURONS and kind not in _OF_NIR:
+        del _NEURONS[kind]
+
+
+_OF_NIR = frozenset(_NEURONS)
 
 #: Metadata with a meaning, here or for `export.from_nir`.
 _KNOWN_OF_NEURONS = frozenset({"reset", "spikes", "lower_bound", "refractory", "decay_per_step"})

@@ -147,6 +147,8 @@ def _behind(
         return CubaLIF(
             tau_syn=shared.taus[0], tau=rule.tau, r=rule.r, w_in=1.0, bias=bias, v_leak=uniform(v_leak), **kept
         )
+    if type(rule) not in (IF, LIF, CubaLIF, LinearNeuron):
+        raise _CannotError(first, f"{type(rule).__name__} states its own linear system, to which nothing can be added")
     if isinstance(rule, LinearNeuron) or shared.states + (2 if isinstance(rule, CubaLIF) else 1) > 4:
         raise _CannotError(first, "more than four exponentials follow each other without a spike")
     # One system for each set of parameters that occurs.
@@ -178,6 +180,8 @@ def _fires(populations: dict[str, Population], name: str) -> bool:
 def _filter(name: str, rule: NeuronRule) -> _Filter:
     if isinstance(rule, LinearNeuron):
         raise _CannotError(name, "three silent nodes follow each other; accepted are two")
+    if type(rule) not in (IF, LIF, CubaLIF):
+        raise _CannotError(name, f"it has the rule {type(rule).__name__}; accepted are I, LI and CubaLI")
     if rule.lower_bound is not None:
         raise _CannotError(name, "it has a lower bound, which is not linear")
     taus = []

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from mtt_brian.errors import InputError, check_number, check_whole
-from mtt_brian.simulate.base import InputTrain
+from mtt_brian.simulate.base import ORDERS, InputTrain, Order, Record
 from mtt_brian.simulate.exact import kernels
 from mtt_brian.simulate.exact.network import STATIC, Network, crosses, network
 from mtt_brian.simulate.exact.state import (
@@ -33,7 +33,6 @@ from mtt_brian.simulate.result import RECORDS, Result, Spikes, recorded_populati
 from mtt_brian.translate.circuit import Circuit, synaptic_operations
 from mtt_brian.translate.limits import available_bytes
 
-ORDERS = ("sum", "fifo")
 #: Recordings in one task of a thread: as many as take about so long, and not more than so many.
 _SECONDS_TOGETHER, _MOST_TOGETHER = 0.01, 16
 
@@ -71,8 +70,8 @@ class ExactEngine:
         self,
         circuit: Circuit,
         *,
-        order: str = "sum",
-        record: str = "all",
+        order: Order = "sum",
+        record: Record = "all",
         threads: int | None = None,
         max_rate: float = 1e6,
     ) -> None:
@@ -95,7 +94,7 @@ class ExactEngine:
         self.record = record
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
         self._network = network(circuit, frozenset(self._recorded), self._fifo, max_rate)
-        self._linear = linear_part(self._network, [p.rule for p in circuit.populations])
+        self._linear = linear_part(self._network, circuit.populations)
         self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
         self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
         self._idle: SimpleQueue[Run] = SimpleQueue()
@@ -251,6 +250,8 @@ class Run:
         finite = np.isfinite(self._state.y)
         if not finite.all():
             net, at = self._network, int(np.argmin(finite))
+            if self._linear is not None:  # the states of a linear system lie so far apart
+                at %= self._linear.stride
             name = next(
                 name
                 for name, p in self._engine._places.items()
@@ -334,5 +335,5 @@ def _require_arrivals_only(circuit: Circuit) -> None:
         if crosses(population.rule):
             raise InputError(
                 f"order='fifo' needs neurons that fire at arrivals only; {population.name!r} also crosses its "
-                "threshold between them (bias or synaptic current); use order='sum'"
+                "threshold between them (bias, synaptic current or a rule of its own); use order='sum'"
             )

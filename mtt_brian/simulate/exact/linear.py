@@ -604,11 +604,16 @@ def _oscillating_crossing(linear: Linear, s: int, f: float, limit: float, thresh
 # ---- Preparation -----------------------------------------------------------------------------------------------------
 
 
-def prepare(systems: Sequence[LinearSystem]) -> Linear:
+def prepare(systems: Sequence[LinearSystem], exchange: bool = False) -> Linear:
     """What the kernels read, one parameter set per system.
 
     The work is done in exact rational arithmetic where no state acts back on one before it (cascades), and with 120
     digits otherwise. It takes 0.1 ms to 20 ms per set: prepare equal ones once.
+
+    Args:
+        systems: the systems.
+        exchange: let the potential take the place of a state (`potential_last`); otherwise the states are those of the
+            systems.
 
     Raises:
         InputError: for a system that grows, or an undamped one that the search cannot bound.
@@ -617,7 +622,7 @@ def prepare(systems: Sequence[LinearSystem]) -> Linear:
     remains: list[Part] = []
     after: list[int] = []
     for system in systems:
-        part, remain = _prepared(system)
+        part, remain = _prepared(system, exchange)
         parts.append(part)
         after.append(-1 if remain is None else len(systems) + len(remains))
         remains += [] if remain is None else [remain]
@@ -710,11 +715,43 @@ def _eigenvalues(system: LinearSystem) -> tuple[Matrix, list[Any]]:
     return augmented, [value for block in blocks for value in block]
 
 
-def _prepared(system: LinearSystem) -> tuple[Part, Part | None]:
+def potential_last(system: LinearSystem) -> tuple[Matrix, Matrix]:
+    """The change to states whose last one is the potential, and the way back, as fractions.
+
+    The potential takes the place of the state with the largest weight in it (of several, the first one).
+    """
+    row = [Fraction(float(c)) for c in system.row]
+    n = len(row)
+    out = max(range(n), key=lambda k: abs(row[k]))
+    others = [k for k in range(n) if k != out]
+    to = [[Fraction(int(k == q)) for q in range(n)] for k in others] + [row]
+    back = [[Fraction(0)] * n for _ in range(n)]
+    for place, k in enumerate(others):
+        back[k][place] = Fraction(1)
+        back[out][place] = -row[k] / row[out]
+    back[out][n - 1] = 1 / row[out]
+    return to, back
+
+
+def _exchanged(system: LinearSystem, augmented: Matrix) -> Matrix:
+    """The augmented matrix for the states of `potential_last`."""
+    n = len(system.offset)
+    one = augmented[n][n] + 1
+    to, back = (
+        [[a.numerator * one / a.denominator for a in row] + [0 * one] for row in matrix] + [[0 * one] * n + [one]]
+        for matrix in potential_last(system)
+    )
+    return _product(_product(to, augmented), back)
+
+
+def _prepared(system: LinearSystem, exchange: bool) -> tuple[Part, Part | None]:
     """Integers, values and reals of one set, and of what remains of it when its oscillation is over."""
     n = len(system.offset)
     n1 = n + 1
     augmented, eigenvalues = _eigenvalues(system)
+    weights = system.row
+    if exchange:
+        augmented, weights = _exchanged(system, augmented), np.eye(n)[-1]
     zero = augmented[n][n]
     one = zero + 1
     size = max(float(abs(a)) for row in augmented[:n] for a in row[:n])
@@ -750,9 +787,9 @@ def _prepared(system: LinearSystem) -> tuple[Part, Part | None]:
     products = [_clean(p, size**k, size ** max(k - 1, 0) * push) for k, p in enumerate(products)]
     fades = _clean(_projector(augmented, [zero] * (zeros + 1), eigenvalues[:fading]), 1.0, push / size if size else 0.0)
     row: Matrix = [
-        [*(one * Fraction(float(c)) if isinstance(one, Fraction) else one * float(c) for c in system.row), zero]
+        [*(one * Fraction(float(c)) if isinstance(one, Fraction) else one * float(c) for c in weights), zero]
     ]
-    weight = max(abs(c) for c in system.row)
+    weight = max(abs(c) for c in weights)
     forward = [
         _clean(_product(row, _product(augmented, p)), weight * size ** (k + 1), weight * size**k * push)[0]
         for k, p in enumerate(products[:n])
@@ -795,7 +832,7 @@ def _prepared(system: LinearSystem) -> tuple[Part, Part | None]:
         *(complex(a) for r in (*forward, *backward) for a in r),
     ]
     reals = [
-        *system.row,
+        *weights,
         *(complex(a).real for a in stays[0]),
         *(complex(a).real for a in drift),
         *_reaches(points, fading),

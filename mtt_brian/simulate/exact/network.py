@@ -7,16 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
+from mtt_brian.neuron import IF, LIF, CubaLIF
 from mtt_brian.simulate.exact.chains import Chain, Layout, layout_of, lower
+from mtt_brian.simulate.exact.rules import is_linear, linear_rule
 from mtt_brian.translate.circuit import Circuit, Population
 
 #: How the state moves between arrivals: not at all; along a straight line (a neuron that fires: `y` is where the line
 #: is at the time `last`, which arrivals leave alone; one that does not fire: `y` is the potential at `last`); towards
 #: rest; with a synaptic current; as a linear system of several states (`state.LinearPart`).
 STATIC, LINE, DRIFT, LEAK, CURRENT, LINEAR = range(6)
-#: What a neuron at threshold does.
-ONE, MANY, ZERO = range(3)
+#: What a neuron at threshold does; `OWN`: what its linear system says.
+ONE, MANY, ZERO, OWN = range(4)
 
 
 class Network(NamedTuple):
@@ -135,6 +136,7 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rat
         marked.append(has_marks)
 
     rules = [p.rule for p in circuit.populations]
+    linear = [linear_rule(p) for p in circuit.populations]
     kinds = np.array([STATIC, *(_kind(r) for r in rules)])
     sizes = np.array([layout.channels * layout.pixels for layout in layouts])
     offset = _offsets(sizes)
@@ -153,12 +155,12 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rat
     crossing = np.array([False, *(crosses(r) for r in rules)])
     # States of linear systems lie `stride` apart, behind everything else; the last one is the potential.
     stride = int(offset[-1] + current.sum())
-    states = np.array([1, *(r.states if isinstance(r, LinearNeuron) else 1 for r in rules)])
+    states = np.array([1, *(1 if found is None else found.states for found in linear)])
     jump_offset = np.where(kinds == LINEAR, jump_offset + (states - 1) * stride, jump_offset)
     start = np.zeros(stride * states.max())
     for population, layout, to in zip(circuit.populations, layouts[1:], jump_offset[1:], strict=True):
         rule = population.rule
-        if isinstance(rule, CubaLIF):
+        if type(rule) is CubaLIF:
             held = np.broadcast_to(-np.asarray(_held_current(rule)), population.shape).ravel()
             start[to : to + population.size] = held[layout.flat]
     starts = [
@@ -174,7 +176,15 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rat
         site_offset=_offsets(sizes // group),
         group=group,
         kind=kinds,
-        rule=np.array([ONE, *(_rule(r, one_spike) for r in rules)]),
+        rule=np.array(
+            [
+                ONE,
+                *(
+                    OWN if s is not None and s.resets else _rule(r, one_spike)
+                    for r, s in zip(rules, linear, strict=True)
+                ),
+            ]
+        ),
         bounded=np.array([False, *(r.lower_bound is not None for r in rules)]),
         crosses=crossing,
         refractory=np.array([False, *(bool(np.any(r.refractory)) for r in rules)]),
@@ -210,12 +220,7 @@ def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rat
 
 def crosses(rule: IF) -> bool:
     """Whether the rule can carry a neuron to its threshold between arrivals."""
-    if rule.threshold is None:
-        return False
-    if isinstance(rule, CubaLIF | LinearNeuron):
-        return True
-    rest = _rest(rule)
-    return bool(np.any(rest > np.asarray(rule.threshold))) if isinstance(rule, LIF) else bool(np.any(rest > 0))
+    return rule.crosses
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
@@ -223,7 +228,7 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
 
 
 def _kind(rule: IF) -> int:
-    if isinstance(rule, LinearNeuron):
+    if is_linear(rule):
         return LINEAR
     if isinstance(rule, CubaLIF):
         return CURRENT
@@ -269,6 +274,9 @@ def _input_table() -> dict[str, np.ndarray]:
 
 def _parameters(rule: IF) -> dict[str, np.ndarray]:
     """Parameters by the names of `Network`, scalars or in the population's shape."""
+    if is_linear(rule):  # what it adds to an IF is part of its systems
+        names = ("threshold", "lower_bound", "v_reset", "refractory")
+        rule = IF(**{name: getattr(rule, name) for name in names})
     values = {
         "threshold": np.inf if rule.threshold is None else rule.threshold,
         "lower": -np.inf if rule.lower_bound is None else rule.lower_bound,
@@ -307,7 +315,7 @@ def _site_and_table(
     )
     shared = (
         layout.channels > 1
-        and not isinstance(rule, LinearNeuron)
+        and not is_linear(rule)
         and bool(incoming)
         and all(chain.full and chain.spacing == layout.channels for chain in incoming)
         and not crosses(rule)

@@ -7,10 +7,12 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mtt_brian.neuron import LinearNeuron, LinearSystem, NeuronRule
+from mtt_brian.neuron import LinearSystem
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, own_lines
 from mtt_brian.simulate.exact.linear import Linear, Scratch, new_scratch, prepare
 from mtt_brian.simulate.exact.network import LINE, Network
+from mtt_brian.simulate.exact.rules import linear_rule
+from mtt_brian.translate.circuit import Population
 
 
 class State(NamedTuple):
@@ -68,6 +70,7 @@ class LinearPart(NamedTuple):
         system: int64, the system of every such neuron, as neurons are numbered.
         begin: int64 [P], where a population's begin in ``system``.
         states: int64 [P], number of states.
+        jump, reset: of every system, see `rules.LinearRule`.
         stride: distance of two states of a neuron in ``y``.
     """
 
@@ -77,6 +80,8 @@ class LinearPart(NamedTuple):
     system: np.ndarray
     begin: np.ndarray
     states: np.ndarray
+    jump: np.ndarray
+    reset: np.ndarray
     stride: int
 
 
@@ -122,22 +127,35 @@ def new_state(network: Network) -> State:
     )
 
 
-def linear_part(network: Network, rules: Sequence[NeuronRule]) -> LinearPart | None:
-    """What neurons need that are linear systems, for ``rules`` population by population; None without such neurons."""
-    if not any(isinstance(rule, LinearNeuron) for rule in rules):
+def linear_part(network: Network, populations: Sequence[Population]) -> LinearPart | None:
+    """What neurons need that are linear systems; None without such neurons.
+
+    Raises:
+        InputError: names the population whose systems cannot be run, and why.
+    """
+    rules = [linear_rule(population) for population in populations]
+    if not any(rules):
         return None
     systems: list[LinearSystem] = []
     system, begin, states = [np.zeros(0, np.int64)], [0], [1]
     for p, rule in enumerate(rules, 1):
         begin.append(sum(map(len, system)))
-        states.append(rule.states if isinstance(rule, LinearNeuron) else 1)
-        if isinstance(rule, LinearNeuron):
+        states.append(1 if rule is None else rule.states)
+        if rule is not None:
             flat = network.flat[network.offset[p] : network.offset[p + 1]]
-            system.append(len(systems) + np.broadcast_to(np.ravel(rule.system), flat.shape)[flat])
+            system.append(len(systems) + rule.system[flat])
             systems += rule.systems
-    stride = len(network.start) // max(states)
-    joined = np.concatenate(system).astype(np.int64)
-    return LinearPart(prepare(systems), new_scratch(), np.zeros(4), joined, np.array(begin), np.array(states), stride)
+    return LinearPart(
+        sets=prepare(systems, exchange=True),
+        scratch=new_scratch(),
+        ahead=np.zeros(4),
+        system=np.concatenate(system).astype(np.int64),
+        begin=np.array(begin),
+        states=np.array(states),
+        jump=np.concatenate([rule.jump for rule in rules if rule is not None]),
+        reset=np.concatenate([rule.reset for rule in rules if rule is not None]),
+        stride=len(network.start) // max(states),
+    )
 
 
 def for_another_thread(part: LinearPart | None) -> LinearPart | None:

@@ -11,7 +11,7 @@ from mtt_brian.simulate.exact.dynamics import factors, time_to_threshold
 from mtt_brian.simulate.exact.heaps import Crossings, Pending, predict, send
 from mtt_brian.simulate.exact.jit import inlined, kernel
 from mtt_brian.simulate.exact.linear import first_crossing, propagate
-from mtt_brian.simulate.exact.network import CURRENT, DRIFT, LINE, LINEAR, MANY, ONE, ZERO, Network
+from mtt_brian.simulate.exact.network import CURRENT, DRIFT, LINE, LINEAR, MANY, OWN, ZERO, Network
 from mtt_brian.simulate.exact.state import LinearPart, State, Trace
 
 #: Up to here a plain insertion sort is the fastest.
@@ -128,11 +128,31 @@ def arrive_alone(
 ) -> None:
     """A jump reaches neuron ``local`` of a population whose neurons are touched one by one."""
     neuron = net.offset[p] + local
+    if linear is not None:  # noqa: SIM102
+        if net.kind[p] == LINEAR:
+            arrive_at_linear(net, state, linear, p, local, jump, t)
+            return
     if net.refractory[p] and net.jump_offset[p] == net.offset[p] and before(t, state.free[neuron]):
         return  # lost: it would reach the potential itself
     touch(net, state, linear, p, local, t)
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
     state.y[net.jump_offset[p] + local] += net.gain[q] * jump
+
+
+@inlined
+def arrive_at_linear(net: Network, state: State, linear: LinearPart, p: int, local: int, jump: float, t: float) -> None:
+    """A jump reaches a neuron that is a linear system: each of its states that spikes enter."""
+    system = linear.system[linear.begin[p] + local]
+    states = linear.states[p]
+    if net.refractory[p] and before(t, state.free[net.offset[p] + local]):
+        states -= 1  # what would reach the potential itself is lost
+    touched = False
+    for k in range(states):
+        if linear.jump[system, k] != 0.0:
+            if not touched:
+                touch(net, state, linear, p, local, t)
+                touched = True
+            state.y[net.jump_offset[p] + local - linear.stride * k] += linear.jump[system, k] * jump
 
 
 @inlined
@@ -244,7 +264,7 @@ def settle(net: Network, state: State, linear: LinearPart | None, crossings: Cro
                     k = next_at_threshold(state.y, at, net.threshold, parameters, width)
                     while k < width:
                         if not waiting or state.mark[at + k] == state.now[0]:
-                            m = fire(net, state, p, local + block + k, parameters + k, m, t)
+                            m = fire(net, state, None, p, local + block + k, parameters + k, m, t)
                         k += 1
                         k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
             if marked and (waiting or m > m_before):
@@ -262,7 +282,7 @@ def settle(net: Network, state: State, linear: LinearPart | None, crossings: Cro
         if bounded and state.y[neuron] < net.lower[q]:
             state.y[neuron] = net.lower[q]
         if state.y[neuron] >= net.threshold[q]:
-            m = fire(net, state, p, local, q, m, t)
+            m = fire(net, state, linear, p, local, q, m, t)
     state.n_touched[p] = 0
     if m > 1:
         ascend(state.keys, 0, m)
@@ -300,15 +320,33 @@ def next_at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, wid
 
 
 @inlined
-def fire(net: Network, state: State, p: int, local: int, q: int, m: int, t: float) -> int:
+def fire(net: Network, state: State, linear: LinearPart | None, p: int, local: int, q: int, m: int, t: float) -> int:
     """Neuron ``local`` is at or above its threshold: its spikes become number ``m`` of the instant."""
     neuron = net.offset[p] + local
+    if linear is not None:  # noqa: SIM102
+        if net.rule[p] == OWN:
+            reset_linear(net, state, linear, p, local)
+            return count(net, state, p, local, q, 1, m, t)
     spikes = how_many(net, state, p, local, q, state.y[neuron], t)
     if net.rule[p] == ZERO:
         state.y[neuron] = net.v_reset[q]
     else:
         state.y[neuron] -= spikes * net.threshold[q]
     return count(net, state, p, local, q, spikes, m, t)
+
+
+@kernel
+def reset_linear(net: Network, state: State, linear: LinearPart, p: int, local: int) -> None:
+    """A spike of a neuron whose linear system says what it does with its states."""
+    system, n = linear.system[linear.begin[p] + local], linear.states[p]
+    at = net.jump_offset[p] + local
+    for k in range(n):
+        linear.ahead[k] = state.y[at - linear.stride * k]
+    for k in range(n):
+        total = linear.reset[system, k * (n + 1) + n]
+        for q in range(n):
+            total += linear.reset[system, k * (n + 1) + q] * linear.ahead[q]
+        state.y[at - linear.stride * k] = total
 
 
 @inlined
@@ -369,7 +407,7 @@ def settle_crossing(
             state.y[neuron] = net.threshold[q]
             fires = True
     if fires:
-        m = fire(net, state, p, local, q, m, t)
+        m = fire(net, state, linear, p, local, q, m, t)
         time = next_crossing(net, state, linear, p, local, t)
         if time <= t + tolerance(t):
             time = fire_the_rest(net, state, linear, p, local, q, t)
@@ -448,7 +486,7 @@ def fire_the_rest(net: Network, state: State, linear: LinearPart | None, p: int,
     neuron = net.offset[p] + local
     flat = np.int64(net.flat[neuron])
     left = net.rule[p] != ZERO and state.y[neuron] > (1.0 - _ROUNDED) * net.threshold[q]
-    if left and net.rule[p] == ONE:
+    if left and net.rule[p] != MANY:
         state.y[neuron] = net.threshold[q]
     elif left:
         state.y[neuron] = 0.0
