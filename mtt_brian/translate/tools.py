@@ -330,6 +330,11 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
             raise InputError(f"tool={conventions.tool!r} has no time steps; leave out time_per_step")
     given: float | None
     if isinstance(asked, str):
+        for name, n in neurons.items():
+            if n.kind not in _CONSTANTS:
+                raise InputError(
+                    f"nothing can be inferred of node {name!r}, a {n.kind}; give spike_integral as a number"
+                )
         given, why = _common_constant({name: n for name, n in neurons.items() if not n.has_plain_gain})
         why = f"inferred: {why}"
     else:
@@ -433,7 +438,7 @@ def _point_out(
         if preset is not None:
             own = np.asarray(_preset_integral(preset, name, n, step))
             said = f"tool={conventions.tool!r} says"
-        elif n.has_plain_gain:
+        elif n.kind not in _CONSTANTS or n.has_plain_gain:  # nothing is known of a node of the user
             continue
         else:
             own, said = n.constant, f"{_CONSTANTS[n.kind]} is"
