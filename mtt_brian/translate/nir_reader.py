@@ -451,6 +451,10 @@ class _Reader:
                 waiting += [(source, behind) for source in reversed(self.sources[name])]
         for source in total:
             if source not in few:
+                self.assumed.add(
+                    f"{total[source]} paths from {source!r} to {target!r} are added up to one matrix, whose synapses "
+                    "count once"
+                )
                 yield from self._merged(source, target, between)
 
     def _linear_nodes_in_front(self, target: str) -> list[str]:
