@@ -6,6 +6,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import brian2
 import nir
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_a_compiler_that_fails_is_no_reason_to_stop(path, monkeypatch, tmp_path,
     """Brian2 tests Cython by a file that may have been compiled at another time."""
     cc, cxx = (compilers.missing_for_cython() * 2)[:2]
     failing(path, cc, cxx)
-    monkeypatch.setenv("CYTHON_CACHE_DIR", str(tmp_path / "cython"))
+    monkeypatch.setitem(brian2.prefs, "codegen.runtime.cython.cache_dir", str(tmp_path / "cython"))
     monkeypatch.setattr("brian2.codegen.cpp_prefs.has_flag", lambda compiler, flag: True)
     monkeypatch.setattr(cython_extension_manager, "_code_cache", {})
     monkeypatch.setattr(compilers, "auto_target", lambda: SimpleNamespace(class_name="cython"))

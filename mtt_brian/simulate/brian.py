@@ -307,12 +307,14 @@ def preferences(wanted: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_order_warnings() -> Iterator[None]:
-    """Pass on Brian2's warnings except one: that serial statements depend on the order of the synapses.
+    """Pass on Brian2's warnings except two.
 
-    Here that order does not matter: whichever synapse comes first settles the neuron, and the rest is a sum.
+    That serial statements depend on the order of the synapses: here that order does not matter, whichever synapse comes
+    first settles the neuron, and the rest is a sum. That objects were never part of a network that ran: those of a
+    network that was built and not needed, of which Python disposes at any time.
     """
     with catch_logs() as records:
         yield
     for _, _, message in records:
-        if "may not be well-defined" not in message:
+        if "may not be well-defined" not in message and "was never included in a network" not in message:
             warnings.warn(f"Brian2: {message}", stacklevel=3)
