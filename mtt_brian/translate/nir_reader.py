@@ -628,13 +628,14 @@ class _Reader:
             parameters |= self._reset(name, metadata, parameters)
         elif not kind.fires:
             parameters["threshold"] = None
+        threshold = parameters.get("threshold", kind.rule.threshold)
         if "lower_bound" in metadata:
             bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}")
             parameters["lower_bound"] = uniform(self._per_neuron(bound, "lower_bound", name))
             if kind.fires:
-                self._compare("lower_bound", parameters["lower_bound"], name, parameters["threshold"])
+                self._compare("lower_bound", parameters["lower_bound"], name, threshold)
         elif kind.fires:
-            parameters["lower_bound"] = self._lower_bound(name, parameters["threshold"])
+            parameters["lower_bound"] = self._lower_bound(name, threshold)
         if "refractory" in metadata:
             seconds = self.reading.seconds(metadata["refractory"], f"refractory of node {name!r}", name)
             parameters["refractory"] = uniform(self._per_neuron(seconds, "refractory", name))
@@ -689,7 +690,7 @@ class _Reader:
             )
         return said
 
-    def _lower_bound(self, name: str, threshold: Parameter) -> Parameter | None:
+    def _lower_bound(self, name: str, threshold: Parameter | None) -> Parameter | None:
         """Of a firing neuron whose metadata hold none."""
         self._used.add("lower_bound")
         given, preset = self.conventions.lower_bound, self.conventions.preset
@@ -699,7 +700,7 @@ class _Reader:
                 f"the lower bound is minus the threshold, as {preset.title} reads it (tool={self.conventions.tool!r})",
                 name,
             )
-        return None if given is None else bound_of(given, threshold)
+        return None if given is None or threshold is None else bound_of(given, threshold)
 
     def _per_neuron(self, value: np.ndarray, field_name: str, name: str) -> np.ndarray:
         """One number, or one for every neuron."""
