@@ -103,9 +103,7 @@ def arrive(net: Network, state: State, linear: LinearPart | None, c: int, f: int
                     advance(net, state, linear, p, site, t)
             add_row(state.y, jump_offset + start, net.weight, w, row, amount)
             if marked and state.over[site] > 0:
-                for k in range(row):
-                    if net.weight[w + k] != 0.0:
-                        state.mark[net.offset[p] + start + k] = now
+                mark_row(state.mark, net.offset[p] + start, net.weight, w, row, now)
         else:
             for k in range(row):
                 jump = amount * net.weight[w + k]
@@ -120,6 +118,14 @@ def add_row(y: np.ndarray, to: int, weight: np.ndarray, w: int, row: int, amount
         return
     for k in range(row):
         y[to + k] += amount * weight[w + k]
+
+
+@kernel
+def mark_row(mark: np.ndarray, to: int, weight: np.ndarray, w: int, row: int, now: int) -> None:
+    """Marks the neurons of a site that a weight other than 0 reaches."""
+    for k in range(row):
+        if weight[w + k] != 0.0:
+            mark[to + k] = now
 
 
 @inlined
@@ -235,7 +241,7 @@ def crossing_of_linear(net: Network, state: State, linear: LinearPart, p: int, l
         begin = t
         wait = first_crossing(linear.sets, system, state.y, at, stride, net.threshold[q], linear.scratch)
     if math.isnan(wait):
-        raise_alarm(state, UNDECIDED, p, np.int64(net.flat[v]), t)
+        raise_alarm(state.alarm, UNDECIDED, p, np.int64(net.flat[v]), t)
         return np.inf
     return begin + wait
 
@@ -255,20 +261,18 @@ def settle(net: Network, state: State, linear: LinearPart | None, crossings: Cro
         if group > 1:
             if bounded:
                 raise_to_bound(state.y, offset + local, net.lower, q, group)
-            m_before = m
-            waiting = marked and state.over[site_offset + local // group] > 0
+            if marked:
+                m = settle_marked(net, state, p, local, q, m, t)
+                continue
             for block in range(0, group, _BLOCK):
                 width = min(_BLOCK, group - block)
                 at, parameters = offset + local + block, q + block
                 if width <= _FEW or reaches(state.y, at, net.threshold, parameters, width):
                     k = next_at_threshold(state.y, at, net.threshold, parameters, width)
                     while k < width:
-                        if not waiting or state.mark[at + k] == state.now[0]:
-                            m = fire(net, state, None, p, local + block + k, parameters + k, m, t)
+                        m = fire(net, state, None, p, local + block + k, parameters + k, m, t)
                         k += 1
                         k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
-            if marked and (waiting or m > m_before):
-                state.over[site_offset + local // group] = reaches(state.y, offset + local, net.threshold, q, group)
             continue
         if net.crosses[p]:
             m = settle_crossing(net, state, linear, crossings, p, local, m, t)
@@ -286,6 +290,24 @@ def settle(net: Network, state: State, linear: LinearPart | None, crossings: Cro
     state.n_touched[p] = 0
     if m > 1:
         ascend(state.keys, 0, m)
+    return m
+
+
+@kernel
+def settle_marked(net: Network, state: State, p: int, local: int, q: int, m: int, t: float) -> int:
+    """Thresholds of a site of a marked population, see `Network.marked`; its bound has been applied."""
+    group, before_it = net.group[p], m
+    at, site = net.offset[p] + local, net.site_offset[p] + local // group
+    waiting = state.over[site] > 0
+    if reaches(state.y, at, net.threshold, q, group):
+        k = next_at_threshold(state.y, at, net.threshold, q, group)
+        while k < group:
+            if not waiting or state.mark[at + k] == state.now[0]:
+                m = fire(net, state, None, p, local + k, q + k, m, t)
+            k += 1
+            k += next_at_threshold(state.y, at + k, net.threshold, q + k, group - k)
+    if waiting or m > before_it:
+        state.over[site] = reaches(state.y, at, net.threshold, q, group)
     return m
 
 
@@ -357,7 +379,7 @@ def how_many(net: Network, state: State, p: int, local: int, q: int, v: float, t
     ratio = v / net.threshold[q]
     if ratio < _MOST:
         return math.floor(ratio)
-    raise_alarm(state, TOO_MANY, p, np.int64(net.flat[net.offset[p] + local]), t)
+    raise_alarm(state.alarm, TOO_MANY, p, np.int64(net.flat[net.offset[p] + local]), t)
     return 1
 
 
@@ -369,22 +391,29 @@ def count(net: Network, state: State, p: int, local: int, q: int, spikes: int, m
     if net.refractory[p]:
         state.free[neuron] = t + net.dead_time[q]
     if net.limited[p]:
-        state.fires[neuron] += 1
-        if state.fires[neuron] > BURST + net.max_rate[0] * t:
-            raise_alarm(state, TOO_FAST, p, flat, t)
+        watch(state.fires, net.max_rate, state.alarm, neuron, p, flat, t)
     total = state.counts[net.offset[p] + flat] + spikes
     state.counts[net.offset[p] + flat] = total
     if total > _MOST_COUNTED:
-        raise_alarm(state, TOO_MANY, p, flat, t)
+        raise_alarm(state.alarm, TOO_MANY, p, flat, t)
     state.fired[local] = spikes
     state.keys[m] = (flat << 32) | local
     return m + 1
 
 
-@inlined
-def raise_alarm(state: State, code: int, p: int, flat: int, t: float) -> None:
-    if state.alarm[0] == 0.0:  # the first is the cause
-        state.alarm[0], state.alarm[1], state.alarm[2], state.alarm[3] = code, p, flat, t
+@kernel
+def raise_alarm(alarm: np.ndarray, code: int, p: int, flat: int, t: float) -> None:
+    """Notes why the run cannot go on; the first reason is the cause."""
+    if alarm[0] == 0.0:
+        alarm[0], alarm[1], alarm[2], alarm[3] = code, p, flat, t
+
+
+@kernel
+def watch(fires: np.ndarray, max_rate: np.ndarray, alarm: np.ndarray, neuron: int, p: int, flat: int, t: float) -> None:
+    """Counts the instants at which a neuron has fired that can do so without an input event."""
+    fires[neuron] += 1
+    if fires[neuron] > BURST + max_rate[0] * t:
+        raise_alarm(alarm, TOO_FAST, p, flat, t)
 
 
 @kernel
@@ -432,7 +461,7 @@ def settle_on_line(net: Network, state: State, crossings: Crossings, p: int, loc
     if not 0.0 <= state.y[neuron] < threshold:
         whole = np.floor(state.y[neuron] / threshold)
         if not abs(whole) < _MOST:
-            raise_alarm(state, TOO_MANY, p, np.int64(net.flat[neuron]), t)
+            raise_alarm(state.alarm, TOO_MANY, p, np.int64(net.flat[neuron]), t)
             return m
         state.y[neuron] -= whole * threshold
         state.taken[neuron] -= int(whole)
@@ -460,7 +489,7 @@ def settle_on_line(net: Network, state: State, crossings: Crossings, p: int, loc
             begin = state.last[site] + state.pauses[neuron] * net.dead_time[q]
             time = begin + ((state.taken[neuron] + 1) * threshold - state.y[neuron]) / slope
             if time <= t + tolerance(t):
-                raise_alarm(state, NO_PROGRESS, p, np.int64(net.flat[neuron]), t)
+                raise_alarm(state.alarm, NO_PROGRESS, p, np.int64(net.flat[neuron]), t)
         predict(crossings, neuron, time)
     return m
 
@@ -494,7 +523,7 @@ def fire_the_rest(net: Network, state: State, linear: LinearPart | None, p: int,
         state.counts[net.offset[p] + flat] += 1
     time = next_crossing(net, state, linear, p, local, t)
     if time <= t + tolerance(t):
-        raise_alarm(state, NO_PROGRESS, p, flat, t)
+        raise_alarm(state.alarm, NO_PROGRESS, p, flat, t)
     return time
 
 
