@@ -10,6 +10,10 @@ from hypothesis import settings
 
 from tests import reader
 
+# Of two processes side by side, each takes one core; read when torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A busy machine is no fault; where CI is set every run draws the same examples.
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
