@@ -16,6 +16,7 @@ from mtt_brian.evaluate.table import code_block, markdown
 from mtt_brian.events import Recordings
 from mtt_brian.files import write_text
 from mtt_brian.runs import Run
+from mtt_brian.text import shown
 from mtt_brian.translate.circuit import Circuit
 
 
@@ -44,8 +45,12 @@ def add_time_steps(options: argparse.ArgumentParser, default: Sequence[int], wha
     options.add_argument("--time-steps", nargs="+", type=int, default=default, metavar="T", help=f"{what} [{shown}]")
 
 
+#: The largest numbers of options that count something: as many time steps as a training takes; of others 32 bits.
+MOST = {"time_steps": 100_000, "fine": 100_000, "draws": 100_000}
+
+
 def at_least_one(options: argparse.Namespace, *names: str) -> None:
-    """Refuse numbers below 1 in these options, each a number, several, or None.
+    """Refuse numbers below 1, and those above `MOST`, in these options, each a number, several, or None.
 
     Raises:
         InputError: naming the option and the number.
@@ -53,8 +58,11 @@ def at_least_one(options: argparse.Namespace, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
         for number in value if isinstance(value, Sequence) else [value]:
+            option = f"--{name.replace('_', '-')}"
             if number is not None and number < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {number}")
+                raise InputError(f"{option} must be at least 1, not {shown(number)}")
+            if number is not None and number > (most := MOST.get(name, 2**31 - 1)):
+                raise InputError(f"{option} must be at most {most}, not {shown(number)}")
 
 
 def take_up(options: argparse.Namespace) -> tuple[dict[str, Run], Recordings]:

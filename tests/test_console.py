@@ -640,5 +640,7 @@ def test_a_run_that_fails_leaves_no_folder(model, folder, capsys, monkeypatch):
 def test_a_name_that_is_taken_by_a_folder(model, folder, capsys):
     np.save("r.npy", recording())
     (folder / "out" / "spikes.npz").mkdir(parents=True)
-    assert refused(capsys, "simulate", model, "r.npy", "--out", "out") == "error: out/spikes.npz: Is a directory\n"
+    assert refused(capsys, "simulate", model, "r.npy", "--out", "out") == (
+        "error: out/spikes.npz: is a folder, and a file of this name is to be written; give another --out\n"
+    )
     assert [path.name for path in (folder / "out").iterdir()] == ["spikes.npz"]

@@ -1,9 +1,9 @@
 """Torch network -> NIR -> file -> NIR -> torch network."""
 
 import copy
+import itertools
 import subprocess
 import sys
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,6 +1,7 @@
 """Kept parts of an evaluation: what is read is what was written, or is computed again."""
 
 import json
+import os
 
 import pytest
 
@@ -47,6 +48,32 @@ def test_a_damaged_one_is_told_and_removed(change, tmp_path):
     with pytest.warns(CacheWarning, match=f"{path.name}: damaged"):
         assert finished.get(SETTINGS) is None
     assert not path.exists()
+    finished.keep(SETTINGS, PART)
+    assert finished.get(SETTINGS) == AS_READ
+
+
+def test_the_part_of_other_settings_is_not_taken(tmp_path):
+    finished = Finished(tmp_path)
+    finished.keep(SETTINGS, PART)
+    (kept,) = tmp_path.iterdir()
+    other = SETTINGS | {"digest": "2f"}
+    finished.keep(other, PART | {"seconds": 0.5})
+    (path,) = set(tmp_path.iterdir()) - {kept}
+    path.write_bytes(kept.read_bytes())
+    with pytest.warns(CacheWarning, match=rf"{path.name}: damaged \(the part of other settings\)"):
+        assert finished.get(other) is None
+    assert finished.get(SETTINGS) == AS_READ
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_is_no_part(tmp_path):
+    finished = Finished(tmp_path)
+    finished.keep(SETTINGS, PART)
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.warns(CacheWarning, match="is a pipe or a device, not a file"):
+        assert finished.get(SETTINGS) is None
     finished.keep(SETTINGS, PART)
     assert finished.get(SETTINGS) == AS_READ
 

@@ -86,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     here = nullcontext(shards.evaluate_here)
     out = files.results_folder(options.out, "event_driven_eval")
     finished = Finished(out / "shards")
+    finished.check(shard.settings(origin) for shard in every)
+    pages = ["report.html"] if options.html else []
+    files.check_replaceable(out, ["report.json", "report.md", *(name for name, *_ in PICTURES), *pages])
     with (
         files.removed_if_empty(out),
         cluster.workers(options.dask, len(every), origin) if options.dask else here as compute,

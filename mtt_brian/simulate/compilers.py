@@ -255,7 +255,7 @@ def _digest(path: Path) -> str:
 
 
 def _beside(path: Path) -> Path:
-    """`brian2.clear_cache` refuses a folder with files whose names end in something else than it expects, as ``.lib``."""
+    """Ends in ``.lib``: `brian2.clear_cache` refuses a folder with files of endings that it does not expect there."""
     return path.with_name(f"{path.name}.sha256.lib")
 
 
