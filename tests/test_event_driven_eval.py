@@ -350,8 +350,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
 def test_a_name_that_is_taken_is_refused_before_anything_is_computed(taken, message, workspace, tmp_path, monkeypatch):
     if taken == "a shard":
         path = Finished._path
-        monkeypatch.setattr(Finished, "_path", lambda self, settings: (found.append(path(self, settings)), found[-1])[1])
-        found, out = [], tmp_path
+        monkeypatch.setattr(
+            Finished, "_path", lambda self, settings: (found.append(path(self, settings)), found[-1])[1]
+        )
+        found = []
         monkeypatch.setattr(evaluate, "evaluate", lambda *a: pytest.fail("it computes"))
         with pytest.raises(pytest.fail.Exception):
             evaluate.main(f"{workspace}/runs/mtt --limit 2 --out {tmp_path}".split())

@@ -45,6 +45,8 @@ def _digest(images: np.ndarray) -> str:
 
 
 def _read(path: Path, n: int, camera: Camera) -> list[np.ndarray]:
+    if not path.is_file():
+        raise ValueError("not a file")
     with np.load(path, allow_pickle=False) as file:
         events, ends = file["events"], file["ends"]
         kept = file["sha256"] if "sha256" in file.files else None
