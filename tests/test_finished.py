@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mtt_brian.errors import CacheWarning
-from mtt_brian.evaluate.finished import Finished
+from mtt_brian.evaluate.finished import Finished, sealed
 
 SETTINGS = {"digest": "1f", "grids": (1, 2)}
 PART = {"time_stepped": {"right": {1: [0, 1]}}, "seconds": 0.25}
@@ -34,6 +34,7 @@ def test_a_part_comes_back(tmp_path):
         lambda kept: "[" * 100_000,
         lambda kept: json.dumps(kept | {"part": {}}),
         lambda kept: json.dumps(kept | {"part": None}),
+        lambda kept: sealed({"settings": kept["settings"], "part": 5}),
         lambda kept: json.dumps(kept | {"part": AS_READ | {"seconds": 0.5}}),
         lambda kept: json.dumps({"settings": kept["settings"], "part": kept["part"]}),
         lambda kept: json.dumps(kept | {"more": 1}),

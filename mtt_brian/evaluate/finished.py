@@ -64,6 +64,8 @@ class Finished:
             kept = unsealed(read_regular(path).decode(), ("settings", "part"))
             if kept["settings"] != json.loads(json.dumps(settings)):
                 raise ValueError("the part of other settings")
+            if not isinstance(kept["part"], dict):
+                raise ValueError("the part is no object")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

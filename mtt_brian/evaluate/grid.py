@@ -40,6 +40,8 @@ class Grid:
             return
         try:
             content = unsealed(read_regular(path).decode(), ("settings", "cells"))
+            if not all(isinstance(part, dict) for part in content.values()):
+                raise ValueError("settings and cells must be objects")
         except (OSError, ValueError) as error:
             aside = _move_aside(path)
             warn(f"{path}: not the results of a study ({error}); moved to {aside}, and computed again")
