@@ -110,7 +110,7 @@ def test_a_damaged_file_is_moved_aside_and_its_cells_are_computed_again(damage, 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_what_is_no_file_is_moved_aside(make, tmp_path):
     make(tmp_path / "grid.json")
-    with pytest.warns(CacheWarning, match=r"is a .*, not a file\); moved to .*damaged-1"):
+    with pytest.warns(CacheWarning, match=r"is a .*, not a file.*moved to .*damaged-1"):
         grid = Grid(tmp_path / "grid.json", {})
     assert dict(grid.fill("a", lambda name: 1, "study")) == {"a": 1}
 
