@@ -2,7 +2,11 @@
 
 import sys
 
-from mtt_brian.console import entry_point
-
 if __name__ == "__main__":
-    sys.exit(entry_point())
+    try:
+        from mtt_brian.console import entry_point
+
+        status = entry_point()
+    except KeyboardInterrupt:  # before or behind the command, which says itself that it was stopped
+        status = 130
+    sys.exit(status)

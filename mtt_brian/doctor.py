@@ -21,12 +21,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from mtt_brian import console
 from mtt_brian.console import ending
 from mtt_brian.errors import InputError
+from mtt_brian.files import expanded
 
 _INSTALL = "pip install -c constraints.txt"
 
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name, separator, folder = text.partition("=")
         if not separator:
             parser.error(f"--data takes NAME=DIR, not {text!r}")
-        where = str(Path(folder).expanduser())
+        where = str(expanded(folder, f"--data {name}"))
         checks.append(Check(f"data {name}", lambda name=name, where=where: _data(name, where)))  # type: ignore[misc]
     healthy = examine(checks)
     print("\nThe core works." if healthy else "\nThe core does not work: mend what says FAIL.")

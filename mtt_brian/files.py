@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import itertools
 import os
 import platform
 import re
+import stat
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,11 +30,90 @@ _numbers = itertools.count()
 
 
 def cache_folder() -> Path:
-    """Where generated data are kept: $MTT_BRIAN_CACHE, or mtt_brian in the user's cache folder."""
+    """Where generated data are kept: $MTT_BRIAN_CACHE, or mtt_brian in the user's cache folder.
+
+    For a user without a home it is a folder of this user's among the temporary files, with a warning.
+
+    Raises:
+        InputError: if one of the variables starts with the home of a user who does not exist.
+    """
     if folder := os.environ.get("MTT_BRIAN_CACHE"):
-        return Path(folder).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "mtt_brian"
+        return expanded(folder, "MTT_BRIAN_CACHE")
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return expanded(base, "XDG_CACHE_HOME") / "mtt_brian"
+    try:
+        return Path.home() / ".cache" / "mtt_brian"
+    except RuntimeError:
+        return _cache_without_home()
+
+
+def expanded(path: str, what: str) -> Path:
+    """A path with ``~`` and ``~user`` replaced.
+
+    Raises:
+        InputError: if there is no such user or no such home; it names ``what`` has this path.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        home = Path(path).parts[0]
+        raise InputError(f"{what}: {path}: {home} is not a home folder here; write the path out") from None
+
+
+@functools.cache
+def _cache_without_home() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"mtt_brian-{getattr(os, 'getuid', int)()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        about = folder.lstat()
+        # Kernels in it are run: nobody else may have made it, or write to it.
+        own = stat.S_ISDIR(about.st_mode) and (
+            os.name != "posix" or (about.st_uid == os.getuid() and not about.st_mode & 0o077)
+        )
+    except OSError:
+        own = False
+    if not own:
+        folder = Path(tempfile.mkdtemp(prefix="mtt_brian-"))
+    warn(f"this user has no home folder; generated data are kept in {folder}. MTT_BRIAN_CACHE names another folder")
+    return folder
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file that is one: a pipe would never end, and neither would a device.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: naming the file, if it cannot be read, is no regular file, or has more bytes.
+    """
+    # Opening a pipe would wait for a writer.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+            raise OSError(errno.EINVAL, f"is {kind}, not a file", str(path))
+        if most is not None and about.st_size > most:
+            raise OSError(errno.EFBIG, f"{about.st_size:,} bytes, more than the {most:,} that are accepted", str(path))
+        with open(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
+
+
+def check_replaceable(folder: Path, names: Iterable[str]) -> None:
+    """Whether files of these names can be written to a folder, as far as what stands there now decides it.
+
+    Raises:
+        InputError: if one of them is a folder.
+    """
+    for name in names:
+        if (folder / name).is_dir():
+            raise InputError(
+                f"{folder / name}: is a folder, and a file of this name is to be written; give another --out"
+            )
 
 
 def warn(message: str) -> None:
@@ -107,6 +188,8 @@ def results_folder(out: str | None, study: str) -> Path:
     Raises:
         InputError: if it cannot be made, or takes no files.
     """
+    if out == "":
+        raise InputError("--out: the name of the folder is empty")
     try:
         if out is None:
             folder = new_folder(Path("results"), study)

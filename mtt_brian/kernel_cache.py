@@ -7,7 +7,6 @@ a file of its own with a digest in front; a file that is not what was written is
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.serialize import dumps
 
-from mtt_brian.files import cache_folder, check_writable, reason, replacing, warn
+from mtt_brian.files import cache_folder, check_writable, read_regular, reason, replacing, warn
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -121,7 +120,7 @@ class Files:
         """What was kept for a key, or None; a damaged file is removed."""
         path = self.path(key)
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -166,12 +165,18 @@ def _unusable(folder: Path) -> bool:
 
 
 def _remove(path: Path, why: str) -> None:
-    """Of a damaged file; where it cannot be removed, the kernel is compiled in every process."""
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
+    """Of a damaged file, or an empty folder in its place; where that fails, every process compiles the kernel."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+        done = "removed, as others like it in this folder, and compiled again"
+    except OSError as error:
+        done = f"cannot be removed ({error.strerror or error}); every process will compile this kernel again"
     if path.parent not in _told:
         _told.add(path.parent)
-        warn(f"{path}: damaged ({why}); removed, as others like it in this folder, and compiled again")
+        warn(f"{path}: damaged ({why}); {done}")
 
 
 #: Folders of which damage was told; a power cut rarely damages one file alone.

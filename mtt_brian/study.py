@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtt_brian import console, runs
+from mtt_brian import console, runs, translate
 from mtt_brian.console import ending
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.table import code_block, markdown
 from mtt_brian.events import Recordings
 from mtt_brian.files import write_text
 from mtt_brian.runs import Run
+from mtt_brian.text import shown
+from mtt_brian.translate.circuit import Circuit
 
 
 def run(main: Callable[[], None]) -> int:
@@ -43,8 +45,12 @@ def add_time_steps(options: argparse.ArgumentParser, default: Sequence[int], wha
     options.add_argument("--time-steps", nargs="+", type=int, default=default, metavar="T", help=f"{what} [{shown}]")
 
 
+#: The largest numbers of options that count something: as many time steps as a training takes; of others 32 bits.
+MOST = {"time_steps": 100_000, "fine": 100_000, "draws": 100_000}
+
+
 def at_least_one(options: argparse.Namespace, *names: str) -> None:
-    """Refuse numbers below 1 in these options, each a number, several, or None.
+    """Refuse numbers below 1, and those above `MOST`, in these options, each a number, several, or None.
 
     Raises:
         InputError: naming the option and the number.
@@ -52,11 +58,51 @@ def at_least_one(options: argparse.Namespace, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
         for number in value if isinstance(value, Sequence) else [value]:
+            option = f"--{name.replace('_', '-')}"
             if number is not None and number < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {number}")
+                raise InputError(f"{option} must be at least 1, not {shown(number)}")
+            if number is not None and number > (most := MOST.get(name, 2**31 - 1)):
+                raise InputError(f"{option} must be at most {most}, not {shown(number)}")
 
 
-def take_up(options: argparse.Namespace, skip_bad: bool = False) -> tuple[dict[str, Run], Recordings]:
+def take_up(options: argparse.Namespace) -> tuple[dict[str, Run], Recordings]:
+    """As `runs_and_recordings`, and the networks go with the recordings.
+
+    Raises:
+        InputError: as `runs_and_recordings` and `circuits`.
+    """
+    chosen, recordings = runs_and_recordings(options)
+    circuits(chosen, recordings)
+    return chosen, recordings
+
+
+def circuits(chosen: Mapping[str, Run], recordings: Recordings) -> dict[str, Circuit]:
+    """The networks of runs, by the names of the runs.
+
+    Raises:
+        InputError: if one cannot be read, was made for another sensor or has another number of outputs than there are
+            classes.
+    """
+    return {name: _circuit(run.model, recordings) for name, run in chosen.items()}
+
+
+def _circuit(model: Path, recordings: Recordings) -> Circuit:
+    circuit = translate.read_nir(model)
+    if tuple(recordings.sensor_size) != tuple(circuit.input_shape):
+        raise InputError(
+            f"{model}: made for recordings of shape {tuple(circuit.input_shape)};"
+            f" {recordings.title} has {tuple(recordings.sensor_size)}"
+        )
+    readout = circuit.readout
+    if readout.size != len(recordings.classes):
+        raise InputError(
+            f"{model}: outputs of shape {tuple(readout.shape)}; {recordings.title} has {len(recordings.classes)}"
+            " classes, and a network needs one output for each"
+        )
+    return circuit
+
+
+def runs_and_recordings(options: argparse.Namespace, skip_bad: bool = False) -> tuple[dict[str, Run], Recordings]:
     """The runs by name and the recordings that `add_options` asked for.
 
     Args:

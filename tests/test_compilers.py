@@ -4,13 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import brian2
 import nir
 import numpy as np
 import pytest
-from brian2.codegen.runtime.cython_rt.extension_manager import CythonExtensionManager, cython_extension_manager
+from brian2.codegen.runtime.cython_rt.extension_manager import (
+    CythonExtensionManager,
+    cython_extension_manager,
+    get_cython_extensions,
+)
 
 import mtt_brian as mb
 from mtt_brian import doctor
@@ -140,6 +145,49 @@ def test_an_extension_that_was_cut_off_is_compiled_again(damaged, tmp_path, monk
     assert "_load_module" not in vars(cython_extension_manager)
 
 
+@pytest.mark.skipif(not ELF, reason="the loader of Linux")
+@pytest.mark.parametrize(
+    "damage",
+    {
+        "a zeroed page": lambda so, other: so.write_bytes(ELF[:4096] + bytes(4096) + ELF[8192:]),
+        "a zeroed half": lambda so, other: so.write_bytes(ELF[: len(ELF) // 2] + bytes(len(ELF) - len(ELF) // 2)),
+        "of another name": lambda so, other: so.write_bytes(other.read_bytes()),
+        "with its digest": lambda so, other: [
+            so.with_name(so.name + end).write_bytes(other.with_name(other.name + end).read_bytes())
+            for end in ("", ".sha256.lib")
+        ],
+        "digest cut off": lambda so, other: os.truncate(f"{so}.sha256.lib", 10),
+        "digest is no text": lambda so, other: Path(f"{so}.sha256.lib").write_bytes(b"\xff" * 64),
+    }.values(),
+)
+def test_an_extension_that_is_not_what_was_compiled_is_not_loaded(damage, tmp_path, monkeypatch):
+    """The loader would map a zeroed page, and the process would end by a signal."""
+    compiled, loaded = [], []
+
+    def load(manager, module_path, **options):
+        path = Path(module_path)
+        if not path.exists():
+            compiled.append(path.name)
+            path.write_bytes(ELF + path.name.encode())
+        loaded.append(path.read_bytes())
+        return "module"
+
+    monkeypatch.setattr(CythonExtensionManager, "_load_module", load)
+    so, other = tmp_path / "_cython_magic_1.so", tmp_path / "_cython_magic_2.so"
+    with compilers.whole_extensions():
+        for path in (so, other, so):
+            cython_extension_manager._load_module(str(path))
+        assert compiled == [so.name, other.name]
+        damage(so, other)
+        with pytest.warns(CacheWarning, match=f"{so.name}: damaged"):
+            cython_extension_manager._load_module(str(so))
+        cython_extension_manager._load_module(str(so))
+    assert compiled == [so.name, other.name, so.name]
+    assert set(loaded) == {ELF + so.name.encode(), ELF + other.name.encode()}
+    for path in tmp_path.iterdir():  # as `brian2.clear_cache` looks at them
+        assert path.suffix in get_cython_extensions()
+
+
 def test_code_that_cython_refuses_is_not_left_out(tmp_path, monkeypatch):
     """Brian2 gives None then, and would run the network without it."""
     monkeypatch.setattr(CythonExtensionManager, "_load_module", lambda *a, **o: None)
@@ -166,8 +214,13 @@ def test_a_cut_extension_of_a_network(tmp_path):
     for _ in range(2):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert "right spikes" in done.stdout, done.stderr
-        for k, file in enumerate(sorted(tmp_path.rglob("*.so"))[:2]):
-            os.truncate(file, (0, file.stat().st_size // 2)[k])
+        first, second, third, *others = sorted(tmp_path.rglob("*.so"))
+        os.truncate(first, 0)
+        os.truncate(second, second.stat().st_size // 2)
+        third.write_bytes(others[0].read_bytes())
+        for file in others:
+            content = file.read_bytes()
+            file.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
 
 
 # ------------------------------------------------------------------------------------------------------ short results

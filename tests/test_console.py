@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -352,6 +353,34 @@ def test_a_broken_config_is_named(model, capsys):
         assert message in said
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"data_root": 5}, "data_root must be a folder, or null, not 5"),
+        ({"data_root": ["a"]}, "data_root must be a folder, or null, not ['a']"),
+        ({"data_root": "a\0b"}, r"data_root must be a folder, or null, not 'a\x00b'"),
+        ({"dataset": ["nmnist"]}, "dataset must be the name of a data set, not ['nmnist']"),
+        ({"resolution": "x"}, "resolution must be a whole number of pixels from 1 to 32767, or null, not 'x'"),
+        ({"resolution": True}, "or null, not True"),
+        ({"resolution": 0}, "or null, not 0"),
+    ],
+)
+def test_settings_of_a_run_that_do_not_fit(config, message, model, folder, capsys):
+    file = model.with_name("config.json")
+    file.write_text(json.dumps(config))
+    for arguments in (["info", model], ["simulate", model, "nmnist:test:0"]):
+        said = refused(capsys, *arguments)
+        assert said.startswith(f"error: {file}: ")
+        assert said.endswith(f"{message}\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_is_no_config_file(model, capsys):
+    file = model.with_name("config.json")
+    os.mkfifo(file)
+    assert refused(capsys, "info", model) == f"error: {file}: is a pipe or a device, not a file\n"
+
+
 # ----------------------------------------------------------------------------------------------------------- simulate
 
 
@@ -640,5 +669,76 @@ def test_a_run_that_fails_leaves_no_folder(model, folder, capsys, monkeypatch):
 def test_a_name_that_is_taken_by_a_folder(model, folder, capsys):
     np.save("r.npy", recording())
     (folder / "out" / "spikes.npz").mkdir(parents=True)
-    assert refused(capsys, "simulate", model, "r.npy", "--out", "out") == "error: out/spikes.npz: Is a directory\n"
+    assert refused(capsys, "simulate", model, "r.npy", "--out", "out") == (
+        "error: out/spikes.npz: is a folder, and a file of this name is to be written; give another --out\n"
+    )
     assert [path.name for path in (folder / "out").iterdir()] == ["spikes.npz"]
+
+
+# ------------------------------------------------------------------------------------------------------- command lines
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("-1e-3", -1e-3), ("-0.5", -0.5), ("-.5E+2", -50.0), ("-1_0", -10.0), ("-2.", -2.0), ("-3", -3.0)],
+)
+def test_negative_numbers_are_values(text, value):
+    options = simulate.parse(["model.nir", "r.csv", "--lower-bound", text, "--duration", text, "--time-per-step", text])
+    assert (options.lower_bound, options.duration, options.time_per_step) == (text, value, value)
+
+
+def test_a_negative_duration_is_one_line(model, folder, capsys):
+    np.save("r.npy", recording())
+    for text in ("-1e-3", "-inf", "-nan"):
+        said = refused(capsys, "simulate", model, "r.npy", "--duration", text)
+        assert said.count("\n") == 1
+        assert "duration" in said
+    assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulate"], "the following arguments are required: FILE.nir, RECORDING (mtt-brian simulate --help"),
+        (["simulate", "a", "b", "--duration", "x"], "argument --duration: invalid float value: 'x'"),
+        (["simulate", "a", "b", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["simulate", "a", "b", "--a\nb\x1b"], r"unrecognized arguments: --a; b\x1b"),
+        (["eval", "--time-steps", "1.5"], "argument --time-steps: invalid int value: '1.5'"),
+        (["doctor", "--data", "nmnist"], "--data takes NAME=DIR, not 'nmnist'"),
+        (["evil"], "unknown command 'evil'; did you mean 'eval'?"),
+    ],
+)
+def test_a_command_line_that_does_not_fit_is_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        call(*arguments)
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith(f"error: {message}")
+    assert said.count("\n") == 1
+
+
+def test_a_results_folder_without_a_name(model, folder, capsys):
+    np.save("r.npy", recording())
+    assert refused(capsys, "simulate", model, "r.npy", "--out", "") == "error: --out: the name of the folder is empty\n"
+    assert refused(capsys, "train", "--limit", "1", "--out", "").endswith("--out: the name of the folder is empty\n")
+
+
+def test_a_stop_while_the_program_is_loaded_is_no_traceback(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import builtins\n"
+        "load = builtins.__import__\n"
+        "def stopping(name, *rest, **named):\n"
+        "    if name == 'mtt_brian.console':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return load(name, *rest, **named)\n"
+        "builtins.__import__ = stopping\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(mb.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "mtt_brian", "info", "model.nir"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

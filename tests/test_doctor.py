@@ -64,6 +64,11 @@ def test_the_command_line_ends_with_the_verdict(monkeypatch, capsys):
     assert shown.endswith("The core works.\n")
 
 
+def test_the_home_of_nobody(capsys):
+    with pytest.raises(InputError, match=r"^--data nmnist: ~nobodyxyz/x: ~nobodyxyz is not a home folder here"):
+        doctor.main(["--data", "nmnist=~nobodyxyz/x"])
+
+
 @pytest.mark.slow
 def test_the_doctor_finds_this_machine_healthy():
     done = subprocess.run([sys.executable, "-m", "mtt_brian.doctor"], capture_output=True, text=True, check=False)

@@ -1,19 +1,23 @@
 """The main job through its command line: train two small networks, then run them event by event."""
 
+import argparse
+import itertools
 import json
 import math
 import re
 import sys
 from pathlib import Path
 
+import nir
 import numpy as np
 import pytest
 from matplotlib import image
 
-from mtt_brian import events, mtt, runs, shards
+from mtt_brian import events, mtt, runs, shards, study
 from mtt_brian.console import evaluate
 from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.evaluate import EventDrivenTally, TimeSteppedTally
+from mtt_brian.evaluate.finished import Finished
 from mtt_brian.simulate import Simulator, compilers
 from tests import commands
 
@@ -333,6 +337,35 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
     assert not computed.shards
 
 
+@pytest.mark.parametrize(
+    ("taken", "message"),
+    [
+        (lambda out: (out / "shards").write_text(""), r"shards: is not a folder"),
+        (lambda out: (out / "report.json").mkdir(), r"report\.json: is a folder"),
+        (lambda out: (out / "raster.png").mkdir(), r"raster\.png: is a folder"),
+        (lambda out: (out / "report.html").mkdir(), r"report\.html: is a folder"),
+        ("a shard", r"[0-9a-f]{32}\.json: is a folder"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused_before_anything_is_computed(taken, message, workspace, tmp_path, monkeypatch):
+    if taken == "a shard":
+        path = Finished._path
+        monkeypatch.setattr(
+            Finished, "_path", lambda self, settings: (found.append(path(self, settings)), found[-1])[1]
+        )
+        found = []
+        monkeypatch.setattr(evaluate, "evaluate", lambda *a: pytest.fail("it computes"))
+        with pytest.raises(pytest.fail.Exception):
+            evaluate.main(f"{workspace}/runs/mtt --limit 2 --out {tmp_path}".split())
+        found[0].mkdir(parents=True)
+    else:
+        taken(tmp_path)
+    computed = Counted(monkeypatch)
+    with pytest.raises(InputError, match=message):
+        evaluate.main(f"{workspace}/runs/mtt --limit 2 --html --out {tmp_path}".split())
+    assert not computed.shards
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -346,6 +379,11 @@ class TestBadInput:
             ("{runs}/mtt --time-steps 0", "--time-steps must be at least 1, not 0"),
             ("{runs}/mtt --limit 0", "--limit must be at least 1, not 0"),
             ("{runs}/mtt --shard 0", "--shard must be at least 1, not 0"),
+            ("{runs}/mtt --time-steps 1 1000000000", "--time-steps must be at most 100000, not 1000000000$"),
+            (f"{{runs}}/mtt --time-steps {10**30}", f"--time-steps must be at most 100000, not {10**30}$"),
+            (f"{{runs}}/mtt --limit {10**400}", "--limit must be at most 2147483647, not a whole number of 1329 bits$"),
+            (f"{{runs}}/mtt --shard {2**31}", "--shard must be at most 2147483647, not 2147483648$"),
+            ("{runs}/mtt --limit 1 --out=", "--out: the name of the folder is empty"),
             ("{runs}/mtt --limit 1 --out {runs}/mtt/model.nir", "--out .*model.nir"),
         ],
     )
@@ -389,6 +427,24 @@ class TestBadInput:
         monkeypatch.setattr(events, "load", lambda *arguments, **options: other)
         with pytest.raises(InputError, match=r"\(2, 34, 34\).*Other.*\(2, 5, 5\)"):
             evaluate.main(f"{workspace}/runs/mtt --out {tmp_path}".split())
+
+    @pytest.mark.parametrize("outputs", [1, 3, 12])
+    def test_another_number_of_outputs_than_classes(self, outputs, workspace, tmp_path, monkeypatch):
+        nodes = {
+            "input": nir.Input(np.array([2, 34, 34])),
+            "flatten": nir.Flatten({"input": np.array([2, 34, 34])}, 0, -1),
+            "weight": nir.Linear(np.ones((outputs, 2312))),
+            "output": nir.Output(np.array([outputs])),
+        }
+        nir.write(tmp_path / "model.nir", nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False))
+        (tmp_path / "config.json").write_bytes((workspace / "runs" / "mtt" / "config.json").read_bytes())
+        message = rf"model\.nir: outputs of shape \({outputs},\); N-MNIST has 10 classes"
+        with pytest.raises(InputError, match=message):
+            evaluate.main(f"{tmp_path} --out {tmp_path}/out".split())
+        assert not (tmp_path / "out").exists()
+        options = argparse.Namespace(runs=[tmp_path], dataset=None, data_root=None, split="test", limit=2)
+        with pytest.raises(InputError, match=message):  # as all studies of finished runs do it
+            study.take_up(options)
 
     def test_dask_that_is_not_installed(self, workspace, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "distributed", None)

@@ -1,5 +1,6 @@
 """The built-in simulated digits: made once, kept, split for good."""
 
+import os
 import warnings
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from mtt_brian import events
 from mtt_brian.errors import CacheWarning
+from mtt_brian.events import datasets
 from mtt_brian.events.cache import cached_recordings
 from mtt_brian.events.camera import Camera
 from mtt_brian.events.digits import CAMERA as DIGITS_CAMERA
@@ -119,9 +121,50 @@ def nothing(path):
     path.write_bytes(b"")
 
 
+def as_earlier_versions_wrote_it(path):
+    content = contents(path)
+    np.savez(path, events=content["events"], ends=content["ends"])
+
+
+def other_events(path):
+    """Whole, and all of it is what such a file may hold."""
+    content = contents(path)
+    content["events"]["x"][:] = 5
+    np.savez(path, **content)
+
+
+def of_another_name(path):
+    cached_recordings("other", CAMERA, IMAGES, path.parent, progress=False)
+    (other,) = path.parent.glob("other-*.npz")
+    other.replace(path)
+
+
+def a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def contents(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
 @pytest.mark.parametrize(
     "damage",
-    [truncate, flip_a_bit, pickle_inside, fewer, outside_the_sensor, ends_that_go_back, one_array, nothing],
+    [
+        truncate,
+        flip_a_bit,
+        pickle_inside,
+        fewer,
+        outside_the_sensor,
+        ends_that_go_back,
+        one_array,
+        nothing,
+        as_earlier_versions_wrote_it,
+        other_events,
+        of_another_name,
+        a_pipe,
+    ],
 )
 def test_a_damaged_cache_is_made_anew_with_a_warning(tmp_path, damage):
     first = cached_recordings("some", CAMERA, IMAGES, tmp_path, progress=False)
@@ -160,3 +203,12 @@ def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.delenv("MTT_BRIAN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "mtt_brian"
+
+
+def test_a_folder_that_built_in_data_do_not_read_is_told_once(capsys):
+    datasets._tell_unused.cache_clear()
+    for split in ("train", "test"):
+        assert len(events.load("digits", root="some\nfolder", split=split, progress=False))
+    assert capsys.readouterr().err == "digits: built in; nothing is read from the folder some\\nfolder\n"
+    assert len(events.load("digits", split="test", progress=False))
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,8 @@
 
 import copy
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -535,6 +537,32 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         path.write_bytes(whole[: int(part * len(whole))])
         with pytest.raises(InputError, match=r"model\.nir is not a readable NIR file"):
             export.from_nir(path)
+
+
+FULL = """
+import resource, sys
+import nir
+import numpy as np
+from mtt_brian import export, files
+
+weight = np.random.default_rng(0).normal(size=(300, 2))
+nodes = {"input": nir.Input(np.array([2])), "w": nir.Linear(weight), "output": nir.Output(np.array([300]))}
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    export.write(sys.argv[1], nir.NIRGraph(nodes, [("input", "w"), ("w", "output")], type_check=False))
+except OSError as error:
+    print(files.reason(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_disk_that_takes_no_more_does_not_end_the_process(tmp_path: Path) -> None:
+    """HDF5 did that when it closed a file which it could not write."""
+    path = tmp_path / "model.nir"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{path}: File too large\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtt_brian import files
-from mtt_brian.errors import InputError
+from mtt_brian.errors import CacheWarning, InputError
 
 
 @pytest.fixture
@@ -151,3 +151,56 @@ def test_the_reason_of_an_error_without_a_number():
     assert files.reason(error) == "1048579 requested and 12800 written"
     error.filename = "a.bin"
     assert files.reason(error) == "a.bin: 1048579 requested and 12800 written"
+
+
+# ------------------------------------------------------------------------------------------------- paths and kinds
+
+
+@pytest.mark.parametrize("variable", ["MTT_BRIAN_CACHE", "XDG_CACHE_HOME"])
+def test_the_home_of_nobody_is_refused(variable, monkeypatch):
+    monkeypatch.delenv("MTT_BRIAN_CACHE", raising=False)
+    monkeypatch.setenv(variable, "~nobodyxyz/x")
+    with pytest.raises(InputError, match=rf"^{variable}: ~nobodyxyz/x: ~nobodyxyz is not a home folder here"):
+        files.cache_folder()
+
+
+@pytest.mark.parametrize("taken", [None, "a file", "open to others"])
+def test_a_user_without_a_home_has_a_cache_of_their_own(taken, tmp_path, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("MTT_BRIAN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(files.Path, "home", no_home)
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    usual = tmp_path / f"mtt_brian-{os.getuid()}"
+    if taken == "a file":
+        usual.touch()
+    elif taken is not None:
+        usual.mkdir()
+        usual.chmod(0o777)
+    files._cache_without_home.cache_clear()
+    with pytest.warns(CacheWarning, match="this user has no home folder; .* kept in .*MTT_BRIAN_CACHE"):
+        folder = files.cache_folder()
+    assert files.cache_folder() == folder  # told once
+    files._cache_without_home.cache_clear()
+    assert folder.parent == tmp_path
+    assert (folder == usual) is (taken is None)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_only_a_file_is_read(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert files.read_regular(path, 5) == b"12345"
+    with pytest.raises(OSError, match="5 bytes, more than the 4 that are accepted"):
+        files.read_regular(path, 4)
+    with pytest.raises(OSError, match="is a folder, not a file"):
+        files.read_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        files.read_regular(tmp_path / "nothing")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        for name in (tmp_path / "pipe", "/dev/zero"):
+            with pytest.raises(OSError, match="is a pipe or a device, not a file"):
+                files.read_regular(name)

@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 
 import pytest
 
 from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.evaluate import Grid
+from mtt_brian.evaluate.finished import sealed
 
 
 def test_a_stopped_study_computes_only_what_is_missing(tmp_path):
@@ -63,12 +65,32 @@ def a_changed_number(text):
     return text.replace("0.25", "0.75")
 
 
+def settings_that_are_none(text):
+    return sealed({"settings": 5, "cells": {}})
+
+
+def a_list_of_cells(text):
+    return sealed({"settings": {"seed": 1, "runs": ["a"]}, "cells": []})
+
+
 def not_text(text):
     return "\udcff"
 
 
 @pytest.mark.parametrize(
-    "damage", [nothing, half, a_list, without_cells, deep, other_cells, a_changed_number, not_text]
+    "damage",
+    [
+        nothing,
+        half,
+        a_list,
+        without_cells,
+        deep,
+        other_cells,
+        a_changed_number,
+        settings_that_are_none,
+        a_list_of_cells,
+        not_text,
+    ],
 )
 def test_a_damaged_file_is_moved_aside_and_its_cells_are_computed_again(damage, tmp_path):
     path = tmp_path / "grid.json"
@@ -82,6 +104,15 @@ def test_a_damaged_file_is_moved_aside_and_its_cells_are_computed_again(damage, 
     assert (tmp_path / "grid.json.damaged-1").read_bytes() == damaged
     assert dict(grid.fill("ab", lambda name: {"value": (0.25, name)}, "study")) == cells
     assert Grid(path, settings).cells == cells
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_moved_aside(make, tmp_path):
+    make(tmp_path / "grid.json")
+    with pytest.warns(CacheWarning, match=r"is a .*, not a file.*moved to .*damaged-1"):
+        grid = Grid(tmp_path / "grid.json", {})
+    assert dict(grid.fill("a", lambda name: 1, "study")) == {"a": 1}
 
 
 def test_numbers_that_json_lacks_come_back(tmp_path):

@@ -86,6 +86,33 @@ def test_a_damaged_file_is_told_and_made_anew(damage, kernel, tmp_path):
     assert hits(third) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_removed(make, kernel, tmp_path):
+    kernel()(3)
+    file = file_in(tmp_path)
+    file.unlink()
+    make(file)
+    kernel_cache._told.clear()
+    with pytest.warns(CacheWarning, match=rf"{file.name}: damaged \(is a .*, not a file\); removed"):
+        assert kernel()(3) == 6
+    again = kernel()
+    assert again(3) == 6
+    assert hits(again) == 1
+
+
+def test_a_folder_with_something_in_it_stays(kernel, tmp_path):
+    kernel()(3)
+    file = file_in(tmp_path)
+    file.unlink()
+    (file / "mine").mkdir(parents=True)
+    kernel_cache._told.clear()
+    with pytest.warns(CacheWarning) as told:
+        assert kernel()(3) == 6
+    assert "cannot be removed" in str(told[0].message)
+    assert (file / "mine").is_dir()
+
+
 def test_a_file_for_another_key_is_not_taken(kernel, tmp_path):
     """Kernels of two kinds of processor differ in the key only."""
     integers, floats = kernel(), kernel()

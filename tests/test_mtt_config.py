@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -168,3 +170,20 @@ def test_every_number_has_a_bound() -> None:
 def test_a_missing_file() -> None:
     with pytest.raises(InputError, match=r"nowhere\.toml: No such file"):
         read_config("nowhere.toml")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.symlink_to("/dev/zero"), "is a pipe or a device, not a file"),
+        (os.mkfifo, "is a pipe or a device, not a file"),
+        (os.mkdir, "is a folder, not a file"),
+        (lambda path: path.write_text("#" * 1_000_001), "1,000,001 bytes, more than the 1,000,000 that are accepted"),
+    ],
+)
+def test_what_is_no_config_file_is_not_read(make: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    make(path)
+    with pytest.raises(InputError, match=rf"c\.toml: {message}"):
+        read_config(path)

@@ -1,5 +1,6 @@
 """Recordings and durations that people give from Python: right values, or one line that says what to give instead."""
 
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -227,6 +228,7 @@ NO_RECORDINGS = {
     "number": (3, "is a int"),
     "plain": (np.zeros((2, 4)), "an array of float64 of shape (2, 4)"),
     "three axes": (GOOD[None, None], "has the shape (1, 1, 2)"),
+    "class": (list, "is a type"),
     "a bad one": ([GOOD, None], "recording 1: .*is None"),
 }
 
@@ -295,6 +297,15 @@ def test_other_fields_are_not_dropped_either(tmp_path):
             open_recording(str(tmp_path / name), None, {})
     np.savez(tmp_path / "b.npz", t=[1, 2], x=[0, 1], label=3, note=["a", "b", "c"])  # describe no events
     assert open_recording(str(tmp_path / "b.npz"), None, {}).events.tolist() == [(1, 0), (2, 1)]
+
+
+@pytest.mark.parametrize("arrays", [{"t": [1], "x": [0]}, {}])
+def test_what_is_no_array_in_an_archive_is_refused(arrays, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("README.txt", "hello")
+    with pytest.raises(InputError, match=r"a\.npz: 'README\.txt' in it is no array"):
+        open_recording(str(tmp_path / "a.npz"), None, {})
 
 
 # ---------------------------------------------------------------------------------------------------------- durations
@@ -535,6 +546,10 @@ TABLES = {
     "two columns t": ("t,x,t\n1,0,5\n", "there are 2 columns named 't'"),
     "above 2^53": ("t,x\n9007199254740993,0\n", "t[0] = 9007199254740992.0: float64 does not hold every whole number"),
     "not finite": ("t,x\ninf,0\n", "t[0] = inf: not a whole number"),
+    "a comment": ("t,x\n1,0 # first\n2,1\n", "cannot be read as a CSV table with the header t,x,y,p"),
+    "a line as a comment": ("t,x\n1,0\n# 2,1\n", "cannot be read as a CSV table with the header t,x,y,p"),
+    "more columns": ("t,x\n1,0,1\n", "the header names 2 columns, and the lines below have 3"),
+    "fewer columns": ("t,x,y,p\n1,0\n2,1\n", "the header names 4 columns, and the lines below have 2"),
     "seconds": ("t,x\n0.25,0\n", "t[0] = 0.25: not a whole number that fits int64; t counts microseconds"),
 }
 

@@ -9,9 +9,11 @@ import argparse
 import difflib
 import importlib
 import os
+import re
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from mtt_brian.console import ending
 from mtt_brian.errors import InputError
@@ -115,7 +117,7 @@ def _overview() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
     examples = [f"  {PROGRAM} {name} {command.example}" for name, command in COMMANDS.items()]
-    overview = argparse.ArgumentParser(
+    overview = Parser(
         PROGRAM,
         usage=f"{PROGRAM} COMMAND [ARGUMENT ...]",
         description="Train spiking networks with mixed time steps, then run them in continuous time, event by event.",
@@ -130,6 +132,17 @@ def _overview() -> argparse.ArgumentParser:
     return overview
 
 
+class Parser(argparse.ArgumentParser):
+    """Takes ``-1e-3`` for a number, as argparse does ``-0.001``, and says in one line what is wrong."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._negative_number_matcher = re.compile(r"-((\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)$", re.I)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ending.REFUSED, f"error: {ending.one_line(message)} ({self.prog} --help shows what is accepted)\n")
+
+
 def parser(doc: str | None, program: str | None = None) -> argparse.ArgumentParser:
     """A parser whose help is a module's docstring: its first paragraph, and the rest behind the options.
 
@@ -139,7 +152,7 @@ def parser(doc: str | None, program: str | None = None) -> argparse.ArgumentPars
     """
     assert doc is not None
     summary, _, more = doc.partition("\n\n")
-    return argparse.ArgumentParser(
+    return Parser(
         prog=_typed.get() or program,
         description=summary,
         epilog="examples:\n" + as_typed(more),

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mtt_brian import cluster, console, files, nir_files, plotting, runs, shards, study, translate
+from mtt_brian import cluster, console, files, nir_files, plotting, runs, shards, study
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Report, RunReport, readout_trace
 from mtt_brian.evaluate.finished import Finished
@@ -77,8 +77,8 @@ PICTURES = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    by_name, recordings = study.take_up(options, options.skip_bad)
-    circuits = {name: circuit_of(run, recordings) for name, run in by_name.items()}
+    by_name, recordings = study.runs_and_recordings(options, options.skip_bad)
+    circuits = study.circuits(by_name, recordings)
     options.orders = conventions(options, circuits)
     jobs = {name: job_of(run, recordings, options) for name, run in by_name.items()}
     every = [s for name in jobs for s in shards.divide(name, jobs[name], circuits[name], recordings, options.shard)]
@@ -86,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     here = nullcontext(shards.evaluate_here)
     out = files.results_folder(options.out, "event_driven_eval")
     finished = Finished(out / "shards")
+    finished.check(shard.settings(origin) for shard in every)
+    pages = ["report.html"] if options.html else []
+    files.check_replaceable(out, ["report.json", "report.md", *(name for name, *_ in PICTURES), *pages])
     with (
         files.removed_if_empty(out),
         cluster.workers(options.dask, len(every), origin) if options.dask else here as compute,
@@ -153,21 +156,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             raise InputError(f"--order {options.order} needs {others}; {options.engine} takes {', '.join(known)}")
     study.at_least_one(options, "limit", "time_steps", "shard")
     return options
-
-
-def circuit_of(run: Run, recordings: Recordings) -> Circuit:
-    """The network of a run.
-
-    Raises:
-        InputError: if it was made for another sensor.
-    """
-    circuit = translate.read_nir(run.model)
-    if tuple(recordings.sensor_size) != tuple(circuit.input_shape):
-        raise InputError(
-            f"{run.model}: made for recordings of shape {tuple(circuit.input_shape)};"
-            f" {recordings.title} has {tuple(recordings.sensor_size)}"
-        )
-    return circuit
 
 
 def conventions(options: argparse.Namespace, circuits: Mapping[str, Circuit]) -> tuple[Order, ...]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtt_brian import translate
 from mtt_brian.errors import InputError
+from mtt_brian.files import read_regular
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.nir_files import load_graph, naming
+from mtt_brian.text import one_line, shown
 from mtt_brian.translate.tools import BIAS_RULES, INFER, TOOLS
 
 if TYPE_CHECKING:
@@ -129,12 +133,35 @@ def open_network(options: argparse.Namespace) -> Network:
 def _config(path: Path) -> dict[str, Any]:
     """The settings beside the network of a run."""
     file = path.with_name("config.json")
-    if path.name != _MODEL or not file.is_file():
+    if path.name != _MODEL or not os.path.lexists(file):
         return {}
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(read_regular(file, _MOST_BYTES).decode())
+    except RecursionError:
+        raise InputError(f"{file}: lists or objects that are nested too deeply; a setting is a plain value") from None
     except ValueError as error:
-        raise InputError(f"{file}: not readable as JSON: {error}") from None
+        raise InputError(f"{file}: not readable as JSON: {one_line(error)}") from None
     if not isinstance(config, dict):
         raise InputError(f"{file}: expected settings by name, found {type(config).__name__}")
+    for key, (is_accepted, accepted) in _USED.items():
+        value = config.get(key)
+        if value is not None and not is_accepted(value):
+            raise InputError(f"{file}: {key} must be {accepted}, not {shown(value)}")
     return config
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+#: The settings that a command takes from a run; `mtt.config.read_config` checks all, but imports torch.
+_USED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "dataset": (_is_path, "the name of a data set"),
+    "data_root": (_is_path, "a folder, or null"),
+    "resolution": (
+        lambda value: type(value) is int and 1 <= value < 2**15,
+        f"a whole number of pixels from 1 to {2**15 - 1}, or null",
+    ),
+}
+#: Of a config file; a longer one is something else.
+_MOST_BYTES = 1_000_000

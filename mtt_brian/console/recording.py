@@ -18,6 +18,7 @@ from mtt_brian.events import Recordings, cifar10dvs, saccades
 from mtt_brian.events.aedat import aedat_version, read_aedat3
 from mtt_brian.events.dataset import from_first_event, read_checked
 from mtt_brian.events.recording import FIELDS, check_column, check_fields, check_other_columns
+from mtt_brian.text import shown
 
 _REFERENCE = re.compile(r"(?P<name>[\w-]+|[\w.]+:\w+):(?P<split>\w+):(?P<number>\d+)")
 
@@ -118,10 +119,13 @@ def _columns_of_npy(path: Path) -> Mapping[str, np.ndarray]:
 
 def _columns_of_npz(path: Path) -> Mapping[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
-        if len(file.files) == 1:
-            return _fields(path, file[file.files[0]])
         _check_names(path, file.files, "arrays")
         arrays = {name: file[name] for name in file.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{path}: {shown(name)} in it is no array (.npy); only arrays are accepted")
+    if len(arrays) == 1:
+        return _fields(path, *arrays.values())
     for name in FIELDS:
         if name in arrays:
             check_column(name, arrays[name], str(path))
@@ -145,7 +149,10 @@ def _columns_of_csv(path: Path) -> Mapping[str, np.ndarray]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "loadtxt: input contained no data")
             # As float, which holds every microsecond of centuries: as integers, fractions would be cut off.
-            rows = np.loadtxt(file, delimiter=",", ndmin=2)
+            # Without comments: the rest of a line behind a # would be left out.
+            rows = np.loadtxt(file, delimiter=",", comments=None, ndmin=2)
+    if rows.size and rows.shape[1] != len(header):
+        raise InputError(f"{path}: the header names {len(header)} columns, and the lines below have {rows.shape[1]}")
     columns = rows.T if rows.size else np.zeros((len(header), 0))
     return dict(zip(header, columns, strict=True))
 

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with naming(opened.path):
         simulator = Simulator(opened.circuit, options.engine, order=options.order, **chosen)
     out = files.results_folder(options.out, "simulate")
+    files.check_replaceable(out, ["spikes.npz", "spikes.csv", "readout.csv", "raster.png"])
     with files.removed_if_empty(out), naming(opened.path):
         (result,) = simulator.run([recording.events], options.duration)
     seconds = time.perf_counter() - started

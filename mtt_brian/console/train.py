@@ -117,6 +117,8 @@ def run_folder(out: str | None, config: TrainConfig) -> Path:
     Raises:
         InputError: if it holds something, cannot be made, or takes no files.
     """
+    if out == "":
+        raise InputError("--out: the name of the folder is empty")
     try:
         if out is None:
             run = files.new_folder(runs.RUNS, f"{find_dataset(config.dataset).name}-{config.method}-{config.seed}")

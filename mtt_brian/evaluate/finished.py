@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtt_brian.files import warn, write_text
+from mtt_brian.errors import InputError
+from mtt_brian.files import check_replaceable, read_regular, warn, write_text
 
 
 def sealed(content: Mapping[str, Any], indent: int | None = None) -> str:
@@ -59,7 +61,11 @@ class Finished:
         """The part that was kept for these settings, or None; a damaged file is removed, with a warning."""
         path = self._path(settings)
         try:
-            part = unsealed(path.read_text(encoding="utf-8"), ("settings", "part"))["part"]
+            kept = unsealed(read_regular(path).decode(), ("settings", "part"))
+            if kept["settings"] != json.loads(json.dumps(settings)):
+                raise ValueError("the part of other settings")
+            if not isinstance(kept["part"], dict):
+                raise ValueError("the part is no object")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -68,7 +74,17 @@ class Finished:
             warn(f"{path}: damaged ({error}); removed, and computed again")
             return None
         self._used.add(path)
-        return part
+        return kept["part"]
+
+    def check(self, every: Iterable[Mapping[str, Any]]) -> None:
+        """Whether the parts of all these settings can be kept, as far as what stands there now decides it.
+
+        Raises:
+            InputError: if something else than a folder has the name of the folder, or a folder that of a part.
+        """
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise InputError(f"{self.folder}: is not a folder, and parts are to be kept there; give another --out")
+        check_replaceable(self.folder, [self._path(settings).name for settings in every])
 
     def keep(self, settings: Mapping[str, Any], part: Mapping[str, Any]) -> None:
         """Write a part, whole or not at all.

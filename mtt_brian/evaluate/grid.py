@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.finished import sealed, unsealed
-from mtt_brian.files import warn, write_text
+from mtt_brian.files import read_regular, warn, write_text
 
 
 class Grid:
@@ -39,7 +39,9 @@ class Grid:
         if not path.exists():
             return
         try:
-            content = unsealed(path.read_text(encoding="utf-8"), ("settings", "cells"))
+            content = unsealed(read_regular(path).decode(), ("settings", "cells"))
+            if not all(isinstance(part, dict) for part in content.values()):
+                raise ValueError("settings and cells must be objects")
         except (OSError, ValueError) as error:
             aside = _move_aside(path)
             warn(f"{path}: not the results of a study ({error}); moved to {aside}, and computed again")

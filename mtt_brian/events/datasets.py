@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,7 @@ from mtt_brian.events.saccades import NCALTECH101, NMNIST
 from mtt_brian.events.shd import SHD
 from mtt_brian.events.simulated import FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128, MNIST_EVENTS, MNIST_EVENTS_128
 from mtt_brian.registry import Registry, import_object
-from mtt_brian.text import shown
+from mtt_brian.text import printable, shown
 
 _EVENTS = (DIGITS, NMNIST, DVSGESTURE, CIFAR10DVS, NCALTECH101, SHD)
 _SIMULATED = (MNIST_EVENTS, MNIST_EVENTS_128, FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128)
@@ -91,6 +93,12 @@ def is_reference(name: object) -> bool:
     return isinstance(name, str) and ":" in name
 
 
+@functools.cache
+def _tell_unused(name: str, root: str) -> None:
+    """Say, once for each of them, that a folder is given and not read."""
+    print(f"{name}: built in; nothing is read from the folder {printable(root)}", file=sys.stderr)
+
+
 def load(
     name: str,
     root: str | os.PathLike[str] | None = None,
@@ -139,6 +147,8 @@ def load(
             std=dataset.std,
         )
     generate = dataset.generate
+    if generate is not None and root is not None:
+        _tell_unused(name, str(root))
     source = _find(dataset, folder, split, download) if generate is None else generate(split, progress)
     recordings = Recordings(
         name=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -79,9 +80,16 @@ def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | No
 
 
 def write(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
-    """Write a graph to a ``.nir`` file, under a temporary name first, so that nobody reads half of it."""
+    """Write a graph to a ``.nir`` file, under a temporary name first, so that nobody reads half of it.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    # In memory first: HDF5 ends the process where it meets a full disk while it closes a file.
+    content = io.BytesIO()
+    nir.write(content, graph)
     with replacing(path) as temporary:
-        nir.write(temporary, graph)
+        temporary.write_bytes(content.getbuffer())
 
 
 class _Writer:

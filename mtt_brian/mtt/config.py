@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mtt_brian.errors import InputError
+from mtt_brian.files import read_regular
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 from mtt_brian.text import one_line, shown
 
@@ -26,6 +27,8 @@ from mtt_brian.text import one_line, shown
 NONE = "none"
 
 
+#: Of a config file; a longer one is something else.
+MOST_BYTES = 1_000_000
 #: Whole numbers are kept in 32 bits here and there.
 _MOST = 2**31 - 1
 #: Of pixels: coordinates of events have 16 bits.
@@ -213,7 +216,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if path.suffix not in parsers:
         raise InputError(f"{path}: a config file ends in {' or '.join(parsers)}")
     try:
-        values = parsers[path.suffix](path.read_text(encoding="utf-8"))
+        values = parsers[path.suffix](read_regular(path, MOST_BYTES).decode())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
     except RecursionError:

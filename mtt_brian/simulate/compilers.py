@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import hashlib
 import os
 import shutil
 import struct
@@ -21,7 +22,7 @@ from brian2.devices.device import auto_target
 from brian2.utils.logger import catch_logs
 
 from mtt_brian.errors import InputError
-from mtt_brian.files import warn
+from mtt_brian.files import replacing, warn
 
 _INSTALL = "install a C++ compiler (Debian, Ubuntu: apt install g++ make python3-dev)"
 
@@ -183,16 +184,21 @@ def fall_back(error: CannotCompile) -> None:
 
 @contextmanager
 def whole_extensions() -> Iterator[None]:
-    """Within it, Brian2's Cython cache removes extensions that were cut off while they were written, and compiles anew.
+    """Within it, Brian2's Cython cache removes extensions that are not what was compiled, and compiles anew.
 
-    A process that is stopped while the linker writes leaves such a file, which Brian2 would load for ever after.
+    A process that is stopped while the linker writes, or a machine that loses power, leaves such a file. Brian2 would
+    load it for ever after. A digest beside every extension that was loaded once tells them apart; Brian2 holds the lock
+    of the extension while it loads it.
     """
 
     def load(module_path: str, *arguments: Any, **options: Any) -> Any:
         path = Path(module_path)
-        if path.is_file() and not _is_whole(path):
-            _remove(path, "cut off")
+        if path.is_file() and (damage := _damage(path)):
+            _remove(path, damage)
         there = path.is_file()
+        if not there:
+            with contextlib.suppress(OSError):
+                _beside(path).unlink(missing_ok=True)
         try:
             module = original(module_path, *arguments, **options)
         except ImportError as error:
@@ -204,6 +210,7 @@ def whole_extensions() -> Iterator[None]:
             module = original(module_path, *arguments, **options)
         if module is None:  # Brian2 would go on without this piece of the network
             raise ImportError(f"Cython cannot translate {path.with_suffix('.pyx')}")
+        _keep_digest(path)
         return module
 
     original = type(cython_extension_manager)._load_module.__get__(cython_extension_manager)
@@ -216,8 +223,44 @@ def whole_extensions() -> Iterator[None]:
 
 
 def _remove(path: Path, why: str) -> None:
-    path.unlink(missing_ok=True)
+    for file in (path, _beside(path)):
+        file.unlink(missing_ok=True)
     warn(f"{path}: damaged ({why}); removed, and compiled again")
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with an extension; None for what is as it was compiled, as far as that can be told."""
+    try:
+        kept = _beside(path).read_text(encoding="ascii")
+    except FileNotFoundError:  # compiled by Brian2 alone
+        if not _is_whole(path):
+            return "cut off"
+        return None if f"PyInit_{_module(path)}".encode() in path.read_bytes() else "it is another extension"
+    except (OSError, ValueError):
+        return "its digest cannot be read"
+    return None if kept == _digest(path) else "not what was compiled"
+
+
+def _keep_digest(path: Path) -> None:
+    """Write the digest of an extension beside it, where there is none and where that is possible."""
+    beside = _beside(path)
+    if path.is_file() and not beside.exists():
+        with contextlib.suppress(OSError), replacing(beside) as temporary:
+            temporary.write_text(_digest(path), encoding="ascii")
+
+
+def _digest(path: Path) -> str:
+    """Of the name, too: a whole extension under the name of another one is not what was compiled."""
+    return hashlib.sha256(path.name.encode() + b"\0" + path.read_bytes()).hexdigest()
+
+
+def _beside(path: Path) -> Path:
+    """Ends in ``.lib``: `brian2.clear_cache` refuses a folder with files of endings that it does not expect there."""
+    return path.with_name(f"{path.name}.sha256.lib")
+
+
+def _module(path: Path) -> str:
+    return path.name.split(".", 1)[0]
 
 
 def _is_whole(path: Path) -> bool:
