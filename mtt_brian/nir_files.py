@@ -7,6 +7,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from mtt_brian import hdf5_tree
 from mtt_brian.errors import InputError
+from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
     import nir
@@ -24,6 +26,8 @@ Shape: TypeAlias = tuple[int, ...]
 LARGEST = 2**31 - 1
 #: Seconds for reading a file in a process of its own, the CPU time that `hdf5_tree` allows left aside.
 _SECONDS = 60.0
+#: Attribute of a graph from a file, see `not_read`.
+_NOT_READ = "_parts_of_the_file_that_are_not_read"
 
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
@@ -45,9 +49,18 @@ def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     if "\0" in path or not os.path.isfile(path):
         raise InputError(f"no such NIR file: {path!r}" if "\0" in path else f"no such NIR file: {path}")
     try:
-        return _build_graph(_tree(_read_apart(path)))
+        content = _read_apart(path)
+        graph = _build_graph(_tree(content.entries))
     except (InputError, hdf5_tree.Refused) as error:
         raise InputError(f"{path} is not a readable NIR file: {error}") from None
+    setattr(graph, _NOT_READ, tuple(map(printable, content.not_read)))
+    return graph
+
+
+def not_read(graph: nir.NIRGraph) -> tuple[str, ...]:
+    """What stands in the file of a graph and has no meaning: a sentence each. Nothing for a graph from elsewhere."""
+    found: tuple[str, ...] = getattr(graph, _NOT_READ, ())
+    return found
 
 
 @contextlib.contextmanager
@@ -65,8 +78,8 @@ def naming(graph: Any) -> Iterator[None]:
 # ----- file -> values
 
 
-def _read_apart(path: str) -> list[hdf5_tree.Entry]:
-    """The entries of a file, read by a process of its own."""
+def _read_apart(path: str) -> hdf5_tree.Content:
+    """The content of a file, read by a process of its own."""
     from mtt_brian.translate import limits
 
     size = os.path.getsize(path)
@@ -75,26 +88,39 @@ def _read_apart(path: str) -> list[hdf5_tree.Entry]:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": ""}
     seconds = _SECONDS + size / hdf5_tree.FILE_BYTES_PER_SECOND
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=seconds,
-            env=environment,
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
-    except subprocess.TimeoutExpired:
-        raise InputError(f"reading it did not end within {seconds:.0f} s; it is damaged") from None
     except OSError as error:
         raise InputError(f"the process that reads it, {sys.executable!r}, cannot be started: {error}") from None
-    try:
-        if done.returncode == 0:
-            return hdf5_tree.parse(done.stdout)
-    except hdf5_tree.Refused:
-        raise
-    except ValueError:
-        pass
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
+    assert process.stdout is not None
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    content = None
+    with process:
+        timer.start()
+        try:
+            content = hdf5_tree.parse(process.stdout)
+            process.wait()
+        except hdf5_tree.Refused:
+            raise
+        except (ValueError, LookupError, TypeError):  # not what the script writes
+            process.stdout.close()
+            process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+    if content is not None and process.returncode == 0:
+        return content
+    if is_late.is_set():
+        raise InputError(f"reading it did not end within {seconds:.0f} s; it is damaged")
+    how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit status {process.returncode}"
     raise InputError(f"the HDF5 library does not end or crashes while it reads the file ({how}); it is damaged")
 
 
@@ -161,6 +187,8 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
             raise InputError(f"{key}{of} is a group; accepted are values")
         if isinstance(value, str) and key not in ("type", "padding"):
             raise InputError(f"{key}{of} is the text {shown(value)}; accepted are numbers")
+        if key != "metadata" and np.size(value) == 0:
+            raise InputError(f"{key}{of} is empty: its shape is {np.shape(value)}")
     given = {**tree, "metadata": _metadata(tree, of)}
     # From a declared input shape nir infers the output's, with checks of its own; it is put in afterwards.
     shape = given.pop("input_type" if kind == "Flatten" else "input_shape", None)
@@ -244,7 +272,8 @@ def uniform(value: np.ndarray) -> float | np.ndarray:
 def shown(value: Any) -> str:
     """A value for a message: on one line, and short."""
     if isinstance(value, dict):
-        return "a group"
+        held = (f"{k!r}: {'a group' if isinstance(v, dict) else shown(v)}" for k, v in list(value.items())[:20])
+        return shortened(f"{{{', '.join(held)}}}", 200)
     text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) and value.size < 100 else value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -633,6 +633,20 @@ def endless(nodes):
     nodes["n0"].create_dataset("weight", (10**8, 10**8), "f8", chunks=(100, 100))
 
 
+def never_written(nodes, **more):
+    del nodes["n0/weight"]
+    nodes["n0"].create_dataset("weight", (10**6, 2), "f8", fillvalue=1.0, **more)
+
+
+def written_in_part(nodes):
+    del nodes["n0/weight"]
+    nodes["n0"].create_dataset("weight", (2000, 2), "f8", chunks=(1000, 2), compression="gzip")[:1000] = 1.0
+
+
+def not_utf8(nodes):
+    nodes.id.links.create_soft(b"\xff\xfe", b"/node")
+
+
 def holds_itself(nodes):
     nodes["n0/again"] = nodes
 
@@ -647,7 +661,13 @@ def holds_itself(nodes):
         (virtual, r"n0/weight' is a virtual data set; nothing is read from other files"),
         (stored_elsewhere, r"n0/weight' is stored in another file; nothing is read from other files"),
         (unknown_filter, r"n0/weight' is stored with the filter 32015"),
-        (endless, r"its arrays take more than [\d,]+ bytes, half of the free memory"),
+        (endless, r"n0/weight' has the shape \(100000000, 100000000\), but was not written in full: 0 bytes of it"),
+        (never_written, r"n0/weight' has the shape \(1000000, 2\), but was not written in full"),
+        (lambda nodes: never_written(nodes, chunks=(1000, 2)), "n0/weight' .*not written in full"),
+        (lambda nodes: never_written(nodes, chunks=(1000, 2), compression="gzip"), "n0/weight' .*not written in full"),
+        (written_in_part, "n0/weight' .*not written in full"),
+        (not_utf8, r"the name b'\\xff\\xfe' in the group 'node/nodes' is not UTF-8"),
+        (put("n0/weight", np.ones((0, 2))), r"weight of node 'n0' \(Linear\) is empty: its shape is \(0, 2\)"),
         (holds_itself, "is a group that the file holds twice or that holds itself"),
         (put("n0/weight", h5py.Empty("f8")), "n0/weight' is empty"),
         (put("n0/weight", np.array([(1, 2.0)], dtype=[("a", int), ("b", float)])), "n0/weight' holds"),
@@ -669,6 +689,50 @@ def test_files_that_are_not_read_name_the_file_and_the_reason(change, message, t
     with pytest.raises(InputError, match=rf"m\.nir.*{message}") as refused:
         read(saved(tmp_path / "m.nir", change))
     assert "\n" not in str(refused.value)
+
+
+def test_arrays_are_bounded_by_the_size_of_the_file(tmp_path, monkeypatch):
+    """8 MB of zeros in a file of some 30 KB: far more than 10 times its size."""
+    path = saved(tmp_path / "m.nir")
+    with h5py.File(path, "r+") as file:
+        file["node/nodes/n1/metadata"].create_dataset("zeros", data=np.zeros(10**6), compression="gzip")
+    size = path.stat().st_size
+    with h5py.File(path) as file:
+        assert hdf5_tree.scan(file, "node", 10**9, size)[1] > 8 * 10**6  # within the 64 MiB that any file may take
+        monkeypatch.setattr(hdf5_tree, "SMALL_ARRAYS", 10**6)
+        monkeypatch.setattr(hdf5_tree, "LARGEST_RATIO", 10)
+        with pytest.raises(hdf5_tree.Refused, match=rf"'node/nodes/n1/metadata/zeros', .*1,000,000 .*{size:,} bytes"):
+            hdf5_tree.scan(file, "node", 10**9, size)
+        monkeypatch.setattr(hdf5_tree, "LARGEST_RATIO", 1000)
+        with pytest.raises(hdf5_tree.Refused, match="more than 1,000 bytes, half of the free memory"):
+            hdf5_tree.scan(file, "node", 1000, size)
+
+
+def in_the_file(path):
+    return [a for a in read(path).assumptions if "is assumed" not in a]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda f: f["node/nodes/n1"].attrs.update(reset="zero"), "attributes 'reset' of 'node/nodes/n1' are not used"),
+        (lambda f: f["node/nodes/n0/weight"].attrs.update(a=1, b=2), "attributes 'a', 'b' of 'node/nodes/n0/weight' a"),
+        (lambda f: f["node"].attrs.update(note=np.ones(3)), "attributes 'note' of 'node' are not used"),
+        (lambda f: f.attrs.update({"a\x1b": 1}), r"attributes 'a\x1b' of the file are not used"),
+        (lambda f: f.create_group("extra/deep"), "'extra' beside 'node' in the file is not read"),
+        (lambda f: put("version", "99.9")(f), "the version of the file is '99.9', and it is read as one of NIR 1"),
+        (lambda f: put("version", 3)(f), "the version of the file is 'no text'"),
+    ],
+)
+def test_parts_of_a_file_without_a_meaning_are_listed(change, sentence, tmp_path):
+    path = saved(tmp_path / "m.nir")
+    before = read(path)
+    assert in_the_file(path) == []
+    with h5py.File(path, "r+") as file:
+        change(file)
+    (found,) = in_the_file(path)
+    assert found.startswith(sentence)
+    assert read(path).readout.rule.reset == before.readout.rule.reset == "subtract"
 
 
 def put_root(where, value):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.nir_files import Shape, declared_shape, shown
+from mtt_brian.nir_files import Shape, declared_shape, not_read, shown
 
 if TYPE_CHECKING:
     import nir
@@ -33,6 +33,7 @@ class FlatGraph:
         edges: between them, every edge once.
         input, output: the names of the graph's own Input and Output nodes.
         metadata: of the graph and its nested graphs, by name ("" for the graph).
+        not_read: what its file holds beside it, see `nir_files.not_read`.
     """
 
     nodes: dict[str, Any]
@@ -40,6 +41,7 @@ class FlatGraph:
     input: str
     output: str
     metadata: dict[str, dict[str, Any]]
+    not_read: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> Shape:
@@ -118,6 +120,7 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
         input=only(nir.Input),
         output=only(nir.Output),
         metadata={".".join(key): metadata_of(inner, ".".join(key)) for key, inner in graphs},
+        not_read=not_read(graph),
     )
 
 

@@ -710,6 +710,8 @@ class _Reader:
     # ----- what is not used
 
     def _note_what_is_not_used(self) -> None:
+        for sentence in self.graph.not_read:
+            self.assumed.add(sentence)
         for name, node in self.nodes.items():
             if self._is_neuron(name):
                 known = _KNOWN_OF_NEURONS if _NEURONS[self._kind(name)].fires else _KNOWN_OF_SILENT_NEURONS
