@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from mtt_brian import hdf5_tree
 from mtt_brian.errors import InputError
-from mtt_brian.text import printable, shortened
+from mtt_brian.text import one_line, printable, shortened
 
 if TYPE_CHECKING:
     import nir
@@ -26,8 +26,8 @@ Shape: TypeAlias = tuple[int, ...]
 LARGEST = 2**31 - 1
 #: Seconds for reading a file in a process of its own, the CPU time that `hdf5_tree` allows left aside.
 _SECONDS = 60.0
-#: Attribute of a graph from a file, see `not_read`.
-_NOT_READ = "_parts_of_the_file_that_are_not_read"
+#: Attribute of a graph from a file: its path and what is not read of it, see `naming` and `not_read`.
+_OF_FILE = "_file_of_this_graph"
 
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
@@ -53,23 +53,24 @@ def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
         graph = _build_graph(_tree(content.entries))
     except (InputError, hdf5_tree.Refused) as error:
         raise InputError(f"{path} is not a readable NIR file: {error}") from None
-    setattr(graph, _NOT_READ, tuple(map(printable, content.not_read)))
+    setattr(graph, _OF_FILE, (path, tuple(map(printable, content.not_read))))
     return graph
 
 
 def not_read(graph: nir.NIRGraph) -> tuple[str, ...]:
     """What stands in the file of a graph and has no meaning: a sentence each. Nothing for a graph from elsewhere."""
-    found: tuple[str, ...] = getattr(graph, _NOT_READ, ())
-    return found
+    sentences: tuple[str, ...] = getattr(graph, _OF_FILE, ("", ()))[1]
+    return sentences
 
 
 @contextlib.contextmanager
 def naming(graph: Any) -> Iterator[None]:
-    """Puts the file's name in front of the message of an `InputError`, if ``graph`` is the path of a file."""
+    """Puts the file's name in front of the message of an `InputError`, if ``graph`` is from a file, or its path."""
     try:
         yield
     except InputError as error:
-        path = os.fsdecode(graph) if isinstance(graph, str | os.PathLike) else None
+        is_path = isinstance(graph, str | os.PathLike)
+        path = os.fsdecode(graph) if is_path else getattr(graph, _OF_FILE, (None,))[0]
         if path is None or str(error).startswith((f"{path} ", f"{path}: ", "no such NIR file: ")):
             raise
         raise type(error)(f"{path}: {error}") from None
@@ -278,17 +279,20 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def numbers(value: Any, what: str) -> np.ndarray:
+def numbers(value: Any, what: str, *, bools: bool = True) -> np.ndarray:
     """Finite real numbers in their own precision; torch tensors and numbers kept as objects included.
 
     Args:
         value: from a graph: an array, a number, a tensor.
         what: its name for messages, for instance ``"tau of node 'a'"``.
+        bools: whether False and True count as 0 and 1.
 
     Raises:
-        InputError: for complex numbers, text, NaN, infinite values, nothing at all.
+        InputError: for complex numbers, text, NaN, infinite values, nothing at all, and numbers that float64 rounds.
     """
-    array = _as_array(value, what)
+    array = as_array(value, what)
+    if not bools and (array.dtype.kind == "b" or any(isinstance(x, bool | np.bool_) for x in _objects(array))):
+        raise InputError(f"{what} must be a number, not {shown(plain(value))}")
     if array.dtype.kind == "O":
         single = (int, float, np.integer, np.floating, np.bool_)
         if not all(isinstance(x, single) for x in array.flat):
@@ -304,20 +308,64 @@ def numbers(value: Any, what: str) -> np.ndarray:
     if not array.size:
         raise InputError(f"{what} is empty: its shape is {array.shape}")
     with np.errstate(over="ignore"):
-        if not np.all(np.isfinite(array.astype(np.float64, copy=False))):
-            raise InputError(f"{what} holds NaN or infinite values")
+        as_float64 = array.astype(np.float64, copy=False)
+    if not np.all(np.isfinite(as_float64)):
+        raise InputError(f"{what} holds NaN or infinite values")
+    if (rounded := _rounded(array, as_float64)) is not None:
+        raise InputError(f"{what} holds {rounded}, which float64 rounds; accepted are numbers that it holds")
     return array
 
 
-def _as_array(value: Any, what: str) -> np.ndarray:
-    if hasattr(value, "detach"):  # a torch tensor
-        value = value.detach().cpu()
-        if getattr(value, "is_sparse", False):
+def _objects(array: np.ndarray) -> Iterable[Any]:
+    return array.flat if array.dtype.kind == "O" else ()
+
+
+def _rounded(array: np.ndarray, as_float64: np.ndarray) -> str | None:
+    """A number that is another one in float64."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        differs = array != as_float64
+    elif array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        differs = np.abs(as_float64) >= 2.0**53
+    else:
+        return None
+    for exact, rounded in zip(array[differs].tolist(), as_float64[differs].tolist(), strict=True):
+        if exact != rounded:  # Python compares whole numbers with floats exactly
+            return str(exact)
+    return None
+
+
+def _of_tensor(value: Any, what: str) -> np.ndarray:
+    """The numbers of a torch tensor of any layout."""
+    try:
+        value = value.detach()
+        kinds = {
+            "is_meta": "on the device meta, which keeps no values",
+            "is_quantized": "quantized",
+            "is_nested": "nested",
+        }
+        for attribute, kind in kinds.items():
+            if getattr(value, attribute):
+                raise InputError(f"{what} is a tensor that is {kind}; accepted are tensors of plain numbers")
+        if value.is_complex():
+            raise InputError(f"{what} holds complex numbers; accepted are real ones")
+        if str(value.layout) != "torch.strided":  # sparse ones, and those of oneDNN
             value = value.to_dense()
+        value = value.cpu().resolve_conj().resolve_neg()
         try:
-            return value.numpy()
+            found: np.ndarray = value.numpy()
         except TypeError:  # bfloat16
-            return value.float().numpy()
+            found = value.float().numpy()
+        return found
+    except InputError:
+        raise
+    except Exception as error:  # whatever has a detach(), and what torch cannot convert
+        raise InputError(f"{what} is not numeric: {one_line(error, 120)}") from None
+
+
+def as_array(value: Any, what: str) -> np.ndarray:
+    """A value of a graph as an array of any kind."""
+    if hasattr(value, "detach"):  # a torch tensor
+        return _of_tensor(value, what)
     if np.ma.is_masked(value):
         raise InputError(f"{what} holds masked values")
     try:
@@ -363,3 +411,10 @@ def pair_of(what: str, value: Any, minimum: int) -> tuple[int, int]:
 def declared_shape(value: Any, what: str) -> Shape:
     """The shape that an Input or Output node declares: at least one axis, at least 1 along each."""
     return whole_numbers(value, what, 1)
+
+
+def typed_shape(given: Any, name: str) -> Any:
+    """The shape in a node's ``input_type`` or ``output_type``, which hold one by name."""
+    if not isinstance(given, dict):
+        return given
+    return given.get(name, next(iter(given.values()), None))

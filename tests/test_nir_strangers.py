@@ -171,7 +171,16 @@ def test_a_leading_axis_of_1_is_the_batch(declared, nodes, last, shape):
 
 def test_axes_that_neurons_have_are_no_batch():
     circuit = read(chain(inputs(1, 3), if_node(1, 3), last=outputs(1, 3)))
-    assert (circuit.input_shape, circuit.assumptions) == ((1, 3), ())
+    assert circuit.input_shape == (1, 3)
+    (said,) = circuit.assumptions
+    assert "the input has the shape (1, 3): its axes of 1 count as rows and channels of the sensor, not as" in said
+    row = mb.events.make_recording([10], [2], [0])
+    assert mb.simulate(circuit, row, engine="exact").counts["n0"].tolist() == [[0, 0, 1]]
+    with pytest.raises(InputError, match=r"has no field 'y'.*; all events of an input of shape \(1, 3\) have y = 0"):
+        mb.simulate(circuit, row[["t", "x"]], engine="exact")
+    # The axis is kept where parameters of neurons have it, though a weight in front would take either.
+    kept = read(chain(inputs(1, 2), nir.Linear(np.ones((4, 2))), if_node(1, 4), last=outputs(1, 4)))
+    assert (kept.input_shape, len(kept.assumptions)) == ((1, 2), 1)
     with pytest.raises(InputError, match=r"'n0' has the shape \(4,\), but 'input', which feeds it, has \(1, 3\)"):
         read(chain(inputs(1, 3), if_node(4), last=outputs(4)))
 
@@ -417,6 +426,76 @@ def test_what_is_no_real_number_is_refused(value, message):
         weight_of(value)
 
 
+TENSORS = {
+    "csr": (lambda torch: torch.eye(2).to_sparse_csr(), None),
+    "coo": (lambda torch: torch.eye(2).to_sparse(), None),
+    "mkldnn": (lambda torch: torch.eye(2).to_mkldnn(), None),
+    "negative view": (lambda torch: torch._neg_view(-torch.eye(2)), None),
+    "part of a conjugate": (lambda torch: torch.complex(torch.zeros(2, 2), -torch.eye(2)).conj().imag, None),
+    "conjugate": (lambda torch: torch.complex(torch.eye(2), torch.eye(2)).conj(), "holds complex numbers"),
+    "complex32": (lambda torch: torch.eye(2).to(torch.complex32), "holds complex numbers"),
+    "meta": (lambda torch: torch.eye(2, device="meta"), "is a tensor that is on the device meta, which keeps no val"),
+    "quantized": (
+        lambda torch: torch.quantize_per_tensor(torch.eye(2), 1.0, 0, torch.qint8),
+        "is a tensor that is quantized; accepted",
+    ),
+    "nested": (lambda torch: torch.nested.nested_tensor([torch.ones(2)] * 2), "is a tensor that is nested; accepted"),
+    "no tensor": (lambda torch: type("T", (), {"detach": lambda self: self})(), "is not numeric: "),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", TENSORS)
+def test_tensors_of_every_kind(kind):
+    torch = pytest.importorskip("torch")
+    make, message = TENSORS[kind]
+    if message is None:
+        assert weight_of(make(torch)) == [[1, 0], [0, 1]]
+        return
+    node = if_node(2)
+    node.v_threshold = make(torch)
+    with pytest.raises(InputError, match=rf"v_threshold of node 'n0' {message}"):
+        read(chain(inputs(2), node, last=outputs(2)))
+    network = chain(inputs(2), nir.Linear(np.eye(2)), if_node(2), last=outputs(2))
+    network.nodes["n0"].weight = make(torch)
+    with pytest.raises(InputError, match=rf"node 'n0' \(Linear\): weight {message}"):
+        read(network)
+    with pytest.raises(InputError, match=rf"node 'n0' \(Linear\): the weight {message}"):
+        mb.export.from_nir(network)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (np.full((2, 2), 2**53 + 1), "9007199254740993"),
+        (np.full((2, 2), 2**64 - 1, np.uint64), "18446744073709551615"),
+        (np.full((2, 2), np.longdouble(1) / 3), "0.333"),
+    ],
+)
+def test_numbers_that_float64_rounds_are_refused(value, shown):
+    with pytest.raises(InputError, match=rf"weight holds {re.escape(shown)}.*, which float64 rounds"):
+        weight_of(value)
+    assert weight_of(np.array([[2**60, 0], [0, 1]])) == [[2.0**60, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("value", [True, np.True_, np.ones(2, bool), np.array([True, 1.0], dtype=object)])
+@pytest.mark.parametrize("key", ["lower_bound", "refractory", "v_threshold", "r"])
+def test_truth_values_are_no_parameters(key, value):
+    node = if_node(2, metadata=SAID | ({key: value} if key in ("lower_bound", "refractory") else {}))
+    if hasattr(node, key):
+        setattr(node, key, value)
+    with pytest.raises(InputError, match=rf"{key} of node 'n0' must be a number, not "):
+        read(chain(inputs(2), node, last=outputs(2)))
+
+
+@pytest.mark.parametrize("tau", ["inf", ["inf"] * 2, np.array(["inf"] * 2, object), b"inf", np.full(2, np.inf + 1j)])
+def test_an_infinite_tau_as_text_is_refused(tau):
+    node = lif_node(1.0, 1.0, 2)
+    node.tau = tau
+    with pytest.raises(InputError, match=r"tau of node 'n0' (is not numeric|holds complex)"):
+        read(chain(inputs(2), node, last=outputs(2)), reset="zero")
+
+
 @pytest.mark.parametrize("number", [2, 12])
 def test_products_of_weights_that_overflow_are_refused(number):
     huge = nir.Scale(np.full(2, 1e200))
@@ -502,6 +581,13 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch)
         read(chain(inputs(1, 200, 200), if_node(1), last=nir.Output(None)))
 
 
+def test_metadata_that_are_no_dictionary():
+    network = chain(inputs(1), if_node(1), last=outputs(1))
+    network.metadata = 5
+    with pytest.raises(InputError, match="the metadata of the graph must be a dictionary, not 5"):
+        read(network)
+
+
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
@@ -509,6 +595,9 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch)
         ([("input", "n0"), ("n0", "output"), ("n0", "input")], "leads into the input node"),
         ([("input", "n0", "output")], "is no pair of node names"),
         ([("input", 3)], "is no pair of node names"),
+        (None, "the edges must be a list of pairs of node names, not None"),
+        (5, "the edges must be a list of pairs of node names, not 5"),
+        ({("input", "n0"), 5}, "the edge 5 is no pair of node names"),
         ([("input", "output"), ("n0", "n0")], "the cycle 'n0' -> 'n0' holds no neuron"),
     ],
 )
@@ -516,6 +605,70 @@ def test_edges_are_checked(edges, message):
     network = chain(inputs(1), nir.Scale(np.ones(1)), last=outputs(1))
     network.edges = edges
     with pytest.raises(InputError, match=message):
+        read(network)
+
+
+# ----- what nothing reads
+
+
+def with_more(name, node, *edges):
+    """input -> n0 (weights 0.6) -> n1 (one spike a pair) -> output, and one more node."""
+    network = chain(inputs(1), nir.Linear(np.full((2, 1), 0.6)), if_node(2), last=outputs(2))
+    network.nodes[name] = node
+    network.edges += edges
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (with_more("k", nir.Linear(np.ones((5, 2))), ("n1", "k")), ["it is read by nothing and left out (node 'k')"]),
+        (
+            with_more("k", if_node(2), ("n0", "k")),
+            ["it is simulated, but read by nothing that leads to the output (node 'k')"],
+        ),
+        (
+            with_more("k", if_node(2)),
+            ["it is simulated, but read by nothing that leads to the output (node 'k')", "nothing feeds it (node 'k')"],
+        ),
+        (with_more("k", if_node(2), ("k", "n1")), ["nothing feeds it (node 'k')"]),
+        (with_more("k", nir.Scale(np.ones(2)), ("n0", "k"), ("k", "n1")), []),
+    ],
+)
+def test_nodes_that_nothing_reads_are_listed(network, said):
+    assert list(read(network).assumptions) == said
+    if said != []:
+        assert run(network, (10, 0), (20, 0)).counts["n1"].tolist() == [1, 1]
+
+
+def test_nodes_on_the_way_to_neurons_that_nothing_reads():
+    network = with_more("k", if_node(2), ("s", "k"), ("n0", "s"))
+    network.nodes["s"] = nir.Scale(np.ones(2))
+    assert read(network).assumptions == (
+        "it is simulated, but read by nothing that leads to the output (node 'k')",
+        "it leads to neurons that nothing reads (node 's')",
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "field"),
+    [("input", "output_type"), ("output", "input_type"), ("n0", "input_type"), ("n0", "output_type")],
+)
+def test_every_declared_shape_is_compared(node, field):
+    network = chain(inputs(2), if_node(2), last=outputs(2))
+    assert read(network).assumptions == ()
+    setattr(network.nodes[node], field, {field.removesuffix("_type"): np.array([9])})
+    assert read(network).assumptions == (
+        f"the declared {field} (9,) is not used, because its shape is (2,) (node {node!r})",
+    )
+
+
+def test_sources_of_different_shapes_are_shown():
+    network = chain(inputs(2), nir.Linear(np.ones((3, 2))), nir.Scale(np.ones(2)), last=outputs(2))
+    network.edges.append(("input", "n1"))
+    with pytest.raises(
+        InputError, match=r"the sources of node 'n1' have different shapes: \{'n0': \(3,\), 'input': \(2,\)\}"
+    ):
         read(network)
 
 
@@ -708,6 +861,14 @@ def test_arrays_are_bounded_by_the_size_of_the_file(tmp_path, monkeypatch):
             hdf5_tree.scan(file, "node", 1000, size)
 
 
+def test_messages_of_a_graph_from_a_file_name_the_file(tmp_path):
+    path = saved(tmp_path / "m.nir", put("n1/metadata/reset", "never"))
+    loaded = nir_files.load_graph(path)
+    for build in (read, mb.export.from_nir, mb.export.from_nir):
+        with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: node 'n1'.*reset"):
+            build(loaded)
+
+
 def in_the_file(path):
     return [a for a in read(path).assumptions if "is assumed" not in a]
 
@@ -812,6 +973,32 @@ def test_odd_paths(tmp_path):
     assert read(os.fsencode(path).decode()).input_shape == (2,)
     with pytest.raises(InputError, match="no such NIR file"):
         read("a\0b.nir")
+
+
+def test_what_info_shows_of_a_file_is_printable(tmp_path, capsys):
+    path = tmp_path / "model.nir"
+    network = chain(inputs(1), if_node(1, metadata=SAID | {"k\x1b[2J": 1}), last=outputs(1))
+    network.metadata = {"note\x1b]0;x": "\x1b[31mred\nsecond"}
+    nir.write(path, network)
+    with h5py.File(path, "r+") as file:
+        file["node/metadata/texts"] = ["\x1b[2J", "b"]
+    (tmp_path / "config.json").write_text('{"method": "a\\u001b[31m\\nb", "dataset": {"\\u001b": ["\\u001b"]}}')
+    odd = tmp_path / "o\x1b[31m\nx"
+    odd.mkdir()
+    for name in ("model.nir", "config.json"):
+        (odd / name).write_bytes((tmp_path / name).read_bytes())
+    for folder in (tmp_path, odd):
+        assert entry_point(["info", str(folder)]) == 0
+        out = capsys.readouterr().out
+        assert "\x1b" not in out
+        assert r"note\x1b]0;x \x1b[31mred\nsecond" in out
+        assert r"trained with: method a\x1b[31m\nb" in out
+    (tmp_path / "e.csv").write_text("t,x\n1,0\n")
+    command = ["simulate", str(odd / "model.nir"), str(tmp_path / "e.csv"), "--out", str(odd / "out\x1b")]
+    assert entry_point(command) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert r"o\x1b[31m\nx/out\x1b: raster.png" in out
 
 
 def test_info_lists_what_was_assumed(tmp_path, capsys):

@@ -32,9 +32,9 @@ from mtt_brian.neuron import (
     Reset,
     SpikesPerUpdate,
 )
-from mtt_brian.nir_files import Shape, declared_shape, load_graph, naming, numbers, plain, shown, uniform
+from mtt_brian.nir_files import Shape, declared_shape, load_graph, naming, numbers, plain, shown, typed_shape, uniform
 from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of, typed_shape
+from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of
 from mtt_brian.translate.linear_nodes import LINEAR, Linear, Reading, all_infinite, that_fits, without_batch
 from mtt_brian.translate.operators import Delay, Operator, Sparse
 from mtt_brian.translate.silent import fold_silent
@@ -189,6 +189,12 @@ class _Reader:
                 f"leading axes of 1 are taken for the batch and left out: the input has the shape "
                 f"{self._shapes[self.input]}, not {self.graph.input_shape}"
             )
+        elif len(shape := self._shapes[self.input]) > 1 and all(n == 1 for n in shape[:-1]):
+            self.assumed.add(
+                f"the input has the shape {shape}: its axes of 1 count as rows and channels of the sensor, not as a "
+                f"batch, because all nodes fit them"
+            )
+        self._note_dead_ends()
         self._compare_declared_shapes()
         means = self.meaning
         populations = {name: Population(name, self._shapes[name], self._rule(name)) for name in self._neurons()}
@@ -397,7 +403,9 @@ class _Reader:
         return ""
 
     def _compare_declared_shapes(self) -> None:
-        """Output nodes and the Input nodes of nested graphs say what arrives at them."""
+        """Output nodes and the Input nodes of nested graphs say what arrives at them; others may say more."""
+        for name in self.nodes:
+            self._compare_other_shapes(name)
         for name in self._place:
             if not self._is_wire(name):
                 continue
@@ -415,6 +423,18 @@ class _Reader:
                 self.assumed.add(f"the declared shape {declared} is not used, because {arriving} arrives", name)
             else:
                 raise _ShapeError(f"the output node {name!r} declares the shape {declared}, but {arriving} arrives")
+
+    def _compare_other_shapes(self, name: str) -> None:
+        """What leaves an input node, what enters an output node, and what neurons declare beside their parameters."""
+        others = {"Input": ["output_type"], "Output": ["input_type"]}
+        of_neurons = ["input_type", "output_type"] if self._is_neuron(name) else []
+        for field_ in others.get(self._kind(name), of_neurons):
+            given = typed_shape(getattr(self.nodes[name], field_, None), field_.removesuffix("_type"))
+            if given is None or np.size(given) == 0:
+                continue
+            declared, own = declared_shape(given, f"{field_} of node {name!r}"), self._shapes[name]
+            if without_batch(declared) != without_batch(own) and np.prod(declared, dtype=float) != 1:
+                self.assumed.add(f"the declared {field_} {declared} is not used, because its shape is {own}", name)
 
     # ----- connections
 
@@ -615,7 +635,7 @@ class _Reader:
                     f"r says how far a spike of weight 1 moves the membrane"
                 )
             else:
-                found[ours] = numbers(value, what).astype(np.float64)
+                found[ours] = numbers(value, what, bools=False).astype(np.float64)
         return found
 
     def _rule(self, name: str) -> NeuronRule:
@@ -629,7 +649,7 @@ class _Reader:
         elif not kind.fires:
             parameters["threshold"] = None
         if "lower_bound" in metadata:
-            bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}")
+            bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}", bools=False)
             parameters["lower_bound"] = uniform(self._per_neuron(bound, "lower_bound", name))
             if kind.fires:
                 self._compare("lower_bound", parameters["lower_bound"], name, parameters["threshold"])
@@ -708,6 +728,29 @@ class _Reader:
         return value
 
     # ----- what is not used
+
+    def _note_dead_ends(self) -> None:
+        """Nodes from which nothing reaches the output."""
+        heard = self._in_front_of([self.output])
+        used = heard | self._in_front_of(self._neurons())
+        for name in self.nodes:
+            if name not in used:
+                self.assumed.add("it is read by nothing and left out", name)
+            elif name not in heard and self._is_neuron(name):
+                self.assumed.add("it is simulated, but read by nothing that leads to the output", name)
+            elif name not in heard:
+                self.assumed.add("it leads to neurons that nothing reads", name)
+            if self._is_neuron(name) and not self.sources[name]:
+                self.assumed.add("nothing feeds it", name)
+
+    def _in_front_of(self, ends: list[str]) -> set[str]:
+        """These nodes and all from which a path leads to one of them."""
+        found, waiting = set(ends), list(ends)
+        while waiting:
+            new = set(self.sources[waiting.pop()]) - found
+            found |= new
+            waiting += new
+        return found
 
     def _note_what_is_not_used(self) -> None:
         for sentence in self.graph.not_read:
