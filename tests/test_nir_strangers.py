@@ -206,12 +206,19 @@ def test_files_with_a_batch_axis_load(name):
 @pytest.mark.parametrize(
     ("metadata", "options", "spikes", "assumed"),
     [
-        ({}, {"reset": "subtract"}, 3, "spikes='many' is assumed"),
-        ({}, {"reset": "subtract", "spikes": "one"}, 1, None),
-        ({"spikes": "one"}, {"reset": "subtract"}, 1, None),
-        ({"reset": "subtract"}, {}, 1, "spikes='one' is assumed"),
-        ({"reset": "subtract"}, {"spikes": "many"}, 3, None),
-        ({}, {"reset": "zero"}, 1, None),
+        ({}, {"reset": "subtract"}, 3, ["reset='subtract' is as passed", "spikes='many' is assumed"]),
+        (
+            {},
+            {"reset": "subtract", "spikes": "one"},
+            1,
+            ["reset='subtract' is as passed", "spikes='one' is as passed"],
+        ),
+        ({"spikes": "one"}, {"reset": "subtract"}, 1, ["reset='subtract' is as passed"]),
+        ({"reset": "subtract"}, {}, 1, ["spikes='one' is assumed"]),
+        ({"reset": "subtract"}, {"spikes": "many"}, 3, ["spikes='many' is as passed"]),
+        ({}, {"reset": "zero"}, 1, ["reset='zero' is as passed"]),
+        (SAID, {"lower_bound": -0.5}, 3, ["lower_bound=-0.5 is as passed"]),
+        (SAID, {"reset": "subtract", "spikes": "many"}, 3, []),
     ],
 )
 def test_spikes_per_update(metadata, options, spikes, assumed):
@@ -219,8 +226,8 @@ def test_spikes_per_update(metadata, options, spikes, assumed):
     result = run(network, (1000, 0), **options)
     assert result.counts["n1"].tolist() == [spikes]
     sentences = read(network, **options).assumptions
-    assert len(sentences) == (assumed is not None)
-    assert all(assumed in s and "(node 'n1')" in s for s in sentences)
+    assert [s[: len(a)] for s, a in zip(sentences, assumed, strict=True)] == assumed
+    assert all("(node 'n1')" in s for s in sentences)
 
 
 def test_a_reset_potential_does_not_go_with_subtraction():
@@ -510,6 +517,22 @@ def test_products_of_weights_that_overflow_are_refused(number):
 def test_parameters_are_checked_as_well(field, value):
     with pytest.raises(InputError, match=f"{field} of node 'n0'"):
         read(chain(inputs(2), if_node(2, **{field: np.full(2, value)}), last=outputs(2)))
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4), (2, 2), (3,)])
+def test_parameters_of_another_shape_name_the_node(shape):
+    layers = [nir.Linear(np.ones((4, 2))), if_node(4), nir.Linear(np.ones((3, 4)))]
+    network = chain(inputs(2), *layers, last=outputs(3))
+    network.nodes["n1"].v_threshold = np.ones(shape)
+    with pytest.raises(
+        InputError, match=r"the parameters of node 'n1' \(IF\) have different shapes: \{'r': \(4,\), 't"
+    ):
+        read(network)
+    network.nodes["n1"] = if_node(*shape)
+    with pytest.raises(
+        InputError, match=rf"'n1' has the shape {re.escape(str(shape))}, but 'n0', which feeds it, has \(4,\)"
+    ):
+        read(network)
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (3, 1), (1, 1, 3)])
@@ -1005,7 +1028,7 @@ def test_info_lists_what_was_assumed(tmp_path, capsys):
     nir.write(tmp_path / "m.nir", chain(inputs(1, 2), if_node(2, metadata={"dt": 1.0}), last=outputs(1, 2)))
     assert entry_point(["info", str(tmp_path / "m.nir"), "--reset", "subtract"]) == 0
     said = re.findall("^assumed: (.*)$", capsys.readouterr().out, re.MULTILINE)
-    assert [s.split()[0] for s in said] == ["leading", "the", "spikes='many'", "metadata"]
+    assert [s.split()[0] for s in said] == ["leading", "the", "reset='subtract'", "spikes='many'", "metadata"]
     assert entry_point(["info", str(tmp_path / "m.nir")]) == 2
     assert f"error: {tmp_path / 'm.nir'}: node 'n0'" in capsys.readouterr().err
 

@@ -218,10 +218,10 @@ class _Reader:
             c.source in populations and not populations[c.source].rule.fires for c in connections if c.target == output
         )
         populations, connections = fold_silent(populations, connections, output, output == self.output, self._called)
-        populations = {
-            name: replace(p, rule=in_time(_with_spike_integral(p.rule, integrals[name]), means.stretch))
-            for name, p in populations.items()
-        }
+        for name, p in populations.items():
+            with _naming_node(self._called(name), self._options()), np.errstate(all="ignore"):
+                rule = in_time(_with_spike_integral(p.rule, integrals[name]), means.stretch)
+            populations[name] = replace(p, rule=rule)
         connections = [_in_time(c, means.stretch) for c in connections]
         connections = self._with_loop_delays(list(populations), connections)
         order = _topological(list(populations), connections)
@@ -293,6 +293,13 @@ class _Reader:
             shown_ = f"{option} {shown(plain(said))}" if option == "lower_bound" else f"{option}={said!r}"
             self._contradicted.setdefault(option, (shown_, []))[1].append(name)
 
+    def _options(self) -> str:
+        """The options that values of neurons are multiplied with, for messages."""
+        names = ("spike_integral", "time_per_step", "file_time_per_step", "bias")
+        given = {name: getattr(self.conventions, name) for name in names}
+        said = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+        return f" (with {said})" if said else ""
+
     # ----- nodes
 
     def _kind(self, name: str) -> str:
@@ -332,11 +339,10 @@ class _Reader:
         settle(self.input, input_shape)
         scalar = []
         for name, parameters in self._values.items():
-            try:
-                own = np.broadcast_shapes(*(p.shape for p in parameters.values()))
-            except ValueError:
+            if len({p.shape for p in parameters.values() if p.size != 1}) > 1:
                 shapes = {field: p.shape for field, p in parameters.items()}
-                raise InputError(f"the parameters of {self._called(name)} have different shapes: {shapes}") from None
+                raise InputError(f"the parameters of {self._called(name)} have different shapes: {shapes}")
+            own = np.broadcast_shapes(*(p.shape for p in parameters.values()))
             if np.prod(own) > 1:
                 settle(name, own)
             elif self.sources[name]:
@@ -375,6 +381,9 @@ class _Reader:
         try:
             self._linear[name] = LINEAR[self._kind(name)](self.nodes[name], shape, self.reading)
         except InputError as error:
+            for source in self.sources[name]:
+                if self._is_neuron(source):
+                    self._check_sources(source)
             message = f"{self._called(name)}: {error}{self._flatten_in_front(name, shape)}"
             raise _ShapeError(message) from None
         return self._linear[name].output_shape
@@ -443,13 +452,7 @@ class _Reader:
 
         Where more than `MOST_PATHS` lead there from one source, they are one sparse matrix instead.
         """
-        shape = self._shapes[target]
-        for source in self.sources[target]:
-            if self._shapes[source] != shape:
-                raise _ShapeError(
-                    f"node {target!r} has the shape {shape}, but {source!r}, which feeds it, has "
-                    f"{self._shapes[source]}{self._flatten_in_front(target, self._shapes[source])}"
-                )
+        self._check_sources(target)
         between = self._linear_nodes_in_front(target)
         paths: dict[str, Counter[str]] = {}
         for name in [*between, target]:
@@ -476,6 +479,16 @@ class _Reader:
                     "count once"
                 )
                 yield from self._merged(source, target, between)
+
+    def _check_sources(self, target: str) -> None:
+        """What feeds a node must have its shape, as far as that is determined yet."""
+        shape = self._shapes[target]
+        for source in self.sources[target]:
+            if self._shapes.get(source, shape) != shape:
+                raise _ShapeError(
+                    f"node {target!r} has the shape {shape}, but {source!r}, which feeds it, has "
+                    f"{self._shapes[source]}{self._flatten_in_front(target, self._shapes[source])}"
+                )
 
     def _linear_nodes_in_front(self, target: str) -> list[str]:
         """The linear nodes and wires between ``target`` and the nearest populations, in order."""
@@ -667,7 +680,7 @@ class _Reader:
             self.assumed.add("tau is infinite and r is not, so that no spike and no current moves the membrane", name)
             rule_type = IF
             parameters = {key: value for key, value in parameters.items() if key not in ("tau", "v_leak")} | {"r": 0.0}
-        with _naming_node(f"node {name!r}"):
+        with _naming_node(f"node {name!r}", self._options()):
             return rule_type(**parameters)
 
     def _reset(self, name: str, metadata: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -684,6 +697,10 @@ class _Reader:
                 self._used.add(key)
             elif key == "reset" or said["reset"] == "subtract":
                 self._compare(key, value, name)
+        for key in ("reset", "spikes"):
+            if key in metadata or said[key] is None or (key == "spikes" and said["reset"] == "zero"):
+                continue
+            self.assumed.add(f"{key}={said[key]!r} is as passed, because the metadata do not say it", name)
         preset = self.conventions.preset
         if said["reset"] is None and preset is not None:
             said["reset"] = preset.reset
@@ -719,6 +736,8 @@ class _Reader:
                 f"the lower bound is minus the threshold, as {preset.title} reads it (tool={self.conventions.tool!r})",
                 name,
             )
+        elif given is not None:
+            self.assumed.add(f"lower_bound={given!r} is as passed, because the metadata do not say it", name)
         return None if given is None else bound_of(given, threshold)
 
     def _per_neuron(self, value: np.ndarray, field_name: str, name: str) -> np.ndarray:
@@ -897,12 +916,13 @@ def _through(operator: Operator, maps: dict[float, sparse.csr_array]) -> dict[fl
 
 
 @contextlib.contextmanager
-def _naming_node(node: str) -> Iterator[None]:
-    """Puts a node in front of the message of an `InputError`."""
+def _naming_node(node: str, options: str = "") -> Iterator[None]:
+    """Puts a node in front of the message of an `InputError`, and behind it options that can make values too large."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{node}: {error}") from None
+        is_large = "finite" in str(error) or "float64" in str(error)
+        raise InputError(f"{node}: {error}{options if is_large else ''}") from None
 
 
 def _listed(names: Iterable[str]) -> str:
