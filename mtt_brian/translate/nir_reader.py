@@ -661,19 +661,22 @@ class _Reader:
             parameters |= self._reset(name, metadata, parameters)
         elif not kind.fires:
             parameters["threshold"] = None
+        # A node of the user may leave the threshold to its rule.
+        threshold = parameters.get("threshold", getattr(kind.rule, "threshold", None))
         if "lower_bound" in metadata:
             bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}", bools=False)
             parameters["lower_bound"] = uniform(self._per_neuron(bound, "lower_bound", name))
             if kind.fires:
-                self._compare("lower_bound", parameters["lower_bound"], name, parameters["threshold"])
+                self._compare("lower_bound", parameters["lower_bound"], name, threshold)
         elif kind.fires:
-            parameters["lower_bound"] = self._lower_bound(name, parameters["threshold"])
+            parameters["lower_bound"] = self._lower_bound(name, threshold)
         if "refractory" in metadata:
             seconds = self.reading.seconds(metadata["refractory"], f"refractory of node {name!r}", name)
             parameters["refractory"] = uniform(self._per_neuron(seconds, "refractory", name))
         if self.sources[name]:
-            factor = np.asarray(self.meaning.bias[name])
-            parameters["bias"] = uniform(self._bias_into(name) * factor)
+            with np.errstate(all="ignore"):
+                bias = self._bias_into(name) * np.asarray(self.meaning.bias[name])
+            parameters["bias"] = uniform(bias)
         rule_type = kind.rule
         if rule_type is LIF and np.any(np.isinf(parameters["tau"])):
             # tau dv/dt = (v_leak - v) + r I: no leak, and with a finite r no input moves it either.
