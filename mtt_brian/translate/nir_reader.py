@@ -661,8 +661,7 @@ class _Reader:
             parameters |= self._reset(name, metadata, parameters)
         elif not kind.fires:
             parameters["threshold"] = None
-        # A node of the user may leave the threshold to its rule.
-        threshold = parameters.get("threshold", getattr(kind.rule, "threshold", None))
+        threshold = parameters.get("threshold", kind.rule.threshold)
         if "lower_bound" in metadata:
             bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}", bools=False)
             parameters["lower_bound"] = uniform(self._per_neuron(bound, "lower_bound", name))
