@@ -728,8 +728,10 @@ class _Reader:
             )
         return said
 
-    def _lower_bound(self, name: str, threshold: Parameter) -> Parameter | None:
+    def _lower_bound(self, name: str, threshold: Parameter | None) -> Parameter | None:
         """Of a firing neuron whose metadata hold none."""
+        if (passed := self.conventions.lower_bound) is not None:
+            self.assumed.add(f"lower_bound={passed!r} is as passed, because the metadata do not say it", name)
         self._used.add("lower_bound")
         given, preset = self.conventions.lower_bound, self.conventions.preset
         if given is None and preset is not None and self._kind(name) in preset.bounded:
@@ -738,9 +740,7 @@ class _Reader:
                 f"the lower bound is minus the threshold, as {preset.title} reads it (tool={self.conventions.tool!r})",
                 name,
             )
-        elif given is not None:
-            self.assumed.add(f"lower_bound={given!r} is as passed, because the metadata do not say it", name)
-        return None if given is None else bound_of(given, threshold)
+        return None if given is None or threshold is None else bound_of(given, threshold)
 
     def _per_neuron(self, value: np.ndarray, field_name: str, name: str) -> np.ndarray:
         """One number, or one for every neuron."""
