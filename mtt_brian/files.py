@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mtt_brian.errors import CacheWarning, InputError
+from mtt_brian.text import printable
 
 #: Bytes of the probe that tells whether a folder takes files.
 _PROBE = 1 << 16
@@ -216,7 +217,7 @@ def removed_if_empty(folder: Path) -> Iterator[None]:
 
 def contents(out: Path) -> str:
     """``"results/x: a.png, report.json"``."""
-    return f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}"
+    return printable(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

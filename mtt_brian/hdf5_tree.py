@@ -2,8 +2,8 @@
 
 `nir_files` runs this file as a script, in a process of its own with limits on time and memory: libhdf5 crashes on some
 damaged files, reads others for ever, or takes any amount of memory. It therefore imports nothing of the package. The
-script writes a line of JSON to its standard output (the entries, or the reason of a refusal), then the numbers of all
-arrays as they lie in memory.
+script writes a line of JSON to its standard output (the entries, or the reason of a refusal). Then follow the arrays,
+one at a time: a line of JSON, which is the reason of a refusal or empty, and the numbers as they lie in memory.
 
 Nothing is read from other files: external links, external storage and virtual data sets are refused, and so are filters
 that libhdf5 would load as plugins.
@@ -17,7 +17,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -29,6 +30,11 @@ SECONDS, MEMORY = 2.0, 2**30
 #: What a larger file may take beyond that: bytes of the file, and bytes of its arrays, for one more second.
 FILE_BYTES_PER_SECOND, ARRAY_BYTES_PER_SECOND = 2**20, 20 * 2**20
 
+#: What the arrays of a file may take: these bytes, or so many times the size of the file, about as far as gzip gets.
+SMALL_ARRAYS, LARGEST_RATIO = 64 * 2**20, 1000
+#: As many parts of a file that are not read are named.
+MOST_NOTES = 20
+
 #: A group (None), a text or an array of texts ([shape], [texts]), or an array of numbers.
 Entry: TypeAlias = "tuple[int, str, Any]"
 
@@ -37,17 +43,30 @@ class Refused(ValueError):
     """Why a file is not read."""
 
 
-def scan(file: Any, root: str, most_bytes: int) -> tuple[list[Entry], int]:
+@dataclass(frozen=True)
+class Content:
+    """What a file holds.
+
+    Attributes:
+        entries: number of the entry that holds it, name, value (None for a group); entry 0 is the root.
+        not_read: a sentence for each attribute and each group or data set that has no meaning in a NIR file.
+    """
+
+    entries: list[Entry]
+    not_read: list[str]
+
+
+def scan(file: Any, root: str, most_bytes: int, size: int) -> tuple[Content, int]:
     """Everything below the group ``root``, without the values.
 
     Args:
         file: an open `h5py.File`.
         root: name of the group.
         most_bytes: that the arrays may take.
+        size: of the file, in bytes.
 
     Returns:
-        the entries (number of the entry that holds it, name, data set or None for a group), entry 0 being the root; and
-        the bytes of all arrays.
+        the content, with data sets in place of values; and the bytes of all arrays.
 
     Raises:
         Refused: for whatever is neither a group nor plain numbers or text in this file.
@@ -58,13 +77,11 @@ def scan(file: Any, root: str, most_bytes: int) -> tuple[list[Entry], int]:
     paths: list[str] = []
     groups: set[Any] = set()
     total = 0
+    most_of_file = max(SMALL_ARRAYS, LARGEST_RATIO * size)
+    notes: list[str] = []
 
     def add(parent: int, holder: Any, name: str, path: str) -> None:
         nonlocal total
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise Refused(f"a name in {path!r} is not UTF-8") from None
         link = holder.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             raise Refused(f"{path!r} is a link to the file {link.filename!r}; nothing is read from other files")
@@ -80,8 +97,15 @@ def scan(file: Any, root: str, most_bytes: int) -> tuple[list[Entry], int]:
             total += _bytes(member, path)
             if total > most_bytes:
                 raise Refused(f"its arrays take more than {most_bytes:,} bytes, half of the free memory")
+            if total > most_of_file:
+                raise Refused(
+                    f"its arrays take {total:,} bytes up to {path!r}, which has the shape {member.shape}; accepted are "
+                    f"up to {most_of_file:,} for a file of {size:,} bytes"
+                )
         else:
             raise Refused(f"{path!r} is a {type(member).__name__}; accepted are groups and data sets")
+        if len(member.attrs):
+            notes.append(f"attributes {_listed(member.attrs)} of {path!r} are not used")
         found.append((parent, name, member))
         paths.append(path)
 
@@ -93,17 +117,70 @@ def scan(file: Any, root: str, most_bytes: int) -> tuple[list[Entry], int]:
     k = 0
     while k < len(found):
         if isinstance(found[k][2], h5py.Group):
-            for name in found[k][2]:
+            for name in _names(found[k][2], paths[k]):
                 add(k, found[k][2], name, f"{paths[k]}/{name}")
         k += 1
-    return [(parent, name, m if isinstance(m, h5py.Dataset) else None) for parent, name, m in found], total
+    if len(file.attrs):
+        notes.append(f"attributes {_listed(file.attrs)} of the file are not used")
+    if others := [name for name in _names(file, "/") if name not in (root, "version")]:
+        notes.append(f"{_listed(others)} beside {root!r} in the file is not read")
+    notes += _version(file)
+    if len(notes) > MOST_NOTES:
+        notes[MOST_NOTES:] = [f"{len(notes) - MOST_NOTES} more parts of the file are not used"]
+    entries = [(parent, name, m if isinstance(m, h5py.Dataset) else None) for parent, name, m in found]
+    return Content(entries, notes), total
+
+
+def _names(group: Any, path: str) -> list[str]:
+    """Names of the members of a group."""
+    names = list(group)
+    for name in names:
+        if isinstance(name, bytes) or _is_broken(name):
+            raise Refused(f"the name {name!r} in the group {path!r} is not UTF-8")
+    return names
+
+
+def _is_broken(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _version(file: Any) -> list[str]:
+    """A sentence about a version of the format that this package was not written for."""
+    import h5py
+
+    if "version" not in file or isinstance(file.get("version", getlink=True), h5py.SoftLink | h5py.ExternalLink):
+        return []
+    data = file["version"]
+    said: Any = "a group"
+    if isinstance(data, h5py.Dataset):
+        said = "no text"
+        if data.shape == () and h5py.check_string_dtype(data.dtype) is not None and data.id.get_storage_size() < 1000:
+            said = data[()]
+            said = said.decode("utf8", "backslashreplace") if isinstance(said, bytes) else str(said)
+            if said.partition(".")[0] in ("0", "1"):
+                return []
+    return [f"the version of the file is {said[:40]!r}, and it is read as one of NIR 1"]
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(ascii(name[:80]) if not name.isprintable() else repr(name[:80]) for name in names[:most]) + more
+
+
+def _is_text(data: Any) -> bool:
+    import h5py
+
+    return h5py.check_string_dtype(data.dtype) is not None
 
 
 def value(data: Any) -> Any:
     """The value of a data set: an array of numbers, or ``(shape, texts)``."""
-    import h5py
-
-    if h5py.check_string_dtype(data.dtype) is None:
+    if not _is_text(data):
         return np.asarray(data[()])
     texts = np.ravel(np.asarray(data[()], dtype=object))
     try:
@@ -127,54 +204,89 @@ def _bytes(data: Any, path: str) -> int:
             raise Refused(f"{path!r} is stored with the filter {code}, a plugin; accepted is gzip, for instance")
     if data.shape is None:
         raise Refused(f"{path!r} is empty")
-    if h5py.check_string_dtype(data.dtype) is None and data.dtype.kind not in "biufc":
+    if not _is_text(data) and data.dtype.kind not in "biufc":
         raise Refused(f"{path!r} holds {data.dtype}; accepted are numbers and text")
-    return math.prod(map(int, data.shape)) * data.dtype.itemsize
+    return _allocated(data, made, path)
 
 
-def _write(entries: list[Entry], out: BinaryIO) -> None:
-    """Everything is read before anything is written: an error leaves nothing behind."""
+def _allocated(data: Any, made: Any, path: str) -> int:
+    """Bytes that a data set takes, all of which must have been written: what was not takes no place in a file."""
+    import h5py
+
+    size = math.prod(map(int, data.shape))
+    if size == 0:
+        return 0
+    stored, chunk = data.id.get_storage_size(), 0
+    if made.get_layout() == h5py.h5d.CHUNKED:
+        chunk = math.prod(map(int, data.chunks)) * data.dtype.itemsize
+        number = math.prod(-(-n // c) for n, c in zip(map(int, data.shape), data.chunks, strict=True))
+        is_whole = data.id.get_num_chunks() == number
+    else:
+        is_whole = stored >= size * data.id.get_type().get_size()
+    if not is_whole:
+        raise Refused(
+            f"{path!r} has the shape {data.shape}, but was not written in full: {stored:,} bytes of it are stored"
+        )
+    return max(size * data.dtype.itemsize, chunk)
+
+
+def _write(content: Content, size: int, out: BinaryIO) -> None:
+    """Texts are read before anything is written, every array before it is written."""
     described: list[Any] = []
-    arrays: list[np.ndarray] = []
-    for parent, name, data in entries:
+    arrays: list[Any] = []
+    room = SMALL_ARRAYS + size
+    for parent, name, data in content.entries:
         if data is None:
             described.append([parent, name, "group"])
             continue
-        content = value(data)
-        if isinstance(content, tuple):
-            described.append([parent, name, "text", *content])
+        if _is_text(data):
+            shape, texts = value(data)
+            room -= sum(map(len, texts))
+            if room < 0:
+                raise Refused(f"the texts up to {data.name!r} are longer than {SMALL_ARRAYS + size:,} characters")
+            described.append([parent, name, "text", shape, texts])
         else:
-            described.append([parent, name, "array", content.dtype.str, list(content.shape)])
-            arrays.append(content)
-    out.write(json.dumps({"entries": described}).encode("ascii") + b"\n")
-    for array in arrays:
-        out.write(array.tobytes())
+            described.append([parent, name, "array", data.dtype.str, list(data.shape)])
+            arrays.append(data)
+    out.write(json.dumps({"entries": described, "not_read": content.not_read}).encode("ascii") + b"\n")
+    for data in arrays:
+        array = np.ascontiguousarray(value(data))
+        out.write(b"\n")
+        out.write(array.reshape(-1).view(np.uint8).data)
 
 
-def parse(content: bytes) -> list[Entry]:
-    """What the script wrote: (number of the entry that holds it, name, value), None standing for a group.
+def parse(stream: Any) -> Content:
+    """What the script writes, read as it comes, so that nothing is held twice.
 
     Raises:
         Refused: with the script's reason.
+        ValueError: where the script ended too early.
     """
-    line, _, numbers = content.partition(b"\n")
-    described = json.loads(line)
-    if "refused" in described:
-        raise Refused(described["refused"])
+
+    def line() -> Any:
+        found = stream.readline()
+        if not found.endswith(b"\n"):
+            raise ValueError("the script ended early")
+        told = json.loads(found) if found != b"\n" else {}
+        if "refused" in told:
+            raise Refused(told["refused"])
+        return told
+
+    described = line()
     entries: list[Entry] = []
-    begin = 0
     for parent, name, kind, *rest in described["entries"]:
         content_: Any = None
         if kind == "text":
             shape, texts = rest
             content_ = np.array(texts, dtype=object).reshape(shape) if shape else texts[0]
         elif kind == "array":
-            dtype, shape = np.dtype(rest[0]), rest[1]
-            array = np.frombuffer(numbers, dtype, math.prod(shape), begin).reshape(shape).copy()
-            begin += array.nbytes
+            array = np.empty(rest[1], np.dtype(rest[0]))
+            line()
+            if stream.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
+                raise ValueError("the script ended early")
             content_ = array[()]  # a number without axes is a numpy scalar, as h5py gives it
         entries.append((parent, name, content_))
-    return entries
+    return Content(entries, described["not_read"])
 
 
 def _mapped() -> int:
@@ -211,12 +323,13 @@ def write_content(
     try:
         import h5py
 
-        seconds = SECONDS + os.path.getsize(path) / FILE_BYTES_PER_SECOND
+        size = os.path.getsize(path)
+        seconds = SECONDS + size / FILE_BYTES_PER_SECOND
         limit(seconds, MEMORY)
         with h5py.File(path, "r") as file:
-            entries, total = scan(file, "node", most_bytes)
-            limit(seconds + total / ARRAY_BYTES_PER_SECOND, MEMORY + 4 * total)
-            _write(entries, out)
+            content, total = scan(file, "node", most_bytes, size)
+            limit(seconds + total / ARRAY_BYTES_PER_SECOND, MEMORY + 3 * total)
+            _write(content, size, out)
     except Exception as error:  # h5py raises many types for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, MemoryError):

@@ -7,13 +7,15 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from mtt_brian import hdf5_tree
 from mtt_brian.errors import InputError
+from mtt_brian.text import one_line, printable, shortened
 
 if TYPE_CHECKING:
     import nir
@@ -24,6 +26,8 @@ Shape: TypeAlias = tuple[int, ...]
 LARGEST = 2**31 - 1
 #: Seconds for reading a file in a process of its own, the CPU time that `hdf5_tree` allows left aside.
 _SECONDS = 60.0
+#: Attribute of a graph from a file: its path and what is not read of it, see `naming` and `not_read`.
+_OF_FILE = "_file_of_this_graph"
 
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
@@ -45,18 +49,28 @@ def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     if "\0" in path or not os.path.isfile(path):
         raise InputError(f"no such NIR file: {path!r}" if "\0" in path else f"no such NIR file: {path}")
     try:
-        return _build_graph(_tree(_read_apart(path)))
+        content = _read_apart(path)
+        graph = _build_graph(_tree(content.entries))
     except (InputError, hdf5_tree.Refused) as error:
         raise InputError(f"{path} is not a readable NIR file: {error}") from None
+    setattr(graph, _OF_FILE, (path, tuple(map(printable, content.not_read))))
+    return graph
+
+
+def not_read(graph: nir.NIRGraph) -> tuple[str, ...]:
+    """What stands in the file of a graph and has no meaning: a sentence each. Nothing for a graph from elsewhere."""
+    sentences: tuple[str, ...] = getattr(graph, _OF_FILE, ("", ()))[1]
+    return sentences
 
 
 @contextlib.contextmanager
 def naming(graph: Any) -> Iterator[None]:
-    """Puts the file's name in front of the message of an `InputError`, if ``graph`` is the path of a file."""
+    """Puts the file's name in front of the message of an `InputError`, if ``graph`` is from a file, or its path."""
     try:
         yield
     except InputError as error:
-        path = os.fsdecode(graph) if isinstance(graph, str | os.PathLike) else None
+        is_path = isinstance(graph, str | os.PathLike)
+        path = os.fsdecode(graph) if is_path else getattr(graph, _OF_FILE, (None,))[0]
         if path is None or str(error).startswith((f"{path} ", f"{path}: ", "no such NIR file: ")):
             raise
         raise type(error)(f"{path}: {error}") from None
@@ -65,8 +79,8 @@ def naming(graph: Any) -> Iterator[None]:
 # ----- file -> values
 
 
-def _read_apart(path: str) -> list[hdf5_tree.Entry]:
-    """The entries of a file, read by a process of its own."""
+def _read_apart(path: str) -> hdf5_tree.Content:
+    """The content of a file, read by a process of its own."""
     from mtt_brian.translate import limits
 
     size = os.path.getsize(path)
@@ -75,26 +89,39 @@ def _read_apart(path: str) -> list[hdf5_tree.Entry]:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": ""}
     seconds = _SECONDS + size / hdf5_tree.FILE_BYTES_PER_SECOND
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=seconds,
-            env=environment,
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
-    except subprocess.TimeoutExpired:
-        raise InputError(f"reading it did not end within {seconds:.0f} s; it is damaged") from None
     except OSError as error:
         raise InputError(f"the process that reads it, {sys.executable!r}, cannot be started: {error}") from None
-    try:
-        if done.returncode == 0:
-            return hdf5_tree.parse(done.stdout)
-    except hdf5_tree.Refused:
-        raise
-    except ValueError:
-        pass
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
+    assert process.stdout is not None
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    content = None
+    with process:
+        timer.start()
+        try:
+            content = hdf5_tree.parse(process.stdout)
+            process.wait()
+        except hdf5_tree.Refused:
+            raise
+        except (ValueError, LookupError, TypeError):  # not what the script writes
+            process.stdout.close()
+            process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+    if content is not None and process.returncode == 0:
+        return content
+    if is_late.is_set():
+        raise InputError(f"reading it did not end within {seconds:.0f} s; it is damaged")
+    how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit status {process.returncode}"
     raise InputError(f"the HDF5 library does not end or crashes while it reads the file ({how}); it is damaged")
 
 
@@ -161,6 +188,8 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
             raise InputError(f"{key}{of} is a group; accepted are values")
         if isinstance(value, str) and key not in ("type", "padding"):
             raise InputError(f"{key}{of} is the text {shown(value)}; accepted are numbers")
+        if key != "metadata" and np.size(value) == 0:
+            raise InputError(f"{key}{of} is empty: its shape is {np.shape(value)}")
     given = {**tree, "metadata": _metadata(tree, of)}
     # From a declared input shape nir infers the output's, with checks of its own; it is put in afterwards.
     shape = given.pop("input_type" if kind == "Flatten" else "input_shape", None)
@@ -244,22 +273,26 @@ def uniform(value: np.ndarray) -> float | np.ndarray:
 def shown(value: Any) -> str:
     """A value for a message: on one line, and short."""
     if isinstance(value, dict):
-        return "a group"
+        held = (f"{k!r}: {'a group' if isinstance(v, dict) else shown(v)}" for k, v in list(value.items())[:20])
+        return shortened(f"{{{', '.join(held)}}}", 200)
     text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) and value.size < 100 else value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def numbers(value: Any, what: str) -> np.ndarray:
+def numbers(value: Any, what: str, *, bools: bool = True) -> np.ndarray:
     """Finite real numbers in their own precision; torch tensors and numbers kept as objects included.
 
     Args:
         value: from a graph: an array, a number, a tensor.
         what: its name for messages, for instance ``"tau of node 'a'"``.
+        bools: whether False and True count as 0 and 1.
 
     Raises:
-        InputError: for complex numbers, text, NaN, infinite values, nothing at all.
+        InputError: for complex numbers, text, NaN, infinite values, nothing at all, and numbers that float64 rounds.
     """
-    array = _as_array(value, what)
+    array = as_array(value, what)
+    if not bools and (array.dtype.kind == "b" or any(isinstance(x, bool | np.bool_) for x in _objects(array))):
+        raise InputError(f"{what} must be a number, not {shown(plain(value))}")
     if array.dtype.kind == "O":
         single = (int, float, np.integer, np.floating, np.bool_)
         if not all(isinstance(x, single) for x in array.flat):
@@ -275,20 +308,64 @@ def numbers(value: Any, what: str) -> np.ndarray:
     if not array.size:
         raise InputError(f"{what} is empty: its shape is {array.shape}")
     with np.errstate(over="ignore"):
-        if not np.all(np.isfinite(array.astype(np.float64, copy=False))):
-            raise InputError(f"{what} holds NaN or infinite values")
+        as_float64 = array.astype(np.float64, copy=False)
+    if not np.all(np.isfinite(as_float64)):
+        raise InputError(f"{what} holds NaN or infinite values")
+    if (rounded := _rounded(array, as_float64)) is not None:
+        raise InputError(f"{what} holds {rounded}, which float64 rounds; accepted are numbers that it holds")
     return array
 
 
-def _as_array(value: Any, what: str) -> np.ndarray:
-    if hasattr(value, "detach"):  # a torch tensor
-        value = value.detach().cpu()
-        if getattr(value, "is_sparse", False):
+def _objects(array: np.ndarray) -> Iterable[Any]:
+    return array.flat if array.dtype.kind == "O" else ()
+
+
+def _rounded(array: np.ndarray, as_float64: np.ndarray) -> str | None:
+    """A number that is another one in float64."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        differs = array != as_float64
+    elif array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        differs = np.abs(as_float64) >= 2.0**53
+    else:
+        return None
+    for exact, rounded in zip(array[differs].tolist(), as_float64[differs].tolist(), strict=True):
+        if exact != rounded:  # Python compares whole numbers with floats exactly
+            return str(exact)
+    return None
+
+
+def _of_tensor(value: Any, what: str) -> np.ndarray:
+    """The numbers of a torch tensor of any layout."""
+    try:
+        value = value.detach()
+        kinds = {
+            "is_meta": "on the device meta, which keeps no values",
+            "is_quantized": "quantized",
+            "is_nested": "nested",
+        }
+        for attribute, kind in kinds.items():
+            if getattr(value, attribute):
+                raise InputError(f"{what} is a tensor that is {kind}; accepted are tensors of plain numbers")
+        if value.is_complex():
+            raise InputError(f"{what} holds complex numbers; accepted are real ones")
+        if str(value.layout) != "torch.strided":  # sparse ones, and those of oneDNN
             value = value.to_dense()
+        value = value.cpu().resolve_conj().resolve_neg()
         try:
-            return value.numpy()
+            found: np.ndarray = value.numpy()
         except TypeError:  # bfloat16
-            return value.float().numpy()
+            found = value.float().numpy()
+        return found
+    except InputError:
+        raise
+    except Exception as error:  # whatever has a detach(), and what torch cannot convert
+        raise InputError(f"{what} is not numeric: {one_line(error, 120)}") from None
+
+
+def as_array(value: Any, what: str) -> np.ndarray:
+    """A value of a graph as an array of any kind."""
+    if hasattr(value, "detach"):  # a torch tensor
+        return _of_tensor(value, what)
     if np.ma.is_masked(value):
         raise InputError(f"{what} holds masked values")
     try:
@@ -334,3 +411,10 @@ def pair_of(what: str, value: Any, minimum: int) -> tuple[int, int]:
 def declared_shape(value: Any, what: str) -> Shape:
     """The shape that an Input or Output node declares: at least one axis, at least 1 along each."""
     return whole_numbers(value, what, 1)
+
+
+def typed_shape(given: Any, name: str) -> Any:
+    """The shape in a node's ``input_type`` or ``output_type``, which hold one by name."""
+    if not isinstance(given, dict):
+        return given
+    return given.get(name, next(iter(given.values()), None))

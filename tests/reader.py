@@ -37,17 +37,36 @@ while request := sys.stdin.buffer.readline():
 """
 
 
+class Ended:
+    """A process that has ended; its output is in a file."""
+
+    def __init__(self, status: int, answer: Path) -> None:
+        self.returncode, self.stdout = status, answer.open("rb")
+
+    def __enter__(self) -> "Ended":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stdout.close()
+
+    def wait(self) -> int:
+        return self.returncode
+
+    def kill(self) -> None:
+        pass
+
+
 class Server:
-    """In place of `subprocess.run` in `nir_files`."""
+    """In place of `subprocess.Popen` in `nir_files`."""
 
     def __init__(self, folder: str) -> None:
         self.answer = Path(folder, "answer")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def run(self, command: list[str], **options: Any) -> Any:
         path, most = command[-2:]
         if command[:3] != [sys.executable, "-P", SCRIPT] or "\0" in path:
-            return subprocess.run(command, **options)  # a test has put another script in its place
+            return subprocess.Popen(command, **options)  # a test has put another script in its place
         if self.process is None:
             start = [sys.executable, "-P", "-c", SERVER, str(Path(SCRIPT).parent)]
             self.process = subprocess.Popen(
@@ -58,13 +77,10 @@ class Server:
                 env=options["env"],
             )
         self.answer.write_bytes(b"")
-        request = (os.path.abspath(path), most, str(self.answer), options["timeout"])
+        request = (os.path.abspath(path), most, str(self.answer), nir_files._SECONDS)
         self.process.stdin.write(ascii(request).encode() + b"\n")
         self.process.stdin.flush()
-        status = int(self.process.stdout.readline())
-        if status == -14:
-            raise subprocess.TimeoutExpired(command, options["timeout"])
-        return subprocess.CompletedProcess(command, status, self.answer.read_bytes())
+        return Ended(int(self.process.stdout.readline()), self.answer)
 
     def end(self) -> None:
         if self.process is not None:
@@ -79,7 +95,7 @@ def forked() -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         server = Server(folder)
-        with mock.patch.object(nir_files, "subprocess", SimpleNamespace(**{**vars(subprocess), "run": server.run})):
+        with mock.patch.object(nir_files, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": server.run})):
             yield
         server.end()
 

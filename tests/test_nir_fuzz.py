@@ -180,7 +180,8 @@ def read_here(path):
     """As `nir_files._read_apart`, without the other process: these files are sound HDF5."""
     out = io.BytesIO()
     hdf5_tree.write_content(path, 2**30, out)
-    return hdf5_tree.parse(out.getvalue())
+    out.seek(0)
+    return hdf5_tree.parse(out)
 
 
 def test_changed_structure(tmp_path, monkeypatch):

@@ -348,6 +348,30 @@ def test_one_line_for_options_that_do_not_fit(graph, options, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("node", "options", "named"),
+    [
+        (if_node(r=1e10), {"spike_integral": 1e308}, r"with spike_integral=1e\+308"),
+        (lif(0.02, 1.0), {"spike_integral": 1e308}, r"with spike_integral=1e\+308"),
+        (cuba(0.02, 0.02), {"spike_integral": 1e308}, r"with spike_integral=1e\+308"),
+        (if_node(), {"spike_integral": 1e-305}, "with spike_integral=1e-305"),
+        (
+            if_node(),
+            {"spike_integral": 1e-200, "time_per_step": 1e200},
+            r"with spike_integral=1e-200, time_per_step=1e\+200",
+        ),
+        (
+            if_node(),
+            {"spike_integral": 1e200, "file_time_per_step": 1e-200, "bias": "per-step"},
+            r"with spike_integral=1e\+200, file_time_per_step=1e-200, bias='per-step'",
+        ),
+    ],
+)
+def test_options_that_make_values_too_large_are_named(node, options, named):
+    with pytest.raises(InputError, match=rf"^node 'n1'.*\({named}\)$"):
+        read(chain(affine(1.0, 1e10), node), **ZERO, **options)
+
+
 def test_metadata_of_some_neurons_come_before_an_option():
     graph = chain(affine(1.0), if_node(reset="zero"), affine(1.0), if_node())
     circuit = read(graph, reset="subtract")

@@ -20,6 +20,7 @@ from mtt_brian import console
 from mtt_brian.console import network
 from mtt_brian.console.description import describe
 from mtt_brian.evaluate.table import markdown_table
+from mtt_brian.text import printable
 
 #: What of a run's settings fits into a line.
 _SETTINGS = ("method", "dataset", "model", "time_steps", "epochs", "seed", "resolution")
@@ -43,6 +44,7 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
     """A description for people."""
     populations, connections = description["populations"], description["connections"]
     neurons, synapses = sum(p["neurons"] for p in populations), sum(c["synapses"] for c in connections)
+    description = _printable(description)
     yield f"{description['file']}: {size(description['bytes'])}, {description['nodes']} nodes"
     yield f"{neurons:,} neurons, {synapses:,} synapses, {description['weights']:,} weights"
     if metadata := description["metadata"]:
@@ -137,6 +139,15 @@ def size(count: float) -> str:
 def shape(sides: Sequence[int]) -> str:
     """``"2x34x34"``."""
     return "x".join(map(str, sides)) or "1"
+
+
+def _printable(value: Any) -> Any:
+    """A value of a description, whose texts (names and values from outside) become one line each."""
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(entry) for entry in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def settings(values: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         (out / "readout.csv").unlink(missing_ok=True)  # of an earlier run
     plot(result, recording, trace, out / "raster.png")
-    print(f"{printable(recording.name)}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}")
+    print(printable(f"{recording.name}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}"))
     print(f"engine {result.engine}, {options.order}: {seconds:.2f} s, compiling included")
     for assumption in result.assumptions:
         print(f"assumed: {printable(assumption)}")

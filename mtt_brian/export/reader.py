@@ -24,12 +24,14 @@ from mtt_brian.nir_files import (
     pair_of,
     plain,
     shown,
+    typed_shape,
     uniform,
 )
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
 from mtt_brian.snn.residual import Residual
 from mtt_brian.snn.staged import Staged
 from mtt_brian.snn.surrogate import Surrogate
+from mtt_brian.text import one_line
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -74,9 +76,14 @@ def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, bl
             layers[_unused(f"residual_{part.body[-1]}", graph)] = Residual(read(part.body), read(part.shortcut))
         else:
             layers |= read([part])
-    model = Staged(layers, _as_shape(graph.nodes[first].input_type["input"]), blocks_per_stage=blocks_per_stage)
-    declared = {name: graph.nodes[name].v_threshold.shape for name in model.populations()}
-    declared[last] = _as_shape(graph.nodes[last].output_type["output"])
+    model = Staged(
+        layers, _as_shape(typed_shape(graph.nodes[first].input_type, "input")), blocks_per_stage=blocks_per_stage
+    )
+    declared = {
+        name: numbers(graph.nodes[name].v_threshold, f"v_threshold of node {name!r}").shape
+        for name in model.populations()
+    }
+    declared[last] = _as_shape(typed_shape(graph.nodes[last].output_type, "output"))
     shapes = {**model.shapes, last: list(model.shapes.values())[-1]}
     for name, shape in declared.items():
         if shape != shapes[name]:
@@ -100,8 +107,14 @@ def _read(name: str, node: nir.NIRNode, duration: float | None, surrogate: Surro
         raise InputError(f"node {name!r} is a {kind}, which cannot become a torch layer; accepted are {accepted}")
     try:
         return _READERS[kind](node, duration, surrogate)
-    except (InputError, TypeError, ValueError, RuntimeError) as error:  # torch and numpy refuse bad shapes
-        raise InputError(f"node {name!r} ({kind}): {error}") from None
+    except (
+        InputError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+    ) as error:  # torch and numpy refuse bad shapes
+        raise InputError(f"node {name!r} ({kind}): {one_line(error)}") from None
 
 
 # ----- NIR node -> torch layer
@@ -142,9 +155,9 @@ def _read_bias(node: nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | Non
         raise InputError(
             "a bias is a constant current, and the metadata hold no 'bias_per_step', its part of a time step"
         )
-    bias = _tensor(node.metadata["bias_per_step"], 1)
-    if len(bias) != len(node.weight):
-        raise InputError(f"bias_per_step has {len(bias)} entries for {len(node.weight)} outputs")
+    bias, outputs = _tensor(node.metadata["bias_per_step"], 1), np.shape(node.weight)[0]
+    if len(bias) != outputs:
+        raise InputError(f"bias_per_step has {len(bias)} entries for {outputs} outputs")
     return nn.Parameter(bias)
 
 
@@ -166,10 +179,10 @@ def _read_spiking(node: nir.IF | nir.LIF, duration: float | None, surrogate: Sur
     for key in ("reset", "spikes"):
         if not isinstance(metadata.get(key, ""), str):
             raise InputError(f"the metadata's {key!r} must be text, not {shown(metadata[key])}")
-    if np.any(numbers(metadata.get("refractory", 0.0), "refractory")):
+    if np.any(numbers(metadata.get("refractory", 0.0), "refractory", bools=False)):
         raise InputError("a refractory period cannot become a torch layer")
     given = {
-        name: numbers(getattr(node, name), name)
+        name: numbers(getattr(node, name), name, bools=False)
         for name in ("v_threshold", "v_reset", "r", "tau", "v_leak")
         if hasattr(node, name)
     }
@@ -212,11 +225,9 @@ _READERS: dict[str, Callable[[Any, float | None, Surrogate], nn.Module]] = {
 
 def _tensor(weight: np.ndarray, dimensions: int) -> torch.Tensor:
     """The weight in its own precision, float32 at least; a copy."""
-    if np.ndim(weight) != dimensions or 0 in np.shape(weight):
-        raise InputError(
-            f"the weight must have {dimensions} dimensions, none of them empty, not the shape {np.shape(weight)}"
-        )
     weight = numbers(weight, "the weight")
+    if weight.ndim != dimensions:
+        raise InputError(f"the weight must have {dimensions} dimensions, not the shape {weight.shape}")
     return torch.tensor(weight, dtype=torch.float64 if weight.dtype == np.float64 else torch.float32)
 
 
@@ -228,7 +239,7 @@ def _as_shape(value: Any) -> Shape:
 
 def _number(value: Any, what: str) -> float:
     """One number of the metadata."""
-    array = numbers(value, what)
+    array = numbers(value, what, bools=False)
     if array.ndim:
         raise InputError(f"{what} must be one number, not {shown(value)}")
     return float(array)

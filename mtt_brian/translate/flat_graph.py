@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.nir_files import Shape, declared_shape, shown
+from mtt_brian.nir_files import Shape, declared_shape, not_read, shown, typed_shape
 
 if TYPE_CHECKING:
     import nir
@@ -33,6 +33,7 @@ class FlatGraph:
         edges: between them, every edge once.
         input, output: the names of the graph's own Input and Output nodes.
         metadata: of the graph and its nested graphs, by name ("" for the graph).
+        not_read: what its file holds beside it, see `nir_files.not_read`.
     """
 
     nodes: dict[str, Any]
@@ -40,6 +41,7 @@ class FlatGraph:
     input: str
     output: str
     metadata: dict[str, dict[str, Any]]
+    not_read: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> Shape:
@@ -117,7 +119,11 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
         edges=list(dict.fromkeys((names[a], names[b]) for a, b in edges)),
         input=only(nir.Input),
         output=only(nir.Output),
-        metadata={".".join(key): metadata_of(inner, ".".join(key)) for key, inner in graphs},
+        metadata={
+            ".".join(key): _metadata_of(inner, f"the graph {'.'.join(key)!r}" if key else "the graph")
+            for key, inner in graphs
+        },
+        not_read=not_read(graph),
     )
 
 
@@ -143,7 +149,11 @@ def _nodes_of(graph: Any, key: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 
 
 def _edges_of(graph: Any, key: tuple[str, ...]) -> list[tuple[str, str]]:
-    edges = sorted(graph.edges) if isinstance(graph.edges, set | frozenset) else graph.edges
+    edges = graph.edges
+    if isinstance(edges, set | frozenset):
+        edges = sorted(edges, key=repr)
+    elif not isinstance(edges, list | tuple | dict | np.ndarray | Iterator):
+        raise InputError(f"the edges{_of_nested(key)} must be a list of pairs of node names, not {shown(edges)}")
     pairs = [tuple(edge) if isinstance(edge, list | tuple | np.ndarray) else edge for edge in edges]
     for edge in pairs:
         if not (isinstance(edge, tuple) and len(edge) == 2 and all(isinstance(end, str) for end in edge)):
@@ -160,18 +170,15 @@ def _of_nested(key: tuple[str, ...]) -> str:
     return f" of the nested graph {'.'.join(key)!r}" if key else ""
 
 
-def typed_shape(given: Any, name: str) -> Any:
-    """The shape in a node's ``input_type`` or ``output_type``, which hold one by name."""
-    if not isinstance(given, dict):
-        return given
-    return given.get(name, next(iter(given.values()), None))
-
-
 def metadata_of(node: Any, name: str) -> dict[str, Any]:
     """A node's metadata; None stands for an entry that is not there."""
+    return _metadata_of(node, f"node {name!r}")
+
+
+def _metadata_of(node: Any, whose: str) -> dict[str, Any]:
     metadata = getattr(node, "metadata", None)
     if metadata is None or metadata is dict:  # what nir leaves where none are given
         return {}
     if not isinstance(metadata, dict):
-        raise InputError(f"the metadata of node {name!r} must be a dictionary, not {shown(metadata)}")
+        raise InputError(f"the metadata of {whose} must be a dictionary, not {shown(metadata)}")
     return {key: value for key, value in metadata.items() if value is not None}

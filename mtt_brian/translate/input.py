@@ -67,7 +67,15 @@ def input_train(
     axes = {1: ("x",), 2: ("y", "x"), 3: ("p", "y", "x")}.get(len(input_shape))
     if axes is None:
         raise InputError(f"recordings have at most 3 coordinates; the network's input has the shape {input_shape}")
-    check_fields(recording, ("t", *axes), name)
+    try:
+        check_fields(recording, ("t", *axes), name)
+    except InputError as error:
+        names = getattr(getattr(recording, "dtype", None), "names", None) or axes
+        missing = {axis: size for axis, size in zip(axes, input_shape, strict=True) if axis not in names}
+        if not missing or set(missing.values()) != {1}:
+            raise
+        zeros = " and ".join(f"{axis} = 0" for axis in missing)
+        raise InputError(f"{error}; all events of an input of shape {input_shape} have {zeros}") from None
     t = _times(recording["t"], name)
     pixel = np.zeros(len(t), dtype=np.int64)
     for axis, size in zip(axes, input_shape, strict=True):

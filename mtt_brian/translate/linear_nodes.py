@@ -13,15 +13,16 @@ from mtt_brian.instants import on_whole_microseconds
 from mtt_brian.nir_files import (
     LARGEST,
     Shape,
+    as_array,
     declared_shape,
     numbers,
     one_whole_number,
     pair_of,
     plain,
     shown,
+    typed_shape,
 )
 from mtt_brian.translate import limits
-from mtt_brian.translate.flat_graph import typed_shape
 from mtt_brian.translate.operators import Conv2d, Delay, Dense, Operator, Pair, Scale, pool2d
 
 #: What the engines keep at least, for a neuron and for a tap of a kernel at one output pixel.
@@ -75,7 +76,7 @@ class Reading:
 
     def seconds(self, value: Any, what: str, name: str) -> np.ndarray:
         """Delays and refractory periods: whole microseconds where they are that up to rounding."""
-        given = numbers(value, what)
+        given = numbers(value, what, bools=False)
         found = on_whole_microseconds(given)
         if given.dtype == np.float32 and np.any(found != given):
             self.assumed.add("times in single precision are taken for the whole microseconds next to them", name)
@@ -110,11 +111,8 @@ def _read_conv2d(node: Any, shape: Shape, reading: Reading) -> Linear:
 def _read_linear(node: Any, shape: Shape, reading: Reading) -> Linear:
     operator = Dense(_weight(node), shape)
     out = that_fits(operator.output_shape, "its output")
-    given = getattr(node, "bias", 0.0)
-    if len(out) > 1 and np.shape(given) == out:
-        bias = numbers(given, "bias").astype(np.float64)
-    else:
-        bias = _bias(given, out[-1], "outputs")
+    given = numbers(getattr(node, "bias", 0.0), "bias").astype(np.float64)
+    bias = given if len(out) > 1 and given.shape == out else _bias(given, out[-1], "outputs")
     return Linear((operator,), out, np.broadcast_to(bias, out) if np.any(bias) else None)
 
 
@@ -206,10 +204,12 @@ def _bias(value: Any, size: int, what: str) -> np.ndarray:
 def all_infinite(value: Any) -> bool:
     """Whether all entries are plus infinity."""
     try:
-        with np.errstate(all="ignore"):
-            return np.size(value) > 0 and bool(np.all(np.asarray(value, dtype=np.float64) == np.inf))
-    except (TypeError, ValueError, RuntimeError):
+        array = as_array(value, "")
+    except InputError:
         return False
+    if array.dtype.kind == "O" and all(isinstance(x, float | np.floating) for x in array.flat):
+        array = array.astype(np.float64)
+    return array.dtype.kind == "f" and array.size > 0 and bool(np.all(array == np.inf))
 
 
 def without_batch(shape: Shape) -> Shape:

@@ -32,9 +32,9 @@ from mtt_brian.neuron import (
     Reset,
     SpikesPerUpdate,
 )
-from mtt_brian.nir_files import Shape, declared_shape, load_graph, naming, numbers, plain, shown, uniform
+from mtt_brian.nir_files import Shape, declared_shape, load_graph, naming, numbers, plain, shown, typed_shape, uniform
 from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of, typed_shape
+from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of
 from mtt_brian.translate.linear_nodes import LINEAR, Linear, Reading, all_infinite, that_fits, without_batch
 from mtt_brian.translate.operators import Delay, Operator, Sparse
 from mtt_brian.translate.silent import fold_silent
@@ -189,6 +189,12 @@ class _Reader:
                 f"leading axes of 1 are taken for the batch and left out: the input has the shape "
                 f"{self._shapes[self.input]}, not {self.graph.input_shape}"
             )
+        elif len(shape := self._shapes[self.input]) > 1 and all(n == 1 for n in shape[:-1]):
+            self.assumed.add(
+                f"the input has the shape {shape}: its axes of 1 count as rows and channels of the sensor, not as a "
+                f"batch, because all nodes fit them"
+            )
+        self._note_dead_ends()
         self._compare_declared_shapes()
         means = self.meaning
         populations = {name: Population(name, self._shapes[name], self._rule(name)) for name in self._neurons()}
@@ -212,10 +218,10 @@ class _Reader:
             c.source in populations and not populations[c.source].rule.fires for c in connections if c.target == output
         )
         populations, connections = fold_silent(populations, connections, output, output == self.output, self._called)
-        populations = {
-            name: replace(p, rule=in_time(_with_spike_integral(p.rule, integrals[name]), means.stretch))
-            for name, p in populations.items()
-        }
+        for name, p in populations.items():
+            with _naming_node(self._called(name), self._options()), np.errstate(all="ignore"):
+                rule = in_time(_with_spike_integral(p.rule, integrals[name]), means.stretch)
+            populations[name] = replace(p, rule=rule)
         connections = [_in_time(c, means.stretch) for c in connections]
         connections = self._with_loop_delays(list(populations), connections)
         order = _topological(list(populations), connections)
@@ -287,6 +293,13 @@ class _Reader:
             shown_ = f"{option} {shown(plain(said))}" if option == "lower_bound" else f"{option}={said!r}"
             self._contradicted.setdefault(option, (shown_, []))[1].append(name)
 
+    def _options(self) -> str:
+        """The options that values of neurons are multiplied with, for messages."""
+        names = ("spike_integral", "time_per_step", "file_time_per_step", "bias")
+        given = {name: getattr(self.conventions, name) for name in names}
+        said = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+        return f" (with {said})" if said else ""
+
     # ----- nodes
 
     def _kind(self, name: str) -> str:
@@ -326,11 +339,10 @@ class _Reader:
         settle(self.input, input_shape)
         scalar = []
         for name, parameters in self._values.items():
-            try:
-                own = np.broadcast_shapes(*(p.shape for p in parameters.values()))
-            except ValueError:
+            if len({p.shape for p in parameters.values() if p.size != 1}) > 1:
                 shapes = {field: p.shape for field, p in parameters.items()}
-                raise InputError(f"the parameters of {self._called(name)} have different shapes: {shapes}") from None
+                raise InputError(f"the parameters of {self._called(name)} have different shapes: {shapes}")
+            own = np.broadcast_shapes(*(p.shape for p in parameters.values()))
             if np.prod(own) > 1:
                 settle(name, own)
             elif self.sources[name]:
@@ -369,6 +381,9 @@ class _Reader:
         try:
             self._linear[name] = LINEAR[self._kind(name)](self.nodes[name], shape, self.reading)
         except InputError as error:
+            for source in self.sources[name]:
+                if self._is_neuron(source):
+                    self._check_sources(source)
             message = f"{self._called(name)}: {error}{self._flatten_in_front(name, shape)}"
             raise _ShapeError(message) from None
         return self._linear[name].output_shape
@@ -397,7 +412,9 @@ class _Reader:
         return ""
 
     def _compare_declared_shapes(self) -> None:
-        """Output nodes and the Input nodes of nested graphs say what arrives at them."""
+        """Output nodes and the Input nodes of nested graphs say what arrives at them; others may say more."""
+        for name in self.nodes:
+            self._compare_other_shapes(name)
         for name in self._place:
             if not self._is_wire(name):
                 continue
@@ -416,6 +433,18 @@ class _Reader:
             else:
                 raise _ShapeError(f"the output node {name!r} declares the shape {declared}, but {arriving} arrives")
 
+    def _compare_other_shapes(self, name: str) -> None:
+        """What leaves an input node, what enters an output node, and what neurons declare beside their parameters."""
+        others = {"Input": ["output_type"], "Output": ["input_type"]}
+        of_neurons = ["input_type", "output_type"] if self._is_neuron(name) else []
+        for field_ in others.get(self._kind(name), of_neurons):
+            given = typed_shape(getattr(self.nodes[name], field_, None), field_.removesuffix("_type"))
+            if given is None or np.size(given) == 0:
+                continue
+            declared, own = declared_shape(given, f"{field_} of node {name!r}"), self._shapes[name]
+            if without_batch(declared) != without_batch(own) and np.prod(declared, dtype=float) != 1:
+                self.assumed.add(f"the declared {field_} {declared} is not used, because its shape is {own}", name)
+
     # ----- connections
 
     def _connections(self, target: str) -> Iterator[Connection]:
@@ -423,13 +452,7 @@ class _Reader:
 
         Where more than `MOST_PATHS` lead there from one source, they are one sparse matrix instead.
         """
-        shape = self._shapes[target]
-        for source in self.sources[target]:
-            if self._shapes[source] != shape:
-                raise _ShapeError(
-                    f"node {target!r} has the shape {shape}, but {source!r}, which feeds it, has "
-                    f"{self._shapes[source]}{self._flatten_in_front(target, self._shapes[source])}"
-                )
+        self._check_sources(target)
         between = self._linear_nodes_in_front(target)
         paths: dict[str, Counter[str]] = {}
         for name in [*between, target]:
@@ -456,6 +479,16 @@ class _Reader:
                     "count once"
                 )
                 yield from self._merged(source, target, between)
+
+    def _check_sources(self, target: str) -> None:
+        """What feeds a node must have its shape, as far as that is determined yet."""
+        shape = self._shapes[target]
+        for source in self.sources[target]:
+            if self._shapes.get(source, shape) != shape:
+                raise _ShapeError(
+                    f"node {target!r} has the shape {shape}, but {source!r}, which feeds it, has "
+                    f"{self._shapes[source]}{self._flatten_in_front(target, self._shapes[source])}"
+                )
 
     def _linear_nodes_in_front(self, target: str) -> list[str]:
         """The linear nodes and wires between ``target`` and the nearest populations, in order."""
@@ -615,7 +648,7 @@ class _Reader:
                     f"r says how far a spike of weight 1 moves the membrane"
                 )
             else:
-                found[ours] = numbers(value, what).astype(np.float64)
+                found[ours] = numbers(value, what, bools=False).astype(np.float64)
         return found
 
     def _rule(self, name: str) -> NeuronRule:
@@ -630,7 +663,7 @@ class _Reader:
             parameters["threshold"] = None
         threshold = parameters.get("threshold", kind.rule.threshold)
         if "lower_bound" in metadata:
-            bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}")
+            bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}", bools=False)
             parameters["lower_bound"] = uniform(self._per_neuron(bound, "lower_bound", name))
             if kind.fires:
                 self._compare("lower_bound", parameters["lower_bound"], name, threshold)
@@ -640,15 +673,16 @@ class _Reader:
             seconds = self.reading.seconds(metadata["refractory"], f"refractory of node {name!r}", name)
             parameters["refractory"] = uniform(self._per_neuron(seconds, "refractory", name))
         if self.sources[name]:
-            factor = np.asarray(self.meaning.bias[name])
-            parameters["bias"] = uniform(self._bias_into(name) * factor)
+            with np.errstate(all="ignore"):
+                bias = self._bias_into(name) * np.asarray(self.meaning.bias[name])
+            parameters["bias"] = uniform(bias)
         rule_type = kind.rule
         if rule_type is LIF and np.any(np.isinf(parameters["tau"])):
             # tau dv/dt = (v_leak - v) + r I: no leak, and with a finite r no input moves it either.
             self.assumed.add("tau is infinite and r is not, so that no spike and no current moves the membrane", name)
             rule_type = IF
             parameters = {key: value for key, value in parameters.items() if key not in ("tau", "v_leak")} | {"r": 0.0}
-        with _naming_node(f"node {name!r}"):
+        with _naming_node(f"node {name!r}", self._options()):
             return rule_type(**parameters)
 
     def _reset(self, name: str, metadata: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -665,6 +699,10 @@ class _Reader:
                 self._used.add(key)
             elif key == "reset" or said["reset"] == "subtract":
                 self._compare(key, value, name)
+        for key in ("reset", "spikes"):
+            if key in metadata or said[key] is None or (key == "spikes" and said["reset"] == "zero"):
+                continue
+            self.assumed.add(f"{key}={said[key]!r} is as passed, because the metadata do not say it", name)
         preset = self.conventions.preset
         if said["reset"] is None and preset is not None:
             said["reset"] = preset.reset
@@ -692,6 +730,8 @@ class _Reader:
 
     def _lower_bound(self, name: str, threshold: Parameter | None) -> Parameter | None:
         """Of a firing neuron whose metadata hold none."""
+        if (passed := self.conventions.lower_bound) is not None:
+            self.assumed.add(f"lower_bound={passed!r} is as passed, because the metadata do not say it", name)
         self._used.add("lower_bound")
         given, preset = self.conventions.lower_bound, self.conventions.preset
         if given is None and preset is not None and self._kind(name) in preset.bounded:
@@ -710,7 +750,32 @@ class _Reader:
 
     # ----- what is not used
 
+    def _note_dead_ends(self) -> None:
+        """Nodes from which nothing reaches the output."""
+        heard = self._in_front_of([self.output])
+        used = heard | self._in_front_of(self._neurons())
+        for name in self.nodes:
+            if name not in used:
+                self.assumed.add("it is read by nothing and left out", name)
+            elif name not in heard and self._is_neuron(name):
+                self.assumed.add("it is simulated, but read by nothing that leads to the output", name)
+            elif name not in heard:
+                self.assumed.add("it leads to neurons that nothing reads", name)
+            if self._is_neuron(name) and not self.sources[name]:
+                self.assumed.add("nothing feeds it", name)
+
+    def _in_front_of(self, ends: list[str]) -> set[str]:
+        """These nodes and all from which a path leads to one of them."""
+        found, waiting = set(ends), list(ends)
+        while waiting:
+            new = set(self.sources[waiting.pop()]) - found
+            found |= new
+            waiting += new
+        return found
+
     def _note_what_is_not_used(self) -> None:
+        for sentence in self.graph.not_read:
+            self.assumed.add(sentence)
         for name, node in self.nodes.items():
             if self._is_neuron(name):
                 known = _KNOWN_OF_NEURONS if _NEURONS[self._kind(name)].fires else _KNOWN_OF_SILENT_NEURONS
@@ -853,12 +918,13 @@ def _through(operator: Operator, maps: dict[float, sparse.csr_array]) -> dict[fl
 
 
 @contextlib.contextmanager
-def _naming_node(node: str) -> Iterator[None]:
-    """Puts a node in front of the message of an `InputError`."""
+def _naming_node(node: str, options: str = "") -> Iterator[None]:
+    """Puts a node in front of the message of an `InputError`, and behind it options that can make values too large."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{node}: {error}") from None
+        is_large = "finite" in str(error) or "float64" in str(error)
+        raise InputError(f"{node}: {error}{options if is_large else ''}") from None
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -469,7 +469,8 @@ def _bias(
         raise InputError(
             "bias='per-step' needs the length of a step in the time of the file: pass tool= or file_time_per_step="
         )
-    factors: dict[str, Parameter] = {name: uniform(np.divide(value, step)) for name, value in integral.items()}
+    with np.errstate(all="ignore"):  # what float64 does not hold is refused at the neurons
+        factors: dict[str, Parameter] = {name: uniform(np.divide(value, step)) for name, value in integral.items()}
     for name, n in neurons.items():
         if n.is_biased and np.any(np.abs(np.subtract(factors[name], 1)) > 1e-9):
             assumed.add("a bias counts once per time step, like a spike of its weight (bias='per-step')", name)
