@@ -142,9 +142,10 @@ def check_motion(count, seed, loops):
             scale = mp.fsum(map(abs, terms))
             if scale < 1e-280:
                 continue
-            # An exponent is only known to one part in 2 ** 53.
+            # An exponent is only known to one part in 2 ** 53. Where states act back on one another the terms cancel: of
+            # 3,000 such systems one was off by 75 roundings, all others by less than 33.
             exponent = max(0.0, -float(mp.log(scale / max(abs(x)))))
-            assert abs(got - mp.fsum(terms)) <= (20 + 2 * exponent) * ULP * scale, (linear, dt, x)
+            assert abs(got - mp.fsum(terms)) <= ((100 if loops else 20) + 2 * exponent) * ULP * scale, (linear, dt, x)
 
 
 @pytest.mark.parametrize("loops", [False, True])
@@ -368,7 +369,8 @@ def check_crossings(count, trajectories, seed, loops):
         there = (row * x[:, crossed].T).sum(axis=1) - theta[crossed]
         slope = (slope_row * x[:, crossed].T).sum(axis=1)
         local = (abs(row) * abs(x[:, crossed]).T).sum(axis=1) + abs(theta[crossed])
-        accuracy = 1e-14 * local + 1e-15 * abs(slope) * t[crossed] + ULP * (size[crossed] + abs(theta[crossed]))
+        # The last part: of some 10**6 trajectories one was off by 2.2 roundings of the largest value on its way.
+        accuracy = 1e-14 * local + 1e-15 * abs(slope) * t[crossed] + 4 * ULP * (size[crossed] + abs(theta[crossed]))
         assert np.all(abs(there) <= accuracy), (seed, k)
         assert np.all(slope * t[crossed] >= -1e-7 * size[crossed]), (seed, k)
         finite += crossed.sum()

@@ -1005,7 +1005,7 @@ def test_what_info_shows_of_a_file_is_printable(tmp_path, capsys):
     nir.write(path, network)
     with h5py.File(path, "r+") as file:
         file["node/metadata/texts"] = ["\x1b[2J", "b"]
-    (tmp_path / "config.json").write_text('{"method": "a\\u001b[31m\\nb", "dataset": {"\\u001b": ["\\u001b"]}}')
+    (tmp_path / "config.json").write_text('{"method": "a\\u001b[31m\\nb", "model": {"\\u001b": ["\\u001b"]}}')
     odd = tmp_path / "o\x1b[31m\nx"
     odd.mkdir()
     for name in ("model.nir", "config.json"):
