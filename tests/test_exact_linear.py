@@ -142,8 +142,8 @@ def check_motion(count, seed, loops):
             scale = mp.fsum(map(abs, terms))
             if scale < 1e-280:
                 continue
-            # An exponent is only known to one part in 2 ** 53. Where states act back on one another the terms cancel: of
-            # 3,000 such systems one was off by 75 roundings, all others by less than 33.
+            # An exponent is only known to one part in 2 ** 53. Where states act back on one another the terms cancel:
+            # of 3,000 such systems one was off by 75 roundings.
             exponent = max(0.0, -float(mp.log(scale / max(abs(x)))))
             assert abs(got - mp.fsum(terms)) <= ((100 if loops else 20) + 2 * exponent) * ULP * scale, (linear, dt, x)
 
