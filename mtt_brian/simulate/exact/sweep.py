@@ -274,15 +274,15 @@ def settle(net: Network, state: State, linear: LinearPart | None, crossings: Cro
                         k += 1
                         k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
             continue
+        if net.kind[p] == LINE:
+            m = settle_on_line(net, state, crossings, p, local, m, t)
+            continue
         if net.crosses[p]:
             m = settle_crossing(net, state, linear, crossings, p, local, m, t)
             continue
         neuron = offset + local
         if net.refractory[p] and before(t, state.free[neuron]):
             continue  # touched by its current only
-        if net.kind[p] == LINE:
-            m = settle_on_line(net, state, crossings, p, local, m, t)
-            continue
         if bounded and state.y[neuron] < net.lower[q]:
             state.y[neuron] = net.lower[q]
         if state.y[neuron] >= net.threshold[q]:
@@ -421,8 +421,6 @@ def settle_crossing(
     net: Network, state: State, linear: LinearPart | None, crossings: Crossings, p: int, local: int, m: int, t: float
 ) -> int:
     """Bound, threshold and reset of a neuron that can cross its threshold between arrivals, and its next crossing."""
-    if net.kind[p] == LINE:
-        return settle_on_line(net, state, crossings, p, local, m, t)
     neuron = net.offset[p] + local
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
     listens = not (net.refractory[p] and before(t, state.free[neuron]))  # else: touched by its current only
