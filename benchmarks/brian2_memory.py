@@ -1,4 +1,4 @@
-"""Bytes per synapse and neuron of a Brian2 network, the figures behind `mtt_brian.translate.limits`.
+"""Bytes per synapse and neuron of a Brian2 network, the figures behind `mtt_brian.engines.brian2.memory`.
 
     python benchmarks/brian2_memory.py
 
@@ -13,8 +13,8 @@ import resource
 
 from workloads import workload
 
-from mtt_brian.simulate.brian import RuntimeEngine
-from mtt_brian.translate.limits import BYTES_PER_NEURON, BYTES_PER_SYNAPSE, Estimate, estimate
+from mtt_brian.engines.brian2.memory import BYTES_PER_NEURON, BYTES_PER_SYNAPSE, Estimate, estimate
+from mtt_brian.engines.brian2.runtime import RuntimeEngine
 
 
 def peak(lanes: int) -> tuple[Estimate, int]:

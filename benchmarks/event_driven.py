@@ -27,11 +27,11 @@ import peers
 from scatter import FLAGS, Scatter
 from workloads import NAMES, Workload, random_train, workload
 
+from mtt_brian.circuit.operators import Conv2d, Dense
+from mtt_brian.engines.base import Engine
+from mtt_brian.engines.exact import ExactEngine
+from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
-from mtt_brian.simulate.base import Engine
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.simulate.result import Result
-from mtt_brian.translate.operators import Conv2d, Dense
 
 Cell = dict[str, Any]
 #: Repetitions of a measurement; the machine may be busy with other things.
@@ -85,14 +85,14 @@ def _require_same(loop: Scatter, records: int, result: Result) -> None:
 
 def brian2_runtime(load: Workload) -> Cell:
     """Brian2's runtime, many recordings side by side as lanes."""
-    from mtt_brian.simulate.brian import RuntimeEngine
+    from mtt_brian.engines.brian2.runtime import RuntimeEngine
 
     return _engine(RuntimeEngine(load.circuit), load)
 
 
 def brian2_cpp(load: Workload) -> Cell:
     """Brian2's C++ project, compiled once."""
-    from mtt_brian.simulate.standalone import CppEngine
+    from mtt_brian.engines.brian2.standalone import CppEngine
 
     return _engine(CppEngine(load.circuit), load)
 

@@ -26,10 +26,10 @@ import torch
 from workloads import on_grid, random_train, workload
 
 import training
-from mtt_brian.simulate import Simulator
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.cuda import Cuda
-from mtt_brian.simulate.result import Result
+from mtt_brian.engines import Simulator
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.brian2.cuda import Cuda
+from mtt_brian.engines.result import Result
 
 HEADER = """| engine | lanes | first run, s | ms per recording | `exact` on all cores / it | spike difference |
 | --- | --- | --- | --- | --- | --- |"""
@@ -45,7 +45,7 @@ def difference(results: Sequence[Result], expected: Sequence[Result]) -> float:
     return apart / total
 
 
-def run(simulator: Simulator, trains: Sequence[InputTrain]) -> tuple[list[Result], float]:
+def run(simulator: Simulator, trains: Sequence[InputSpikes]) -> tuple[list[Result], float]:
     """Results, and the seconds they took."""
     begin = time.perf_counter()
     results = list(simulator.engine.run(trains))

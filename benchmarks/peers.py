@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from workloads import Workload
 
-from mtt_brian.translate.operators import Conv2d, Dense
+from mtt_brian.circuit.operators import Conv2d, Dense
 
 #: Spike counts by population, and the seconds of the run without building and compiling.
 Measured = tuple[dict[str, np.ndarray], float]

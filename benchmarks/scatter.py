@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.result import Spikes
-from mtt_brian.translate.circuit import Circuit
-from mtt_brian.translate.operators import Conv2d, Dense
+from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.operators import Conv2d, Dense
+from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.engines.base import InputSpikes
 
 #: As one compiles a C loop; no contraction of a * b + c, which would round differently from every other engine.
 FLAGS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
@@ -70,7 +70,7 @@ class Scatter:
         pointer = self._weights[-1].ctypes.data_as(ctypes.POINTER(ctypes.c_double))
         return _Layer(*sizes, pool, fires, pointer)
 
-    def prepare(self, train: InputTrain, room: int) -> Callable[[], int]:
+    def prepare(self, train: InputSpikes, room: int) -> Callable[[], int]:
         """The bare call, ready to be timed; it returns the number of records, or -1 if there is no room for them.
 
         Args:

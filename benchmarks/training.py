@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from mtt_brian import mtt
 from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.snn import Spiking, Staged, models, temporal
-from mtt_brian.snn.memory import keep_freed_memory
+from mtt_brian.snn.ops.memory_format import keep_freed_memory
 from mtt_brian.snn.residual import Residual
 
 T_MAX, BOUND = 10, -1.0

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Conv2d, Dense, Operator, pool2d
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.neuron import IF
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Conv2d, Dense, Operator, pool2d
 
 SEED = 20250317
 #: Neurons of all hidden layers.
@@ -38,7 +38,7 @@ class Workload:
 
     name: str
     circuit: Circuit
-    train: InputTrain
+    train: InputSpikes
     scales: tuple[float, ...]
 
 
@@ -63,13 +63,13 @@ _RECIPES = {
 NAMES = tuple(_RECIPES)
 
 
-def random_train(shape: tuple[int, ...], events: int, duration: float, rng: np.random.Generator) -> InputTrain:
+def random_train(shape: tuple[int, ...], events: int, duration: float, rng: np.random.Generator) -> InputSpikes:
     """Events at random pixels and random whole microseconds."""
     size = int(np.prod(shape))
     microseconds = np.sort(rng.integers(0, round(duration * 1e6), events))
     pixel = rng.integers(0, size, events)
     rows, order, n = np.unique(microseconds * size + pixel, return_inverse=True, return_counts=True)
-    return InputTrain(t=rows // size * 1e-6, i=rows % size, n=n, order=order, duration=duration)
+    return InputSpikes(t=rows // size * 1e-6, i=rows % size, n=n, order=order, duration=duration)
 
 
 def workload(name: str, scales: Sequence[float] = ()) -> Workload:
@@ -122,8 +122,8 @@ def _operator(
 
 
 def _search(
-    chain: tuple[Operator, ...], operator: Conv2d | Dense, heard: InputTrain, ratio: float
-) -> tuple[float, InputTrain]:
+    chain: tuple[Operator, ...], operator: Conv2d | Dense, heard: InputSpikes, ratio: float
+) -> tuple[float, InputSpikes]:
     """The scale of the weights at which the layer fires ``ratio`` times what it hears, and its spikes then."""
     low, high = 1e-3, 1e1
     for _ in range(_ROUNDS):
@@ -139,7 +139,7 @@ def _search(
             break
         low, high = (scale, high) if rate < ratio else (low, scale)
     t, i, n = result.spikes["layer"]
-    return scale, InputTrain(t, i, n, np.repeat(np.arange(len(t)), n), heard.duration)
+    return scale, InputSpikes(t, i, n, np.repeat(np.arange(len(t)), n), heard.duration)
 
 
 def _inputs(chain: tuple[Operator, ...]) -> int:

@@ -9,10 +9,12 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from mtt_brian import moved
+
 if TYPE_CHECKING:
-    from mtt_brian import evaluate, events, export, mtt, neuron, plotting, simulate, snn, translate
+    from mtt_brian import circuit, engines, evaluate, events, export, mtt, neuron, plotting, snn, translate
+    from mtt_brian.engines import Result, Simulator, simulate
     from mtt_brian.errors import InputError
-    from mtt_brian.simulate import Result, Simulator
     from mtt_brian.snn import models
 
 __version__ = version("mtt_brian")
@@ -20,9 +22,14 @@ __version__ = version("mtt_brian")
 #: Public name -> the module that is it, or that holds it.
 _MODULES = {
     name: f"mtt_brian.{name}"
-    for name in ("evaluate", "events", "export", "mtt", "neuron", "plotting", "simulate", "snn", "translate")
+    for name in ("circuit", "engines", "evaluate", "events", "export", "mtt", "neuron", "plotting", "snn", "translate")
 } | {"models": "mtt_brian.snn.models"}
-_HOLDERS = {"InputError": "mtt_brian.errors", "Result": "mtt_brian.simulate", "Simulator": "mtt_brian.simulate"}
+_HOLDERS = {
+    "InputError": "mtt_brian.errors",
+    "Result": "mtt_brian.engines",
+    "Simulator": "mtt_brian.engines",
+    "simulate": "mtt_brian.engines",
+}
 
 __all__ = [  # noqa: RUF022 - in the order in which data flow
     "neuron",
@@ -32,6 +39,8 @@ __all__ = [  # noqa: RUF022 - in the order in which data flow
     "mtt",
     "export",
     "translate",
+    "circuit",
+    "engines",
     "simulate",
     "Simulator",
     "Result",
@@ -40,6 +49,8 @@ __all__ = [  # noqa: RUF022 - in the order in which data flow
     "InputError",
     "__version__",
 ]
+
+moved.register()
 
 
 def __getattr__(name: str) -> Any:

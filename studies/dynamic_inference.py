@@ -34,14 +34,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from mtt_brian import console, files, plotting, runs, study
-from mtt_brian.courses import courses
-from mtt_brian.evaluate import Estimate, Grid
-from mtt_brian.evaluate.comparison import over_seeds
+from mtt_brian import cli, files, plotting
+from mtt_brian.evaluate import Estimate
 from mtt_brian.evaluate.early_exit import RULES, exit_when_confident, stop_after
-from mtt_brian.evaluate.table import markdown, markdown_table, percent
+from mtt_brian.evaluate.statistics import over_seeds
+from mtt_brian.evaluate.tables import markdown, markdown_table, percent
+from mtt_brian.experiments import run_folder, study_cli
+from mtt_brian.experiments.courses import courses
+from mtt_brian.experiments.grid import Grid
+from mtt_brian.experiments.inference import SIDES
 from mtt_brian.plotting.axes import literal
-from mtt_brian.sides import SIDES
 
 #: Accuracy and costs along a curve, lists of equal length by the fields of `Decisions`.
 Curve: TypeAlias = dict[str, list[Any]]
@@ -57,7 +59,7 @@ SYNOPS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen, recordings = study.take_up(options)
+    chosen, recordings = study_cli.take_up(options)
     out = files.results_folder(options.out, "dynamic_inference")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
 
@@ -77,10 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "split": recordings.split,
         "recordings": len(recordings),
         "thresholds": THRESHOLDS,
-        "models": study.digests(chosen),
+        "models": study_cli.digests(chosen),
     }
     cells = dict(Grid(out / "grid.json", settings).fill(names, watch, "courses"))
-    groups = runs.by_method(chosen)
+    groups = run_folder.by_method(chosen)
     curves = {
         label: {
             side: {rule: average([cells[f"{run}, {side}"][rule] for run in members]) for rule in (*RULES, "fixed")}
@@ -99,16 +101,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title = f"{recordings.title}, {recordings.split}, {len(recordings)} recordings"
     shown = {f"{label} ({len(groups[label])})": sides for label, sides in curves.items()}
     text = tables(shown)
-    study.write(out, report, f"Early exit: {title}", text, study.command("dynamic_inference", arguments))
+    study_cli.write(out, report, f"Early exit: {title}", text, study_cli.command("dynamic_inference", arguments))
     plot(curves, title, out / "dynamic_inference.png")
     print(f"\n{text}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = console.parser(__doc__)
-    study.add_options(parser, "dynamic_inference")
+    parser = cli.parser(__doc__)
+    study_cli.add_options(parser, "dynamic_inference")
     options = parser.parse_args(arguments)
-    study.at_least_one(options, "limit")
+    study_cli.at_least_one(options, "limit")
     return options
 
 
@@ -191,4 +193,4 @@ def plot(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], title: str, pa
 
 
 if __name__ == "__main__":
-    sys.exit(study.run(main))
+    sys.exit(study_cli.run(main))

@@ -39,25 +39,27 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import nir
 import numpy as np
 
-from mtt_brian import console, files, perturb, plotting, runs, sides, study, translate
-from mtt_brian.evaluate import Answers, Estimate, Grid, accuracy, attribution, predictions
-from mtt_brian.evaluate.attribution import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
-from mtt_brian.evaluate.comparison import over_seeds
-from mtt_brian.evaluate.table import markdown, markdown_table, percent
+from mtt_brian import cli, files, plotting, translate
+from mtt_brian.evaluate import Answers, Estimate, accuracy, factorial, predictions
+from mtt_brian.evaluate.factorial import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
+from mtt_brian.evaluate.statistics import over_seeds
+from mtt_brian.evaluate.tables import markdown, markdown_table, percent
 from mtt_brian.events import Recordings
+from mtt_brian.experiments import inference, perturb_networks, run_folder, study_cli
+from mtt_brian.experiments.grid import Grid
+from mtt_brian.experiments.run_folder import Run
 from mtt_brian.mtt import TrainConfig
-from mtt_brian.nir_files import load_graph
 from mtt_brian.plotting.axes import literal
-from mtt_brian.runs import Run
+from mtt_brian.translate.nir_files import load_graph
 
 GROUPING = {"instants": "sum", "fifo": "fifo"}
 NETWORK: dict[str, Callable[[nir.NIRGraph], nir.NIRGraph]] = {
-    "one spike": perturb.one_spike,
-    "no bound": perturb.without_bound,
-    "8 bit": functools.partial(perturb.quantised_weights, bits=8),
+    "one spike": perturb_networks.one_spike,
+    "no bound": perturb_networks.without_bound,
+    "8 bit": functools.partial(perturb_networks.quantised_weights, bits=8),
 }
 CHANGES = (*GROUPING, *NETWORK)
-COMBINATIONS = attribution.combinations(CHANGES, [("instants", "fifo"), ("fifo", "one spike")])
+COMBINATIONS = factorial.combinations(CHANGES, [("instants", "fifo"), ("fifo", "one spike")])
 CHIP: Combination = ("fifo", "no bound", "8 bit")
 #: One change of the chip undone. What takes its queue away leaves it its one spike per update.
 NEARLY_CHIP: dict[str, Combination] = {
@@ -78,8 +80,8 @@ contains, and `fifo` with `one spike`, which it contains as well."""
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen, recordings = study.take_up(options)
-    groups = runs.by_method(chosen)
+    chosen, recordings = study_cli.take_up(options)
+    groups = run_folder.by_method(chosen)
     out = files.results_folder(options.out, "gap_attribution")
     data = f"{recordings.title}, {recordings.split}"
     print(f"{data}: {len(recordings)} recordings -> {out}")
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "dataset": recordings.name,
         "split": recordings.split,
         "n_recordings": len(recordings),
-        "models": study.digests(chosen),
+        "models": study_cli.digests(chosen),
     }
 
     plan = {cell_name(name, c): (run, c) for name, run in chosen.items() for c in COMBINATIONS}
@@ -110,14 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "trained_bounds": bounds,
     }
     heading = f"Where the event-driven gap comes from: {data}"
-    study.write(out, report, heading, f"{text}\n\n{NOTE}", study.command("gap_attribution", arguments))
+    study_cli.write(out, report, heading, f"{text}\n\n{NOTE}", study_cli.command("gap_attribution", arguments))
     print(f"\n{text}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = console.parser(__doc__)
-    study.add_options(parser, "gap_attribution")
+    parser = cli.parser(__doc__)
+    study_cli.add_options(parser, "gap_attribution")
     parser.add_argument(
         "--train-bounds",
         nargs="+",
@@ -130,7 +132,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--validation", type=float, default=0.2, metavar="PART", help="of the training recordings, held back [0.2]"
     )
     options = parser.parse_args(arguments)
-    study.at_least_one(options, "limit")
+    study_cli.at_least_one(options, "limit")
     return options
 
 
@@ -145,7 +147,7 @@ def measure(run: Run, combination: Combination, recordings: Recordings) -> dict[
     difference = changed.difference(trained)
     del difference[translate.read_nir(run.model).input]  # the same on all sides
     return {
-        "right": attribution.hits(changed, recordings.labels),
+        "right": factorial.hits(changed, recordings.labels),
         "spike_difference": difference,
         "synops_per_recording": float(changed.synops.mean()),
     }
@@ -158,20 +160,20 @@ def answers(run: Run, combination: Combination, recordings: Recordings) -> Answe
         if change in NETWORK:
             graph = NETWORK[change](graph)
     side = next((GROUPING[change] for change in combination if change in GROUPING), "time-stepped")
-    return sides.answers(graph, recordings, side, run.config["time_steps"])
+    return inference.answers(graph, recordings, side, run.config["time_steps"])
 
 
 def tables_of_changes(groups: Groups, cells: Cells) -> dict[str, str]:
     """Tables by heading."""
     single = [c for c in COMBINATIONS if len(c) < 2]
     return {
-        "One change of the trained network": attribution.table_of_changes(
+        "One change of the trained network": factorial.table_of_changes(
             groups, cells, {title(c): c for c in single}, UNCHANGED
         ),
-        "How far it takes the spikes": attribution.table_of_spikes(groups, cells, single[1:]),
-        "Two changes at once": attribution.table_of_pairs(groups, cells, [c for c in COMBINATIONS if len(c) == 2]),
-        "One change of the chip undone": attribution.table_of_changes(groups, cells, NEARLY_CHIP, CHIP),
-        "Without time steps, under every rule": attribution.table_of_gaps(
+        "How far it takes the spikes": factorial.table_of_spikes(groups, cells, single[1:]),
+        "Two changes at once": factorial.table_of_pairs(groups, cells, [c for c in COMBINATIONS if len(c) == 2]),
+        "One change of the chip undone": factorial.table_of_changes(groups, cells, NEARLY_CHIP, CHIP),
+        "Without time steps, under every rule": factorial.table_of_gaps(
             groups, cells, [(), ("one spike",), ("no bound",), ("one spike", "no bound")], list(GROUPING)
         ),
     }
@@ -204,15 +206,15 @@ def train(
     """The run trained anew with another bound: accuracy by part of the data and way to run it."""
     own = {"data_root": options.data_root or run.config.get("data_root"), "validation": options.validation}
     config = TrainConfig(**run.config | own | {"lower_bound": lower_bound})
-    splits = runs.load_splits(config)
-    network = runs.trained(config, splits, out / "runs" / f"{run.name}-bound-{name_of(lower_bound)}")
+    splits = run_folder.load_splits(config)
+    network = run_folder.trained(config, splits, out / "runs" / f"{run.name}-bound-{name_of(lower_bound)}")
     graph = load_graph(network.model)
     measured: dict[str, dict[str, Estimate]] = {}
-    for part, recordings in (("validation", runs.with_events(splits.validation)), (test.split, test)):
+    for part, recordings in (("validation", run_folder.with_events(splits.validation)), (test.split, test)):
         measured[part] = {}
-        for suffix, changed in (("", graph), (BOUND_REMOVED, perturb.without_bound(graph))):
-            for side in sides.SIDES:
-                said = sides.answers(changed, recordings, side, config.time_steps)
+        for suffix, changed in (("", graph), (BOUND_REMOVED, perturb_networks.without_bound(graph))):
+            for side in inference.SIDES:
+                said = inference.answers(changed, recordings, side, config.time_steps)
                 measured[part][side + suffix] = accuracy(predictions(said.readouts), recordings.labels)
     return measured
 
@@ -226,11 +228,11 @@ def tables_of_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None
     tables = {}
     rows = [(b, suffix) for b in bounds for suffix in ("", BOUND_REMOVED) if not (b is None and suffix)]
     for part in next(iter(cells.values())):
-        lines = [["trained with", *(f"{markdown(group)}: {side}" for group in groups for side in sides.SIDES)]]
+        lines = [["trained with", *(f"{markdown(group)}: {side}" for group in groups for side in inference.SIDES)]]
         for b, suffix in rows:
             line = [name_of(b) + suffix]
             for names in groups.values():
-                line += [percent(bound_estimate(cells, names, b, part, side + suffix)) for side in sides.SIDES]
+                line += [percent(bound_estimate(cells, names, b, part, side + suffix)) for side in inference.SIDES]
             lines.append(line)
         tables[f"Trained with another lower bound: accuracy in %, {part}"] = markdown_table(lines)
     return tables
@@ -247,7 +249,7 @@ def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], te
         axes = figure.subplots(1, len(parts), sharey=True)
         for ax, part in zip(axes, parts, strict=True):
             for color, (group, names) in enumerate(groups.items()):
-                for dash, side in enumerate(sides.SIDES):
+                for dash, side in enumerate(inference.SIDES):
                     estimates = [bound_estimate(cells, names, b, part, side) for b in bounds]
                     plotting.accuracy_against(
                         [name_of(b) for b in bounds], estimates, label=f"{group}, {side}", style=(color, dash), ax=ax
@@ -258,4 +260,4 @@ def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], te
 
 
 if __name__ == "__main__":
-    sys.exit(study.run(main))
+    sys.exit(study_cli.run(main))

@@ -43,18 +43,20 @@ import nir
 import numpy as np
 import torch
 
-from mtt_brian import console, events, export, files, perturb, plotting, runs, sides, snn, study
-from mtt_brian.evaluate import Answers, Estimate, Grid
-from mtt_brian.evaluate.attribution import Cells, Groups
-from mtt_brian.evaluate.comparison import over_seeds
-from mtt_brian.evaluate.table import markdown, markdown_table, percent
-from mtt_brian.events import Recordings
+from mtt_brian import cli, events, export, files, plotting, snn
+from mtt_brian.evaluate import Answers, Estimate
+from mtt_brian.evaluate.factorial import Cells, Groups
+from mtt_brian.evaluate.statistics import over_seeds
+from mtt_brian.evaluate.tables import markdown, markdown_table, percent
+from mtt_brian.events import Recordings, perturb
 from mtt_brian.events.recording import SensorSize
-from mtt_brian.mtt import probe
-from mtt_brian.nir_files import load_graph
+from mtt_brian.experiments import inference, perturb_networks, run_folder, study_cli
+from mtt_brian.experiments.grid import Grid
+from mtt_brian.experiments.inference import SIDES
+from mtt_brian.experiments.run_folder import Run
+from mtt_brian.mtt import loss_landscape
 from mtt_brian.plotting.axes import literal
-from mtt_brian.runs import Run
-from mtt_brian.sides import SIDES
+from mtt_brian.translate.nir_files import load_graph
 
 Rng: TypeAlias = np.random.Generator
 
@@ -86,18 +88,18 @@ PERTURBATIONS = {
     "weights": Perturbation(
         axis="weight noise (standard deviations of the layer)",
         levels=(0.05, 0.1, 0.2, 0.3, 0.5),
-        network=perturb.noisy_weights,
+        network=perturb_networks.noisy_weights,
     ),
     "bits": Perturbation(
         axis="bits per weight",
         levels=(8, 6, 5, 4, 3),
-        network=lambda graph, bits, rng: perturb.quantised_weights(graph, bits),
+        network=lambda graph, bits, rng: perturb_networks.quantised_weights(graph, bits),
         drawn=False,
     ),
     "thresholds": Perturbation(
         axis="threshold mismatch (relative)",
         levels=(0.05, 0.1, 0.15, 0.2, 0.3),
-        network=perturb.mismatched_thresholds,
+        network=perturb_networks.mismatched_thresholds,
         sides=("sum", "fifo"),
     ),
     "frames": Perturbation(
@@ -144,8 +146,8 @@ gradient is the surrogate gradient. Landscape: mean loss over random filter-norm
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen, recordings = study.take_up(options)
-    groups = runs.by_method(chosen)
+    chosen, recordings = study_cli.take_up(options)
+    groups = run_folder.by_method(chosen)
     recordings = perturb.each(recordings, lambda recording: recording)  # read from their files only once
     out = files.results_folder(options.out, "robustness")
     data = f"{recordings.title}, {recordings.split}"
@@ -154,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "dataset": recordings.name,
         "split": recordings.split,
         "n_recordings": len(recordings),
-        "models": study.digests(chosen),
+        "models": study_cli.digests(chosen),
         "seed": SEED,
     }
 
@@ -191,14 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cells": cells,
     }
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in tables.items())
-    study.write(out, report, f"Robustness: {data}", f"{text}\n\n{NOTE}", study.command("robustness", arguments))
+    study_cli.write(out, report, f"Robustness: {data}", f"{text}\n\n{NOTE}", study_cli.command("robustness", arguments))
     print(f"\n{text}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = console.parser(__doc__)
-    study.add_options(parser, "robustness")
+    parser = cli.parser(__doc__)
+    study_cli.add_options(parser, "robustness")
     everything = [*PERTURBATIONS, *LOOKS]
     parser.add_argument(
         "--only",
@@ -210,7 +212,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--draws", type=int, default=3, metavar="N", help="of every perturbation and direction [3]")
     options = parser.parse_args(arguments)
-    study.at_least_one(options, "limit", "draws")
+    study_cli.at_least_one(options, "limit", "draws")
     return options
 
 
@@ -231,7 +233,7 @@ def generator(what: str) -> Rng:
 def untouched(run: Run, recordings: Recordings) -> dict[str, float]:
     """Accuracy by side."""
     return {
-        side: correct(sides.answers(run.model, recordings, side, run.config["time_steps"]), recordings)
+        side: correct(inference.answers(run.model, recordings, side, run.config["time_steps"]), recordings)
         for side in SIDES
     }
 
@@ -242,14 +244,14 @@ def measure(run: Run, recordings: Recordings, name: str, level: float, draw: int
     graph, time_steps = load_graph(run.model), run.config["time_steps"]
     if perturbation.frames is not None:
         noisy = partial(perturbation.frames, level, rng)
-        return {"time-stepped": correct(sides.time_stepped(graph, recordings, time_steps, noisy), recordings)}
+        return {"time-stepped": correct(inference.time_stepped(graph, recordings, time_steps, noisy), recordings)}
     if perturbation.network is not None:
         graph = perturbation.network(graph, level, rng)
     if perturbation.recording is not None:
         change, size = perturbation.recording, recordings.sensor_size
         recordings = perturb.each(recordings, lambda recording: change(recording, level, size, rng))
     return {
-        side: correct(sides.answers(graph, recordings, side, time_steps), recordings) for side in perturbation.sides
+        side: correct(inference.answers(graph, recordings, side, time_steps), recordings) for side in perturbation.sides
     }
 
 
@@ -266,15 +268,15 @@ def stepped(run: Run, recordings: Recordings) -> tuple[snn.Staged, torch.Tensor]
 
 def gradient(run: Run, recordings: Recordings) -> dict[str, float]:
     """Loss, and how fast it changes with the weights."""
-    return probe.gradient(*stepped(run, recordings), recordings.labels)._asdict()
+    return loss_landscape.gradient(*stepped(run, recordings), recordings.labels)._asdict()
 
 
 def landscape(run: Run, recordings: Recordings, offsets: np.ndarray, draws: Sequence[int]) -> dict[str, Any]:
     """Loss and accuracy along one direction (``draws`` of length 1), or over the plane of several."""
     model, frames = stepped(run, recordings)
-    directions = [probe.filter_normalised(model, generator(f"direction {draw}")) for draw in draws]
+    directions = [loss_landscape.filter_normalised(model, generator(f"direction {draw}")) for draw in draws]
     points = np.stack(np.meshgrid(*[offsets] * len(draws), indexing="ij"), axis=-1)
-    seen = probe.landscape(model, frames, recordings.labels, directions, points)
+    seen = loss_landscape.landscape(model, frames, recordings.labels, directions, points)
     return {"loss": seen.loss.tolist(), "accuracy": seen.accuracy.tolist()}
 
 
@@ -396,4 +398,4 @@ def plot_landscapes(groups: Groups, cells: Cells, draws: int, data: str, out: Pa
 
 
 if __name__ == "__main__":
-    sys.exit(study.run(main))
+    sys.exit(study_cli.run(main))

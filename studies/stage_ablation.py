@@ -35,14 +35,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from mtt_brian import console, files, mtt, plotting, runs, sides, snn, study
+from mtt_brian import cli, files, mtt, plotting, snn
+from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import Grid, accuracy, predictions
-from mtt_brian.evaluate.comparison import gap, over_seeds
-from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.evaluate import accuracy, predictions
+from mtt_brian.evaluate.statistics import gap, over_seeds
+from mtt_brian.evaluate.tables import markdown_table, percent
+from mtt_brian.experiments import inference, run_folder, study_cli
+from mtt_brian.experiments.grid import Grid
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting.axes import literal
-from mtt_brian.simulate import ORDERS
 
 #: Settings that one variant differs in from another.
 Variant: TypeAlias = dict[str, Any]
@@ -63,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, variant in variants.items()
         for seed in options.seeds
     }
-    splits = runs.load_splits(shared)
-    test = runs.with_events(splits.test)
+    splits = run_folder.load_splits(shared)
+    test = run_folder.with_events(splits.test)
     norms = snn.norm.has_norms(mtt.build_model(shared, splits.train))
     if options.vary_calibration and not norms:
         raise InputError(f"--vary-calibration: {shared.model} has no batch norms")
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for (name, seed), config in configs.items():
         print(f"{len(models) + 1}/{len(configs)}: {name}, seed {seed}")
         folder = out / "runs" / f"{name.replace(' = ', '-').replace(', ', '-')}-{seed}"
-        models[name, seed] = runs.trained(config, splits, folder).model
+        models[name, seed] = run_folder.trained(config, splits, folder).model
 
     grids = sorted({1, shared.time_steps, options.fine})
     orders = ["sum"] if norms else ORDERS  # the currents that norms leave are not for a queue of single events
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def answer(cell: str) -> dict[str, Any]:
         name, seed, place = names[cell]
-        said = sides.answers(models[name, seed], test, *places[place])
+        said = inference.answers(models[name, seed], test, *places[place])
         return {"answers": predictions(said.readouts).tolist(), "synops_per_recording": float(np.mean(said.synops))}
 
     settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.loop.FREE_TO_CHANGE)}
@@ -105,14 +107,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     heading = f"Stages and samples of MTT: {test.title}, {test.split}, {len(test)} recordings"
     text = f"{table(results)}\n\n{caption(options.seeds)}"
-    study.write(out, report, heading, text, study.command("stage_ablation", arguments))
+    study_cli.write(out, report, heading, text, study_cli.command("stage_ablation", arguments))
     plot(results, factors, f"{test.title}, MTT, {shared.epochs} epochs", out / "stage_ablation.png")
     print(f"\n{text}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainConfig]:
     """The command line, and the training settings that all variants share."""
-    parser = console.parser(__doc__)
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="seeds of the training [0 1 2]"
     )
@@ -141,7 +143,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainCon
         if key in given:
             option = "--" + key.replace("_", "-")
             raise InputError(f"{option}: this study sets it itself; see --seeds and --vary-...")
-    study.at_least_one(options, "fine")
+    study_cli.at_least_one(options, "fine")
     return options, TrainConfig(**given, method="mtt", **BASE)
 
 
@@ -214,4 +216,4 @@ def plot(results: Mapping[str, Any], factors: Mapping[str, Sequence[Variant]], h
 
 
 if __name__ == "__main__":
-    sys.exit(study.run(main))
+    sys.exit(study_cli.run(main))

@@ -29,19 +29,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from mtt_brian import console, files, plotting, runs, sides, study
-from mtt_brian.evaluate import Estimate, Grid, accuracy, predictions
-from mtt_brian.evaluate.comparison import gap, over_seeds
-from mtt_brian.evaluate.table import markdown, markdown_table, percent
+from mtt_brian import cli, files, plotting
+from mtt_brian.engines import ORDERS
+from mtt_brian.evaluate import Estimate, accuracy, predictions
+from mtt_brian.evaluate.statistics import gap, over_seeds
+from mtt_brian.evaluate.tables import markdown, markdown_table, percent
+from mtt_brian.experiments import inference, run_folder, study_cli
+from mtt_brian.experiments.grid import Grid
 from mtt_brian.plotting.axes import literal
-from mtt_brian.simulate import ORDERS
 
 TIME_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen, recordings = study.take_up(options)
+    chosen, recordings = study_cli.take_up(options)
     out = files.results_folder(options.out, "time_step_sweep")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
 
@@ -54,20 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def answer(cell: str) -> list[int]:
         run, place = names[cell]
-        return predictions(sides.answers(chosen[run].model, recordings, *places[place]).readouts).tolist()
+        return predictions(inference.answers(chosen[run].model, recordings, *places[place]).readouts).tolist()
 
     settings = {
         "dataset": recordings.name,
         "split": recordings.split,
         "recordings": len(recordings),
-        "models": study.digests(chosen),
+        "models": study_cli.digests(chosen),
     }
     cells = dict(Grid(out / "grid.json", settings).fill(names, answer, "answers"))
     by_run = {
         run: summary({place: cells[f"{run}, {place}"] for place in places}, recordings.labels, grids[-1])
         for run in chosen
     }
-    groups = runs.by_method(chosen)
+    groups = run_folder.by_method(chosen)
     averaged = {
         label: {key: over_seeds([by_run[run][key] for run in members]) for key in by_run[members[0]]}
         for label, members in groups.items()
@@ -84,17 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = {f"{label} ({len(groups[label])})": values for label, values in averaged.items()}
     text = f"{table(shown)}\n\n{caption(grids[-1])}\n\n{table(by_run)}"
     heading = f"With and without time steps: {title}"
-    study.write(out, report, heading, text, study.command("time_step_sweep", arguments))
+    study_cli.write(out, report, heading, text, study_cli.command("time_step_sweep", arguments))
     plot(averaged, grids, title, out / "time_step_sweep.png")
     print(f"\n{table(shown)}\n\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = console.parser(__doc__)
-    study.add_options(parser, "time_step_sweep")
-    study.add_time_steps(parser, TIME_STEPS, "time grids")
+    parser = cli.parser(__doc__)
+    study_cli.add_options(parser, "time_step_sweep")
+    study_cli.add_time_steps(parser, TIME_STEPS, "time grids")
     options = parser.parse_args(arguments)
-    study.at_least_one(options, "limit", "time_steps")
+    study_cli.at_least_one(options, "limit", "time_steps")
     return options
 
 
@@ -132,4 +134,4 @@ def plot(averaged: Mapping[str, Mapping[str, Estimate]], grids: Sequence[int], t
 
 
 if __name__ == "__main__":
-    sys.exit(study.run(main))
+    sys.exit(study_cli.run(main))

@@ -39,7 +39,8 @@ def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The recordings are in N-MNIST's layout: class 3 is seen on the left of the sensor, class 7 on the right.
     """
-    from mtt_brian import mtt, runs
+    from mtt_brian import mtt
+    from mtt_brian.experiments import run_folder
     from tests.test_event_driven_eval import write_bin
 
     folder = tmp_path_factory.mktemp("three_runs")
@@ -54,5 +55,5 @@ def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = mtt.TrainConfig(
             method=method, dataset="nmnist", data_root=str(folder / "data"), epochs=2, time_steps=3, seed=seed
         )
-        runs.trained(config, runs.load_splits(config), folder / "runs" / f"{method}-{seed}")
+        run_folder.trained(config, run_folder.load_splits(config), folder / "runs" / f"{method}-{seed}")
     return folder

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtt_brian.circuit.model import Circuit, Population
+from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.engines.result import Result
 from mtt_brian.neuron import IF
-from mtt_brian.simulate.result import Result, Spikes
-from mtt_brian.translate.circuit import Circuit, Population
 
 
 def train(t, i, n=1):

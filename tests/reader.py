@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 
-from mtt_brian import hdf5_tree, nir_files
+from mtt_brian.translate import hdf5_tree, nir_files
 
 SCRIPT = hdf5_tree.__file__
 SERVER = """

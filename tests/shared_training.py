@@ -18,10 +18,10 @@ from unittest import mock
 import torch
 
 from mtt_brian import mtt
-from mtt_brian.console import train as console
+from mtt_brian.cli import train as console
 from mtt_brian.errors import InputError
-from mtt_brian.mtt import Checkpoint, Diverged, TrainConfig, distributed, loop
-from mtt_brian.mtt.distributed import ALONE, Processes
+from mtt_brian.mtt import Checkpoint, Diverged, TrainConfig, loop
+from mtt_brian.mtt.distributed.processes import ALONE, Processes, join
 from tests.test_mtt_fit import small, synthetic
 
 _NORMS: dict[str, Any] = {"model": "vggsnn", "width_multiplier": 0.03, "batch_size": 7, "optimizer": "sgd"}
@@ -119,7 +119,7 @@ def refused(processes: Processes) -> str:
 
 
 def main(folder: Path) -> None:
-    with distributed.join() as processes:
+    with join() as processes:
         run = folder / "runs" / str(processes.rank)
         seen: dict[str, Any] = {}
         for name, config in CASES.items():

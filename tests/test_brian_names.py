@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian.simulate.standalone import CppEngine
-from mtt_brian.translate.brian import EventNetwork, brian_names
-from mtt_brian.translate.clock_driven import to_clock_driven
-from mtt_brian.translate.input import input_train
-from mtt_brian.translate.playlist import Playlist
+from mtt_brian.circuit.spikes import input_spikes
+from mtt_brian.engines.brian2.clock_driven import to_clock_driven
+from mtt_brian.engines.brian2.network import EventNetwork, brian_names
+from mtt_brian.engines.brian2.schedule import Playlist
+from mtt_brian.engines.brian2.standalone import CppEngine
 from tests.engines import FAST_TO_START, recording, simulator, trains
 
 ORDINARY = ("conv1", "conv1_bn", "layer1.0.spikes", "0", "1", "pre", "post", "features.stages.3.blocks.11.spikes")
@@ -91,7 +91,7 @@ def test_names_are_apart_and_short(names):
 def test_no_part_of_an_object_has_the_name_of_another(names, monkeypatch):
     monkeypatch.setitem(brian2.prefs, "codegen.target", "numpy")
     circuit = mb.translate.read_nir(network_of(names))
-    playlist = Playlist.arrange([input_train(EVENTS, circuit.input_shape, None)], 1, circuit.input_size)
+    playlist = Playlist.arrange([input_spikes(EVENTS, circuit.input_shape, None)], 1, circuit.input_size)
     stepped = EventNetwork(circuit, lanes=1, events=4, steps=playlist.steps, recordings=1)
     in_real_time = to_clock_driven(circuit, EVENTS, dt=0.01 * brian2.ms)
     for network in (stepped, in_real_time):
@@ -114,7 +114,7 @@ def test_any_names_give_the_same_spikes(monkeypatch):
 def test_files_of_a_project_are_apart_and_have_short_names():
     names = [*EVIL["long"], *EVIL["parts"], *EVIL["case"]]
     circuit = mb.translate.read_nir(network_of(names))
-    playlist = Playlist.arrange([input_train(EVENTS, circuit.input_shape, None)], 1, circuit.input_size)
+    playlist = Playlist.arrange([input_spikes(EVENTS, circuit.input_shape, None)], 1, circuit.input_size)
     project = CppEngine(circuit).write(playlist, 1)
     files = [str(path.relative_to(project.path)) for path in project.path.rglob("*") if path.is_file()]
     assert sum("thresholder" in file for file in files) > len(names)

@@ -9,8 +9,9 @@ import pytest
 from brian2 import ms, mV, second, us, volt
 
 import mtt_brian as mb
+from mtt_brian import machine
 from mtt_brian.errors import InputError
-from mtt_brian.translate import VoltageScale, limits, to_clock_driven
+from mtt_brian.translate import VoltageScale, to_clock_driven
 from tests import random_networks
 from tests.engines import recording, simulator, trains
 
@@ -174,7 +175,7 @@ def test_a_drift_crosses_within_a_step_of_the_exact_instant(node):
 )
 def test_steps_of_a_frame_give_the_spikes_of_torch(rule):
     torch = pytest.importorskip("torch")
-    from mtt_brian.snn.over_time import over_time
+    from mtt_brian.snn.observe import over_time
 
     torch.manual_seed(0)
     model = mb.models.nmnist_3c1fc(sensor_size=(2, 12, 14), num_classes=4, neuron=mb.neuron.IF(**rule))
@@ -338,6 +339,6 @@ def test_other_devices_are_refused():
 
 
 def test_a_network_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(limits, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(machine, "available_bytes", lambda: 1000)
     with pytest.raises(InputError, match="10 lanes"):
         to_clock_driven(chain(1, neuron()), [recording([(0, 0)])] * 10)

@@ -6,8 +6,8 @@ import pytest
 
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
-from mtt_brian.evaluate.comparison import gap, over_seeds, same_but_seed
-from mtt_brian.evaluate.table import markdown_table, percent
+from mtt_brian.evaluate.statistics import gap, over_seeds, same_but_seed
+from mtt_brian.evaluate.tables import markdown_table, percent
 
 
 def test_gap_is_paired():

@@ -18,9 +18,9 @@ from brian2.codegen.runtime.cython_rt.extension_manager import (
 )
 
 import mtt_brian as mb
-from mtt_brian import doctor
+from mtt_brian.cli import doctor
+from mtt_brian.engines.brian2 import compilers, standalone
 from mtt_brian.errors import CacheWarning, InputError
-from mtt_brian.simulate import compilers, standalone
 
 RECORDING = np.array([(1000, 0), (2000, 0), (3000, 0)], dtype=[("t", np.int64), ("x", np.int64)])
 
@@ -209,7 +209,7 @@ def test_a_cut_extension_of_a_network(tmp_path):
     command = [
         sys.executable,
         "-c",
-        "from mtt_brian import doctor; print(doctor.one_neuron('brian2', target='cython'))",
+        "from mtt_brian.cli import doctor; print(doctor.one_neuron('brian2', target='cython'))",
     ]
     for _ in range(2):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import console, events
-from mtt_brian.console import info, simulate
+from mtt_brian import cli, events
+from mtt_brian.cli import info, simulate
 
 SENSOR = (2, 34, 34)
 
@@ -28,9 +28,10 @@ class NoTorch:
         if name.partition(".")[0] == "torch":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, NoTorch())
-from mtt_brian import console, doctor
+from mtt_brian import cli
+from mtt_brian.cli import doctor
 doctor.CHECKS = tuple(check for check in doctor.CHECKS if not check.name.endswith(("cython", "cpp", "data")))
-sys.exit(console.entry_point())
+sys.exit(cli.entry_point())
 """
 
 
@@ -100,7 +101,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def call(*arguments):
-    return console.entry_point([str(argument) for argument in arguments])
+    return cli.entry_point([str(argument) for argument in arguments])
 
 
 def refused(capsys, *arguments):
@@ -126,7 +127,7 @@ def shown(capsys, *arguments):
 )
 def test_it_is_installed_and_lists_its_commands(start):
     done = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
-    for name, command in console.COMMANDS.items():
+    for name, command in cli.COMMANDS.items():
         assert f"  {name:8}  {command.summary}\n" in done.stdout
         assert f"  mtt-brian {name} {command.example}\n" in done.stdout
 
@@ -152,7 +153,7 @@ def test_an_unknown_command_is_refused_with_the_nearest(typed, hint, capsys):
     assert hint in said.err
 
 
-@pytest.mark.parametrize("name", console.COMMANDS)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_teaches_by_example_under_its_own_name(name, capsys):
     if name in ("train", "eval"):
         pytest.importorskip("torch")
@@ -168,14 +169,14 @@ def test_a_script_teaches_under_its_own_name(capsys, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(sys, "argv", ["training/run_mtt.py", "--help"])
     with pytest.raises(SystemExit):
-        console.main("train")
+        cli.main("train")
     said = capsys.readouterr().out
     assert said.startswith("usage: run_mtt.py [-h]")
     assert "\npython training/run_mtt.py --method sdt " in said
 
 
 def test_doctor_is_the_doctor(monkeypatch, capsys):
-    from mtt_brian import doctor
+    from mtt_brian.cli import doctor
 
     for works, status in ((True, 0), (False, 1)):
         check = doctor.Check("a core", (lambda: "fine") if works else (lambda: 1 / 0), core=True)
@@ -728,7 +729,7 @@ def test_a_stop_while_the_program_is_loaded_is_no_traceback(tmp_path):
         "import builtins\n"
         "load = builtins.__import__\n"
         "def stopping(name, *rest, **named):\n"
-        "    if name == 'mtt_brian.console':\n"
+        "    if name == 'mtt_brian.cli':\n"
         "        raise KeyboardInterrupt\n"
         "    return load(name, *rest, **named)\n"
         "builtins.__import__ = stopping\n"

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Dense
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.brian2 import cuda_patch
+from mtt_brian.engines.brian2.cuda import Cuda, CudaEngine
+from mtt_brian.engines.brian2.schedule import Playlist
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF
-from mtt_brian.simulate import cuda_start
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.cuda import Cuda, CudaEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Dense
-from mtt_brian.translate.playlist import Playlist
 
 NOTHING = Cuda(path=None, version=0.0, include=None, libraries=None, capability=None, free_bytes=0)
 
@@ -45,7 +45,7 @@ def recordings(number, events=60):
     for _ in range(number):
         rows = np.unique(rng.integers(0, 40, events) * 6 + rng.integers(0, 6, events))
         ones = np.ones(len(rows), np.int64)
-        made.append(InputTrain(rows // 6 * 1e-3, rows % 6, ones, np.arange(len(rows)), 0.04))
+        made.append(InputSpikes(rows // 6 * 1e-3, rows % 6, ones, np.arange(len(rows)), 0.04))
     return made
 
 
@@ -65,7 +65,7 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch, tmp_path):
     missing = " ".join(NOTHING.missing())
     assert "install the CUDA toolkit" in missing
     assert "nvidia-smi finds none" in missing
-    monkeypatch.setattr("mtt_brian.simulate.cuda.util.find_spec", lambda name: object())
+    monkeypatch.setattr("mtt_brian.engines.brian2.cuda.util.find_spec", lambda name: object())
     complete = Cuda(path=tmp_path, version=13.0, include=tmp_path, libraries=None, capability=9.0, free_bytes=1)
     assert complete.missing() == []
 
@@ -135,10 +135,10 @@ class TestWithBrian2Cuda:
         folder = tmp_path / "code_objects"
         folder.mkdir()
         with pytest.raises(RuntimeError, match=r"there are 0 files code_objects/before_run_\*_push_spikes\*.cu for 1"):
-            cuda_start.shorten(tmp_path, 1)
+            cuda_patch.shorten(tmp_path, 1)
         (folder / "before_run_x_push_spikes.cu").write_text("int main() {}\n")
         with pytest.raises(RuntimeError, match=r"(?s)writes other code .* 0 times in before_run_x_push.*cudaMemcpy"):
-            cuda_start.shorten(tmp_path, 1)
+            cuda_patch.shorten(tmp_path, 1)
 
     @pytest.mark.slow
     def test_the_project_compiles(self):

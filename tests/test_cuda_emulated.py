@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Dense
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.brian2.cuda import Cuda, CudaEngine
+from mtt_brian.engines.brian2.schedule import Playlist
 from mtt_brian.neuron import IF
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.cuda import Cuda, CudaEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Dense
-from mtt_brian.translate.playlist import Playlist
 from tests import engines, test_engines_by_hand, test_engines_random
 from tests.test_cuda import SUM, chain, recordings
 
@@ -206,7 +206,7 @@ def unequal(number):
     cut = []
     for k, train in enumerate(recordings(number)):
         keep = len(train.t) // (k % 3 + 1) if k != 2 else 0
-        cut.append(InputTrain(train.t[:keep], train.i[:keep], train.n[:keep], np.arange(keep), train.duration))
+        cut.append(InputSpikes(train.t[:keep], train.i[:keep], train.n[:keep], np.arange(keep), train.duration))
     return cut
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtt_brian import cluster, export, models, shards
-from mtt_brian.console import evaluate
+from mtt_brian import export, models
+from mtt_brian.cli import evaluate
 from mtt_brian.errors import InputError
+from mtt_brian.experiments import dask_backend, evaluation
 from tests.test_event_driven_eval import Counted, without_times, write_recordings
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra [dask])")
@@ -45,7 +46,7 @@ class Watch(distributed.WorkerPlugin):
         self.log, self.fatal, self.deaths, self.first, self.behind = log, fatal, deaths, first, behind
 
     def setup(self, worker):
-        from mtt_brian.shards import Evaluator
+        from mtt_brian.experiments.evaluation import Evaluator
 
         self.evaluate = evaluate = Evaluator.evaluate
         deaths = self.log.with_suffix(".deaths")
@@ -74,7 +75,7 @@ class Watch(distributed.WorkerPlugin):
         Evaluator.evaluate = watched
 
     def teardown(self, worker):
-        from mtt_brian.shards import Evaluator
+        from mtt_brian.experiments.evaluation import Evaluator
 
         Evaluator.evaluate = self.evaluate
 
@@ -126,7 +127,7 @@ def workers():
     """What ``--dask`` starts on a machine with two cores."""
     with pytest.MonkeyPatch.context() as machine:
         machine.setattr("dask.system.CPU_COUNT", 2)
-        with cluster.local_cluster(most=9) as processes:
+        with dask_backend.local_cluster(most=9) as processes:
             yield processes
 
 
@@ -179,7 +180,7 @@ def test_a_restart_computes_what_is_missing(workers, arguments, serial, tmp_path
 
 @pytest.mark.slow
 def test_a_shard_that_kills_every_worker_costs_no_other(arguments, serial, tmp_path, monkeypatch, capsys):
-    with cluster.local_cluster(most=1) as worker, distributed.Client(worker, set_as_default=False) as client:
+    with dask_backend.local_cluster(most=1) as worker, distributed.Client(worker, set_as_default=False) as client:
         worker.scheduler.allowed_failures = 0
         client.register_plugin(Watch(tmp_path / "log", fatal=ANY, deaths=2, behind=1))
         with pytest.raises(InputError) as error:
@@ -230,7 +231,7 @@ class TestBadInput:
 
     @pytest.mark.slow
     def test_other_versions(self, ask, monkeypatch):
-        monkeypatch.setattr(cluster, "versions", lambda: {**shards.versions(), "numpy": "0.1"})
+        monkeypatch.setattr(dask_backend, "versions", lambda: {**evaluation.versions(), "numpy": "0.1"})
         with pytest.raises(InputError, match=r"^worker tcp://\S+ has numpy [\d.]+ instead of 0\.1; every worker"):
             ask()
 
@@ -263,7 +264,7 @@ class TestBadInput:
 
     @pytest.mark.slow
     def test_no_worker(self, arguments, tmp_path, monkeypatch):
-        monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+        monkeypatch.setattr(dask_backend, "PATIENCE", 0.5)
         with (
             distributed.LocalCluster(n_workers=0, dashboard_address=":0") as nobody,
             pytest.raises(InputError, match=r"no worker in 0.5 s; start some with: dask worker tcp://"),
@@ -271,7 +272,7 @@ class TestBadInput:
             evaluate.main(arguments("--dask", nobody.scheduler_address, "--out", tmp_path))
 
     def test_nobody_answers(self, arguments, tmp_path, monkeypatch):
-        monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+        monkeypatch.setattr(dask_backend, "PATIENCE", 0.5)
         with pytest.raises(InputError, match=r"--dask tcp://127.0.0.1:9: no scheduler answers there .*dask scheduler"):
             evaluate.main(arguments("--dask", "tcp://127.0.0.1:9", "--out", tmp_path / "out"))
         assert not (tmp_path / "out").exists()

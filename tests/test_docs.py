@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import console
+from mtt_brian import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -122,7 +122,7 @@ def help_of(*words):
         contextlib.suppress(SystemExit),
     ):
         if words[0] == "mtt-brian":
-            console.entry_point([*words[1:], "--help"])
+            cli.entry_point([*words[1:], "--help"])
         else:
             runpy.run_path(str(script), run_name="__main__")
     return said.getvalue()
@@ -152,7 +152,7 @@ def test_commands_have_their_options(page):
     pytest.importorskip("torch")
     for line, words, options in calls(page):
         if words[0] == "mtt-brian" and len(words) > 1:
-            assert words[1] in console.COMMANDS, line
+            assert words[1] in cli.COMMANDS, line
         if options:
             assert options <= options_of(*words), line
 

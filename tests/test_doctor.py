@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from mtt_brian import doctor
-from mtt_brian.doctor import Broken, Check
+from mtt_brian.cli import doctor
+from mtt_brian.cli.doctor import Broken, Check
 from mtt_brian.errors import InputError
 
 
@@ -16,7 +16,7 @@ def test_the_neuron_fires_where_paper_says(engine, options):
 
 
 def test_wrong_spikes_are_noticed(monkeypatch):
-    import mtt_brian.simulate as package
+    import mtt_brian.engines as package
 
     simulate = package.simulate
     monkeypatch.setattr(package, "simulate", lambda graph, recording, engine: simulate(graph, recording[:2], engine))
@@ -71,6 +71,6 @@ def test_the_home_of_nobody(capsys):
 
 @pytest.mark.slow
 def test_the_doctor_finds_this_machine_healthy():
-    done = subprocess.run([sys.executable, "-m", "mtt_brian.doctor"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "mtt_brian.cli.doctor"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "ok    engine brian2-cpp" in done.stdout

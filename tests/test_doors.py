@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import console, events, simulate, translate
-from mtt_brian.console import recording as console_recording
+from mtt_brian import cli, engines, events, translate
+from mtt_brian.circuit.operators import Delay
+from mtt_brian.cli import recording_files as console_recording
+from mtt_brian.engines import ENGINES, EngineInfo, engine_info, register_engine
 from mtt_brian.errors import InputError
-from mtt_brian.simulate import ENGINES, EngineInfo, engine_info, register_engine
-from mtt_brian.translate.operators import Delay
 
 ENGINE = """
     '''Runs everything on the exact engine and counts the recordings.'''
-    from mtt_brian.simulate import EngineInfo, register_engine
-    from mtt_brian.simulate.exact import ExactEngine
+    from mtt_brian.engines import EngineInfo, register_engine
+    from mtt_brian.engines.exact import ExactEngine
 
     class Counting:
         name = "counting"
@@ -67,7 +67,7 @@ def module(tmp_path, monkeypatch):
 
     monkeypatch.syspath_prepend(str(tmp_path))
     # Entry points are read once for a registry.
-    registries = (simulate.engines._REGISTRY, events.datasets._REGISTRY)
+    registries = (engines.engine_table._REGISTRY, events.datasets._REGISTRY)
     for registry in registries:
         monkeypatch.setattr(registry, "_found", None)
         monkeypatch.setattr(registry, "_added", {})
@@ -106,12 +106,12 @@ def test_an_engine_from_a_file(module, installed, capsys, tmp_path):
     assert simulator.engine.count == 5
     assert engine_info("counting").batches
     nir.write(tmp_path / "net.nir", one_neuron())
-    console.entry_point(["info", str(tmp_path / "net.nir")])
+    cli.entry_point(["info", str(tmp_path / "net.nir")])
     assert "counting    sum  runs it\n" in capsys.readouterr().out
     np.save(tmp_path / "events.npy", EVENTS)
     out = tmp_path / "results"
     files = [str(tmp_path / "net.nir"), str(tmp_path / "events.npy")]
-    assert console.entry_point(["simulate", *files, "--engine", "counting", "--out", str(out)]) in (0, None)
+    assert cli.entry_point(["simulate", *files, "--engine", "counting", "--out", str(out)]) in (0, None)
     assert np.load(out / "spikes.npz")["n_i"].tolist() == [0, 0]
 
 
@@ -146,7 +146,7 @@ def test_an_engine_may_take_the_place_of_an_earlier_one(module):
     importlib.import_module("my_engine")
     register_engine(EngineInfo(name="counting", about="another"), print, replace=True)
     assert ENGINES["counting"].about == "another"
-    simulate.unregister_engine("counting")
+    engines.unregister_engine("counting")
     assert "counting" not in ENGINES
 
 
@@ -164,7 +164,7 @@ def test_an_installed_engine_that_is_broken_does_not_stop_the_others(module, cap
     assert message in str(caught.value)
     assert mb.Simulator(one_neuron(), "exact").engine.name == "exact"
     nir.write(tmp_path / "net.nir", one_neuron())
-    console.entry_point(["info", str(tmp_path / "net.nir")])
+    cli.entry_point(["info", str(tmp_path / "net.nir")])
     assert "broken      sum  refuses: an engine 'broken'" in capsys.readouterr().out
 
 
@@ -232,12 +232,12 @@ def test_what_is_no_data_set_is_refused_in_one_line(module, call, message):
 
 def test_a_module_that_a_run_names_is_not_imported(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from mtt_brian import runs
-    from mtt_brian.console import train
+    from mtt_brian.cli import train
+    from mtt_brian.experiments import run_folder
 
-    run = runs.Run("a", tmp_path, {"dataset": "evil:DATA"})
+    run = run_folder.Run("a", tmp_path, {"dataset": "evil:DATA"})
     with pytest.raises(InputError, match="trained on evil:DATA; to import that module, give --dataset evil:DATA"):
-        runs.recordings_for([run])
+        run_folder.recordings_for([run])
     checkpoint = type("Checkpoint", (), {"config": {"dataset": "evil:DATA"}})
     options = train.parse(["--resume", "run"])
     with pytest.raises(InputError, match="to import that module, give --dataset evil:DATA"):

@@ -8,9 +8,10 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from mtt_brian import plotting, sides
+from mtt_brian import plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
+from mtt_brian.experiments import inference
 from tests.test_gap_attribution import STUDIES
 
 
@@ -21,8 +22,8 @@ def study(monkeypatch):
 
 
 def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("mtt_brian.courses.BATCH", 3)
-    monkeypatch.setattr("mtt_brian.courses.bearable", lambda model, time_steps: 3)
+    monkeypatch.setattr("mtt_brian.experiments.courses.BATCH", 3)
+    monkeypatch.setattr("mtt_brian.experiments.courses.bearable", lambda model, time_steps: 3)
     options = [*(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0")), "--out", str(tmp_path)]
     study.main(options)
     report = json.loads((tmp_path / "report.json").read_text())
@@ -31,7 +32,7 @@ def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
         "mtt": ["mtt-0"],
     }
     for group in report["groups"].values():
-        assert list(group) == list(sides.SIDES)
+        assert list(group) == list(inference.SIDES)
         for side, curves in group.items():
             whole = {name: column[-1] for name, column in curves["fixed"].items()}
             assert whole["steps"] == 3

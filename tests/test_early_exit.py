@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import mtt_brian as mb  # noqa: E402
 from mtt_brian import events, snn  # noqa: E402
-from mtt_brian.courses import courses  # noqa: E402
+from mtt_brian.engines import Spikes  # noqa: E402
 from mtt_brian.errors import InputError  # noqa: E402
 from mtt_brian.evaluate.early_exit import (  # noqa: E402
     RULES,
@@ -21,10 +21,10 @@ from mtt_brian.evaluate.early_exit import (  # noqa: E402
     stop_after,
     synops_until,
 )
+from mtt_brian.experiments.courses import courses  # noqa: E402
+from mtt_brian.experiments.inference import SIDES  # noqa: E402
 from mtt_brian.neuron import IF  # noqa: E402
-from mtt_brian.sides import SIDES  # noqa: E402
-from mtt_brian.simulate import Spikes  # noqa: E402
-from mtt_brian.snn.over_time import over_time  # noqa: E402
+from mtt_brian.snn.observe import over_time  # noqa: E402
 from tests import random_networks  # noqa: E402
 
 LN3 = math.log(3)

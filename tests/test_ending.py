@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from mtt_brian import console, files
-from mtt_brian.console import ending
+from mtt_brian import cli, files
+from mtt_brian.cli import exit_status
 from mtt_brian.errors import Diverged, InputError
 from tests import commands
 
@@ -48,7 +48,7 @@ def raises(error):
     ],
 )
 def test_what_a_user_can_mend_is_one_line(error, line, capsys):
-    assert ending.run(raises(error)) == 2
+    assert exit_status.run(raises(error)) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("error: ")
@@ -59,7 +59,7 @@ def test_what_a_user_can_mend_is_one_line(error, line, capsys):
 
 def test_a_mistake_of_the_program_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        ending.run(raises(ZeroDivisionError()))
+        exit_status.run(raises(ZeroDivisionError()))
 
 
 @pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
@@ -70,20 +70,20 @@ def test_signals_stop_a_command_as_ctrl_c_does(number, status, capsys):
         os.kill(os.getpid(), getattr(signal, number))
         raise AssertionError("it goes on")
 
-    assert ending.run(command, "what is done is kept") == status
+    assert exit_status.run(command, "what is done is kept") == status
     assert capsys.readouterr().err == f"\nstopped by {number}; what is done is kept\n"
     assert signal.getsignal(getattr(signal, number)) == before
 
 
 def test_ctrl_c(capsys):
-    assert ending.run(raises(KeyboardInterrupt())) == 130
+    assert exit_status.run(raises(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "\nstopped\n"
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        assert ending.run(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+        assert exit_status.run(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -91,18 +91,18 @@ def test_a_signal_that_is_ignored_stays_ignored():
 def test_characters_that_stdout_lacks_are_escaped(monkeypatch):
     bytes_out = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding="ascii"))
-    assert ending.run(lambda: print("98.0 ± 1.2")) == 0
+    assert exit_status.run(lambda: print("98.0 ± 1.2")) == 0
     assert bytes_out.getvalue() == b"98.0 \\xb1 1.2\n"
 
 
 def test_a_full_stdout_is_an_error(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115 - closed by no one, as stdout
-    assert ending.run(lambda: print("results")) == 2
+    assert exit_status.run(lambda: print("results")) == 2
     assert capsys.readouterr().err == "error: stdout: No space left on device\n"
 
 
 def test_warnings_about_caches_are_one_line(capsys):
-    assert ending.run(lambda: files.warn("cache/a.nbc: damaged\n(cut)")) == 0
+    assert exit_status.run(lambda: files.warn("cache/a.nbc: damaged\n(cut)")) == 0
     assert capsys.readouterr().err == "warning: cache/a.nbc: damaged; (cut)\n"
 
 
@@ -110,7 +110,7 @@ def test_warnings_about_caches_are_one_line(capsys):
 def test_impossible_paths_of_training(option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for value in ("a\0b", "a" * 300, "\ud800"):
-        assert console.main("train", ["--dataset", "nmnist", option, value]) == 2
+        assert cli.main("train", ["--dataset", "nmnist", option, value]) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: ")
         assert said.count("\n") == 1
@@ -121,7 +121,7 @@ def test_impossible_paths_of_training(option, tmp_path, monkeypatch, capsys):
 def test_lists_within_lists_within_lists(name, content, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text(content.format("[" * 10000 + "]" * 10000))
-    assert console.main("train", ["--config", name]) == 2
+    assert cli.main("train", ["--config", name]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert said.count("\n") == 1

@@ -10,7 +10,7 @@ import nir
 import numpy as np
 import pytest
 
-from mtt_brian.translate import brian
+from mtt_brian.engines.brian2 import network
 from tests.engines import ENGINES, microseconds, recording, simulator, trains
 
 HALF, ONE, MINUS, FALL, QUARTER, BIG = range(6)
@@ -62,7 +62,7 @@ def made_once(engine, gpus_code):
 def run(request, monkeypatch):
     engine, _, gpus_code = request.param.partition(" with ")
     if gpus_code:
-        monkeypatch.setattr(brian, "_on_gpu", lambda: True)
+        monkeypatch.setattr(network, "_on_gpu", lambda: True)
 
     def many(lists, duration=None):
         return list(made_once(engine, gpus_code).run([recording(events) for events in lists], duration))

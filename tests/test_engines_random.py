@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtt_brian.translate import brian
+from mtt_brian.engines.brian2 import network
 from tests import random_networks
 from tests.engines import simulator, trains
 from tests.reference import Reference
@@ -38,7 +38,7 @@ def check_exact(order, leaky, seed, highest_bound):
 def check_numpy(gpus_code, leaky, seed, lanes):
     with pytest.MonkeyPatch.context() as patch:
         if gpus_code:
-            patch.setattr(brian, "_on_gpu", lambda: True)
+            patch.setattr(network, "_on_gpu", lambda: True)
         check(seed, "brian2", leaky, lanes=lanes)
 
 

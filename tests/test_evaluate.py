@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtt_brian import evaluate
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Dense
+from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, EventDriven, EventDrivenTally, Report, RunReport, TimeStepped, TimeSteppedTally
 from mtt_brian.neuron import IF
-from mtt_brian.simulate.result import Result, Spikes
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Dense
 
 # Two inputs, three hidden neurons, two classes. Input 0 reaches all three hidden neurons, input 1 the last one only.
 HIDDEN = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from mtt_brian import events, mtt, runs, shards, study
-from mtt_brian.console import evaluate
+from mtt_brian import events, mtt
+from mtt_brian.cli import evaluate
+from mtt_brian.engines import Simulator
+from mtt_brian.engines.brian2 import compilers
 from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.evaluate import EventDrivenTally, TimeSteppedTally
-from mtt_brian.evaluate.finished import Finished
-from mtt_brian.simulate import Simulator, compilers
+from mtt_brian.experiments import evaluation, run_folder, study_cli
+from mtt_brian.experiments.finished import Finished
 from tests import commands
 
 STUDY = "studies/event_driven_eval.py"
@@ -186,7 +188,7 @@ class Counted:
 
     def __init__(self, monkeypatch):
         self.shards, self.stop, self.reason = [], None, None
-        evaluate_shard = shards.Evaluator.evaluate
+        evaluate_shard = evaluation.Evaluator.evaluate
 
         def counted(evaluator, recordings, progress):
             if len(self.shards) == self.stop:
@@ -194,7 +196,7 @@ class Counted:
             self.shards.append(recordings.ids)
             return evaluate_shard(evaluator, recordings, progress)
 
-        monkeypatch.setattr(shards.Evaluator, "evaluate", counted)
+        monkeypatch.setattr(evaluation.Evaluator, "evaluate", counted)
 
 
 #: 8 recordings of two runs: shards of 3, 3 and 2, twice.
@@ -297,7 +299,7 @@ class TestShards:
 def test_without_arguments_the_newest_run_is_taken(workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     (workspace / "runs" / "unfinished").mkdir(exist_ok=True)
-    assert runs.newest() == Path("runs/mtt")
+    assert run_folder.newest() == Path("runs/mtt")
 
 
 def test_limit_split_and_one_convention(workspace, tmp_path):
@@ -398,13 +400,13 @@ class TestBadInput:
             if path.name != lost:
                 (tmp_path / path.name).write_bytes(path.read_bytes())
         with pytest.raises(InputError, match=message):
-            runs.load(tmp_path)
+            run_folder.load(tmp_path)
 
     def test_config_without_the_method(self, workspace, tmp_path):
         (tmp_path / "model.nir").touch()
         (tmp_path / "config.json").write_text('{"dataset": "nmnist"}')
         with pytest.raises(InputError, match=r"config\.json: no method, time_steps"):
-            runs.load(tmp_path)
+            run_folder.load(tmp_path)
 
     def test_damaged_model(self, workspace, tmp_path):
         (tmp_path / "model.nir").write_bytes(b"not HDF5")
@@ -444,7 +446,7 @@ class TestBadInput:
         assert not (tmp_path / "out").exists()
         options = argparse.Namespace(runs=[tmp_path], dataset=None, data_root=None, split="test", limit=2)
         with pytest.raises(InputError, match=message):  # as all studies of finished runs do it
-            study.take_up(options)
+            study_cli.take_up(options)
 
     def test_dask_that_is_not_installed(self, workspace, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "distributed", None)

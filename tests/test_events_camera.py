@@ -7,8 +7,8 @@ import pytest
 
 from mtt_brian import events
 from mtt_brian.errors import InputError
-from mtt_brian.events.camera import Camera
-from mtt_brian.events.contrast import crossings
+from mtt_brian.events.camera.camera import Camera
+from mtt_brian.events.camera.pixel_kernel import crossings
 
 
 def one_pixel(times, log_intensity, on=1.0, off=1.0, refractory=0):

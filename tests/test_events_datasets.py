@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from mtt_brian import events
-from mtt_brian.console.recording import open_recording
+from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.errors import InputError
-from mtt_brian.events.aedat import read_aedat2, read_aedat3
-from mtt_brian.events.cifar10dvs import cifar10dvs_split
-from mtt_brian.events.dataset import natural_order
-from mtt_brian.events.saccades import NCALTECH101_CLASSES, ncaltech101_split, read_bin
+from mtt_brian.events.datasets.base import natural_order
+from mtt_brian.events.datasets.cifar10dvs import cifar10dvs_split
+from mtt_brian.events.datasets.saccades import NCALTECH101_CLASSES, ncaltech101_split, read_bin
+from mtt_brian.events.formats.aedat import read_aedat2, read_aedat3
 
 pytest.importorskip("tonic")
 

@@ -9,10 +9,10 @@ import pytest
 from mtt_brian import events
 from mtt_brian.errors import CacheWarning
 from mtt_brian.events import datasets
-from mtt_brian.events.cache import cached_recordings
-from mtt_brian.events.camera import Camera
-from mtt_brian.events.digits import CAMERA as DIGITS_CAMERA
-from mtt_brian.events.digits import digits_split
+from mtt_brian.events.camera.cache import cached_recordings
+from mtt_brian.events.camera.camera import Camera
+from mtt_brian.events.datasets.digits import CAMERA as DIGITS_CAMERA
+from mtt_brian.events.datasets.digits import digits_split
 from mtt_brian.files import cache_folder
 
 CAMERA = Camera(image_pixels=12)
@@ -80,7 +80,7 @@ def test_other_parameters_images_or_versions_have_their_own_cache(tmp_path, monk
     cached_recordings("some", CAMERA, IMAGES, tmp_path, progress=False)
     cached_recordings("some", CAMERA, IMAGES[:2], tmp_path, progress=False)
     cached_recordings("some", Camera(image_pixels=12, threshold_on=0.4), IMAGES, tmp_path, progress=False)
-    monkeypatch.setattr("mtt_brian.events.camera.SIMULATOR_VERSION", -1)
+    monkeypatch.setattr("mtt_brian.events.camera.camera.SIMULATOR_VERSION", -1)
     cached_recordings("some", CAMERA, IMAGES, tmp_path, progress=False)
     assert len(list(tmp_path.iterdir())) == 4
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtt_brian import events
-from mtt_brian.events.camera import Camera
+from mtt_brian.events.camera.camera import Camera
 from tests.test_events_images import images_of, write_mnist
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "simulated_camera.py"

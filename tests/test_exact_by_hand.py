@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Delay, Dense
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Delay, Dense
 
 
 def train(*events, duration):
@@ -18,7 +18,7 @@ def train(*events, duration):
     codes, order, n = np.unique(
         np.array([complex(t, i) for t, i in events], dtype=complex), return_inverse=True, return_counts=True
     )
-    return InputTrain(codes.real.copy(), codes.imag.astype(np.int64), n, order, duration)
+    return InputSpikes(codes.real.copy(), codes.imag.astype(np.int64), n, order, duration)
 
 
 def matrix(source, target, weight, *delays):

@@ -9,11 +9,11 @@ import heapq
 import numpy as np
 import pytest
 
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Delay, Dense
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Delay, Dense
 
 SAMPLES = 64
 
@@ -190,7 +190,7 @@ def test_random_networks_fire_the_same_spikes(seed):
     circuit = random_circuit(seed)
     rng = np.random.default_rng(1000 + seed)
     t = np.sort(rng.uniform(0, 0.06, 60))
-    train = InputTrain(t, rng.integers(0, 10, 60), rng.integers(1, 3, 60), np.zeros(0, np.int64), 0.0601)
+    train = InputSpikes(t, rng.integers(0, 10, 60), rng.integers(1, 3, 60), np.zeros(0, np.int64), 0.0601)
     expected, potentials = simulate(circuit, train)
     (result,) = ExactEngine(circuit).run([train])
     assert all(len(expected[name]) > 5 for name in ("drift", "leak", "current", "refractory"))

@@ -4,11 +4,11 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from mtt_brian.engines.exact.dynamics import time_to_threshold
+from mtt_brian.engines.exact.linear import first_crossing, new_scratch, prepare, propagate
+from mtt_brian.engines.lowered.arrays import CURRENT, LEAK, LINE
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearSystem, linear_system
-from mtt_brian.simulate.exact.dynamics import time_to_threshold
-from mtt_brian.simulate.exact.linear import first_crossing, new_scratch, prepare, propagate
-from mtt_brian.simulate.exact.network import CURRENT, LEAK, LINE
 
 ULP = 2.0**-53
 SYNAPSE = linear_system(LIF(threshold=None, tau=0.005))

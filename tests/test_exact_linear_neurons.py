@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem, linear_system
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Conv2d, Delay, Dense
 from tests.test_exact_runs import assert_close, play
 
 
@@ -108,7 +108,7 @@ def test_a_synapse_in_front_of_a_neuron(behind, options):
         "a",
     )
     t = np.arange(1, 21) * 0.002
-    train = InputTrain(t, np.zeros(20, np.int64), np.ones(20, np.int64), np.arange(20), 0.06)
+    train = InputSpikes(t, np.zeros(20, np.int64), np.ones(20, np.int64), np.arange(20), 0.06)
     (result,) = ExactEngine(circuit).run([train])
     expected, _ = stepped(system, rule, [(k, weight * 5) for k in t], 0.06)
     assert len(expected) > 3
@@ -126,7 +126,7 @@ def test_a_silent_linear_readout_ends_where_its_equation_says():
         (Connection("input", "a", (Dense(np.array([[1.0], [2.0], [-1.0]]), (1,)),), (), 1),),
         "a",
     )
-    train = InputTrain(np.array([0.01]), np.zeros(1, np.int64), np.ones(1, np.int64), np.arange(1), 0.03)
+    train = InputSpikes(np.array([0.01]), np.zeros(1, np.int64), np.ones(1, np.int64), np.arange(1), 0.03)
     (result,) = ExactEngine(circuit).run([train])
     expected = 2.0 * 0.03 + np.array([1.0, 2.0, -1.0]) * (1 - np.exp(-0.02 / 0.005))
     np.testing.assert_allclose(result.readout, expected, rtol=1e-14)

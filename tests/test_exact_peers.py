@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Delay, Dense
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.neuron import LIF, CubaLIF
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Delay, Dense
 
 TAU, DEAD = 0.010, 0.002
 RNG = np.random.default_rng(11)
@@ -27,7 +27,7 @@ DELAYS = RNG.uniform(0.001, 0.005, 8)
 
 
 def train(times=TIMES, pixels=PIXELS):
-    return InputTrain(times, pixels, np.ones(len(times), np.int64), np.arange(len(times)), 0.25)
+    return InputSpikes(times, pixels, np.ones(len(times), np.int64), np.arange(len(times)), 0.25)
 
 
 def spikes(circuit, recording, name):

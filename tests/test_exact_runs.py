@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Scale, pool2d
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Conv2d, Delay, Dense, Scale, pool2d
 
 SENSOR = (2, 8, 8)
 
@@ -22,7 +22,7 @@ def play(rng, events=300, duration=0.1, shape=SENSOR):
     code, order, n = np.unique(
         t + 1j * rng.integers(0, np.prod(shape), events), return_inverse=True, return_counts=True
     )
-    return InputTrain(code.real.copy(), code.imag.astype(np.int64), n, order, duration)
+    return InputSpikes(code.real.copy(), code.imag.astype(np.int64), n, order, duration)
 
 
 def mixed(seed=0):
@@ -106,9 +106,9 @@ def test_a_recording_in_two_pieces_gives_the_same_spikes(cut):
     (whole,) = engine.run([train])
     early = train.t <= cut
     run = engine.start()
-    first = run.feed(InputTrain(train.t[early], train.i[early], train.n[early], np.zeros(0, np.int64), cut))
+    first = run.feed(InputSpikes(train.t[early], train.i[early], train.n[early], np.zeros(0, np.int64), cut))
     second = run.feed(
-        InputTrain(train.t[~early], train.i[~early], train.n[~early], np.zeros(0, np.int64), train.duration)
+        InputSpikes(train.t[~early], train.i[~early], train.n[~early], np.zeros(0, np.int64), train.duration)
     )
     for name, spikes in whole.spikes.items():
         for k in range(3):
@@ -127,7 +127,7 @@ def test_cutting_in_the_middle_of_delays_and_queues_keeps_what_is_under_way():
     run, parts, begin = engine.start(), [], -1.0
     for end in np.linspace(0, train.duration, 11)[1:]:
         part = (train.t > begin) & (train.t <= end)
-        parts.append(run.feed(InputTrain(train.t[part], train.i[part], train.n[part], np.zeros(0, np.int64), end)))
+        parts.append(run.feed(InputSpikes(train.t[part], train.i[part], train.n[part], np.zeros(0, np.int64), end)))
         begin = end
     for name, spikes in whole.spikes.items():
         assert np.array_equal(np.concatenate([p.spikes[name].t for p in parts]), spikes.t)
@@ -235,7 +235,7 @@ def test_a_burst_larger_than_every_buffer():
         "a",
     )
     t = np.arange(200) / 1024
-    train = InputTrain(t, np.zeros(200, np.int64), np.ones(200, np.int64), np.arange(200), 1.0)
+    train = InputSpikes(t, np.zeros(200, np.int64), np.ones(200, np.int64), np.arange(200), 1.0)
     for order in ("sum", "fifo"):
         (result,) = ExactEngine(circuit, order=order).run([train])
         assert np.array_equal(result.spikes["a"].t, np.repeat(t, 50))
@@ -260,5 +260,5 @@ def test_wrong_options_are_refused(options, message):
 
 
 def test_importing_the_package_does_not_load_numba():
-    code = "import sys, mtt_brian, mtt_brian.simulate; sys.exit('numba' in sys.modules)"
+    code = "import sys, mtt_brian, mtt_brian.engines; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

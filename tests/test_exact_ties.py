@@ -7,12 +7,12 @@ rational arithmetic; and the smallest such cases, by hand.
 import numpy as np
 import pytest
 
-from mtt_brian.instants import window
+from mtt_brian.circuit.instants import window
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.neuron import IF
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Conv2d, Delay, Dense
 from tests import rational
 
 PIXELS = 6
@@ -75,7 +75,7 @@ def compare(seed):
     end = 40_000
     expected = rational.simulate(rules, connections, events, end)
     t, i = (np.array(column) for column in zip(*events, strict=True))
-    train = InputTrain(t / 1e6, i, np.ones(len(t), np.int64), np.arange(len(t)), end / 1e6)
+    train = InputSpikes(t / 1e6, i, np.ones(len(t), np.int64), np.arange(len(t)), end / 1e6)
     (result,) = ExactEngine(circuit, threads=1).run([train])
     instants = {}
     for name, spikes in expected.items():

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mtt_brian.errors import CacheWarning
-from mtt_brian.evaluate.finished import Finished, sealed
+from mtt_brian.experiments.finished import Finished, sealed
 
 SETTINGS = {"digest": "1f", "grids": (1, 2)}
 PART = {"time_stepped": {"right": {1: [0, 1]}}, "seconds": 0.25}

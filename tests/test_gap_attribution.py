@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from mtt_brian import evaluate, events, mtt, sides, translate
+from mtt_brian import evaluate, events, mtt, translate
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import attribution
+from mtt_brian.evaluate import factorial
+from mtt_brian.experiments import inference
 
 STUDIES = Path(__file__).parents[1] / "studies"
 
 
 class TestCombinations:
     def test_all_without_the_pairs_that_make_no_sense(self):
-        assert attribution.combinations("abc", [("a", "b")]) == [
+        assert factorial.combinations("abc", [("a", "b")]) == [
             (),
             ("a",),
             ("b",),
@@ -28,8 +29,8 @@ class TestCombinations:
         ]
 
     def test_names(self):
-        assert attribution.cell_name("run", ()) == "run: as trained"
-        assert attribution.cell_name("run", ("a", "b")) == "run: a + b"
+        assert factorial.cell_name("run", ()) == "run: as trained"
+        assert factorial.cell_name("run", ("a", "b")) == "run: a + b"
 
 
 @pytest.fixture
@@ -55,20 +56,20 @@ def cells():
 class TestEffect:
     def test_accuracy_over_seeds(self, cells):
         # 2/4 and 3/4: mean 5/8, standard deviation sqrt(2)/8, over sqrt(2) seeds 1/8.
-        assert attribution.effect(cells, "01", [("a",)]) == pytest.approx((0.625, 0.125))
+        assert factorial.effect(cells, "01", [("a",)]) == pytest.approx((0.625, 0.125))
 
     def test_change_over_seeds(self, cells):
-        assert attribution.effect(cells, "01", [("a",)], [()]) == pytest.approx((-0.375, 0.125))
+        assert factorial.effect(cells, "01", [("a",)], [()]) == pytest.approx((-0.375, 0.125))
 
     def test_one_seed_has_the_error_of_its_recordings(self, cells):
-        accuracy = attribution.effect(cells, "1", [("a",)])
+        accuracy = factorial.effect(cells, "1", [("a",)])
         assert accuracy == pytest.approx(evaluate.accuracy([0, 1, 1, 1], [1, 1, 1, 1]))
         # Both changes fail on the same recording: their difference has no error.
-        assert attribution.effect(cells, "1", [("a",)], [("b",)]) == (0, 0)
+        assert factorial.effect(cells, "1", [("a",)], [("b",)]) == (0, 0)
 
     def test_beyond_the_sum(self, cells):
         # Seed 0: -3/4 together, -2/4 and -1/4 alone; seed 1: -1/4 together, -1/4 and -1/4 alone.
-        table = attribution.table_of_pairs({"sdt": "0", "mtt": "1"}, cells, [("a", "b")])
+        table = factorial.table_of_pairs({"sdt": "0", "mtt": "1"}, cells, [("a", "b")])
         assert [cell.strip() for cell in table.splitlines()[-1].split("|")[1:-1]] == [
             "a + b",
             "25.0 ± 21.7",
@@ -80,15 +81,15 @@ class TestEffect:
         ]
 
     def test_gaps_of_rules(self, cells):
-        table = attribution.table_of_gaps({"sdt": "01"}, cells, [(), ("b",)], ["a"])
+        table = factorial.table_of_gaps({"sdt": "01"}, cells, [(), ("b",)], ["a"])
         rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
         assert rows == [["as trained", "100.0 ± 0.0", "-37.5 ± 12.5"], ["b", "75.0 ± 0.0", "-25.0 ± 25.0"]]
 
     def test_changes_and_spikes(self, cells):
-        table = attribution.table_of_changes({"sdt": "01"}, cells, {"all": ("a", "b"), "only b": ("b",)}, ("a", "b"))
+        table = factorial.table_of_changes({"sdt": "01"}, cells, {"all": ("a", "b"), "only b": ("b",)}, ("a", "b"))
         rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
         assert rows == [["all", "50.0 ± 25.0", ""], ["only b", "75.0 ± 0.0", "+25.0 ± 25.0"]]
-        spikes = attribution.table_of_spikes({"sdt": "01"}, cells, [("a",)])
+        spikes = factorial.table_of_spikes({"sdt": "01"}, cells, [("a",)])
         assert [cell.strip() for cell in spikes.splitlines()[-1].split("|")[1:-1]] == ["a", "50.0", "-", "+10.0"]
 
 
@@ -108,8 +109,8 @@ class TestSides:
         return events.load("nmnist", root=three_runs / "data", split="test")
 
     def test_time_stepped_answers_are_those_of_the_trained_network(self, graph, three_runs, recordings, monkeypatch):
-        monkeypatch.setattr(sides, "bearable", lambda model, time_steps: 3)
-        answers = sides.answers(graph, recordings, "time-stepped", 4)
+        monkeypatch.setattr(inference, "bearable", lambda model, time_steps: 3)
+        answers = inference.answers(graph, recordings, "time-stepped", 4)
         logits = mtt.predict(mtt.load_model(three_runs / "runs" / "mtt-0"), recordings, 4)
         assert np.allclose(answers.readouts, 4 * logits, atol=1e-4)
         assert answers.counts["input"].sum() == 300 * len(recordings)
@@ -118,18 +119,18 @@ class TestSides:
 
     def test_event_driven_answers_are_those_of_the_engine(self, graph, recordings):
         for order in ("sum", "fifo"):
-            answers = sides.answers(graph, recordings, order, 4)
+            answers = inference.answers(graph, recordings, order, 4)
             same = evaluate.event_driven(translate.read_nir(graph), recordings, order)
             assert np.array_equal(answers.readouts, same.readouts)
 
     def test_frames_can_be_changed(self, graph, recordings):
-        silent = sides.time_stepped(graph, recordings, 4, lambda frames: 0 * frames)
+        silent = inference.time_stepped(graph, recordings, 4, lambda frames: 0 * frames)
         assert not silent.readouts.any()
         assert not silent.synops.any()
 
     def test_unknown_side(self, graph, recordings):
         with pytest.raises(InputError, match="'far'"):
-            sides.answers(graph, recordings, "far", 4)
+            inference.answers(graph, recordings, "far", 4)
 
 
 def test_study(three_runs, study, tmp_path, capsys):

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from mtt_brian.errors import CacheWarning, InputError
-from mtt_brian.evaluate import Grid
-from mtt_brian.evaluate.finished import sealed
+from mtt_brian.experiments.finished import sealed
+from mtt_brian.experiments.grid import Grid
 
 
 def test_a_stopped_study_computes_only_what_is_missing(tmp_path):

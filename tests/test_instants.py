@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtt_brian.instants import on_whole_microseconds, window
+from mtt_brian.circuit.instants import on_whole_microseconds, window
 
 
 @given(st.integers(0, 2**45), st.integers(0, 2**45))

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from mtt_brian import mtt
-from mtt_brian.console import train as console
+from mtt_brian.cli import train as console
 from mtt_brian.errors import InputError
-from mtt_brian.mtt import distributed, loop
-from mtt_brian.mtt.distributed import ALONE, Processes
+from mtt_brian.mtt import loop
+from mtt_brian.mtt.distributed.processes import ALONE, Processes, join
 from tests import shared_training
 from tests.shared_training import CASES
 from tests.test_mtt_fit import small, synthetic, without_seconds
@@ -252,17 +252,17 @@ class TestAlone:
     def test_nobody_to_join(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RANK", raising=False)
         handler = signal.getsignal(signal.SIGINT)
-        with distributed.join() as processes:
+        with join() as processes:
             assert processes is ALONE
             assert signal.getsignal(signal.SIGINT) is handler
             assert not torch.distributed.is_initialized()
-        with pytest.raises(InputError, match="as it is"), distributed.join():
+        with pytest.raises(InputError, match="as it is"), join():
             raise InputError("as it is")
 
     def test_torchrun_with_a_single_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RANK", "0")
         monkeypatch.setenv("WORLD_SIZE", "1")
-        with distributed.join() as processes:
+        with join() as processes:
             assert processes is ALONE
 
     def test_processes_that_do_not_meet(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,4 +270,4 @@ class TestAlone:
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.delenv("MASTER_ADDR", raising=False)
         with pytest.raises(InputError, match=r"as by torchrun, but the processes do not meet: .*MASTER_ADDR"):
-            distributed.join().__enter__()
+            join().__enter__()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mtt_brian import events, export, mtt, runs
+from mtt_brian import events, export, mtt
 from mtt_brian.errors import InputError
 from mtt_brian.events import Images
+from mtt_brian.experiments import run_folder
 from mtt_brian.mtt import TrainConfig, fit
 
 CONFIG = TrainConfig(
@@ -99,7 +100,7 @@ def test_a_run_leaves_a_nir_file_whose_steps_last_a_millisecond(tmp_path: Path) 
     """A decay of 0.5 in a step of 1 ms is a time constant of 1 ms / ln 2."""
     data = pictures(8)
     config = TrainConfig(**CONFIG.as_dict() | {"epochs": 1})
-    runs.train(mtt.build_model(config, data), config, runs.Splits(data, data[:0], data), tmp_path / "run")
+    run_folder.train(mtt.build_model(config, data), config, run_folder.Splits(data, data[:0], data), tmp_path / "run")
     model = export.from_nir(tmp_path / "run" / "model.nir")
     assert next(iter(model.populations().values())).decay_per_step == 0.5
     graph = export.to_nir(mtt.load_model(tmp_path / "run"), time_steps=3, duration=3e-3)
@@ -130,6 +131,6 @@ def test_no_images() -> None:
 
 def test_a_still_image_cannot_run_event_by_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "load", lambda *arguments, **options: pictures(2))
-    run = runs.Run("run", Path("run"), {"dataset": "pictures"})
+    run = run_folder.Run("run", Path("run"), {"dataset": "pictures"})
     with pytest.raises(InputError, match=r"pictures are still images: they have no events.*recordings: digits, nmnist"):
-        runs.recordings_for([run])
+        run_folder.recordings_for([run])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import hdf5_tree, nir_files
 from mtt_brian.errors import InputError
+from mtt_brian.translate import hdf5_tree, nir_files
 from tests import reader
 
 

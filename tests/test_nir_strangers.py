@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import hdf5_tree, nir_files
-from mtt_brian.console import entry_point
+from mtt_brian import machine
+from mtt_brian.circuit.operators import Sparse
+from mtt_brian.cli import entry_point
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, CubaLIF
-from mtt_brian.translate import limits
-from mtt_brian.translate.operators import Sparse
+from mtt_brian.translate import hdf5_tree, nir_files
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden"
 SAID = {"reset": "subtract", "spikes": "many"}
@@ -599,7 +599,7 @@ def test_values_that_do_not_fit_are_named(first, node, message):
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_is_made(monkeypatch):
-    monkeypatch.setattr(limits, "available_bytes", lambda: 10**6)
+    monkeypatch.setattr(machine, "available_bytes", lambda: 10**6)
     with pytest.raises(InputError, match=r"'input'.*40,000 elements .*2,560,000 bytes; 1,000,000 bytes are free"):
         read(chain(inputs(1, 200, 200), if_node(1), last=nir.Output(None)))
 

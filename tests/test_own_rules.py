@@ -8,11 +8,11 @@ import pytest
 
 import mtt_brian as mb
 from mtt_brian import neuron
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Dense
+from mtt_brian.engines.exact.linear import first_crossing, new_scratch, potential_last, prepare, propagate
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem
-from mtt_brian.simulate.exact.linear import first_crossing, new_scratch, potential_last, prepare, propagate
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Dense
 from tests.test_exact_linear import random_system
 
 

@@ -4,8 +4,16 @@ import nir
 import numpy as np
 import pytest
 
-from mtt_brian import events, perturb, translate
+from mtt_brian import events, translate
 from mtt_brian.errors import InputError
+from mtt_brian.events import perturb
+from mtt_brian.experiments.perturb_networks import (
+    mismatched_thresholds,
+    noisy_weights,
+    one_spike,
+    quantised_weights,
+    without_bound,
+)
 
 SENSOR = (2, 3, 4)
 
@@ -43,52 +51,52 @@ def rule(graph):
 class TestWeights:
     def test_three_bits_by_hand(self):
         # The step is 3 / (2^2 - 1) = 1.
-        graph = perturb.quantised_weights(network([[3.0, 1.4, -0.4], [-3.0, 0.6, -2.6]]), 3)
+        graph = quantised_weights(network([[3.0, 1.4, -0.4], [-3.0, 0.6, -2.6]]), 3)
         assert weights(graph).tolist() == [[3, 1, 0], [-3, 1, -3]]
         assert weights(graph).dtype == np.float32
 
     @pytest.mark.parametrize("bits", [2, 4, 8])
     def test_few_values_the_largest_kept_none_far_away(self, bits, rng):
         graph = network(rng.standard_normal((30, 40)))
-        before, after = weights(graph), weights(perturb.quantised_weights(graph, bits))
+        before, after = weights(graph), weights(quantised_weights(graph, bits))
         assert len(np.unique(after)) <= 2**bits - 1
         assert np.abs(after).max() == np.abs(before).max()
         step = np.abs(before).max() / (2 ** (bits - 1) - 1)
         assert np.abs(after - before).max() <= step / 2 * (1 + 1e-6)
-        again = weights(perturb.quantised_weights(perturb.quantised_weights(graph, bits), bits))
+        again = weights(quantised_weights(quantised_weights(graph, bits), bits))
         assert np.array_equal(after, again)
 
     def test_silent_weights_stay_silent(self):
-        assert not weights(perturb.quantised_weights(network(np.zeros((2, 2))), 4)).any()
+        assert not weights(quantised_weights(network(np.zeros((2, 2))), 4)).any()
 
     def test_noise_is_relative_to_the_layer(self, rng):
         graph = network(5 * rng.standard_normal((200, 200)))
-        change = weights(perturb.noisy_weights(graph, 0.1, rng)) - weights(graph)
+        change = weights(noisy_weights(graph, 0.1, rng)) - weights(graph)
         assert change.std() == pytest.approx(0.5, rel=0.02)
         assert abs(change.mean()) < 0.01
 
     def test_no_noise_is_no_change(self, rng):
         graph = network([[1.0, -2.0]])
-        assert np.array_equal(weights(perturb.noisy_weights(graph, 0, rng)), weights(graph))
+        assert np.array_equal(weights(noisy_weights(graph, 0, rng)), weights(graph))
 
     def test_pools_are_no_weights(self, rng):
         graph = network([[1.0, -2.0]])
         graph.nodes["pool"] = nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
-        changed = perturb.noisy_weights(graph, 1.0, rng)
+        changed = noisy_weights(graph, 1.0, rng)
         assert np.array_equal(changed.nodes["pool"].kernel_size, [2, 2])
         assert not np.array_equal(weights(changed), weights(graph))
 
     def test_weights_of_nested_graphs_change_too(self, rng):
         inner = network([[1.0, 2.0]])
         outer = nir.NIRGraph({"inner": inner}, [], type_check=False)
-        changed = perturb.noisy_weights(outer, 0.5, rng).nodes["inner"]
+        changed = noisy_weights(outer, 0.5, rng).nodes["inner"]
         assert not np.array_equal(weights(changed), weights(inner))
 
     def test_the_order_of_the_nodes_does_not_matter(self):
         graph = network([[1.0, 2.0]])
         graph.nodes["another"] = nir.Linear(np.ones((3, 3)))
         turned = nir.NIRGraph(dict(reversed(graph.nodes.items())), graph.edges, type_check=False)
-        both = [perturb.noisy_weights(g, 0.5, np.random.default_rng(7)) for g in (graph, turned)]
+        both = [noisy_weights(g, 0.5, np.random.default_rng(7)) for g in (graph, turned)]
         assert np.array_equal(weights(both[0]), weights(both[1]))
 
 
@@ -96,21 +104,27 @@ class TestRules:
     def test_one_spike_and_no_bound(self):
         graph = network([[1.0]])
         assert (rule(graph).spikes, rule(graph).lower_bound) == ("many", -1.0)
-        assert (rule(perturb.one_spike(graph)).spikes, rule(perturb.one_spike(graph)).lower_bound) == ("one", -1.0)
-        assert (rule(perturb.without_bound(graph)).spikes, rule(perturb.without_bound(graph)).lower_bound) == (
+        assert (
+            rule(one_spike(graph)).spikes,
+            rule(one_spike(graph)).lower_bound,
+        ) == ("one", -1.0)
+        assert (
+            rule(without_bound(graph)).spikes,
+            rule(without_bound(graph)).lower_bound,
+        ) == (
             "many",
             None,
         )
         assert (rule(graph).spikes, rule(graph).lower_bound) == ("many", -1.0)  # left as it was
 
     def test_thresholds_differ_from_neuron_to_neuron(self, rng):
-        threshold = rule(perturb.mismatched_thresholds(network(np.ones((10_000, 1)), 2.0), 0.1, rng)).threshold
+        threshold = rule(mismatched_thresholds(network(np.ones((10_000, 1)), 2.0), 0.1, rng)).threshold
         assert threshold.shape == (10_000,)
         assert threshold.mean() == pytest.approx(2.0, rel=0.01)
         assert threshold.std() == pytest.approx(0.2, rel=0.03)
 
     def test_no_threshold_falls_to_zero(self, rng):
-        threshold = rule(perturb.mismatched_thresholds(network(np.ones((1000, 1)), 2.0), 5.0, rng)).threshold
+        threshold = rule(mismatched_thresholds(network(np.ones((1000, 1)), 2.0), 5.0, rng)).threshold
         assert threshold.min() == pytest.approx(2.0 * 0.1)
 
 
@@ -198,9 +212,15 @@ class TestRecordings:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda rng: perturb.quantised_weights(network([[1.0]]), 1), "at least 2 bits, not 1"),
-        (lambda rng: perturb.noisy_weights(network([[1.0]]), -0.1, rng), "weight noise must be >= 0, not -0.1"),
-        (lambda rng: perturb.mismatched_thresholds(network([[1.0]]), -1, rng), "threshold mismatch must be >= 0"),
+        (lambda rng: quantised_weights(network([[1.0]]), 1), "at least 2 bits, not 1"),
+        (
+            lambda rng: noisy_weights(network([[1.0]]), -0.1, rng),
+            "weight noise must be >= 0, not -0.1",
+        ),
+        (
+            lambda rng: mismatched_thresholds(network([[1.0]]), -1, rng),
+            "threshold mismatch must be >= 0",
+        ),
         (lambda rng: perturb.jittered(events.make_recording([1], [1]), -1, rng), "jitter must lie between 0 and inf"),
         (lambda rng: perturb.dropped(events.make_recording([1], [1]), 1.1, rng), "between 0 and 1, not 1.1"),
         (lambda rng: perturb.with_spurious(events.make_recording([1], [1]), -1, SENSOR, rng), "rate of spurious"),
@@ -219,10 +239,16 @@ class TestRecordings:
             lambda rng: perturb.dropped(events.make_recording([1], [1]), True, rng),
             "fraction must be a number, not True",
         ),
-        (lambda rng: perturb.quantised_weights(network([[1.0]]), 10**6), "bits .* must be at most 52"),
-        (lambda rng: perturb.quantised_weights(network([[1.0]]), 2.5), "bits .* must be a whole number, not 2.5"),
-        (lambda rng: perturb.noisy_weights(network([[1.0]]), np.inf, rng), "weight noise must be at most"),
-        (lambda rng: perturb.mismatched_thresholds(network([[1.0]]), None, rng), "mismatch must be a number, not None"),
+        (lambda rng: quantised_weights(network([[1.0]]), 10**6), "bits .* must be at most 52"),
+        (
+            lambda rng: quantised_weights(network([[1.0]]), 2.5),
+            "bits .* must be a whole number, not 2.5",
+        ),
+        (lambda rng: noisy_weights(network([[1.0]]), np.inf, rng), "weight noise must be at most"),
+        (
+            lambda rng: mismatched_thresholds(network([[1.0]]), None, rng),
+            "mismatch must be a number, not None",
+        ),
     ],
 )
 def test_bad_levels(call, message, rng):

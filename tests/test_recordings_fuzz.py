@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mtt_brian import events
-from mtt_brian.console.recording import open_recording
+from mtt_brian.circuit.spikes import input_spikes
+from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.errors import InputError
-from mtt_brian.translate.input import input_train
 from tests.test_events_datasets import aedat2, aedat3, five_bytes
 
 RECORDING = events.make_recording(np.arange(0, 3000, 100), x=np.arange(30), y=np.arange(30)[::-1], p=np.arange(30) % 2)
@@ -64,7 +64,7 @@ def outcome(path):
     """Reads the file as the command line does; events, or the message."""
     try:
         recording = open_recording(str(path), None, {}).events
-        input_train(recording, (2, 34, 34), 1.0, str(path))
+        input_spikes(recording, (2, 34, 34), 1.0, str(path))
     except InputError as error:
         return str(error)
     return recording

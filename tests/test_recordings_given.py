@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian.console.recording import open_recording
+from mtt_brian.circuit.spikes import durations_for, input_spikes, pair_with_durations
+from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.errors import InputError
-from mtt_brian.translate.input import durations_for, in_turn, input_train
 
 #: The readout tells which inputs were hit: 1 for input 0, 10 for input 1.
 GRAPH = nir.NIRGraph.from_list(nir.Linear(weight=np.array([[1.0, 10.0]])))
@@ -76,7 +76,7 @@ def test_arrays_must_hold_integers_in_memory_and_in_files(kind, tmp_path):
 def test_every_integer_type_is_taken_and_bool_polarities(p):
     recording = np.zeros(2, dtype=[("x", "<u2"), ("t", ">u8"), ("p", p.dtype), ("y", "i1")])
     recording["t"], recording["p"] = [3, 9], p
-    train = input_train(recording, (2, 1, 1))
+    train = input_spikes(recording, (2, 1, 1))
     assert train.t.tolist() == [3e-6, 9e-6]
     assert train.i.tolist() == [1, 0]
 
@@ -98,7 +98,7 @@ TIMES = {
 def test_times_are_compared_without_wrapping(kind, duration):
     recording, message = TIMES[kind]
     with pytest.raises(InputError) as error:
-        input_train(recording, (2,), duration)
+        input_spikes(recording, (2,), duration)
     assert message in str(error.value)
     assert "t counts microseconds" in str(error.value)
 
@@ -110,17 +110,17 @@ def test_frames_do_not_wrap_either():
 
 def test_the_last_time_that_float64_holds_is_exact():
     last = 2**32 * 10**6
-    t = input_train(events([last - 2, last - 1, last], x=(0, 1, 0)), (2,)).t
+    t = input_spikes(events([last - 2, last - 1, last], x=(0, 1, 0)), (2,)).t
     assert t.tolist() == [(last - 2) / 1e6, (last - 1) / 1e6, last / 1e6]
     assert len(set(t.tolist())) == 3
 
 
 def test_wild_coordinates_are_named_as_they_are():
     with pytest.raises(InputError, match=r"event 1 has x = 9223372036854775809; .* allows 0\.\.1"):
-        input_train(events([1, 2], [0, 2**63 + 1], x_type="u8"), (2,))
+        input_spikes(events([1, 2], [0, 2**63 + 1], x_type="u8"), (2,))
     signs = mb.events.make_recording([1, 2], [0, 0], p=[1, -1])
     with pytest.raises(InputError, match=r"event 1 has p = -1; .*polarities are counted from 0 \(OFF 0, ON 1\)"):
-        input_train(signs, (2, 1, 1))
+        input_spikes(signs, (2, 1, 1))
     with pytest.raises(InputError, match=r"event 1 has p = -1, .*polarities are counted from 0 \(OFF 0, ON 1\)"):
         mb.events.to_frames(signs, 1, (2, 1, 1))
 
@@ -187,7 +187,7 @@ def test_what_is_no_recording_is_named(kind):
 
 def test_fields_that_are_missing_are_named():
     with pytest.raises(InputError, match=r"has no field 'x': it lacks x; needed are t, x, there are \['t'\]"):
-        input_train(np.zeros(1, dtype=[("t", "i8")]), (2,))
+        input_spikes(np.zeros(1, dtype=[("t", "i8")]), (2,))
 
 
 @pytest.mark.parametrize(
@@ -253,24 +253,24 @@ CAMERA = mb.events.make_recording([10, 20, 30], x=[1, 2, 3], y=[0, 3, 2], p=[0, 
 )
 def test_a_field_that_the_input_would_drop_is_named(shape, lost):
     with pytest.raises(InputError, match=f"takes {lost}"):
-        input_train(CAMERA, shape)
+        input_spikes(CAMERA, shape)
 
 
 def test_what_the_refusal_offers_works():
     flat = CAMERA.copy()
     flat["x"] = CAMERA["x"] + 4 * (CAMERA["y"] + 4 * CAMERA["p"])
     flat["y"] = flat["p"] = 0
-    assert input_train(flat, (32,)).i.tolist() == input_train(CAMERA, (2, 4, 4)).i.tolist() == [1, 30, 27]
+    assert input_spikes(flat, (32,)).i.tolist() == input_spikes(CAMERA, (2, 4, 4)).i.tolist() == [1, 30, 27]
     summed = CAMERA.copy()
     summed["p"] = 0
-    assert input_train(summed, (4, 4)).i.tolist() == [1, 14, 11]
+    assert input_spikes(summed, (4, 4)).i.tolist() == [1, 14, 11]
 
 
 @pytest.mark.parametrize("shape", [(700,), (1, 700), (1, 1, 700)])
 def test_a_field_of_one_value_may_be_dropped(shape):
     cochlea = mb.events.make_recording([10, 20], x=[699, 5])  # as SHD: y and p are 0
-    assert input_train(cochlea, shape).i.tolist() == [699, 5]
-    assert input_train(cochlea[["t", "x"]], (700,)).i.tolist() == [699, 5]
+    assert input_spikes(cochlea, shape).i.tolist() == [699, 5]
+    assert input_spikes(cochlea[["t", "x"]], (700,)).i.tolist() == [699, 5]
 
 
 @pytest.mark.parametrize(
@@ -279,16 +279,16 @@ def test_a_field_of_one_value_may_be_dropped(shape):
 )
 def test_axes_of_size_1_drop_nothing_either(shape, message):
     with pytest.raises(InputError, match=message):
-        input_train(CAMERA, shape)
+        input_spikes(CAMERA, shape)
 
 
 def test_other_fields_are_not_dropped_either(tmp_path):
     stereo = events([1, 2], camera=[0, 1])
     with pytest.raises(InputError, match="the field 'camera' holds different values and would be dropped"):
-        input_train(stereo, (2,))
+        input_spikes(stereo, (2,))
     with pytest.raises(InputError, match="the field 'camera'"):
         mb.events.to_frames(events([1, 2], y=0, p=0, camera=[0, 1]), 1, (1, 1, 2))
-    assert input_train(events([1, 2], camera=[1, 1]), (2,)).i.tolist() == [0, 1]
+    assert input_spikes(events([1, 2], camera=[1, 1]), (2,)).i.tolist() == [0, 1]
     (tmp_path / "a.csv").write_text("t,x,camera\n1,0,0\n2,1,1\n")
     np.savez(tmp_path / "a.npz", t=[1, 2], x=[0, 1], camera=[0, 1])
     np.save(tmp_path / "a.npy", stereo)
@@ -313,7 +313,7 @@ def test_what_is_no_array_in_an_archive_is_refused(arrays, tmp_path):
 
 def test_a_duration_in_microseconds_loses_no_event():
     times = np.unique(np.random.default_rng(0).integers(1, 2**40, 2000))
-    lost = [t for t in times.tolist() if len(input_train(events([t], [0]), (2,), t * 1e-6).t) != 1]
+    lost = [t for t in times.tolist() if len(input_spikes(events([t], [0]), (2,), t * 1e-6).t) != 1]
     assert lost == []
     assert sum(t / 1e6 > t * 1e-6 for t in times) > 100  # these would be
 
@@ -335,7 +335,7 @@ def test_a_duration_in_microseconds_loses_no_event():
 )
 def test_an_event_is_inside_up_to_the_duration_itself(duration, inside, seconds):
     recording = events([300_000, 300_001])
-    train = input_train(recording, (2,), duration)
+    train = input_spikes(recording, (2,), duration)
     assert (len(train.t), len(train.order), train.duration) == (inside, inside, seconds)
     assert mb.simulate(GRAPH, recording, "exact", duration).duration == seconds
 
@@ -363,7 +363,7 @@ def test_what_is_no_duration_is_refused(duration):
         lambda: mb.simulate(GRAPH, GOOD, "exact", duration),
         lambda: list(mb.Simulator(GRAPH, "exact").run([GOOD], duration)),
         lambda: list(mb.Simulator(GRAPH, "exact").run([GOOD], [duration])),
-        lambda: input_train(GOOD, (2,), duration),
+        lambda: input_spikes(GOOD, (2,), duration),
     ):
         with pytest.raises(InputError, match="the duration must be a number of seconds >= 0"):
             call()
@@ -413,7 +413,7 @@ def test_durations_of_another_kind_or_number(durations, message):
     ("durations", "message"), [([1], "more recordings than durations"), ([1] * 3, "2 recordings need")]
 )
 def test_durations_of_recordings_without_a_length(durations, message):
-    given, count = in_turn(iter([GOOD, GOOD]), durations)
+    given, count = pair_with_durations(iter([GOOD, GOOD]), durations)
     assert count is None
     with pytest.raises(InputError, match=message):
         list(given)

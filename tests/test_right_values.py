@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mtt_brian as mb
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Scale, pool2d
+from mtt_brian.engines.base import InputSpikes
+from mtt_brian.engines.brian2 import runtime
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.simulate import brian
-from mtt_brian.simulate.base import InputTrain
-from mtt_brian.simulate.exact import ExactEngine
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.operators import Conv2d, Delay, Dense, Scale, pool2d
 from tests import rational
 from tests.engines import every_engine, recording, simulator, trains
 
@@ -46,7 +46,7 @@ def train(*events, duration):
     codes, order, n = np.unique(
         np.array([complex(t, i) for t, i in events], dtype=complex), return_inverse=True, return_counts=True
     )
-    return InputTrain(codes.real / 1e6, codes.imag.astype(np.int64), n, order, duration)
+    return InputSpikes(codes.real / 1e6, codes.imag.astype(np.int64), n, order, duration)
 
 
 # ----- gains
@@ -109,7 +109,7 @@ def test_a_silent_readout_is_gain_times_matrix_times_counts(engine, rule, kind, 
     t = 0.002  # all events at one instant, 5 ms before the end as they arrive
     arrives = t + (0.001 if kind == "delay" else 0.0)
     at = np.flatnonzero(spikes)
-    events = InputTrain(np.full(len(at), t), at, spikes[at], np.zeros(0, np.int64), arrives + 0.005)
+    events = InputSpikes(np.full(len(at), t), at, spikes[at], np.zeros(0, np.int64), arrives + 0.005)
     for gain in GAINS[engine]:
         silent, left = SILENT[rule](gain)
         circuit = Circuit(
@@ -131,7 +131,7 @@ def test_spikes_at_once_are_gain_times_matrix_times_counts(engine, rule, kind, c
     chain, shape = operators(kind, channels)
     spikes = np.array([1, 0, 2, 0, 3, 1, 0, 1])
     at = np.flatnonzero(spikes)
-    events = InputTrain(np.full(len(at), 0.002), at, spikes[at], np.zeros(0, np.int64), 0.01)
+    events = InputSpikes(np.full(len(at), 0.002), at, spikes[at], np.zeros(0, np.int64), 0.01)
     largest = 0
     for gain in GAINS[engine]:
         # tau is a power of two, so that r / tau is the gain and no rounding decides.
@@ -330,7 +330,7 @@ def test_fast_input_is_no_reason_to_stop():
     rule = IF(bias=1.0, spikes="many")
     circuit = Circuit("input", (1,), (Population("p", (1,), rule),), (Connection("input", "p", (), (), 1),), "p")
     t = np.arange(1, 20_001)
-    events = InputTrain(t / 1e6, np.zeros(len(t), np.int64), np.ones(len(t), np.int64), np.arange(len(t)), 0.02)
+    events = InputSpikes(t / 1e6, np.zeros(len(t), np.int64), np.ones(len(t), np.int64), np.arange(len(t)), 0.02)
     (result,) = ExactEngine(circuit).run([events])
     assert result.counts["p"].tolist() == [20_000]
 
@@ -398,7 +398,7 @@ def test_readout_at_sees_an_input_that_feeds_the_readout(engine, record):
 
 @every_engine
 def test_recordings_are_read_when_their_turn_comes(engine, monkeypatch):
-    monkeypatch.setattr(brian, "_EVENTS_PER_RUN", 100)
+    monkeypatch.setattr(runtime, "_EVENTS_PER_RUN", 100)
     graph = chain(nir.Linear(weight=np.ones((1, 1))), neuron())
 
     class Counting:

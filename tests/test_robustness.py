@@ -14,7 +14,7 @@ from torch import nn
 from mtt_brian import plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
-from mtt_brian.mtt import probe
+from mtt_brian.mtt import loss_landscape
 from mtt_brian.neuron import IF
 from mtt_brian.snn import Spiking, Staged
 from tests.test_gap_attribution import STUDIES
@@ -40,16 +40,16 @@ class TestGradient:
         # One spike: logits (2, 0). The readout's gradient is (p - 1, 1 - p) with p = sigmoid(2); through the
         # threshold, where the surrogate is 1, the first weight's is (p - 1) * 2.
         p = 1 / (1 + math.exp(-2))
-        seen = probe.gradient(model, frames(1.0), np.array([0]))
+        seen = loss_landscape.gradient(model, frames(1.0), np.array([0]))
         assert seen.loss == pytest.approx(-math.log(p))
         assert seen.norm == pytest.approx((1 - p) * math.sqrt(1 + 1 + 4))
         assert seen.relative == pytest.approx(seen.norm * math.sqrt(1 + 4))
 
     def test_is_the_mean_over_all_batches(self, model, monkeypatch):
         x, labels = frames(1.0, 0.0, 1.0, 1.0, 0.0), np.array([0, 1, 1, 0, 0])
-        whole = probe.gradient(model, x, labels)
-        monkeypatch.setattr(probe, "BATCH", 2)
-        assert probe.gradient(model, x, labels) == pytest.approx(whole)
+        whole = loss_landscape.gradient(model, x, labels)
+        monkeypatch.setattr(loss_landscape, "BATCH", 2)
+        assert loss_landscape.gradient(model, x, labels) == pytest.approx(whole)
         assert all(weight.grad is None for weight in model.parameters())
 
 
@@ -59,7 +59,7 @@ class TestLandscape:
             {"conv": nn.Conv2d(2, 3, 3), "spikes": Spiking(IF()), "flatten": nn.Flatten(), "out": nn.Linear(12, 5)},
             (2, 4, 4),
         )
-        direction = probe.filter_normalised(model, np.random.default_rng(0))
+        direction = loss_landscape.filter_normalised(model, np.random.default_rng(0))
         for weight, step in zip(model.parameters(), direction, strict=True):
             if weight.ndim == 1:
                 assert not step.any()  # a bias
@@ -72,7 +72,7 @@ class TestLandscape:
         mute = [torch.ones(1, 1), torch.zeros(2, 1)]
         points = np.array([[[0.0, 0.0], [-3.0, 0.0]], [[1.0, 0.5], [1.0, -0.5]]])
         before = [weight.clone() for weight in model.parameters()]
-        seen = probe.landscape(model, frames(1.0), np.array([0]), [grow, mute], points)
+        seen = loss_landscape.landscape(model, frames(1.0), np.array([0]), [grow, mute], points)
         expected = [[math.log1p(math.exp(-2)), math.log1p(math.exp(1))], [math.log1p(math.exp(-3)), math.log(2)]]
         assert np.allclose(seen.loss, expected)
         assert seen.accuracy.tolist() == [[1, 0], [1, 1]]

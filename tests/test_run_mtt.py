@@ -19,7 +19,7 @@ import nir
 import pytest
 
 from mtt_brian import files, mtt
-from mtt_brian.console import train
+from mtt_brian.cli import train
 from mtt_brian.errors import InputError
 from mtt_brian.mtt import loop
 from tests import commands
@@ -144,11 +144,11 @@ def test_of_two_trainings_one_gets_the_folder(there: bool, tmp_path: Path, monke
     def meanwhile(folder: Path) -> None:
         check(folder)
         monkeypatch.setattr(files, "check_writable", check)
-        assert train.run_folder(str(run), config) == run
+        assert train.new_run_folder(str(run), config) == run
 
     monkeypatch.setattr(files, "check_writable", meanwhile)
     with pytest.raises(InputError, match="is not an empty folder"):
-        train.run_folder(str(run), config)
+        train.new_run_folder(str(run), config)
     assert json.loads((run / "config.json").read_text()) == config.as_dict()
 
 
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_is_refused_before_training(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(InputError):
-        train.run_folder(out, mtt.TrainConfig())
+        train.new_run_folder(out, mtt.TrainConfig())
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -274,7 +274,7 @@ def test_a_run_never_overwrites_another(finished: tuple[Path, str], monkeypatch:
     with pytest.raises(InputError, match="not an empty folder; name another one, or continue a run with --resume"):
         train.main(["--limit", "4", "--out", str(finished[0])])
     monkeypatch.chdir(finished[0].parents[1])
-    assert train.run_folder(None, mtt.TrainConfig()) == Path("runs/digits-mtt-0-002")
+    assert train.new_run_folder(None, mtt.TrainConfig()) == Path("runs/digits-mtt-0-002")
 
 
 def test_a_resumed_run_keeps_its_settings(finished: tuple[Path, str]) -> None:

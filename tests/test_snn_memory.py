@@ -10,7 +10,7 @@ from torch import nn
 
 from mtt_brian import mtt
 from mtt_brian.snn import models, staged
-from mtt_brian.snn.memory import as_layers_like_it
+from mtt_brian.snn.ops.memory_format import as_layers_like_it
 
 
 def poisson(*shape: int) -> torch.Tensor:
@@ -100,7 +100,7 @@ def test_freed_memory_is_kept() -> None:
     """160 MiB in 40 tensors, 20 times over: the system hands out the pages for the first time, and then no more."""
     script = """if True:
         import resource, sys, torch
-        from mtt_brian.snn.memory import keep_freed_memory
+        from mtt_brian.snn.ops.memory_format import keep_freed_memory
         if sys.argv[1] == "keep":
             keep_freed_memory()
         torch.ones(1)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
-from mtt_brian.snn import Spiking, kernels, steps, temporal
+from mtt_brian.snn import Spiking, temporal
+from mtt_brian.snn.ops import cpu, reference
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Triangular
 
 
@@ -207,7 +208,7 @@ def test_the_fused_gradient_is_that_of_the_plain_loop(rule: IF, surrogate: objec
 @pytest.mark.parametrize("rule", RULES, ids=name)
 def test_what_the_compiler_sees_is_the_same_rule(rule: IF, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the compiler: its own work is the next test's business."""
-    monkeypatch.setattr(steps, "_compiled", lambda function: function)
+    monkeypatch.setattr(reference, "_compiled", lambda function: function)
     for per_step in (False, True) if not isinstance(rule, LIF) else (False,):
         layer = layer_of(rule, PeriodicExponential(), per_step)
         compare_compiled(
@@ -234,7 +235,7 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int
             # More neurons than a block of the kernel holds, and no multiple of it; channels last, as convolutions may
             # leave them, in every second frame format.
             jumps = 1.2 * torch.randn(9, 5, 7, 10, 11, generator=torch.Generator().manual_seed(1))
-            assert kernels.fits(jumps, surrogate)
+            assert cpu.fits(jumps, surrogate)
             channels_last = jumps.movedim(-1, 2).contiguous().movedim(2, -1)
             for x, lengths, seen in (
                 (jumps, [9], None),
@@ -245,17 +246,17 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int
                 (channels_last[:6], [6, 5], [0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5]),
             ):
                 frame_of = None if seen is None else torch.tensor(seen)
-                courses = [steps.Course(t, layer.step(t)) for t in lengths]
+                courses = [reference.Course(t, layer.step(t)) for t in lengths]
                 for group_of in (None, torch.arange(sum(lengths)) // 2):
                     groups = sum(lengths) if group_of is None else (sum(lengths) + 1) // 2
-                    plan = steps.Plan(courses, frame_of, group_of, groups)
-                    ours, theirs = (m.forward(x, plan) for m in (kernels, steps))
+                    plan = reference.Plan(courses, frame_of, group_of, groups)
+                    ours, theirs = (m.forward(x, plan) for m in (cpu, reference))
                     assert torch.equal(ours[1], theirs[1])
                     assert ours[1].sum() > 10
                     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
                     weight = torch.randn(ours[1].shape, generator=torch.Generator().manual_seed(2))
                     known = weight, theirs[0].contiguous(), plan, len(x), surrogate
-                    gradients = (m.backward(*known) for m in (kernels, steps))
+                    gradients = (m.backward(*known) for m in (cpu, reference))
                     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
     finally:
         torch.set_num_threads(before)
@@ -308,7 +309,7 @@ def test_the_kernels_hide_no_nan() -> None:
 
 def test_the_exponential_of_the_kernels() -> None:
     u = np.concatenate([np.linspace(0, 90, 2_001), [200.0, 1e30, np.inf]]).astype(np.float32)
-    ours = np.array([kernels._exp_minus.py_func(x) for x in u])
+    ours = np.array([cpu._exp_minus.py_func(x) for x in u])
     np.testing.assert_allclose(ours, np.exp(-u.astype(np.float64)), rtol=3e-7, atol=2e-38)
 
 
@@ -318,7 +319,7 @@ def test_steps_to_be_compiled_give_the_same_spikes_and_gradients(
 ) -> None:
     """By default without the compiler."""
     if not compiled:
-        monkeypatch.setattr(steps, "_compiled", lambda function: function)
+        monkeypatch.setattr(reference, "_compiled", lambda function: function)
     layer = Spiking(IF(spikes="many", lower_bound=-1.0))
     compare_compiled(layer, torch.randn(3, 8, 50), rtol=1e-5, atol=1e-6)
 

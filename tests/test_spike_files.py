@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mtt_brian.console.spike_files import array_keys, write_npz, write_spikes
+from mtt_brian.cli.spike_files import array_keys, write_npz, write_spikes
 from tests import plots
 
 EVIL = [

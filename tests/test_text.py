@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mtt_brian import plotting
-from mtt_brian.evaluate.table import code_block, markdown, markdown_table
+from mtt_brian.engines import Spikes
+from mtt_brian.evaluate.tables import code_block, markdown, markdown_table
 from mtt_brian.plotting.axes import literal
-from mtt_brian.simulate import Spikes
 from mtt_brian.text import one_line, printable, shortened, shown
 from tests import plots
 

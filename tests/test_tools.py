@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian.console import entry_point
-from mtt_brian.console.description import peak_of_spike
+from mtt_brian.cli import entry_point
+from mtt_brian.cli.description import peak_of_spike
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import CubaLIF, LinearNeuron, linear_system
 

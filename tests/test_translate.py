@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
+from mtt_brian import machine
+from mtt_brian.circuit.operators import Conv2d, Dense, Scale, pool2d
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LIF, CubaLIF
-from mtt_brian.translate import limits
-from mtt_brian.translate.operators import Conv2d, Dense, Scale, pool2d
 from tests import random_networks
 from tests.engines import simulator, trains
 
@@ -289,7 +289,7 @@ def test_recordings_that_do_not_fit(recording, message):
 
 
 def test_a_network_that_does_not_fit_is_refused_with_its_numbers(monkeypatch):
-    monkeypatch.setattr(limits, "available_bytes", lambda: 2**20)
+    monkeypatch.setattr(machine, "available_bytes", lambda: 2**20)
     graph = chain((300,), nir.Linear(np.ones((200, 300))), if_node(200), out=(200,))
     assert mb.translate.estimate(mb.translate.read_nir(graph), lanes=3).synapses == 3 * 300 * 200
     with pytest.raises(InputError, match=r"501 neurons and 60,000 synapses in 1 lane, 2 MiB, but only 1 MiB are free"):
@@ -357,8 +357,8 @@ def test_importing_the_package_imports_nothing_heavy():
 @pytest.mark.slow
 def test_the_half_behind_the_nir_file_does_without_torch():
     code = (
-        "import sys; sys.modules['torch'] = None; import mtt_brian.translate.brian, mtt_brian.simulate.exact, "
-        "mtt_brian.simulate.brian, mtt_brian.evaluate, mtt_brian.plotting, mtt_brian.events"
+        "import sys; sys.modules['torch'] = None; import mtt_brian.engines.brian2.network, mtt_brian.engines.exact, "
+        "mtt_brian.engines.brian2.runtime, mtt_brian.evaluate, mtt_brian.plotting, mtt_brian.events"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -396,11 +396,11 @@ def test_a_readout_with_a_bound_is_no_sum():
 
 
 def test_every_recording_has_a_row_of_its_own_and_every_lane_one_to_spare():
-    from mtt_brian.translate.input import InputTrain
-    from mtt_brian.translate.playlist import Playlist
+    from mtt_brian.circuit.spikes import InputSpikes
+    from mtt_brian.engines.brian2.schedule import Playlist
 
     def train(events):
-        return InputTrain(np.arange(events) * 1.0, np.zeros(events, int), np.ones(events, int), np.arange(events), 1.0)
+        return InputSpikes(np.arange(events) * 1.0, np.zeros(events, int), np.ones(events, int), np.arange(events), 1.0)
 
     # Two lanes, longest first: lane 0 plays recordings 1, 3 and 4, lane 1 plays 2 and 0.
     playlist = Playlist.arrange([train(k) for k in (2, 5, 4, 1, 0)], lanes=2, inputs=1)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from brian2 import Quantity, ms, mV, volt
 
+from mtt_brian.engines.brian2 import units
 from mtt_brian.errors import InputError
-from mtt_brian.translate import VoltageScale, units
+from mtt_brian.translate import VoltageScale
 
 
 def test_the_example_in_the_docstring():

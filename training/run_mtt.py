@@ -2,7 +2,7 @@
 
 import sys
 
-from mtt_brian import console
+from mtt_brian import cli
 
 if __name__ == "__main__":
-    sys.exit(console.main("train"))
+    sys.exit(cli.main("train"))

@@ -1,7 +1,6 @@
 """Metrics and reports: how well a network answers, how much it spikes, and how far a time grid is from the truth."""
 
-from mtt_brian.evaluate.answers import Answers, event_driven
-from mtt_brian.evaluate.grid import Grid
+from mtt_brian.evaluate.accumulators import EventDrivenTally, TimeSteppedTally
 from mtt_brian.evaluate.metrics import (
     Estimate,
     SpikeDifference,
@@ -14,16 +13,15 @@ from mtt_brian.evaluate.metrics import (
     spike_difference,
     synops,
 )
+from mtt_brian.evaluate.outputs import Answers, event_driven
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
 from mtt_brian.evaluate.spike_times import SpikeTimeDifferences, spike_time_differences
-from mtt_brian.evaluate.tally import EventDrivenTally, TimeSteppedTally
 
 __all__ = [
     "Answers",
     "Estimate",
     "EventDriven",
     "EventDrivenTally",
-    "Grid",
     "Report",
     "RunReport",
     "SpikeDifference",

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
+from mtt_brian.circuit.spikes import Spikes, input_spikes
+from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate, accuracy, predictions, readout_trace
-from mtt_brian.simulate.result import Result, Spikes
-from mtt_brian.translate.input import input_train
 
 RULES = ("mean", "total")
 
@@ -107,7 +107,7 @@ def event_driven_course(result: Result, recording: np.ndarray, time_steps: int) 
         InputError: as `Result.readout_at`.
     """
     seconds = np.union1d(readout_trace(result)[0], result.duration * np.linspace(0, 1, 101))
-    train = input_train(recording, result.circuit.input_shape, result.duration)
+    train = input_spikes(recording, result.circuit.input_shape, result.duration)
     spikes = {result.circuit.input: Spikes(train.t, train.i, train.n), **result.spikes}
     spent = synops_until(seconds, spikes, result.circuit.fan_out)
     return Course(time_steps, seconds, result.readout_at(seconds), spent)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
-from mtt_brian.simulate.result import Result
 
 
 class Estimate(NamedTuple):

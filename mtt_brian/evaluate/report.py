@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from mtt_brian.evaluate.metrics import Estimate
-from mtt_brian.evaluate.table import code_block, markdown, markdown_table, number, percent
+from mtt_brian.evaluate.tables import code_block, markdown, markdown_table, number, percent
 from mtt_brian.files import write_text
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.simulate.result import Spikes
+from mtt_brian.circuit.spikes import Spikes
 
 
 class SpikeTimeDifferences(NamedTuple):

@@ -1,9 +1,9 @@
 """Recordings of event cameras: reading them, simulating them, binning them to frames. And still images."""
 
-from mtt_brian.events.camera import Camera
+from mtt_brian.events.camera.camera import Camera
 from mtt_brian.events.collection import split_validation
-from mtt_brian.events.dataset import EventDataset, ImageDataset, Source, Stills
 from mtt_brian.events.datasets import DATASETS, find_dataset, load, register, unregister
+from mtt_brian.events.datasets.base import EventDataset, ImageDataset, Source, Stills
 from mtt_brian.events.frames import frames_batch, to_frames
 from mtt_brian.events.images import Images
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording, make_recording

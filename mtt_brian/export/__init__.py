@@ -5,7 +5,7 @@ kept in metadata: on every population ``reset``, ``spikes`` and, where there is 
 time grid, ``decay_per_step`` and ``bias_per_step``, so that a network can be rebuilt as it was trained.
 """
 
-from mtt_brian.export.reader import from_nir
-from mtt_brian.export.writer import to_nir, write
+from mtt_brian.export.from_nir import from_nir
+from mtt_brian.export.to_nir import to_nir, write
 
 __all__ = ["from_nir", "to_nir", "write"]

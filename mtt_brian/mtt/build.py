@@ -13,7 +13,7 @@ import torch
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.frames import Data
+from mtt_brian.mtt.frame_dataset import Data
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Staged, models, surrogate
 from mtt_brian.text import one_line, shown

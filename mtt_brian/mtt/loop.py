@@ -28,16 +28,16 @@ from mtt_brian.mtt.augment import Augmentation
 from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.distributed import ALONE, Processes, Replica, postponed
-from mtt_brian.mtt.frames import Data, FrameSet, load_frames, predict
+from mtt_brian.mtt.distributed.processes import ALONE, Processes, Replica, postponed
+from mtt_brian.mtt.distributed.shared_batchnorm import shared_statistics
+from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames, predict
+from mtt_brian.mtt.initialise import prepare
 from mtt_brian.mtt.loss import TET, Loss, cross_entropy
 from mtt_brian.mtt.optimizer import make_optimizer as _optimizer
 from mtt_brian.mtt.optimizer import make_scheduler as _scheduler
 from mtt_brian.mtt.samplers import Configuration
-from mtt_brian.mtt.shared_norm import shared_statistics
-from mtt_brian.mtt.start import prepare
 from mtt_brian.snn import Staged, models, norm
-from mtt_brian.snn.memory import keep_freed_memory
+from mtt_brian.snn.ops.memory_format import keep_freed_memory
 from mtt_brian.text import one_line
 
 #: Settings that a resumed run may change: they say where the data and the arithmetic are, not what is computed.

@@ -18,9 +18,9 @@ from mtt_brian.plotting.accuracy import (
     event_driven_limit,
     time_step_sweep,
 )
-from mtt_brian.plotting.answers import accuracy_over_time, readout
 from mtt_brian.plotting.matrices import change_matrix, confusion_matrix
-from mtt_brian.plotting.neuron import MembraneTrace, membrane, membrane_trace
+from mtt_brian.plotting.membrane import MembraneTrace, membrane, membrane_trace
+from mtt_brian.plotting.predictions import accuracy_over_time, readout
 from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface_values
 from mtt_brian.plotting.spikes import raster, rates, spike_time_differences
 from mtt_brian.plotting.style import COLORS, STYLE, figure

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mtt_brian.circuit.spikes import Spikes, input_spikes
+from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import spike_times
 from mtt_brian.plotting.axes import axes, label_of, legend_above, literal
 from mtt_brian.plotting.style import COLORS, dot_size, line_style
-from mtt_brian.simulate.result import Result, Spikes
 from mtt_brian.text import printable
-from mtt_brian.translate.input import input_train
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -188,7 +188,7 @@ def _trains(
         known = {circuit.input: circuit.input_size, **{p.name: p.size for p in circuit.populations}}
         recorded = dict(spikes.spikes)
         if recording is not None:
-            arrived = input_train(recording, circuit.input_shape, spikes.duration)
+            arrived = input_spikes(recording, circuit.input_shape, spikes.duration)
             recorded[circuit.input] = Spikes(arrived.t, arrived.i, arrived.n)
         trains = {name: recorded[name] for name in known if name in recorded}
     elif recording is not None:

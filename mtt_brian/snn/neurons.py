@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, decay_per_step
-from mtt_brian.snn import kernels, steps
-from mtt_brian.snn.steps import Course, Plan, Step
+from mtt_brian.snn.ops import cpu, reference
+from mtt_brian.snn.ops.reference import Course, Plan, Step
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
 from mtt_brian.snn.temporal import Moves
 
@@ -27,8 +27,8 @@ class _SpikeTrain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, plan: Plan, surrogate: Surrogate, compile: bool) -> Tensor:
         ctx.plan, ctx.frames, ctx.surrogate, ctx.compile = plan, len(x), surrogate, compile
-        ctx.kernels = not compile and kernels.fits(x, surrogate)
-        membrane, spikes = kernels.forward(x, plan) if ctx.kernels else steps.forward(x, plan, compile)
+        ctx.kernels = not compile and cpu.fits(x, surrogate)
+        membrane, spikes = cpu.forward(x, plan) if ctx.kernels else reference.forward(x, plan, compile)
         ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
         return spikes
 
@@ -37,7 +37,7 @@ class _SpikeTrain(torch.autograd.Function):
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors
         known = grad_spikes, membrane, ctx.plan, ctx.frames, ctx.surrogate
-        grad_x = kernels.backward(*known) if ctx.kernels else steps.backward(*known, ctx.compile)
+        grad_x = cpu.backward(*known) if ctx.kernels else reference.backward(*known, ctx.compile)
         return grad_x, None, None, None
 
 

@@ -15,8 +15,8 @@ from torch.func import functional_call
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn import temporal
-from mtt_brian.snn.memory import as_layers_like_it
 from mtt_brian.snn.neurons import Spiking
+from mtt_brian.snn.ops.memory_format import as_layers_like_it
 from mtt_brian.snn.residual import Residual, additive, leaves, run
 
 #: Name under which the input appears beside the populations, here and in the NIR graph.

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mtt_brian.errors import InputError
-from mtt_brian.snn import kernels
-from mtt_brian.snn.memory import in_memory_order
+from mtt_brian.snn.ops import cpu
+from mtt_brian.snn.ops.memory_format import in_memory_order
 
 VARIANTS = ("hard", "soft", "trim")
 
@@ -127,8 +127,8 @@ class _Moved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, of: Tensor, to: Tensor, frames_out: int) -> Tensor:
         ctx.moves = of, to, len(x)
-        if kernels.fits(x):
-            return kernels.move(x, of, to, frames_out)
+        if cpu.fits(x):
+            return cpu.move(x, of, to, frames_out)
 
         def move(x: Tensor) -> Tensor:
             return x.new_zeros(frames_out, *x.shape[1:]).index_add_(0, to, x.index_select(0, of))

@@ -1,18 +1,21 @@
-"""NIR graph -> linear operators between populations -> Brian2 objects."""
+"""Front ends: a network of another form becomes a `mtt_brian.circuit.Circuit`.
+
+`to_brian2` and its relatives are named here too; they live in `mtt_brian.engines.brian2`.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mtt_brian.translate.circuit import Circuit, Connection, Population
-from mtt_brian.translate.limits import Estimate, estimate
-from mtt_brian.translate.nir_reader import read_nir, register_node, unregister_node
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.translate.from_nir import read_nir, register_node, unregister_node
 
 if TYPE_CHECKING:
-    from mtt_brian.translate.brian import EventNetwork, to_brian2
-    from mtt_brian.translate.clock_driven import ClockDrivenNetwork, to_clock_driven
-    from mtt_brian.translate.units import VoltageScale
+    from mtt_brian.engines.brian2.clock_driven import ClockDrivenNetwork, to_clock_driven
+    from mtt_brian.engines.brian2.memory import Estimate, estimate
+    from mtt_brian.engines.brian2.network import EventNetwork, to_brian2
+    from mtt_brian.engines.brian2.units import VoltageScale
 
 __all__ = [
     "Circuit",
@@ -30,18 +33,24 @@ __all__ = [
     "unregister_node",
 ]
 
-#: What needs Brian2 -> the module that holds it.
-_WITH_BRIAN2 = {
+#: Name -> module of ``mtt_brian.engines.brian2`` that holds it.
+_IN_BRIAN2_ENGINES = {
     "ClockDrivenNetwork": "clock_driven",
-    "EventNetwork": "brian",
+    "Estimate": "memory",
+    "EventNetwork": "network",
     "VoltageScale": "units",
-    "to_brian2": "brian",
+    "estimate": "memory",
+    "to_brian2": "network",
     "to_clock_driven": "clock_driven",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Brian2 is imported with the first use of what needs it."""
-    if name in _WITH_BRIAN2:
-        return getattr(importlib.import_module(f"mtt_brian.translate.{_WITH_BRIAN2[name]}"), name)
+    if name in _IN_BRIAN2_ENGINES:
+        return getattr(importlib.import_module(f"mtt_brian.engines.brian2.{_IN_BRIAN2_ENGINES[name]}"), name)
     raise AttributeError(f"module 'mtt_brian.translate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.nir_files import Shape, declared_shape, not_read, shown, typed_shape
+from mtt_brian.translate.nir_files import Shape, declared_shape, not_read, shown, typed_shape
 
 if TYPE_CHECKING:
     import nir

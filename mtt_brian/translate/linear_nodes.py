@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from mtt_brian import machine
+from mtt_brian.circuit.instants import on_whole_microseconds
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Operator, Pair, Scale, pool2d
 from mtt_brian.errors import InputError
-from mtt_brian.instants import on_whole_microseconds
-from mtt_brian.nir_files import (
+from mtt_brian.translate.nir_files import (
     LARGEST,
     Shape,
     as_array,
@@ -22,8 +24,6 @@ from mtt_brian.nir_files import (
     shown,
     typed_shape,
 )
-from mtt_brian.translate import limits
-from mtt_brian.translate.operators import Conv2d, Delay, Dense, Operator, Pair, Scale, pool2d
 
 #: What the engines keep at least, for a neuron and for a tap of a kernel at one output pixel.
 BYTES_PER_NEURON, BYTES_PER_TAP = 64, 64
@@ -232,7 +232,7 @@ def that_fits(shape: Shape, what: str) -> Shape:
 def _fit_in_memory(number: int, each: int, what: str, unit: str) -> None:
     if number * each < 2**20:
         return
-    available = limits.available_bytes()
+    available = machine.available_bytes()
     if number * each > available:
         raise InputError(
             f"{what} {number:,} {unit}, which take at least {number * each:,} bytes; {available:,} bytes are free"

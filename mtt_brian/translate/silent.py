@@ -17,11 +17,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from mtt_brian.circuit.model import Connection, Population
+from mtt_brian.circuit.operators import Operator, Scale
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem, NeuronRule, linear_system
-from mtt_brian.nir_files import uniform
-from mtt_brian.translate.circuit import Connection, Population
-from mtt_brian.translate.operators import Operator, Scale
+from mtt_brian.translate.nir_files import uniform
 
 #: What the membrane of a neuron does at its threshold, whatever feeds it.
 _MEMBRANE = ("threshold", "reset", "spikes", "lower_bound", "v_reset", "refractory")

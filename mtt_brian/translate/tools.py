@@ -18,11 +18,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.errors import InputError
-from mtt_brian.instants import on_whole_microseconds
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE, Parameter, Reset, SpikesPerUpdate
-from mtt_brian.nir_files import numbers, shown, uniform
 from mtt_brian.translate.linear_nodes import Assumptions
+from mtt_brian.translate.nir_files import numbers, shown, uniform
 
 ToolName: TypeAlias = Literal["snntorch", "norse", "sinabs", "spikingjelly", "rockpool", "nir"]
 BiasRule: TypeAlias = Literal["per-second", "per-step"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mtt_brian.evaluate.metrics import Estimate
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport
-from mtt_brian.evaluate.table import number, percent
+from mtt_brian.evaluate.tables import number, percent
 
 
 class Cell(NamedTuple):

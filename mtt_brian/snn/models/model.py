@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF
-from mtt_brian.snn.models.layout import Layout
+from mtt_brian.snn.models.builder import Layout
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
 from mtt_brian.snn.staged import Staged
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate, Triangular

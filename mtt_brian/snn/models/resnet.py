@@ -1,6 +1,6 @@
 """The paper's residual networks."""
 
-from mtt_brian.snn.models.layout import Layout
+from mtt_brian.snn.models.builder import Layout
 from mtt_brian.snn.models.model import model
 
 

@@ -1,0 +1,193 @@
+"""The engines' own model of a network: populations and the linear connections between them.
+
+A `Circuit` stands between NIR (or any other front end) and the engines. It is immutable and holds plain numpy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+from scipy import sparse
+
+from mtt_brian.circuit.operators import Delay, Operator
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, NeuronRule
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons of one rule.
+
+    Attributes:
+        name: the node's name in the graph.
+        shape: for instance (C, H, W); neurons are numbered in C order.
+        rule: the neuron rule; array parameters have the population's shape.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rule: NeuronRule
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """A chain of operators from one population (or the input) to another; an empty chain is the identity.
+
+    Biases of the chain are already part of the target's rule.
+
+    Attributes:
+        source, target: names.
+        operators: applied from left to right; `Delay` may stand among them.
+        nodes: the names of the graph's nodes in the chain, for messages.
+    """
+
+    source: str
+    target: str
+    operators: tuple[Operator, ...]
+    nodes: tuple[str, ...]
+    source_size: int
+
+    @property
+    def delayed(self) -> bool:
+        """Whether any spike takes time to arrive."""
+        return any(isinstance(o, Delay) and bool(np.any(o.seconds > 0)) for o in self.operators)
+
+    @cached_property
+    def matrix(self) -> sparse.csr_array:
+        """The chain without its delays as one sparse matrix [n_target, n_source], without stored zeros."""
+        product = sparse.csr_array(sparse.eye_array(self.source_size))
+        for operator in self.operators:
+            if not isinstance(operator, Delay):
+                product = sparse.csr_array(operator.matrix() @ product)
+        product.eliminate_zeros()
+        product.sort_indices()
+        return product
+
+    @cached_property
+    def fan_out(self) -> np.ndarray:
+        """Synapses (non-zero entries of `matrix`) of every source neuron: int64 [n_source].
+
+        Counted without writing the matrix out where no two paths of the chain can meet: behind everything but the
+        last operator every neuron has at most one successor, as it has behind a pooling without overlap.
+        """
+        linear = [o for o in self.operators if not isinstance(o, Delay)]
+        if not linear:
+            return np.ones(self.source_size, dtype=np.int64)
+        columns = linear[-1].fan_out()
+        if len(linear) == 1:
+            return columns
+        front = replace(self, operators=tuple(linear[:-1])).matrix.T.tocsr()
+        if np.diff(front.indptr).max(initial=0) > 1:
+            return np.bincount(self.matrix.indices, minlength=self.source_size)
+        # With one successor at most, the entries are already in the order of the sources.
+        total = np.zeros(self.source_size, dtype=np.int64)
+        total[np.diff(front.indptr) == 1] = columns[front.indices]
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A network of populations.
+
+    Attributes:
+        input: name of the input node.
+        input_shape: the sensor, (C, H, W) or (N,).
+        populations: in topological order (cycles closed by a delay are cut there), readout included.
+        connections: in the order of the graph's edges.
+        output: name of the population that the output node reads.
+        assumptions: one sentence for each thing that the file does not say and that was assumed.
+        time_step: of the tool that wrote the graph, in seconds of a recording; None where that is not known.
+        readout_unit: what a readout of 1 in the tool's own units is here: the integral of a spike, where spikes arrive
+            at the output node itself.
+    """
+
+    input: str
+    input_shape: tuple[int, ...]
+    populations: tuple[Population, ...]
+    connections: tuple[Connection, ...]
+    output: str
+    assumptions: tuple[str, ...] = ()
+    time_step: float | None = None
+    readout_unit: float = 1.0
+
+    @property
+    def input_size(self) -> int:
+        return int(np.prod(self.input_shape, dtype=np.int64))
+
+    @cached_property
+    def population(self) -> Mapping[str, Population]:
+        """Populations by name."""
+        return MappingProxyType({p.name: p for p in self.populations})
+
+    @property
+    def readout(self) -> Population:
+        """The population that the output node reads."""
+        return self.population[self.output]
+
+    @property
+    def sums_up(self) -> bool:
+        """Whether the readout ends as the sum of all that arrived: silent, without leak, bias and bound."""
+        rule = self.readout.rule
+        return not (rule.fires or type(rule) is not IF or rule.lower_bound is not None or np.any(rule.bias))
+
+    def sum_of_arrivals(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What a readout that sums up ends as: float64 [its neurons].
+
+        Args:
+            counts: spikes per neuron by source name (the input included), of any shape.
+        """
+        total = np.zeros(self.readout.size)
+        for connection in self.into(self.output):
+            total += connection.matrix @ np.ravel(counts[connection.source])
+        return total * np.broadcast_to(self.readout.rule.gain, self.readout.shape).ravel()
+
+    def without_readout(self) -> Circuit:
+        """The same network up to its readout, whose spikes nothing else may hear."""
+        populations = tuple(p for p in self.populations if p.name != self.output)
+        connections = tuple(c for c in self.connections if self.output not in (c.source, c.target))
+        return replace(self, populations=populations, connections=connections, output=populations[-1].name)
+
+    def into(self, target: str) -> tuple[Connection, ...]:
+        """The connections that end in ``target``."""
+        return tuple(c for c in self.connections if c.target == target)
+
+    @cached_property
+    def fan_out(self) -> Mapping[str, np.ndarray]:
+        """Synapses (non-zero entries of the matrices) that one spike reaches: int64 [n], by source name."""
+        sizes = {self.input: self.input_size, **{p.name: p.size for p in self.populations}}
+        total = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
+        for connection in self.connections:
+            total[connection.source] += connection.fan_out
+        return MappingProxyType(total)
+
+    def synops(self, counts: Mapping[str, np.ndarray]) -> int:
+        """Synaptic operations: every spike times the synapses it reaches.
+
+        Args:
+            counts: spikes per neuron by source name (the input included), any integer arrays of the sources' sizes.
+
+        Raises:
+            InputError: for more than 2**62 of them.
+        """
+        return sum(
+            synaptic_operations(np.ravel(counts[name]), fan) for name, fan in self.fan_out.items() if name in counts
+        )
+
+
+def synaptic_operations(spikes: np.ndarray, fan_out: np.ndarray) -> int:
+    """Spikes [n] times the synapses that each reaches [n], summed.
+
+    Raises:
+        InputError: for more than 2**62.
+    """
+    if spikes.max(initial=0) > 2**31 and spikes.astype(np.float64) @ fan_out > 2.0**62:
+        raise InputError("a run with more than 2**62 synaptic operations; check weights and spike_integral")
+    return int(spikes @ fan_out)

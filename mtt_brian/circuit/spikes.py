@@ -1,0 +1,267 @@
+"""Spike trains of populations; recordings (integer microseconds) as input spikes (seconds, flat indices)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Set, Sized
+from fractions import Fraction
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mtt_brian.circuit.instants import on_whole_microseconds
+from mtt_brian.errors import InputError
+from mtt_brian.events.recording import check_fields, check_recordings, polarity_hint
+
+if TYPE_CHECKING:
+    from mtt_brian.circuit.model import Circuit
+
+#: Up to here (136 years) seconds in float64 tell one microsecond from the next, sums with rounding errors included.
+LAST_MICROSECOND = 2**32 * 10**6
+
+
+class Spikes(NamedTuple):
+    """Spikes of one population, sorted by time, then neuron.
+
+    Attributes:
+        t: float64 [K], seconds.
+        i: int64 [K], flat (C order) index of the neuron.
+        n: int64 [K], spikes fired at once, >= 1.
+    """
+
+    t: np.ndarray
+    i: np.ndarray
+    n: np.ndarray
+
+
+class InputSpikes(NamedTuple):
+    """Input spikes of one recording, sorted by (t, i), every (t, i) once.
+
+    Attributes:
+        t: float64 [K], seconds, >= 0.
+        i: int64 [K], flat index into the circuit's input.
+        n: int64 [K], events of this pixel at this instant, >= 1.
+        order: int64 [E], for each single event of the recording, in the order in which they stand there, the row of
+            ``t, i`` it belongs to (what ``order="fifo"`` follows).
+        duration: seconds; the run covers [0, duration].
+    """
+
+    t: np.ndarray
+    i: np.ndarray
+    n: np.ndarray
+    order: np.ndarray
+    duration: float
+
+    @property
+    def instants(self) -> np.ndarray:
+        """The distinct times, float64 [number of instants]."""
+        return np.unique(self.t)
+
+
+def input_spikes(
+    recording: np.ndarray, input_shape: tuple[int, ...], duration: float | None = None, name: str = "recording"
+) -> InputSpikes:
+    """Merge events of one pixel at one instant and number the pixels in C order.
+
+    Args:
+        recording: structured array of integers ``t`` [us], ``x``, ``y``, ``p``, sorted by time. For an input of shape
+            (N,) only ``t`` and ``x`` are needed, for one of shape (H, W) ``t``, ``x`` and ``y``. A field that is not
+            needed must hold one value everywhere.
+        input_shape: (C, H, W), (N,), or any shape of three dimensions that p, y, x index.
+        duration: end of the run in seconds; later events are left out. None: the last event. A duration that is a whole
+            number of microseconds up to rounding counts as that number.
+        name: what to call the recording in messages.
+
+    Raises:
+        InputError: for what is not a recording (`events.recording.check_fields`), coordinates outside the sensor, times
+            that go backwards, are negative or above `LAST_MICROSECOND`, and a duration that is not a number of seconds.
+    """
+    axes = {1: ("x",), 2: ("y", "x"), 3: ("p", "y", "x")}.get(len(input_shape))
+    if axes is None:
+        raise InputError(f"recordings have at most 3 coordinates; the network's input has the shape {input_shape}")
+    try:
+        check_fields(recording, ("t", *axes), name)
+    except InputError as error:
+        names = getattr(getattr(recording, "dtype", None), "names", None) or axes
+        missing = {axis: size for axis, size in zip(axes, input_shape, strict=True) if axis not in names}
+        if not missing or set(missing.values()) != {1}:
+            raise
+        zeros = " and ".join(f"{axis} = 0" for axis in missing)
+        raise InputError(f"{error}; all events of an input of shape {input_shape} have {zeros}") from None
+    t = _times(recording["t"], name)
+    pixel = np.zeros(len(t), dtype=np.int64)
+    for axis, size in zip(axes, input_shape, strict=True):
+        value = recording[axis].astype(np.int64)
+        # As unsigned numbers, negative ones are above every size.
+        if np.any(outside := value.view(np.uint64) >= size):
+            k = int(np.argmax(outside))
+            found = recording[axis][k]
+            raise InputError(
+                f"{name}: event {k} has {axis} = {found}; the network's input {input_shape} allows"
+                f" 0..{size - 1}{polarity_hint(axis, found)}"
+            )
+        pixel *= size
+        pixel += value
+    end = int(t[-1]) / 1e6 if len(t) else 0.0
+    if duration is not None:
+        end, last = end_of_run(duration, name)
+        kept = int(np.searchsorted(t, last, side="right"))
+        t, pixel = t[:kept], pixel[:kept]
+    # Events are sorted by time already: a stable sort by pixel within each instant is one sort of one key.
+    inputs = math.prod(input_shape)
+    later = np.not_equal(t[1:], t[:-1])
+    instant = np.concatenate([np.zeros(min(1, len(t)), np.int64), np.cumsum(later)])
+    key = instant * inputs + pixel
+    by_key = np.argsort(key, kind="stable")
+    key = key[by_key]
+    is_first = np.ones(len(key), dtype=bool)
+    np.not_equal(key[1:], key[:-1], out=is_first[1:])
+    order = np.empty(len(key), dtype=np.int64)
+    order[by_key] = np.cumsum(is_first) - 1
+    first = np.flatnonzero(is_first)
+    return InputSpikes(
+        t=t[by_key[first]] / 1e6,
+        i=key[first] % inputs,
+        n=np.diff(first, append=len(key)),
+        order=order,
+        duration=end,
+    )
+
+
+def input_spikes_for(
+    circuit: Circuit, recording: np.ndarray, duration: float | None = None, name: str = "recording"
+) -> InputSpikes:
+    """`input_spikes` of a network, whose tool may have time steps.
+
+    Raises:
+        InputError: as `input_spikes`, and for a run that is shorter than one time step of the tool.
+    """
+    train = input_spikes(recording, circuit.input_shape, duration, name)
+    step = circuit.time_step
+    if step is not None and train.duration < step * (1 - 1e-9):
+        raise InputError(
+            f"{name}: the run lasts {train.duration:g} s, less than one time step of the tool, {step:g} s of the "
+            f"recording; say with time_per_step= how many seconds of the recording a time step is, or pass a longer "
+            f"duration"
+        )
+    return train
+
+
+def _times(given: np.ndarray, name: str) -> np.ndarray:
+    """Times as int64 [us], sorted, between 0 and `LAST_MICROSECOND`."""
+    if not len(given):
+        return np.zeros(0, dtype=np.int64)
+    # Compared as they are: differences and casts of 64-bit numbers can wrap.
+    backwards = given[1:] < given[:-1]
+    if given[0] < 0 or backwards.any():
+        k = 0 if given[0] < 0 else int(np.argmax(backwards)) + 1
+        raise InputError(
+            f"{name}: time goes backwards or is negative at event {k} ({given[k]} us); events must be sorted, t counts"
+            " microseconds"
+        )
+    if int(given[-1]) > LAST_MICROSECOND:
+        k = int(np.argmax(given > LAST_MICROSECOND))
+        raise InputError(f"{name}: event {k} has t = {given[k]}; t counts microseconds from 0 to {LAST_MICROSECOND}")
+    return given.astype(np.int64)
+
+
+def end_of_run(duration: Any, name: str = "recording") -> tuple[float, int]:
+    """A duration in seconds, and the last whole microsecond in it.
+
+    Args:
+        duration: a number of seconds. If it is a whole number of microseconds up to rounding, it counts as that.
+        name: what the message calls the recording.
+
+    Returns:
+        (seconds, microseconds); an event at t us is part of the run if t is at most the second.
+
+    Raises:
+        InputError: unless it is a number between 0 and `LAST_MICROSECOND`.
+    """
+    _check_duration(duration, name)
+    seconds = float(on_whole_microseconds(duration))
+    whole = round(seconds * 1e6)
+    if whole / 1e6 != seconds:
+        whole = math.floor(Fraction(seconds) * 10**6)
+    return seconds, whole
+
+
+def _check_duration(duration: Any, name: str) -> None:
+    if type(duration) is np.ndarray and duration.ndim == 0:
+        duration = duration[()]
+    expected = f"{name}: the duration must be a number of seconds >= 0"
+    if not isinstance(duration, Real) or isinstance(duration, bool | np.timedelta64):
+        remedy = "; divide a Brian2 time by brian2.second" if hasattr(duration, "dim") else ""
+        raise InputError(f"{expected}, not {_shown(duration)}{remedy}")
+    try:
+        seconds = float(duration)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 <= seconds <= LAST_MICROSECOND / 1e6:
+        most = f" and at most {LAST_MICROSECOND / 1e6:g}" if seconds > 0 else ""
+        raise InputError(f"{expected}{most}, not {_shown(seconds)}")
+
+
+def pair_with_durations(
+    recordings: Any, durations: Any = None
+) -> tuple[Iterator[tuple[np.ndarray, float | None]], int | None]:
+    """Recordings with their durations, one after another, and how many there are (None: not known yet).
+
+    Raises:
+        InputError: as `check_recordings` and `durations_for`; from the iterator, if it ends before the durations do or
+            the other way round.
+    """
+    given = check_recordings(recordings)
+    count = len(given) if isinstance(given, Sized) else None
+    return _pairs(given, durations_for(durations, count)), count
+
+
+def _pairs(
+    recordings: Iterable[np.ndarray], durations: Iterable[float | None]
+) -> Iterator[tuple[np.ndarray, float | None]]:
+    ends = iter(durations)
+    played = 0
+    for recording in recordings:
+        try:
+            duration = next(ends)
+        except StopIteration:
+            raise InputError(f"there are more recordings than durations, which are {played}") from None
+        yield recording, duration
+        played += 1
+    if isinstance(durations, list) and len(durations) != played:
+        raise InputError(f"{played} recordings need as many durations, not {len(durations)}")
+
+
+def durations_for(durations: Any, count: int | None) -> Iterable[float | None]:
+    """The end of each run in seconds, for runs one after another; None: the last event.
+
+    Args:
+        durations: None, a number for all runs, or a list (array [N]) with one number or None for each.
+        count: number of recordings; None if that is not known yet.
+
+    Raises:
+        InputError: for what is neither, for another number of durations than of recordings, and for a duration that is
+            not a number of seconds up to `LAST_MICROSECOND`.
+    """
+    if durations is None:
+        return itertools.repeat(None)
+    if isinstance(durations, np.ndarray) and durations.ndim > 1:
+        raise InputError(f"durations must be a number or one for each recording, not an array {durations.shape}")
+    scalar = isinstance(durations, np.ndarray) and durations.ndim == 0
+    if scalar or not hasattr(durations, "__len__") or isinstance(durations, str | bytes | Mapping | Set):
+        _check_duration(durations, "durations")
+        return itertools.repeat(durations)
+    each = list(durations)
+    if count is not None and len(each) != count:
+        raise InputError(f"{count} recordings need as many durations, not {len(each)}")
+    for k, duration in enumerate(each):
+        if duration is not None:
+            _check_duration(duration, f"recording {k}")
+    return each
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,210 @@
+"""What works on this machine, and what to do about the rest.
+
+python -m mtt_brian.cli.doctor                       # the engines, training, the cache and the built-in data
+python -m mtt_brian.cli.doctor --data nmnist=~/data  # a data set, too
+
+Every engine is checked by running a network of one neuron whose spikes are known: weight 0.75, threshold 1, input at
+1, 2 and 3 ms, hence spikes at 2 and 3 ms and 0.25 left. The exit status is 0 if the core works: the exact engine and
+Brian2's runtime. All else is optional.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+from mtt_brian import cli
+from mtt_brian.cli import exit_status
+from mtt_brian.errors import InputError
+from mtt_brian.files import expanded
+
+_INSTALL = "pip install -c constraints.txt"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing to find out.
+
+    Attributes:
+        name: for people.
+        run: does it; returns what to say, raises anything where it does not work.
+        remedy: what to do then; an `InputError` speaks for itself and needs none.
+        core: nothing works without it.
+    """
+
+    name: str
+    run: Callable[[], str]
+    remedy: str = ""
+    core: bool = False
+
+
+class Broken(Exception):
+    """A check that ran and found something wrong."""
+
+
+def one_neuron(engine: str, **options: Any) -> str:
+    """Run the network of one neuron; says how long it took.
+
+    Raises:
+        Broken: if its spikes are not those that paper and pencil give.
+    """
+    import nir
+    import numpy as np
+
+    from mtt_brian.engines import simulate
+
+    graph = nir.NIRGraph(
+        nodes={
+            "input": nir.Input(input_type=np.array([1])),
+            "weight": nir.Linear(weight=np.array([[0.75]])),
+            "neuron": nir.IF(r=np.ones(1), v_threshold=np.ones(1), metadata={"reset": "subtract"}),
+            "output": nir.Output(output_type=np.array([1])),
+        },
+        edges=[("input", "weight"), ("weight", "neuron"), ("neuron", "output")],
+        type_check=False,
+    )
+    recording = np.array([(1000, 0), (2000, 0), (3000, 0)], dtype=[("t", np.int64), ("x", np.int64)])
+    begin = time.perf_counter()
+    with contextlib.redirect_stderr(io.StringIO()):
+        result = simulate(graph, recording, engine, **options)
+    spikes = result.spikes["neuron"].t.tolist()
+    if spikes != [0.002, 0.003]:
+        raise Broken(f"a neuron that has to fire at 0.002 and 0.003 s fired at {spikes}")
+    return f"one neuron, right spikes, {time.perf_counter() - begin:.1f} s"
+
+
+def _python() -> str:
+    return f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def _versions() -> str:
+    return ", ".join(f"{name} {metadata.version(name)}" for name in ("mtt_brian", "brian2", "nir", "numpy", "numba"))
+
+
+def _torch() -> str:
+    import torch
+
+    weight = torch.ones(1, requires_grad=True)
+    (2 * weight).sum().backward()
+    if weight.grad is None or weight.grad.item() != 2:
+        raise Broken("the gradient of 2 w is not 2")
+    devices = [f"{torch.cuda.get_device_name(k)} (cuda:{k})" for k in range(torch.cuda.device_count())]
+    for k in range(len(devices)):
+        torch.ones(1, device=f"cuda:{k}").sum().item()
+    return f"{torch.__version__}; trains on: {', '.join(['cpu', *devices])}"
+
+
+def _cuda() -> str:
+    from mtt_brian.engines.brian2.cuda import Cuda
+
+    if missing := Cuda.find().missing():
+        raise Broken("lacks " + "; ".join(missing))
+    return one_neuron("brian2-cuda")
+
+
+def _cache() -> str:
+    from mtt_brian.files import cache_folder
+
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    return f"{folder} can be written"
+
+
+def _built_in_data() -> str:
+    from mtt_brian import events
+
+    recordings = events.load("digits", split="test", progress=False)
+    return f"{recordings.title}: {len(recordings)} test recordings, the first with {len(recordings[0])} events"
+
+
+def _data(name: str, folder: str) -> str:
+    from mtt_brian import events
+
+    found = []
+    for split in ("train", "test"):
+        try:
+            collection = events.load(name, root=folder, split=split, progress=False)
+        except InputError as error:
+            found.append(f"{split}: {error}")
+        else:
+            len(collection[0])  # reads it
+            found.append(f"{len(collection)} {split}")
+    if all(":" in part for part in found):
+        raise Broken(found[0])
+    return ", ".join(found)
+
+
+CHECKS = (
+    Check("Python", _python),
+    Check("packages", _versions, f"{_INSTALL} -e .", core=True),
+    Check("engine exact (numba)", lambda: one_neuron("exact"), f"{_INSTALL} numba", core=True),
+    Check("engine brian2, numpy", lambda: one_neuron("brian2", target="numpy"), f"{_INSTALL} brian2", core=True),
+    Check(
+        "engine brian2, cython",
+        lambda: one_neuron("brian2", target="cython"),
+        "install a C++ compiler (Debian, Ubuntu: apt install g++ python3-dev); until then use target='numpy'",
+    ),
+    Check("engine brian2-cpp", lambda: one_neuron("brian2-cpp"), "install g++ and make (apt install g++ make)"),
+    Check("engine brian2-cuda", _cuda),
+    Check("torch (training)", _torch, f'{_INSTALL} -e ".[train]"'),
+    Check("cache folder", _cache, "set MTT_BRIAN_CACHE to a folder that can be written"),
+    Check("built-in data", _built_in_data, f'{_INSTALL} -e ".[train]"'),
+)
+
+
+def of_other_packages() -> list[Check]:
+    """Checks of the engines that installed packages add."""
+    from mtt_brian.engines import ENGINES
+
+    ours = {name.removeprefix("engine ").split(",")[0].split()[0] for name in (check.name for check in CHECKS)}
+    return [Check(f"engine {name}", partial(one_neuron, name)) for name in ENGINES if name not in ours]
+
+
+def examine(checks: Sequence[Check]) -> bool:
+    """Run checks and print a line for each; True if all that belong to the core succeeded."""
+    healthy = True
+    for check in checks:
+        try:
+            print(f"  ok    {check.name:24} {check.run()}", flush=True)
+        except Exception as error:  # whatever is wrong with a machine, the other checks go on
+            kind = "" if isinstance(error, InputError | Broken) else f"{type(error).__name__}: "
+            print(f"  {'FAIL' if check.core else 'no  '}  {check.name:24} {kind}{str(error).strip()[:600]}", flush=True)
+            if check.remedy and not isinstance(error, InputError):
+                print(f"{'':34}-> {check.remedy}")
+            healthy &= not check.core
+    return healthy
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = cli.parser(__doc__, "python -m mtt_brian.cli.doctor")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="NAME=DIR", help="also look for a data set, as nmnist=~/data"
+    )
+    options = parser.parse_args(arguments)
+    checks = [*CHECKS, *of_other_packages()]
+    for text in options.data:
+        name, separator, folder = text.partition("=")
+        if not separator:
+            parser.error(f"--data takes NAME=DIR, not {text!r}")
+        where = str(expanded(folder, f"--data {name}"))
+        checks.append(Check(f"data {name}", lambda name=name, where=where: _data(name, where)))  # type: ignore[misc]
+    healthy = examine(checks)
+    print("\nThe core works." if healthy else "\nThe core does not work: mend what says FAIL.")
+    return 0 if healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status.run(main))

@@ -1,0 +1,167 @@
+"""The network that a command is given: a ``.nir`` file, or the folder of a training run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtt_brian import translate
+from mtt_brian.errors import InputError
+from mtt_brian.files import read_regular
+from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
+from mtt_brian.text import one_line, shown
+from mtt_brian.translate.nir_files import load_graph, naming
+from mtt_brian.translate.tools import BIAS_RULES, INFER, TOOLS
+
+if TYPE_CHECKING:
+    import nir
+
+    from mtt_brian.translate import Circuit
+
+_MODEL = "model.nir"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network and where it is from.
+
+    Attributes:
+        path: of the ``.nir`` file.
+        graph: what the file holds.
+        circuit: the same for the engines.
+        config: the settings of the run that trained it; empty where there is no run.
+    """
+
+    path: Path
+    graph: nir.NIRGraph
+    circuit: Circuit
+    config: dict[str, Any]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """A network, and what to say about one that another tool wrote."""
+    parser.add_argument("network", metavar="FILE.nir", help=f"a network, or the folder of a run, which has a {_MODEL}")
+    foreign = parser.add_argument_group("networks of other tools")
+    foreign.add_argument(
+        "--tool",
+        choices=TOOLS,
+        help="the tool that wrote it: sets all that follows as its exporter needs it; what you pass comes before it",
+    )
+    foreign.add_argument("--reset", choices=RESETS, help="for neurons whose metadata do not say how they reset")
+    foreign.add_argument(
+        "--spikes", choices=SPIKES_PER_UPDATE, help="how many per update, where the metadata do not say it [many]"
+    )
+    foreign.add_argument(
+        "--spike-integral",
+        type=_seconds_or_infer,
+        metavar="SECONDS|infer",
+        help="integral of one spike where it is one time step wide; infer: tau / r, 1 / r or tau_syn / w_in, if "
+        "that is one number [as --tool says, or 1: a pulse]",
+    )
+    foreign.add_argument(
+        "--loop-delay",
+        type=float,
+        metavar="SECONDS",
+        help="of the file's time: what spikes take round a loop that has no delay, one time step (snnTorch: 1e-4) [as "
+        "--tool says, or such loops are refused]",
+    )
+    foreign.add_argument(
+        "--lower-bound",
+        metavar="V",
+        help="of firing neurons whose metadata do not say it: a potential, thresholds as in '-1 thresholds', or none "
+        "[as --tool says, or none]",
+    )
+    foreign.add_argument(
+        "--bias",
+        choices=BIAS_RULES,
+        help="a constant current, or in every time step the same as a spike [as --tool says, or per-second]",
+    )
+    foreign.add_argument(
+        "--time-per-step",
+        type=float,
+        metavar="SECONDS",
+        help="of the recording per time step of the tool; results are in the recording's time [the file's own]",
+    )
+    foreign.add_argument(
+        "--file-time-per-step",
+        type=float,
+        metavar="SECONDS",
+        help="of the file's time per time step of the tool [as --tool says, or --spike-integral]",
+    )
+
+
+def _seconds_or_infer(text: str) -> float | str:
+    return text if text == INFER else float(text)
+
+
+_seconds_or_infer.__name__ = "seconds"
+
+
+def open_network(options: argparse.Namespace) -> Network:
+    """The network that the options of `add_options` name.
+
+    Raises:
+        InputError: for a folder without a network, and as `translate.read_nir`.
+    """
+    path = Path(options.network)
+    if path.is_dir():
+        path /= _MODEL
+        if not path.is_file():
+            raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
+    graph = load_graph(path)
+    with naming(path):
+        circuit = translate.read_nir(
+            graph,
+            reset=options.reset,
+            spikes=options.spikes,
+            spike_integral=options.spike_integral,
+            loop_delay=options.loop_delay,
+            lower_bound=options.lower_bound,
+            tool=options.tool,
+            bias=options.bias,
+            time_per_step=options.time_per_step,
+            file_time_per_step=options.file_time_per_step,
+        )
+    return Network(path, graph, circuit, _config(path))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The settings beside the network of a run."""
+    file = path.with_name("config.json")
+    if path.name != _MODEL or not os.path.lexists(file):
+        return {}
+    try:
+        config = json.loads(read_regular(file, _MOST_BYTES).decode())
+    except RecursionError:
+        raise InputError(f"{file}: lists or objects that are nested too deeply; a setting is a plain value") from None
+    except ValueError as error:
+        raise InputError(f"{file}: not readable as JSON: {one_line(error)}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{file}: expected settings by name, found {type(config).__name__}")
+    for key, (is_accepted, accepted) in _USED.items():
+        value = config.get(key)
+        if value is not None and not is_accepted(value):
+            raise InputError(f"{file}: {key} must be {accepted}, not {shown(value)}")
+    return config
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+#: The settings that a command takes from a run; `mtt.config.read_config` checks all, but imports torch.
+_USED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "dataset": (_is_path, "the name of a data set"),
+    "data_root": (_is_path, "a folder, or null"),
+    "resolution": (
+        lambda value: type(value) is int and 1 <= value < 2**15,
+        f"a whole number of pixels from 1 to {2**15 - 1}, or null",
+    ),
+}
+#: Of a config file; a longer one is something else.
+_MOST_BYTES = 1_000_000

@@ -1,0 +1,170 @@
+"""Run one recording through a network, event by event, and keep every spike.
+
+mtt-brian simulate model.nir recording.csv                     # a header t,x,y,p, then a line per event
+mtt-brian simulate runs/digits-mtt-0-001 digits:test:0         # the first test recording of a data set
+mtt-brian simulate RUN nmnist:test:7 --data-root DIR --order fifo
+mtt-brian simulate model.nir 00007.bin --engine brian2 --out results/mine
+mtt-brian simulate foreign.nir events.npz --tool snntorch --time-per-step 1e-3 --duration 0.1   # a step was 1 ms
+
+Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .npy (a structured array with the
+fields t, x, y, p), .npz (such an array, or one array for each of them), .csv, or DATASET:SPLIT:NUMBER, where DATASET
+may be package.module:NAME. t counts microseconds, x, y and p (polarity) count from 0; a network whose input has one
+axis needs t and x only. A field that the network would drop must hold one value everywhere.
+
+Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...;
+"keys" says what stands for a name that no file may have),
+spikes.csv (population,t,i,n; t in seconds with all its digits), readout.csv (the readout whenever it changed; for one
+that is linear or fires) and raster.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtt_brian import cli, files, plotting
+from mtt_brian.circuit.spikes import input_spikes_for
+from mtt_brian.cli import network_options, spike_files
+from mtt_brian.cli.recording_files import Recording, open_recording
+from mtt_brian.engines import ENGINES, ORDERS, Result, Simulator, engine_info
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import readout_trace
+from mtt_brian.evaluate.tables import markdown_table
+from mtt_brian.plotting.axes import literal
+from mtt_brian.text import printable
+from mtt_brian.translate.nir_files import naming
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    opened = network_options.open_network(options)
+    recording = open_recording(options.recording, options.data_root, opened.config)
+    if not len(recording.events) and options.duration is None:
+        raise InputError(f"{recording.name}: no events; --duration says how long to run a network without any")
+    # The engines check it too, but do not know what it is called.
+    input_spikes_for(opened.circuit, recording.events, options.duration, recording.name)
+    started = time.perf_counter()
+    chosen = {} if options.max_rate is None else {"max_rate": options.max_rate}
+    if chosen and "max_rate" not in engine_info(options.engine).options:
+        raise InputError(f"--max-rate goes with --engine exact; {options.engine} has no such option")
+    with naming(opened.path):
+        simulator = Simulator(opened.circuit, options.engine, order=options.order, **chosen)
+    out = files.results_folder(options.out, "simulate")
+    files.check_replaceable(out, ["spikes.npz", "spikes.csv", "readout.csv", "raster.png"])
+    with files.removed_if_empty(out), naming(opened.path):
+        (result,) = simulator.run([recording.events], options.duration)
+    seconds = time.perf_counter() - started
+
+    about = {
+        "assumptions": "\n".join(result.assumptions),
+        "order": options.order,
+        "recording": options.recording,
+        "network_sha256": _digest(opened.path),
+    }
+    spike_files.write_npz(out / "spikes.npz", result, **about)
+    spike_files.write_spikes(out / "spikes.csv", result)
+    trace = trace_of(result)
+    if trace is not None:
+        spike_files.write_readout(out / "readout.csv", *trace)
+    else:
+        (out / "readout.csv").unlink(missing_ok=True)  # of an earlier run
+    plot(result, recording, trace, out / "raster.png")
+    print(printable(f"{recording.name}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}"))
+    print(f"engine {result.engine}, {options.order}: {seconds:.2f} s, compiling included")
+    for assumption in result.assumptions:
+        print(f"assumed: {printable(assumption)}")
+    print()
+    print(f"{table(result)}\n\n{answer(result, recording)}\n{files.contents(out)}")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = cli.parser(__doc__)
+    network_options.add_options(parser)
+    parser.add_argument("recording", metavar="RECORDING", help="a file of events, or DATASET:SPLIT:NUMBER")
+    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")
+    parser.add_argument("--engine", choices=ENGINES, default="exact", help="all give the same spikes [exact]")
+    parser.add_argument(
+        "--order",
+        choices=ORDERS,
+        default="sum",
+        help="what arrives at one instant: all at once, or one event after another (exact only) [sum]",
+    )
+    parser.add_argument(
+        "--max-rate",
+        type=float,
+        metavar="HZ",
+        help="spikes per second above which a neuron that fires without input events ends the run (exact only) [1e6]",
+    )
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="end of the run [the last event]")
+    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/simulate-<number>]")
+    return parser.parse_args(arguments)
+
+
+def trace_of(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
+    """The readout over time (`readout_trace`); None where it leaks or drifts between the instants of spikes."""
+    try:
+        return readout_trace(result)
+    except InputError as error:
+        print(f"the readout is known at the end only: {error}")
+        return None
+
+
+def table(result: Result) -> str:
+    """Spikes and synaptic operations of the input and every firing population."""
+    rows = [("population", "neurons", "spikes", "per neuron", "silent neurons", "SynOps")]
+    for name, counts in result.counts.items():
+        synops = int(counts.ravel() @ result.circuit.fan_out[name])
+        silent = int((counts == 0).sum())
+        rows.append(
+            (
+                name,
+                f"{counts.size:,}",
+                f"{counts.sum():,}",
+                f"{counts.mean():.3g}",
+                f"{silent:,} ({silent / counts.size:.0%})",
+                f"{synops:,}",
+            )
+        )
+    rows.append(("all", "", f"{sum(c.sum() for c in result.counts.values()):,}", "", "", f"{result.synops:,}"))
+    return markdown_table(rows)
+
+
+def answer(result: Result, recording: Recording) -> str:
+    """The class with the largest readout, and whether that is right where it is known."""
+    classes = recording.classes if len(recording.classes) == len(result.readout) else ()
+    best = int(np.argmax(result.readout))
+
+    def called(k: int) -> str:
+        return f"{k} ({printable(classes[k])})" if classes and classes[k] != str(k) else str(k)
+
+    said = f"answer: class {called(best)}, readout {result.readout[best]:.6g}"
+    if result.circuit.readout_unit != 1:
+        said += f" ({result.tool_readout[best]:.6g} in weights of the tool)"
+    if not np.any(result.readout):
+        said = "answer: none, the readout is 0 everywhere"
+    if not classes or recording.label is None:
+        return said
+    return f"{said}; right is {called(recording.label)}"
+
+
+def plot(result: Result, recording: Recording, trace: tuple[np.ndarray, np.ndarray] | None, path: Path) -> None:
+    """Spikes of the input and all populations, with the readout below where it is known over time."""
+    ratios = [3] if trace is None else [3, 1]
+    with plotting.figure(path, (7.2, 1.6 * sum(ratios))) as figure:
+        panels = figure.subplots(len(ratios), squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
+        plotting.raster(result, recording=recording.events, ax=panels[0])
+        if trace is not None:
+            known = recording.label if recording.label is not None and recording.label < len(result.readout) else None
+            plotting.readout(*trace, label=known, ax=panels[1])
+            panels[0].set_xlabel("")
+        figure.suptitle(literal(recording.name, 80))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,156 @@
+"""One function and one object in front of all engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
+from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
+from mtt_brian.engines.engine_table import ENGINES, build_engine, engine_info, register_engine, unregister_engine
+from mtt_brian.engines.result import RECORDS, Result
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import Reset, SpikesPerUpdate
+from mtt_brian.translate.from_nir import GraphLike, read_nir
+from mtt_brian.translate.nir_files import naming
+from mtt_brian.translate.tools import BiasRule, LowerBound, ToolName
+
+__all__ = [
+    "ENGINES",
+    "ORDERS",
+    "Engine",
+    "EngineInfo",
+    "Order",
+    "Record",
+    "Result",
+    "Simulator",
+    "Spikes",
+    "engine_info",
+    "register_engine",
+    "simulate",
+    "unregister_engine",
+]
+
+
+class Simulator:
+    """A network, made ready once and run on any number of recordings.
+
+    Args:
+        graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
+        engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime), ``"brian2-cpp"`` (Brian2's C++ project) or
+            ``"brian2-cuda"`` (brian2cuda, on a GPU), or one added by `register_engine`. All give the same spikes.
+        order: ``"sum"``: what arrives at a neuron at one instant is summed and applied once. ``"fifo"``: one event
+            after another through a queue, as on event-driven chips (where `EngineInfo.orders` has it: ``"exact"``).
+        record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
+            `Result.readout_at`), or only ``"counts"``.
+        tool, reset, spikes, spike_integral, loop_delay, lower_bound, bias, time_per_step, file_time_per_step: for
+            graphs of other tools, see `mtt_brian.translate.read_nir`.
+        **options: of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines);
+            ``target`` (brian2); ``flags`` (brian2-cpp).
+
+    Raises:
+        InputError: names what cannot be run and which engine can.
+    """
+
+    def __init__(
+        self,
+        graph: GraphLike,
+        engine: str = "exact",
+        *,
+        order: Order = "sum",
+        record: Record = "all",
+        reset: Reset | None = None,
+        spikes: SpikesPerUpdate | None = None,
+        spike_integral: float | Literal["infer"] | None = None,
+        loop_delay: float | None = None,
+        lower_bound: LowerBound | None = None,
+        tool: ToolName | None = None,
+        bias: BiasRule | None = None,
+        time_per_step: float | None = None,
+        file_time_per_step: float | None = None,
+        **options: Any,
+    ) -> None:
+        for name, value, accepted in (
+            ("engine", engine, ENGINES),
+            ("order", order, ORDERS),
+            ("record", record, RECORDS),
+        ):
+            if not isinstance(value, str) or value not in accepted:
+                raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
+        self.circuit = read_nir(
+            graph,
+            reset=reset,
+            spikes=spikes,
+            spike_integral=spike_integral,
+            loop_delay=loop_delay,
+            lower_bound=lower_bound,
+            tool=tool,
+            bias=bias,
+            time_per_step=time_per_step,
+            file_time_per_step=file_time_per_step,
+        )
+        with naming(graph):
+            self.engine = build_engine(engine, self.circuit, order, record, options)
+
+    def run(
+        self,
+        recordings: Iterable[np.ndarray],
+        durations: Sequence[float | None] | float | None = None,
+        progress: bool = False,
+    ) -> Iterator[Result]:
+        """Run recordings one by one, every one from the zero state.
+
+        A recording is read when its turn comes. Several threads may run one simulator: ``"exact"`` then computes at the
+        same time, the Brian2 engines one batch after the other.
+
+        Args:
+            recordings: structured arrays of integers ``t`` [us], ``x``, ``y``, ``p``, sorted by time: a list, a data
+                set or any other iterable.
+            durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
+                are not played.
+            progress: show a progress bar.
+
+        Yields:
+            one `Result` per recording, in order.
+
+        Raises:
+            InputError: names the recording and the event that does not fit the network's input.
+        """
+        given, count = pair_with_durations(recordings, durations)
+        # One by one, when their turn comes: thousands of recordings would not fit into memory together.
+        trains = (
+            input_spikes_for(self.circuit, recording, duration, f"recording {k}")
+            for k, (recording, duration) in enumerate(given)
+        )
+        yield from tqdm(
+            self.engine.run(trains),
+            total=count,
+            desc=f"{self.engine.name}",
+            unit="recording",
+            disable=not progress,
+        )
+
+
+def simulate(
+    graph: GraphLike, recording: np.ndarray, engine: str = "exact", duration: float | None = None, **options: Any
+) -> Result:
+    """Run one recording through a network, event by event.
+
+    Args:
+        graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
+        recording: structured array ``t`` [us], ``x``, ``y``, ``p``, sorted by time.
+        engine: see `Simulator`, which is what to use for many recordings.
+        duration: end of the run in seconds; by default the last event.
+        **options: of `Simulator`.
+
+    Returns:
+        spikes, counts, readout and synaptic operations of the run.
+
+    Raises:
+        InputError: see `Simulator`.
+    """
+    (result,) = Simulator(graph, engine, **options).run([recording], [duration])
+    return result

@@ -1,0 +1,112 @@
+"""What a Brian2 network of a circuit would need, and what it cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtt_brian import machine
+from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.operators import Delay
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
+
+#: Host memory per synapse (weight, indices, the queue's table, copies in the making) and per neuron (with the synapse
+#: that ends its recordings, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
+BYTES_PER_SYNAPSE = 40
+BYTES_PER_NEURON = 170
+#: Sums of larger jumps can be more than float64 holds, which nobody would see in a hidden population.
+LARGEST_JUMP = 1e280
+
+
+def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
+    """Brian2 steps from arrival to arrival: refuse, by name, whatever can fire in between.
+
+    Raises:
+        InputError: names the population or the nodes.
+    """
+
+    def refuse(what: str) -> None:
+        raise InputError(
+            f"{what}; the Brian2 engines only know the instants at which an input event arrives: use engine='exact'"
+        )
+
+    for population in circuit.populations:
+        rule, where = population.rule, f"population {population.name!r}"
+        if type(rule) not in (IF, LIF, CubaLIF, LinearNeuron):
+            refuse(f"{where} has the rule {type(rule).__name__}, for which there are no Brian2 equations")
+        if isinstance(rule, CubaLIF | LinearNeuron):
+            refuse(f"{where} has a synaptic current (CubaLIF, CubaLI, or a silent population in front of it)")
+        if np.any(rule.bias):
+            refuse(f"{where} receives a bias")
+        if np.any(rule.refractory):
+            refuse(f"{where} has a refractory period")
+        bound = rule.lower_bound
+        if bound is not None and (
+            np.any(np.greater(bound, 0)) or (rule.reset == "zero" and np.any(np.less(rule.v_reset, bound)))
+        ):
+            # The bound is applied lazily, at the next arrival, to whatever stands in v by then.
+            refuse(f"{where} can start or be reset to a potential below its lower bound")
+        if isinstance(rule, LIF) and rule.threshold is not None and np.any(np.greater(rule.v_leak, rule.threshold)):
+            refuse(f"{where} leaks to a potential above its threshold")
+    for connection in circuit.connections:
+        largest = float(np.max(np.abs(circuit.population[connection.target].rule.gain)))
+        for operator in connection.operators:
+            largest *= 1.0 if isinstance(operator, Delay) else operator.largest_row()
+        if not largest <= LARGEST_JUMP:
+            refuse(f"the connection {connection.source!r} -> {connection.target!r} has weights above {LARGEST_JUMP:g}")
+    order = {name: k for k, name in enumerate([circuit.input, *(p.name for p in circuit.populations)])}
+    for connection in circuit.connections:
+        where = f"the connection {connection.source!r} -> {connection.target!r}"
+        if connection.delayed:
+            refuse(f"{where} has a delay (one of the nodes {', '.join(map(repr, connection.nodes))})")
+        if order[connection.source] >= order[connection.target]:
+            refuse(f"{where} is recurrent")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How large a Brian2 network would become, all lanes together.
+
+    Attributes:
+        lanes: independent copies of the network.
+        neurons, synapses: their numbers; synapses as far as they have weights.
+        bytes_per_synapse: on the host.
+    """
+
+    lanes: int
+    neurons: int
+    synapses: int
+    bytes_per_synapse: int = BYTES_PER_SYNAPSE
+
+    @property
+    def bytes(self) -> int:
+        """Memory on the host."""
+        return self.neurons * BYTES_PER_NEURON + self.synapses * self.bytes_per_synapse
+
+    def __str__(self) -> str:
+        lanes = f"{self.lanes} lane{'s' if self.lanes > 1 else ''}"
+        return f"{self.neurons:,} neurons and {self.synapses:,} synapses in {lanes}, {self.bytes / 2**20:,.0f} MiB"
+
+
+def estimate(circuit: Circuit, lanes: int = 1, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
+    """Count before building. In Brian2 a convolution is unrolled: every synapse has a weight of its own."""
+    neurons = circuit.input_size + 1 + sum(p.size for p in circuit.populations)
+    synapses = sum(int(fan.sum()) for fan in circuit.fan_out.values())
+    return Estimate(lanes, lanes * neurons, lanes * synapses, bytes_per_synapse)
+
+
+def estimate_that_fits(circuit: Circuit, lanes: int, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
+    """The estimate of a network that fits into this machine's free memory.
+
+    Raises:
+        InputError: with the numbers, if it does not fit.
+    """
+    size, available = estimate(circuit, lanes, bytes_per_synapse), machine.available_bytes()
+    if size.bytes > available:
+        raise InputError(
+            f"as a Brian2 network this would be {size}, but only {available / 2**20:,.0f} MiB are free: take fewer "
+            f"lanes, or engine='exact', which keeps a convolution as one shared kernel"
+        )
+    return size

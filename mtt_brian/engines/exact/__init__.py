@@ -1,0 +1,5 @@
+"""The exact engine: continuous time, every threshold crossing, no clock."""
+
+from mtt_brian.engines.exact.engine import ExactEngine, Run
+
+__all__ = ["ExactEngine", "Run"]

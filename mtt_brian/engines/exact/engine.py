@@ -1,0 +1,340 @@
+"""The exact engine: event by event in continuous time, without a clock."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from queue import Empty, SimpleQueue
+
+import numpy as np
+
+from mtt_brian import machine
+from mtt_brian.circuit.model import Circuit, synaptic_operations
+from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.engines.base import ORDERS, InputSpikes, Order, Record
+from mtt_brian.engines.exact import loops
+from mtt_brian.engines.exact.instant import NO_PROGRESS, TOO_FAST, TOO_MANY, UNDECIDED
+from mtt_brian.engines.exact.state import (
+    doubled,
+    for_another_thread,
+    linear_part,
+    new_crossings,
+    new_pending,
+    new_queue,
+    new_state,
+    new_trace,
+    reset,
+)
+from mtt_brian.engines.lowered.arrays import STATIC, Network, crosses, network
+from mtt_brian.engines.result import RECORDS, Result, recorded_populations, result_of
+from mtt_brian.errors import InputError, check_number, check_whole
+
+#: Recordings in one task of a thread: as many as take about so long, and not more than so many.
+_SECONDS_TOGETHER, _MOST_TOGETHER = 0.01, 16
+
+
+class ExactEngine:
+    """Runs a circuit spike by spike, every one at its own time.
+
+    Between instants states follow their closed-form solution from their own last update, and a neuron that drifts to
+    its threshold fires when it gets there. A neuron that the rule "one" left at or above its threshold is silent until
+    its next arrival; if it sinks below the threshold first and comes up to it again on its own, that is a crossing.
+
+    Args:
+        circuit: the network.
+        order: ``"sum"`` adds up all arrivals of an instant, then compares with the threshold, one sweep through the
+            populations per instant. ``"fifo"`` works off a queue of single events: one event is applied to all its
+            targets, then the lower bound, then every target at or above its threshold fires once, and these spikes join
+            the queue in ascending C order (several target populations: in the order of the circuit's connections);
+            when the queue is empty the next event of the recording enters.
+        record: whose spikes are kept: ``"all"`` populations, ``"output"`` (the populations that feed the readout, and
+            the readout if it fires), or only their numbers, ``"counts"``.
+        threads: recordings run at the same time; by default one per core this process may use.
+        max_rate: spikes per second above which a neuron that fires without input events (bias, synaptic current,
+            delayed loop) ends the run; on top of 1,000 spikes that it may fire at any rate.
+
+    Raises:
+        InputError: for an unknown order or record; for a loop without a delay; for ``order="fifo"`` with a delay or
+            with a population that fires between arrivals, where a queue without times says nothing. In a run: for a
+            neuron that fires faster than ``max_rate`` or more than 2**53 spikes at once, and for a potential that
+            float64 cannot hold; the message names the population, the neuron and the instant.
+    """
+
+    name = "exact"
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        *,
+        order: Order = "sum",
+        record: Record = "all",
+        threads: int | None = None,
+        max_rate: float = 1e6,
+    ) -> None:
+        if order not in ORDERS:
+            raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {order!r}")
+        if record not in RECORDS:
+            raise InputError(f"record must be one of {', '.join(map(repr, RECORDS))}, not {record!r}")
+        if threads is not None:
+            check_whole("threads", threads, most=1024)
+            if threads < 1:
+                raise InputError(f"threads must be at least 1, not {threads}")
+        check_number("max_rate", max_rate, np.inf)
+        if not max_rate > 0:
+            raise InputError(f"max_rate must be > 0 spikes per second, not {max_rate}")
+        if order == "fifo":
+            _require_arrivals_only(circuit)
+        self.circuit = circuit
+        self._fifo = order == "fifo"
+        self._threads = threads or _cores()
+        self.record = record
+        self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
+        self._network = network(circuit, frozenset(self._recorded), self._fifo, max_rate)
+        self._linear = linear_part(self._network, circuit.populations)
+        self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
+        self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
+        self._idle: SimpleQueue[Run] = SimpleQueue()
+        self._pace = math.inf  # seconds per recording, lately
+
+    def run(self, trains: Iterable[InputSpikes]) -> Iterator[Result]:
+        """Runs recordings, each from rest at time 0, several at once.
+
+        Args:
+            trains: the recordings; taken from it as they are needed.
+
+        Yields:
+            Results in the order of ``trains``, each as soon as it is there.
+        """
+        trains = iter(trains)
+        first = list(islice(trains, 2))
+        if len(first) < 2 or self._threads == 1:
+            for train in chain(first, trains):
+                yield self._result(train)
+            return
+        trains = chain(first, trains)
+        ahead = 4 * self._threads  # enough to keep every thread busy, few enough to bound what waits for the reader
+        futures: deque[Future[list[Result]]] = deque()
+        with ThreadPoolExecutor(self._threads) as pool:
+            try:
+                # Every hand-over wakes the reader, which takes a core from the threads.
+                while some := list(islice(trains, max(1, min(_MOST_TOGETHER, int(_SECONDS_TOGETHER / self._pace))))):
+                    futures.append(pool.submit(self._results, some))
+                    if len(futures) > ahead:
+                        yield from futures.popleft().result()
+                while futures:
+                    yield from futures.popleft().result()
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    def _results(self, trains: Sequence[InputSpikes]) -> list[Result]:
+        started = time.perf_counter()
+        results = [self._result(train) for train in trains]
+        self._pace = (time.perf_counter() - started) / len(trains)
+        return results
+
+    def start(self) -> Run:
+        """A run at rest at time 0, to be carried on piece by piece."""
+        return Run(self)
+
+    def _result(self, train: InputSpikes) -> Result:
+        try:
+            run = self._idle.get_nowait()
+        except Empty:
+            run = Run(self)
+        run.reset()
+        try:
+            return run.feed(train)
+        finally:
+            self._idle.put(run)
+
+
+class Run:
+    """One network on its way through time: its state, to be fed with input piece by piece.
+
+    ``feed`` carries it to the end of a piece; feeding a recording in pieces gives the spikes of the whole.
+    """
+
+    def __init__(self, engine: ExactEngine) -> None:
+        self._engine = engine
+        self._network: Network = engine._network
+        self._state = new_state(self._network)
+        self._linear = for_another_thread(engine._linear)
+        self._crossings = new_crossings(self._network)
+        loops.foresee_all(self._network, self._state, self._linear, self._crossings)
+        if self._state.alarm[0]:
+            raise self._alarm()
+        self._ended = -1.0
+        self._first_crossings = tuple(a.copy() for a in self._crossings)
+        self._pending = new_pending(self._network)
+        self._trace = new_trace(self._network)
+        self._queue = new_queue(self._network)
+
+    def reset(self) -> None:
+        """Back to rest at time 0."""
+        reset(self._network, self._state)
+        self._ended = -1.0
+        for array, first in zip(self._crossings, self._first_crossings, strict=True):
+            array[:] = first
+        self._pending.state[:] = 0
+
+    def feed(self, train: InputSpikes) -> Result:
+        """Carries the run on to ``train.duration``.
+
+        Args:
+            train: input spikes later than everything fed before, at absolute times.
+
+        Returns:
+            The spikes of this piece; counts, readout and synops since time 0.
+
+        Raises:
+            InputError: see `ExactEngine`; the run must be reset before it is used again.
+        """
+        net, state, circuit = self._network, self._state, self._engine.circuit
+        end, begin = float(train.duration), max(self._ended, 0.0)
+        if end < begin or (len(train.t) and train.t[0] <= self._ended):
+            raise InputError(
+                f"a piece of a run must follow the one before it, which ended at {begin:g} s; this one begins at "
+                f"{train.t[0] if len(train.t) else end:g} s"
+            )
+        self._trace.size[0] = state.cursor[:] = 0
+        while (status := self._advance(train, end)) != loops.DONE:
+            if status == loops.ALARM:
+                raise self._alarm()
+            self._make_room()
+        places = self._engine._places
+        p = places[circuit.output]
+        if net.kind[p] != STATIC and not circuit.readout.rule.fires:
+            loops.finish(net, state, self._linear, p, end)
+        self._check_finite(end)
+        self._ended = end
+        counts = {
+            name: state.counts[net.offset[k] : net.offset[k + 1]].reshape(shape).copy()
+            for name, k, shape in self._fired()
+        }
+        synops = synaptic_operations(state.counts, self._engine._fan_out)
+        return result_of(
+            circuit,
+            self._engine.name,
+            self._engine.record,
+            train,
+            self._spikes(),
+            counts,
+            self._readout(p),
+            synops,
+            begin,
+        )
+
+    def _alarm(self) -> InputError:
+        code, p, neuron, t = self._state.alarm.tolist()
+        name = list(self._engine._places)[int(p)]
+        where = f"population {name!r}, neuron {int(neuron)} (C order), at {t:.9g} s"
+        limit = f"{self._network.max_rate[0]:g} spikes per second (max_rate)"
+        check = "check its bias, v_leak, weights and spike_integral"
+        reason = {
+            TOO_MANY: f"more spikes at once than can be counted (2**53), or in all (2**62); {check}",
+            TOO_FAST: f"fires without end: more than {limit}; {check}, or raise max_rate",
+            NO_PROGRESS: f"fires without end: its next spike is no later than this one in float64, that is more than "
+            f"{limit}; {check}",
+            UNDECIDED: "oscillates with almost no damping, so close to its threshold that whether it reaches it stays "
+            "open; give it more damping",
+        }[int(code)]
+        return InputError(f"{where}: {reason}")
+
+    def _check_finite(self, end: float) -> None:
+        """Potentials and currents that float64 cannot hold would end as inf or NaN."""
+        finite = np.isfinite(self._state.y)
+        if not finite.all():
+            net, at = self._network, int(np.argmin(finite))
+            if self._linear is not None:  # the states of a linear system lie so far apart
+                at %= self._linear.stride
+            name = next(
+                name
+                for name, p in self._engine._places.items()
+                if any(
+                    0 <= at - first < net.offset[p + 1] - net.offset[p] for first in (net.offset[p], net.jump_offset[p])
+                )
+            )
+            raise InputError(
+                f"population {name!r}: a potential or current grew larger than float64 can hold (1.8e308) before "
+                f"{end:.9g} s; check weights and spike_integral"
+            )
+
+    def _advance(self, train: InputSpikes, end: float) -> int:
+        common = self._network, self._state, self._linear, self._crossings, self._pending, self._trace
+        if self._engine._fifo:
+            return loops.run_queued(*common, self._queue, train.t, train.i, train.order, end)
+        return loops.run_summed(*common, train.t, train.i, train.n, end)
+
+    def _make_room(self) -> None:
+        """Twice the room for whatever the next step of the kernel might overfill."""
+        most, cursor = self._network.most, self._state.cursor
+        held = sum(array.nbytes for array in (*self._trace, *self._pending, self._queue))
+        if 2 * held > machine.available_bytes():
+            raise InputError(
+                f"the spikes of this run need more than the {machine.available_bytes() / 2**20:,.0f} MiB of memory"
+                " that are free; run with record='counts', or for a shorter duration"
+            )
+        if self._trace.size[0] + most[0] > len(self._trace.t):
+            self._trace = doubled(self._trace)
+        if self._pending.state[0] + most[1] > len(self._pending.t):
+            self._pending = doubled(self._pending)
+        if cursor[2] + most[2] > len(self._queue):
+            self._queue = np.concatenate([self._queue[cursor[1] :], self._queue[: cursor[1]], 0 * self._queue])
+            cursor[1] = 0
+
+    def _fired(self) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+        circuit = self._engine.circuit
+        yield circuit.input, 0, circuit.input_shape
+        for k, population in enumerate(circuit.populations, 1):
+            if population.rule.fires:
+                yield population.name, k, population.shape
+
+    def _spikes(self) -> dict[str, Spikes]:
+        recorded = self._engine._recorded
+        if not recorded:
+            return {}
+        size, start = int(self._trace.size[0]), np.zeros(len(self._network.group) + 1, np.int64)
+        t, i, n = np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64)
+        loops.split(self._trace, start, t, i, n)
+        out = {}
+        for name in recorded:
+            k = self._engine._places[name]
+            part = slice(start[k], start[k + 1])
+            out[name] = Spikes(t[part], i[part], n[part])
+        return out
+
+    def _readout(self, p: int) -> np.ndarray:
+        net, part = self._network, slice(self._network.offset[p], self._network.offset[p + 1])
+        if self._engine.circuit.readout.rule.fires:
+            return self._state.counts[part].astype(np.float64)
+        readout = np.empty(part.stop - part.start)
+        readout[net.flat[part]] = self._state.y[part]
+        return readout
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _require_arrivals_only(circuit: Circuit) -> None:
+    for connection in circuit.connections:
+        if connection.delayed:
+            raise InputError(
+                f"order='fifo' knows no delays, but {connection.source!r} -> {connection.target!r} has one; "
+                "use order='sum'"
+            )
+    for population in circuit.populations:
+        if crosses(population.rule):
+            raise InputError(
+                f"order='fifo' needs neurons that fire at arrivals only; {population.name!r} also crosses its "
+                "threshold between them (bias, synaptic current or a rule of its own); use order='sum'"
+            )

@@ -1,0 +1,1 @@
+"""A circuit as flat numpy arrays, which the exact engines read."""

@@ -1,0 +1,191 @@
+"""What an event-driven run gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from mtt_brian.circuit.instants import on_whole_microseconds
+from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.spikes import InputSpikes, Spikes
+from mtt_brian.errors import InputError
+
+#: How much of a run is kept: spikes of every population, of those the readout hears, or only their numbers.
+Record: TypeAlias = Literal["all", "output", "counts"]
+RECORDS: tuple[Record, ...] = get_args(Record)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One recording, run through one network.
+
+    Attributes:
+        spikes: by population name; the populations that ``record`` kept, and the input where it feeds the readout.
+        counts: spikes per neuron, int64 in the population's shape, by name of every firing population and the input.
+        readout: float64 [classes]: state of the last population at the end of the run; its spike counts if it fires.
+        synops: synaptic operations of the run.
+        duration: end of the run in seconds.
+        engine: the engine's name.
+        circuit: the network that was run.
+        begin: where the spikes begin, in seconds: later than 0 in a piece of a run (`exact.Run.feed`), whose counts,
+            readout and synops are since time 0 all the same.
+    """
+
+    spikes: Mapping[str, Spikes]
+    counts: Mapping[str, np.ndarray]
+    readout: np.ndarray
+    synops: int
+    duration: float
+    engine: str
+    circuit: Circuit = field(repr=False)
+    begin: float = 0.0
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the network's file does not say and was assumed, a sentence each (`mtt_brian.translate.read_nir`)."""
+        return self.circuit.assumptions
+
+    @property
+    def tool_readout(self) -> np.ndarray:
+        """The readout in the units of the tool that wrote the network's file: float64 [classes].
+
+        Where spikes arrive at the output node itself, `readout` is the sum of weights times the integral of a spike
+        (``spike_integral``); here it is the sum of weights. Potentials of neurons and spike counts are the tool's own
+        already.
+        """
+        return self.readout / self.circuit.readout_unit
+
+    @cached_property
+    def _jumps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Cumulative readout: instants [K] and the sum of all jumps up to each of them [K + 1, classes]."""
+        readout = self.circuit.readout
+        if readout.rule.fires:
+            spikes = self._recorded(readout.name)
+            times, row = np.unique(spikes.t, return_inverse=True)
+            steps = np.zeros((len(times), readout.size))
+            np.add.at(steps, (row, spikes.i), spikes.n)
+        else:
+            connections = self.circuit.into(readout.name)
+            trains = [self._recorded(c.source) for c in connections]
+            times = np.unique(np.concatenate([s.t for s in trains])) if trains else np.zeros(0)
+            steps = np.zeros((len(times), readout.size))
+            gain = np.broadcast_to(readout.rule.gain, readout.shape).ravel()
+            for connection, train in zip(connections, trains, strict=True):
+                columns = connection.matrix.T.tocsr()[train.i] * train.n[:, None]
+                np.add.at(steps, np.searchsorted(times, train.t), (columns * gain[None, :]).toarray())
+        return times, np.concatenate([np.zeros((1, readout.size)), np.cumsum(steps, axis=0)])
+
+    def readout_at(self, t: float | np.ndarray) -> np.ndarray:
+        """The readout as it stood at time ``t``, arrivals at ``t`` included.
+
+        Args:
+            t: seconds, a number or an array of any shape; a whole number of microseconds up to rounding counts as that.
+
+        Returns:
+            float64 [*shape of t, classes].
+
+        Raises:
+            InputError: if the run recorded too little, or the readout is neither linear nor firing; for times that are
+                no numbers, and for a piece of a run that began before it.
+        """
+        at = on_whole_microseconds(t)
+        if np.any(np.isnan(at)):
+            raise InputError("readout_at() needs times in seconds, not NaN")
+        if self.begin > 0:
+            raise InputError(f"readout_at() needs the whole run; this piece holds the spikes from {self.begin:g} s on")
+        fires = self.circuit.readout.rule.fires
+        if not (fires or self.circuit.sums_up):
+            raise InputError(
+                f"readout_at() needs a linear or a firing readout; {self.circuit.output!r} leaks, drifts or is bounded"
+            )
+        if any(c.delayed for c in self.circuit.into(self.circuit.output)) and not fires:
+            raise InputError(
+                f"readout_at() cannot look through a delay in front of the readout {self.circuit.output!r}"
+            )
+        times, cumulative = self._jumps
+        return cumulative[np.searchsorted(times, at, side="right")]
+
+    def _recorded(self, name: str) -> Spikes:
+        if name not in self.spikes:
+            raise InputError(f"the spikes of {name!r} were not recorded; run with record='output' or record='all'")
+        return self.spikes[name]
+
+
+def result_of(
+    circuit: Circuit,
+    engine: str,
+    record: str,
+    train: InputSpikes,
+    spikes: Mapping[str, Spikes],
+    counted: Mapping[str, np.ndarray],
+    readout: np.ndarray | None,
+    synops: int | None = None,
+    begin: float = 0.0,
+) -> Result:
+    """The result of one run on any engine: what was asked for, spike counts and synaptic operations.
+
+    Args:
+        circuit, engine, record, train: of the run.
+        spikes: of firing populations, at least of those that `record` keeps.
+        counted: spikes per neuron since time 0, int64 [neurons] or in the population's shape; what is missing is
+            counted from ``spikes``, the input from ``train``.
+        readout: final state of a silent readout; None where the counts say it: of a readout that fires or sums up.
+        synops: synaptic operations, where the engine has counted them.
+        begin: where the spikes begin, in seconds.
+
+    Raises:
+        InputError: for counts or synaptic operations beyond 2**62.
+    """
+    shapes = {circuit.input: circuit.input_shape, **{p.name: p.shape for p in circuit.populations if p.rule.fires}}
+    recorded = recorded_populations(circuit, record)
+    if circuit.input in recorded or circuit.input not in counted:
+        heard = slice(np.searchsorted(train.t, train.duration, side="right"))
+        spikes = {circuit.input: Spikes(train.t[heard], train.i[heard], train.n[heard]), **spikes}
+    counts = {
+        name: counted[name].reshape(shape) if name in counted else _count(name, spikes[name], shape)
+        for name, shape in shapes.items()
+    }
+    if readout is None:
+        readout = circuit.sum_of_arrivals(counts) if circuit.sums_up else counts[circuit.output].ravel().astype(float)
+    return Result(
+        spikes={name: spikes[name] for name in recorded},
+        counts=counts,
+        readout=readout,
+        synops=circuit.synops(counts) if synops is None else synops,
+        duration=train.duration,
+        engine=engine,
+        circuit=circuit,
+        begin=begin,
+    )
+
+
+def recorded_populations(circuit: Circuit, record: str) -> list[str]:
+    """Names of the populations whose spikes a result keeps (see `RECORDS`), the same on every engine.
+
+    The input is among them where it feeds the readout, as `Result.readout_at` needs it.
+    """
+    if record == "counts":
+        return []
+    heard = {c.source for c in circuit.into(circuit.output)} | {circuit.output}
+    firing = [p.name for p in circuit.populations if p.rule.fires and (record == "all" or p.name in heard)]
+    return [*([circuit.input] if circuit.input in heard else []), *firing]
+
+
+def _count(name: str, spikes: Spikes, shape: tuple[int, ...]) -> np.ndarray:
+    """Spikes per neuron, int64 in the population's shape."""
+    size = int(np.prod(shape, dtype=np.int64))
+    total = np.bincount(spikes.i, spikes.n, minlength=size)
+    if total.max(initial=0) < 2.0**53:  # float64 adds up to there without rounding
+        return total.astype(np.int64).reshape(shape)
+    if total.max() > 2.0**62:
+        raise InputError(
+            f"population {name!r}, neuron {int(total.argmax())}: {total.max():.3g} spikes in all are more than can be "
+            "counted (2**62); check weights and spike_integral"
+        )
+    exact = np.zeros(size, dtype=np.int64)
+    np.add.at(exact, spikes.i, spikes.n)
+    return exact.reshape(shape)

@@ -1,0 +1,240 @@
+"""Totals over recordings, so that a long evaluation keeps numbers and not spikes.
+
+A tally can be taken in parts, in other processes or at other times: `part` gives what one was told, `merge` tells it to
+another. What depends on the order of a sum is kept by recording and summed at the end, and the rest are whole numbers:
+merged in the order of the recordings, parts give the same bits as one tally of all recordings. Times are summed as they
+come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mtt_brian.circuit.model import Circuit
+from mtt_brian.engines.result import Result
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate.metrics import (
+    Estimate,
+    SpikeDifference,
+    accuracy,
+    confusion_matrix,
+    decision_time,
+    predictions,
+    readout_trace,
+    synops,
+)
+from mtt_brian.evaluate.report import EventDriven, TimeStepped
+
+
+class TimeSteppedTally:
+    """Totals of a time-stepped network at several numbers of time steps.
+
+    Args:
+        circuit: the same network as the engines see it, for its fan-out.
+        time_steps: the T at which spikes and synaptic operations are counted (T_max).
+    """
+
+    def __init__(self, circuit: Circuit, time_steps: int) -> None:
+        self._circuit = circuit
+        self._time_steps = time_steps
+        self._right: dict[int, list[bool]] = {}
+        self._synops: list[float] = []
+        self._spikes: dict[str, float] = {}
+        self._seconds = 0.0
+
+    def add_answers(self, time_steps: int, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Add the answers to N recordings at one T: logits [N, classes], labels [N]."""
+        self._right.setdefault(time_steps, []).extend(predictions(logits) == np.asarray(labels))
+
+    def add_counts(self, counts: Mapping[str, np.ndarray], seconds: float) -> None:
+        """Add the spikes of N recordings at T_max.
+
+        Args:
+            counts: by source name, the input included: [N, ...].
+            seconds: wall time they took together.
+        """
+        self._synops.extend(synops(counts, self._circuit.fan_out))
+        _add_up(self._spikes, {name: _number(count) for name, count in counts.items()})
+        self._seconds += seconds
+
+    def part(self) -> dict[str, Any]:
+        """What was added so far, JSON-able."""
+        return {
+            "right": {str(t): [int(right) for right in rights] for t, rights in self._right.items()},
+            "synops": [float(n) for n in self._synops],
+            "spikes": self._spikes,
+            "seconds": self._seconds,
+        }
+
+    def merge(self, part: Mapping[str, Any]) -> None:
+        """Add the recordings of another tally behind those that are there; ``part`` is what its `part` gave."""
+        for t, rights in part["right"].items():
+            self._right.setdefault(int(t), []).extend(map(bool, rights))
+        self._synops.extend(part["synops"])
+        _add_up(self._spikes, part["spikes"])
+        self._seconds += part["seconds"]
+
+    def summary(self) -> TimeStepped:
+        """What was added so far.
+
+        Raises:
+            InputError: if no counts were added.
+        """
+        n = len(self._synops)
+        if not n:
+            raise InputError("no accuracy without a recording")
+        return TimeStepped(
+            time_steps=self._time_steps,
+            accuracy={t: _fraction(self._right[t]) for t in sorted(self._right)},
+            spikes_per_recording={name: total / n for name, total in self._spikes.items()},
+            synops_per_recording=float(np.mean(self._synops)),
+            milliseconds_per_recording=1e3 * self._seconds / n,
+        )
+
+
+class EventDrivenTally:
+    """Totals of event-driven runs under one convention.
+
+    Args:
+        times: seconds [K] at which the accuracy over time is read.
+        order: ``"sum"`` or ``"fifo"``, see `EventDriven.order`.
+
+    Attributes:
+        compile_seconds: what building the engine took, kept apart from the runs; to be set. Of merged parts, whose
+            processes all build their own at the same time, the longest.
+    """
+
+    def __init__(self, times: np.ndarray, order: str) -> None:
+        self._times = np.asarray(times, dtype=np.float64)
+        self._order = order
+        self.compile_seconds = 0.0
+        self._labels: list[int] = []
+        self._answers: list[int] = []
+        self._right_at = np.zeros(self._times.shape, dtype=np.int64)
+        self._decision_times: list[float] = []
+        self._differences: dict[str, list[tuple[float, float]]] = {}
+        self._spikes: dict[str, float] = {}
+        self._synops = 0
+        self._seconds = 0.0
+        self._classes = 0
+
+    def add(
+        self,
+        result: Result,
+        label: int,
+        counts: Mapping[str, np.ndarray],
+        readout: np.ndarray,
+        seconds: float,
+    ) -> None:
+        """Add one recording.
+
+        Args:
+            result: its event-driven run, with the spikes that the readout hears.
+            label: its class.
+            counts: spikes per neuron of the time-stepped run, by population, to be held against the event-driven ones.
+            readout: the time-stepped readout **summed** over its steps [classes].
+            seconds: wall time of the event-driven run.
+
+        Raises:
+            InputError: if the two runs do not have the same populations.
+        """
+        populations = [p.name for p in result.circuit.populations if p.rule.fires]
+        missing = [name for name in populations if name not in counts]
+        if missing:
+            raise InputError(f"the time-stepped run has no counts for {', '.join(map(repr, missing))}")
+        for name in populations:
+            shape = result.circuit.population[name].shape
+            self._add_difference(name, result.counts[name], np.reshape(counts[name], shape))
+        self._add_difference("output", np.ravel(result.readout), np.ravel(readout))
+
+        times, readouts = readout_trace(result)
+        self._decision_times.append(decision_time(times, readouts, label))
+        self._right_at += predictions(result.readout_at(self._times)) == label
+        self._labels.append(label)
+        self._answers.append(int(predictions(np.ravel(result.readout))))
+        self._classes = result.circuit.readout.size
+        _add_up(self._spikes, {name: _number(count) for name, count in result.counts.items()})
+        self._synops += result.synops
+        self._seconds += seconds
+
+    def _add_difference(self, name: str, reference: np.ndarray, counts: np.ndarray) -> None:
+        one = SpikeDifference()
+        one.add(reference, counts)
+        self._differences.setdefault(name, []).append((one.difference, one.reference))
+
+    def part(self) -> dict[str, Any]:
+        """What was added so far, JSON-able; a decision that never stood is None."""
+        return {
+            "compile_seconds": self.compile_seconds,
+            "labels": self._labels,
+            "answers": self._answers,
+            "right_at": self._right_at.tolist(),
+            "decision_times": [t if math.isfinite(t) else None for t in self._decision_times],
+            "differences": {name: [list(pair) for pair in pairs] for name, pairs in self._differences.items()},
+            "spikes": self._spikes,
+            "synops": self._synops,
+            "seconds": self._seconds,
+            "classes": self._classes,
+        }
+
+    def merge(self, part: Mapping[str, Any]) -> None:
+        """Add the recordings of another tally behind those that are there; ``part`` is what its `part` gave."""
+        self.compile_seconds = max(self.compile_seconds, part["compile_seconds"])
+        self._labels.extend(part["labels"])
+        self._answers.extend(part["answers"])
+        self._right_at += part["right_at"]
+        self._decision_times.extend(math.inf if t is None else t for t in part["decision_times"])
+        for name, pairs in part["differences"].items():
+            self._differences.setdefault(name, []).extend((difference, reference) for difference, reference in pairs)
+        _add_up(self._spikes, part["spikes"])
+        self._synops += part["synops"]
+        self._seconds += part["seconds"]
+        self._classes = part["classes"]
+
+    def summary(self) -> EventDriven:
+        """What was added so far.
+
+        Raises:
+            InputError: if nothing was added.
+        """
+        n = len(self._labels)
+        decided = [t for t in self._decision_times if np.isfinite(t)]
+        return EventDriven(
+            order=self._order,
+            accuracy=accuracy(self._answers, self._labels),
+            spike_difference={name: _summed(pairs).value for name, pairs in self._differences.items()},
+            spikes_per_recording={name: total / n for name, total in self._spikes.items()},
+            synops_per_recording=self._synops / n,
+            milliseconds_per_recording=1e3 * self._seconds / n,
+            compile_seconds=self.compile_seconds,
+            times=self._times,
+            accuracy_over_time=self._right_at / n,
+            median_decision_time=float(np.median(decided)) if decided else float("inf"),
+            confusion_matrix=confusion_matrix(self._answers, self._labels, self._classes),
+        )
+
+
+def _number(spikes: np.ndarray) -> float:
+    """How many there are; counts of a time-stepped run are float32, in which a large sum would be rounded."""
+    return float(np.sum(spikes, dtype=np.float64))
+
+
+def _add_up(totals: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, number in more.items():
+        totals[name] = totals.get(name, 0.0) + number
+
+
+def _summed(pairs: list[tuple[float, float]]) -> SpikeDifference:
+    total = SpikeDifference()
+    for difference, reference in pairs:
+        total.difference += difference
+        total.reference += reference
+    return total
+
+
+def _fraction(right: list[bool]) -> Estimate:
+    return accuracy(np.asarray(right), np.ones(len(right), dtype=bool))

@@ -1,0 +1,265 @@
+"""An event-camera simulator. What it makes is simulated, and must be called so wherever it is named.
+
+A still image is moved along the path of N-MNIST's saccades in front of a sensor; every pixel watches the logarithm of
+its intensity and sends an event whenever that has changed by its threshold since its last event.
+
+Sources: the pixel is the one of Lichtsteiner, Posch, Delbruck, "A 128x128 120 dB 15 us latency asynchronous temporal
+contrast vision sensor", IEEE JSSC 43(2), 2008; thresholds differ from pixel to pixel and crossings are interpolated
+between samples as in Rebecq, Gehrig, Scaramuzza, "ESIM: an open event camera simulator", CoRL 2018; the saccades are
+those of Orchard et al., Front. Neurosci. 9:437, 2015, with the speed profile of smooth (minimum-jerk) movements, which
+the event rate of the real recordings follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from tqdm import tqdm
+
+from mtt_brian.errors import InputError, check_number, check_whole
+from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
+from mtt_brian.text import shown
+
+#: Part of every cache key: raise it whenever the same parameters would give other events.
+SIMULATOR_VERSION = 1
+
+#: The largest value of a parameter: coordinates of events have 16 bits.
+_MOST: dict[str, int] = {
+    "height": 32767,
+    "width": 32767,
+    "image_pixels": 10**6,
+    "threshold_on": 10**9,
+    "threshold_off": 10**9,
+    "mismatch": 1000,
+    "dark": 10**9,
+    "refractory_us": 10**9,
+    "noise_hz": 10**9,
+    "sample_us": 10**9,
+    "seed": 2**64 - 1,
+}
+_WHOLE = ("height", "width", "sample_us")
+#: Numbers that one recording is made from, 8 bytes each, and events of one pixel between black and white.
+_MOST_SAMPLES, _MOST_CROSSINGS = 200_000_000, 100_000
+
+#: No pixel gets a threshold below this fraction of the mean: near zero it would send events without end.
+_LEAST_THRESHOLD = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A simulated event camera and the way it looks at still images.
+
+    The defaults make recordings of MNIST's 28x28 images that resemble the real N-MNIST ones of the same images. They
+    were fitted to 80 of those; benchmarks/simulated_camera.py shows how well others are met.
+
+    Attributes:
+        height, width: pixels of the sensor.
+        image_pixels: sensor pixels that the longer side of the image covers.
+        corners: (x, y) of the image's centre at the start of each of the three saccades, in sensor pixels right of and
+            below the sensor's centre; the last saccade leads back to the first corner.
+        saccades_us: begin and end of each saccade; the recording ends with the last.
+        negative: the recording is that of the image's negative, ON where it gets darker. So are those of N-MNIST.
+        threshold_on, threshold_off: mean contrast thresholds, in natural logarithms of intensity, > 0.
+        mismatch: standard deviation of the thresholds from pixel to pixel, as a fraction of their mean.
+        dark: intensity of black where white is 1: bounds the contrast.
+        refractory_us: an event that comes less than this after the pixel's last one is lost (its change is, too).
+        noise_hz: rate of background events per pixel, Poisson, of random polarity.
+        sample_us: the log intensity is computed at these intervals and is linear in between.
+        seed: of the thresholds (the sensor's make), not of the noise.
+    """
+
+    height: int = 34
+    width: int = 34
+    image_pixels: float = 27.5
+    corners: tuple[tuple[float, float], ...] = ((-2.8, -1.7), (-1.0, 4.2), (2.9, -1.7))
+    saccades_us: tuple[tuple[int, int], ...] = ((3_000, 92_000), (98_000, 201_000), (215_000, 300_000))
+    negative: bool = True
+    threshold_on: float = 0.064
+    threshold_off: float = 0.067
+    mismatch: float = 0.1
+    dark: float = 2.0
+    refractory_us: int = 2_000
+    noise_hz: float = 0.45
+    sample_us: int = 1_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        may_be_zero = ("mismatch", "refractory_us", "noise_hz", "seed")
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            check_number(f"Camera.{name}", value, most)
+            if not value >= 0 or (value == 0 and name not in may_be_zero):
+                raise InputError(f"Camera.{name} must be {'>=' if name in may_be_zero else '>'} 0, not {value}")
+            if name in _WHOLE and value != int(value):
+                raise InputError(f"Camera.{name} must be a whole number, not {value}")
+        check_whole("Camera.seed", self.seed, _MOST["seed"])
+        if not isinstance(self.negative, bool | np.bool_):
+            raise InputError(f"Camera.negative must be True or False, not {shown(self.negative)}")
+        for name, shape in (("corners", "three pairs (x, y)"), ("saccades_us", "three times (begin, end), in order")):
+            try:
+                values = np.asarray(getattr(self, name), dtype=np.float64)
+                right = values.shape == (3, 2) and bool(np.all(np.abs(values) < 1e9))
+            except (TypeError, ValueError, OverflowError):
+                right = False
+            if right and name == "saccades_us":
+                right = not np.any(np.diff(values.ravel(), prepend=0) < [0, 1, 0, 1, 0, 1]) and not np.any(values % 1)
+            if not right:
+                raise InputError(f"Camera.{name} must be {shape}, not {shown(getattr(self, name))}")
+        if self.duration_us % self.sample_us:
+            raise InputError(f"Camera.sample_us must divide {self.duration_us}, the end, {self.sample_us} does not")
+        self._check_effort()
+
+    def _check_effort(self) -> None:
+        """Refuse what would take all memory, or send events without end."""
+        samples = self.duration_us // self.sample_us + 1
+        if samples * self.height * self.width > _MOST_SAMPLES:
+            raise InputError(
+                f"Camera: {samples:,} samples of {self.height} x {self.width} pixels are more than {_MOST_SAMPLES:,}:"
+                " take fewer pixels or a longer Camera.sample_us"
+            )
+        swing = math.log1p(1 / max(self.dark, 1e-300)) / max(min(self.threshold_on, self.threshold_off), 1e-300)
+        if swing > _MOST_CROSSINGS:
+            raise InputError(
+                f"Camera: from black to white a pixel would cross its threshold {swing:,.0f} times, more than"
+                f" {_MOST_CROSSINGS:,}: raise Camera.threshold_on, Camera.threshold_off or Camera.dark"
+            )
+        noise = self.noise_hz * self.duration_us * 1e-6 * self.height * self.width
+        if noise > _MOST_SAMPLES:
+            raise InputError(f"Camera.noise_hz = {self.noise_hz:g} would add {noise:.3g} events to every recording")
+
+    @property
+    def sensor_size(self) -> SensorSize:
+        """(2, H, W)."""
+        return 2, self.height, self.width
+
+    @property
+    def duration_us(self) -> int:
+        """Length of a recording; all its events come before."""
+        return self.saccades_us[-1][1]
+
+    @property
+    def parameter_hash(self) -> str:
+        """16 hexadecimal digits: the same for the same parameters and the same simulator."""
+        values = {name: np.asarray(value, float).tolist() for name, value in asdict(self).items()}  # 9 is 9.0
+        parameters = json.dumps({"simulator": SIMULATOR_VERSION, **values}, sort_keys=True)
+        return hashlib.sha256(parameters.encode()).hexdigest()[:16]
+
+    @cached_property
+    def sample_times(self) -> np.ndarray:
+        """int64 [K], microseconds, from 0 to ``duration_us``."""
+        return np.arange(0, self.duration_us + 1, self.sample_us)
+
+    @cached_property
+    def path(self) -> np.ndarray:
+        """Where the image's centre is at the sample times: float64 [K, 2], (x, y) pixels from the sensor's centre."""
+        begin, end = np.transpose(self.saccades_us)
+        saccade = np.maximum(np.searchsorted(begin, self.sample_times, side="right") - 1, 0)
+        s = np.clip((self.sample_times - begin[saccade]) / (end - begin)[saccade], 0, 1)
+        travelled = (s**3 * (10 - 15 * s + 6 * s**2))[:, None]
+        corners = np.array([*self.corners, self.corners[0]])
+        return corners[saccade] * (1 - travelled) + corners[saccade + 1] * travelled
+
+    @cached_property
+    def thresholds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Contrast thresholds of every pixel, ON and OFF: float64 [H, W] each."""
+        rng = np.random.default_rng(self.seed)
+        on, off = np.maximum(1 + self.mismatch * rng.standard_normal((2, self.height, self.width)), _LEAST_THRESHOLD)
+        return self.threshold_on * on, self.threshold_off * off
+
+    def log_intensity(self, image: np.ndarray) -> np.ndarray:
+        """What the pixels see at the sample times.
+
+        The image is continued smoothly between its pixels by cubic B-splines (never negative, a blur of about one image
+        pixel, or one sensor pixel if that is larger) and is black outside.
+
+        Args:
+            image: [h, w], intensities from 0 (black) to 1 (white).
+
+        Returns:
+            float64 [K, H, W].
+        """
+        rows, columns = _weights(self, *image.shape)
+        seen = rows @ image @ columns
+        seen += self.dark
+        return np.log(seen, out=seen)
+
+    def record(self, image: np.ndarray, seed: int | Sequence[int] = 0) -> np.ndarray:
+        """The (simulated) recording of one image.
+
+        Args:
+            image: [h, w], intensities 0..1.
+            seed: of the background events.
+
+        Returns:
+            Structured array of `EVENT_DTYPE`, sorted by time, then pixel.
+
+        Raises:
+            InputError: for an image of another shape or with intensities outside 0..1.
+        """
+        image = np.asarray(image, dtype=np.float64)
+        if image.ndim != 2 or not image.size:
+            raise InputError(f"an image must be an array [height, width], not {image.shape}")
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise InputError(f"intensities must lie in 0..1, not in {image.min()}..{image.max()}")
+        samples = self.log_intensity(image).reshape(len(self.sample_times), -1)
+        if self.negative:
+            samples = -samples
+        on, off = self.thresholds
+        from mtt_brian.events.camera.pixel_kernel import crossings  # numba, which takes a while
+
+        t, pixel, p = crossings(self.sample_times, samples, on.ravel(), off.ravel(), self.refractory_us)
+        order = np.lexsort((pixel, t))
+        order = order[t[order] < self.duration_us]
+        recording = self._events(t[order], pixel[order], p[order])
+        return self._with_noise(recording, seed) if self.noise_hz else recording
+
+    def record_many(self, images: np.ndarray, *, progress: bool = True) -> list[np.ndarray]:
+        """(Simulated) recordings of ``images`` [N, h, w], each as from `record` with its number as seed."""
+        bar = tqdm(images, desc="simulating recordings", disable=not progress)
+        return [self.record(image, seed) for seed, image in enumerate(bar)]
+
+    def _with_noise(self, recording: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        pixels = self.height * self.width
+        n = rng.poisson(self.noise_hz * self.duration_us * 1e-6 * pixels)
+        t, pixel, p = rng.integers(self.duration_us, size=n), rng.integers(pixels, size=n), rng.integers(2, size=n)
+        events = np.concatenate([recording, self._events(t, pixel, p)])
+        return events[np.lexsort((events["x"], events["y"], events["t"]))]
+
+    def _events(self, t: np.ndarray, pixel: np.ndarray, p: np.ndarray) -> np.ndarray:
+        events = np.empty(len(t), dtype=EVENT_DTYPE)
+        events["t"], events["p"] = t, p
+        events["y"], events["x"] = np.divmod(pixel, self.width)
+        return events
+
+
+@lru_cache(maxsize=4)
+def _weights(camera: Camera, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """How an image of this size falls on the rows and columns: float64 [K, H, height] and [K, width, W]."""
+    pitch = camera.image_pixels / max(height, width)
+    rows = np.stack([_spline_weights(camera.height, height, pitch, y) for _, y in camera.path])
+    columns = np.stack([_spline_weights(camera.width, width, pitch, x).T for x, _ in camera.path])
+    return rows, columns
+
+
+def _spline_weights(sensor: int, image: int, pitch: float, shift: float) -> np.ndarray:
+    """How much every image pixel of a line gives to every sensor pixel: float64 [sensor, image].
+
+    Args:
+        sensor, image: number of pixels.
+        pitch: size of an image pixel in sensor pixels.
+        shift: where the image's centre is, in sensor pixels from the sensor's centre.
+    """
+    blur = max(pitch, 1.0)  # an image finer than the sensor is averaged, not sampled
+    at_sensor = np.arange(sensor) - (sensor - 1) / 2 - shift
+    at_image = (np.arange(image) - (image - 1) / 2) * pitch
+    distance = np.abs(at_sensor[:, None] - at_image[None, :]) / blur
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.maximum(2 - distance, 0) ** 3 / 6
+    return np.where(distance < 1, near, far) * (pitch / blur)

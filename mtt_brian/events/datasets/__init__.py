@@ -1,0 +1,213 @@
+"""The data sets by name, and `load`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.datasets.base import SPLITS, Dataset, EventDataset, Found, ImageDataset
+from mtt_brian.events.datasets.cifar import CIFAR10, CIFAR100
+from mtt_brian.events.datasets.cifar10dvs import CIFAR10DVS
+from mtt_brian.events.datasets.digits import DIGITS
+from mtt_brian.events.datasets.dvsgesture import DVSGESTURE
+from mtt_brian.events.datasets.mnist import FASHION_MNIST, MNIST
+from mtt_brian.events.datasets.saccades import NCALTECH101, NMNIST
+from mtt_brian.events.datasets.shd import SHD
+from mtt_brian.events.datasets.simulated_mnist import (
+    FASHION_MNIST_EVENTS,
+    FASHION_MNIST_EVENTS_128,
+    MNIST_EVENTS,
+    MNIST_EVENTS_128,
+)
+from mtt_brian.events.images import Images
+from mtt_brian.events.recordings import Recordings
+from mtt_brian.registry import Registry, import_object
+from mtt_brian.text import printable, shown
+
+_EVENTS = (DIGITS, NMNIST, DVSGESTURE, CIFAR10DVS, NCALTECH101, SHD)
+_SIMULATED = (MNIST_EVENTS, MNIST_EVENTS_128, FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128)
+_IMAGES = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)
+
+#: Entry point group. An entry point names an `EventDataset` or `ImageDataset`, and has the data set's name.
+GROUP = "mtt_brian.datasets"
+
+
+class _Datasets(Registry[EventDataset | ImageDataset]):
+    def check(self, part: Any) -> None:
+        if not isinstance(part, EventDataset | ImageDataset):
+            raise InputError(f"{shown(part)} is not a data set: accepted are EventDataset and ImageDataset")
+
+
+_REGISTRY = _Datasets("a data set", GROUP, {dataset.name: dataset for dataset in (*_EVENTS, *_SIMULATED, *_IMAGES)})
+#: Every data set that `load` takes, by name, to read only; `register` adds one.
+DATASETS: Mapping[str, EventDataset | ImageDataset] = _REGISTRY
+
+
+def register(dataset: EventDataset | ImageDataset, *, replace: bool = False) -> None:
+    """Adds a data set, which `load` and the commands then take by its name.
+
+    An installed package offers its data set through an entry point of the group ``mtt_brian.datasets``: the data set's
+    name = the object in its module. Without an entry point, ``package.module:NAME`` refers to a data set.
+
+    Args:
+        dataset: how to find and read it.
+        replace: let it take the place of one that was registered before under the same name.
+
+    Raises:
+        InputError: for a name that is taken, and for what is not a data set.
+    """
+    _REGISTRY.check(dataset)
+    _REGISTRY.add(dataset.name, dataset, replace)
+
+
+def unregister(name: str) -> None:
+    """Removes a data set that was registered; does nothing where there is none."""
+    _REGISTRY.discard(name)
+
+
+def find_dataset(name: str) -> EventDataset | ImageDataset:
+    """A data set by its name, or by ``package.module:NAME``, which imports the module.
+
+    Raises:
+        InputError: names what does not exist, cannot be imported, or is not a data set.
+    """
+    if not is_reference(name):
+        return DATASETS[name]
+    found = import_object(name)
+    if not isinstance(found, EventDataset | ImageDataset):
+        raise InputError(f"{name}: {shown(found)} is not a data set: accepted are EventDataset and ImageDataset")
+    return found
+
+
+def names_of_recordings() -> list[str]:
+    """Names of the data sets of recordings; those of installed packages only once they were used."""
+    return [name for name in _REGISTRY.at_hand() if isinstance(_REGISTRY[name], EventDataset)]
+
+
+def is_reference(name: object) -> bool:
+    """Whether a data set is given as ``package.module:NAME`` and not by its name."""
+    return isinstance(name, str) and ":" in name
+
+
+@functools.cache
+def _tell_unused(name: str, root: str) -> None:
+    """Say, once for each of them, that a folder is given and not read."""
+    print(f"{name}: built in; nothing is read from the folder {printable(root)}", file=sys.stderr)
+
+
+def load(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    split: str = "train",
+    *,
+    skip_bad: bool = False,
+    download: bool = False,
+    progress: bool = True,
+) -> Recordings | Images:
+    """One split of a data set: `Images` for an `ImageDataset`, `Recordings` for all others.
+
+    Folders may be complete or partial copies: what is there is used. Where a data set has no official split
+    (CIFAR10-DVS, N-Caltech101, digits), a fixed rule on the file's own name decides, so that a partial copy splits as
+    the complete one does.
+
+    Args:
+        name: a key of `DATASETS`, or ``package.module:NAME`` for a data set of a module that can be imported.
+        root: the folder that holds the data, or the one above as tonic writes it; not needed for built-in data.
+        split: "train" or "test".
+        skip_bad: read every recording now and leave out those that cannot be read; they are listed in ``bad``.
+            Otherwise an unreadable one raises InputError when it is asked for. Images are read now in any case, and
+            nothing of theirs is left out.
+        download: if nothing is found below ``root``, fetch it there first.
+        progress: show progress bars.
+
+    Raises:
+        InputError: for an unknown name or split, and where nothing is found; the message says what was looked
+            for and how to obtain the data.
+    """
+    dataset = find_dataset(name)
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r} of {name}; accepted: {', '.join(SPLITS)}")
+    folder = Path(root) if root is not None else None
+    if isinstance(dataset, ImageDataset):
+        stills = _find(dataset, folder, split, download)
+        return Images(
+            name=name,
+            title=dataset.title,
+            split=split,
+            classes=list(dataset.classes),
+            sensor_size=dataset.sensor_size,
+            ids=stills.ids,
+            labels=stills.labels,
+            pixels=stills.pixels,
+            mean=dataset.mean,
+            std=dataset.std,
+        )
+    generate = dataset.generate
+    if generate is not None and root is not None:
+        _tell_unused(name, str(root))
+    source = _find(dataset, folder, split, download) if generate is None else generate(split, progress)
+    recordings = Recordings(
+        name=name,
+        title=dataset.title,
+        split=split,
+        classes=list(dataset.classes),
+        sensor_size=dataset.sensor_size,
+        duration_us=dataset.duration_us,
+        ids=source.ids,
+        labels=np.asarray(source.labels, dtype=np.int64),
+        read=source.read,
+    )
+    if not skip_bad:
+        return recordings
+    recordings = recordings.readable(partial(tqdm, desc=f"checking {dataset.title}", disable=not progress))
+    if not recordings:
+        raise InputError(f"{name}: none of {len(source.ids)} files can be read; the first: {recordings.bad[0][1]}")
+    return recordings
+
+
+def _find(dataset: Dataset[Found], root: Path | None, split: str, download: bool) -> Found:
+    if root is None:
+        raise InputError(f"{dataset.name} needs a folder (root=, --data-root). {_help(dataset)}")
+    found = _search(dataset, root, split)
+    if found is None and download:
+        if dataset.download is None:
+            raise InputError(f"{dataset.name} cannot be downloaded automatically. {_help(dataset)}")
+        try:
+            dataset.download(root, split)
+        except InputError:
+            raise
+        except Exception as error:  # a server's refusal comes as anything
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"downloading {dataset.name} failed ({reason}). {_help(dataset)}") from error
+        found = _search(dataset, root, split)
+    if found is None:
+        state = "contains no" if root.is_dir() else "is not a folder, so it has no"
+        inside = ", ".join(folder for folder in dataset.folders if folder)
+        raise InputError(
+            f"{root} {state} {split} data of {dataset.title}. Looked for {dataset.layout}"
+            f"{f', there or under {inside}' if inside else ''}. {_help(dataset)}"
+        )
+    return found
+
+
+def _search(dataset: Dataset[Found], root: Path, split: str) -> Found | None:
+    assert dataset.open is not None
+    for folder in dataset.folders:
+        if (root / folder).is_dir():
+            found = dataset.open(root / folder, split)
+            if found.ids:
+                return found
+    return None
+
+
+def _help(dataset: Dataset[Found]) -> str:
+    return f"To get the data: {dataset.how_to_get}."

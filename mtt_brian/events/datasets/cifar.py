@@ -1,0 +1,102 @@
+"""CIFAR-10 and CIFAR-100: still images of 32x32 pixels in three colours.
+
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read from the authors' binary version, whose
+files are rows of bytes: the label (CIFAR-100: the coarse one, then the fine one), then 3 x 32 x 32 pixels. The other
+one, the "python version", is pickled, and unpickling a file runs whatever code it holds.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.datasets.base import ImageDataset, Stills, check_labels, read_checked
+
+SENSOR_SIZE = (3, 32, 32)
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_CIFAR100_CLASSES = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm
+"""
+CIFAR100_CLASSES = tuple(_CIFAR100_CLASSES.split())
+
+_FILES10 = {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["test_batch.bin"]}
+_FILES100 = {"train": ["train.bin"], "test": ["test.bin"]}
+
+
+def read_batch(path: Path, label_bytes: int) -> np.ndarray:
+    """Rows of a file of the binary version, ``label_bytes`` and 3,072 pixels each: uint8 [N, label_bytes + 3072].
+
+    Raises:
+        InputError: for a truncated file, with its name.
+    """
+    return read_checked(path, "CIFAR's binary version", partial(_read_batch, path, label_bytes + 3072))
+
+
+def _read_batch(path: Path, row: int) -> np.ndarray:
+    content = path.read_bytes()
+    if len(content) % row:
+        raise InputError(f"{path}: truncated: {len(content)} bytes are not a multiple of the {row} bytes per image")
+    return np.frombuffer(content, np.uint8).reshape(-1, row)
+
+
+def _open(
+    files: dict[str, list[str]], label_bytes: int, classes: int, pickled: tuple[str, ...], folder: Path, split: str
+) -> Stills:
+    """The images of the files that are there; ``pickled`` are names by which the python version is known."""
+    found = [name for name in files[split] if (folder / name).is_file()]
+    for name in pickled:
+        if not found and (folder / name).exists():
+            raise InputError(
+                f"{folder / name}: the pickled 'python version' is not read, because unpickling a file runs the code it"
+                f" holds. Accepted is the binary version ({', '.join(files[split])})."
+                " To get it: https://www.cs.toronto.edu/~kriz/cifar.html"
+            )
+    ids, rows = [], [np.zeros((0, label_bytes + 3072), np.uint8)]
+    for name in found:
+        batch = read_batch(folder / name, label_bytes)
+        check_labels(batch[:, label_bytes - 1], classes, folder / name)
+        ids += [f"{name}#{number}" for number in range(len(batch))]
+        rows.append(batch)
+    together = np.concatenate(rows)
+    labels, pixels = together[:, label_bytes - 1].astype(np.int64), together[:, label_bytes:]
+    return Stills(ids, labels, pixels.reshape(-1, *SENSOR_SIZE))
+
+
+CIFAR10 = ImageDataset(
+    name="cifar10",
+    title="CIFAR-10",
+    sensor_size=SENSOR_SIZE,
+    classes=CIFAR10_CLASSES,
+    open=partial(_open, _FILES10, 1, 10, ("cifar-10-batches-py", "data_batch_1", "test_batch")),
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    folders=("cifar-10-batches-bin", ""),
+    layout="data_batch_<1..5>.bin and test_batch.bin",
+    how_to_get="download cifar-10-binary.tar.gz (the binary version) from https://www.cs.toronto.edu/~kriz/cifar.html"
+    " and unpack it",
+)
+
+CIFAR100 = ImageDataset(
+    name="cifar100",
+    title="CIFAR-100",
+    sensor_size=SENSOR_SIZE,
+    classes=CIFAR100_CLASSES,
+    open=partial(_open, _FILES100, 2, 100, ("cifar-100-python", "meta")),
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    folders=("cifar-100-binary", ""),
+    layout="train.bin and test.bin",
+    how_to_get="download cifar-100-binary.tar.gz (the binary version) from https://www.cs.toronto.edu/~kriz/cifar.html"
+    " and unpack it",
+)

@@ -1,0 +1,93 @@
+"""CIFAR10-DVS: 10,000 CIFAR-10 images moved in front of a DVS128.
+
+Li, Liu, Ji, Li, Shi, "CIFAR10-DVS: An Event-Stream Dataset for Object Classification", Front. Neurosci. 11:309, 2017.
+Read from the authors' .aedat files (AEDAT 2.0) or from the .aedat4 files of tonic's copy.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.datasets.base import (
+    EventDataset,
+    Source,
+    files_by_class,
+    from_first_event,
+    read_checked,
+    require,
+    to_events,
+)
+from mtt_brian.events.datasets.cifar import CIFAR10_CLASSES
+from mtt_brian.events.formats.aedat import read_aedat2
+from mtt_brian.events.recording import EVENT_DTYPE
+
+#: Files of a class carry the numbers 0..999; from this one on they are for testing.
+FIRST_TEST_NUMBER = 900
+
+
+def cifar10dvs_split(identifier: str) -> str:
+    """The split a file of CIFAR10-DVS belongs to: by its own number, the last 10 % of every class are for testing.
+
+    The data set has no official split; this is the one of the event-driven experiments in the MTT paper (public code).
+    It depends on the file's own name only, so it is the same for a partial copy.
+    """
+    numbers = re.findall(r"\d+", Path(identifier).stem)
+    if not numbers:
+        raise InputError(f"{identifier}: the name has no number; expected cifar10_<class>_<number>")
+    return "test" if int(numbers[-1]) >= FIRST_TEST_NUMBER else "train"
+
+
+def read_recording(folder: Path, identifier: str) -> np.ndarray:
+    """One recording, from an .aedat or an .aedat4 file.
+
+    The camera's clock starts anywhere, so time 0 is the first event.
+    """
+    path = folder / identifier
+    if path.suffix == ".aedat4":
+        return from_first_event(read_checked(path, "AEDAT 4", partial(_read_aedat4, path)))
+    return from_first_event(read_checked(path, "AEDAT 2", partial(read_aedat2, path)))
+
+
+def _read_aedat4(path: Path) -> np.ndarray:
+    decoder = _aedat().Decoder(str(path))
+    cameras = [number for number, stream in decoder.id_to_stream().items() if stream["type"] == "events"]
+    if len(cameras) != 1:
+        raise InputError(f"{path}: holds the events of {len(cameras)} cameras; files of one camera are read")
+    packets = [packet["events"] for packet in decoder if packet["stream_id"] == cameras[0]]
+    if not packets:
+        return np.zeros(0, dtype=EVENT_DTYPE)
+    events = np.concatenate(packets)
+    t, x, y, p = (events[name] for name in events.dtype.names[:4])  # the polarity is called "on" there
+    return to_events(t, x, y, p)
+
+
+def _aedat() -> ModuleType:
+    return require("aedat", "pip install aedat")
+
+
+def _open(folder: Path, split: str) -> Source:
+    files = files_by_class(folder, CIFAR10_CLASSES, (".aedat4", ".aedat"))
+    if any(file.endswith(".aedat4") for file, _ in files):
+        _aedat()
+    files = [(file, label) for file, label in files if cifar10dvs_split(file) == split]
+    return Source([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
+
+
+CIFAR10DVS = EventDataset(
+    name="cifar10dvs",
+    title="CIFAR10-DVS",
+    sensor_size=(2, 128, 128),
+    classes=CIFAR10_CLASSES,
+    duration_us=1_300_000,
+    open=_open,
+    folders=("", "CIFAR10DVS"),
+    layout="<class>/cifar10_<class>_<number>.aedat or .aedat4",
+    how_to_get="the automatic download has been broken for some time; in a browser, download the ten class archives of"
+    " https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671 and unpack them into one folder",
+)

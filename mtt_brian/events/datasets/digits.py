@@ -1,0 +1,70 @@
+"""digits: scikit-learn's handwritten digits in front of the simulated event camera. Built in, no download.
+
+1,797 images of 8x8 pixels (the test set of UCI's "Optical Recognition of Handwritten Digits", Alpaydin and Kaynak
+1998), which scikit-learn brings along. The recordings are simulated: no real camera has seen them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from mtt_brian.events.camera.cache import cached_recordings
+from mtt_brian.events.camera.camera import Camera
+from mtt_brian.events.datasets.base import EventDataset, Source, require
+from mtt_brian.files import cache_folder
+
+#: Its own, as the data set must never change. These images have no margin; an MNIST digit fills the middle 20 of 28
+#: pixels, so they get 20/28 of the room.
+CAMERA = Camera(
+    image_pixels=17.5,
+    corners=((-4.5, -4.5), (0.0, 4.5), (4.5, -4.5)),
+    saccades_us=((0, 100_000), (100_000, 200_000), (200_000, 300_000)),
+    negative=False,
+    threshold_on=0.3,
+    threshold_off=0.3,
+    dark=0.3,
+    noise_hz=0.0,
+)
+
+#: Within every class, in the order of the images, each fifth is for testing: 80/20, stratified, fixed.
+TEST_EVERY = 5
+
+
+def digits_split(labels: np.ndarray) -> np.ndarray:
+    """Whether each image is for testing: bool [N]."""
+    test = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        test[np.flatnonzero(labels == label)[TEST_EVERY - 1 :: TEST_EVERY]] = True
+    return test
+
+
+def read_recording(folder: Path, progress: bool, identifier: str) -> np.ndarray:
+    """The (simulated) recording of one image; ``identifier`` is the image's number in scikit-learn's list."""
+    return _all(folder, progress)[0][int(identifier)]
+
+
+@lru_cache(maxsize=1)
+def _all(folder: Path, progress: bool) -> tuple[list[np.ndarray], np.ndarray]:
+    """All recordings and labels, from the cache in ``folder``."""
+    data = require("sklearn.datasets").load_digits()
+    return cached_recordings("digits", CAMERA, data.images / 16, folder, progress=progress), data.target
+
+
+def _generate(split: str, progress: bool) -> Source:
+    folder = cache_folder()
+    _, labels = _all(folder, progress)
+    chosen = np.flatnonzero(digits_split(labels) == (split == "test"))
+    return Source([f"{i:04d}" for i in chosen], labels[chosen].tolist(), partial(read_recording, folder, progress))
+
+
+DIGITS = EventDataset(
+    name="digits",
+    title="digits (simulated)",
+    sensor_size=CAMERA.sensor_size,
+    classes=tuple("0123456789"),
+    duration_us=CAMERA.duration_us,
+    generate=_generate,
+)

@@ -1,0 +1,142 @@
+"""DVS-Gesture: 11 hand gestures of 29 people under several lights, seen by a DVS128.
+
+Amir et al., "A Low Power, Fully Event-Based Gesture Recognition System", CVPR 2017. Read from the authors' files (one
+long AEDAT 3.1 file per person and light, with a table of its trials) or from tonic's copy (one .npy file per trial,
+times rounded to milliseconds). The official split is by person: 1-23 for training, 24-29 for testing.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.datasets.base import (
+    EventDataset,
+    Source,
+    from_first_event,
+    natural_order,
+    read_checked,
+    to_events,
+)
+from mtt_brian.events.formats.aedat import read_aedat3
+
+FIRST_TEST_USER = 24
+_NPY_FOLDER = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
+_CSV_COLUMNS = ["class", "startTime_usec", "endTime_usec"]
+
+CLASSES = (
+    "hand clapping",
+    "right hand wave",
+    "left hand wave",
+    "right arm clockwise",
+    "right arm counterclockwise",
+    "left arm clockwise",
+    "left arm counterclockwise",
+    "arm roll",
+    "air drums",
+    "air guitar",
+    "other gestures",
+)
+
+
+def read_npy(folder: Path, identifier: str) -> np.ndarray:
+    """One trial of tonic's copy: an array [E, 4] of x, y, p and t in milliseconds. Time 0 is the first event."""
+    path = folder / identifier
+    return from_first_event(read_checked(path, "an array of events", partial(_read_npy, path)))
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    events = np.load(path, allow_pickle=False)
+    if events.ndim != 2 or events.shape[1] != 4 or not np.all(np.isfinite(events)):
+        raise InputError(f"{path}: not an array [events, 4] of x, y, p and t in milliseconds, but {events.shape}")
+    if np.any(fractions := events[:, :3] != np.rint(events[:, :3])):
+        k = int(np.argmax(fractions.any(axis=1)))
+        raise InputError(f"{path}: event {k} has x, y, p = {events[k, :3].tolist()}, which are not all whole numbers")
+    x, y, p, t = np.rint(events * [1, 1, 1, 1000]).T
+    return to_events(t, x, y, p)
+
+
+def read_trial(folder: Path, identifier: str) -> np.ndarray:
+    """One trial of the authors' files; ``identifier`` is "<file>.aedat#<row of its table of trials>".
+
+    Time 0 is the start of the trial in the table.
+    """
+    file, _, row = identifier.partition("#")
+    _, start, end = _trials(folder / file)[int(row)]
+    events = _events(folder / file)
+    trial = events[(events["t"] >= start) & (events["t"] < end)]
+    trial["t"] -= start
+    return trial
+
+
+@lru_cache(maxsize=1)  # the trials of a file are usually asked for one after the other
+def _events(path: Path) -> np.ndarray:
+    return read_checked(path, "AEDAT 3.1", partial(read_aedat3, path))
+
+
+def _trials(path: Path) -> list[tuple[int, int, int]]:
+    """(label, start, end in microseconds) of every trial in an .aedat file, from the table beside it."""
+    table = path.with_name(f"{path.stem}_labels.csv")
+    if not table.is_file():
+        raise InputError(f"{table}: no such file; it lists the trials in {path.name}")
+    header, *rows = table.read_text().split()
+    if header.split(",") != _CSV_COLUMNS:
+        raise InputError(f"{table}: the first line must be {','.join(_CSV_COLUMNS)}, not {header}")
+    trials = []
+    for row in rows:
+        match = re.fullmatch(r"(\d+),(\d+),(\d+)", row)
+        if not match or not 1 <= int(match[1]) <= len(CLASSES):
+            raise InputError(f"{table}: {row!r} is not class (1..{len(CLASSES)}), start and end in microseconds")
+        trials.append((int(match[1]) - 1, int(match[2]), int(match[3])))
+    return trials
+
+
+def _user(name: str) -> int | None:
+    match = re.match(r"user(\d+)", name)
+    return int(match[1]) if match else None
+
+
+def _open(folder: Path, split: str) -> Source:
+    npy = folder / _NPY_FOLDER[split]
+    if npy.is_dir():
+        return _open_npy(folder, split)
+    ids, labels = [], []
+    for name in natural_order(path.name for path in folder.glob("user*_*.aedat")):
+        user = _user(name)
+        if user is not None and (user >= FIRST_TEST_USER) == (split == "test"):
+            for row, (label, _, _) in enumerate(_trials(folder / name)):
+                ids.append(f"{name}#{row}")
+                labels.append(label)
+    return Source(ids, labels, partial(read_trial, folder))
+
+
+def _open_npy(folder: Path, split: str) -> Source:
+    ids, labels = [], []
+    part = _NPY_FOLDER[split]
+    for name in natural_order(f"{path.parent.name}/{path.name}" for path in (folder / part).glob("user*_*/*.npy")):
+        label = Path(name).stem
+        if not label.isdigit() or int(label) >= len(CLASSES):
+            raise InputError(f"{folder / part / name}: must be called <label>.npy, label 0..{len(CLASSES) - 1}")
+        ids.append(f"{part}/{name}")
+        labels.append(int(label))
+    return Source(ids, labels, partial(read_npy, folder))
+
+
+DVSGESTURE = EventDataset(
+    name="dvsgesture",
+    title="DVS-Gesture",
+    sensor_size=(2, 128, 128),
+    classes=CLASSES,
+    duration_us=6_000_000,
+    open=_open,
+    folders=("", "DVSGesture", "DvsGesture"),
+    layout="user<number>_<light>.aedat beside user<number>_<light>_labels.csv, or"
+    " ibmGestureTrain/user<number>_<light>/<label>.npy and ibmGestureTest/...",
+    how_to_get="the automatic download has been broken for some time; in a browser, download DvsGesture.tar.gz from"
+    " https://research.ibm.com/interactive/dvsgesture/ (or tonic's ibmGestureTrain.tar.gz and ibmGestureTest.tar.gz,"
+    " files 38022171 and 38020584 of figshare) and unpack it",
+)

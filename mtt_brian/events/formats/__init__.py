@@ -1,0 +1,1 @@
+"""Readers of file formats; each gives a recording or arrays and names the file in its errors."""

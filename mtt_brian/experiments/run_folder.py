@@ -1,0 +1,310 @@
+"""Run folders: what a training leaves behind, and what studies take up.
+
+A run folder holds ``config.json`` (the settings), ``versions.json``, ``metrics.jsonl`` (a line per epoch),
+``checkpoint.pt``, and, once the training has ended, ``model.nir`` and ``training.png``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtt_brian import cli, events, export, mtt, plotting
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate.statistics import same_but_seed
+from mtt_brian.events import Images, Recordings
+from mtt_brian.events.collection import SomeCollection
+from mtt_brian.events.datasets import is_reference, names_of_recordings
+from mtt_brian.files import create_text, write_text
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig
+from mtt_brian.mtt.distributed.processes import ALONE, Processes
+from mtt_brian.mtt.loop import FREE_TO_CHANGE
+from mtt_brian.snn import Staged
+
+#: Where runs go that nobody names.
+RUNS = Path("runs")
+#: The first files of a run folder.
+CONFIG, VERSIONS = "config.json", "versions.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training run.
+
+    Attributes:
+        name: of the folder.
+        folder: where it lies.
+        config: its ``config.json``.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """Path of its ``model.nir``."""
+        return self.folder / "model.nir"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model."""
+        return hashlib.sha256(self.model.read_bytes()).hexdigest()
+
+
+class Splits(NamedTuple):
+    """Recordings or images of one training; ``validation`` is empty where the settings hold none back."""
+
+    train: Data
+    validation: Data
+    test: Data
+
+
+def load_splits(config: TrainConfig) -> Splits:
+    """The recordings or images that the settings name; files that were skipped are listed on stderr."""
+
+    def load(split: str) -> Data:
+        data = report_bad(
+            events.load(
+                config.dataset, root=config.data_root, split=split, skip_bad=config.skip_bad, download=config.download
+            )
+        )
+        if config.resolution is not None:
+            data = events.at_resolution(data, config.resolution)
+        return some_of(data, config.limit, config.seed)
+
+    train = load("train")
+    validation: Data = train.subset([])
+    if config.validation:
+        train, validation = events.split_validation(train, config.validation, config.seed)
+    return Splits(train, validation, load("test"))
+
+
+def report_bad(data: SomeCollection) -> SomeCollection:
+    """List on stderr what could not be read."""
+    for name, reason in data.bad:
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    return data
+
+
+def some_of(data: SomeCollection, limit: int | None, seed: int) -> SomeCollection:
+    """``limit`` recordings, drawn at random because recordings are often stored class by class; None for all."""
+    if limit is None or limit >= len(data):
+        return data
+    chosen = np.random.default_rng(seed).permutation(len(data))[:limit]
+    return data.subset(np.sort(chosen))
+
+
+def train(
+    model: Staged,
+    config: TrainConfig,
+    splits: Splits,
+    folder: Path,
+    resume: Checkpoint | None = None,
+    processes: Processes = ALONE,
+) -> Checkpoint:
+    """Train a network and leave a complete run folder.
+
+    Args:
+        model: of `mtt.build_model`; trained in place.
+        config: the settings.
+        splits: of `load_splits`.
+        folder: of the run; made if need be. It must be empty but for a `claim`, or that of ``resume``. Removed if the
+            training ends before its first checkpoint.
+        resume: go on from here.
+        processes: those that share the training, see `mtt.fit`; the first one writes the files.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        InputError, mtt.Diverged, KeyboardInterrupt: see `mtt.fit`.
+    """
+    if resume is None and processes.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_json(folder / CONFIG, config.as_dict())
+        save_json(folder / VERSIONS, versions("torch", "numpy", "tonic", "nir"))
+    try:
+        done = mtt.fit(model, splits.train, config, folder, splits.validation, resume, processes)
+    except BaseException:
+        if resume is None and processes.first:
+            _unmake(folder)
+        raise
+    with processes.together():
+        if processes.first:
+            duration = _duration(splits.train, config.time_steps)
+            graph = export.to_nir(model, time_steps=config.time_steps, duration=duration)
+            with plotting.figure(folder / "training.png") as figure:
+                plotting.training_curve(done.history, ax=figure.subplots())
+            export.write(folder / "model.nir", graph)  # last: its presence says that the run has ended
+    return done
+
+
+def claim(folder: Path, config: TrainConfig) -> None:
+    """Make an empty folder that of one run: of several trainings that want it at once, one gets it.
+
+    Raises:
+        FileExistsError: if another one has it.
+    """
+    create_text(folder / CONFIG, _as_json(config.as_dict()))
+
+
+def _unmake(folder: Path) -> None:
+    """Remove what a training without a checkpoint has left: nothing can go on from there."""
+    if (folder / mtt.checkpoint.FILE_NAME).exists():
+        return
+    with contextlib.suppress(OSError):
+        for name in (CONFIG, VERSIONS):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _duration(data: Data, time_steps: int) -> float:
+    """Seconds that ``time_steps`` steps cover; a still image has none, and a step of it counts as a millisecond."""
+    return data.duration_us / 1e6 if isinstance(data, Recordings) else time_steps * 1e-3
+
+
+def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:
+    """The run of these settings: taken from ``folder`` if it is there, continued if it was stopped, else trained.
+
+    Raises:
+        InputError: if the folder holds a run with other settings.
+    """
+    resume = mtt.checkpoint.load(folder) if (folder / mtt.checkpoint.FILE_NAME).is_file() else None
+    if resume is not None:
+        mtt.checkpoint.check_same(f"config ({folder})", resume.config, config.as_dict(), FREE_TO_CHANGE)
+    if not (folder / "model.nir").is_file():
+        train(mtt.build_model(config, splits.train), config, splits, folder, resume)
+    return load(folder)
+
+
+def newest(folder: Path = RUNS) -> Path:
+    """The run below ``folder`` whose model was written last."""
+    models = sorted(folder.glob("*/model.nir"), key=lambda path: path.stat().st_mtime_ns)
+    if not models:
+        raise InputError(cli.as_typed(f"no finished run under {folder}/; train one with: python training/run_mtt.py"))
+    return models[-1].parent
+
+
+def load(folder: Path) -> Run:
+    """A run folder, checked for what studies need of it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run folder")
+    if not (folder / "model.nir").is_file():
+        raise InputError(
+            f"{folder}: no model.nir; a finished training run has one (go on with: "
+            + cli.as_typed(f"python training/run_mtt.py --resume {folder})")
+        )
+    config_file = folder / CONFIG
+    if not config_file.is_file():
+        raise InputError(f"{folder}: no {CONFIG}, which says how the network was trained")
+    config = mtt.config.read_config(config_file)
+    missing = [key for key in ("method", "dataset", "time_steps") if key not in config]
+    if missing:
+        raise InputError(f"{config_file}: no {', '.join(missing)}")
+    return Run(folder.resolve().name, folder, config)
+
+
+def load_all(folders: Sequence[str | Path]) -> list[Run]:
+    """Run folders, by default the newest; those of one name get numbers, because tables and legends go by name."""
+    seen: dict[str, int] = {}
+    apart = []
+    for run in [load(Path(folder)) for folder in folders or [newest()]]:
+        seen[run.name] = seen.get(run.name, 0) + 1
+        apart.append(dataclasses.replace(run, name=f"{run.name} ({seen[run.name]})") if seen[run.name] > 1 else run)
+    return apart
+
+
+def by_method(runs: Mapping[str, Run]) -> dict[str, list[str]]:
+    """Names of the runs that may be averaged, by a label: see `evaluate.comparison.same_but_seed`."""
+    return same_but_seed({name: run.config for name, run in runs.items()}, FREE_TO_CHANGE)
+
+
+def recordings_for(
+    runs: Sequence[Run],
+    *,
+    dataset: str | None = None,
+    data_root: str | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    skip_bad: bool = False,
+) -> Recordings:
+    """The recordings that all runs are tested on.
+
+    Args:
+        runs: they say the data set and its folder where the other arguments do not.
+        dataset, data_root, split, skip_bad: as for `events.load`.
+        limit: only so many, the same ones every time.
+
+    Raises:
+        InputError: if the runs were trained on different data and ``dataset`` does not say which to take, the data are
+            still images, which have no events, or there is no recording.
+    """
+    trained_on = {run.config["dataset"] for run in runs}
+    if dataset is None and len(trained_on) > 1:
+        raise InputError(f"the runs were trained on different data ({', '.join(sorted(trained_on))}): give --dataset")
+    if not dataset:
+        dataset = trained_on.pop()
+        if is_reference(dataset):  # a run folder can come from anywhere: what it names is not imported
+            raise InputError(f"the runs were trained on {dataset}; to import that module, give --dataset {dataset}")
+    root = data_root_for(runs, dataset, data_root)
+    recordings = with_events(report_bad(events.load(dataset, root=root, split=split, skip_bad=skip_bad)))
+    resolutions = {run.config.get("resolution") for run in runs}
+    if len(resolutions) > 1:
+        raise InputError(f"the runs see recordings at different resolutions: {', '.join(map(str, resolutions))}")
+    if (resolution := resolutions.pop()) is not None:
+        recordings = events.at_resolution(recordings, resolution)
+    recordings = some_of(recordings, limit, seed=0)
+    if not len(recordings):
+        raise InputError(f"{recordings.title}, {recordings.split}: no recordings")
+    return recordings
+
+
+def data_root_for(runs: Sequence[Run], dataset: str, given: str | None) -> str | None:
+    """The folder of a data set: the one ``given``, or that of the first run which was trained on this data set."""
+    # A folder recorded in a run belongs to that run's data set, not to another one given here.
+    roots = [run.config.get("data_root") for run in runs if run.config["dataset"] == dataset]
+    return given or next((root for root in roots if root), None)
+
+
+def with_events(data: Data) -> Recordings:
+    """``data``, if they are recordings.
+
+    Raises:
+        InputError: for still images.
+    """
+    if isinstance(data, Images):
+        recorded = ", ".join(names_of_recordings())
+        raise InputError(
+            f"{data.title} are still images: they have no events and no time, so no network can run on them event by"
+            f" event; data sets of recordings: {recorded}"
+        )
+    return data
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, of this package and of others that computed something."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: metadata.version(name) for name in ("mtt_brian", *packages)},
+    }
+
+
+def save_json(path: Path, content: Any) -> None:
+    write_text(path, _as_json(content))
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, indent=2) + "\n"

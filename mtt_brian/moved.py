@@ -1,0 +1,39 @@
+"""Old module names, which go on working with a DeprecationWarning."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from types import ModuleType
+from typing import Any
+
+#: Old name -> new name.
+MOVED = {
+    "mtt_brian.simulate": "mtt_brian.engines",
+    "mtt_brian.translate.nir_reader": "mtt_brian.translate.from_nir",
+}
+
+
+class _Moved(ModuleType):
+    """Stands in ``sys.modules`` under an old name and passes every attribute on.
+
+    So ``mtt_brian.simulate`` can be a function and, for old scripts, the name of a module at the same time.
+    """
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__(old, f"Moved to {new}.")
+        self.__dict__["_new"] = new
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(self._new), name)
+        warnings.warn(f"{self.__name__} has moved to {self._new}", DeprecationWarning, stacklevel=2)
+        return value
+
+
+def register() -> None:
+    """Make the old names importable."""
+    for old, new in MOVED.items():
+        sys.modules.setdefault(old, _Moved(old, new))

@@ -1,5 +1,0 @@
-"""The exact engine: continuous time, every threshold crossing, no clock."""
-
-from mtt_brian.simulate.exact.engine import ExactEngine, Run
-
-__all__ = ["ExactEngine", "Run"]

@@ -1,0 +1,420 @@
+"""NIR graphs as files, and the values they hold: what both halves of the package read them with."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.text import one_line, printable, shortened
+from mtt_brian.translate import hdf5_tree
+
+if TYPE_CHECKING:
+    import nir
+
+Shape: TypeAlias = tuple[int, ...]
+
+#: Whole numbers of a file (sides, strides, paddings) stay below it: indices are 32 bits wide.
+LARGEST = 2**31 - 1
+#: Seconds for reading a file in a process of its own, the CPU time that `hdf5_tree` allows left aside.
+_SECONDS = 60.0
+#: Attribute of a graph from a file: its path and what is not read of it, see `naming` and `not_read`.
+_OF_FILE = "_file_of_this_graph"
+
+
+def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
+    """A graph as it is, or read from the path of a ``.nir`` file.
+
+    A file is read in a process of its own, with limits on time and memory, see `hdf5_tree`. NIR's own inference of
+    shapes is left out, because it assumes square kernels: whoever builds something from a graph checks shapes itself.
+
+    Raises:
+        InputError: for anything else, and a file that is missing, damaged or no graph; the message names the file.
+    """
+    import nir
+
+    if isinstance(graph, nir.NIRGraph):
+        return graph
+    if not isinstance(graph, str | os.PathLike):
+        raise InputError(f"expected a nir.NIRGraph or the path of a .nir file, not {type(graph).__name__}")
+    path = os.fsdecode(graph)
+    if "\0" in path or not os.path.isfile(path):
+        raise InputError(f"no such NIR file: {path!r}" if "\0" in path else f"no such NIR file: {path}")
+    try:
+        content = _read_apart(path)
+        graph = _build_graph(_tree(content.entries))
+    except (InputError, hdf5_tree.Refused) as error:
+        raise InputError(f"{path} is not a readable NIR file: {error}") from None
+    setattr(graph, _OF_FILE, (path, tuple(map(printable, content.not_read))))
+    return graph
+
+
+def not_read(graph: nir.NIRGraph) -> tuple[str, ...]:
+    """What stands in the file of a graph and has no meaning: a sentence each. Nothing for a graph from elsewhere."""
+    sentences: tuple[str, ...] = getattr(graph, _OF_FILE, ("", ()))[1]
+    return sentences
+
+
+@contextlib.contextmanager
+def naming(graph: Any) -> Iterator[None]:
+    """Puts the file's name in front of the message of an `InputError`, if ``graph`` is from a file, or its path."""
+    try:
+        yield
+    except InputError as error:
+        is_path = isinstance(graph, str | os.PathLike)
+        path = os.fsdecode(graph) if is_path else getattr(graph, _OF_FILE, (None,))[0]
+        if path is None or str(error).startswith((f"{path} ", f"{path}: ", "no such NIR file: ")):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+
+
+# ----- file -> values
+
+
+def _read_apart(path: str) -> hdf5_tree.Content:
+    """The content of a file, read by a process of its own."""
+    from mtt_brian import machine
+
+    size = os.path.getsize(path)
+    most = machine.available_bytes() // 2
+    command = [sys.executable, "-P", hdf5_tree.__file__, path, str(most)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": ""}
+    seconds = _SECONDS + size / hdf5_tree.FILE_BYTES_PER_SECOND
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
+    except OSError as error:
+        raise InputError(f"the process that reads it, {sys.executable!r}, cannot be started: {error}") from None
+    assert process.stdout is not None
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    content = None
+    with process:
+        timer.start()
+        try:
+            content = hdf5_tree.parse(process.stdout)
+            process.wait()
+        except hdf5_tree.Refused:
+            raise
+        except (ValueError, LookupError, TypeError):  # not what the script writes
+            process.stdout.close()
+            process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+    if content is not None and process.returncode == 0:
+        return content
+    if is_late.is_set():
+        raise InputError(f"reading it did not end within {seconds:.0f} s; it is damaged")
+    how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit status {process.returncode}"
+    raise InputError(f"the HDF5 library does not end or crashes while it reads the file ({how}); it is damaged")
+
+
+def _tree(entries: list[hdf5_tree.Entry]) -> dict[str, Any]:
+    """The entries as dictionaries in dictionaries."""
+    values: list[Any] = []
+    for parent, name, value in entries:
+        values.append({} if value is None else value)
+        if parent >= 0:
+            values[parent][name] = values[-1]
+    return values[0]
+
+
+def _build_graph(tree: dict[str, Any]) -> nir.NIRGraph:
+    """The graph of a file; graphs in graphs are built from the innermost outwards, without recursion."""
+    import nir
+
+    kind = _kind(tree, "")
+    if kind != "NIRGraph":
+        raise InputError(f"it holds a single {kind} node, not a graph")
+    found: list[tuple[dict[str, Any], str]] = []
+    open_ones = [(tree, "")]
+    while open_ones:
+        graph, where = open_ones.pop()
+        found.append((graph, where))
+        _check_keys(graph, {"nodes", "edges"}, {"metadata"}, _of(where, "NIRGraph"))
+        if not isinstance(graph["nodes"], dict):
+            raise InputError(f"'nodes'{_in(where)} is not a group")
+        for name, node in graph["nodes"].items():
+            if _kind(node, _join(where, name)) == "NIRGraph":
+                open_ones.append((node, _join(where, name)))
+    built: dict[int, nir.NIRGraph] = {}
+    for graph, where in reversed(found):
+        nodes = {
+            name: built[id(node)] if id(node) in built else _build_node(node, _join(where, name))
+            for name, node in graph["nodes"].items()
+        }
+        metadata = _metadata(graph, _of(where, "NIRGraph"))
+        built[id(graph)] = nir.NIRGraph(nodes, _edges(graph["edges"], where), metadata=metadata, type_check=False)
+    return built[id(tree)]
+
+
+def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
+    """A node that is no graph."""
+    import nir
+
+    kind = _kind(tree, where)
+    kinds = {name: getattr(nir, name) for name in nir.ir.__all__ if isinstance(getattr(nir, name), type)}
+    if kind not in kinds or kind == "NIRNode":
+        accepted = ", ".join(sorted(kinds.keys() - {"NIRNode"}))
+        raise InputError(f"node {where!r} has the type {kind!r}, which NIR does not have; NIR has {accepted}")
+    of = _of(where, kind)
+    fields = {f.name: f for f in dataclasses.fields(kinds[kind]) if f.init}
+    optional = {name for name, f in fields.items() if f.default is not dataclasses.MISSING} | {"metadata"}
+    required = fields.keys() - optional
+    if kind in ("Input", "Output"):
+        required, optional = {"shape"}, {"metadata"}
+    elif kind in ("Flatten", "Conv1d", "Conv2d"):  # their shapes follow from what arrives
+        declared = {"input_type", "input_shape"} & fields.keys()
+        required, optional = required - declared, optional | declared
+    _check_keys(tree, set(required), optional, of)
+    for key, value in tree.items():
+        if isinstance(value, dict) and key != "metadata":
+            raise InputError(f"{key}{of} is a group; accepted are values")
+        if isinstance(value, str) and key not in ("type", "padding"):
+            raise InputError(f"{key}{of} is the text {shown(value)}; accepted are numbers")
+        if key != "metadata" and np.size(value) == 0:
+            raise InputError(f"{key}{of} is empty: its shape is {np.shape(value)}")
+    given = {**tree, "metadata": _metadata(tree, of)}
+    # From a declared input shape nir infers the output's, with checks of its own; it is put in afterwards.
+    shape = given.pop("input_type" if kind == "Flatten" else "input_shape", None)
+    if kind in ("Conv1d", "Conv2d"):
+        given["input_shape"] = None
+    try:
+        node = kinds[kind].from_dict(given)
+        if kind == "Flatten":
+            node.input_type = {"input": shape}
+        elif kind in ("Conv1d", "Conv2d"):
+            node.input_shape = shape
+        return node
+    except Exception as error:  # nir raises whatever Python and numpy raise for values of another kind
+        reason = " ".join(str(error).split()) or f"its values do not fit ({type(error).__name__})"
+        raise InputError(f"node {where!r} ({kind}): {reason}") from None
+
+
+def _kind(tree: Any, where: str) -> str:
+    """The type of a node."""
+    this = f"node {where!r}" if where else "'node'"
+    if not isinstance(tree, dict):
+        raise InputError(f"{this} is not a group")
+    if not isinstance(tree.get("type"), str):
+        given = f"not {shown(tree['type'])}" if "type" in tree else "which it lacks"
+        raise InputError(f"the type of {this} must be text, {given}")
+    return tree["type"]
+
+
+def _metadata(tree: dict[str, Any], of: str) -> dict[str, Any]:
+    metadata = tree.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise InputError(f"metadata{of} must be a group, not {shown(metadata)}")
+    return metadata
+
+
+def _edges(value: Any, where: str) -> list[tuple[str, str]]:
+    edges = np.asarray(value)
+    if edges.size == 0:
+        return []
+    if edges.dtype != object or edges.ndim != 2 or edges.shape[1] != 2:
+        raise InputError(f"'edges'{_in(where)} must be pairs of node names, not {shown(value)}")
+    return [(str(a), str(b)) for a, b in edges]
+
+
+def _check_keys(tree: dict[str, Any], required: set[str], optional: set[str], of: str) -> None:
+    if missing := sorted(required - tree.keys()):
+        raise InputError(f"{missing[0]!r}{of} is missing")
+    if unknown := sorted(tree.keys() - required - optional - {"type"}):
+        accepted = ", ".join(sorted(required | optional))
+        raise InputError(f"{unknown[0]!r}{of} is not a value that it has; accepted are {accepted}")
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _of(where: str, kind: str) -> str:
+    return f" of node {where!r} ({kind})" if where else " of the graph"
+
+
+def _in(where: str) -> str:
+    return f" of the nested graph {where!r}" if where else ""
+
+
+# ----- values
+
+
+def plain(value: Any) -> Any:
+    """Metadata come back from HDF5 as bytes and numpy scalars; here as Python's own."""
+    if isinstance(value, bytes):
+        return value.decode("utf8", "backslashreplace")
+    return value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
+
+
+def uniform(value: np.ndarray) -> float | np.ndarray:
+    """One number if all entries agree, else the entries in float64."""
+    value = np.asarray(value, dtype=np.float64)
+    return float(value.flat[0]) if value.size and np.all(value == value.flat[0]) else value
+
+
+def shown(value: Any) -> str:
+    """A value for a message: on one line, and short."""
+    if isinstance(value, dict):
+        held = (f"{k!r}: {'a group' if isinstance(v, dict) else shown(v)}" for k, v in list(value.items())[:20])
+        return shortened(f"{{{', '.join(held)}}}", 200)
+    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) and value.size < 100 else value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def numbers(value: Any, what: str, *, bools: bool = True) -> np.ndarray:
+    """Finite real numbers in their own precision; torch tensors and numbers kept as objects included.
+
+    Args:
+        value: from a graph: an array, a number, a tensor.
+        what: its name for messages, for instance ``"tau of node 'a'"``.
+        bools: whether False and True count as 0 and 1.
+
+    Raises:
+        InputError: for complex numbers, text, NaN, infinite values, nothing at all, and numbers that float64 rounds.
+    """
+    array = as_array(value, what)
+    if not bools and (array.dtype.kind == "b" or any(isinstance(x, bool | np.bool_) for x in _objects(array))):
+        raise InputError(f"{what} must be a number, not {shown(plain(value))}")
+    if array.dtype.kind == "O":
+        single = (int, float, np.integer, np.floating, np.bool_)
+        if not all(isinstance(x, single) for x in array.flat):
+            raise InputError(f"{what} is not numeric: {shown(value)}")
+        try:
+            array = array.astype(np.float64)
+        except OverflowError:
+            raise InputError(f"{what} holds numbers that are too large: {shown(value)}") from None
+    if array.dtype.kind == "c":
+        raise InputError(f"{what} holds complex numbers; accepted are real ones")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what} is not numeric: {shown(value)}")
+    if not array.size:
+        raise InputError(f"{what} is empty: its shape is {array.shape}")
+    with np.errstate(over="ignore"):
+        as_float64 = array.astype(np.float64, copy=False)
+    if not np.all(np.isfinite(as_float64)):
+        raise InputError(f"{what} holds NaN or infinite values")
+    if (rounded := _rounded(array, as_float64)) is not None:
+        raise InputError(f"{what} holds {rounded}, which float64 rounds; accepted are numbers that it holds")
+    return array
+
+
+def _objects(array: np.ndarray) -> Iterable[Any]:
+    return array.flat if array.dtype.kind == "O" else ()
+
+
+def _rounded(array: np.ndarray, as_float64: np.ndarray) -> str | None:
+    """A number that is another one in float64."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        differs = array != as_float64
+    elif array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        differs = np.abs(as_float64) >= 2.0**53
+    else:
+        return None
+    for exact, rounded in zip(array[differs].tolist(), as_float64[differs].tolist(), strict=True):
+        if exact != rounded:  # Python compares whole numbers with floats exactly
+            return str(exact)
+    return None
+
+
+def _of_tensor(value: Any, what: str) -> np.ndarray:
+    """The numbers of a torch tensor of any layout."""
+    try:
+        value = value.detach()
+        kinds = {
+            "is_meta": "on the device meta, which keeps no values",
+            "is_quantized": "quantized",
+            "is_nested": "nested",
+        }
+        for attribute, kind in kinds.items():
+            if getattr(value, attribute):
+                raise InputError(f"{what} is a tensor that is {kind}; accepted are tensors of plain numbers")
+        if value.is_complex():
+            raise InputError(f"{what} holds complex numbers; accepted are real ones")
+        if str(value.layout) != "torch.strided":  # sparse ones, and those of oneDNN
+            value = value.to_dense()
+        value = value.cpu().resolve_conj().resolve_neg()
+        try:
+            found: np.ndarray = value.numpy()
+        except TypeError:  # bfloat16
+            found = value.float().numpy()
+        return found
+    except InputError:
+        raise
+    except Exception as error:  # whatever has a detach(), and what torch cannot convert
+        raise InputError(f"{what} is not numeric: {one_line(error, 120)}") from None
+
+
+def as_array(value: Any, what: str) -> np.ndarray:
+    """A value of a graph as an array of any kind."""
+    if hasattr(value, "detach"):  # a torch tensor
+        return _of_tensor(value, what)
+    if np.ma.is_masked(value):
+        raise InputError(f"{what} holds masked values")
+    try:
+        return np.asarray(value)
+    except Exception as error:  # rows of different lengths, and objects of any kind
+        raise InputError(f"{what} is not numeric: {' '.join(str(error).split())}") from None
+
+
+def whole_numbers(value: Any, what: str, minimum: int) -> tuple[int, ...]:
+    """Whole numbers from ``minimum`` to `LARGEST`, flat.
+
+    Raises:
+        InputError: for anything else.
+    """
+    try:
+        given = np.ravel(numbers(value, what))
+    except InputError as error:
+        raise InputError(f"{error}; accepted are whole numbers >= {minimum}") from None
+    for number in given.tolist():
+        if not (minimum <= number <= LARGEST and number == np.floor(number)) or given.dtype.kind == "b":
+            raise InputError(
+                f"{what} must consist of whole numbers from {minimum} to {LARGEST:,}, not {shown(plain(value))}"
+            )
+    return tuple(int(number) for number in given)
+
+
+def one_whole_number(value: Any, what: str, minimum: int) -> int:
+    """One whole number from ``minimum`` to `LARGEST`."""
+    given = whole_numbers(value, what, minimum)
+    if len(given) != 1:
+        raise InputError(f"{what} must be one whole number, not {shown(value)}")
+    return given[0]
+
+
+def pair_of(what: str, value: Any, minimum: int) -> tuple[int, int]:
+    """A vertical and a horizontal whole number, from two or from one for both."""
+    given = whole_numbers(value, what, minimum)
+    if len(given) > 2:
+        raise InputError(f"{what} must be one or two whole numbers >= {minimum}, not {shown(value)}")
+    return given[0], given[-1]
+
+
+def declared_shape(value: Any, what: str) -> Shape:
+    """The shape that an Input or Output node declares: at least one axis, at least 1 along each."""
+    return whole_numbers(value, what, 1)
+
+
+def typed_shape(given: Any, name: str) -> Any:
+    """The shape in a node's ``input_type`` or ``output_type``, which hold one by name."""
+    if not isinstance(given, dict):
+        return given
+    return given.get(name, next(iter(given.values()), None))
