@@ -52,7 +52,7 @@ def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
     assert "| g = all, s = 3 |" in (tmp_path / "report.md").read_text()
 
     monkeypatch.setattr(study.mtt, "fit", None)  # again: nothing is trained, nothing is tested
-    monkeypatch.setattr(study.sides, "answers", None)
+    monkeypatch.setattr(study.inference, "answers", None)
     study.main(options.split())
     assert f"{tmp_path}: grid.json, report.json, report.md, runs, stage_ablation.png" in capsys.readouterr().out
     with pytest.raises(InputError, match="epochs"):

@@ -56,9 +56,9 @@ class TestStudy:
 
     def test_again_only_what_is_missing(self, swept, three_runs, study, monkeypatch, capsys):
         asked = []
-        answers = study.sides.answers
+        answers = study.inference.answers
         monkeypatch.setattr(
-            study.sides, "answers", lambda *arguments: (asked.append(arguments[2:]), answers(*arguments))[1]
+            study.inference, "answers", lambda *arguments: (asked.append(arguments[2:]), answers(*arguments))[1]
         )
         chosen = " ".join(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
         study.main(f"{chosen} --time-steps 1 5 7 --out {swept}".split())
