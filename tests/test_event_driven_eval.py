@@ -20,7 +20,6 @@ from mtt_brian.engines.brian2 import compilers
 from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.evaluate import EventDrivenTally, TimeSteppedTally
 from mtt_brian.experiments import evaluation, run_folder, study_cli
-from mtt_brian.experiments.finished import Finished
 from tests import commands
 
 STUDY = "studies/event_driven_eval.py"

@@ -39,7 +39,7 @@ from mtt_brian.evaluate.html import Picture, write_html
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import dask_backend, evaluation, run_folder, study_cli
 from mtt_brian.experiments.evaluation import Compute, Job, Origin, Part, Shard, Tallies
-from mtt_brian.experiments.finished import Finished
+from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.plotting.axes import legend_beside, literal
 from mtt_brian.translate import nir_files
@@ -87,8 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     origin = origin_of(recordings, list(by_name.values()), options)
     here = nullcontext(evaluation.evaluate_here)
     out = files.results_folder(options.out, "event_driven_eval")
-    finished = Finished(out / "shards")
-    finished.check(shard.settings(origin) for shard in every)
+    finished = ResultStore(out / "shards.jsonl", {"shards": [shard.settings(origin) for shard in every]})
     pages = ["report.html"] if options.html else []
     files.check_replaceable(out, ["report.json", "report.md", *(name for name, *_ in PICTURES), *pages])
     with (
@@ -117,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.html:
         pictures = [Picture(out / name, alt, caption) for name, alt, caption in PICTURES]
         write_html(report, pictures, out / "report.html", recordings.classes)
-    finished.discard()
+    finished.remove()
     print(f"\n{report.table()}\n\n{files.contents(out)}")
 
 
@@ -195,22 +194,21 @@ def origin_of(recordings: Recordings, chosen: Sequence[Run], options: argparse.N
     return Origin(recordings.name, root and os.path.abspath(root), recordings.split, chosen[0].config.get("resolution"))
 
 
-def evaluate(every: Sequence[Shard], origin: Origin, finished: Finished, compute: Compute) -> dict[Shard, Part]:
+def evaluate(every: Sequence[Shard], origin: Origin, finished: ResultStore, compute: Compute) -> dict[Shard, Part]:
     """All shards: those that were finished before, and what ``compute`` gives for the others, kept at once."""
-    found = {shard: finished.get(shard.settings(origin)) for shard in every}
+    found = {shard: finished.get((shard.run, shard.number)) for shard in every}
     parts = {shard: part for shard, part in found.items() if part is not None}
     missing = [shard for shard in every if shard not in parts]
     bar = tqdm(total=sum(s.passes for s in every), initial=sum(s.passes for s in parts), desc="evaluating", unit="run")
     with bar:
         try:
             for shard, part in compute(missing, bar.update):
-                finished.keep(shard.settings(origin), part)
-                parts[shard] = part
+                parts[shard] = finished.keep((shard.run, shard.number), part)
                 bar.set_postfix_str(f"{len(parts)} of {len(every)} shards")
         except BaseException:
             bar.close()
             if parts:
-                out = finished.folder.parent
+                out = finished.path.parent
                 print(
                     f"{len(parts)} of {len(every)} shards are kept; --out {out} goes on with the rest", file=sys.stderr
                 )

@@ -13,15 +13,15 @@ from mtt_brian.evaluate.metrics import (
     spike_difference,
     synops,
 )
-from mtt_brian.evaluate.outputs import Answers, event_driven
+from mtt_brian.evaluate.outputs import Predictions, predict_event_driven
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
 from mtt_brian.evaluate.spike_times import SpikeTimeDifferences, spike_time_differences
 
 __all__ = [
-    "Answers",
     "Estimate",
     "EventDriven",
     "EventDrivenTally",
+    "Predictions",
     "Report",
     "RunReport",
     "SpikeDifference",
@@ -32,7 +32,7 @@ __all__ = [
     "accuracy_over_time",
     "confusion_matrix",
     "decision_time",
-    "event_driven",
+    "predict_event_driven",
     "predictions",
     "readout_trace",
     "spike_difference",

@@ -216,7 +216,7 @@ class Evaluator:
                 stepped.add_answers(t, mtt.predict(self._model, recordings, t), labels)
                 progress(len(recordings))
             started = time.perf_counter()
-            answers = inference.time_stepped(self._job.graph, recordings, self._job.time_steps)
+            answers = inference.predict_time_stepped(self._job.graph, recordings, self._job.time_steps)
             stepped.add_answers(self._job.time_steps, answers.readouts, labels)
             stepped.add_counts(answers.counts, time.perf_counter() - started)
             progress(len(recordings))

@@ -90,7 +90,7 @@ def load_frames(data: Data, time_steps: int, workers: int = 0) -> FrameSet:
     return FrameSet(torch.tensor(data.pixels).unsqueeze(1), labels, mean, std)
 
 
-def bearable(model: Staged, time_steps: int) -> int:
+def max_batch_size(model: Staged, time_steps: int) -> int:
     """How many recordings go through the network together: `BATCH`, or fewer where the network is large or T is."""
     largest = max(math.prod(shape) for shape in (model.input_shape, *model.shapes.values()))
     return min(BATCH, max(1, BUDGET // (largest * time_steps)))
@@ -107,7 +107,7 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
         model: the network; it is put into evaluation mode and back.
         data: N recordings or images, or the frames that they have become already.
         time_steps: T, any number, also larger than in training.
-        batch_size: items at a time; None: as many as are `bearable`.
+        batch_size: items at a time; None: as `max_batch_size`.
 
     Returns:
         float32 [N, classes].
@@ -120,7 +120,7 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
     keep_freed_memory()
     device = next(model.parameters()).device
     if batch_size is None:
-        batch_size = bearable(model, time_steps)
+        batch_size = max_batch_size(model, time_steps)
     was_training = model.training
     model.eval()
     logits = [model(frames.to(device), time_steps).cpu().numpy() for frames in _batches(data, time_steps, batch_size)]
