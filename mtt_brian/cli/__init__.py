@@ -68,6 +68,11 @@ COMMANDS = {
         "what a network is made of, how large it is, and which engines run it",
         "model.nir",
     ),
+    "gap": Command(
+        "mtt_brian.cli.gap",
+        "what the rule of an event-driven target costs a network, one change at a time",
+        "runs/digits-mtt-0-001",
+    ),
     "doctor": Command(
         "mtt_brian.cli.doctor",
         "what works on this machine, and what to do about the rest",

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from mtt_brian.files import read_regular
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.text import one_line, shown
 from mtt_brian.translate.nir_files import load_graph, naming
-from mtt_brian.translate.tools import BIAS_RULES, INFER, TOOLS
+from mtt_brian.translate.tools import BIAS_RULES, INFER, TOOLS, Conventions
 
 if TYPE_CHECKING:
     import nir
@@ -102,6 +102,11 @@ def _seconds_or_infer(text: str) -> float | str:
 _seconds_or_infer.__name__ = "seconds"
 
 
+def conventions_from(options: argparse.Namespace) -> Conventions:
+    """What the options of `add_options` say of a network of another tool."""
+    return Conventions(**{item.name: getattr(options, item.name) for item in fields(Conventions)})
+
+
 def open_network(options: argparse.Namespace) -> Network:
     """The network that the options of `add_options` name.
 
@@ -115,18 +120,7 @@ def open_network(options: argparse.Namespace) -> Network:
             raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
     graph = load_graph(path)
     with naming(path):
-        circuit = translate.read_nir(
-            graph,
-            reset=options.reset,
-            spikes=options.spikes,
-            spike_integral=options.spike_integral,
-            loop_delay=options.loop_delay,
-            lower_bound=options.lower_bound,
-            tool=options.tool,
-            bias=options.bias,
-            time_per_step=options.time_per_step,
-            file_time_per_step=options.file_time_per_step,
-        )
+        circuit = translate.read_nir(graph, **vars(conventions_from(options)))
     return Network(path, graph, circuit, _config(path))
 
 
@@ -162,6 +156,7 @@ _USED: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: type(value) is int and 1 <= value < 2**15,
         f"a whole number of pixels from 1 to {2**15 - 1}, or null",
     ),
+    "time_steps": (lambda value: type(value) is int and 1 <= value <= 100_000, "a whole number from 1 to 100,000"),
 }
 #: Of a config file; a longer one is something else.
 _MOST_BYTES = 1_000_000

@@ -126,9 +126,7 @@ class Plan:
     def rules(self) -> dict[str, Rule]:
         """All rules by name, the base first."""
         named = {factorial.title(c): self.rule(c) for c in self.combinations}
-        return named | {
-            swept_name(c, step_us): self.rule(c, step_us) for c in self.swept for step_us in self.steps_us
-        }
+        return named | {swept_name(c, step_us): self.rule(c, step_us) for c in self.swept for step_us in self.steps_us}
 
 
 def swept_name(combination: Combination, step_us: int) -> str:
@@ -168,7 +166,7 @@ def plan(circuit: Circuit, base: Rule, target: Target, steps_us: Sequence[int]) 
         else:
             path.append((*path[-1], name))
     if target.lower_bound is not None:
-        name = "no bound" if target.lower_bound == NONE else f"bound {target.lower_bound}"
+        name = _bound_in_words(target.lower_bound)
         _check_bound(rules, target.lower_bound)
         changes[name] = {"lower_bound": target.lower_bound}
         path.append((*path[-1], name))
@@ -225,8 +223,15 @@ def _check_bound(rules: Mapping[str, NeuronRule], lower_bound: LowerBound) -> No
         new = _bound(rule, lower_bound)
         if not np.array_equal(np.asarray(new, dtype=object), np.asarray(rule.lower_bound, dtype=object)):
             return
-    shown = "no lower bound" if lower_bound == NONE else f"the lower bound {lower_bound}"
-    raise InputError(f"all populations have {shown} already; name another one, or keep")
+    raise InputError(f"all populations have {_bound_in_words(lower_bound)} already; name another one, or keep")
+
+
+def _bound_in_words(lower_bound: LowerBound) -> str:
+    """``"no bound"``, ``"bound -1 thresholds"``, ``"bound -0.5"``."""
+    if lower_bound == NONE:
+        return "no bound"
+    number, *unit = str(lower_bound).split()
+    return " ".join(["bound", f"{float(number):g}", *unit])
 
 
 def _bound(rule: NeuronRule, lower_bound: LowerBound) -> Any:
@@ -278,9 +283,7 @@ class Job:
                 fields["lower_bound"] = _bound(old, rule.lower_bound)
             return old.with_(**fields)
 
-        populations = (
-            dataclasses.replace(p, rule=changed(p.rule)) if p.rule.fires else p for p in circuit.populations
-        )
+        populations = (dataclasses.replace(p, rule=changed(p.rule)) if p.rule.fires else p for p in circuit.populations)
         return dataclasses.replace(circuit, populations=tuple(populations))
 
 
@@ -352,7 +355,7 @@ def on_steps(recording: np.ndarray, rule: Rule, name: str = "recording") -> np.n
     Raises:
         InputError: if the recording ends before the first step does.
     """
-    if rule.step_us is None and rule.bins is None or not len(recording):
+    if (rule.step_us is None and rule.bins is None) or not len(recording):
         return recording
     t = recording["t"].astype(np.int64)
     last = int(t[-1])
