@@ -241,7 +241,7 @@ def tables_of_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None
 
 
 def bound_estimate(cells: Cells, names: Sequence[str], lower_bound: float | None, part: str, way: str) -> Estimate:
-    return over_seeds([Estimate(*cells[f"{name}: {lower_bound}"][part][way]) for name in names])
+    return over_seeds([Estimate(**cells[f"{name}: {lower_bound}"][part][way]) for name in names])
 
 
 def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], test: Recordings, out: Path) -> None:

@@ -1,13 +1,13 @@
 """Train a spiking network with mixed time steps (MTT), or with SDT or NMT to compare.
 
-python training/run_mtt.py                                   # built-in data (a simulated event camera), MTT
-python training/run_mtt.py --method sdt                      # the same network with one fixed number of time steps
-python training/run_mtt.py --dataset nmnist --data-root DIR  # N-MNIST from a local folder, complete or in part
-python training/run_mtt.py --config training/configs/small/mnist_vgg14.toml --data-root DIR   # still images
-python training/run_mtt.py --config training/configs/small/nmnist.toml --seed 1   # a file; options override it
-python training/run_mtt.py --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings, where not given anew
-python training/run_mtt.py --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
-torchrun --nproc-per-node 2 training/run_mtt.py --batch-size 16   # two processes share every iteration, 2 x 16
+mtt-brian train                                   # built-in data (a simulated event camera), MTT
+mtt-brian train --method sdt                      # the same network with one fixed number of time steps
+mtt-brian train --dataset nmnist --data-root DIR  # N-MNIST from a local folder, complete or in part
+mtt-brian train --config training/configs/small/mnist_vgg14.toml --data-root DIR   # still images
+mtt-brian train --config training/configs/small/nmnist.toml --seed 1   # a file; options override it
+mtt-brian train --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings, where not given anew
+mtt-brian train --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
+torchrun --nproc-per-node 2 -m mtt_brian train --batch-size 16  # two processes share every iteration, 2 x 16
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mtt_brian import cli, evaluate, files, mtt
-from mtt_brian.cli import as_typed, exit_status
+from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings, find_dataset
 from mtt_brian.events.datasets import is_reference
@@ -30,8 +30,6 @@ from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.distributed import processes as distributed
 from mtt_brian.snn import Staged
 
-#: How this is called without ``mtt-brian``.
-SCRIPT = "python training/run_mtt.py"
 #: The grids of the closing table. The last ones are far finer than anything trained on.
 TEST_TIME_STEPS = (1, 2, 5, 10, 20, 50, 150)
 
@@ -64,12 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(splits.test, Recordings):
         print("\nNext, the same weights event by event, without a time grid:")
         dataset = f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
-        print(as_typed(f"  python studies/event_driven_eval.py {run}{dataset}"))
+        print(f"  mtt-brian eval {run}{dataset}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; the training settings come from `TrainConfig`."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "train")
     parser.add_argument("--config", metavar="FILE", help="settings from a .toml file, or a run's config.json")
     parser.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
@@ -109,7 +107,7 @@ def what_is_kept(run: Path, launcher: str, config: TrainConfig) -> str:
     if not (run / mtt.checkpoint.FILE_NAME).is_file():
         return "there is no checkpoint yet: start anew"
     dataset = f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
-    script = shlex.quote(sys.argv[0]) if as_typed(SCRIPT) == SCRIPT else "-m mtt_brian train"
+    script = "-m mtt_brian train"
     return f"the finished epochs are kept. Go on with:\n  {launcher} {script} --resume {shlex.quote(str(run))}{dataset}"
 
 

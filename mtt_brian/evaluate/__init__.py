@@ -1,6 +1,6 @@
-"""Metrics and reports: how well a network answers, how much it spikes, and how far a time grid is from the truth."""
+"""Metrics and reports: accuracy, spikes, synaptic operations, and the difference that time steps make."""
 
-from mtt_brian.evaluate.accumulators import EventDrivenTally, TimeSteppedTally
+from mtt_brian.evaluate.accumulators import EventDrivenAccumulator, TimeSteppedAccumulator
 from mtt_brian.evaluate.metrics import (
     Estimate,
     SpikeDifference,
@@ -15,19 +15,20 @@ from mtt_brian.evaluate.metrics import (
 )
 from mtt_brian.evaluate.outputs import Predictions, predict_event_driven
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
+from mtt_brian.evaluate.report_tables import write_report
 from mtt_brian.evaluate.spike_times import SpikeTimeDifferences, spike_time_differences
 
 __all__ = [
     "Estimate",
     "EventDriven",
-    "EventDrivenTally",
+    "EventDrivenAccumulator",
     "Predictions",
     "Report",
     "RunReport",
     "SpikeDifference",
     "SpikeTimeDifferences",
     "TimeStepped",
-    "TimeSteppedTally",
+    "TimeSteppedAccumulator",
     "accuracy",
     "accuracy_over_time",
     "confusion_matrix",
@@ -38,4 +39,5 @@ __all__ = [
     "spike_difference",
     "spike_time_differences",
     "synops",
+    "write_report",
 ]

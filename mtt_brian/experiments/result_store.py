@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from tqdm import tqdm
 
 from mtt_brian.errors import InputError
-from mtt_brian.files import read_regular, reason, warn, write_text
+from mtt_brian.files import plain, read_regular, reason, warn, write_text
 from mtt_brian.text import printable, shown
 
 #: Names a result: texts, numbers, None and tuples of these.
@@ -62,7 +62,7 @@ class ResultStore(Mapping[Key, Any]):
             result: JSON-able.
 
         Returns:
-            The result as it will be read: with lists for tuples and text for keys of dictionaries.
+            The result as it will be read: with lists for tuples, objects for named tuples, and text for their keys.
 
         Raises:
             OSError: naming the file.
@@ -165,7 +165,8 @@ def _parse(content: bytes) -> tuple[dict[str, Any], dict[Key, Any], list[str]]:
 
 def _sealed(content: Mapping[str, Any]) -> str:
     """A JSON object as one line with a digest of its values, so that what is read is what was written."""
-    return json.dumps({**content, _SEAL: _digest(_as_read(content))}) + "\n"
+    content = _as_read(content)
+    return json.dumps({**content, _SEAL: _digest(content)}) + "\n"
 
 
 def _unsealed(line: bytes, keys: Iterable[str]) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def _digest(content: Any) -> str:
 
 def _as_read(content: Any) -> Any:
     """Content as it comes back from JSON."""
-    return json.loads(json.dumps(content))
+    return json.loads(json.dumps(plain(content)))
 
 
 def _as_key(value: Any) -> Any:
