@@ -35,11 +35,10 @@ import hashlib
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mtt_brian import cli, events, files
 from mtt_brian.circuit.instants import on_whole_microseconds
@@ -50,8 +49,8 @@ from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.experiments import gap, gap_report
-from mtt_brian.experiments.gap import FIFO, INSTANTS, Evaluator, Job, Plan, Rule, Target
+from mtt_brian.experiments import dask_backend, gap, gap_report
+from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.neuron import SPIKES_PER_UPDATE
 from mtt_brian.text import printable
@@ -69,15 +68,13 @@ class Given:
 
     Attributes:
         title: of all of them.
-        names: one for each.
-        events: read when they are asked for.
+        recordings: read when they are asked for.
         labels: classes; None where they are not known.
         longest_step_us: lengths of steps that are tried without being asked for are not longer.
     """
 
     title: str
-    names: Sequence[str]
-    events: Sequence[np.ndarray]
+    recordings: Recordings | GivenRecordings
     labels: np.ndarray | None
     longest_step_us: float
 
@@ -90,28 +87,35 @@ class Given:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     opened = network_options.open_network(options)
-    conventions = network_options.conventions_from(options)
     given = recordings_for(options, opened)
+    name = opened.path.parent.name if opened.config else opened.path.name
+    digest = hashlib.sha256(opened.path.read_bytes()).hexdigest()
     with naming(opened.path):
         plan = plan_for(options, opened, given)
-        job = Job(opened.graph, conventions, plan.rules, options.duration)
-        evaluator = Evaluator(job)
+        conventions = network_options.conventions_from(options)
+        task = GapTask(opened.graph, digest, conventions, plan.named_rules, options.duration)
+        for rule in {rule.engine for _, rule in plan.named_rules}:
+            task.circuit(rule)  # what cannot be is refused before anything is written
+    shards = gap.divide(name, task, given.recordings, options.shard)
     out = files.results_folder(options.out, "gap")
     files.check_replaceable(out, gap_report.FILES)
     with files.removed_if_empty(out):
-        store = ResultStore(out / "gap.jsonl", settings(options, opened, given, job))
-        print(printable(f"{given.title}: {len(given.names):,} recordings -> {opened.path}; {len(job.rules)} rules"))
-        parts = evaluate(evaluator, given, job, store, options.shard)
-    name = opened.path.parent.name if opened.config else opened.path.name
-    report = gap_report.report_of(
-        name, given.title, given.what, plan, gap.merge(parts, given.labels), options.within / 100
-    )
+        bound = {
+            "shard": options.shard,
+            "title": given.title,
+            "ids": list(given.recordings.ids),
+            "root": options.data_root,
+        }
+        store = ResultStore(out / "gap.jsonl", task.settings() | bound)
+        print(printable(f"{given.title}: {len(given.recordings):,} recordings -> {opened.path}; {task.passes} rules"))
+        with dask_backend.backend(options.dask, len(shards)) as backend:
+            parts = gap.evaluate(shards, store, backend)
+    results = gap.merge(parts, given.labels)
+    report = gap_report.report_of(name, given.title, given.what, plan, results, options.within / 100)
     about = {
-        "network": store.settings["network"],
-        "rules": store.settings["rules"],
-        "recordings": list(given.names),
+        **store.settings,
         "assumptions": opened.circuit.assumptions,
-        "versions": files.versions("numpy", "scipy", "numba", "nir"),
+        "versions": files.versions(*gap.PACKAGES),
         "command": shlex.join([cli.PROGRAM, "gap", *(sys.argv[2:] if arguments is None else arguments)]),
     }
     report.write(out, notes(opened.circuit, plan), about)
@@ -136,7 +140,7 @@ def notes(circuit: Circuit, plan: Plan) -> list[str]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "gap")
     network_options.add_options(parser)
     parser.add_argument(
         "recordings", nargs="*", metavar="RECORDING", help="files of events, or DATASET:SPLIT:NUMBER; or --dataset"
@@ -159,9 +163,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--within",
         type=float,
-        default=5.0,
+        default=1.0,
         metavar="PERCENT",
-        help="predictions of a step agree if no more than so many recordings get another one [5]",
+        help="predictions of a step agree if no more than so many recordings get another one [1]",
     )
     target = parser.add_argument_group("the target")
     target.add_argument("--target-order", choices=ORDERS, help="single events, or sums of instants [fifo if it exists]")
@@ -183,6 +187,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=SHARD,
         metavar="N",
         help=f"recordings that are computed and kept together [{SHARD}]",
+    )
+    parser.add_argument(
+        "--dask",
+        nargs="?",
+        const=dask_backend.LOCAL,
+        metavar="ADDRESS",
+        help="compute on the workers of this Dask scheduler; without ADDRESS on a process per core of this machine",
     )
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/gap-<number>]")
     options = parser.parse_args(arguments)
@@ -220,13 +231,9 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
         classes = {recording.classes for recording in opened_ones}
         labelled = None not in labels and len(classes) == 1 and len(*classes) == opened.circuit.readout.size
         ends = [_end_us(recording.events) for recording in opened_ones]
-        return Given(
-            "recordings one by one",
-            [recording.name for recording in opened_ones],
-            [recording.events for recording in opened_ones],
-            np.array(labels) if labelled else None,
-            min(ends),
-        )
+        names = [recording.name for recording in opened_ones]
+        recordings = GivenRecordings("recordings one by one", names, [recording.events for recording in opened_ones])
+        return Given(recordings.name, recordings, np.array(labels) if labelled else None, min(ends))
     name = options.dataset or opened.config.get("dataset")
     if name is None:
         raise InputError("which recordings? Name files, DATASET:SPLIT:NUMBER, or --dataset NAME")
@@ -239,7 +246,7 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
     _check_fit(data, opened)
     if options.limit is not None and options.limit < len(data):
         data = data.subset(np.sort(np.random.default_rng(0).permutation(len(data))[: options.limit]))
-    return Given(f"{data.title}, {data.split}", data.ids, data, data.labels, data.duration_us)
+    return Given(f"{data.title}, {data.split}", data, data.labels, data.duration_us)
 
 
 def _end_us(recording: np.ndarray) -> int:
@@ -312,38 +319,3 @@ def _target(options: argparse.Namespace, circuit: Circuit) -> Target:
         lower_bound=chosen(bound, usual.lower_bound),
         bits=chosen(options.target_bits, usual.bits),
     )
-
-
-def settings(options: argparse.Namespace, opened: Network, given: Given, job: Job) -> dict[str, Any]:
-    """All that the results depend on."""
-    versions = files.versions("numpy", "scipy", "numba", "nir")
-    del versions["platform"]  # free to change
-    return {
-        "network": hashlib.sha256(opened.path.read_bytes()).hexdigest(),
-        "conventions": asdict(job.conventions),
-        "rules": {name: asdict(rule) for name, rule in job.rules.items()},
-        "recordings": list(given.names),
-        "title": given.title,
-        "root": options.data_root,
-        "duration": options.duration,
-        "shard": options.shard,
-        "versions": {
-            name: v for name, v in files.versions("numpy", "scipy", "numba", "nir").items() if name != "platform"
-        },
-    }
-
-
-def evaluate(evaluator: Evaluator, given: Given, job: Job, store: ResultStore, size: int) -> list[gap.Part]:
-    """All shards, those that are kept already and the others, each kept at once."""
-    parts = []
-    count = len(given.names)
-    with tqdm(total=count * len(job.rules), desc="gap", unit="run") as bar:
-        for piece in gap.shards(count, size):
-            key = (piece.start,)
-            if key in store:
-                parts.append(store[key])
-                bar.update((piece.stop - piece.start) * len(job.rules))
-            else:
-                part = evaluator.evaluate(given.events[piece], given.names[piece], bar.update)
-                parts.append(store.keep(key, part))
-    return parts

@@ -23,7 +23,7 @@ from mtt_brian.evaluate.metrics import Estimate
 from mtt_brian.evaluate.spike_times import spike_time_differences
 from mtt_brian.evaluate.tables import MISSING, Cell, Column, Table, in_percent, whole, words
 from mtt_brian.events import make_recording
-from mtt_brian.neuron import LIF
+from mtt_brian.neuron import LIF, Reset
 from mtt_brian.text import shown
 from mtt_brian.translate.nir_files import load_graph
 
@@ -158,7 +158,9 @@ def read_trace(path: Path) -> Trace:
     except ValueError as error:
         raise InputError(f"{path}: not a table of numbers: {error}") from None
     if table.ndim != 2 or table.shape[1] != 3 or not np.all(np.isfinite(table)):
-        raise InputError(f"{path}: expected three columns of finite numbers (input, membrane, spikes), not {table.shape}")
+        raise InputError(
+            f"{path}: expected three columns of finite numbers (input, membrane, spikes), not {table.shape}"
+        )
     inputs, spikes = np.flatnonzero(table[:, 0]), np.flatnonzero(table[:, 2])
     if not len(inputs) or not len(spikes) or inputs[0] + 4 >= len(table):
         raise InputError(f"{path}: no input or no spike in {len(table)} steps")
@@ -210,7 +212,9 @@ def spikes_under(rule: Rule, inputs: np.ndarray) -> np.ndarray:
     # A decay per step and a jump are a time constant and a resistance.
     tau = -STEP / np.log(_DECAYS[rule.decay])
     neuron = LIF(tau=tau, r=_JUMPS[rule.jump] * tau, threshold=THRESHOLD, reset=rule.reset)  # type: ignore[arg-type]
-    circuit = Circuit("input", (1,), (Population("lif", (1,), neuron),), (Connection("input", "lif", (), (), 1),), "lif")
+    circuit = Circuit(
+        "input", (1,), (Population("lif", (1,), neuron),), (Connection("input", "lif", (), (), 1),), "lif"
+    )
     step_us = round(STEP * 1e6)
     events = make_recording(inputs * step_us, x=np.zeros(len(inputs), dtype=np.int64))
     result = simulate(circuit, events)
@@ -295,7 +299,7 @@ def braille_table(path: Path) -> Table:
     """
     if path.name not in BRAILLE:
         raise InputError(f"{path}: accuracies were published of {', '.join(BRAILLE)}")
-    reset = "zero" if "zero" in path.stem else "subtract"
+    reset: Reset = "zero" if "zero" in path.stem else "subtract"
     circuit = translate.read_nir(path, tool="snntorch", reset=reset)
     loops = [c for c in circuit.connections if c.delayed]
     heading = (

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
@@ -105,14 +106,12 @@ def sign_test(before: ArrayLike, after: ArrayLike) -> SignTest:
     Raises:
         InputError: if the lengths differ.
     """
-    from scipy.stats import binomtest
-
     before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     if before.shape != after.shape or before.ndim != 1:
         raise InputError(f"a sign test needs the same recordings twice, not {before.shape} and {after.shape} of them")
     lost, gained = int(np.sum(before & ~after)), int(np.sum(after & ~before))
-    p = float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
-    return SignTest(lost, gained, p)
+    tail = float(special.bdtr(min(lost, gained), lost + gained, 0.5))
+    return SignTest(lost, gained, min(1.0, 2 * tail))
 
 
 class Share(NamedTuple):
@@ -129,9 +128,8 @@ def share(count: int, of: int) -> Share:
     Raises:
         InputError: unless ``0 <= count <= of`` and ``of >= 1``.
     """
-    from scipy.stats import binomtest
-
     if not 0 <= count <= of or of < 1:
         raise InputError(f"{count} of {of} recordings are no part of them")
-    interval = binomtest(count, of).proportion_ci(0.95, method="exact")
-    return Share(count / of, float(interval.low), float(interval.high))
+    low = special.betaincinv(count, of - count + 1, 0.025) if count else 0.0
+    high = special.betaincinv(count + 1, of - count, 0.975) if count < of else 1.0
+    return Share(count / of, float(low), float(high))

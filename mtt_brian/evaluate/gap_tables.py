@@ -207,13 +207,10 @@ def sentence_on_steps(rule: str, steps: Sequence[StepAgreement], within: float) 
     agreeing, other = coarsest_that_agrees(steps), finest_that_does_not(steps)
     allowed = f"at most {100 * within:g} % other predictions, by a 95 % interval"
     first = (
-        f"{rule}: no step that was tried agrees with the event-driven predictions ({allowed})"
-        if agreeing is None
-        else f"{rule}: the coarsest step that agrees with the event-driven predictions is {duration(agreeing)} "
-        f"({allowed})"
+        "no step is shown to agree" if agreeing is None else f"{duration(agreeing)} is the coarsest step that agrees"
     )
-    second = "none is shown to disagree" if other is None else f"the finest that does not is {duration(other)}"
-    return f"{first}; {second}."
+    second = "none is shown to disagree" if other is None else f"{duration(other)} is the finest that does not"
+    return f"{rule}, on steps and event by event: {first} ({allowed}); {second}."
 
 
 def duration(us: int) -> str:

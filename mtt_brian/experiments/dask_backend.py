@@ -16,19 +16,18 @@ from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import lru_cache, partial
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtt_brian.engines import engine_info
 from mtt_brian.errors import InputError
-from mtt_brian.events import Recordings
-from mtt_brian.experiments.evaluation import (
+from mtt_brian.experiments.backend import (
     Backend,
-    EvaluationTask,
     Evaluator,
+    NamedRecordings,
     PartialResult,
     Shard,
+    Task,
     evaluate_here,
-    result_versions,
 )
 from mtt_brian.files import reason
 
@@ -106,8 +105,8 @@ def _client(address: str, timeout: float) -> Client:
 
 
 def _compute(
-    client: Client, shards: Sequence[Shard], progress: Callable[[int], object]
-) -> Iterator[tuple[Shard, PartialResult]]:
+    client: Client, shards: Sequence[Shard[Any, Any]], progress: Callable[[int], object]
+) -> Iterator[tuple[Shard[Any, Any], PartialResult]]:
     # Dask counts the death of a worker against every task that waited there. A shard that it blames is computed again
     # alone, at the end.
     distributed = _distributed()
@@ -130,18 +129,17 @@ def _compute(
         raise InputError("\n".join(deadly))
 
 
-def _futures(client: Client, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Future]]:
+def _futures(client: Client, shards: Sequence[Shard[Any, Any]]) -> Iterator[tuple[Shard[Any, Any], Future]]:
     """Shards with their futures as they are done."""
-    wanted = result_versions()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph")
         # A task of its own: a network is sent to a worker once, and to others when that one dies.
         tasks = {task: client.submit(bytes, pickle.dumps(task), pure=False) for task in {s.task: None for s in shards}}
     evaluate = _with_its_code()
-    shard_of = {
-        client.submit(evaluate, tasks[shard.task], pickle.dumps((shard.recordings, wanted)), pure=False): shard
-        for shard in shards
-    }
+    shard_of = {}
+    for shard in shards:
+        packed = pickle.dumps((shard.recordings, shard.task.versions()))
+        shard_of[client.submit(evaluate, tasks[shard.task], packed, pure=False)] = shard
     try:
         for future in _distributed().as_completed(list(shard_of), loop=client.loop):
             yield shard_of.pop(future), future
@@ -175,7 +173,7 @@ def _with_its_code() -> Callable[[bytes, bytes], PartialResult]:
     return evaluate
 
 
-def _evaluate(task: EvaluationTask, recordings: Recordings, wanted: Mapping[str, str]) -> PartialResult:
+def _evaluate(task: Task, recordings: NamedRecordings, wanted: Mapping[str, str]) -> PartialResult:
     """In a worker: one shard."""
     distributed = _distributed()
     worker = distributed.get_worker()
@@ -184,7 +182,7 @@ def _evaluate(task: EvaluationTask, recordings: Recordings, wanted: Mapping[str,
             f"worker {worker.address} computes {threads} tasks at a time in one process, which torch and Brian2 do not"
             " support; start it with: dask worker ADDRESS --nworkers -1 --nthreads 1"
         )
-    there = result_versions()
+    there = task.versions()
     if differing := [f"{name} {there.get(name)} instead of {v}" for name, v in wanted.items() if there.get(name) != v]:
         raise InputError(f"worker {worker.address} has {', '.join(differing)}; {_SAME}")
     distributed.utils.sync(worker.loop, _import_all, engine_info(task.engine).imports)
@@ -196,8 +194,8 @@ def _evaluate(task: EvaluationTask, recordings: Recordings, wanted: Mapping[str,
 
 # A worker keeps the last network, which a compiler may have needed a minute for.
 @lru_cache(maxsize=1)
-def _evaluator(task: EvaluationTask) -> Evaluator:
-    return Evaluator(task, threads=1)
+def _evaluator(task: Task) -> Evaluator:
+    return task.evaluator(threads=1)
 
 
 async def _import_all(modules: Sequence[str]) -> None:

@@ -14,25 +14,29 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar
 
 import nir
 import numpy as np
+from tqdm import tqdm
 
 from mtt_brian import translate
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.engines import Order, Simulator
+from mtt_brian.engines import Order, Result, Simulator
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import SpikeDifference, factorial, predictions
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination
+from mtt_brian.events import Recordings
 from mtt_brian.experiments import perturb_networks
+from mtt_brian.experiments.backend import Backend, NamedRecordings, PartialResult, Shard
+from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian.files import versions
 from mtt_brian.neuron import IF, NeuronRule, SpikesPerUpdate
 from mtt_brian.translate.tools import NONE, Conventions, LowerBound, bound_of
 
-#: Of one shard, JSON-able: by name of the rule predictions, synaptic operations and the sums of spike differences.
-Part: TypeAlias = dict[str, dict[str, Any]]
-
 INSTANTS, FIFO = "instants", "fifo"
+#: Packages that compute something, besides this one.
+PACKAGES = ("numpy", "scipy", "numba", "nir")
 #: Steps in microseconds that predictions are compared at, if nothing else is asked for.
 STEPS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
@@ -123,10 +127,11 @@ class Plan:
         return dataclasses.replace(self.base, **fields)
 
     @property
-    def rules(self) -> dict[str, Rule]:
-        """All rules by name, the base first."""
-        named = {factorial.title(c): self.rule(c) for c in self.combinations}
-        return named | {swept_name(c, step_us): self.rule(c, step_us) for c in self.swept for step_us in self.steps_us}
+    def named_rules(self) -> tuple[tuple[str, Rule], ...]:
+        """All rules with their names, the base first."""
+        named = [(factorial.title(c), self.rule(c)) for c in self.combinations]
+        swept = [(swept_name(c, us), self.rule(c, us)) for c in self.swept for us in self.steps_us]
+        return (*named, *swept)
 
 
 def swept_name(combination: Combination, step_us: int) -> str:
@@ -252,21 +257,72 @@ def decaying(circuit: Circuit) -> list[str]:
 # ----- running
 
 
+@dataclass(frozen=True, eq=False)
+class GivenRecordings:
+    """Recordings that were read one by one; `Recordings` of a data set do as well.
+
+    Attributes:
+        name: of all of them.
+        ids: a name for each.
+        events: the recordings.
+    """
+
+    name: str
+    ids: Sequence[str]
+    events: Sequence[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.events)
+
+    def __getitem__(self, piece: slice) -> GivenRecordings:
+        return GivenRecordings(self.name, self.ids[piece], self.events[piece])
+
+
 @dataclass(frozen=True)
-class Job:
+class GapTask:
     """A network and the rules that it is run under.
 
     Attributes:
-        graph: the network.
-        conventions: what its file leaves open.
-        rules: by name, the first is the one that spikes are compared with.
+        graph: the network; ``digest`` stands for it in comparisons.
+        digest: SHA-256 of its file.
+        conventions: what the file leaves open.
+        named_rules: names and rules; the first is the one that spikes are compared with.
         duration: of every run in seconds; None: until the last event.
     """
 
-    graph: nir.NIRGraph = field(repr=False)
+    graph: nir.NIRGraph = field(compare=False, repr=False)
+    digest: str
     conventions: Conventions
-    rules: Mapping[str, Rule]
+    named_rules: tuple[tuple[str, Rule], ...]
     duration: float | None = None
+
+    engine: ClassVar[str] = "exact"
+
+    @property
+    def passes(self) -> int:
+        """How often every recording is run."""
+        return len(self.named_rules)
+
+    def versions(self) -> dict[str, str]:
+        """Versions of Python and of the packages that results depend on."""
+        return {name: v for name, v in versions(*PACKAGES).items() if name != "platform"}
+
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on besides the recordings, JSON-able."""
+        return {
+            "network": self.digest,
+            "conventions": dataclasses.asdict(self.conventions),
+            "rules": {name: dataclasses.asdict(rule) for name, rule in self.named_rules},
+            "duration": self.duration,
+            "versions": self.versions(),
+        }
+
+    def evaluator(self, threads: int | None = None) -> GapEvaluator:
+        """See `GapEvaluator`."""
+        return GapEvaluator(self, threads)
 
     def circuit(self, rule: Rule) -> Circuit:
         """The network under a rule.
@@ -287,57 +343,66 @@ class Job:
         return dataclasses.replace(circuit, populations=tuple(populations))
 
 
-class Evaluator:
-    """A job, made ready in this process.
+class GapEvaluator:
+    """A task with its networks built in this process.
 
     Args:
-        job: what is asked of which network.
+        task: which network, and under which rules.
         threads: of the engine; None for one per core. The results do not depend on it.
+
+    Raises:
+        InputError: for a rule under which the network cannot run.
     """
 
-    def __init__(self, job: Job, threads: int | None = None) -> None:
-        self._job = job
+    def __init__(self, task: GapTask, threads: int | None = None) -> None:
+        self._task = task
         self._simulators: dict[Rule, Simulator] = {}
-        for rule in job.rules.values():
+        for _, rule in task.named_rules:
             if rule.engine not in self._simulators:
                 self._simulators[rule.engine] = Simulator(
-                    job.circuit(rule), order=rule.order, record="counts", threads=threads
+                    task.circuit(rule), order=rule.order, record="counts", threads=threads
                 )
 
-    def evaluate(
-        self, recordings: Sequence[np.ndarray], names: Sequence[str], progress: Callable[[int], object]
-    ) -> Part:
+    def evaluate(self, recordings: NamedRecordings, progress: Callable[[int], object]) -> PartialResult:
         """Every rule on some recordings.
 
         Args:
             recordings: N of them; each is read once.
-            names: of the recordings, for messages.
             progress: called with N after every rule.
+
+        Returns:
+            by name of the rule predictions, synaptic operations, and the sums of spike differences by population.
 
         Raises:
             InputError: names a recording that does not fit the network, or is shorter than a step.
         """
         loaded = list(recordings)
-        part: Part = {}
-        reference = None
-        for name, rule in self._job.rules.items():
-            stepped = [on_steps(r, rule, called) for r, called in zip(loaded, names, strict=True)]
-            ends = [self._job.duration if self._job.duration is not None else _end(r) for r in loaded]
+        duration = self._task.duration
+        ends = [_end(r) if duration is None else duration for r in loaded]
+        part: PartialResult = {}
+        reference: list[Result] = []
+        for name, rule in self._task.named_rules:
+            stepped = [on_steps(r, rule, called) for r, called in zip(loaded, recordings.ids, strict=True)]
             results = list(self._simulators[rule.engine].run(stepped, ends))
             reference = reference or results
-            difference: dict[str, SpikeDifference] = {}
-            for before, after in zip(reference, results, strict=True):
-                for population, counts in after.counts.items():
-                    if population != after.circuit.input:  # the same under all rules
-                        difference.setdefault(population, SpikeDifference()).add(before.counts[population], counts)
-                difference.setdefault("output", SpikeDifference()).add(before.readout, after.readout)
             part[name] = {
                 "predictions": [int(k) for k in predictions([r.readout for r in results])],
                 "synops": [r.synops for r in results],
-                "difference": {key: [sums.difference, sums.reference] for key, sums in difference.items()},
+                "difference": _differences(reference, results),
             }
             progress(len(loaded))
         return part
+
+
+def _differences(reference: Sequence[Result], results: Sequence[Result]) -> dict[str, list[float]]:
+    """Sums of `SpikeDifference` by population and of the readout, without the input, whose spikes are given."""
+    sums: dict[str, SpikeDifference] = {}
+    for before, after in zip(reference, results, strict=True):
+        for population, counts in after.counts.items():
+            if population != after.circuit.input:
+                sums.setdefault(population, SpikeDifference()).add(before.counts[population], counts)
+        sums.setdefault("output", SpikeDifference()).add(before.readout, after.readout)
+    return {name: [one.difference, one.reference] for name, one in sums.items()}
 
 
 def _end(recording: np.ndarray) -> float:
@@ -378,11 +443,11 @@ def on_steps(recording: np.ndarray, rule: Rule, name: str = "recording") -> np.n
     return recording
 
 
-def merge(parts: Sequence[Part], labels: np.ndarray | None) -> dict[str, dict[str, Any]]:
+def merge(parts: Sequence[PartialResult], labels: np.ndarray | None) -> dict[str, dict[str, Any]]:
     """The results of all recordings by rule, JSON-able, from those of some in order.
 
     Args:
-        parts: of `Evaluator.evaluate`.
+        parts: of `GapEvaluator.evaluate`.
         labels: classes [N]; None where they are not known: what the first rule predicts counts as right.
 
     Returns:
@@ -414,6 +479,26 @@ def _ratio(difference: float, reference: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def shards(count: int, size: int) -> Iterator[slice]:
-    """``count`` recordings in pieces of ``size``."""
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+def divide(
+    name: str, task: GapTask, recordings: Recordings | GivenRecordings, size: int
+) -> list[Shard[GapTask, Recordings | GivenRecordings]]:
+    """Shards of at most ``size`` recordings, in order."""
+    count = -(-len(recordings) // size)
+    return [Shard(name, task, k + 1, count, recordings[k * size : (k + 1) * size]) for k in range(count)]
+
+
+def evaluate(shards: Sequence[Shard[Any, Any]], store: ResultStore, backend: Backend) -> list[PartialResult]:
+    """The results of all shards, in order: those of the store, and the others, kept there as they come.
+
+    Args:
+        shards: of `divide`, of one network or several.
+        store: bound to all that the results depend on.
+        backend: `backend.evaluate_here`, or that of `dask_backend.workers`.
+    """
+    missing = [shard for shard in shards if shard.key not in store]
+    passes = sum(shard.passes for shard in shards)
+    done = passes - sum(shard.passes for shard in missing)
+    with tqdm(total=passes, initial=done, desc="gap", unit="run") as bar:
+        for shard, result in backend(missing, bar.update):
+            store.keep(shard.key, result)
+    return [store[shard.key] for shard in shards]

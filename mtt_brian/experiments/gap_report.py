@@ -77,10 +77,11 @@ class GapReport:
         Args:
             out: the folder.
             notes: sentences on what was assumed.
-            about: what else belongs into the JSON file; ``"versions"`` and ``"command"`` are shown as well.
+            about: what else belongs into the JSON file; ``"ids"`` of the recordings are counted, and ``"versions"`` and
+                ``"command"`` shown.
         """
         heading = f"From time steps to an event-driven target: {self.name}"
-        lead = f"{self.title}: {len(about['recordings']):,} recordings"
+        lead = f"{self.title}: {len(about['ids']):,} recordings"
         figures = list(self._plots(out))
         content = {
             **about,
