@@ -20,6 +20,7 @@ from mtt_brian.plotting.accuracy import (
 )
 from mtt_brian.plotting.matrices import change_matrix, confusion_matrix
 from mtt_brian.plotting.membrane import MembraneTrace, membrane, membrane_trace
+from mtt_brian.plotting.panels import AccuracyLine, AccuracyPanel, accuracy_panels, loss_surfaces
 from mtt_brian.plotting.predictions import accuracy_over_time, readout
 from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface_values
 from mtt_brian.plotting.spikes import raster, rates, spike_time_differences
@@ -30,10 +31,13 @@ from mtt_brian.plotting.waterfall import waterfall
 __all__ = [
     "COLORS",
     "STYLE",
+    "AccuracyLine",
+    "AccuracyPanel",
     "MembraneTrace",
     "accuracy_against",
     "accuracy_bars",
     "accuracy_over_time",
+    "accuracy_panels",
     "change_matrix",
     "confusion_matrix",
     "early_exit",
@@ -42,6 +46,7 @@ __all__ = [
     "figure",
     "loss_line",
     "loss_surface",
+    "loss_surfaces",
     "membrane",
     "membrane_trace",
     "raster",
