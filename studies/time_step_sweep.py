@@ -31,7 +31,7 @@ from mtt_brian import plotting
 from mtt_brian.engines import ORDERS, Order
 from mtt_brian.evaluate import Estimate, accuracy
 from mtt_brian.evaluate.statistics import gap, over_seeds
-from mtt_brian.evaluate.tables import Table, in_percent
+from mtt_brian.evaluate.tables import Cell, Table, in_percent
 from mtt_brian.experiments import inference, study_cli
 from mtt_brian.experiments.inference import Condition, Mode
 from mtt_brian.plotting.axes import literal
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def sweep(run: str) -> Sweep:
         labels, classes = study.recordings.labels, {c: predicted[run, *c] for c in conditions}
-        finest = classes["time-stepped", time_steps[-1]]
+        finest = classes[Condition("time-stepped", time_steps[-1])]
         return Sweep(
             {c: accuracy(classes[c], labels) for c in conditions},
             {order: gap(finest, classes[Condition(order)], labels) for order in ORDERS},
@@ -106,7 +106,9 @@ def mean(seeds: Sequence[Sweep]) -> Sweep:
 def table(title: str, sweeps: Mapping[str, Sweep]) -> Table:
     """Conditions below each other, runs or methods beside each other."""
     columns = list(sweeps.values())
-    rows = [[str(c), *(in_percent(sweep.accuracy[c]) for sweep in columns)] for c in columns[0].accuracy]
+    rows: list[list[Cell | str]] = [
+        [str(c), *(in_percent(sweep.accuracy[c]) for sweep in columns)] for c in columns[0].accuracy
+    ]
     rows += [[f"gap {order}", *(in_percent(sweep.gap[order], sign=True) for sweep in columns)] for order in ORDERS]
     return Table.of_rows(f"Accuracy in %, {title}", ["", *sweeps], rows)
 
