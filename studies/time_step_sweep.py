@@ -9,7 +9,7 @@ With T time steps the events are binned anew into T bins and every stage runs wi
 together. Only where every bin holds a single instant (T = 300,000 for microseconds in 0.3 s) would that be the same as
 continuous time, for which there are two conventions:
 
-  sum   the jumps of one instant are summed, applied once, and then a neuron fires as its rule says
+  sum   the jumps of one instant are summed, applied once, and then a neuron fires by its rule
   fifo  every event is applied alone and travels breadth first, as on event-driven chips
 
 The gap is accuracy(largest T) - accuracy(event-driven), on the same recordings.
