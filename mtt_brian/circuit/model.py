@@ -15,7 +15,7 @@ from scipy import sparse
 
 from mtt_brian.circuit.operators import Delay, Operator
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, NeuronRule
+from mtt_brian.neuron import NeuronRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +134,8 @@ class Circuit:
 
     @property
     def sums_up(self) -> bool:
-        """Whether the readout ends as the sum of all that arrived: silent, without leak, bias and bound."""
-        rule = self.readout.rule
-        return not (rule.fires or type(rule) is not IF or rule.lower_bound is not None or np.any(rule.bias))
+        """Whether the readout ends as the sum of its arrivals (`IF.accumulates`)."""
+        return self.readout.rule.accumulates
 
     def sum_of_arrivals(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
         """What a readout that sums up ends as: float64 [its neurons].

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Up to here (136 years) seconds in float64 tell one microsecond from the next, sums with rounding errors included.
 LAST_MICROSECOND = 2**32 * 10**6
+#: Spikes of one neuron at one instant: float64 counts up to here one by one. On every engine more are an error.
+MAX_SPIKES_AT_ONCE = 2.0**53
+#: Spikes of one neuron, and synaptic operations, in one run.
+MAX_SPIKES = 2**62
 
 
 class Spikes(NamedTuple):
