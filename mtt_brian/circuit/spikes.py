@@ -1,4 +1,4 @@
-"""Spike trains of populations; recordings (integer microseconds) as input spikes (seconds, flat indices)."""
+"""Spikes of populations; recordings (integer microseconds) as input spikes (seconds, flat indices)."""
 
 from __future__ import annotations
 
@@ -142,15 +142,15 @@ def input_spikes_for(
     Raises:
         InputError: as `input_spikes`, and for a run that is shorter than one time step of the tool.
     """
-    train = input_spikes(recording, circuit.input_shape, duration, name)
+    spikes = input_spikes(recording, circuit.input_shape, duration, name)
     step = circuit.time_step
-    if step is not None and train.duration < step * (1 - 1e-9):
+    if step is not None and spikes.duration < step * (1 - 1e-9):
         raise InputError(
-            f"{name}: the run lasts {train.duration:g} s, less than one time step of the tool, {step:g} s of the "
+            f"{name}: the run lasts {spikes.duration:g} s, less than one time step of the tool, {step:g} s of the "
             f"recording; say with time_per_step= how many seconds of the recording a time step is, or pass a longer "
             f"duration"
         )
-    return train
+    return spikes
 
 
 def _times(given: np.ndarray, name: str) -> np.ndarray:

@@ -30,7 +30,7 @@ from mtt_brian.engines.exact.propagation import (
     SERIES,
     Scratch,
     differences,
-    transition_of,
+    write_transition,
 )
 from mtt_brian.engines.lowered.linear_sets import ALL, FAR, OPEN, ROLE, SECOND, STATES, WINDOWS, ZEROS, LinearSets
 
@@ -45,9 +45,9 @@ _NEXT, _ORIGIN = 8, 16
 def first_crossing(
     linear: LinearSets, s: int, y: np.ndarray, at: int, stride: int, threshold: float, scratch: Scratch
 ) -> float:
-    """Seconds until the potential comes up to the threshold from below; inf if it never does.
+    """Seconds until the potential rises to the threshold; inf if it never does.
 
-    A neuron at or above its threshold now has to sink below it first.
+    A neuron at or above its threshold has to sink below it first.
 
     Args:
         linear, s: the parameter set.
@@ -56,7 +56,7 @@ def first_crossing(
         scratch: memory of this thread.
 
     Returns:
-        Seconds >= 0; nan where an oscillation with almost no damping leaves it open after a million quarter periods.
+        Seconds >= 0; nan if an oscillation with almost no damping is undecided after a million quarter periods.
     """
     i, v, r = linear.integer_at[s], linear.value_at[s], linear.real_at[s]
     n = linear.integers[i + STATES]
@@ -108,8 +108,8 @@ def _level(
 ) -> tuple[float, float, float]:
     """Function ``j`` of the chain at ``t``: its value, its slope, the size of its terms.
 
-    The potential (0) is summed up from now and back from its limit, and the sum with the smaller terms is taken: the
-    first is accurate soon, the second late. ``begin`` is where the window of an oscillation begins.
+    The potential (0) is summed from its value now and from its limit, and the sum with the smaller terms is used: the
+    first is accurate at early times, the second at late ones. ``begin`` is the begin of the window of an oscillation.
     """
     n = m[i + STATES]
     differences(z, v, m, i, e, t, m[i + ALL] if j == 0 else m[i + OPEN])
@@ -164,7 +164,7 @@ def _root(
         else:
             high = t
         new = t - value / slope if slope > 0.0 else high
-        if abs(value) <= _ULP * size:  # no more can be said
+        if abs(value) <= _ULP * size:  # the limit of rounding
             return min(max(new, low), high) if slope > 0.0 else t
         if not low < new < high or abs(new - t) > 0.5 * step:
             new = 0.5 * (low + high)
@@ -199,7 +199,7 @@ def _sign_at_end(e: np.ndarray, j: int, n: int) -> float:
 
 @kernel
 def _guess(low: float, value_low: float, bend_low: float, high: float, value_high: float, bend_high: float) -> float:
-    """Where a zero between two turning points may lie: on a parabola around the one that is closer to zero."""
+    """A first guess of a zero between two turning points: on a parabola around the one that is closer to zero."""
     guess = low
     if value_high * bend_high < 0.0 and abs(value_high) <= abs(value_low):
         guess = high - math.sqrt(-2.0 * value_high / bend_high)
@@ -220,11 +220,11 @@ def _real_crossing(
     limit: float,
     scratch: Scratch,
 ) -> float:
-    # The coefficients stand in the scratch memory.
+    # The coefficients are in the scratch memory.
     e, zeros, n = scratch.real, scratch.zeros, m[i + STATES]
     n1 = n + 1
     e[FORWARD] = f
-    # What does not decay: 1 if the potential grows without end, -1 if it sinks.
+    # The part that does not decay: positive if the potential grows without end, negative if it sinks.
     fading = n - m[i + ZEROS]
     growth = _sign_at_end(e, fading + 1, n)
     if n == 1:
@@ -238,7 +238,7 @@ def _real_crossing(
     for k in range(fading + 1, n1):
         grows = grows or e[FORWARD + k] > 0.0
     if f < 0.0 and not grows:
-        # Fast and safe: no more than this can come, seen from now and seen from the end.
+        # Fast and safe: upper bounds of the potential, from its value now and from its limit.
         up, scale = f, abs(f)
         for k in range(1, fading + 1):
             up += max(e[FORWARD + k], 0.0) * reals[r + 4 * n + 1 + k]
@@ -253,7 +253,7 @@ def _real_crossing(
             if up < -1e-9 * scale:
                 return np.inf
     slow = reals[r + 5 * n + 2]
-    # What decays has no sign any more where it underflows. The search for turning points ends before.
+    # A decayed term that underflows has no sign. The search for turning points ends before.
     far = np.inf
     if growth == 0.0:
         for k in range(1, fading + 1):
@@ -308,7 +308,7 @@ def _real_crossing(
                         low = high
                         step *= 2.0
                         high = min(low + step, end)
-                        lost = high == np.inf or high == low  # later than any number can say
+                        lost = high == np.inf or high == low  # later than float64 can hold
                 if not lost:
                     root = _root(z, v, m, i, e, j, low, high, start, value_low < 0.0, 0.0)
                     if j == 0:
@@ -339,7 +339,7 @@ def _oscillating_crossing(
         drift += reals[r + 2 * n + 1 + k] * x[k]
     e[LIMIT], e[LIMIT + 1], e[LIMIT + 2] = limit, drift, 1.0
     _called_rows(z, backward, n, n, x, e, BACKWARD + 1)
-    # When the oscillation is over: its amplitude is below the rounding of the potential. Real eigenvalues remain.
+    # The oscillation is over when its amplitude is below the rounding of the potential. Real eigenvalues remain.
     over, after = np.inf, linear.after[s]
     if after >= 0:
         scale = abs(threshold)
@@ -351,7 +351,7 @@ def _oscillating_crossing(
         if amplitude > 1e-18 * scale:
             over = math.log(amplitude / (1e-18 * scale)) / reals[r + 5 * n + 5] if scale > 0.0 else np.inf
     longest, horizon = reals[r + 5 * n + 3], reals[r + 5 * n + 4]
-    # Windows begin short: what is fast does not decay to 0 within one.
+    # The first windows are short, so that fast terms do not decay to 0 within one.
     window = min(longest, 20.0 / abs(z[v + 1]))
     begin, potential = 0.0, np.int64(0)
     value_begin = f
@@ -360,8 +360,8 @@ def _oscillating_crossing(
     for _ in range(WINDOWS):
         if begin > 0.0:
             value_begin, _, _ = _level(z, v, m, i, e, begin, potential, begin)
-        # The state at the begin of the window, for two bounds: what can come at all, and what can come in this window.
-        transition_of(z, v, m, i, e, begin, scratch.matrix)
+        # The state at the begin of the window, for two bounds: of all later values, and of the values in this window.
+        write_transition(z, v, m, i, e, begin, scratch.matrix)
         for k in range(n):
             x[k] = scratch.matrix[k * n1 + n]
             for q in range(n):
@@ -375,7 +375,7 @@ def _oscillating_crossing(
             if drift <= 0.0:
                 return np.inf
             wait = -(rest + swing) / drift
-            if wait > 2.0 * longest:  # nothing can happen until then
+            if wait > 2.0 * longest:  # no crossing until then
                 begin += wait - longest
                 continue
         if begin >= over:

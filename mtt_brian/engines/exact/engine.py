@@ -101,16 +101,16 @@ class ExactEngine:
         self._idle: SimpleQueue[Run] = SimpleQueue()
         self._seconds_each = math.inf  # of the recordings in the last task
 
-    def run(self, trains: Iterable[InputSpikes]) -> Iterator[Result]:
+    def run(self, inputs: Iterable[InputSpikes]) -> Iterator[Result]:
         """Runs recordings, each from rest at time 0, several at once.
 
         Args:
-            trains: the input spikes of each recording, read when they are needed.
+            inputs: input spikes of each recording, read when they are needed.
 
         Yields:
-            Results in the order of ``trains``, each as soon as it is available.
+            Results in the order of ``inputs``, each as soon as it is available.
         """
-        recordings = iter(trains)
+        recordings = iter(inputs)
         first = list(islice(recordings, 2))
         if len(first) < 2 or self._threads == 1:
             for recording in chain(first, recordings):

@@ -213,7 +213,7 @@ def advance(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int
 def apply_thresholds(
     net: LoweredCircuit, state: State, linear: LinearPart | None, crossings: CrossingQueue, p: int, t: float
 ) -> int:
-    """Bound, threshold and reset of everything touched in population ``p``; the number of neurons that fired.
+    """Bound, threshold and reset of all touched neurons of population ``p``; returns the number of those that fired.
 
     ``state.keys`` lists them in ascending C order; ``state.fired`` holds their spikes.
     """
@@ -311,7 +311,7 @@ def next_at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, wid
 def fire(
     net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, local: int, q: int, m: int, t: float
 ) -> int:
-    """Neuron ``local`` is at or above its threshold: its spikes become number ``m`` of the instant."""
+    """Fires neuron ``local``, which is at or above its threshold, as number ``m`` of the instant; returns ``m + 1``."""
     neuron = net.offset[p] + local
     if linear is not None:  # noqa: SIM102
         if net.rule[p] == OWN:
@@ -507,7 +507,7 @@ def ascend(keys: np.ndarray, begin: int, end: int) -> None:
 def predict_crossing(
     net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, local: int, t: float
 ) -> float:
-    """The time of the next crossing of a neuron whose state stands at ``t``; inf for none."""
+    """The time of the next crossing of a neuron whose state is that of time ``t``; inf for none."""
     neuron = net.offset[p] + local
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
     kind = net.kind[p]

@@ -28,7 +28,7 @@ class LinearPart(NamedTuple):
 
     Attributes:
         sets: the systems, see `linear_sets`; only read.
-        scratch: memory of one thread.
+        scratch: working memory of one thread.
         ahead: float64 [4], a state at a later time.
         system: int64, index into the systems of every such neuron, as neurons are numbered.
         begin: int64 [P], first neuron of a population in ``system``.
@@ -88,7 +88,7 @@ def for_another_thread(part: LinearPart | None) -> LinearPart | None:
 def advance_linear(
     net: LoweredCircuit, state: State, linear: LinearPart, p: int, local: int, last: float, t: float
 ) -> None:
-    """Carries a neuron that is a linear system from ``last`` to ``t``; refractory: its potential is held."""
+    """Advances a neuron that is a linear system from ``last`` to ``t``; refractory: its potential is held."""
     v = net.offset[p] + local
     system = linear.system[linear.begin[p] + local]
     at, stride = net.jump_offset[p] + local, -linear.stride

@@ -41,7 +41,7 @@ SERIES, _NODES, FORWARD, BACKWARD, LIMIT, _ROOM = 32, 37, 42, 47, 52, 56
 
 
 class Scratch(NamedTuple):
-    """Memory of one thread; it keeps nothing from one call to the next.
+    """Working memory of one thread; a call does not use the values of an earlier one.
 
     Attributes:
         real, complex: divided differences and coefficients.
@@ -58,7 +58,7 @@ class Scratch(NamedTuple):
 
 
 def new_scratch() -> Scratch:
-    """Memory for one thread."""
+    """Working memory for one thread."""
     return Scratch(np.zeros(_ROOM), np.zeros(_ROOM, np.complex128), np.zeros(20), np.zeros(20), np.zeros(4))
 
 
@@ -102,7 +102,9 @@ def differences(z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, t: 
 
 
 @kernel
-def transition_of(z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, dt: float, matrix: np.ndarray) -> None:
+def write_transition(
+    z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, dt: float, matrix: np.ndarray
+) -> None:
     n, affine = m[i + STATES], m[i + AFFINE]
     n1 = n + 1
     differences(z, v, m, i, e, dt, m[i + ALL] if affine else m[i + OPEN])
@@ -117,12 +119,12 @@ def transition_of(z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, d
 
 @kernel
 def transition(linear: LinearSets, s: int, dt: float, scratch: Scratch) -> None:
-    """Writes what ``dt`` >= 0 seconds do with parameter set ``s`` into ``scratch.matrix``, n rows of n + 1."""
+    """Writes the transition of set ``s`` over ``dt`` >= 0 seconds into ``scratch.matrix``, n rows of n + 1."""
     i, v = linear.integer_at[s], linear.value_at[s]
     if linear.oscillates[s]:
-        transition_of(linear.complexes, v, linear.integers, i, scratch.complex, dt, scratch.matrix)
+        write_transition(linear.complexes, v, linear.integers, i, scratch.complex, dt, scratch.matrix)
     else:
-        transition_of(linear.values, v, linear.integers, i, scratch.real, dt, scratch.matrix)
+        write_transition(linear.values, v, linear.integers, i, scratch.real, dt, scratch.matrix)
 
 
 @inlined
@@ -139,6 +141,6 @@ def carry(y: np.ndarray, at: int, stride: int, n: int, scratch: Scratch) -> None
 
 @kernel
 def evolve(linear: LinearSets, s: int, y: np.ndarray, at: int, stride: int, dt: float, scratch: Scratch) -> None:
-    """Carries the states ``y[at + stride * k]``, k < n, of a neuron with parameter set ``s`` over ``dt`` >= 0."""
+    """Advances the states ``y[at + stride * k]``, k < n, of a neuron with set ``s`` by ``dt`` >= 0 seconds."""
     transition(linear, s, dt, scratch)
     carry(y, at, stride, linear.integers[linear.integer_at[s] + STATES], scratch)

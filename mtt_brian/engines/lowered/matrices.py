@@ -33,7 +33,7 @@ def eigenvalues(system: LinearSystem) -> tuple[Matrix, list[Any]]:
     taus = [Fraction(float(tau)) for tau in system.tau]
     exact = [[Fraction(float(a)) / tau for a in row] for row, tau in zip(system.matrix, taus, strict=True)]
     column = [Fraction(float(b)) / tau for b, tau in zip(system.offset, taus, strict=True)]
-    left = set(range(n))  # without those that nothing acts on but themselves and the ones taken before
+    left = set(range(n))  # without states on which only they themselves and states removed before act
     while left:
         free = [p for p in left if all(exact[p][q] == 0 for q in left if q != p)]
         if not free:
@@ -53,7 +53,7 @@ def eigenvalues(system: LinearSystem) -> tuple[Matrix, list[Any]]:
     eigenvalues = []
     for value in found:
         if abs(value.imag) <= size * context.mpf(10) ** -25:
-            value = value.real  # equal ones come out as a pair, apart by less than this
+            value = value.real  # equal eigenvalues differ by less than this in the result
         if abs(value) <= size * context.mpf(10) ** -25:
             value = context.zero
         if context.im(value) < 0:
