@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
@@ -14,6 +13,7 @@ from mtt_brian.engines.engine_table import ENGINES, build_engine, engine_info, r
 from mtt_brian.engines.result import RECORDS, Result
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import Reset, SpikesPerUpdate
+from mtt_brian.progress import progress_bar
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 from mtt_brian.translate.nir_files import naming
 from mtt_brian.translate.tools import BiasRule, LowerBound, ToolName
@@ -125,12 +125,8 @@ class Simulator:
             input_spikes_for(self.circuit, recording, duration, f"recording {k}")
             for k, (recording, duration) in enumerate(given)
         )
-        yield from tqdm(
-            self.engine.run(trains),
-            total=count,
-            desc=f"{self.engine.name}",
-            unit="recording",
-            disable=not progress,
+        yield from progress_bar(
+            self.engine.run(trains), total=count, description=self.engine.name, unit="recordings", show=progress
         )
 
 
