@@ -27,8 +27,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mtt_brian import cli, files, plotting
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines import ORDERS, Order, Simulator, engine_info
@@ -42,6 +40,7 @@ from mtt_brian.experiments.evaluation import Compute, Job, Origin, Part, Shard, 
 from mtt_brian.experiments.finished import Finished
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.plotting.axes import legend_beside, literal
+from mtt_brian.progress import progress_bar
 from mtt_brian.translate import nir_files
 
 #: Grids of the time-stepped side, next to the run's own T_max; the last ones are far finer than anything trained on.
@@ -200,7 +199,12 @@ def evaluate(every: Sequence[Shard], origin: Origin, finished: Finished, compute
     found = {shard: finished.get(shard.settings(origin)) for shard in every}
     parts = {shard: part for shard, part in found.items() if part is not None}
     missing = [shard for shard in every if shard not in parts]
-    bar = tqdm(total=sum(s.passes for s in every), initial=sum(s.passes for s in parts), desc="evaluating", unit="run")
+    bar = progress_bar(
+        total=sum(s.passes for s in every),
+        initial=sum(s.passes for s in parts),
+        description="evaluating",
+        unit="run",
+    )
     with bar:
         try:
             for shard, part in compute(missing, bar.update):

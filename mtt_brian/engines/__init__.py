@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
@@ -20,6 +19,7 @@ from mtt_brian.engines.engine_table import (
 )
 from mtt_brian.engines.result import RECORDS, Result
 from mtt_brian.errors import InputError
+from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import CONVENTION_NAMES, Conventions
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 from mtt_brian.translate.nir_files import naming
@@ -114,12 +114,8 @@ class Simulator:
             input_spikes_for(self.circuit, recording, duration, f"recording {k}")
             for k, (recording, duration) in enumerate(given)
         )
-        yield from tqdm(
-            self.engine.run(trains),
-            total=count,
-            desc=f"{self.engine.name}",
-            unit="recording",
-            disable=not progress,
+        yield from progress_bar(
+            self.engine.run(trains), total=count, description=self.engine.name, unit="recordings", show=progress
         )
 
 

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from mtt_brian.errors import InputError
 from mtt_brian.experiments.finished import sealed, unsealed
 from mtt_brian.files import read_regular, warn, write_text
+from mtt_brian.progress import progress_bar
 
 
 class Grid:
@@ -66,7 +65,8 @@ class Grid:
         """
         names = list(names)
         missing = [name for name in names if name not in self.cells]
-        with tqdm(total=len(names), initial=len(names) - len(missing), desc=description, unit="cell") as bar:
+        done = len(names) - len(missing)
+        with progress_bar(total=len(names), initial=done, description=description, unit="cell") as bar:
             for name in missing:
                 bar.set_postfix_str(name)
                 # Through JSON, so that a fresh result is what a resumed study reads.

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-from tqdm import tqdm
 
 from mtt_brian import events
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.files import cache_folder
+from mtt_brian.progress import progress_bar
 
 #: Frames of more bytes than this lie in a nameless file, which is gone with the process; the system keeps in memory
 #: what fits.
@@ -63,7 +63,7 @@ def _fill(frames: np.ndarray, recordings: Recordings, workers: int) -> bool:
         return True
 
     def all_fit(done: Iterable[bool]) -> bool:
-        return all(tqdm(done, total=len(recordings), desc="binning", unit="rec", leave=False))
+        return all(progress_bar(done, total=len(recordings), description="binning", unit="recordings", leave=False))
 
     if not workers:
         return all_fit(map(one, range(len(recordings))))

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mtt_brian.errors import Diverged, InputError
 from mtt_brian.files import write_text
@@ -36,6 +35,7 @@ from mtt_brian.mtt.loss import TET, Loss, cross_entropy
 from mtt_brian.mtt.optimizer import make_optimizer as _optimizer
 from mtt_brian.mtt.optimizer import make_scheduler as _scheduler
 from mtt_brian.mtt.samplers import Configuration
+from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged, models, norm
 from mtt_brian.snn.ops.memory_format import keep_freed_memory
 from mtt_brian.text import one_line
@@ -206,7 +206,13 @@ def fit(
 
     trained, statistics = (model, nullcontext()) if processes.count == 1 else (Replica(model), shared_statistics(model))
     batches = _batches(training, config)
-    bar = tqdm(total=config.epochs * batches, initial=last.epoch * batches, unit="it", desc="training")
+    bar = progress_bar(
+        total=config.epochs * batches,
+        initial=last.epoch * batches,
+        unit="it",
+        description="training",
+        lines=config.epochs,
+    )
     with bar, statistics:
         for epoch in range(last.epoch + 1, config.epochs + 1):
             bar.set_description(f"epoch {epoch}/{config.epochs}")
