@@ -102,7 +102,8 @@ def _lines_class() -> Any:
         def __init__(self, parts: int, **options: Any) -> None:
             # As in tqdm's own front ends: the base class counts, and leaves the drawing to `display`.
             super().__init__(gui=True, mininterval=0, miniters=1, **options)
-            self._parts, self._shown = parts, self._done()
+            self._parts = parts
+            self._shown = self._done()
 
         def _done(self) -> int:
             return self._parts * self.n // self.total if self.total else 0
