@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = inference.answers(models[name, seed], test, *places[place])
         return {"answers": predictions(said.readouts).tolist(), "synops_per_recording": float(np.mean(said.synops))}
 
-    settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.loop.FREE_TO_CHANGE)}
+    settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.config.FREE_TO_CHANGE)}
     grid = Grid(out / "grid.json", settings | {"recordings": len(test)})
     cells = dict(grid.fill(names, answer, "testing"))
     results = {

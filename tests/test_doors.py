@@ -39,7 +39,7 @@ DATASET = """
     from mtt_brian import events
 
     def generate(split, progress):
-        read = lambda name: events.make_recording([5 + (name == "b")], [1], [2], [0])
+        read = lambda name: events.make_recording([5 + (name == "b")], [1], [2], [0])  # noqa: E731
         return events.RecordingIndex(["a", "b"], [0, 1], read)
 
     DOTS = events.EventDataset(

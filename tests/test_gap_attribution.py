@@ -109,7 +109,7 @@ class TestSides:
         return events.load("nmnist", root=three_runs / "data", split="test")
 
     def test_time_stepped_answers_are_those_of_the_trained_network(self, graph, three_runs, recordings, monkeypatch):
-        monkeypatch.setattr(inference, "bearable", lambda model, time_steps: 3)
+        monkeypatch.setattr(inference, "max_batch_size", lambda model, time_steps: 3)
         answers = inference.answers(graph, recordings, "time-stepped", 4)
         logits = mtt.predict(mtt.load_model(three_runs / "runs" / "mtt-0"), recordings, 4)
         assert np.allclose(answers.readouts, 4 * logits, atol=1e-4)

@@ -13,7 +13,7 @@ from mtt_brian.engines.base import order_named
 from mtt_brian.evaluate import synops
 from mtt_brian.evaluate.early_exit import Course, event_driven_course, stepped_course
 from mtt_brian.events import Recordings
-from mtt_brian.mtt.frame_dataset import BATCH, bearable
+from mtt_brian.mtt.inference import MAX_RECORDINGS, max_batch_size
 from mtt_brian.snn.observe import over_time
 from mtt_brian.snn.staged import INPUT, OUTPUT
 
@@ -34,8 +34,8 @@ def courses(graph: nir.NIRGraph | Path, recordings: Recordings, side: str, time_
         return _time_stepped(graph, recordings, time_steps)
     simulator = Simulator(graph, engine="exact", order=order_named(side), record="all")
     found = []
-    for start in range(0, len(recordings), BATCH):  # so that memory holds all spikes of a batch only
-        batch = list(recordings[start : start + BATCH])
+    for start in range(0, len(recordings), MAX_RECORDINGS):  # so that memory holds all spikes of a batch only
+        batch = list(recordings[start : start + MAX_RECORDINGS])
         for result, recording in zip(simulator.run(batch), batch, strict=True):
             found.append(event_driven_course(result, recording, time_steps))
     return found
@@ -45,7 +45,7 @@ def _time_stepped(graph: nir.NIRGraph | Path, recordings: Recordings, time_steps
     circuit = translate.read_nir(graph)
     model = export.from_nir(graph, duration=recordings.duration_us / 1e6).eval()
     found = []
-    size = bearable(model, time_steps)
+    size = max_batch_size(model, time_steps)
     for start in range(0, len(recordings), size):
         batch = list(recordings[start : start + size])
         frames = torch.from_numpy(events.frames_batch(batch, time_steps, recordings.sensor_size))

@@ -16,7 +16,7 @@ from mtt_brian import events, export, snn, translate
 from mtt_brian.engines.base import order_named
 from mtt_brian.evaluate import Answers, event_driven, synops
 from mtt_brian.events import Recordings
-from mtt_brian.mtt.frame_dataset import bearable
+from mtt_brian.mtt.inference import max_batch_size
 
 #: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
 SIDES = ("time-stepped", "sum", "fifo")
@@ -59,7 +59,7 @@ def time_stepped(
     circuit = translate.read_nir(graph)
     model = export.from_nir(graph, duration=recordings.duration_us / 1e6).eval()
     readouts, counts = [], []
-    size = bearable(model, time_steps)
+    size = max_batch_size(model, time_steps)
     for start in range(0, len(recordings), size):
         frames = events.frames_batch(recordings[start : start + size], time_steps, recordings.sensor_size)
         batch = torch.from_numpy(frames if change is None else change(frames))

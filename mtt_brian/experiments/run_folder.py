@@ -28,8 +28,8 @@ from mtt_brian.events.collections import SomeCollection
 from mtt_brian.events.datasets import is_reference, names_of_recordings
 from mtt_brian.files import create_text, write_text
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
+from mtt_brian.mtt.config import FREE_TO_CHANGE
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
-from mtt_brian.mtt.loop import FREE_TO_CHANGE
 from mtt_brian.snn import Staged
 
 #: Where runs go that nobody names.
