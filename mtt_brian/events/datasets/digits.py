@@ -13,7 +13,7 @@ import numpy as np
 
 from mtt_brian.events.camera.cache import cached_recordings
 from mtt_brian.events.camera.camera import Camera
-from mtt_brian.events.datasets.base import EventDataset, Source, require
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, require
 from mtt_brian.files import cache_folder
 
 #: Its own, as the data set must never change. These images have no margin; an MNIST digit fills the middle 20 of 28
@@ -53,11 +53,13 @@ def _all(folder: Path, progress: bool) -> tuple[list[np.ndarray], np.ndarray]:
     return cached_recordings("digits", CAMERA, data.images / 16, folder, progress=progress), data.target
 
 
-def _generate(split: str, progress: bool) -> Source:
+def _generate(split: str, progress: bool) -> RecordingIndex:
     folder = cache_folder()
     _, labels = _all(folder, progress)
     chosen = np.flatnonzero(digits_split(labels) == (split == "test"))
-    return Source([f"{i:04d}" for i in chosen], labels[chosen].tolist(), partial(read_recording, folder, progress))
+    return RecordingIndex(
+        [f"{i:04d}" for i in chosen], labels[chosen].tolist(), partial(read_recording, folder, progress)
+    )
 
 
 DIGITS = EventDataset(
