@@ -1,4 +1,4 @@
-"""Memory of this machine and of this process."""
+"""Memory of this machine and of this process, and how much of it one batch may take."""
 
 from __future__ import annotations
 
@@ -18,6 +18,25 @@ def available_bytes() -> int:
     except OSError:
         pass  # not Linux: take all of it
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+#: Recordings that go through a network together at most.
+BATCH = 50
+#: Likewise for engines that run recordings side by side.
+BATCH_SIDE_BY_SIDE = 200
+#: Numbers in one array of spike counts at most (100 MB of float32).
+SPIKE_COUNTS = 25_000_000
+
+
+def batch_size(numbers: int, budget: int, most: int = BATCH) -> int:
+    """How many recordings are computed together: ``most``, or fewer where one has many numbers, but at least one.
+
+    Args:
+        numbers: of one recording in the largest array.
+        budget: numbers that this array may have.
+        most: recordings at most.
+    """
+    return min(most, max(1, budget // max(1, numbers)))
 
 
 #: Of glibc's mallopt(): how much free memory at its end the heap may keep, and how many pieces lie outside the heap.

@@ -91,7 +91,7 @@ def parse_settings(arguments: Sequence[str] | None, processes: int = 1) -> Setti
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of the command line; the training settings come from `TrainConfig`."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "train")
     parser.add_argument("--config", metavar="FILE", help="settings from a .toml file, or a run's config.json")
     parser.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
