@@ -11,6 +11,7 @@ from mtt_brian import neuron
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Dense
 from mtt_brian.engines.exact.linear import first_crossing, new_scratch, potential_last, prepare, propagate
+from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem
 from tests.test_exact_linear import random_system
@@ -253,7 +254,7 @@ def test_other_back_ends_refuse_a_rule_of_a_user_by_name():
     with pytest.raises(InputError, match="'n' has the rule Adaptive, which a clock-driven network cannot follow"):
         mb.translate.to_clock_driven(circuit, [mb.events.make_recording([1], [0])], dt=0.1 * ms)
     with pytest.raises(InputError, match="Adaptive has more states"):
-        mb.plotting.membrane_trace(rule, [0.001], [1.0])
+        membrane_trace(rule, [0.001], [1.0])
     with pytest.raises(InputError, match="'n' also crosses its threshold between them"):
         mb.Simulator(circuit, "exact", order="fifo")
     pytest.importorskip("torch")

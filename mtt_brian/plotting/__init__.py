@@ -19,7 +19,7 @@ from mtt_brian.plotting.accuracy import (
     time_step_sweep,
 )
 from mtt_brian.plotting.matrices import change_matrix, confusion_matrix
-from mtt_brian.plotting.membrane import MembraneTrace, membrane, membrane_trace
+from mtt_brian.plotting.membrane import membrane
 from mtt_brian.plotting.predictions import accuracy_over_time, readout
 from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface_values
 from mtt_brian.plotting.spikes import raster, rates, spike_time_differences
@@ -29,7 +29,6 @@ from mtt_brian.plotting.training import loss_line, loss_surface, training_curve
 __all__ = [
     "COLORS",
     "STYLE",
-    "MembraneTrace",
     "accuracy_against",
     "accuracy_bars",
     "accuracy_over_time",
@@ -42,7 +41,6 @@ __all__ = [
     "loss_line",
     "loss_surface",
     "membrane",
-    "membrane_trace",
     "raster",
     "rates",
     "readout",
