@@ -513,7 +513,7 @@ def test_graphs_with_other_branches_are_refused(extra: list[tuple[str, str]], me
             [("input", "0"), ("0", "nowhere"), ("readout", "output")],
             "'0' -> 'nowhere' leads from or to a node that does",
         ),
-        ([("input", "0"), ("0", "readout"), ("readout", "output"), ("readout", "input")], "which nothing feeds"),
+        ([("input", "0"), ("0", "readout"), ("readout", "output"), ("readout", "input")], "without sources"),
         ([], "one sequence"),
     ],
 )
