@@ -20,6 +20,7 @@ from mtt_brian.plotting.accuracy import (
 )
 from mtt_brian.plotting.matrices import change_matrix, confusion_matrix
 from mtt_brian.plotting.membrane import membrane
+from mtt_brian.plotting.panels import AccuracyLine, AccuracyPanel, accuracy_panels, loss_surfaces
 from mtt_brian.plotting.predictions import accuracy_over_time, readout
 from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface_values
 from mtt_brian.plotting.spikes import raster, rates, spike_time_differences
@@ -29,9 +30,12 @@ from mtt_brian.plotting.training import loss_line, loss_surface, training_curve
 __all__ = [
     "COLORS",
     "STYLE",
+    "AccuracyLine",
+    "AccuracyPanel",
     "accuracy_against",
     "accuracy_bars",
     "accuracy_over_time",
+    "accuracy_panels",
     "change_matrix",
     "confusion_matrix",
     "early_exit",
@@ -40,6 +44,7 @@ __all__ = [
     "figure",
     "loss_line",
     "loss_surface",
+    "loss_surfaces",
     "membrane",
     "raster",
     "rates",

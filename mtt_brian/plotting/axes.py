@@ -1,7 +1,8 @@
-"""Axes, labels and legends of plots."""
+"""Axes, labels, legends and texts that all plots share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -12,6 +13,7 @@ from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -84,3 +86,16 @@ def legend_above(ax: Axes, columns: int = 2) -> Axes:
     """``ax`` with a legend on top of it, for plots that leave no empty corner."""
     ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
     return ax
+
+
+def common_legend(figure: Figure, axes: Iterable[Axes], title: str = "", loc: str = "outside upper center") -> None:
+    """A legend of all ``axes``, with one entry for every name.
+
+    Args:
+        figure: of the axes.
+        axes: without legends of their own.
+        title: of the legend.
+        loc: place outside the axes, as for `Figure.legend`.
+    """
+    known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(known.values(), known.keys(), loc=loc, ncols=3, fontsize="small", title=literal(title, 100))
