@@ -15,7 +15,7 @@ from mtt_brian.evaluate.metrics import (
 )
 from mtt_brian.evaluate.outputs import Answers, event_driven
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
-from mtt_brian.evaluate.spike_times import SpikeTimeDifferences, spike_time_differences
+from mtt_brian.evaluate.spike_times import SpikeComparison, SpikeTimeDifferences, compare_spikes, spike_time_differences
 
 __all__ = [
     "Answers",
@@ -24,12 +24,14 @@ __all__ = [
     "EventDrivenTally",
     "Report",
     "RunReport",
+    "SpikeComparison",
     "SpikeDifference",
     "SpikeTimeDifferences",
     "TimeStepped",
     "TimeSteppedTally",
     "accuracy",
     "accuracy_over_time",
+    "compare_spikes",
     "confusion_matrix",
     "decision_time",
     "event_driven",
