@@ -27,7 +27,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-
 from mtt_brian import cli, files, plotting
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines import ORDERS, Order, Simulator, engine_info

@@ -4,7 +4,7 @@ from mtt_brian.events.camera.camera import Camera
 from mtt_brian.events.collection import split_validation
 from mtt_brian.events.datasets import DATASETS, find_dataset, load, register, unregister
 from mtt_brian.events.datasets.base import EventDataset, ImageDataset, Source, Stills
-from mtt_brian.events.frames import frames_batch, to_frames
+from mtt_brian.events.frames import frames_batch, on_time_steps, to_frames
 from mtt_brian.events.images import Images
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording, make_recording
 from mtt_brian.events.recordings import Recordings
@@ -26,6 +26,7 @@ __all__ = [
     "frames_batch",
     "load",
     "make_recording",
+    "on_time_steps",
     "register",
     "split_validation",
     "to_frames",

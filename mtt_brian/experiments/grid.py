@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-
 from mtt_brian.errors import InputError
 from mtt_brian.experiments.finished import sealed, unsealed
 from mtt_brian.files import read_regular, warn, write_text

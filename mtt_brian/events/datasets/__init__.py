@@ -168,7 +168,8 @@ def load(
     )
     if not skip_bad:
         return recordings
-    recordings = recordings.readable(partial(progress_bar, description=f"checking {dataset.title}", unit="recordings", show=progress))
+    bar = partial(progress_bar, description=f"checking {dataset.title}", unit="recordings", show=progress)
+    recordings = recordings.readable(bar)
     if not recordings:
         raise InputError(f"{name}: none of {len(source.ids)} files can be read; the first: {recordings.bad[0][1]}")
     return recordings
