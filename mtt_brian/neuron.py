@@ -25,6 +25,28 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 
+__all__ = [
+    "IF",
+    "LIF",
+    "RESETS",
+    "SPIKES_PER_UPDATE",
+    "CubaLIF",
+    "LinearNeuron",
+    "LinearSystem",
+    "NeuronRule",
+    "Parameter",
+    "Reset",
+    "SpikesPerUpdate",
+    "decay_per_step",
+    "linear_system",
+    "tau_from_decay",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 Reset: TypeAlias = Literal["subtract", "zero"]
 SpikesPerUpdate: TypeAlias = Literal["one", "many"]
 #: A parameter: one number for the whole population, or one per neuron (in the population's shape).

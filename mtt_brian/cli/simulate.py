@@ -32,6 +32,7 @@ from mtt_brian.circuit.spikes import input_spikes_for
 from mtt_brian.cli import network_options, spike_files
 from mtt_brian.cli.recording_files import Recording, open_recording
 from mtt_brian.engines import ENGINES, ORDERS, Result, Simulator, engine_info
+from mtt_brian.engines.result import population_rows
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.tables import markdown_table
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for assumption in result.assumptions:
         print(f"assumed: {printable(assumption)}")
     print()
-    print(f"{table(result)}\n\n{answer(result, recording)}\n{files.contents(out)}")
+    print(f"{markdown_table(population_rows(result))}\n\n{answer(result, recording)}\n{files.contents(out)}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -113,26 +114,6 @@ def trace_of(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
     except InputError as error:
         print(f"the readout is known at the end only: {error}")
         return None
-
-
-def table(result: Result) -> str:
-    """Spikes and synaptic operations of the input and every firing population."""
-    rows = [("population", "neurons", "spikes", "per neuron", "silent neurons", "SynOps")]
-    for name, counts in result.counts.items():
-        synops = int(counts.ravel() @ result.circuit.fan_out[name])
-        silent = int((counts == 0).sum())
-        rows.append(
-            (
-                name,
-                f"{counts.size:,}",
-                f"{counts.sum():,}",
-                f"{counts.mean():.3g}",
-                f"{silent:,} ({silent / counts.size:.0%})",
-                f"{synops:,}",
-            )
-        )
-    rows.append(("all", "", f"{sum(c.sum() for c in result.counts.values()):,}", "", "", f"{result.synops:,}"))
-    return markdown_table(rows)
 
 
 def answer(result: Result, recording: Recording) -> str:

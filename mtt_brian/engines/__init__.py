@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mtt_brian import html_repr
 from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
 from mtt_brian.engines.engine_table import ENGINES, build_engine, engine_info, register_engine, unregister_engine
@@ -33,6 +34,10 @@ __all__ = [
     "simulate",
     "unregister_engine",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 class Simulator:
@@ -94,6 +99,14 @@ class Simulator:
         )
         with naming(graph):
             self.engine = build_engine(engine, self.circuit, order, record, options)
+        self._shown = f"{engine}, {order}"
+
+    def __repr__(self) -> str:
+        synapses = sum(int(fan_out.sum()) for fan_out in self.circuit.fan_out.values())
+        return f"Simulator({self._shown}, {len(self.circuit.populations)} populations, {synapses:,} synapses)"
+
+    def _repr_html_(self) -> str:
+        return html_repr.heading(repr(self)) + self.circuit._repr_html_()
 
     def run(
         self,

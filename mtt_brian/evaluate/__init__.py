@@ -39,3 +39,7 @@ __all__ = [
     "spike_time_differences",
     "synops",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

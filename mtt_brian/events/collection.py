@@ -12,6 +12,7 @@ from typing import Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
+from mtt_brian import html_repr
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import SensorSize, check_sensor_size
 
@@ -80,6 +81,12 @@ class Collection(Sequence[np.ndarray]):
     def __repr__(self) -> str:
         kind = type(self).__name__
         return f"<{kind}: {len(self)} of {self.title}, {self.split} split, sensor {self.sensor_size}>"
+
+    def _repr_html_(self) -> str:
+        named = zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)), strict=True)
+        return html_repr.heading(repr(self)) + html_repr.table(
+            [("class", "number"), *((name, f"{n:,}") for name, n in named)]
+        )
 
     def subset(self, indices: Iterable[SupportsIndex]) -> Self:
         """The items with these indices, in the order of ``indices``.

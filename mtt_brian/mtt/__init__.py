@@ -36,3 +36,7 @@ __all__ = [
     "replacing",
     "train_iteration",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
