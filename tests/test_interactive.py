@@ -51,7 +51,7 @@ def test_objects_are_one_short_line(result):
     synapses = sum(int(f.sum()) for f in simulator.circuit.fan_out.values())
     assert repr(simulator) == f"Simulator(exact, fifo, 2 populations, {synapses:,} synapses)"
     assert repr(simulator.circuit) == "Circuit(2x34x34 inputs, 2 populations, 5 neurons)"
-    assert repr(simulator.circuit.connections[0]) == "Connection('input' -> 'spikes1', Linear)"
+    assert repr(simulator.circuit.connections[0]) == "Connection('input' -> 'spikes1', Dense)"
     spikes = int(result.counts["spikes1"].sum())
     assert spikes > 0
     answer = result.readout.argmax()
@@ -211,7 +211,7 @@ def test_without_logging_a_notice_is_for_those_who_look_on():
     assert in_a_process(code.format("False")).stderr == ""
 
 
-def test_a_command_always_prints_notices(monkeypatch, capsys):
+def test_a_command_always_prints_notices():
     code = (
         "from mtt_brian import progress\nwith progress.notices_on_stderr(): progress.notice('compiling')\n"
         "progress.notice('again')"
