@@ -14,8 +14,9 @@ from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.errors import InputError
 from mtt_brian.events.datasets.base import natural_order
 from mtt_brian.events.datasets.cifar10dvs import cifar10dvs_split
-from mtt_brian.events.datasets.saccades import NCALTECH101_CLASSES, ncaltech101_split, read_bin
+from mtt_brian.events.datasets.ncaltech101 import NCALTECH101_CLASSES, ncaltech101_split
 from mtt_brian.events.formats.aedat import read_aedat2, read_aedat3
+from mtt_brian.events.formats.five_byte import read_five_byte
 
 pytest.importorskip("tonic")
 
@@ -416,7 +417,7 @@ def test_aedat4_of_two_cameras_is_refused(tmp_path, monkeypatch):
 def test_the_clock_of_the_five_byte_format_overflows_in_row_240(tmp_path):
     rows = [[1, 2, 0x80, 0, 7], [0, 240, 0, 0, 0], [3, 4, 0, 1, 0], [0, 240, 0, 0, 0], [5, 6, 0, 0, 1]]
     path = write(tmp_path / "a.bin", bytes(np.ravel(rows).tolist()))
-    assert read_bin(tmp_path, path.name).tolist() == [(7, 1, 2, 1), (8192 + 256, 3, 4, 0), (2 * 8192 + 1, 5, 6, 0)]
+    assert read_five_byte(path).tolist() == [(7, 1, 2, 1), (8192 + 256, 3, 4, 0), (2 * 8192 + 1, 5, 6, 0)]
 
 
 # ------------------------------------------------------------------------------------------------------- DVS-Gesture

@@ -15,9 +15,10 @@ import numpy as np
 from mtt_brian import events
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.events.datasets import cifar10dvs, saccades
-from mtt_brian.events.datasets.base import from_first_event, read_checked
+from mtt_brian.events.datasets import cifar10dvs
 from mtt_brian.events.formats.aedat import aedat_version, read_aedat3
+from mtt_brian.events.formats.columns import from_first_event, read_checked
+from mtt_brian.events.formats.five_byte import read_five_byte
 from mtt_brian.events.recording import FIELDS, check_column, check_fields, check_other_columns
 from mtt_brian.text import shown
 
@@ -78,10 +79,6 @@ def _of_a_data_set(text: str, data: Recordings | events.Images, number: int, res
 
 
 # ----- files
-
-
-def _read_bin(path: Path) -> np.ndarray:
-    return saccades.read_bin(path.parent, path.name)
 
 
 def _read_aedat4(path: Path) -> np.ndarray:
@@ -167,7 +164,7 @@ def _check_names(path: Path, names: Sequence[str], what: str) -> None:
 
 
 _READERS: dict[str, Callable[[Path], np.ndarray]] = {
-    ".bin": _read_bin,
+    ".bin": read_five_byte,
     ".aedat": _read_aedat,
     ".aedat4": _read_aedat4,
     ".npy": partial(_read_table, _columns_of_npy, "a structured array"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mtt_brian.circuit.model import Circuit
@@ -11,6 +11,7 @@ from mtt_brian.engines.brian2.memory import estimate
 from mtt_brian.errors import InputError
 from mtt_brian.registry import Registry
 from mtt_brian.text import shown
+from mtt_brian.translate.conventions import CONVENTION_NAMES
 
 #: Entry point group. An entry point names the module that calls `register_engine`, and has the engine's name.
 GROUP = "mtt_brian.engines"
@@ -168,13 +169,13 @@ def engines_with(order: Order) -> list[str]:
     return [name for name in _REGISTRY.at_hand() if order in _REGISTRY[name].info.orders]
 
 
-def build_engine(name: str, circuit: Circuit, order: Order, record: Record, options: Mapping[str, Any]) -> Engine:
-    """An engine for a circuit.
+def check_options(name: str, order: Order, options: Iterable[str]) -> None:
+    """Whether an engine takes an order and options of these names.
 
     Raises:
-        InputError: for an order or an option that the engine does not take, and where it cannot run the circuit.
+        InputError: for the first that it does not take.
     """
-    info, factory = _REGISTRY[name]
+    info = engine_info(name)
     if order not in info.orders:
         others = " or ".join(f"engine={other!r}" for other in engines_with(order))
         raise InputError(
@@ -183,7 +184,19 @@ def build_engine(name: str, circuit: Circuit, order: Order, record: Record, opti
     for option in options:
         if option not in info.options:
             accepted = ", ".join(info.options) or "none"
-            raise InputError(f"engine={name!r} takes no option {option!r}; its options: {accepted}")
+            raise InputError(
+                f"engine={name!r} takes no option {option!r}; its options: {accepted}; options for graphs: "
+                f"{', '.join(CONVENTION_NAMES)}"
+            )
+
+
+def build_engine(name: str, circuit: Circuit, order: Order, record: Record, options: Mapping[str, Any]) -> Engine:
+    """An engine for a circuit; order and options as `check_options` accepts them.
+
+    Raises:
+        InputError: where the engine cannot run the circuit.
+    """
+    info, factory = _REGISTRY[name]
     engine = factory(circuit, order=order, record=record, **options)
     _check_circuit(info, circuit)  # last: what the engine refuses itself, it can say better
     return engine

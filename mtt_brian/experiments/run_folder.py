@@ -24,7 +24,7 @@ from mtt_brian import cli, events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.statistics import same_but_seed
 from mtt_brian.events import Images, Recordings
-from mtt_brian.events.collection import SomeCollection
+from mtt_brian.events.collections import SomeCollection
 from mtt_brian.events.datasets import is_reference, names_of_recordings
 from mtt_brian.files import create_text, write_text
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig

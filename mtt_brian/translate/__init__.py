@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.from_nir import read_nir, register_node, unregister_node
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "Circuit",
     "ClockDrivenNetwork",
     "Connection",
+    "Conventions",
     "Estimate",
     "EventNetwork",
     "Population",

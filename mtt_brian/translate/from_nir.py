@@ -13,7 +13,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -31,11 +31,11 @@ from mtt_brian.neuron import (
     LinearNeuron,
     NeuronRule,
     Parameter,
-    Reset,
-    SpikesPerUpdate,
 )
+from mtt_brian.translate.conventions import Conventions, bound_of, conventions_of
 from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of
 from mtt_brian.translate.linear_nodes import LINEAR, Linear, Reading, all_infinite, that_fits, without_batch
+from mtt_brian.translate.meaning import meaning
 from mtt_brian.translate.nir_files import (
     Shape,
     declared_shape,
@@ -48,7 +48,7 @@ from mtt_brian.translate.nir_files import (
     uniform,
 )
 from mtt_brian.translate.silent import fold_silent
-from mtt_brian.translate.tools import BiasRule, Conventions, LowerBound, Neurons, ToolName, bound_of, meaning
+from mtt_brian.translate.tools import Neurons, preset_of
 
 if TYPE_CHECKING:
     import nir
@@ -65,71 +65,29 @@ class _ShapeError(InputError):
     """Shapes that do not fit; without a batch axis they may."""
 
 
-def read_nir(
-    graph: GraphLike,
-    *,
-    reset: Reset | None = None,
-    spikes: SpikesPerUpdate | None = None,
-    spike_integral: float | Literal["infer"] | None = None,
-    loop_delay: float | None = None,
-    lower_bound: LowerBound | None = None,
-    tool: ToolName | None = None,
-    bias: BiasRule | None = None,
-    time_per_step: float | None = None,
-    file_time_per_step: float | None = None,
-) -> Circuit:
+def read_nir(graph: GraphLike, conventions: Conventions | None = None, **options: Any) -> Circuit:
     """Read a NIR graph, or a ``.nir`` file, into the engines' own model.
 
     What NIR cannot say is taken from each neuron's metadata: ``reset``, ``spikes``, ``lower_bound``, ``refractory``.
-    For graphs of other tools it is said by ``tool``, and by the other options, which come before it.
+    For graphs of other tools it is said by `Conventions`.
 
     Args:
         graph: the graph, the path of a ``.nir`` file, or a circuit, which is handed through and takes no options.
-        reset: ``"subtract"`` or ``"zero"``, for neurons whose metadata do not say it. NIR itself leaves it open, so a
-            foreign graph needs it.
-        spikes: ``"one"`` or ``"many"`` per update, for neurons whose metadata do not say it. By default ``"many"``
-            where ``reset="subtract"`` comes from the caller (what tools with time steps mean in the limit of fine
-            steps), and ``"one"`` where the metadata give the reset.
-        spike_integral: integral of one spike of the tool that wrote the graph, in seconds for a time-stepped tool whose
-            spikes are one time step wide (snnTorch: 1e-4); 1 (the default without a tool) for NIR's own Dirac pulses.
-            ``"infer"``: tau / r (LIF), 1 / r (IF) and tau_syn / w_in (CubaLIF), where that is one number for all nodes.
-        loop_delay: seconds of the file's time that spikes take in a loop that has no delay: one time step of a
-            time-stepped tool. In every such loop the spikes that a neuron sends back, towards the input, are delayed.
-            Biases are constant currents and are not. None: such loops are refused, unless ``tool`` has time steps.
-        lower_bound: of the membrane, for firing neurons whose metadata do not say it: a potential (-0.5), thresholds
-            (``"-1 thresholds"``), or ``"none"``, where a tool has one.
-        tool: the tool that wrote the graph: ``"snntorch"``, ``"norse"``, ``"sinabs"``, ``"spikingjelly"``,
-            ``"rockpool"``, or ``"nir"`` for NIR's own text. It sets all other options as the tool's defaults and its
-            exporter need them, and refuses nodes that the exporter does not write.
-        bias: ``"per-second"`` (the default without a tool): a constant current, as NIR writes it. ``"per-step"``: in
-            every time step the same as a spike of this weight, a current of bias * spike_integral / (step of the file).
-        time_per_step: seconds of the recordings per time step of the tool, where that is not the step of the file:
-            durations, recordings and results then are in the recordings' time. None: recordings are in the file's time.
-        file_time_per_step: seconds of the file's time per time step of the tool. By default ``tool`` says it; without
-            one it is the ``spike_integral``.
+        conventions: what the graph leaves open.
+        **options: fields of `Conventions`, instead of the object or beside it: ``tool="snntorch"``.
 
     Returns:
         the circuit; what was assumed stands in its ``assumptions``.
 
     Raises:
         InputError: for unreadable files, unknown nodes, shapes and values that do not fit, cycles without a delay,
-            options that all metadata contradict, that the graph has no use for or that its nodes do not fit; the
-            message names the file and the node.
+            options that do not exist, that all metadata contradict, that the graph has no use for or that its nodes do
+            not fit; the message names the file and the node.
     """
-    conventions = Conventions(
-        tool=tool,
-        reset=reset,
-        spikes=spikes,
-        spike_integral=spike_integral,
-        loop_delay=loop_delay,
-        lower_bound=lower_bound,
-        bias=bias,
-        time_per_step=time_per_step,
-        file_time_per_step=file_time_per_step,
-    )
+    conventions = conventions_of(conventions, options)
     if isinstance(graph, Circuit):
-        if given := [f.name for f in fields(conventions) if getattr(conventions, f.name) is not None]:
-            raise InputError(f"{given[0]} is for graphs and files; a circuit has been read already, with its options")
+        for name in conventions.given:
+            raise InputError(f"{name} is for graphs and files; a circuit has been read already, with its options")
         return graph
     with naming(graph):
         flat = flatten(load_graph(graph))
@@ -713,7 +671,7 @@ class _Reader:
             if key in metadata or said[key] is None or (key == "spikes" and said["reset"] == "zero"):
                 continue
             self.assumed.add(f"{key}={said[key]!r} is as passed, because the metadata do not say it", name)
-        preset = self.conventions.preset
+        preset = preset_of(self.conventions)
         if said["reset"] is None and preset is not None:
             said["reset"] = preset.reset
             self.assumed.add(
@@ -743,7 +701,7 @@ class _Reader:
         if (passed := self.conventions.lower_bound) is not None:
             self.assumed.add(f"lower_bound={passed!r} is as passed, because the metadata do not say it", name)
         self._used.add("lower_bound")
-        given, preset = self.conventions.lower_bound, self.conventions.preset
+        given, preset = self.conventions.lower_bound, preset_of(self.conventions)
         if given is None and preset is not None and self._kind(name) in preset.bounded:
             given = "-1 thresholds"
             self.assumed.add(

@@ -14,17 +14,10 @@ from types import ModuleType
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import (
-    EventDataset,
-    Source,
-    files_by_class,
-    from_first_event,
-    read_checked,
-    require,
-    to_events,
-)
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, files_by_class, require
 from mtt_brian.events.datasets.cifar import CIFAR10_CLASSES
 from mtt_brian.events.formats.aedat import read_aedat2
+from mtt_brian.events.formats.columns import from_first_event, read_checked, to_events
 from mtt_brian.events.recording import EVENT_DTYPE
 
 #: Files of a class carry the numbers 0..999; from this one on they are for testing.
@@ -71,12 +64,12 @@ def _aedat() -> ModuleType:
     return require("aedat", "pip install aedat")
 
 
-def _open(folder: Path, split: str) -> Source:
+def _open(folder: Path, split: str) -> RecordingIndex:
     files = files_by_class(folder, CIFAR10_CLASSES, (".aedat4", ".aedat"))
     if any(file.endswith(".aedat4") for file, _ in files):
         _aedat()
     files = [(file, label) for file, label in files if cifar10dvs_split(file) == split]
-    return Source([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
+    return RecordingIndex([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
 
 
 CIFAR10DVS = EventDataset(

@@ -15,7 +15,7 @@ import numpy as np
 
 from mtt_brian.events.camera.cache import cached_recordings
 from mtt_brian.events.camera.camera import Camera
-from mtt_brian.events.datasets.base import EventDataset, Source
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex
 from mtt_brian.files import cache_folder
 
 #: Its own, as the data set must never change. These images have no margin; an MNIST digit fills the middle 20 of 28
@@ -61,11 +61,13 @@ def _all(folder: Path, progress: bool) -> tuple[list[np.ndarray], np.ndarray]:
     return cached_recordings("digits", CAMERA, images / 16, folder, progress=progress), labels
 
 
-def _generate(split: str, progress: bool) -> Source:
+def _generate(split: str, progress: bool) -> RecordingIndex:
     folder = cache_folder()
     _, labels = _all(folder, progress)
     chosen = np.flatnonzero(digits_split(labels) == (split == "test"))
-    return Source([f"{i:04d}" for i in chosen], labels[chosen].tolist(), partial(read_recording, folder, progress))
+    return RecordingIndex(
+        [f"{i:04d}" for i in chosen], labels[chosen].tolist(), partial(read_recording, folder, progress)
+    )
 
 
 DIGITS = EventDataset(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import to_events
+from mtt_brian.events.formats.columns import to_events
 
 _MAGIC = b"#!AER-DAT"
 

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtt_brian import files
 from mtt_brian.errors import Diverged, InputError
-from mtt_brian.events.collection import SomeCollection
+from mtt_brian.events.collections import SomeCollection
 from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.snn import Staged
 
