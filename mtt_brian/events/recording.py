@@ -281,7 +281,7 @@ def what_it_is(thing: Any) -> str:
     if hasattr(thing, "to_records") and hasattr(thing, "columns"):
         return f"is a table ({type(thing).__name__}); {columns}: table['t'], table['x'] ..."
     if isinstance(thing, str | bytes | PathLike):
-        return f"is {_shown(thing)}; a recording is an array, not the name of a file"
+        return f"is {_shown(thing)}; a recording is an array, not the name of a file; events.read reads files"
     if isinstance(thing, tuple | list):
         if is_labelled_pair(thing):
             return "is a pair (recording, label), as items of tonic's data sets are; give its first part, pair[0]"
