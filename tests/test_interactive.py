@@ -146,6 +146,48 @@ def test_a_raster_of_nothing_is_nothing():
     assert html_repr.raster({"a": (np.zeros(0), np.zeros(0, int), 3)}, 0.0) == ""
 
 
+# ----- recordings by name
+
+
+def test_a_recording_can_be_named(tmp_path, result):
+    file = tmp_path / "some.csv"
+    file.write_text("t,x,y,p\n" + "".join(f"{t},{x},{y},{p}\n" for t, x, y, p in RECORDING.tolist()))
+    for given in (file, str(file)):
+        assert np.array_equal(mb.simulate(graph(), given, duration=0.3).readout, result.readout)
+    both = list(mb.Simulator(graph()).run([str(file), RECORDING], 0.3))
+    assert np.array_equal(both[0].readout, both[1].readout)
+
+
+def test_a_recording_can_be_named_by_its_place_in_a_data_set():
+    test = events.load("digits", split="test", progress=False)
+    assert np.array_equal(mb.simulate(graph(), "digits:test:3").readout, mb.simulate(graph(), test[3]).readout)
+    with pytest.raises(mb.InputError, match=r"^digits:test:355: digits \(simulated\) has 355 test recordings here"):
+        mb.simulate(graph(), "digits:test:355")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (recordings(), r"this one is a data set: data\[0\] is one recording, Simulator\(graph\)\.run\(data\) runs all"),
+        ([RECORDING, RECORDING], r"a list of recordings; Simulator\(graph\)\.run\(recordings\) runs several"),
+        ("nowhere.csv", r"nowhere\.csv: no such file"),
+        ("some.text", r"some\.text: a recording is a file that ends in \.bin.*, or DATASET:SPLIT:NUMBER"),
+        ("digitz:test:0", r"'digitz'"),
+        (3, "a recording is a one-dimensional structured array"),
+    ],
+)
+def test_what_is_not_one_recording_is_refused_in_one_line(given, message):
+    with pytest.raises(mb.InputError, match=message) as refused:
+        mb.simulate(graph(), given)
+    assert "\n" not in str(refused.value)
+
+
+def test_events_outside_the_network_name_the_file(tmp_path):
+    (tmp_path / "wide.csv").write_text("t,x,y,p\n5,99,0,0\n")
+    with pytest.raises(mb.InputError, match=r"wide\.csv: event 0 has x = 99"):
+        mb.simulate(graph(), tmp_path / "wide.csv")
+
+
 # ----- progress
 
 

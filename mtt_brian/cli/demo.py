@@ -24,7 +24,6 @@ from mtt_brian import cli, events, files
 from mtt_brian.circuit import Circuit
 from mtt_brian.circuit.spikes import input_spikes
 from mtt_brian.cli import demo_figure
-from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.engines import Result, Simulator
 from mtt_brian.evaluate.tables import markdown_table
 from mtt_brian.translate import read_nir
@@ -95,7 +94,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def read(path: Path) -> np.ndarray:
     """A recording of the demo."""
-    return open_recording(str(path), None, {}).events
+    return events.read(path)
 
 
 def run(network: Path, recordings: Sequence[np.ndarray], data: Mapping[str, Any]) -> Runs:
