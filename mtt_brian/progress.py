@@ -101,8 +101,8 @@ def _lines_class() -> Any:
 
         def __init__(self, parts: int, **options: Any) -> None:
             # As in tqdm's own front ends: the base class counts, and leaves the drawing to `display`.
+            self._parts, self._shown = parts, parts  # while the base class begins, nothing is printed
             super().__init__(gui=True, mininterval=0, miniters=1, **options)
-            self._parts = parts
             self._shown = self._done()
 
         def _done(self) -> int:
@@ -112,6 +112,7 @@ def _lines_class() -> Any:
             if self._done() > self._shown:
                 self._shown = self._done()
                 more = f", {self.postfix}" if self.postfix else ""
-                print(f"{self.desc}: {self.n} of {self.total} {self.unit}{more}", file=sys.stderr, flush=True)
+                what = self.desc.removesuffix(": ")
+                print(f"{what}: {self.n} of {self.total} {self.unit}{more}", file=sys.stderr, flush=True)
 
     return Lines

@@ -145,7 +145,10 @@ def test_version(capsys):
 
 @pytest.mark.parametrize(
     ("typed", "hint"),
-    [("trian", "unknown command 'trian'; did you mean 'train'? (commands: train, eval,"), ("xyz", "'xyz' (commands:")],
+    [
+        ("trian", "unknown command 'trian'; did you mean 'train'? (commands: demo, train, eval,"),
+        ("xyz", "'xyz' (commands:"),
+    ],
 )
 def test_an_unknown_command_is_refused_with_the_nearest(typed, hint, capsys):
     code, said = shown(capsys, typed, "--help")

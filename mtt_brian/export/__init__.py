@@ -9,3 +9,7 @@ from mtt_brian.export.from_nir import from_nir
 from mtt_brian.export.to_nir import to_nir, write
 
 __all__ = ["from_nir", "to_nir", "write"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -55,3 +55,7 @@ __all__ = [
     "time_surface_values",
     "training_curve",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
