@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from mtt_brian import plotting
+from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.neuron import IF
-from mtt_brian.plotting import COLORS, membrane_trace
+from mtt_brian.plotting import COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
