@@ -41,8 +41,8 @@ from mtt_brian.experiments.gap import GapTask, Plan, Rule
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.plotting.axes import literal
+from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.nir_files import load_graph
-from mtt_brian.translate.tools import Conventions
 
 #: Recordings that are computed and kept together.
 SHARD = 50

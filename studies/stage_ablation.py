@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     variants = list(dict.fromkeys([*(variant for levels in factors.values() for variant in levels), BASE]))
 
     out = files.results_folder(options.out, "stage_ablation")
-    settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.loop.FREE_TO_CHANGE)}
+    settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.config.FREE_TO_CHANGE)}
     study = Study("stage_ablation", arguments, test, out, settings | {"recordings": len(test)})
     print(f"{test.title}: {len(splits.train)} training, {len(test)} test recordings")
     trained = train_variants(shared, variants, options.seeds, splits, out / "runs")

@@ -18,7 +18,7 @@ from mtt_brian.evaluate.metrics import Estimate
 from mtt_brian.experiments import backend, gap
 from mtt_brian.experiments.gap import GapTask, GivenRecordings, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
-from mtt_brian.translate.tools import Conventions
+from mtt_brian.translate.conventions import Conventions
 
 RNG = np.random.default_rng(5)
 #: Multiples of 1/64, so that sums are exact.

@@ -36,6 +36,11 @@ class Command:
 
 
 COMMANDS = {
+    "demo": Command(
+        "mtt_brian.cli.demo",
+        "three trained networks with time steps and without: a table and a figure, in seconds",
+        "",
+    ),
     "train": Command(
         "mtt_brian.cli.train",
         "train a network by MTT, NMT or SDT",

@@ -54,8 +54,8 @@ from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, 
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.neuron import SPIKES_PER_UPDATE
 from mtt_brian.text import printable
+from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.nir_files import naming
-from mtt_brian.translate.tools import Conventions
 
 #: Recordings that are computed and kept together.
 SHARD = 50
@@ -226,7 +226,9 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
     if options.recordings and (options.dataset or options.limit):
         raise InputError("recordings one by one, or --dataset with --limit: not both")
     if options.recordings:
-        opened_ones = [open_recording(text, options.data_root, opened.config) for text in options.recordings]
+        opened_ones = [
+            open_recording(text, options.data_root, opened.config, opened.circuit) for text in options.recordings
+        ]
         labels = [recording.label for recording in opened_ones]
         classes = {recording.classes for recording in opened_ones}
         labelled = None not in labels and len(classes) == 1 and len(*classes) == opened.circuit.readout.size

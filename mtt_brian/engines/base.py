@@ -1,4 +1,4 @@
-"""What every engine is given, what it must offer, and what is known about it without building it."""
+"""The interface of an engine, and the facts about an engine that can be read without building it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Engine(Protocol):
 
     name: str
 
-    def run(self, trains: Iterable[InputSpikes]) -> Iterator[Result]:
-        """Results in the order of ``trains``, each as soon as it is there; trains are taken as they are needed."""
+    def run(self, inputs: Iterable[InputSpikes]) -> Iterator[Result]:
+        """Results in the order of ``inputs``, each as soon as it is available; inputs are read when they are needed."""
         ...
 
 
@@ -37,19 +37,19 @@ EngineFactory: TypeAlias = Callable[..., Engine]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What is known about an engine without importing it.
+    """Facts about an engine, readable without importing it.
 
     Attributes:
         name: as `Simulator` takes it.
-        about: one line for people.
-        orders: conventions that it can follow.
+        about: one line of description.
+        orders: conventions for simultaneous arrivals that it offers.
         crossings: whether neurons can fire between arrivals (bias, synaptic current, refractory period).
         delays: whether connections can have delays and close loops.
         options: names of the keyword arguments of its factory besides ``order`` and ``record``.
-        batches: whether it runs many recordings side by side, so that large batches are worth while.
+        batches: whether it runs many recordings side by side, so that large batches pay.
         memory: bytes that it keeps for a circuit and an order, one recording at a time; None: not known.
         imports: modules that have to be imported by the main thread before the engine is built.
-        needs: what it needs besides this package, for people.
+        needs: what has to be installed besides this package, as text.
     """
 
     name: str
@@ -64,5 +64,5 @@ class EngineInfo:
     needs: str = ""
 
     def options_from(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Those of ``options`` that the engine takes."""
+        """Those of ``options`` that the engine accepts."""
         return {name: value for name, value in options.items() if name in self.options}

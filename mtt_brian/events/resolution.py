@@ -9,8 +9,7 @@ from numbers import Integral
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.images import Images
-from mtt_brian.events.recordings import Recordings
+from mtt_brian.events.collections import Images, Recordings
 
 
 def at_resolution(recordings: Recordings | Images, side: int) -> Recordings:

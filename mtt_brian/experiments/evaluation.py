@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import nir
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from mtt_brian import export, machine, mtt, translate
 from mtt_brian.circuit.model import Circuit
@@ -38,6 +37,7 @@ from mtt_brian.experiments.backend import Backend, PartialResult, Shard
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.files import versions
+from mtt_brian.progress import progress_bar
 from mtt_brian.translate.nir_files import load_graph
 
 #: Points of the accuracy over time.
@@ -247,7 +247,7 @@ def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command
     """
     missing = [shard for shard in plan.shards if shard.key not in store]
     done = plan.passes - sum(shard.passes for shard in missing)
-    with tqdm(total=plan.passes, initial=done, desc="evaluating", unit="run") as bar:
+    with progress_bar(total=plan.passes, initial=done, description="evaluating", unit="run") as bar:
         try:
             for shard, result in backend(missing, bar.update):
                 store.keep(shard.key, result)

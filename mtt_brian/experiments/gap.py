@@ -32,7 +32,7 @@ from mtt_brian.experiments.backend import Backend, NamedRecordings, PartialResul
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.files import versions
 from mtt_brian.neuron import IF, NeuronRule, SpikesPerUpdate
-from mtt_brian.translate.tools import NONE, Conventions, LowerBound, bound_of
+from mtt_brian.translate.conventions import NONE, Conventions, LowerBound, bound_of
 
 INSTANTS, FIFO = "instants", "fifo"
 #: Packages that compute something, besides this one.
@@ -331,7 +331,7 @@ class GapTask:
             InputError: as `translate.read_nir`, and for a bound that does not lie below the threshold.
         """
         graph = self.graph if rule.bits is None else perturb_networks.quantised_weights(self.graph, rule.bits)
-        circuit = translate.read_nir(graph, **vars(self.conventions))
+        circuit = translate.read_nir(graph, self.conventions)
 
         def changed(old: NeuronRule) -> NeuronRule:
             fields: dict[str, Any] = {} if rule.spikes is None else {"spikes": rule.spikes}

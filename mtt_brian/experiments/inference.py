@@ -20,7 +20,7 @@ from mtt_brian.evaluate import Predictions, predict_event_driven, synops
 from mtt_brian.evaluate.early_exit import ReadoutTrace, event_driven_trace, time_stepped_trace
 from mtt_brian.events import Recordings
 from mtt_brian.machine import BATCH
-from mtt_brian.mtt.frame_dataset import max_batch_size
+from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.snn.observe import over_time
 from mtt_brian.snn.staged import INPUT, OUTPUT
 

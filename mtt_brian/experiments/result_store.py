@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tqdm import tqdm
-
 from mtt_brian.errors import InputError
 from mtt_brian.files import plain, read_regular, reason, warn, write_text
+from mtt_brian.progress import progress_bar
 from mtt_brian.text import printable, shown
 
 #: Names a result: texts, numbers, None and tuples of these.
@@ -91,7 +90,9 @@ class ResultStore(Mapping[Key, Any]):
         """
         keys = list(keys)
         missing = [key for key in dict.fromkeys(keys) if key not in self]
-        with tqdm(total=len(keys), initial=len(keys) - len(missing), desc=description, unit="cell") as bar:
+        with progress_bar(
+            total=len(keys), initial=len(keys) - len(missing), description=description, unit="cell"
+        ) as bar:
             for key in missing:
                 bar.set_postfix_str(printable(_in_words(key)))
                 self.keep(key, compute(*key))

@@ -21,12 +21,12 @@ from mtt_brian import events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.statistics import same_but_seed
 from mtt_brian.events import Images, Recordings
-from mtt_brian.events.collection import SomeCollection
+from mtt_brian.events.collections import SomeCollection
 from mtt_brian.events.datasets import is_reference, names_of_recordings
 from mtt_brian.files import create_text, json_text, versions, write_json
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
+from mtt_brian.mtt.config import FREE_TO_CHANGE
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
-from mtt_brian.mtt.loop import FREE_TO_CHANGE
 from mtt_brian.snn import Staged
 
 #: The parent folder of runs without --out.

@@ -1,11 +1,11 @@
 """Figures as pure functions: arrays in, matplotlib axes out.
 
 Every function draws into ``ax`` and returns it; without one it makes its own through pyplot (so that a notebook shows
-it). Functions that draw one line can be called again on the same axes to add another. Colours are Okabe and Ito's,
-told apart by colour-blind readers; lines also differ in dash and marker and bars in hatching, for print in grey.
+it). Functions that draw one line can be called again on the same axes to add another. Colours are Okabe and Ito's, for
+colour-blind readers; lines also differ in dash and marker and bars in hatching, for print in grey.
 Times come in seconds and are shown in milliseconds; accuracies come as fractions and are shown in per cent.
 
-Names, labels and groups that are given are drawn as they stand (`axes.literal`): ``$`` begins no formula.
+Names, labels and groups are drawn unchanged (`axes.literal`): ``$`` begins no formula.
 
 Sizes, fonts and line widths are those of matplotlib's current style. The package's own, made for the column of a
 paper, is one file and on request only: ``matplotlib.style.use(plotting.STYLE)``, or for one figure `figure`.
@@ -19,7 +19,7 @@ from mtt_brian.plotting.accuracy import (
     time_step_sweep,
 )
 from mtt_brian.plotting.matrices import change_matrix, confusion_matrix
-from mtt_brian.plotting.membrane import MembraneTrace, membrane, membrane_trace
+from mtt_brian.plotting.membrane import membrane
 from mtt_brian.plotting.panels import AccuracyLine, AccuracyPanel, accuracy_panels, loss_surfaces
 from mtt_brian.plotting.predictions import accuracy_over_time, readout
 from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface_values
@@ -33,7 +33,6 @@ __all__ = [
     "STYLE",
     "AccuracyLine",
     "AccuracyPanel",
-    "MembraneTrace",
     "accuracy_against",
     "accuracy_bars",
     "accuracy_over_time",
@@ -48,7 +47,6 @@ __all__ = [
     "loss_surface",
     "loss_surfaces",
     "membrane",
-    "membrane_trace",
     "raster",
     "rates",
     "readout",
@@ -59,3 +57,7 @@ __all__ = [
     "training_curve",
     "waterfall",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

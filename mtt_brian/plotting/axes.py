@@ -1,4 +1,4 @@
-"""Axes, legends and texts that all plots share."""
+"""Axes, labels, legends and texts that all plots share."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def axes(ax: Axes | None) -> Axes:
     return ax
 
 
-#: What TeX reads as a command, where matplotlib is told to draw all text with it.
+#: Characters that are commands of TeX, where matplotlib draws all text with it.
 _TEX = {c: f"\\{c}" for c in "{}$&#_%"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\textasciitilde{}"}
 
 
 def literal(text: str, most: int = 60) -> str:
-    """Text from outside as matplotlib has to be given it, so that it is drawn as it stands.
+    """Text of users, escaped so that matplotlib draws it unchanged.
 
     Without this, ``$`` would begin a formula, a label that begins with ``_`` or is empty would not be shown in a
     legend, and a line end or a long name would deform the figure. Works on any axes, whatever their style.
@@ -50,13 +50,13 @@ def literal(text: str, most: int = 60) -> str:
 
 
 def literal_lines(text: str, most: int = 60) -> str:
-    """`literal` for what may have a few lines."""
+    """`literal` for text of several lines."""
     first, *others = text.split("\n", maxsplit=2)
     return "\n".join(literal(line, most) for line in (first, *others))
 
 
 def label_of(name: str | None) -> str | None:
-    """`literal` for a label that need not be given."""
+    """`literal` for an optional label."""
     return None if name is None else literal_lines(name, most=80)
 
 
