@@ -168,9 +168,11 @@ def _with_its_code() -> Callable[[bytes, bytes], PartialResult]:
 
         try:
             from mtt_brian.experiments import dask_backend
+
+            arguments = pickle.loads(task), *pickle.loads(shard)
         except ImportError as error:
             raise ImportError(f"worker {distributed.get_worker().address}: {error}") from None
-        return dask_backend._evaluate(pickle.loads(task), *pickle.loads(shard))
+        return dask_backend._evaluate(*arguments)
 
     return evaluate
 
