@@ -154,7 +154,7 @@ def predictions(run: Run, combination: Combination, recordings: Recordings) -> P
     for change in combination:
         if change in NETWORK:
             graph = NETWORK[change](graph)
-    mode = next((GROUPING[change] for change in combination if change in GROUPING), "time-stepped")
+    mode: inference.Mode = next((GROUPING[change] for change in combination if change in GROUPING), "time-stepped")
     return inference.predict(graph, recordings, mode, run.config["time_steps"])
 
 

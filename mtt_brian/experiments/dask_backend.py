@@ -14,9 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import lru_cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mtt_brian.engines import engine_info
 from mtt_brian.errors import InputError
@@ -132,18 +135,24 @@ def _compute(
 
 def _futures(client: Client, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Future]]:
     """Shards with their futures as they are done."""
+    distributed = _distributed()
+    dumps = distributed.protocol.pickle.dumps  # data sets of users may read by a function within a function
     wanted = result_versions()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph")
-        # A task of its own: a network is sent to a worker once, and to others when that one dies.
-        tasks = {task: client.submit(bytes, pickle.dumps(task), pure=False) for task in {s.task: None for s in shards}}
+        # A task of its own: a network, and the function that reads recordings, which may hold images, are sent to a
+        # worker once, and to others when that one dies.
+        read_by = {shard.task: shard.recordings.read for shard in shards}
+        shared = {task: client.submit(bytes, dumps((task, read)), pure=False) for task, read in read_by.items()}
     evaluate = _with_its_code()
     shard_of = {
-        client.submit(evaluate, tasks[shard.task], pickle.dumps((shard.recordings, wanted)), pure=False): shard
+        client.submit(
+            evaluate, shared[shard.task], dumps((replace(shard.recordings, read=_sent_apart), wanted)), pure=False
+        ): shard
         for shard in shards
     }
     try:
-        for future in _distributed().as_completed(list(shard_of), loop=client.loop):
+        for future in distributed.as_completed(list(shard_of), loop=client.loop):
             yield shard_of.pop(future), future
             future.release()  # otherwise the scheduler would compute it again if the worker that holds it dies
     finally:
@@ -163,19 +172,28 @@ def _result(future: Future) -> PartialResult:
 def _with_its_code() -> Callable[[bytes, bytes], PartialResult]:
     """`_evaluate`, pickled with its code, as functions within functions are; the scheduler needs Dask only."""
 
-    def evaluate(task: bytes, shard: bytes) -> PartialResult:
+    def evaluate(shared: bytes, shard: bytes) -> PartialResult:
         import distributed
 
         try:
             from mtt_brian.experiments import dask_backend
+
+            arguments = *pickle.loads(shared), *pickle.loads(shard)
         except ImportError as error:
             raise ImportError(f"worker {distributed.get_worker().address}: {error}") from None
-        return dask_backend._evaluate(pickle.loads(task), *pickle.loads(shard))
+        return dask_backend._evaluate(*arguments)
 
     return evaluate
 
 
-def _evaluate(task: EvaluationTask, recordings: Recordings, wanted: Mapping[str, str]) -> PartialResult:
+def _sent_apart(identifier: str) -> np.ndarray:
+    """Stands for the function that reads recordings where their list is sent."""
+    raise RuntimeError(f"{identifier}: the function that reads it was not put back")
+
+
+def _evaluate(
+    task: EvaluationTask, read: Callable[[str], np.ndarray], recordings: Recordings, wanted: Mapping[str, str]
+) -> PartialResult:
     """In a worker: one shard."""
     distributed = _distributed()
     worker = distributed.get_worker()
@@ -189,7 +207,7 @@ def _evaluate(task: EvaluationTask, recordings: Recordings, wanted: Mapping[str,
         raise InputError(f"worker {worker.address} has {', '.join(differing)}; {_SAME}")
     distributed.utils.sync(worker.loop, _import_all, engine_info(task.engine).imports)
     try:
-        return _evaluator(task).evaluate(recordings, lambda passes: None)
+        return _evaluator(task).evaluate(replace(recordings, read=read), lambda passes: None)
     except OSError as error:
         raise InputError(f"worker {worker.address}: {reason(error)}") from None
 
