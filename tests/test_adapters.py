@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mtt_brian"
 class TestTorch:
     """mtt_brian/snn/ops/internals.py"""
 
+    @pytest.mark.slow  # imports torch's compiler
     def test_dynamo_cache_size_limit(self) -> None:
         """The number of variants of a compiled function is raised during its calls only."""
         torch = pytest.importorskip("torch")
