@@ -1,4 +1,4 @@
-"""One function and one object in front of all engines."""
+"""`simulate` and `Simulator`: one interface to all engines."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
 from mtt_brian.engines.engine_table import (
     ENGINES,
     build_engine,
-    check_options,
+    checked_options,
     engine_info,
     register_engine,
     unregister_engine,
 )
 from mtt_brian.engines.result import RECORDS, Result
 from mtt_brian.errors import InputError
+from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import CONVENTION_NAMES, Conventions
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 from mtt_brian.translate.nir_files import naming
@@ -54,7 +54,7 @@ class Simulator:
             `Result.readout_at`), or only ``"counts"``.
         conventions: what a graph of another tool leaves open.
         **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or beside it, and options of the
-            engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines);
+            engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2 engines);
             ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
@@ -78,9 +78,9 @@ class Simulator:
         ):
             if not isinstance(value, str) or value not in accepted:
                 raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
-        said = {name: options.pop(name) for name in CONVENTION_NAMES if name in options}
-        check_options(engine, order, options)
-        self.circuit = read_nir(graph, conventions, **said)
+        given = {name: options.pop(name) for name in CONVENTION_NAMES if name in options}
+        options = checked_options(engine, order, options)
+        self.circuit = read_nir(graph, conventions, **given)
         with naming(graph):
             self.engine = build_engine(engine, self.circuit, order, record, options)
 
@@ -92,14 +92,14 @@ class Simulator:
     ) -> Iterator[Result]:
         """Run recordings one by one, every one from the zero state.
 
-        A recording is read when its turn comes. Several threads may run one simulator: ``"exact"`` then computes at the
+        A recording is read when it is needed. Several threads may run one simulator: ``"exact"`` then computes at the
         same time, the Brian2 engines one batch after the other.
 
         Args:
             recordings: structured arrays of integers ``t`` [us], ``x``, ``y``, ``p``, sorted by time: a list, a data
                 set or any other iterable.
             durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
-                are not played.
+                are left out.
             progress: show a progress bar.
 
         Yields:
@@ -109,17 +109,13 @@ class Simulator:
             InputError: names the recording and the event that does not fit the network's input.
         """
         given, count = pair_with_durations(recordings, durations)
-        # One by one, when their turn comes: thousands of recordings would not fit into memory together.
+        # One by one, when they are needed: thousands of recordings would not fit into memory together.
         trains = (
             input_spikes_for(self.circuit, recording, duration, f"recording {k}")
             for k, (recording, duration) in enumerate(given)
         )
-        yield from tqdm(
-            self.engine.run(trains),
-            total=count,
-            desc=f"{self.engine.name}",
-            unit="recording",
-            disable=not progress,
+        yield from progress_bar(
+            self.engine.run(trains), total=count, description=self.engine.name, unit="recordings", show=progress
         )
 
 

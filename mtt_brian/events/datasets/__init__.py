@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.collections import Images, Recordings
@@ -30,6 +29,7 @@ from mtt_brian.events.datasets.simulated_mnist import (
     MNIST_EVENTS,
     MNIST_EVENTS_128,
 )
+from mtt_brian.progress import progress_bar
 from mtt_brian.registry import Registry, import_object
 from mtt_brian.text import printable, shown
 
@@ -168,7 +168,9 @@ def load(
     )
     if not skip_bad:
         return recordings
-    recordings = recordings.readable(partial(tqdm, desc=f"checking {dataset.title}", disable=not progress))
+    recordings = recordings.readable(
+        partial(progress_bar, description=f"checking {dataset.title}", unit="recordings", show=progress)
+    )
     if not recordings:
         raise InputError(f"{name}: none of {len(found.ids)} files can be read; the first: {recordings.bad[0][1]}")
     return recordings
