@@ -61,6 +61,11 @@ COMMANDS = {
         "what a network is made of, how large it is, and which engines run it",
         "model.nir",
     ),
+    "convert": Command(
+        "mtt_brian.cli.convert",
+        "write a network so that another tool reads it",
+        "model.nir spikingjelly --out for_spikingjelly.nir",
+    ),
     "doctor": Command(
         "mtt_brian.cli.doctor",
         "what works on this machine, and what to do about the rest",
