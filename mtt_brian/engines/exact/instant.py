@@ -10,7 +10,7 @@ from mtt_brian.circuit.instants import ABSOLUTE, LARGEST, RELATIVE
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE
 from mtt_brian.engines.exact.dynamics import factors, time_to_threshold
 from mtt_brian.engines.exact.failures import NO_PROGRESS, TOO_FAST, TOO_MANY, set_failure
-from mtt_brian.engines.exact.jit import inlined, kernel, packed, unpacked
+from mtt_brian.engines.exact.jit import inlined, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart, advance_linear, predict_linear_crossing, reset_linear
 from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, push_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
@@ -119,7 +119,7 @@ def add_block(y: np.ndarray, to: int, weight: np.ndarray, w: int, length: int, a
         y[to + k] += amount * weight[w + k]
 
 
-@kernel
+@piece
 def mark_block(mark: np.ndarray, to: int, weight: np.ndarray, w: int, length: int, now: int) -> None:
     """Marks the neurons of an update group that a weight other than 0 reaches."""
     for k in range(length):
@@ -174,7 +174,7 @@ def touch(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, 
             advance(net, state, linear, p, group, t)
 
 
-@kernel
+@piece
 def advance(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, group: int, t: float) -> None:
     """Advances an update group from its last update to ``t``."""
     last = state.last[group]
@@ -217,7 +217,7 @@ def apply_thresholds(
 
     ``state.keys`` lists them in ascending C order; ``state.fired`` holds their spikes.
     """
-    m = 0
+    m = np.int64(0)  # a literal would be a type of its own, and compiled as well
     group_size, bounded, marked = net.group_size[p], net.bounded[p], net.marked[p]
     stride, offset, group_offset = net.parameter_stride[p], net.offset[p], net.group_offset[p]
     for j in range(state.n_touched[p]):
@@ -254,11 +254,11 @@ def apply_thresholds(
             m = fire(net, state, linear, p, local, q, m, t)
     state.n_touched[p] = 0
     if m > 1:
-        ascend(state.keys, 0, m)
+        ascend(state.keys, np.int64(0), m)
     return m
 
 
-@kernel
+@piece
 def apply_thresholds_marked(net: LoweredCircuit, state: State, p: int, local: int, q: int, m: int, t: float) -> int:
     """Thresholds of an update group of a marked population, see `LoweredCircuit.marked`; its bound has been applied."""
     group_size, before_it = net.group_size[p], m
@@ -355,7 +355,7 @@ def count(net: LoweredCircuit, state: State, p: int, local: int, q: int, spikes:
     return m + 1
 
 
-@kernel
+@piece
 def check_rate(
     fires: np.ndarray, max_rate: np.ndarray, failure: np.ndarray, neuron: int, p: int, flat: int, t: float
 ) -> None:
@@ -365,7 +365,7 @@ def check_rate(
         set_failure(failure, TOO_FAST, p, flat, t)
 
 
-@kernel
+@piece
 def apply_threshold_with_crossing(
     net: LoweredCircuit,
     state: State,
@@ -398,7 +398,7 @@ def apply_threshold_with_crossing(
     return m
 
 
-@kernel
+@piece
 def apply_threshold_on_line(
     net: LoweredCircuit, state: State, crossings: CrossingQueue, p: int, local: int, m: int, t: float
 ) -> int:
@@ -459,7 +459,7 @@ def start_line(state: State, neuron: int, group: int, v: float, t: float) -> Non
     state.pauses[neuron] = 0
 
 
-@kernel
+@piece
 def resolve_remainder(
     net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, local: int, q: int, t: float
 ) -> float:
@@ -486,7 +486,7 @@ def resolve_remainder(
     return time
 
 
-@kernel
+@piece
 def ascend(keys: np.ndarray, begin: int, end: int) -> None:
     """Sorts ``keys[begin:end]``: most often a few, or in order already."""
     gap = 1
@@ -503,7 +503,7 @@ def ascend(keys: np.ndarray, begin: int, end: int) -> None:
         gap //= 3
 
 
-@kernel
+@piece
 def predict_crossing(
     net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, local: int, t: float
 ) -> float:

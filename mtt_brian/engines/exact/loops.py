@@ -16,7 +16,7 @@ from mtt_brian.engines.exact.instant import (
     tolerance,
     touch,
 )
-from mtt_brian.engines.exact.jit import kernel, packed, unpacked
+from mtt_brian.engines.exact.jit import kernel, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart
 from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, pop_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
@@ -109,7 +109,7 @@ def run_summed(
                     propagate(net, state, linear, pending, c, m, t)
 
 
-@kernel
+@piece
 def apply_crossing(
     net: LoweredCircuit, state: State, linear: LinearPart | None, crossings: CrossingQueue, t: float
 ) -> None:
@@ -193,7 +193,7 @@ def run_queued(
                 cursor[2] += 1
 
 
-@kernel
+@piece
 def merge(trace: Trace, begin: int) -> None:
     """Sorts the records of one instant by population and neuron, and adds up those of one neuron."""
     end = trace.size[0]
