@@ -175,7 +175,7 @@ def test_a_script_teaches_under_its_own_name(capsys, monkeypatch):
         cli.main("train")
     said = capsys.readouterr().out
     assert said.startswith("usage: run_mtt.py [-h]")
-    assert "\npython training/run_mtt.py --method sdt " in said
+    assert "\nmtt-brian train --method sdt " in said
 
 
 def test_doctor_is_the_doctor(monkeypatch, capsys):

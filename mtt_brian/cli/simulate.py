@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "simulate")
     network_options.add_options(parser)
     parser.add_argument("recording", metavar="RECORDING", help="a file of events, or DATASET:SPLIT:NUMBER")
     parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")

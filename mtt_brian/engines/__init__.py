@@ -1,4 +1,4 @@
-"""One function and one object in front of all engines."""
+"""`simulate` and `Simulator`: one interface to all engines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
 from mtt_brian.engines.engine_table import (
     ENGINES,
     build_engine,
-    check_options,
+    checked_options,
     engine_info,
     register_engine,
     unregister_engine,
@@ -65,7 +65,7 @@ class Simulator:
             `Result.readout_at`), or only ``"counts"``.
         conventions: what a graph of another tool leaves open.
         **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or beside it, and options of the
-            engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines);
+            engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2 engines);
             ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
@@ -89,9 +89,9 @@ class Simulator:
         ):
             if not isinstance(value, str) or value not in accepted:
                 raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
-        said = {name: options.pop(name) for name in CONVENTION_NAMES if name in options}
-        check_options(engine, order, options)
-        self.circuit = read_nir(graph, conventions, **said)
+        given = {name: options.pop(name) for name in CONVENTION_NAMES if name in options}
+        options = checked_options(engine, order, options)
+        self.circuit = read_nir(graph, conventions, **given)
         with naming(graph):
             self.engine = build_engine(engine, self.circuit, order, record, options)
         self._shown = f"{engine}, {order}"
@@ -111,14 +111,14 @@ class Simulator:
     ) -> Iterator[Result]:
         """Run recordings one by one, every one from the zero state.
 
-        A recording is read when its turn comes. Several threads may run one simulator: ``"exact"`` then computes at the
+        A recording is read when it is needed. Several threads may run one simulator: ``"exact"`` then computes at the
         same time, the Brian2 engines one batch after the other.
 
         Args:
             recordings: a list, a data set or any other iterable of structured arrays of integers ``t`` [us], ``x``,
                 ``y``, ``p``, sorted by time, or of names of recordings (see `simulate`).
             durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
-                are not played.
+                are left out.
             progress: show a progress bar.
 
         Yields:
@@ -128,7 +128,7 @@ class Simulator:
             InputError: names the recording and the event that does not fit the network's input.
         """
         given, count = pair_with_durations(recordings, durations)
-        # One by one, when their turn comes: thousands of recordings would not fit into memory together.
+        # One by one, when they are needed: thousands of recordings would not fit into memory together.
         trains = (
             input_spikes_for(self.circuit, *_opened(recording, duration, f"recording {k}"))
             for k, (recording, duration) in enumerate(given)

@@ -1,4 +1,4 @@
-"""What every engine is given, what it must offer, and what is known about it without building it."""
+"""The interface of an engine, and the facts about an engine that can be read without building it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,12 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines.result import Record, Result
-from mtt_brian.errors import InputError
 
-__all__ = ["ORDERS", "Engine", "EngineFactory", "EngineInfo", "InputSpikes", "Order", "Record", "order_named"]
+__all__ = ["ORDERS", "Engine", "EngineFactory", "EngineInfo", "InputSpikes", "Order", "Record"]
 
 #: Convention for what arrives at one instant: ``"sum"`` adds it up, ``"fifo"`` takes one event after another.
 Order: TypeAlias = Literal["sum", "fifo"]
 ORDERS: tuple[Order, ...] = get_args(Order)
-
-
-def order_named(name: str) -> Order:
-    """The order of this name.
-
-    Raises:
-        InputError: for any other text.
-    """
-    for order in ORDERS:
-        if order == name:
-            return order
-    raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {name!r}")
 
 
 class Engine(Protocol):
@@ -50,19 +37,19 @@ EngineFactory: TypeAlias = Callable[..., Engine]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What is known about an engine without importing it.
+    """Facts about an engine, readable without importing it.
 
     Attributes:
         name: as `Simulator` takes it.
-        about: one line for people.
-        orders: conventions that it can follow.
+        about: one line of description.
+        orders: conventions for simultaneous arrivals that it offers.
         crossings: whether neurons can fire between arrivals (bias, synaptic current, refractory period).
         delays: whether connections can have delays and close loops.
         options: names of the keyword arguments of its factory besides ``order`` and ``record``.
-        batches: whether it runs many recordings side by side, so that large batches are worth while.
+        batches: whether it runs many recordings side by side, so that large batches pay.
         memory: bytes that it keeps for a circuit and an order, one recording at a time; None: not known.
         imports: modules that have to be imported by the main thread before the engine is built.
-        needs: what it needs besides this package, for people.
+        needs: what has to be installed besides this package, as text.
     """
 
     name: str
@@ -77,5 +64,5 @@ class EngineInfo:
     needs: str = ""
 
     def options_from(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Those of ``options`` that the engine takes."""
+        """Those of ``options`` that the engine accepts."""
         return {name: value for name, value in options.items() if name in self.options}

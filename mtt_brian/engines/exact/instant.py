@@ -27,7 +27,7 @@ _FEW = 16
 _ROUNDED = 1e-9
 #: Relative rounding error of a sum of jumps and drifts.
 _ROUNDED_SUM = 1e-15
-#: Spikes that a neuron may fire in a burst, whatever the rate.
+#: Spikes that a neuron may fire at any rate, in addition to the allowed rate.
 BURST = 1000.0
 
 
@@ -52,7 +52,7 @@ def on_microsecond(t: float) -> float:
 
 @inlined
 def on_threshold(v: float, threshold: float, slope: float, subtracted: int, t: float) -> float:
-    """A potential that is a multiple of the threshold up to rounding becomes that multiple; others stay as they are.
+    """A potential that is a multiple of the threshold up to rounding becomes that multiple; others are unchanged.
 
     Times are exact to within `mtt_brian.circuit.instants.window`, so a potential that moves by ``slope`` per second is
     exact to within ``slope`` times that. The ``subtracted`` thresholds add some units in the last place.

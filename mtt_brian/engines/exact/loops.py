@@ -87,8 +87,8 @@ def run_summed(
         while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
             apply_crossing(net, state, linear, crossings, t)
         while pending.state[0] > 0 and pending.t[0] <= last:
-            c, f, n = pop_arrival(pending)
-            arrive(net, state, linear, c, f, n, t)
+            c, entry, n = pop_arrival(pending)
+            arrive(net, state, linear, c, entry, n, t)
         for p in range(len(net.group_size)):
             m = 0
             if p == 0:

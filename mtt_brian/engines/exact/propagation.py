@@ -128,7 +128,7 @@ def transition(linear: LinearSets, s: int, dt: float, scratch: Scratch) -> None:
 
 
 @inlined
-def carry(y: np.ndarray, at: int, stride: int, n: int, scratch: Scratch) -> None:
+def apply_transition(y: np.ndarray, at: int, stride: int, n: int, scratch: Scratch) -> None:
     """Applies ``scratch.matrix`` to the states ``y[at + stride * k]``, k < n, of one neuron."""
     for k in range(n):
         scratch.state[k] = y[at + stride * k]
@@ -143,4 +143,4 @@ def carry(y: np.ndarray, at: int, stride: int, n: int, scratch: Scratch) -> None
 def evolve(linear: LinearSets, s: int, y: np.ndarray, at: int, stride: int, dt: float, scratch: Scratch) -> None:
     """Advances the states ``y[at + stride * k]``, k < n, of a neuron with set ``s`` by ``dt`` >= 0 seconds."""
     transition(linear, s, dt, scratch)
-    carry(y, at, stride, linear.integers[linear.integer_at[s] + STATES], scratch)
+    apply_transition(y, at, stride, linear.integers[linear.integer_at[s] + STATES], scratch)
