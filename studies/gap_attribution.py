@@ -27,26 +27,25 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# As in training/run_mtt.py: threads that spin while they wait would take the cores from the simulation.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from mtt_brian import cli
+
+cli.configure_threads()
 
 import nir
 import numpy as np
 
-from mtt_brian import cli, files, plotting, translate
+from mtt_brian import plotting, translate
 from mtt_brian.evaluate import Estimate, Predictions, factorial
 from mtt_brian.evaluate.factorial import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import markdown, markdown_table, percent
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import inference, perturb_networks, run_folder, study_cli
-from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting.axes import literal
@@ -80,42 +79,36 @@ contains, and `fifo` with `one spike`, which it contains as well."""
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen, recordings = study_cli.take_up(options)
-    groups = run_folder.by_method(chosen)
-    out = files.results_folder(options.out, "gap_attribution")
+    study = study_cli.open_study("gap_attribution", options, arguments)
+    chosen, recordings, out, groups = study.runs, study.recordings, study.out, study.groups
     data = f"{recordings.title}, {recordings.split}"
-    print(f"{data}: {len(recordings)} recordings -> {out}")
-    settings = {
-        "dataset": recordings.name,
-        "split": recordings.split,
-        "n_recordings": len(recordings),
-        "models": study_cli.digests(chosen),
-    }
 
-    store = ResultStore(out / "changes.jsonl", settings)
     plan = [(name, c) for name in chosen for c in COMBINATIONS]
-    measured = store.fill(plan, lambda name, c: measure(chosen[name], c, recordings), "changes")
+    measured = study.compute(plan, lambda name, c: measure(chosen[name], c, recordings), "changes.jsonl")
     cells = {cell_name(*key): result for key, result in measured.items()}
     tables = tables_of_changes(groups, cells)
     plot_changes(groups, cells, data, out)
 
-    store = ResultStore(out / "bounds.jsonl", settings | {"validation": options.validation})
     trainings = [(name, b) for name in chosen for b in options.train_bounds]
-    trained = store.fill(trainings, lambda name, b: train(chosen[name], b, recordings, options, out), "bounds")
+    trained = study.compute(
+        trainings,
+        lambda name, b: train(chosen[name], b, recordings, options, out),
+        "bounds.jsonl",
+        {"validation": options.validation},
+    )
     bounds = {f"{name}: {b}": result for (name, b), result in trained.items()}
     if bounds:
         tables |= tables_of_bounds(groups, bounds, options.train_bounds)
         plot_bounds(groups, bounds, options.train_bounds, recordings, out)
 
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in tables.items())
-    report = settings | {
+    report = study.facts | {
         "groups": groups,
         "changes": cells,
         "trained_bounds": bounds,
     }
-    heading = f"Where the event-driven gap comes from: {data}"
-    study_cli.write(out, report, heading, f"{text}\n\n{NOTE}", study_cli.command("gap_attribution", arguments))
-    print(f"\n{text}\n\n{files.contents(out)}")
+    print(f"\n{text}")
+    study.write(report, f"Where the event-driven gap comes from: {data}", text, NOTE)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -262,4 +255,4 @@ def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], te
 
 
 if __name__ == "__main__":
-    sys.exit(study_cli.run(main))
+    sys.exit(cli.run_script(main))

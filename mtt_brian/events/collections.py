@@ -23,11 +23,11 @@ class Collection(Sequence[np.ndarray]):
 
     Attributes:
         name: the data set's name, as `load` takes it.
-        title: its name for people.
+        title: its name in texts and figures.
         split: "train" or "test".
         classes: name of every class.
         sensor_size: (C, H, W).
-        ids: where each item lies inside the data set: a relative file name (with "#number" inside a file), or the
+        ids: place of each item in the data set: a relative file name (with "#number" inside a file), or the
             number of the image in the data set, from 1. No two are the same.
         labels: int64 [N], the index of each item's class.
         bad: (id, reason) of every item that was left out because it could not be read.
