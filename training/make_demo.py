@@ -21,11 +21,11 @@ import numpy as np
 from mtt_brian import cli, events, files, translate
 from mtt_brian.cli import demo, demo_figure
 from mtt_brian.engines import Simulator
+from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.events import Recordings
 from mtt_brian.events.recording import FIELDS
 from mtt_brian.experiments import run_folder
 from mtt_brian.mtt import TrainConfig
-from mtt_brian.plotting import membrane_trace
 
 COMMAND = "python training/make_demo.py"
 SEEDS = (0, 1, 2)

@@ -77,8 +77,8 @@ def open_recording(
         return _of_a_data_set(text, place, data_root, resolution)
     if Path(text).suffix.lower() not in FORMATS:
         raise InputError(
-            f"{text}: a recording is a file that ends in {', '.join([*FORMATS, *others])}, or DATASET:SPLIT:NUMBER, for "
-            "instance digits:test:0"
+            f"{text}: a recording is a file that ends in {', '.join([*FORMATS, *others])}, or DATASET:SPLIT:NUMBER, "
+            "for instance digits:test:0"
         )
     return NamedRecording(text, read(text))
 

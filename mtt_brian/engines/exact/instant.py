@@ -217,7 +217,7 @@ def apply_thresholds(
 
     ``state.keys`` lists them in ascending C order; ``state.fired`` holds their spikes.
     """
-    m = np.int64(0)  # a literal would be a type of its own, and compiled as well
+    m = int(np.int64(0))  # a literal would be a type of its own, and compiled as well
     group_size, bounded, marked = net.group_size[p], net.bounded[p], net.marked[p]
     stride, offset, group_offset = net.parameter_stride[p], net.offset[p], net.group_offset[p]
     for j in range(state.n_touched[p]):

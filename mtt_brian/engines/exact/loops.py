@@ -16,7 +16,7 @@ from mtt_brian.engines.exact.instant import (
     tolerance,
     touch,
 )
-from mtt_brian.engines.exact.jit import kernel, packed, piece, unpacked
+from mtt_brian.engines.exact.jit import kernel, loop, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart
 from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, pop_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
@@ -38,7 +38,7 @@ def predict_first_crossings(
                 schedule_crossing(crossings, net.offset[p] + local, predict_crossing(net, state, linear, p, local, 0.0))
 
 
-@kernel
+@loop
 def run_summed(
     net: LoweredCircuit,
     state: State,
@@ -125,7 +125,7 @@ def apply_crossing(
         state.y[neuron] = net.threshold[net.parameter_offset[p] + net.parameter_stride[p] * local]
 
 
-@kernel
+@loop
 def run_queued(
     net: LoweredCircuit,
     state: State,
