@@ -12,7 +12,7 @@ from mtt_brian.engines.exact.dynamics import factors, time_to_threshold
 from mtt_brian.engines.exact.failures import NO_PROGRESS, TOO_FAST, TOO_MANY, set_failure
 from mtt_brian.engines.exact.jit import inlined, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart, advance_linear, predict_linear_crossing, reset_linear
-from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, push_arrival, schedule_crossing
+from mtt_brian.engines.exact.queues import CrossingQueue, Queues, push_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LINE, LINEAR, MANY, OWN, ZERO
@@ -64,7 +64,7 @@ def on_threshold(v: float, threshold: float, slope: float, subtracted: int, t: f
 
 @inlined
 def propagate(
-    net: LoweredCircuit, state: State, linear: LinearPart | None, pending: ArrivalQueue, c: int, m: int, t: float
+    net: LoweredCircuit, state: State, linear: LinearPart | None, queues: Queues | None, c: int, m: int, t: float
 ) -> None:
     """Propagates the ``m`` spikes in ``state.keys`` through connection ``c``."""
     base = net.source_base[c]
@@ -72,10 +72,11 @@ def propagate(
         flat, local = unpacked(state.keys[s])
         source, n = base + flat, state.fired[local]
         for e in range(net.entry_begin[source], net.entry_begin[source + 1]):
-            if net.delayed[c] and net.entry_delay[e] > 0.0:
-                push_arrival(pending, t + net.entry_delay[e], c, e, n)
-            else:
-                arrive(net, state, linear, c, e, n, t)
+            if queues is not None:  # noqa: SIM102
+                if net.delayed[c] and net.entry_delay[e] > 0.0:
+                    push_arrival(queues.pending, t + net.entry_delay[e], c, e, n)
+                    continue
+            arrive(net, state, linear, c, e, n, t)
 
 
 @inlined
@@ -211,7 +212,7 @@ def advance(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int
 
 @inlined
 def apply_thresholds(
-    net: LoweredCircuit, state: State, linear: LinearPart | None, crossings: CrossingQueue, p: int, t: float
+    net: LoweredCircuit, state: State, linear: LinearPart | None, queues: Queues | None, p: int, t: float
 ) -> int:
     """Bound, threshold and reset of all touched neurons of population ``p``; returns the number of those that fired.
 
@@ -239,12 +240,13 @@ def apply_thresholds(
                         k += 1
                         k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
             continue
-        if net.kind[p] == LINE:
-            m = apply_threshold_on_line(net, state, crossings, p, local, m, t)
-            continue
-        if net.crosses[p]:
-            m = apply_threshold_with_crossing(net, state, linear, crossings, p, local, m, t)
-            continue
+        if queues is not None:
+            if net.kind[p] == LINE:
+                m = apply_threshold_on_line(net, state, queues.crossings, p, local, m, t)
+                continue
+            if net.crosses[p]:
+                m = apply_threshold_with_crossing(net, state, linear, queues.crossings, p, local, m, t)
+                continue
         neuron = offset + local
         if net.refractory[p] and before(t, state.refractory_end[neuron]):
             continue  # touched by its current only

@@ -67,6 +67,17 @@ class ArrivalQueue(NamedTuple):
         return cls(np.zeros(capacity), serial, connection, entry, amount, own_lines(2))
 
 
+class Queues(NamedTuple):
+    """What lies ahead of a run besides its input.
+
+    Kernels take ``Queues | None``. None is for circuits whose neurons fire at arrivals alone, without delays: numba then
+    compiles the loops without all that the queues need.
+    """
+
+    crossings: CrossingQueue
+    pending: ArrivalQueue
+
+
 @piece
 def schedule_crossing(crossings: CrossingQueue, neuron: int, time: float) -> None:
     """Replaces the predicted crossing of one neuron (inf: none)."""
