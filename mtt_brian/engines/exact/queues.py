@@ -70,8 +70,8 @@ class ArrivalQueue(NamedTuple):
 class Queues(NamedTuple):
     """What lies ahead of a run besides its input.
 
-    Kernels take ``Queues | None``. None is for circuits whose neurons fire at arrivals alone, without delays: numba then
-    compiles the loops without all that the queues need.
+    Kernels take ``Queues | None``. None is for circuits whose neurons fire at arrivals alone, without delays: numba
+    then compiles the loops without all that the queues need.
     """
 
     crossings: CrossingQueue
