@@ -24,7 +24,7 @@ def open_recording(
         text: a path, or ``DATASET:SPLIT:NUMBER``.
         data_root: folder that holds the data set; by default the one that the network was trained from.
         config: settings of the run that trained the network: recordings come at its resolution.
-        circuit: the network that is to play it; needed for NIRData, which does not say the shape of the input.
+        circuit: the network; needed for NIRData, which does not hold the shape of the input.
 
     Raises:
         InputError: if there is no such recording, or it cannot be read.
