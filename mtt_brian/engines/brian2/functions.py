@@ -11,7 +11,7 @@ finite number, so that products with 0 stay 0. The C++ text serves Cython, C++ a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,16 @@ def _function(
     pyfunc: Callable[..., Any],
     code: str,
     *,
-    dependencies: Mapping[str, Function] | None = None,
+    uses: Sequence[str] = (),
     memory: Mapping[str, np.ndarray] | None = None,
 ) -> Function:
     """A Brian2 function of numbers.
 
     Args:
         pyfunc: its implementation for numpy, on numbers and arrays.
-        code: its implementation in C++, a function of the same name with ``inline`` in front of every function. Its
-            last parameter is a pointer to ``memory`` if there is one.
-        dependencies: other functions that the code calls, by name.
+        code: its implementation in C++: a function of the same name, with ``inline`` in front. Its last parameter is a
+            pointer to ``memory`` if there is one.
+        uses: C++ of other functions that this one calls.
         memory: name -> the array that the function keeps between its calls.
     """
     name = pyfunc.__name__
@@ -55,21 +55,28 @@ def _function(
     arguments = ", ".join(f"double x{k}" for k in range(count))
     passed = ", ".join([*(f"x{k}" for k in range(count)), *(f"_namespace{key}" for key in memory or {})])
     inner = f"{name}_" if memory else name
-    pointer = ", double*" if memory else ""
-    host = code.replace("inline", "static inline").replace(f"{name}(", f"{inner}(")
-    device = code.replace("inline", "inline __host__ __device__").replace(f"{name}(", f"{inner}(")
-    wrapper = f"inline double {name}({arguments}) {{ return {inner}({passed}); }}" if memory else ""
-    cython = f'cdef extern from *:\n    """\n{host}\n    """\n    double {inner}({arguments}{pointer})\n'
+    text = "\n".join(_once(part.replace(f"{name}(", f"{inner}(")) for part in (*uses, code))
+    # Cython's own variables have other names in C++: the pointer is passed on.
+    cython = (
+        f'cdef extern from *:\n    """\n{text}\n    """\n    double {inner}({arguments}{", double*" if memory else ""})'
+    )
     if memory:
-        cython += f"cdef double {name}({arguments}):\n    return {inner}({passed})\n"
-    options = {"dependencies": dict(dependencies or {}), "namespace": dict(memory or {})}
-    for target, text in (
-        ("cython", cython),
-        ("cpp", f"{host}\n{wrapper and 'static ' + wrapper}"),
-        ("cuda", f"{device}\n{wrapper.replace('inline', 'inline __host__ __device__')}"),
+        cython += f"\ncdef double {name}({arguments}):\n    return {inner}({passed})"
+        text += f"\ninline double {name}({arguments}) {{ return {inner}({passed}); }}"
+    namespace = dict(memory or {})
+    for target, found in (
+        ("cython", cython.replace("inline", "static inline")),
+        ("cpp", text.replace("inline", "static inline")),
+        ("cuda", text.replace("inline", "inline __host__ __device__")),
     ):
-        function.implementations.add_implementation(target, text, **options)
+        function.implementations.add_implementation(target, found, namespace=namespace)
     return function
+
+
+def _once(code: str) -> str:
+    """C++ of a function that several others bring along."""
+    guard = code.split("(")[0].split()[-1].upper()
+    return f"#ifndef MTT_BRIAN_{guard}\n#define MTT_BRIAN_{guard}\n{code}\n#endif"
 
 
 # ----- choices and roundings
@@ -202,6 +209,17 @@ def _named(pyfunc: Callable[..., Any]) -> Callable[..., Any]:
     return pyfunc
 
 
+_TIME_WINDOW = f"""inline double time_window(double t) {{
+    double window = {RELATIVE!r} * fabs(t) + {ABSOLUTE!r};
+    return window < {LARGEST!r} ? window : {LARGEST!r};
+}}"""
+_SYNAPTIC_RESPONSE = """inline double synaptic_response(double t, double tau, double tau_syn) {
+    double difference = fabs(tau_syn - tau) / tau / tau_syn;
+    double slow = exp(-t / (tau > tau_syn ? tau : tau_syn));
+    double grown = difference == 0.0 ? t : -expm1(-difference * t) / difference;
+    return slow * grown / tau;
+}"""
+
 #: ``choose(condition, a, b)``: a where the condition is not 0, else b.
 choose = _function(
     _named(_choose), "inline double choose(double condition, double a, double b) { return condition != 0.0 ? a : b; }"
@@ -209,13 +227,7 @@ choose = _function(
 #: ``floor64(x)``: the largest whole number <= x as float64; Brian2's ``floor`` gives 32 bits in numpy.
 floor64 = _function(_named(_floor64), "inline double floor64(double x) { return floor(x); }")
 #: ``time_window(t)``: `mtt_brian.circuit.instants.window`.
-time_window = _function(
-    _named(_time_window),
-    f"""inline double time_window(double t) {{
-    double window = {RELATIVE!r} * fabs(t) + {ABSOLUTE!r};
-    return window < {LARGEST!r} ? window : {LARGEST!r};
-}}""",
-)
+time_window = _function(_named(_time_window), _TIME_WINDOW)
 #: ``whole_microsecond(t)``: the whole microsecond that a computed time is up to rounding; other times as they are.
 whole_microsecond = _function(
     _named(_whole_microsecond),
@@ -223,7 +235,7 @@ whole_microsecond = _function(
     double nearest = rint(t * 1e6) / 1e6;
     return fabs(nearest - t) <= time_window(t) ? nearest : t;
 }""",
-    dependencies={"time_window": time_window},
+    uses=[_TIME_WINDOW],
 )
 #: ``on_threshold(v, theta, slope, taken, t)``: the multiple of the threshold that a potential on a line is up to
 #: rounding; other potentials as they are.
@@ -234,7 +246,7 @@ on_threshold = _function(
     double slack = fabs(slope) * time_window(t) + 1e-15 * (multiple + fabs(taken) * theta);
     return slope != 0.0 && multiple - v > 0.0 && multiple - v <= slack ? multiple : v;
 }""",
-    dependencies={"time_window": time_window},
+    uses=[_TIME_WINDOW],
 )
 #: ``line_crossing(distance, slope)``: seconds in which a line rises by a distance.
 line_crossing = _function(
@@ -251,15 +263,7 @@ leak_crossing = _function(
 }}""",
 )
 #: ``synaptic_response(t, tau, tau_syn)``: K(t), with the slower exponential factored out, so that nothing cancels.
-synaptic_response = _function(
-    _named(_synaptic_response),
-    """inline double synaptic_response(double t, double tau, double tau_syn) {
-    double difference = fabs(tau_syn - tau) / tau / tau_syn;
-    double slow = exp(-t / (tau > tau_syn ? tau : tau_syn));
-    double grown = difference == 0.0 ? t : -expm1(-difference * t) / difference;
-    return slow * grown / tau;
-}""",
-)
+synaptic_response = _function(_named(_synaptic_response), _SYNAPTIC_RESPONSE)
 #: ``current_crossing(wanted, v, drive, theta, rest, tau, tau_syn)``: seconds until a CubaLIF comes up to its threshold;
 #: computed where ``wanted`` is not 0.
 current_crossing = _function(
@@ -325,7 +329,7 @@ current_crossing = _function(
     }}
     return high;
 }}""",
-    dependencies={"synaptic_response": synaptic_response},
+    uses=[_SYNAPTIC_RESPONSE],
 )
 
 #: All functions without memory, for a namespace.
