@@ -111,9 +111,8 @@ class EventNetwork(CircuitNetwork):
         self.self_timed = finds_its_instants(circuit)
         leaks = any(isinstance(p.rule, LIF) for p in circuit.populations)
         tables = {"instants": leaks or self.self_timed, "ends": execution.every_step or self.self_timed}
-        self._tables = {
-            name: _table(name, np.zeros((room.steps, batch_size))) for name, needed in tables.items() if needed
-        }
+        rows = room.steps + self.self_timed  # a row behind the last entry, where nothing is left
+        self._tables = {name: _table(name, np.zeros((rows, batch_size))) for name, needed in tables.items() if needed}
         silent = () if circuit.readout.rule.fires else (circuit.output,)
         self._tallied = {*counted, *silent} if execution.every_step else set()
         self.tallies: dict[str, brian2.NeuronGroup] = {}
@@ -135,7 +134,7 @@ class EventNetwork(CircuitNetwork):
 
     def has_room(self, inputs: InputSchedule) -> bool:
         """Whether the tables hold what the recordings need."""
-        steps = inputs.steps + self.self_timed  # a row behind the last entry, where nothing is left
+        steps = inputs.steps + self.self_timed
         rows = {"instants": steps, "ends": steps, **dict.fromkeys(_EVENT_TABLES, len(inputs.event_step))}
         return all(internals.room_of(table) >= rows[name] for name, table in self._tables.items()) and not (
             self._tallied and self.room.recordings < len(inputs.row)

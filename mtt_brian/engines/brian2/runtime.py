@@ -146,7 +146,7 @@ class BrianEngine:
         events = len(inputs.event_step) - batch_size * (self.circuit.input_size + 1)
         return Room(
             events=max(_EVENTS_PER_RUN, 1 << events.bit_length()),
-            steps=max(_EVENTS_PER_RUN // batch_size, 1 << (inputs.steps + 1).bit_length()),
+            steps=max(_EVENTS_PER_RUN // batch_size, 1 << inputs.steps.bit_length()),
             recordings=1 << max(self._recordings, len(inputs.row)).bit_length(),
         )
 
