@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mtt_brian.engines import Result, Simulator, simulate
     from mtt_brian.errors import InputError
     from mtt_brian.snn import models
+    from mtt_brian.translate import Conventions
 
 __version__ = version("mtt_brian")
 
@@ -25,6 +26,7 @@ _MODULES = {
     for name in ("circuit", "engines", "evaluate", "events", "export", "mtt", "neuron", "plotting", "snn", "translate")
 } | {"models": "mtt_brian.snn.models"}
 _HOLDERS = {
+    "Conventions": "mtt_brian.translate",
     "InputError": "mtt_brian.errors",
     "Result": "mtt_brian.engines",
     "Simulator": "mtt_brian.engines",
@@ -39,6 +41,7 @@ __all__ = [  # noqa: RUF022 - in the order in which data flow
     "mtt",
     "export",
     "translate",
+    "Conventions",
     "circuit",
     "engines",
     "simulate",

@@ -40,9 +40,8 @@ from mtt_brian.evaluate.early_exit import RULES, exit_when_confident, stop_after
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import markdown, markdown_table, percent
 from mtt_brian.experiments import run_folder, study_cli
-from mtt_brian.experiments.courses import courses
-from mtt_brian.experiments.grid import Grid
-from mtt_brian.experiments.inference import SIDES
+from mtt_brian.experiments.inference import MODES, readout_traces
+from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.plotting.axes import literal
 
 #: Accuracy and costs along a curve, lists of equal length by the fields of `Decisions`.
@@ -63,12 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = files.results_folder(options.out, "dynamic_inference")
     print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
 
-    names = {f"{run}, {side}": (run, side) for run in chosen for side in SIDES}
+    names = {f"{run}, {side}": (run, side) for run in chosen for side in MODES}
 
     def watch(cell: str) -> dict[str, list[dict[str, Any]]]:
         run, side = names[cell]
         t_max = chosen[run].config["time_steps"]
-        seen = courses(chosen[run].model, recordings, side, t_max)
+        seen = readout_traces(chosen[run].model, recordings, side, t_max)
         fixed = [k / t_max for k in range(1, t_max + 1)] if side == "time-stepped" else PARTS
         decided = {rule: exit_when_confident(seen, recordings.labels, THRESHOLDS, rule) for rule in RULES}
         decided["fixed"] = stop_after(seen, recordings.labels, fixed)
@@ -81,12 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "thresholds": THRESHOLDS,
         "models": study_cli.digests(chosen),
     }
-    cells = dict(Grid(out / "grid.json", settings).fill(names, watch, "courses"))
+    found = ResultStore(out / "cells.jsonl", settings).fill([(name,) for name in names], watch, "predictions")
+    cells = {name: result for (name,), result in found.items()}
     groups = run_folder.by_method(chosen)
     curves = {
         label: {
             side: {rule: average([cells[f"{run}, {side}"][rule] for run in members]) for rule in (*RULES, "fixed")}
-            for side in SIDES
+            for side in MODES
         }
         for label, members in groups.items()
     }

@@ -40,19 +40,19 @@ import nir
 import numpy as np
 
 from mtt_brian import cli, files, plotting, translate
-from mtt_brian.evaluate import Answers, Estimate, accuracy, factorial, predictions
+from mtt_brian.evaluate import Estimate, Predictions, factorial
 from mtt_brian.evaluate.factorial import UNCHANGED, Cells, Combination, Groups, cell_name, effect, title
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import markdown, markdown_table, percent
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import inference, perturb_networks, run_folder, study_cli
-from mtt_brian.experiments.grid import Grid
+from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting.axes import literal
 from mtt_brian.translate.nir_files import load_graph
 
-GROUPING = {"instants": "sum", "fifo": "fifo"}
+GROUPING: dict[str, inference.Mode] = {"instants": "sum", "fifo": "fifo"}
 NETWORK: dict[str, Callable[[nir.NIRGraph], nir.NIRGraph]] = {
     "one spike": perturb_networks.one_spike,
     "no bound": perturb_networks.without_bound,
@@ -92,15 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "models": study_cli.digests(chosen),
     }
 
-    plan = {cell_name(name, c): (run, c) for name, run in chosen.items() for c in COMBINATIONS}
-    grid = Grid(out / "changes.json", settings)
-    cells = dict(grid.fill(plan, lambda cell: measure(*plan[cell], recordings), "changes"))
+    store = ResultStore(out / "changes.jsonl", settings)
+    plan = [(name, c) for name in chosen for c in COMBINATIONS]
+    measured = store.fill(plan, lambda name, c: measure(chosen[name], c, recordings), "changes")
+    cells = {cell_name(*key): result for key, result in measured.items()}
     tables = tables_of_changes(groups, cells)
     plot_changes(groups, cells, data, out)
 
-    trainings = {f"{name}: {b}": (run, b) for name, run in chosen.items() for b in options.train_bounds}
-    grid = Grid(out / "bounds.json", settings | {"validation": options.validation})
-    bounds = dict(grid.fill(trainings, lambda cell: train(*trainings[cell], recordings, options, out), "bounds"))
+    store = ResultStore(out / "bounds.jsonl", settings | {"validation": options.validation})
+    trainings = [(name, b) for name in chosen for b in options.train_bounds]
+    trained = store.fill(trainings, lambda name, b: train(chosen[name], b, recordings, options, out), "bounds")
+    bounds = {f"{name}: {b}": result for (name, b), result in trained.items()}
     if bounds:
         tables |= tables_of_bounds(groups, bounds, options.train_bounds)
         plot_bounds(groups, bounds, options.train_bounds, recordings, out)
@@ -143,9 +145,9 @@ def bound(text: str) -> float | None:
 
 def measure(run: Run, combination: Combination, recordings: Recordings) -> dict[str, Any]:
     """A network after some changes, beside the network as trained."""
-    trained, changed = answers(run, UNCHANGED, recordings), answers(run, combination, recordings)
-    difference = changed.difference(trained)
-    del difference[translate.read_nir(run.model).input]  # the same on all sides
+    trained, changed = predictions(run, UNCHANGED, recordings), predictions(run, combination, recordings)
+    difference = changed.spike_difference(trained)
+    del difference[translate.read_nir(run.model).input]  # the same in all modes
     return {
         "right": factorial.hits(changed, recordings.labels),
         "spike_difference": difference,
@@ -154,13 +156,13 @@ def measure(run: Run, combination: Combination, recordings: Recordings) -> dict[
 
 
 @functools.lru_cache(maxsize=2)  # the network as trained is asked for again and again
-def answers(run: Run, combination: Combination, recordings: Recordings) -> Answers:
+def predictions(run: Run, combination: Combination, recordings: Recordings) -> Predictions:
     graph = load_graph(run.model)
     for change in combination:
         if change in NETWORK:
             graph = NETWORK[change](graph)
-    side = next((GROUPING[change] for change in combination if change in GROUPING), "time-stepped")
-    return inference.answers(graph, recordings, side, run.config["time_steps"])
+    mode = next((GROUPING[change] for change in combination if change in GROUPING), "time-stepped")
+    return inference.predict(graph, recordings, mode, run.config["time_steps"])
 
 
 def tables_of_changes(groups: Groups, cells: Cells) -> dict[str, str]:
@@ -213,9 +215,9 @@ def train(
     for part, recordings in (("validation", run_folder.with_events(splits.validation)), (test.split, test)):
         measured[part] = {}
         for suffix, changed in (("", graph), (BOUND_REMOVED, perturb_networks.without_bound(graph))):
-            for side in inference.SIDES:
-                said = inference.answers(changed, recordings, side, config.time_steps)
-                measured[part][side + suffix] = accuracy(predictions(said.readouts), recordings.labels)
+            for mode in inference.MODES:
+                predicted = inference.predict(changed, recordings, mode, config.time_steps)
+                measured[part][mode + suffix] = predicted.accuracy(recordings.labels)
     return measured
 
 
@@ -228,18 +230,18 @@ def tables_of_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None
     tables = {}
     rows = [(b, suffix) for b in bounds for suffix in ("", BOUND_REMOVED) if not (b is None and suffix)]
     for part in next(iter(cells.values())):
-        lines = [["trained with", *(f"{markdown(group)}: {side}" for group in groups for side in inference.SIDES)]]
+        lines = [["trained with", *(f"{markdown(group)}: {mode}" for group in groups for mode in inference.MODES)]]
         for b, suffix in rows:
             line = [name_of(b) + suffix]
             for names in groups.values():
-                line += [percent(bound_estimate(cells, names, b, part, side + suffix)) for side in inference.SIDES]
+                line += [percent(bound_estimate(cells, names, b, part, mode + suffix)) for mode in inference.MODES]
             lines.append(line)
         tables[f"Trained with another lower bound: accuracy in %, {part}"] = markdown_table(lines)
     return tables
 
 
 def bound_estimate(cells: Cells, names: Sequence[str], lower_bound: float | None, part: str, way: str) -> Estimate:
-    return over_seeds([Estimate(*cells[f"{name}: {lower_bound}"][part][way]) for name in names])
+    return over_seeds([Estimate(**cells[f"{name}: {lower_bound}"][part][way]) for name in names])
 
 
 def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], test: Recordings, out: Path) -> None:
@@ -249,10 +251,10 @@ def plot_bounds(groups: Groups, cells: Cells, bounds: Sequence[float | None], te
         axes = figure.subplots(1, len(parts), sharey=True)
         for ax, part in zip(axes, parts, strict=True):
             for color, (group, names) in enumerate(groups.items()):
-                for dash, side in enumerate(inference.SIDES):
-                    estimates = [bound_estimate(cells, names, b, part, side) for b in bounds]
+                for dash, mode in enumerate(inference.MODES):
+                    estimates = [bound_estimate(cells, names, b, part, mode) for b in bounds]
                     plotting.accuracy_against(
-                        [name_of(b) for b in bounds], estimates, label=f"{group}, {side}", style=(color, dash), ax=ax
+                        [name_of(b) for b in bounds], estimates, label=f"{group}, {mode}", style=(color, dash), ax=ax
                     )
             ax.set_title(literal(part))
             ax.set_xlabel("lower bound in training and test")

@@ -44,15 +44,15 @@ import numpy as np
 import torch
 
 from mtt_brian import cli, events, export, files, plotting, snn
-from mtt_brian.evaluate import Answers, Estimate
+from mtt_brian.evaluate import Estimate, Predictions
 from mtt_brian.evaluate.factorial import Cells, Groups
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import markdown, markdown_table, percent
 from mtt_brian.events import Recordings, perturb
 from mtt_brian.events.recording import SensorSize
 from mtt_brian.experiments import inference, perturb_networks, run_folder, study_cli
-from mtt_brian.experiments.grid import Grid
-from mtt_brian.experiments.inference import SIDES
+from mtt_brian.experiments.inference import MODES
+from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.mtt import loss_landscape
 from mtt_brian.plotting.axes import literal
@@ -80,7 +80,7 @@ class Perturbation:
     network: Callable[[nir.NIRGraph, Any, Rng], nir.NIRGraph] | None = None
     recording: Callable[[np.ndarray, float, SensorSize, Rng], np.ndarray] | None = None
     frames: Callable[[float, Rng, np.ndarray], np.ndarray] | None = None
-    sides: tuple[str, ...] = SIDES
+    sides: tuple[str, ...] = MODES
     drawn: bool = True
 
 
@@ -174,7 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for draw in range(options.draws):
                 plan[f"{run.name}: line, draw {draw}"] = partial(landscape, run, recordings, LINE, [draw])
             plan[f"{run.name}: surface"] = partial(landscape, run, recordings, SURFACE, [0, 1])
-    cells = dict(Grid(out / "grid.json", settings).fill(plan, lambda cell: plan[cell](), "robustness"))
+    store = ResultStore(out / "cells.jsonl", settings)
+    found = store.fill([(name,) for name in plan], lambda cell: plan[cell](), "robustness")
+    cells = {name: result for (name,), result in found.items()}
 
     curves = {name: curves_of(groups, cells, name, options.draws, len(recordings)) for name in names}
     tables = {PERTURBATIONS[name].axis: table_of_curves(curves[name], name) for name in names}
@@ -233,8 +235,8 @@ def generator(what: str) -> Rng:
 def untouched(run: Run, recordings: Recordings) -> dict[str, float]:
     """Accuracy by side."""
     return {
-        side: correct(inference.answers(run.model, recordings, side, run.config["time_steps"]), recordings)
-        for side in SIDES
+        side: correct(inference.predict(run.model, recordings, side, run.config["time_steps"]), recordings)
+        for side in MODES
     }
 
 
@@ -244,19 +246,21 @@ def measure(run: Run, recordings: Recordings, name: str, level: float, draw: int
     graph, time_steps = load_graph(run.model), run.config["time_steps"]
     if perturbation.frames is not None:
         noisy = partial(perturbation.frames, level, rng)
-        return {"time-stepped": correct(inference.time_stepped(graph, recordings, time_steps, noisy), recordings)}
+        return {
+            "time-stepped": correct(inference.predict_time_stepped(graph, recordings, time_steps, noisy), recordings)
+        }
     if perturbation.network is not None:
         graph = perturbation.network(graph, level, rng)
     if perturbation.recording is not None:
         change, size = perturbation.recording, recordings.sensor_size
         recordings = perturb.each(recordings, lambda recording: change(recording, level, size, rng))
     return {
-        side: correct(inference.answers(graph, recordings, side, time_steps), recordings) for side in perturbation.sides
+        side: correct(inference.predict(graph, recordings, side, time_steps), recordings) for side in perturbation.sides
     }
 
 
-def correct(said: Answers, recordings: Recordings) -> float:
-    return said.accuracy(recordings.labels).value
+def correct(predicted: Predictions, recordings: Recordings) -> float:
+    return predicted.accuracy(recordings.labels).value
 
 
 def stepped(run: Run, recordings: Recordings) -> tuple[snn.Staged, torch.Tensor]:
@@ -323,7 +327,7 @@ def plot_curves(groups: Groups, curves: Mapping[str, Any], data: str, out: Path)
             for color, (group, by_side) in enumerate(of_group.items()):
                 for side, values in by_side.items():
                     plotting.accuracy_against(
-                        level_names(name), values, label=f"{group}, {side}", style=(color, SIDES.index(side)), ax=ax
+                        level_names(name), values, label=f"{group}, {side}", style=(color, MODES.index(side)), ax=ax
                     )
             ax.set_xlabel(PERTURBATIONS[name].axis)
             ax.get_legend().remove()

@@ -42,7 +42,7 @@ from mtt_brian.evaluate import accuracy, predictions
 from mtt_brian.evaluate.statistics import gap, over_seeds
 from mtt_brian.evaluate.tables import markdown_table, percent
 from mtt_brian.experiments import inference, run_folder, study_cli
-from mtt_brian.experiments.grid import Grid
+from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting.axes import literal
 
@@ -87,12 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def answer(cell: str) -> dict[str, Any]:
         name, seed, place = names[cell]
-        said = inference.answers(models[name, seed], test, *places[place])
+        said = inference.predict(models[name, seed], test, *places[place])
         return {"answers": predictions(said.readouts).tolist(), "synops_per_recording": float(np.mean(said.synops))}
 
-    settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.loop.FREE_TO_CHANGE)}
-    grid = Grid(out / "grid.json", settings | {"recordings": len(test)})
-    cells = dict(grid.fill(names, answer, "testing"))
+    settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.config.FREE_TO_CHANGE)}
+    store = ResultStore(out / "cells.jsonl", settings | {"recordings": len(test)})
+    cells = {name: result for (name,), result in store.fill([(name,) for name in names], answer, "testing").items()}
     results = {
         name: {place: summary(cells, name, place, options.seeds, test.labels) for place in places} for name in variants
     }

@@ -35,7 +35,7 @@ from mtt_brian.evaluate import Estimate, accuracy, predictions
 from mtt_brian.evaluate.statistics import gap, over_seeds
 from mtt_brian.evaluate.tables import markdown, markdown_table, percent
 from mtt_brian.experiments import inference, run_folder, study_cli
-from mtt_brian.experiments.grid import Grid
+from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.plotting.axes import literal
 
 TIME_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def answer(cell: str) -> list[int]:
         run, place = names[cell]
-        return predictions(inference.answers(chosen[run].model, recordings, *places[place]).readouts).tolist()
+        return predictions(inference.predict(chosen[run].model, recordings, *places[place]).readouts).tolist()
 
     settings = {
         "dataset": recordings.name,
@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "recordings": len(recordings),
         "models": study_cli.digests(chosen),
     }
-    cells = dict(Grid(out / "grid.json", settings).fill(names, answer, "answers"))
+    found = ResultStore(out / "cells.jsonl", settings).fill([(name,) for name in names], answer, "predictions")
+    cells = {name: result for (name,), result in found.items()}
     by_run = {
         run: summary({place: cells[f"{run}, {place}"] for place in places}, recordings.labels, grids[-1])
         for run in chosen

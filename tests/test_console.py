@@ -172,7 +172,7 @@ def test_a_script_teaches_under_its_own_name(capsys, monkeypatch):
         cli.main("train")
     said = capsys.readouterr().out
     assert said.startswith("usage: run_mtt.py [-h]")
-    assert "\npython training/run_mtt.py --method sdt " in said
+    assert "\nmtt-brian train --method sdt " in said
 
 
 def test_doctor_is_the_doctor(monkeypatch, capsys):
@@ -594,8 +594,8 @@ BAD_RECORDINGS = {
     "seconds": ("bad.csv", bad_csv("t,x,y,p\n0.25,1,2,1\n"), "bad.csv: t[0] = 0.25: not a whole number"),
     "no polarity": ("bad.csv", bad_csv("t,x,y\n0,1,2\n"), "bad.csv has no field 'p'"),
     "no events": ("bad.csv", bad_csv("t,x,y,p\n"), "bad.csv: no events; --duration says"),
-    "unsorted": ("bad.csv", bad_csv("t,x,y,p\n5,1,2,1\n4,1,2,1\n"), "bad.csv: time goes backwards or is negative"),
-    "before 0": ("bad.csv", bad_csv("t,x,y,p\n-5,1,2,1\n"), "bad.csv: time goes backwards or is negative"),
+    "unsorted": ("bad.csv", bad_csv("t,x,y,p\n5,1,2,1\n4,1,2,1\n"), "bad.csv: times go backwards at event 1"),
+    "before 0": ("bad.csv", bad_csv("t,x,y,p\n-5,1,2,1\n"), "bad.csv: event 0 has t = -5 us"),
     "outside": ("bad.csv", bad_csv("t,x,y,p\n0,1,2,1\n5,34,2,1\n"), "bad.csv: event 1 has x = 34"),
     "polarity -1": ("bad.csv", bad_csv("t,x,y,p\n0,1,2,-1\n"), "bad.csv: event 0 has p = -1"),
     "plain array": (

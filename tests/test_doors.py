@@ -39,7 +39,8 @@ DATASET = """
     from mtt_brian import events
 
     def generate(split, progress):
-        return events.Source(["a", "b"], [0, 1], lambda name: events.make_recording([5 + (name == "b")], [1], [2], [0]))
+        read = lambda name: events.make_recording([5 + (name == "b")], [1], [2], [0])  # noqa: E731
+        return events.RecordingIndex(["a", "b"], [0, 1], read)
 
     DOTS = events.EventDataset(
         name="dots", title="Dots", sensor_size=(1, 4, 4), classes=("no", "yes"), duration_us=10, generate=generate

@@ -22,8 +22,8 @@ def study(monkeypatch):
 
 
 def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("mtt_brian.experiments.courses.BATCH", 3)
-    monkeypatch.setattr("mtt_brian.experiments.courses.bearable", lambda model, time_steps: 3)
+    monkeypatch.setattr("mtt_brian.experiments.courses.MAX_RECORDINGS", 3)
+    monkeypatch.setattr("mtt_brian.experiments.courses.max_batch_size", lambda model, time_steps: 3)
     options = [*(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0")), "--out", str(tmp_path)]
     study.main(options)
     report = json.loads((tmp_path / "report.json").read_text())

@@ -99,7 +99,7 @@ def study(monkeypatch):
     return importlib.import_module("gap_attribution")
 
 
-class TestSides:
+class TestModes:
     @pytest.fixture
     def graph(self, three_runs):
         return nir.read(three_runs / "runs" / "mtt-0" / "model.nir", type_check=False)
@@ -108,29 +108,30 @@ class TestSides:
     def recordings(self, three_runs):
         return events.load("nmnist", root=three_runs / "data", split="test")
 
-    def test_time_stepped_answers_are_those_of_the_trained_network(self, graph, three_runs, recordings, monkeypatch):
-        monkeypatch.setattr(inference, "bearable", lambda model, time_steps: 3)
-        answers = inference.answers(graph, recordings, "time-stepped", 4)
+    @pytest.mark.parametrize("batch_size", [None, 3])
+    def test_time_stepped_predictions_are_those_of_the_trained_network(self, batch_size, graph, three_runs, recordings):
+        predicted = inference.predict_time_stepped(graph, recordings, 4, batch_size=batch_size)
         logits = mtt.predict(mtt.load_model(three_runs / "runs" / "mtt-0"), recordings, 4)
-        assert np.allclose(answers.readouts, 4 * logits, atol=1e-4)
-        assert answers.counts["input"].sum() == 300 * len(recordings)
+        assert np.allclose(predicted.readouts, 4 * logits, atol=1e-4)
+        assert predicted.counts["input"].sum() == 300 * len(recordings)
         circuit = translate.read_nir(graph)
-        assert answers.synops == pytest.approx(evaluate.synops(answers.counts, circuit.fan_out))
+        assert predicted.synops == pytest.approx(evaluate.synops(predicted.counts, circuit.fan_out))
 
-    def test_event_driven_answers_are_those_of_the_engine(self, graph, recordings):
+    def test_event_driven_predictions_are_those_of_the_engine(self, graph, recordings):
         for order in ("sum", "fifo"):
-            answers = inference.answers(graph, recordings, order, 4)
-            same = evaluate.event_driven(translate.read_nir(graph), recordings, order)
-            assert np.array_equal(answers.readouts, same.readouts)
+            predicted = inference.predict(graph, recordings, order, 4)
+            same = evaluate.predict_event_driven(translate.read_nir(graph), recordings, order)
+            assert np.array_equal(predicted.readouts, same.readouts)
 
     def test_frames_can_be_changed(self, graph, recordings):
-        silent = inference.time_stepped(graph, recordings, 4, lambda frames: 0 * frames)
+        silent = inference.predict_time_stepped(graph, recordings, 4, lambda frames: 0 * frames)
         assert not silent.readouts.any()
         assert not silent.synops.any()
 
-    def test_unknown_side(self, graph, recordings):
-        with pytest.raises(InputError, match="'far'"):
-            inference.answers(graph, recordings, "far", 4)
+    @pytest.mark.parametrize("run", [inference.predict, inference.readout_traces])
+    def test_unknown_mode(self, run, graph, recordings):
+        with pytest.raises(InputError, match="mode must be one of 'time-stepped', 'sum', 'fifo', not 'far'"):
+            run(graph, recordings, "far", 4)
 
 
 def test_study(three_runs, study, tmp_path, capsys):

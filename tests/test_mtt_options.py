@@ -15,8 +15,8 @@ import torch
 
 from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
-from mtt_brian.events import make_recording
-from mtt_brian.mtt import Augmentation, binning, loop
+from mtt_brian.events import binning, make_recording
+from mtt_brian.mtt import Augmentation, loop
 from tests.test_mtt_fit import EVENTS, Stop, same_weights, small, synthetic, train, without_seconds
 
 
@@ -176,7 +176,7 @@ def test_amp_computes_in_bfloat16_and_keeps_membranes_and_weights(monkeypatch: p
     assert set(seen.values()) == {torch.float32}
     for p, old in zip(model.parameters(), before, strict=True):
         p.data.copy_(old)
-    mixed = mtt.train_iteration(model, optimizer, frames, labels, [(4, 4, 4)], amp=True)
+    mixed = mtt.train_iteration(model, optimizer, frames, labels, [(4, 4, 4)], mtt.StepOptions(amp=True))
     assert seen["conv1"] == seen["readout"] == torch.bfloat16
     assert seen["spikes1"] == seen["spikes3"] == torch.float32
     assert mixed.loss != plain.loss

@@ -11,7 +11,7 @@ import mtt_brian as mb
 from mtt_brian.cli import entry_point
 from mtt_brian.cli.description import peak_of_spike
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import CubaLIF, LinearNeuron, linear_system
+from mtt_brian.neuron import CubaLIF, LinearNeuron
 
 read = mb.translate.read_nir
 ZERO = {"reset": "zero"}
@@ -427,7 +427,7 @@ def test_the_peak_behind_a_synapse(taus):
     x = np.exp(-times / taus[0]) * 3.0 * 0.1 / taus[0]
     v = np.cumsum(x * np.exp(times / taus[1])) * np.exp(-times / taus[1]) * (times[1] / taus[1])
     assert peak_of_spike(rule, 1) == pytest.approx([v.max() / 0.5], rel=1e-3)
-    system = linear_system(CubaLIF(threshold=None, tau_syn=taus[0], tau=taus[1], r=3.0, w_in=0.1))
+    system = CubaLIF(threshold=None, tau_syn=taus[0], tau=taus[1], r=3.0, w_in=0.1).linear_system()
     sampled = peak_of_spike(LinearNeuron(threshold=0.5, systems=(system,)), 2)
     np.testing.assert_allclose(sampled, 2 * [v.max() / 0.5], rtol=1e-3)
 
@@ -492,3 +492,41 @@ def test_one_line_on_the_command_line(saved, options, message, capsys):
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0
     assert message in error
+
+
+# ----- one object for all options
+
+
+def test_an_object_and_keyword_arguments_say_the_same():
+    graph = chain(affine(1.0), lif(0.02, 200.0))
+    conventions = mb.Conventions(tool="snntorch", reset="zero", time_per_step=1e-3)
+    assert conventions.given == {"tool": "snntorch", "reset": "zero", "time_per_step": 1e-3}
+    with_object = run(graph, 1, 2, 3, conventions=conventions)
+    beside_it = run(graph, 1, 2, 3, conventions=mb.Conventions(tool="snntorch"), reset="zero", time_per_step=1e-3)
+    for result in (with_object, beside_it):
+        assert result.assumptions == run(graph, 1, 2, 3, **conventions.given).assumptions
+        assert fired(result, "n1") == fired(run(graph, 1, 2, 3, **conventions.given), "n1")
+    assert mb.translate.read_nir(graph, conventions).assumptions == with_object.assumptions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resett": "zero"}, "takes no option 'resett'; its options: .*; options for graphs: tool, reset"),
+        ({"conventions": {"reset": "zero"}}, "conventions must be a Conventions object"),
+        ({"conventions": mb.Conventions(reset="zero"), "reset": "zero"}, "reset is given twice, in conventions="),
+    ],
+)
+def test_options_that_do_not_exist_or_are_given_twice_are_refused(options, message):
+    with pytest.raises(mb.InputError, match=message):
+        run(chain(affine(1.0), if_node()), 1, **options)
+
+
+def test_an_option_that_does_not_exist_is_refused_before_a_graph_is_read():
+    with pytest.raises(mb.InputError, match="there is no option 'resett'; options for graphs are tool, reset, spikes"):
+        mb.translate.read_nir("nowhere.nir", resett="zero")
+
+
+def test_a_field_is_set_at_its_beginning_only():
+    with pytest.raises(AttributeError):
+        mb.Conventions().reset = "zero"

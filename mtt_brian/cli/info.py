@@ -19,7 +19,7 @@ from typing import Any
 from mtt_brian import cli
 from mtt_brian.cli import network_options
 from mtt_brian.cli.description import describe
-from mtt_brian.evaluate.tables import markdown_table
+from mtt_brian.evaluate.tables import Table
 from mtt_brian.text import printable
 
 #: What of a run's settings fits into a line.
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "info")
     network_options.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(arguments)
@@ -62,21 +62,20 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
 def population_table(description: Mapping[str, Any]) -> str:
     """The input and every population, in the order in which an instant passes through them."""
     given = description["input"]
-    rows = [
-        ("population", "shape", "neurons", "on file", "a spike moves it by, median (max)", "rule"),
-        (given["name"], shape(given["shape"]), "", "", "", "the input"),
-    ]
+    header = ("population", "shape", "neurons", "on file", "a spike moves it by, median (max)", "rule")
+    rows = [(given["name"], shape(given["shape"]), "", "", "", "the input")]
     for p in description["populations"]:
         is_read = " (the readout)" if p["name"] == description["output"] else ""
         rule = in_words(p["rule"]) + is_read
         moved = thresholds(p["thresholds_per_spike"])
         rows.append((p["name"], shape(p["shape"]), f"{p['neurons']:,}", size(p["bytes"]), moved, rule))
-    return markdown_table(rows)
+    return Table.of_rows("populations", header, rows).terminal()
 
 
 def connection_table(connections: Sequence[Mapping[str, Any]]) -> str:
-    """Every way from one population to another, and what lies on it."""
-    rows = [("connection", "through", "synapses", "weights", "fan-out, mean (max)", "fan-in, mean", "on file")]
+    """Every connection and its nodes."""
+    header = ("connection", "through", "synapses", "weights", "fan-out, mean (max)", "fan-in, mean", "on file")
+    rows = []
     for c in connections:
         through = ", ".join(f"{node['name']} ({node['type']})" for node in c["nodes"]) or "nothing: one to one"
         rows.append(
@@ -90,7 +89,7 @@ def connection_table(connections: Sequence[Mapping[str, Any]]) -> str:
                 size(c["bytes"]),
             )
         )
-    return markdown_table(rows)
+    return Table.of_rows("connections", header, rows).terminal()
 
 
 def in_words(rule: Mapping[str, Any]) -> str:

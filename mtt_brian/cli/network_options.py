@@ -15,8 +15,8 @@ from mtt_brian.errors import InputError
 from mtt_brian.files import read_regular
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.text import one_line, shown
+from mtt_brian.translate.conventions import BIAS_RULES, CONVENTION_NAMES, INFER, TOOL_NAMES, Conventions
 from mtt_brian.translate.nir_files import load_graph, naming
-from mtt_brian.translate.tools import BIAS_RULES, INFER, TOOLS
 
 if TYPE_CHECKING:
     import nir
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     foreign = parser.add_argument_group("networks of other tools")
     foreign.add_argument(
         "--tool",
-        choices=TOOLS,
+        choices=TOOL_NAMES,
         help="the tool that wrote it: sets all that follows as its exporter needs it; what you pass comes before it",
     )
     foreign.add_argument("--reset", choices=RESETS, help="for neurons whose metadata do not say how they reset")
@@ -102,6 +102,11 @@ def _seconds_or_infer(text: str) -> float | str:
 _seconds_or_infer.__name__ = "seconds"
 
 
+def conventions_from(options: argparse.Namespace) -> Conventions:
+    """What the options of `add_options` say of a network of another tool."""
+    return Conventions(**{name: getattr(options, name) for name in CONVENTION_NAMES})
+
+
 def open_network(options: argparse.Namespace) -> Network:
     """The network that the options of `add_options` name.
 
@@ -115,18 +120,7 @@ def open_network(options: argparse.Namespace) -> Network:
             raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
     graph = load_graph(path)
     with naming(path):
-        circuit = translate.read_nir(
-            graph,
-            reset=options.reset,
-            spikes=options.spikes,
-            spike_integral=options.spike_integral,
-            loop_delay=options.loop_delay,
-            lower_bound=options.lower_bound,
-            tool=options.tool,
-            bias=options.bias,
-            time_per_step=options.time_per_step,
-            file_time_per_step=options.file_time_per_step,
-        )
+        circuit = translate.read_nir(graph, conventions_from(options))
     return Network(path, graph, circuit, _config(path))
 
 

@@ -6,9 +6,9 @@ mtt-brian simulate RUN nmnist:test:7 --data-root DIR --order fifo
 mtt-brian simulate model.nir 00007.bin --engine brian2 --out results/mine
 mtt-brian simulate foreign.nir events.npz --tool snntorch --time-per-step 1e-3 --duration 0.1   # a step was 1 ms
 
-Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .npy (a structured array with the
-fields t, x, y, p), .npz (such an array, or one array for each of them), .csv, or DATASET:SPLIT:NUMBER, where DATASET
-may be package.module:NAME. t counts microseconds, x, y and p (polarity) count from 0; a network whose input has one
+Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .dat and .raw (cameras of
+Prophesee), .npy (a structured array with the fields t, x, y, p), .npz (such an array, or one array for each of them),
+.csv, or DATASET:SPLIT:NUMBER, where DATASET may be package.module:NAME. t counts microseconds, x, y and p (polarity) count from 0; a network whose input has one
 axis needs t and x only. A field that the network would drop must hold one value everywhere.
 
 Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...;
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "simulate")
     network_options.add_options(parser)
     parser.add_argument("recording", metavar="RECORDING", help="a file of events, or DATASET:SPLIT:NUMBER")
     parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
-from mtt_brian.engines.engine_table import ENGINES, build_engine, engine_info, register_engine, unregister_engine
+from mtt_brian.engines.engine_table import (
+    ENGINES,
+    build_engine,
+    checked_options,
+    engine_info,
+    register_engine,
+    unregister_engine,
+)
 from mtt_brian.engines.result import RECORDS, Result
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import Reset, SpikesPerUpdate
+from mtt_brian.progress import progress_bar
+from mtt_brian.translate.conventions import CONVENTION_NAMES, Conventions
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 from mtt_brian.translate.nir_files import naming
-from mtt_brian.translate.tools import BiasRule, LowerBound, ToolName
 
 __all__ = [
     "ENGINES",
@@ -46,10 +52,9 @@ class Simulator:
             after another through a queue, as on event-driven chips (where `EngineInfo.orders` has it: ``"exact"``).
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
-        tool, reset, spikes, spike_integral, loop_delay, lower_bound, bias, time_per_step, file_time_per_step: for
-            graphs of other tools, see `mtt_brian.translate.read_nir`.
-        **options: of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2
-            engines);
+        conventions: what a graph of another tool leaves open.
+        **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or beside it, and options of the
+            engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2 engines);
             ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
@@ -63,15 +68,7 @@ class Simulator:
         *,
         order: Order = "sum",
         record: Record = "all",
-        reset: Reset | None = None,
-        spikes: SpikesPerUpdate | None = None,
-        spike_integral: float | Literal["infer"] | None = None,
-        loop_delay: float | None = None,
-        lower_bound: LowerBound | None = None,
-        tool: ToolName | None = None,
-        bias: BiasRule | None = None,
-        time_per_step: float | None = None,
-        file_time_per_step: float | None = None,
+        conventions: Conventions | None = None,
         **options: Any,
     ) -> None:
         for name, value, accepted in (
@@ -81,18 +78,9 @@ class Simulator:
         ):
             if not isinstance(value, str) or value not in accepted:
                 raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
-        self.circuit = read_nir(
-            graph,
-            reset=reset,
-            spikes=spikes,
-            spike_integral=spike_integral,
-            loop_delay=loop_delay,
-            lower_bound=lower_bound,
-            tool=tool,
-            bias=bias,
-            time_per_step=time_per_step,
-            file_time_per_step=file_time_per_step,
-        )
+        given = {name: options.pop(name) for name in CONVENTION_NAMES if name in options}
+        options = checked_options(engine, order, options)
+        self.circuit = read_nir(graph, conventions, **given)
         with naming(graph):
             self.engine = build_engine(engine, self.circuit, order, record, options)
 
@@ -126,12 +114,8 @@ class Simulator:
             input_spikes_for(self.circuit, recording, duration, f"recording {k}")
             for k, (recording, duration) in enumerate(given)
         )
-        yield from tqdm(
-            self.engine.run(trains),
-            total=count,
-            desc=f"{self.engine.name}",
-            unit="recording",
-            disable=not progress,
+        yield from progress_bar(
+            self.engine.run(trains), total=count, description=self.engine.name, unit="recordings", show=progress
         )
 
 

@@ -9,25 +9,12 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines.result import Record, Result
-from mtt_brian.errors import InputError
 
-__all__ = ["ORDERS", "Engine", "EngineFactory", "EngineInfo", "InputSpikes", "Order", "Record", "order_named"]
+__all__ = ["ORDERS", "Engine", "EngineFactory", "EngineInfo", "InputSpikes", "Order", "Record"]
 
 #: Convention for what arrives at one instant: ``"sum"`` adds it up, ``"fifo"`` takes one event after another.
 Order: TypeAlias = Literal["sum", "fifo"]
 ORDERS: tuple[Order, ...] = get_args(Order)
-
-
-def order_named(name: str) -> Order:
-    """The order of this name.
-
-    Raises:
-        InputError: for any other text.
-    """
-    for order in ORDERS:
-        if order == name:
-            return order
-    raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {name!r}")
 
 
 class Engine(Protocol):
@@ -39,8 +26,8 @@ class Engine(Protocol):
 
     name: str
 
-    def run(self, trains: Iterable[InputSpikes]) -> Iterator[Result]:
-        """Results in the order of ``trains``, each as soon as it is complete; trains are read as they are needed."""
+    def run(self, inputs: Iterable[InputSpikes]) -> Iterator[Result]:
+        """Results in the order of ``inputs``, each as soon as it is available; inputs are read when they are needed."""
         ...
 
 

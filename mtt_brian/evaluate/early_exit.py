@@ -35,8 +35,8 @@ from mtt_brian.evaluate.metrics import Estimate, accuracy, predictions, readout_
 RULES = ("mean", "total")
 
 
-class Course(NamedTuple):
-    """What is known about one recording as time goes on; entry k holds from its time on until the next one.
+class ReadoutTrace(NamedTuple):
+    """Readout and operations of one recording over time; entry k holds from its time on until the next one.
 
     Attributes:
         time_steps: T, how many steps the recording is long.
@@ -82,8 +82,8 @@ class Decisions(NamedTuple):
     synops: float
 
 
-def stepped_course(readouts: np.ndarray, synops: np.ndarray, duration: float) -> Course:
-    """One recording on a time grid; what a step says is there when its bin is over.
+def time_stepped_trace(readouts: np.ndarray, synops: np.ndarray, duration: float) -> ReadoutTrace:
+    """The trace of a time-stepped run; the readout of a step is there when its bin is over.
 
     Args:
         readouts: [T, classes], of each step by itself.
@@ -92,11 +92,11 @@ def stepped_course(readouts: np.ndarray, synops: np.ndarray, duration: float) ->
     """
     time_steps = len(readouts)
     ends = np.arange(1, time_steps + 1) * duration / time_steps
-    return Course(time_steps, ends, np.cumsum(readouts, axis=0, dtype=np.float64), np.cumsum(synops))
+    return ReadoutTrace(time_steps, ends, np.cumsum(readouts, axis=0, dtype=np.float64), np.cumsum(synops))
 
 
-def event_driven_course(result: Result, recording: np.ndarray, time_steps: int) -> Course:
-    """One recording event by event: every instant at which the readout changes, and every hundredth of the duration.
+def event_driven_trace(result: Result, recording: np.ndarray, time_steps: int) -> ReadoutTrace:
+    """The trace of an event-driven run: every instant at which the readout changes, every hundredth of the duration.
 
     Args:
         result: of a run with ``record="all"``.
@@ -110,7 +110,7 @@ def event_driven_course(result: Result, recording: np.ndarray, time_steps: int) 
     train = input_spikes(recording, result.circuit.input_shape, result.duration)
     spikes = {result.circuit.input: Spikes(train.t, train.i, train.n), **result.spikes}
     spent = synops_until(seconds, spikes, result.circuit.fan_out)
-    return Course(time_steps, seconds, result.readout_at(seconds), spent)
+    return ReadoutTrace(time_steps, seconds, result.readout_at(seconds), spent)
 
 
 def synops_until(times: np.ndarray, spikes: Mapping[str, Spikes], fan_out: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -132,12 +132,12 @@ def synops_until(times: np.ndarray, spikes: Mapping[str, Spikes], fan_out: Mappi
 
 
 def exit_when_confident(
-    courses: Sequence[Course], labels: ArrayLike, thresholds: Sequence[float], rule: str
+    traces: Sequence[ReadoutTrace], labels: ArrayLike, thresholds: Sequence[float], rule: str
 ) -> list[Decisions]:
     """Every recording is answered when its confidence first exceeds the threshold, or else at its end.
 
     Args:
-        courses: of N recordings.
+        traces: of N recordings.
         labels: classes [N].
         thresholds: between 1 / classes (any evidence decides) and 1 (nothing does before the end).
         rule: one of `RULES`.
@@ -145,18 +145,18 @@ def exit_when_confident(
     Returns:
         One entry per threshold.
     """
-    confidences = [course.confidence(rule) for course in courses]
+    confidences = [trace.confidence(rule) for trace in traces]
     return [
-        _decisions([_first(confidence > threshold) for confidence in confidences], courses, labels)
+        _decisions([_first(confidence > threshold) for confidence in confidences], traces, labels)
         for threshold in thresholds
     ]
 
 
-def stop_after(courses: Sequence[Course], labels: ArrayLike, parts: Sequence[float]) -> list[Decisions]:
+def stop_after(traces: Sequence[ReadoutTrace], labels: ArrayLike, parts: Sequence[float]) -> list[Decisions]:
     """Every recording is answered after the same part of its duration: what early exit has to be better than.
 
     Args:
-        courses: of N recordings.
+        traces: of N recordings.
         labels: classes [N].
         parts: k / T for step k of a time grid; multiples of 1 / 100 event by event.
 
@@ -166,8 +166,8 @@ def stop_after(courses: Sequence[Course], labels: ArrayLike, parts: Sequence[flo
     # A time may be the product of two roundings: half a nanosecond of tolerance decides nothing else.
     return [
         _decisions(
-            [int(np.searchsorted(c.seconds, part * c.seconds[-1] + 5e-10, side="right")) - 1 for c in courses],
-            courses,
+            [int(np.searchsorted(c.seconds, part * c.seconds[-1] + 5e-10, side="right")) - 1 for c in traces],
+            traces,
             labels,
         )
         for part in parts
@@ -179,9 +179,9 @@ def _first(reached: np.ndarray) -> int:
     return int(np.argmax(reached)) if reached.any() else len(reached) - 1
 
 
-def _decisions(entries: Sequence[int], courses: Sequence[Course], labels: ArrayLike) -> Decisions:
-    """Course k is left at its entry ``entries[k]``."""
-    left = list(zip(courses, entries, strict=True))
+def _decisions(entries: Sequence[int], traces: Sequence[ReadoutTrace], labels: ArrayLike) -> Decisions:
+    """Trace k is left at its entry ``entries[k]``."""
+    left = list(zip(traces, entries, strict=True))
     return Decisions(
         accuracy=accuracy(predictions([c.readouts[k] for c, k in left]), labels),
         steps=float(np.mean([c.steps[k] for c, k in left])),

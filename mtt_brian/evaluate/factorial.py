@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mtt_brian.evaluate.metrics import Estimate, predictions
-from mtt_brian.evaluate.outputs import Answers
+from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.outputs import Predictions
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import markdown, markdown_table, percent
 
@@ -51,9 +51,9 @@ def cell_name(run: str, combination: Combination) -> str:
     return f"{run}: {title(combination)}"
 
 
-def hits(answers: Answers, labels: np.ndarray) -> str:
+def hits(predicted: Predictions, labels: np.ndarray) -> str:
     """A 1 for every recording that was answered rightly, a 0 for every other."""
-    return "".join("1" if hit else "0" for hit in predictions(answers.readouts) == labels)
+    return "".join("1" if hit else "0" for hit in predicted.correct(labels))
 
 
 def effect(

@@ -7,8 +7,10 @@ from mtt_brian.mtt.augment import Augmentation
 from mtt_brian.mtt.build import build_model
 from mtt_brian.mtt.checkpoint import Checkpoint, load_model
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames, predict
-from mtt_brian.mtt.loop import fit, train_iteration
+from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
+from mtt_brian.mtt.inference import predict
+from mtt_brian.mtt.iteration import StepOptions, train_iteration
+from mtt_brian.mtt.loop import Trainer, fit
 from mtt_brian.mtt.loss import TET, Loss, cross_entropy
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 
@@ -24,7 +26,9 @@ __all__ = [
     "FrameSet",
     "Loss",
     "Sampler",
+    "StepOptions",
     "TrainConfig",
+    "Trainer",
     "build_model",
     "checkpoint",
     "config",

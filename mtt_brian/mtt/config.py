@@ -36,10 +36,22 @@ _MOST_PIXELS = 2**15 - 1
 
 
 def _setting(
-    default: Any, help: str, low: float | None = None, below: float | None = None, most: float | None = None
+    default: Any,
+    help: str,
+    low: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    *,
+    free_to_change: bool = False,
 ) -> Any:
-    """A field with its help text and the range it must lie in: ``low <= value <= most`` and ``value < below``."""
-    return field(default=default, metadata={"help": help, "low": low, "below": below, "most": most})
+    """A field with its help text and the range it must lie in: ``low <= value <= most`` and ``value < below``.
+
+    ``free_to_change``: a resumed run may change it, because the result does not depend on it.
+    """
+    return field(
+        default=default,
+        metadata={"help": help, "low": low, "below": below, "most": most, "free_to_change": free_to_change},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +68,13 @@ class TrainConfig:
     phase: Literal["train", "bias-removal"] = _setting(
         "train", "bias-removal: go on from init without biases, the norms locked, for hardware without a clock"
     )
-    init: str | None = _setting(None, "run folder whose final weights this run starts with")
+    init: str | None = _setting(None, "run folder whose final weights this run starts with", free_to_change=True)
 
     dataset: str = _setting(
         "digits", "name of the data set, or package.module:NAME; digits is built in (a simulated event camera)"
     )
-    data_root: str | None = _setting(None, "folder that holds the data set")
-    download: bool = _setting(False, "fetch the data set into data_root where a download exists")
+    data_root: str | None = _setting(None, "folder that holds the data set", free_to_change=True)
+    download: bool = _setting(False, "fetch the data set into data_root where a download exists", free_to_change=True)
     skip_bad: bool = _setting(False, "leave out recordings that cannot be read, and list them")
     limit: int | None = _setting(
         None, "use only this many training (and test) recordings, drawn at random", 1, most=_MOST
@@ -129,19 +141,21 @@ class TrainConfig:
     )
 
     seed: int = _setting(0, "seed of weights, order, augmentation and time steps", 0, most=2**64 - 1)
-    device: str = _setting("cpu", "torch device: cpu, cuda, cuda:1 ...")
+    device: str = _setting("cpu", "torch device: cpu, cuda, cuda:1 ...", free_to_change=True)
     threads: int | None = _setting(
         1,
         "torch threads on the CPU; with one the result does not depend on the number of cores; none: torch decides",
         1,
         most=1024,
+        free_to_change=True,
     )
-    workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0, most=1024)
+    workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0, most=1024, free_to_change=True)
     together: int | None = _setting(
         None,
         "nmt, mtt: configurations in one pass; with fewer, less memory and more time; none: all",
         1,
         most=_MOST,
+        free_to_change=True,
     )
     amp: bool = _setting(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
     compile: bool = _setting(
@@ -171,12 +185,23 @@ class TrainConfig:
         mixed = NMT if self.method == "nmt" else MTT
         return mixed(self.time_steps, self.min_steps, self.samples)
 
+    @property
+    def total_batch_size(self) -> int:
+        """Recordings per iteration, of all processes."""
+        return self.batch_size * self.processes
+
+    def iterations(self, items: int) -> int:
+        """Iterations of an epoch over so many training items."""
+        return -(-items // self.total_batch_size)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values by field name."""
         return asdict(self)
 
 
 _TYPES = get_type_hints(TrainConfig)
+#: Settings that a resumed run may change.
+FREE_TO_CHANGE = tuple(item.name for item in fields(TrainConfig) if item.metadata["free_to_change"])
 
 
 def check_values(values: Mapping[str, Any], source: str) -> dict[str, Any]:

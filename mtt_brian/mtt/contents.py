@@ -150,7 +150,7 @@ def _check_optimizer(
     saved: dict[str, Any], schedule: dict[str, Any], model: nn.Module, config: TrainConfig, epoch: int
 ) -> None:
     optimizer = make_optimizer(model, config)
-    scheduler = make_scheduler(optimizer, config)
+    scheduler = make_scheduler(optimizer, config.schedule, config.epochs)
     _check_scheduler(schedule, scheduler, config, epoch)
     (group,) = optimizer.state_dict()["param_groups"]
     found: Any = saved.get("param_groups")

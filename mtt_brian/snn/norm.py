@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mtt_brian.errors import InputError
-from mtt_brian.snn.staged import NORMS, Staged
+from mtt_brian.snn.residual import NORMS
+from mtt_brian.snn.staged import Staged
 
 
 def has_norms(model: nn.Module) -> bool:

@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.translate.from_nir import read_nir, register_node, unregister_node
+from mtt_brian.translate.conventions import Conventions
+from mtt_brian.translate.from_nir import read_nir
+from mtt_brian.translate.node_types import register_node, unregister_node
 
 if TYPE_CHECKING:
     from mtt_brian.engines.brian2.clock_driven import ClockDrivenNetwork, to_clock_driven
@@ -21,6 +23,7 @@ __all__ = [
     "Circuit",
     "ClockDrivenNetwork",
     "Connection",
+    "Conventions",
     "Estimate",
     "EventNetwork",
     "Population",

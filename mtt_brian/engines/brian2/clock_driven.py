@@ -212,7 +212,7 @@ def to_clock_driven(
         scale: what potentials are in volts; by default rest at -70 mV, threshold at -50 mV.
         dt: length of a step.
         duration: end of the run in seconds; by default the last event.
-        **conventions: ``reset``, ``spikes``, ``spike_integral`` ... of `mtt_brian.translate.read_nir`.
+        **conventions: fields of `mtt_brian.translate.Conventions`, or the object as ``conventions=``.
 
     Raises:
         InputError: for a bad ``dt``, no recording, a loop that closes in less than a step, a Brian2 device other than

@@ -412,7 +412,7 @@ def to_brian2(
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
         recording: structured array ``t`` [us], ``x``, ``y``, ``p``.
         duration: end of the run in seconds; by default the last event.
-        **conventions: ``reset``, ``spikes``, ``spike_integral`` ... of `mtt_brian.translate.read_nir`.
+        **conventions: fields of `mtt_brian.translate.Conventions`, or the object as ``conventions=``.
 
     Raises:
         InputError: for graphs that need the exact engine, or more memory than there is.

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from tqdm import tqdm
 
 from mtt_brian.errors import InputError, check_number, check_whole
 from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
+from mtt_brian.progress import progress_bar
 from mtt_brian.text import shown
 
 #: Part of every cache key: raise it whenever the same parameters would give other events.
@@ -221,7 +221,7 @@ class Camera:
 
     def record_many(self, images: np.ndarray, *, progress: bool = True) -> list[np.ndarray]:
         """(Simulated) recordings of ``images`` [N, h, w], each as from `record` with its number as seed."""
-        bar = tqdm(images, desc="simulating recordings", disable=not progress)
+        bar = progress_bar(images, description="simulating", unit="recordings", show=progress)
         return [self.record(image, seed) for seed, image in enumerate(bar)]
 
     def _with_noise(self, recording: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:

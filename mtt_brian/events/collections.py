@@ -1,11 +1,11 @@
-"""A labelled collection of arrays, in a fixed order: what `Recordings` and `Images` have in common."""
+"""Labelled collections in a fixed order: `Recordings`, read from files on access, and `Images`, held in memory."""
 
 from __future__ import annotations
 
 import operator
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Self, SupportsIndex, TypeVar, overload
@@ -13,7 +13,7 @@ from typing import Self, SupportsIndex, TypeVar, overload
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.recording import SensorSize, check_sensor_size
+from mtt_brian.events.recording import SensorSize, check_recording, check_sensor_size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,6 +105,84 @@ class Collection(Sequence[np.ndarray]):
 
     @abstractmethod
     def _item(self, index: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Recordings(Collection):
+    """Recordings of one split of one data set, in a fixed order.
+
+    ``recordings[i]`` reads recording i and checks it against the sensor.
+
+    Attributes:
+        duration_us: the usual length of a recording; single ones may be shorter or longer.
+        read: gives the recording for an id.
+    """
+
+    duration_us: int
+    read: Callable[[str], np.ndarray]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.duration_us, Integral) or isinstance(self.duration_us, bool) or self.duration_us < 1:
+            raise InputError(f"{self.title}: duration_us must be a whole number >= 1, not {self.duration_us!r}")
+        if not callable(self.read):
+            raise InputError(f"{self.title}: read must be a function id -> recording, not {self.read!r}")
+
+    def _item(self, index: int) -> np.ndarray:
+        identifier = self.ids[index]
+        recording = self.read(identifier)
+        check_recording(recording, self.sensor_size, f"{self.name}: {identifier}")
+        return recording
+
+    def readable(self, progress: Callable[[list[str]], Iterable[str]] = iter) -> Recordings:
+        """Read every recording once and leave out those that cannot be read (listed in ``bad``)."""
+        good: list[int] = []
+        bad: list[tuple[str, str]] = []
+        for index, identifier in enumerate(progress(self.ids)):
+            try:
+                self[index]
+            except InputError as error:
+                bad.append((identifier, str(error)))
+            else:
+                good.append(index)
+        return replace(self.subset(good), bad=(*self.bad, *bad))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Images(Collection):
+    """Still images of one split of one data set, in a fixed order.
+
+    They have no events and no time: ``images[i]`` is uint8 [C, H, W].
+
+    Attributes:
+        pixels: uint8 [N, C, H, W], 0 to 255.
+        mean, std: of every channel of the training images, for intensities 0..1 (``pixels / 255``): the published
+            numbers that networks are trained with.
+    """
+
+    pixels: np.ndarray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expected = (len(self.ids), *self.sensor_size)
+        if getattr(self.pixels, "shape", None) != expected or self.pixels.dtype != np.uint8:
+            given = (
+                f"{self.pixels.dtype} {self.pixels.shape}" if isinstance(self.pixels, np.ndarray) else "another object"
+            )
+            raise InputError(f"{self.title}: pixels must be an array uint8 {expected}, not {given}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if np.shape(values) != (self.sensor_size[0],):
+                raise InputError(f"{self.title}: {name} needs one number for each of {self.sensor_size[0]} channels")
+
+    def _item(self, index: int) -> np.ndarray:
+        return self.pixels[index]
+
+    def subset(self, indices: Iterable[SupportsIndex]) -> Self:
+        """The images with these indices, in the order of ``indices``."""
+        chosen = self._indices(indices)
+        return replace(self, ids=[self.ids[i] for i in chosen], labels=self.labels[chosen], pixels=self.pixels[chosen])
 
 
 SomeCollection = TypeVar("SomeCollection", bound=Collection)

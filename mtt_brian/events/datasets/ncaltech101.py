@@ -1,8 +1,7 @@
-"""N-MNIST and N-Caltech101: still images seen by a camera that makes three saccades.
+"""N-Caltech101: the images of Caltech101 seen by an event camera that makes three saccades.
 
 Orchard, Jayawant, Cohen, Thakor, "Converting static image datasets to spiking neuromorphic datasets using saccades",
-Front. Neurosci. 9:437, 2015. Both come in one file per recording, five bytes per event: x, y, polarity (1 bit) and time
-in microseconds (23 bits).
+Front. Neurosci. 9:437, 2015. One file per recording, in the format of `mtt_brian.events.formats.five_byte`.
 """
 
 from __future__ import annotations
@@ -14,55 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import EventDataset, Source, files_by_class, read_checked, require, to_events
-
-BYTES_PER_EVENT = 5
-
-#: An event of this row is none: the clock has overflowed (as in the authors' eventvision.py and tonic).
-_OVERFLOW_ROW, _OVERFLOW_US = 240, 2**13
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, files_by_class, require
+from mtt_brian.events.formats.five_byte import read_five_byte
 
 
-def read_bin(folder: Path, identifier: str) -> np.ndarray:
-    """One recording in the five-byte format."""
-    path = folder / identifier
-    return read_checked(path, "a recording in the five-byte N-MNIST format", partial(_read_bin, path))
-
-
-def _read_bin(path: Path) -> np.ndarray:
-    size = path.stat().st_size
-    if size % BYTES_PER_EVENT:
-        raise InputError(f"{path}: truncated: {size} bytes are not a multiple of the {BYTES_PER_EVENT} bytes per event")
-    x, y, high, middle, low = np.fromfile(path, dtype=np.uint8).reshape(-1, BYTES_PER_EVENT).T.astype(np.int64)
-    overflow = y == _OVERFLOW_ROW
-    t = ((high & 0x7F) << 16 | middle << 8 | low) + np.cumsum(overflow) * _OVERFLOW_US
-    pixel = ~overflow
-    return to_events(t[pixel], x[pixel], y[pixel], high[pixel] >> 7)
-
-
-def _open_nmnist(folder: Path, split: str) -> Source:
-    part = split.capitalize()
-    files = files_by_class(folder / part, map(str, range(10)), (".bin",))
-    return Source([f"{part}/{file}" for file, _ in files], [label for _, label in files], partial(read_bin, folder))
-
-
-def _download_nmnist(root: Path, split: str) -> None:
-    require("tonic.datasets").NMNIST(save_to=str(root), train=split == "train")
-
-
-NMNIST = EventDataset(
-    name="nmnist",
-    title="N-MNIST",
-    sensor_size=(2, 34, 34),
-    classes=tuple("0123456789"),
-    duration_us=300_000,
-    open=_open_nmnist,
-    folders=("", "NMNIST"),
-    layout="Train/<digit>/<number>.bin and Test/<digit>/<number>.bin",
-    how_to_get="download Train.zip and Test.zip from https://www.garrickorchard.com/datasets/n-mnist and unpack both"
-    " into one folder, or let download=True (--download) fetch them",
-    download=_download_nmnist,
-)
+def read_recording(folder: Path, identifier: str) -> np.ndarray:
+    """One recording; ``identifier`` is its file name relative to ``folder``."""
+    return read_five_byte(folder / identifier)
 
 
 def ncaltech101_split(identifier: str) -> str:
@@ -74,12 +31,12 @@ def ncaltech101_split(identifier: str) -> str:
     return "test" if zlib.crc32(identifier.encode()) % 5 == 0 else "train"
 
 
-def _open_ncaltech101(folder: Path, split: str) -> Source:
+def _open(folder: Path, split: str) -> RecordingIndex:
     files = [f for f in files_by_class(folder, NCALTECH101_CLASSES, (".bin",)) if ncaltech101_split(f[0]) == split]
-    return Source([file for file, _ in files], [label for _, label in files], partial(read_bin, folder))
+    return RecordingIndex([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
 
 
-def _download_ncaltech101(root: Path, split: str) -> None:
+def _download(root: Path, split: str) -> None:
     require("tonic.datasets").NCALTECH101(save_to=str(root))
     # What arrives holds an archive in the archive, which tonic leaves packed.
     for archive in (root / "NCALTECH101").rglob("Caltech101.zip"):
@@ -105,9 +62,9 @@ NCALTECH101 = EventDataset(
     sensor_size=(2, 180, 240),
     classes=NCALTECH101_CLASSES,
     duration_us=300_000,
-    open=_open_ncaltech101,
+    open=_open,
     folders=("", "Caltech101", "NCALTECH101/Caltech101", "NCALTECH101"),
     layout="<class>/image_<number>.bin",
     how_to_get="download Caltech101.zip from https://www.garrickorchard.com/datasets/n-caltech101 and unpack it",
-    download=_download_ncaltech101,
+    download=_download,
 )
