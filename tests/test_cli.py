@@ -129,7 +129,7 @@ def shown(capsys, *arguments):
 def test_it_is_installed_and_lists_its_commands(start):
     done = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
     for name, command in cli.COMMANDS.items():
-        assert f"  {name:8}  {command.summary}\n" in done.stdout
+        assert f"  {name:{max(map(len, cli.COMMANDS))}}  {command.summary}\n" in done.stdout
         assert f"  mtt-brian {name} {command.example}\n" in done.stdout
 
 
@@ -171,7 +171,15 @@ def test_every_command_teaches_by_example_under_its_own_name(name, capsys):
 
 @pytest.mark.parametrize(
     "name",
-    ["event_driven_eval", "time_step_sweep", "dynamic_inference", "stage_ablation", "robustness", "gap_attribution"],
+    [
+        "event_driven_eval",
+        "time_step_sweep",
+        "dynamic_inference",
+        "stage_ablation",
+        "robustness",
+        "gap_attribution",
+        "lower_bounds",
+    ],
 )
 def test_the_help_of_a_script_shows_the_name_of_its_file(name, tmp_path):
     pytest.importorskip("torch")
