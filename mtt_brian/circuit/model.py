@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from scipy import sparse
 
-from mtt_brian.circuit.operators import Delay, Operator
+from mtt_brian.circuit.operators import Delay, Operator, Synapses
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, NeuronRule
 
@@ -47,6 +47,7 @@ class Connection:
         source, target: names.
         operators: applied from left to right; `Delay` may stand among them.
         nodes: the names of the graph's nodes in the chain, for messages.
+        port: number of the state that the spikes enter, for populations of `EquationNeuron`; all others have one way in.
     """
 
     source: str
@@ -54,11 +55,12 @@ class Connection:
     operators: tuple[Operator, ...]
     nodes: tuple[str, ...]
     source_size: int
+    port: int = 0
 
     @property
     def delayed(self) -> bool:
         """Whether any spike takes time to arrive."""
-        return any(isinstance(o, Delay) and bool(np.any(o.seconds > 0)) for o in self.operators)
+        return any(isinstance(o, Delay | Synapses) and bool(np.any(o.seconds > 0)) for o in self.operators)
 
     @cached_property
     def matrix(self) -> sparse.csr_array:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from mtt_brian.circuit.model import Connection, Population
-from mtt_brian.circuit.operators import Conv2d, Delay, Dense, LinearOperator, Operator, Scale
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, LinearOperator, Operator, Scale, Synapses
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def layout_of(population: Population, incoming: tuple[Connection, ...]) -> Layou
 
 
 def lower(connection: Connection, shape: tuple[int, ...], layout: Layout) -> Chain:
+    if len(connection.operators) == 1 and isinstance(only := connection.operators[0], Synapses):
+        return _sparse(only.target.astype(np.int64), only.source, only.weight, only.seconds)
     operators = _absorb_scales(connection.operators)
     wait, kept = 0.0, []
     for operator in operators:
