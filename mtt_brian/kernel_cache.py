@@ -29,7 +29,7 @@ def kept(sources: Iterable[Path]) -> Callable[[Any], Any]:
     Args:
         sources: the files that it depends on, its own included; a change of any starts a new folder.
     """
-    folder = _folder(tuple(sorted(sources)))
+    folder = _folder(sources)
 
     def decorate(dispatcher: Any) -> Any:
         dispatcher._cache = _cache_in(folder)(dispatcher.py_func)
@@ -38,10 +38,9 @@ def kept(sources: Iterable[Path]) -> Callable[[Any], Any]:
     return decorate
 
 
-@cache
-def _folder(sources: tuple[Path, ...]) -> Path:
+def _folder(sources: Iterable[Path]) -> Path:
     """Numba recognises a change in the kernel's own file only, and not in that of a function it calls."""
-    content = b"".join(path.read_bytes() for path in sources)
+    content = b"".join(path.read_bytes() for path in sorted(sources))
     return cache_folder() / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtt_brian.engines.exact.dynamics import response, time_to_threshold
-from mtt_brian.engines.lowered.arrays import CURRENT, LEAK, LINE
+from mtt_brian.engines.lowered.rules import CURRENT, LEAK, LINE
 
 
 def peak(tau, tau_syn):

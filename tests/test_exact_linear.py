@@ -4,14 +4,16 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from mtt_brian.engines.exact.crossing_search import first_crossing
 from mtt_brian.engines.exact.dynamics import time_to_threshold
-from mtt_brian.engines.exact.linear import first_crossing, new_scratch, prepare, propagate
-from mtt_brian.engines.lowered.arrays import CURRENT, LEAK, LINE
+from mtt_brian.engines.exact.propagation import evolve, new_scratch
+from mtt_brian.engines.lowered.linear_sets import linear_sets
+from mtt_brian.engines.lowered.rules import CURRENT, LEAK, LINE
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF, LinearSystem, linear_system
+from mtt_brian.neuron import IF, LIF, CubaLIF, LinearSystem
 
 ULP = 2.0**-53
-SYNAPSE = linear_system(LIF(threshold=None, tau=0.005))
+SYNAPSE = LIF(threshold=None, tau=0.005).linear_system()
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +35,12 @@ def system(matrix, *, offset=None, row=None, tau=None):
 
 def moved(linear, x, dt):
     y = np.array(x, dtype=float)
-    propagate(prepare([linear]), 0, y, 0, 1, dt, new_scratch())
+    evolve(linear_sets([linear]), 0, y, 0, 1, dt, new_scratch())
     return y
 
 
 def crossing(linear, x, threshold=1.0):
-    return first_crossing(prepare([linear]), 0, np.array(x, dtype=float), 0, 1, threshold, new_scratch())
+    return first_crossing(linear_sets([linear]), 0, np.array(x, dtype=float), 0, 1, threshold, new_scratch())
 
 
 def random_system(rng, loops):
@@ -165,7 +167,7 @@ def test_a_synaptic_current_into_a_membrane(ratio, steps):
     tau, tau_syn = 0.01, 0.01 * ratio
     t = steps * min(tau, tau_syn)
     neuron = CubaLIF(tau=tau, tau_syn=tau_syn, r=2.0, w_in=3.0, bias=0.25, v_leak=0.5)
-    current, v = moved(linear_system(neuron), [1.5, -0.75], t)
+    current, v = moved(neuron.linear_system(), [1.5, -0.75], t)
     a, b, s = (mp.mpf(x) for x in (tau, tau_syn, t))
     decay, decay_syn = mp.exp(-s / a), mp.exp(-s / b)
     grown = s / a * decay if a == b else b / (b - a) * (decay_syn - decay)
@@ -178,7 +180,7 @@ def test_a_synaptic_current_into_a_membrane(ratio, steps):
 
 def test_integrator_behind_a_synapse_follows_its_formula():
     # v(t) = v + s t + I tau_s (1 - exp(-t / tau_s))
-    linear = SYNAPSE.feeding(linear_system(IF(r=2.0, bias=1.5)), weight=4.0)
+    linear = SYNAPSE.feeding(IF(r=2.0, bias=1.5).linear_system(), weight=4.0)
     for t in (0.0, 1e-9, 1e-3, 0.02, 5e3):
         current, v = moved(linear, [0.5, 0.25], t)
         assert current == pytest.approx(0.5 * np.exp(-t / 0.005), rel=1e-15, abs=1e-300)
@@ -194,14 +196,14 @@ def test_a_cascade_of_equal_time_constants():
 
 
 def test_after_a_million_time_constants_nothing_is_left_but_the_limit():
-    neuron = linear_system(CubaLIF(tau=0.01, tau_syn=0.003, v_leak=0.7))
+    neuron = CubaLIF(tau=0.01, tau_syn=0.003, v_leak=0.7).linear_system()
     assert moved(neuron, [5, -3], 1e4).tolist() == [0, 0.7]
 
 
 def test_every_parameter_set_is_found_again():
     rng = np.random.default_rng(5)
     systems = [random_system(rng, k % 2 == 1) for k in range(12)]
-    together, scratch = prepare(systems), new_scratch()
+    together, scratch = linear_sets(systems), new_scratch()
     assert 0 < together.oscillates.sum() < 12
     for k, linear in enumerate(systems):
         n = len(linear.tau)
@@ -210,7 +212,7 @@ def test_every_parameter_set_is_found_again():
         y[2::3] = x
         alone = crossing(linear, x, 0.3)
         np.testing.assert_equal(first_crossing(together, k, y, 2, 3, 0.3, scratch), alone)
-        propagate(together, k, y, 2, 3, 0.5, scratch)
+        evolve(together, k, y, 2, 3, 0.5, scratch)
         assert y[2::3].tolist() == moved(linear, x, 0.5).tolist()
 
 
@@ -227,9 +229,9 @@ def test_the_known_rules_cross_as_before():
         q = tau_syn / tau
         peak = np.exp(-1.0 if q == 1 else -np.log1p(q - 1) / (q - 1))
         for kind, linear, x in (
-            (LINE, linear_system(IF(bias=rest)), [v]),
-            (LEAK, linear_system(LIF(tau=tau, v_leak=rest)), [v]),
-            (CURRENT, linear_system(CubaLIF(tau=tau, tau_syn=tau_syn, v_leak=rest)), [drive, v]),
+            (LINE, IF(bias=rest).linear_system(), [v]),
+            (LEAK, LIF(tau=tau, v_leak=rest).linear_system(), [v]),
+            (CURRENT, CubaLIF(tau=tau, tau_syn=tau_syn, v_leak=rest).linear_system(), [drive, v]),
         ):
             expected = time_to_threshold(kind, v, drive, threshold, rest, tau, tau_syn, peak)
             got = crossing(linear, x)
@@ -246,10 +248,10 @@ def test_the_known_rules_cross_as_before():
 
 def test_a_limit_at_the_threshold_is_never_reached():
     for tau in (0.003, 0.007, 0.01):
-        assert crossing(linear_system(LIF(tau=tau, v_leak=0.7)), [0.1], 0.7) == np.inf
-        assert crossing(linear_system(CubaLIF(tau=tau, tau_syn=0.011, v_leak=0.7)), [0, 0.1], 0.7) == np.inf
+        assert crossing(LIF(tau=tau, v_leak=0.7).linear_system(), [0.1], 0.7) == np.inf
+        assert crossing(CubaLIF(tau=tau, tau_syn=0.011, v_leak=0.7).linear_system(), [0, 0.1], 0.7) == np.inf
         above = float(np.nextafter(0.7, 1))
-        t = crossing(linear_system(CubaLIF(tau=tau, tau_syn=0.001, v_leak=above)), [0, 0.1], 0.7)
+        t = crossing(CubaLIF(tau=tau, tau_syn=0.001, v_leak=above).linear_system(), [0, 0.1], 0.7)
         assert t == pytest.approx(tau * np.log((above - 0.1) / (above - 0.7)), rel=1e-14)
 
 
@@ -280,7 +282,7 @@ def test_turning_points_that_lie_where_all_has_decayed():
 
 
 def test_a_neuron_above_its_threshold_has_to_sink_first():
-    linear = SYNAPSE.feeding(linear_system(IF(bias=10.0)))
+    linear = SYNAPSE.feeding(IF(bias=10.0).linear_system())
     # v = v0 + 10 t - 100 * 0.005 (1 - exp(-t / 0.005)): dips by more than 0.2, then rises.
     t = crossing(linear, [-100, 1.2])
     assert abs(1.2 + 10 * t + 100 * 0.005 * np.expm1(-t / 0.005) - 1) < 1e-15
@@ -331,7 +333,7 @@ def check_crossings(count, trajectories, seed, loops):
         rng = np.random.default_rng([seed, k])
         linear = random_system(rng, loops)
         n = len(linear.tau)
-        prepared = prepare([linear])
+        prepared = linear_sets([linear])
         rows, values = potential_rows(linear)
         values = values[abs(values) > 1e-12]
         rates = abs(values.real) if len(values) else np.array([1.0])
@@ -398,7 +400,7 @@ def check_times(count, seed, loops):
         linear = random_system(rng, loops)
         n = len(linear.tau)
         rows, _ = potential_rows(linear)
-        prepared, scratch = prepare([linear]), new_scratch()
+        prepared, scratch = linear_sets([linear]), new_scratch()
         for _ in range(10):
             x = rng.normal(size=n) * 10 ** rng.uniform(-1, 1, n)
             theta = float(linear.row @ x + 10 ** rng.uniform(-3, 0) * abs(linear.row @ x))
@@ -442,18 +444,21 @@ def test_a_thousand_crossing_times_to_the_last_bits(loops):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: prepare([system([[0.5]])]), "must not grow: the eigenvalue 0.5"),
-        (lambda: prepare([system([[0, 3, 0], [-3, 0, 0], [0, 0, -1.0]]), system([[0, 1], [1, 0]])]), "must not grow"),
+        (lambda: linear_sets([system([[0.5]])]), "must not grow: the eigenvalue 0.5"),
         (
-            lambda: prepare([system([[0, 1, 0, 0], [-1, 0, 0, 0], [1, 0, 0, 1], [0, 0, -1, 0]])]),
+            lambda: linear_sets([system([[0, 3, 0], [-3, 0, 0], [0, 0, -1.0]]), system([[0, 1], [1, 0]])]),
+            "must not grow",
+        ),
+        (
+            lambda: linear_sets([system([[0, 1, 0, 0], [-1, 0, 0, 0], [1, 0, 0, 1], [0, 0, -1, 0]])]),
             "undamped oscillations in resonance",
         ),
         (
-            lambda: prepare([system([[-1, 1, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]])]),
+            lambda: linear_sets([system([[-1, 1, 0, 0], [-1, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]])]),
             "an oscillation and two eigenvalues 0",
         ),
         (
-            lambda: prepare([system([[-1, 1e6, 0, 0], [-1e6, -1, 0, 0], [1, 0, -1, 1], [0, 0, -1, -1]])]),
+            lambda: linear_sets([system([[-1, 1e6, 0, 0], [-1e6, -1, 0, 0], [1, 0, -1, 1], [0, 0, -1, -1]])]),
             "one much faster or hardly damped",
         ),
         (lambda: system(-np.eye(5)), "1 to 4 states"),

@@ -10,7 +10,7 @@ from mtt_brian.circuit.operators import Conv2d, Delay, Dense
 from mtt_brian.engines.base import InputSpikes
 from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem, linear_system
+from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem
 from tests.test_exact_runs import assert_close, play
 
 
@@ -19,7 +19,7 @@ def as_linear(rule, size):
     full = {k: np.broadcast_to(v, (size,)) for k, v in vars(rule).items() if isinstance(v, float | np.ndarray)}
     single = [replace(rule, **{k: float(v[i]) for k, v in full.items()}) for i in range(size)]
     kept = {k: getattr(rule, k) for k in ("threshold", "reset", "spikes", "lower_bound", "v_reset", "refractory")}
-    return LinearNeuron(systems=tuple(map(linear_system, single)), system=np.arange(size), **kept)
+    return LinearNeuron(systems=tuple(rule.linear_system() for rule in single), system=np.arange(size), **kept)
 
 
 RULES = {
@@ -97,7 +97,7 @@ SYNAPSE = LIF(threshold=None, tau=0.005)
 )
 @pytest.mark.parametrize("options", [{}, {"reset": "zero", "refractory": 0.002}])
 def test_a_synapse_in_front_of_a_neuron(behind, options):
-    system = linear_system(SYNAPSE).feeding(linear_system(behind))
+    system = SYNAPSE.linear_system().feeding(behind.linear_system())
     rule = LinearNeuron(systems=(system,), **options)
     weight = 8.0 if type(behind) is IF else 0.09
     circuit = Circuit(
@@ -117,7 +117,7 @@ def test_a_synapse_in_front_of_a_neuron(behind, options):
 
 def test_a_silent_linear_readout_ends_where_its_equation_says():
     # I -> IF: v = w tau_s (1 - exp(-t / tau_s)) for IF behind an exponential synapse, jump w / tau_s in the synapse.
-    system = linear_system(SYNAPSE).feeding(linear_system(IF(threshold=None, bias=2.0)))
+    system = SYNAPSE.linear_system().feeding(IF(threshold=None, bias=2.0).linear_system())
     rule = LinearNeuron(systems=(system,), threshold=None)
     circuit = Circuit(
         "input",
@@ -135,7 +135,7 @@ def test_a_silent_linear_readout_ends_where_its_equation_says():
 
 
 def test_what_a_linear_neuron_cannot_be_is_refused():
-    system = linear_system(CubaLIF(tau=0.01, tau_syn=0.005))
+    system = CubaLIF(tau=0.01, tau_syn=0.005).linear_system()
     with pytest.raises(InputError, match=r"system must be 0\.\.0"):
         LinearNeuron(systems=(system,), system=1)
     with pytest.raises(InputError, match="1 to 4 states"):

@@ -10,7 +10,10 @@ import mtt_brian as mb
 from mtt_brian import neuron
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Dense
-from mtt_brian.engines.exact.linear import first_crossing, new_scratch, potential_last, prepare, propagate
+from mtt_brian.engines.exact.crossing_search import first_crossing
+from mtt_brian.engines.exact.propagation import evolve, new_scratch
+from mtt_brian.engines.lowered.linear_sets import linear_sets
+from mtt_brian.engines.lowered.matrices import potential_last
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem
 from tests.test_exact_linear import random_system
@@ -188,13 +191,13 @@ def test_a_potential_in_the_place_of_a_state_moves_and_crosses_as_before(loops):
             changed, dt = to @ x, 0.3 * float(system.tau.min())
             assert changed[-1] == pytest.approx(system.row @ x, rel=1e-14)
             times = [
-                first_crossing(prepare([system], exchange), 0, y.copy(), 0, 1, theta, scratch)
+                first_crossing(linear_sets([system], exchange), 0, y.copy(), 0, 1, theta, scratch)
                 for exchange, y in ((False, x), (True, changed))
             ]
             np.testing.assert_allclose(*times, rtol=1e-7)
             crossed += np.isfinite(times[0])
-            propagate(prepare([system], True), 0, changed, 0, 1, dt, scratch)
-            propagate(prepare([system]), 0, x, 0, 1, dt, scratch)
+            evolve(linear_sets([system], True), 0, changed, 0, 1, dt, scratch)
+            evolve(linear_sets([system]), 0, x, 0, 1, dt, scratch)
             np.testing.assert_allclose(changed, to @ x, atol=1e-13 * (1 + abs(x).max()))
     assert crossed > 5
 
@@ -223,7 +226,7 @@ BASE = {"tau": 0.02, "tau_a": 0.1, "b": 0.1}
         (Adaptive(**BASE, lower_bound=-1.0), r"row \[1.0, -1.0\]\), for which a lower_bound has no meaning"),
         (Adaptive(**BASE, refractory=1e-3), "which cannot be held for a refractory period; pass refractory=0"),
         (Forgetful(**BASE, bias=1.0), "Forgetful.linear_system.. makes no use of bias, which is 1, not 0"),
-        (Silent(tau=0.01), r"Silent adds b to LIF, and takes its linear system; define Silent.linear_system\(\)"),
+        (Silent(tau=0.01), r"Silent adds b to LIF, and inherits its linear system; define Silent.linear_system\(\)"),
         (Adaptive(**BASE | {"b": np.ones(3)}), r"Adaptive.b has the shape \(3,\), the population \(1,\)"),
         (Adaptive(**BASE | {"tau_a": -1.0}), "LinearSystem.tau must be > 0 seconds"),
         (

@@ -11,7 +11,7 @@ import mtt_brian as mb
 from mtt_brian.cli import entry_point
 from mtt_brian.cli.description import peak_of_spike
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import CubaLIF, LinearNeuron, linear_system
+from mtt_brian.neuron import CubaLIF, LinearNeuron
 
 read = mb.translate.read_nir
 ZERO = {"reset": "zero"}
@@ -427,7 +427,7 @@ def test_the_peak_behind_a_synapse(taus):
     x = np.exp(-times / taus[0]) * 3.0 * 0.1 / taus[0]
     v = np.cumsum(x * np.exp(times / taus[1])) * np.exp(-times / taus[1]) * (times[1] / taus[1])
     assert peak_of_spike(rule, 1) == pytest.approx([v.max() / 0.5], rel=1e-3)
-    system = linear_system(CubaLIF(threshold=None, tau_syn=taus[0], tau=taus[1], r=3.0, w_in=0.1))
+    system = CubaLIF(threshold=None, tau_syn=taus[0], tau=taus[1], r=3.0, w_in=0.1).linear_system()
     sampled = peak_of_spike(LinearNeuron(threshold=0.5, systems=(system,)), 2)
     np.testing.assert_allclose(sampled, 2 * [v.max() / 0.5], rtol=1e-3)
 

@@ -1,6 +1,6 @@
-"""The engines' own model of a network: populations and the linear connections between them.
+"""The model of a network that all engines read: populations and the linear connections between them.
 
-A `Circuit` stands between NIR (or any other front end) and the engines. It is immutable and holds plain numpy arrays.
+Front ends (NIR and others) write a `Circuit`. It is immutable and holds plain numpy arrays.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from scipy import sparse
 
 from mtt_brian.circuit.operators import Delay, Operator, Synapses
+from mtt_brian.circuit.spikes import MAX_SPIKES
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, NeuronRule
+from mtt_brian.neuron import NeuronRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +40,16 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Connection:
-    """A chain of operators from one population (or the input) to another; an empty chain is the identity.
+    """A sequence of operators from one population (or the input) to another; an empty one is the identity.
 
-    Biases of the chain are already part of the target's rule.
+    Biases between the two are already part of the target's rule.
 
     Attributes:
         source, target: names.
-        operators: applied from left to right; `Delay` may stand among them.
-        nodes: the names of the graph's nodes in the chain, for messages.
-        port: number of the state that the spikes enter, for populations of `EquationNeuron`; all others have one way in.
+        operators: applied from left to right; `Delay` may be among them.
+        nodes: the names of the graph's nodes between the two, for messages.
+        source_size: neurons of the source.
+        port: number of the state that the spikes enter, for populations of `EquationNeuron`; other rules have one.
     """
 
     source: str
@@ -64,7 +66,7 @@ class Connection:
 
     @cached_property
     def matrix(self) -> sparse.csr_array:
-        """The chain without its delays as one sparse matrix [n_target, n_source], without stored zeros."""
+        """The operators without delays as one sparse matrix [n_target, n_source], without stored zeros."""
         product = sparse.csr_array(sparse.eye_array(self.source_size))
         for operator in self.operators:
             if not isinstance(operator, Delay):
@@ -77,8 +79,8 @@ class Connection:
     def fan_out(self) -> np.ndarray:
         """Synapses (non-zero entries of `matrix`) of every source neuron: int64 [n_source].
 
-        Counted without writing the matrix out where no two paths of the chain can meet: behind everything but the
-        last operator every neuron has at most one successor, as it has behind a pooling without overlap.
+        Counted without forming the matrix where no two paths can meet: through all operators but the last, every
+        neuron has at most one successor, as in a pooling without overlap.
         """
         linear = [o for o in self.operators if not isinstance(o, Delay)]
         if not linear:
@@ -86,12 +88,12 @@ class Connection:
         columns = linear[-1].fan_out()
         if len(linear) == 1:
             return columns
-        front = replace(self, operators=tuple(linear[:-1])).matrix.T.tocsr()
-        if np.diff(front.indptr).max(initial=0) > 1:
+        before_last = replace(self, operators=tuple(linear[:-1])).matrix.T.tocsr()
+        if np.diff(before_last.indptr).max(initial=0) > 1:
             return np.bincount(self.matrix.indices, minlength=self.source_size)
         # With one successor at most, the entries are already in the order of the sources.
         total = np.zeros(self.source_size, dtype=np.int64)
-        total[np.diff(front.indptr) == 1] = columns[front.indices]
+        total[np.diff(before_last.indptr) == 1] = columns[before_last.indices]
         return total
 
 
@@ -105,7 +107,7 @@ class Circuit:
         populations: in topological order (cycles closed by a delay are cut there), readout included.
         connections: in the order of the graph's edges.
         output: name of the population that the output node reads.
-        assumptions: one sentence for each thing that the file does not say and that was assumed.
+        assumptions: one sentence for each fact that the file does not contain and that was assumed.
         time_step: of the tool that wrote the graph, in seconds of a recording; None where that is not known.
         readout_unit: what a readout of 1 in the tool's own units is here: the integral of a spike, where spikes arrive
             at the output node itself.
@@ -136,12 +138,11 @@ class Circuit:
 
     @property
     def sums_up(self) -> bool:
-        """Whether the readout ends as the sum of all that arrived: silent, without leak, bias and bound."""
-        rule = self.readout.rule
-        return not (rule.fires or type(rule) is not IF or rule.lower_bound is not None or np.any(rule.bias))
+        """Whether the readout ends as the sum of its arrivals (`IF.accumulates`)."""
+        return self.readout.rule.accumulates
 
     def sum_of_arrivals(self, counts: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What a readout that sums up ends as: float64 [its neurons].
+        """The final value of a readout that sums up: float64 [its neurons].
 
         Args:
             counts: spikes per neuron by source name (the input included), of any shape.
@@ -152,7 +153,7 @@ class Circuit:
         return total * np.broadcast_to(self.readout.rule.gain, self.readout.shape).ravel()
 
     def without_readout(self) -> Circuit:
-        """The same network up to its readout, whose spikes nothing else may hear."""
+        """The same network up to its readout, which must not feed any other population."""
         populations = tuple(p for p in self.populations if p.name != self.output)
         connections = tuple(c for c in self.connections if self.output not in (c.source, c.target))
         return replace(self, populations=populations, connections=connections, output=populations[-1].name)
@@ -190,6 +191,6 @@ def synaptic_operations(spikes: np.ndarray, fan_out: np.ndarray) -> int:
     Raises:
         InputError: for more than 2**62.
     """
-    if spikes.max(initial=0) > 2**31 and spikes.astype(np.float64) @ fan_out > 2.0**62:
+    if spikes.max(initial=0) > 2**31 and spikes.astype(np.float64) @ fan_out > MAX_SPIKES:
         raise InputError("a run with more than 2**62 synaptic operations; check weights and spike_integral")
     return int(spikes @ fan_out)

@@ -1,8 +1,8 @@
 """Linear operators between two populations, on flat C-order indices.
 
-Every linear NIR node becomes one of the small objects here. Each knows its input and output shape and can be written
-out as a sparse matrix; an engine that can do better (a convolution as a stencil) reads the fields instead.
-Pooling is a depthwise `Conv2d` with a constant kernel; flattening changes a shape and no index, so it is no operator.
+Every linear NIR node becomes one of the small objects here. Each has an input shape, an output shape and a sparse
+matrix; an engine with a better form (a convolution as a stencil) reads the fields instead. Pooling is a depthwise
+`Conv2d` with a constant kernel; flattening changes a shape and no index, so it is no operator.
 """
 
 from __future__ import annotations

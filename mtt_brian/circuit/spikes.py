@@ -1,4 +1,4 @@
-"""Spike trains of populations; recordings (integer microseconds) as input spikes (seconds, flat indices)."""
+"""Spikes of populations; recordings (integer microseconds) as input spikes (seconds, flat indices)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Up to here (136 years) seconds in float64 tell one microsecond from the next, sums with rounding errors included.
 LAST_MICROSECOND = 2**32 * 10**6
+#: Spikes of one neuron at one instant: float64 counts up to here one by one. On every engine more are an error.
+MAX_SPIKES_AT_ONCE = 2.0**53
+#: Spikes of one neuron, and synaptic operations, in one run.
+MAX_SPIKES = 2**62
 
 
 class Spikes(NamedTuple):
@@ -138,15 +142,15 @@ def input_spikes_for(
     Raises:
         InputError: as `input_spikes`, and for a run that is shorter than one time step of the tool.
     """
-    train = input_spikes(recording, circuit.input_shape, duration, name)
+    spikes = input_spikes(recording, circuit.input_shape, duration, name)
     step = circuit.time_step
-    if step is not None and train.duration < step * (1 - 1e-9):
+    if step is not None and spikes.duration < step * (1 - 1e-9):
         raise InputError(
-            f"{name}: the run lasts {train.duration:g} s, less than one time step of the tool, {step:g} s of the "
+            f"{name}: the run lasts {spikes.duration:g} s, less than one time step of the tool, {step:g} s of the "
             f"recording; say with time_per_step= how many seconds of the recording a time step is, or pass a longer "
             f"duration"
         )
-    return train
+    return spikes
 
 
 def _times(given: np.ndarray, name: str) -> np.ndarray:

@@ -39,8 +39,8 @@ class Engine(Protocol):
 
     name: str
 
-    def run(self, trains: Iterable[InputSpikes]) -> Iterator[Result]:
-        """Results in the order of ``trains``, each as soon as it is there; trains are taken as they are needed."""
+    def run(self, inputs: Iterable[InputSpikes]) -> Iterator[Result]:
+        """Results in the order of ``inputs``, each as soon as it is available; inputs are read when they are needed."""
         ...
 
 

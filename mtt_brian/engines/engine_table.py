@@ -23,9 +23,9 @@ def _exact(circuit: Circuit, **options: Any) -> Engine:
 
 
 def _exact_memory(circuit: Circuit, order: Order) -> int:
-    from mtt_brian.engines.lowered.arrays import network
+    from mtt_brian.engines.lowered.arrays import lower_circuit
 
-    return sum(array.nbytes for array in network(circuit, frozenset(), one_spike=order == "fifo"))
+    return sum(array.nbytes for array in lower_circuit(circuit, frozenset(), one_spike=order == "fifo"))
 
 
 def _brian2(circuit: Circuit, **options: Any) -> Engine:

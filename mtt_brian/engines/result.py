@@ -11,7 +11,7 @@ import numpy as np
 
 from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.circuit.spikes import InputSpikes, Spikes
+from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
 from mtt_brian.errors import InputError
 
 #: How much of a run is kept: spikes of every population, of those the readout hears, or only their numbers.
@@ -179,9 +179,9 @@ def _count(name: str, spikes: Spikes, shape: tuple[int, ...]) -> np.ndarray:
     """Spikes per neuron, int64 in the population's shape."""
     size = int(np.prod(shape, dtype=np.int64))
     total = np.bincount(spikes.i, spikes.n, minlength=size)
-    if total.max(initial=0) < 2.0**53:  # float64 adds up to there without rounding
+    if total.max(initial=0) < MAX_SPIKES_AT_ONCE:  # float64 adds up to there without rounding
         return total.astype(np.int64).reshape(shape)
-    if total.max() > 2.0**62:
+    if total.max() > MAX_SPIKES:
         raise InputError(
             f"population {name!r}, neuron {int(total.argmax())}: {total.max():.3g} spikes in all are more than can be "
             "counted (2**62); check weights and spike_integral"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy
 
-from mtt_brian.circuit.equation_neuron import MOST_STATES, EquationNeuron, Systems
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
@@ -518,7 +518,7 @@ def _loops(
 ) -> list[Refusal]:
     at_once = _at_once(rules, states, jumps)
     try:
-        _sorter(rules, at_once).prepare()
+        _sorter(rules, at_once).linear_sets()
     except CycleError as error:
         cycle = set(error.args[1])
         pathway, variable = next((p, v) for p, v in at_once if {p.source, p.target} <= cycle)

@@ -20,7 +20,7 @@ import numpy as np
 from mtt_brian.circuit.model import Connection, Population
 from mtt_brian.circuit.operators import Operator, Scale
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem, NeuronRule, linear_system
+from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem, NeuronRule
 from mtt_brian.translate.nir_files import uniform
 
 #: What the membrane of a neuron does at its threshold, whatever feeds it.
@@ -158,7 +158,7 @@ def _behind(
     systems = []
     for row in rows:
         plain = type(rule)(threshold=None, **dict(zip(names, row[: len(names)].tolist(), strict=True)))
-        systems.append(shared.system(row[len(names) :]).feeding(linear_system(plain)))
+        systems.append(shared.system(row[len(names) :]).feeding(plain.linear_system()))
     return LinearNeuron(systems=tuple(systems), system=np.reshape(which, target.shape), **kept)
 
 

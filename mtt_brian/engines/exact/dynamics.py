@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from mtt_brian.engines.exact.jit import inlined, kernel
-from mtt_brian.engines.lowered.arrays import CURRENT, LEAK, LINE
+from mtt_brian.engines.lowered.rules import CURRENT, LEAK, LINE
 
 #: Newton steps after which a root counts as found; bisection alone needs about 60.
 _STEPS = 200
@@ -35,7 +35,7 @@ def response(t: float, tau: float, tau_syn: float) -> float:
 
 @inlined
 def factors(kind: int, dt: float, tau: float, tau_syn: float) -> tuple[float, float, float]:
-    """What ``dt`` seconds do to (potential above rest, current, potential per drive)."""
+    """Factors of ``dt`` seconds: of the potential above rest, of the current, of the potential per drive."""
     if kind == LEAK:
         return math.exp(-dt / tau), 1.0, 0.0
     return math.exp(-dt / tau), math.exp(-dt / tau_syn), response(dt, tau, tau_syn)
@@ -45,7 +45,7 @@ def factors(kind: int, dt: float, tau: float, tau_syn: float) -> tuple[float, fl
 def time_to_threshold(
     kind: int, v: float, drive: float, threshold: float, rest: float, tau: float, tau_syn: float, peak: float
 ) -> float:
-    """Seconds until the potential comes up to the threshold from below; inf if it never does.
+    """Seconds until the potential rises to the threshold; inf if it never does.
 
     A neuron at or above its threshold now (left there by the rule "one") has to sink below it first.
     """
@@ -55,7 +55,7 @@ def time_to_threshold(
             return np.inf
         return _current_crossing(v, drive, threshold, rest, tau, tau_syn)
     if v >= threshold:
-        return np.inf  # monotonous: it does not come back
+        return np.inf  # monotonic: it does not return
     if kind == LINE:
         return (threshold - v) / rest if rest > 0.0 else np.inf
     if kind == LEAK:
@@ -66,7 +66,7 @@ def time_to_threshold(
 @kernel
 def _current_crossing(v: float, drive: float, threshold: float, rest: float, tau: float, tau_syn: float) -> float:
     # tau v' = rest - v + drive exp(-b t) has at most one zero t*, and there v(t*) = rest + drive exp(-b t*) exactly.
-    # So the trajectory is a single hump, a single dip or monotonous, and it is enough to look at v(t*) and at rest.
+    # So the trajectory is a single hump, a single dip or monotonic, and v(t*) and rest decide.
     slope = rest - v + drive
     turn = np.inf
     if drive != 0.0 and slope / drive >= 0.0:

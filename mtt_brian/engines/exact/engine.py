@@ -18,11 +18,10 @@ from mtt_brian.circuit.model import Circuit, synaptic_operations
 from mtt_brian.circuit.spikes import Spikes
 from mtt_brian.engines.base import ORDERS, InputSpikes, Order, Record
 from mtt_brian.engines.exact import loops
-from mtt_brian.engines.exact.instant import NO_PROGRESS, TOO_FAST, TOO_MANY, UNDECIDED
+from mtt_brian.engines.exact.failures import reason_for
+from mtt_brian.engines.exact.linear_neurons import for_another_thread, linear_part
 from mtt_brian.engines.exact.state import (
     doubled,
-    for_another_thread,
-    linear_part,
     new_crossings,
     new_pending,
     new_queue,
@@ -30,7 +29,8 @@ from mtt_brian.engines.exact.state import (
     new_trace,
     reset,
 )
-from mtt_brian.engines.lowered.arrays import STATIC, Network, crosses, network
+from mtt_brian.engines.lowered.arrays import lower_circuit
+from mtt_brian.engines.lowered.rules import STATIC
 from mtt_brian.engines.result import RECORDS, Result, recorded_populations, result_of
 from mtt_brian.errors import InputError, check_number, check_whole
 
@@ -42,25 +42,25 @@ class ExactEngine:
     """Runs a circuit spike by spike, every one at its own time.
 
     Between instants states follow their closed-form solution from their own last update, and a neuron that drifts to
-    its threshold fires when it gets there. A neuron that the rule "one" left at or above its threshold is silent until
-    its next arrival; if it sinks below the threshold first and comes up to it again on its own, that is a crossing.
+    its threshold fires when it reaches it. A neuron that the rule "one" left at or above its threshold is silent until
+    its next arrival; if it sinks below the threshold first and then rises to it again, that is a crossing.
 
     Args:
         circuit: the network.
-        order: ``"sum"`` adds up all arrivals of an instant, then compares with the threshold, one sweep through the
-            populations per instant. ``"fifo"`` works off a queue of single events: one event is applied to all its
-            targets, then the lower bound, then every target at or above its threshold fires once, and these spikes join
-            the queue in ascending C order (several target populations: in the order of the circuit's connections);
-            when the queue is empty the next event of the recording enters.
+        order: ``"sum"`` adds up all arrivals of an instant, then compares with the threshold, population by population.
+            ``"fifo"`` processes a queue of single events: one event is applied to all its targets, then the lower
+            bound, then every target at or above its threshold fires once, and these spikes join the queue in ascending
+            C order (several target populations: in the order of the circuit's connections); when the queue is empty the
+            next event of the recording enters.
         record: whose spikes are kept: ``"all"`` populations, ``"output"`` (the populations that feed the readout, and
             the readout if it fires), or only their numbers, ``"counts"``.
         threads: recordings run at the same time; by default one per core this process may use.
         max_rate: spikes per second above which a neuron that fires without input events (bias, synaptic current,
-            delayed loop) ends the run; on top of 1,000 spikes that it may fire at any rate.
+            delayed loop) ends the run; in addition it may fire 1,000 spikes at any rate.
 
     Raises:
         InputError: for an unknown order or record; for a loop without a delay; for ``order="fifo"`` with a delay or
-            with a population that fires between arrivals, where a queue without times says nothing. In a run: for a
+            with a population that fires between arrivals, because the queue has no times. In a run: for a
             neuron that fires faster than ``max_rate`` or more than 2**53 spikes at once, and for a potential that
             float64 cannot hold; the message names the population, the neuron and the instant.
     """
@@ -94,36 +94,36 @@ class ExactEngine:
         self._threads = threads or _cores()
         self.record = record
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
-        self._network = network(circuit, frozenset(self._recorded), self._fifo, max_rate)
-        self._linear = linear_part(self._network, circuit.populations)
-        self._places = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
-        self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._places])
+        self._lowered = lower_circuit(circuit, frozenset(self._recorded), self._fifo, max_rate)
+        self._linear = linear_part(self._lowered, circuit.populations)
+        self._numbers = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
+        self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._numbers])
         self._idle: SimpleQueue[Run] = SimpleQueue()
-        self._pace = math.inf  # seconds per recording, lately
+        self._seconds_each = math.inf  # of the recordings in the last task
 
-    def run(self, trains: Iterable[InputSpikes]) -> Iterator[Result]:
+    def run(self, inputs: Iterable[InputSpikes]) -> Iterator[Result]:
         """Runs recordings, each from rest at time 0, several at once.
 
         Args:
-            trains: the recordings; taken from it as they are needed.
+            inputs: input spikes of each recording, read when they are needed.
 
         Yields:
-            Results in the order of ``trains``, each as soon as it is there.
+            Results in the order of ``inputs``, each as soon as it is available.
         """
-        trains = iter(trains)
-        first = list(islice(trains, 2))
+        recordings = iter(inputs)
+        first = list(islice(recordings, 2))
         if len(first) < 2 or self._threads == 1:
-            for train in chain(first, trains):
-                yield self._result(train)
+            for recording in chain(first, recordings):
+                yield self._result(recording)
             return
-        trains = chain(first, trains)
-        ahead = 4 * self._threads  # enough to keep every thread busy, few enough to bound what waits for the reader
+        recordings = chain(first, recordings)
+        ahead = 4 * self._threads  # enough to keep every thread busy, few enough to bound the results that wait
         futures: deque[Future[list[Result]]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                # Every hand-over wakes the reader, which takes a core from the threads.
-                while some := list(islice(trains, max(1, min(_MOST_TOGETHER, int(_SECONDS_TOGETHER / self._pace))))):
-                    futures.append(pool.submit(self._results, some))
+                # Every task wakes the reading thread, which takes a core from the others.
+                while batch := list(islice(recordings, self._batch_size())):
+                    futures.append(pool.submit(self._results, batch))
                     if len(futures) > ahead:
                         yield from futures.popleft().result()
                 while futures:
@@ -132,62 +132,66 @@ class ExactEngine:
                 for future in futures:
                     future.cancel()
 
-    def _results(self, trains: Sequence[InputSpikes]) -> list[Result]:
+    def _batch_size(self) -> int:
+        """Recordings in the next task of a thread."""
+        return max(1, min(_MOST_TOGETHER, int(_SECONDS_TOGETHER / self._seconds_each)))
+
+    def _results(self, recordings: Sequence[InputSpikes]) -> list[Result]:
         started = time.perf_counter()
-        results = [self._result(train) for train in trains]
-        self._pace = (time.perf_counter() - started) / len(trains)
+        results = [self._result(recording) for recording in recordings]
+        self._seconds_each = (time.perf_counter() - started) / len(recordings)
         return results
 
     def start(self) -> Run:
-        """A run at rest at time 0, to be carried on piece by piece."""
+        """A run at rest at time 0, which is continued piece by piece."""
         return Run(self)
 
-    def _result(self, train: InputSpikes) -> Result:
+    def _result(self, recording: InputSpikes) -> Result:
         try:
             run = self._idle.get_nowait()
         except Empty:
             run = Run(self)
         run.reset()
         try:
-            return run.feed(train)
+            return run.feed(recording)
         finally:
             self._idle.put(run)
 
 
 class Run:
-    """One network on its way through time: its state, to be fed with input piece by piece.
+    """One run of a network: its state, advanced piece by piece.
 
-    ``feed`` carries it to the end of a piece; feeding a recording in pieces gives the spikes of the whole.
+    ``feed`` advances it to the end of a piece of input; a recording fed in pieces gives the spikes of the whole.
     """
 
     def __init__(self, engine: ExactEngine) -> None:
         self._engine = engine
-        self._network: Network = engine._network
-        self._state = new_state(self._network)
+        self._lowered = engine._lowered
+        self._state = new_state(self._lowered)
         self._linear = for_another_thread(engine._linear)
-        self._crossings = new_crossings(self._network)
-        loops.foresee_all(self._network, self._state, self._linear, self._crossings)
-        if self._state.alarm[0]:
-            raise self._alarm()
+        self._crossings = new_crossings(self._lowered)
+        loops.predict_first_crossings(self._lowered, self._state, self._linear, self._crossings)
+        if self._state.failure[0]:
+            raise self._failure()
         self._ended = -1.0
         self._first_crossings = tuple(a.copy() for a in self._crossings)
-        self._pending = new_pending(self._network)
-        self._trace = new_trace(self._network)
-        self._queue = new_queue(self._network)
+        self._pending = new_pending(self._lowered)
+        self._trace = new_trace(self._lowered)
+        self._queue = new_queue(self._lowered)
 
     def reset(self) -> None:
         """Back to rest at time 0."""
-        reset(self._network, self._state)
+        reset(self._lowered, self._state)
         self._ended = -1.0
         for array, first in zip(self._crossings, self._first_crossings, strict=True):
             array[:] = first
         self._pending.state[:] = 0
 
-    def feed(self, train: InputSpikes) -> Result:
-        """Carries the run on to ``train.duration``.
+    def feed(self, piece: InputSpikes) -> Result:
+        """Advances the run to ``piece.duration``.
 
         Args:
-            train: input spikes later than everything fed before, at absolute times.
+            piece: input spikes later than everything fed before, at absolute times.
 
         Returns:
             The spikes of this piece; counts, readout and synops since time 0.
@@ -195,19 +199,19 @@ class Run:
         Raises:
             InputError: see `ExactEngine`; the run must be reset before it is used again.
         """
-        net, state, circuit = self._network, self._state, self._engine.circuit
-        end, begin = float(train.duration), max(self._ended, 0.0)
-        if end < begin or (len(train.t) and train.t[0] <= self._ended):
+        net, state, circuit = self._lowered, self._state, self._engine.circuit
+        end, begin = float(piece.duration), max(self._ended, 0.0)
+        if end < begin or (len(piece.t) and piece.t[0] <= self._ended):
             raise InputError(
                 f"a piece of a run must follow the one before it, which ended at {begin:g} s; this one begins at "
-                f"{train.t[0] if len(train.t) else end:g} s"
+                f"{piece.t[0] if len(piece.t) else end:g} s"
             )
         self._trace.size[0] = state.cursor[:] = 0
-        while (status := self._advance(train, end)) != loops.DONE:
-            if status == loops.ALARM:
-                raise self._alarm()
+        while (status := self._advance(piece, end)) != loops.DONE:
+            if status == loops.FAILED:
+                raise self._failure()
             self._make_room()
-        places = self._engine._places
+        places = self._engine._numbers
         p = places[circuit.output]
         if net.kind[p] != STATIC and not circuit.readout.rule.fires:
             loops.finish(net, state, self._linear, p, end)
@@ -222,7 +226,7 @@ class Run:
             circuit,
             self._engine.name,
             self._engine.record,
-            train,
+            piece,
             self._spikes(),
             counts,
             self._readout(p),
@@ -230,32 +234,22 @@ class Run:
             begin,
         )
 
-    def _alarm(self) -> InputError:
-        code, p, neuron, t = self._state.alarm.tolist()
-        name = list(self._engine._places)[int(p)]
+    def _failure(self) -> InputError:
+        code, p, neuron, t = self._state.failure.tolist()
+        name = list(self._engine._numbers)[int(p)]
         where = f"population {name!r}, neuron {int(neuron)} (C order), at {t:.9g} s"
-        limit = f"{self._network.max_rate[0]:g} spikes per second (max_rate)"
-        check = "check its bias, v_leak, weights and spike_integral"
-        reason = {
-            TOO_MANY: f"more spikes at once than can be counted (2**53), or in all (2**62); {check}",
-            TOO_FAST: f"fires without end: more than {limit}; {check}, or raise max_rate",
-            NO_PROGRESS: f"fires without end: its next spike is no later than this one in float64, that is more than "
-            f"{limit}; {check}",
-            UNDECIDED: "oscillates with almost no damping, so close to its threshold that whether it reaches it stays "
-            "open; give it more damping",
-        }[int(code)]
-        return InputError(f"{where}: {reason}")
+        return InputError(f"{where}: {reason_for(int(code), self._lowered.max_rate[0])}")
 
     def _check_finite(self, end: float) -> None:
-        """Potentials and currents that float64 cannot hold would end as inf or NaN."""
+        """Refuses potentials and currents that float64 cannot hold, which end as inf or NaN."""
         finite = np.isfinite(self._state.y)
         if not finite.all():
-            net, at = self._network, int(np.argmin(finite))
-            if self._linear is not None:  # the states of a linear system lie so far apart
+            net, at = self._lowered, int(np.argmin(finite))
+            if self._linear is not None:  # the distance of two states of a linear system
                 at %= self._linear.stride
             name = next(
                 name
-                for name, p in self._engine._places.items()
+                for name, p in self._engine._numbers.items()
                 if any(
                     0 <= at - first < net.offset[p + 1] - net.offset[p] for first in (net.offset[p], net.jump_offset[p])
                 )
@@ -265,26 +259,26 @@ class Run:
                 f"{end:.9g} s; check weights and spike_integral"
             )
 
-    def _advance(self, train: InputSpikes, end: float) -> int:
-        common = self._network, self._state, self._linear, self._crossings, self._pending, self._trace
+    def _advance(self, piece: InputSpikes, end: float) -> int:
+        common = self._lowered, self._state, self._linear, self._crossings, self._pending, self._trace
         if self._engine._fifo:
-            return loops.run_queued(*common, self._queue, train.t, train.i, train.order, end)
-        return loops.run_summed(*common, train.t, train.i, train.n, end)
+            return loops.run_queued(*common, self._queue, piece.t, piece.i, piece.order, end)
+        return loops.run_summed(*common, piece.t, piece.i, piece.n, end)
 
     def _make_room(self) -> None:
-        """Twice the room for whatever the next step of the kernel might overfill."""
-        most, cursor = self._network.most, self._state.cursor
+        """Doubles the arrays that the next step of the kernel might overfill."""
+        max_new, cursor = self._lowered.max_new, self._state.cursor
         held = sum(array.nbytes for array in (*self._trace, *self._pending, self._queue))
         if 2 * held > machine.available_bytes():
             raise InputError(
                 f"the spikes of this run need more than the {machine.available_bytes() / 2**20:,.0f} MiB of memory"
                 " that are free; run with record='counts', or for a shorter duration"
             )
-        if self._trace.size[0] + most[0] > len(self._trace.t):
+        if self._trace.size[0] + max_new[0] > len(self._trace.t):
             self._trace = doubled(self._trace)
-        if self._pending.state[0] + most[1] > len(self._pending.t):
+        if self._pending.state[0] + max_new[1] > len(self._pending.t):
             self._pending = doubled(self._pending)
-        if cursor[2] + most[2] > len(self._queue):
+        if cursor[2] + max_new[2] > len(self._queue):
             self._queue = np.concatenate([self._queue[cursor[1] :], self._queue[: cursor[1]], 0 * self._queue])
             cursor[1] = 0
 
@@ -299,18 +293,18 @@ class Run:
         recorded = self._engine._recorded
         if not recorded:
             return {}
-        size, start = int(self._trace.size[0]), np.zeros(len(self._network.group) + 1, np.int64)
+        size, start = int(self._trace.size[0]), np.zeros(len(self._lowered.group_size) + 1, np.int64)
         t, i, n = np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64)
         loops.split(self._trace, start, t, i, n)
         out = {}
         for name in recorded:
-            k = self._engine._places[name]
+            k = self._engine._numbers[name]
             part = slice(start[k], start[k + 1])
             out[name] = Spikes(t[part], i[part], n[part])
         return out
 
     def _readout(self, p: int) -> np.ndarray:
-        net, part = self._network, slice(self._network.offset[p], self._network.offset[p + 1])
+        net, part = self._lowered, slice(self._lowered.offset[p], self._lowered.offset[p + 1])
         if self._engine.circuit.readout.rule.fires:
             return self._state.counts[part].astype(np.float64)
         readout = np.empty(part.stop - part.start)
@@ -329,11 +323,11 @@ def _require_arrivals_only(circuit: Circuit) -> None:
     for connection in circuit.connections:
         if connection.delayed:
             raise InputError(
-                f"order='fifo' knows no delays, but {connection.source!r} -> {connection.target!r} has one; "
+                f"order='fifo' has no delays, but {connection.source!r} -> {connection.target!r} has one; "
                 "use order='sum'"
             )
     for population in circuit.populations:
-        if crosses(population.rule):
+        if population.rule.crosses:
             raise InputError(
                 f"order='fifo' needs neurons that fire at arrivals only; {population.name!r} also crosses its "
                 "threshold between them (bias, synaptic current or a rule of its own); use order='sum'"

@@ -25,7 +25,7 @@ from mtt_brian.engines.exact.equation_neurons import (
     refine,
 )
 from mtt_brian.engines.exact.jit import inlined, kernel
-from mtt_brian.engines.exact.queues import Crossings, predict
+from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
 
 #: What the loop ends with: it has arrived; it needs more room and is to be called again; a neuron fires without end,
@@ -101,7 +101,7 @@ def _tolerance(t: float) -> float:
 def run(
     net: SynapseLists,
     eq: Equations,
-    crossings: Crossings,
+    crossings: CrossingQueue,
     way: UnderWay,
     trace: Trace,
     progress: Progress,
@@ -188,13 +188,13 @@ def _touch(net: SynapseLists, eq: Equations, progress: Progress, p: int, v: int,
 
 
 @kernel
-def _reach(net: SynapseLists, eq: Equations, crossings: Crossings, progress: Progress, t: float) -> None:
+def _reach(net: SynapseLists, eq: Equations, crossings: CrossingQueue, progress: Progress, t: float) -> None:
     """The earliest neuron of ``crossings`` reaches its threshold at ``t``, or the end of its refractory period."""
     v = crossings.heap[0]
     p = 1
     while net.offset[p] <= v:
         p += 1
-    predict(crossings, v, np.inf)
+    schedule_crossing(crossings, v, np.inf)
     _touch(net, eq, progress, p, v, t)
     if eq.z[v, REFRACTORY]:
         listen_again(eq, v)
@@ -305,7 +305,7 @@ def _move(way: UnderWay, k: int, to: int) -> None:
 
 @kernel
 def _settle(
-    net: SynapseLists, eq: Equations, crossings: Crossings, trace: Trace, progress: Progress, p: int, t: float
+    net: SynapseLists, eq: Equations, crossings: CrossingQueue, trace: Trace, progress: Progress, p: int, t: float
 ) -> int:
     """Thresholds and resets of all neurons of a population that were touched, and their next events.
 
@@ -345,7 +345,7 @@ def _settle(
 
 
 @kernel
-def foresee_all(eq: Equations, crossings: Crossings) -> int:
+def foresee_all(eq: Equations, crossings: CrossingQueue) -> int:
     """Predicts the next event of every neuron; -1, or the neuron whose crossing stays open."""
     for v in range(len(eq.y)):
         if not foresee_from_start(eq, crossings, v):

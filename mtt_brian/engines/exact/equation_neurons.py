@@ -15,7 +15,7 @@ below and cannot pass it; next to it they are Newton steps. One such step withou
 arrivals: the neuron has no crossing before its next event.
 
 *All other sets* keep the states themselves, with the fixed point as origin if there is one, and use the general
-linear rule (`mtt_brian.engines.exact.linear`).
+linear rule (`mtt_brian.engines.exact.crossing_search`).
 
 A neuron has two sets: one for its refractory period, in which some states are constant, and one for all other times.
 """
@@ -27,11 +27,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.circuit.equation_neuron import MOST_STATES, EquationNeuron, Systems
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.exact.jit import inlined, kernel
-from mtt_brian.engines.exact.linear import Linear, Scratch, first_crossing, new_scratch, prepare, propagate
-from mtt_brian.engines.exact.queues import Crossings, predict
+from mtt_brian.engines.exact.crossing_search import first_crossing
+from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
+from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
+from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LinearSystem
 
@@ -81,7 +83,7 @@ class Equations(NamedTuple):
     z: np.ndarray
     sets: np.ndarray
     kind: np.ndarray
-    linear: Linear
+    linear: LinearSets
     scratch: Scratch
     own: np.ndarray
 
@@ -103,7 +105,7 @@ def carry_by_general_rule(eq: Equations, v: int, s: int, dt: float) -> None:
     x = eq.own
     for k in range(_W):
         x[k] = eq.y[v, k]
-    propagate(eq.linear, eq.kind[s, 1], x, 0, 1, dt, eq.scratch)
+    evolve(eq.linear, eq.kind[s, 1], x, 0, 1, dt, eq.scratch)
     for k in range(_W):
         eq.y[v, k] = x[k]
 
@@ -161,7 +163,7 @@ def listen_again(eq: Equations, v: int) -> None:
 
 
 @kernel
-def fire(eq: Equations, crossings: Crossings, v: int, t: float) -> bool:
+def fire(eq: Equations, crossings: CrossingQueue, v: int, t: float) -> bool:
     """Resets a neuron; whether it is refractory now."""
     s, x = eq.z[v, ACTIVE], eq.own
     read_states(eq, v, x, 0)
@@ -177,7 +179,7 @@ def fire(eq: Equations, crossings: Crossings, v: int, t: float) -> bool:
     eq.y[v, FREE] = free
     eq.z[v, REFRACTORY] = eq.z[v, EXACT] = 1
     _change_set(eq, v, eq.z[v, HELD])
-    predict(crossings, v, free)
+    schedule_crossing(crossings, v, free)
     return True
 
 
@@ -269,7 +271,7 @@ def _general_crossing(eq: Equations, s: int, v: int) -> float:
 
 
 @kernel
-def foresee(eq: Equations, crossings: Crossings, v: int, anew: bool) -> bool:
+def foresee(eq: Equations, crossings: CrossingQueue, v: int, anew: bool) -> bool:
     """Predicts the next crossing of a neuron that is not refractory, or a time that comes before it.
 
     Args:
@@ -287,32 +289,32 @@ def foresee(eq: Equations, crossings: Crossings, v: int, anew: bool) -> bool:
     if eq.kind[s, 1] >= 0:
         wait = _general_crossing(eq, s, v)
         eq.z[v, EXACT] = 1
-        predict(crossings, v, eq.y[v, LAST] + wait if not math.isnan(wait) else np.inf)
+        schedule_crossing(crossings, v, eq.y[v, LAST] + wait if not math.isnan(wait) else np.inf)
         return not math.isnan(wait)
     step, _, _ = _step(eq, s, v, 0.0)
     eq.z[v, EXACT] = 0
     time = eq.y[v, LAST] + step
     if anew or time < crossings.time[v]:
-        predict(crossings, v, time)
+        schedule_crossing(crossings, v, time)
     return True
 
 
 @kernel
-def foresee_from_start(eq: Equations, crossings: Crossings, v: int) -> bool:
+def foresee_from_start(eq: Equations, crossings: CrossingQueue, v: int) -> bool:
     """Predicts the first event of a neuron from its states, see `foresee`."""
     if eq.z[v, REFRACTORY]:
         eq.z[v, EXACT] = 1
-        predict(crossings, v, eq.y[v, FREE])
+        schedule_crossing(crossings, v, eq.y[v, FREE])
         return True
     if holds(eq, v, False):
         eq.z[v, EXACT] = 1
-        predict(crossings, v, eq.y[v, LAST])
+        schedule_crossing(crossings, v, eq.y[v, LAST])
         return True
     return foresee(eq, crossings, v, True)
 
 
 @kernel
-def refine(eq: Equations, crossings: Crossings, until: float) -> int:
+def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
     """Computes the crossings that may come before ``until``, so that the earliest time in ``crossings`` is exact.
 
     A crossing is always computed from the same state in the same way, whatever ``until`` is and was.
@@ -333,11 +335,11 @@ def refine(eq: Equations, crossings: Crossings, until: float) -> int:
                 if math.isnan(wait):
                     return v
                 eq.z[v, EXACT] = 1
-                predict(crossings, v, last + wait)
+                schedule_crossing(crossings, v, last + wait)
                 break
             time += step
             if time > until:
-                predict(crossings, v, time)
+                schedule_crossing(crossings, v, time)
                 break
     return -1
 
@@ -398,7 +400,7 @@ def equations_of(circuit: Circuit) -> Equations:
         systems.append((population.name, [system for _, system in list(general.values())[known:]]))
     for name, added in systems:
         try:
-            prepare(added)
+            linear_sets(added)
         except InputError as error:
             raise InputError(f"population {name!r}: {error}") from None
     z = np.zeros((sum(p.size for p in circuit.populations), 8), np.int64)
@@ -409,7 +411,7 @@ def equations_of(circuit: Circuit) -> Equations:
         z=z,
         sets=np.concatenate(columns),
         kind=np.concatenate(kinds),
-        linear=prepare([system for _, system in general.values()]),
+        linear=linear_sets([system for _, system in general.values()]),
         scratch=new_scratch(),
         own=np.zeros(8),
     )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtt_brian.circuit.equation_neuron import MOST_STATES, EquationNeuron
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
 from mtt_brian.circuit.instants import window
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.exact import equation_loop as loop
@@ -20,7 +20,7 @@ from mtt_brian.engines.exact.equation_neurons import (
     start_from,
     states_at,
 )
-from mtt_brian.engines.exact.queues import Crossings
+from mtt_brian.engines.exact.queues import CrossingQueue
 from mtt_brian.engines.lowered.synapse_lists import synapse_lists
 from mtt_brian.errors import InputError
 
@@ -56,7 +56,7 @@ class EquationRun:
         self.circuit = circuit
         self._net = synapse_lists(circuit)
         self._equations = equations_of(circuit)
-        self._crossings = Crossings.empty(self._net.neurons)
+        self._crossings = CrossingQueue.empty(self._net.neurons)
         self._way = loop.UnderWay.empty(max(self._net.most, 16))
         self._trace = loop.Trace.empty(max(self._net.neurons, 16))
         sizes = len(self._net.offset)

@@ -1,9 +1,9 @@
 """How the kernels are compiled.
 
-No ``fastmath``: sums are taken in the order they are written in, and every comparison means what it says.
+No ``fastmath``: sums are taken in the order they are written in, and every comparison follows IEEE 754.
 
 The kernels allocate nothing (where room runs out they return, and are called again with more) and are compiled without
-numba's reference counting: counting the arrays in every touch of a named tuple costs ten times the work itself.
+numba's reference counting: counting the arrays in every use of a named tuple costs ten times the work itself.
 """
 
 from __future__ import annotations
@@ -14,18 +14,31 @@ from typing import Any
 
 import numba
 
+from mtt_brian.circuit import instants
+from mtt_brian.engines.lowered import packing
 from mtt_brian.kernel_cache import kept
 
+#: ``_nrt`` switches the reference counting off; it is a private option of numba.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+#: Files whose functions and constants become part of the machine code.
+_SOURCES = (
+    *Path(__file__).parent.glob("*.py"),
+    *Path(packing.__file__).parent.glob("*.py"),
+    *Path(instants.__file__).parent.glob("*.py"),
+)
 
 
 def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     decorate = numba.njit(**_OPTIONS, **options)
-    keep = kept(Path(__file__).parent.glob("*.py"))
+    keep = kept(_SOURCES)
     return lambda function: keep(decorate(function))
 
 
 #: A kernel called from Python, or a piece of one that is too rare or too large to inline.
 kernel = _compiled()
-#: A piece of a kernel, always inlined: whole named tuples are cheap to hand over only within a function.
+#: A piece of a kernel, always inlined (LLVM's ``alwaysinline``): whole named tuples are cheap to pass only within a
+#: function.
 inlined = _compiled(forceinline=True)
+
+#: `mtt_brian.engines.lowered.packing` for kernels.
+packed, unpacked = inlined(packing.pack), inlined(packing.unpack)

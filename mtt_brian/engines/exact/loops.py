@@ -1,4 +1,4 @@
-"""The two loops over the instants of a recording, and what is done before and after them."""
+"""The two loops over the instants of a recording, and their preparation and end."""
 
 from __future__ import annotations
 
@@ -6,64 +6,65 @@ import numpy as np
 
 from mtt_brian.engines.exact.instant import (
     advance,
+    apply_thresholds,
     arrive,
     ascend,
-    deliver,
-    keep,
-    next_crossing,
     on_microsecond,
-    settle,
+    predict_crossing,
+    propagate,
+    record,
     tolerance,
     touch,
 )
-from mtt_brian.engines.exact.jit import kernel
-from mtt_brian.engines.exact.queues import Crossings, Pending, predict, receive
-from mtt_brian.engines.exact.state import LinearPart, State, Trace
-from mtt_brian.engines.lowered.arrays import LINE, Network
+from mtt_brian.engines.exact.jit import kernel, packed, unpacked
+from mtt_brian.engines.exact.linear_neurons import LinearPart
+from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, pop_arrival, schedule_crossing
+from mtt_brian.engines.exact.state import State, Trace
+from mtt_brian.engines.lowered.arrays import LoweredCircuit
+from mtt_brian.engines.lowered.rules import LINE
 
-#: What a loop ends with: it has arrived, it needs more room and is to be called again, or `State.alarm` says why not.
-DONE, FULL, ALARM = 0, 1, 2
-_LOW = 0xFFFFFFFF
-#: `merge` sorts by population << _POPULATION | index.
-_POPULATION = 40
+#: How a loop ends: the end is reached; it needs more room and is to be called again; `State.failure` holds the reason.
+DONE, FULL, FAILED = 0, 1, 2
 
 
 @kernel
-def foresee_all(net: Network, state: State, linear: LinearPart | None, crossings: Crossings) -> None:
+def predict_first_crossings(
+    net: LoweredCircuit, state: State, linear: LinearPart | None, crossings: CrossingQueue
+) -> None:
     """Predicts the first crossing of every neuron from rest at time 0."""
-    for p in range(len(net.group)):
+    for p in range(len(net.group_size)):
         if net.crosses[p]:
             for local in range(net.offset[p + 1] - net.offset[p]):
-                predict(crossings, net.offset[p] + local, next_crossing(net, state, linear, p, local, 0.0))
+                schedule_crossing(crossings, net.offset[p] + local, predict_crossing(net, state, linear, p, local, 0.0))
 
 
 @kernel
 def run_summed(
-    net: Network,
+    net: LoweredCircuit,
     state: State,
     linear: LinearPart | None,
-    crossings: Crossings,
-    pending: Pending,
+    crossings: CrossingQueue,
+    pending: ArrivalQueue,
     trace: Trace,
     t_in: np.ndarray,
     i_in: np.ndarray,
     n_in: np.ndarray,
     end: float,
 ) -> int:
-    """Carries the network to ``end``: all arrivals of an instant are added up, one sweep per instant.
+    """Runs the network to ``end``: all arrivals of an instant are added up, then compared with the thresholds.
 
     Args:
         net, state, linear, crossings, pending, trace: see there; the first is only read.
-        t_in, i_in, n_in: input spikes sorted by time; ``state.cursor[0]`` is the first row that is still to come.
+        t_in, i_in, n_in: input spikes sorted by time; ``state.cursor[0]`` is the next row.
         end: seconds.
 
     Returns:
-        `DONE`, `FULL` if ``pending`` or ``trace`` may not have room for the next instant, or `ALARM`.
+        `DONE`, `FULL` if ``pending`` or ``trace`` may not have room for the next instant, or `FAILED`.
     """
     row, rows = state.cursor[0], len(t_in)
     while True:
-        if state.alarm[0] != 0.0:
-            return ALARM
+        if state.failure[0] != 0.0:
+            return FAILED
         t = last = t_in[row] if row < rows else np.inf
         if crossings.size[0] > 0 or pending.state[0] > 0:
             first = t
@@ -80,43 +81,45 @@ def run_summed(
             last = max(last, t + tolerance(t))
         if not t <= end:
             return DONE
-        if trace.size[0] + net.most[0] > len(trace.t) or pending.state[0] + net.most[1] > len(pending.t):
+        if trace.size[0] + net.max_new[0] > len(trace.t) or pending.state[0] + net.max_new[1] > len(pending.t):
             return FULL
         state.now[0] += 1
         while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
-            cross(net, state, linear, crossings, t)
+            apply_crossing(net, state, linear, crossings, t)
         while pending.state[0] > 0 and pending.t[0] <= last:
-            c, f, n = receive(pending)
+            c, f, n = pop_arrival(pending)
             arrive(net, state, linear, c, f, n, t)
-        for p in range(len(net.group)):
+        for p in range(len(net.group_size)):
             m = 0
             if p == 0:
                 while row < rows and t_in[row] == t:
                     local = i_in[row]
-                    state.keys[m] = local << 32 | local  # the input is numbered in C order
+                    state.keys[m] = packed(local, local)  # the input is numbered in C order
                     state.fired[local] = n_in[row]
                     state.counts[local] += n_in[row]
                     m += 1
                     row += 1
                 state.cursor[0] = row
             elif state.n_touched[p] > 0:
-                m = settle(net, state, linear, crossings, p, t)
+                m = apply_thresholds(net, state, linear, crossings, p, t)
                 if net.recorded[p]:
-                    keep(state, trace, p, m, t)
+                    record(state, trace, p, m, t)
             if m > 0:
                 for c in range(net.out[p], net.out[p + 1]):
-                    deliver(net, state, linear, pending, c, m, t)
+                    propagate(net, state, linear, pending, c, m, t)
 
 
 @kernel
-def cross(net: Network, state: State, linear: LinearPart | None, crossings: Crossings, t: float) -> None:
-    """The earliest neuron of ``crossings`` comes up to its threshold at ``t`` on its own."""
+def apply_crossing(
+    net: LoweredCircuit, state: State, linear: LinearPart | None, crossings: CrossingQueue, t: float
+) -> None:
+    """Brings the earliest neuron of ``crossings`` to its threshold at ``t``."""
     neuron = crossings.heap[0]
     p = 0
     while net.offset[p + 1] <= neuron:
         p += 1
     local = neuron - net.offset[p]
-    predict(crossings, neuron, np.inf)
+    schedule_crossing(crossings, neuron, np.inf)
     touch(net, state, linear, p, local, t)
     if net.kind[p] != LINE:
         state.y[neuron] = net.threshold[net.parameter_offset[p] + net.parameter_stride[p] * local]
@@ -124,11 +127,11 @@ def cross(net: Network, state: State, linear: LinearPart | None, crossings: Cros
 
 @kernel
 def run_queued(
-    net: Network,
+    net: LoweredCircuit,
     state: State,
     linear: LinearPart | None,
-    crossings: Crossings,
-    pending: Pending,
+    crossings: CrossingQueue,
+    pending: ArrivalQueue,
     trace: Trace,
     queue: np.ndarray,
     t_in: np.ndarray,
@@ -136,23 +139,23 @@ def run_queued(
     order: np.ndarray,
     end: float,
 ) -> int:
-    """Carries the network to ``end`` event by event, breadth first; for networks that fire at arrivals only.
+    """Runs the network to ``end`` event by event, breadth first; for networks that fire at arrivals only.
 
     Args:
         net, state, linear, trace: see there; the first is only read. ``crossings`` and ``pending`` are empty.
         queue: int64 [capacity, 2], a ring of (population, key as in ``state.keys``).
         t_in, i_in: input pixels, one row per instant and pixel.
-        order: rows, one for every single event, in the order of the recording. ``state.cursor`` holds the first event
-            that is still to come, where the queue begins and how long it is, and the first record of the instant.
+        order: rows, one for every single event, in the order of the recording. ``state.cursor`` holds the next
+            event, the begin and the length of the queue, and the first record of the instant.
         end: seconds.
 
     Returns:
-        `DONE`, `FULL` if ``trace`` or ``queue`` may not have room for the next event, or `ALARM`.
+        `DONE`, `FULL` if ``trace`` or ``queue`` may not have room for the next event, or `FAILED`.
     """
     cursor = state.cursor
     while True:
-        if state.alarm[0] != 0.0:
-            return ALARM
+        if state.failure[0] != 0.0:
+            return FAILED
         if cursor[2] == 0:
             k = cursor[0]
             if k == len(order) or t_in[order[k]] > end:
@@ -161,11 +164,11 @@ def run_queued(
             if k > 0 and t_in[order[k]] != t_in[order[k - 1]]:
                 merge(trace, cursor[3])
                 cursor[3] = trace.size[0]
-        if trace.size[0] + net.most[0] > len(trace.t) or cursor[2] + net.most[2] > len(queue):
+        if trace.size[0] + net.max_new[0] > len(trace.t) or cursor[2] + net.max_new[2] > len(queue):
             return FULL
         if cursor[2] == 0:
             p, local = 0, i_in[order[cursor[0]]]
-            key = local << 32 | local
+            key = packed(local, local)
             state.counts[local] += 1
             cursor[0] += 1
         else:
@@ -176,14 +179,14 @@ def run_queued(
         state.now[0] += 1
         for c in range(net.out[p], net.out[p + 1]):
             state.keys[0] = key
-            state.fired[key & _LOW] = 1
-            deliver(net, state, linear, pending, c, 1, t)
+            state.fired[unpacked(key)[1]] = 1
+            propagate(net, state, linear, pending, c, 1, t)
             if not net.closes[c]:
                 continue
             target = net.target[c]
-            m = settle(net, state, linear, crossings, target, t)
+            m = apply_thresholds(net, state, linear, crossings, target, t)
             if net.recorded[target]:
-                keep(state, trace, target, m, t)
+                record(state, trace, target, m, t)
             for s in range(m):
                 to = (cursor[1] + cursor[2]) % len(queue)
                 queue[to, 0], queue[to, 1] = target, state.keys[s]
@@ -197,11 +200,11 @@ def merge(trace: Trace, begin: int) -> None:
     if end - begin < 2:
         return
     for k in range(begin, end):
-        trace.i[k] |= np.int64(trace.p[k]) << _POPULATION
+        trace.i[k] = packed(np.int64(trace.p[k]), trace.i[k])
     ascend(trace.i, begin, end)
     kept = begin - 1
     for k in range(begin, end):
-        p, i = trace.i[k] >> _POPULATION, trace.i[k] & ((1 << _POPULATION) - 1)
+        p, i = unpacked(trace.i[k])
         if kept >= begin and trace.p[kept] == p and trace.i[kept] == i:
             trace.n[kept] += 1
         else:
@@ -211,15 +214,15 @@ def merge(trace: Trace, begin: int) -> None:
 
 
 @kernel
-def finish(net: Network, state: State, linear: LinearPart | None, p: int, end: float) -> None:
-    """Carries the potentials of population ``p``, which move on their own, to ``end``."""
-    for site in range(net.site_offset[p], net.site_offset[p + 1]):
-        advance(net, state, linear, p, site, end)
+def finish(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, end: float) -> None:
+    """Advances the potentials of population ``p``, which move between arrivals, to ``end``."""
+    for group in range(net.group_offset[p], net.group_offset[p + 1]):
+        advance(net, state, linear, p, group, end)
 
 
 @kernel
 def split(trace: Trace, start: np.ndarray, t: np.ndarray, i: np.ndarray, n: np.ndarray) -> None:
-    """Writes the records by population into ``t, i, n``; ``start`` [populations + 1] becomes where each begins."""
+    """Writes the records by population into ``t, i, n``, and where each population begins into ``start`` [P + 1]."""
     start[:] = 0
     for k in range(trace.size[0]):
         start[trace.p[k] + 1] += 1

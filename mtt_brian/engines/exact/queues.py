@@ -1,4 +1,4 @@
-"""Two priority queues: predicted threshold crossings, one per neuron, and spikes under way in delays."""
+"""The event queue: predicted threshold crossings, one per neuron, and delayed arrivals, each in a binary heap."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 
 from mtt_brian.engines.exact.jit import kernel
 
-#: Numbers of eight bytes that keep an array out of its neighbours' cache lines, which come in pairs.
+#: Numbers of eight bytes between an array and its neighbours: two cache lines, because these are loaded in pairs.
 _APART = 16
 
 
 def own_lines(n: int) -> np.ndarray:
     """int64 [n], zeros, in cache lines of its own.
 
-    For the small arrays that every event writes: where those of two threads shared a line, each write took it away from
-    the other core, and two cores were 1.2 to 1.6 times as fast as one instead of 1.8.
+    For the small arrays that every event writes: where two threads shared a line, each write invalidated it in the
+    other core, and two cores were 1.2 to 1.6 times as fast as one instead of 1.8.
     """
     return np.zeros(n + 2 * _APART, np.int64)[_APART:-_APART]
 
 
-class Crossings(NamedTuple):
-    """A binary heap of neurons by their next crossing; a neuron knows its place, so a prediction can be replaced.
+class CrossingQueue(NamedTuple):
+    """A binary heap of neurons by their next crossing; the place of each neuron is stored, so that it can be replaced.
 
     Attributes:
         time: float64 [N], seconds, inf for none.
@@ -37,18 +37,18 @@ class Crossings(NamedTuple):
     size: np.ndarray
 
     @classmethod
-    def empty(cls, n: int) -> Crossings:
+    def empty(cls, n: int) -> CrossingQueue:
         """No crossing of any of ``n`` neurons."""
         return cls(np.full(n, np.inf), np.zeros(n, np.int64), np.full(n, -1), own_lines(1))
 
 
-class Pending(NamedTuple):
-    """A binary heap of arrivals by time, then by the order in which they were sent.
+class ArrivalQueue(NamedTuple):
+    """A binary heap of arrivals by time, then by the order in which they were added.
 
     Attributes:
         t: float64, seconds.
-        serial: int64, order of sending.
-        connection, entry: int64, what arrives: an entry of the connection's front.
+        serial: int64, order of the additions.
+        connection, entry: int64, the entry of `LoweredCircuit` through which the spikes arrive.
         amount: int64, spikes.
         state: int64 [2], how many there are, and the next serial number.
     """
@@ -61,14 +61,14 @@ class Pending(NamedTuple):
     state: np.ndarray
 
     @classmethod
-    def empty(cls, capacity: int) -> Pending:
-        """Nothing under way."""
+    def empty(cls, capacity: int) -> ArrivalQueue:
+        """No arrivals."""
         serial, connection, entry, amount = np.zeros((4, capacity), np.int64)
         return cls(np.zeros(capacity), serial, connection, entry, amount, own_lines(2))
 
 
 @kernel
-def predict(crossings: Crossings, neuron: int, time: float) -> None:
+def schedule_crossing(crossings: CrossingQueue, neuron: int, time: float) -> None:
     """Replaces the predicted crossing of one neuron (inf: none)."""
     key, heap, place = crossings.time, crossings.heap, crossings.place
     k = place[neuron]
@@ -114,14 +114,14 @@ def predict(crossings: Crossings, neuron: int, time: float) -> None:
 
 
 @kernel
-def send(pending: Pending, time: float, connection: int, entry: int, amount: int) -> None:
+def push_arrival(pending: ArrivalQueue, time: float, connection: int, entry: int, amount: int) -> None:
     """Adds an arrival; there must be room."""
     size = pending.state[0]
     serial = pending.state[1]
     pending.state[0] = size + 1
     pending.state[1] = serial + 1
     k = size
-    while k > 0:  # the newest of equal times stays behind
+    while k > 0:  # of equal times the newest comes last
         parent = (k - 1) >> 1
         if pending.t[parent] <= time:
             break
@@ -135,7 +135,7 @@ def send(pending: Pending, time: float, connection: int, entry: int, amount: int
 
 
 @kernel
-def receive(pending: Pending) -> tuple[int, int, int]:
+def pop_arrival(pending: ArrivalQueue) -> tuple[int, int, int]:
     """Removes the earliest arrival: (connection, entry, amount)."""
     first = pending.connection[0], pending.entry[0], pending.amount[0]
     size = pending.state[0] - 1
@@ -157,12 +157,12 @@ def receive(pending: Pending) -> tuple[int, int, int]:
 
 
 @kernel
-def _before(pending: Pending, k: int, time: float, serial: int) -> bool:
+def _before(pending: ArrivalQueue, k: int, time: float, serial: int) -> bool:
     return pending.t[k] < time or (pending.t[k] == time and pending.serial[k] < serial)
 
 
 @kernel
-def _move(pending: Pending, k: int, to: int) -> None:
+def _move(pending: ArrivalQueue, k: int, to: int) -> None:
     pending.t[to] = pending.t[k]
     pending.serial[to] = pending.serial[k]
     pending.connection[to] = pending.connection[k]

@@ -1,64 +1,70 @@
-"""A circuit as flat arrays, the form the kernels read."""
+"""A circuit as flat arrays, the form that the kernels read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.circuit.model import Circuit, Population
-from mtt_brian.engines.lowered.connectivity import Chain, Layout, layout_of, lower
-from mtt_brian.engines.lowered.linear_rules import is_linear, linear_rule
+from mtt_brian.circuit.model import Circuit, Connection
+from mtt_brian.engines.lowered.connectivity import LoweredConnection, layout_of, lower_connection
+from mtt_brian.engines.lowered.populations import LoweredPopulation, lower_input, lower_population
+from mtt_brian.engines.lowered.rules import CURRENT, LINEAR
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF
-
-#: How the state moves between arrivals: not at all; along a straight line (a neuron that fires: `y` is where the line
-#: is at the time `last`, which arrivals leave alone; one that does not fire: `y` is the potential at `last`); towards
-#: rest; with a synaptic current; as a linear system of several states (`state.LinearPart`).
-STATIC, LINE, DRIFT, LEAK, CURRENT, LINEAR = range(6)
-#: What a neuron at threshold does; `OWN`: what its linear system says.
-ONE, MANY, ZERO, OWN = range(4)
 
 
-class Network(NamedTuple):
-    """Arrays of a circuit. Population 0 is the input; neurons, sites and parameters are numbered across populations.
+class LoweredCircuit(NamedTuple):
+    """Arrays of a circuit. Population 0 is the input; neurons, update groups and parameters are numbered across all.
 
-    A *site* is what is touched as one: all channels of a pixel where every arrival reaches all of them and they share
-    their time constants, a single neuron otherwise. Within a population neurons are numbered channels last.
+    Within a population neurons are numbered channels last. An update group is one neuron, or all channels of a pixel
+    (`populations`). What a spike of neuron s (C order) of population p changes in the state y:
+
+        out[p] : out[p + 1]                                         connections c of p
+          │
+          └─ entry_begin[source_base[c] + s] : entry_begin[source_base[c] + s + 1]      entries e of s through c
+               │
+               ├─ entry_factor[e], entry_delay[e]
+               └─ entry_target[4 e : 4 e + 4] = begin, end, shift, first
+                    │
+                    └─ stencil[begin : end] = position, block      packed; one row per target position
+                         │
+                         ├─ weights  weight[first + block + k]                           k < block_length[c]
+                         └─ added to y[jump_offset[q] + position * channel_stride[c] + shift + k],  q = target[c]
 
     Attributes:
-        offset, site_offset: first neuron and first site of every population [P + 1].
-        group: neurons per site [P].
-        kind, rule: codes of the dynamics and of the firing rule [P].
+        offset, group_offset: first neuron and first update group of every population [P + 1].
+        group_size: neurons per update group [P].
+        kind, rule: codes of the dynamics and of what a neuron at threshold does (`rules`) [P].
         bounded, crosses, refractory, recorded: flags [P].
-        marked: whether neurons share sites although some weights are 0, where a neuron that one spike leaves at its
-            threshold waits for a weight that is not: arrivals at sites with such neurons are marked [P].
-        limited: whether a population can fire without an input event, so that its rate is watched [P].
+        marked: whether neurons share update groups although some weights are 0, and a neuron that one spike leaves at
+            its threshold waits for a weight that is not 0: arrivals at groups with such neurons are marked [P].
+        rate_limited: whether a population can fire without an input event, so that its rate is checked [P].
         max_rate: spikes per second that such a neuron may fire [1].
         start: the state at time 0, potentials and currents of all neurons.
-        most: at one instant: records, arrivals sent into delays; by one event: spikes [3].
+        max_new: upper bounds: records of one instant, arrivals that it delays, spikes that one event causes [3].
         jump_offset: where in the state the jumps of a population go, its potentials or its currents [P].
         flat: C-order index within its population of every neuron [N].
         parameter_offset, parameter_stride: neuron k of population p has the parameters at offset + stride * k (+ its
-            place in the site), so that parameters shared by all pixels are stored once [P].
+            place in the update group), so that parameters shared by all pixels are stored once [P].
         threshold, lower, v_reset, rest, tau, tau_syn, r, peak, gain, dead_time: parameters; ``rest`` is the slope of
-            an IF, ``peak`` what a current of 1 / r adds to the potential at most.
+            an IF, ``peak`` the highest potential that a current of 1 / r causes.
         out: first connection of every source [P + 1].
-        target, front_base, spacing, row: per connection: target population, first entry in ``front``, target neurons
-            per pattern position, length of a weight row [C].
-        delayed, closes: per connection: whether any arrival waits; whether it is the last one of its source into its
-            target [C].
-        front: first front entry of every source neuron (in C order), one more per connection to close the last.
-        front_target: the entries, four numbers each: where its positions in ``pattern`` begin and end, first target
-            channel, first weight.
-        front_factor, front_delay: the entries' factors and seconds (empty if nothing is delayed).
-        pattern: target position << 32 | offset of its weights.
+        target, source_base, channel_stride, block_length: per connection: target population, row of its first source in
+            ``entry_begin``, target neurons per position, weights per block [C].
+        delayed, closes: per connection: whether any arrival is delayed; whether it is the last one of its source into
+            its target [C].
+        entry_begin: first entry of every source neuron (in C order), one more per connection to close the last.
+        entry_target: the entries, four numbers each: begin and end of the rows in ``stencil``, first target channel,
+            first weight.
+        entry_factor, entry_delay: the entries' factors and seconds (empty if nothing is delayed).
+        stencil: target position and offset of its block of weights, packed (`packing`).
         weight: all kernels and matrices.
     """
 
     offset: np.ndarray
-    site_offset: np.ndarray
-    group: np.ndarray
+    group_offset: np.ndarray
+    group_size: np.ndarray
     kind: np.ndarray
     rule: np.ndarray
     bounded: np.ndarray
@@ -66,10 +72,10 @@ class Network(NamedTuple):
     refractory: np.ndarray
     recorded: np.ndarray
     marked: np.ndarray
-    limited: np.ndarray
+    rate_limited: np.ndarray
     max_rate: np.ndarray
     start: np.ndarray
-    most: np.ndarray
+    max_new: np.ndarray
     jump_offset: np.ndarray
     flat: np.ndarray
     parameter_offset: np.ndarray
@@ -86,252 +92,162 @@ class Network(NamedTuple):
     dead_time: np.ndarray
     out: np.ndarray
     target: np.ndarray
-    front_base: np.ndarray
-    spacing: np.ndarray
-    row: np.ndarray
+    source_base: np.ndarray
+    channel_stride: np.ndarray
+    block_length: np.ndarray
     delayed: np.ndarray
     closes: np.ndarray
-    front: np.ndarray
-    front_target: np.ndarray
-    front_factor: np.ndarray
-    front_delay: np.ndarray
-    pattern: np.ndarray
+    entry_begin: np.ndarray
+    entry_target: np.ndarray
+    entry_factor: np.ndarray
+    entry_delay: np.ndarray
+    stencil: np.ndarray
     weight: np.ndarray
 
 
-def network(circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rate: float = np.inf) -> Network:
-    """Lowers a circuit.
+def lower_circuit(
+    circuit: Circuit, recorded: frozenset[str], one_spike: bool, max_rate: float = np.inf
+) -> LoweredCircuit:
+    """A circuit as flat arrays.
 
     Args:
         circuit: the network.
         recorded: names of the populations whose spikes are kept.
-        one_spike: whether a neuron fires at most one spike per arrival whatever its rule says (``order="fifo"``).
-        max_rate: spikes per second of a neuron above which a run is given up, see `ExactEngine`.
+        one_spike: whether a neuron fires at most one spike per arrival whatever its rule allows (``order="fifo"``).
+        max_rate: spikes per second of a neuron above which a run ends with an error, see `ExactEngine`.
 
     Raises:
-        InputError: for a connection that closes a loop without a delay.
+        InputError: for a connection that closes a loop without a delay, and for a rule whose linear systems cannot be
+            run.
     """
-    names = [circuit.input, *(p.name for p in circuit.populations)]
-    index = {name: k for k, name in enumerate(names)}
-    layouts = [Layout(circuit.input_size, 1, False)]
-    layouts += [layout_of(p, circuit.into(p.name)) for p in circuit.populations]
-    # By source; all connections into one target follow each other, in the order of the first of them.
+    number = {name: k for k, name in enumerate([circuit.input, *(p.name for p in circuit.populations)])}
+    connections = _ordered(circuit, number)
+    populations, lowered = _lower(circuit, connections, number, one_spike)
+    sources = np.array([number[c.source] for c in connections], dtype=np.int64)
+    targets = np.array([number[c.target] for c in connections], dtype=np.int64)
+    delayed = np.array([bool(np.any(c.delay > 0)) for c in lowered], dtype=bool)
+    recorded_flags = np.array([False, *(p.name in recorded for p in circuit.populations)])
+    crosses = np.array([False, *(p.rule.crosses for p in populations[1:])])
+    sizes = np.array([p.size for p in populations])
+    offset, group_size = _offsets(sizes), np.array([p.group_size for p in populations])
+    jump_offset, start = _states(populations, offset)
+    return LoweredCircuit(
+        offset=offset,
+        group_offset=_offsets(sizes // group_size),
+        group_size=group_size,
+        kind=np.array([p.kind for p in populations]),
+        rule=np.array([p.reset for p in populations]),
+        bounded=np.array([p.rule.lower_bound is not None for p in populations]),
+        crosses=crosses,
+        refractory=np.array([bool(np.any(p.rule.refractory)) for p in populations]),
+        recorded=recorded_flags,
+        marked=np.array([p.marked for p in populations]),
+        rate_limited=crosses | np.isin(np.arange(len(populations)), targets[delayed]),
+        max_rate=np.array([max_rate]),
+        start=start,
+        max_new=np.array(
+            [sizes[recorded_flags].sum(), sum(int((c.delay > 0).sum()) for c in lowered), sizes[1:].sum()]
+        ),
+        jump_offset=jump_offset,
+        flat=np.concatenate([p.layout.flat for p in populations]).astype(np.int32),
+        **_parameter_columns(populations),
+        out=np.searchsorted(sources, np.arange(len(populations) + 1)),
+        target=targets,
+        delayed=delayed,
+        closes=np.append((np.diff(sources) != 0) | (np.diff(targets) != 0), True),
+        **_connection_columns(lowered, sizes[sources], bool(delayed.any())),
+    )
+
+
+def _ordered(circuit: Circuit, number: dict[str, int]) -> list[Connection]:
+    """The connections by source; those into one target follow each other, in the order of the first of them."""
     first: dict[tuple[str, str], int] = {}
     for k, c in enumerate(circuit.connections):
         first.setdefault((c.source, c.target), k)
-    connections = sorted(circuit.connections, key=lambda c: (index[c.source], first[c.source, c.target]))
-    chains = []
-    for c in connections:
-        chain = lower(c, circuit.population[c.target].shape, layouts[index[c.target]])
-        if index[c.target] <= index[c.source] and not np.all(chain.delay > 0):
+    return sorted(circuit.connections, key=lambda c: (number[c.source], first[c.source, c.target]))
+
+
+def _lower(
+    circuit: Circuit, connections: Sequence[Connection], number: dict[str, int], one_spike: bool
+) -> tuple[list[LoweredPopulation], list[LoweredConnection]]:
+    """The populations, the input first, and the connections.
+
+    With more than one neuron per update group the gain is multiplied into the weights; a neuron of its own multiplies
+    the jumps by its gain when they arrive.
+    """
+    layouts = {p.name: layout_of(p, circuit.into(p.name)) for p in circuit.populations}
+    lowered = [lower_connection(c, layouts[c.target]) for c in connections]
+    for c, arrays in zip(connections, lowered, strict=True):
+        if number[c.target] <= number[c.source] and not np.all(arrays.delay > 0):
             raise InputError(f"the connection {c.source!r} -> {c.target!r} closes a loop without a delay")
-        chains.append(chain)
+    populations = [lower_input(circuit.input_size)]
+    for p in circuit.populations:
+        incoming = [arrays for c, arrays in zip(connections, lowered, strict=True) if c.target == p.name]
+        populations.append(lower_population(p, layouts[p.name], incoming, one_spike))
+    gains = [populations[number[c.target]].gain for c in connections]
+    return populations, [c if g is None else c.scaled(g) for c, g in zip(lowered, gains, strict=True)]
 
-    groups, tables, marked = [1], [_input_table()], [False]
-    for p, layout in zip(circuit.populations, layouts[1:], strict=True):
-        incoming = [chain for c, chain in zip(connections, chains, strict=True) if c.target == p.name]
-        neurons_per_site, table, has_marks = _site_and_table(p, layout, incoming, one_spike)
-        groups.append(neurons_per_site)
-        tables.append(table)
-        marked.append(has_marks)
 
-    rules = [p.rule for p in circuit.populations]
-    linear = [linear_rule(p) for p in circuit.populations]
-    kinds = np.array([STATIC, *(_kind(r) for r in rules)])
-    sizes = np.array([layout.channels * layout.pixels for layout in layouts])
-    offset = _offsets(sizes)
-    current = np.where(kinds == CURRENT, sizes, 0)
-    jump_offset = np.where(kinds == CURRENT, offset[-1] + _offsets(current)[:-1], offset[:-1])
-    group = np.array(groups)
-    lengths = np.array([len(t["threshold"]) for t in tables])
-    columns = {key: np.concatenate([t[key] for t in tables]) for key in tables[0]}
-    delayed = np.array([bool(np.any(c.delay > 0)) for c in chains], dtype=bool)
-    sources = np.array([index[c.source] for c in connections], dtype=np.int64)
-    targets = np.array([index[c.target] for c in connections], dtype=np.int64)
-    fronts = _offsets(np.array([len(c.pixel) for c in chains], dtype=np.int64))
-    patterns = _offsets(np.array([len(c.position) for c in chains], dtype=np.int64))
-    weights = _offsets(np.array([len(c.weight) for c in chains], dtype=np.int64))
-    keeps = np.array([False, *(p.name in recorded for p in circuit.populations)])
-    crossing = np.array([False, *(crosses(r) for r in rules)])
-    # States of linear systems lie `stride` apart, behind everything else; the last one is the potential.
-    stride = int(offset[-1] + current.sum())
-    states = np.array([1, *(1 if found is None else found.states for found in linear)])
+def _states(populations: Sequence[LoweredPopulation], offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the state the jumps of every population go [P], and the state at time 0.
+
+    Potentials come first, then currents. The other states of linear systems lie a fixed stride apart behind all of
+    these; the last state of a system is the potential.
+    """
+    kinds = np.array([p.kind for p in populations])
+    currents = _offsets(np.where(kinds == CURRENT, np.diff(offset), 0))
+    jump_offset = np.where(kinds == CURRENT, offset[-1] + currents[:-1], offset[:-1])
+    stride = int(offset[-1] + currents[-1])
+    states = np.array([p.states for p in populations])
     jump_offset = np.where(kinds == LINEAR, jump_offset + (states - 1) * stride, jump_offset)
     start = np.zeros(stride * states.max())
-    for population, layout, to in zip(circuit.populations, layouts[1:], jump_offset[1:], strict=True):
-        rule = population.rule
-        if type(rule) is CubaLIF:
-            held = np.broadcast_to(-np.asarray(_held_current(rule)), population.shape).ravel()
-            start[to : to + population.size] = held[layout.flat]
-    starts = [
-        start + np.searchsorted(chain.source, np.arange(sizes[source] + 1))
-        for start, chain, source in zip(fronts[:-1], chains, sources, strict=True)
+    for population, at in zip(populations, jump_offset, strict=True):
+        if population.kind == CURRENT:
+            start[at : at + population.size] = population.start
+    return jump_offset, start
+
+
+def _parameter_columns(populations: Sequence[LoweredPopulation]) -> dict[str, np.ndarray]:
+    """Parameters of all populations, and where those of each begin."""
+    lengths = np.array([len(p.parameters["threshold"]) for p in populations])
+    sizes = np.array([p.size for p in populations])
+    return {
+        "parameter_offset": _offsets(lengths)[:-1],
+        "parameter_stride": (lengths == sizes).astype(np.int64),
+        **{name: np.concatenate([p.parameters[name] for p in populations]) for name in populations[0].parameters},
+    }
+
+
+def _connection_columns(
+    lowered: Sequence[LoweredConnection], source_sizes: np.ndarray, any_delayed: bool
+) -> dict[str, np.ndarray]:
+    """Index, entries, stencils and weights of all connections, in the numbering of `LoweredCircuit`."""
+    first_entry = _offsets([len(c.pixel) for c in lowered])
+    first_row = _offsets([len(c.position) for c in lowered])
+    first_weight = _offsets([len(c.weight) for c in lowered])
+    index = [
+        entry + np.searchsorted(c.source, np.arange(size + 1))
+        for entry, c, size in zip(first_entry[:-1], lowered, source_sizes, strict=True)
     ]
-
-    def joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-        return np.concatenate([np.zeros(0, dtype), *parts], dtype=dtype, casting="unsafe")
-
-    return Network(
-        offset=offset,
-        site_offset=_offsets(sizes // group),
-        group=group,
-        kind=kinds,
-        rule=np.array(
-            [
-                ONE,
-                *(
-                    OWN if s is not None and s.resets else _rule(r, one_spike)
-                    for r, s in zip(rules, linear, strict=True)
-                ),
-            ]
-        ),
-        bounded=np.array([False, *(r.lower_bound is not None for r in rules)]),
-        crosses=crossing,
-        refractory=np.array([False, *(bool(np.any(r.refractory)) for r in rules)]),
-        recorded=keeps,
-        marked=np.array(marked),
-        limited=crossing | np.isin(np.arange(len(names)), targets[delayed]),
-        max_rate=np.array([max_rate]),
-        start=start,
-        most=np.array([sizes[keeps].sum(), sum(int((c.delay > 0).sum()) for c in chains), sizes[1:].sum()]),
-        jump_offset=jump_offset,
-        flat=np.concatenate([layout.flat for layout in layouts]).astype(np.int32),
-        parameter_offset=_offsets(lengths)[:-1],
-        parameter_stride=(lengths == sizes).astype(np.int64),
-        **columns,
-        out=np.searchsorted(sources, np.arange(len(names) + 1)),
-        target=targets,
-        front_base=_offsets(np.array([len(s) for s in starts], dtype=np.int64))[:-1],
-        spacing=np.array([c.spacing for c in chains], dtype=np.int64),
-        row=np.array([c.row for c in chains], dtype=np.int64),
-        delayed=delayed,
-        closes=np.append((np.diff(sources) != 0) | (np.diff(targets) != 0), True),
-        front=joined(starts, np.int64),
-        front_target=joined(
-            [c.targets(pattern, weight) for c, pattern, weight in zip(chains, patterns, weights, strict=False)],
-            np.int64,
-        ),
-        front_factor=joined([c.factor for c in chains], np.float64),
-        front_delay=joined([c.delay for c in chains] if delayed.any() else [], np.float64),
-        pattern=joined([c.position << 32 | c.position_weight for c in chains], np.int64),
-        weight=joined([c.weight for c in chains], np.float64),
-    )
+    targets = [
+        c.entry_targets(row, weight) for c, row, weight in zip(lowered, first_row[:-1], first_weight[:-1], strict=True)
+    ]
+    return {
+        "source_base": _offsets([len(rows) for rows in index])[:-1],
+        "channel_stride": np.array([c.channel_stride for c in lowered], dtype=np.int64),
+        "block_length": np.array([c.block_length for c in lowered], dtype=np.int64),
+        "entry_begin": _joined(index, np.int64),
+        "entry_target": _joined(targets, np.int64),
+        "entry_factor": _joined([c.factor for c in lowered], np.float64),
+        "entry_delay": _joined([c.delay for c in lowered] if any_delayed else [], np.float64),
+        "stencil": _joined([c.stencil for c in lowered], np.int64),
+        "weight": _joined([c.weight for c in lowered], np.float64),
+    }
 
 
-def crosses(rule: IF) -> bool:
-    """Whether the rule can carry a neuron to its threshold between arrivals."""
-    return rule.crosses
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
+def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def _kind(rule: IF) -> int:
-    if is_linear(rule):
-        return LINEAR
-    if isinstance(rule, CubaLIF):
-        return CURRENT
-    if isinstance(rule, LIF):
-        return LEAK
-    if not np.any(_rest(rule)):
-        return STATIC
-    return LINE if rule.fires else DRIFT
-
-
-def _rule(rule: IF, one_spike: bool) -> int:
-    if rule.reset == "zero":
-        return ZERO
-    return MANY if rule.spikes == "many" and not one_spike else ONE
-
-
-def _held_current(rule: CubaLIF) -> np.ndarray:
-    """Where the bias alone carries the synaptic current; a state holds how far the current is from there."""
-    return np.asarray(rule.w_in, dtype=np.float64) * np.asarray(rule.bias, dtype=np.float64)
-
-
-def _rest(rule: IF) -> np.ndarray:
-    """Where a leaky membrane goes on its own; the slope of one that does not leak."""
-    current = _held_current(rule) if isinstance(rule, CubaLIF) else np.asarray(rule.bias, dtype=np.float64)
-    rest = np.asarray(rule.r, dtype=np.float64) * current
-    return rest + np.asarray(rule.v_leak) if isinstance(rule, LIF) else rest
-
-
-def _peak(rule: CubaLIF) -> np.ndarray:
-    """The highest point of the response to a current of 1 / r at rest: q ** (-1 / (q - 1)) with q = tau_syn / tau."""
-    ratio = np.asarray(rule.tau_syn, dtype=np.float64) / np.asarray(rule.tau, dtype=np.float64)
-    excess = ratio - 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Close to 1 the logarithm loses its digits, far below it the difference to 1 does.
-        logarithm = np.where(np.abs(excess) < 0.5, np.log1p(excess), np.log(ratio))
-        return np.exp(np.where(excess == 0, -1.0, -logarithm / excess))
-
-
-def _input_table() -> dict[str, np.ndarray]:
-    never = IF(threshold=None)
-    return {key: value[None] for key, value in _parameters(never).items()}
-
-
-def _parameters(rule: IF) -> dict[str, np.ndarray]:
-    """Parameters by the names of `Network`, scalars or in the population's shape."""
-    if is_linear(rule):  # what it adds to an IF is part of its systems
-        names = ("threshold", "lower_bound", "v_reset", "refractory")
-        rule = IF(**{name: getattr(rule, name) for name in names})
-    values = {
-        "threshold": np.inf if rule.threshold is None else rule.threshold,
-        "lower": -np.inf if rule.lower_bound is None else rule.lower_bound,
-        "v_reset": rule.v_reset,
-        "rest": _rest(rule),
-        "tau": rule.tau if isinstance(rule, LIF) else 1.0,
-        "tau_syn": rule.tau_syn if isinstance(rule, CubaLIF) else 1.0,
-        "r": rule.r,
-        "peak": _peak(rule) if isinstance(rule, CubaLIF) else 0.0,
-        "gain": rule.gain,
-        "dead_time": rule.refractory,
-    }
-    return {key: np.asarray(value, dtype=np.float64) for key, value in values.items()}
-
-
-def _site_and_table(
-    population: Population, layout: Layout, incoming: list[Chain], one_spike: bool
-) -> tuple[int, dict[str, np.ndarray], bool]:
-    """Neurons per site, the parameters (one row per neuron, or one site that stands for all), and whether it is marked.
-
-    With more than one neuron per site the gain goes into the weights of ``incoming``; a neuron of its own multiplies
-    what arrives by its gain.
-    """
-    rule = population.rule
-    flat = layout.flat
-    full = {k: np.broadcast_to(v, population.shape).ravel()[flat] for k, v in _parameters(rule).items()}
-    by_pixel = {k: v.reshape(layout.pixels, layout.channels) for k, v in full.items()}
-    same_everywhere = {k: bool(np.all(v == v[:1])) for k, v in by_pixel.items()}
-    uniform = {k: bool(np.all(v == v.flat[0])) for k, v in by_pixel.items()}
-    # Whether it can matter that an arrival reaches one channel of a pixel and not its neighbour: one below its bound
-    # waits for an arrival of its own. (One left at its threshold too: see `marked` in `Network`.)
-    separate = (
-        bool(np.any(full["lower"] > np.minimum(0, full["v_reset"])))
-        or (_kind(rule) == LEAK and bool(np.any((full["rest"] < full["lower"]) | (full["rest"] >= full["threshold"]))))
-        or (_kind(rule) in (DRIFT, CURRENT) and rule.lower_bound is not None)
-    )
-    shared = (
-        layout.channels > 1
-        and not is_linear(rule)
-        and bool(incoming)
-        and all(chain.full and chain.spacing == layout.channels for chain in incoming)
-        and not crosses(rule)
-        and _kind(rule) != LINE
-        and not np.any(rule.refractory)
-        and all(uniform[k] for k in ("tau", "tau_syn"))
-        and same_everywhere["gain"]
-        and (not separate or all(chain.without_zeros for chain in incoming))
-    )
-    if not shared:
-        one = all(uniform.values())
-        return 1, {k: v[:1] if one else v for k, v in full.items()}, False
-    marked = _rule(rule, one_spike) == ONE and not all(chain.without_zeros for chain in incoming)
-    gain = by_pixel["gain"][0]
-    if np.any(gain != 1):
-        for chain in incoming:
-            chain.weight = (chain.weight.reshape(-1, layout.channels) * gain).ravel()
-    once = all(same_everywhere.values())
-    return layout.channels, {k: v[: layout.channels] if once else v for k, v in full.items()}, marked
+def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype), *parts], dtype=dtype, casting="unsafe")

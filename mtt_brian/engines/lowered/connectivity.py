@@ -1,30 +1,33 @@
-"""One connection as arrays: what a spike of its source turns into, and where that goes.
+"""One connection as arrays: which target neurons a spike of its source reaches, and through which weights.
 
-Whatever the chain of operators, it becomes two steps:
+Any sequence of operators becomes two steps:
 
-* a **front**: a few entries (pattern pixel, weight row, factor, delay) for every source neuron; for a plain convolution
-  or matrix that is one entry, a pooling in between only changes where it points;
-* a **pattern**: for every pixel the target positions it reaches and, for each, the offset of the weights to add. The
-  weights of one target position lie side by side over its channels, so that the innermost loop is contiguous.
+* an **index** over the source neurons (CSR): for each of them a few entries (input pixel of the stencil, first weight,
+  factor, delay). A convolution or matrix has one entry per neuron; a pooling in front of it changes the pixel only;
+* a **stencil**: for every input pixel the target positions that it reaches and, for each, the offset of a block of
+  weights. A block holds the weights of one target position, one per channel, so that the innermost loop is contiguous.
 
-A convolution keeps one shared kernel, a matrix is a pattern of one pixel, and anything else is a sparse matrix whose
-pixels are its columns and whose rows have length 1.
+A convolution keeps one shared kernel. A matrix is a stencil of one pixel. Any other connection is a sparse matrix: its
+pixels are the columns of the matrix and its blocks have length 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from mtt_brian.circuit.model import Connection, Population
 from mtt_brian.circuit.operators import Conv2d, Delay, Dense, LinearOperator, Operator, Scale, Synapses
+from mtt_brian.engines.lowered.packing import pack
+from mtt_brian.errors import InputError
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Neurons of a population as channels of pixels; ``channels_first`` says how their C order runs."""
+    """Neurons of a population as channels of pixels; ``channels_first``: whether C order counts channels slowest."""
 
     channels: int
     pixels: int
@@ -37,9 +40,20 @@ class Layout:
         return index.reshape(self.channels, self.pixels).T.ravel() if self.channels_first else index
 
 
-@dataclass
-class Chain:
-    """One connection, lowered: front entries sorted by source, and the pattern behind them."""
+@dataclass(frozen=True, eq=False)
+class LoweredConnection:
+    """One connection: entries sorted by source, and the stencil that they point into.
+
+    Attributes:
+        source, pixel, shift, first_weight: of every entry: source neuron (C order), input pixel of the stencil, first
+            target channel, first weight; int64 [entries].
+        factor, delay: of every entry: a factor of all its weights, seconds; float64 [entries].
+        stencil_begin: first stencil row of every input pixel, and one more; int64 [pixels + 1].
+        position, position_weight: of every stencil row: target position, offset of its block of weights; int64 [rows].
+        weight: all blocks, float64.
+        channel_stride: target neurons per position.
+        block_length: weights per block.
+    """
 
     source: np.ndarray
     pixel: np.ndarray
@@ -47,37 +61,59 @@ class Chain:
     first_weight: np.ndarray
     factor: np.ndarray
     delay: np.ndarray
-    pattern: np.ndarray
+    stencil_begin: np.ndarray
     position: np.ndarray
     position_weight: np.ndarray
     weight: np.ndarray
-    spacing: int
-    row: int
+    channel_stride: int
+    block_length: int
 
-    def targets(self, first_position: int, first_weight: int) -> np.ndarray:
-        """Where every front entry goes: four numbers each, side by side.
+    def entry_targets(self, first_row: int, first_weight: int) -> np.ndarray:
+        """Where every entry points: four numbers each, int64 [4 * entries].
 
-        They are where its positions begin and end, its first target channel and its first weight; positions and
-        weights are counted from the given ones.
+        They are the begin and the end of its stencil rows, its first target channel and its first weight.
+
+        Args:
+            first_row, first_weight: where the stencil and the weights of this connection begin among those of all.
         """
-        begin, end = self.pattern[self.pixel] + first_position, self.pattern[self.pixel + 1] + first_position
+        begin, end = self.stencil_begin[self.pixel] + first_row, self.stencil_begin[self.pixel + 1] + first_row
         return np.stack([begin, end, self.shift, self.first_weight + first_weight], axis=1).ravel()
+
+    @property
+    def stencil(self) -> np.ndarray:
+        """Target position and offset of the weights of every stencil row, packed."""
+        return pack(self.position, self.position_weight)
 
     @property
     def full(self) -> bool:
         """Whether an arrival at a position reaches all neurons there."""
-        return self.row == self.spacing
+        return self.block_length == self.channel_stride
 
     @property
     def without_zeros(self) -> bool:
+        """Whether no weight and no factor is 0."""
         return bool(np.all(self.weight)) and bool(np.all(self.factor))
+
+    def scaled(self, gain: np.ndarray) -> LoweredConnection:
+        """The same with the weights of every channel multiplied by its gain, float64 [channels]."""
+        return replace(self, weight=(self.weight.reshape(-1, len(gain)) * gain).ravel())
+
+
+class _Paths(NamedTuple):
+    """Paths from source neurons through some operators: source, end, factor and delay of each."""
+
+    source: np.ndarray
+    end: np.ndarray
+    factor: np.ndarray
+    delay: np.ndarray
 
 
 def layout_of(population: Population, incoming: tuple[Connection, ...]) -> Layout:
+    """The channels and pixels of a population, from its shape or from the operators in front of it."""
     if len(population.shape) == 3:
         channels, height, width = population.shape
         return Layout(channels, height * width, True)
-    for connection in incoming:  # a flattened convolution keeps its channels together all the same
+    for connection in incoming:  # a flattened convolution still has channels
         linear = [o for o in connection.operators if not isinstance(o, Delay)]
         if linear and isinstance(linear[-1], Conv2d):
             channels, height, width = linear[-1].output_shape
@@ -86,42 +122,50 @@ def layout_of(population: Population, incoming: tuple[Connection, ...]) -> Layou
     return Layout(last, population.size // last, False)
 
 
-def lower(connection: Connection, shape: tuple[int, ...], layout: Layout) -> Chain:
-    if len(connection.operators) == 1 and isinstance(only := connection.operators[0], Synapses):
-        return _sparse(only.target.astype(np.int64), only.source, only.weight, only.seconds)
-    operators = _absorb_scales(connection.operators)
-    wait, kept = 0.0, []
-    for operator in operators:
-        if isinstance(operator, Delay) and np.all(operator.seconds == operator.seconds.flat[0]):
-            wait += float(operator.seconds.flat[0])  # the same delay everywhere commutes with all the rest
-        else:
-            kept.append(operator)
-    operators = kept
-    n = connection.source_size
-    source, middle, factor, delay = np.arange(n), np.arange(n), np.ones(n), np.full(n, wait)
-    last = operators[-1] if operators else None
-    stencil = last if _fits(last, layout) else None
-    for operator in operators[:-1] if stencil is not None else operators:
-        if isinstance(operator, Delay):
-            delay = delay + operator.seconds.ravel()[middle]
-        else:
-            source, middle, factor, delay = _through(operator, source, middle, factor, delay)
-    if stencil is not None and len(factor) and np.all(factor == factor[0]):
-        scale, factor = factor[0], np.ones(len(factor))
-    else:
-        scale = 1.0
-    if isinstance(stencil, Conv2d):
-        return _convolution(stencil, scale, source, middle, factor, delay)
-    if isinstance(stencil, Dense):
-        return _matrix(stencil, scale, source, middle, factor, delay)
-    # No common kernel: the factors are the weights, one row of length 1 for every entry.
+def lower_connection(connection: Connection, layout: Layout) -> LoweredConnection:
+    """A connection as arrays.
+
+    Args:
+        connection: the connection.
+        layout: of its target.
+    """
     neuron = np.empty(len(layout.flat), dtype=np.int64)
     neuron[layout.flat] = np.arange(len(layout.flat))
-    return _sparse(neuron[middle], source, factor, delay)
+    if len(connection.operators) == 1 and isinstance(only := connection.operators[0], Synapses):
+        return _sparse(_Paths(only.source, neuron[only.target], only.weight, only.seconds))
+    uniform_delay, operators = 0.0, []
+    for operator in _absorb_scales(connection.operators):
+        if isinstance(operator, Delay) and np.all(operator.seconds == operator.seconds.flat[0]):
+            uniform_delay += float(operator.seconds.flat[0])  # the same delay everywhere commutes with all the rest
+        else:
+            operators.append(operator)
+        if isinstance(operator, Synapses):
+            raise InputError(
+                f"the connection {connection.source!r} -> {connection.target!r}: Synapses cannot be combined with "
+                "other operators"
+            )
+    n = connection.source_size
+    paths = _Paths(np.arange(n), np.arange(n), np.ones(n), np.full(n, uniform_delay))
+    last = operators[-1] if operators else None
+    kernel = last if _fits(last, layout) else None
+    for operator in operators[:-1] if kernel is not None else operators:
+        if isinstance(operator, Delay):
+            paths = paths._replace(delay=paths.delay + operator.seconds.ravel()[paths.end])
+        else:
+            paths = _through(operator, paths)
+    scale = 1.0
+    if kernel is not None and len(paths.factor) and np.all(paths.factor == paths.factor[0]):
+        scale, paths = paths.factor[0], paths._replace(factor=np.ones(len(paths.factor)))
+    if isinstance(kernel, Conv2d):
+        return _convolution(kernel, scale, paths)
+    if isinstance(kernel, Dense):
+        return _matrix(kernel, scale, paths)
+    # No common kernel: the factors are the weights.
+    return _sparse(paths._replace(end=neuron[paths.end]))
 
 
 def _absorb_scales(operators: tuple[Operator, ...]) -> list[Operator]:
-    """The same chain with scales that are constant over the pixels of a kernel multiplied into that kernel."""
+    """The same operators with scales that are constant over the pixels of a kernel multiplied into that kernel."""
     out: list[Operator] = []
     for operator in operators:
         before = out[-1] if out else None
@@ -151,93 +195,87 @@ def _fits(operator: Operator | None, layout: Layout) -> bool:
     return False
 
 
-def _through(
-    operator: LinearOperator, source: np.ndarray, middle: np.ndarray, factor: np.ndarray, delay: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Follows every path through one more operator; paths of one source and one delay that meet are added."""
-    waits, wait = np.unique(delay, return_inverse=True)
-    keys, key = np.unique(source * len(waits) + wait, return_inverse=True)
+def _through(operator: LinearOperator, paths: _Paths) -> _Paths:
+    """Extends every path by one more operator; paths of one source and one delay that meet are added."""
+    delays, delay = np.unique(paths.delay, return_inverse=True)
+    keys, key = np.unique(paths.source * len(delays) + delay, return_inverse=True)
     matrix = operator.matrix()
-    paths = sparse.csr_array((factor, (key, middle)), shape=(len(keys), matrix.shape[1]))
-    ends = sparse.csr_array(paths @ matrix.T)
+    begun = sparse.csr_array((paths.factor, (key, paths.end)), shape=(len(keys), matrix.shape[1]))
+    ends = sparse.csr_array(begun @ matrix.T)
     ends.eliminate_zeros()
     ends.sort_indices()
     of = np.repeat(keys, np.diff(ends.indptr))
-    return of // len(waits), ends.indices.astype(np.int64), ends.data, waits[of % len(waits)]
+    return _Paths(of // len(delays), ends.indices.astype(np.int64), ends.data, delays[of % len(delays)])
 
 
-def _convolution(
-    conv: Conv2d, scale: float, source: np.ndarray, middle: np.ndarray, factor: np.ndarray, delay: np.ndarray
-) -> Chain:
+def _convolution(conv: Conv2d, scale: float, paths: _Paths) -> LoweredConnection:
     _, height, width = conv.input_shape
     c_out, out_h, out_w = conv.output_shape
     _, per_group, k_h, k_w = conv.weight.shape
-    row, taps = c_out // conv.groups, k_h * k_w
-    # Kernel rows [C_in, kernel position, output channels of the group].
-    grouped = (conv.weight * scale).reshape(conv.groups, row, per_group, k_h, k_w)
+    block_length, taps = c_out // conv.groups, k_h * k_w
+    # Blocks of the kernel [C_in, kernel position, output channels of the convolution's group].
+    grouped = (conv.weight * scale).reshape(conv.groups, block_length, per_group, k_h, k_w)
     weight = grouped.transpose(0, 2, 3, 4, 1).ravel()
-    # For every pixel the output positions that see it, and with which part of the kernel.
+    # For every pixel the output positions that it reaches, and through which part of the kernel.
     i, j, oy, ox = (a.ravel() for a in np.mgrid[:k_h, :k_w, :out_h, :out_w])
     y = oy * conv.stride[0] - conv.padding[0][0] + i * conv.dilation[0]
     x = ox * conv.stride[1] - conv.padding[1][0] + j * conv.dilation[1]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     pixel, tap, position = (y * width + x)[inside], (i * k_w + j)[inside], (oy * out_w + ox)[inside]
     order = np.lexsort((position, pixel))
-    channel = middle // (height * width)
-    return Chain(
-        source=source,
-        pixel=middle % (height * width),
-        shift=channel // per_group * row,
-        first_weight=channel * taps * row,
-        factor=factor,
-        delay=delay,
-        pattern=np.searchsorted(pixel[order], np.arange(height * width + 1)),
+    channel = paths.end // (height * width)
+    return LoweredConnection(
+        source=paths.source,
+        pixel=paths.end % (height * width),
+        shift=channel // per_group * block_length,
+        first_weight=channel * taps * block_length,
+        factor=paths.factor,
+        delay=paths.delay,
+        stencil_begin=np.searchsorted(pixel[order], np.arange(height * width + 1)),
         position=position[order],
-        position_weight=tap[order] * row,
+        position_weight=tap[order] * block_length,
         weight=weight,
-        spacing=c_out,
-        row=row,
+        channel_stride=c_out,
+        block_length=block_length,
     )
 
 
-def _matrix(
-    dense: Dense, scale: float, source: np.ndarray, middle: np.ndarray, factor: np.ndarray, delay: np.ndarray
-) -> Chain:
+def _matrix(dense: Dense, scale: float, paths: _Paths) -> LoweredConnection:
     n_out, n_in = dense.weight.shape
     copies = int(np.prod(dense.input_shape[:-1], dtype=np.int64))
-    return Chain(
-        source=source,
-        pixel=middle // n_in,
-        shift=np.zeros(len(middle), dtype=np.int64),
-        first_weight=middle % n_in * n_out,
-        factor=factor,
-        delay=delay,
-        pattern=np.arange(copies + 1),
+    return LoweredConnection(
+        source=paths.source,
+        pixel=paths.end // n_in,
+        shift=np.zeros(len(paths.end), dtype=np.int64),
+        first_weight=paths.end % n_in * n_out,
+        factor=paths.factor,
+        delay=paths.delay,
+        stencil_begin=np.arange(copies + 1),
         position=np.arange(copies),
         position_weight=np.zeros(copies, dtype=np.int64),
         weight=(dense.weight * scale).T.ravel(),
-        spacing=n_out,
-        row=n_out,
+        channel_stride=n_out,
+        block_length=n_out,
     )
 
 
-def _sparse(neuron: np.ndarray, source: np.ndarray, factor: np.ndarray, delay: np.ndarray) -> Chain:
-    # One front entry per source and delay; its pixel lists the targets.
-    order = np.lexsort((neuron, delay, source))
-    source, neuron, factor, delay = source[order], neuron[order], factor[order], delay[order]
+def _sparse(paths: _Paths) -> LoweredConnection:
+    """One entry per source and delay; its pixel lists the target neurons, which ``paths.end`` numbers."""
+    order = np.lexsort((paths.end, paths.delay, paths.source))
+    source, neuron, factor, delay = (column[order] for column in paths)
     new = np.flatnonzero(np.append(True, (np.diff(source) != 0) | (np.diff(delay) != 0))[: len(source)])
     zeros = np.zeros(len(new), dtype=np.int64)
-    return Chain(
+    return LoweredConnection(
         source=source[new],
         pixel=np.arange(len(new)),
         shift=zeros,
         first_weight=zeros,
         factor=np.ones(len(new)),
         delay=delay[new],
-        pattern=np.append(new, len(neuron)),
+        stencil_begin=np.append(new, len(neuron)),
         position=neuron,
         position_weight=np.arange(len(neuron)),
         weight=factor,
-        spacing=1,
-        row=1,
+        channel_stride=1,
+        block_length=1,
     )

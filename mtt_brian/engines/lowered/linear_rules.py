@@ -1,10 +1,9 @@
-"""Neuron rules that are run as linear systems, in the form that the kernels read.
+"""Neuron rules that are run as linear systems: jumps and resets in the form that the kernels read.
 
-IF, LIF and CubaLIF have kernels of their own (`network`). Every other rule is asked for its linear systems
-(`mtt_brian.neuron.IF.linear_systems`).
+Rules without kernels of their own (`rules`) are run as their linear systems (`mtt_brian.neuron.IF.linear_systems`).
 
-The kernels keep the potential of a neuron as its last state. Where the potential ``row . x`` is a combination of
-states, it takes the place of the state with the largest weight; the change is made in exact arithmetic.
+The last state of a neuron is its potential. Where the potential ``row . x`` is a combination of states, it takes the
+place of the state with the largest weight; the change is made in exact arithmetic.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mtt_brian.circuit.model import Population
-from mtt_brian.engines.exact.linear import potential_last
+from mtt_brian.engines.lowered.matrices import potential_last
+from mtt_brian.engines.lowered.rules import is_linear
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF, LinearSystem
+from mtt_brian.neuron import IF, LinearSystem
 
-#: Rules with kernels of their own.
-SPECIAL = (IF, LIF, CubaLIF)
 #: Room for the states of a neuron, and for rows of n + 1 numbers.
 _STATES, _ROWS = 4, 20
 
@@ -31,8 +29,8 @@ class LinearRule(NamedTuple):
 
     Attributes:
         systems: the distinct ones, all with the same number of states.
-        system: which of them each neuron is, int64 [neurons], in C order.
-        jump: what a spike through weight 1 adds to the states of a system, the potential last, float64 [systems, 4].
+        system: index into ``systems`` of each neuron, int64 [neurons], in C order.
+        jump: jump of the states of a system at a spike through weight 1, the potential last, float64 [systems, 4].
         reset: n rows of n + 1: a spike turns the states x into this matrix times (x, 1), float64 [systems, 20].
         resets: whether ``reset`` is used; else the reset of the rule acts on the potential.
     """
@@ -49,16 +47,11 @@ class LinearRule(NamedTuple):
         return len(self.systems[0].offset)
 
 
-def is_linear(rule: IF) -> bool:
-    """Whether the rule is run as a linear system."""
-    return type(rule) not in SPECIAL
-
-
 def linear_rule(population: Population) -> LinearRule | None:
     """The linear systems of a population; None for a rule with a kernel of its own.
 
     Raises:
-        InputError: names the population, the rule, and what of it cannot be run.
+        InputError: names the population, the rule, and the property that cannot be run.
     """
     if not is_linear(population.rule):
         return None

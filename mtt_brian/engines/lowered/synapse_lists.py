@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.circuit.equation_neuron import EquationNeuron
+from mtt_brian.neuron.equation_neuron import EquationNeuron
 from mtt_brian.circuit.model import Circuit, Connection
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LinearSystem
+from mtt_brian.neuron.base import LinearSystem
+from mtt_brian.neuron.if_ import IF
 
 #: Most states of a neuron.
 MOST_STATES = 4

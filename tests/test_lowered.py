@@ -1,0 +1,227 @@
+"""A circuit as flat arrays: the table of rules, update groups, and the references between the arrays."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, pool2d
+from mtt_brian.engines.lowered.arrays import lower_circuit
+from mtt_brian.engines.lowered.connectivity import layout_of, lower_connection
+from mtt_brian.engines.lowered.packing import pack, unpack
+from mtt_brian.engines.lowered.populations import lower_population
+from mtt_brian.engines.lowered.rules import (
+    CURRENT,
+    DRIFT,
+    DYNAMICS,
+    LEAK,
+    LINE,
+    LINEAR,
+    MANY,
+    ONE,
+    STATIC,
+    ZERO,
+    dynamics,
+    reset_code,
+)
+from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
+
+RNG = np.random.default_rng(20250317)
+SHAPE = (2, 5, 6)
+CONV = Conv2d(RNG.normal(size=(3, 2, 3, 3)), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, SHAPE)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Renamed(LIF):
+    """The equation of a LIF under another name."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Driven(LIF):
+    """A LIF with a constant current of its own, which no parameter of a LIF shows."""
+
+    current: float = 0.0
+
+    def linear_system(self):
+        system = super().linear_system()
+        return replace(system, offset=system.offset + self.current)
+
+
+def between(*operators, rule=None, shape=(3, 5, 6)):
+    """An input and one population behind operators."""
+    population = Population("a", shape, rule or IF())
+    return Circuit("input", SHAPE, (population,), (Connection("input", "a", operators, (), 60),), "a")
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [
+        (IF(), STATIC),
+        (IF(bias=1.0), LINE),
+        (IF(bias=1.0, threshold=None), DRIFT),
+        (LIF(tau=0.1), LEAK),
+        (CubaLIF(tau=0.1, tau_syn=0.1), CURRENT),
+        (LinearNeuron(systems=(LIF(tau=0.1).linear_system(),)), LINEAR),
+        (Renamed(tau=0.1), LINEAR),
+        (Driven(tau=0.1), LINEAR),
+    ],
+)
+def test_the_table_gives_the_dynamics_and_other_rules_are_linear_systems(rule, kind):
+    assert dynamics(rule).kind == kind
+    assert (type(rule) in DYNAMICS) == (kind != LINEAR)
+
+
+def test_what_a_neuron_does_at_its_threshold():
+    many, zero = IF(spikes="many"), IF(spikes="many", reset="zero")
+    assert [reset_code(rule, False) for rule in (IF(), many, zero)] == [ONE, MANY, ZERO]
+    assert [reset_code(rule, True) for rule in (IF(), many, zero)] == [ONE, ONE, ZERO]
+
+
+@pytest.mark.parametrize(
+    ("rule", "crosses"),
+    [
+        (IF(), False),
+        (IF(bias=-1.0), False),
+        (IF(bias=np.array([-1.0, 0.5])), True),
+        (IF(bias=1.0, threshold=None), False),
+        (LIF(tau=0.1, v_leak=1.0), False),
+        (LIF(tau=0.1, v_leak=1.1), True),
+        (LIF(tau=0.1, v_leak=1.1, threshold=None), False),
+        (CubaLIF(tau=0.1, tau_syn=0.1), True),
+        (CubaLIF(tau=0.1, tau_syn=0.1, threshold=None), False),
+        (Renamed(tau=0.1), False),
+        (Renamed(tau=0.1, v_leak=1.1), True),
+        (Driven(tau=0.1, current=2.0), True),
+    ],
+)
+def test_whether_a_rule_can_reach_its_threshold_between_arrivals(rule, crosses):
+    assert rule.crosses == crosses
+
+
+@pytest.mark.parametrize(
+    ("rule", "accumulates"),
+    [
+        (IF(threshold=None), True),
+        (IF(), False),
+        (IF(threshold=None, bias=1.0), False),
+        (IF(threshold=None, lower_bound=-1.0), False),
+        (LIF(threshold=None, tau=0.1), False),
+        (CubaLIF(threshold=None, tau=0.1, tau_syn=0.1), False),
+        (LinearNeuron(systems=(IF(threshold=None).linear_system(),), threshold=None), False),
+    ],
+)
+def test_whether_a_readout_is_the_sum_of_its_jumps(rule, accumulates):
+    assert rule.accumulates == accumulates
+
+
+def test_packed_indices():
+    upper, lower = np.array([0, 1, 2**31 - 1]), np.array([2**32 - 1, 0, 7])
+    for packed, back in zip(unpack(pack(upper, lower)), (upper, lower), strict=True):
+        assert np.array_equal(packed, back)
+    assert unpack(pack(5, 6)) == (5, 6)
+
+
+def matrix_of(net, c, sources, targets):
+    """The matrix of connection ``c`` as the class docstring of the arrays describes it, [targets, sources], C order."""
+    q = net.target[c]
+    matrix = np.zeros((targets, sources))
+    for s in range(sources):
+        for e in range(net.entry_begin[net.source_base[c] + s], net.entry_begin[net.source_base[c] + s + 1]):
+            begin, end, shift, first = net.entry_target[4 * e : 4 * e + 4]
+            for row in range(begin, end):
+                position, block = unpack(net.stencil[row])
+                for k in range(net.block_length[c]):
+                    neuron = position * net.channel_stride[c] + shift + k
+                    matrix[net.flat[net.offset[q] + neuron], s] += net.entry_factor[e] * net.weight[first + block + k]
+    return matrix
+
+
+@pytest.mark.parametrize(
+    ("operators", "shape"),
+    [
+        ((CONV,), (3, 5, 6)),
+        ((Conv2d(RNG.normal(size=(4, 1, 2, 2)), (2, 1), ((0, 1), (1, 0)), (1, 2), 2, SHAPE),), None),
+        ((pool2d((2, 2), (2, 2), ((0, 0), (0, 0)), SHAPE, average=True), Dense(RNG.normal(size=(7, 12)), (12,))), (7,)),
+        ((Dense(RNG.normal(size=(7, 60)), (60,)),), (7,)),
+        ((CONV, Dense(RNG.normal(size=(4, 6)), (3, 5, 6))), (3, 5, 4)),
+        ((), SHAPE),
+    ],
+)
+def test_the_arrays_refer_to_each_other_as_the_drawing_shows(operators, shape):
+    circuit = between(*operators, shape=shape or operators[-1].output_shape)
+    net = lower_circuit(circuit, frozenset(), False)
+    expected = circuit.connections[0].matrix.toarray()
+    assert np.allclose(matrix_of(net, 0, 60, circuit.populations[0].size), expected, rtol=1e-13, atol=1e-15)
+
+
+def test_the_gain_is_multiplied_into_the_weights_where_channels_share_an_update_group():
+    plain, scaled = (lower_circuit(between(CONV, rule=IF(r=r)), frozenset(), False) for r in (1.0, 3.0))
+    assert scaled.group_size.tolist() == [1, 3]
+    assert np.array_equal(scaled.weight, 3.0 * plain.weight)
+    alone = lower_circuit(between(CONV, rule=IF(r=3.0, bias=1.0)), frozenset(), False)
+    assert alone.group_size.tolist() == [1, 1]
+    assert np.array_equal(alone.weight, plain.weight)
+    assert alone.gain[alone.parameter_offset[1]] == 3.0
+
+
+def test_lowering_a_population_leaves_its_connections_as_they_are():
+    circuit = between(CONV, rule=IF(r=3.0))
+    layout = layout_of(circuit.populations[0], circuit.connections)
+    connection = lower_connection(circuit.connections[0], layout)
+    weight = connection.weight.copy()
+    population = lower_population(circuit.populations[0], layout, [connection], False)
+    assert population.gain.tolist() == [3.0] * 3
+    assert np.array_equal(connection.weight, weight)
+    assert np.array_equal(connection.scaled(population.gain).weight, 3.0 * weight)
+    assert np.array_equal(connection.weight, weight)
+
+
+def without_some(conv):
+    weight = conv.weight.copy()
+    weight[1, 0, 2, 2] = 0
+    return replace(conv, weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("rule", "operator", "shared", "marked"),
+    [
+        (IF(), CONV, True, False),
+        (IF(), without_some(CONV), True, True),
+        (IF(spikes="many"), without_some(CONV), True, False),
+        (IF(reset="zero"), without_some(CONV), True, False),
+        (LIF(tau=0.1), CONV, True, False),
+        (LIF(tau=RNG.uniform(0.1, 0.2, (3, 5, 6))), CONV, False, False),
+        (LIF(tau=0.1, v_leak=-2.0, lower_bound=-1.0), CONV, True, False),
+        (LIF(tau=0.1, v_leak=-2.0, lower_bound=-1.0), without_some(CONV), False, False),
+        (IF(refractory=0.001), CONV, False, False),
+        (IF(bias=-1.0), CONV, False, False),
+        (IF(r=RNG.uniform(1, 2, (3, 5, 6))), CONV, False, False),
+        (IF(r=RNG.uniform(1, 2, (3, 1, 1)) * np.ones((3, 5, 6))), CONV, True, False),
+        (CubaLIF(tau=0.1, tau_syn=0.1), CONV, False, False),
+        (CubaLIF(tau=0.1, tau_syn=0.1, threshold=None), CONV, True, False),
+        (Renamed(tau=0.1), CONV, False, False),
+    ],
+)
+def test_which_channels_share_an_update_group(rule, operator, shared, marked):
+    net = lower_circuit(between(operator, rule=rule), frozenset(), False)
+    assert net.group_size[1] == (3 if shared else 1)
+    assert net.marked[1] == marked
+
+
+def test_parameters_are_stored_once_where_all_neurons_share_them():
+    one = lower_circuit(between(CONV, rule=IF(threshold=2.0)), frozenset(), False)
+    assert (one.parameter_stride[1], one.threshold.tolist()) == (0, [np.inf, 2.0, 2.0, 2.0])
+    threshold = RNG.uniform(1, 2, (3, 5, 6))
+    each = lower_circuit(between(CONV, rule=IF(threshold=threshold)), frozenset(), False)
+    assert each.parameter_stride[1] == 1
+    own = each.threshold[each.parameter_offset[1] :]
+    assert np.array_equal(own, threshold.ravel()[each.flat[each.offset[1] :]])
+
+
+def test_a_delay_of_all_commutes_and_a_delay_of_each_is_kept():
+    wait = RNG.uniform(0.001, 0.002, SHAPE)
+    net = lower_circuit(between(Delay(np.full(SHAPE, 0.5)), Delay(wait), CONV), frozenset(), False)
+    assert np.allclose(net.entry_delay, 0.5 + wait.ravel(), rtol=1e-15)
+    assert net.delayed.tolist() == [True]
+    assert net.max_new.tolist() == [0, 60, 90]
