@@ -84,7 +84,7 @@ def _require_same(loop: Scatter, records: int, result: Result) -> None:
 
 
 def brian2_runtime(load: Workload) -> Cell:
-    """Brian2's runtime, many recordings side by side as lanes."""
+    """Brian2's runtime, many recordings side by side."""
     from mtt_brian.engines.brian2.runtime import RuntimeEngine
 
     return _engine(RuntimeEngine(load.circuit), load)
@@ -99,7 +99,7 @@ def brian2_cpp(load: Workload) -> Cell:
 
 def _engine(engine: Engine, load: Workload) -> Cell:
     copies = [load.train] * 100
-    list(engine.run(copies))  # builds and compiles, with as many lanes
+    list(engine.run(copies))  # builds and compiles, for the same batch size
     (expected,) = ExactEngine(load.circuit, threads=1).run([load.train])
     begin = time.perf_counter()
     results = list(engine.run(copies))
@@ -240,7 +240,7 @@ def throughput(load: Workload, recordings: int) -> str:
 
 ROWS: dict[str, tuple[Callable[[Workload], Cell], tuple[str, ...]]] = {
     "exact": (exact, NAMES),
-    "brian2 (100 recordings as lanes)": (brian2_runtime, NAMES),
+    "brian2 (100 recordings side by side)": (brian2_runtime, NAMES),
     "brian2-cpp": (brian2_cpp, NAMES),
     "Brian2, clock of 1 ms": (clock_driven(1e-3), _SMALL),
     "Brian2, clock of 0.1 ms": (clock_driven(1e-4), _SMALL),

@@ -1,7 +1,7 @@
 """Whether a GPU pays: Brian2 on CUDA beside the CPU engines, and training on CUDA beside the plain loop, in one table.
 
     python benchmarks/gpu.py                    # without a GPU: what a CPU can, and what was left out
-    python benchmarks/gpu.py --recordings 512 --lanes 1 64 512
+    python benchmarks/gpu.py --recordings 512 --batch-size 1 64 512
     python benchmarks/gpu.py --only engines
 
 Engines run workload W1 (the N-MNIST network, 4,000 events per recording) on different recordings and count spikes.
@@ -9,8 +9,8 @@ Engines run workload W1 (the N-MNIST network, 4,000 events per recording) on dif
 sums are exact in any order, every engine has to give the spikes of `exact`; with weights as they come a GPU adds them
 up in whatever order its threads arrive, and the table says how many spikes differ.
 
-A step of the network is one instant of all lanes together. On a GPU it costs a launch for every piece of code in it,
-whether lanes are many or few; hence the time per recording against the number of lanes.
+A step of the network is one instant in all copies together. On a GPU it costs a launch for every piece of code in it,
+whatever the batch size; hence the time per recording against the batch size.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from mtt_brian.engines.base import InputSpikes
 from mtt_brian.engines.brian2.cuda import Cuda
 from mtt_brian.engines.result import Result
 
-HEADER = """| engine | lanes | first run, s | ms per recording | `exact` on all cores / it | spike difference |
+HEADER = """| engine | batch size | first run, s | ms per recording | `exact` on all cores / it | spike difference |
 | --- | --- | --- | --- | --- | --- |"""
 
 
@@ -52,8 +53,8 @@ def run(simulator: Simulator, trains: Sequence[InputSpikes]) -> tuple[list[Resul
     return results, time.perf_counter() - begin
 
 
-def engines(recordings: int, lanes: Sequence[int]) -> Iterator[str]:
-    """The table of engines, and from how many lanes on the GPU pays."""
+def engines(recordings: int, batch_sizes: Sequence[int]) -> Iterator[str]:
+    """The table of engines, and the batch size from which on the GPU pays."""
     load = workload("W1")
     rng = np.random.default_rng(0)
     shape, events, end = load.circuit.input_shape, len(load.train.order), load.train.duration
@@ -66,7 +67,7 @@ def engines(recordings: int, lanes: Sequence[int]) -> Iterator[str]:
         ("brian2-cpp", "brian2-cpp", {}),
     ]
     if not missing:
-        kinds += [("brian2-cuda", "brian2-cuda", {"lanes": number}) for number in lanes if number <= recordings]
+        kinds += [("brian2-cuda", "brian2-cuda", {"batch_size": size}) for size in batch_sizes if size <= recordings]
     for text, circuit in (("multiples of 1/1024", on_grid(load.circuit)), ("as they come", load.circuit)):
         yield f"\nWeights {text}, {recordings} recordings, {cores} cores\n\n{HEADER}"
         expected: list[Result] = []
@@ -82,14 +83,16 @@ def engines(recordings: int, lanes: Sequence[int]) -> Iterator[str]:
             if apart and circuit is not load.circuit:
                 raise AssertionError(f"{name}: other spikes than exact ({apart:.2e}), though all sums are exact")
             if engine == "brian2-cuda" and seconds < fastest:
-                pays.append(options["lanes"])
+                pays.append(options["batch_size"])
             yield (
-                f"| {name} | {options.get('lanes', '')} | {first - seconds:.1f} | {1e3 * seconds / recordings:.3f}"
+                f"| {name} | {options.get('batch_size', '')} | {first - seconds:.1f} | {1e3 * seconds / recordings:.3f}"
                 f" | {fastest / seconds:.3f} | {100 * apart:.4f} % |"
             )
         if not missing:
             yield (
-                f"\nThe GPU pays from {min(pays)} lanes on." if pays else "\nThe GPU pays at no number of lanes tried."
+                f"\nThe GPU pays from a batch size of {min(pays)} on."
+                if pays
+                else "\nThe GPU pays at none of these batch sizes."
             )
     if missing:
         yield f"\nLeft out: brian2-cuda, as this machine lacks {'; '.join(missing)}"
@@ -110,14 +113,23 @@ def main() -> None:
     parser.add_argument("--only", choices=["engines", "training"], help="only this part")
     parser.add_argument("--recordings", type=int, default=512, help="how many different ones [512]")
     parser.add_argument(
-        "--lanes", type=int, nargs="+", default=[1, 16, 64, 256, 512], help="on the GPU [1 16 64 256 512]"
+        "--batch-size",
+        type=int,
+        nargs="+",
+        default=[1, 16, 64, 256, 512],
+        metavar="N",
+        help="recordings side by side on the GPU [1 16 64 256 512]",
     )
+    parser.add_argument("--lanes", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=10, help="training iterations of every kind [10]")
     options = parser.parse_args()
+    if options.lanes is not None:
+        warnings.warn("--lanes is now called --batch-size", DeprecationWarning, stacklevel=1)
+        options.batch_size = options.lanes
     if torch.cuda.is_available():
         print(torch.cuda.get_device_name(0))
     if options.only != "training":
-        for line in engines(options.recordings, options.lanes):
+        for line in engines(options.recordings, options.batch_size):
             print(line, flush=True)
     if options.only != "engines":
         for line in training_rows(options.rounds):

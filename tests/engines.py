@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
+from mtt_brian.engines.brian2.runtime import RuntimeEngine
 
 #: Name of the engine and its options. Compiling for speed would take longer than all the tests' runs together.
 FAST_TO_START = {
@@ -15,6 +16,13 @@ FAST_TO_START = {
 
 def simulator(graph, engine, **options):
     return mb.Simulator(graph, engine, **(FAST_TO_START[engine] | options))
+
+
+def with_the_code_of_a_gpu(graph, **options):
+    """Brian2's runtime that updates all neurons in every step."""
+    made = mb.Simulator(graph, "brian2", target="numpy", **options)
+    made.engine = RuntimeEngine(made.circuit, target="numpy", every_step=True, **options)
+    return made
 
 
 def recording(events):

@@ -10,15 +10,17 @@ import pytest
 import mtt_brian as mb
 from mtt_brian.circuit.spikes import input_spikes
 from mtt_brian.engines.brian2.clock_driven import to_clock_driven
-from mtt_brian.engines.brian2.network import EventNetwork, brian_names
-from mtt_brian.engines.brian2.schedule import Playlist
+from mtt_brian.engines.brian2.execution import NUMPY
+from mtt_brian.engines.brian2.names import brian_names
+from mtt_brian.engines.brian2.network import EventNetwork, Room
+from mtt_brian.engines.brian2.schedule import InputSchedule
 from mtt_brian.engines.brian2.standalone import CppEngine
 from tests.engines import FAST_TO_START, recording, simulator, trains
 
 ORDINARY = ("conv1", "conv1_bn", "layer1.0.spikes", "0", "1", "pre", "post", "features.stages.3.blocks.11.spikes")
 EVIL = {
     "parts": ["a", "a_spike_thresholder", "a_spike_resetter", "a_stateupdater", "a_subexpression_update"],
-    "more parts": ["a", "a_run_regularly", "a_run_regularly_1", "a_curtain_thresholder", "a_codeobject", "a_post"],
+    "more parts": ["a", "a_run_regularly", "a_run_regularly_1", "a_end_thresholder", "a_codeobject", "a_post"],
     "parts come first": ["a_stateupdater", "a_spike_thresholder", "a"],
     "parts of synapses": ["a", "b", "a_b", "pre", "b_pre", "b_deliver", "b_push_spikes", "b_summed_variable_v_post"],
     "characters": [
@@ -39,7 +41,7 @@ EVIL = {
         "second",
         "$",
     ],
-    "our own": ["input ", "feed", "readout", "curtain_x", "update_x", "population_a", "x", "event_step", "instants"],
+    "our own": ["input ", "feed", "readout", "reset_x", "update_x", "population_a", "x", "event_step", "instants"],
     "long": ["n" * 300, "n" * 299 + "m", "N" * 300, "n" * 40, "n" * 300 + "_spike_thresholder"],
     "many alike": [chr(0x4E00 + k) for k in range(20)],
     "case": ["Spikes", "spikes", "SPIKES", "Spikes_"],
@@ -91,8 +93,8 @@ def test_names_are_apart_and_short(names):
 def test_no_part_of_an_object_has_the_name_of_another(names, monkeypatch):
     monkeypatch.setitem(brian2.prefs, "codegen.target", "numpy")
     circuit = mb.translate.read_nir(network_of(names))
-    playlist = Playlist.arrange([input_spikes(EVENTS, circuit.input_shape, None)], 1, circuit.input_size)
-    stepped = EventNetwork(circuit, lanes=1, events=4, steps=playlist.steps, recordings=1)
+    room = Room(events=4, steps=8, recordings=1)
+    stepped = EventNetwork(circuit, NUMPY, batch_size=1, room=room)
     in_real_time = to_clock_driven(circuit, EVENTS, dt=0.01 * brian2.ms)
     for network in (stepped, in_real_time):
         assert are_apart(names_in(network))
@@ -107,15 +109,15 @@ def test_any_names_give_the_same_spikes(monkeypatch):
     assert stepped.readout == exact.readout
     network = to_clock_driven(graph, EVENTS, dt=0.01 * brian2.ms)
     network.run(network.duration, namespace={})
-    in_real_time = {name: int(found[2].sum()) for name, found in network.trains().items()}
+    in_real_time = {name: int(found.n.sum()) for name, found in network.trains().items()}
     assert in_real_time == {name: exact.counts[name].item() for name in exact.spikes}
 
 
 def test_files_of_a_project_are_apart_and_have_short_names():
     names = [*EVIL["long"], *EVIL["parts"], *EVIL["case"]]
     circuit = mb.translate.read_nir(network_of(names))
-    playlist = Playlist.arrange([input_spikes(EVENTS, circuit.input_shape, None)], 1, circuit.input_size)
-    project = CppEngine(circuit).write(playlist, 1)
+    inputs = InputSchedule.arrange([input_spikes(EVENTS, circuit.input_shape, None)], 1, circuit.input_size)
+    project = CppEngine(circuit).write(inputs, 1)
     files = [str(path.relative_to(project.path)) for path in project.path.rglob("*") if path.is_file()]
     assert sum("thresholder" in file for file in files) > len(names)
     assert are_apart(files)

@@ -54,9 +54,9 @@ def run(graph, recordings, dt=1 * us, change=lambda network: None, **options):
     return network
 
 
-def fired(network, name, lane=0):
+def fired(network, name, copy=0):
     """[(t in us, neuron, n), ...]"""
-    t, i, n = network.trains(lane)[name]
+    t, i, n = network.trains(copy)[name]
     return list(zip(np.rint(t * 1e6).astype(int).tolist(), i.tolist(), n.tolist(), strict=True))
 
 
@@ -82,13 +82,13 @@ def test_steps_of_a_microsecond_give_the_spikes_of_the_exact_engine(seed, leaky)
     network = run(graph, played)
     results = list(simulator(graph, "exact").run(played))
     last = network.circuit.readout.name
-    for lane, result in enumerate(results):
+    for copy, result in enumerate(results):
         for name, expected in trains(result).items():
-            assert fired(network, name, lane) == [(round(t * 1e6), i, n) for t, i, n in expected], name
+            assert fired(network, name, copy) == [(round(t * 1e6), i, n) for t, i, n in expected], name
         if network.circuit.readout.rule.fires:
-            np.testing.assert_array_equal(network.readouts()[lane], result.readout, err_msg=last)
+            np.testing.assert_array_equal(network.readouts()[copy], result.readout, err_msg=last)
         else:
-            np.testing.assert_allclose(network.readouts()[lane], result.readout, atol=1e-9)
+            np.testing.assert_allclose(network.readouts()[copy], result.readout, atol=1e-9)
     assert sum(len(result.spikes["0"].t) for result in results) > 20
 
 
@@ -238,12 +238,12 @@ def test_a_time_on_the_border_of_two_steps_belongs_to_the_later_one():
     ]  # fmt: skip
 
 
-def test_lanes_are_independent_and_may_end_at_different_times():
+def test_copies_are_independent_and_may_end_at_different_times():
     graph = chain(2, linear(0.5, 1.0), neuron(), linear(2.0))
     played = [recording([(0, 0), (700, 0)]), recording([(100, 1)]), recording([])]
     network = run(graph, played, dt=0.1 * ms)
-    assert (network.lanes, network.steps) == (3, 8)
-    assert [fired(network, "n1", lane) for lane in range(3)] == [[(700, 0, 1)], [(100, 0, 1)], []]
+    assert (network.batch_size, network.steps) == (3, 8)
+    assert [fired(network, "n1", copy) for copy in range(3)] == [[(700, 0, 1)], [(100, 0, 1)], []]
     np.testing.assert_allclose(network.readouts(), [[2], [2], [0]])
 
 
@@ -340,5 +340,5 @@ def test_other_devices_are_refused():
 
 def test_a_network_that_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(machine, "available_bytes", lambda: 1000)
-    with pytest.raises(InputError, match="10 lanes"):
+    with pytest.raises(InputError, match="batch size 10"):
         to_clock_driven(chain(1, neuron()), [recording([(0, 0)])] * 10)

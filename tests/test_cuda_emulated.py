@@ -21,7 +21,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Dense
 from mtt_brian.engines.base import InputSpikes
 from mtt_brian.engines.brian2.cuda import Cuda, CudaEngine
-from mtt_brian.engines.brian2.schedule import Playlist
+from mtt_brian.engines.brian2.schedule import InputSchedule
 from mtt_brian.neuron import IF
 from tests import engines, test_engines_by_hand, test_engines_random
 from tests.test_cuda import SUM, chain, recordings
@@ -182,7 +182,7 @@ def test_with_sanitizers_a_kernel_that_writes_too_far_is_found(monkeypatch, tmp_
 # ----- the engine on it
 
 
-LANES = 3
+BATCH = 3
 
 
 def assert_same(ours, theirs):
@@ -223,7 +223,7 @@ def test_the_machine_seems_complete():
 
 @pytest.fixture(scope="module")
 def engine(machine):
-    return CudaEngine(chain(), lanes=LANES)
+    return CudaEngine(chain(), batch_size=BATCH)
 
 
 @needs_brian2cuda
@@ -231,7 +231,7 @@ def engine(machine):
 class TestChain:
     """Bounded, leaky and silent populations; the weights make all sums exact, so every order gives the same bits."""
 
-    def test_more_recordings_than_lanes_and_unequal_ones(self, engine):
+    def test_more_recordings_than_copies_and_unequal_ones(self, engine):
         assert play(engine, chain(), unequal(8)) > 500
 
     @pytest.mark.parametrize("seed", "123")
@@ -245,16 +245,16 @@ class TestChain:
         play(engine, chain(), recordings(5)[3:])
         assert engine._project is project
 
-    def test_one_lane(self):
-        play(CudaEngine(chain(1), lanes=1), chain(1), unequal(4))
+    def test_one_copy(self):
+        play(CudaEngine(chain(1), batch_size=1), chain(1), unequal(4))
 
     def test_spikes_that_nobody_asked_for_are_counted_by_recording(self, monkeypatch):
         monkeypatch.setenv("EMULATED_CUDA_SEED", "1")
-        engine = CudaEngine(chain(), lanes=LANES, record="counts")
+        engine = CudaEngine(chain(), batch_size=BATCH, record="counts")
         assert play(engine, chain(), unequal(8)) > 500
         project = engine._project
         assert not project.network.monitors
-        # as many as there is room for, in lanes of which one plays more than the others
+        # as many as there is room for, in copies of which one runs more than the others
         assert project.network.recordings == 16
         assert play(engine, chain(), [*unequal(14), *recordings(2)]) > 500
         assert engine._project is project
@@ -274,13 +274,13 @@ class TestChain:
         ids=["no sum", "nothing else"],
     )
     def test_readouts_that_are_simulated(self, circuit):
-        engine = CudaEngine(circuit, lanes=LANES, record="counts")
+        engine = CudaEngine(circuit, batch_size=BATCH, record="counts")
         play(engine, circuit, unequal(8))
         assert list(engine._project.network.tallies) == [p.name for p in circuit.populations]
 
     def test_no_access_out_of_bounds(self, monkeypatch):
         monkeypatch.setenv("EMULATED_CUDA_SANITIZE", "1")
-        play(CudaEngine(chain(), lanes=LANES, record="output"), chain(), unequal(8))
+        play(CudaEngine(chain(), batch_size=BATCH, record="output"), chain(), unequal(8))
 
 
 @needs_brian2cuda
@@ -288,12 +288,12 @@ class TestChain:
 @pytest.mark.parametrize(("seed", "leaky"), [(1, False), (2, True), (3, True)])
 def test_random_networks_equal_the_reference(monkeypatch, seed, leaky):
     monkeypatch.setenv("EMULATED_CUDA_SEED", "1")
-    assert test_engines_random.check(seed, "brian2-cuda", leaky, lanes=2) > 0
+    assert test_engines_random.check(seed, "brian2-cuda", leaky, batch_size=2) > 0
 
 
 @pytest.fixture(scope="module")
 def by_hand(machine):
-    return engines.simulator(test_engines_by_hand.GRAPH, "brian2-cuda", lanes=2)
+    return engines.simulator(test_engines_by_hand.GRAPH, "brian2-cuda", batch_size=2)
 
 
 @needs_brian2cuda
@@ -325,18 +325,18 @@ def test_what_a_step_of_the_n_mnist_network_costs(monkeypatch, tmp_path, capsys)
     monkeypatch.syspath_prepend(BENCHMARKS)
     from workloads import on_grid, random_train, workload
 
-    circuit, lanes = on_grid(workload("W1").circuit), 4
+    circuit, batch_size = on_grid(workload("W1").circuit), 4
     rng = np.random.default_rng(0)
-    trains = [random_train(circuit.input_shape, 500, 0.0375, rng) for _ in range(2 * lanes)]
-    engine = CudaEngine(circuit, lanes=lanes, record="counts")
+    trains = [random_train(circuit.input_shape, 500, 0.0375, rng) for _ in range(2 * batch_size)]
+    engine = CudaEngine(circuit, batch_size=batch_size, record="counts")
     assert play(engine, circuit, trains) > 500
 
     reports, steps = [], []
-    for number in (2 * lanes, lanes):
+    for number in (2 * batch_size, batch_size):
         monkeypatch.setenv("EMULATED_CUDA_REPORT", str(tmp_path / "report.json"))
         list(engine.run(trains[:number]))
         reports.append(json.loads((tmp_path / "report.json").read_text()))
-        steps.append(Playlist.arrange(trains[:number], lanes, circuit.input_size).steps)
+        steps.append(InputSchedule.arrange(trains[:number], batch_size, circuit.input_size).steps)
 
     def per_step(counts, baseline):
         each = {name: (count - baseline.get(name, 0)) / (steps[0] - steps[1]) for name, count in counts.items()}

@@ -141,6 +141,14 @@ def test_what_is_no_engine_is_refused_in_one_line(module, call, message):
     assert "\n" not in str(caught.value)
 
 
+def test_the_old_name_of_batch_size_still_works_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="lanes= is now called batch_size="):
+        simulator = mb.Simulator(one_neuron(), "brian2", lanes=3)
+    assert simulator.engine._wanted_size == 3
+    with pytest.raises(InputError, match="lanes is the old name of batch_size; pass batch_size only"):
+        mb.Simulator(one_neuron(), "brian2", lanes=3, batch_size=3)
+
+
 def test_an_engine_may_take_the_place_of_an_earlier_one(module):
     module(ENGINE, "my_engine")
     importlib.import_module("my_engine")

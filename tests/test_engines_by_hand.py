@@ -10,8 +10,7 @@ import nir
 import numpy as np
 import pytest
 
-from mtt_brian.engines.brian2 import network
-from tests.engines import ENGINES, microseconds, recording, simulator, trains
+from tests.engines import ENGINES, microseconds, recording, simulator, trains, with_the_code_of_a_gpu
 
 HALF, ONE, MINUS, FALL, QUARTER, BIG = range(6)
 WEIGHTS = np.array([[0.5, 1.0, -1.0, -3.0, 0.25, 2.5]])
@@ -55,14 +54,12 @@ GRAPH = nir.NIRGraph(
 
 @functools.cache
 def made_once(engine, gpus_code):
-    return simulator(GRAPH, engine)
+    return with_the_code_of_a_gpu(GRAPH) if gpus_code else simulator(GRAPH, engine)
 
 
 @pytest.fixture(params=[*ENGINES, "brian2 with a GPU's code"])
-def run(request, monkeypatch):
+def run(request):
     engine, _, gpus_code = request.param.partition(" with ")
-    if gpus_code:
-        monkeypatch.setattr(network, "_on_gpu", lambda: True)
 
     def many(lists, duration=None):
         return list(made_once(engine, gpus_code).run([recording(events) for events in lists], duration))

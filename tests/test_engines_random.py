@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtt_brian.engines.brian2 import network
 from tests import random_networks
-from tests.engines import simulator, trains
+from tests.engines import simulator, trains, with_the_code_of_a_gpu
 from tests.reference import Reference
 
 
@@ -22,7 +21,11 @@ def check(seed, engine, leaky, order="sum", recordings=3, highest_bound=-0.25, *
     graph = random_networks.graph(seed, leaky, highest_bound)
     shape = graph.nodes["input"].input_type["input"]
     played = [random_networks.recording(seed + k, shape, events=120 - 40 * k) for k in range(recordings)]
-    results = list(simulator(graph, engine, order=order, **options).run(played))
+    if engine == "brian2 with the code of a GPU":
+        made = with_the_code_of_a_gpu(graph, **options)
+    else:
+        made = simulator(graph, engine, order=order, **options)
+    results = list(made.run(played))
     total = 0
     for recording, result in zip(played, results, strict=True):
         reference = Reference(graph).run(recording, order=order)
@@ -35,18 +38,15 @@ def check_exact(order, leaky, seed, highest_bound):
     check(seed, "exact", leaky, order, highest_bound=highest_bound)
 
 
-def check_numpy(gpus_code, leaky, seed, lanes):
-    with pytest.MonkeyPatch.context() as patch:
-        if gpus_code:
-            patch.setattr(network, "_on_gpu", lambda: True)
-        check(seed, "brian2", leaky, lanes=lanes)
+def check_numpy(gpus_code, leaky, seed, batch_size):
+    check(seed, "brian2 with the code of a GPU" if gpus_code else "brian2", leaky, batch_size=batch_size)
 
 
 every_order = pytest.mark.parametrize("order", ["sum", "fifo"])
 every_code = pytest.mark.parametrize("gpus_code", [False, True])
 leaky_or_not = pytest.mark.parametrize("leaky", [False, True])
 a_network = given(seed=st.integers(0, 2**32 - 1), highest_bound=st.sampled_from([-0.25, 0.0, 0.125]))
-a_small_run = given(seed=st.integers(0, 2**32 - 1), lanes=st.integers(1, 4))
+a_small_run = given(seed=st.integers(0, 2**32 - 1), batch_size=st.integers(1, 4))
 
 
 @every_order
@@ -70,8 +70,8 @@ def test_exact_engine_equals_the_reference_often(order, leaky, seed, highest_bou
 @leaky_or_not
 @settings(max_examples=2)
 @a_small_run
-def test_brian2_numpy_equals_the_reference(gpus_code, leaky, seed, lanes):
-    check_numpy(gpus_code, leaky, seed, lanes)
+def test_brian2_numpy_equals_the_reference(gpus_code, leaky, seed, batch_size):
+    check_numpy(gpus_code, leaky, seed, batch_size)
 
 
 @pytest.mark.slow
@@ -79,21 +79,21 @@ def test_brian2_numpy_equals_the_reference(gpus_code, leaky, seed, lanes):
 @leaky_or_not
 @settings(max_examples=15)
 @a_small_run
-def test_brian2_numpy_equals_the_reference_often(gpus_code, leaky, seed, lanes):
-    check_numpy(gpus_code, leaky, seed, lanes)
+def test_brian2_numpy_equals_the_reference_often(gpus_code, leaky, seed, batch_size):
+    check_numpy(gpus_code, leaky, seed, batch_size)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["cython"])
 @pytest.mark.parametrize("leaky", [False, True])
 def test_brian2_cython_equals_the_reference(target, leaky):
-    check(1, "brian2", leaky, lanes=2, target=target)
+    check(1, "brian2", leaky, batch_size=2, target=target)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "leaky"), [(1, False), (2, True), (3, False)])
 def test_brian2_cpp_equals_the_reference(seed, leaky):
-    check(seed, "brian2-cpp", leaky, lanes=2)
+    check(seed, "brian2-cpp", leaky, batch_size=2)
 
 
 def test_the_random_networks_do_fire():

@@ -446,7 +446,7 @@ def test_brian2_networks_check_the_same(monkeypatch):
     for given, spikes in ((GOOD, [2]), ([GOOD, GOOD[:1]], [2, 1]), (iter([GOOD] * 3), [2, 2, 2])):
         network = mb.translate.to_clock_driven(firing, given, dt=10 * brian2.us, duration=1e-4)
         network.run(network.duration)
-        assert [int(network.trains(lane)["if"][2].sum()) for lane in range(network.lanes)] == spikes
+        assert [int(network.trains(copy)["if"].n.sum()) for copy in range(network.batch_size)] == spikes
 
 
 # ---------------------------------------------------------------------------------------------------------- data sets

@@ -253,10 +253,10 @@ def test_recurrence_is_sent_to_the_exact_engine():
         ({"engine": "exact", "order": "lifo"}, "order must be one of 'sum', 'fifo', not 'lifo'"),
         ({"engine": "exact", "record": "some"}, "record must be one of"),
         ({"engine": "brian2", "order": "fifo"}, "order='fifo' needs engine='exact'"),
-        ({"engine": "brian2", "lanes": 0}, "lanes must be >= 1, not 0"),
-        ({"engine": "brian2", "lanes": 10**9}, "lanes must be at most 100000, not 1000000000"),
-        ({"engine": "brian2", "lanes": 2.0}, r"lanes must be a whole number, not 2\.0"),
-        ({"engine": "brian2", "lanes": True}, "lanes must be a whole number, not True"),
+        ({"engine": "brian2", "batch_size": 0}, "batch_size must be >= 1, not 0"),
+        ({"engine": "brian2", "batch_size": 10**9}, "batch_size must be at most 100000, not 1000000000"),
+        ({"engine": "brian2", "batch_size": 2.0}, r"batch_size must be a whole number, not 2\.0"),
+        ({"engine": "brian2", "batch_size": True}, "batch_size must be a whole number, not True"),
         ({"engine": ["brian2"]}, "engine must be one of"),
         ({"engine": "brian2", "target": "fortran"}, "target must be"),
     ],
@@ -291,8 +291,10 @@ def test_recordings_that_do_not_fit(recording, message):
 def test_a_network_that_does_not_fit_is_refused_with_its_numbers(monkeypatch):
     monkeypatch.setattr(machine, "available_bytes", lambda: 2**20)
     graph = chain((300,), nir.Linear(np.ones((200, 300))), if_node(200), out=(200,))
-    assert mb.translate.estimate(mb.translate.read_nir(graph), lanes=3).synapses == 3 * 300 * 200
-    with pytest.raises(InputError, match=r"501 neurons and 60,000 synapses in 1 lane, 2 MiB, but only 1 MiB are free"):
+    assert mb.translate.estimate(mb.translate.read_nir(graph), batch_size=3).synapses == 3 * 300 * 200
+    with pytest.raises(
+        InputError, match=r"501 neurons and 60,000 synapses \(batch size 1\), 2 MiB, but only 1 MiB are free"
+    ):
         mb.Simulator(graph, "brian2")
 
 
@@ -315,10 +317,10 @@ def test_to_brian2_hands_out_a_plain_network():
         network.run(network.duration, namespace={})
     finally:
         brian2.prefs["codegen.target"] = before
-    # 0.5; 1.0 fires; 1.5 fires and keeps 0.5; then the curtain puts all back.
+    # 0.5; 1.0 fires; 1.5 fires and keeps 0.5; then the end-of-recording reset.
     assert states.v[0].tolist() == [0.5, 0.0, 0.5, 0.0]
     steps = np.asarray(network["spikes_n1"].t / brian2.second).astype(int)
-    assert network.playlist.instants[steps, 0].tolist() == [20e-6, 35e-6]
+    assert network.inputs.instants[steps, 0].tolist() == [20e-6, 35e-6]
     assert network["readout"].final[:].tolist() == [4.0]
 
 
@@ -392,20 +394,20 @@ def test_a_readout_with_a_bound_is_no_sum():
         result.readout_at(0.0)
 
 
-# ----- recordings on lanes
+# ----- recordings side by side
 
 
-def test_every_recording_has_a_row_of_its_own_and_every_lane_one_to_spare():
+def test_every_recording_has_a_row_of_its_own_and_every_copy_one_to_spare():
     from mtt_brian.circuit.spikes import InputSpikes
-    from mtt_brian.engines.brian2.schedule import Playlist
+    from mtt_brian.engines.brian2.schedule import InputSchedule
 
     def train(events):
         return InputSpikes(np.arange(events) * 1.0, np.zeros(events, int), np.ones(events, int), np.arange(events), 1.0)
 
-    # Two lanes, longest first: lane 0 plays recordings 1, 3 and 4, lane 1 plays 2 and 0.
-    playlist = Playlist.arrange([train(k) for k in (2, 5, 4, 1, 0)], lanes=2, inputs=1)
-    assert playlist.lane.tolist() == [1, 0, 1, 0, 0]
-    assert playlist.first_step.tolist() == [5, 0, 0, 6, 8]
-    assert playlist.first_row.tolist() == [0, 4]
-    assert playlist.row.tolist() == [5, 0, 4, 1, 2]
-    assert Playlist.arrange([], lanes=2, inputs=1).first_row.tolist() == [0, 1]
+    # Two copies, longest first: copy 0 runs recordings 1, 3 and 4, copy 1 runs 2 and 0.
+    schedule = InputSchedule.arrange([train(k) for k in (2, 5, 4, 1, 0)], batch_size=2, inputs=1)
+    assert schedule.copy.tolist() == [1, 0, 1, 0, 0]
+    assert schedule.first_step.tolist() == [5, 0, 0, 6, 8]
+    assert schedule.first_row.tolist() == [0, 4]
+    assert schedule.row.tolist() == [5, 0, 4, 1, 2]
+    assert InputSchedule.arrange([], batch_size=2, inputs=1).first_row.tolist() == [0, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -42,6 +43,27 @@ def stopped(stop: KeyboardInterrupt) -> str:
     return f"stopped by {signal.Signals(stop.number).name}" if isinstance(stop, Stopped) else "stopped"
 
 
+class _OnStderr(logging.Handler):
+    """Writes records to what `sys.stderr` is at that time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(one_line(record.getMessage()))
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Within it, what the package logs from level INFO on is shown on stderr."""
+    log, handler = logging.getLogger("mtt_brian"), _OnStderr()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
 def run(command: Callable[[], int | None], kept: str = "") -> int:
     """Call a command; returns the exit status.
 
@@ -57,7 +79,7 @@ def run(command: Callable[[], int | None], kept: str = "") -> int:
     for stream in (sys.stdout, sys.stderr):
         _escape(stream)
     try:
-        with _stoppable(), files.warnings_to(lambda text: _say(f"warning: {one_line(text)}")):
+        with _log_on_stderr(), _stoppable(), files.warnings_to(lambda text: _say(f"warning: {one_line(text)}")):
             try:
                 left = command() or 0
             except SystemExit:

@@ -1,4 +1,4 @@
-"""One function and one object in front of all engines."""
+"""`simulate` and `Simulator`: one interface to all engines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class Simulator:
             `Result.readout_at`), or only ``"counts"``.
         tool, reset, spikes, spike_integral, loop_delay, lower_bound, bias, time_per_step, file_time_per_step: for
             graphs of other tools, see `mtt_brian.translate.read_nir`.
-        **options: of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``lanes`` (Brian2 engines);
+        **options: of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2
+            engines);
             ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
@@ -103,14 +104,14 @@ class Simulator:
     ) -> Iterator[Result]:
         """Run recordings one by one, every one from the zero state.
 
-        A recording is read when its turn comes. Several threads may run one simulator: ``"exact"`` then computes at the
+        A recording is read when it is needed. Several threads may run one simulator: ``"exact"`` then computes at the
         same time, the Brian2 engines one batch after the other.
 
         Args:
             recordings: structured arrays of integers ``t`` [us], ``x``, ``y``, ``p``, sorted by time: a list, a data
                 set or any other iterable.
             durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
-                are not played.
+                are left out.
             progress: show a progress bar.
 
         Yields:
@@ -120,7 +121,7 @@ class Simulator:
             InputError: names the recording and the event that does not fit the network's input.
         """
         given, count = pair_with_durations(recordings, durations)
-        # One by one, when their turn comes: thousands of recordings would not fit into memory together.
+        # One by one, when they are needed: thousands of recordings would not fit into memory together.
         trains = (
             input_spikes_for(self.circuit, recording, duration, f"recording {k}")
             for k, (recording, duration) in enumerate(given)

@@ -1,7 +1,8 @@
-"""The engines by name. They are imported when they are first built."""
+"""The engines by name. An engine is imported when it is first built."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -71,8 +72,8 @@ _GIVEN = (
     _Registered(
         EngineInfo(
             name="brian2",
-            about="Brian2's runtime",
-            options=("lanes", "target"),
+            about="Brian2's runtime (Cython or numpy)",
+            options=("batch_size", "target"),
             batches=True,
             memory=_brian2_memory,
             # Its import sets a signal handler.
@@ -84,7 +85,7 @@ _GIVEN = (
         EngineInfo(
             name="brian2-cpp",
             about="Brian2's C++ project",
-            options=("lanes", "flags"),
+            options=("batch_size", "flags"),
             memory=_brian2_memory,
             imports=("brian2",),
             needs="g++ and make",
@@ -95,7 +96,7 @@ _GIVEN = (
         EngineInfo(
             name="brian2-cuda",
             about="brian2cuda, on a GPU",
-            options=("lanes",),
+            options=("batch_size",),
             batches=True,
             memory=_brian2_memory,
             imports=("brian2",),
@@ -108,7 +109,7 @@ _REGISTRY = Registry[_Registered]("an engine", GROUP, {engine.info.name: engine 
 
 
 class _Infos(Mapping[str, EngineInfo]):
-    """The engines that there are now; an installed package is imported when its engine is looked up."""
+    """The registered engines; an installed package is imported when its engine is looked up."""
 
     def __getitem__(self, name: str) -> EngineInfo:
         return _REGISTRY[name].info
@@ -128,16 +129,16 @@ ENGINES: Mapping[str, EngineInfo] = _Infos()
 
 
 def register_engine(info: EngineInfo, factory: EngineFactory, *, replace: bool = False) -> None:
-    """Adds an engine, which `Simulator`, the commands and the evaluation then take by its name.
+    """Adds an engine, which `Simulator`, the commands and the evaluation then accept by its name.
 
     An installed package registers its engine through an entry point of the group ``mtt_brian.engines``: the engine's
     name = the module that calls this function.
 
     Args:
-        info: what is known about it.
+        info: its name, its options and what it can run.
         factory: ``factory(circuit, order=..., record=..., **options)`` gives an `Engine`. It raises `InputError` for a
             circuit that the engine cannot run.
-        replace: let it take the place of an engine that was registered before under the same name.
+        replace: whether it replaces an engine that was registered before under the same name.
 
     Raises:
         InputError: for a name that is taken, and for arguments of another kind.
@@ -150,12 +151,12 @@ def register_engine(info: EngineInfo, factory: EngineFactory, *, replace: bool =
 
 
 def unregister_engine(name: str) -> None:
-    """Removes an engine that was registered; does nothing where there is none."""
+    """Removes an engine that was registered; does nothing if there is none of that name."""
     _REGISTRY.discard(name)
 
 
 def engine_info(name: str) -> EngineInfo:
-    """What is known about an engine.
+    """The `EngineInfo` of an engine.
 
     Raises:
         InputError: for an unknown name, and for an engine of an installed package that cannot be imported.
@@ -164,7 +165,7 @@ def engine_info(name: str) -> EngineInfo:
 
 
 def engines_with(order: Order) -> list[str]:
-    """Names of the engines that can follow an order; those of installed packages only once they were used."""
+    """Names of the engines that offer an order; of those in installed packages, the ones that were used already."""
     return [name for name in _REGISTRY.at_hand() if order in _REGISTRY[name].info.orders]
 
 
@@ -175,6 +176,7 @@ def build_engine(name: str, circuit: Circuit, order: Order, record: Record, opti
         InputError: for an order or an option that the engine does not take, and where it cannot run the circuit.
     """
     info, factory = _REGISTRY[name]
+    options = _with_new_names(info, options)
     if order not in info.orders:
         others = " or ".join(f"engine={other!r}" for other in engines_with(order))
         raise InputError(
@@ -185,18 +187,28 @@ def build_engine(name: str, circuit: Circuit, order: Order, record: Record, opti
             accepted = ", ".join(info.options) or "none"
             raise InputError(f"engine={name!r} takes no option {option!r}; its options: {accepted}")
     engine = factory(circuit, order=order, record=record, **options)
-    _check_circuit(info, circuit)  # last: what the engine refuses itself, it can say better
+    _check_circuit(info, circuit)  # last: the messages of the engine's own refusals are more precise
     return engine
 
 
+def _with_new_names(info: EngineInfo, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options with the old name ``lanes`` replaced by ``batch_size``."""
+    if "lanes" not in options or "lanes" in info.options or "batch_size" not in info.options:
+        return options
+    if "batch_size" in options:
+        raise InputError("lanes is the old name of batch_size; pass batch_size only")
+    warnings.warn("lanes= is now called batch_size=", DeprecationWarning, stacklevel=4)
+    return {"batch_size" if option == "lanes" else option: value for option, value in options.items()}
+
+
 def _check_circuit(info: EngineInfo, circuit: Circuit) -> None:
-    """Refuses what an engine cannot follow by its own account."""
+    """Refuses what an engine cannot run according to its `EngineInfo`."""
     if not info.crossings:
         for population in circuit.populations:
             if population.rule.crosses:
                 raise InputError(
                     f"population {population.name!r} can come up to its threshold between arrivals (bias, leak, "
-                    f"synaptic current or a rule of its own), which engine={info.name!r} does not follow; use "
+                    f"synaptic current or a rule of its own), which engine={info.name!r} does not compute; use "
                     "engine='exact'"
                 )
     if not info.delays:
@@ -204,5 +216,5 @@ def _check_circuit(info: EngineInfo, circuit: Circuit) -> None:
             if connection.delayed:
                 raise InputError(
                     f"the connection {connection.source!r} -> {connection.target!r} has a delay, which "
-                    f"engine={info.name!r} does not follow; use engine='exact'"
+                    f"engine={info.name!r} does not compute; use engine='exact'"
                 )

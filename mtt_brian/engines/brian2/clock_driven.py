@@ -13,28 +13,28 @@ event-driven one.
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import brian2
 import numpy as np
 from brian2 import Quantity, ms, second, volt
-from brian2.devices.device import all_devices, get_device
 from scipy import sparse
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Delay
 from mtt_brian.circuit.spikes import InputSpikes, input_spikes_for, pair_with_durations
+from mtt_brian.engines.brian2 import internals
+from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork, counted
 from mtt_brian.engines.brian2.equations import counts_many, whole
 from mtt_brian.engines.brian2.memory import BYTES_PER_SYNAPSE, estimate_that_fits
-from mtt_brian.engines.brian2.network import brian_names, numbered_name
 from mtt_brian.engines.brian2.units import VoltageScale
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, NeuronRule
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 
-_SLOT = "thresholds"
+_log = logging.getLogger(__name__)
 
 #: Volts are rounded: -70 mV + 10 mV + 10 mV lies an ulp below -50 mV. A membrane so close to its threshold, as a part
 #: of the distance between rest and threshold, has reached it; that is far below any physics.
@@ -46,12 +46,12 @@ _ROUNDED = 8 * 2.0**-52
 _BYTES_PER_SYNAPSE = BYTES_PER_SYNAPSE + 16
 
 
-class ClockDrivenNetwork(brian2.Network):
-    """A ``brian2.Network`` in real time that plays one recording in each of its lanes; made by `to_clock_driven`.
+class ClockDrivenNetwork(CircuitNetwork):
+    """A ``brian2.Network`` in real time that runs one recording in each of its copies; made by `to_clock_driven`.
 
     Brian2 objects by name, as in ``network["population_hidden"]``:
 
-    * ``input``, which plays the recordings;
+    * ``input``, which fires as the recordings say;
     * ``population_<name>``: a ``NeuronGroup`` with the potential ``v`` and, one value per neuron, ``drive`` (constant
       input: volts per second for IF, volts for LIF, volts that enter the synapse for CubaLIF); ``tau`` and ``v_leak``
       (LIF); ``tau_syn`` and ``I`` (CubaLIF: the synaptic current times the resistance, in volts); ``v_threshold``,
@@ -59,116 +59,71 @@ class ClockDrivenNetwork(brian2.Network):
     * ``synapses_<source>_<target>``: ``Synapses`` with a ``w`` in volts and a ``delay`` each;
     * ``spikes_<name>``: a ``SpikeMonitor`` that also records ``n``, spikes fired at once.
 
-    Neuron i of lane k has the number ``k * size + i``. `names` tells what became of names that Brian2 does not accept.
+    Neuron i of copy k has the number ``k * size + i``. `names` tells what became of names that Brian2 does not accept.
     What is added runs as usual: ``run_regularly`` before the input of a step, synapses of one's own behind all
     populations, monitors at its end.
 
     Attributes:
         circuit, scale, dt: what was built, in which units, and the length of a step.
-        lanes, steps: how many copies run side by side, and for how many steps.
+        batch_size, steps: how many copies run side by side, and for how many steps.
     """
 
     def __init__(self, circuit: Circuit, trains: Sequence[InputSpikes], scale: VoltageScale, dt: Quantity) -> None:
-        super().__init__()
-        self.circuit, self.scale, self.dt = circuit, scale, dt
-        self.lanes = len(trains)
+        super().__init__(circuit, len(trains), brian2.Clock(dt=dt))
+        self.scale, self.dt = scale, dt
         self.steps = 1 + max(int(_steps(np.array(train.duration), dt)) for train in trains)
-        self.names = brian_names(circuit)
-        self.clock = brian2.Clock(dt=dt)
-        self._order = 0
         self._arrival_order: dict[str, int] = {}
-        self.groups: dict[str, brian2.NeuronGroup] = {circuit.input: self._input(trains)}
+        self.groups[circuit.input] = self._input(trains)
         for population in circuit.populations:
             self._population(population)
         # Behind all populations: a delayed connection may lead back to an earlier one.
         for connection in circuit.connections:
             self._synapses(connection)
-        firing = [p.name for p in circuit.populations if p.rule.fires]
-        self.monitors = {name: self._monitor(name) for name in firing}
+        for population in circuit.populations:
+            if population.rule.fires:
+                self.monitors[population.name] = self._monitor(population.name)
 
     @property
     def duration(self) -> Quantity:
         """How long to run: all steps, the one of the last event included."""
         return self.steps * self.dt
 
-    def trains(self, lane: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """What was fired so far in one lane, by population: times in seconds, neurons, spikes at once.
-
-        These are the columns of `mtt_brian.engines.Spikes`, sorted by time, then neuron. A time is the beginning of a
-        step.
-        """
-        found = {}
-        for name, monitor in self.monitors.items():
-            lanes, i = np.divmod(np.asarray(monitor.i, dtype=np.int64), self.circuit.population[name].size)
-            t, n = np.asarray(monitor.t / second), self._counted(name)
-            order = np.lexsort((i, t))
-            order = order[lanes[order] == lane]
-            found[name] = (t[order], i[order], n[order])
-        return found
-
     def readouts(self) -> np.ndarray:
-        """The answers as they stand: float64 [lanes, classes].
+        """The outputs of the last population so far: float64 [batch_size, classes].
 
         Spike counts of a firing last population; the potentials of a silent one, in the network's own unit.
         """
         last = self.circuit.readout
+        shape = (self.batch_size, last.size)
         if not last.rule.fires:
-            return self.scale.from_potential(self.groups[last.name].v[:]).reshape(self.lanes, last.size)
+            return self.scale.from_potential(self.groups[last.name].v[:]).reshape(shape)
         monitor = self.monitors[last.name]
-        return np.bincount(monitor.i, self._counted(last.name), self.lanes * last.size).reshape(self.lanes, last.size)
+        neurons = np.asarray(monitor.i, dtype=np.int64)
+        n = counted(last, neurons % last.size, np.asarray(monitor.n), self._times(monitor, neurons))
+        return np.bincount(neurons, n, self.batch_size * last.size).reshape(shape)
 
-    def _counted(self, population: str) -> np.ndarray:
-        """Spikes at once of every record of a monitor, int64."""
-        monitor = self.monitors[population]
-        n = np.asarray(monitor.n)
-        if wrong := np.flatnonzero(~(n < 2.0**53)).tolist():
-            neuron = monitor.i[wrong[0]] % self.circuit.population[population].size
-            raise InputError(
-                f"population {population!r}, neuron {neuron}, at {monitor.t[wrong[0]] / second:.9g} s: more spikes at "
-                "once than can be counted (2**53); check weights and spike_integral"
-            )
-        return n.astype(np.int64)
+    def _times(self, monitor: brian2.EventMonitor, copies: np.ndarray) -> np.ndarray:
+        """Where the step of each record begins."""
+        return np.asarray(monitor.t / second)
 
     # ----- building
 
-    def _next_order(self) -> int:
-        self._order += 1
-        return self._order
-
     def _input(self, trains: Sequence[InputSpikes]) -> brian2.NeuronGroup:
-        """The pixels of all lanes. In a ``SpikeGeneratorGroup`` none could have two events in one step."""
         size = self.circuit.input_size
         step = np.concatenate([_steps(train.t, self.dt) for train in trains])
-        pixel = np.concatenate([lane * size + train.i for lane, train in enumerate(trains)])
-        key, row = np.unique(step * (self.lanes * size) + pixel, return_inverse=True)
-        step, pixel = np.divmod(key, self.lanes * size)
-        self._event_pixel = pixel.astype(np.int32)
-        self._event_n = np.bincount(row, np.concatenate([train.n for train in trains]), len(key)).astype(np.int32)
-        self._first_event = np.searchsorted(step, np.arange(self.steps + 1))
-        group = brian2.NeuronGroup(
-            self.lanes * size, "n : integer", threshold="False", reset="", name="input", clock=self.clock, namespace={}
-        )
-        group.thresholder["spike"].active = False
-        self._input_spikes = group.variables["_spikespace"].get_value()
-        self._input_n = group.variables["n"].get_value()
-        feed = brian2.NetworkOperation(self._feed, clock=self.clock, when=_SLOT, order=self._next_order(), name="feed")
-        self.add(group, feed)
-        return group
-
-    def _feed(self) -> None:
-        """Let the pixels of this step fire; behind the last step nothing does."""
-        step = min(self.clock.variables["timestep"].item(), self.steps)
-        first, last = self._first_event[step], self._first_event[min(step + 1, self.steps)]
-        pixels = self._event_pixel[first:last]
-        self._input_spikes[: last - first] = pixels
-        self._input_spikes[-1] = last - first
-        self._input_n[pixels] = self._event_n[first:last]
+        pixel = np.concatenate([copy * size + train.i for copy, train in enumerate(trains)])
+        key, row = np.unique(step * (self.batch_size * size) + pixel, return_inverse=True)
+        step, pixel = np.divmod(key, self.batch_size * size)
+        count = np.bincount(row, np.concatenate([train.n for train in trains]), len(key))
+        first = np.searchsorted(step, np.arange(self.steps + 1))
+        self._load_events(pixel.astype(np.int32), count.astype(np.int32), first)
+        return self._fed_input(size)
 
     def _population(self, population: Population) -> None:
         rule = population.rule
         model = _model(population.name, rule, self.scale)
         group = brian2.NeuronGroup(
-            self.lanes * population.size,
+            self.batch_size * population.size,
             model.equations,
             threshold=model.threshold,
             reset=model.reset,
@@ -180,15 +135,14 @@ class ClockDrivenNetwork(brian2.Network):
         )
         group.v = self.scale.rest
         for name, values in model.parameters.items():
-            setattr(group, name, np.tile((values * np.ones(population.shape)).ravel(), self.lanes))
+            setattr(group, name, np.tile((values * np.ones(population.shape)).ravel(), self.batch_size))
         self._arrival_order[population.name] = self._next_order()
         if rule.lower_bound is not None:
             bounded = "v = v*int(v >= v_min) + v_min*int(v < v_min)"
-            group.run_regularly(bounded, when=_SLOT, order=self._next_order())
+            group.run_regularly(bounded, when=SLOT, order=self._next_order())
         if rule.fires:
             group.n = 1
-            for runner in (group.thresholder["spike"], group.resetter["spike"]):
-                runner.when, runner.order = _SLOT, self._next_order()
+            self._in_order(group.thresholder["spike"], group.resetter["spike"])
         self.groups[population.name] = group
         self.add(group)
 
@@ -203,27 +157,22 @@ class ClockDrivenNetwork(brian2.Network):
                 raise InputError(
                     f"the connection {source!r} -> {target.name!r} closes a loop in less than a step of {self.dt}"
                 )
-            # It runs before its source has fired, and hears of it a step late.
+            # It runs before its source has fired, and gets the spikes a step late.
             delay = np.maximum(delay - self.dt / second, 0)
-        name = f"synapses_{self.names[source]}_{self.names[target.name]}"
-        synapses = brian2.Synapses(
-            self.groups[source],
-            self.groups[target.name],
+        synapses = self._connect(
+            f"synapses_{self.names[source]}_{self.names[target.name]}",
+            source,
+            target.name,
+            pre,
+            post,
             "w : volt",
-            on_pre=f"{'I' if isinstance(target.rule, CubaLIF) else 'v'}_post += w*n_pre",
-            name=numbered_name(name, [o.name for o in self.objects]),
-            clock=self.clock,
-            namespace={},
+            f"{'I' if isinstance(target.rule, CubaLIF) else 'v'}_post += w*n_pre",
+            {},
         )
-        synapses.pre.when, synapses.pre.order = _SLOT, self._arrival_order[target.name]
-        lane = np.arange(self.lanes)[:, None]
+        internals.schedule(synapses.pre, SLOT, self._arrival_order[target.name])
         if len(pre):
-            synapses.connect(i=(pre + lane * connection.source_size).ravel(), j=(post + lane * target.size).ravel())
-            synapses.w = np.tile(weight, self.lanes) * self.scale.unit
-            synapses.delay = np.tile(delay, self.lanes) * second
-        else:
-            synapses.connect(False)
-        self.add(synapses)
+            synapses.w = np.tile(weight, self.batch_size) * self.scale.unit
+            synapses.delay = np.tile(delay, self.batch_size) * second
 
     def _monitor(self, population: str) -> brian2.SpikeMonitor:
         monitor = brian2.SpikeMonitor(self.groups[population], "n", name=f"spikes_{self.names[population]}")
@@ -256,9 +205,9 @@ def to_clock_driven(
     is built for Brian2's runtime and for the code generation target that is set when it is run.
 
     Args:
-        graph: a NIR graph, the path of a ``.nir`` file, or a circuit; all neurons and connections that the exact
-            engine knows.
-        recordings: structured array ``t`` [us], ``x``, ``y``, ``p``; or several, which run side by side in lanes,
+        graph: a NIR graph, the path of a ``.nir`` file, or a circuit; all neurons and connections of the exact
+            engine but linear systems of other kinds.
+        recordings: structured array ``t`` [us], ``x``, ``y``, ``p``; or several, which run side by side in
             independent copies of the network. The same one several times makes trials.
         scale: what potentials are in volts; by default rest at -70 mV, threshold at -50 mV.
         dt: length of a step.
@@ -269,7 +218,7 @@ def to_clock_driven(
         InputError: for a bad ``dt``, no recording, a loop that closes in less than a step, a Brian2 device other than
             the runtime, or a network that needs more memory than there is.
     """
-    if get_device() is not all_devices["runtime"]:
+    if internals.device_name() != "runtime":
         raise InputError(
             "a clock-driven network needs Brian2's runtime device; call brian2.set_device('runtime') first"
         )
@@ -281,7 +230,7 @@ def to_clock_driven(
     trains = [input_spikes_for(circuit, recording, end, f"recording {k}") for k, (recording, end) in enumerate(given)]
     if not trains:
         raise InputError("a clock-driven network needs at least one recording")
-    print(f"building {estimate_that_fits(circuit, len(trains), _BYTES_PER_SYNAPSE)}", file=sys.stderr)
+    _log.info("building %s", estimate_that_fits(circuit, len(trains), _BYTES_PER_SYNAPSE))
     return ClockDrivenNetwork(circuit, trains, scale or VoltageScale(), dt)
 
 

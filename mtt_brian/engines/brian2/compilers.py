@@ -1,4 +1,4 @@
-"""What the Brian2 engines need of a machine to compile: programs that are there, and files that are whole."""
+"""What the Brian2 engines need to compile code: programs that are installed, and compiled files that are complete."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import contextlib
 import functools
 import gc
 import hashlib
+import logging
 import os
 import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
 from typing import Any
 
-from brian2.codegen.runtime.cython_rt.extension_manager import cython_extension_manager
-from brian2.devices.device import auto_target
-from brian2.utils.logger import catch_logs
-
+from mtt_brian.engines.brian2 import internals
 from mtt_brian.errors import InputError
 from mtt_brian.files import replacing, warn
 
+_log = logging.getLogger(__name__)
 _INSTALL = "install a C++ compiler (Debian, Ubuntu: apt install g++ make python3-dev)"
 
 
@@ -77,14 +76,14 @@ def _missing(commands: list[str]) -> list[str]:
 
 def _first_error(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it said nothing")
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it printed nothing")
 
 
 # ------------------------------------------------------------------------------------------------- Brian2's Cython
 
 
 def runtime_target(wanted: str) -> str:
-    """``"cython"`` or ``"numpy"``, for ``"auto"`` as well: cython where it works, with a word on stderr where not.
+    """``"cython"`` or ``"numpy"``, for ``"auto"`` as well: Cython where it works, with a warning in the log where not.
 
     Raises:
         CannotCompile: if cython is wanted, but a program is missing.
@@ -100,22 +99,21 @@ def runtime_target(wanted: str) -> str:
             )
         return wanted
     if missing:
-        tell_of_numpy(f"{' and '.join(missing)} not found")
+        warn_of_numpy(f"{' and '.join(missing)} not found")
         return "numpy"
-    with whole_extensions(), catch_logs() as records:
-        target = auto_target().class_name
+    with whole_extensions(), internals.caught_messages() as records:
+        target = internals.automatic_target()
     if target != "cython":
-        failed = [message for _, _, message in records if message.startswith("Cannot use Cython")]
-        tell_of_numpy(failed[0].splitlines()[0] if failed else "a test of it failed")
+        failed = [message for _, _, message in records if message.startswith(internals.NO_CYTHON)]
+        warn_of_numpy(failed[0].splitlines()[0] if failed else "a test of it failed")
     return target
 
 
 @functools.cache
-def tell_of_numpy(reason: str) -> None:
-    """Say, once for each reason, that Cython cannot be used."""
-    print(
-        f"brian2: Cython cannot be used ({reason}); going on with numpy, which gives the same spikes but takes longer",
-        file=sys.stderr,
+def warn_of_numpy(reason: str) -> None:
+    """Logs, once for each reason, that Cython cannot be used."""
+    _log.warning(
+        "brian2: Cython cannot be used (%s); going on with numpy, which gives the same spikes but takes longer", reason
     )
 
 
@@ -158,7 +156,7 @@ def compiling() -> Iterator[None]:
 
 
 def _of_compiling(error: BaseException | None) -> str | None:
-    """What a compiler or its cache said, if that is where an error of Brian2's comes from."""
+    """The message of a compiler or of its cache, if that is where an error of Brian2's comes from."""
     reason = None
     while error is not None:
         if isinstance(error, ImportError | OSError) or _is_of_distutils(error):
@@ -175,9 +173,9 @@ def _is_of_distutils(error: BaseException) -> bool:
 
 
 def fall_back(error: CannotCompile) -> None:
-    """Say that numpy takes over, and remove the half-built network, about whose parts Brian2 would warn."""
-    tell_of_numpy(error.reason)
-    with catch_logs():
+    """Logs that numpy takes over, and removes the half-built network, about whose parts Brian2 would warn."""
+    warn_of_numpy(error.reason)
+    with internals.caught_messages():
         error.__cause__ = error.__context__ = error.__traceback__ = None
         gc.collect()
 
@@ -191,7 +189,7 @@ def whole_extensions() -> Iterator[None]:
     of the extension while it loads it.
     """
 
-    def load(module_path: str, *arguments: Any, **options: Any) -> Any:
+    def load_whole(load: Callable[..., Any], module_path: str, *arguments: Any, **options: Any) -> Any:
         path = Path(module_path)
         if path.is_file() and (damage := _damage(path)):
             _remove(path, damage)
@@ -200,26 +198,21 @@ def whole_extensions() -> Iterator[None]:
             with contextlib.suppress(OSError):
                 _beside(path).unlink(missing_ok=True)
         try:
-            module = original(module_path, *arguments, **options)
+            module = load(module_path, *arguments, **options)
         except ImportError as error:
             if not there:
                 raise
             if sys.path[0] == str(path.parent):  # where Brian2 leaves it
                 sys.path.pop(0)
             _remove(path, str(error))
-            module = original(module_path, *arguments, **options)
+            module = load(module_path, *arguments, **options)
         if module is None:  # Brian2 would go on without this piece of the network
             raise ImportError(f"Cython cannot translate {path.with_suffix('.pyx')}")
         _keep_digest(path)
         return module
 
-    original = type(cython_extension_manager)._load_module.__get__(cython_extension_manager)
-    cython_extension_manager._load_module = load
-    try:
+    with internals.extension_loader(load_whole):
         yield
-    finally:
-        with contextlib.suppress(AttributeError):  # two threads, one after the other
-            del cython_extension_manager._load_module
 
 
 def _remove(path: Path, why: str) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import InputSpikes
-from mtt_brian.engines.brian2 import cuda_patch
+from mtt_brian.engines.brian2 import cuda_patch, internals
+from mtt_brian.engines.brian2.execution import CUDA
 from mtt_brian.engines.brian2.memory import estimate
-from mtt_brian.engines.brian2.runtime import COMPILER_FLAGS, EXACT_FLAGS, Raw, lanes_kept_busy
-from mtt_brian.engines.brian2.schedule import Playlist
+from mtt_brian.engines.brian2.runtime import EXACT_FLAGS, Raw, copies_kept_busy
+from mtt_brian.engines.brian2.schedule import InputSchedule
 from mtt_brian.engines.brian2.standalone import Project, StandaloneEngine
 from mtt_brian.errors import InputError
 from mtt_brian.files import cache_folder
@@ -27,19 +28,18 @@ from mtt_brian.files import cache_folder
 #: brian2cuda makes of them.
 GPU_BYTES_PER_SYNAPSE = 40
 HOST_BYTES_PER_SYNAPSE = 130
-#: A step of the network takes about as long with one lane as with hundreds; more than this gains nothing.
-MOST_LANES = 512
+#: A step of the network takes about as long with one copy as with hundreds; more than this gains nothing.
+LARGEST_BATCH = 512
 #: What code is written for where there is no GPU to ask: H100 and later run it.
 DEFAULT_CAPABILITY = 9.0
 
 #: Each brian2cuda works with one release of Brian2 only; the constraints name a pair.
 _INSTALL = 'pip install -c constraints.txt "mtt_brian[cuda]"'
-_CUDA = "devices.cuda_standalone.cuda_backend."
 
 
 @dataclass(frozen=True)
 class Cuda:
-    """What there is of CUDA on this machine.
+    """The CUDA toolkit and the GPU of this machine.
 
     Attributes:
         path: of the toolkit, or None.
@@ -58,7 +58,7 @@ class Cuda:
 
     @classmethod
     def find(cls) -> Cuda:
-        """Look for nvcc, curand and a GPU."""
+        """Searches for nvcc, curand and a GPU."""
         path = _toolkit()
         version = re.search(r"release (\d+\.\d+)", _output(path / "bin" / "nvcc", "--version")) if path else None
         include, libraries = _curand(path)
@@ -74,7 +74,7 @@ class Cuda:
         )
 
     def missing(self) -> list[str]:
-        """What stands between this machine and a run, each with what to do about it."""
+        """What this machine lacks for a run, each with its remedy."""
         wanted = []
         if util.find_spec("brian2cuda") is None:
             wanted.append(f"the package brian2cuda: {_INSTALL}")
@@ -97,20 +97,19 @@ class Cuda:
             nvcc_flags.append(f"-I{self.include}")
         links = [f"-L{self.libraries}", "-Xlinker", f"-rpath={self.libraries}"] if self.libraries is not None else []
         return {
-            COMPILER_FLAGS: [flag for flag in EXACT_FLAGS if not flag.startswith("-march")],
-            "codegen.cpp.extra_link_args": links,
-            _CUDA + "extra_compile_args_nvcc": nvcc_flags,
-            _CUDA + "detect_gpus": False,
-            _CUDA + "gpu_id": 0,
-            _CUDA + "compute_capability": self.capability or DEFAULT_CAPABILITY,
-            _CUDA + "detect_cuda": False,
-            _CUDA + "cuda_path": str(self.path or "/usr/local/cuda"),
-            _CUDA + "cuda_runtime_version": self.version or 12.0,
+            internals.COMPILER_FLAGS: [flag for flag in EXACT_FLAGS if not flag.startswith("-march")],
+            internals.LINKER_FLAGS: links,
+            **internals.cuda_preferences(
+                flags=nvcc_flags,
+                capability=self.capability or DEFAULT_CAPABILITY,
+                toolkit=str(self.path or "/usr/local/cuda"),
+                version=self.version or 12.0,
+            ),
         }
 
 
 class CudaEngine(StandaloneEngine):
-    """brian2cuda: one project, compiled once by nvcc, run for batches of recordings as lanes.
+    """brian2cuda: one project, compiled once by nvcc, run for batches of recordings.
 
     A sum of weights is made in whatever order the GPU's threads come, so trained weights can differ from the other
     engines in the last bit, and then, rarely, by a spike; with weights on a dyadic grid all sums are exact and so are
@@ -120,7 +119,8 @@ class CudaEngine(StandaloneEngine):
         circuit: the network.
         order: ``"sum"``.
         record: see `mtt_brian.engines.simulate`.
-        lanes: recordings that run side by side; by default as many as the recordings keep busy and memory allows.
+        batch_size: recordings that run side by side; by default as many as keep all copies of the network busy, as
+            memory allows.
 
     Raises:
         InputError: if brian2cuda is not installed, or what the engines on Brian2 refuse.
@@ -128,10 +128,13 @@ class CudaEngine(StandaloneEngine):
 
     name = "brian2-cuda"
     device = "cuda_standalone"
+    execution = CUDA
     bytes_per_synapse = HOST_BYTES_PER_SYNAPSE
 
-    def __init__(self, circuit: Circuit, *, order: str = "sum", record: str = "all", lanes: int | None = None) -> None:
-        super().__init__(circuit, order=order, record=record, lanes=lanes)
+    def __init__(
+        self, circuit: Circuit, *, order: str = "sum", record: str = "all", batch_size: int | None = None
+    ) -> None:
+        super().__init__(circuit, order=order, record=record, batch_size=batch_size)
         try:
             import brian2cuda  # noqa: F401 - registers the device
         except ImportError as error:
@@ -142,36 +145,32 @@ class CudaEngine(StandaloneEngine):
         """Without a readout that is a sum: that of the counts costs no launches, and no wait in every step."""
         return circuit.without_readout() if circuit.sums_up and len(circuit.populations) > 1 else circuit
 
-    def _default_lanes(self, batch: Sequence[InputSpikes]) -> int:
+    def _default_batch_size(self, batch: Sequence[InputSpikes]) -> int:
         synapses = max(1, estimate(self._simulated).synapses)
         on_gpu = self.cuda.free_bytes // (2 * synapses * GPU_BYTES_PER_SYNAPSE)
         on_host = machine.available_bytes() // (2 * synapses * HOST_BYTES_PER_SYNAPSE)
-        return max(1, min(lanes_kept_busy(batch), MOST_LANES, on_gpu, on_host))
+        return max(1, min(copies_kept_busy(batch), LARGEST_BATCH, on_gpu, on_host))
 
     def _preferences(self) -> dict[str, Any]:
         return self.cuda.preferences()
 
-    def write(self, playlist: Playlist, lanes: int) -> Project:
+    def write(self, inputs: InputSchedule, batch_size: int) -> Project:
         """The CUDA project; this much works without a GPU and without nvcc."""
-        from brian2cuda.utils import gputools
-
-        synapses, free = estimate(self._simulated, lanes).synapses, self.cuda.free_bytes
+        synapses, free = estimate(self._simulated, batch_size).synapses, self.cuda.free_bytes
         if self.cuda.capability and synapses * GPU_BYTES_PER_SYNAPSE > free:
             raise InputError(
-                f"{synapses:,} synapses in {lanes} lanes need {synapses * GPU_BYTES_PER_SYNAPSE / 2**20:,.0f} MiB on"
-                f" the GPU, where {free / 2**20:,.0f} MiB are free: take fewer lanes, or engine='exact'"
+                f"{synapses:,} synapses (batch_size={batch_size}) need {synapses * GPU_BYTES_PER_SYNAPSE / 2**20:,.0f}"
+                f" MiB on the GPU, where {free / 2**20:,.0f} MiB are free: take a smaller batch_size, or engine='exact'"
             )
-        # Brian2CUDA remembers what its first project in this process was compiled with, whatever the preferences say.
-        gputools.reset_cuda_installation()
-        gputools.reset_gpu_selection()
-        project = super().write(playlist, lanes)
+        internals.forget_cuda_installation()
+        project = super().write(inputs, batch_size)
         cuda_patch.shorten(project.path, sum(c.matrix.nnz > 0 for c in self._simulated.connections))
         return project
 
-    def _play(self, playlist: Playlist, lanes: int) -> Raw:
+    def _run_batch(self, inputs: InputSchedule, batch_size: int) -> Raw:
         if missing := self.cuda.missing():
             raise InputError(f"engine='brian2-cuda' cannot run here; it lacks {'; '.join(missing)}")
-        return super()._play(playlist, lanes)
+        return super()._run_batch(inputs, batch_size)
 
 
 def _toolkit() -> Path | None:

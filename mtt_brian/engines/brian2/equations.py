@@ -1,15 +1,15 @@
 """The Brian2 code of one population, from its rule: in two forms that give the same spikes.
 
-`lazy`: bound and leak act at a neuron's next arrival, and neurons that nothing reaches cost nothing. Where synapses run
-one after another (cython, C++), the first one that reaches a neuron in a step brings it up to date. Where they run
-together (numpy), pathways of their own do that first, with statements ``x_post = f(values that no synapse changes in
-this pathway)``, whose result does not depend on the order of the synapses. At the end of a recording the curtain's
-synapses put all states back.
+`on_arrival`: bound and leak act at a neuron's next arrival, and neurons that nothing reaches cost nothing. Where
+synapses run one after another (Cython, C++), the first one that reaches a neuron in a step brings it up to date. Where
+they run together (numpy), pathways of their own do that first, with statements ``x_post = f(values that no synapse
+changes in this pathway)``, whose result does not depend on the order of the synapses. At the end of a recording the
+synapses of the end-of-recording reset put all states back.
 
-`dense`, for a GPU, where a step costs its launches and its waits for pathways, not its neurons: synapses only add up
-what arrives, and one piece of code does the rest for all neurons in every step: leak, arrivals, bound, spikes, reset,
-and the end of a recording, which it finds in a table. It also keeps the counts and final states of recordings, as a
-monitor there would make every step wait.
+`every_step`, for a GPU, where a step costs its launches and its waits for pathways, not its neurons: synapses only add
+up what arrives, and one piece of code does the rest for all neurons in every step: leak, arrivals, bound, spikes,
+reset, and the end of a recording, which it finds in a table. It also keeps the counts and final states of recordings,
+because a monitor there makes every step wait.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from mtt_brian.neuron import LIF, NeuronRule, Parameter
 
 
 @dataclass
-class PopulationCode:
+class BrianEquations:
     """Code of a ``NeuronGroup`` and of the synapses that reach it.
 
     Attributes:
         lines: equations.
-        events: conditions by name: of a ``spike``, or of the ``curtain``, when a silent population shows its `final`
-            state.
+        events: conditions by name: of a ``spike``, and of the ``end`` of a recording, when a silent population shows
+            its `final` state.
         reset: what a spike does.
-        on_arrival: pathways of the synapses that reach the population, in this order.
+        on_pre: pathways of the synapses that reach the population, in this order.
         update: what is run for all neurons between arrivals and threshold.
-        on_curtain: pathways of the curtain's synapses, in this order.
-        turn: what is run for all neurons at the end of a step.
+        on_reset: pathways of the synapses of the end-of-recording reset, in this order.
+        end_of_step: what is run for all neurons at the end of a step.
         namespace: constants and tables.
         arrays: parameters, numbers or one value per neuron.
     """
@@ -46,14 +46,15 @@ class PopulationCode:
     namespace: dict[str, Any]
     events: dict[str, str] = field(default_factory=dict)
     reset: str | None = None
-    on_arrival: dict[str, str] = field(default_factory=dict)
+    on_pre: dict[str, str] = field(default_factory=dict)
     update: str = ""
-    on_curtain: dict[str, str] = field(default_factory=dict)
-    turn: str = ""
+    on_reset: dict[str, str] = field(default_factory=dict)
+    end_of_step: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
-    def equations(self) -> str:
+    def model(self) -> str:
+        """The text that a ``NeuronGroup`` takes."""
         return "\n".join([*self.lines, *(f"{name} : 1 (constant)" for name in self.arrays)])
 
     def parameter(self, name: str, value: Parameter, suffix: str = "") -> str:
@@ -66,15 +67,15 @@ class PopulationCode:
         return name + suffix
 
 
-#: Which column of a table is the neuron's.
-_LANE = "lane : integer (constant)"
-#: `last` is the neuron's previous arrival, in seconds, as `now`.
-_LEAK = ["now = instants(t_in_timesteps*second, lane) : 1", "last : 1"]
+#: Which column of a table belongs to the neuron.
+COPY = "copy : integer (constant)"
+#: `last` is the time of the neuron's previous arrival, in seconds, as `now`.
+_LEAK = ["now = instants(t_in_timesteps*second, copy) : 1", "last : 1"]
 
 
-def _begin(population: Population, tables: dict[str, Any]) -> tuple[PopulationCode, bool]:
+def _begin(population: Population, tables: dict[str, Any]) -> tuple[BrianEquations, bool]:
     """What both forms share; and whether what is left above the threshold after one spike has to wait."""
-    code = PopulationCode(["v : 1", "step = t_in_timesteps : integer (shared)"], {"second": second, **tables})
+    code = BrianEquations(["v : 1", "step = t_in_timesteps : integer (shared)"], {"second": second, **tables})
     rule = population.rule
     if rule.fires:
         # Many spikes at once can be more than an integer of 32 bits holds.
@@ -95,42 +96,42 @@ def whole(ratio: str) -> str:
     return f"({ratio} - ({ratio}) % 1.0)"
 
 
-def lazy(population: Population, instants: brian2.TimedArray | None, serial: bool) -> PopulationCode:
+def on_arrival(population: Population, instants: brian2.TimedArray | None, serial: bool) -> BrianEquations:
     """Bound and leak at the next arrival.
 
     Args:
         population: what the code is of.
-        instants: see `Playlist`; for leaky populations.
+        instants: see `InputSchedule`; for leaky populations.
         serial: whether each synapse of a pathway sees what the one before it did.
     """
     rule = population.rule
     code, waits = _begin(population, {})
-    settled, noted, restart = "v_post", "", "v_post = 0"
+    current, noted, start = "v_post", "", "v_post = 0"
     if rule.lower_bound is not None:
-        settled = f"clip(v_post, {code.parameter('v_min', rule.lower_bound, '_post')}, inf)"
+        current = f"clip(v_post, {code.parameter('v_min', rule.lower_bound, '_post')}, inf)"
     if isinstance(rule, LIF):
         code.namespace["instants"] = instants
-        code.lines += [_LANE, *_LEAK]
+        code.lines += [COPY, *_LEAK]
         leak, tau = (code.parameter(name, getattr(rule, name), "_post") for name in ("v_leak", "tau"))
-        settled = f"{leak} + ({settled} - {leak})*exp((last_post - now_post)/{tau})"
-        noted, restart = "\nlast_post = now_post", f"{restart}\nlast_post = 0"
-    settles = rule.lower_bound is not None or isinstance(rule, LIF)
+        current = f"{leak} + ({current} - {leak})*exp((last_post - now_post)/{tau})"
+        noted, start = "\nlast_post = now_post", f"{start}\nlast_post = 0"
+    moves = rule.lower_bound is not None or isinstance(rule, LIF)
     deliver = "v_post += w*n_pre"
-    if settles and serial:
+    if moves and serial:
         deliver = f"""first = int(touched_post != step_post)
-        v_post = (1 - first)*v_post + first*({settled}) + w*n_pre{noted}"""
-    elif settles:
-        code.lines.append("settled : 1")
-        code.on_arrival = {"find": f"settled_post = {settled}", "settle": f"v_post = settled_post{noted}"}
-    if waits or (settles and serial):
+        v_post = (1 - first)*v_post + first*({current}) + w*n_pre{noted}"""
+    elif moves:
+        code.lines.append("current : 1")
+        code.on_pre = {"prepare": f"current_post = {current}", "advance": f"v_post = current_post{noted}"}
+    if waits or (moves and serial):
         code.lines.append("touched : integer")
         deliver += "\ntouched_post = step_post"
-    code.on_arrival["deliver"] = deliver
-    code.on_curtain = {"restart": restart}
+    code.on_pre["deliver"] = deliver
+    code.on_reset = {"restart": start}
     if rule.threshold is None:
-        code.lines += ["final : 1", "curtain_step : integer"]
-        code.events["curtain"] = "curtain_step == step"
-        code.on_curtain = {"close": f"final_post = {settled}\ncurtain_step_post = step_post", "restart": restart}
+        code.lines += ["final : 1", "end_step : integer"]
+        code.events["end"] = "end_step == step"
+        code.on_reset = {"close": f"final_post = {current}\nend_step_post = step_post", "restart": start}
         return code
     theta = code.parameter("theta", rule.threshold)
     code.events["spike"] = f"v >= {theta}" + (" and touched == step" if waits else "")
@@ -143,21 +144,21 @@ def lazy(population: Population, instants: brian2.TimedArray | None, serial: boo
     return code
 
 
-def dense(
+def every_step(
     population: Population, instants: brian2.TimedArray | None, ends: brian2.TimedArray, tallied: bool
-) -> PopulationCode:
+) -> BrianEquations:
     """Everything but the sum of what arrives in one piece of code.
 
     Args:
         population: what the code is of.
-        instants, ends: see `Playlist`.
+        instants, ends: see `InputSchedule`.
         tallied: whether each recording's spikes per neuron, or the final state of a silent population, are kept in
-            `total`, to be linked to a table by `place`: the neuron's place in its recording's row, see `Playlist`.
+            `total`, to be linked to a table by `place`: the neuron's place in its recording's row, see `InputSchedule`.
     """
     rule = population.rule
     leaks = isinstance(rule, LIF)
     code, waits = _begin(population, {"ends": ends})
-    code.lines += [_LANE, "ended = int(ends(t_in_timesteps*second, lane)) : integer"]
+    code.lines += [COPY, "ended = int(ends(t_in_timesteps*second, copy)) : integer"]
     deliver, update, state = "v_post += w*n_pre", [], "v"
     if isinstance(rule, LIF):
         code.namespace["instants"] = instants
@@ -193,9 +194,14 @@ def dense(
     if leaks:
         update.append("last = (1 - ended)*last")
     if tallied:
-        code.lines += ["total : 1 (linked)", "place : integer"]
-        code.namespace["size"] = population.size
-        # A piece of its own: code that moves an index cannot use it as well.
-        code.turn = "place += ended*size"
-    code.on_arrival, code.update = {"deliver": deliver}, "\n".join(update)
+        tally(code, population)
+    code.on_pre, code.update = {"deliver": deliver}, "\n".join(update)
     return code
+
+
+def tally(code: BrianEquations, population: Population) -> None:
+    """Adds what a tallied population needs, see `every_step`."""
+    code.lines += ["total : 1 (linked)", "place : integer"]
+    code.namespace["size"] = population.size
+    # A piece of its own: code that moves an index cannot use it as well.
+    code.end_of_step = "place += ended*size"

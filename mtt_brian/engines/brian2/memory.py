@@ -1,4 +1,4 @@
-"""What a Brian2 network of a circuit would need, and what it cannot be."""
+"""How much memory a Brian2 network of a circuit needs, and which circuits it cannot run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mtt_brian.circuit.operators import Delay
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
 
-#: Host memory per synapse (weight, indices, the queue's table, copies in the making) and per neuron (with the synapse
-#: that ends its recordings, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
+#: Host memory per synapse (weight, indices, the queue's table, copies made in between) and per neuron (with the synapse
+#: of its end-of-recording reset, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
 BYTES_PER_SYNAPSE = 40
 BYTES_PER_NEURON = 170
 #: Sums of larger jumps can be more than float64 holds, which nobody would see in a hidden population.
@@ -67,15 +67,15 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How large a Brian2 network would become, all lanes together.
+    """How large a Brian2 network would become, all copies together.
 
     Attributes:
-        lanes: independent copies of the network.
+        batch_size: independent copies of the network.
         neurons, synapses: their numbers; synapses as far as they have weights.
         bytes_per_synapse: on the host.
     """
 
-    lanes: int
+    batch_size: int
     neurons: int
     synapses: int
     bytes_per_synapse: int = BYTES_PER_SYNAPSE
@@ -86,27 +86,27 @@ class Estimate:
         return self.neurons * BYTES_PER_NEURON + self.synapses * self.bytes_per_synapse
 
     def __str__(self) -> str:
-        lanes = f"{self.lanes} lane{'s' if self.lanes > 1 else ''}"
-        return f"{self.neurons:,} neurons and {self.synapses:,} synapses in {lanes}, {self.bytes / 2**20:,.0f} MiB"
+        mib = f"{self.bytes / 2**20:,.0f} MiB"
+        return f"{self.neurons:,} neurons and {self.synapses:,} synapses (batch size {self.batch_size}), {mib}"
 
 
-def estimate(circuit: Circuit, lanes: int = 1, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
+def estimate(circuit: Circuit, batch_size: int = 1, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
     """Count before building. In Brian2 a convolution is unrolled: every synapse has a weight of its own."""
     neurons = circuit.input_size + 1 + sum(p.size for p in circuit.populations)
     synapses = sum(int(fan.sum()) for fan in circuit.fan_out.values())
-    return Estimate(lanes, lanes * neurons, lanes * synapses, bytes_per_synapse)
+    return Estimate(batch_size, batch_size * neurons, batch_size * synapses, bytes_per_synapse)
 
 
-def estimate_that_fits(circuit: Circuit, lanes: int, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
+def estimate_that_fits(circuit: Circuit, batch_size: int, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
     """The estimate of a network that fits into this machine's free memory.
 
     Raises:
         InputError: with the numbers, if it does not fit.
     """
-    size, available = estimate(circuit, lanes, bytes_per_synapse), machine.available_bytes()
+    size, available = estimate(circuit, batch_size, bytes_per_synapse), machine.available_bytes()
     if size.bytes > available:
         raise InputError(
-            f"as a Brian2 network this would be {size}, but only {available / 2**20:,.0f} MiB are free: take fewer "
-            f"lanes, or engine='exact', which keeps a convolution as one shared kernel"
+            f"as a Brian2 network this would be {size}, but only {available / 2**20:,.0f} MiB are free: take a "
+            f"smaller batch_size, or engine='exact', which keeps a convolution as one shared kernel"
         )
     return size

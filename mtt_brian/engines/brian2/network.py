@@ -1,63 +1,84 @@
 """`Circuit` -> a plain Brian2 network whose every time step is one instant of the recording.
 
-Brian2 advances on a clock. Here step *k* stands for the *k*-th distinct instant at which an input event arrives, and
-within one step everything follows in one slot with rising ``order``,
+Brian2 advances on a clock. Here step *k* stands for the *k*-th distinct instant at which an input event arrives. Within
+one step everything runs in one slot with rising ``order``,
 
-    input fires -> synapses -> threshold -> reset -> the next population's synapses -> ... -> curtain
+    input fires -> synapses -> threshold -> reset -> the next population's synapses -> ... -> end-of-recording reset
 
-so that a spike crosses all populations in the same instant. A *lane* is an independent copy of the network inside the
-same Brian2 objects; each lane plays recordings one after another. A recording ends with a step of its own, the
-*curtain*, which takes down the readout and puts every state back to zero: an extra input neuron fires, or populations
-find the end in a table. What the populations do is in `mtt_brian.engines.brian2.equations`.
+so that a spike crosses all populations in the same instant. Each of the ``batch_size`` copies of the network runs
+recordings one after another. A recording ends with a step of its own, the end-of-recording reset, which reads the
+readout and sets every state to its start: an extra input neuron fires, or populations find the end in a table. The
+code of the populations is in `mtt_brian.engines.brian2.equations`.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
-import sys
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import brian2
 import numpy as np
 from brian2 import second
-from brian2.devices.device import all_devices, auto_target, get_device
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.spikes import input_spikes_for
-from mtt_brian.engines.brian2.equations import PopulationCode, dense, lazy
+from mtt_brian.engines.brian2 import internals
+from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork
+from mtt_brian.engines.brian2.equations import BrianEquations, every_step, on_arrival
+from mtt_brian.engines.brian2.execution import Execution, active_execution
 from mtt_brian.engines.brian2.memory import estimate_that_fits, refuse_what_needs_the_exact_engine
-from mtt_brian.engines.brian2.schedule import NEVER, Playlist
+from mtt_brian.engines.brian2.schedule import NEVER, InputSchedule
 from mtt_brian.neuron import LIF
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 
-_SLOT = "thresholds"
+_log = logging.getLogger(__name__)
 
 
-class EventNetwork(brian2.Network):
-    """A ``brian2.Network`` that holds one circuit and can play recordings.
+@dataclass(frozen=True)
+class Room:
+    """What a network has to hold in one run, all copies together.
+
+    Attributes:
+        events: input events (Brian2's runtime holds any number).
+        steps: steps.
+        recordings: recordings (needed where `Execution.every_step`).
+    """
+
+    events: int
+    steps: int
+    recordings: int
+
+
+class EventNetwork(CircuitNetwork):
+    """A ``brian2.Network`` that holds one circuit and can run recordings.
 
     Brian2 objects by name, as in ``network["population_conv1"]``: the input ``input``; ``population_<name>`` and
     ``spikes_<name>`` (a ``SpikeMonitor`` that also records ``n``); ``synapses_<source>_<target>`` with weights ``w``;
-    ``readout``, an ``EventMonitor`` of a silent last population; ``curtain_<name>``. On a GPU ``update_<name>`` is in
-    place of the curtain, and ``tally_<name>`` in place of ``readout`` and of monitors that nobody asked for: a group
-    with ``total`` [rows * neurons], the final state or the number of spikes (rows: see `Playlist`).
-    Names of the graph that Brian2 would not accept have other characters replaced by ``_``; `names` tells which became
-    what.
+    ``readout``, an ``EventMonitor`` of a silent last population; ``reset_<name>``, the synapses of the end-of-recording
+    reset. On a GPU ``update_<name>`` is in place of the reset, and ``tally_<name>`` in place of ``readout`` and of
+    monitors that nobody asked for: a group with ``total`` [rows * neurons], the final state or the number of spikes
+    (rows: see `InputSchedule`). Names of the graph that Brian2 would not accept have other characters replaced by
+    ``_``; `names` tells which became what.
 
-    One time step lasts 1 s and stands for one instant; after `play` the network is run for `duration`, and
-    ``playlist.instants[step, lane]`` tells what time in seconds a step stood for.
+    One time step lasts 1 s and stands for one instant; after `load_inputs` the network is run for `duration`, and
+    ``inputs.instants[step, copy]`` is the time in seconds that a step stands for.
 
     Args:
         circuit: what to build.
-        lanes: independent copies that run side by side.
-        events: room for so many input events in one run, all lanes together (Brian2's runtime has room for any number).
-        steps: room for so many steps in one run.
-        recordings: room for so many recordings in one run, all lanes together (needed on a GPU only).
-        counted: firing populations whose spikes nobody wants one by one. On a GPU, where a monitor makes every step
-            wait, these are only counted.
+        execution: the device that the network is built for.
+        batch_size: independent copies that run side by side.
+        room: what has to fit into one run.
+        counted: firing populations whose spikes nobody wants one by one. Where `Execution.every_step`, these are only
+            counted.
         clock: the clock to run on; its own by default.
+
+    Attributes:
+        inputs: the recordings that were loaded last.
+        execution, room: as given.
+        tallies: name of every population that is only counted -> the group with its table.
+        readout_monitor: the monitor of a silent last population; None without one.
 
     Raises:
         InputError: if the circuit needs another engine.
@@ -66,154 +87,109 @@ class EventNetwork(brian2.Network):
     def __init__(
         self,
         circuit: Circuit,
+        execution: Execution,
         *,
-        lanes: int,
-        events: int,
-        steps: int,
-        recordings: int,
+        batch_size: int,
+        room: Room,
         counted: Collection[str] = (),
         clock: brian2.Clock | None = None,
     ) -> None:
         refuse_what_needs_the_exact_engine(circuit)
-        super().__init__()
-        self.circuit, self.lanes, self.steps = circuit, lanes, 0
-        self.playlist: Playlist | None = None
-        self._walks = get_device() is not all_devices["runtime"]
-        self.names = brian_names(circuit)
-        self.clock = clock or brian2.Clock(dt=1 * second)
-        self._order = 0
-        leaks = any(isinstance(p.rule, LIF) for p in circuit.populations)
-        if self._walks:
-            self.event_step = _table("event_step", np.full(events + lanes * (circuit.input_size + 1), float(NEVER)))
-            self.event_count = _table("event_count", np.zeros(len(self.event_step.values)))
-        self.instants = _table("instants", np.zeros((steps, lanes))) if leaks else None
-        self.ends = _table("ends", np.zeros((steps, lanes))) if _on_gpu() else None
+        super().__init__(circuit, batch_size, clock or brian2.Clock(dt=1 * second))
+        self.execution, self.room = execution, room
+        self.inputs: InputSchedule | None = None
+        tables = {"instants": any(isinstance(p.rule, LIF) for p in circuit.populations), "ends": execution.every_step}
+        self._tables = {
+            name: _table(name, np.zeros((room.steps, batch_size))) for name, needed in tables.items() if needed
+        }
         silent = () if circuit.readout.rule.fires else (circuit.output,)
-        self._tallied = {*counted, *silent} if _on_gpu() else set()
-        self.recordings = recordings
+        self._tallied = {*counted, *silent} if execution.every_step else set()
         self.tallies: dict[str, brian2.NeuronGroup] = {}
-        self.groups: dict[str, brian2.NeuronGroup] = {circuit.input: self._input()}
-        codes = [self._population(population) for population in circuit.populations]
-        for population, code in zip(circuit.populations, codes, strict=True):
-            self._curtain(population, code)
-        firing = [p.name for p in circuit.populations if p.rule.fires and p.name not in self._tallied]
-        self.monitors = {name: self._monitor("spike", name, ["n"], f"spikes_{self.names[name]}") for name in firing}
+        self.groups[circuit.input] = self._input()
+        equations = [self._population(population) for population in circuit.populations]
+        for population, code in zip(circuit.populations, equations, strict=True):
+            self._end_of_recording(population, code)
+        for population in circuit.populations:
+            if population.rule.fires and population.name not in self._tallied:
+                name = f"spikes_{self.names[population.name]}"
+                self.monitors[population.name] = self._monitor("spike", population.name, ["n"], name)
         self.readout_monitor = (
             None
             if circuit.readout.rule.fires or circuit.output in self._tallied
-            else self._monitor("curtain", circuit.output, ["final"], "readout")
+            else self._monitor("end", circuit.output, ["final"], "readout")
         )
 
-    def has_room(self, playlist: Playlist) -> bool:
+    def has_room(self, inputs: InputSchedule) -> bool:
         """Whether the tables hold what the recordings need."""
-        return not (
-            (self._walks and len(self.event_step.values) < len(playlist.event_step))
-            or any(t is not None and len(t.values) < playlist.steps for t in (self.instants, self.ends))
-            or (self._tallied and self.recordings < len(playlist.row))
+        rows = {"instants": inputs.steps, "ends": inputs.steps, **dict.fromkeys(_EVENT_TABLES, len(inputs.event_step))}
+        return all(internals.room_of(table) >= rows[name] for name, table in self._tables.items()) and not (
+            self._tallied and self.room.recordings < len(inputs.row)
         )
 
     @property
     def duration(self) -> brian2.Quantity:
-        """How long to run after `play`: one second per step."""
-        return self.steps * second
+        """How long to run after `load_inputs`: one second per step."""
+        return (self.inputs.steps if self.inputs else 0) * second
 
-    def _feed(self) -> None:
-        """Let the input neurons of this step fire (runtime only)."""
-        step = self.clock.variables["timestep"].item()
-        first, last = self._first_event[step : step + 2]
-        neurons = self._event_neuron[first:last]
-        self._input_spikes[: last - first] = neurons
-        self._input_spikes[-1] = last - first
-        self._input_n[neurons] = self._event_n[first:last]
-
-    def play(self, playlist: Playlist) -> None:
-        """Put recordings on the lanes and every state to its start; then ``run(network.duration)``."""
-        for group_variable, value in self.initial_values(playlist):
+    def load_inputs(self, inputs: InputSchedule) -> None:
+        """Loads recordings and sets every state to its start; then ``run(network.duration)``."""
+        for group_variable, value in self.initial_values(inputs):
             group_variable[:] = value if np.ndim(value) else value.item()
-        for table, value in self.table_values(playlist):
-            table.values[:] = value
-        if not self._walks:
-            group = self.groups[self.circuit.input]
-            self._event_neuron, self._event_n, self._first_event = playlist.by_step()
-            self._input_spikes = group.variables["_spikespace"].get_value()
-            self._input_n = group.variables["n"].get_value()
-        self.t_ = 0.0
-        self.playlist, self.steps = playlist, playlist.steps
+        for table, value in self.table_values(inputs):
+            internals.fill(table, value)
+        if not self.execution.standalone:
+            self._load_events(*inputs.by_step())
+        internals.rewind(self)
+        self.inputs = inputs
 
-    def initial_values(self, playlist: Playlist) -> list[tuple[Any, np.ndarray]]:
+    def initial_values(self, inputs: InputSchedule) -> list[tuple[Any, np.ndarray]]:
         """Variables that must have a value before a run, with that value."""
         values = []
-        if self._walks:
+        if self.execution.standalone:
             group = self.groups[self.circuit.input]
             values = [
-                (group.steps, np.array(playlist.steps)),
-                (group.pointer, playlist.pointer),
-                (group.next_step, playlist.event_step[playlist.pointer]),
+                (group.steps, np.array(inputs.steps)),
+                (group.pointer, inputs.pointer),
+                (group.next_step, inputs.event_step[inputs.pointer]),
             ]
         for population in self.circuit.populations:
             group = self.groups[population.name]
             zero = np.zeros(len(group))
-            values.append((group.v, zero))
             never = zero + NEVER
-            place = np.add.outer(playlist.first_row * population.size, np.arange(population.size)).ravel()
-            for name, start in (
-                ("last", zero),
-                ("arrived", zero),
-                ("touched", never),
-                ("curtain_step", never),
-                ("place", place),
-            ):
-                if name in group.variables:
-                    values.append((getattr(group, name), start))
+            place = np.add.outer(inputs.first_row * population.size, np.arange(population.size)).ravel()
+            start = {"v": zero, "last": zero, "arrived": zero, "touched": never, "end_step": never, "place": place}
+            values += [(getattr(group, name), value) for name, value in start.items() if name in group.variables]
         return values
 
-    def table_values(self, playlist: Playlist) -> list[tuple[brian2.TimedArray, np.ndarray]]:
+    def table_values(self, inputs: InputSchedule) -> list[tuple[brian2.TimedArray, np.ndarray]]:
         """The tables and their contents, padded to the room that was made for them."""
-        contents = []
-        if self._walks:
-            contents = [(self.event_step, playlist.event_step, NEVER), (self.event_count, playlist.event_count, 0)]
-        if self.instants is not None:
-            contents.append((self.instants, playlist.instants, 0))
-        if self.ends is not None:
-            contents.append((self.ends, playlist.ends, 0))
         padded = []
-        for table, value, filler in contents:
-            full = np.full(table.values.shape, float(filler))
+        for name, table in self._tables.items():
+            value = getattr(inputs, name)
+            full = np.full((internals.room_of(table), *value.shape[1:]), float(NEVER if name == "event_step" else 0))
             full[: len(value)] = value
             padded.append((table, full))
         return padded
 
+    def _times(self, monitor: brian2.EventMonitor, copies: np.ndarray) -> np.ndarray:
+        steps = np.rint(np.asarray(monitor.t / second)).astype(np.int64)
+        return np.zeros(0) if self.inputs is None else self.inputs.instants[steps, copies]
+
     # ----- building
 
-    def _in_order(self, *runners: Any) -> None:
-        """Run these one after another, behind all that is scheduled already."""
-        for runner in runners:
-            self._order += 1
-            runner.when, runner.order = _SLOT, self._order
-
     def _input(self) -> brian2.NeuronGroup:
-        """Every lane's pixels and its curtain.
+        """The pixels of every copy, and a last neuron for its end-of-recording reset.
 
-        In a compiled project each neuron walks along its own list of events in the shared table. In Brian2's runtime
-        Python says who fires: asking every pixel in every step would take a quarter of the time.
+        In a compiled project each neuron follows its own list of events in the shared table.
         """
-        if not self._walks:
-            group = brian2.NeuronGroup(
-                self.lanes * (self.circuit.input_size + 1),
-                "n : integer",
-                threshold="False",
-                reset="",
-                name="input",
-                clock=self.clock,
-                namespace={},
-            )
-            group.thresholder["spike"].active = False
-            feed = brian2.NetworkOperation(self._feed, clock=self.clock, name="feed")
-            self._in_order(feed)
-            self.add(group, feed)
-            return group
+        size = self.circuit.input_size + 1
+        if not self.execution.standalone:
+            return self._fed_input(size)
+        room = self.room.events + self.batch_size * size
+        self._tables["event_step"] = _table("event_step", np.full(room, float(NEVER)))
+        self._tables["event_count"] = _table("event_count", np.zeros(room))
         group = brian2.NeuronGroup(
-            self.lanes * (self.circuit.input_size + 1),
+            self.batch_size * size,
             """step = t_in_timesteps : integer (shared)
             steps : integer (shared)
             next_step : integer
@@ -225,54 +201,58 @@ class EventNetwork(brian2.Network):
             next_step = int(event_step(pointer*second))""",
             name="input",
             clock=self.clock,
-            namespace={"event_step": self.event_step, "event_count": self.event_count, "second": second},
+            namespace={**{name: self._tables[name] for name in _EVENT_TABLES}, "second": second},
         )
         self._in_order(group.thresholder["spike"], group.resetter["spike"])
         self.add(group)
         return group
 
-    def _population(self, population: Population) -> PopulationCode:
-        if self.ends is None:
-            code = lazy(population, self.instants, serial=_target_is_serial())
-        else:
-            code = dense(population, self.instants, self.ends, population.name in self._tallied)
+    def _equations(self, population: Population) -> BrianEquations:
+        instants = self._tables.get("instants")
+        if self.execution.every_step:
+            return every_step(population, instants, self._tables["ends"], population.name in self._tallied)
+        return on_arrival(population, instants, serial=self.execution.serial)
+
+    def _population(self, population: Population) -> BrianEquations:
+        code = self._equations(population)
+        name = self.names[population.name]
         group = brian2.NeuronGroup(
-            self.lanes * population.size,
-            code.equations,
+            self.batch_size * population.size,
+            code.model,
             reset=code.reset,
             # Not `threshold`: Brian2 would warn where the reset is part of the update.
             events=code.events,
-            name=f"population_{self.names[population.name]}",
+            name=f"population_{name}",
             clock=self.clock,
             namespace=code.namespace,
         )
-        for name, values in code.arrays.items():
-            setattr(group, name, np.tile(np.broadcast_to(values, population.shape).ravel(), self.lanes))
+        for parameter, values in code.arrays.items():
+            setattr(group, parameter, self._tiled(values, population))
         if population.rule.fires:
             group.n = 1
-        if "lane" in group.variables:
-            group.lane = np.repeat(np.arange(self.lanes), population.size)
+        if "copy" in group.variables:
+            group.copy = np.repeat(np.arange(self.batch_size), population.size)
         if population.name in self._tallied:
             self._tally(population, group)
         self.groups[population.name] = group
         self.add(group)
         incoming = [self._synapses(connection, code) for connection in self.circuit.into(population.name)]
-        for pathway in code.on_arrival:
-            self._order += 1
+        for pathway in code.on_pre:
+            order = self._next_order()
             for synapses in incoming:
-                getattr(synapses, pathway).when, getattr(synapses, pathway).order = _SLOT, self._order
+                internals.schedule(getattr(synapses, pathway), SLOT, order)
         if code.update:
-            self._in_order(group.run_regularly(code.update, name=f"update_{self.names[population.name]}"))
+            self._in_order(group.run_regularly(code.update, name=f"update_{name}"))
         if population.rule.fires:
             self._in_order(group.thresholder["spike"], *group.resetter.values())
-        if code.turn:
-            self._in_order(group.run_regularly(code.turn, name=f"turn_{self.names[population.name]}"))
+        if code.end_of_step:
+            self._in_order(group.run_regularly(code.end_of_step, name=f"end_of_step_{name}"))
         return code
 
     def _tally(self, population: Population, group: brian2.NeuronGroup) -> None:
-        """A row per recording, and one to spare per lane (see `Playlist`), in memory that the group writes to."""
+        """A row per recording, and one to spare per copy (see `InputSchedule`), in memory that the group writes to."""
         tally = brian2.NeuronGroup(
-            (self.recordings + self.lanes) * population.size,
+            (self.room.recordings + self.batch_size) * population.size,
             "total : 1",
             name=f"tally_{self.names[population.name]}",
             clock=self.clock,
@@ -282,74 +262,42 @@ class EventNetwork(brian2.Network):
         self.tallies[population.name] = tally
         self.add(tally)
 
-    def _synapses(self, connection: Connection, code: PopulationCode) -> brian2.Synapses:
+    def _synapses(self, connection: Connection, code: BrianEquations) -> brian2.Synapses:
         target = self.circuit.population[connection.target]
         matrix = connection.matrix.tocoo()
         post, pre = matrix.coords
         weight = matrix.data * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
         # The synapses of one presynaptic neuron lie side by side in memory.
         by_source = np.lexsort((post, pre))
-        synapses = self._connect(
-            f"synapses_{self.names[connection.source]}_{self.names[connection.target]}",
-            connection.source,
-            connection.target,
-            pre[by_source],
-            post[by_source],
-            "w : 1",
-            code.on_arrival,
-            code.namespace,
-        )
-        synapses.w = np.tile(weight[by_source], self.lanes)
+        name = f"synapses_{self.names[connection.source]}_{self.names[connection.target]}"
+        ends = pre[by_source], post[by_source]
+        synapses = self._prompt(name, connection.source, connection.target, ends, "w : 1", code.on_pre, code.namespace)
+        synapses.w = np.tile(weight[by_source], self.batch_size)
         return synapses
 
-    def _curtain(self, population: Population, code: PopulationCode) -> None:
-        if code.on_curtain:
-            synapses = self._connect(
-                f"curtain_{self.names[population.name]}",
-                self.circuit.input,
-                population.name,
-                np.full(population.size, self.circuit.input_size),
-                np.arange(population.size),
-                "",
-                code.on_curtain,
-                code.namespace,
-            )
-            self._in_order(*(getattr(synapses, pathway) for pathway in code.on_curtain))
-        if "curtain" in code.events:
-            self._in_order(self.groups[population.name].thresholder["curtain"])
+    def _end_of_recording(self, population: Population, code: BrianEquations) -> None:
+        """The end-of-recording reset of a population, behind all populations."""
+        if code.on_reset:
+            name = f"reset_{self.names[population.name]}"
+            ends = np.full(population.size, self.circuit.input_size), np.arange(population.size)
+            synapses = self._prompt(name, self.circuit.input, population.name, ends, "", code.on_reset, code.namespace)
+            self._in_order(*(getattr(synapses, pathway) for pathway in code.on_reset))
+        if "end" in code.events:
+            self._in_order(self.groups[population.name].thresholder["end"])
 
-    def _connect(
+    def _prompt(
         self,
         name: str,
         source: str,
         target: str,
-        pre: np.ndarray,
-        post: np.ndarray,
+        ends: tuple[np.ndarray, np.ndarray],
         model: str,
-        on_pre: dict[str, str],
-        namespace: dict[str, Any],
+        on_pre: Mapping[str, str],
+        namespace: Mapping[str, Any],
     ) -> brian2.Synapses:
-        """Synapses ``pre[k] -> post[k]`` of one lane, repeated in every lane."""
-        synapses = brian2.Synapses(
-            self.groups[source],
-            self.groups[target],
-            model,
-            on_pre=on_pre,
-            delay=dict.fromkeys(on_pre, 0 * second),
-            name=numbered_name(name, [o.name for o in self.objects]),
-            clock=self.clock,
-            namespace=namespace,
-        )
-        lane = np.repeat(np.arange(self.lanes), len(pre))
-        per_lane = [len(self.groups[g]) // self.lanes for g in (source, target)]
-        if len(pre):
-            synapses.connect(
-                i=np.tile(pre, self.lanes) + lane * per_lane[0], j=np.tile(post, self.lanes) + lane * per_lane[1]
-            )
-        else:
-            synapses.connect(False)
-        self.add(synapses)
-        return synapses
+        """Synapses without a delay."""
+        delay = dict.fromkeys(on_pre, 0 * second)
+        return self._connect(name, source, target, *ends, model, on_pre, namespace, delay=delay)
 
     def _monitor(self, event: str, population: str, variables: list[str], name: str) -> brian2.EventMonitor:
         monitor = brian2.EventMonitor(self.groups[population], event, variables=variables, name=name, when="end")
@@ -360,7 +308,7 @@ class EventNetwork(brian2.Network):
 def to_brian2(
     graph: GraphLike, recording: np.ndarray, duration: float | None = None, **conventions: Any
 ) -> EventNetwork:
-    """A plain Brian2 network of a graph with one recording put on it, for monitors, noise and whatever else one adds.
+    """A plain Brian2 network of a graph with one recording loaded, for monitors, noise and whatever else one adds.
 
     >>> network = to_brian2("model.nir", recording)                              # doctest: +SKIP
     >>> v = brian2.StateMonitor(network["population_spikes1"], "v", record=[0])  # doctest: +SKIP
@@ -379,76 +327,19 @@ def to_brian2(
         InputError: for graphs that need the exact engine, or more memory than there is.
     """
     circuit = read_nir(graph, **conventions)
-    print(f"building {estimate_that_fits(circuit, lanes=1)}", file=sys.stderr)
+    _log.info("building %s", estimate_that_fits(circuit, batch_size=1))
     train = input_spikes_for(circuit, recording, duration)
-    playlist = Playlist.arrange([train], 1, circuit.input_size)
-    network = EventNetwork(circuit, lanes=1, events=len(train.t) + 1, steps=playlist.steps, recordings=1)
-    network.play(playlist)
+    inputs = InputSchedule.arrange([train], 1, circuit.input_size)
+    room = Room(events=len(train.t) + 1, steps=inputs.steps, recordings=1)
+    network = EventNetwork(circuit, active_execution(), batch_size=1, room=room)
+    network.load_inputs(inputs)
     return network
+
+
+#: Tables that the input neurons of a compiled project follow.
+_EVENT_TABLES = ("event_step", "event_count")
 
 
 def _table(name: str, values: np.ndarray) -> brian2.TimedArray:
     """A lookup table ``name(k*second)``: the one kind of array that a compiled network can read anew in every run."""
     return brian2.TimedArray(values, dt=1 * second, name=name)
-
-
-def _on_gpu() -> bool:
-    return get_device() is all_devices.get("cuda_standalone")
-
-
-def _target_is_serial() -> bool:
-    """Whether the synapses of a pathway will be run one after another, each seeing what the one before it did."""
-    device = get_device()
-    if device is not all_devices["runtime"]:
-        return device is all_devices["cpp_standalone"]
-    target = brian2.prefs["codegen.target"]
-    return (auto_target().class_name if target == "auto" else target) != "numpy"
-
-
-#: Longest name of a node. Two of them and what Brian2 adds make the name of a file, which may have 143 to 255 bytes.
-_LONGEST_NAME = 40
-
-#: What Brian2 puts behind the name of an object, and "_", to name a part of it: updaters, thresholds, resets and code
-#: of groups; pathways (here and in `population_code`), their queues and their code of synapses.
-_PART = re.compile(
-    r"(.*_)?(codeobject|thresholder|resetter|(spatial)?stateupdater|subexpression_update|run_regularly|custom_operation"
-    r"|run_on_event|push_spikes|initialise_queue|clock|summed_variable_.+|synapses_create_.+"
-    r"|pre|post|find|settle|deliver|close|restart)(_\d+)?(?<!_)"
-)
-
-
-def brian_names(circuit: Circuit) -> dict[str, str]:
-    """A distinct, short name for every node, made of letters, digits and underscores only.
-
-    No name, and no name that Brian2 derives from it, equals another one in any spelling of upper and lower case: Brian2
-    names files after objects. Names that need no change stay as they are.
-    """
-    names: dict[str, str] = {}
-    for name in (circuit.input, *(p.name for p in circuit.populations)):
-        plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "_"
-        names[name] = free_name(plain[:_LONGEST_NAME], names.values())
-    return names
-
-
-def free_name(wanted: str, taken: Collection[str]) -> str:
-    """``wanted``, or with underscores behind, so that neither it nor a part of it bears a name that is taken."""
-    taken = {name.lower() for name in taken}
-    endings = itertools.chain(("", "_", "__"), (f"_{k}_" for k in itertools.count(4)))
-    return next(name for name in (wanted + ending for ending in endings) if _is_free(name.lower(), taken))
-
-
-def numbered_name(wanted: str, taken: Collection[str]) -> str:
-    """`free_name` for objects of which several may have one name: the second and later ones are numbered, from 2 on."""
-    taken = {name.lower() for name in taken}
-    numbered = itertools.chain((wanted,), (f"{wanted}_{k}" for k in itertools.count(2)))
-    name = next(name for name in numbered if name.lower() not in taken)
-    return free_name(name, taken)
-
-
-def _is_free(name: str, taken: Collection[str]) -> bool:
-    return name not in taken and not any(_is_part(name, other) or _is_part(other, name) for other in taken)
-
-
-def _is_part(name: str, whole: str) -> bool:
-    """Whether an object called ``name`` can be taken for a part of ``whole``."""
-    return name.startswith(f"{whole}_") and _PART.fullmatch(name, len(whole) + 1) is not None

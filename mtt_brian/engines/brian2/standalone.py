@@ -13,21 +13,20 @@ from typing import Any
 import brian2
 import numpy as np
 from brian2 import second
-from brian2.devices.device import get_device, reset_device
 
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import InputSpikes
-from mtt_brian.engines.brian2 import compilers
+from mtt_brian.engines.brian2 import compilers, internals
+from mtt_brian.engines.brian2.execution import CPP, Execution
 from mtt_brian.engines.brian2.network import EventNetwork
 from mtt_brian.engines.brian2.runtime import (
-    COMPILER_FLAGS,
     EXACT_FLAGS,
     BrianEngine,
     Raw,
     preferences,
     without_order_warnings,
 )
-from mtt_brian.engines.brian2.schedule import Playlist
+from mtt_brian.engines.brian2.schedule import InputSchedule
 from mtt_brian.errors import InputError
 
 
@@ -36,34 +35,42 @@ class StandaloneEngine(BrianEngine):
 
     Attributes:
         device: Brian2's name of the device.
+        execution: what a network has to know of it.
     """
 
     device: str
+    execution: Execution
 
-    def __init__(self, circuit: Circuit, *, order: str = "sum", record: str = "all", lanes: int | None = None) -> None:
-        super().__init__(circuit, order=order, record=record, lanes=lanes)
+    def __init__(
+        self, circuit: Circuit, *, order: str = "sum", record: str = "all", batch_size: int | None = None
+    ) -> None:
+        super().__init__(circuit, order=order, record=record, batch_size=batch_size)
         self._project: Project | None = None
 
     def _preferences(self) -> dict[str, Any]:
         """Brian2's preferences while the project is written and compiled."""
         raise NotImplementedError
 
-    def _play(self, playlist: Playlist, lanes: int) -> Raw:
+    def _run_batch(self, inputs: InputSchedule, batch_size: int) -> Raw:
         try:
-            if self._project is None or not self._project.fits(playlist, lanes):
+            if self._project is None or not self._project.fits(inputs, batch_size):
                 compilers.check_project_programs(self.name)
-                project = self.write(playlist, lanes)
+                project = self.write(inputs, batch_size)
                 project.compile()
                 self._project = project
-            return self._project.run(playlist)
+            return self._project.run(inputs)
         except OSError as error:
             if error.filename is None:  # a full disk
                 error.filename = tempfile.gettempdir()
             raise
 
-    def write(self, playlist: Playlist, lanes: int) -> Project:
-        """The project with room for a playlist, not compiled yet."""
-        return Project(self.device, lambda clock: self._network(playlist, lanes, clock), self._preferences())
+    def write(self, inputs: InputSchedule, batch_size: int) -> Project:
+        """The project with room for an input schedule, not compiled yet."""
+        return Project(
+            self.device,
+            lambda clock: self._network(inputs, batch_size, self.execution, clock),
+            self._preferences(),
+        )
 
 
 class CppEngine(StandaloneEngine):
@@ -73,12 +80,13 @@ class CppEngine(StandaloneEngine):
         circuit: the network.
         order: ``"sum"``.
         record: see `mtt_brian.engines.simulate`.
-        lanes: recordings that run side by side in one process; 1 keeps the network small enough for the caches.
+        batch_size: recordings that run side by side in one process; 1 keeps the network small enough for the caches.
         flags: compiler flags; the default keeps floating-point arithmetic as written.
     """
 
     name = "brian2-cpp"
     device = "cpp_standalone"
+    execution = CPP
 
     def __init__(
         self,
@@ -86,23 +94,23 @@ class CppEngine(StandaloneEngine):
         *,
         order: str = "sum",
         record: str = "all",
-        lanes: int | None = None,
+        batch_size: int | None = None,
         flags: Sequence[str] = EXACT_FLAGS,
     ) -> None:
-        super().__init__(circuit, order=order, record=record, lanes=lanes)
+        super().__init__(circuit, order=order, record=record, batch_size=batch_size)
         self.flags = list(flags)
 
-    def _default_lanes(self, batch: Sequence[InputSpikes]) -> int:
+    def _default_batch_size(self, batch: Sequence[InputSpikes]) -> int:
         return 1
 
     def _preferences(self) -> dict[str, Any]:
-        return {COMPILER_FLAGS: self.flags}
+        return {internals.COMPILER_FLAGS: self.flags}
 
 
 class Project:
     """A Brian2 project in a folder that lives as long as this object.
 
-    The device is handed back as it was found: afterwards only the folder and the names of its files are used.
+    The active device is as before: afterwards only the folder and the names of its files are used.
 
     Args:
         device: Brian2's name of the device.
@@ -114,24 +122,25 @@ class Project:
     """
 
     def __init__(self, device: str, build: Callable[[brian2.Clock], EventNetwork], wanted: Mapping[str, Any]) -> None:
-        if get_device() is not brian2.all_devices["runtime"]:
+        if internals.device_name() != "runtime":
             raise InputError("another Brian2 device is active; call brian2.set_device('runtime') first")
         self._engine = f"brian2-{device.partition('_')[0]}"  # for messages
         self._folder = tempfile.TemporaryDirectory(prefix=f"mtt_brian_{device}_")
         self.path = Path(self._folder.name)
         brian2.set_device(device, build_on_run=False, directory=str(self.path))
-        active = get_device()
+        active = internals.active_device()
         step = float(brian2.defaultclock.dt)
         try:
             with preferences(wanted), without_order_warnings():
                 brian2.defaultclock.dt = 1 * second
                 self.network = build(brian2.defaultclock)
-                active.apply_run_args()
+                internals.start_with_arguments(active)
                 # One simulated second holds all steps, however many the run has: Brian2 writes a run's duration, but
                 # not its time step, into the code.
-                clock = active.get_array_name(brian2.defaultclock.variables["dt"])
-                steps = active.get_array_name(self.network.groups[self.network.circuit.input].variables["steps"])
-                active.insert_code("before_network_run", f"{clock}[0] = 1.0/{steps}[0];")
+                clock = internals.array_name(active, brian2.defaultclock.variables["dt"])
+                group = self.network.groups[self.network.circuit.input]
+                steps = internals.array_name(active, group.variables["steps"])
+                internals.run_before_network(active, f"{clock}[0] = 1.0/{steps}[0];")
                 self.network.run(1 * second, namespace={})
                 active.build(directory=str(self.path), compile=False, run=False, with_output=False)
             monitors = {**self.network.monitors, "": self.network.readout_monitor}
@@ -147,23 +156,23 @@ class Project:
                 for name, g in self.network.tallies.items()
             }
         finally:
-            active.reinit()
-            reset_device()
+            internals.forget_project(active)
+            internals.previous_device()
             brian2.defaultclock.dt = step * second
 
-    def fits(self, playlist: Playlist, lanes: int) -> bool:
-        """Whether the network can run a playlist as it is."""
-        return self.network.has_room(playlist) and self.network.lanes == lanes
+    def fits(self, inputs: InputSchedule, batch_size: int) -> bool:
+        """Whether the network can run an input schedule as it is."""
+        return self.network.has_room(inputs) and self.network.batch_size == batch_size
 
     @staticmethod
     def _file(device: Any, variable: Any) -> tuple[str, np.dtype]:
-        return device.get_array_filename(variable), variable.dtype
+        return internals.result_file(device, variable), variable.dtype
 
     def compile(self) -> None:
-        """Run the project's makefile on all cores.
+        """Runs the project's makefile on all cores.
 
         Raises:
-            CannotCompile: with what the compiler says.
+            CannotCompile: with the compiler's first error.
         """
         done = subprocess.run(
             ["make", f"-j{os.cpu_count() or 1}"],
@@ -175,25 +184,17 @@ class Project:
         )
         compilers.check_compiled(self._engine, done.returncode, done.stderr)
 
-    def run(self, playlist: Playlist) -> Raw:
-        # brian2cuda reads the value of an argument in lower case, and as a number if it begins with a digit.
+    def run(self, inputs: InputSchedule) -> Raw:
+        """Runs the compiled project on an input schedule.
+
+        Raises:
+            InputError: if a signal ended the process, or its results are incomplete.
+        """
         with tempfile.TemporaryDirectory(dir=self.path, prefix="scratch_") as scratch:
-            values = [
-                (f"{v.group_name}.{v.name}", v.dtype, value) for v, value in self.network.initial_values(playlist)
-            ]
-            values += [(f"{t.name}.values", np.float64, value) for t, value in self.network.table_values(playlist)]
-            arguments = []
-            for number, (name, dtype, value) in enumerate(values):
-                if np.ndim(value) == 0:
-                    arguments.append(f"{name}={value.item()}")
-                    continue
-                file = os.path.join(scratch, f"{number}.bin")
-                np.ascontiguousarray(value, dtype=dtype).tofile(file)
-                arguments.append(f"{name}={os.path.relpath(file, self.path)}")
             results = os.path.join(scratch, "results", "")
             os.mkdir(results)
             done = subprocess.run(
-                ["./main", "--results_dir", results, *arguments],
+                internals.project_command(results, self._arguments(inputs, scratch)),
                 cwd=self.path,
                 capture_output=True,
                 text=True,
@@ -221,7 +222,7 @@ class Project:
             def read(name: str, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 count = int(values_in(*self._files[name]["N"], 1)[0])
                 i, t, v = (values_in(*self._files[name][k], count) for k in ("i", "t", value))
-                return i, np.rint(t * playlist.steps).astype(np.int64), v
+                return i, np.rint(t * inputs.steps).astype(np.int64), v
 
             return Raw(
                 {name: read(name, "n") for name in self.network.monitors},
@@ -231,3 +232,20 @@ class Project:
                     for name, table in self._tables.items()
                 },
             )
+
+    def _arguments(self, inputs: InputSchedule, folder: str) -> dict[str, str]:
+        """Initial values and tables by name: numbers, and names of files in ``folder`` with arrays.
+
+        brian2cuda reads the value of an argument in lower case, and as a number if it begins with a digit.
+        """
+        values = [(f"{v.group_name}.{v.name}", v.dtype, value) for v, value in self.network.initial_values(inputs)]
+        values += [(f"{t.name}.values", np.float64, value) for t, value in self.network.table_values(inputs)]
+        arguments = {}
+        for number, (name, dtype, value) in enumerate(values):
+            if np.ndim(value) == 0:
+                arguments[name] = str(value.item())
+                continue
+            file = os.path.join(folder, f"{number}.bin")
+            np.ascontiguousarray(value, dtype=dtype).tofile(file)
+            arguments[name] = os.path.relpath(file, self.path)
+        return arguments
