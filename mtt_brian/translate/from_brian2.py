@@ -107,6 +107,7 @@ class Pathway:
         code: the statements.
         i, j: neuron of the source and of the target of every synapse, counted in the whole groups.
         variables: the variable of the target that a name in the statements stands for.
+        reads: group and variable of names that stand for values of the source or the target.
         values, functions: as of a group; a number, or one value per synapse.
         seconds: delay, a number or one per synapse.
     """
@@ -118,6 +119,7 @@ class Pathway:
     i: np.ndarray
     j: np.ndarray
     variables: Mapping[str, str]
+    reads: Mapping[str, tuple[str, str]]
     values: Mapping[str, Any]
     functions: Mapping[str, bool]
     seconds: float | np.ndarray
@@ -182,6 +184,8 @@ def circuit_of(script: Script) -> Translation:
             rules[group.name] = _rule(group, states[group.name])
         except _Stop as stop:
             refusals.append(Refusal(group.name, *stop.args))
+    if not refusals:
+        refusals += [Refusal(*found) for found in _changing_values(script.pathways, states)]
     if not refusals:
         refusals += _loops(rules, states, jumps)
     if refusals:
@@ -491,6 +495,21 @@ def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
     return out
 
 
+def _changing_values(
+    pathways: Sequence[Pathway], states: Mapping[str, tuple[str, ...]]
+) -> list[tuple[str, str, str, str]]:
+    """Statements that read a parameter which spikes change."""
+    out = []
+    for pathway in pathways:
+        for name, text, line in _statements(pathway.code):
+            for used in _names(text):
+                group, variable = pathway.reads.get(used, ("", ""))
+                if used != name and variable in states.get(group, ()):
+                    reason = f"what it adds depends on {used}, which spikes change"
+                    out.append((pathway.name, line, reason, f"add a constant value, or {_CLOCK}"))
+    return out
+
+
 _Jumps = Sequence[tuple[Pathway, str, np.ndarray]]
 
 
@@ -518,7 +537,7 @@ def _loops(
 ) -> list[Refusal]:
     at_once = _at_once(rules, states, jumps)
     try:
-        _sorter(rules, at_once).linear_sets()
+        _sorter(rules, at_once).prepare()
     except CycleError as error:
         cycle = set(error.args[1])
         pathway, variable = next((p, v) for p, v in at_once if {p.source, p.target} <= cycle)

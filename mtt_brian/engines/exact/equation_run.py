@@ -98,16 +98,13 @@ class EquationRun:
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
-    def play(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> dict[str, FiredSpikes]:
+    def play(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> None:
         """Carries the run on up to ``end``, which is left out.
 
         Args:
             t, i, n: input spikes sorted by time, each (t, i) once, at or after the end of the last piece; those from
                 ``end`` on are left out.
             end: seconds.
-
-        Returns:
-            the spikes of this piece by population.
 
         Raises:
             InputError: for a neuron that fires without end, and an oscillation whose crossing stays open.
@@ -116,7 +113,7 @@ class EquationRun:
         last = end - 3 * window(end)
         heard = slice(int(np.searchsorted(t, last, side="right")))
         now = self._progress.now
-        now[loop.ROW] = now[loop.SPIKES] = 0
+        now[loop.ROW] = 0
         while True:
             status = loop.run(
                 self._net,
@@ -131,7 +128,7 @@ class EquationRun:
                 last,
             )
             if status == loop.DONE:
-                return self._spikes()
+                return
             if status == loop.UNDECIDED:
                 raise InputError(self._undecided(int(now[loop.NEURON])))
             if status == loop.WITHOUT_END:
@@ -140,6 +137,12 @@ class EquationRun:
                     "reset leaves its threshold condition fulfilled; change the reset, or give it a refractory period"
                 )
             self._make_room()
+
+    def fetch(self) -> dict[str, FiredSpikes]:
+        """The spikes since the last call, by population."""
+        spikes = self._spikes()
+        self._progress.now[loop.SPIKES] = 0
+        return spikes
 
     def states(self, name: str, neurons: np.ndarray, t: float) -> np.ndarray:
         """States of some neurons of a population at ``t``, the end of the last piece: float64 [K, n]."""
@@ -181,12 +184,19 @@ class EquationRun:
         self._way.time[: len(time)], self._way.number[: len(number)], self._way.size[:] = time, number, size
         self._progress.now[loop.NOW] = kept["instant"]
 
-    def take_neurons(self, kept: Mapping[str, Any], name: str, neurons: np.ndarray) -> None:
-        """Leaves some neurons as they were in what `keep` gave, of a network with the same parameters for them."""
-        at = self.neurons(name).start + neurons
+    def take_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
+        """Leaves some neurons as they were in another run, with the same parameters.
+
+        Args:
+            kept: what `keep` of that run gave.
+            old: the neurons of the population in that run.
+            name: of the population.
+            neurons: their indices in it, integers [K].
+        """
+        at, before = self.neurons(name).start + neurons, old.start + neurons
         mine = self._equations.z
         sets = mine[at][:, [ACTIVE, HELD]]  # numbered anew
-        self._equations.y[at], mine[at] = kept["y"][at], kept["z"][at]
+        self._equations.y[at], mine[at] = kept["y"][before], kept["z"][before]
         mine[at, ACTIVE], mine[at, HELD] = sets.T
         mine[at, CURRENT] = np.where(mine[at, REFRACTORY] == 1, sets[:, 1], sets[:, 0])
 
