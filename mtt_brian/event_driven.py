@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import brian2
 from brian2.core.namespace import get_local_namespace
-from brian2.devices.device import all_devices
 
-from mtt_brian.engines.brian2 import script
+from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.device import NAME, EventDrivenDevice
 from mtt_brian.translate.from_brian2 import Refusal, Refused, circuit_of
 
@@ -25,7 +24,7 @@ __all__ = ["Explanation", "Refusal", "Refused", "device", "explain"]
 
 #: The device, for ``set_device(mtt_brian.event_driven.device)``.
 device = EventDrivenDevice()
-all_devices.setdefault(NAME, device)
+internals.register_device(NAME, device)
 
 
 class Explanation(NamedTuple):

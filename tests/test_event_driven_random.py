@@ -51,7 +51,12 @@ def random_group(rng, k):
     reset = ["x0 -= 1.2"] if subtract else ["x0 = -0.1"]
     reset += ["x1 += 0.25"] if adapts else []
     group = brian2.NeuronGroup(
-        size, "\n".join(lines), threshold=threshold, reset="\n".join(reset), refractory=refractory * ms or False, name=f"g{k}"
+        size,
+        "\n".join(lines),
+        threshold=threshold,
+        reset="\n".join(reset),
+        refractory=refractory * ms or False,
+        name=f"g{k}",
     )
     x = rng.uniform(-0.5, 0.7, (size, n))
     plain = []
@@ -115,7 +120,9 @@ def random_script(seed):
 def compare(seed):
     network, monitors, plain, wires, events, first = random_script(seed)
     network.run(DURATION * brian2.second)
-    found = sorted((float(t), first[k] + int(i)) for k, m in enumerate(monitors) for t, i in zip(m.t_, m.i, strict=True))
+    found = sorted(
+        (float(t), first[k] + int(i)) for k, m in enumerate(monitors) for t, i in zip(m.t_, m.i, strict=True)
+    )
     expected = simulate(plain, wires, events, DURATION, 1e-4)
     assert [i for _, i in found] == [i for _, i in expected], seed
     np.testing.assert_allclose([t for t, _ in found], [t for t, _ in expected], rtol=0, atol=1e-11)

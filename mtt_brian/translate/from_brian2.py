@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy
 
-from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
 
 #: Name of the one input of a circuit: all sources of spikes one after another.
 SOURCES = "sources"
@@ -251,7 +251,9 @@ def _parsed(text: str, line: str, functions: Mapping[str, bool]) -> sympy.Expr:
             raise _Stop(line, f"it is noisy ({name})", f"leave the noise out, or {_CLOCK}")
         if functions.get(name):
             raise _Stop(
-                line, f"{name} changes from call to call or with time", f"set a parameter to its value before the run, or {_CLOCK}"
+                line,
+                f"{name} changes from call to call or with time",
+                f"set a parameter to its value before the run, or {_CLOCK}",
             )
         if name in ("t", "t_in_timesteps", "dt", "lastspike", "not_refractory"):
             raise _Stop(line, f"it depends on time ({name})", f"change a parameter between two runs, or {_CLOCK}")
@@ -341,7 +343,9 @@ class _Texts:
 
     def __init__(self, group: Group, states: tuple[str, ...]) -> None:
         self._group, self.states = group, states
-        self._parts = {name: _parsed(text, f"{name} = {text}", group.functions) for name, text in group.subexpressions.items()}
+        self._parts = {
+            name: _parsed(text, f"{name} = {text}", group.functions) for name, text in group.subexpressions.items()
+        }
         self._constants = {k: v for k, v in group.values.items() if k not in states}
 
     def parsed(self, text: str, line: str) -> sympy.Expr:
@@ -366,8 +370,14 @@ class _Texts:
         if not np.all(np.isfinite(value)):
             k = int(np.argmin(np.isfinite(value)))
             names = sorted(str(s) for s in expression.free_symbols)
-            at = ", ".join(f"{n} = {np.ravel(self._constants[n])[k if np.size(self._constants[n]) > 1 else 0]:g}" for n in names)
-            raise _Stop(line, f"{expression} is {value[k]} in neuron {k} ({at})", "give its parameters finite values, time constants > 0")
+            at = ", ".join(
+                f"{n} = {np.ravel(self._constants[n])[k if np.size(self._constants[n]) > 1 else 0]:g}" for n in names
+            )
+            raise _Stop(
+                line,
+                f"{expression} is {value[k]} in neuron {k} ({at})",
+                "give its parameters finite values, time constants > 0",
+            )
         return value
 
 
@@ -379,7 +389,9 @@ def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
         raise _Stop("", f"it has {n} state variables ({', '.join(states)}); at most {MOST_STATES} are possible", _CLOCK)
     for name in states:
         if name not in group.equations and name not in group.parameters:
-            raise _Stop(name, "spikes change what is neither a state variable nor a parameter", "add an equation or a parameter")
+            raise _Stop(
+                name, "spikes change what is neither a state variable nor a parameter", "add an equation or a parameter"
+            )
     texts = _Texts(group, states)
     matrix, offset = np.zeros((group.size, n, n)), np.zeros((group.size, n))
     for k, (name, text) in enumerate(group.equations.items()):
@@ -389,13 +401,21 @@ def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
         if np.any(grows) and not np.any(matrix[:, k, [q for q in range(n) if q != k]]):
             bad = int(np.argmax(grows))
             raise _Stop(
-                line, f"{name} grows without bound (rate {matrix[bad, k, k]:.6g} per second in neuron {bad})",
+                line,
+                f"{name} grows without bound (rate {matrix[bad, k, k]:.6g} per second in neuron {bad})",
                 "give it a positive time constant",
             )
     row, level, strict = np.zeros((group.size, n)), np.full(group.size, np.inf), True
     if group.threshold is not None:
         row, level, strict = _threshold(group, texts)
-    rows = [matrix.reshape(group.size, -1), offset, row, level[:, None], _reset(group, texts), _refractory(group, texts)]
+    rows = [
+        matrix.reshape(group.size, -1),
+        offset,
+        row,
+        level[:, None],
+        _reset(group, texts),
+        _refractory(group, texts),
+    ]
     distinct, which = np.unique(np.concatenate(rows, axis=1), axis=0, return_inverse=True)
     cuts = np.cumsum([n * n, n, n, 1, n * (n + 1)])
     a, b, c, theta, reset, dead = np.split(distinct, cuts, axis=1)
@@ -426,7 +446,11 @@ def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, boo
         above = -above
     row, constant = texts.affine(above, line, "the condition")
     if not np.any(row):
-        raise _Stop(line, "it does not depend on a state variable", "compare a variable that has an equation or is changed by spikes")
+        raise _Stop(
+            line,
+            "it does not depend on a state variable",
+            "compare a variable that has an equation or is changed by spikes",
+        )
     silent = ~np.any(row, axis=1)
     if np.any(silent):
         raise _Stop(line, f"it does not depend on a state variable in neuron {int(np.argmax(silent))}", _CLOCK)
@@ -475,15 +499,22 @@ def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
     for name, text, line in _statements(pathway.code):
         if name not in pathway.variables:
             raise _Stop(
-                line, f"{name} is not a variable of the target {pathway.target!r} (plasticity, or a change of the source)",
+                line,
+                f"{name} is not a variable of the target {pathway.target!r} (plasticity, or a change of the source)",
                 f"add a value to a variable of the target, or {_CLOCK}",
             )
         change = _parsed(text, line, pathway.functions) - _symbol(name)
         change = sympy.expand(change) if _symbol(name) in change.free_symbols else change
-        used = sorted(str(s) for s in change.free_symbols if str(s) in pathway.variables and str(s) not in pathway.values)
+        used = sorted(
+            str(s) for s in change.free_symbols if str(s) in pathway.variables and str(s) not in pathway.values
+        )
         if used:
             what = "it sets the variable" if used == [name] else f"what it adds depends on {', '.join(used)}"
-            raise _Stop(line, f"{what}; only values that do not change during a run can be added", f"write '{name} += w', or {_CLOCK}")
+            raise _Stop(
+                line,
+                f"{what}; only values that do not change during a run can be added",
+                f"write '{name} += w', or {_CLOCK}",
+            )
         value = np.broadcast_to(_value(change, line, pathway.values), len(pathway.i))
         if not np.all(np.isfinite(value)):
             k = int(np.argmin(np.isfinite(value)))
@@ -519,9 +550,9 @@ def _at_once(
     """Pathways between groups through which a spike can cause another one at the same instant, and the variable."""
     out = []
     for pathway, variable, _ in jumps:
-        if pathway.source in rules and len(pathway.i) and np.any(np.asarray(pathway.seconds) == 0):
-            if rules[pathway.target].reaches_threshold_by(states[pathway.target].index(variable)):
-                out.append((pathway, variable))
+        at_once = pathway.source in rules and len(pathway.i) and np.any(np.asarray(pathway.seconds) == 0)
+        if at_once and rules[pathway.target].reaches_threshold_by(states[pathway.target].index(variable)):
+            out.append((pathway, variable))
     return out
 
 
@@ -532,9 +563,7 @@ def _sorter(rules: Mapping[str, EquationNeuron], at_once: Sequence[tuple[Pathway
     return TopologicalSorter(before)
 
 
-def _loops(
-    rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps
-) -> list[Refusal]:
+def _loops(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[Refusal]:
     at_once = _at_once(rules, states, jumps)
     try:
         _sorter(rules, at_once).prepare()
@@ -545,15 +574,13 @@ def _loops(
             Refusal(
                 pathway.name,
                 pathway.code.strip(),
-                f"a spike without a delay changes {variable}, and with it the threshold condition of {pathway.target!r}, "
-                "in a loop (on a clock such a loop takes one time step)",
+                f"a spike without a delay changes {variable}, and with it the threshold condition of "
+                f"{pathway.target!r}, in a loop (on a clock such a loop takes one time step)",
                 "give these synapses a delay > 0",
             )
         ]
     return []
 
 
-def _order(
-    rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps
-) -> list[str]:
+def _order(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[str]:
     return list(_sorter(rules, _at_once(rules, states, jumps)).static_order())

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 import brian2
 import numpy as np
 from brian2.core.namespace import get_local_namespace
-from brian2.devices.device import RuntimeDevice
 
 from mtt_brian.circuit.instants import window
 from mtt_brian.engines.brian2 import internals, script
@@ -47,7 +46,7 @@ class _Session:
     trial: int = 0
 
 
-class EventDrivenDevice(RuntimeDevice):  # type: ignore[misc]
+class EventDrivenDevice(internals.RuntimeDevice):  # type: ignore[misc]
     """Brian2's runtime device with `brian2.Network.run` by the exact engine."""
 
     def __init__(self) -> None:
@@ -158,13 +157,22 @@ class EventDrivenDevice(RuntimeDevice):  # type: ignore[misc]
         reached = self._play(network, run, inputs, recorder, reporter, begin, end)
         spikes = run.fetch()
         _write_back(session, run, parts, translation, spikes, reached)
-        sources = {name: _of_source(inputs, translation.first[name], size, reached) for name, size in _sizes(parts).items()}
+        sources = {
+            name: _of_source(inputs, translation.first[name], size, reached) for name, size in _sizes(parts).items()
+        }
         recorder.finish(spikes, sources, reached)
         internals.set_time(network, list({part.clock for part in network.sorted_objects}), reached)
         reporter.done((reached - begin) / (end - begin) if end > begin else 1.0)
 
     def _play(
-        self, network: Any, run: EquationRun, inputs: _Inputs, recorder: _Recorder, reporter: _Reporter, begin: float, end: float
+        self,
+        network: Any,
+        run: EquationRun,
+        inputs: _Inputs,
+        recorder: _Recorder,
+        reporter: _Reporter,
+        begin: float,
+        end: float,
     ) -> float:
         """Carries a run to its end, or to where it was stopped; returns the time."""
         stops = recorder.times
@@ -201,7 +209,11 @@ class EventDrivenDevice(RuntimeDevice):  # type: ignore[misc]
         old, before = session.run, session.translation
         same = old is not None and before is not None and _same_circuit(before, translation)
         now = {group.name: _states(group, translation.states[group.name]) for group in parts.groups}
-        spiked = {g.name: np.array(g.variables["lastspike"].get_value()) for g in parts.groups if "lastspike" in g.variables}
+        spiked = {
+            g.name: internals.memory(g.variables["lastspike"]).copy()
+            for g in parts.groups
+            if "lastspike" in g.variables
+        }
         unchanged = {name: _as_written(session, name, x, spiked.get(name)) for name, x in now.items()}
         if same and all(np.all(rows) for rows in unchanged.values()):
             assert old is not None
@@ -214,7 +226,12 @@ class EventDrivenDevice(RuntimeDevice):  # type: ignore[misc]
             rule = translation.circuit.population[name].rule
             assert isinstance(rule, EquationNeuron)
             rows = np.zeros(len(group), bool)
-            if kept is not None and before is not None and name in before.states and before.states[name] == translation.states[name]:
+            if (
+                kept is not None
+                and before is not None
+                and name in before.states
+                and before.states[name] == translation.states[name]
+            ):
                 rows = unchanged[name] & _same_parameters(before.circuit.population[name].rule, rule)
             new = np.flatnonzero(~rows)
             dead = rule.systems.refractory[rule.system]
@@ -225,8 +242,8 @@ class EventDrivenDevice(RuntimeDevice):  # type: ignore[misc]
         if kept is not None and old is not None and before is not None and old.under_way:
             if not _same_delays(before, translation):
                 raise InputError(
-                    f"event_driven: synapses, delays or groups were changed while {old.under_way} spikes are in delays; "
-                    "run long enough for them to arrive, or change weights only"
+                    f"event_driven: synapses, delays or groups were changed while {old.under_way} spikes are in "
+                    "delays; run long enough for them to arrive, or change weights only"
                 )
             run.take_spikes_under_way(kept)
         run.foresee()
@@ -275,9 +292,9 @@ class _Inputs:
 
 def _generated(group: brian2.SpikeGeneratorGroup, first: float, last: float) -> tuple[np.ndarray, np.ndarray]:
     """Spikes of a SpikeGeneratorGroup with first < t <= last, as they were given."""
-    times = np.array(group.variables["spike_time"].get_value(), dtype=np.float64)
-    neurons = np.array(group.variables["neuron_index"].get_value(), dtype=np.int64)
-    period = float(group.variables["period"].get_value().item())
+    times = internals.memory(group.variables["spike_time"]).astype(np.float64)
+    neurons = internals.memory(group.variables["neuron_index"]).astype(np.int64)
+    period = float(internals.memory(group.variables["period"]).item())
     if not np.all(np.isfinite(times)):
         k = int(np.argmin(np.isfinite(times)))
         raise InputError(f"{group.name}: spike {k} has the time {times[k]}; give finite times in seconds")
@@ -310,14 +327,26 @@ def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
     """
     x = np.empty((len(group), len(names)))
     for k, name in enumerate(names):
-        values = group.variables[name].get_value()
+        values = internals.memory(group.variables[name])
         if values.dtype.kind != "f" or values.size != len(group):
             what = "an integer or boolean" if values.dtype.kind != "f" else "one number for all neurons"
-            raise Refused([Refusal(group.name, name, f"spikes change it, and it is {what}", "declare it as ': 1', one per neuron")])
+            raise Refused(
+                [
+                    Refusal(
+                        group.name, name, f"spikes change it, and it is {what}", "declare it as ': 1', one per neuron"
+                    )
+                ]
+            )
         x[:, k] = values
         if not np.all(np.isfinite(values)):
             bad = int(np.argmin(np.isfinite(values)))
-            raise Refused([Refusal(group.name, name, f"neuron {bad} starts at {values[bad]}", "set it to a number before the run")])
+            raise Refused(
+                [
+                    Refusal(
+                        group.name, name, f"neuron {bad} starts at {values[bad]}", "set it to a number before the run"
+                    )
+                ]
+            )
     return x
 
 
@@ -363,7 +392,11 @@ def _same_delays(one: Translation, other: Translation) -> bool:
 
 def _same_parameters(one: Any, other: Any) -> np.ndarray:
     """Which neurons of a population have the same parameters in two rules."""
-    if len(one.system) != len(other.system) or (one.strict, one.held, one.states) != (other.strict, other.held, other.states):
+    if len(one.system) != len(other.system) or (one.strict, one.held, one.states) != (
+        other.strict,
+        other.held,
+        other.states,
+    ):
         return np.zeros(len(other.system), bool)
     same = np.ones(len(other.system), bool)
     for name in Systems._fields:
@@ -388,12 +421,12 @@ def _write_back(
             bad = int(np.argmin(np.all(np.isfinite(x), axis=1)))
             raise InputError(f"{name}: a state of neuron {bad} grew larger than float64 can hold before {t:.9g} s")
         for k, variable in enumerate(translation.states[name]):
-            group.variables[variable].get_value()[:] = x[:, k]
+            internals.memory(group.variables[variable])[:] = x[:, k]
         session.written[name] = _states(group, translation.states[name])
         if "lastspike" in group.variables:
-            last = group.variables["lastspike"].get_value()
+            last = internals.memory(group.variables["lastspike"])
             np.maximum.at(last, spikes[name].i, spikes[name].t)
-            group.variables["not_refractory"].get_value()[:] = ~run.refractory(name)
+            internals.memory(group.variables["not_refractory"])[:] = ~run.refractory(name)
             session.lastspike[name] = last.copy()
 
 
@@ -413,7 +446,9 @@ class _Recorder:
         self, parts: script.Parts, translation: Translation, begin: float, end: float, namespace: Mapping[str, Any]
     ) -> None:
         self._parts, self._translation = parts, translation
-        self._columns = {m.name: script.Columns(m, translation.states, namespace) for m in (*parts.states, *parts.spikes)}
+        self._columns = {
+            m.name: script.Columns(m, translation.states, namespace) for m in (*parts.states, *parts.spikes)
+        }
         self._steps = {m.name: _steps(m.clock, begin, end) for m in (*parts.states, *parts.rates)}
         own = [self._steps[m.name] for m in parts.states if len(self._steps[m.name])]
         self.times = np.unique(np.concatenate([np.zeros(0), *own]))
@@ -455,7 +490,9 @@ class _Recorder:
             steps = steps[steps < end]
             step = float(monitor.clock.dt_)
             edges = np.append(steps, steps[-1] + step if len(steps) else end) - 1e-4 * step
-            internals.record_rates(monitor, steps, np.histogram(t, edges)[0] / (size * step) if len(steps) else np.zeros(0))
+            internals.record_rates(
+                monitor, steps, np.histogram(t, edges)[0] / (size * step) if len(steps) else np.zeros(0)
+            )
 
 
 class _Reporter:

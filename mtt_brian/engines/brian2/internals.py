@@ -13,7 +13,7 @@ from typing import Any
 import brian2
 import numpy as np
 from brian2.codegen.runtime.cython_rt.extension_manager import cython_extension_manager
-from brian2.devices.device import all_devices, auto_target, get_device, reset_device
+from brian2.devices.device import RuntimeDevice, all_devices, auto_target, get_device, reset_device
 from brian2.utils.logger import catch_logs
 
 #: Texts of Brian2's warnings and messages, as far as this package has to tell them apart.
@@ -214,6 +214,16 @@ def pathways_of(synapses: brian2.Synapses) -> list[Any]:
     from brian2.synapses.synapses import SynapticPathway
 
     return [part for part in synapses.contained_objects if isinstance(part, SynapticPathway)]
+
+
+def register_device(name: str, device: RuntimeDevice) -> None:
+    """Makes a device known to `brian2.set_device`; does nothing where the name is taken."""
+    all_devices.setdefault(name, device)
+
+
+def memory(variable: Any) -> np.ndarray:
+    """The values of a variable, or of a constant, as an array without units; changes of it change the variable."""
+    return np.asarray(variable.get_value())
 
 
 def is_part_of_group(part: Any) -> bool:

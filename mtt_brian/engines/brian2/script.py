@@ -160,7 +160,11 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
                 held.add(eq.varname)
         elif eq.type == SUBEXPRESSION:
             if "constant over dt" in eq.flags:
-                _refuse(f"{eq.varname} = {eq.expr.code}", "it is computed once per time step", "leave out (constant over dt)")
+                _refuse(
+                    f"{eq.varname} = {eq.expr.code}",
+                    "it is computed once per time step",
+                    "leave out (constant over dt)",
+                )
             subexpressions[eq.varname] = eq.expr.code
         elif eq.type == PARAMETER:
             parameters.add(eq.varname)
@@ -178,10 +182,15 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
     if isinstance(refractory, str):
         dimensions = parse_expression_dimensions(refractory, resolved)
         if dimensions is not brian2.second.dim:
-            _refuse(f"refractory {refractory!r}", "it is a condition, not a time", "give a time, or a parameter in seconds")
+            _refuse(
+                f"refractory {refractory!r}", "it is a condition, not a time", "give a time, or a parameter in seconds"
+            )
     elif refractory is not False:
         fail_for_dimension_mismatch(
-            refractory, brian2.second, "Refractory period has to be specified in units of seconds but got {value}", value=refractory
+            refractory,
+            brian2.second,
+            "Refractory period has to be specified in units of seconds but got {value}",
+            value=refractory,
         )
     values = {name: _values(group, name, variable) for name, variable in resolved.items() if _is_value(variable)}
     return Group(
@@ -217,21 +226,28 @@ def _is_value(variable: Any) -> bool:
 
 def _values(group: Any, name: str, variable: Any) -> Any:
     """A constant, or the values of a variable in all neurons."""
-    value = np.asarray(variable.get_value())
+    value = internals.memory(variable)
     return value.reshape(()).copy() if value.size == 1 else value.copy()
 
 
 def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[Pathway]:
     if not internals.was_connected(synapses):
         raise TypeError(
-            f"Synapses object '{synapses.name}' does not do anything, since it has not created synapses with 'connect'. "
-            "Set its active attribute to False if you intend to do only do this for a subsequent run."
+            f"Synapses object '{synapses.name}' does not do anything, since it has not created synapses with "
+            "'connect'. Set its active attribute to False if you intend to do only do this for a subsequent run."
         )
-    changing = [*synapses.equations.diff_eq_names, *(synapses.event_driven.diff_eq_names if synapses.event_driven else [])]
+    changing = [
+        *synapses.equations.diff_eq_names,
+        *(synapses.event_driven.diff_eq_names if synapses.event_driven else []),
+    ]
     for eq in (synapses.equations, synapses.event_driven or {}):
         for name in changing:
             if name in eq:
-                _refuse(f"d{name}/dt = {eq[name].expr.code}", "a synapse with a variable that changes (plasticity, a trace)", _CLOCK)
+                _refuse(
+                    f"d{name}/dt = {eq[name].expr.code}",
+                    "a synapse with a variable that changes (plasticity, a trace)",
+                    _CLOCK,
+                )
     if synapses.summed_updaters:
         name = next(iter(synapses.summed_updaters))
         _refuse(f"{name} (summed)", "a summed variable (gap junctions, graded synapses)", _CLOCK)
@@ -251,7 +267,9 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
     if not isinstance(target, brian2.NeuronGroup):
         _refuse(line, f"the target is a {type(target).__name__}", "use a NeuronGroup as target")
     if not isinstance(source, brian2.NeuronGroup | brian2.SpikeGeneratorGroup | brian2.PoissonGroup):
-        _refuse(line, f"the source is a {type(source).__name__}", "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup")
+        _refuse(
+            line, f"the source is a {type(source).__name__}", "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup"
+        )
     resolved = _resolve(synapses, [pathway.code], namespace)
     check_units_statements(pathway.code, resolved)
     i, j = internals.endpoints(synapses)
@@ -267,10 +285,14 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
             reads[name] = owner.name, getattr(variable, "name", name)
             if isinstance(owner, brian2.NeuronGroup) and reads[name][1] in owner.user_equations.diff_eq_names:
                 if name not in variables:
-                    _refuse(line, f"what it adds depends on {name}, which changes during a run", f"add a constant value, or {_CLOCK}")
+                    _refuse(
+                        line,
+                        f"what it adds depends on {name}, which changes during a run",
+                        f"add a constant value, or {_CLOCK}",
+                    )
                 continue
         if _is_value(variable):
-            value = np.asarray(variable.get_value())
+            value = internals.memory(variable)
             at = {"_presynaptic_idx": i, "_postsynaptic_idx": j}.get(index)
             values[name] = value[at] if at is not None and value.size > 1 else value
     functions = _functions(resolved)
@@ -287,9 +309,7 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
         reads=reads,
         values=values,
         functions=functions,
-        seconds=np.array(pathway.variables["delay"].get_value(), dtype=np.float64).reshape(-1)
-        if pathway.variables["delay"].get_value().size != 1
-        else float(pathway.variables["delay"].get_value().item()),
+        seconds=internals.memory(pathway.variables["delay"]).astype(np.float64),
     )
 
 
@@ -341,7 +361,7 @@ def rates_of(group: brian2.PoissonGroup, namespace: Mapping[str, Any]) -> np.nda
     """
     variable = group.variables["rates"]
     if not isinstance(variable, Subexpression):
-        return _checked_rates(group, np.array(variable.get_value(), dtype=np.float64))
+        return _checked_rates(group, internals.memory(variable).astype(np.float64))
     try:
         group.before_run(namespace)  # Brian2's own check of units
     except Exception as error:
@@ -360,7 +380,9 @@ def _checked_rates(group: brian2.PoissonGroup, rates: np.ndarray) -> np.ndarray:
     bad = ~(np.isfinite(rates) & (rates >= 0))
     if np.any(bad):
         k = int(np.argmax(bad))
-        raise Refused([Refusal(group.name, "rates", f"the rate of neuron {k} is {rates[k]:g} Hz", "give finite rates >= 0 Hz")])
+        raise Refused(
+            [Refusal(group.name, "rates", f"the rate of neuron {k} is {rates[k]:g} Hz", "give finite rates >= 0 Hz")]
+        )
     return rates
 
 
@@ -381,9 +403,7 @@ class Columns:
         Refused: for a variable that is neither a state, a parameter nor a subexpression of these.
     """
 
-    def __init__(
-        self, monitor: Any, states: Mapping[str, tuple[str, ...]], namespace: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, monitor: Any, states: Mapping[str, tuple[str, ...]], namespace: Mapping[str, Any]) -> None:
         group = whole(monitor.source)
         self._names = [name for name in monitor.record_variables if name not in ("i", "t")]
         self._states = states.get(group.name, ())
@@ -393,7 +413,9 @@ class Columns:
             return
         for name in self._names:
             if not isinstance(group, brian2.NeuronGroup) or name not in group.user_equations.names:
-                raise Refused([Refusal(monitor.name, name, "it is not a variable of the equations", "record one that is")])
+                raise Refused(
+                    [Refusal(monitor.name, name, "it is not a variable of the equations", "record one that is")]
+                )
         self._resolved = _resolve(group, self._names, namespace)
         inside = [name for name, v in self._resolved.items() if isinstance(v, Subexpression)]
         for name in inside:

@@ -27,15 +27,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.engines.exact.jit import inlined, kernel
 from mtt_brian.engines.exact.crossing_search import first_crossing
+from mtt_brian.engines.exact.jit import inlined, kernel
 from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
-from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
+from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LinearSystem
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
 
 #: Coordinates of a neuron, and numbers in a row of a reset.
 _W, _R = MOST_STATES, MOST_STATES + 1

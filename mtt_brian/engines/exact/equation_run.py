@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
 from mtt_brian.circuit.instants import window
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.exact import equation_loop as loop
@@ -23,6 +22,7 @@ from mtt_brian.engines.exact.equation_neurons import (
 from mtt_brian.engines.exact.queues import CrossingQueue
 from mtt_brian.engines.lowered.synapse_lists import synapse_lists
 from mtt_brian.errors import InputError
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
 
 
 class FiredSpikes(NamedTuple):
@@ -239,8 +239,8 @@ class EquationRun:
 
     def _undecided(self, neuron: int) -> str:
         return (
-            f"{self._named(neuron)} oscillates with almost no damping, so close to its threshold that whether it reaches "
-            "it stays open; give it more damping"
+            f"{self._named(neuron)} oscillates with almost no damping, so close to its threshold that whether it "
+            "reaches it stays open; give it more damping"
         )
 
 

@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.neuron.equation_neuron import EquationNeuron
 from mtt_brian.circuit.model import Circuit, Connection
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
-
+from mtt_brian.neuron.equation_neuron import EquationNeuron
 
 #: All synapses of a connection have one delay.
 SAME = np.iinfo(np.int64).min
