@@ -145,12 +145,8 @@ def _futures(client: Client, shards: Sequence[Shard]) -> Iterator[tuple[Shard, F
         read_by = {shard.task: shard.recordings.read for shard in shards}
         shared = {task: client.submit(bytes, dumps((task, read)), pure=False) for task, read in read_by.items()}
     evaluate = _with_its_code()
-    shard_of = {
-        client.submit(
-            evaluate, shared[shard.task], dumps((replace(shard.recordings, read=_sent_apart), wanted)), pure=False
-        ): shard
-        for shard in shards
-    }
+    lists = {shard: dumps((replace(shard.recordings, read=_sent_apart), wanted)) for shard in shards}
+    shard_of = {client.submit(evaluate, shared[shard.task], lists[shard], pure=False): shard for shard in shards}
     try:
         for future in distributed.as_completed(list(shard_of), loop=client.loop):
             yield shard_of.pop(future), future
