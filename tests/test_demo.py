@@ -14,6 +14,7 @@ from matplotlib.image import imread
 import mtt_brian as mb
 from mtt_brian import cli, events
 from mtt_brian.cli import demo
+from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from tests.test_console import WITHOUT_TORCH
@@ -158,7 +159,7 @@ def test_the_membrane_of_the_figure_is_the_engines(runs):
         result = mb.simulate(demo.DATA / chosen["network"], recording)
         train = result.spikes[result.circuit.populations[0].name]
         own = train.i == chosen["neuron"]
-        trace = mb.plotting.membrane_trace(shown.rule, shown.arrivals[side], shown.jumps)
+        trace = membrane_trace(shown.rule, shown.arrivals[side], shown.jumps)
         assert np.array_equal(trace.spike_t, train.t[own])
         assert np.array_equal(trace.spike_n, train.n[own])
 

@@ -255,8 +255,8 @@ def test_without_logging_a_notice_is_for_those_who_look_on():
 
 def test_a_command_always_prints_notices():
     code = (
-        "from mtt_brian import progress\nwith progress.notices_on_stderr(): progress.notice('compiling')\n"
-        "progress.notice('again')"
+        "from mtt_brian import progress; from mtt_brian.cli import exit_status\n"
+        "exit_status.run(lambda: progress.notice('compiling')); progress.notice('again')"
     )
     assert in_a_process(code).stderr == "compiling\n"
 

@@ -223,7 +223,10 @@ BASE = {"tau": 0.02, "tau_a": 0.1, "b": 0.1}
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (Adaptive(**BASE, spikes="many"), "'n': Adaptive has a reset of its own, which spikes='many' does not go with"),
+        (
+            Adaptive(**BASE, spikes="many"),
+            "'n': Adaptive has a reset of its own, which spikes='many' cannot be combined with",
+        ),
         (Adaptive(**BASE, lower_bound=-1.0), r"row \[1.0, -1.0\]\), for which a lower_bound has no meaning"),
         (Adaptive(**BASE, refractory=1e-3), "which cannot be held for a refractory period; pass refractory=0"),
         (Forgetful(**BASE, bias=1.0), "Forgetful.linear_system.. makes no use of bias, which is 1, not 0"),

@@ -61,6 +61,11 @@ COMMANDS = {
         "what a network is made of, how large it is, and which engines run it",
         "model.nir",
     ),
+    "convert": Command(
+        "mtt_brian.cli.convert",
+        "write a network so that another tool reads it",
+        "model.nir spikingjelly --out for_spikingjelly.nir",
+    ),
     "gap": Command(
         "mtt_brian.cli.gap",
         "what the rule of an event-driven target costs a network, one change at a time",

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from mtt_brian import plotting
-from mtt_brian.engines.exact.trace import membrane_trace
+from mtt_brian.engines.exact.trace import MembraneTrace, membrane_trace
 from mtt_brian.neuron import IF
 from mtt_brian.plotting import COLORS
 
@@ -166,24 +166,22 @@ def _membrane(ax: Axes, shown: Shown, side: int, look: _Look) -> None:
     if side == 1:
         ax.annotate(
             "inhibition is lost",
-            (1e3 * _first_lost(shown), shown.rule.lower_bound),
+            (1e3 * _first_lost(shown, trace), shown.rule.lower_bound),
             xytext=(12, -20),
             color=look.colors[side],
             arrowprops={"arrowstyle": "-|>", "color": look.colors[side], "shrinkA": 0, "shrinkB": 1},
             **_POINTS,
         )
-    highest = max(membrane_trace(shown.rule, t, shown.jumps).spike_v.max() for t in shown.arrivals)
-    ax.set_ylim(-1.8, highest + 0.35)
+    ax.set_ylim(-1.8, 2.4)
     ax.set_xlabel("time (ms)", labelpad=1)
     if side == 0:
         ax.set_ylabel("membrane of\none neuron")
 
 
-def _first_lost(shown: Shown) -> float:
+def _first_lost(shown: Shown, trace: MembraneTrace) -> float:
     """When an arrival would first take the event-driven membrane below its bound, in seconds."""
-    times = shown.arrivals[1]
-    for t, jump in zip(times, shown.jumps, strict=True):
-        before = membrane_trace(shown.rule, times[times < t], shown.jumps[times < t], t).v[-1]
+    for t, jump in zip(shown.arrivals[1], shown.jumps, strict=True):
+        before = trace.v[np.searchsorted(trace.t, t) - 1]
         if shown.edges[0] < t and before + jump < shown.rule.lower_bound:
             return float(t)
     raise AssertionError("the window was chosen for such an arrival")

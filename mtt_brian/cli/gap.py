@@ -128,8 +128,8 @@ def notes(circuit: Circuit, plan: Plan) -> list[str]:
     said = [f"Assumed: {assumption}." for assumption in circuit.assumptions]
     if leaking := gap.decaying(circuit):
         said.append(
-            f"On time steps {', '.join(leaking)} decay by exp(-step / tau) from one step to the next; a tool that takes "
-            f"1 - step / tau leaves less by (step / tau)^2 / 2."
+            f"On time steps {', '.join(leaking)} decay by exp(-step / tau) from one step to the next; a tool that "
+            "takes 1 - step / tau leaves less by (step / tau)^2 / 2."
         )
     if crossing := gap.crossing_between_steps(circuit):
         said.append(

@@ -1,4 +1,4 @@
-"""The recording that a command is given: a file, NIRData, or a recording of a data set."""
+"""The recording that a command is given: a file of events, one of a data set, or NIRData."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def open_recording(
     Raises:
         InputError: if there is no such recording, or it cannot be read.
     """
-    if circuit is not None and (data := _NIR_DATA.fullmatch(text)):
+    place = named.reference(text)
+    if place is None and circuit is not None and (data := _NIR_DATA.fullmatch(text)):
         sample = None if data["sample"] is None else int(data["sample"])
         return NamedRecording(text, recording_of(data["path"], circuit.input, circuit.input_shape, sample))
-    place = named.reference(text)
     if place is not None and place.dataset == config.get("dataset"):
         data_root = data_root or config.get("data_root")
-    return named.open_recording(text, data_root=data_root, resolution=config.get("resolution"))
+    return named.open_recording(text, data_root=data_root, resolution=config.get("resolution"), others=NIR_DATA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +55,11 @@ def reference(name: str | os.PathLike[str]) -> Reference | None:
 
 
 def open_recording(
-    name: str | os.PathLike[str], *, data_root: str | None = None, resolution: int | None = None
+    name: str | os.PathLike[str],
+    *,
+    data_root: str | None = None,
+    resolution: int | None = None,
+    others: Iterable[str] = (),
 ) -> NamedRecording:
     """A recording from a file (`read`), or from a data set.
 
@@ -62,6 +67,7 @@ def open_recording(
         name: a path, or a `Reference`.
         data_root: folder that holds the data set.
         resolution: of a recording of a data set, see `at_resolution`.
+        others: endings of files that the caller reads itself, for the message.
 
     Raises:
         InputError: if there is no such recording, or it cannot be read.
@@ -71,8 +77,8 @@ def open_recording(
         return _of_a_data_set(text, place, data_root, resolution)
     if Path(text).suffix.lower() not in FORMATS:
         raise InputError(
-            f"{text}: a recording is a file that ends in {', '.join(FORMATS)}, or DATASET:SPLIT:NUMBER, for "
-            "instance digits:test:0"
+            f"{text}: a recording is a file that ends in {', '.join([*FORMATS, *others])}, or DATASET:SPLIT:NUMBER, "
+            "for instance digits:test:0"
         )
     return NamedRecording(text, read(text))
 
