@@ -27,7 +27,12 @@ def test_every_example_is_known():
 def test_runs(name, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
     done = subprocess.run(
-        [sys.executable, FOLDER / f"{name}.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
+        [sys.executable, FOLDER / f"{name}.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     assert EXPECTED[name] in done.stdout
