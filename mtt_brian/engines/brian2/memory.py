@@ -42,6 +42,8 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
             refuse(f"{where} receives a bias")
         if np.any(rule.refractory):
             refuse(f"{where} has a refractory period")
+        if rule.upper_bound is not None:
+            refuse(f"{where} has an upper bound (membrane_bits)")
         bound = rule.lower_bound
         if bound is not None and (
             np.any(np.greater(bound, 0)) or (rule.reset == "zero" and np.any(np.less(rule.v_reset, bound)))
