@@ -311,9 +311,7 @@ def test_an_upper_bound_needs_a_neuron_that_stays_where_it_is():
     circuit = mb.translate.read_nir(with_bias())
     population = circuit.populations[0]
     saturating = replace(population, rule=population.rule.with_(upper_bound=2.0))
-    with pytest.raises(
-        InputError, match="'n1' has an upper_bound, which needs an IF without bias and refractory period"
-    ):
+    with pytest.raises(InputError, match="'n1' has an upper_bound, which needs an IF without bias and refractory"):
         mb.Simulator(replace(circuit, populations=(saturating, *circuit.populations[1:])))
 
 

@@ -115,7 +115,7 @@ def test_a_silent_readout_is_gain_times_matrix_times_counts(engine, rule, kind, 
         circuit = Circuit(
             "input", (2, 2, 2), (Population("out", shape, silent),), (Connection("input", "out", chain, (), 8),), "out"
         )
-        if engine != "exact" and (rule == "CubaLIF" or kind == "delay"):
+        if engine != "exact" and kind == "delay":
             with pytest.raises(InputError, match="use engine='exact'"):
                 simulator(circuit, engine)
             continue

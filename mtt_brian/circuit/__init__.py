@@ -8,3 +8,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.spikes import InputSpikes, Spikes, input_spikes
 
 __all__ = ["Circuit", "Connection", "InputSpikes", "Integers", "Population", "Spikes", "input_spikes"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

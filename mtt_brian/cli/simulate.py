@@ -37,11 +37,13 @@ import numpy as np
 from mtt_brian import cli, files, plotting
 from mtt_brian.circuit.spikes import input_spikes_for
 from mtt_brian.cli import network_options, replay, spike_files
-from mtt_brian.cli.recording_files import Recording, open_recording
+from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.engines import ENGINES, ORDERS, Result, Simulator, engine_info
+from mtt_brian.engines.result import population_rows
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.tables import markdown_table
+from mtt_brian.events.named import NamedRecording
 from mtt_brian.plotting.axes import literal
 from mtt_brian.text import printable
 from mtt_brian.translate.nir_files import naming
@@ -92,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for assumption in result.assumptions:
         print(f"assumed: {printable(assumption)}")
     print()
-    print(f"{table(result)}\n\n{answer(result, recording)}\n{files.contents(out)}")
+    print(f"{markdown_table(population_rows(result))}\n\n{answer(result, recording)}\n{files.contents(out)}")
     if recorded is None:
         return 0
     comparisons = replay.compare(result, recorded, options.tolerance)
@@ -153,27 +155,7 @@ def trace_of(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
         return None
 
 
-def table(result: Result) -> str:
-    """Spikes and synaptic operations of the input and every firing population."""
-    rows = [("population", "neurons", "spikes", "per neuron", "silent neurons", "SynOps")]
-    for name, counts in result.counts.items():
-        synops = int(counts.ravel() @ result.circuit.fan_out[name])
-        silent = int((counts == 0).sum())
-        rows.append(
-            (
-                name,
-                f"{counts.size:,}",
-                f"{counts.sum():,}",
-                f"{counts.mean():.3g}",
-                f"{silent:,} ({silent / counts.size:.0%})",
-                f"{synops:,}",
-            )
-        )
-    rows.append(("all", "", f"{sum(c.sum() for c in result.counts.values()):,}", "", "", f"{result.synops:,}"))
-    return markdown_table(rows)
-
-
-def answer(result: Result, recording: Recording) -> str:
+def answer(result: Result, recording: NamedRecording) -> str:
     """The class with the largest readout, and whether that is right where it is known."""
     classes = recording.classes if len(recording.classes) == len(result.readout) else ()
     best = int(np.argmax(result.readout))
@@ -191,7 +173,7 @@ def answer(result: Result, recording: Recording) -> str:
     return f"{said}; right is {called(recording.label)}"
 
 
-def plot(result: Result, recording: Recording, trace: tuple[np.ndarray, np.ndarray] | None, path: Path) -> None:
+def plot(result: Result, recording: NamedRecording, trace: tuple[np.ndarray, np.ndarray] | None, path: Path) -> None:
     """Spikes of the input and all populations, with the readout below where it is known over time."""
     ratios = [3] if trace is None else [3, 1]
     with plotting.figure(path, (7.2, 1.6 * sum(ratios))) as figure:

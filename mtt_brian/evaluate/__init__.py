@@ -43,3 +43,7 @@ __all__ = [
     "synops",
     "write_report",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -26,7 +26,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class _Options(NamedTuple):
-    """What turns that which happens once per time step into that which happens all the time."""
+    """What converts quantities of a time step to continuous time."""
 
     time_steps: int | None
     duration: float | None
@@ -51,13 +51,13 @@ def to_nir(
     Weights keep their type. Membranes jump by the weight: IF nodes have ``r = 1`` and LIF nodes ``r = tau``, because
     NIR's LIF jumps by ``r * w / tau``. A decay per step d becomes the time constant that leaves d after one of
     ``time_steps`` steps over ``duration``. The branches of a residual connection become paths whose ends feed one
-    population. The stages are a matter of training and leave no trace.
+    population. Stages exist in training only.
 
     Norms that are left are folded first (`norm.fold`, on a copy).
 
     A bias b is added once per time step, T times in the D seconds of a recording; NIR's bias is a constant current, so
-    b becomes ``b * T / D``. With these ``r`` it drives IF and LIF membranes alike by b in the time of a step, as if it
-    came in many small spikes. Of a LIF membrane that keeps d in a step, it leaves ``b * (1 - d) / -ln d`` at the end of
+    b becomes ``b * T / D``. With these ``r`` it drives IF and LIF membranes alike by b in the time of a step, like many
+    small spikes. Of a LIF membrane that keeps d in a step, it leaves ``b * (1 - d) / -ln d`` at the end of
     the step, because bias and spikes leak within the step too. A readout's bias is no exception: its sum drifts to
     ``b * T`` at D, where the readout is T times the logits. (A lower bound acts where spikes arrive: between events a
     negative bias may carry a membrane below it, on a time grid in no step.)
@@ -99,12 +99,12 @@ def to_nir(
 
 
 def write(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
-    """Write a graph to a ``.nir`` file, under a temporary name first, so that nobody reads half of it.
+    """Write a graph to a ``.nir`` file, atomically.
 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    # In memory first: HDF5 ends the process where it meets a full disk while it closes a file.
+    # In memory first: on a full disk HDF5 ends the process when it closes a file.
     content = io.BytesIO()
     nir.write(content, graph)
     with replacing(path) as temporary:
@@ -120,9 +120,9 @@ class _Writer:
         self.nodes: dict[str, nir.NIRNode] = {INPUT: nir.Input({"input": np.array(model.input_shape)})}
         self.edges: list[tuple[str, str]] = []
 
-    def write(self, chain: nn.Module, ends: list[str]) -> list[str]:
+    def write(self, layers: nn.Module, ends: list[str]) -> list[str]:
         """Layers one after the other behind ``ends``, nodes whose sum is their input; returns their own ends."""
-        for name, layer in chain.named_children():
+        for name, layer in layers.named_children():
             if isinstance(layer, Residual):
                 ends = self.write(layer.body, ends) + self.write(layer.shortcut, ends)
                 continue
@@ -173,7 +173,7 @@ def _write_linear(layer: nn.Linear, shape: Shape, options: _Options) -> nir.Line
 
 
 def _write_bias(layer: nn.Conv2d | nn.Linear, options: _Options) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """The bias as a constant current, float64 [channels], None for none or zeros; and the metadata that tell it."""
+    """The bias as a constant current, float64 [channels], None for none or zeros; and its metadata."""
     if layer.bias is None or not layer.bias.any():
         return None, {}
     steps, duration = options.of_a_step("a bias, which acts once per time step, becomes a constant current")
@@ -208,7 +208,7 @@ def _write_spiking(layer: Spiking, shape: Shape, options: _Options) -> nir.IF | 
         metadata["lower_bound"] = float(rule.lower_bound)
     common = {
         "v_threshold": np.full(shape, rule.threshold),
-        # For reset="subtract" it has no meaning, and other tools would take it for one.
+        # It has no meaning for reset="subtract", but other tools would use it.
         "v_reset": np.full(shape, rule.v_reset if rule.reset == "zero" else 0.0),
         "metadata": metadata,
     }

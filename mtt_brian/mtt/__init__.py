@@ -40,3 +40,7 @@ __all__ = [
     "replacing",
     "train_iteration",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,7 @@ from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.operators import Delay
 from mtt_brian.errors import InputError
-from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
+from mtt_brian.neuron import IF, LIF, CubaLIF
 
 #: Host memory per synapse (weight, indices, the queue's table, copies made in between) and per neuron (with the synapse
 #: of its end-of-recording reset, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
@@ -21,37 +21,21 @@ LARGEST_JUMP = 1e280
 
 
 def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
-    """Brian2 steps from arrival to arrival: refuse, by name, whatever can fire in between.
+    """Refuses, by name, what has no Brian2 equations here, and spikes that take time to arrive.
 
     Raises:
         InputError: names the population or the nodes.
     """
 
     def refuse(what: str) -> None:
-        raise InputError(
-            f"{what}; the Brian2 engines only know the instants at which an input event arrives: use engine='exact'"
-        )
+        raise InputError(f"{what}, which the Brian2 engines do not compute: use engine='exact'")
 
     for population in circuit.populations:
-        rule, where = population.rule, f"population {population.name!r}"
-        if type(rule) not in (IF, LIF, CubaLIF, LinearNeuron):
-            refuse(f"{where} has the rule {type(rule).__name__}, for which there are no Brian2 equations")
-        if isinstance(rule, CubaLIF | LinearNeuron):
-            refuse(f"{where} has a synaptic current (CubaLIF, CubaLI, or a silent population in front of it)")
-        if np.any(rule.bias):
-            refuse(f"{where} receives a bias")
-        if np.any(rule.refractory):
-            refuse(f"{where} has a refractory period")
+        rule = population.rule
+        if type(rule) not in (IF, LIF, CubaLIF):
+            refuse(f"population {population.name!r} has the rule {type(rule).__name__}")
         if rule.upper_bound is not None:
-            refuse(f"{where} has an upper bound (membrane_bits)")
-        bound = rule.lower_bound
-        if bound is not None and (
-            np.any(np.greater(bound, 0)) or (rule.reset == "zero" and np.any(np.less(rule.v_reset, bound)))
-        ):
-            # The bound is applied lazily, at the next arrival, to whatever stands in v by then.
-            refuse(f"{where} can start or be reset to a potential below its lower bound")
-        if isinstance(rule, LIF) and rule.threshold is not None and np.any(np.greater(rule.v_leak, rule.threshold)):
-            refuse(f"{where} leaks to a potential above its threshold")
+            refuse(f"population {population.name!r} has an upper bound (membrane_bits)")
     for connection in circuit.connections:
         largest = float(np.max(np.abs(circuit.population[connection.target].rule.gain)))
         for operator in connection.operators:
