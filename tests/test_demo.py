@@ -79,7 +79,7 @@ def test_the_time_stepped_result_is_that_of_torch(name, runs):
         ids=[entry["file"] for entry in CONTENTS["recordings"]], labels=LABELS, duration_us=300_000,
         read=lambda file: demo.read(demo.DATA / file),
     )  # fmt: skip
-    torch = inference.time_stepped(demo.DATA / name, recordings, CONTENTS["time_steps"])
+    torch = inference.predict(demo.DATA / name, recordings, "time-stepped", CONTENTS["time_steps"])
     for k, result in enumerate(runs[name].time_stepped):
         for population, counts in result.counts.items():
             assert np.array_equal(counts, torch.counts[population][k]), (k, population)

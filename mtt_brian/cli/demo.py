@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "demo")
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/demo-<number>]")
     return parser.parse_args(arguments)
 
