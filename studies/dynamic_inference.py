@@ -35,7 +35,7 @@ import numpy as np
 
 from mtt_brian import plotting
 from mtt_brian.evaluate.early_exit import RULES, Curve, Decisions, exit_when_confident, mean_curve, stop_after
-from mtt_brian.evaluate.tables import Table, in_percent
+from mtt_brian.evaluate.tables import Cell, Table, in_percent
 from mtt_brian.experiments import inference, study_cli
 from mtt_brian.experiments.inference import MODES, Mode
 from mtt_brian.plotting.axes import literal
@@ -64,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         traces = inference.readout_traces(study.runs[run].model, study.recordings, mode, t_max)
         labels = study.recordings.labels
         times = [k / t_max for k in range(1, t_max + 1)] if mode == "time-stepped" else PARTS
-        confident = {rule: exit_when_confident(traces, labels, THRESHOLDS, rule) for rule in RULES}
-        return {**confident, "fixed": stop_after(traces, labels, times)}
+        decided: dict[str, list[Decisions]] = {"fixed": stop_after(traces, labels, times)}
+        return decided | {rule: exit_when_confident(traces, labels, THRESHOLDS, rule) for rule in RULES}
 
     decided = study.compute(itertools.product(study.runs, MODES), decide, settings={"thresholds": THRESHOLDS})
 
@@ -108,7 +108,7 @@ def tables(curves: Mapping[str, Mapping[Mode, Curves]]) -> list[Table]:
 
 def table(title: str, curves: Mapping[str, Mapping[Mode, Curves]], cost: str, levels: Mapping[str, float]) -> Table:
     """Networks, modes and rules below each other, levels of one cost beside each other."""
-    rows = [
+    rows: list[list[Cell | str]] = [
         [label, mode, rule, *(in_percent(curve.accuracy_at(cost, level)) for level in levels.values())]
         for label, by_mode in curves.items()
         for mode, by_rule in by_mode.items()

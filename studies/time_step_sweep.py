@@ -9,7 +9,7 @@ With T time steps the events are binned anew into T bins and every stage runs wi
 together. Only where every bin holds a single instant (T = 300,000 for microseconds in 0.3 s) would that be the same as
 continuous time, for which there are two conventions:
 
-  sum   the jumps of one instant are summed, applied once, and then a neuron fires as its rule says
+  sum   the jumps of one instant are summed, applied once, and then a neuron fires by its rule
   fifo  every event is applied alone and travels breadth first, as on event-driven chips
 
 The gap is accuracy(largest T) - accuracy(event-driven), on the same recordings.
@@ -31,7 +31,7 @@ from mtt_brian import plotting
 from mtt_brian.engines import ORDERS, Order
 from mtt_brian.evaluate import Estimate, accuracy
 from mtt_brian.evaluate.statistics import gap, over_seeds
-from mtt_brian.evaluate.tables import Table, in_percent
+from mtt_brian.evaluate.tables import Cell, Table, in_percent
 from mtt_brian.experiments import inference, study_cli
 from mtt_brian.experiments.inference import Condition, Mode
 from mtt_brian.plotting.axes import literal
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def sweep(run: str) -> Sweep:
         labels, classes = study.recordings.labels, {c: predicted[run, *c] for c in conditions}
-        finest = classes["time-stepped", time_steps[-1]]
+        finest = classes[Condition("time-stepped", time_steps[-1])]
         return Sweep(
             {c: accuracy(classes[c], labels) for c in conditions},
             {order: gap(finest, classes[Condition(order)], labels) for order in ORDERS},
@@ -106,7 +106,9 @@ def mean(seeds: Sequence[Sweep]) -> Sweep:
 def table(title: str, sweeps: Mapping[str, Sweep]) -> Table:
     """Conditions below each other, runs or methods beside each other."""
     columns = list(sweeps.values())
-    rows = [[str(c), *(in_percent(sweep.accuracy[c]) for sweep in columns)] for c in columns[0].accuracy]
+    rows: list[list[Cell | str]] = [
+        [str(c), *(in_percent(sweep.accuracy[c]) for sweep in columns)] for c in columns[0].accuracy
+    ]
     rows += [[f"gap {order}", *(in_percent(sweep.gap[order], sign=True) for sweep in columns)] for order in ORDERS]
     return Table.of_rows(f"Accuracy in %, {title}", ["", *sweeps], rows)
 

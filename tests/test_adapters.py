@@ -206,6 +206,7 @@ def test_other_files_use_no_private_names_of_brian2():
 class TestTorch:
     """mtt_brian/snn/ops/internals.py"""
 
+    @pytest.mark.slow  # imports torch's compiler
     def test_dynamo_cache_size_limit(self) -> None:
         """The number of variants of a compiled function is raised during its calls only."""
         torch = pytest.importorskip("torch")

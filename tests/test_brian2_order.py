@@ -10,7 +10,7 @@ from brian2 import second
 
 import mtt_brian as mb
 from mtt_brian.engines.brian2 import internals
-from tests.test_console import in_a_row
+from tests.test_cli import in_a_row
 
 pytestmark = pytest.mark.slow
 

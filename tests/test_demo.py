@@ -17,7 +17,7 @@ from mtt_brian.cli import demo
 from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from tests.test_console import WITHOUT_TORCH
+from tests.test_cli import WITHOUT_TORCH
 
 ROOT = Path(__file__).parents[1]
 CONTENTS = json.loads((demo.DATA / demo.CONTENTS).read_text())

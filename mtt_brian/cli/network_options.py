@@ -156,6 +156,7 @@ _USED: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: type(value) is int and 1 <= value < 2**15,
         f"a whole number of pixels from 1 to {2**15 - 1}, or null",
     ),
+    "time_steps": (lambda value: type(value) is int and 1 <= value <= 100_000, "a whole number from 1 to 100,000"),
 }
 #: Of a config file; a longer one is something else.
 _MOST_BYTES = 1_000_000

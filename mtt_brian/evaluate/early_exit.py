@@ -1,7 +1,7 @@
 """Early exit: a recording is decided as soon as the readout is confident, time-stepped or event-driven.
 
 SEENN-I (Li, Geller, Kim, Panda: "SEENN", NeurIPS 2023; MTT paper, dynamic inference) runs a network step by step and
-takes the answer of the first step at which the softmax of the mean readout so far exceeds a threshold. Here one
+takes the prediction of the first step at which the softmax of the mean readout so far exceeds a threshold. Here one
 definition serves both modes. R(t) is the sum of the readout up to t, and the recording is T steps long; then
 
     "mean"    confidence(t) = max softmax( R(t) / max(1, steps passed at t) )
@@ -180,7 +180,7 @@ def synops_until(times: np.ndarray, spikes: Mapping[str, Spikes], fan_out: Mappi
 def exit_when_confident(
     traces: Sequence[ReadoutTrace], labels: ArrayLike, thresholds: Sequence[float], rule: ExitRule
 ) -> list[Decisions]:
-    """Every recording is answered when its confidence first exceeds the threshold, or else at its end.
+    """Every recording is decided when its confidence first exceeds the threshold, or else at its end.
 
     Args:
         traces: of N recordings.
@@ -199,7 +199,7 @@ def exit_when_confident(
 
 
 def stop_after(traces: Sequence[ReadoutTrace], labels: ArrayLike, parts: Sequence[float]) -> list[Decisions]:
-    """Every recording is answered after the same part of its duration: what early exit has to be better than.
+    """Every recording is decided after the same part of its duration: what early exit has to be better than.
 
     Args:
         traces: of N recordings.

@@ -13,7 +13,7 @@ import numpy as np
 
 from mtt_brian.evaluate import Estimate, Predictions
 from mtt_brian.evaluate.statistics import binomial, over_seeds
-from mtt_brian.evaluate.tables import Table, in_percent
+from mtt_brian.evaluate.tables import Cell, Table, in_percent
 from mtt_brian.events import Recordings, perturb
 from mtt_brian.events.recording import SensorSize
 from mtt_brian.experiments import inference, perturb_networks
@@ -185,7 +185,9 @@ def accuracy_table(name: str, curves: Mapping[str, Mapping[Mode, Sequence[Estima
     """The result of `mean_accuracies`: levels below each other, groups and modes beside each other."""
     columns = {f"{group}: {mode}": curve for group, by_mode in curves.items() for mode, curve in by_mode.items()}
     points = zip(*columns.values(), strict=True)
-    rows = [[level, *map(in_percent, at)] for level, at in zip(PERTURBATIONS[name].level_names, points, strict=True)]
+    rows: list[list[Cell | str]] = [
+        [level, *map(in_percent, at)] for level, at in zip(PERTURBATIONS[name].level_names, points, strict=True)
+    ]
     return Table.of_rows(f"{PERTURBATIONS[name].axis}: accuracy in %", ["level", *columns], rows)
 
 

@@ -19,6 +19,7 @@ from mtt_brian.snn import norm
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.residual import Residual
 from mtt_brian.snn.staged import INPUT, OUTPUT, Staged
+from mtt_brian.translate import to_tool
 from mtt_brian.translate.nir_files import numbers
 
 Shape: TypeAlias = tuple[int, ...]
@@ -37,7 +38,14 @@ class _Options(NamedTuple):
         return self.time_steps, self.duration
 
 
-def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | None = None) -> nir.NIRGraph:
+def to_nir(
+    model: Staged,
+    *,
+    time_steps: int | None = None,
+    duration: float | None = None,
+    for_tool: str | None = None,
+    allow: tuple[str, ...] = (),
+) -> nir.NIRGraph:
     """A trained network as a NIR graph; its nodes are named as the model's layers.
 
     Weights keep their type. Membranes jump by the weight: IF nodes have ``r = 1`` and LIF nodes ``r = tau``, because
@@ -58,10 +66,17 @@ def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | No
         model: layers of the types in `_WRITERS`, besides residual connections and norms.
         time_steps: T, T_max as a rule; needed where a population has a decay per step or a layer a bias.
         duration: D, of a recording, in seconds; needed with ``time_steps``.
+        for_tool: write the graph so that the importer of this tool reads the network with T steps:
+            ``"spikingjelly"``, ``"snntorch"``, ``"norse"`` or ``"nir"``; see `mtt_brian.translate.for_tool`, which does
+            it for any graph and returns what is lost.
+        allow: what may be lost then: ``"reset"``, ``"spikes"``, ``"lower_bound"``.
 
     Raises:
-        InputError: for a layer that has no exact counterpart, naming it.
+        InputError: for a layer that has no exact counterpart, naming it, and for what a tool cannot keep and ``allow``
+            does not name.
     """
+    if allow and for_tool is None:
+        raise InputError("allow names what may be lost for a tool; pass for_tool=, too")
     if time_steps is not None and not (time_steps >= 1 and time_steps == np.floor(time_steps) < np.inf):
         raise InputError(f"time_steps must be at least 1, not {time_steps}, and a whole number")
     if duration is not None and not 0 < duration < np.inf:
@@ -76,7 +91,11 @@ def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | No
     durations = {p.duration for p in model.populations().values() if p.duration is not None}
     metadata = {"duration": durations.pop()} if len(durations) == 1 else {}
     # NIR's own shape inference takes kernels for square; the shapes have been inferred by torch.
-    return nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata, type_check=False)
+    graph = nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata, type_check=False)
+    if for_tool is None:
+        return graph
+    step = None if duration is None or time_steps is None else duration / time_steps
+    return to_tool.for_tool(graph, for_tool, step=step, allow=allow)[0]
 
 
 def write(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:

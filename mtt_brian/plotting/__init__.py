@@ -26,6 +26,7 @@ from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface
 from mtt_brian.plotting.spikes import raster, rates, spike_time_differences
 from mtt_brian.plotting.style import COLORS, STYLE, figure
 from mtt_brian.plotting.training import loss_line, loss_surface, training_curve
+from mtt_brian.plotting.waterfall import waterfall
 
 __all__ = [
     "COLORS",
@@ -54,6 +55,7 @@ __all__ = [
     "time_surface",
     "time_surface_values",
     "training_curve",
+    "waterfall",
 ]
 
 

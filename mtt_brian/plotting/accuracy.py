@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def time_step_sweep(
-    time_steps: Sequence[int],
+    time_steps: Sequence[float],
     accuracy: Sequence[Estimate],
     *,
     event_driven: Estimate | None = None,

@@ -88,14 +88,20 @@ def legend_above(ax: Axes, columns: int = 2) -> Axes:
     return ax
 
 
-def common_legend(figure: Figure, axes: Iterable[Axes], title: str = "", loc: str = "outside upper center") -> None:
-    """A legend of all ``axes``, with one entry for every name.
+def common_legend(figure: Figure, axes: Iterable[Axes], title: str = "") -> None:
+    """A legend of all ``axes`` above them, with one entry for every name.
 
     Args:
         figure: of the axes.
         axes: without legends of their own.
         title: of the legend.
-        loc: place outside the axes, as for `Figure.legend`.
     """
     known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(known.values(), known.keys(), loc=loc, ncols=3, fontsize="small", title=literal(title, 100))
+    figure.legend(
+        known.values(),
+        known.keys(),
+        loc="outside upper center",
+        ncols=3,
+        fontsize="small",
+        title=literal(title, 100),
+    )
