@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from mtt_brian import html_repr
-from mtt_brian.circuit.operators import Delay, Operator
+from mtt_brian.circuit.operators import Delay, Operator, Synapses
 from mtt_brian.circuit.spikes import MAX_SPIKES
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import NeuronRule
@@ -50,6 +50,7 @@ class Connection:
         operators: applied from left to right; `Delay` may be among them.
         nodes: the names of the graph's nodes between the two, for messages.
         source_size: neurons of the source.
+        port: number of the state that the spikes enter, for populations of `EquationNeuron`; other rules have one.
     """
 
     source: str
@@ -57,6 +58,7 @@ class Connection:
     operators: tuple[Operator, ...]
     nodes: tuple[str, ...]
     source_size: int
+    port: int = 0
 
     def __repr__(self) -> str:
         through = ", ".join(type(operator).__name__ for operator in self.operators) or "one to one"
@@ -65,7 +67,7 @@ class Connection:
     @property
     def delayed(self) -> bool:
         """Whether any spike takes time to arrive."""
-        return any(isinstance(o, Delay) and bool(np.any(o.seconds > 0)) for o in self.operators)
+        return any(isinstance(o, Delay | Synapses) and bool(np.any(o.seconds > 0)) for o in self.operators)
 
     @cached_property
     def matrix(self) -> sparse.csr_array:
