@@ -17,6 +17,7 @@ import pytest
 import mtt_brian as mb
 from mtt_brian import cli, events
 from mtt_brian.cli import info, simulate
+from mtt_brian.events.named import NamedRecording
 from tests import commands
 
 SENSOR = (2, 34, 34)
@@ -602,7 +603,7 @@ def test_a_run_at_a_coarser_resolution_sees_data_sets_at_it(tmp_path, folder, ca
 def test_classes_are_called_by_their_names(label, said, model):
     result = mb.simulate(model, recording(), engine="exact")
     result.readout[:] = 0.5, -1
-    given = simulate.Recording("x", recording(), label, () if label is None else ("cat", "dog"))
+    given = NamedRecording("x", recording(), label, () if label is None else ("cat", "dog"))
     assert simulate.answer(result, given).startswith(said)
     result.readout[:] = 0
     assert simulate.answer(result, given).startswith("answer: none, the readout is 0 everywhere")
