@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -46,23 +47,19 @@ class _Session:
     trial: int = 0
 
 
-class EventDrivenDevice(internals.RuntimeDevice):  # type: ignore[misc]
+class EventDrivenDevice(internals.RuntimeDevice):
     """Brian2's runtime device with `brian2.Network.run` by the exact engine."""
 
     def __init__(self) -> None:
         super().__init__()
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
-        self._seed = self._fresh()
+        self._seed = secrets.randbits(63)
         self._storing: Any = None
-
-    @staticmethod
-    def _fresh() -> int:
-        return int(np.random.SeedSequence().entropy)
 
     def seed(self, seed: int | None = None) -> None:
         """Seeds Brian2's random numbers, and the Poisson processes from here on."""
         super().seed(seed)
-        self._seed = self._fresh() if seed is None else int(seed)
+        self._seed = secrets.randbits(63) if seed is None else int(seed)
         for session in self._sessions.values():
             session.poisson.clear()
 
