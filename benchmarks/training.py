@@ -31,9 +31,9 @@ import torch
 from torch import Tensor, nn
 
 from mtt_brian import mtt
+from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.snn import Spiking, Staged, models, temporal
-from mtt_brian.snn.ops.memory_format import keep_freed_memory
 from mtt_brian.snn.residual import Residual
 
 T_MAX, BOUND = 10, -1.0
@@ -116,8 +116,7 @@ class Cell:
         ).to(device)
         implementation, _, precision = kind.partition(", ")
         self.model: Any = PlainLoop(staged) if implementation == "plain" else staged
-        self.amp = precision == "amp"
-        self.together = 1 if implementation == "apart" else None
+        self.options = mtt.StepOptions(amp=precision == "amp", together=1 if implementation == "apart" else None)
         for population in staged.populations().values():
             population.compile_steps = implementation == "compiled"
         self.sampler: mtt.Sampler = mtt.SDT(T_MAX) if method == "sdt" else mtt.MTT(T_MAX)
@@ -133,9 +132,7 @@ class Cell:
         begin = time.perf_counter()
         index = rng.permutation(len(self.data))[: self.size]
         frames, labels = self.data.batch(index, partial(mtt.Augmentation(shift=2), rng=rng), self.device)
-        mtt.train_iteration(
-            self.model, self.optimizer, frames, labels, configurations, amp=self.amp, together=self.together
-        )
+        mtt.train_iteration(self.model, self.optimizer, frames, labels, configurations, self.options)
         if self.device != "cpu":
             torch.cuda.synchronize()
         return time.perf_counter() - begin

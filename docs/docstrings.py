@@ -1,4 +1,4 @@
-"""What mkdocs does to docstrings before it renders them (an extension of Griffe's, named in mkdocs.yml).
+"""What is done to docstrings before they are rendered (an extension of Griffe's, named in mkdocs.yml).
 
 In a docstring `Name` in single backticks is a name of the package and ``code`` in double ones is not. Names become
 links, where the reference has a place for them. The section "Shape:", which Griffe does not know, becomes a paragraph

@@ -1,6 +1,5 @@
 """A threshold that jumps at every spike and decays: the intervals grow until both balance."""
 
-import mtt_brian.event_driven  # isort: skip
 from brian2 import *
 
 set_device("event_driven")

@@ -3,7 +3,6 @@
 Its synapses have no delay, as in the original script: a spike changes a current, and the potential follows.
 """
 
-import mtt_brian.event_driven  # isort: skip
 from brian2 import *
 
 set_device("event_driven")

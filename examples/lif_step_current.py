@@ -3,7 +3,6 @@
 The rate of such a neuron is known: 1 / (refractory + tau ln(I / (I - threshold))). The spikes have exactly this rate.
 """
 
-import mtt_brian.event_driven  # isort: skip
 from brian2 import *
 
 set_device("event_driven")

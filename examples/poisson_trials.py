@@ -1,6 +1,5 @@
 """Repeated trials with Poisson input by store and restore, and a network that is changed between two runs."""
 
-import mtt_brian.event_driven  # isort: skip
 from brian2 import *
 
 set_device("event_driven")

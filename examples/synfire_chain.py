@@ -1,6 +1,5 @@
 """A chain of pools with a delay per synapse: a pulse packet travels, and its spread is not rounded to a time step."""
 
-import mtt_brian.event_driven  # isort: skip
 from brian2 import *
 
 set_device("event_driven")

@@ -13,9 +13,11 @@ from mtt_brian import moved
 
 if TYPE_CHECKING:
     from mtt_brian import circuit, engines, evaluate, events, export, mtt, neuron, plotting, snn, translate
+    from mtt_brian.circuit import Integers
     from mtt_brian.engines import Result, Simulator, simulate
     from mtt_brian.errors import InputError
     from mtt_brian.snn import models
+    from mtt_brian.translate import Conventions
 
 __version__ = version("mtt_brian")
 
@@ -25,7 +27,9 @@ _MODULES = {
     for name in ("circuit", "engines", "evaluate", "events", "export", "mtt", "neuron", "plotting", "snn", "translate")
 } | {"models": "mtt_brian.snn.models"}
 _HOLDERS = {
+    "Conventions": "mtt_brian.translate",
     "InputError": "mtt_brian.errors",
+    "Integers": "mtt_brian.circuit",
     "Result": "mtt_brian.engines",
     "Simulator": "mtt_brian.engines",
     "simulate": "mtt_brian.engines",
@@ -39,7 +43,9 @@ __all__ = [  # noqa: RUF022 - in the order in which data flow
     "mtt",
     "export",
     "translate",
+    "Conventions",
     "circuit",
+    "Integers",
     "engines",
     "simulate",
     "Simulator",

@@ -1,4 +1,4 @@
-"""Where generated files are kept, and how files are written so that nobody meets half of one."""
+"""Where generated files are kept, how files are written as a whole or not at all, and what they say of versions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import functools
 import hashlib
 import itertools
+import json
 import os
 import platform
 import re
@@ -14,9 +15,11 @@ import stat
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.text import printable
@@ -227,6 +230,34 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write a whole JSON file, see `json_text`, or leave an older one as it is."""
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Content as indented JSON with a line end, see `plain`."""
+    return json.dumps(plain(content), indent=2) + "\n"
+
+
+def plain(content: Any) -> Any:
+    """Content of lists, texts and numbers for JSON: a named tuple, such as an `Estimate`, becomes an object."""
+    if hasattr(content, "_asdict"):
+        content = content._asdict()
+    if isinstance(content, Mapping):
+        return {key: plain(value) for key, value in content.items()}
+    return [plain(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, of this package and of others that computed something, and the platform."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: metadata.version(name) for name in ("mtt_brian", *packages)},
+    }
 
 
 def create_text(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -38,6 +39,11 @@ def shown(value: Any, most: int = 80) -> str:
         return shortened(printable(repr(value)), most)
     except (RecursionError, ValueError):  # nested too deeply; a number of too many digits within
         return f"such a {type(value).__name__}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """``'a', 'b'``: names in quotation marks, for messages."""
+    return ", ".join(map(repr, names))
 
 
 def _is_shown(character: str) -> bool:

@@ -98,7 +98,8 @@ def diverged(config: TrainConfig, run: Path, processes: Processes) -> str:
         return readouts.sum() * (1.0 if processes.first else float("nan"))
 
     def iterate(*arguments: Any) -> Any:
-        return mtt.train_iteration(*arguments[:6], nonsense, *arguments[7:])
+        *before, options, batch = arguments
+        return mtt.train_iteration(*before, replace(options, loss=nonsense), batch)
 
     try:
         train(config, run, processes, iterate=iterate)
@@ -135,7 +136,7 @@ def main(folder: Path) -> None:
         seen["refused"] = refused(processes)
         seen["order"] = processes.in_turn(lambda: len(list((folder / "runs").glob("*.loaded"))) + _touch(run))
         torch.save(seen, folder / f"{processes.rank}.pt")
-        processes.from_first(lambda: console.settle(["--time-steps", "0"]))
+        processes.from_first(lambda: console.parse_settings(["--time-steps", "0"]))
 
 
 def _touch(run: Path) -> int:

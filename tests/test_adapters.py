@@ -286,3 +286,25 @@ def test_other_files_use_no_private_names_of_brian2():
         if name in path.read_text(encoding="utf-8")
     ]
     assert found == []
+
+
+# ----- torch
+
+
+class TestTorch:
+    """mtt_brian/snn/ops/internals.py"""
+
+    @pytest.mark.slow  # imports torch's compiler
+    def test_dynamo_cache_size_limit(self) -> None:
+        """The number of variants of a compiled function is raised during its calls only."""
+        torch = pytest.importorskip("torch")
+        from mtt_brian.snn.ops import internals
+
+        def limit(x: object) -> int:
+            return int(torch._dynamo.config.cache_size_limit)
+
+        before = limit(None)
+        assert before < internals.MOST_VARIANTS
+        call = internals.compiled.__wrapped__(torch.compiler.disable(limit))
+        assert call(None) == internals.MOST_VARIANTS
+        assert limit(None) == before

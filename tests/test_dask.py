@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
-from dataclasses import replace
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from mtt_brian import export, models
 from mtt_brian.cli import evaluate
 from mtt_brian.errors import InputError
-from mtt_brian.experiments import dask_backend, evaluation
+from mtt_brian.experiments import dask_backend, evaluation, report_files
 from tests.test_event_driven_eval import Counted, without_times, write_recordings
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra [dask])")
@@ -103,7 +104,7 @@ def _without_figures():
     """They take longer than all the rest."""
     with pytest.MonkeyPatch.context() as study:
         for name in ("plot_accuracies", "plot_spikes"):
-            study.setattr(evaluate, name, lambda *arguments: None)
+            study.setattr(report_files, name, lambda *arguments: None)
         yield
 
 
@@ -154,7 +155,7 @@ def test_the_report_is_the_serial_one(workers, arguments, serial, tmp_path, watc
     assert without_times(tmp_path / "out") == serial
     assert sorted(computed(tmp_path / "log")) == FIRST
     assert "4 of 4 shards" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "shards").exists()
+    assert not (tmp_path / "out" / "shards.jsonl").exists()
 
 
 @pytest.mark.slow
@@ -179,7 +180,7 @@ def test_a_restart_computes_what_is_missing(workers, arguments, serial, tmp_path
 
 
 @pytest.mark.slow
-def test_a_shard_that_kills_every_worker_costs_no_other(arguments, serial, tmp_path, monkeypatch, capsys):
+def test_a_shard_that_kills_every_worker_costs_no_other(arguments, serial, tmp_path, monkeypatch, caplog):
     with dask_backend.local_cluster(most=1) as worker, distributed.Client(worker, set_as_default=False) as client:
         worker.scheduler.allowed_failures = 0
         client.register_plugin(Watch(tmp_path / "log", fatal=ANY, deaths=2, behind=1))
@@ -188,10 +189,10 @@ def test_a_shard_that_kills_every_worker_costs_no_other(arguments, serial, tmp_p
     with_others, alone = computed(tmp_path / "log.deaths")
     assert with_others == alone
     number = FIRST.index(alone) + 1
-    message = rf"shard {number} of 4 of net \(nmnist: {alone} .*: all workers died that had it and no other \(1, .*"
+    message = rf"shard {number} of 4 of net \(nmnist: {alone} .*: all workers died that computed it alone \(1, .*"
     assert re.fullmatch(message, str(error.value))
     assert sorted(computed(tmp_path / "log")) == [name for name in FIRST if name != alone]
-    assert "3 of 4 shards are kept" in capsys.readouterr().err
+    assert any(message.startswith("3 of 4 shards are kept") for message in caplog.messages)
     rest = Counted(monkeypatch)
     evaluate.main(arguments("--out", tmp_path / "out"))
     assert len(rest.shards) == 1
@@ -216,22 +217,28 @@ class TestBadInput:
         assert str(together.value) == str(alone.value)
 
     @pytest.mark.slow
-    def test_data_that_a_worker_does_not_have(self, ask, monkeypatch, tmp_path):
-        origin_of = evaluate.origin_of
-        elsewhere = tmp_path / "elsewhere"
-        monkeypatch.setattr(
-            evaluate, "origin_of", lambda *arguments: replace(origin_of(*arguments), root=str(elsewhere))
-        )
-        with pytest.raises(InputError, match=rf"^worker tcp://\S+: {elsewhere} is not a folder"):
-            ask()
-        (elsewhere / "Test" / "3").mkdir(parents=True)
-        (elsewhere / "Test" / "3" / "00009.bin").write_bytes(b"")
-        with pytest.raises(InputError, match=rf"^worker tcp://\S+: {elsewhere} lacks Test/\d/0000\d.bin of N-MNIST"):
-            ask()
+    def test_data_that_a_worker_does_not_have(self, arguments, workers, tmp_path, monkeypatch):
+        write_recordings(tmp_path / "data")
+        started = dask_backend.workers
+
+        @contextmanager
+        def after_the_data_are_gone(*given):
+            with started(*given) as compute:
+                shutil.rmtree(tmp_path / "data")
+                yield compute
+
+        monkeypatch.setattr(dask_backend, "workers", after_the_data_are_gone)
+        with pytest.raises(InputError, match=r"Test/3/0000\d\.bin"):
+            evaluate.main(
+                arguments(
+                    "--data-root", tmp_path / "data", "--dask", workers.scheduler_address, "--out", tmp_path / "o"
+                )
+            )
 
     @pytest.mark.slow
     def test_other_versions(self, ask, monkeypatch):
-        monkeypatch.setattr(dask_backend, "versions", lambda: {**evaluation.versions(), "numpy": "0.1"})
+        other = {**evaluation.result_versions(), "numpy": "0.1"}
+        monkeypatch.setattr(evaluation.EvaluationTask, "versions", lambda task: other)
         with pytest.raises(InputError, match=r"^worker tcp://\S+ has numpy [\d.]+ instead of 0\.1; every worker"):
             ask()
 
@@ -263,24 +270,26 @@ class TestBadInput:
             evaluate.main(arguments("--dask", threads.scheduler_address, "--out", tmp_path))
 
     @pytest.mark.slow
-    def test_no_worker(self, arguments, tmp_path, monkeypatch):
-        monkeypatch.setattr(dask_backend, "PATIENCE", 0.5)
+    def test_no_worker(self):
         with (
             distributed.LocalCluster(n_workers=0, dashboard_address=":0") as nobody,
             pytest.raises(InputError, match=r"no worker in 0.5 s; start some with: dask worker tcp://"),
+            dask_backend.workers(nobody.scheduler_address, 1, timeout=0.5),
         ):
-            evaluate.main(arguments("--dask", nobody.scheduler_address, "--out", tmp_path))
+            pytest.fail("there is no worker")
 
-    def test_nobody_answers(self, arguments, tmp_path, monkeypatch):
-        monkeypatch.setattr(dask_backend, "PATIENCE", 0.5)
-        with pytest.raises(InputError, match=r"--dask tcp://127.0.0.1:9: no scheduler answers there .*dask scheduler"):
-            evaluate.main(arguments("--dask", "tcp://127.0.0.1:9", "--out", tmp_path / "out"))
-        assert not (tmp_path / "out").exists()
+    def test_no_scheduler(self):
+        with (
+            pytest.raises(InputError, match=r"--dask tcp://127.0.0.1:9: no scheduler replies .*dask scheduler"),
+            dask_backend.workers("tcp://127.0.0.1:9", 1, timeout=0.5),
+        ):
+            pytest.fail("there is no scheduler")
 
     @pytest.mark.parametrize("address", ["runs/mtt", "host", "ftp://host:1"])
-    def test_no_address(self, address, arguments):
+    def test_no_address(self, address, arguments, tmp_path):
         with pytest.raises(InputError, match=rf"--dask {address}: not the address of a scheduler; expected tcp://"):
-            evaluate.main(arguments("--dask", address))
+            evaluate.main(arguments("--dask", address, "--out", tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -39,7 +39,8 @@ DATASET = """
     from mtt_brian import events
 
     def generate(split, progress):
-        return events.Source(["a", "b"], [0, 1], lambda name: events.make_recording([5 + (name == "b")], [1], [2], [0]))
+        read = lambda name: events.make_recording([5 + (name == "b")], [1], [2], [0])  # noqa: E731
+        return events.RecordingIndex(["a", "b"], [0, 1], read)
 
     DOTS = events.EventDataset(
         name="dots", title="Dots", sensor_size=(1, 4, 4), classes=("no", "yes"), duration_us=10, generate=generate
@@ -249,7 +250,7 @@ def test_a_module_that_a_run_names_is_not_imported(tmp_path, monkeypatch):
     checkpoint = type("Checkpoint", (), {"config": {"dataset": "evil:DATA"}})
     options = train.parse(["--resume", "run"])
     with pytest.raises(InputError, match="to import that module, give --dataset evil:DATA"):
-        train.settle_config(options, checkpoint, 1)
+        train.resolve_config(options, checkpoint, 1)
 
 
 # ----- a neuron rule, with a node of its own

@@ -1,4 +1,4 @@
-"""Early exit: courses, confidences and decisions that can be checked by hand, and the two sides against each other."""
+"""Early exit: traces, confidences and decisions that can be checked by hand, and the two modes against each other."""
 
 import math
 
@@ -14,15 +14,14 @@ from mtt_brian.engines import Spikes  # noqa: E402
 from mtt_brian.errors import InputError  # noqa: E402
 from mtt_brian.evaluate.early_exit import (  # noqa: E402
     RULES,
-    Course,
-    event_driven_course,
+    ReadoutTrace,
+    event_driven_trace,
     exit_when_confident,
-    stepped_course,
     stop_after,
     synops_until,
+    time_stepped_trace,
 )
-from mtt_brian.experiments.courses import courses  # noqa: E402
-from mtt_brian.experiments.inference import SIDES  # noqa: E402
+from mtt_brian.experiments.inference import MODES, readout_traces  # noqa: E402
 from mtt_brian.neuron import IF  # noqa: E402
 from mtt_brian.snn.observe import over_time  # noqa: E402
 from tests import random_networks  # noqa: E402
@@ -31,52 +30,52 @@ LN3 = math.log(3)
 
 
 @pytest.fixture
-def course():
+def trace():
     """Two steps of 50 ms; each adds ln 3 to class 1, and the second one takes twice the operations."""
-    return stepped_course(np.array([[0, LN3], [0, LN3]]), np.array([10, 20]), duration=0.1)
+    return time_stepped_trace(np.array([[0, LN3], [0, LN3]]), np.array([10, 20]), duration=0.1)
 
 
 class TestConfidence:
-    def test_by_hand(self, course):
+    def test_by_hand(self, trace):
         # softmax of (0, ln 3) is (1/4, 3/4), that of (0, ln 3 / 2) is (1, sqrt 3) / (1 + sqrt 3)
-        assert course.confidence("mean") == pytest.approx([3 / 4, 3 / 4])
-        assert course.confidence("total") == pytest.approx([math.sqrt(3) / (1 + math.sqrt(3)), 3 / 4])
+        assert trace.confidence("mean") == pytest.approx([3 / 4, 3 / 4])
+        assert trace.confidence("total") == pytest.approx([math.sqrt(3) / (1 + math.sqrt(3)), 3 / 4])
 
     def test_within_the_first_step_nothing_is_divided(self):
         readouts = np.array([[0, 0], [0, LN3], [0, LN3], [0, LN3]])
-        course = Course(2, np.array([0, 0.01, 0.05, 0.1]), readouts, np.zeros(4))
-        assert course.steps == pytest.approx([0, 0.2, 1, 2])
+        trace = ReadoutTrace(2, np.array([0, 0.01, 0.05, 0.1]), readouts, np.zeros(4))
+        assert trace.steps == pytest.approx([0, 0.2, 1, 2])
         half = math.sqrt(3) / (1 + math.sqrt(3))
-        assert course.confidence("mean") == pytest.approx([1 / 2, 3 / 4, 3 / 4, half])
-        assert course.confidence("total") == pytest.approx([1 / 2, half, half, half])
+        assert trace.confidence("mean") == pytest.approx([1 / 2, 3 / 4, 3 / 4, half])
+        assert trace.confidence("total") == pytest.approx([1 / 2, half, half, half])
 
-    def test_unknown_rule(self, course):
+    def test_unknown_rule(self, trace):
         with pytest.raises(InputError, match="mean, total, not 'median'"):
-            course.confidence("median")
+            trace.confidence("median")
 
 
 class TestDecisions:
     def test_the_threshold_must_be_exceeded(self):
-        course = stepped_course(np.array([[0, 0], [0, 4.0]]), np.array([10, 20]), duration=0.1)
-        any_evidence, never = exit_when_confident([course], [1], [0.5, 1.0], "mean")
+        trace = time_stepped_trace(np.array([[0, 0], [0, 4.0]]), np.array([10, 20]), duration=0.1)
+        any_evidence, never = exit_when_confident([trace], [1], [0.5, 1.0], "mean")
         assert any_evidence == never == ((1.0, 0.0), 2.0, 100.0, 30.0)
 
-    def test_means_over_recordings(self, course):
+    def test_means_over_recordings(self, trace):
         # the second recording says the wrong thing with certainty at once, the right thing in the end
-        hasty = stepped_course(np.array([[9.0, 0], [0, 20.0]]), np.array([2, 4]), duration=0.3)
-        (early,) = exit_when_confident([course, hasty], [1, 1], [0.7], "mean")
+        hasty = time_stepped_trace(np.array([[9.0, 0], [0, 20.0]]), np.array([2, 4]), duration=0.3)
+        (early,) = exit_when_confident([trace, hasty], [1, 1], [0.7], "mean")
         assert early == ((0.5, pytest.approx(math.sqrt(1 / 8))), 1.0, pytest.approx(100.0), 6.0)
-        (late,) = exit_when_confident([course, hasty], [1, 1], [0.7], "total")
+        (late,) = exit_when_confident([trace, hasty], [1, 1], [0.7], "total")
         assert late == ((0.5, pytest.approx(math.sqrt(1 / 8))), 1.5, pytest.approx(125.0), 16.0)
-        assert stop_after([course, hasty], [1, 1], [0.5, 1.0]) == [
+        assert stop_after([trace, hasty], [1, 1], [0.5, 1.0]) == [
             ((0.5, pytest.approx(math.sqrt(1 / 8))), 1.0, pytest.approx(100.0), 6.0),
             ((1.0, 0.0), 2.0, pytest.approx(200.0), 18.0),
         ]
 
     def test_steps_end_where_they_should_in_floating_point(self):
         for duration in np.random.default_rng(0).uniform(0.1, 1, 50):
-            course = stepped_course(np.zeros((7, 2)), np.ones(7), duration)
-            stopped = stop_after([course], [0], [k / 7 for k in range(1, 8)])
+            trace = time_stepped_trace(np.zeros((7, 2)), np.ones(7), duration)
+            stopped = stop_after([trace], [0], [k / 7 for k in range(1, 8)])
             assert [decisions.synops for decisions in stopped] == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -107,25 +106,25 @@ def one_neuron():
 def test_one_neuron_event_by_event(order):
     played = events.make_recording([10_000, 20_000, 50_000, 80_000, 100_000], [0] * 5)
     (result,) = mb.Simulator(one_neuron(), engine="exact", order=order, record="all").run([played])
-    course = event_driven_course(result, played, time_steps=2)
-    at = np.searchsorted(course.seconds, [0.0, 0.015, 0.02, 0.079, 0.08, 0.1])
-    assert course.readouts[at].tolist() == [[0, 0], [0, 0], [2, -2], [2, -2], [4, -4], [4, -4]]
-    assert course.steps[at] == pytest.approx([0, 0.3, 0.4, 1.58, 1.6, 2])
+    trace = event_driven_trace(result, played, time_steps=2)
+    at = np.searchsorted(trace.seconds, [0.0, 0.015, 0.02, 0.079, 0.08, 0.1])
+    assert trace.readouts[at].tolist() == [[0, 0], [0, 0], [2, -2], [2, -2], [4, -4], [4, -4]]
+    assert trace.steps[at] == pytest.approx([0, 0.3, 0.4, 1.58, 1.6, 2])
     # an event reaches the neuron, a spike both classes
-    assert course.synops[at].tolist() == [0, 1, 4, 5, 8, 9]
-    assert course.synops[-1] == result.synops
+    assert trace.synops[at].tolist() == [0, 1, 4, 5, 8, 9]
+    assert trace.synops[-1] == result.synops
     # 1 / (1 + exp(-4)) = 0.982 at 20 ms already under "mean", 1 / (1 + exp(-2)) = 0.881 under "total"
     for rule, threshold, seconds in (("mean", 0.98, 0.02), ("total", 0.88, 0.02), ("total", 0.98, 0.08)):
-        (decisions,) = exit_when_confident([course], [0], [threshold], rule)
+        (decisions,) = exit_when_confident([trace], [0], [threshold], rule)
         assert decisions.milliseconds == pytest.approx(1e3 * seconds)
 
 
 def test_an_empty_recording_is_answered_at_once():
     silence = events.make_recording([], [])
     (result,) = mb.Simulator(one_neuron(), engine="exact", record="all").run([silence])
-    course = event_driven_course(result, silence, time_steps=2)
+    trace = event_driven_trace(result, silence, time_steps=2)
     for rule in RULES:
-        assert exit_when_confident([course], [0], [0.9], rule) == [((1.0, 0.0), 2.0, 0.0, 0.0)]
+        assert exit_when_confident([trace], [0], [0.9], rule) == [((1.0, 0.0), 2.0, 0.0, 0.0)]
 
 
 STEPS = 12
@@ -157,7 +156,7 @@ def recordings_of(played):
     )
 
 
-def test_with_one_instant_per_step_both_sides_have_one_course(exact_network):
+def test_with_one_instant_per_step_both_modes_have_one_trace(exact_network):
     played = []
     for seed in range(3):
         recording = random_networks.recording(seed, SENSOR, events=400)
@@ -166,7 +165,7 @@ def test_with_one_instant_per_step_both_sides_have_one_course(exact_network):
         recording["t"] = (steps + 1) * 1000  # at the end of a step, as the time-stepped answer is
         played.append(recording)
     graph = mb.export.to_nir(exact_network)
-    found = {side: courses(graph, recordings_of(played), side, STEPS) for side in SIDES[:2]}
+    found = {mode: readout_traces(graph, recordings_of(played), mode, STEPS) for mode in MODES[:2]}
     for on_grid, without in zip(found["time-stepped"], found["sum"], strict=True):
         assert on_grid.seconds == pytest.approx(np.arange(1, STEPS + 1) / 1000)
         at = [np.argmin(np.abs(without.seconds - t)) for t in on_grid.seconds]
@@ -178,13 +177,24 @@ def test_with_one_instant_per_step_both_sides_have_one_course(exact_network):
             assert without.confidence(rule)[at] == pytest.approx(on_grid.confidence(rule))
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_traces_do_not_depend_on_the_size_of_a_batch(mode, exact_network):
+    recordings = recordings_of([random_networks.recording(seed, SENSOR, events=100) for seed in range(3)])
+    graph = mb.export.to_nir(exact_network)
+    together, apart = (readout_traces(graph, recordings, mode, STEPS, batch_size) for batch_size in (None, 2))
+    for one, other in zip(together, apart, strict=True):
+        assert one.seconds.tolist() == other.seconds.tolist()
+        assert one.readouts == pytest.approx(other.readouts)
+        assert one.synops.tolist() == other.synops.tolist()
+
+
 def test_confidence_rises_only_where_the_readout_changes(exact_network):
     recording = random_networks.recording(5, SENSOR, events=400)
-    (course,) = courses(mb.export.to_nir(exact_network), recordings_of([recording]), "sum", STEPS)
-    unchanged = ~np.any(np.diff(course.readouts, axis=0), axis=1)
+    (trace,) = readout_traces(mb.export.to_nir(exact_network), recordings_of([recording]), "sum", STEPS)
+    unchanged = ~np.any(np.diff(trace.readouts, axis=0), axis=1)
     assert 10 < unchanged.sum() < len(unchanged)
     for rule in RULES:
-        assert np.all(np.diff(course.confidence(rule))[unchanged] <= 1e-15)
+        assert np.all(np.diff(trace.confidence(rule))[unchanged] <= 1e-15)
 
 
 @pytest.mark.parametrize("time_steps", [3, [2, 5, 1]])

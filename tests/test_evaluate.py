@@ -15,7 +15,17 @@ from mtt_brian.circuit.operators import Dense
 from mtt_brian.circuit.spikes import Spikes
 from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import Estimate, EventDriven, EventDrivenTally, Report, RunReport, TimeStepped, TimeSteppedTally
+from mtt_brian.evaluate import (
+    Estimate,
+    EventDriven,
+    EventDrivenAccumulator,
+    Report,
+    RunReport,
+    TimeStepped,
+    TimeSteppedAccumulator,
+    report_tables,
+    write_report,
+)
 from mtt_brian.neuron import IF
 
 # Two inputs, three hidden neurons, two classes. Input 0 reaches all three hidden neurons, input 1 the last one only.
@@ -149,52 +159,51 @@ class TestOverTime:
             evaluate.readout_trace(bare)
 
 
-class TestTallies:
+class TestAccumulators:
     def test_event_driven(self):
-        tally = EventDrivenTally(np.array([0.05, 0.2, 0.5]), "sum")
-        tally.compile_seconds = 7.0
+        accumulator = EventDrivenAccumulator(np.array([0.05, 0.2, 0.5]), "sum")
+        accumulator.compile_seconds = 7.0
         # First recording: class 0 until 0.4, then class 1, which is right. Time-stepped: one hidden spike fewer.
-        tally.add(
+        accumulator.add(
             result([0.1, 0.4, 0.4], [0, 1, 2], [1, 1, 2]), 1, {"hidden": np.array([1, 1, 1])}, np.array([1, 2]), 0.002
         )
         # Second: silent, answers class 0, which is wrong. Time-stepped: silent as well.
-        tally.add(result([], []), 1, {"hidden": np.zeros(3)}, np.zeros(2), 0.004)
-        summary = tally.summary()
-        assert summary.order == "sum"
-        assert summary.accuracy == Estimate(0.5, pytest.approx(math.sqrt(0.125)))
-        assert summary.spike_difference == {"hidden": pytest.approx(1 / 4), "output": pytest.approx((1 + 1) / 3)}
-        assert summary.spikes_per_recording == {"input": 10, "hidden": 2}
+        accumulator.add(result([], []), 1, {"hidden": np.zeros(3)}, np.zeros(2), 0.004)
+        found = accumulator.compute()
+        assert found.order == "sum"
+        assert found.accuracy == Estimate(0.5, pytest.approx(math.sqrt(0.125)))
+        assert found.spike_difference == {"hidden": pytest.approx(1 / 4), "output": pytest.approx((1 + 1) / 3)}
+        assert found.spikes_per_recording == {"input": 10, "hidden": 2}
         # Inputs: 5 * 3 + 5 * 1 in both recordings. Hidden: 1 + 1 + 2 * 2 in the first.
-        assert summary.synops_per_recording == (20 + 6 + 20) / 2
-        assert summary.milliseconds_per_recording == pytest.approx(3.0)
-        assert summary.compile_seconds == 7.0
-        assert summary.accuracy_over_time.tolist() == [0, 0, 0.5]
-        assert summary.median_decision_time == 0.4  # the wrong one does not count
-        assert summary.confusion_matrix.tolist() == [[0, 0], [1, 1]]
+        assert found.synops_per_recording == (20 + 6 + 20) / 2
+        assert found.milliseconds_per_recording == pytest.approx(3.0)
+        assert found.compile_seconds == 7.0
+        assert found.accuracy_over_time.tolist() == [0, 0, 0.5]
+        assert found.median_decision_time == 0.4  # the wrong one does not count
+        assert found.confusion_matrix.tolist() == [[0, 0], [1, 1]]
 
     def test_event_driven_needs_every_population(self):
         with pytest.raises(InputError, match="'hidden'"):
-            EventDrivenTally(np.zeros(1), "sum").add(result([], []), 0, {"other": np.zeros(3)}, np.zeros(2), 0.0)
+            EventDrivenAccumulator(np.zeros(1), "sum").add(result([], []), 0, {"other": np.zeros(3)}, np.zeros(2), 0.0)
 
     def test_time_stepped(self):
-        tally = TimeSteppedTally(CIRCUIT, time_steps=10)
-        tally.add_answers(10, np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1, 1]))
-        tally.add_answers(1, np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([1, 1]))
-        tally.add_counts(
-            {"input": np.array([[1, 0], [0, 1]]), "hidden": np.array([[0, 0, 2], [0, 0, 0]])}, seconds=0.01
-        )
-        summary = tally.summary()
-        assert list(summary.accuracy) == [1, 10]
-        assert summary.accuracy[1].value == 1.0
-        assert summary.accuracy[10].value == 0.5
-        assert summary.spikes_per_recording == {"input": 1, "hidden": 1}
-        assert summary.synops_per_recording == (3 + 2 * 2 + 1) / 2
-        assert summary.milliseconds_per_recording == pytest.approx(5.0)
+        accumulator = TimeSteppedAccumulator(time_steps=10)
+        accumulator.add_correct(10, np.array([True, False]))
+        accumulator.add_correct(1, np.array([True, True]))
+        counts = {"input": np.array([[1, 0], [0, 1]]), "hidden": np.array([[0, 0, 2], [0, 0, 0]])}
+        accumulator.add_spikes(counts, np.array([7.0, 1.0]), seconds=0.01)
+        found = accumulator.compute()
+        assert list(found.accuracy) == [1, 10]
+        assert found.accuracy[1].value == 1.0
+        assert found.accuracy[10].value == 0.5
+        assert found.spikes_per_recording == {"input": 1, "hidden": 1}
+        assert found.synops_per_recording == 4
+        assert found.milliseconds_per_recording == pytest.approx(5.0)
 
-    @pytest.mark.parametrize("tally", [TimeSteppedTally(CIRCUIT, 10), EventDrivenTally(np.zeros(1), "sum")])
-    def test_nothing_added(self, tally):
+    @pytest.mark.parametrize("accumulator", [TimeSteppedAccumulator(10), EventDrivenAccumulator(np.zeros(1), "sum")])
+    def test_nothing_added(self, accumulator):
         with pytest.raises(InputError, match="without a recording"):
-            tally.summary()
+            accumulator.compute()
 
 
 def report(*orders, spike_difference=0.25):
@@ -235,11 +244,11 @@ def report(*orders, spike_difference=0.25):
 
 class TestReport:
     def test_json_round_trip(self, tmp_path):
-        report("sum", "fifo").write(tmp_path / "new" / "folder")
+        write_report(report("sum", "fifo"), tmp_path / "new" / "folder")
         content = json.loads((tmp_path / "new" / "folder" / "report.json").read_text())
         assert [run["run"] for run in content["runs"]] == ["sdt", "mtt"]
         run = content["runs"][0]
-        assert run["time_stepped"] == {"1": 0.5, "10": 0.89}
+        assert run["time_stepped"]["10"] == {"value": 0.89, "standard_error": 0.026}
         assert run["event_driven"]["order"] == "sum"
         assert run["event_driven"]["spike_difference"] == {"hidden": 0.25, "output": 0.5}
         assert run["event_driven_fifo"]["order"] == "fifo"
@@ -251,30 +260,66 @@ class TestReport:
         assert not any(key.startswith("event_driven_") for key in run)
 
     def test_infinity_is_null(self, tmp_path):
-        report("sum", spike_difference=math.inf).write(tmp_path)
+        write_report(report("sum", spike_difference=math.inf), tmp_path)
         content = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
         assert content["runs"][0]["event_driven"]["spike_difference"]["hidden"] is None
 
-    def test_table_is_side_by_side_with_standard_errors(self):
-        lines = report("sum", "fifo").table().splitlines()
-        assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == ["", "sdt (sdt)", "mtt (mtt)"]
-        rows = {cells[1].strip(): [c.strip() for c in cells[2:-1]] for cells in (line.split("|") for line in lines)}
-        assert rows["accuracy, time-stepped, T = 1"] == ["50.0 ± 4.0 %"] * 2
-        assert rows["accuracy, time-stepped, T = 10"] == ["89.0 ± 2.6 %", "-"]
-        assert rows["accuracy, time-stepped, T = 20"] == ["-", "89.0 ± 2.6 %"]
-        assert rows["**accuracy, event-driven, `fifo`**"] == ["**81.0 ± 3.2 %**"] * 2
-        assert rows["spike difference of T_max from `sum`: hidden"] == ["25.0 %"] * 2
-        assert rows["SynOps per recording, event-driven, `sum`"] == ["1,500,000"] * 2
-        assert len({len(line) for line in lines}) == 1
+    @pytest.mark.parametrize("spike_difference", [0.25, math.inf])
+    @pytest.mark.parametrize("orders", [["sum"], ["fifo"], ["sum", "fifo"]])
+    def test_json_is_read_back(self, orders, spike_difference):
+        written = report(*orders, spike_difference=spike_difference)
+        read = Report.from_json(written.json())
+        assert read.json() == written.json()
+        assert read.runs[0].time_stepped.accuracy == written.runs[0].time_stepped.accuracy
+        first = read.runs[0].event_driven[0]
+        assert (first.order, first.accuracy) == (orders[0], Estimate(0.81, 0.032))
+        assert first.spike_difference == {"hidden": spike_difference, "output": 0.5}
+        assert first.confusion_matrix.tolist() == [[1, 0], [0, 1]]
+        assert report_tables.markdown_text(read) == report_tables.markdown_text(written)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda content: content.pop("runs"), "no 'runs'"),
+            (lambda content: content["runs"][0]["event_driven"].pop("accuracy"), "no 'accuracy'"),
+            (lambda content: content["runs"][0].update(time_stepped={"1": 0.5}), "not the report"),
+            (lambda content: content["runs"][0]["event_driven"].update(order="lifo"), "order must be .* 'lifo'"),
+            (lambda content: content.update(runs=[3]), "not the report"),
+        ],
+    )
+    def test_what_is_no_report_is_refused(self, change, message):
+        content = report("sum").to_dict()
+        change(content)
+        with pytest.raises(InputError, match=message):
+            Report.from_json(json.dumps(content))
+        with pytest.raises(InputError, match="not the report"):
+            Report.from_json(json.dumps(content)[:-9])
+
+    def test_tables_are_side_by_side_with_standard_errors(self):
+        found = report("sum", "fifo")
+        accuracies, layers, costs = report_tables.all_tables(found)
+        assert [column.title for column in accuracies.columns] == ["", "sdt", "mtt"]
+        rows = {str(name): list(map(str, cells)) for table in (accuracies, costs) for name, *cells in table.rows}
+        assert rows["time-stepped, T = 1"] == ["50.0 ± 4.0"] * 2
+        assert rows["time-stepped, T = 10"] == ["89.0 ± 2.6", "-"]
+        assert rows["time-stepped, T = 20"] == ["-", "89.0 ± 2.6"]
+        assert rows["event-driven, fifo"] == ["81.0 ± 3.2"] * 2
+        assert rows["SynOps per recording, sum"] == ["1,500,000"] * 2
+        assert rows["median decision time, ms, sum"] == ["120.0"] * 2
+        headings = [column.heading for column in layers.columns]
+        assert headings[-1] == "spike difference of T_max in %, from fifo"
+        assert [str(row[-1]) for row in layers.rows][:3] == ["-", "25.0", "50.0"]
+        for text in (accuracies.markdown(), accuracies.terminal()):
+            assert len({len(line) for line in text.splitlines()}) == 1
 
     def test_markdown_says_what_was_measured(self):
-        text = report("sum").markdown()
+        text = report_tables.markdown_text(report("sum"))
         for part in ("digits (simulated), test", "python x.py", "Engine `exact`", "numpy 2", "sqrt(p (1 - p) / n)"):
             assert part in text
 
     def test_a_failed_write_leaves_the_old_report(self, tmp_path):
-        report("sum").write(tmp_path)
+        write_report(report("sum"), tmp_path)
         before = (tmp_path / "report.json").read_text()
         with pytest.raises(ValueError, match="Out of range"):  # NaN is no JSON
-            replace(report("sum"), versions={"numpy": math.nan}).write(tmp_path)
+            write_report(replace(report("sum"), versions={"numpy": math.nan}), tmp_path)
         assert (tmp_path / "report.json").read_text() == before

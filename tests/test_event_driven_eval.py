@@ -18,9 +18,8 @@ from mtt_brian.cli import evaluate
 from mtt_brian.engines import Simulator
 from mtt_brian.engines.brian2 import compilers
 from mtt_brian.errors import CacheWarning, InputError
-from mtt_brian.evaluate import EventDrivenTally, TimeSteppedTally
+from mtt_brian.evaluate import EventDrivenAccumulator, Report, TimeSteppedAccumulator
 from mtt_brian.experiments import evaluation, run_folder, study_cli
-from mtt_brian.experiments.finished import Finished
 from tests import commands
 
 STUDY = "studies/event_driven_eval.py"
@@ -52,7 +51,7 @@ def without_times(folder):
     report, text = ((folder / name).read_text() for name in ("report.json", "report.md"))
     return (
         re.sub(rf'"({"|".join(TIMES)}|command)": .*', "", report),
-        re.sub(r"(?m)^(\| milliseconds per recording|    python studies/).*", "", text),
+        re.sub(r"(?m)^(\| (milliseconds per recording|compilation)|    (python studies/|mtt-brian)).*", "", text),
     )
 
 
@@ -92,18 +91,21 @@ def check_contract(report, engine):
         assert run["method"] in ("sdt", "nmt", "mtt")
         assert all(re.fullmatch("[1-9][0-9]*", t) for t in run["time_stepped"])
         measured = [value for key, value in run.items() if key.startswith("event_driven")]
-        accuracies = [*run["time_stepped"].values(), *(m["accuracy"] for m in measured)]
+        estimates = [*run["time_stepped"].values(), *(m["accuracy"] for m in measured)]
+        assert all(estimate.keys() == {"value", "standard_error"} for estimate in estimates)
+        accuracies = [estimate["value"] for estimate in estimates]
         accuracies += [a for m in measured for a in m["accuracy_over_time"]["accuracy"]]
         assert all(type(a) is float and 0 <= a <= 1 for a in accuracies)
         for m in measured:
             n = run["n_recordings"]
-            assert m["standard_error"] == pytest.approx(math.sqrt(m["accuracy"] * (1 - m["accuracy"]) / n))
+            p = m["accuracy"]["value"]
+            assert m["accuracy"]["standard_error"] == pytest.approx(math.sqrt(p * (1 - p) / n))
             assert set(m["spike_difference"]) == {"spikes1", "spikes2", "spikes3", "output"}
             assert all(value >= 0 for value in m["spike_difference"].values())
             assert m["synops_per_recording"] > 0
             assert m["milliseconds_per_recording"] > 0
             assert np.sum(m["confusion_matrix"]) == n
-            assert np.trace(m["confusion_matrix"]) / n == pytest.approx(m["accuracy"])
+            assert np.trace(m["confusion_matrix"]) / n == pytest.approx(p)
 
 
 class TestSideBySide:
@@ -125,7 +127,7 @@ class TestSideBySide:
             model = workspace / "runs" / run["run"] / "model.nir"
             results = list(Simulator(model, engine="exact").run(recordings))
             right = [int(np.argmax(r.readout)) == label for r, label in zip(results, recordings.labels, strict=True)]
-            assert run["event_driven"]["accuracy"] == pytest.approx(np.mean(right))
+            assert run["event_driven"]["accuracy"]["value"] == pytest.approx(np.mean(right))
             assert run["event_driven"]["synops_per_recording"] == pytest.approx(np.mean([r.synops for r in results]))
 
     def test_time_stepped_numbers_are_those_of_the_trained_network(self, side_by_side, workspace, data):
@@ -135,13 +137,22 @@ class TestSideBySide:
         for run in report["runs"]:
             model = mtt.load_model(workspace / "runs" / run["run"])
             for t, accuracy in run["time_stepped"].items():
-                answers = mtt.predict(model, recordings, int(t)).argmax(1)
-                assert accuracy == pytest.approx(np.mean(answers == recordings.labels))
+                predicted = mtt.predict(model, recordings, int(t)).argmax(1)
+                assert accuracy["value"] == pytest.approx(np.mean(predicted == recordings.labels))
 
-    def test_the_input_is_the_same_on_both_sides(self, side_by_side):
+    def test_the_input_is_the_same_in_both_modes(self, side_by_side):
         for run in json.loads((side_by_side[1] / "report.json").read_text())["runs"]:
             assert run["event_driven"]["spikes_per_recording"]["input"] == 400
             assert run["time_stepped_at_t_max"]["spikes_per_recording"]["input"] == 400
+
+    def test_report_json_can_be_read_back(self, side_by_side):
+        text = (side_by_side[1] / "report.json").read_text()
+        assert Report.from_json(text).json() == text
+
+    def test_the_command_gives_the_report_of_the_script(self, side_by_side, workspace, tmp_path, monkeypatch):
+        monkeypatch.chdir(workspace)
+        evaluate.main(f"runs/sdt runs/mtt --time-steps 1 3 20 --out {tmp_path}".split())
+        assert without_times(tmp_path) == without_times(side_by_side[1])
 
     def test_figures(self, side_by_side):
         for name in PNGS:
@@ -151,9 +162,8 @@ class TestSideBySide:
 
     def test_prints_the_table_and_where_it_went(self, side_by_side):
         done, folder = side_by_side
-        assert "sdt (sdt)" in done.stdout
-        assert "mtt (mtt)" in done.stdout
-        for row in ("accuracy, time-stepped, T = 20", "accuracy, event-driven, `fifo`", "spike difference", "SynOps"):
+        assert re.search(r"\|\s+\| sdt +\| mtt +\|", done.stdout)
+        for row in ("time-stepped, T = 20", "event-driven, fifo", "spike difference", "SynOps"):
             assert row in done.stdout
         assert "results/event_driven_eval-001: " in done.stdout
         assert sorted(path.name for path in folder.iterdir()) == sorted([*PNGS, "report.json", "report.md"])
@@ -216,31 +226,31 @@ class TestShards:
         whole, divided = (json.loads((out / "report.json").read_text())["runs"] for out in (side_by_side[1], in_threes))
         for one, other in zip(whole, divided, strict=True):
             assert one["time_stepped"] == other["time_stepped"]
-            for side in ("event_driven", "event_driven_fifo"):
-                difference, same = one[side].pop("spike_difference"), other[side].pop("spike_difference")
+            for mode in ("event_driven", "event_driven_fifo"):
+                difference, same = one[mode].pop("spike_difference"), other[mode].pop("spike_difference")
                 assert difference == pytest.approx(same, rel=1e-6)  # torch may round differently in other batches
-                assert {k: v for k, v in one[side].items() if k not in TIMES} == {
-                    k: v for k, v in other[side].items() if k not in TIMES
+                assert {k: v for k, v in one[mode].items() if k not in TIMES} == {
+                    k: v for k, v in other[mode].items() if k not in TIMES
                 }
 
     @pytest.mark.parametrize("reason", [KeyboardInterrupt(), InputError("3/00002.bin: damaged")])
-    def test_finished_ones_survive_a_stop(self, reason, in_threes, workspace, tmp_path, monkeypatch, capsys):
+    def test_finished_ones_survive_a_stop(self, reason, in_threes, workspace, tmp_path, monkeypatch, caplog):
         monkeypatch.chdir(workspace)
         computed = Counted(monkeypatch)
         arguments = f"{IN_THREES} --out {tmp_path}".split()
         computed.stop, computed.reason = 4, reason
         with pytest.raises(type(reason)):
             evaluate.main(arguments)
-        assert f"4 of 6 shards are kept; --out {tmp_path} goes on with the rest" in capsys.readouterr().err
-        assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+        assert f"4 of 6 shards are kept; --out {tmp_path} goes on with the rest" in caplog.messages
+        assert [path.name for path in tmp_path.iterdir()] == ["shards.jsonl"]
 
         computed.stop = None
         evaluate.main(arguments)
         assert [len(ids) for ids in computed.shards] == [3, 3, 2, 3, *(3, 2)]
         assert without_times(tmp_path) == without_times(in_threes)
-        assert not (tmp_path / "shards").exists()
+        assert not (tmp_path / "shards.jsonl").exists()
 
-    def test_parts_put_together_are_the_whole_to_the_bit(self, workspace, data):
+    def test_states_put_together_are_the_whole_to_the_bit(self, workspace, data):
         recordings = events.load("nmnist", root=data, split="test")
         simulator = Simulator(workspace / "runs/mtt/model.nir", engine="exact", record="output")
         results = list(simulator.run(recordings))
@@ -248,22 +258,23 @@ class TestShards:
         counts = [{name: rng.poisson(1, c.shape) for name, c in r.counts.items()} for r in results]
         logits = rng.normal(size=(len(results), 10))
 
-        def tallies(chosen):
-            stepped, driven = TimeSteppedTally(simulator.circuit, 4), EventDrivenTally(np.linspace(0, 0.3, 7), "sum")
+        def accumulated(chosen):
+            stepped, driven = TimeSteppedAccumulator(4), EventDrivenAccumulator(np.linspace(0, 0.3, 7), "sum")
             for k in chosen:
-                stepped.add_answers(4, logits[[k]], recordings.labels[[k]])
-                stepped.add_counts({name: count[None] for name, count in counts[k].items()}, 0.5)
-                driven.add(results[k], int(recordings.labels[k]), counts[k], logits[k], 0.25)
+                label = int(recordings.labels[k])
+                stepped.add_correct(4, logits[[k]].argmax(1) == label)
+                stepped.add_spikes({name: count[None] for name, count in counts[k].items()}, np.array([0.1 * k]), 0.5)
+                driven.add(results[k], label, counts[k], logits[k], 0.25)
             return stepped, driven
 
-        for side in (0, 1):
-            merged, whole = tallies([])[side], tallies(range(8))[side]
+        for mode in (0, 1):
+            merged, whole = accumulated([])[mode], accumulated(range(8))[mode]
             for chosen in (range(3), range(3, 4), range(4, 8)):
-                merged.merge(json.loads(json.dumps(tallies(chosen)[side].part())))
-            assert repr(merged.part()) == repr(whole.part())
-            assert repr(merged.summary()) == repr(whole.summary())
+                merged.merge(json.loads(json.dumps(accumulated(chosen)[mode].state_dict())))
+            assert repr(merged.state_dict()) == repr(whole.state_dict())
+            assert repr(merged.compute()) == repr(whole.compute())
 
-    def test_of_other_settings_are_not_taken(self, workspace, tmp_path, monkeypatch):
+    def test_of_other_settings_are_refused(self, workspace, tmp_path, monkeypatch):
         monkeypatch.chdir(workspace)
         computed = Counted(monkeypatch)
         out = f"--shard 3 --out {tmp_path}"
@@ -271,29 +282,32 @@ class TestShards:
         with pytest.raises(InputError, match="stopped"):
             evaluate.main(f"runs/mtt --time-steps 1 {out}".split())
         computed.stop = None
-        for options in ("runs/mtt --time-steps 2", "runs/sdt --time-steps 1", "runs/mtt --time-steps 1 --order sum"):
-            computed.shards.clear()
-            evaluate.main(f"{options} {out}".split())
-            assert len(computed.shards) == 3
         computed.shards.clear()
+        for options in ("runs/mtt --time-steps 2", "runs/sdt --time-steps 1", "runs/mtt --time-steps 1 --order sum"):
+            with pytest.raises(InputError, match=r"shards\.jsonl holds results of other settings: runs was .*--out"):
+                evaluate.main(f"{options} {out}".split())
+        assert not computed.shards
         evaluate.main(f"runs/mtt --time-steps 1 {out}".split())
         assert len(computed.shards) == 1
+        evaluate.main(f"runs/mtt --time-steps 2 {out}".split())  # what is finished stands in nobody's way
 
-    def test_a_damaged_one_is_computed_again_and_strange_files_stay(self, workspace, tmp_path, monkeypatch):
+    def test_a_damaged_one_is_computed_again_and_other_files_stay(self, workspace, tmp_path, monkeypatch):
         monkeypatch.chdir(workspace)
         computed = Counted(monkeypatch)
         arguments = f"runs/mtt --time-steps 1 --shard 3 --out {tmp_path}".split()
         computed.stop, computed.reason = 2, InputError("stopped")
         with pytest.raises(InputError, match="stopped"):
             evaluate.main(arguments)
-        damaged, _ = (tmp_path / "shards").iterdir()
-        damaged.write_text(damaged.read_text()[:100])
-        (tmp_path / "shards" / "mine.txt").touch()
+        store = tmp_path / "shards.jsonl"
+        settings, first, second = store.read_text().splitlines()
+        store.write_text("\n".join([settings, first[:100], second, ""]))
+        (tmp_path / "mine.txt").touch()
         computed.stop = None
-        with pytest.warns(CacheWarning, match=f"{damaged.name}: damaged"):
+        with pytest.warns(CacheWarning, match=r"shards\.jsonl: line 2 is damaged"):
             evaluate.main(arguments)
         assert len(computed.shards) == 2 + 2
-        assert [path.name for path in (tmp_path / "shards").iterdir()] == ["mine.txt"]
+        assert not store.exists()
+        assert {"mine.txt", "report.json"} < {path.name for path in tmp_path.iterdir()}
 
 
 def test_without_arguments_the_newest_run_is_taken(workspace, monkeypatch):
@@ -342,26 +356,13 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
 @pytest.mark.parametrize(
     ("taken", "message"),
     [
-        (lambda out: (out / "shards").write_text(""), r"shards: is not a folder"),
         (lambda out: (out / "report.json").mkdir(), r"report\.json: is a folder"),
         (lambda out: (out / "raster.png").mkdir(), r"raster\.png: is a folder"),
         (lambda out: (out / "report.html").mkdir(), r"report\.html: is a folder"),
-        ("a shard", r"[0-9a-f]{32}\.json: is a folder"),
     ],
 )
 def test_a_name_that_is_taken_is_refused_before_anything_is_computed(taken, message, workspace, tmp_path, monkeypatch):
-    if taken == "a shard":
-        path = Finished._path
-        monkeypatch.setattr(
-            Finished, "_path", lambda self, settings: (found.append(path(self, settings)), found[-1])[1]
-        )
-        found = []
-        monkeypatch.setattr(evaluate, "evaluate", lambda *a: pytest.fail("it computes"))
-        with pytest.raises(pytest.fail.Exception):
-            evaluate.main(f"{workspace}/runs/mtt --limit 2 --out {tmp_path}".split())
-        found[0].mkdir(parents=True)
-    else:
-        taken(tmp_path)
+    taken(tmp_path)
     computed = Counted(monkeypatch)
     with pytest.raises(InputError, match=message):
         evaluate.main(f"{workspace}/runs/mtt --limit 2 --html --out {tmp_path}".split())
@@ -446,7 +447,7 @@ class TestBadInput:
         assert not (tmp_path / "out").exists()
         options = argparse.Namespace(runs=[tmp_path], dataset=None, data_root=None, split="test", limit=2)
         with pytest.raises(InputError, match=message):  # as all studies of finished runs do it
-            study_cli.take_up(options)
+            study_cli.load_circuits(*study_cli.load_runs_and_recordings(options))
 
     def test_dask_that_is_not_installed(self, workspace, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "distributed", None)
@@ -458,7 +459,7 @@ class TestBadInput:
     def test_no_run_at_all(self, tmp_path):
         done = commands.call(STUDY, cwd=tmp_path)
         assert done.returncode == 2
-        assert done.stderr.strip() == "error: no finished run under runs/; train one with: python training/run_mtt.py"
+        assert done.stderr.strip() == "error: no finished run under runs/; train one with: mtt-brian train"
 
     def test_help_says_which_convention_is_which(self, tmp_path):
         done = commands.call(STUDY, "--help", cwd=tmp_path)

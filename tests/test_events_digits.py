@@ -12,7 +12,7 @@ from mtt_brian.events import datasets
 from mtt_brian.events.camera.cache import cached_recordings
 from mtt_brian.events.camera.camera import Camera
 from mtt_brian.events.datasets.digits import CAMERA as DIGITS_CAMERA
-from mtt_brian.events.datasets.digits import digits_split
+from mtt_brian.events.datasets.digits import digit_images, digits_split
 from mtt_brian.files import cache_folder
 
 CAMERA = Camera(image_pixels=12)
@@ -21,7 +21,6 @@ IMAGES = np.random.default_rng(0).random((3, 4, 4))
 
 @pytest.fixture(scope="module")
 def digits():
-    pytest.importorskip("sklearn")
     return {split: events.load("digits", split=split, progress=False) for split in ("train", "test")}
 
 
@@ -52,14 +51,21 @@ def test_digits_resemble_n_mnist_in_size(digits):
     assert max(rate[10], rate[20]) < 0.05 * rate[[5, 15, 25]].min()
 
 
-def test_the_labels_are_those_of_the_images(digits):
-    from sklearn.datasets import load_digits
+def test_the_images_are_those_of_scikit_learn():
+    """Equal images through one camera give equal recordings, under the same name in the cache."""
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    images, labels = digit_images()
+    assert np.array_equal(images / 16, theirs.images / 16)
+    assert (images / 16).dtype == (theirs.images / 16).dtype
+    assert np.array_equal(labels, theirs.target)
 
-    target = load_digits().target
+
+def test_a_recording_is_that_of_its_image(digits):
+    images, labels = digit_images()
     for recordings in digits.values():
-        assert np.array_equal(recordings.labels, target[[int(i) for i in recordings.ids]])
-    zero = load_digits().images[0] / 16
-    assert np.array_equal(digits["train"][0], DIGITS_CAMERA.record(zero))
+        number = [int(i) for i in recordings.ids]
+        assert np.array_equal(recordings.labels, labels[number])
+        assert np.array_equal(recordings[7], DIGITS_CAMERA.record(images[number[7]] / 16))
 
 
 def test_the_split_is_each_fifth_of_a_class():

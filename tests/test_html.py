@@ -13,8 +13,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import Estimate, EventDriven, Report, RunReport, TimeStepped
-from mtt_brian.evaluate.html import Picture, write_html
+from mtt_brian.evaluate import Estimate, EventDriven, Report, RunReport, TimeStepped, write_report
+from mtt_brian.evaluate.html import ReportFigure, write_html
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WILD = """<b>&"'<script>alert(1)</script>"""
@@ -86,7 +86,7 @@ def written(tmp_path_factory):
         figure = Figure(figsize=size, dpi=100)
         figure.subplots().plot([1, 3, 2])
         figure.savefig(folder / f"{name}.png")
-        pictures.append(Picture(folder / f"{name}.png", f'A "picture" of {name}', f"<{name}> & more"))
+        pictures.append(ReportFigure(folder / f"{name}.png", f'A "picture" of {name}', f"<{name}> & more"))
     write_html(REPORT, pictures, folder / "report.html", CLASSES)
     return folder
 
@@ -164,7 +164,7 @@ class TestFile:
             assert f"<{name}> & more" in page.text
 
     def test_report_json_is_in_it(self, written, page, tmp_path):
-        REPORT.write(tmp_path)
+        write_report(REPORT, tmp_path)
         (link,) = (link for link in page.all("a") if "download" in link)
         assert link["download"] == "report.json"
         assert decoded(link["href"], "application/json") == (tmp_path / "report.json").read_bytes()
@@ -190,7 +190,9 @@ class TestFile:
         assert len(page.all("script")) == 1
 
     def test_is_the_same_every_time(self, written, tmp_path):
-        pictures = [Picture(written / f"{n}.png", f'A "picture" of {n}', f"<{n}> & more") for n in ("bars", "raster")]
+        pictures = [
+            ReportFigure(written / f"{n}.png", f'A "picture" of {n}', f"<{n}> & more") for n in ("bars", "raster")
+        ]
         write_html(REPORT, pictures, tmp_path / "again.html", CLASSES)
         assert (tmp_path / "again.html").read_bytes() == (written / "report.html").read_bytes()
 
@@ -199,7 +201,7 @@ class TestFile:
         page = Page(tmp_path / "report.html")
         assert not page.all("img")
         assert "Figures" not in page.text
-        assert page.texts("confusion-1")[1] == ["true class", "0", "1", "2", "recordings", "right, %"]
+        assert page.texts("confusion-1")[1] == ["true class", "0", "1", "2", "recordings", "correct, %"]
 
     @pytest.mark.parametrize(
         ("content", "message"), [(None, r"bars\.png: No such file"), (b"GIF89a", r"bars\.png: not a PNG file")]
@@ -210,20 +212,20 @@ class TestFile:
             path.write_bytes(content)
         (tmp_path / "report.html").write_text("older")
         with pytest.raises(InputError, match=message):
-            write_html(REPORT, [Picture(path, "", "")], tmp_path / "report.html")
+            write_html(REPORT, [ReportFigure(path, "", "")], tmp_path / "report.html")
         assert (tmp_path / "report.html").read_text() == "older"
 
     def test_outputs_without_a_name_have_numbers(self, tmp_path):
         write_html(REPORT, [], tmp_path / "report.html", CLASSES[:2])
         titles = Page(tmp_path / "report.html").texts("confusion-1")[1]
-        assert titles == ["true class", "cat", "dog", "2", "recordings", "right, %"]
+        assert titles == ["true class", "cat", "dog", "2", "recordings", "correct, %"]
 
 
 class TestTables:
     def test_accuracies(self, page):
         assert page.texts("accuracies") == [
-            ["", "event-driven", "time-stepped, T =", ""],
-            ["network", "method", "seed", "sum", "fifo", "1", "10", "20", "T_max", "recordings"],
+            ["", "event-driven", "time-stepped", ""],
+            ["network", "method", "seed", "sum", "fifo", "T = 1", "T = 10", "T = 20", "T_max", "recordings"],
             ["run-10", "mtt", "3", "12.5 ± 3.0", "80.0 ± 3.0", "50.0 ± 4.0", "89.0 ± 4.0", "-", "10", "13"],
             ["run-2", "mtt", "-", "100.0 ± 3.0", "-", "70.0 ± 4.0", "-", "10.0 ± 4.0", "20", "13"],
             [WILD, "mtt", "3", "96.0 ± 3.0", "85.0 ± 3.0", "60.0 ± 4.0", "88.0 ± 4.0", "-", "10", "13"],
@@ -231,15 +233,17 @@ class TestTables:
 
     def test_accuracies_are_those_of_report_json(self, page):
         for row, run in zip(page.values("accuracies"), REPORT.to_dict()["runs"], strict=True):
-            fifo = run.get("event_driven_fifo", {}).get("accuracy")
-            grids = [run["time_stepped"].get(t) for t in ("1", "10", "20")]
-            t_max = run["time_stepped_at_t_max"]["time_steps"]
-            assert row[2:] == [run["seed"], run["event_driven"]["accuracy"], fifo, *grids, t_max, run["n_recordings"]]
+            estimates = [
+                run[mode]["accuracy"] if mode in run else None for mode in ("event_driven", "event_driven_fifo")
+            ]
+            estimates += [run["time_stepped"].get(t) for t in ("1", "10", "20")]
+            values = [estimate and estimate["value"] for estimate in estimates]
+            assert row[2:] == [run["seed"], *values, run["time_stepped_at_t_max"]["time_steps"], run["n_recordings"]]
 
     def test_layers_go_from_the_input_to_the_output(self, page):
         assert page.texts("layers") == [
-            ["", "spikes per recording", "spike difference of T_max in %, from"],
-            ["network", "layer", "T_max", "sum", "fifo", "sum", "fifo"],
+            ["", "spikes per recording", "spike difference of T_max in %"],
+            ["network", "layer", "T_max", "sum", "fifo", "from sum", "from fifo"],
             ["run-10", "input", "4,000", "4,000", "4,000", "-", "-"],
             ["run-10", "hidden", "80.50", "97.25", "97.25", "25.0", "25.0"],
             ["run-10", "output", "-", "-", "-", "33.3", "33.3"],
@@ -283,8 +287,8 @@ class TestTables:
 
     def test_confusion_matrix(self, page):
         assert page.texts("confusion-1") == [
-            ["", "answer", ""],
-            ["true class", "cat", "dog", "<i>", "recordings", "right, %"],
+            ["", "predicted class", ""],
+            ["true class", "cat", "dog", "<i>", "recordings", "correct, %"],
             ["cat", "9", "1", "", "10", "90.0"],
             ["dog", "", "3", "", "3", "100.0"],
             ["<i>", "", "", "", "0", "-"],
@@ -428,7 +432,7 @@ class TestInABrowser:
         assert shown.tab.locator("td b, th b, h3 b, pre b, table i").count() == 0
 
     def test_gives_report_json(self, shown, tmp_path):
-        REPORT.write(tmp_path)
+        write_report(REPORT, tmp_path)
         with shown.tab.expect_download() as download:
             shown.tab.get_by_text("report.json").click()
         assert download.value.suggested_filename == "report.json"

@@ -20,7 +20,6 @@ import torch
 from mtt_brian import mtt
 from mtt_brian.cli import train as console
 from mtt_brian.errors import InputError
-from mtt_brian.mtt import loop
 from mtt_brian.mtt.distributed.processes import ALONE, Processes, join
 from tests import shared_training
 from tests.shared_training import CASES
@@ -190,7 +189,7 @@ class TestCommandLine:
         process.send_signal(number)
         output, errors = process.communicate(timeout=120)
         assert process.returncode != 0
-        assert output.count(f"torchrun --nproc-per-node 2 {SCRIPT} --resume stopped") == 1
+        assert output.count("torchrun --nproc-per-node 2 -m mtt_brian train --resume stopped") == 1
         assert "KeyboardInterrupt" not in errors
         assert mtt.checkpoint.load(tmp_path / "stopped").epoch >= 1
 
@@ -205,17 +204,29 @@ class TestShares:
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
     def test_random_changes_are_those_of_the_whole_batch(self) -> None:
-        """7 items in three shares; the generators are in the same state afterwards."""
-        change = mtt.Augmentation(shift=2, roll=3, flip=True)
+        """7 items in three shares."""
+        changes = mtt.Augmentation(shift=2, roll=3, flip=True).draw(np.random.default_rng(0), 7, (8, 8))
         frames = torch.arange(7 * 8 * 8).reshape(7, 1, 1, 8, 8)
-        whole = np.random.default_rng(0)
-        expected = change(frames, whole)
-        parts = []
-        for rank in range(3):
-            processes, rng = Processes(rank, 3), np.random.default_rng(0)
-            parts.append(change(frames[processes.share(7)], processes.draws(rng, 7)))
-            assert rng.bit_generator.state == whole.bit_generator.state
-        assert torch.equal(torch.cat(parts), expected)
+        shares = [np.arange(7)[Processes(rank, 3).batch(7).part] for rank in range(3)]
+        parts = [changes[share](frames[share]) for share in shares]
+        assert torch.equal(torch.cat(parts), changes(frames))
+        assert not torch.equal(torch.cat(parts), frames)
+
+    def test_the_means_of_a_batch_are_weighted_by_the_shares(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Items 0..6 in shares of 2, 2 and 3: the mean of their numbers is 3, and the weights' mean is 1."""
+        batches = [Processes(rank, 3).batch(7) for rank in range(3)]
+        parts = [torch.arange(7, dtype=torch.float64)[batch.part].mean() for batch in batches]
+        assert sum(batch.weight for batch in batches) == pytest.approx(3)
+        given: list[float] = []
+        monkeypatch.setattr(Processes, "sum", lambda self, *values: given.extend(values) or list(values))
+        for batch, mean in zip(batches, parts, strict=True):
+            batch.means(mean.reshape(1))
+        assert sum(given) == pytest.approx(3)
+
+    def test_too_few_items_for_a_share_are_calibrated_by_all(self) -> None:
+        index = np.arange(2)
+        assert all(Processes(rank, 3).calibration_part(index).tolist() == [0, 1] for rank in range(3))
+        assert [Processes(rank, 2).calibration_part(index).tolist() for rank in range(2)] == [[0], [1]]
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -226,8 +237,9 @@ class TestShares:
         ],
     )
     def test_settings_that_do_not_suit_the_processes(self, changes: dict[str, Any], message: str) -> None:
+        config = small(**changes)
         with pytest.raises(InputError, match=message):
-            Processes(1, 2, local_rank=100).settle(small(**changes))
+            Processes(1, 2, local_rank=100).check(config.processes, config.device)
 
     def test_settings_for_several_processes_need_torchrun(self, tmp_path: Path) -> None:
         data, config = synthetic(8), small(processes=2)
@@ -243,7 +255,7 @@ class TestShares:
         config = small(processes=2, **changes)
         data, held_back = synthetic(5), synthetic(validation)
         with pytest.raises(InputError, match=message + "of the recordings cannot be shared by 2 processes"):
-            loop._begin(mtt.build_model(config, data), data, config, held_back, None, Processes(0, 2))
+            mtt.Trainer.prepare(mtt.build_model(config, data), data, config, held_back, processes=Processes(0, 2))
 
 
 class TestAlone:

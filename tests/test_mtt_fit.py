@@ -81,7 +81,8 @@ class TestIteration:
 
     def gradient(self, configurations: list[tuple[int, ...]], **options: Any) -> list[torch.Tensor]:
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)
-        mtt.train_iteration(self.model, optimizer, self.frames, self.labels, configurations, **options)
+        step = mtt.StepOptions(**options)
+        mtt.train_iteration(self.model, optimizer, self.frames, self.labels, configurations, step)
         return [p.grad.clone() for p in self.model.parameters() if p.grad is not None]
 
     def test_gradients_are_the_mean_over_configurations(self) -> None:
@@ -109,7 +110,9 @@ class TestIteration:
 
     def test_clip_bounds_the_norm_of_the_mean_gradient(self) -> None:
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)
-        mtt.train_iteration(self.model, optimizer, self.frames, self.labels, [(4, 4, 4)] * 3, clip=1e-3)
+        mtt.train_iteration(
+            self.model, optimizer, self.frames, self.labels, [(4, 4, 4)] * 3, mtt.StepOptions(clip=1e-3)
+        )
         norm = torch.cat([p.grad.ravel() for p in self.model.parameters() if p.grad is not None]).norm()
         assert norm.item() == pytest.approx(1e-3, rel=1e-3)
 

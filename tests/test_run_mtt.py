@@ -63,7 +63,7 @@ def test_it_ends_with_a_table_and_the_next_command(finished: tuple[Path, str]) -
     table = [line.split() for line in output.splitlines() if "%" in line]
     assert [int(row[0]) for row in table] == [1, 2, 5, 10, 20, 50, 150]
     assert all(0 <= float(row[1].rstrip("%")) <= 100 for row in table)
-    assert output.splitlines()[-1].strip() == f"python studies/event_driven_eval.py {Path('runs/digits-mtt-0-001')}"
+    assert output.splitlines()[-1].strip() == f"mtt-brian eval {Path('runs/digits-mtt-0-001')}"
 
 
 every_signal = pytest.mark.parametrize(
@@ -288,5 +288,5 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
         train.main(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    assert "python training/run_mtt.py --config training/configs/small/nmnist.toml" in shown
+    assert "mtt-brian train --config training/configs/small/nmnist.toml" in shown
     assert "--time-steps" in shown

@@ -10,7 +10,7 @@ from torch import nn
 
 from mtt_brian import mtt
 from mtt_brian.snn import models, staged
-from mtt_brian.snn.ops.memory_format import as_layers_like_it
+from mtt_brian.snn.ops.memory_format import to_channels_last
 
 
 def poisson(*shape: int) -> torch.Tensor:
@@ -19,17 +19,17 @@ def poisson(*shape: int) -> torch.Tensor:
 
 def test_channels_are_innermost() -> None:
     frames = poisson(5, 4, 3, 7, 6)
-    same = as_layers_like_it(frames, torch.float64)
+    same = to_channels_last(frames, torch.float64)
     assert torch.equal(same, frames.double())
     # A step in x passes 3 channels, one in y a row of 6, one in N a frame of 42, one in T a batch of 4.
     assert same.stride() == (4 * 42 * 3, 42 * 3, 1, 6 * 3, 3)
-    assert as_layers_like_it(same, torch.float64).data_ptr() == same.data_ptr()
+    assert to_channels_last(same, torch.float64).data_ptr() == same.data_ptr()
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (5, 4, 1, 7, 6)])
 def test_other_frames_are_left_alone(shape: tuple[int, ...]) -> None:
     frames = poisson(*shape)
-    assert as_layers_like_it(frames, torch.float32) is frames
+    assert to_channels_last(frames, torch.float32) is frames
 
 
 @pytest.mark.parametrize("name", ["nmnist_3c1fc", "resnet18_dvs"])
@@ -63,7 +63,7 @@ def test_the_order_in_memory_changes_nothing(name: str, monkeypatch: pytest.Monk
         return [readouts.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
     ours = found()
-    monkeypatch.setattr(staged, "as_layers_like_it", lambda x, dtype: x.to(dtype))
+    monkeypatch.setattr(staged, "to_channels_last", lambda x, dtype: x.to(dtype))
     for a, b in zip(ours, found(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
@@ -75,7 +75,7 @@ def test_a_strided_kernel_of_one_pixel_has_the_gradients_of_its_definition() -> 
         layer for _, layer in model.layers() if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
     )
     assert shortcut.stride == (2, 2)
-    x = as_layers_like_it(torch.randn(1, 80, 8, 48, 48), torch.float32)[0].requires_grad_()
+    x = to_channels_last(torch.randn(1, 80, 8, 48, 48), torch.float32)[0].requires_grad_()
     y = staged.run(nn.Sequential(shortcut), x.unsqueeze(0))[0]
     weight = torch.randn_like(y)
     (y * weight).sum().backward()
@@ -100,7 +100,7 @@ def test_freed_memory_is_kept() -> None:
     """160 MiB in 40 tensors, 20 times over: the system hands out the pages for the first time, and then no more."""
     script = """if True:
         import resource, sys, torch
-        from mtt_brian.snn.ops.memory_format import keep_freed_memory
+        from mtt_brian.machine import keep_freed_memory
         if sys.argv[1] == "keep":
             keep_freed_memory()
         torch.ones(1)

@@ -11,7 +11,9 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
 from mtt_brian.snn import Spiking, temporal
 from mtt_brian.snn.ops import cpu, reference
+from mtt_brian.snn.ops.time_plan import FrameMap, TimePlan
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Triangular
+from mtt_brian.snn.temporal import apply_map
 
 
 def spikes(rule: IF, jumps: list[float], **options: float) -> list[float]:
@@ -208,7 +210,7 @@ def test_the_fused_gradient_is_that_of_the_plain_loop(rule: IF, surrogate: objec
 @pytest.mark.parametrize("rule", RULES, ids=name)
 def test_what_the_compiler_sees_is_the_same_rule(rule: IF, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the compiler: its own work is the next test's business."""
-    monkeypatch.setattr(reference, "_compiled", lambda function: function)
+    monkeypatch.setattr(reference, "compiled", lambda function: function)
     for per_step in (False, True) if not isinstance(rule, LIF) else (False,):
         layer = layer_of(rule, PeriodicExponential(), per_step)
         compare_compiled(
@@ -245,17 +247,17 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int
                 (jumps[:4], [2, 6, 1], [0, 1, 2, 2, 2, 2, 2, 2, 3]),
                 (channels_last[:6], [6, 5], [0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5]),
             ):
-                frame_of = None if seen is None else torch.tensor(seen)
-                courses = [reference.Course(t, layer.step(t)) for t in lengths]
-                for group_of in (None, torch.arange(sum(lengths)) // 2):
-                    groups = sum(lengths) if group_of is None else (sum(lengths) + 1) // 2
-                    plan = reference.Plan(courses, frame_of, group_of, groups)
-                    ours, theirs = (m.forward(x, plan) for m in (cpu, reference))
+                each = torch.arange(sum(lengths))
+                repeat = None if seen is None else FrameMap(torch.tensor(seen), each, len(each))
+                steps = [layer.step(t) for t in lengths]
+                for sums in (None, FrameMap(each, each // 2, (len(each) + 1) // 2)):
+                    plan = TimePlan(tuple(lengths), repeat, sums)
+                    ours, theirs = (m.forward(x, plan, steps) for m in (cpu, reference))
                     assert torch.equal(ours[1], theirs[1])
                     assert ours[1].sum() > 10
                     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
                     weight = torch.randn(ours[1].shape, generator=torch.Generator().manual_seed(2))
-                    known = weight, theirs[0].contiguous(), plan, len(x), surrogate
+                    known = weight, theirs[0].contiguous(), plan, steps, len(x), surrogate
                     gradients = (m.backward(*known) for m in (cpu, reference))
                     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
     finally:
@@ -264,12 +266,12 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rule", RULES, ids=name)
-def test_courses_of_time_have_nothing_to_do_with_each_other(rule: IF, dtype: torch.dtype) -> None:
-    """By the kernels and the plain expressions; a leak in seconds differs from course to course."""
+def test_segments_are_independent(rule: IF, dtype: torch.dtype) -> None:
+    """By the kernels and the plain expressions; a leak in seconds differs from segment to segment."""
     layer = layer_of(rule, PeriodicExponential(), False)
     parts = [2.0 * torch.randn(t, 4, 5, generator=torch.Generator().manual_seed(t)).to(dtype) for t in (3, 1, 6)]
     whole = torch.cat(parts).requires_grad_()
-    spikes = layer(whole, [3, 1, 6])
+    spikes = layer(whole, TimePlan((3, 1, 6)))
     (spikes * torch.arange(5)).sum().backward()
     alone = [part.requires_grad_() for part in parts]
     expected = torch.cat([layer(part) for part in alone])
@@ -282,15 +284,16 @@ def test_courses_of_time_have_nothing_to_do_with_each_other(rule: IF, dtype: tor
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_repetitions_before_and_sums_behind_are_part_of_it(dtype: torch.dtype) -> None:
-    """Two courses: 2 frames in 3 time steps and out in 3 sums, 3 in 5 and out in 2."""
+    """Two segments: 2 frames in 3 time steps and out in 3 sums, 3 in 5 and out in 2."""
     layer = Spiking(IF(spikes="many", lower_bound=-1.0))
     x = (2 * torch.randn(5, 4, 5, 5, 2, generator=torch.Generator().manual_seed(0))).to(dtype).permute(0, 1, 4, 2, 3)
-    repeat, sums = temporal.moves([2, 3], [3, 5], x.device), temporal.moves([3, 5], [3, 2], x.device)
+    repeat, sums = temporal.frame_map([2, 3], [3, 5], x.device), temporal.frame_map([3, 5], [3, 2], x.device)
     assert repeat is not None
     assert sums is not None
     weight = torch.randn(5, 4, 2, 5, 5, generator=torch.Generator().manual_seed(1)).to(dtype)
     at_once, apart = x.clone().requires_grad_(), x.clone().requires_grad_()
-    spikes, expected = layer(at_once, [3, 5], repeat, sums), sums(layer(repeat(apart), [3, 5]))
+    spikes = layer(at_once, TimePlan((3, 5), repeat, sums))
+    expected = apply_map(layer(apply_map(apart, repeat), TimePlan((3, 5))), sums)
     assert torch.equal(spikes, expected)
     assert spikes.stride() == expected.stride() == x.stride()
     (spikes * weight).sum().backward()
@@ -319,7 +322,7 @@ def test_steps_to_be_compiled_give_the_same_spikes_and_gradients(
 ) -> None:
     """By default without the compiler."""
     if not compiled:
-        monkeypatch.setattr(reference, "_compiled", lambda function: function)
+        monkeypatch.setattr(reference, "compiled", lambda function: function)
     layer = Spiking(IF(spikes="many", lower_bound=-1.0))
     compare_compiled(layer, torch.randn(3, 8, 50), rtol=1e-5, atol=1e-6)
 

@@ -492,3 +492,41 @@ def test_one_line_on_the_command_line(saved, options, message, capsys):
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0
     assert message in error
+
+
+# ----- one object for all options
+
+
+def test_an_object_and_keyword_arguments_say_the_same():
+    graph = chain(affine(1.0), lif(0.02, 200.0))
+    conventions = mb.Conventions(tool="snntorch", reset="zero", time_per_step=1e-3)
+    assert conventions.given == {"tool": "snntorch", "reset": "zero", "time_per_step": 1e-3}
+    with_object = run(graph, 1, 2, 3, conventions=conventions)
+    beside_it = run(graph, 1, 2, 3, conventions=mb.Conventions(tool="snntorch"), reset="zero", time_per_step=1e-3)
+    for result in (with_object, beside_it):
+        assert result.assumptions == run(graph, 1, 2, 3, **conventions.given).assumptions
+        assert fired(result, "n1") == fired(run(graph, 1, 2, 3, **conventions.given), "n1")
+    assert mb.translate.read_nir(graph, conventions).assumptions == with_object.assumptions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resett": "zero"}, "takes no option 'resett'; its options: .*; options for graphs: tool, reset"),
+        ({"conventions": {"reset": "zero"}}, "conventions must be a Conventions object"),
+        ({"conventions": mb.Conventions(reset="zero"), "reset": "zero"}, "reset is given twice, in conventions="),
+    ],
+)
+def test_options_that_do_not_exist_or_are_given_twice_are_refused(options, message):
+    with pytest.raises(mb.InputError, match=message):
+        run(chain(affine(1.0), if_node()), 1, **options)
+
+
+def test_an_option_that_does_not_exist_is_refused_before_a_graph_is_read():
+    with pytest.raises(mb.InputError, match="there is no option 'resett'; options for graphs are tool, reset, spikes"):
+        mb.translate.read_nir("nowhere.nir", resett="zero")
+
+
+def test_a_field_is_set_at_its_beginning_only():
+    with pytest.raises(AttributeError):
+        mb.Conventions().reset = "zero"

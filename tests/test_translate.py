@@ -211,41 +211,6 @@ def test_files_that_are_no_graphs(tmp_path):
         mb.translate.read_nir(3)
 
 
-def drifting(**parameters):
-    return nir.LIF(
-        **{
-            k: np.array([v])
-            for k, v in ({"tau": 0.01, "r": 1.0, "v_leak": 0.0, "v_threshold": 1.0} | parameters).items()
-        },
-        metadata=FIRING,
-    )
-
-
-@pytest.mark.parametrize(
-    ("nodes", "message"),
-    [
-        ([nir.Affine(np.ones((1, 1)), np.array([0.5])), if_node(1)], "population 'n1' receives a bias"),
-        ([nir.CubaLIF(*(np.array([v]) for v in (1e-3, 1e-2, 1.0, 0.0, 1.0)), metadata=FIRING)], "'n0' has a synaptic"),
-        ([nir.Delay(np.array([0.1])), if_node(1)], "'input' -> 'n1' has a delay"),
-        ([if_node(1, refractory=0.1)], "'n0' has a refractory period"),
-        ([drifting(v_leak=1.5)], "'n0' leaks to a potential above its threshold"),
-        ([if_node(1, lower_bound=0.25)], "'n0' can start or be reset to a potential below its lower bound"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("engine", ["brian2", "brian2-cpp"])
-def test_what_fires_between_arrivals_is_sent_to_the_exact_engine(engine, nodes, message):
-    with pytest.raises(InputError, match=f"{message}.*use engine='exact'"):
-        mb.Simulator(chain((1,), *nodes), engine)
-
-
-def test_recurrence_is_sent_to_the_exact_engine():
-    ends = {"input": nir.Input(np.array([1])), "output": nir.Output(np.array([1]))}
-    nodes = {**ends, "a": if_node(1), "d": nir.Delay(np.array([0.1]))}
-    graph = nir.NIRGraph(nodes=nodes, edges=[("input", "a"), ("a", "d"), ("d", "a"), ("a", "output")], type_check=False)
-    with pytest.raises(InputError, match=r"'a' -> 'a' has a delay.*use engine='exact'"):
-        mb.Simulator(graph, "brian2")
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,6 +1,6 @@
 """``mtt-brian COMMAND``: what the package does, from a command line.
 
-Every command is a module with a ``main(arguments)``; the scripts in ``training/`` and ``studies/`` call the same ones.
+Every command is a module with a ``main(arguments)``.
 """
 
 from __future__ import annotations
@@ -10,22 +10,14 @@ import difflib
 import importlib
 import os
 import re
-from collections.abc import Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 
-# OpenMP threads that spin while they wait take the cores from each other as soon as anything else runs on the machine:
-# an epoch of 3 s was seen to take 40. Read when torch is imported, so it has to be said first.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 PROGRAM = "mtt-brian"
-
-#: What was typed in front of the arguments, where that was ``mtt-brian COMMAND`` and no script.
-_typed: ContextVar[str | None] = ContextVar("typed", default=None)
 
 
 @dataclass(frozen=True)
@@ -36,27 +28,28 @@ class Command:
         module: imported when the command is called, so that commands without torch do without it.
         summary: one line for the overview.
         example: arguments, likewise.
-        elsewhere: how the same thing is called without ``mtt-brian``, if there is a way.
     """
 
     module: str
     summary: str
     example: str
-    elsewhere: str | None = None
 
 
 COMMANDS = {
+    "demo": Command(
+        "mtt_brian.cli.demo",
+        "three trained networks with time steps and without: a table and a figure, in seconds",
+        "",
+    ),
     "train": Command(
         "mtt_brian.cli.train",
         "train a network by MTT, NMT or SDT",
         "--method mtt --epochs 20",
-        "python training/run_mtt.py",
     ),
     "eval": Command(
         "mtt_brian.cli.evaluate",
-        "run trained networks event by event, beside their time-stepped selves",
+        "evaluate trained networks, time-stepped and event-driven",
         "runs/digits-mtt-0-001",
-        "python studies/event_driven_eval.py",
     ),
     "simulate": Command(
         "mtt_brian.cli.simulate",
@@ -68,17 +61,41 @@ COMMANDS = {
         "what a network is made of, how large it is, and which engines run it",
         "model.nir",
     ),
+    "convert": Command(
+        "mtt_brian.cli.convert",
+        "write a network so that another tool reads it",
+        "model.nir spikingjelly --out for_spikingjelly.nir",
+    ),
+    "gap": Command(
+        "mtt_brian.cli.gap",
+        "what the rule of an event-driven target costs a network, one change at a time",
+        "runs/digits-mtt-0-001",
+    ),
+    "conformance": Command(
+        "mtt_brian.cli.conformance",
+        "how far other platforms are from the exact solution, and why",
+        "--golden DIR --paper DIR",
+    ),
     "doctor": Command(
         "mtt_brian.cli.doctor",
         "what works on this machine, and what to do about the rest",
         "--data nmnist=DIR",
-        "python -m mtt_brian.cli.doctor",
     ),
 }
 
 
+def configure_threads() -> None:
+    """Let OpenMP threads sleep while they wait; called by entry points before torch is imported, which reads it then.
+
+    Threads that spin while they wait take the cores from each other as soon as anything else runs on the machine: an
+    epoch of 3 s was seen to take 40.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def main(command: str, arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status, see `ending.run`."""
+    """Run a command; returns the exit status, see `exit_status.run`."""
+    configure_threads()
 
     def call() -> int | None:
         try:
@@ -104,11 +121,12 @@ def entry_point(arguments: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(given.command, COMMANDS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         overview.error(f"unknown command {given.command!r}{hint} (commands: {', '.join(COMMANDS)})")
-    token = _typed.set(f"{PROGRAM} {given.command}")
-    try:
-        return main(given.command, given.arguments)
-    finally:
-        _typed.reset(token)
+    return main(given.command, given.arguments)
+
+
+def run_script(main: Callable[[], int | None]) -> int:
+    """Call a script that keeps its results as they come; returns the exit status, see `exit_status.run`."""
+    return exit_status.run(main, "what is done is kept, and the same command with --out goes on from there")
 
 
 def _overview() -> argparse.ArgumentParser:
@@ -133,7 +151,7 @@ def _overview() -> argparse.ArgumentParser:
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes ``-1e-3`` for a number, as argparse does ``-0.001``, and says in one line what is wrong."""
+    """Reads ``-1e-3`` as a number, as argparse does ``-0.001``, and reports an error in one line."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -145,27 +163,18 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def parser(doc: str | None, program: str | None = None) -> argparse.ArgumentParser:
-    """A parser whose help is a module's docstring: its first paragraph, and the rest behind the options.
+def parser(doc: str | None, command: str | None = None) -> argparse.ArgumentParser:
+    """A parser whose help is a module's docstring: its first paragraph, and the rest after the options.
 
     Args:
         doc: the docstring; its second paragraph are examples.
-        program: the name under which a module runs without ``mtt-brian``; None for that of the script.
+        command: the command that is parsed; None for a script, whose help shows the name of its file.
     """
     assert doc is not None
     summary, _, more = doc.partition("\n\n")
     return Parser(
-        prog=_typed.get() or program,
+        prog=None if command is None else f"{PROGRAM} {command}",
         description=summary,
-        epilog="examples:\n" + as_typed(more),
+        epilog="examples:\n" + more,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-def as_typed(text: str) -> str:
-    """A text that calls scripts, with commands in their place where the user came through ``mtt-brian``."""
-    if _typed.get() is not None:
-        for name, command in COMMANDS.items():
-            if command.elsewhere is not None:
-                text = text.replace(command.elsewhere, f"{PROGRAM} {name}")
-    return text

@@ -1,11 +1,11 @@
 """What works on this machine, and what to do about the rest.
 
-python -m mtt_brian.cli.doctor                       # the engines, training, the cache and the built-in data
-python -m mtt_brian.cli.doctor --data nmnist=~/data  # a data set, too
+mtt-brian doctor                       # the engines, training, the cache and the built-in data
+mtt-brian doctor --data nmnist=~/data  # a data set, too
 
 Every engine is checked by running a network of one neuron whose spikes are known: weight 0.75, threshold 1, input at
 1, 2 and 3 ms, hence spikes at 2 and 3 ms and 0.25 left. The exit status is 0 if the core works: the exact engine and
-Brian2's runtime. All else is optional.
+Brian2's runtime. Everything else is optional.
 """
 
 from __future__ import annotations
@@ -14,19 +14,16 @@ import contextlib
 import io
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 from mtt_brian import cli
-from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
-from mtt_brian.files import expanded
+from mtt_brian.files import expanded, versions
 
 _INSTALL = "pip install -c constraints.txt"
 
@@ -37,8 +34,8 @@ class Check:
 
     Attributes:
         name: for people.
-        run: does it; returns what to say, raises anything where it does not work.
-        remedy: what to do then; an `InputError` speaks for itself and needs none.
+        run: does it; returns the text to print, raises anything where it does not work.
+        remedy: what to do then; an `InputError` has its own.
         core: nothing works without it.
     """
 
@@ -53,10 +50,10 @@ class Broken(Exception):
 
 
 def one_neuron(engine: str, **options: Any) -> str:
-    """Run the network of one neuron; says how long it took.
+    """Run the network of one neuron; returns how long it took.
 
     Raises:
-        Broken: if its spikes are not those that paper and pencil give.
+        Broken: if its spikes are not those computed by hand.
     """
     import nir
     import numpy as np
@@ -88,7 +85,8 @@ def _python() -> str:
 
 
 def _versions() -> str:
-    return ", ".join(f"{name} {metadata.version(name)}" for name in ("mtt_brian", "brian2", "nir", "numpy", "numba"))
+    found = versions("brian2", "nir", "numpy", "numba")
+    return ", ".join(f"{name} {version}" for name, version in found.items() if name not in ("python", "platform"))
 
 
 def _torch() -> str:
@@ -189,7 +187,7 @@ def examine(checks: Sequence[Check]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = cli.parser(__doc__, "python -m mtt_brian.cli.doctor")
+    parser = cli.parser(__doc__, "doctor")
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME=DIR", help="also look for a data set, as nmnist=~/data"
     )
@@ -202,9 +200,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = str(expanded(folder, f"--data {name}"))
         checks.append(Check(f"data {name}", lambda name=name, where=where: _data(name, where)))  # type: ignore[misc]
     healthy = examine(checks)
-    print("\nThe core works." if healthy else "\nThe core does not work: mend what says FAIL.")
+    print("\nThe core works." if healthy else "\nThe core does not work: correct what is marked FAIL.")
     return 0 if healthy else 1
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status.run(main))

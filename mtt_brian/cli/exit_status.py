@@ -1,4 +1,4 @@
-"""How a command ends: in one line about what a user can mend, and with an exit status."""
+"""How a command ends: in one line about what a user can correct, and with an exit status."""
 
 from __future__ import annotations
 
@@ -43,43 +43,21 @@ def stopped(stop: KeyboardInterrupt) -> str:
     return f"stopped by {signal.Signals(stop.number).name}" if isinstance(stop, Stopped) else "stopped"
 
 
-class _OnStderr(logging.Handler):
-    """Writes records to what `sys.stderr` is at that time."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _say(one_line(record.getMessage()))
-
-
-@contextmanager
-def _log_on_stderr() -> Iterator[None]:
-    """Within it, what the package logs from level INFO on is shown on stderr."""
-    log, handler = logging.getLogger("mtt_brian"), _OnStderr()
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(min(level or logging.INFO, logging.INFO))
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
 def run(command: Callable[[], int | None], kept: str = "") -> int:
-    """Call a command; returns the exit status.
+    """Call a command; returns the exit status. Messages that the package logs go to stderr.
 
-    What a user can mend is one line on stderr, and 2: `InputError`, `Diverged`, whatever the system refuses
+    What a user can correct is one line on stderr, and 2: `InputError`, `Diverged`, whatever the system refuses
     (`OSError`), too little memory. SIGTERM and SIGHUP raise `Stopped` in the command. Characters that stdout cannot
     show are written as escapes.
 
     Args:
         command: without arguments.
-        kept: what to say about unfinished work when a signal stops it.
-
+        kept: printed when a signal stops unfinished work.
     """
     for stream in (sys.stdout, sys.stderr):
         _escape(stream)
     try:
-        with _log_on_stderr(), _stoppable(), files.warnings_to(lambda text: _say(f"warning: {one_line(text)}")):
+        with _stoppable(), _log_to_stderr(), files.warnings_to(lambda text: _print(f"warning: {one_line(text)}")):
             try:
                 left = command() or 0
             except SystemExit:
@@ -88,7 +66,7 @@ def run(command: Callable[[], int | None], kept: str = "") -> int:
             _flush()
             return left
     except KeyboardInterrupt as stop:
-        _say(f"\n{stopped(stop)}" + (f"; {kept}" if kept else ""))
+        _print(f"\n{stopped(stop)}" + (f"; {kept}" if kept else ""))
         return status(stop)
     except Exception as error:
         text = explained(error)
@@ -96,7 +74,7 @@ def run(command: Callable[[], int | None], kept: str = "") -> int:
             raise
         with contextlib.suppress(OSError):
             _flush()
-        _say(f"error: {text}")
+        _print(f"error: {text}")
         return REFUSED
 
 
@@ -140,8 +118,8 @@ def one_line(text: str) -> str:
     return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
 
 
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # stderr may be closed
         print(line, file=sys.stderr, flush=True)
 
 
@@ -156,7 +134,7 @@ def _flush() -> None:
     """Print what is left; an error in it is the command's, not that of the interpreter's last moment.
 
     Raises:
-        OSError: if nobody reads stdout any more, or the disk is full.
+        OSError: if stdout is closed, or the disk is full.
     """
     if sys.stdout is None:
         return
@@ -171,9 +149,29 @@ def _flush() -> None:
         raise
 
 
+class _ToStderr(logging.Handler):
+    """Prints messages as they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _print(record.getMessage())
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Within it, what the package logs is printed on stderr."""
+    logger, handler, before = logging.getLogger("mtt_brian"), _ToStderr(), logging.getLogger("mtt_brian").level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Within it, `SIGNALS` raise `Stopped`, unless somebody handles or ignores them already (nohup does)."""
+    """Within it, `SIGNALS` raise `Stopped`, unless they are handled or ignored already (nohup does that)."""
 
     def stop(number: int, _: Any) -> None:
         raise Stopped(number)

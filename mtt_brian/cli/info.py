@@ -14,13 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mtt_brian import cli
 from mtt_brian.cli import network_options
 from mtt_brian.cli.description import describe
-from mtt_brian.evaluate.tables import markdown_table
+from mtt_brian.evaluate.tables import Table
 from mtt_brian.text import printable
+from mtt_brian.translate.nir_files import naming
 
 #: What of a run's settings fits into a line.
 _SETTINGS = ("method", "dataset", "model", "time_steps", "epochs", "seed", "resolution")
@@ -28,14 +30,19 @@ _SETTINGS = ("method", "dataset", "model", "time_steps", "epochs", "seed", "reso
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    description = describe(network_options.open_network(options))
+    opened, integers = network_options.open_network(options), network_options.integers_from(options)
+    if integers is not None:
+        with naming(opened.path):
+            opened = replace(opened, circuit=integers.of(opened.circuit))
+    description = describe(opened)
     print(json.dumps(description, indent=2) if options.json else "\n".join(lines(description)))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "info")
     network_options.add_options(parser)
+    network_options.add_target_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(arguments)
 
@@ -62,21 +69,20 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
 def population_table(description: Mapping[str, Any]) -> str:
     """The input and every population, in the order in which an instant passes through them."""
     given = description["input"]
-    rows = [
-        ("population", "shape", "neurons", "on file", "a spike moves it by, median (max)", "rule"),
-        (given["name"], shape(given["shape"]), "", "", "", "the input"),
-    ]
+    header = ("population", "shape", "neurons", "on file", "a spike moves it by, median (max)", "rule")
+    rows = [(given["name"], shape(given["shape"]), "", "", "", "the input")]
     for p in description["populations"]:
         is_read = " (the readout)" if p["name"] == description["output"] else ""
         rule = in_words(p["rule"]) + is_read
         moved = thresholds(p["thresholds_per_spike"])
         rows.append((p["name"], shape(p["shape"]), f"{p['neurons']:,}", size(p["bytes"]), moved, rule))
-    return markdown_table(rows)
+    return Table.of_rows("populations", header, rows).terminal()
 
 
 def connection_table(connections: Sequence[Mapping[str, Any]]) -> str:
-    """Every way from one population to another, and what lies on it."""
-    rows = [("connection", "through", "synapses", "weights", "fan-out, mean (max)", "fan-in, mean", "on file")]
+    """Every connection and its nodes."""
+    header = ("connection", "through", "synapses", "weights", "fan-out, mean (max)", "fan-in, mean", "on file")
+    rows = []
     for c in connections:
         through = ", ".join(f"{node['name']} ({node['type']})" for node in c["nodes"]) or "nothing: one to one"
         rows.append(
@@ -90,7 +96,7 @@ def connection_table(connections: Sequence[Mapping[str, Any]]) -> str:
                 size(c["bytes"]),
             )
         )
-    return markdown_table(rows)
+    return Table.of_rows("connections", header, rows).terminal()
 
 
 def in_words(rule: Mapping[str, Any]) -> str:
@@ -106,6 +112,8 @@ def in_words(rule: Mapping[str, Any]) -> str:
         parts.append("never fires")
     if rule["lower_bound"] is not None:
         parts.append(f"lower bound {number(rule['lower_bound'])}")
+    if rule["upper_bound"] is not None:
+        parts.append(f"upper bound {number(rule['upper_bound'])}")
     for name in ("tau", "tau_syn", "refractory"):
         if rule.get(name, 0) != 0:
             parts.append(f"{name} {number(rule[name], 1e3)} ms")

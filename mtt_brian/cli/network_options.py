@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtt_brian import translate
+from mtt_brian.circuit.integers import MEMBRANE_BITS, WEIGHT_BITS, Integers
 from mtt_brian.errors import InputError
 from mtt_brian.files import read_regular
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.text import one_line, shown
+from mtt_brian.translate.conventions import BIAS_RULES, CONVENTION_NAMES, INFER, TOOL_NAMES, Conventions
 from mtt_brian.translate.nir_files import load_graph, naming
-from mtt_brian.translate.tools import BIAS_RULES, INFER, TOOLS
 
 if TYPE_CHECKING:
     import nir
@@ -49,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     foreign = parser.add_argument_group("networks of other tools")
     foreign.add_argument(
         "--tool",
-        choices=TOOLS,
+        choices=TOOL_NAMES,
         help="the tool that wrote it: sets all that follows as its exporter needs it; what you pass comes before it",
     )
     foreign.add_argument("--reset", choices=RESETS, help="for neurons whose metadata do not say how they reset")
@@ -95,11 +96,43 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_target_options(parser: argparse.ArgumentParser) -> None:
+    """What the network is run on."""
+    target = parser.add_argument_group("integer chips")
+    target.add_argument(
+        "--bits", type=int, metavar="N", help=f"weights of so many bits, sign included (Speck: {WEIGHT_BITS}) [real]"
+    )
+    target.add_argument(
+        "--membrane-bits",
+        type=int,
+        metavar="N",
+        help=f"thresholds and saturating membranes of so many bits [{MEMBRANE_BITS}, with --bits]",
+    )
+
+
+def integers_from(options: argparse.Namespace) -> Integers | None:
+    """What the options of `add_target_options` ask for.
+
+    Raises:
+        InputError: for numbers of bits that make no sense, and for membranes without weights.
+    """
+    if options.bits is None:
+        if options.membrane_bits is not None:
+            raise InputError("--membrane-bits goes with --bits: weights are integers, too")
+        return None
+    return Integers(options.bits, MEMBRANE_BITS if options.membrane_bits is None else options.membrane_bits)
+
+
 def _seconds_or_infer(text: str) -> float | str:
     return text if text == INFER else float(text)
 
 
 _seconds_or_infer.__name__ = "seconds"
+
+
+def conventions_from(options: argparse.Namespace) -> Conventions:
+    """What the options of `add_options` say of a network of another tool."""
+    return Conventions(**{name: getattr(options, name) for name in CONVENTION_NAMES})
 
 
 def open_network(options: argparse.Namespace) -> Network:
@@ -115,18 +148,7 @@ def open_network(options: argparse.Namespace) -> Network:
             raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
     graph = load_graph(path)
     with naming(path):
-        circuit = translate.read_nir(
-            graph,
-            reset=options.reset,
-            spikes=options.spikes,
-            spike_integral=options.spike_integral,
-            loop_delay=options.loop_delay,
-            lower_bound=options.lower_bound,
-            tool=options.tool,
-            bias=options.bias,
-            time_per_step=options.time_per_step,
-            file_time_per_step=options.file_time_per_step,
-        )
+        circuit = translate.read_nir(graph, conventions_from(options))
     return Network(path, graph, circuit, _config(path))
 
 
@@ -162,6 +184,7 @@ _USED: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: type(value) is int and 1 <= value < 2**15,
         f"a whole number of pixels from 1 to {2**15 - 1}, or null",
     ),
+    "time_steps": (lambda value: type(value) is int and 1 <= value <= 100_000, "a whole number from 1 to 100,000"),
 }
 #: Of a config file; a longer one is something else.
 _MOST_BYTES = 1_000_000

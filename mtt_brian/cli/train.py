@@ -1,13 +1,13 @@
 """Train a spiking network with mixed time steps (MTT), or with SDT or NMT to compare.
 
-python training/run_mtt.py                                   # built-in data (a simulated event camera), MTT
-python training/run_mtt.py --method sdt                      # the same network with one fixed number of time steps
-python training/run_mtt.py --dataset nmnist --data-root DIR  # N-MNIST from a local folder, complete or in part
-python training/run_mtt.py --config training/configs/small/mnist_vgg14.toml --data-root DIR   # still images
-python training/run_mtt.py --config training/configs/small/nmnist.toml --seed 1   # a file; options override it
-python training/run_mtt.py --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings, where not given anew
-python training/run_mtt.py --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
-torchrun --nproc-per-node 2 training/run_mtt.py --batch-size 16   # two processes share every iteration, 2 x 16
+mtt-brian train                                   # built-in data (a simulated event camera), MTT
+mtt-brian train --method sdt                      # the same network with one fixed number of time steps
+mtt-brian train --dataset nmnist --data-root DIR  # N-MNIST from a local folder, complete or in part
+mtt-brian train --config training/configs/small/mnist_vgg14.toml --data-root DIR   # still images
+mtt-brian train --config training/configs/small/nmnist.toml --seed 1   # a file; options override it
+mtt-brian train --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings where no others are given
+mtt-brian train --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
+torchrun --nproc-per-node 2 -m mtt_brian train --batch-size 16   # two processes share every iteration, 2 x 16
 """
 
 from __future__ import annotations
@@ -16,60 +16,81 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtt_brian import cli, evaluate, files, mtt
-from mtt_brian.cli import as_typed, exit_status
+from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings, find_dataset
 from mtt_brian.events.datasets import is_reference
 from mtt_brian.experiments import run_folder
-from mtt_brian.mtt import Checkpoint, Data, TrainConfig
-from mtt_brian.mtt.distributed import processes as distributed
+from mtt_brian.experiments.run_folder import Splits
+from mtt_brian.machine import keep_freed_memory
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
+from mtt_brian.mtt.distributed import Processes
 from mtt_brian.snn import Staged
 
-#: How this is called without ``mtt-brian``.
-SCRIPT = "python training/run_mtt.py"
-#: The grids of the closing table. The last ones are far finer than anything trained on.
+#: The time steps of the closing table. The last ones are much finer than those of any training.
 TEST_TIME_STEPS = (1, 2, 5, 10, 20, 50, 150)
+#: The same for still images, which more time steps only repeat.
+TEST_TIME_STEPS_IMAGES = (1, 2, 5, 10, 20)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The same calls as in training/run_mtt.py, which explains them."""
+    keep_freed_memory()
     with distributed.join() as processes:
-        options, resume, config = processes.from_first(lambda: settle(arguments, processes.count))
-        with processes.together():
-            processes.settle(config)
-        splits = processes.in_turn(lambda: run_folder.load_splits(config))
-        with processes.together():
-            mtt.build.check_computes(config.device)
-            model = mtt.build_model(config, splits.train)
-        run = processes.from_first(lambda: resumed(options.resume) if resume else new_run_folder(options.out, config))
-        kind = "recordings" if isinstance(splits.train, Recordings) else "images"
-        sizes = f"{len(splits.train)} training, {len(splits.validation)} validation, {len(splits.test)} test {kind}"
-        print(f"{splits.train.title}: {sizes}")
-        weights = sum(p.numel() for p in model.parameters())
-        print(f"{config.model}, {weights} parameters, {config.method.upper()}, T <= {config.time_steps} -> {run}")
-        if processes.count > 1:
-            print(f"{processes.count} processes, batches of {processes.count} x {config.batch_size} {kind}")
-        try:
-            run_folder.train(model, config, splits, run, resume, processes)
-        except KeyboardInterrupt as stop:
-            print(f"\n{exit_status.stopped(stop)}; {what_is_kept(run, processes.launcher, config)}")
-            sys.exit(exit_status.status(stop))
-    if not processes.first:
-        return
-    print_accuracies(model, splits.test)
-    if isinstance(splits.test, Recordings):
-        print("\nNext, the same weights event by event, without a time grid:")
-        dataset = f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
-        print(as_typed(f"  python studies/event_driven_eval.py {run}{dataset}"))
+        settings = read_settings(arguments, processes)
+        splits = processes.in_turn(lambda: run_folder.load_splits(settings.config))
+        model = build_network(settings.config, splits, processes)
+        folder = processes.from_first(lambda: open_folder(settings))
+        print_summary(settings.config, splits, model, folder)
+        with resume_hint(folder, settings.config, processes):
+            run_folder.train(model, settings.config, splits, folder, settings.resume, processes)
+    if processes.first:
+        print_accuracies(model, splits.test)
+        print_next_command(folder, settings.config, splits)
+
+
+class Settings(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        options: of the command line, beside the training settings.
+        resume: the checkpoint of ``--resume``, if it is given.
+        config: the training settings.
+    """
+
+    options: argparse.Namespace
+    resume: Checkpoint | None
+    config: TrainConfig
+
+
+def read_settings(arguments: Sequence[str] | None, processes: Processes) -> Settings:
+    """The settings of the command line, read by the first process and checked against the number of processes.
+
+    Raises:
+        InputError: for settings that do not fit, in all processes.
+    """
+    settings = processes.from_first(lambda: parse_settings(arguments, processes.count))
+    with processes.together():
+        processes.check(settings.config.processes, settings.config.device)
+    return settings
+
+
+def parse_settings(arguments: Sequence[str] | None, processes: int = 1) -> Settings:
+    """The settings of a command line, for so many processes."""
+    options = parse(arguments)
+    resume = mtt.checkpoint.load(options.resume) if options.resume else None
+    return Settings(options, resume, resolve_config(options, resume, processes))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; the training settings come from `TrainConfig`."""
-    parser = cli.parser(__doc__)
+    """The options of the command line; the training settings come from `TrainConfig`."""
+    parser = cli.parser(__doc__, "train")
     parser.add_argument("--config", metavar="FILE", help="settings from a .toml file, or a run's config.json")
     parser.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
     parser.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
@@ -77,16 +98,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def settle(
-    arguments: Sequence[str] | None, processes: int = 1
-) -> tuple[argparse.Namespace, Checkpoint | None, TrainConfig]:
-    """What the command line says: the options, the run to go on with, and the settings."""
-    options = parse(arguments)
-    resume = mtt.checkpoint.load(options.resume) if options.resume else None
-    return options, resume, settle_config(options, resume, processes)
-
-
-def settle_config(options: argparse.Namespace, resume: Checkpoint | None, processes: int) -> TrainConfig:
+def resolve_config(options: argparse.Namespace, resume: Checkpoint | None, processes: int) -> TrainConfig:
     """Defaults < settings of the run that is resumed or that gives the first weights < the file < the command line."""
     given = mtt.config.read_config(options.config) if options.config else {}
     given |= mtt.config.given_options(options)
@@ -99,22 +111,70 @@ def settle_config(options: argparse.Namespace, resume: Checkpoint | None, proces
         before = mtt.config.check_values(mtt.checkpoint.load(given["init"]).config, given["init"])
         del before["phase"]
     if "dataset" not in given and is_reference(name := before.get("dataset")):
-        # A checkpoint can come from anywhere; what it names is not imported.
+        # A checkpoint may be from an untrusted source: the module that it names is not imported.
         raise InputError(f"the run was trained on the data set {name}; to import that module, give --dataset {name}")
     return TrainConfig(**before | {"processes": processes} | given)
 
 
-def what_is_kept(run: Path, launcher: str, config: TrainConfig) -> str:
+def build_network(config: TrainConfig, splits: Splits, processes: Processes) -> Staged:
+    """A fresh network for the training data, on the device of this process.
+
+    Raises:
+        InputError: see `mtt.build_model`, in all processes.
+    """
+    with processes.together():
+        mtt.build.check_computes(config.device)
+        return mtt.build_model(config, splits.train)
+
+
+def open_folder(settings: Settings) -> Path:
+    """The folder of the run: that of ``--resume``, or a new one.
+
+    Raises:
+        InputError: if it cannot be written, or a new one is not empty.
+    """
+    if settings.resume is not None:
+        return resumed_folder(settings.options.resume)
+    return new_run_folder(settings.options.out, settings.config)
+
+
+def print_summary(config: TrainConfig, splits: Splits, model: Staged, folder: Path) -> None:
+    """Data, network and folder, before the training."""
+    kind = "recordings" if isinstance(splits.train, Recordings) else "images"
+    sizes = f"{len(splits.train)} training, {len(splits.validation)} validation, {len(splits.test)} test {kind}"
+    print(f"{splits.train.title}: {sizes}")
+    weights = sum(p.numel() for p in model.parameters())
+    print(f"{config.model}, {weights} parameters, {config.method.upper()}, T <= {config.time_steps} -> {folder}")
+    if config.processes > 1:
+        print(f"{config.processes} processes, batches of {config.processes} x {config.batch_size} {kind}")
+
+
+@contextmanager
+def resume_hint(folder: Path, config: TrainConfig, processes: Processes) -> Iterator[None]:
+    """A Ctrl-C or signal within prints what is kept and the command that goes on, and exits."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        print(f"\n{exit_status.stopped(stop)}; {resume_command(folder, config, processes)}")
+        sys.exit(exit_status.status(stop))
+
+
+def resume_command(folder: Path, config: TrainConfig, processes: Processes) -> str:
     """What a stopped training leaves, and the command that goes on with it."""
-    if not (run / mtt.checkpoint.FILE_NAME).is_file():
+    if not (folder / mtt.checkpoint.FILE_NAME).is_file():
         return "there is no checkpoint yet: start anew"
-    dataset = f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
-    script = shlex.quote(sys.argv[0]) if as_typed(SCRIPT) == SCRIPT else "-m mtt_brian train"
-    return f"the finished epochs are kept. Go on with:\n  {launcher} {script} --resume {shlex.quote(str(run))}{dataset}"
+    command = "mtt-brian train" if processes.count == 1 else f"{processes.launcher} -m mtt_brian train"
+    resume = f"{command} --resume {shlex.quote(str(folder))}{_dataset_option(config)}"
+    return f"the finished epochs are kept. Go on with:\n  {resume}"
+
+
+def _dataset_option(config: TrainConfig) -> str:
+    """The option that a command needs beside a run folder, because it imports no module that only a run names."""
+    return f" --dataset {config.dataset}" if is_reference(config.dataset) else ""
 
 
 def new_run_folder(out: str | None, config: TrainConfig) -> Path:
-    """``out``, which may not hold anything yet, or a new number under runs/; made, and written to, for this run alone.
+    """``out``, which must be empty, or a new folder under runs/; created, and claimed for this run.
 
     Raises:
         InputError: if it holds something, cannot be made, or takes no files.
@@ -135,7 +195,7 @@ def new_run_folder(out: str | None, config: TrainConfig) -> Path:
             files.check_writable(run)
             try:
                 run_folder.claim(run, config)
-            except FileExistsError:  # another training was faster
+            except FileExistsError:  # another training was first
                 raise _taken(run) from None
     except InputError:
         raise
@@ -148,7 +208,7 @@ def _taken(run: Path) -> InputError:
     return InputError(f"{run} is not an empty folder; name another one, or continue a run with --resume {run}")
 
 
-def resumed(name: str) -> Path:
+def resumed_folder(name: str) -> Path:
     """The folder of the run to go on with, of which ``name`` may be the checkpoint.
 
     Raises:
@@ -166,7 +226,13 @@ def resumed(name: str) -> Path:
 def print_accuracies(model: Staged, test: Data) -> None:
     """Time-stepped accuracy on the test data; recordings are binned anew for each number of time steps."""
     print(f"\ntest accuracy, time-stepped, {len(test)} of {test.title}\n   T   accuracy   standard error")
-    # More steps show recordings more finely, but a still image only longer.
-    for time_steps in TEST_TIME_STEPS if isinstance(test, Recordings) else (1, 2, 5, 10, 20):
+    for time_steps in TEST_TIME_STEPS if isinstance(test, Recordings) else TEST_TIME_STEPS_IMAGES:
         measured = evaluate.accuracy(mtt.predict(model, test, time_steps).argmax(1), test.labels)
         print(f"{time_steps:4d}   {measured.value:7.1%}    {measured.standard_error:7.1%}")
+
+
+def print_next_command(folder: Path, config: TrainConfig, splits: Splits) -> None:
+    """The command that evaluates the run event by event; still images have no events."""
+    if isinstance(splits.test, Recordings):
+        print("\nNext, the same weights in continuous time, event by event:")
+        print(f"  mtt-brian eval {folder}{_dataset_option(config)}")

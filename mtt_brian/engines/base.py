@@ -9,25 +9,12 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines.result import Record, Result
-from mtt_brian.errors import InputError
 
-__all__ = ["ORDERS", "Engine", "EngineFactory", "EngineInfo", "InputSpikes", "Order", "Record", "order_named"]
+__all__ = ["ORDERS", "Engine", "EngineFactory", "EngineInfo", "InputSpikes", "Order", "Record"]
 
 #: Convention for what arrives at one instant: ``"sum"`` adds it up, ``"fifo"`` takes one event after another.
 Order: TypeAlias = Literal["sum", "fifo"]
 ORDERS: tuple[Order, ...] = get_args(Order)
-
-
-def order_named(name: str) -> Order:
-    """The order of this name.
-
-    Raises:
-        InputError: for any other text.
-    """
-    for order in ORDERS:
-        if order == name:
-            return order
-    raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {name!r}")
 
 
 class Engine(Protocol):
@@ -58,6 +45,7 @@ class EngineInfo:
         orders: conventions that it can follow.
         crossings: whether neurons can fire between arrivals (bias, synaptic current, refractory period).
         delays: whether connections can have delays and close loops.
+        saturation: whether potentials can have an upper bound.
         options: names of the keyword arguments of its factory besides ``order`` and ``record``.
         batches: whether it runs many recordings side by side, so that large batches are worth while.
         memory: bytes that it keeps for a circuit and an order, one recording at a time; None: not known.
@@ -70,6 +58,7 @@ class EngineInfo:
     orders: tuple[Order, ...] = ("sum",)
     crossings: bool = False
     delays: bool = False
+    saturation: bool = False
     options: tuple[str, ...] = ()
     batches: bool = False
     memory: Callable[[Circuit, Order], int] | None = None

@@ -12,6 +12,7 @@ from mtt_brian.engines.brian2.memory import estimate
 from mtt_brian.errors import InputError
 from mtt_brian.registry import Registry
 from mtt_brian.text import shown
+from mtt_brian.translate.conventions import CONVENTION_NAMES
 
 #: Entry point group. An entry point names the module that calls `register_engine`, and has the engine's name.
 GROUP = "mtt_brian.engines"
@@ -64,6 +65,7 @@ _GIVEN = (
             orders=("sum", "fifo"),
             crossings=True,
             delays=True,
+            saturation=True,
             options=("threads", "max_rate"),
             memory=_exact_memory,
         ),
@@ -75,6 +77,8 @@ _GIVEN = (
             about="Brian2's runtime (Cython or numpy)",
             options=("batch_size", "target"),
             batches=True,
+            crossings=True,
+            delays=True,
             memory=_brian2_memory,
             # Its import sets a signal handler.
             imports=("brian2",),
@@ -86,6 +90,8 @@ _GIVEN = (
             name="brian2-cpp",
             about="Brian2's C++ project",
             options=("batch_size", "flags"),
+            crossings=True,
+            delays=True,
             memory=_brian2_memory,
             imports=("brian2",),
             needs="g++ and make",
@@ -98,6 +104,8 @@ _GIVEN = (
             about="brian2cuda, on a GPU",
             options=("batch_size",),
             batches=True,
+            crossings=True,
+            delays=True,
             memory=_brian2_memory,
             imports=("brian2",),
             needs="brian2cuda, nvcc and an NVIDIA GPU",
@@ -169,13 +177,13 @@ def engines_with(order: Order) -> list[str]:
     return [name for name in _REGISTRY.at_hand() if order in _REGISTRY[name].info.orders]
 
 
-def build_engine(name: str, circuit: Circuit, order: Order, record: Record, options: Mapping[str, Any]) -> Engine:
-    """An engine for a circuit.
+def checked_options(name: str, order: Order, options: dict[str, Any]) -> dict[str, Any]:
+    """The options under the names of today, if the engine takes them and the order.
 
     Raises:
-        InputError: for an order or an option that the engine does not take, and where it cannot run the circuit.
+        InputError: for the first that it does not take.
     """
-    info, factory = _REGISTRY[name]
+    info = engine_info(name)
     options = _with_new_names(info, options)
     if order not in info.orders:
         others = " or ".join(f"engine={other!r}" for other in engines_with(order))
@@ -185,13 +193,26 @@ def build_engine(name: str, circuit: Circuit, order: Order, record: Record, opti
     for option in options:
         if option not in info.options:
             accepted = ", ".join(info.options) or "none"
-            raise InputError(f"engine={name!r} takes no option {option!r}; its options: {accepted}")
+            raise InputError(
+                f"engine={name!r} takes no option {option!r}; its options: {accepted}; options for graphs: "
+                f"{', '.join(CONVENTION_NAMES)}"
+            )
+    return options
+
+
+def build_engine(name: str, circuit: Circuit, order: Order, record: Record, options: Mapping[str, Any]) -> Engine:
+    """An engine for a circuit; order and options as `checked_options` gives them.
+
+    Raises:
+        InputError: where the engine cannot run the circuit.
+    """
+    info, factory = _REGISTRY[name]
     engine = factory(circuit, order=order, record=record, **options)
     _check_circuit(info, circuit)  # last: the messages of the engine's own refusals are more precise
     return engine
 
 
-def _with_new_names(info: EngineInfo, options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_new_names(info: EngineInfo, options: dict[str, Any]) -> dict[str, Any]:
     """Options with the old name ``lanes`` replaced by ``batch_size``."""
     if "lanes" not in options or "lanes" in info.options or "batch_size" not in info.options:
         return options
@@ -210,6 +231,13 @@ def _check_circuit(info: EngineInfo, circuit: Circuit) -> None:
                     f"population {population.name!r} can come up to its threshold between arrivals (bias, leak, "
                     f"synaptic current or a rule of its own), which engine={info.name!r} does not compute; use "
                     "engine='exact'"
+                )
+    if not info.saturation:
+        for population in circuit.populations:
+            if population.rule.upper_bound is not None:
+                raise InputError(
+                    f"population {population.name!r} has an upper bound (membrane_bits), which "
+                    f"engine={info.name!r} does not follow; use engine='exact'"
                 )
     if not info.delays:
         for connection in circuit.connections:

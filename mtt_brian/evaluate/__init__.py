@@ -1,6 +1,6 @@
-"""Metrics and reports: how well a network answers, how much it spikes, and how far a time grid is from the truth."""
+"""Metrics and reports: accuracy, spikes, synaptic operations, and the difference that time steps make."""
 
-from mtt_brian.evaluate.accumulators import EventDrivenTally, TimeSteppedTally
+from mtt_brian.evaluate.accumulators import EventDrivenAccumulator, TimeSteppedAccumulator
 from mtt_brian.evaluate.metrics import (
     Estimate,
     SpikeDifference,
@@ -13,29 +13,37 @@ from mtt_brian.evaluate.metrics import (
     spike_difference,
     synops,
 )
-from mtt_brian.evaluate.outputs import Answers, event_driven
+from mtt_brian.evaluate.outputs import Predictions, predict_event_driven
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
-from mtt_brian.evaluate.spike_times import SpikeTimeDifferences, spike_time_differences
+from mtt_brian.evaluate.report_tables import write_report
+from mtt_brian.evaluate.spike_times import SpikeComparison, SpikeTimeDifferences, compare_spikes, spike_time_differences
 
 __all__ = [
-    "Answers",
     "Estimate",
     "EventDriven",
-    "EventDrivenTally",
+    "EventDrivenAccumulator",
+    "Predictions",
     "Report",
     "RunReport",
+    "SpikeComparison",
     "SpikeDifference",
     "SpikeTimeDifferences",
     "TimeStepped",
-    "TimeSteppedTally",
+    "TimeSteppedAccumulator",
     "accuracy",
     "accuracy_over_time",
+    "compare_spikes",
     "confusion_matrix",
     "decision_time",
-    "event_driven",
+    "predict_event_driven",
     "predictions",
     "readout_trace",
     "spike_difference",
     "spike_time_differences",
     "synops",
+    "write_report",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,9 +1,9 @@
-"""Totals over recordings, so that a long evaluation keeps numbers and not spikes.
+"""Accumulators over recordings, so that a long evaluation keeps numbers and not spikes.
 
-A tally can be taken in parts, in other processes or at other times: `part` gives what one was told, `merge` tells it to
-another. What depends on the order of a sum is kept by recording and summed at the end, and the rest are whole numbers:
-merged in the order of the recordings, parts give the same bits as one tally of all recordings. Times are summed as they
-come.
+As in torchmetrics, an accumulator adds recordings, gives its state, merges the states of others (of other processes,
+or of an earlier run), and computes the result. What depends on the order of a sum is kept by recording and summed at
+the end, and the rest are whole numbers: merged in the order of the recordings, states give the same bits as one
+accumulator of all recordings. Times are summed in the order in which they come.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mtt_brian.circuit.model import Circuit
+from mtt_brian.engines.base import Order
 from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import (
@@ -25,96 +25,94 @@ from mtt_brian.evaluate.metrics import (
     decision_time,
     predictions,
     readout_trace,
-    synops,
 )
 from mtt_brian.evaluate.report import EventDriven, TimeStepped
 
 
-class TimeSteppedTally:
-    """Totals of a time-stepped network at several numbers of time steps.
+class TimeSteppedAccumulator:
+    """A time-stepped network at several numbers of time steps.
 
     Args:
-        circuit: the same network as the engines see it, for its fan-out.
         time_steps: the T at which spikes and synaptic operations are counted (T_max).
     """
 
-    def __init__(self, circuit: Circuit, time_steps: int) -> None:
-        self._circuit = circuit
+    def __init__(self, time_steps: int) -> None:
         self._time_steps = time_steps
-        self._right: dict[int, list[bool]] = {}
+        self._correct: dict[int, list[bool]] = {}
         self._synops: list[float] = []
         self._spikes: dict[str, float] = {}
         self._seconds = 0.0
 
-    def add_answers(self, time_steps: int, logits: np.ndarray, labels: np.ndarray) -> None:
-        """Add the answers to N recordings at one T: logits [N, classes], labels [N]."""
-        self._right.setdefault(time_steps, []).extend(predictions(logits) == np.asarray(labels))
+    def add_correct(self, time_steps: int, correct: np.ndarray) -> None:
+        """Add N recordings at one T: bool [N], which predictions are correct."""
+        self._correct.setdefault(time_steps, []).extend(map(bool, correct))
 
-    def add_counts(self, counts: Mapping[str, np.ndarray], seconds: float) -> None:
+    def add_spikes(self, counts: Mapping[str, np.ndarray], synops: np.ndarray, seconds: float) -> None:
         """Add the spikes of N recordings at T_max.
 
         Args:
-            counts: by source name, the input included: [N, ...].
-            seconds: wall time they took together.
+            counts: by population, the input included: [N, ...].
+            synops: synaptic operations [N].
+            seconds: wall time of all N together.
         """
-        self._synops.extend(synops(counts, self._circuit.fan_out))
+        self._synops.extend(map(float, synops))
         _add_up(self._spikes, {name: _number(count) for name, count in counts.items()})
         self._seconds += seconds
 
-    def part(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What was added so far, JSON-able."""
         return {
-            "right": {str(t): [int(right) for right in rights] for t, rights in self._right.items()},
-            "synops": [float(n) for n in self._synops],
-            "spikes": self._spikes,
+            "correct": {str(t): list(map(int, correct)) for t, correct in self._correct.items()},
+            "synops": list(self._synops),
+            "spikes": dict(self._spikes),
             "seconds": self._seconds,
         }
 
-    def merge(self, part: Mapping[str, Any]) -> None:
-        """Add the recordings of another tally behind those that are there; ``part`` is what its `part` gave."""
-        for t, rights in part["right"].items():
-            self._right.setdefault(int(t), []).extend(map(bool, rights))
-        self._synops.extend(part["synops"])
-        _add_up(self._spikes, part["spikes"])
-        self._seconds += part["seconds"]
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add the recordings of another accumulator, given by its `state_dict`, behind those that are there."""
+        for t, correct in state["correct"].items():
+            self.add_correct(int(t), correct)
+        self._synops.extend(state["synops"])
+        _add_up(self._spikes, state["spikes"])
+        self._seconds += state["seconds"]
 
-    def summary(self) -> TimeStepped:
-        """What was added so far.
+    def compute(self) -> TimeStepped:
+        """The result of all recordings.
 
         Raises:
-            InputError: if no counts were added.
+            InputError: if no spikes were added.
         """
         n = len(self._synops)
         if not n:
             raise InputError("no accuracy without a recording")
         return TimeStepped(
             time_steps=self._time_steps,
-            accuracy={t: _fraction(self._right[t]) for t in sorted(self._right)},
+            accuracy={t: _fraction(self._correct[t]) for t in sorted(self._correct)},
             spikes_per_recording={name: total / n for name, total in self._spikes.items()},
             synops_per_recording=float(np.mean(self._synops)),
             milliseconds_per_recording=1e3 * self._seconds / n,
         )
 
 
-class EventDrivenTally:
-    """Totals of event-driven runs under one convention.
+class EventDrivenAccumulator:
+    """Event-driven runs under one convention.
 
     Args:
         times: seconds [K] at which the accuracy over time is read.
         order: ``"sum"`` or ``"fifo"``, see `EventDriven.order`.
 
     Attributes:
-        compile_seconds: what building the engine took, kept apart from the runs; to be set. Of merged parts, whose
-            processes all build their own at the same time, the longest.
+        compile_seconds: time to build the engine, not part of the runs; to be set. Of merged states, whose processes
+            all build their own at the same time, the longest.
     """
 
-    def __init__(self, times: np.ndarray, order: str) -> None:
+    def __init__(self, times: np.ndarray, order: Order) -> None:
         self._times = np.asarray(times, dtype=np.float64)
         self._order = order
         self.compile_seconds = 0.0
         self._labels: list[int] = []
-        self._answers: list[int] = []
-        self._right_at = np.zeros(self._times.shape, dtype=np.int64)
+        self._predicted: list[int] = []
+        self._correct_at = np.zeros(self._times.shape, dtype=np.int64)
         self._decision_times: list[float] = []
         self._differences: dict[str, list[tuple[float, float]]] = {}
         self._spikes: dict[str, float] = {}
@@ -133,9 +131,9 @@ class EventDrivenTally:
         """Add one recording.
 
         Args:
-            result: its event-driven run, with the spikes that the readout hears.
+            result: its event-driven run, with the spikes of the populations that the readout reads.
             label: its class.
-            counts: spikes per neuron of the time-stepped run, by population, to be held against the event-driven ones.
+            counts: spikes per neuron of the time-stepped run, by population, to compare with the event-driven ones.
             readout: the time-stepped readout **summed** over its steps [classes].
             seconds: wall time of the event-driven run.
 
@@ -153,9 +151,9 @@ class EventDrivenTally:
 
         times, readouts = readout_trace(result)
         self._decision_times.append(decision_time(times, readouts, label))
-        self._right_at += predictions(result.readout_at(self._times)) == label
+        self._correct_at += predictions(result.readout_at(self._times)) == label
         self._labels.append(label)
-        self._answers.append(int(predictions(np.ravel(result.readout))))
+        self._predicted.append(int(predictions(np.ravel(result.readout))))
         self._classes = result.circuit.readout.size
         _add_up(self._spikes, {name: _number(count) for name, count in result.counts.items()})
         self._synops += result.synops
@@ -166,13 +164,13 @@ class EventDrivenTally:
         one.add(reference, counts)
         self._differences.setdefault(name, []).append((one.difference, one.reference))
 
-    def part(self) -> dict[str, Any]:
-        """What was added so far, JSON-able; a decision that never stood is None."""
+    def state_dict(self) -> dict[str, Any]:
+        """What was added so far, JSON-able; None for a recording that was never predicted correctly for good."""
         return {
             "compile_seconds": self.compile_seconds,
             "labels": self._labels,
-            "answers": self._answers,
-            "right_at": self._right_at.tolist(),
+            "predicted": self._predicted,
+            "correct_at": self._correct_at.tolist(),
             "decision_times": [t if math.isfinite(t) else None for t in self._decision_times],
             "differences": {name: [list(pair) for pair in pairs] for name, pairs in self._differences.items()},
             "spikes": self._spikes,
@@ -181,22 +179,22 @@ class EventDrivenTally:
             "classes": self._classes,
         }
 
-    def merge(self, part: Mapping[str, Any]) -> None:
-        """Add the recordings of another tally behind those that are there; ``part`` is what its `part` gave."""
-        self.compile_seconds = max(self.compile_seconds, part["compile_seconds"])
-        self._labels.extend(part["labels"])
-        self._answers.extend(part["answers"])
-        self._right_at += part["right_at"]
-        self._decision_times.extend(math.inf if t is None else t for t in part["decision_times"])
-        for name, pairs in part["differences"].items():
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add the recordings of another accumulator, given by its `state_dict`, behind those that are there."""
+        self.compile_seconds = max(self.compile_seconds, state["compile_seconds"])
+        self._labels.extend(state["labels"])
+        self._predicted.extend(state["predicted"])
+        self._correct_at += state["correct_at"]
+        self._decision_times.extend(math.inf if t is None else t for t in state["decision_times"])
+        for name, pairs in state["differences"].items():
             self._differences.setdefault(name, []).extend((difference, reference) for difference, reference in pairs)
-        _add_up(self._spikes, part["spikes"])
-        self._synops += part["synops"]
-        self._seconds += part["seconds"]
-        self._classes = part["classes"]
+        _add_up(self._spikes, state["spikes"])
+        self._synops += state["synops"]
+        self._seconds += state["seconds"]
+        self._classes = state["classes"]
 
-    def summary(self) -> EventDriven:
-        """What was added so far.
+    def compute(self) -> EventDriven:
+        """The result of all recordings.
 
         Raises:
             InputError: if nothing was added.
@@ -205,16 +203,16 @@ class EventDrivenTally:
         decided = [t for t in self._decision_times if np.isfinite(t)]
         return EventDriven(
             order=self._order,
-            accuracy=accuracy(self._answers, self._labels),
+            accuracy=accuracy(self._predicted, self._labels),
             spike_difference={name: _summed(pairs).value for name, pairs in self._differences.items()},
             spikes_per_recording={name: total / n for name, total in self._spikes.items()},
             synops_per_recording=self._synops / n,
             milliseconds_per_recording=1e3 * self._seconds / n,
             compile_seconds=self.compile_seconds,
             times=self._times,
-            accuracy_over_time=self._right_at / n,
+            accuracy_over_time=self._correct_at / n,
             median_decision_time=float(np.median(decided)) if decided else float("inf"),
-            confusion_matrix=confusion_matrix(self._answers, self._labels, self._classes),
+            confusion_matrix=confusion_matrix(self._predicted, self._labels, self._classes),
         )
 
 
@@ -236,5 +234,5 @@ def _summed(pairs: list[tuple[float, float]]) -> SpikeDifference:
     return total
 
 
-def _fraction(right: list[bool]) -> Estimate:
-    return accuracy(np.asarray(right), np.ones(len(right), dtype=bool))
+def _fraction(correct: list[bool]) -> Estimate:
+    return accuracy(np.asarray(correct), np.ones(len(correct), dtype=bool))

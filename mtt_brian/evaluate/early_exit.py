@@ -1,8 +1,8 @@
-"""Early exit: an answer is given as soon as the readout is confident, on a time grid or without one.
+"""Early exit: a recording is decided as soon as the readout is confident, time-stepped or event-driven.
 
 SEENN-I (Li, Geller, Kim, Panda: "SEENN", NeurIPS 2023; MTT paper, dynamic inference) runs a network step by step and
-takes the answer of the first step at which the softmax of the mean readout so far exceeds a threshold. Here one
-definition serves both sides. R(t) is the sum of the readout up to t, and the recording is T steps long; then
+takes the prediction of the first step at which the softmax of the mean readout so far exceeds a threshold. Here one
+definition serves both modes. R(t) is the sum of the readout up to t, and the recording is T steps long; then
 
     "mean"    confidence(t) = max softmax( R(t) / max(1, steps passed at t) )
     "total"   confidence(t) = max softmax( R(t) / T )
@@ -21,7 +21,7 @@ at these alone misses nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,12 +31,15 @@ from mtt_brian.circuit.spikes import Spikes, input_spikes
 from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate, accuracy, predictions, readout_trace
+from mtt_brian.evaluate.statistics import over_seeds
 
-RULES = ("mean", "total")
+#: A rule of confidence.
+ExitRule: TypeAlias = Literal["mean", "total"]
+RULES: tuple[ExitRule, ...] = get_args(ExitRule)
 
 
-class Course(NamedTuple):
-    """What is known about one recording as time goes on; entry k holds from its time on until the next one.
+class ReadoutTrace(NamedTuple):
+    """Readout and operations of one recording over time; entry k holds from its time on until the next one.
 
     Attributes:
         time_steps: T, how many steps the recording is long.
@@ -56,7 +59,7 @@ class Course(NamedTuple):
         end = self.seconds[-1]
         return self.time_steps * self.seconds / end if end else np.full(len(self.seconds), float(self.time_steps))
 
-    def confidence(self, rule: str) -> np.ndarray:
+    def confidence(self, rule: ExitRule) -> np.ndarray:
         """Confidence at every time, float64 [K], between 1 / classes and 1.
 
         Raises:
@@ -69,10 +72,10 @@ class Course(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """What N recordings came to; the costs are means.
+    """Accuracy and mean costs of N decisions.
 
     Attributes:
-        accuracy: of the answers at the moment of decision.
+        accuracy: of the predictions at the time of the decision.
         steps, milliseconds, synops: up to the decision.
     """
 
@@ -81,9 +84,52 @@ class Decisions(NamedTuple):
     milliseconds: float
     synops: float
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Decisions:
+        """From its named fields, as JSON has them."""
+        return cls(**{**content, "accuracy": Estimate(**content["accuracy"])})
 
-def stepped_course(readouts: np.ndarray, synops: np.ndarray, duration: float) -> Course:
-    """One recording on a time grid; what a step says is there when its bin is over.
+
+class Curve(NamedTuple):
+    """Decisions along thresholds or fixed times [K].
+
+    Attributes:
+        accuracy: with standard errors.
+        steps, milliseconds, synops: mean costs, rising.
+    """
+
+    accuracy: list[Estimate]
+    steps: list[float]
+    milliseconds: list[float]
+    synops: list[float]
+
+    def accuracy_at(self, cost: str, level: float) -> Estimate | None:
+        """The accuracy, interpolated, where a cost has this level; None outside the curve.
+
+        Args:
+            cost: ``"steps"``, ``"milliseconds"`` or ``"synops"``.
+            level: of the cost.
+        """
+        costs = np.asarray(getattr(self, cost))
+        if not costs[0] <= level <= costs[-1] * (1 + 1e-9):
+            return None
+        columns = zip(*self.accuracy, strict=True)
+        return Estimate(*(float(np.interp(level, costs, column)) for column in columns))
+
+
+def mean_curve(seeds: Sequence[Sequence[Decisions]]) -> Curve:
+    """The decisions of several seeds [seeds, K] as one curve, point by point, see `over_seeds`."""
+    points = list(zip(*seeds, strict=True))
+    return Curve(
+        accuracy=[over_seeds([decisions.accuracy for decisions in point]) for point in points],
+        steps=[float(np.mean([decisions.steps for decisions in point])) for point in points],
+        milliseconds=[float(np.mean([decisions.milliseconds for decisions in point])) for point in points],
+        synops=[float(np.mean([decisions.synops for decisions in point])) for point in points],
+    )
+
+
+def time_stepped_trace(readouts: np.ndarray, synops: np.ndarray, duration: float) -> ReadoutTrace:
+    """The trace of a time-stepped run; the readout of a step is there when its bin is over.
 
     Args:
         readouts: [T, classes], of each step by itself.
@@ -92,11 +138,11 @@ def stepped_course(readouts: np.ndarray, synops: np.ndarray, duration: float) ->
     """
     time_steps = len(readouts)
     ends = np.arange(1, time_steps + 1) * duration / time_steps
-    return Course(time_steps, ends, np.cumsum(readouts, axis=0, dtype=np.float64), np.cumsum(synops))
+    return ReadoutTrace(time_steps, ends, np.cumsum(readouts, axis=0, dtype=np.float64), np.cumsum(synops))
 
 
-def event_driven_course(result: Result, recording: np.ndarray, time_steps: int) -> Course:
-    """One recording event by event: every instant at which the readout changes, and every hundredth of the duration.
+def event_driven_trace(result: Result, recording: np.ndarray, time_steps: int) -> ReadoutTrace:
+    """The trace of an event-driven run: every instant at which the readout changes, every hundredth of the duration.
 
     Args:
         result: of a run with ``record="all"``.
@@ -110,7 +156,7 @@ def event_driven_course(result: Result, recording: np.ndarray, time_steps: int) 
     train = input_spikes(recording, result.circuit.input_shape, result.duration)
     spikes = {result.circuit.input: Spikes(train.t, train.i, train.n), **result.spikes}
     spent = synops_until(seconds, spikes, result.circuit.fan_out)
-    return Course(time_steps, seconds, result.readout_at(seconds), spent)
+    return ReadoutTrace(time_steps, seconds, result.readout_at(seconds), spent)
 
 
 def synops_until(times: np.ndarray, spikes: Mapping[str, Spikes], fan_out: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -132,12 +178,12 @@ def synops_until(times: np.ndarray, spikes: Mapping[str, Spikes], fan_out: Mappi
 
 
 def exit_when_confident(
-    courses: Sequence[Course], labels: ArrayLike, thresholds: Sequence[float], rule: str
+    traces: Sequence[ReadoutTrace], labels: ArrayLike, thresholds: Sequence[float], rule: ExitRule
 ) -> list[Decisions]:
-    """Every recording is answered when its confidence first exceeds the threshold, or else at its end.
+    """Every recording is decided when its confidence first exceeds the threshold, or else at its end.
 
     Args:
-        courses: of N recordings.
+        traces: of N recordings.
         labels: classes [N].
         thresholds: between 1 / classes (any evidence decides) and 1 (nothing does before the end).
         rule: one of `RULES`.
@@ -145,18 +191,18 @@ def exit_when_confident(
     Returns:
         One entry per threshold.
     """
-    confidences = [course.confidence(rule) for course in courses]
+    confidences = [trace.confidence(rule) for trace in traces]
     return [
-        _decisions([_first(confidence > threshold) for confidence in confidences], courses, labels)
+        _decisions([_first(confidence > threshold) for confidence in confidences], traces, labels)
         for threshold in thresholds
     ]
 
 
-def stop_after(courses: Sequence[Course], labels: ArrayLike, parts: Sequence[float]) -> list[Decisions]:
-    """Every recording is answered after the same part of its duration: what early exit has to be better than.
+def stop_after(traces: Sequence[ReadoutTrace], labels: ArrayLike, parts: Sequence[float]) -> list[Decisions]:
+    """Every recording is decided after the same part of its duration: what early exit has to be better than.
 
     Args:
-        courses: of N recordings.
+        traces: of N recordings.
         labels: classes [N].
         parts: k / T for step k of a time grid; multiples of 1 / 100 event by event.
 
@@ -166,8 +212,8 @@ def stop_after(courses: Sequence[Course], labels: ArrayLike, parts: Sequence[flo
     # A time may be the product of two roundings: half a nanosecond of tolerance decides nothing else.
     return [
         _decisions(
-            [int(np.searchsorted(c.seconds, part * c.seconds[-1] + 5e-10, side="right")) - 1 for c in courses],
-            courses,
+            [int(np.searchsorted(c.seconds, part * c.seconds[-1] + 5e-10, side="right")) - 1 for c in traces],
+            traces,
             labels,
         )
         for part in parts
@@ -179,9 +225,9 @@ def _first(reached: np.ndarray) -> int:
     return int(np.argmax(reached)) if reached.any() else len(reached) - 1
 
 
-def _decisions(entries: Sequence[int], courses: Sequence[Course], labels: ArrayLike) -> Decisions:
-    """Course k is left at its entry ``entries[k]``."""
-    left = list(zip(courses, entries, strict=True))
+def _decisions(entries: Sequence[int], traces: Sequence[ReadoutTrace], labels: ArrayLike) -> Decisions:
+    """Trace k is left at its entry ``entries[k]``."""
+    left = list(zip(traces, entries, strict=True))
     return Decisions(
         accuracy=accuracy(predictions([c.readouts[k] for c, k in left]), labels),
         steps=float(np.mean([c.steps[k] for c, k in left])),

@@ -1,4 +1,4 @@
-"""What a circuit answers to many recordings, event by event."""
+"""Outputs of a network for many recordings: predictions, spike counts, synaptic operations."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines import Order, Simulator
-from mtt_brian.evaluate.metrics import Estimate, SpikeDifference, accuracy, predictions
+from mtt_brian.evaluate.metrics import Estimate, accuracy, predictions, spike_difference
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """A network's answers to N recordings.
+class Predictions:
+    """The outputs of a network for N recordings.
 
     Attributes:
-        readouts: float64 [N, classes].
-        counts: spikes by population, [N, *shape].
+        readouts: float64 [N, classes], sums over the recording.
+        counts: spikes by population, the input included, [N, *shape].
         synops: float64 [N], synaptic operations.
     """
 
@@ -26,23 +27,34 @@ class Answers:
     counts: Mapping[str, np.ndarray]
     synops: np.ndarray
 
-    def accuracy(self, labels: np.ndarray) -> Estimate:
-        """Fraction of right answers with its binomial standard error."""
-        return accuracy(predictions(self.readouts), labels)
+    @property
+    def classes(self) -> np.ndarray:
+        """The predicted classes, int64 [N]."""
+        return predictions(self.readouts)
 
-    def difference(self, reference: Answers) -> dict[str, float]:
-        """Spike difference from ``reference`` by population, and of the readouts as ``"output"``."""
+    def correct(self, labels: ArrayLike) -> np.ndarray:
+        """Which predictions are correct, bool [N].
 
-        def between(s0: np.ndarray, s: np.ndarray) -> float:
-            total = SpikeDifference()
-            total.add(s0, s)
-            return total.value
+        Args:
+            labels: classes [N].
+        """
+        return np.asarray(self.classes == np.asarray(labels))
 
-        values = {name: between(counts, self.counts[name]) for name, counts in reference.counts.items()}
-        return values | {"output": between(reference.readouts, self.readouts)}
+    def accuracy(self, labels: ArrayLike) -> Estimate:
+        """Fraction of correct predictions with its binomial standard error.
+
+        Args:
+            labels: classes [N].
+        """
+        return accuracy(self.classes, labels)
+
+    def spike_difference(self, reference: Predictions) -> dict[str, float]:
+        """Spike difference from ``reference`` by population, and that of the readouts as ``"output"``."""
+        by_population = {name: spike_difference(s0, self.counts[name]) for name, s0 in reference.counts.items()}
+        return by_population | {"output": spike_difference(reference.readouts, self.readouts)}
 
 
-def event_driven(circuit: Circuit, recordings: Sequence[np.ndarray], order: Order = "sum") -> Answers:
+def predict_event_driven(circuit: Circuit, recordings: Sequence[np.ndarray], order: Order = "sum") -> Predictions:
     """Run every recording through the exact engine on all cores.
 
     Args:
@@ -51,7 +63,7 @@ def event_driven(circuit: Circuit, recordings: Sequence[np.ndarray], order: Orde
         order: ``"sum"`` or ``"fifo"``.
     """
     results = list(Simulator(circuit, engine="exact", order=order, record="counts").run(recordings))
-    return Answers(
+    return Predictions(
         readouts=np.stack([r.readout for r in results]),
         counts={name: np.stack([r.counts[name] for r in results]) for name in results[0].counts},
         synops=np.array([r.synops for r in results], dtype=np.float64),

@@ -1,14 +1,13 @@
-"""The report of an evaluation: frozen numbers, written as JSON (a contract), Markdown and PNG captions.
+"""The report of an evaluation: frozen numbers, written as JSON (a contract) and read back.
 
-``report.json``::
+``report.json``; an *estimate* is ``{"value": x, "standard_error": s}``::
 
-    {"dataset", "split", "engine", "versions", "command",
+    {"dataset", "title", "split", "engine", "versions", "command",
      "runs": [{"run", "method", "seed", "n_recordings",
-               "time_stepped": {"1": accuracy, "10": accuracy, ...},
-               "time_stepped_standard_error": {"1": ..., ...},
+               "time_stepped": {"1": estimate, "10": estimate, ...},
                "time_stepped_at_t_max": {"time_steps", "spikes_per_recording", "synops_per_recording",
                                          "milliseconds_per_recording"},
-               "event_driven": {"order", "accuracy", "standard_error",
+               "event_driven": {"order", "accuracy": estimate,
                                 "spike_difference": {"<population>": x, ..., "output": x},
                                 "synops_per_recording", "milliseconds_per_recording", "compile_seconds",
                                 "spikes_per_recording": {"<population>": n, ...},
@@ -17,23 +16,24 @@
                "event_driven_fifo": the same, where both conventions were run}]}
 
 Accuracies lie between 0 and 1. JSON has no infinity: a spike difference against a silent reference, and a decision
-time where no answer was right, are ``null``.
+time where no prediction was correct, are ``null``.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtt_brian.engines.base import ORDERS, Order
+from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
-from mtt_brian.evaluate.tables import code_block, markdown, markdown_table, number, percent
-from mtt_brian.files import write_text
+from mtt_brian.files import plain
+from mtt_brian.text import one_line, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +68,13 @@ class EventDriven:
         milliseconds_per_recording: wall time of the simulation, compilation excluded.
         compile_seconds: building and compiling the engine.
         times: seconds [K].
-        accuracy_over_time: fraction right at each of ``times`` [K].
-        median_decision_time: seconds after which a right answer stood for good, over the recordings answered right;
+        accuracy_over_time: fraction of correct predictions at each of ``times`` [K].
+        median_decision_time: seconds after which the prediction stayed correct, over those predicted correctly;
             inf if there is none.
         confusion_matrix: int64 [classes, classes], rows are the truth.
     """
 
-    order: str
+    order: Order
     accuracy: Estimate
     spike_difference: Mapping[str, float]
     spikes_per_recording: Mapping[str, float]
@@ -90,8 +90,7 @@ class EventDriven:
         """Plain numbers for JSON."""
         return {
             "order": self.order,
-            "accuracy": self.accuracy.value,
-            "standard_error": self.accuracy.standard_error,
+            "accuracy": plain(self.accuracy),
             "spike_difference": {name: _finite(value) for name, value in self.spike_difference.items()},
             "synops_per_recording": self.synops_per_recording,
             "milliseconds_per_recording": self.milliseconds_per_recording,
@@ -101,6 +100,26 @@ class EventDriven:
             "median_decision_seconds": _finite(self.median_decision_time),
             "confusion_matrix": self.confusion_matrix.tolist(),
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> EventDriven:
+        """From what `to_dict` gave."""
+        if content["order"] not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {shown(content['order'])}")
+        over_time = content["accuracy_over_time"]
+        return cls(
+            order=content["order"],
+            accuracy=Estimate(**content["accuracy"]),
+            spike_difference={name: _or_infinity(value) for name, value in content["spike_difference"].items()},
+            spikes_per_recording=content["spikes_per_recording"],
+            synops_per_recording=content["synops_per_recording"],
+            milliseconds_per_recording=content["milliseconds_per_recording"],
+            compile_seconds=content["compile_seconds"],
+            times=np.asarray(over_time["seconds"], dtype=np.float64),
+            accuracy_over_time=np.asarray(over_time["accuracy"], dtype=np.float64),
+            median_decision_time=_or_infinity(content["median_decision_seconds"]),
+            confusion_matrix=np.asarray(content["confusion_matrix"], dtype=np.int64),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +151,7 @@ class RunReport:
             "method": self.method,
             "seed": self.seed,
             "n_recordings": self.n_recordings,
-            "time_stepped": {str(t): a.value for t, a in stepped.accuracy.items()},
-            "time_stepped_standard_error": {str(t): a.standard_error for t, a in stepped.accuracy.items()},
+            "time_stepped": {str(t): plain(accuracy) for t, accuracy in stepped.accuracy.items()},
             "time_stepped_at_t_max": {
                 "time_steps": stepped.time_steps,
                 "spikes_per_recording": dict(stepped.spikes_per_recording),
@@ -144,13 +162,27 @@ class RunReport:
             **{f"event_driven_{other.order}": other.to_dict() for other in others},
         }
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> RunReport:
+        """From what `to_dict` gave."""
+        accuracy = {int(t): Estimate(**estimate) for t, estimate in content["time_stepped"].items()}
+        others = [content[key] for order in ORDERS if (key := f"event_driven_{order}") in content]
+        return cls(
+            run=content["run"],
+            method=content["method"],
+            seed=content["seed"],
+            n_recordings=content["n_recordings"],
+            time_stepped=TimeStepped(accuracy=accuracy, **content["time_stepped_at_t_max"]),
+            event_driven=tuple(map(EventDriven.from_dict, [content["event_driven"], *others])),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Runs held against each other on the same recordings.
+    """Several networks evaluated on the same recordings.
 
     Attributes:
-        dataset, split: what was evaluated; ``title`` says it in words ("digits (simulated event camera)").
+        dataset, split: what was evaluated; ``title`` is the name for people ("digits (simulated event camera)").
         engine: the event-driven engine.
         versions: of Python and of the packages involved.
         command: what was typed.
@@ -169,6 +201,7 @@ class Report:
         """The content of ``report.json``, as the module describes it."""
         return {
             "dataset": self.dataset,
+            "title": self.title,
             "split": self.split,
             "engine": self.engine,
             "versions": dict(self.versions),
@@ -181,64 +214,26 @@ class Report:
         # allow_nan=False: a NaN would make a file that other JSON readers refuse.
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
-    def table(self) -> str:
-        """The runs side by side as a Markdown table, accuracies with their standard errors."""
-        grids = sorted({t for run in self.runs for t in run.time_stepped.accuracy})
-        columns = [_column(run, grids) for run in self.runs]
-        titles = dict.fromkeys(title for column in columns for title in column)
-        header = ["", *(markdown(f"{run.run} ({run.method})") for run in self.runs)]
-        return markdown_table([header, *([title, *(c.get(title, "-") for c in columns)] for title in titles)])
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The report that `json` gave the text of.
 
-    def markdown(self) -> str:
-        """The content of ``report.md``."""
-        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return "\n".join(
-            [
-                f"# Event-driven evaluation: {markdown(f'{self.title}, {self.split}')}",
-                "",
-                self.table(),
-                "",
-                "Accuracies with their binomial standard error sqrt(p (1 - p) / n); seeds vary on top of it.",
-                "`sum`: jumps of one instant are summed and applied once. `fifo`: each event alone, one spike per",
-                "neuron and event, as event-driven chips do. Spike difference: sum |s0 - s| / sum s0 with s0 the",
-                "event-driven and s the time-stepped counts at T_max (of the values of a readout without spikes).",
-                "",
-                f"Engine `{self.engine}`. {versions}.",
-                "",
-                code_block(self.command),
-                "",
-            ]
-        )
-
-    def write(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``report.json`` and ``report.md`` into ``folder``, each whole or not at all."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "report.json", self.json())
-        write_text(folder / "report.md", self.markdown())
+        Raises:
+            InputError: if the text is not such a report; it names what is missing or wrong.
+        """
+        try:
+            content = json.loads(text)
+            fields = {name: content[name] for name in ("dataset", "title", "split", "engine", "versions", "command")}
+            return cls(runs=tuple(map(RunReport.from_dict, content["runs"])), **fields)
+        except KeyError as error:
+            raise InputError(f"not the report of an evaluation: no {error}") from None
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            raise InputError(f"not the report of an evaluation: {one_line(error)}") from None
 
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _column(run: RunReport, grids: Sequence[int]) -> dict[str, str]:
-    """One run's cells by row title; ``grids`` are the rows of all runs, so that they line up."""
-    stepped = run.time_stepped
-    cells = {"recordings": str(run.n_recordings), "T_max": str(stepped.time_steps)}
-    for t in grids:
-        cells[f"accuracy, time-stepped, T = {t}"] = (
-            f"{percent(stepped.accuracy[t])} %" if t in stepped.accuracy else "-"
-        )
-    for run_as in run.event_driven:
-        cells[f"**accuracy, event-driven, `{run_as.order}`**"] = f"**{percent(run_as.accuracy)} %**"
-    for run_as in run.event_driven:
-        for name, value in run_as.spike_difference.items():
-            cells[f"spike difference of T_max from `{run_as.order}`: {markdown(name)}"] = f"{100 * value:.1f} %"
-    for title, attribute in (("SynOps", "synops_per_recording"), ("milliseconds", "milliseconds_per_recording")):
-        cells[f"{title} per recording, time-stepped, T_max"] = number(getattr(stepped, attribute))
-        for run_as in run.event_driven:
-            cells[f"{title} per recording, event-driven, `{run_as.order}`"] = number(getattr(run_as, attribute))
-    for run_as in run.event_driven:
-        cells[f"median decision time, `{run_as.order}`"] = f"{1e3 * run_as.median_decision_time:.1f} ms"
-    return cells
+def _or_infinity(value: float | None) -> float:
+    return math.inf if value is None else value

@@ -1,15 +1,152 @@
-"""Numbers as text, and as Markdown."""
+"""Tables for Markdown, HTML and terminals, and numbers as text."""
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from mtt_brian.evaluate.metrics import Estimate
 from mtt_brian.text import printable
 
 #: What Markdown, HTML within it, and GitHub read as more than text. An underscore between letters is none of it.
 _ACTING = re.compile(r"[&<>\\`*\[\]|~$#@{}]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+
+
+class Cell(NamedTuple):
+    """One cell.
+
+    Attributes:
+        text: for people; ``"-"`` where there is nothing.
+        value: the number behind it, unrounded, as JavaScript reads it; None: the cell sorts by its text.
+        error: the standard error of the number as text; may be empty.
+    """
+
+    text: str
+    value: str | None = None
+    error: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.error}".rstrip()
+
+
+class Column(NamedTuple):
+    """One column.
+
+    Attributes:
+        group: a heading that neighbours share; may be empty.
+        title: its own heading.
+        cells: one per row.
+        words: whether they hold words, not numbers.
+    """
+
+    group: str
+    title: str
+    cells: Sequence[Cell]
+    words: bool = False
+
+    @property
+    def heading(self) -> str:
+        """Both headings."""
+        return ", ".join(filter(None, (self.group, self.title)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of one length; the first names the rows. All texts are plain text and may come from outside."""
+
+    title: str
+    columns: Sequence[Column]
+
+    @classmethod
+    def of_rows(cls, title: str, header: Sequence[str], rows: Iterable[Sequence[Cell | str]]) -> Table:
+        """A table from its rows; the cells of the first column are their names."""
+        lines = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+        columns = zip(*lines, strict=True) if lines else [()] * len(header)
+        named = zip(header, columns, strict=True)
+        return cls(title, [Column("", name, cells, words=k == 0) for k, (name, cells) in enumerate(named)])
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Headings that neighbours share, and how many they are."""
+        grouped = itertools.groupby(self.columns, key=lambda column: column.group)
+        return [(group, len(list(columns))) for group, columns in grouped]
+
+    @property
+    def rows(self) -> Iterator[tuple[Cell, ...]]:
+        """Top to bottom."""
+        return zip(*(column.cells for column in self.columns), strict=True)
+
+    def transposed(self) -> Table:
+        """Rows as columns; only the headings of the first column are lost."""
+        names, *columns = self.columns
+        headings = Column("", "", [Cell(column.heading) for column in columns], words=True)
+        return Table(
+            self.title,
+            [
+                headings,
+                *(
+                    Column("", str(name), [column.cells[row] for column in columns])
+                    for row, name in enumerate(names.cells)
+                ),
+            ],
+        )
+
+    def markdown(self) -> str:
+        """The table in Markdown, where all texts are shown as they stand."""
+        return markdown_table([[markdown(text) for text in line] for line in self._lines()])
+
+    def terminal(self) -> str:
+        """The same table for a terminal: one line per row, nothing that a terminal would obey."""
+        return _padded([[printable(text) for text in line] for line in self._lines()])
+
+    def _lines(self) -> Iterator[list[str]]:
+        yield [column.heading for column in self.columns]
+        for row in self.rows:
+            yield list(map(str, row))
+
+
+#: Nothing to show.
+MISSING = Cell("-")
+
+
+def words(title: str, texts: Iterable[str], group: str = "") -> Column:
+    """A column of texts."""
+    return Column(group, title, [Cell(text) for text in texts], words=True)
+
+
+def whole(value: int | None) -> Cell:
+    """A whole number."""
+    return MISSING if value is None else Cell(f"{value:,}", exact(value))
+
+
+def decimal(value: float | None) -> Cell:
+    """A number with as many digits as one reads."""
+    return MISSING if value is None else Cell(number(value), exact(value))
+
+
+def in_percent(estimate: Estimate | None, sign: bool = False) -> Cell:
+    """An accuracy, or with ``sign`` a difference of two, in percent with its standard error."""
+    if estimate is None:
+        return MISSING
+    text, error = percent(estimate, sign).split(" ", 1)
+    return Cell(text, exact(estimate.value), error)
+
+
+def fraction(value: float | None) -> Cell:
+    """A fraction in percent."""
+    if value is None:
+        return MISSING
+    return Cell(f"{100 * value:.1f}" if math.isfinite(value) else "∞", exact(value))
+
+
+def exact(value: float) -> str:
+    """As JSON and JavaScript write it: the shortest text that gives the same number, infinity in one word."""
+    return json.dumps(value)
 
 
 def percent(estimate: Estimate, sign: bool = False) -> str:
@@ -26,7 +163,7 @@ def number(value: float) -> str:
 def markdown(text: str) -> str:
     """Text from outside for a Markdown file, where it is shown as it stands: no markup, no HTML, no link, no new line.
 
-    What acts becomes a character reference, which every reader of Markdown shows as the character.
+    Characters with a meaning become character references, which every reader of Markdown shows as the character.
     """
     return _ACTING.sub(lambda found: f"&#{ord(found[0])};", printable(text))
 
@@ -41,7 +178,10 @@ def markdown_table(lines: Sequence[Sequence[str]]) -> str:
 
     Cells are Markdown, where names from outside have gone through `markdown`. Whatever they hold, a cell stays a cell.
     """
-    lines = [[printable(cell).replace("|", "&#124;") for cell in line] for line in lines]
+    return _padded([[printable(cell).replace("|", "&#124;") for cell in line] for line in lines])
+
+
+def _padded(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     padded = ["| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
     return "\n".join([padded[0], "| " + " | ".join("-" * w for w in widths) + " |", *padded[1:]])

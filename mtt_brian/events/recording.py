@@ -169,15 +169,15 @@ def check_fields(recording: Any, needed: Sequence[str], name: str = "recording")
 
 
 def check_recordings(recordings: Any) -> Iterable[np.ndarray]:
-    """Refuse what does not give recordings one after another; the recordings themselves are checked in their turn.
+    """Refuse what does not give recordings one after another; each recording is checked on its own when it is used.
 
     Args:
         recordings: a list of recordings, a data set, an iterable, an array [N, E].
 
     Raises:
-        InputError: says what was given, and what to give instead.
+        InputError: names what was given and what is accepted.
     """
-    from mtt_brian.events.images import Images  # which imports this module
+    from mtt_brian.events.collections import Images  # which imports this module
 
     if isinstance(recordings, np.ndarray):
         if recordings.dtype.names and recordings.ndim == 1:
@@ -259,7 +259,7 @@ def polarity_hint(field: str, value: Any) -> str:
 
 def what_it_is(thing: Any) -> str:
     """What was given instead of a recording, and what to do about it: the end of a sentence."""
-    from mtt_brian.events.collection import Collection  # which imports this module
+    from mtt_brian.events.collections import Collection  # which imports this module
 
     columns = "events.make_recording(t, x, y, p) makes a recording of columns"
     if isinstance(thing, np.ma.MaskedArray):
@@ -271,7 +271,7 @@ def what_it_is(thing: Any) -> str:
     if isinstance(thing, np.ndarray):
         return f"lacks t, x, y, p: it is an array of {thing.dtype} of shape {thing.shape}; {columns}"
     if isinstance(thing, Collection):
-        from mtt_brian.events.recordings import Recordings
+        from mtt_brian.events.collections import Recordings
 
         if isinstance(thing, Recordings):
             return "is a data set: data[0] is one recording, Simulator(graph).run(data) runs all"
@@ -281,7 +281,7 @@ def what_it_is(thing: Any) -> str:
     if hasattr(thing, "to_records") and hasattr(thing, "columns"):
         return f"is a table ({type(thing).__name__}); {columns}: table['t'], table['x'] ..."
     if isinstance(thing, str | bytes | PathLike):
-        return f"is {_shown(thing)}; a recording is an array, not the name of a file"
+        return f"is {_shown(thing)}; a recording is an array, not the name of a file; events.read reads files"
     if isinstance(thing, tuple | list):
         if is_labelled_pair(thing):
             return "is a pair (recording, label), as items of tonic's data sets are; give its first part, pair[0]"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.images import Images
-from mtt_brian.events.recordings import Recordings
+from mtt_brian.events.collections import Images, Recordings
 
 
 def at_resolution(recordings: Recordings | Images, side: int) -> Recordings:
@@ -31,11 +31,26 @@ def at_resolution(recordings: Recordings | Images, side: int) -> Recordings:
     if side > max(height, width):
         raise InputError(f"resolution must not exceed the sensor's {height} x {width} of {recordings.title}: {side}")
     rows, columns = min(side, height), min(side, width)
+    read = _ReadCoarser(recordings.read, (height, width), (rows, columns))
+    return replace(recordings, sensor_size=(channels, rows, columns), read=read)
 
-    def read(identifier: str) -> np.ndarray:
-        recording = recordings.read(identifier).copy()
-        for field, size, pixels in (("x", width, columns), ("y", height, rows)):
+
+@dataclass(frozen=True)
+class _ReadCoarser:
+    """Reads a recording and moves its events to a coarser grid; an object, so that it can be pickled.
+
+    Attributes:
+        read: gives the recording of the sensor for an id.
+        sensor: rows and columns of the sensor.
+        coarser: rows and columns afterwards.
+    """
+
+    read: Callable[[str], np.ndarray]
+    sensor: tuple[int, int]
+    coarser: tuple[int, int]
+
+    def __call__(self, identifier: str) -> np.ndarray:
+        recording = self.read(identifier).copy()
+        for field, size, pixels in zip(("y", "x"), self.sensor, self.coarser, strict=True):
             recording[field] = recording[field].astype(np.int64) * pixels // size
         return recording
-
-    return replace(recordings, sensor_size=(channels, rows, columns), read=read)

@@ -1,8 +1,7 @@
 """Shards on the workers of a Dask cluster.
 
-A worker gets the network and the names of the recordings, which it reads itself: it needs the same versions of all
-packages, and the data set in the same place. A shard whose worker dies is computed again by another one; what was
-finished before has been handed back already.
+A worker gets the network and the list of the recordings, which it reads itself: it needs the same versions of all
+packages, and the files of the data set in the same place. A shard whose worker dies is computed again by another one.
 """
 
 from __future__ import annotations
@@ -14,47 +13,62 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import lru_cache, partial
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mtt_brian.engines import engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.experiments.evaluation import Compute, Evaluator, Job, Origin, Part, Shard, versions
+from mtt_brian.experiments.backend import (
+    Backend,
+    Evaluator,
+    NamedRecordings,
+    PartialResult,
+    Shard,
+    Task,
+    evaluate_here,
+)
+from mtt_brian.files import reason
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, KilledWorker, LocalCluster, Worker
+    from distributed import Client, Future, LocalCluster
 
-#: The address of a cluster that is started here, for as long as it is needed.
+#: The address of a cluster that is started here and stopped at the end.
 LOCAL = "local"
-#: Seconds after which a scheduler that does not answer, or has no worker, is given up.
-PATIENCE = 20
+#: Seconds to wait for a scheduler and for its first worker.
+TIMEOUT = 20.0
 
 _SAME = "every worker needs the same versions of all packages"
 
 
+def backend(address: str | None, shards: int) -> AbstractContextManager[Backend]:
+    """The backend of `workers`; without an address one that computes in this process."""
+    return nullcontext(evaluate_here) if address is None else workers(address, shards)
+
+
 @contextmanager
-def workers(address: str, most: int, origin: Origin) -> Iterator[Compute]:
-    """A way to have shards computed by the workers of a cluster, each as soon as it can be, in any order.
+def workers(address: str, most: int, timeout: float = TIMEOUT) -> Iterator[Backend]:
+    """A backend that computes shards on the workers of a cluster.
 
     Args:
         address: of the scheduler, ``"tcp://host:8786"``, or `LOCAL` for single-threaded processes on this machine.
         most: local processes at most; otherwise there is one per core.
-        origin: where the workers find the recordings.
+        timeout: seconds to wait for a scheduler and for its first worker.
 
     Raises:
-        InputError: if nobody answers there, there is no worker, or Dask is not installed. While shards are computed:
-            what one of them raised; if a worker is not fit for it, naming the worker; if the scheduler is lost. After
-            all others: if a shard without others beside it has killed as many workers as the scheduler allows, naming
-            the shard.
+        InputError: if no scheduler replies, there is no worker, or Dask is not installed. While shards are computed:
+            the error of a shard; if a worker is not fit for it, naming the worker; if the scheduler is lost. After all
+            others: if a shard that was computed alone has killed as many workers as the scheduler allows, naming it.
     """
     with ExitStack() as stack:
         if address == LOCAL:
             address = stack.enter_context(local_cluster(most)).scheduler_address
-        client = stack.enter_context(_client(address))
-        yield partial(_evaluate_on, client, origin)
+        yield partial(_compute, stack.enter_context(_client(address, timeout)))
 
 
 def local_cluster(most: int) -> LocalCluster:
@@ -71,7 +85,7 @@ def local_cluster(most: int) -> LocalCluster:
     )
 
 
-def _client(address: str) -> Client:
+def _client(address: str, timeout: float) -> Client:
     """A connection to a scheduler that has workers."""
     distributed = _distributed()
     if not re.fullmatch(r"((tcp|tls|ws|wss)://)?[^/\s]+:\d+", address):
@@ -80,148 +94,140 @@ def _client(address: str) -> Client:
             " core of this machine"
         )
     try:
-        client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+        client = distributed.Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"--dask {address}: no scheduler answers there ({error}); start one with: dask scheduler"
-        ) from None
+        raise InputError(f"--dask {address}: no scheduler replies ({error}); start one with: dask scheduler") from None
     try:
-        client.wait_for_workers(1, timeout=PATIENCE)
+        client.wait_for_workers(1, timeout=timeout)
     except TimeoutError:
         client.close()
         raise InputError(
-            f"--dask {address}: no worker in {PATIENCE} s; start some with: dask worker {address} --nworkers -1"
+            f"--dask {address}: no worker in {timeout:g} s; start some with: dask worker {address} --nworkers -1"
             " --nthreads 1"
         ) from None
     return client
 
 
-def _evaluate_on(
-    client: Client, origin: Origin, shards: Sequence[Shard], progress: Callable[[int], object]
-) -> Iterator[tuple[Shard, Part]]:
-    # When a worker dies, Dask counts that against every task it had been given, those that only waited there included.
-    # So a shard that it blames is only suspect as long as there were others: it gets a batch of its own, at the end.
+def _compute(
+    client: Client, shards: Sequence[Shard[Any, Any]], progress: Callable[[int], object]
+) -> Iterator[tuple[Shard[Any, Any], PartialResult]]:
+    # Dask counts the death of a worker against every task that waited there. A shard that it blames is computed again
+    # alone, at the end.
+    distributed = _distributed()
     batches = [shards]
     deadly: list[str] = []
     for batch in batches:
-        for shard, outcome in _together(client, origin, batch):
-            if isinstance(outcome, dict):
-                yield shard, outcome
+        for shard, future in _futures(client, batch):
+            try:
+                yield shard, _result(future)
                 progress(shard.passes)
-            elif len(batch) > 1:
-                batches.append([shard])
-            else:
+            except distributed.KilledWorker as error:
+                if len(batch) > 1:
+                    batches.append([shard])
+                    continue
                 deadly.append(
-                    f"{shard}: all workers died that had it and no other ({outcome.allowed_failures + 1}, the last one"
-                    f" {outcome.last_worker.address}); their own output says why (often: too little memory)"
+                    f"{shard}: all workers died that computed it alone ({error.allowed_failures + 1}, the last one"
+                    f" {error.last_worker.address}); their own output tells why (often: too little memory)"
                 )
     if deadly:
         raise InputError("\n".join(deadly))
 
 
-def _together(client: Client, origin: Origin, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Part | KilledWorker]]:
-    """Shards with what they gave, or with what Dask says where workers died that had them."""
+def _futures(client: Client, shards: Sequence[Shard[Any, Any]]) -> Iterator[tuple[Shard[Any, Any], Future]]:
+    """Shards with their futures as they are done."""
     distributed = _distributed()
-    # A task of its own: a network travels to a worker once, and the scheduler can give it to others when that one dies.
+    dumps = distributed.protocol.pickle.dumps  # data sets of users may read by a function within a function
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sending large graph")  # says that this would be better
-        jobs = {job: client.submit(bytes, pickle.dumps(job), pure=False) for job in {s.job: None for s in shards}}
-    task = _task()
-    shard_of = {
-        client.submit(
-            task, jobs[shard.job], pickle.dumps((origin, shard.recordings.ids, versions())), pure=False
-        ): shard
-        for shard in shards
-    }
+        warnings.filterwarnings("ignore", "Sending large graph")
+        # A task of its own: a network, and the function that reads recordings, which may hold images, are sent to a
+        # worker once, and to others when that one dies.
+        read_by = {shard.task: _apart(shard.recordings)[0] for shard in shards}
+        shared = {task: client.submit(bytes, dumps((task, read)), pure=False) for task, read in read_by.items()}
+    evaluate = _with_its_code()
+    shard_of = {}
+    for shard in shards:
+        packed = dumps((_apart(shard.recordings)[1], shard.task.versions()))
+        shard_of[client.submit(evaluate, shared[shard.task], packed, pure=False)] = shard
     try:
         for future in distributed.as_completed(list(shard_of), loop=client.loop):
-            shard = shard_of.pop(future)
-            outcome = _outcome(future)
-            future.release()  # or the scheduler would have it computed again if the worker that holds it dies
-            yield shard, outcome
+            yield shard_of.pop(future), future
+            future.release()  # otherwise the scheduler would compute it again if the worker that holds it dies
     finally:
         client.cancel(list(shard_of))
 
 
-def _outcome(future: Future) -> Part | KilledWorker:
-    distributed = _distributed()
+def _result(future: Future) -> PartialResult:
     try:
-        return future.result()
-    except distributed.KilledWorker as error:
-        return error
+        result: PartialResult = future.result()
     except ImportError as error:
         raise InputError(f"{error}; {_SAME}") from None
     except CancelledError:
         raise InputError("--dask: the connection to the scheduler is lost") from None
+    return result
 
 
-def _task() -> Callable[[bytes, bytes], Part]:
-    """`_evaluate` for pickled arguments, itself pickled with its code, as functions within functions are.
+def _with_its_code() -> Callable[[bytes, bytes], PartialResult]:
+    """`_evaluate`, pickled with its code, as functions within functions are; the scheduler needs Dask only."""
 
-    So the scheduler needs none of these packages, and a worker that lacks them says so; of a task that it cannot
-    unpickle it would die, and then the next one.
-    """
-
-    def evaluate(job: bytes, more: bytes) -> Part:
-        import pickle
-
+    def evaluate(shared: bytes, shard: bytes) -> PartialResult:
         import distributed
 
         try:
             from mtt_brian.experiments import dask_backend
+
+            arguments = *pickle.loads(shared), *pickle.loads(shard)
         except ImportError as error:
             raise ImportError(f"worker {distributed.get_worker().address}: {error}") from None
-        return dask_backend._evaluate(pickle.loads(job), *pickle.loads(more))
+        return dask_backend._evaluate(*arguments)
 
     return evaluate
 
 
-def _evaluate(job: Job, origin: Origin, ids: Sequence[str], wanted: Mapping[str, str]) -> Part:
+def _apart(recordings: NamedRecordings) -> tuple[Callable[[str], np.ndarray] | None, NamedRecordings]:
+    """The function that reads recordings of a data set, and their list without it."""
+    if isinstance(recordings, Recordings):
+        return recordings.read, replace(recordings, read=_sent_apart)
+    return None, recordings
+
+
+def _sent_apart(identifier: str) -> np.ndarray:
+    """Stands for the function that reads recordings where their list is sent."""
+    raise RuntimeError(f"{identifier}: the function that reads it was not put back")
+
+
+def _evaluate(
+    task: Task, read: Callable[[str], np.ndarray] | None, recordings: NamedRecordings, wanted: Mapping[str, str]
+) -> PartialResult:
     """In a worker: one shard."""
     distributed = _distributed()
     worker = distributed.get_worker()
-    _check(worker, wanted)
-    if modules := engine_info(job.engine).imports:
-        distributed.utils.sync(worker.loop, _import_all, modules)
-    try:
-        recordings, place = _recordings(origin)
-        missing = [identifier for identifier in ids if identifier not in place]
-        if missing:
-            raise InputError(f"{origin.root} lacks {missing[0]} of {recordings.title}")
-    except InputError as error:
-        raise InputError(f"worker {worker.address}: {error}") from None
-    return _evaluator(job).evaluate(recordings.subset([place[identifier] for identifier in ids]), lambda runs: None)
-
-
-def _check(worker: Worker, wanted: Mapping[str, str]) -> None:
-    """Refuse a worker whose results or times could be others than those of a process on its own."""
-    if worker.state.nthreads > 1:
+    if (threads := worker.state.nthreads) > 1:
         raise InputError(
-            f"worker {worker.address} computes {worker.state.nthreads} tasks at a time in one process, which torch and"
-            " Brian2 do not bear; start it with: dask worker ADDRESS --nworkers -1 --nthreads 1"
+            f"worker {worker.address} computes {threads} tasks at a time in one process, which torch and Brian2 do not"
+            " support; start it with: dask worker ADDRESS --nworkers -1 --nthreads 1"
         )
-    there = versions()
-    differing = [f"{name} {there.get(name)} instead of {v}" for name, v in wanted.items() if there.get(name) != v]
-    if differing:
+    there = task.versions()
+    if differing := [f"{name} {there.get(name)} instead of {v}" for name, v in wanted.items() if there.get(name) != v]:
         raise InputError(f"worker {worker.address} has {', '.join(differing)}; {_SAME}")
+    distributed.utils.sync(worker.loop, _import_all, engine_info(task.engine).imports)
+    try:
+        if isinstance(recordings, Recordings) and read is not None:
+            recordings = replace(recordings, read=read)
+        return _evaluator(task).evaluate(recordings, lambda passes: None)
+    except OSError as error:
+        raise InputError(f"worker {worker.address}: {reason(error)}") from None
+
+
+# A worker keeps the last network, which a compiler may have needed a minute for.
+@lru_cache(maxsize=1)
+def _evaluator(task: Task) -> Evaluator:
+    return task.evaluator(threads=1)
 
 
 async def _import_all(modules: Sequence[str]) -> None:
-    """To be run by a worker's event loop, in the main thread: an import may set a signal handler, as Brian2's does."""
+    """Run by a worker's event loop, in the main thread: an import may set a signal handler, as Brian2's does."""
     for module in modules:
         importlib.import_module(module)
-
-
-# A worker keeps the last network ready, which may have taken a compiler a minute, and the list of recordings.
-@lru_cache(maxsize=1)
-def _evaluator(job: Job) -> Evaluator:
-    return Evaluator(job, threads=1)
-
-
-@lru_cache(maxsize=1)
-def _recordings(origin: Origin) -> tuple[Recordings, dict[str, int]]:
-    recordings = origin.load()
-    return recordings, {identifier: k for k, identifier in enumerate(recordings.ids)}
 
 
 def _distributed() -> ModuleType:

@@ -1,56 +1,63 @@
-"""An evaluation in shards: a few recordings at a time through one network, in this process or in any other.
+"""Time-stepped and event-driven evaluation of networks, in shards: a few recordings at a time, in any process.
 
-What a shard gives does not depend on where it is computed, on the shards around it or on the number of cores.
+The results of a shard do not depend on where it is computed, on other shards or on the number of cores.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
+import hashlib
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import nir
 import numpy as np
 import torch
 
-from mtt_brian import events, export, mtt, translate
+from mtt_brian import export, machine, mtt, translate
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.engines import Order, Result, Simulator, engine_info
-from mtt_brian.evaluate import EventDriven, EventDrivenTally, TimeStepped, TimeSteppedTally
+from mtt_brian.engines import ORDERS, Order, Result, Simulator, engine_info
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import (
+    EventDrivenAccumulator,
+    Predictions,
+    Report,
+    RunReport,
+    TimeSteppedAccumulator,
+    predictions,
+)
 from mtt_brian.events import Recordings
-from mtt_brian.experiments import inference, run_folder
+from mtt_brian.experiments import inference
+from mtt_brian.experiments.backend import Backend, PartialResult, Shard
+from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian.experiments.run_folder import Run
+from mtt_brian.files import versions
+from mtt_brian.progress import progress_bar
+from mtt_brian.translate.nir_files import load_graph
 
-#: Recordings in a shard at most: as many as go through torch together.
-SHARD = 50
-#: Likewise for engines that run the recordings of a shard side by side, as lanes.
-SHARD_OF_LANES = 200
-#: Numbers in one array of frames or of spike counts at most (about 100 MB).
-BUDGET = 25_000_000
 #: Points of the accuracy over time.
 READINGS = 301
 #: Packages that compute something, besides this one.
 PACKAGES = ("brian2", "torch", "numpy", "scipy", "numba", "nir")
 
-#: The tallies of one shard, JSON-able.
-Part: TypeAlias = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
-    """A network and what is asked of it; equal to another job if all results are.
+class EvaluationTask:
+    """A network and how it is evaluated; equal to another task if all results are.
 
     Attributes:
         graph: the network; `digest` stands for it in comparisons.
         digest: SHA-256 of its file.
-        time_steps: T_max, where spikes are counted on both sides.
-        grids: the other T of the time-stepped side, ascending.
-        engine: of the event-driven side.
+        time_steps: T_max, at which spikes are counted in both modes.
+        other_time_steps: the other T of the time-stepped mode, ascending.
+        engine: of the event-driven mode.
         orders: its conventions.
         duration_us: the usual length of a recording.
     """
@@ -58,7 +65,7 @@ class Job:
     graph: nir.NIRGraph = field(compare=False, repr=False)
     digest: str
     time_steps: int
-    grids: tuple[int, ...]
+    other_time_steps: tuple[int, ...]
     engine: str
     orders: tuple[Order, ...]
     duration_us: int
@@ -66,191 +73,291 @@ class Job:
     @property
     def passes(self) -> int:
         """How often every recording is run."""
-        return len(self.grids) + 1 + len(self.orders)
+        return len(self.other_time_steps) + 1 + len(self.orders)
 
-    def tallies(self, circuit: Circuit) -> Tallies:
-        """Empty tallies; ``circuit`` is that of the graph."""
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on besides the recordings, JSON-able."""
+        return {
+            "digest": self.digest,
+            "time_steps": [self.time_steps, *self.other_time_steps],
+            "engine": self.engine,
+            "orders": self.orders,
+            "duration_us": self.duration_us,
+        }
+
+    def versions(self) -> dict[str, str]:
+        """Versions of Python and of the packages that results depend on."""
+        return result_versions()
+
+    def evaluator(self, threads: int | None = None) -> Evaluator:
+        """See `Evaluator`."""
+        return Evaluator(self, threads)
+
+    def accumulators(self) -> Accumulators:
+        """Empty accumulators."""
         times = np.linspace(0, self.duration_us / 1e6, READINGS)
-        return Tallies(
-            TimeSteppedTally(circuit, self.time_steps), {order: EventDrivenTally(times, order) for order in self.orders}
+        return Accumulators(
+            TimeSteppedAccumulator(self.time_steps),
+            {order: EventDrivenAccumulator(times, order) for order in self.orders},
         )
 
 
-class Tallies(NamedTuple):
-    """Both sides of a job; the event-driven one by convention."""
+class Accumulators(NamedTuple):
+    """Those of both modes of a task; the event-driven ones by convention."""
 
-    time_stepped: TimeSteppedTally
-    event_driven: dict[Order, EventDrivenTally]
+    time_stepped: TimeSteppedAccumulator
+    event_driven: dict[Order, EventDrivenAccumulator]
 
-    def part(self) -> Part:
+    def state_dict(self) -> PartialResult:
         """What was added so far, JSON-able."""
         return {
-            "time_stepped": self.time_stepped.part(),
-            "event_driven": {order: tally.part() for order, tally in self.event_driven.items()},
+            "time_stepped": self.time_stepped.state_dict(),
+            "event_driven": {order: one.state_dict() for order, one in self.event_driven.items()},
         }
 
-    def merge(self, part: Part) -> None:
-        """Add the recordings of a `part` behind those that are there."""
-        self.time_stepped.merge(part["time_stepped"])
-        for order, tally in self.event_driven.items():
-            tally.merge(part["event_driven"][order])
-
-    def summaries(self) -> tuple[TimeStepped, tuple[EventDriven, ...]]:
-        """Both sides of a report."""
-        return self.time_stepped.summary(), tuple(tally.summary() for tally in self.event_driven.values())
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where recordings come from, for a process that has to read them itself.
-
-    Attributes:
-        dataset, root, split: as `events.load` takes them.
-        resolution: of the grid of pixels they are moved to (`events.at_resolution`), or None.
-    """
-
-    dataset: str
-    root: str | None
-    split: str
-    resolution: int | None
-
-    def load(self) -> Recordings:
-        """All recordings that are there.
-
-        Raises:
-            InputError: as `events.load`.
-        """
-        recordings = run_folder.with_events(events.load(self.dataset, root=self.root, split=self.split, progress=False))
-        return recordings if self.resolution is None else events.at_resolution(recordings, self.resolution)
+    def merge(self, state: PartialResult) -> None:
+        """Add the recordings of a `state_dict` behind those that are there."""
+        self.time_stepped.merge(state["time_stepped"])
+        for order, one in self.event_driven.items():
+            one.merge(state["event_driven"][order])
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
-    """A job on a few of the recordings.
+class EvaluationPlan:
+    """What is evaluated: runs, recordings, tasks and the shards that they are divided into.
 
     Attributes:
-        run: name of the run, for messages.
-        number, count: the shard is the ``number``-th, from 1, of so many of this run.
+        runs: by name.
+        recordings: of all runs.
+        data_root: folder of the data set.
+        engine: of the event-driven mode.
+        shards: those of one run behind each other, in the order of the recordings.
     """
 
-    run: str
-    job: Job
-    number: int
-    count: int
+    runs: Mapping[str, Run]
     recordings: Recordings
-
-    def __str__(self) -> str:
-        ids = self.recordings.ids
-        return f"shard {self.number} of {self.count} of {self.run} ({self.recordings.name}: {ids[0]} .. {ids[-1]})"
+    data_root: str | None
+    engine: str
+    shards: Sequence[Shard[EvaluationTask, Recordings]]
 
     @property
     def passes(self) -> int:
         """How many runs of single recordings it takes."""
-        return self.job.passes * len(self.recordings)
+        return sum(shard.passes for shard in self.shards)
 
-    def settings(self, origin: Origin) -> dict[str, Any]:
-        """All that its results depend on, JSON-able."""
-        job = {item.name: getattr(self.job, item.name) for item in dataclasses.fields(Job) if item.compare}
-        return {**job, **dataclasses.asdict(origin), "recordings": self.recordings.ids, "versions": versions()}
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on, JSON-able."""
+        ids = [shard.recordings.ids for shard in self.shards]
+        return {
+            "dataset": self.recordings.name,
+            "split": self.recordings.split,
+            "data_root": self.data_root,
+            "sensor_size": self.recordings.sensor_size,
+            "recordings": len(self.recordings),
+            "runs": {shard.run: shard.task.settings() for shard in self.shards},
+            "shards": [len(of_shard) for of_shard in ids],
+            "ids": hashlib.sha256(repr(ids).encode()).hexdigest(),
+            "versions": result_versions(),
+        }
 
 
-@functools.cache
-def versions() -> dict[str, str]:
-    """Those of Python and the packages, which results are tied to; the platform is free."""
-    return {name: version for name, version in run_folder.versions(*PACKAGES).items() if name != "platform"}
-
-
-def divide(run: str, job: Job, circuit: Circuit, recordings: Recordings, most: int | None = None) -> list[Shard]:
-    """The shards of a run, in the order of the recordings.
+def choose_orders(engine: str, wanted: str | None, circuits: Mapping[str, Circuit]) -> tuple[Order, ...]:
+    """The conventions to evaluate.
 
     Args:
-        run: its name.
-        job: what is asked of it.
-        circuit: its network.
-        recordings: at least one.
-        most: recordings in a shard; fewer where the network is large. None: `SHARD`, or `SHARD_OF_LANES`.
+        engine: name of the event-driven engine.
+        wanted: one of `ORDERS`, ``"both"``, or None for both where the engine can run all networks under both.
+        circuits: the networks by the names of their runs.
+
+    Returns:
+        At least one; without ``wanted``, a convention that is left out is logged with the reason.
     """
-    most = most or (SHARD_OF_LANES if engine_info(job.engine).batches else SHARD)
-    size = min(most, max(1, BUDGET // sum(p.size for p in circuit.populations)))
-    count = math.ceil(len(recordings) / size)
-    return [Shard(run, job, k + 1, count, recordings[k * size : (k + 1) * size]) for k in range(count)]
+    if wanted is not None:
+        return tuple(order for order in ORDERS if wanted in (order, "both"))
+    known = engine_info(engine).orders
+    for name, circuit in circuits.items() if len(known) > 1 else ():
+        try:
+            Simulator(circuit, engine=engine, order="fifo")
+        except InputError as error:
+            _log.warning("%s: %s. Reporting sum only", name, error)
+            return ("sum",)
+    return known
+
+
+def plan_evaluation(
+    runs: Mapping[str, Run],
+    circuits: Mapping[str, Circuit],
+    recordings: Recordings,
+    *,
+    time_steps: Sequence[int] = (),
+    engine: str = "exact",
+    order: str | None = None,
+    shard_size: int | None = None,
+    data_root: str | None = None,
+) -> EvaluationPlan:
+    """Every run at its own T_max and at ``time_steps``, and event by event.
+
+    Args:
+        runs: by name.
+        circuits: their networks.
+        recordings: at least one.
+        time_steps: other numbers of time steps.
+        engine: of the event-driven mode.
+        order: see `choose_orders`.
+        shard_size: recordings in a shard; fewer where the network is large. None: as many as are computed together.
+        data_root: folder of the data set, to which the results are bound.
+    """
+    orders = choose_orders(engine, order, circuits)
+    most = shard_size or (machine.BATCH_SIDE_BY_SIDE if engine_info(engine).batches else machine.BATCH)
+    shards = []
+    for name, run in runs.items():
+        task = EvaluationTask(
+            graph=load_graph(run.model),
+            digest=run.digest,
+            time_steps=run.config["time_steps"],
+            other_time_steps=tuple(sorted({*time_steps} - {run.config["time_steps"]})),
+            engine=engine,
+            orders=orders,
+            duration_us=recordings.duration_us,
+        )
+        size = machine.batch_size(sum(p.size for p in circuits[name].populations), machine.SPIKE_COUNTS, most)
+        count = math.ceil(len(recordings) / size)
+        shards += [Shard(name, task, k + 1, count, recordings[k * size : (k + 1) * size]) for k in range(count)]
+    return EvaluationPlan(runs, recordings, data_root, engine, shards)
+
+
+def result_versions() -> dict[str, str]:
+    """Versions of Python and of the packages, which results are bound to; the platform is free."""
+    return {name: version for name, version in versions(*PACKAGES).items() if name != "platform"}
+
+
+def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command: str) -> Report:
+    """Evaluate all runs, time-stepped and event-driven.
+
+    Shards that are in the store are taken from there; the others are computed and kept as they come.
+
+    Args:
+        plan: of `plan_evaluation`.
+        store: bound to the settings of the plan.
+        backend: `backend.evaluate_here`, or that of `dask_backend.workers`.
+        command: the command line, for the report.
+
+    Raises:
+        Whatever the backend raises; then a line is logged with the number of shards that are kept.
+    """
+    missing = [shard for shard in plan.shards if shard.key not in store]
+    done = plan.passes - sum(shard.passes for shard in missing)
+    with progress_bar(total=plan.passes, initial=done, description="evaluating", unit="run") as bar:
+        try:
+            for shard, result in backend(missing, bar.update):
+                store.keep(shard.key, result)
+                bar.set_postfix_str(f"{len(store)} of {len(plan.shards)} shards")
+        except BaseException:
+            bar.close()
+            if store:
+                kept = f"{len(store)} of {len(plan.shards)} shards are kept"
+                _log.warning("%s; --out %s goes on with the rest", kept, store.path.parent)
+            raise
+    return Report(
+        dataset=plan.recordings.name,
+        split=plan.recordings.split,
+        engine=plan.engine,
+        versions=versions(*PACKAGES),
+        command=command,
+        title=plan.recordings.title,
+        runs=tuple(_run_report(plan, name, store) for name in plan.runs),
+    )
+
+
+def _run_report(plan: EvaluationPlan, name: str, store: ResultStore) -> RunReport:
+    """One run, from the results of its shards in the order of the recordings."""
+    shards = [shard for shard in plan.shards if shard.run == name]
+    accumulators = shards[0].task.accumulators()
+    for shard in shards:
+        accumulators.merge(store[shard.key])
+    return RunReport(
+        run=name,
+        method=plan.runs[name].config["method"],
+        seed=plan.runs[name].config.get("seed"),
+        n_recordings=len(plan.recordings),
+        time_stepped=accumulators.time_stepped.compute(),
+        event_driven=tuple(one.compute() for one in accumulators.event_driven.values()),
+    )
 
 
 class Evaluator:
-    """A job, made ready in this process.
+    """A task with its network built in this process.
 
     Args:
-        job: what is asked of which network.
+        task: which network, and how.
         threads: of an engine that takes this option; None for one per core. The results do not depend on it.
 
     Raises:
         InputError: if the network cannot be read or the engine cannot run it.
     """
 
-    def __init__(self, job: Job, threads: int | None = None) -> None:
-        self._job = job
-        self._circuit = translate.read_nir(job.graph)
-        self._model = export.from_nir(job.graph, duration=job.duration_us / 1e6).eval()
-        options = engine_info(job.engine).options_from({"threads": threads})
+    def __init__(self, task: EvaluationTask, threads: int | None = None) -> None:
+        self._task = task
+        circuit = translate.read_nir(task.graph)
+        self._model = export.from_nir(task.graph, duration=task.duration_us / 1e6).eval()
+        options = engine_info(task.engine).options_from({"threads": threads})
         self._engines = {
-            order: Simulator(self._circuit, engine=job.engine, order=order, record="output", **options)
-            for order in job.orders
+            order: Simulator(circuit, engine=task.engine, order=order, record="output", **options)
+            for order in task.orders
         }
         self._compiled: set[Order] = set()
 
-    def evaluate(self, recordings: Recordings, progress: Callable[[int], object]) -> Part:
-        """Both sides on some recordings: time-stepped at every T, event-driven under every convention.
+    def evaluate(self, recordings: Recordings, progress: Callable[[int], object]) -> PartialResult:
+        """Both modes on some recordings: time-stepped at every T, event-driven under every convention.
 
         Args:
             recordings: N of them; each is read once.
-            progress: told N after every pass.
+            progress: called with N after every pass.
 
         Raises:
             InputError: if a recording cannot be read.
         """
         recordings = _in_memory(recordings)
-        tallies = self._job.tallies(self._circuit)
-        stepped, labels = tallies.time_stepped, recordings.labels
+        accumulators = self._task.accumulators()
+        time_stepped = self._time_stepped(recordings, accumulators.time_stepped, progress)
+        for order, accumulator in accumulators.event_driven.items():
+            self._event_driven(order, recordings, time_stepped, accumulator)
+            progress(len(recordings))
+        return accumulators.state_dict()
+
+    def _time_stepped(
+        self, recordings: Recordings, accumulator: TimeSteppedAccumulator, progress: Callable[[int], object]
+    ) -> Predictions:
+        """Every T; returns the predictions at T_max."""
         with _one_torch_thread():
-            for t in self._job.grids:
-                stepped.add_answers(t, mtt.predict(self._model, recordings, t), labels)
+            for t in self._task.other_time_steps:
+                logits = mtt.predict(self._model, recordings, t)
+                accumulator.add_correct(t, predictions(logits) == recordings.labels)
                 progress(len(recordings))
             started = time.perf_counter()
-            answers = inference.time_stepped(self._job.graph, recordings, self._job.time_steps)
-            stepped.add_answers(self._job.time_steps, answers.readouts, labels)
-            stepped.add_counts(answers.counts, time.perf_counter() - started)
+            at_t_max = inference.predict_time_stepped(self._task.graph, recordings, self._task.time_steps)
+            accumulator.add_correct(self._task.time_steps, at_t_max.correct(recordings.labels))
+            accumulator.add_spikes(at_t_max.counts, at_t_max.synops, time.perf_counter() - started)
             progress(len(recordings))
-        for order, tally in tallies.event_driven.items():
-            engine = self._engines[order]
-            results, seconds = _timed_run(engine, recordings)
-            if order not in self._compiled:
-                # Engines are built and compiled in their first run; a second one shows what the run itself takes.
-                results, again = _timed_run(engine, recordings)
-                tally.compile_seconds, seconds = max(0.0, seconds - again), again
-                self._compiled.add(order)
-            for k, result in enumerate(results):
-                spikes = {name: count[k] for name, count in answers.counts.items()}
-                tally.add(result, int(labels[k]), spikes, answers.readouts[k], seconds / len(recordings))
-            progress(len(recordings))
-        return tallies.part()
+        return at_t_max
 
-
-#: Computes shards, each as soon as it can, and tells how many runs of single recordings it has done since it last did.
-Compute: TypeAlias = Callable[[Sequence[Shard], Callable[[int], object]], Iterator[tuple[Shard, Part]]]
-
-
-def evaluate_here(shards: Sequence[Shard], progress: Callable[[int], object]) -> Iterator[tuple[Shard, Part]]:
-    """Shards one after another in this process.
-
-    Args:
-        shards: those of one run behind each other.
-        progress: told the number of runs that are done, as they are.
-    """
-    for _, of_one_run in itertools.groupby(shards, key=lambda shard: shard.run):
-        evaluator = None
-        for shard in of_one_run:
-            evaluator = evaluator or Evaluator(shard.job)
-            yield shard, evaluator.evaluate(shard.recordings, progress)
+    def _event_driven(
+        self,
+        order: Order,
+        recordings: Recordings,
+        time_stepped: Predictions,
+        accumulator: EventDrivenAccumulator,
+    ) -> None:
+        results, seconds = _timed_run(self._engines[order], recordings)
+        if order not in self._compiled:
+            # Engines are built and compiled in their first run; a second one shows what the run itself takes.
+            results, again = _timed_run(self._engines[order], recordings)
+            accumulator.compile_seconds, seconds = max(0.0, seconds - again), again
+            self._compiled.add(order)
+        for k, result in enumerate(results):
+            counts = {name: count[k] for name, count in time_stepped.counts.items()}
+            label = int(recordings.labels[k])
+            accumulator.add(result, label, counts, time_stepped.readouts[k], seconds / len(recordings))
 
 
 def _in_memory(recordings: Recordings) -> Recordings:

@@ -1,71 +1,160 @@
-"""One network on both sides: on time steps in torch, or event by event in the exact engine.
+"""One network on many recordings in one of three modes: time-stepped in torch, or event-driven in the exact engine.
 
-Both read the same NIR graph and give the same kind of answer, so that a study can go from one to the other.
+All modes read the same NIR graph and give the same kind of result, so that a study can compare them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import nir
 import numpy as np
 import torch
 
 from mtt_brian import events, export, snn, translate
-from mtt_brian.engines.base import order_named
-from mtt_brian.evaluate import Answers, event_driven, synops
+from mtt_brian.engines import Simulator
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate import Predictions, predict_event_driven, synops
+from mtt_brian.evaluate.early_exit import ReadoutTrace, event_driven_trace, time_stepped_trace
 from mtt_brian.events import Recordings
-from mtt_brian.mtt.frame_dataset import bearable
+from mtt_brian.machine import BATCH
+from mtt_brian.mtt.inference import max_batch_size
+from mtt_brian.snn.observe import over_time
+from mtt_brian.snn.staged import INPUT, OUTPUT
 
 #: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
-SIDES = ("time-stepped", "sum", "fifo")
+Mode: TypeAlias = Literal["time-stepped", "sum", "fifo"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
-def answers(graph: nir.NIRGraph | Path, recordings: Recordings, side: str, time_steps: int) -> Answers:
-    """What a network says on one of the `SIDES`.
+class Condition(NamedTuple):
+    """A mode, with the number of time steps where it has any."""
+
+    mode: Mode
+    time_steps: int = 1
+
+    def __str__(self) -> str:
+        """``"T = 10"``, ``"sum"``."""
+        return f"T = {self.time_steps}" if self.mode == "time-stepped" else self.mode
+
+
+def predict(graph: nir.NIRGraph | Path, recordings: Recordings, mode: Mode, time_steps: int) -> Predictions:
+    """Run a network on recordings.
 
     Args:
         graph: the network, or the path of its ``.nir`` file.
         recordings: N of them.
-        side: one of `SIDES`.
-        time_steps: T of the time-stepped side; the others have none.
+        mode: one of `MODES`.
+        time_steps: T of the time-stepped mode; the others have none.
 
     Raises:
-        InputError: if the side is not known or the network does not exist there.
+        InputError: for an unknown mode, and for a network that cannot run in it.
     """
-    if side == "time-stepped":
-        return time_stepped(graph, recordings, time_steps)
-    return event_driven(translate.read_nir(graph), recordings, order_named(side))
+    check_mode(mode)
+    if mode == "time-stepped":
+        return predict_time_stepped(graph, recordings, time_steps)
+    return predict_event_driven(translate.read_nir(graph), recordings, mode)
 
 
-def time_stepped(
+def predict_time_stepped(
     graph: nir.NIRGraph | Path,
     recordings: Recordings,
     time_steps: int,
     change: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> Answers:
-    """What the network says on a time grid, every stage at T steps.
+    batch_size: int | None = None,
+) -> Predictions:
+    """Run a network on time steps, every stage at T steps.
 
     Args:
         graph: a network that `export.from_nir` can rebuild, or the path of its ``.nir`` file.
         recordings: N of them, binned anew.
         time_steps: T.
-        change: what becomes of each batch of frames, float32 [T, n, C, H, W], before the network sees it.
+        change: a function of each batch of frames, float32 [T, n, C, H, W]; the network sees what it returns.
+        batch_size: n at most; None: `mtt.frame_dataset.max_batch_size`.
 
     Returns:
         Readouts are **sums** over the steps, as event-driven readouts are.
     """
     circuit = translate.read_nir(graph)
-    model = export.from_nir(graph, duration=recordings.duration_us / 1e6).eval()
+    model = time_stepped_model(graph, recordings)
     readouts, counts = [], []
-    size = bearable(model, time_steps)
-    for start in range(0, len(recordings), size):
-        frames = events.frames_batch(recordings[start : start + size], time_steps, recordings.sensor_size)
-        batch = torch.from_numpy(frames if change is None else change(frames))
-        logits, spikes = snn.spike_counts(model, batch, time_steps)
-        spikes[circuit.input] = spikes.pop("input")
+    for _, frames in _batches(model, recordings, time_steps, batch_size):
+        seen = frames if change is None else torch.from_numpy(change(frames.numpy()))
+        logits, spikes = snn.spike_counts(model, seen, time_steps)
+        spikes[circuit.input] = spikes.pop(INPUT)
         readouts.append(logits.double().numpy() * time_steps)
         counts.append({name: count.numpy() for name, count in spikes.items()})
-    total = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
-    return Answers(np.concatenate(readouts), total, synops(total, circuit.fan_out))
+    total = {name: np.concatenate([batch[name] for batch in counts]) for name in counts[0]}
+    return Predictions(np.concatenate(readouts), total, synops(total, circuit.fan_out))
+
+
+def readout_traces(
+    graph: nir.NIRGraph | Path, recordings: Recordings, mode: Mode, time_steps: int, batch_size: int | None = None
+) -> list[ReadoutTrace]:
+    """The readout and the synaptic operations of every recording over time.
+
+    Args:
+        graph: the network, or the path of its ``.nir`` file.
+        recordings: N of them.
+        mode: one of `MODES`.
+        time_steps: T; event by event the unit in which the readout is averaged.
+        batch_size: recordings whose spikes are in memory together; None: as many as `predict` takes.
+
+    Raises:
+        InputError: for an unknown mode, and for a network that cannot run in it.
+    """
+    check_mode(mode)
+    if mode == "time-stepped":
+        return _time_stepped_traces(graph, recordings, time_steps, batch_size)
+    simulator = Simulator(graph, engine="exact", order=mode, record="all")
+    size = batch_size or BATCH
+    traces = []
+    for start in range(0, len(recordings), size):
+        batch = list(recordings[start : start + size])
+        for result, recording in zip(simulator.run(batch), batch, strict=True):
+            traces.append(event_driven_trace(result, recording, time_steps))
+    return traces
+
+
+def check_mode(mode: str) -> None:
+    """Refuse what is not one of `MODES`.
+
+    Raises:
+        InputError: names the mode.
+    """
+    if mode not in MODES:
+        raise InputError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}")
+
+
+def _time_stepped_traces(
+    graph: nir.NIRGraph | Path, recordings: Recordings, time_steps: int, batch_size: int | None
+) -> list[ReadoutTrace]:
+    circuit = translate.read_nir(graph)
+    model = time_stepped_model(graph, recordings)
+    traces = []
+    for batch, frames in _batches(model, recordings, time_steps, batch_size):
+        kept = {name: values.numpy() for name, values in over_time(model, frames, time_steps).items()}
+        readouts = kept.pop(OUTPUT)
+        kept[circuit.input] = kept.pop(INPUT)
+        operations = synops(kept, circuit.fan_out).reshape(time_steps, len(batch))
+        for n, recording in enumerate(batch):
+            duration = recording["t"][-1] / 1e6 if len(recording) else 0.0
+            traces.append(time_stepped_trace(readouts[:, n], operations[:, n], duration))
+    return traces
+
+
+def time_stepped_model(graph: nir.NIRGraph | Path, recordings: Recordings) -> snn.Staged:
+    """The time-stepped network in evaluation mode, rebuilt for recordings of their usual length."""
+    return export.from_nir(graph, duration=recordings.duration_us / 1e6).eval()
+
+
+def _batches(
+    model: snn.Staged, recordings: Recordings, time_steps: int, batch_size: int | None
+) -> Iterator[tuple[list[np.ndarray], torch.Tensor]]:
+    """Recordings and their frames, float32 [T, n, C, H, W]."""
+    size = batch_size or max_batch_size(model, time_steps)
+    for start in range(0, len(recordings), size):
+        batch = list(recordings[start : start + size])
+        yield batch, torch.from_numpy(events.frames_batch(batch, time_steps, recordings.sensor_size))

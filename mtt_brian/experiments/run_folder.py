@@ -1,4 +1,4 @@
-"""Run folders: what a training leaves behind, and what studies take up.
+"""Run folders: the files of a training run, which studies read.
 
 A run folder holds ``config.json`` (the settings), ``versions.json``, ``metrics.jsonl`` (a line per epoch),
 ``checkpoint.pt``, and, once the training has ended, ``model.nir`` and ``training.png``.
@@ -9,33 +9,32 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
-import platform
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtt_brian import cli, events, export, mtt, plotting
+from mtt_brian import events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.statistics import same_but_seed
 from mtt_brian.events import Images, Recordings
-from mtt_brian.events.collection import SomeCollection
+from mtt_brian.events.collections import SomeCollection
 from mtt_brian.events.datasets import is_reference, names_of_recordings
-from mtt_brian.files import create_text, write_text
+from mtt_brian.files import create_text, json_text, versions, write_json
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
+from mtt_brian.mtt.config import FREE_TO_CHANGE
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
-from mtt_brian.mtt.loop import FREE_TO_CHANGE
 from mtt_brian.snn import Staged
 
-#: Where runs go that nobody names.
+#: The parent folder of runs without --out.
 RUNS = Path("runs")
 #: The first files of a run folder.
 CONFIG, VERSIONS = "config.json", "versions.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +71,7 @@ class Splits(NamedTuple):
 
 
 def load_splits(config: TrainConfig) -> Splits:
-    """The recordings or images that the settings name; files that were skipped are listed on stderr."""
+    """The recordings or images that the settings name; a warning is logged for every file that was skipped."""
 
     def load(split: str) -> Data:
         data = report_bad(
@@ -92,9 +91,9 @@ def load_splits(config: TrainConfig) -> Splits:
 
 
 def report_bad(data: SomeCollection) -> SomeCollection:
-    """List on stderr what could not be read."""
+    """Log a warning for every item that could not be read."""
     for name, reason in data.bad:
-        print(f"left out: {name}: {reason}", file=sys.stderr)
+        _log.warning("left out: %s: %s", name, reason)
     return data
 
 
@@ -133,8 +132,8 @@ def train(
     """
     if resume is None and processes.first:
         folder.mkdir(parents=True, exist_ok=True)
-        save_json(folder / CONFIG, config.as_dict())
-        save_json(folder / VERSIONS, versions("torch", "numpy", "tonic", "nir"))
+        write_json(folder / CONFIG, config.as_dict())
+        write_json(folder / VERSIONS, versions("torch", "numpy", "tonic", "nir"))
     try:
         done = mtt.fit(model, splits.train, config, folder, splits.validation, resume, processes)
     except BaseException:
@@ -157,7 +156,7 @@ def claim(folder: Path, config: TrainConfig) -> None:
     Raises:
         FileExistsError: if another one has it.
     """
-    create_text(folder / CONFIG, _as_json(config.as_dict()))
+    create_text(folder / CONFIG, json_text(config.as_dict()))
 
 
 def _unmake(folder: Path) -> None:
@@ -193,7 +192,7 @@ def newest(folder: Path = RUNS) -> Path:
     """The run below ``folder`` whose model was written last."""
     models = sorted(folder.glob("*/model.nir"), key=lambda path: path.stat().st_mtime_ns)
     if not models:
-        raise InputError(cli.as_typed(f"no finished run under {folder}/; train one with: python training/run_mtt.py"))
+        raise InputError(f"no finished run under {folder}/; train one with: mtt-brian train")
     return models[-1].parent
 
 
@@ -203,8 +202,7 @@ def load(folder: Path) -> Run:
         raise InputError(f"{folder}: no such run folder")
     if not (folder / "model.nir").is_file():
         raise InputError(
-            f"{folder}: no model.nir; a finished training run has one (go on with: "
-            + cli.as_typed(f"python training/run_mtt.py --resume {folder})")
+            f"{folder}: no model.nir; a finished training run has one (go on with: mtt-brian train --resume {folder})"
         )
     config_file = folder / CONFIG
     if not config_file.is_file():
@@ -227,7 +225,7 @@ def load_all(folders: Sequence[str | Path]) -> list[Run]:
 
 
 def by_method(runs: Mapping[str, Run]) -> dict[str, list[str]]:
-    """Names of the runs that may be averaged, by a label: see `evaluate.comparison.same_but_seed`."""
+    """Names of the runs that may be averaged, by a label: see `evaluate.statistics.same_but_seed`."""
     return same_but_seed({name: run.config for name, run in runs.items()}, FREE_TO_CHANGE)
 
 
@@ -291,20 +289,3 @@ def with_events(data: Data) -> Recordings:
             f" event; data sets of recordings: {recorded}"
         )
     return data
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, of this package and of others that computed something."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **{name: metadata.version(name) for name in ("mtt_brian", *packages)},
-    }
-
-
-def save_json(path: Path, content: Any) -> None:
-    write_text(path, _as_json(content))
-
-
-def _as_json(content: Any) -> str:
-    return json.dumps(content, indent=2) + "\n"

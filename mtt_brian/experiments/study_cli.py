@@ -1,36 +1,149 @@
-"""What the command lines of the studies share: their options, the runs they take up, and the way results are left."""
+"""What the command lines of studies and of the evaluation share: options, runs, recordings, results, reports."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtt_brian import cli, translate
+from mtt_brian import files, translate
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate.tables import code_block, markdown
+from mtt_brian.evaluate.tables import Table, code_block, markdown
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import run_folder
+from mtt_brian.experiments.evaluation import result_versions
+from mtt_brian.experiments.result_store import Key, ResultStore
 from mtt_brian.experiments.run_folder import Run
-from mtt_brian.files import write_text
 from mtt_brian.text import shown
 
+#: The largest numbers of options that count something: as many time steps as a training takes; of others 32 bits.
+MOST = {"time_steps": 100_000, "fine": 100_000, "draws": 100_000}
 
-def run(main: Callable[[], None]) -> int:
-    """Call a study that keeps its results as they come; returns the exit status, see `ending.run`."""
-    return exit_status.run(main, "what is done is kept, and the same command with --out goes on from there")
+
+@dataclass(frozen=True)
+class Study:
+    """A study from its command line to its report.
+
+    Attributes:
+        name: of the script, without ``.py``.
+        arguments: of the command line; None for those of the process.
+        recordings: on which it is done.
+        out: folder of the results.
+        runs: by name; empty where the study trains its own.
+        settings: all that results depend on besides their keys, for the `ResultStore`.
+    """
+
+    name: str
+    arguments: Sequence[str] | None
+    recordings: Recordings
+    out: Path
+    settings: Mapping[str, Any]
+    runs: Mapping[str, Run] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Names of runs that differ in their seed only, by a label: see `run_folder.by_method`."""
+        return run_folder.by_method(self.runs)
+
+    @property
+    def data(self) -> str:
+        """``"N-MNIST, test, 50 recordings"``."""
+        return f"{self.recordings.title}, {self.recordings.split}, {len(self.recordings)} recordings"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The data as a report names them."""
+        return {
+            "dataset": self.recordings.name,
+            "split": self.recordings.split,
+            "n_recordings": len(self.recordings),
+        }
+
+    def compute(
+        self,
+        keys: Iterable[Key],
+        compute: Callable[..., Any],
+        file: str = "results.jsonl",
+        settings: Mapping[str, Any] | None = None,
+    ) -> dict[Key, Any]:
+        """Results by key, see `ResultStore.fill`: those of an earlier start, and the others, kept as they come.
+
+        Args:
+            keys: of the results, tuples.
+            compute: called with the parts of a key; gives its JSON-able result.
+            file: where results are kept, in the folder of the results.
+            settings: more that these results depend on.
+
+        Raises:
+            InputError: if the file holds results of other settings.
+        """
+        bound = {**self.settings, **(settings or {}), "versions": result_versions()}
+        return ResultStore(self.out / file, bound).fill(keys, compute, self.name)
+
+    def write(self, report: Mapping[str, Any], title: str, *parts: Table | str) -> None:
+        """Write ``report.json`` (with versions and command) and ``report.md``; print the tables and the files.
+
+        Args:
+            report: JSON-able; estimates become ``{"value": ..., "standard_error": ...}``.
+            title: of the Markdown file.
+            parts: tables, and texts between them in Markdown.
+        """
+        command = command_line(f"python studies/{self.name}.py", self.arguments)
+        versions = files.versions("torch", "numpy", "scipy", "numba", "nir")
+        files.write_json(self.out / "report.json", {**report, "versions": versions, "command": command})
+        text = "\n\n".join(
+            [f"# {markdown(title)}", *itertools.chain.from_iterable(map(_in_markdown, parts)), code_block(command)]
+        )
+        files.write_text(self.out / "report.md", f"{text}\n")
+        tables = [part for part in parts if isinstance(part, Table)]
+        print("".join(f"\n{table.title}:\n{table.terminal()}\n" for table in tables) + f"\n{files.contents(self.out)}")
+
+
+def _in_markdown(part: Table | str) -> list[str]:
+    return [f"## {markdown(part.title)}", part.markdown()] if isinstance(part, Table) else [part]
+
+
+def command_line(program: str, arguments: Sequence[str] | None) -> str:
+    """The command line of a program, for reports.
+
+    Args:
+        program: how it is called.
+        arguments: None for those of the process.
+    """
+    return f"{program} {shlex.join(sys.argv[1:] if arguments is None else arguments)}".rstrip()
+
+
+def open_study(name: str, options: argparse.Namespace, arguments: Sequence[str] | None) -> Study:
+    """The study of finished runs that `add_options` asked for; its folder is made.
+
+    Raises:
+        InputError: as `load_runs_and_recordings`, `load_circuits` and `files.results_folder`.
+    """
+    runs, recordings = load_runs_and_recordings(options)
+    load_circuits(runs, recordings)
+    settings = {
+        "dataset": recordings.name,
+        "split": recordings.split,
+        "recordings": len(recordings),
+        "data_root": data_root(runs, recordings, options),
+        "models": {run_name: run.digest for run_name, run in runs.items()},
+    }
+    out = files.results_folder(options.out, name)
+    study = Study(name, arguments, recordings, out, settings, runs)
+    print(f"{study.data} -> {out}")
+    return study
 
 
 def add_options(options: argparse.ArgumentParser, study: str) -> None:
     """The options of a study of finished runs: which runs, which recordings, where the results go."""
-    options.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run folders of training/run_mtt.py [newest under runs/]"
-    )
+    options.add_argument("runs", nargs="*", metavar="RUN", help="run folders of mtt-brian train [newest under runs/]")
     options.add_argument("--dataset", metavar="NAME", help="data set, or package.module:NAME [that of the runs]")
     options.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
     options.add_argument("--split", default="test", help="train or test [test]")
@@ -41,13 +154,9 @@ def add_options(options: argparse.ArgumentParser, study: str) -> None:
 
 
 def add_time_steps(options: argparse.ArgumentParser, default: Sequence[int], what: str) -> None:
-    """The option of a study of several time grids; ``what`` says what they are for."""
-    shown = " ".join(map(str, default))
-    options.add_argument("--time-steps", nargs="+", type=int, default=default, metavar="T", help=f"{what} [{shown}]")
-
-
-#: The largest numbers of options that count something: as many time steps as a training takes; of others 32 bits.
-MOST = {"time_steps": 100_000, "fine": 100_000, "draws": 100_000}
+    """The option of a study of several numbers of time steps; ``what`` tells what they are for."""
+    listed = " ".join(map(str, default))
+    options.add_argument("--time-steps", nargs="+", type=int, default=default, metavar="T", help=f"{what} [{listed}]")
 
 
 def at_least_one(options: argparse.Namespace, *names: str) -> None:
@@ -66,25 +175,42 @@ def at_least_one(options: argparse.Namespace, *names: str) -> None:
                 raise InputError(f"{option} must be at most {most}, not {shown(number)}")
 
 
-def take_up(options: argparse.Namespace) -> tuple[dict[str, Run], Recordings]:
-    """As `runs_and_recordings`, and the networks go with the recordings.
+def load_runs_and_recordings(options: argparse.Namespace, skip_bad: bool = False) -> tuple[dict[str, Run], Recordings]:
+    """The runs by name and the recordings that `add_options` asked for.
+
+    Args:
+        options: parsed.
+        skip_bad: leave out recordings that cannot be read.
 
     Raises:
-        InputError: as `runs_and_recordings` and `circuits`.
+        InputError: as `run_folder.load_all` and `run_folder.recordings_for`.
     """
-    chosen, recordings = runs_and_recordings(options)
-    circuits(chosen, recordings)
-    return chosen, recordings
+    runs = {run.name: run for run in run_folder.load_all(options.runs)}
+    recordings = run_folder.recordings_for(
+        list(runs.values()),
+        dataset=options.dataset,
+        data_root=options.data_root,
+        split=options.split,
+        limit=options.limit,
+        skip_bad=skip_bad,
+    )
+    return runs, recordings
 
 
-def circuits(chosen: Mapping[str, Run], recordings: Recordings) -> dict[str, Circuit]:
+def load_circuits(runs: Mapping[str, Run], recordings: Recordings) -> dict[str, Circuit]:
     """The networks of runs, by the names of the runs.
 
     Raises:
         InputError: if one cannot be read, was made for another sensor or has another number of outputs than there are
             classes.
     """
-    return {name: _circuit(run.model, recordings) for name, run in chosen.items()}
+    return {name: _circuit(run.model, recordings) for name, run in runs.items()}
+
+
+def data_root(runs: Mapping[str, Run], recordings: Recordings, options: argparse.Namespace) -> str | None:
+    """The folder of the data set as an absolute path, to bind results to it."""
+    root = run_folder.data_root_for(list(runs.values()), recordings.name, options.data_root)
+    return root and os.path.abspath(root)
 
 
 def _circuit(model: Path, recordings: Recordings) -> Circuit:
@@ -101,50 +227,3 @@ def _circuit(model: Path, recordings: Recordings) -> Circuit:
             " classes, and a network needs one output for each"
         )
     return circuit
-
-
-def runs_and_recordings(options: argparse.Namespace, skip_bad: bool = False) -> tuple[dict[str, Run], Recordings]:
-    """The runs by name and the recordings that `add_options` asked for.
-
-    Args:
-        options: parsed.
-        skip_bad: leave out recordings that cannot be read.
-
-    Raises:
-        InputError: as `runs.load_all` and `runs.recordings_for`.
-    """
-    chosen = {run.name: run for run in run_folder.load_all(options.runs)}
-    recordings = run_folder.recordings_for(
-        list(chosen.values()),
-        dataset=options.dataset,
-        data_root=options.data_root,
-        split=options.split,
-        limit=options.limit,
-        skip_bad=skip_bad,
-    )
-    return chosen, recordings
-
-
-def digests(chosen: Mapping[str, Run]) -> dict[str, str]:
-    """SHA-256 of every run's network, which ties a grid of results to what they are results of."""
-    return {name: run.digest for name, run in chosen.items()}
-
-
-def command(study: str, arguments: Sequence[str] | None) -> str:
-    """What was typed."""
-    typed = ["python", f"studies/{study}.py", *(sys.argv[1:] if arguments is None else arguments)]
-    return cli.as_typed(shlex.join(typed))
-
-
-def write(out: Path, report: Mapping[str, Any], title: str, text: str, typed: str) -> None:
-    """``report.json``, with versions and command, and ``report.md``.
-
-    Args:
-        out: the folder.
-        report: JSON-able.
-        title, text: of the Markdown file.
-        typed: see `command`.
-    """
-    versions = run_folder.versions("torch", "numpy", "scipy", "numba", "nir")
-    run_folder.save_json(out / "report.json", {**report, "versions": versions, "command": typed})
-    write_text(out / "report.md", f"# {markdown(title)}\n\n{text}\n\n{code_block(typed)}\n")

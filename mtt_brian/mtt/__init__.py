@@ -1,14 +1,15 @@
 """Mixed time-step training: samplers, settings, the training loop and its checkpoints."""
 
 from mtt_brian.errors import Diverged
-from mtt_brian.files import replacing
 from mtt_brian.mtt import checkpoint, config
 from mtt_brian.mtt.augment import Augmentation
 from mtt_brian.mtt.build import build_model
 from mtt_brian.mtt.checkpoint import Checkpoint, load_model
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames, predict
-from mtt_brian.mtt.loop import fit, train_iteration
+from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
+from mtt_brian.mtt.inference import predict
+from mtt_brian.mtt.iteration import StepOptions, train_iteration
+from mtt_brian.mtt.loop import Trainer, fit
 from mtt_brian.mtt.loss import TET, Loss, cross_entropy
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 
@@ -24,7 +25,9 @@ __all__ = [
     "FrameSet",
     "Loss",
     "Sampler",
+    "StepOptions",
     "TrainConfig",
+    "Trainer",
     "build_model",
     "checkpoint",
     "config",
@@ -33,6 +36,9 @@ __all__ = [
     "load_frames",
     "load_model",
     "predict",
-    "replacing",
     "train_iteration",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

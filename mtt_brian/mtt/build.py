@@ -1,4 +1,4 @@
-"""From the settings to a network that fits the recordings."""
+"""The network that the settings describe, for the sensor and the classes of the data."""
 
 from __future__ import annotations
 
@@ -79,16 +79,16 @@ def _find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except Exception as error:  # a back end that is not there raises what it likes
+    except Exception as error:  # a missing back end raises any type
         raise InputError(f"device {shown(name)} cannot be used ({one_line(error, 150)}); 'cpu' always can") from None
     return device
 
 
 def _check_room(make: Callable[[], Staged], config: TrainConfig, data: Data, device: torch.device) -> None:
-    """Refuse a network that cannot be trained in the memory of the machine, before it takes it all.
+    """Refuse a network that cannot be trained in the memory of the machine.
 
-    What is counted is what an iteration keeps at least: weights with their gradients and two moments, the frames of a
-    batch and the membranes of one pass.
+    The estimate is a lower bound, what an iteration keeps: weights with their gradients and two moments, the frames of
+    a batch and the membranes of one pass.
     """
     try:
         with torch.device("meta"):
@@ -116,7 +116,7 @@ def _check_room(make: Callable[[], Staged], config: TrainConfig, data: Data, dev
 
 
 def _memory(device: torch.device) -> int | None:
-    """Bytes of the device, all of them; None where nobody says."""
+    """All bytes of the device; None where they are unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device.type == "cpu" and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):

@@ -1,7 +1,7 @@
-"""Checkpoints: everything that a training run needs to go on as if it had never stopped.
+"""Checkpoints: the complete state of a training run, from which it resumes bit for bit.
 
-A checkpoint holds tensors and plain values only and is read with ``weights_only=True``, so a file from a stranger runs
-no code. It is written to a temporary name and renamed: a run that is killed while writing keeps its last checkpoint.
+A checkpoint holds tensors and plain values only and is read with ``weights_only=True``, so an untrusted file runs no
+code. It is written to a temporary name and renamed: a run that is killed while writing keeps its last checkpoint.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from mtt_brian.errors import InputError
@@ -52,7 +53,7 @@ class Checkpoint:
 
     @property
     def final_weights(self) -> dict[str, torch.Tensor]:
-        """The weights that the run stands for: the last, or with ``keep_best`` those of the best validation epoch."""
+        """The result of the run: the last weights, or with ``keep_best`` those of the best validation epoch."""
         return self.best if self.config["keep_best"] and self.best is not None else self.weights
 
     def save(self, path: str | Path) -> None:
@@ -86,7 +87,7 @@ def load(path: str | Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise InputError(f"{path}: {error.strerror or one_line(error)}") from None
-    except Exception as error:  # torch meets a broken file with anything from EOFError to UnpicklingError
+    except Exception as error:  # torch raises any type for a damaged file, from EOFError to UnpicklingError
         raise InputError(
             f"{path}: not a checkpoint: damaged, or more in it than tensors and plain values ({type(error).__name__})"
         ) from error
@@ -132,7 +133,7 @@ def check_same(kind: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], f
     Args:
         kind: what is compared, for the message ("model", "config").
         saved: from the checkpoint.
-        wanted: of the run that wants to continue it.
+        wanted: of the run that continues it.
         free: keys that may differ, because they do not change the result.
 
     Raises:
@@ -150,3 +151,21 @@ def check_same(kind: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], f
     ]
     if differing:
         raise InputError(f"the checkpoint belongs to another {kind}: {'; '.join(differing)}")
+
+
+def rng_state(generators: Mapping[str, np.random.Generator]) -> dict[str, Any]:
+    """The states of ``generators`` and of torch's own, from which dropout draws."""
+    return {
+        **{name: generator.bit_generator.state for name, generator in generators.items()},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def set_rng_state(generators: Mapping[str, np.random.Generator], state: Mapping[str, Any]) -> None:
+    """Restore a `rng_state`."""
+    for name, generator in generators.items():
+        generator.bit_generator.state = state[name]
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,127 +1,43 @@
-"""The training loop: several time-step configurations per iteration, one optimizer step.
+"""The training loop: epochs, validation and checkpoints.
 
 Source: Du et al., "Temporal Flexibility in Spiking Neural Networks", ICLR 2025, section 4 and algorithm 1.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 import os
 import time
-from collections.abc import Iterator, Sequence, Sized
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from mtt_brian.errors import Diverged, InputError
+from mtt_brian.errors import Diverged
 from mtt_brian.files import write_text
 from mtt_brian.mtt import checkpoint as checkpoints
-from mtt_brian.mtt.augment import Augmentation
+from mtt_brian.mtt.augment import Augmentation, Changes
 from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.checkpoint import Checkpoint
+from mtt_brian.mtt.checks import check_norms, check_resume, check_sizes
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.distributed.processes import ALONE, Processes, Replica, postponed
-from mtt_brian.mtt.distributed.shared_batchnorm import shared_statistics
-from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames, predict
+from mtt_brian.mtt.distributed.processes import ALONE, Processes
+from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
+from mtt_brian.mtt.inference import predict
 from mtt_brian.mtt.initialise import prepare
-from mtt_brian.mtt.loss import TET, Loss, cross_entropy
-from mtt_brian.mtt.optimizer import make_optimizer as _optimizer
-from mtt_brian.mtt.optimizer import make_scheduler as _scheduler
-from mtt_brian.mtt.samplers import Configuration
-from mtt_brian.snn import Staged, models, norm
-from mtt_brian.snn.ops.memory_format import keep_freed_memory
-from mtt_brian.text import one_line
+from mtt_brian.mtt.iteration import Iteration, StepOptions, Trainable, train_iteration
+from mtt_brian.mtt.loss import TET, cross_entropy
+from mtt_brian.mtt.optimizer import make_optimizer, make_scheduler
+from mtt_brian.progress import progress_bar
+from mtt_brian.snn import Staged, norm
 
-#: Settings that a resumed run may change: they say where the data and the arithmetic are, not what is computed.
-FREE_TO_CHANGE = ("data_root", "download", "init", "device", "threads", "workers", "together")
-
-
-class Iteration(NamedTuple):
-    """Means over the configurations of one training iteration, and over the batch of all processes."""
-
-    loss: float
-    accuracy: float
-
-
-def train_iteration(
-    model: Staged | Replica,
-    optimizer: torch.optim.Optimizer,
-    frames: Tensor,
-    labels: Tensor,
-    configurations: Sequence[Configuration],
-    clip: float | None = None,
-    loss: Loss = cross_entropy,
-    amp: bool = False,
-    processes: Processes = ALONE,
-    batch_size: int | None = None,
-    together: int | None = None,
-) -> Iteration:
-    """One optimizer step on the mean of the configurations' gradients.
-
-    The configurations go through the network together: layers without time see the frames of all in one call, and the
-    first ones see the input once for all. The gradients are **averaged**. The authors' code adds them; the paper
-    leaves it open. With AdamW a constant factor changes nothing (beyond epsilon), but with the mean the loss, the
-    gradient norm that ``clip`` bounds and the learning rate of any other optimizer mean the same for SDT (one
-    configuration) and MTT (several).
-
-    Args:
-        model: the network, in training mode; a `Replica` if several processes share the batch.
-        optimizer: of the model's parameters.
-        frames: float32 [T, N, C, H, W].
-        labels: int64 [N].
-        configurations: time steps per stage, at least one.
-        clip: largest norm of the averaged gradient.
-        loss: of the readouts in float32.
-        amp: automatic mixed precision: what torch deems fit, convolutions and linear layers above all, is computed in
-            bfloat16, which needs no scaling of the loss; membranes and weights stay float32.
-        processes: those that share the batch, each with the same configurations and its own frames and labels.
-        batch_size: recordings of all processes; None: N, those of this one.
-        together: so many configurations at a time share a pass forward and back. Fewer take more time, but less memory:
-            that of one pass, however many there are. None: all.
-
-    Returns:
-        Loss and fraction of right answers before the step.
-
-    Raises:
-        Diverged: if a loss or the gradient is not finite; the step is not taken.
-        KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
-    """
-    share = len(labels) / (batch_size or len(labels))
-    optimizer.zero_grad(set_to_none=True)
-    total_loss = total_accuracy = 0.0
-    count = len(configurations)
-    at_once = together or count
-    for begin in range(0, count, at_once):
-        some = configurations[begin : begin + at_once]
-        # One exchange of gradients is enough: with the last pass, when all are there.
-        with nullcontext() if begin + len(some) == count else postponed(model):
-            with torch.autocast(frames.device.type, torch.bfloat16, enabled=amp):
-                each = model.readouts_of_each(frames, some)
-            each = [readouts.to(torch.promote_types(readouts.dtype, torch.float32)) for readouts in each]
-            losses = torch.stack([loss(readouts, labels) for readouts in each])
-            right = torch.stack([readouts.detach().mean(0).argmax(1) == labels for readouts in each])
-            found = torch.cat([losses.detach(), right.to(losses.dtype).mean(1)]).double()
-            found_by_all = processes.sum(*(share * found).tolist())
-            for configuration, value in zip(some, found_by_all, strict=False):
-                if not math.isfinite(value):
-                    raise Diverged(f"the loss is {value} with time steps {configuration}")
-            # The processes' gradients are averaged, each as one of many; but their shares of the batch may differ.
-            (losses.sum() * (share * processes.count) / count).backward()
-        total_loss += sum(found_by_all[: len(some)]) / count
-        total_accuracy += sum(found_by_all[len(some) :]) / count
-    norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
-    if not torch.isfinite(norm):
-        raise Diverged(f"the gradient has norm {norm.item()}")
-    optimizer.step()
-    return Iteration(total_loss, total_accuracy)
+#: Children of the seed, each the source of one kind of random numbers.
+_ORDER, _TIME_STEPS, _AUGMENTATION = range(3)
 
 
 def fit(
@@ -141,17 +57,19 @@ def fit(
     The result is that of the last epoch, or of the best validation epoch with ``config.keep_best``.
 
     Batch norms that are not locked are measured again at the end of every epoch (`norm.recalibrate`), at T_max on
-    ``config.calibration_batches`` batches of training data, the same in all epochs and not augmented: the running
-    statistics belong to no number of time steps, and whatever is validated, kept or exported needs better ones.
+    ``config.calibration_batches`` batches of training data, the same in all epochs and not augmented: running
+    statistics of mixed numbers of time steps fit none of them, and validation and export need better ones.
 
-    Order and augmentation have one random number generator, the time steps another: SDT and MTT with one seed see the
-    same recordings in the same order.
+    The seed gives three independent streams of random numbers: order, time steps, and augmentation, which depends on
+    seed, epoch and item only. SDT and MTT with one seed see the same recordings in the same order.
+
+    Threads and deterministic algorithms are set for the whole process (``config.threads``, ``config.deterministic``).
 
     Several processes (`distributed.join`) train like a single one with the batch of all of them, up to rounding. Each
     has all the training recordings, but only a share of those for validation. The first process writes the files.
 
     Args:
-        model: the network of `build_model`, on its device; `start.prepare` brings it to where the training starts.
+        model: the network of `build_model`, on its device.
         data: training recordings or images.
         config: the settings.
         run_dir: an existing folder.
@@ -168,193 +86,226 @@ def fit(
         Diverged: if loss or weights stop being finite; the last checkpoint stays.
         KeyboardInterrupt: the last checkpoint stays, the unfinished epoch is lost and repeated by a resumed run.
     """
+    folder = Path(run_dir)
     with processes.together():
-        training, held_back = _begin(model, data, config, validation, resume, processes)
-    device = next(model.parameters()).device
-    loss = TET(config.tet_regulariser) if config.loss == "tet" else cross_entropy
-    augmentation = Augmentation(config.shift, config.roll, config.flip)
-    calibrated = config.calibration_batches > 0 and norm.has_norms(model) and not model.norms_locked
-    sampler = config.sampler()
-    order_rng, steps_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(2))
-    generators = {"order": order_rng, "time_steps": steps_rng}
-    optimizer = _optimizer(model, config)
-    scheduler = _scheduler(optimizer, config)
+        trainer = Trainer.prepare(model, data, config, validation, resume, processes)
+    trainer.save(folder)  # before the first epoch, so that a run stopped within it can be resumed too
+    with trainer.running():
+        while trainer.last.epoch < config.epochs:
+            trainer.run_epoch()
+            trainer.save(folder)
+    model.load_state_dict(trainer.last.final_weights)
+    return trainer.last
 
-    def state(epoch: int, history: list[dict[str, Any]], best: dict[str, Tensor] | None) -> Checkpoint:
+
+class Trainer:
+    """A training in progress: the network, its optimizer and its random numbers, epoch by epoch.
+
+    Args:
+        model: trained in place, prepared as by `Trainer.prepare`.
+        config: the settings.
+        training: frames of the training items.
+        validation: frames of this process's validation items; None: no validation.
+        resume: the checkpoint to go on from.
+        processes: those that share the training.
+
+    Attributes:
+        last: checkpoint of the last finished epoch.
+    """
+
+    trainable: Trainable
+    bar: Any
+
+    def __init__(
+        self,
+        model: Staged,
+        config: TrainConfig,
+        training: FrameSet,
+        validation: FrameSet | None = None,
+        resume: Checkpoint | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.model, self.config, self.training, self.validation = model, config, training, validation
+        self.processes = processes
+        self.device = next(model.parameters()).device
+        self.options = StepOptions(
+            loss=TET(config.tet_regulariser) if config.loss == "tet" else cross_entropy,
+            clip=config.clip,
+            amp=config.amp,
+            together=config.together,
+        )
+        self.augmentation = Augmentation(config.shift, config.roll, config.flip)
+        self.sampler = config.sampler()
+        self.rng = {
+            name: np.random.default_rng(_seed(config.seed, stream))
+            for name, stream in (("order", _ORDER), ("time_steps", _TIME_STEPS))
+        }
+        self.optimizer = make_optimizer(model, config)
+        self.scheduler = make_scheduler(self.optimizer, config.schedule, config.epochs)
+        if resume is None:
+            self.last = self._checkpoint(0, [], None)
+        else:
+            self.last = resume
+            model.load_state_dict(resume.weights)
+            self.optimizer.load_state_dict(resume.optimizer)
+            self.scheduler.load_state_dict(resume.scheduler)
+            checkpoints.set_rng_state(self.rng, resume.rng)
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Staged,
+        data: Data,
+        config: TrainConfig,
+        validation: Data | None = None,
+        resume: Checkpoint | None = None,
+        processes: Processes = ALONE,
+    ) -> Trainer:
+        """Check that everything fits together, initialise torch and the network, and bin the recordings.
+
+        Raises:
+            InputError: see `fit`.
+        """
+        processes.check(config.processes, config.device)
+        check_computes(config.device)
+        if resume is not None:
+            check_resume(resume, model, config)
+        check_sizes(data, validation, config)
+        configure_torch(config.threads, deterministic=config.deterministic)
+        # The weights of a checkpoint, and those of the first process in a replica, replace those of ``init``.
+        prepare(model, config.phase, config.init if resume is None and processes.first else None)
+        for population in model.populations().values():
+            population.compile_steps = config.compile
+        frames_of = partial(load_frames, time_steps=config.time_steps, workers=config.workers)
+        training = frames_of(data)
+        check_norms(model, training, config)
+        held_back = frames_of(processes.part(validation)) if validation else None
+        return cls(model, config, training, held_back, resume, processes)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While this lasts, `run_epoch` can be called: the processes share the network, and a progress bar is shown."""
+        batches = self.config.iterations(len(self.training))
+        bar = progress_bar(
+            total=self.config.epochs * batches,
+            initial=self.last.epoch * batches,
+            unit="it",
+            description="training",
+            lines=self.config.epochs,
+        )
+        with self.processes.replicated(self.model) as self.trainable, bar as self.bar:
+            yield
+
+    def run_epoch(self) -> None:
+        """Train for one epoch, measure the norms again, validate, and replace `last`.
+
+        Raises:
+            Diverged: if loss, gradient or weights are not finite, with the epoch and the batch.
+        """
+        epoch = self.last.epoch + 1
+        self.bar.set_description(f"epoch {epoch}/{self.config.epochs}")
+        started = time.perf_counter()
+        self.model.train()
+        items = len(self.training)
+        batches = self.config.iterations(items)
+        changes = self._draw_changes(epoch)
+        loss = accuracy = 0.0
+        lr = self.optimizer.param_groups[0]["lr"]
+        for number, index in enumerate(np.array_split(self.rng["order"].permutation(items), batches), start=1):
+            try:
+                done = self.step(index, changes)
+            except Diverged as error:
+                raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None
+            loss += done.loss * len(index) / items
+            accuracy += done.accuracy * len(index) / items
+            self.bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
+            self.bar.update()
+        self.calibrate()
+        if not all(torch.isfinite(weight).all() for weight in self.model.state_dict().values()):
+            raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")
+        self.scheduler.step()
+        row: dict[str, Any] = {"epoch": epoch, "loss": loss, "train_accuracy": accuracy}
+        best = self.last.best
+        if self.validation is not None:
+            row["validation_accuracy"] = self.validate(self.validation)
+            if _is_best(row, self.last.history):
+                best = _copy(self.model)
+        row |= {"lr": lr, "seconds": time.perf_counter() - started}
+        self.last = self._checkpoint(epoch, [*self.last.history, row], best)
+
+    def step(self, index: np.ndarray, changes: Changes) -> Iteration:
+        """One optimizer step on the training items ``index``, changed by their ``changes``.
+
+        Raises:
+            Diverged: see `train_iteration`.
+        """
+        batch = self.processes.batch(len(index))
+        mine = index[batch.part]
+        frames, labels = self.training.batch(mine, changes[mine], self.device)
+        configurations = self.sampler.sample(self.rng["time_steps"], self.model.num_stages)
+        return train_iteration(self.trainable, self.optimizer, frames, labels, configurations, self.options, batch)
+
+    def calibrate(self) -> None:
+        """Measure the batch norms again, unless they are locked, on the same batches of training data every time."""
+        batches = self.config.calibration_batches
+        if not batches or self.model.norms_locked:
+            return
+        order = np.random.default_rng(self.config.seed).permutation(len(self.training))
+        size = self.config.total_batch_size
+        starts = range(0, len(order), size)[:batches]
+        indices = (self.processes.calibration_part(order[start : start + size]) for start in starts)
+        norm.recalibrate(
+            self.model,
+            (self.training.batch(index, device=self.device)[0] for index in indices),
+            self.config.time_steps,
+        )
+
+    def validate(self, validation: FrameSet) -> float:
+        """Accuracy at T_max on the validation items of all processes."""
+        correct = predict(self.model, validation, self.config.time_steps).argmax(1) == validation.labels.numpy()
+        of_all, count = self.processes.sum(int(np.count_nonzero(correct)), len(correct))
+        return of_all / count
+
+    def save(self, folder: Path) -> None:
+        """Write `last` and its metrics to ``folder``, in the first process."""
+        if self.processes.first:
+            self.last.save(folder / checkpoints.FILE_NAME)
+            rows = (json.dumps(row) + "\n" for row in self.last.history)
+            write_text(folder / "metrics.jsonl", "".join(rows))
+
+    def _draw_changes(self, epoch: int) -> Changes:
+        """The augmentation of all training items in an epoch: it depends on seed, epoch and item only."""
+        height, width = self.training.frames.shape[-2:]
+        rng = np.random.default_rng(_seed(self.config.seed, _AUGMENTATION, epoch))
+        return self.augmentation.draw(rng, len(self.training), (height, width))
+
+    def _checkpoint(self, epoch: int, history: list[dict[str, Any]], best: dict[str, Tensor] | None) -> Checkpoint:
         return Checkpoint(
-            model_config=model.config,
-            config=config.as_dict(),
+            model_config=self.model.config,
+            config=self.config.as_dict(),
             epoch=epoch,
-            weights=_copy(model),
+            weights=_copy(self.model),
             best=best,
-            optimizer=optimizer.state_dict(),
-            scheduler=scheduler.state_dict(),
-            rng=_rng_state(generators),
+            optimizer=self.optimizer.state_dict(),
+            scheduler=self.scheduler.state_dict(),
+            rng=checkpoints.rng_state(self.rng),
             history=history,
         )
 
-    if resume is None:
-        last = state(0, [], None)
-    else:
-        last = resume
-        model.load_state_dict(last.weights)
-        optimizer.load_state_dict(last.optimizer)
-        scheduler.load_state_dict(last.scheduler)
-        _set_rng_state(generators, last.rng)
-    if processes.first:
-        _keep(last, Path(run_dir))  # before the first epoch, so that a run stopped within it can be resumed too
 
-    trained, statistics = (model, nullcontext()) if processes.count == 1 else (Replica(model), shared_statistics(model))
-    batches = _batches(training, config)
-    bar = tqdm(total=config.epochs * batches, initial=last.epoch * batches, unit="it", desc="training")
-    with bar, statistics:
-        for epoch in range(last.epoch + 1, config.epochs + 1):
-            bar.set_description(f"epoch {epoch}/{config.epochs}")
-            started = time.perf_counter()
-            model.train()
-            mean_loss = accuracy = 0.0
-            lr = optimizer.param_groups[0]["lr"]
-            for number, index in enumerate(np.array_split(order_rng.permutation(len(training)), batches), start=1):
-                changed = partial(augmentation, rng=processes.draws(order_rng, len(index)))
-                frames, labels = training.batch(index[processes.share(len(index))], changed, device)
-                configurations = sampler.sample(steps_rng, model.num_stages)
-                try:
-                    done = train_iteration(
-                        trained,
-                        optimizer,
-                        frames,
-                        labels,
-                        configurations,
-                        config.clip,
-                        loss,
-                        config.amp,
-                        processes,
-                        len(index),
-                        config.together,
-                    )
-                except Diverged as error:
-                    raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None
-                mean_loss += done.loss * len(index) / len(training)
-                accuracy += done.accuracy * len(index) / len(training)
-                bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
-                bar.update()
-            if calibrated:
-                norm.recalibrate(model, _calibration(training, config, device, processes), config.time_steps)
-            if not all(torch.isfinite(weight).all() for weight in model.state_dict().values()):
-                raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")
-            scheduler.step()
-            row: dict[str, Any] = {"epoch": epoch, "loss": mean_loss, "train_accuracy": accuracy}
-            best = last.best
-            if held_back is not None:
-                right = predict(model, held_back, config.time_steps).argmax(1) == held_back.labels.numpy()
-                right_of_all, count = processes.sum(int(np.count_nonzero(right)), len(right))
-                row["validation_accuracy"] = right_of_all / count
-                if _is_best(row, last.history):
-                    best = _copy(model)
-            row |= {"lr": lr, "seconds": time.perf_counter() - started}
-            last = state(epoch, [*last.history, row], best)
-            if processes.first:
-                _keep(last, Path(run_dir))
-    model.load_state_dict(last.final_weights)
-    return last
-
-
-def _begin(
-    model: Staged,
-    data: Data,
-    config: TrainConfig,
-    validation: Data | None,
-    resume: Checkpoint | None,
-    processes: Processes,
-) -> tuple[FrameSet, FrameSet | None]:
-    """Refuse what does not fit together, bring torch and the network to the start, and bin what this process needs."""
-    processes.settle(config)
-    check_computes(config.device)
-    if config.keep_best and not validation:
-        raise InputError("keep_best needs validation recordings: nothing else may select a model")
-    if resume is not None:
-        # rebuilt, so that options that did not exist when it was written have their defaults
-        checkpoints.check_same("model", models.from_config(resume.model_config).config, model.config)
-        checkpoints.check_same("config", _as_one(resume.config), _as_one(config.as_dict()), FREE_TO_CHANGE)
-    _check_enough(len(data) // max(1, _batches(data, config)), "an iteration", config)
-    _check_enough(len(validation or ()), "the validation", config)
-    _settle_torch(config)
-    prepare(model, config, resumed=resume is not None or not processes.first)  # a replica has the first one's weights
-    for population in model.populations().values():
-        population.compile_steps = config.compile
-    frames_of = partial(load_frames, time_steps=config.time_steps, workers=config.workers)
-    training = frames_of(data)
-    if processes.count == 1:
-        _check_norms(model, training, config)
-    return training, frames_of(processes.part(validation)) if validation else None
-
-
-def _check_norms(model: Staged, training: FrameSet, config: TrainConfig) -> None:
-    """Refuse a batch of one item where a batch norm would see a single value: it has no variance."""
-    if not norm.has_norms(model) or model.norms_locked:
-        return
-    smallest = {
-        config.time_steps if config.method == "sdt" else config.min_steps: len(training) // _batches(training, config)
-    }
-    whole, rest = divmod(len(training), config.batch_size)
-    if rest and whole < config.calibration_batches:
-        smallest[config.time_steps] = min(rest, smallest.get(config.time_steps, rest))
-    device = next(model.parameters()).device
-    for time_steps in (steps for steps, items in smallest.items() if items == 1):
-        frames, _ = training.batch(np.zeros(1, dtype=np.int64), device=device)
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
-                copy.deepcopy(model).train()(frames, time_steps)
-        except ValueError as error:
-            raise InputError(
-                f"batch_size = {config.batch_size}: one of the {len(training)} recordings by itself at T = {time_steps}"
-                f" is too little for the batch norms of the network ({one_line(error)})"
-            ) from None
-
-
-def _check_enough(items: int, of: str, config: TrainConfig) -> None:
-    """Refuse what leaves a process without any work; nothing at all is another matter."""
-    if 0 < items < config.processes:
-        raise InputError(
-            f"{of} with {items} of the recordings cannot be shared by {config.processes} processes; start fewer, or"
-            f" raise batch_size = {config.batch_size}, limit or validation"
-        )
-
-
-def _settle_torch(config: TrainConfig) -> None:
-    """What torch knows of the settings, and how memory is handled; it holds for the whole process."""
-    keep_freed_memory()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS refuses to be deterministic
+def configure_torch(threads: int | None, *, deterministic: bool) -> None:
+    """Set the number of threads (None: leave it) and deterministic algorithms, for the whole process."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
 
 
-def _batches(data: Sized, config: TrainConfig) -> int:
-    """Iterations of an epoch."""
-    return -(-len(data) // (config.batch_size * config.processes))
-
-
-def _as_one(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings as of one process: any number of them computes the same from the same batch."""
-    batch_size = config["batch_size"] * config["processes"]
-    rest = {key: value for key, value in config.items() if key not in ("batch_size", "processes")}
-    return {"batch_size x processes": batch_size, **rest}
-
-
-def _calibration(
-    training: FrameSet, config: TrainConfig, device: torch.device, processes: Processes
-) -> Iterator[Tensor]:
-    """Frames of this process's share of some of the training data, the same ones at every call."""
-    some = np.random.default_rng(config.seed).permutation(len(training))
-    size = config.batch_size * config.processes
-    for start in range(0, len(training), size)[: config.calibration_batches]:
-        index = some[start : start + size]
-        # What is too little to share is seen by all of them: the same statistics, but for the number of items.
-        share = processes.share(len(index)) if len(index) >= processes.count else slice(None)
-        yield training.batch(index[share], device=device)[0]
+def _seed(seed: int, *key: int) -> np.random.SeedSequence:
+    """One of the independent streams of ``seed``: key (k,) is that of ``SeedSequence(seed).spawn(k + 1)[k]``."""
+    return np.random.SeedSequence(seed, spawn_key=key)
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
@@ -362,27 +313,5 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _is_best(row: dict[str, Any], history: list[dict[str, Any]]) -> bool:
-    """Whether no earlier epoch was better; the later of two equal ones counts."""
+    """Whether no earlier epoch was better; of equal ones, the last is the best."""
     return all(row["validation_accuracy"] >= earlier["validation_accuracy"] for earlier in history)
-
-
-def _rng_state(generators: dict[str, np.random.Generator]) -> dict[str, Any]:
-    """Every source of randomness: ours, and torch's own, which a model with dropout draws from."""
-    return {
-        **{name: generator.bit_generator.state for name, generator in generators.items()},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
-    }
-
-
-def _set_rng_state(generators: dict[str, np.random.Generator], state: dict[str, Any]) -> None:
-    for name, generator in generators.items():
-        generator.bit_generator.state = state[name]
-    torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _keep(last: Checkpoint, run_dir: Path) -> None:
-    last.save(run_dir / checkpoints.FILE_NAME)
-    write_text(run_dir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in last.history))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtt_brian.mtt.frame_dataset import BATCH
+from mtt_brian.machine import BATCH
 from mtt_brian.snn import Staged
 
 
@@ -41,7 +41,7 @@ class Landscape(NamedTuple):
 
 
 def gradient(model: Staged, frames: Tensor, labels: np.ndarray) -> Gradient:
-    """How steep the mean cross entropy over all recordings is; by the surrogate gradient with which the network learns.
+    """The mean cross entropy over all recordings and its (surrogate) gradient.
 
     Args:
         model: the network.
@@ -63,8 +63,8 @@ def gradient(model: Staged, frames: Tensor, labels: np.ndarray) -> Gradient:
 def filter_normalised(model: Staged, rng: np.random.Generator) -> list[Tensor]:
     """A random direction in which every filter is as long as the network's own (Li et al., NeurIPS 2018, section 4).
 
-    A filter is what makes one output channel, or one neuron behind a linear layer. Without this the loss of a network
-    with larger weights would look flatter for no other reason.
+    A filter is the weights of one output channel, or of one neuron behind a linear layer. Without the normalisation,
+    larger weights alone would make the loss look flatter.
 
     Returns:
         One tensor per parameter, Gaussian, scaled filter by filter; all zeros for a parameter of one dimension.
@@ -91,7 +91,7 @@ def landscape(
         frames: [T, N, C, H, W].
         labels: [N].
         directions: K of them, each as from `filter_normalised`.
-        points: float [..., K], how far to go along each direction.
+        points: float [..., K], the distance along each direction.
 
     Returns:
         Both in the shape [...] of the points.

@@ -53,3 +53,7 @@ __all__ = [
     "decay_per_step",
     "tau_from_decay",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

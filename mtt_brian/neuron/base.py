@@ -112,7 +112,7 @@ class LinearSystem:
 def decay_per_step(tau: float, steps: int, duration: float) -> float:
     """Decay factor of a membrane in one of ``steps`` equal steps over ``duration`` seconds: exp(-D / (T tau)).
 
-    The only place where a time constant becomes a per-step factor; `tau_from_decay` is its inverse.
+    No other function converts a time constant into a factor per step; `tau_from_decay` is its inverse.
     """
     return float(np.exp(-duration / (steps * tau)))
 

@@ -30,7 +30,7 @@ class CubaLIF(LIF):
 
     @property
     def crosses(self) -> bool:
-        """Whether the neuron fires: its synaptic current can always carry the potential to the threshold."""
+        """Whether the neuron fires: a synaptic current can raise the potential to the threshold at any time."""
         return self.fires
 
     @property

@@ -39,11 +39,6 @@ class LinearNeuron(IF):
         super().__post_init__()
 
     @property
-    def states(self) -> int:
-        """Number of states."""
-        return len(self.systems[0].offset)
-
-    @property
     def gain(self) -> Parameter:
         return np.array([next(iter(system.jump[system.jump != 0]), 0.0) for system in self.systems])[self.system]
 

@@ -13,9 +13,9 @@ from torch.autograd.function import once_differentiable
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, decay_per_step
 from mtt_brian.snn.ops import cpu, reference
-from mtt_brian.snn.ops.reference import Course, Plan, Step
+from mtt_brian.snn.ops.reference import Step
+from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
-from mtt_brian.snn.temporal import Moves
 
 #: Suits "one" and "many" spikes per step.
 DEFAULT_SURROGATE: Surrogate = PeriodicExponential()
@@ -25,20 +25,25 @@ class _SpikeTrain(torch.autograd.Function):
     """All time steps of a population; see `Spiking` for the rule and its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, plan: Plan, surrogate: Surrogate, compile: bool) -> Tensor:
-        ctx.plan, ctx.frames, ctx.surrogate, ctx.compile = plan, len(x), surrogate, compile
+    def forward(
+        ctx: Any, x: Tensor, plan: TimePlan, steps: Sequence[Step], surrogate: Surrogate, compile: bool
+    ) -> Tensor:
+        ctx.known, ctx.compile = (plan, steps, len(x), surrogate), compile
         ctx.kernels = not compile and cpu.fits(x, surrogate)
-        membrane, spikes = cpu.forward(x, plan) if ctx.kernels else reference.forward(x, plan, compile)
+        membrane, spikes = cpu.forward(x, plan, steps) if ctx.kernels else reference.forward(x, plan, steps, compile)
         ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
         return spikes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None, None]:
         (membrane,) = ctx.saved_tensors
-        known = grad_spikes, membrane, ctx.plan, ctx.frames, ctx.surrogate
-        grad_x = cpu.backward(*known) if ctx.kernels else reference.backward(*known, ctx.compile)
-        return grad_x, None, None, None
+        plan, steps, frames, surrogate = ctx.known
+        if ctx.kernels:
+            grad_x = cpu.backward(grad_spikes, membrane, plan, steps, frames, surrogate)
+        else:
+            grad_x = reference.backward(grad_spikes, membrane, plan, steps, frames, surrogate, ctx.compile)
+        return grad_x, None, None, None, None
 
 
 class Spiking(nn.Module):
@@ -61,7 +66,7 @@ class Spiking(nn.Module):
 
     Args:
         rule: `IF`, or `LIF` with ``tau`` in seconds; plain numbers, no bias, no refractory period, ``r = 1``.
-        surrogate: what stands for dn/dv.
+        surrogate: the derivative dn/dv of the backward pass.
         decay_per_step: with an `IF` rule, the factor 0 < d < 1 that the membrane keeps from step to step, however
             many there are (the paper's LIF).
         duration: with a `LIF` rule, the seconds that all steps cover together: T steps decay by
@@ -72,9 +77,9 @@ class Spiking(nn.Module):
             time; it needs a C++ compiler (Triton on a GPU). The same spikes and gradients up to rounding.
 
     Shape:
-        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With ``lengths``,
-        there are several courses of time one behind the other, of so many steps each, and each starts from v = 0. With
-        ``repeat``, x has the frames before they are repeated; with ``sums``, the spikes come as summed by it.
+        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With a ``plan``
+        there may be several segments, each of which starts from v = 0; x has the frames before ``plan.repeat``, and the
+        result is summed by ``plan.sums``.
 
     Raises:
         InputError: for a rule that cannot be trained here.
@@ -119,23 +124,11 @@ class Spiking(nn.Module):
             v_leak=float(rule.v_leak) if isinstance(rule, LIF) else 0.0,
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        lengths: Sequence[int] | None = None,
-        repeat: Moves | None = None,
-        sums: Moves | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, plan: TimePlan | None = None) -> Tensor:
         # Membranes add up many small jumps: float32 at least, under autocast too.
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        total = len(x) if repeat is None else repeat.frames
-        plan = Plan(
-            [Course(t, self.step(t)) for t in lengths or [total]],
-            None if repeat is None else repeat.of,
-            None if sums is None else sums.to,
-            total if sums is None else sums.frames,
-        )
-        return _SpikeTrain.apply(x, plan, self.surrogate, self.compile_steps)
+        plan = plan or TimePlan((len(x),))
+        return _SpikeTrain.apply(x, plan, [self.step(t) for t in plan.lengths], self.surrogate, self.compile_steps)
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

@@ -1,4 +1,4 @@
-"""What a staged network does step by step, for whoever does not want to wait for the last one."""
+"""Spikes and readout of a staged network in every time step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, watching
 def over_time(model: Staged, frames: Tensor, time_steps: int | Sequence[int]) -> dict[str, Tensor]:
     """Input, spikes and readout of every single time step.
 
-    Everything is kept at once: T times the memory of `spike_counts`, which is what to use for sums.
+    Needs T times the memory of `spike_counts`, which gives the sums.
 
     Shape:
         frames: [T, N, *input_shape]. Returns float [t, N, *shape] by population name, under ``"input"`` what the first

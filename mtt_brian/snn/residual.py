@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.neurons import Spiking
-from mtt_brian.snn.temporal import Moves
+from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.temporal import apply_map
+
+#: Batch normalisation, over time steps and recordings alike; see `mtt_brian.snn.norm`.
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+#: Layers that draw random numbers in training mode.
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 class Residual(nn.Module):
@@ -43,52 +47,47 @@ class Residual(nn.Module):
         self.body = nn.Sequential(OrderedDict(body))
         self.shortcut = nn.Sequential(OrderedDict(shortcut))
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, repeat: Moves | None = None) -> Tensor:
-        return run(self.body, x, lengths, repeat) + run(self.shortcut, x, lengths, repeat)
+    def forward(self, x: Tensor, plan: TimePlan | None = None) -> Tensor:
+        return run(self.body, x, plan) + run(self.shortcut, x, plan)
 
 
-def run(
-    layers: Iterable[nn.Module],
-    x: Tensor,
-    lengths: Sequence[int] | None = None,
-    repeat: Moves | None = None,
-    sums: Moves | None = None,
-) -> Tensor:
+def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | None = None) -> Tensor:
     """Layers one after the other on [T, N, *]; those without time see the folded [T * N, *].
 
     Args:
         layers: from input to output.
         x: frames.
-        lengths: numbers of time steps of several courses that lie one behind the other and have nothing to do with
-            each other; they add up to T. None: a single one.
-        repeat: shows frames several times over, [fewer, N, *] -> [T, N, *]. That is done behind the layers that treat
-            every frame alike and by itself, a convolution above all: they need not be asked for the same frame twice.
-        sums: adds up what the last layer gives, a population, [T, N, *] -> [fewer, N, *].
+        plan: the time steps; None: one segment of len(x) steps. ``plan.repeat`` is applied behind the first layers that
+            process each frame by itself, a convolution above all, so that none processes the same frame twice.
+            ``plan.sums`` is applied by the last layer, which must be a population.
     """
     layers = list(layers)
+    plan = plan or TimePlan((len(x),))
+    inner = plan._replace(sums=None)
     for layer in layers:
         if isinstance(layer, Residual):
-            x, repeat = layer(x, lengths, repeat), None
+            x, inner = layer(x, inner), inner._replace(repeat=None)
             continue
         if isinstance(layer, Spiking):
-            x, repeat = layer(x, lengths, repeat, sums if layer is layers[-1] else None), None
+            own = inner._replace(sums=plan.sums) if layer is layers[-1] else inner
+            x, inner = layer(x, own), inner._replace(repeat=None)
             continue
-        if repeat is not None and not _frame_by_frame(layer):
-            x, repeat = repeat(x), None
+        if inner.repeat is not None and not _frame_by_frame(layer):
+            x, inner = apply_map(x, inner.repeat), inner._replace(repeat=None)
         folded = x.flatten(0, 1)
-        if lengths is None or _frame_by_frame(layer):
+        if len(plan.lengths) == 1 or _frame_by_frame(layer):
             folded = _on_frames(layer, folded)
-        else:  # the statistics of a norm are those of a single course
-            folded = torch.cat([layer(course) for course in folded.split([t * x.shape[1] for t in lengths])])
+        else:  # a norm has the statistics of one segment
+            folded = torch.cat([layer(segment) for segment in folded.split([t * x.shape[1] for t in plan.lengths])])
         x = folded.unflatten(0, x.shape[:2])
-    return x if repeat is None else repeat(x)
+    return x if inner.repeat is None else apply_map(x, inner.repeat)
 
 
 def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
     """``layer(x)`` for frames [N, *].
 
-    A strided convolution with a kernel of one pixel needs no more than every second pixel, say. oneDNN's gradient of
-    one with channels innermost writes beyond its memory (uxlfoundation/oneDNN#6035, in torch 2.13): it gets no stride.
+    A strided convolution with a kernel of one pixel is applied to the picked pixels, without a stride: oneDNN's
+    gradient of it with channels innermost writes beyond its memory (uxlfoundation/oneDNN#6035, in torch 2.13).
     """
     if (
         isinstance(layer, nn.Conv2d)
@@ -96,19 +95,19 @@ def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
         and layer.padding in ((0, 0), "valid")
         and max(layer.stride) > 1
     ):
-        # As x[..., ::rows, ::columns], the gradient of which would lie in memory in another order.
+        # Equals x[..., ::rows, ::columns], whose gradient would have another memory format.
         picked = functional.avg_pool2d(x, 1, layer.stride)
         return functional.conv2d(picked, layer.weight, layer.bias, groups=layer.groups)
     return layer(x)
 
 
 def _frame_by_frame(layer: nn.Module) -> bool:
-    """Whether what a layer without time makes of a frame depends on nothing else: no other frames, nor chance."""
-    return not (layer.training and isinstance(layer, _BatchNorm | _DropoutNd))
+    """Whether the output for a frame depends on that frame only: not on other frames, and on no random numbers."""
+    return not (layer.training and isinstance(layer, (*NORMS, *DROPOUTS)))
 
 
 def additive(layer: nn.Module) -> bool:
-    """Whether a layer makes of a sum of frames the sum of what it makes of each."""
+    """Whether the output for a sum of frames is the sum of the outputs."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         return layer.bias is None
     return isinstance(layer, nn.AvgPool2d | nn.Flatten | nn.Identity)

@@ -16,15 +16,13 @@ from torch.func import functional_call
 from mtt_brian.errors import InputError
 from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
-from mtt_brian.snn.ops.memory_format import as_layers_like_it
-from mtt_brian.snn.residual import Residual, additive, leaves, run
+from mtt_brian.snn.ops.memory_format import to_channels_last
+from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.residual import NORMS, Residual, additive, leaves, run
 
 #: Name under which the input appears beside the populations, here and in the NIR graph.
 INPUT = "input"
 OUTPUT = "output"
-
-#: Batch normalisation, over time steps and recordings alike; see `mtt_brian.snn.norm`.
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Staged(nn.Module):
@@ -131,42 +129,41 @@ class Staged(nn.Module):
         return self.readouts(frames, time_steps).mean(0)
 
     def readouts(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
-        """What the network says in each of the last stage's t time steps: as `forward`, but [t, N, classes]."""
+        """The readout in each of the last stage's t time steps: as `forward`, but [t, N, classes]."""
         return self.readouts_of_each(frames, [time_steps])[0]
 
     def readouts_of_each(self, frames: Tensor, configurations: Sequence[int | Sequence[int]]) -> list[Tensor]:
-        """The `readouts` of the same frames in several ``time_steps``, one of which knows nothing of the others.
+        """The `readouts` of the same frames in several ``time_steps``, each independent of the others.
 
-        It is one pass: a layer without time is called once, with the frames of all configurations.
+        They take one pass: a layer without time is called once, with the frames of all configurations.
 
         Raises:
             InputError: as `forward`.
         """
         several = len(configurations) > 1
-        plan = list(zip(*(self.steps(time_steps) for time_steps in configurations), strict=True))
-        x = self._as_layers_like_it(frames)
-        before: Sequence[int] = [len(x)] * len(configurations)
-        shared = True  # all begin with the same frames
-        for stage, after, following in itertools.zip_longest(self.stages, plan, plan[1:]):
+        steps = list(zip(*(self.steps(time_steps) for time_steps in configurations), strict=True))
+        x = self._to_channels_last(frames)
+        before: tuple[int, ...] = (len(x),) * len(configurations)
+        shared = True  # the first stage sees the same frames in all configurations
+        for stage, after, following in itertools.zip_longest(self.stages, steps, steps[1:]):
             layers = list(stage.children())
             if shared:
-                once = self._asked_once(layers, len(x), after)
+                once = self._shared_prefix_length(layers, len(x), after)
                 x, layers = run(layers[:once], x), layers[once:]
             # Sums come first, repetitions later: the fewer frames in between, the less work.
             fewer = after if self.transform == "soft" else tuple(map(min, before, after))
             x = temporal.transform_each(x, before, fewer, self.transform, shared)
             before, sums = after, None
-            # The spikes of a single configuration may be watched, those of several are summed as they come.
+            # Spikes of a single configuration may be observed by hooks; those of several are summed at once.
             if several and following and self.transform == "hard":
                 before = tuple(map(min, after, following))
-                sums = temporal.moves(after, before, x.device)
-            repeat = temporal.moves(fewer, after, x.device)
-            x = run(layers, x, after if several else None, repeat, sums)
+                sums = temporal.frame_map(after, before, x.device)
+            x = run(layers, x, TimePlan(after, temporal.frame_map(fewer, after, x.device), sums))
             shared = False
         return list(x.split(before)) if several else [x]
 
-    def _asked_once(self, layers: list[nn.Module], frames: int, steps: Sequence[int]) -> int:
-        """How many of the first layers had better see the frames before these become those of the configurations."""
+    def _shared_prefix_length(self, layers: list[nn.Module], frames: int, steps: Sequence[int]) -> int:
+        """Number of leading layers that can run once on the shared input frames, before the temporal transform."""
         if self.transform == "soft" or frames > sum(min(frames, t) for t in steps):
             return 0
         return sum(1 for _ in itertools.takewhile(additive, layers))
@@ -178,17 +175,17 @@ class Staged(nn.Module):
             InputError: as `forward`.
         """
         t = self.steps(time_steps)[0]
-        return temporal.transform(self._as_layers_like_it(frames), t, self.transform)
+        return temporal.transform(self._to_channels_last(frames), t, self.transform)
 
-    def _as_layers_like_it(self, frames: Tensor) -> Tensor:
+    def _to_channels_last(self, frames: Tensor) -> Tensor:
         if frames.ndim < 3 or frames.shape[2:] != self.input_shape or len(frames) < 1:
             wanted = ", ".join(map(str, self.input_shape))
             raise InputError(f"frames must have the shape [T, N, {wanted}], not {list(frames.shape)}")
-        return as_layers_like_it(frames, next((p.dtype for p in self.parameters()), torch.get_default_dtype()))
+        return to_channels_last(frames, next((p.dtype for p in self.parameters()), torch.get_default_dtype()))
 
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
-        # Two frames, because a norm in training mode cannot do with one.
+        # Two frames, because a norm in training mode has no variance of one.
         x = torch.empty(2, *self.input_shape, device="meta")
         for stage in self.stages:
             x = _through(stage, x, shapes)
@@ -207,7 +204,7 @@ def _check_names(layers: Mapping[str, nn.Module]) -> None:
 
 
 def _blocks(layers: Mapping[str, nn.Module], block_ends: Collection[str] | None) -> list[list[tuple[str, nn.Module]]]:
-    """The layers cut behind every block; what is left behind the last one belongs to it."""
+    """The layers of every block; layers behind the last block belong to it."""
     populations = [name for name, layer in layers.items() if isinstance(layer, Spiking)]
     behind_residual = []
     for (name, layer), follower in itertools.zip_longest(layers.items(), list(layers)[1:]):
@@ -240,9 +237,9 @@ def _stages(
         yield list(itertools.chain(*blocks[i : i + g]))
 
 
-def _through(chain: nn.Module, x: Tensor, shapes: dict[str, tuple[int, ...]]) -> Tensor:
-    """What comes of ``x``, frames [N, *] without values; enters the shape behind every layer into ``shapes``."""
-    for name, layer in chain.named_children():
+def _through(layers: nn.Module, x: Tensor, shapes: dict[str, tuple[int, ...]]) -> Tensor:
+    """Output for ``x``, frames [N, *] without values; adds the shape behind every layer to ``shapes``."""
+    for name, layer in layers.named_children():
         try:
             if isinstance(layer, Residual):
                 body, shortcut = (_through(branch, x, shapes) for branch in (layer.body, layer.shortcut))

@@ -1,21 +1,19 @@
-"""Temporal transformation: frames of one number of time steps as frames of another (MTT paper, TTM).
-
-The module between two stages; it has no parameters.
-"""
+"""Temporal transformation between two stages: frames of T time steps to frames of T' steps (MTT paper, TTM)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.ops import cpu
-from mtt_brian.snn.ops.memory_format import in_memory_order
+from mtt_brian.snn.ops.memory_format import preserve_memory_format
+from mtt_brian.snn.ops.time_plan import FrameMap
 
 VARIANTS = ("hard", "soft", "trim")
 
@@ -72,12 +70,14 @@ def transform(x: Tensor, t_out: int, variant: str = "hard") -> Tensor:
 def transform_each(
     x: Tensor, t_in: Sequence[int], t_out: Sequence[int], variant: str = "hard", shared: bool = False
 ) -> Tensor:
-    """As `transform`, for several courses of time at once, which lie one behind the other.
+    """As `transform`, for several segments, which follow each other on axis 0.
 
     Args:
-        x: the frames of all courses; with ``shared``, those that every course begins with.
-        t_in: number of frames of every course.
-        t_out: into how many they are transformed.
+        x: the frames of all segments; with ``shared``, the same frames for every segment.
+        t_in: number of frames of every segment before.
+        t_out: number of frames of every segment after.
+        variant: as for `transform`.
+        shared: see ``x``.
 
     Shape:
         [sum of t_in, *], with ``shared`` [t_in, *] -> [sum of t_out, *].
@@ -95,64 +95,58 @@ def transform_each(
     if variant == "soft":
         blocks = [overlap(*pair) for pair in pairs]
         weights = (torch.cat(blocks) if shared else torch.block_diag(*blocks)).to(x)
-        return in_memory_order(lambda frames: torch.tensordot(weights, frames, dims=1), x)
-    return _moves(pairs, variant == "trim", shared, x.device)(x)
+        return preserve_memory_format(lambda frames: torch.tensordot(weights, frames, dims=1), x)
+    return apply_map(x, _frame_map(pairs, variant == "trim", shared, x.device))
 
 
-class Moves(NamedTuple):
-    """A "hard" transformation: frame of[i] is added to frame to[i] of so many frames, for all i."""
+def frame_map(t_in: Sequence[int], t_out: Sequence[int], device: torch.device) -> FrameMap | None:
+    """The "hard" transformation of several segments as a map, see `transform_each`; None: nothing changes.
 
-    of: Tensor
-    to: Tensor
-    frames: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return _Moved.apply(x, *self)
-
-
-def moves(t_in: Sequence[int], t_out: Sequence[int], device: torch.device) -> Moves | None:
-    """The "hard" transformation of several courses of time, see `transform_each`; None: there is nothing to do.
-
-    Where all courses become longer, or stay, step t of the outcome is a repetition of frame ``of[t]``; where all become
-    shorter, or stay, frame t goes into the sum ``to[t]``.
+    Where every segment becomes longer or stays, the map repeats frames; where every one becomes shorter or stays, it
+    sums frames.
     """
     if list(t_in) == list(t_out):
         return None
-    return _moves(tuple(zip(t_in, t_out, strict=True)), False, False, device)
+    return _frame_map(tuple(zip(t_in, t_out, strict=True)), False, False, device)
 
 
-class _Moved(torch.autograd.Function):
-    """What `Moves` do, [frames_in, *] -> [frames_out, *]; gradients take the same way back."""
+def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
+    """[frames, *] -> [frame_map.frames, *]; differentiable."""
+    mapped: Tensor = _Mapped.apply(x, *frame_map)
+    return mapped
+
+
+class _Mapped(torch.autograd.Function):
+    """`apply_map`; its gradient is the transposed map."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, of: Tensor, to: Tensor, frames_out: int) -> Tensor:
-        ctx.moves = of, to, len(x)
+    def forward(ctx: Any, x: Tensor, source: Tensor, target: Tensor, frames: int) -> Tensor:
+        ctx.transposed = target, source, len(x)
         if cpu.fits(x):
-            return cpu.move(x, of, to, frames_out)
+            return cpu.apply_map(x, source, target, frames)
 
-        def move(x: Tensor) -> Tensor:
-            return x.new_zeros(frames_out, *x.shape[1:]).index_add_(0, to, x.index_select(0, of))
+        def add(x: Tensor) -> Tensor:
+            return x.new_zeros(frames, *x.shape[1:]).index_add_(0, target, x.index_select(0, source))
 
-        return in_memory_order(move, x)
+        return preserve_memory_format(add, x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        of, to, frames_in = ctx.moves
-        return _Moved.apply(grad, to, of, frames_in), None, None, None
+        return _Mapped.apply(grad, *ctx.transposed), None, None, None
 
 
-@lru_cache(10_000)  # mixed time steps of many stages never come to an end
-def _moves(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, device: torch.device) -> Moves:
-    """How frames are summed, repeated and trimmed."""
-    of: list[int] = []
-    to: list[int] = []
+@lru_cache(10_000)  # a limit, because mixed time steps of many stages give ever new pairs
+def _frame_map(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, device: torch.device) -> FrameMap:
+    """The map that sums, repeats and trims frames."""
+    source: list[int] = []
+    target: list[int] = []
     first_in = first_out = 0
     for t_in, t_out in pairs:
         few, more = sorted((min(t_in, t_out) if trim else t_in, t_out))
         groups = [group for group, (a, b) in enumerate(pairwise(boundaries(few, more))) for _ in range(a, b)]
         each = range(more)
-        of += [first_in + i for i in (each if few == t_out else groups)]
-        to += [first_out + i for i in (groups if few == t_out else each)]
+        source += [first_in + i for i in (each if few == t_out else groups)]
+        target += [first_out + i for i in (groups if few == t_out else each)]
         first_in += 0 if shared else t_in
         first_out += t_out
-    return Moves(torch.tensor(of, device=device), torch.tensor(to, device=device), first_out)
+    return FrameMap(torch.tensor(source, device=device), torch.tensor(target, device=device), first_out)

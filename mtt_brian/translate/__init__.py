@@ -9,7 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.translate.from_nir import read_nir, register_node, unregister_node
+from mtt_brian.translate.conventions import Conventions
+from mtt_brian.translate.from_nir import read_nir
+from mtt_brian.translate.node_types import register_node, unregister_node
+from mtt_brian.translate.to_tool import for_tool
 
 if TYPE_CHECKING:
     from mtt_brian.engines.brian2.clock_driven import ClockDrivenNetwork, to_clock_driven
@@ -21,11 +24,13 @@ __all__ = [
     "Circuit",
     "ClockDrivenNetwork",
     "Connection",
+    "Conventions",
     "Estimate",
     "EventNetwork",
     "Population",
     "VoltageScale",
     "estimate",
+    "for_tool",
     "read_nir",
     "register_node",
     "to_brian2",

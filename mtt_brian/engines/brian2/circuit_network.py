@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.circuit.model import Circuit, Population
-from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.circuit.spikes import MAX_SPIKES_AT_ONCE, Spikes
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.names import brian_names, numbered_name
 from mtt_brian.errors import InputError
 
 #: The slot of a step in which everything runs, in the order in which it was added.
 SLOT = "thresholds"
-#: Spikes that float64 counts one by one.
-MOST_AT_ONCE = 2.0**53
 
 
 class CircuitNetwork(brian2.Network):
@@ -128,8 +126,8 @@ class CircuitNetwork(brian2.Network):
     def _connect(
         self,
         name: str,
-        source: str,
-        target: str,
+        source: brian2.NeuronGroup,
+        target: brian2.NeuronGroup,
         pre: np.ndarray,
         post: np.ndarray,
         model: str,
@@ -139,8 +137,8 @@ class CircuitNetwork(brian2.Network):
     ) -> brian2.Synapses:
         """Synapses ``pre[k] -> post[k]`` of one copy, repeated in every copy."""
         synapses = brian2.Synapses(
-            self.groups[source],
-            self.groups[target],
+            source,
+            target,
             model,
             on_pre=on_pre,
             name=numbered_name(name, [o.name for o in self.objects]),
@@ -149,7 +147,7 @@ class CircuitNetwork(brian2.Network):
             **options,
         )
         copy = np.repeat(np.arange(self.batch_size), len(pre))
-        sizes = [len(self.groups[group]) // self.batch_size for group in (source, target)]
+        sizes = [len(group) // self.batch_size for group in (source, target)]
         if len(pre):
             synapses.connect(
                 i=np.tile(pre, self.batch_size) + copy * sizes[0], j=np.tile(post, self.batch_size) + copy * sizes[1]
@@ -170,7 +168,7 @@ def counted(population: Population, i: np.ndarray, n: np.ndarray, times: np.ndar
     Raises:
         InputError: for more spikes at once than float64 counts one by one.
     """
-    wrong = np.flatnonzero(~(n < MOST_AT_ONCE))
+    wrong = np.flatnonzero(~(n < MAX_SPIKES_AT_ONCE))
     if wrong.size:
         k = wrong[0]
         raise InputError(

@@ -22,7 +22,14 @@ import numpy as np
 from brian2 import second
 
 from mtt_brian.circuit.model import Population
+from mtt_brian.engines.brian2 import internals
+from mtt_brian.engines.brian2.schedule import NEVER
 from mtt_brian.neuron import LIF, NeuronRule, Parameter
+
+#: Whether a synapse is the first one that reaches its neuron in this step. Whichever is: it updates the neuron,
+#: and all add their jumps. So the result depends on their order as much as a sum does, and no more.
+_IS_FIRST = "int(touched_post != step_post)"
+internals.silence_order_warning(_IS_FIRST)
 
 
 @dataclass
@@ -40,6 +47,7 @@ class BrianEquations:
         end_of_step: what is run for all neurons at the end of a step.
         namespace: constants and tables.
         arrays: parameters, numbers or one value per neuron.
+        start: state variables with their values at time 0 of a recording, numbers or one value per neuron.
     """
 
     lines: list[str]
@@ -51,6 +59,7 @@ class BrianEquations:
     on_reset: dict[str, str] = field(default_factory=dict)
     end_of_step: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    start: dict[str, Parameter] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -66,16 +75,22 @@ class BrianEquations:
         self.arrays[name] = np.asarray(value, dtype=np.float64)
         return name + suffix
 
+    def state(self, name: str, kind: str = "1", start: Parameter = 0.0) -> None:
+        """Adds a state variable."""
+        self.lines.append(f"{name} : {kind}")
+        self.start[name] = start
+
 
 #: Which column of a table belongs to the neuron.
 COPY = "copy : integer (constant)"
-#: `last` is the time of the neuron's previous arrival, in seconds, as `now`.
-_LEAK = ["now = instants(t_in_timesteps*second, copy) : 1", "last : 1"]
+#: In seconds.
+_NOW = "now = instants(t_in_timesteps*second, copy) : 1"
 
 
 def _begin(population: Population, tables: dict[str, Any]) -> tuple[BrianEquations, bool]:
     """What both forms share; and whether what is left above the threshold after one spike has to wait."""
-    code = BrianEquations(["v : 1", "step = t_in_timesteps : integer (shared)"], {"second": second, **tables})
+    code = BrianEquations(["step = t_in_timesteps : integer (shared)"], {"second": second, **tables})
+    code.state("v")
     rule = population.rule
     if rule.fires:
         # Many spikes at once can be more than an integer of 32 bits holds.
@@ -111,25 +126,27 @@ def on_arrival(population: Population, instants: brian2.TimedArray | None, seria
         current = f"clip(v_post, {code.parameter('v_min', rule.lower_bound, '_post')}, inf)"
     if isinstance(rule, LIF):
         code.namespace["instants"] = instants
-        code.lines += [COPY, *_LEAK]
+        code.lines += [COPY, _NOW]
+        code.state("last")  # the neuron's previous arrival
         leak, tau = (code.parameter(name, getattr(rule, name), "_post") for name in ("v_leak", "tau"))
         current = f"{leak} + ({current} - {leak})*exp((last_post - now_post)/{tau})"
         noted, start = "\nlast_post = now_post", f"{start}\nlast_post = 0"
     moves = rule.lower_bound is not None or isinstance(rule, LIF)
     deliver = "v_post += w*n_pre"
     if moves and serial:
-        deliver = f"""first = int(touched_post != step_post)
+        deliver = f"""first = {_IS_FIRST}
         v_post = (1 - first)*v_post + first*({current}) + w*n_pre{noted}"""
     elif moves:
         code.lines.append("current : 1")
         code.on_pre = {"prepare": f"current_post = {current}", "advance": f"v_post = current_post{noted}"}
     if waits or (moves and serial):
-        code.lines.append("touched : integer")
+        code.state("touched", "integer", NEVER)
         deliver += "\ntouched_post = step_post"
     code.on_pre["deliver"] = deliver
     code.on_reset = {"restart": start}
     if rule.threshold is None:
-        code.lines += ["final : 1", "end_step : integer"]
+        code.lines.append("final : 1")
+        code.state("end_step", "integer", NEVER)
         code.events["end"] = "end_step == step"
         code.on_reset = {"close": f"final_post = {current}\nend_step_post = step_post", "restart": start}
         return code
@@ -162,12 +179,14 @@ def every_step(
     deliver, update, state = "v_post += w*n_pre", [], "v"
     if isinstance(rule, LIF):
         code.namespace["instants"] = instants
-        code.lines += [*_LEAK, "arrived : 1"]
+        code.lines.append(_NOW)
+        code.state("last")
+        code.state("arrived")
         deliver = "arrived_post += w*n_pre"
         leak, tau = (code.parameter(name, getattr(rule, name)) for name in ("v_leak", "tau"))
         state = f"{leak} + (v - {leak})*exp((last - now)/{tau})"
     if leaks or waits:
-        code.lines.append("touched : integer")
+        code.state("touched", "integer", NEVER)
         deliver += "\ntouched_post = step_post"
         update.append("hit = int(touched == step)")
     if leaks:

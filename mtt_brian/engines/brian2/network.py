@@ -26,10 +26,25 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.spikes import input_spikes_for
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork
-from mtt_brian.engines.brian2.equations import BrianEquations, every_step, on_arrival
+from mtt_brian.engines.brian2.equations import COPY, BrianEquations, every_step, on_arrival
 from mtt_brian.engines.brian2.execution import Execution, active_execution
+from mtt_brian.engines.brian2.functions import FUNCTIONS, earliest_crossing, under_way
+from mtt_brian.engines.brian2.functions import NEVER as NEVER_CROSSES
 from mtt_brian.engines.brian2.memory import estimate_that_fits, refuse_what_needs_the_exact_engine
+from mtt_brian.engines.brian2.names import numbered_name
+from mtt_brian.engines.brian2.paths import paths
 from mtt_brian.engines.brian2.schedule import NEVER, InputSchedule
+from mtt_brian.engines.brian2.self_timed import (
+    IDLE,
+    LINKED,
+    RELAYS,
+    RELAYS_RECEIVE,
+    RELAYS_SEND,
+    SCHEDULER,
+    SCHEDULER_UPDATE,
+    finds_its_instants,
+    self_timed,
+)
 from mtt_brian.neuron import LIF
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 
@@ -98,38 +113,67 @@ class EventNetwork(CircuitNetwork):
         super().__init__(circuit, batch_size, clock or brian2.Clock(dt=1 * second))
         self.execution, self.room = execution, room
         self.inputs: InputSchedule | None = None
-        tables = {"instants": any(isinstance(p.rule, LIF) for p in circuit.populations), "ends": execution.every_step}
-        self._tables = {
-            name: _table(name, np.zeros((room.steps, batch_size))) for name, needed in tables.items() if needed
-        }
+        self.self_timed = finds_its_instants(circuit)
+        leaks = any(isinstance(p.rule, LIF) for p in circuit.populations)
+        tables = {"instants": leaks or self.self_timed, "ends": execution.every_step or self.self_timed}
+        rows = room.steps + self.self_timed  # a row behind the last entry, where nothing is left
+        self._tables = {name: _table(name, np.zeros((rows, batch_size))) for name, needed in tables.items() if needed}
         silent = () if circuit.readout.rule.fires else (circuit.output,)
         self._tallied = {*counted, *silent} if execution.every_step else set()
         self.tallies: dict[str, brian2.NeuronGroup] = {}
+        self.relays: dict[str, tuple[Connection, brian2.NeuronGroup, tuple[np.ndarray, ...]]] = {}
+        if self.self_timed:
+            self._add_scheduler()
         self.groups[circuit.input] = self._input()
-        equations = [self._population(population) for population in circuit.populations]
-        for population, code in zip(circuit.populations, equations, strict=True):
-            self._end_of_recording(population, code)
+        self._equations = {population.name: self._population(population) for population in circuit.populations}
+        self._connect_relays()
+        for population in circuit.populations:
+            self._end_of_recording(population, self._equations[population.name])
         for population in circuit.populations:
             if population.rule.fires and population.name not in self._tallied:
                 name = f"spikes_{self.names[population.name]}"
-                self.monitors[population.name] = self._monitor("spike", population.name, ["n"], name)
+                self.monitors[population.name] = self._monitor("spike", population.name, "n", name)
         self.readout_monitor = (
             None
             if circuit.readout.rule.fires or circuit.output in self._tallied
-            else self._monitor("end", circuit.output, ["final"], "readout")
+            else self._monitor("end", circuit.output, "final", "readout")
         )
 
     def has_room(self, inputs: InputSchedule) -> bool:
         """Whether the tables hold what the recordings need."""
-        rows = {"instants": inputs.steps, "ends": inputs.steps, **dict.fromkeys(_EVENT_TABLES, len(inputs.event_step))}
+        steps = inputs.steps + self.self_timed
+        rows = {"instants": steps, "ends": steps, **dict.fromkeys(_EVENT_TABLES, len(inputs.event_step))}
         return all(internals.room_of(table) >= rows[name] for name, table in self._tables.items()) and not (
             self._tallied and self.room.recordings < len(inputs.row)
         )
 
     @property
+    def watched(self) -> dict[str, brian2.NeuronGroup]:
+        """By what messages call them, the groups whose `alarm` tells why a run is given up."""
+        found = {
+            f"population {name!r}": self.groups[name] for name, code in self._equations.items() if "alarm" in code.start
+        }
+        for connection, relays, _ in self.relays.values():
+            found[f"the connection {connection.source!r} -> {connection.target!r}"] = relays
+        return found
+
+    @property
     def duration(self) -> brian2.Quantity:
-        """How long to run after `load_inputs`: one second per step."""
-        return (self.inputs.steps if self.inputs else 0) * second
+        """How long to run after `load_inputs`: one second per step.
+
+        A network that finds its instants itself (`self_timed`) takes as many steps as there are instants, which nobody
+        knows before. On Brian2's runtime it stops by itself, so this is very long. On a standalone device it is a
+        guess: `scheduler.idle` is 1 for every copy that has run all its recordings.
+        """
+        if self.inputs is None:
+            return 0 * second
+        if not self.self_timed:
+            return self.inputs.steps * second
+        return (self.expected_steps(self.inputs) if self.execution.standalone else _FOREVER) * second
+
+    def expected_steps(self, inputs: InputSchedule) -> int:
+        """A guess of the number of steps of a run; exact where the network does not find its instants itself."""
+        return inputs.steps if not self.self_timed else 4 * inputs.steps + 1000
 
     def load_inputs(self, inputs: InputSchedule) -> None:
         """Loads recordings and sets every state to its start; then ``run(network.duration)``."""
@@ -137,28 +181,43 @@ class EventNetwork(CircuitNetwork):
             group_variable[:] = value if np.ndim(value) else value.item()
         for table, value in self.table_values(inputs):
             internals.fill(table, value)
-        if not self.execution.standalone:
+        if self.self_timed:
+            self._earliest[:] = self._first_crossings()
+            for _, _, memory in self.relays.values():
+                memory[-1][:] = 0
+        elif not self.execution.standalone:
             self._load_events(*inputs.by_step())
         internals.rewind(self)
         self.inputs = inputs
 
-    def initial_values(self, inputs: InputSchedule) -> list[tuple[Any, np.ndarray]]:
-        """Variables that must have a value before a run, with that value."""
+    def initial_values(self, inputs: InputSchedule, steps: int | None = None) -> list[tuple[Any, np.ndarray]]:
+        """Variables that must have a value before a run, with that value.
+
+        Args:
+            inputs: what will be run.
+            steps: number of steps of the run; None: the expected number.
+        """
         values = []
-        if self.execution.standalone:
+        if self._follows_lists:
             group = self.groups[self.circuit.input]
             values = [
-                (group.steps, np.array(inputs.steps)),
+                (group.steps, np.array(steps or self.expected_steps(inputs))),
                 (group.pointer, inputs.pointer),
                 (group.next_step, inputs.event_step[inputs.pointer]),
             ]
+        if self.self_timed:
+            values += [
+                (getattr(self.scheduler, name), np.zeros(self.batch_size)) for name in ("entry", "taken", "idle")
+            ]
+        for _, relays, _ in self.relays.values():
+            zero = np.zeros(len(relays))
+            values += [(getattr(relays, name), zero) for name in ("sent", "alarm", "alarm_time")]
         for population in self.circuit.populations:
-            group = self.groups[population.name]
-            zero = np.zeros(len(group))
-            never = zero + NEVER
-            place = np.add.outer(inputs.first_row * population.size, np.arange(population.size)).ravel()
-            start = {"v": zero, "last": zero, "arrived": zero, "touched": never, "end_step": never, "place": place}
-            values += [(getattr(group, name), value) for name, value in start.items() if name in group.variables]
+            group, code = self.groups[population.name], self._equations[population.name]
+            values += [(getattr(group, name), self._tiled(value, population)) for name, value in code.start.items()]
+            if population.name in self._tallied:
+                place = np.add.outer(inputs.first_row * population.size, np.arange(population.size)).ravel()
+                values.append((group.place, place))
         return values
 
     def table_values(self, inputs: InputSchedule) -> list[tuple[brian2.TimedArray, np.ndarray]]:
@@ -166,16 +225,59 @@ class EventNetwork(CircuitNetwork):
         padded = []
         for name, table in self._tables.items():
             value = getattr(inputs, name)
-            full = np.full((internals.room_of(table), *value.shape[1:]), float(NEVER if name == "event_step" else 0))
+            filler = {"event_step": NEVER, "ends": IDLE}.get(name, 0)
+            full = np.full((internals.room_of(table), *value.shape[1:]), float(filler))
             full[: len(value)] = value
+            if name == "ends":
+                full[: len(value)][_behind_the_last_end(value)] = IDLE
             padded.append((table, full))
         return padded
 
     def _times(self, monitor: brian2.EventMonitor, copies: np.ndarray) -> np.ndarray:
+        if self.self_timed:
+            return np.array(monitor.event_time)
         steps = np.rint(np.asarray(monitor.t / second)).astype(np.int64)
         return np.zeros(0) if self.inputs is None else self.inputs.instants[steps, copies]
 
     # ----- building
+
+    def _first_crossings(self) -> np.ndarray:
+        """The earliest crossing in each copy if nothing arrives: float64 [batch_size]."""
+        crossings = [code.start["crossing"] for code in self._equations.values() if "crossing" in code.start]
+        return np.full(self.batch_size, min((float(np.min(c)) for c in crossings), default=NEVER_CROSSES))
+
+    def _add_scheduler(self) -> None:
+        """The group that finds the next instant of each copy, and on Brian2's runtime ends the run behind the last."""
+        self._earliest = np.full(self.batch_size, NEVER_CROSSES)
+        earliest = self._earliest_crossing = earliest_crossing(self._earliest)
+        namespace = {**FUNCTIONS, "earliest_crossing": earliest, "second": second}
+        self.scheduler = brian2.NeuronGroup(
+            self.batch_size,
+            SCHEDULER,
+            name="scheduler",
+            clock=self.clock,
+            namespace={**namespace, "instants": self._tables["instants"], "ends": self._tables["ends"]},
+        )
+        self._in_order(self.scheduler.run_regularly(SCHEDULER_UPDATE, name="next_instant"))
+        # Places behind it, for relays.
+        self._receiving, _, self._after_relays = (self._next_order() for _ in range(3))
+        self.add(self.scheduler)
+        if not self.execution.standalone:
+            idle = internals.values_of(self.scheduler, "idle")
+            end = brian2.NetworkOperation(
+                lambda: self.stop() if idle.all() else None, clock=self.clock, when="end", order=1, name="end_of_run"
+            )
+            self.add(end)
+
+    def _linked(self, group: brian2.NeuronGroup, names: Collection[str]) -> None:
+        """Links variables of a group to those of the scheduler; needs `copy`."""
+        for name in names:
+            setattr(group, name, brian2.linked_var(self.scheduler, name, index="copy"))
+
+    @property
+    def _follows_lists(self) -> bool:
+        """Whether each input neuron follows its own list of events, and Python sets nothing."""
+        return self.execution.standalone or self.self_timed
 
     def _input(self) -> brian2.NeuronGroup:
         """The pixels of every copy, and a last neuron for its end-of-recording reset.
@@ -183,19 +285,19 @@ class EventNetwork(CircuitNetwork):
         In a compiled project each neuron follows its own list of events in the shared table.
         """
         size = self.circuit.input_size + 1
-        if not self.execution.standalone:
+        if not self._follows_lists:
             return self._fed_input(size)
         room = self.room.events + self.batch_size * size
         self._tables["event_step"] = _table("event_step", np.full(room, float(NEVER)))
         self._tables["event_count"] = _table("event_count", np.zeros(room))
         group = brian2.NeuronGroup(
             self.batch_size * size,
-            """step = t_in_timesteps : integer (shared)
-            steps : integer (shared)
+            f"""steps : integer (shared)
             next_step : integer
             pointer : integer
-            n : integer""",
-            threshold="next_step == step",
+            n : integer
+            {_ENTRIES if self.self_timed else "step = t_in_timesteps : integer (shared)"}""",
+            threshold="next_step == entry and taken > 0" if self.self_timed else "next_step == step",
             reset="""n = int(event_count(pointer*second))
             pointer += 1
             next_step = int(event_step(pointer*second))""",
@@ -203,18 +305,24 @@ class EventNetwork(CircuitNetwork):
             clock=self.clock,
             namespace={**{name: self._tables[name] for name in _EVENT_TABLES}, "second": second},
         )
+        if self.self_timed:
+            group.copy = np.repeat(np.arange(self.batch_size), size)
+            self._linked(group, ("entry", "taken"))
         self._in_order(group.thresholder["spike"], group.resetter["spike"])
         self.add(group)
         return group
 
-    def _equations(self, population: Population) -> BrianEquations:
+    def _code(self, population: Population) -> BrianEquations:
+        if self.self_timed:
+            in_delays = any(connection.delayed for connection in self.circuit.into(population.name))
+            return self_timed(population, self._earliest_crossing, population.name in self._tallied, in_delays)
         instants = self._tables.get("instants")
         if self.execution.every_step:
             return every_step(population, instants, self._tables["ends"], population.name in self._tallied)
         return on_arrival(population, instants, serial=self.execution.serial)
 
     def _population(self, population: Population) -> BrianEquations:
-        code = self._equations(population)
+        code = self._code(population)
         name = self.names[population.name]
         group = brian2.NeuronGroup(
             self.batch_size * population.size,
@@ -232,11 +340,13 @@ class EventNetwork(CircuitNetwork):
             group.n = 1
         if "copy" in group.variables:
             group.copy = np.repeat(np.arange(self.batch_size), population.size)
+        if self.self_timed:
+            self._linked(group, LINKED)
         if population.name in self._tallied:
             self._tally(population, group)
         self.groups[population.name] = group
         self.add(group)
-        incoming = [self._synapses(connection, code) for connection in self.circuit.into(population.name)]
+        incoming = [made for c in self.circuit.into(population.name) for made in self._synapses(c, code)]
         for pathway in code.on_pre:
             order = self._next_order()
             for synapses in incoming:
@@ -262,25 +372,88 @@ class EventNetwork(CircuitNetwork):
         self.tallies[population.name] = tally
         self.add(tally)
 
-    def _synapses(self, connection: Connection, code: BrianEquations) -> brian2.Synapses:
+    def _synapses(self, connection: Connection, code: BrianEquations) -> list[brian2.Synapses]:
+        """Synapses of a connection that deliver their spikes at once; those with a delay go through relays."""
         target = self.circuit.population[connection.target]
-        matrix = connection.matrix.tocoo()
-        post, pre = matrix.coords
-        weight = matrix.data * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
-        # The synapses of one presynaptic neuron lie side by side in memory.
-        by_source = np.lexsort((post, pre))
-        name = f"synapses_{self.names[connection.source]}_{self.names[connection.target]}"
-        ends = pre[by_source], post[by_source]
-        synapses = self._prompt(name, connection.source, connection.target, ends, "w : 1", code.on_pre, code.namespace)
-        synapses.w = np.tile(weight[by_source], self.batch_size)
-        return synapses
+        pre, post, weight, delay = paths(connection)
+        weight = weight * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
+        name = f"{self.names[connection.source]}_{self.names[connection.target]}"
+        made = []
+        if not np.all(delay > 0) or not len(delay):
+            now = delay == 0
+            ends = pre[now], post[now]
+            made.append(self._weighted(f"synapses_{name}", connection, self.groups[connection.source], ends, code))
+            made[0].w = np.tile(weight[now], self.batch_size)
+        if np.any(delay > 0):
+            late = delay > 0
+            (source, seconds), relay = _distinct(pre[late], delay[late])
+            relays = self._relays(name, connection, source, seconds)
+            synapses = self._weighted(f"late_{name}", connection, relays, (relay, post[late]), code)
+            synapses.w = np.tile(weight[late], self.batch_size)
+            for pathway in code.on_pre:
+                internals.schedule(getattr(synapses, pathway), SLOT, self._after_relays)
+        return made
+
+    def _weighted(
+        self,
+        name: str,
+        connection: Connection,
+        source: brian2.NeuronGroup,
+        ends: tuple[np.ndarray, np.ndarray],
+        code: BrianEquations,
+    ) -> brian2.Synapses:
+        target = self.groups[connection.target]
+        return self._prompt(name, source, target, ends, "w : 1", code.on_pre, code.namespace)
+
+    def _relays(self, name: str, connection: Connection, source: np.ndarray, seconds: np.ndarray) -> brian2.NeuronGroup:
+        """A neuron for each source neuron and delay, which fires when spikes arrive."""
+        size = self.batch_size * len(source)
+        name = numbered_name(f"relays_{name}", [o.name for o in self.objects])
+        function, memory = under_way(name, size)
+        relays = brian2.NeuronGroup(
+            size,
+            RELAYS,
+            events={"spike": "n > 0"},
+            name=name,
+            clock=self.clock,
+            namespace={**FUNCTIONS, "earliest_crossing": self._earliest_crossing, "under_way": function},
+        )
+        relays.copy = np.repeat(np.arange(self.batch_size), len(source))
+        relays.seconds = np.tile(seconds, self.batch_size)
+        self._linked(relays, [key for key in LINKED if key != "entry"])
+        receive = relays.run_regularly(RELAYS_RECEIVE, name=f"receive_{name}")
+        internals.schedule(receive, SLOT, self._receiving)
+        internals.schedule(relays.thresholder["spike"], SLOT, self._receiving + 1)
+        self.add(relays)
+        # All that fires in a step has fired before anything is sent: a connection may lead back.
+        sending = relays.run_regularly(RELAYS_SEND, name=f"send_{name}")
+        internals.schedule(sending, SLOT, _LAST + 1)
+        self.relays[name] = (connection, relays, memory)
+        return relays
+
+    def _connect_relays(self) -> None:
+        """What populations and input send into delays, once all of them exist."""
+        for name, (connection, relays, _) in self.relays.items():
+            pre, _, _, delay = paths(connection)
+            (pre, _), _ = _distinct(pre[delay > 0], delay[delay > 0])
+            synapses = self._prompt(
+                f"into_{name}",
+                self.groups[connection.source],
+                relays,
+                (pre, np.arange(len(pre))),
+                "",
+                {"pre": "sent_post += n_pre"},
+                {},
+            )
+            internals.schedule(synapses.pre, SLOT, _LAST)
 
     def _end_of_recording(self, population: Population, code: BrianEquations) -> None:
         """The end-of-recording reset of a population, behind all populations."""
         if code.on_reset:
             name = f"reset_{self.names[population.name]}"
             ends = np.full(population.size, self.circuit.input_size), np.arange(population.size)
-            synapses = self._prompt(name, self.circuit.input, population.name, ends, "", code.on_reset, code.namespace)
+            groups = self.groups[self.circuit.input], self.groups[population.name]
+            synapses = self._prompt(name, *groups, ends, "", code.on_reset, code.namespace)
             self._in_order(*(getattr(synapses, pathway) for pathway in code.on_reset))
         if "end" in code.events:
             self._in_order(self.groups[population.name].thresholder["end"])
@@ -288,8 +461,8 @@ class EventNetwork(CircuitNetwork):
     def _prompt(
         self,
         name: str,
-        source: str,
-        target: str,
+        source: brian2.NeuronGroup,
+        target: brian2.NeuronGroup,
         ends: tuple[np.ndarray, np.ndarray],
         model: str,
         on_pre: Mapping[str, str],
@@ -299,7 +472,8 @@ class EventNetwork(CircuitNetwork):
         delay = dict.fromkeys(on_pre, 0 * second)
         return self._connect(name, source, target, *ends, model, on_pre, namespace, delay=delay)
 
-    def _monitor(self, event: str, population: str, variables: list[str], name: str) -> brian2.EventMonitor:
+    def _monitor(self, event: str, population: str, variable: str, name: str) -> brian2.EventMonitor:
+        variables = [variable, *(("event_entry", "event_time") if self.self_timed else ())]
         monitor = brian2.EventMonitor(self.groups[population], event, variables=variables, name=name, when="end")
         self.add(monitor)
         return monitor
@@ -321,7 +495,7 @@ def to_brian2(
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
         recording: structured array ``t`` [us], ``x``, ``y``, ``p``.
         duration: end of the run in seconds; by default the last event.
-        **conventions: ``reset``, ``spikes``, ``spike_integral`` ... of `mtt_brian.translate.read_nir`.
+        **conventions: fields of `mtt_brian.translate.Conventions`, or the object as ``conventions=``.
 
     Raises:
         InputError: for graphs that need the exact engine, or more memory than there is.
@@ -338,6 +512,25 @@ def to_brian2(
 
 #: Tables that the input neurons of a compiled project follow.
 _EVENT_TABLES = ("event_step", "event_count")
+
+
+#: A place in the slot behind all populations.
+_LAST = 1_000_000
+#: Steps that no run reaches.
+_FOREVER = 2**31
+#: What the input neurons of a self-timed network read of its scheduler.
+_ENTRIES = f"{COPY}\nentry : integer (linked)\ntaken : integer (linked)"
+
+
+def _behind_the_last_end(ends: np.ndarray) -> np.ndarray:
+    """Entries of the input schedule [steps, batch_size] behind the last recording of a copy."""
+    return np.asarray(np.cumsum(ends[::-1], axis=0)[::-1] == 0)
+
+
+def _distinct(pre: np.ndarray, delay: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Distinct pairs of source neuron and delay, and which of them each synapse has."""
+    pairs, which = np.unique(np.stack([pre.astype(np.float64), delay], axis=1), axis=0, return_inverse=True)
+    return (pairs[:, 0].astype(np.int64), pairs[:, 1]), np.ravel(which)
 
 
 def _table(name: str, values: np.ndarray) -> brian2.TimedArray:

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import brian2
 import numpy as np
@@ -17,9 +17,9 @@ from brian2 import second
 
 from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.circuit.spikes import InputSpikes, Spikes
+from mtt_brian.circuit.spikes import MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
 from mtt_brian.engines.brian2 import compilers, internals
-from mtt_brian.engines.brian2.circuit_network import MOST_AT_ONCE, counted
+from mtt_brian.engines.brian2.circuit_network import counted
 from mtt_brian.engines.brian2.execution import Execution, for_target
 from mtt_brian.engines.brian2.memory import (
     BYTES_PER_SYNAPSE,
@@ -29,6 +29,7 @@ from mtt_brian.engines.brian2.memory import (
 )
 from mtt_brian.engines.brian2.network import EventNetwork, Room
 from mtt_brian.engines.brian2.schedule import InputSchedule
+from mtt_brian.engines.brian2.self_timed import check_alarm
 from mtt_brian.engines.result import Result, recorded_populations, result_of
 from mtt_brian.errors import InputError, check_whole
 
@@ -44,20 +45,39 @@ _log = logging.getLogger(__name__)
 _ONE_AT_A_TIME = threading.RLock()
 
 
+class Records(NamedTuple):
+    """What a monitor has recorded.
+
+    Attributes:
+        neuron: over all copies, [records].
+        entry: the entry of the input schedule that was the next one then, int64 [records].
+        value: the number of spikes, or the final state.
+        t: time in seconds; None where it is that of the entry.
+    """
+
+    neuron: np.ndarray
+    entry: np.ndarray
+    value: np.ndarray
+    t: np.ndarray | None
+
+
 @dataclass(frozen=True)
 class Raw:
     """What was recorded of one run.
 
     Attributes:
-        spikes: what the monitors recorded, by population: neuron (over all copies), step and value of each event.
-        readout: the same of the final state of a silent readout in each recording; None without such a monitor.
+        spikes: records of the monitors by population.
+        readout: the final state of a silent readout in each recording; None without such a monitor.
         tallies: by population [rows, neurons], with `InputSchedule.row`: spikes per recording, or a silent readout's
             final state.
+        alarms: by population or connection, why neurons fire without end and since when (`self_timed.NO_PROGRESS`),
+            [batch_size * neurons] each.
     """
 
-    spikes: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
-    readout: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    spikes: Mapping[str, Records]
+    readout: Records | None
     tallies: Mapping[str, np.ndarray]
+    alarms: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 class BrianEngine:
@@ -131,14 +151,17 @@ class BrianEngine:
         )
 
     def _results(self, trains: Sequence[InputSpikes], inputs: InputSchedule, raw: Raw) -> Iterator[Result]:
+        for name, (alarm, since) in raw.alarms.items():
+            check_alarm(name, len(alarm) // self._batch_size, alarm, since)
         spikes: dict[str, list[Spikes]] = {}
-        for name, (neuron, step, n) in raw.spikes.items():
+        for name, records in raw.spikes.items():
             population = self.circuit.population[name]
-            copy, i = np.divmod(neuron.astype(np.int64), population.size)
-            recording = inputs.recording_of(copy, step)
-            order = np.lexsort((i, step, recording))
-            t, i, recording = inputs.instants[step, copy][order], i[order], recording[order]
-            n = counted(population, i, n[order], t)
+            copy, i = np.divmod(records.neuron.astype(np.int64), population.size)
+            recording = inputs.recording_of(copy, records.entry)
+            t = inputs.instants[records.entry, copy] if records.t is None else records.t
+            order = np.lexsort((i, t, recording))
+            t, i, recording = t[order], i[order], recording[order]
+            n = counted(population, i, records.value[order], t)
             edges = np.searchsorted(recording, np.arange(len(trains) + 1))
             spikes[name] = [Spikes(t[a:b], i[a:b], n[a:b]) for a, b in itertools.pairwise(edges)]
         totals = {name: table[inputs.row] for name, table in raw.tallies.items()}
@@ -147,9 +170,8 @@ class BrianEngine:
         if raw.readout is not None:
             size = self.circuit.readout.size
             final = np.zeros((len(trains), size))
-            neuron, step, value = raw.readout
-            copy, i = np.divmod(neuron.astype(np.int64), size)
-            final[inputs.recording_of(copy, step), i] = value
+            copy, i = np.divmod(raw.readout.neuron.astype(np.int64), size)
+            final[inputs.recording_of(copy, raw.readout.entry), i] = raw.readout.value
         if final is not None and not np.all(np.isfinite(final)):
             raise InputError(
                 f"population {self.circuit.output!r}: a potential grew larger than float64 can hold (1.8e308); check "
@@ -169,7 +191,7 @@ class BrianEngine:
 
 def _whole(name: str, total: np.ndarray) -> np.ndarray:
     """Spikes per recording and neuron, [recordings, neurons], as int64."""
-    if not np.all(total < MOST_AT_ONCE):
+    if not np.all(total < MAX_SPIKES_AT_ONCE):
         raise InputError(
             f"population {name!r}, neuron {int(np.argmax(total.max(axis=0)))} (C order): more spikes than can be "
             "counted (2**53); check weights and spike_integral"
@@ -240,11 +262,12 @@ class RuntimeEngine(BrianEngine):
             network.run(network.duration, namespace={})
         raw = Raw(
             {name: _records(monitor, "n") for name, monitor in network.monitors.items()},
-            network.readout_monitor and _records(network.readout_monitor, "final"),
+            None if network.readout_monitor is None else _records(network.readout_monitor, "final"),
             {
                 name: np.array(group.total).reshape(-1, self.circuit.population[name].size)
                 for name, group in network.tallies.items()
             },
+            {name: (np.array(group.alarm), np.array(group.alarm_time)) for name, group in network.watched.items()},
         )
         for monitor in (*network.monitors.values(), *filter(None, [network.readout_monitor])):
             internals.empty(monitor)
@@ -273,13 +296,13 @@ def _batches(trains: Iterable[InputSpikes], events: int) -> Iterator[list[InputS
         yield batch
 
 
-def _records(monitor: brian2.EventMonitor, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Neuron, step and a recorded variable of every record of a monitor."""
-    return (
-        np.array(monitor.i),
-        np.rint(np.asarray(monitor.t / second)).astype(np.int64),
-        np.array(getattr(monitor, value)),
-    )
+def _records(monitor: brian2.EventMonitor, value: str) -> Records:
+    """Every record of a monitor with the named variable."""
+    columns = np.array(monitor.i), np.array(getattr(monitor, value))
+    if "event_time" in monitor.variables:
+        entry = np.array(monitor.event_entry, dtype=np.int64)
+        return Records(columns[0], entry, columns[1], np.array(monitor.event_time))
+    return Records(columns[0], np.rint(np.asarray(monitor.t / second)).astype(np.int64), columns[1], None)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from mtt_brian.engines.brian2.runtime import (
     EXACT_FLAGS,
     BrianEngine,
     Raw,
+    Records,
     preferences,
     without_order_warnings,
 )
@@ -146,11 +147,19 @@ class Project:
             monitors = {**self.network.monitors, "": self.network.readout_monitor}
             self._files = {
                 name: {
-                    v: self._file(active, monitor.variables[v]) for v in ("i", "t", "N", "final" if not name else "n")
+                    v: self._file(active, monitor.variables[v])
+                    for v in ("i", "t", "N", "event_entry", "event_time", "n" if name else "final")
+                    if v in monitor.variables
                 }
                 for name, monitor in monitors.items()
                 if monitor is not None
             }
+            self._alarms = {
+                name: [(*self._file(active, group.variables[v]), len(group)) for v in ("alarm", "alarm_time")]
+                for name, group in self.network.watched.items()
+            }
+            if self.network.self_timed:
+                self._idle = (*self._file(active, self.network.scheduler.variables["idle"]), self.network.batch_size)
             self._tables = {
                 name: (*self._file(active, g.variables["total"]), g.variables["total"].size)
                 for name, g in self.network.tallies.items()
@@ -187,14 +196,23 @@ class Project:
     def run(self, inputs: InputSchedule) -> Raw:
         """Runs the compiled project on an input schedule.
 
+        A network that finds its instants itself is run again with four times as many steps until they suffice.
+
         Raises:
             InputError: if a signal ended the process, or its results are incomplete.
         """
+        steps = self.network.expected_steps(inputs)
+        while (raw := self._run_steps(inputs, steps)) is None:
+            steps *= 4
+        return raw
+
+    def _run_steps(self, inputs: InputSchedule, steps: int) -> Raw | None:
+        """One run of so many steps; None if they do not suffice."""
         with tempfile.TemporaryDirectory(dir=self.path, prefix="scratch_") as scratch:
             results = os.path.join(scratch, "results", "")
             os.mkdir(results)
             done = subprocess.run(
-                internals.project_command(results, self._arguments(inputs, scratch)),
+                internals.project_command(results, self._arguments(inputs, steps, scratch)),
                 cwd=self.path,
                 capture_output=True,
                 text=True,
@@ -219,10 +237,18 @@ class Project:
                     )
                 return np.asarray(found)
 
-            def read(name: str, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-                count = int(values_in(*self._files[name]["N"], 1)[0])
-                i, t, v = (values_in(*self._files[name][k], count) for k in ("i", "t", value))
-                return i, np.rint(t * inputs.steps).astype(np.int64), v
+            def read(name: str, value: str) -> Records:
+                files = self._files[name]
+                count = int(values_in(*files["N"], 1)[0])
+                column = {key: values_in(*file, count) for key, file in files.items() if key != "N"}
+                if "event_entry" in files:
+                    return Records(
+                        column["i"], column["event_entry"].astype(np.int64), column[value], column["event_time"]
+                    )
+                return Records(column["i"], np.rint(column["t"] * steps).astype(np.int64), column[value], None)
+
+            if self.network.self_timed and not np.all(values_in(*self._idle)):
+                return None
 
             return Raw(
                 {name: read(name, "n") for name in self.network.monitors},
@@ -231,14 +257,17 @@ class Project:
                     name: values_in(*table).reshape(-1, self.network.circuit.population[name].size)
                     for name, table in self._tables.items()
                 },
+                {name: (values_in(*alarm), values_in(*since)) for name, (alarm, since) in self._alarms.items()},
             )
 
-    def _arguments(self, inputs: InputSchedule, folder: str) -> dict[str, str]:
+    def _arguments(self, inputs: InputSchedule, steps: int, folder: str) -> dict[str, str]:
         """Initial values and tables by name: numbers, and names of files in ``folder`` with arrays.
 
         brian2cuda reads the value of an argument in lower case, and as a number if it begins with a digit.
         """
-        values = [(f"{v.group_name}.{v.name}", v.dtype, value) for v, value in self.network.initial_values(inputs)]
+        values = [
+            (f"{v.group_name}.{v.name}", v.dtype, value) for v, value in self.network.initial_values(inputs, steps)
+        ]
         values += [(f"{t.name}.values", np.float64, value) for t, value in self.network.table_values(inputs)]
         arguments = {}
         for number, (name, dtype, value) in enumerate(values):

@@ -1,6 +1,6 @@
 """One connection as arrays: which target neurons a spike of its source reaches, and through which weights.
 
-Any sequence of operators becomes two steps:
+Any sequence of operators is stored in two parts:
 
 * an **index** over the source neurons (CSR): for each of them a few entries (input pixel of the stencil, first weight,
   factor, delay). A convolution or matrix has one entry per neuron; a pooling in front of it changes the pixel only;

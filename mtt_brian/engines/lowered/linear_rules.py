@@ -103,7 +103,9 @@ def _check(rule: IF, kind: str, systems: Sequence[LinearSystem], index: np.ndarr
         if rule.fires and not system.resets:
             raise InputError(f"{what}: state in LinearSystem.reset_keep and reset_add what a spike does with them")
     if rule.fires and stated == {True} and rule.spikes == "many":
-        raise InputError(f"{kind} has a reset of its own, which spikes='many' does not go with; pass spikes='one'")
+        raise InputError(
+            f"{kind} has a reset of its own, which spikes='many' cannot be combined with; pass spikes='one'"
+        )
     threshold = np.ravel(np.inf if rule.threshold is None else rule.threshold)
     for k, system in enumerate(systems):
         of_rule = threshold if len(threshold) == 1 else threshold[index == k]

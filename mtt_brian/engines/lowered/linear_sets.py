@@ -44,7 +44,7 @@ class LinearSets(NamedTuple):
     """What the kernels read of all parameter sets; only read, shared by threads.
 
     Attributes:
-        oscillates: flag [sets]: the set has complex eigenvalues and stands in ``complexes``, else in ``values``.
+        oscillates: flag [sets]: the set has complex eigenvalues and is stored in ``complexes``, else in ``values``.
         after: the set of real eigenvalues that remains when an oscillation is over; -1 without one [sets].
         integer_at, value_at, real_at: where a set begins in the arrays that follow [sets].
         integers: numbers of states and of steps, kinds of eigenvalues, steps.

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mtt_brian.errors import InputError
+from mtt_brian.events.collections import Images, Recordings
 from mtt_brian.events.datasets.base import SPLITS, Dataset, EventDataset, Found, ImageDataset
 from mtt_brian.events.datasets.cifar import CIFAR10, CIFAR100
 from mtt_brian.events.datasets.cifar10dvs import CIFAR10DVS
 from mtt_brian.events.datasets.digits import DIGITS
 from mtt_brian.events.datasets.dvsgesture import DVSGESTURE
 from mtt_brian.events.datasets.mnist import FASHION_MNIST, MNIST
-from mtt_brian.events.datasets.saccades import NCALTECH101, NMNIST
+from mtt_brian.events.datasets.ncaltech101 import NCALTECH101
+from mtt_brian.events.datasets.nmnist import NMNIST
 from mtt_brian.events.datasets.shd import SHD
 from mtt_brian.events.datasets.simulated_mnist import (
     FASHION_MNIST_EVENTS,
@@ -28,8 +29,7 @@ from mtt_brian.events.datasets.simulated_mnist import (
     MNIST_EVENTS,
     MNIST_EVENTS_128,
 )
-from mtt_brian.events.images import Images
-from mtt_brian.events.recordings import Recordings
+from mtt_brian.progress import progress_bar
 from mtt_brian.registry import Registry, import_object
 from mtt_brian.text import printable, shown
 
@@ -100,7 +100,7 @@ def is_reference(name: object) -> bool:
 
 @functools.cache
 def _tell_unused(name: str, root: str) -> None:
-    """Say, once for each of them, that a folder is given and not read."""
+    """Print, once per folder, that it is not read."""
     print(f"{name}: built in; nothing is read from the folder {printable(root)}", file=sys.stderr)
 
 
@@ -124,7 +124,7 @@ def load(
         root: the folder that holds the data, or the one above as tonic writes it; not needed for built-in data.
         split: "train" or "test".
         skip_bad: read every recording now and leave out those that cannot be read; they are listed in ``bad``.
-            Otherwise an unreadable one raises InputError when it is asked for. Images are read now in any case, and
+            Otherwise an unreadable one raises InputError on access. Images are always read now, and
             nothing of theirs is left out.
         download: if nothing is found below ``root``, fetch it there first.
         progress: show progress bars.
@@ -138,23 +138,23 @@ def load(
         raise InputError(f"unknown split {split!r} of {name}; accepted: {', '.join(SPLITS)}")
     folder = Path(root) if root is not None else None
     if isinstance(dataset, ImageDataset):
-        stills = _find(dataset, folder, split, download)
+        images = _find(dataset, folder, split, download)
         return Images(
             name=name,
             title=dataset.title,
             split=split,
             classes=list(dataset.classes),
             sensor_size=dataset.sensor_size,
-            ids=stills.ids,
-            labels=stills.labels,
-            pixels=stills.pixels,
+            ids=images.ids,
+            labels=images.labels,
+            pixels=images.pixels,
             mean=dataset.mean,
             std=dataset.std,
         )
     generate = dataset.generate
     if generate is not None and root is not None:
         _tell_unused(name, str(root))
-    source = _find(dataset, folder, split, download) if generate is None else generate(split, progress)
+    found = _find(dataset, folder, split, download) if generate is None else generate(split, progress)
     recordings = Recordings(
         name=name,
         title=dataset.title,
@@ -162,15 +162,17 @@ def load(
         classes=list(dataset.classes),
         sensor_size=dataset.sensor_size,
         duration_us=dataset.duration_us,
-        ids=source.ids,
-        labels=np.asarray(source.labels, dtype=np.int64),
-        read=source.read,
+        ids=found.ids,
+        labels=np.asarray(found.labels, dtype=np.int64),
+        read=found.read,
     )
     if not skip_bad:
         return recordings
-    recordings = recordings.readable(partial(tqdm, desc=f"checking {dataset.title}", disable=not progress))
+    recordings = recordings.readable(
+        partial(progress_bar, description=f"checking {dataset.title}", unit="recordings", show=progress)
+    )
     if not recordings:
-        raise InputError(f"{name}: none of {len(source.ids)} files can be read; the first: {recordings.bad[0][1]}")
+        raise InputError(f"{name}: none of {len(found.ids)} files can be read; the first: {recordings.bad[0][1]}")
     return recordings
 
 
@@ -185,7 +187,7 @@ def _find(dataset: Dataset[Found], root: Path | None, split: str, download: bool
             dataset.download(root, split)
         except InputError:
             raise
-        except Exception as error:  # a server's refusal comes as anything
+        except Exception as error:  # downloaders raise any type
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"downloading {dataset.name} failed ({reason}). {_help(dataset)}") from error
         found = _search(dataset, root, split)

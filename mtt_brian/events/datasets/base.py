@@ -1,4 +1,4 @@
-"""What a data set is to this package, and what its readers share."""
+"""Types of data sets: `EventDataset` and `ImageDataset`, and helpers for their readers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
+from mtt_brian.events.recording import SensorSize
 
 SPLITS = ("train", "test")
 
 
-class Source(NamedTuple):
-    """Recordings found at one place.
+class RecordingIndex(NamedTuple):
+    """The recordings of one split in a folder, each read on access.
 
     Attributes:
         ids: one per recording, in stable order.
@@ -32,8 +32,8 @@ class Source(NamedTuple):
     read: Callable[[str], np.ndarray]
 
 
-class Stills(NamedTuple):
-    """Still images found at one place.
+class ImageArrays(NamedTuple):
+    """The still images of one split in a folder, in memory.
 
     Attributes:
         ids: one per image, in stable order.
@@ -46,7 +46,7 @@ class Stills(NamedTuple):
     pixels: np.ndarray
 
 
-Found = TypeVar("Found", Source, Stills)
+Found = TypeVar("Found", RecordingIndex, ImageArrays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class Dataset(Generic[Found]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventDataset(Dataset[Source]):
+class EventDataset(Dataset[RecordingIndex]):
     """Recordings: `load` gives `Recordings`.
 
     Attributes:
@@ -86,11 +86,11 @@ class EventDataset(Dataset[Source]):
     """
 
     duration_us: int
-    generate: Callable[[str, bool], Source] | None = None
+    generate: Callable[[str, bool], RecordingIndex] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageDataset(Dataset[Stills]):
+class ImageDataset(Dataset[ImageArrays]):
     """Still images: `load` gives `Images`.
 
     Attributes:
@@ -102,7 +102,11 @@ class ImageDataset(Dataset[Stills]):
 
 
 def require(module: str, install: str = 'pip install "mtt_brian[train]"') -> ModuleType:
-    """Import an optional dependency now that something needs it."""
+    """Import an optional dependency.
+
+    Raises:
+        InputError: if it is not installed; the message contains ``install``.
+    """
     try:
         return import_module(module)
     except ImportError as error:
@@ -124,44 +128,8 @@ def files_by_class(folder: Path, classes: Iterable[str], suffixes: tuple[str, ..
     return found
 
 
-def to_events(t: np.ndarray, x: np.ndarray, y: np.ndarray | int, p: np.ndarray | int) -> np.ndarray:
-    """Columns of a file, in whatever integer types, as a recording; values too large for `EVENT_DTYPE` are clipped.
-
-    Clipping keeps a wild coordinate wild: the check against the sensor refuses it; a cast could wrap it into range.
-    """
-    recording = np.empty(len(t), dtype=EVENT_DTYPE)
-    for name, column in (("t", t), ("x", x), ("y", y), ("p", p)):
-        if np.ndim(column) and np.shape(column) != np.shape(t):
-            raise ValueError(f"{len(t)} times, but {np.size(column)} values {name}")
-        limits = np.iinfo(EVENT_DTYPE[name])
-        recording[name] = np.clip(np.asarray(column).astype(np.int64), limits.min, limits.max)
-    return recording
-
-
-def from_first_event(recording: np.ndarray) -> np.ndarray:
-    """The same recording with time 0 at its first event, for files whose clock starts anywhere."""
-    if recording.size:
-        recording["t"] -= recording["t"][0]
-    return recording
-
-
 def check_labels(labels: np.ndarray, classes: int, path: Path) -> None:
     """Refuse class indices outside 0..classes-1, naming the file they are from."""
     if labels.size and labels.max() >= classes:
         wrong = int(np.flatnonzero(labels >= classes)[0])
         raise InputError(f"{path}: label {labels[wrong]} of image {wrong}, expected 0..{classes - 1}")
-
-
-def read_checked(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """Run a reader of somebody else's: whatever it stumbles over becomes an InputError that names the file."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if not path.stat().st_size:
-        raise InputError(f"{path}: empty file, truncated on its way here?")
-    try:
-        return read()
-    except InputError:
-        raise
-    except Exception as error:  # readers meet a broken file with anything from struct.error to UnboundLocalError
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise InputError(f"{path}: cannot be read as {kind} ({type(error).__name__}: {reason})") from error

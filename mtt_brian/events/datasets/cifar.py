@@ -1,8 +1,7 @@
 """CIFAR-10 and CIFAR-100: still images of 32x32 pixels in three colours.
 
-Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read from the authors' binary version, whose
-files are rows of bytes: the label (CIFAR-100: the coarse one, then the fine one), then 3 x 32 x 32 pixels. The other
-one, the "python version", is pickled, and unpickling a file runs whatever code it holds.
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read from the authors' binary version. The
+"python version" is refused: it is pickled, and unpickling a file runs the code that it holds.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import ImageDataset, Stills, check_labels, read_checked
+from mtt_brian.events.datasets.base import ImageArrays, ImageDataset, check_labels
+from mtt_brian.events.formats.cifar_binary import PIXELS, read_cifar_binary
 
 SENSOR_SIZE = (3, 32, 32)
 
@@ -34,26 +34,10 @@ _FILES10 = {"train": [f"data_batch_{n}.bin" for n in range(1, 6)], "test": ["tes
 _FILES100 = {"train": ["train.bin"], "test": ["test.bin"]}
 
 
-def read_batch(path: Path, label_bytes: int) -> np.ndarray:
-    """Rows of a file of the binary version, ``label_bytes`` and 3,072 pixels each: uint8 [N, label_bytes + 3072].
-
-    Raises:
-        InputError: for a truncated file, with its name.
-    """
-    return read_checked(path, "CIFAR's binary version", partial(_read_batch, path, label_bytes + 3072))
-
-
-def _read_batch(path: Path, row: int) -> np.ndarray:
-    content = path.read_bytes()
-    if len(content) % row:
-        raise InputError(f"{path}: truncated: {len(content)} bytes are not a multiple of the {row} bytes per image")
-    return np.frombuffer(content, np.uint8).reshape(-1, row)
-
-
 def _open(
     files: dict[str, list[str]], label_bytes: int, classes: int, pickled: tuple[str, ...], folder: Path, split: str
-) -> Stills:
-    """The images of the files that are there; ``pickled`` are names by which the python version is known."""
+) -> ImageArrays:
+    """The images of the files that exist; ``pickled`` are names of files of the python version."""
     found = [name for name in files[split] if (folder / name).is_file()]
     for name in pickled:
         if not found and (folder / name).exists():
@@ -62,15 +46,15 @@ def _open(
                 f" holds. Accepted is the binary version ({', '.join(files[split])})."
                 " To get it: https://www.cs.toronto.edu/~kriz/cifar.html"
             )
-    ids, rows = [], [np.zeros((0, label_bytes + 3072), np.uint8)]
+    ids, rows = [], [np.zeros((0, label_bytes + PIXELS), np.uint8)]
     for name in found:
-        batch = read_batch(folder / name, label_bytes)
+        batch = read_cifar_binary(folder / name, label_bytes)
         check_labels(batch[:, label_bytes - 1], classes, folder / name)
         ids += [f"{name}#{number}" for number in range(len(batch))]
         rows.append(batch)
     together = np.concatenate(rows)
     labels, pixels = together[:, label_bytes - 1].astype(np.int64), together[:, label_bytes:]
-    return Stills(ids, labels, pixels.reshape(-1, *SENSOR_SIZE))
+    return ImageArrays(ids, labels, pixels.reshape(-1, *SENSOR_SIZE))
 
 
 CIFAR10 = ImageDataset(

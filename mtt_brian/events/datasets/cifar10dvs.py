@@ -9,23 +9,15 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import (
-    EventDataset,
-    Source,
-    files_by_class,
-    from_first_event,
-    read_checked,
-    require,
-    to_events,
-)
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, files_by_class
 from mtt_brian.events.datasets.cifar import CIFAR10_CLASSES
 from mtt_brian.events.formats.aedat import read_aedat2
-from mtt_brian.events.recording import EVENT_DTYPE
+from mtt_brian.events.formats.aedat4 import read_aedat4, require_aedat
+from mtt_brian.events.formats.columns import from_first_event, read_checked
 
 #: Files of a class carry the numbers 0..999; from this one on they are for testing.
 FIRST_TEST_NUMBER = 900
@@ -50,33 +42,16 @@ def read_recording(folder: Path, identifier: str) -> np.ndarray:
     """
     path = folder / identifier
     if path.suffix == ".aedat4":
-        return from_first_event(read_checked(path, "AEDAT 4", partial(_read_aedat4, path)))
+        return from_first_event(read_aedat4(path))
     return from_first_event(read_checked(path, "AEDAT 2", partial(read_aedat2, path)))
 
 
-def _read_aedat4(path: Path) -> np.ndarray:
-    decoder = _aedat().Decoder(str(path))
-    cameras = [number for number, stream in decoder.id_to_stream().items() if stream["type"] == "events"]
-    if len(cameras) != 1:
-        raise InputError(f"{path}: holds the events of {len(cameras)} cameras; files of one camera are read")
-    packets = [packet["events"] for packet in decoder if packet["stream_id"] == cameras[0]]
-    if not packets:
-        return np.zeros(0, dtype=EVENT_DTYPE)
-    events = np.concatenate(packets)
-    t, x, y, p = (events[name] for name in events.dtype.names[:4])  # the polarity is called "on" there
-    return to_events(t, x, y, p)
-
-
-def _aedat() -> ModuleType:
-    return require("aedat", "pip install aedat")
-
-
-def _open(folder: Path, split: str) -> Source:
+def _open(folder: Path, split: str) -> RecordingIndex:
     files = files_by_class(folder, CIFAR10_CLASSES, (".aedat4", ".aedat"))
     if any(file.endswith(".aedat4") for file, _ in files):
-        _aedat()
+        require_aedat()
     files = [(file, label) for file, label in files if cifar10dvs_split(file) == split]
-    return Source([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
+    return RecordingIndex([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
 
 
 CIFAR10DVS = EventDataset(

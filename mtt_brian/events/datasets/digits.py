@@ -1,7 +1,9 @@
-"""digits: scikit-learn's handwritten digits in front of the simulated event camera. Built in, no download.
+"""digits: handwritten digits in front of the simulated event camera. Built in, no download.
 
-1,797 images of 8x8 pixels (the test set of UCI's "Optical Recognition of Handwritten Digits", Alpaydin and Kaynak
-1998), which scikit-learn brings along. The recordings are simulated: no real camera has seen them.
+1,797 images of 8x8 pixels with intensities 0..16 lie in ``digits.npz`` beside this file, in the order in which
+scikit-learn has them: the test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
+Machine Learning Repository, 1998, https://doi.org/10.24432/C50P49, licence CC BY 4.0. The recordings are simulated: no
+real camera has seen them.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 
 from mtt_brian.events.camera.cache import cached_recordings
 from mtt_brian.events.camera.camera import Camera
-from mtt_brian.events.datasets.base import EventDataset, Source, require
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex
 from mtt_brian.files import cache_folder
 
 #: Its own, as the data set must never change. These images have no margin; an MNIST digit fills the middle 20 of 28
@@ -42,22 +44,30 @@ def digits_split(labels: np.ndarray) -> np.ndarray:
 
 
 def read_recording(folder: Path, progress: bool, identifier: str) -> np.ndarray:
-    """The (simulated) recording of one image; ``identifier`` is the image's number in scikit-learn's list."""
+    """The (simulated) recording of one image; ``identifier`` is the image's number, from 0."""
     return _all(folder, progress)[0][int(identifier)]
+
+
+def digit_images() -> tuple[np.ndarray, np.ndarray]:
+    """The images, uint8 [1797, 8, 8] with values 0..16, and the digit of each, int64 [1797]."""
+    with np.load(Path(__file__).with_name("digits.npz")) as file:
+        return file["images"], file["labels"].astype(np.int64)
 
 
 @lru_cache(maxsize=1)
 def _all(folder: Path, progress: bool) -> tuple[list[np.ndarray], np.ndarray]:
     """All recordings and labels, from the cache in ``folder``."""
-    data = require("sklearn.datasets").load_digits()
-    return cached_recordings("digits", CAMERA, data.images / 16, folder, progress=progress), data.target
+    images, labels = digit_images()
+    return cached_recordings("digits", CAMERA, images / 16, folder, progress=progress), labels
 
 
-def _generate(split: str, progress: bool) -> Source:
+def _generate(split: str, progress: bool) -> RecordingIndex:
     folder = cache_folder()
     _, labels = _all(folder, progress)
     chosen = np.flatnonzero(digits_split(labels) == (split == "test"))
-    return Source([f"{i:04d}" for i in chosen], labels[chosen].tolist(), partial(read_recording, folder, progress))
+    return RecordingIndex(
+        [f"{i:04d}" for i in chosen], labels[chosen].tolist(), partial(read_recording, folder, progress)
+    )
 
 
 DIGITS = EventDataset(

@@ -14,15 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import (
-    EventDataset,
-    Source,
-    from_first_event,
-    natural_order,
-    read_checked,
-    to_events,
-)
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, natural_order
 from mtt_brian.events.formats.aedat import read_aedat3
+from mtt_brian.events.formats.columns import from_first_event, read_checked, to_events
 
 FIRST_TEST_USER = 24
 _NPY_FOLDER = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
@@ -73,7 +67,7 @@ def read_trial(folder: Path, identifier: str) -> np.ndarray:
     return trial
 
 
-@lru_cache(maxsize=1)  # the trials of a file are usually asked for one after the other
+@lru_cache(maxsize=1)  # the trials of a file are usually read one after the other
 def _events(path: Path) -> np.ndarray:
     return read_checked(path, "AEDAT 3.1", partial(read_aedat3, path))
 
@@ -100,7 +94,7 @@ def _user(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _open(folder: Path, split: str) -> Source:
+def _open(folder: Path, split: str) -> RecordingIndex:
     npy = folder / _NPY_FOLDER[split]
     if npy.is_dir():
         return _open_npy(folder, split)
@@ -111,10 +105,10 @@ def _open(folder: Path, split: str) -> Source:
             for row, (label, _, _) in enumerate(_trials(folder / name)):
                 ids.append(f"{name}#{row}")
                 labels.append(label)
-    return Source(ids, labels, partial(read_trial, folder))
+    return RecordingIndex(ids, labels, partial(read_trial, folder))
 
 
-def _open_npy(folder: Path, split: str) -> Source:
+def _open_npy(folder: Path, split: str) -> RecordingIndex:
     ids, labels = [], []
     part = _NPY_FOLDER[split]
     for name in natural_order(f"{path.parent.name}/{path.name}" for path in (folder / part).glob("user*_*/*.npy")):
@@ -123,7 +117,7 @@ def _open_npy(folder: Path, split: str) -> Source:
             raise InputError(f"{folder / part / name}: must be called <label>.npy, label 0..{len(CLASSES) - 1}")
         ids.append(f"{part}/{name}")
         labels.append(int(label))
-    return Source(ids, labels, partial(read_npy, folder))
+    return RecordingIndex(ids, labels, partial(read_npy, folder))
 
 
 DVSGESTURE = EventDataset(

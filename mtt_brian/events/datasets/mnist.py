@@ -1,51 +1,22 @@
 """MNIST and Fashion-MNIST: still images in idx files, gzipped or not.
 
 LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998; Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel
-Image Dataset for Benchmarking Machine Learning Algorithms", arXiv 1708.07747, 2017. The file format is described on
-MNIST's page: a magic number (type, dimensions), the size of every dimension, the values; big endian.
+Image Dataset for Benchmarking Machine Learning Algorithms", arXiv 1708.07747, 2017.
 """
 
 from __future__ import annotations
 
-import gzip
-import math
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import ImageDataset, Stills, check_labels, read_checked
+from mtt_brian.events.datasets.base import ImageArrays, ImageDataset, check_labels
+from mtt_brian.events.formats.idx import read_idx
 
 SENSOR_SIZE = (1, 28, 28)
 
 _STEM = {"train": "train", "test": "t10k"}
-_UNSIGNED_BYTES = 0x0800
-
-
-def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The unsigned bytes in an idx file with this number of dimensions; gzipped if the name ends in .gz.
-
-    Raises:
-        InputError: for another magic number or a truncated file, with its name.
-    """
-    return read_checked(path, "an idx file", partial(_read_idx, path, dimensions))
-
-
-def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    start = 4 * (1 + dimensions)
-    magic, *shape = (int.from_bytes(content[i : i + 4]) for i in range(0, start, 4))
-    if magic != _UNSIGNED_BYTES + dimensions:
-        expected = f"{_UNSIGNED_BYTES + dimensions:#06x} (unsigned bytes in {dimensions} dimension(s))"
-        raise InputError(f"{path}: begins with the magic number {magic:#06x}, expected {expected}")
-    if len(content) != start + math.prod(shape):
-        sizes = " x ".join(map(str, shape))
-        promised = f"its header of {sizes} promises {start + math.prod(shape)}"
-        raise InputError(f"{path}: truncated or damaged: {len(content)} bytes, {promised}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
 def _file(folder: Path, stem: str, dimensions: int) -> Path | None:
@@ -58,10 +29,10 @@ def _file(folder: Path, stem: str, dimensions: int) -> Path | None:
     return None
 
 
-def _open(folder: Path, split: str) -> Stills:
+def _open(folder: Path, split: str) -> ImageArrays:
     images = _file(folder, f"{_STEM[split]}-images", 3)
     if images is None:
-        return Stills([], np.zeros(0, np.int64), np.zeros((0, *SENSOR_SIZE), np.uint8))
+        return ImageArrays([], np.zeros(0, np.int64), np.zeros((0, *SENSOR_SIZE), np.uint8))
     labels = _file(folder, f"{_STEM[split]}-labels", 1)
     if labels is None:
         raise InputError(f"{images}: its labels, {_STEM[split]}-labels-idx1-ubyte or .gz, are not beside it")
@@ -71,7 +42,7 @@ def _open(folder: Path, split: str) -> Stills:
     if len(pixels) != len(label):
         raise InputError(f"{labels}: {len(label)} labels for the {len(pixels)} images in {images.name}")
     check_labels(label, 10, labels)
-    return Stills([f"{number:05d}" for number in range(1, len(label) + 1)], label, pixels[:, None])
+    return ImageArrays([f"{number:05d}" for number in range(1, len(label) + 1)], label, pixels[:, None])
 
 
 _LAYOUT = "{train,t10k}-images-idx3-ubyte and {train,t10k}-labels-idx1-ubyte, gzipped (.gz) or not"

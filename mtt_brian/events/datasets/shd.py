@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mtt_brian.events.datasets.base import EventDataset, Source, read_checked, require, to_events
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, require
+from mtt_brian.events.formats.columns import read_checked, to_events
 
 _DIGITS = {
     "English": "zero one two three four five six seven eight nine",
@@ -41,12 +42,12 @@ def _labels(path: Path) -> np.ndarray:
         return labels
 
 
-def _open(folder: Path, split: str) -> Source:
+def _open(folder: Path, split: str) -> RecordingIndex:
     file = f"shd_{split}.h5"
     if not (folder / file).is_file():
-        return Source([], [], partial(read_recording, folder))
+        return RecordingIndex([], [], partial(read_recording, folder))
     labels = read_checked(folder / file, "SHD's HDF5", partial(_labels, folder / file))
-    return Source([f"{file}#{i}" for i in range(len(labels))], labels.tolist(), partial(read_recording, folder))
+    return RecordingIndex([f"{file}#{i}" for i in range(len(labels))], labels.tolist(), partial(read_recording, folder))
 
 
 def _download(root: Path, split: str) -> None:

@@ -1,11 +1,11 @@
-"""MNIST and Fashion-MNIST in front of the simulated event camera. No real camera has seen these recordings.
+"""MNIST and Fashion-MNIST in front of the simulated event camera: simulated recordings, not measured ones.
 
 With the camera's default sensor this resembles N-MNIST, image for image: the recording "00007" shows what N-MNIST's
 Train/<digit>/00007.bin shows. ``-128`` is the same scene on 128x128 pixels, with 14 times as many events.
 
-Nothing is kept on disk. A recording is simulated whenever it is asked for, in 3 ms (128x128: 50 ms). Reading it back
-would take 0.3 ms, but 60,000 of them fill 3 GB (128x128: 43 GB), and a few drawn at random would have to be made
-together with all their neighbours in the same file.
+Nothing is kept on disk. A recording is simulated on every access, in 3 ms (128x128: 50 ms). Reading it back would take
+0.3 ms, but 60,000 of them fill 3 GB (128x128: 43 GB), and a few drawn at random would have to be made together with all
+others in the same file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.events.camera.camera import Camera
-from mtt_brian.events.datasets.base import EventDataset, ImageDataset, Source
+from mtt_brian.events.datasets.base import EventDataset, ImageDataset, RecordingIndex
 from mtt_brian.events.datasets.mnist import FASHION_MNIST, MNIST
 
 CAMERA = Camera()
@@ -40,10 +40,10 @@ def read_recording(camera: Camera, pixels: np.ndarray, identifier: str) -> np.nd
     return camera.record(pixels[number - 1, 0] / 255, seed=number)
 
 
-def _open(images: ImageDataset, camera: Camera, folder: Path, split: str) -> Source:
+def _open(images: ImageDataset, camera: Camera, folder: Path, split: str) -> RecordingIndex:
     assert images.open is not None
-    stills = images.open(folder, split)
-    return Source(stills.ids, stills.labels.tolist(), partial(read_recording, camera, stills.pixels))
+    found = images.open(folder, split)
+    return RecordingIndex(found.ids, found.labels.tolist(), partial(read_recording, camera, found.pixels))
 
 
 def _in_front_of(camera: Camera, images: ImageDataset, ending: str) -> EventDataset:

@@ -1,4 +1,4 @@
-"""Reading the AEDAT 2 files of a DVS128 and AEDAT 3.1 files (iniVation's "AEDAT file formats").
+"""Reading the AEDAT 2 files of a DVS128 or a DAVIS, and AEDAT 3.1 files (iniVation's "AEDAT file formats").
 
 tonic's readers of both (1.7: `read_dvs_128`, `read_dvs_ibm`) cannot be used: they fail on every file, and the functions
 below them take packets of other events for pixels and do not notice a truncated file.
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import to_events
+from mtt_brian.events.formats.columns import to_events
 
 _MAGIC = b"#!AER-DAT"
 
@@ -28,45 +28,73 @@ _TYPES = ("special", "polarity", "frame", "IMU 6-axis", "IMU 9-axis", "sample", 
 _HEADER_LINE = re.compile(rb"#[^\x00-\x08\x0b\x0c\x0e-\x1f\n]*\n")
 _END_OF_HEADER = re.compile(rb"#!?\s*end[ -](of[ -]ascii[ -])?header\s*", re.IGNORECASE)
 
-#: jAER's classes of the chips whose addresses are those of a DVS128. Others, a DAVIS for instance, have another layout.
+#: jAER's classes of the chips whose addresses are those of a DVS128.
 _DVS128 = ("DVS128", "Tmpdiff128")
+#: Those of a DAVIS by the number in their names: columns and rows.
+_DAVIS = re.compile(r"davis(128|208|240|346|640)", re.IGNORECASE)
+_DAVIS_SIZES = {"128": (128, 128), "208": (208, 192), "240": (240, 180), "346": (346, 260), "640": (640, 480)}
 _DVS128_MARK = 0x80008000  # synchronisation marks, not pixels
 _DVS128_UNUSED = 0x7FFF0000
+_DAVIS_OTHERS = 0x80000400
 
 
 def read_aedat2(path: Path) -> np.ndarray:
-    """Recording in an AEDAT 2.0 file of a DVS128: (address, time) pairs, big endian.
+    """Recording in an AEDAT 2.0 file of a DVS128 or a DAVIS: (address, time) pairs, big endian.
 
-    The chip counts columns and rows from the far corner and writes 1 for OFF; turned here as in dat2mat.m, the script
-    that comes with CIFAR10-DVS and MNIST-DVS. Times are as in the file, continued where its 32 bits overflow.
+    Times are as in the file, continued where its 32 bits overflow. A DVS128 counts columns and rows from the far corner
+    and writes 1 for OFF; turned here as in dat2mat.m, the script that comes with CIFAR10-DVS and MNIST-DVS. A DAVIS,
+    which the header has to name, counts columns from the right and rows from the bottom (as jAER reads it); its frames,
+    IMU samples and triggers are left out.
 
     Raises:
-        InputError: for another version, another chip (where the header or the addresses show it) or a truncated file,
-            with its name.
+        InputError: for another version, another chip (where the header or the addresses show it), a pixel outside the
+            sensor or a truncated file, with its name.
     """
     version, header, body = _split_header(path)
     if version != "2.0":
         raise InputError(f"{path}: expected AEDAT 2.0, found version {version}")
+    davis = None
     for chip in re.findall(rb"^#\s*AEChip:\s*(\S+)", header, re.MULTILINE):
         name = chip.decode("ascii", "replace").rpartition(".")[2]
-        if name.lower() not in map(str.lower, _DVS128):
+        found = _DAVIS.match(name)
+        if found is None and name.lower() not in map(str.lower, _DVS128):
             raise InputError(
                 f"{path}: a recording of the chip {name} (AEChip in the header); in AEDAT 2, those of a"
-                f" {' or '.join(_DVS128)} are read; save the events of others as .csv, .npy or .npz with t, x, y, p"
+                f" {', '.join(_DVS128)} or Davis{', '.join(_DAVIS_SIZES)} are read; save the events of others as .csv, "
+                ".npy or .npz with t, x, y, p"
             )
+        davis = None if found is None else _DAVIS_SIZES[found[1]]
     if len(body) % 8:
         raise InputError(f"{path}: truncated: {len(body)} bytes are not a multiple of the 8 bytes per event")
     address, t = np.frombuffer(body, dtype=">u4").astype(np.int64).reshape(-1, 2).T
+    t = t + (np.cumsum(np.diff(t, prepend=t[:1]) < -(2**31)) << 32)  # only an overflow goes so far back
+    return _pixels_of_dvs128(path, address, t) if davis is None else _pixels_of_davis(path, address, t, davis)
+
+
+def _pixels_of_dvs128(path: Path, address: np.ndarray, t: np.ndarray) -> np.ndarray:
     pixel = address & _DVS128_MARK == 0
     foreign = np.flatnonzero(pixel & (address & _DVS128_UNUSED != 0))
     if foreign.size:
         raise InputError(
             f"{path}: event {foreign[0]} has the address {address[foreign[0]]:#010x}, which no DVS128 sends; AEDAT 2"
-            " files of other chips, a DAVIS for instance, are not read"
+            " files of a DAVIS are read if a line of the header names it (# AEChip: Davis240C)"
         )
-    t = t + (np.cumsum(np.diff(t, prepend=t[:1]) < -(2**31)) << 32)  # only an overflow goes so far back
     address, t = address[pixel], t[pixel]
     return to_events(t, 127 - (address >> 8 & 0x7F), 127 - (address >> 1 & 0x7F), 1 - (address & 1))
+
+
+def _pixels_of_davis(path: Path, address: np.ndarray, t: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bit 31: a frame or the IMU; 30 to 22: row; 21 to 12: column; 11: 1 for ON; 10: a trigger."""
+    pixel = address & _DAVIS_OTHERS == 0
+    address, t = address[pixel], t[pixel]
+    x, y = address >> 12 & 0x3FF, address >> 22 & 0x1FF
+    if np.any(outside := (x >= size[0]) | (y >= size[1])):
+        k = int(np.argmax(outside))
+        raise InputError(
+            f"{path}: event {np.flatnonzero(pixel)[k]} has the address {address[k]:#010x}, column {x[k]} and row "
+            f"{y[k]}, outside the {size[0]} x {size[1]} pixels of the chip that the header names"
+        )
+    return to_events(t, size[0] - 1 - x, size[1] - 1 - y, address >> 11 & 1)
 
 
 def read_aedat3(path: Path) -> np.ndarray:
@@ -124,7 +152,7 @@ def read_aedat3(path: Path) -> np.ndarray:
 
 
 def aedat_version(path: Path) -> str:
-    """What the first line of the file says, for instance "2.0"; empty for another kind of file, or none."""
+    """The version in the first line of the file, for instance "2.0"; empty for other files and for none."""
     try:
         with open(path, "rb") as file:
             first = file.readline(64)

@@ -1,8 +1,8 @@
 """Training that several processes share, started by ``torchrun``.
 
 Every process holds the whole network and all recordings, draws the same random numbers, and computes the gradients of
-its share of every batch; `Replica` averages them. What has to be one for all, such as a run folder, is up to the
-**first** process, and what stops one process stops all of them: see `Processes.together`.
+its share of every batch; `Replica` averages them. The **first** process makes what all share, such as a run folder. An
+error in one process stops all: see `Processes.together`.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtt_brian import files
 from mtt_brian.errors import Diverged, InputError
-from mtt_brian.events.collection import SomeCollection
-from mtt_brian.mtt.config import TrainConfig
+from mtt_brian.events.collections import SomeCollection
+from mtt_brian.mtt.distributed.shared_batchnorm import shared_norms
+from mtt_brian.mtt.iteration import WHOLE, Batch, Trainable
 from mtt_brian.snn import Staged
 
 T = TypeVar("T")
 
-#: For how long a process waits for another one: the first one may be downloading a data set. ``torchrun`` notices
-#: much earlier that a process is gone, and stops the others.
-PATIENCE = timedelta(hours=2)
+#: The longest time that a process waits for another one, which may be downloading a data set. ``torchrun`` stops all
+#: processes much earlier if one of them has ended.
+TIMEOUT = timedelta(hours=2)
 
 
 @dataclass
 class Processes:
-    """The processes of a training, as one of them sees them; without arguments it is alone, and nothing is exchanged.
+    """The processes of a training, from the side of one of them; `ALONE` is the only one, and nothing is exchanged.
 
-    All of them have to call the methods that exchange something, in the same order.
+    Every process must call the methods that exchange something, in the same order.
 
     Attributes:
         rank: number of this process, from 0.
@@ -56,25 +57,25 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and talks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
-    def settle(self, config: TrainConfig) -> None:
-        """Check that the settings suit the processes, and make ``device = "cuda"`` mean a GPU of this process's own.
+    def check(self, processes: int, device: str) -> None:
+        """Check that the settings fit these processes, and select a GPU for this one where ``device`` is "cuda".
 
         Raises:
-            InputError: if ``config.processes`` is another number, there are fewer GPUs than processes, or all of them
-                would use the same one.
+            InputError: if ``processes`` is another number than there are, there are fewer GPUs than processes, or all
+                processes would use the same one.
         """
-        if config.processes != self.count:
+        if processes != self.count:
             raise InputError(
-                f"processes = {config.processes}, but {self.count} running; torchrun --nproc-per-node"
-                f" {config.processes} starts so many on one host"
+                f"processes = {processes}, but {self.count} running; torchrun --nproc-per-node"
+                f" {processes} starts so many on one host"
             )
-        if self.count == 1 or config.device == "cpu":
+        if self.count == 1 or device == "cpu":
             return
-        if config.device != "cuda":
-            raise InputError(f"device = {config.device!r}: under torchrun every process has its own; give cpu or cuda")
+        if device != "cuda":
+            raise InputError(f"device = {device!r}: under torchrun every process has its own; give cpu or cuda")
         if self.local_rank >= torch.cuda.device_count():
             raise InputError(
                 f"{torch.cuda.device_count()} GPUs are too few: every process needs one of its own; give torchrun a"
@@ -90,13 +91,30 @@ class Processes:
         """This process's share of recordings or images."""
         return data if self.count == 1 else data.subset(range(len(data))[self.share(len(data))])
 
-    def draws(self, rng: np.random.Generator, items: int) -> np.random.Generator:
-        """``rng`` for random changes of a batch of so many items, of which this process has its `share`.
+    def batch(self, items: int) -> Batch:
+        """The batch of an iteration with so many items in all processes."""
+        return WHOLE if self.count == 1 else SharedBatch(self, items)
 
-        It draws for all of them and hands out what belongs to the share, so that every item has the luck that it would
-        have in a single process, and ``rng`` is in the same state everywhere.
+    def calibration_part(self, index: np.ndarray) -> np.ndarray:
+        """This process's share of a batch for `norm.recalibrate`.
+
+        A batch with fewer items than processes goes to every process: the same mean and variance, up to the factor
+        n / (n - 1) of the variance.
         """
-        return rng if self.count == 1 else cast(np.random.Generator, _Draws(rng, items, self.share(items)))
+        return index[self.share(len(index))] if len(index) >= self.count else index
+
+    @contextmanager
+    def replicated(self, model: Staged) -> Iterator[Trainable]:
+        """While this lasts, passes through the yielded network are part of passes over the batch of all processes.
+
+        With several processes the weights become those of the first one, gradients are averaged, and norms in training
+        mode see the items of all.
+        """
+        if self.count == 1:
+            yield model
+            return
+        with shared_norms(model):
+            yield Replica(model)
 
     def sum(self, *values: float) -> list[float]:
         """Every value summed over the processes, in float64, the same bits in all of them.
@@ -115,9 +133,9 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A step that no process leaves alone: an error in one of them is raised in all of them.
+        """A step whose errors are raised in all processes, wherever they occur.
 
-        Without it, the others would wait in vain for the process that has failed. Within it, nothing may be exchanged.
+        Without it, the other processes would wait for the one that has failed. Within it, nothing may be exchanged.
 
         Raises:
             InputError, Diverged, SystemExit: of the first process that has one; all processes raise the same. An
@@ -145,7 +163,7 @@ class Processes:
                 raise error
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives in the first process, in all of them; no other process calls it.
+        """The result of ``make()``, which only the first process calls, in all processes.
 
         Raises:
             InputError, Diverged, SystemExit, KeyboardInterrupt: see `together`.
@@ -159,9 +177,9 @@ class Processes:
         return cast(T, made[0])
 
     def in_turn(self, load: Callable[[], T]) -> T:
-        """What ``load`` gives, called by the first process, then by one of every other host, then by the rest.
+        """The result of ``load()``, called by the first process, then by one of every other host, then by the rest.
 
-        For what the first call on a host may have to make for the others: a download, a cache.
+        For calls of which the first on a host fills a cache or downloads files for the others.
 
         Raises:
             InputError, Diverged, SystemExit, KeyboardInterrupt: see `together`.
@@ -178,32 +196,43 @@ class Processes:
         self._interrupted = True
 
 
-#: A process that shares its training with no other.
+#: The process of a training in one process.
 ALONE = Processes()
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """The part of a `numpy.random.Generator` that draws for items, see `Processes.draws`; any other part is missing."""
+class SharedBatch(Batch):
+    """The batch of an iteration that several processes compute.
 
-    rng: np.random.Generator
-    items: int
-    share: slice
+    Args:
+        processes: each has its share of the items.
+        items: of all processes.
+    """
 
-    def integers(self, low: Any, high: Any, size: int | tuple[int, ...]) -> np.ndarray:
-        """As for the generator, with ``size`` that of the share."""
-        _, *rest = np.atleast_1d(size)
-        return self.rng.integers(low, high, size=(self.items, *rest))[self.share]
+    def __init__(self, processes: Processes, items: int) -> None:
+        self.part = processes.share(items)
+        self._fraction = (self.part.stop - self.part.start) / items
+        # Replicas average their gradients with equal weights, but the shares of a batch may differ.
+        self.weight = self._fraction * processes.count
+        self._processes = processes
+
+    def means(self, values: Tensor) -> list[float]:
+        return self._processes.sum(*(self._fraction * values).tolist())
+
+    def gradient_pass(self, model: Trainable, *, last: bool) -> AbstractContextManager[None]:
+        """Gradients are exchanged once, in the last pass; earlier ones only add up those of this process."""
+        assert isinstance(model, Replica)
+        context: AbstractContextManager[None] = contextlib.nullcontext() if last else model.no_sync()
+        return context
 
 
 class Replica(DistributedDataParallel):
-    """A network in every process, of equal weights: those of the first process.
+    """A network in every process, with the weights of the first process.
 
-    It computes what the network does, for a share of the batch; after the backward pass the gradients are the mean over
-    all processes.
+    It computes the same as the network, for a share of the batch; after the backward pass the gradients are the mean
+    over all processes.
 
     Args:
-        model: on its device, no parameter of which is changed in kind afterwards.
+        model: on its device; its parameters must stay the same tensors afterwards.
     """
 
     def __init__(self, model: Staged) -> None:
@@ -215,7 +244,7 @@ class Replica(DistributedDataParallel):
 
 
 class _Readouts(nn.Module):
-    """A network whose call gives readouts, because `DistributedDataParallel` sees nothing but calls."""
+    """A network whose call gives readouts: `DistributedDataParallel` only handles calls."""
 
     def __init__(self, model: Staged) -> None:
         super().__init__()
@@ -225,19 +254,14 @@ class _Readouts(nn.Module):
         return self.model.readouts_of_each(frames, configurations)
 
 
-def postponed(model: Staged | Replica) -> AbstractContextManager[None]:
-    """Within it, passes forward and back only add up this process's gradients; the next one outside averages all."""
-    return model.no_sync() if isinstance(model, Replica) else contextlib.nullcontext()
-
-
 @contextmanager
 def join() -> Iterator[Processes]:
-    """The processes that ``torchrun`` has started, or this one alone, where nothing is different from usual.
+    """The processes that ``torchrun`` has started; without torchrun `ALONE`, and nothing changes.
 
     A process can join once only.
 
-    Otherwise, while it lasts, only the first process has a stdout and a stderr, and Ctrl-C, SIGTERM and SIGHUP wait
-    until the processes exchange something, where `KeyboardInterrupt` is raised in all of them. `InputError` and
+    Under torchrun, while this lasts, only the first process has a stdout and a stderr, and Ctrl-C, SIGTERM and SIGHUP
+    wait until the processes exchange something, where `KeyboardInterrupt` is raised in all of them. `InputError` and
     `Diverged` end all processes with one message and the exit status 2.
 
     Raises:
@@ -246,9 +270,9 @@ def join() -> Iterator[Processes]:
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys() or os.environ["WORLD_SIZE"] == "1":
         yield ALONE
         return
-    # Small things and decisions are exchanged from CPU to CPU, whatever the network's device.
+    # Numbers and decisions are exchanged between CPUs, gradients between the networks' devices.
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"RANK and WORLD_SIZE are set, as by torchrun, but the processes do not meet: {error}"
@@ -269,7 +293,7 @@ def join() -> Iterator[Processes]:
         end = SystemExit(2)
     except (KeyboardInterrupt, SystemExit) as error:
         end = error
-    # When one process ends with an error, torchrun stops the others: not before the first one has said why.
+    # torchrun stops all processes when one ends with an error: the first one must have printed the reason by then.
     with contextlib.suppress(RuntimeError):
         distributed.all_reduce(torch.zeros(1), async_op=True).wait(timedelta(seconds=20))
     distributed.destroy_process_group()

@@ -1,8 +1,7 @@
 """The time steps of a population and their gradient as compiled loops, for float32 on a CPU.
 
-What `mtt_brian.snn.ops.reference` writes as some twenty passes over memory is one pass here: a block of membranes goes
-through all its time steps while it lies in the innermost cache. Any number of time steps runs through the same machine
-code.
+`mtt_brian.snn.ops.reference` needs some twenty passes over memory, these loops one: a block of membranes goes through
+all time steps while it is in the L1 cache. The machine code is the same for any number of time steps.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ import torch
 from torch import Tensor
 
 from mtt_brian.kernel_cache import kept
-from mtt_brian.snn.ops.reference import Course, Plan, Step
+from mtt_brian.snn.ops.reference import Step
+from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate, Triangular
 
-#: Membranes that go through their time steps together.
+#: Membranes per block.
 _BLOCK = 1024
 _ONE = np.float32(1)
 
@@ -65,13 +65,13 @@ def fits(x: Tensor, surrogate: Surrogate | None = None) -> bool:
     )
 
 
-def forward(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """As `steps.forward`."""
+def forward(x: Tensor, plan: TimePlan, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
+    """As `reference.forward`."""
     x = _dense(x)
     frame_of, group_of = _indices(plan)
     membrane, spikes = _frames_like(x, len(frame_of)), _frames_like(x, plan.groups)
     x_, membrane_, spikes_ = _flat(x), _flat(membrane), _flat(spikes)
-    for at, step in _each(plan.courses):
+    for at, step in _segments(plan, steps):
         bound = -math.inf if step.lower_bound is None else step.lower_bound
         numbers = (step.threshold, bound, step.v_reset, step.decay, (1 - step.decay) * step.v_leak)
         rest = (frame_of[at], group_of[at], step.many, step.subtract, *map(np.float32, numbers))
@@ -79,14 +79,16 @@ def forward(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     return membrane, spikes
 
 
-def backward(grad_spikes: Tensor, membrane: Tensor, plan: Plan, frames: int, surrogate: Surrogate) -> Tensor:
-    """As `steps.backward`, for membranes of `forward`."""
+def backward(
+    grad_spikes: Tensor, membrane: Tensor, plan: TimePlan, steps: Sequence[Step], frames: int, surrogate: Surrogate
+) -> Tensor:
+    """As `reference.backward`, for membranes of `forward`."""
     frame_of, group_of = _indices(plan)
     if grad_spikes.stride() != _strides(membrane):
         grad_spikes = _frames_like(membrane, plan.groups).copy_(grad_spikes)
     grad_x = _frames_like(membrane, frames)
     grad_spikes_, membrane_, grad_x_ = _flat(grad_spikes), _flat(membrane), _flat(grad_x)
-    for at, step in _each(plan.courses):
+    for at, step in _segments(plan, steps):
         slope = _slope(surrogate, step.threshold)
         assert slope is not None
         bound = -math.inf if step.lower_bound is None else step.lower_bound
@@ -96,41 +98,41 @@ def backward(grad_spikes: Tensor, membrane: Tensor, plan: Plan, frames: int, sur
     return grad_x
 
 
-def move(x: Tensor, of: Tensor, to: Tensor, frames: int) -> Tensor:
-    """[T, *] -> [frames, *]: frame of[i] is added to frame to[i], for all i, all others are 0."""
+def apply_map(x: Tensor, source: Tensor, target: Tensor, frames: int) -> Tensor:
+    """[T, *] -> [frames, *]: frame source[i] is added to frame target[i], for all i; all others are 0."""
     x = _dense(x)
-    moved = _frames_like(x, frames)
-    _in_parts(_move, [_flat(x), _flat(moved)], of.numpy(), to.numpy())
-    return moved
+    mapped = _frames_like(x, frames)
+    _in_parts(_apply_map, [_flat(x), _flat(mapped)], source.numpy(), target.numpy())
+    return mapped
 
 
-def _each(courses: Sequence[Course]) -> Iterator[tuple[slice, Step]]:
-    """Where the courses are among all time steps."""
+def _segments(plan: TimePlan, steps: Sequence[Step]) -> Iterator[tuple[slice, Step]]:
+    """The time steps of each segment, and the rule of one of them."""
     begin = 0
-    for length, step in courses:
+    for length, step in zip(plan.lengths, steps, strict=True):
         yield slice(begin, begin + length), step
         begin += length
 
 
-def _indices(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def _indices(plan: TimePlan) -> tuple[np.ndarray, np.ndarray]:
     """Frame and group of every time step."""
-    each = np.arange(sum(course.length for course in plan.courses))
+    each = np.arange(plan.steps)
     frame_of, group_of = (each if of is None else of.numpy() for of in (plan.frame_of, plan.group_of))
     return frame_of, group_of
 
 
 def _frames_like(x: Tensor, frames: int) -> Tensor:
-    """Memory for so many frames in the order of `_dense` ones."""
+    """Uninitialised frames in the memory format of ``x``, which is `_dense`."""
     return x.new_empty_strided((frames, *x.shape[1:]), _strides(x))
 
 
 def _strides(x: Tensor) -> tuple[int, ...]:
-    """Those of any number of `_dense` frames in the order of ``x``."""
+    """Strides of any number of `_dense` frames in the memory format of ``x``."""
     return x[0].numel(), *x.stride()[1:]
 
 
 def _dense(x: Tensor) -> Tensor:
-    """``x`` with time as the outermost dimension in memory, and no gaps; the frames in whatever order they have."""
+    """``x`` with time outermost in memory and without gaps; the order of the other axes stays."""
     like = torch.empty_like(x)
     if len(x) > 1 and like.stride(0) != x[0].numel():
         return x.contiguous()
@@ -138,13 +140,13 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def _flat(x: Tensor) -> np.ndarray:
-    """The memory of `_dense` as [T, everything else]."""
+    """The memory of a `_dense` tensor as [T, everything else]."""
     size = x[0].numel()
     return x.detach().as_strided((len(x), size), (size, 1)).numpy()
 
 
 def _in_parts(function: Callable[..., None], arrays: Sequence[np.ndarray], *rest: Any) -> None:
-    """``function`` on the columns of its arrays, shared out among as many threads as torch uses."""
+    """``function`` on the columns of its arrays, divided among torch's number of threads."""
     columns = arrays[0].shape[1]
     blocks = -(-columns // _BLOCK)
     parts = min(torch.get_num_threads(), blocks)
@@ -157,13 +159,13 @@ def _in_parts(function: Callable[..., None], arrays: Sequence[np.ndarray], *rest
 
 
 @_kernel
-def _move(x, moved, of, to):  # type: ignore[no-untyped-def]
+def _apply_map(x, mapped, source, target):  # type: ignore[no-untyped-def]
     for begin in range(0, x.shape[1], _BLOCK):
         size = min(x.shape[1] - begin, _BLOCK)
-        moved[:, begin : begin + size] = 0
-        for i in range(len(of)):
-            from_ = x[of[i], begin : begin + size]
-            into = moved[to[i], begin : begin + size]
+        mapped[:, begin : begin + size] = 0
+        for i in range(len(source)):
+            from_ = x[source[i], begin : begin + size]
+            into = mapped[target[i], begin : begin + size]
             for k in range(size):
                 into[k] += from_[k]
 
@@ -182,7 +184,7 @@ def _forward(  # type: ignore[no-untyped-def]
             n_t = spikes[group_of[t], begin : begin + size]
             another = t > 0 and group_of[t - 1] == group_of[t]
             for k in range(size):
-                # Comparisons rather than max(), which would turn NaN into a number that looks healthy.
+                # Comparisons rather than max(), which would turn NaN into a finite number.
                 v = decay * after[k] + leak + x_t[k]
                 v = bound if v < bound else v
                 n = np.floor(v / threshold) if many and subtract else np.float32(v >= threshold)
@@ -238,10 +240,10 @@ def _backward(  # type: ignore[no-untyped-def]
 
 @numba.njit(inline="always")
 def _exp_minus(u):  # type: ignore[no-untyped-def]
-    """exp(-u) for float32 u >= 0, to some 3e-7 of it, in operations that a CPU does for many numbers at once.
+    """exp(-u) for float32 u >= 0, to some 3e-7 of it, in operations that compilers vectorise.
 
-    The library's function takes one number at a time, and most of the backward pass. exp(-u) is 2**i times a Taylor
-    series in the rest, at most ln 2 / 2: its first omitted term is (ln 2 / 2)**7 / 7! = 1e-7.
+    The library's function is not vectorised and takes most of the time of the backward pass. exp(-u) is 2**i times a
+    Taylor series in the rest, at most ln 2 / 2: its first omitted term is (ln 2 / 2)**7 / 7! = 1e-7.
     """
     u = min(u, np.float32(87))  # beyond it there is no normal number
     i = np.rint(np.float32(-1.44269504) * u)

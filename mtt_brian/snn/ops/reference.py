@@ -1,19 +1,19 @@
-"""The time steps of a population and their gradient, written as plain expressions: on any device, in any type.
+"""The time steps of a population and their gradient in plain torch expressions, for any device and type.
 
-`torch.compile` can turn them into one kernel; on a CPU `mtt_brian.snn.ops.cpu` has the same in compiled form.
+`torch.compile` can make one kernel of them; `mtt_brian.snn.ops.cpu` has the same as compiled loops for a CPU.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mtt_brian.snn.ops.memory_format import in_memory_order
+from mtt_brian.snn.ops.internals import compiled
+from mtt_brian.snn.ops.memory_format import preserve_memory_format
+from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.surrogate import Surrogate
 
 
@@ -30,73 +30,52 @@ class Step:
     v_leak: float
 
 
-class Course(NamedTuple):
-    """So many time steps, one after the other, from a membrane at 0."""
-
-    length: int
-    step: Step
-
-
-class Plan(NamedTuple):
-    """How a population goes through time; T is the number of all its time steps.
-
-    Attributes:
-        courses: which together have T time steps, those of the first one first.
-        frame_of: int64 [T], the frame that each time step sees; None: step t sees frame t. Every frame is seen, one
-            after the other, none by two courses.
-        group_of: int64 [T], the group to whose spikes those of each time step are added; None: each has its own. Groups
-            follow each other as well.
-        groups: their number.
-    """
-
-    courses: Sequence[Course]
-    frame_of: Tensor | None
-    group_of: Tensor | None
-    groups: int
-
-
-def forward(x: Tensor, plan: Plan, compile: bool = False) -> tuple[Tensor, Tensor]:
+def forward(x: Tensor, plan: TimePlan, steps: Sequence[Step], compile: bool = False) -> tuple[Tensor, Tensor]:
     """Jumps [frames, N, *] -> membranes before the reset [T, N, *] and spikes [groups, N, *].
 
     Args:
-        compile: see `_compiled`.
+        x: the jumps.
+        plan: the segments, each of which starts from v = 0.
+        steps: the rule of one time step of each segment.
+        compile: see `compiled`.
     """
-    steps = _compiled(_forward) if compile else _forward
+    one_segment = compiled(_forward) if compile else _forward
 
     def function(x: Tensor) -> tuple[Tensor, Tensor]:
         seen = x if plan.frame_of is None else x.index_select(0, plan.frame_of)
-        parts = zip(seen.split(_lengths(plan)), plan.courses, strict=True)
-        membranes, spikes = zip(*(steps(part, step) for part, (_, step) in parts), strict=True)
-        return _in_a_row(membranes), _summed(_in_a_row(spikes), plan.group_of, plan.groups)
+        segments = zip(seen.split(plan.lengths), steps, strict=True)
+        membranes, spikes = zip(*(one_segment(segment, step) for segment, step in segments), strict=True)
+        return _joined(membranes), _summed(_joined(spikes), plan.group_of, plan.groups)
 
-    return in_memory_order(function, x)
+    return preserve_memory_format(function, x)
 
 
 def backward(
-    grad_spikes: Tensor, membrane: Tensor, plan: Plan, frames: int, surrogate: Surrogate, compile: bool = False
+    grad_spikes: Tensor,
+    membrane: Tensor,
+    plan: TimePlan,
+    steps: Sequence[Step],
+    frames: int,
+    surrogate: Surrogate,
+    compile: bool = False,
 ) -> Tensor:
     """Gradients of the spikes and the membranes of `forward` -> gradient of the jumps [frames, N, *]."""
-    steps = _compiled(_backward) if compile else _backward
+    one_segment = compiled(_backward) if compile else _backward
 
     def function(membrane: Tensor, grad_spikes: Tensor) -> Tensor:
         grad_each = grad_spikes if plan.group_of is None else grad_spikes.index_select(0, plan.group_of)
-        parts = zip(grad_each.split(_lengths(plan)), membrane.split(_lengths(plan)), plan.courses, strict=True)
-        return _summed(
-            _in_a_row([steps(grad, v, step, surrogate) for grad, v, (_, step) in parts]), plan.frame_of, frames
-        )
+        segments = zip(grad_each.split(plan.lengths), membrane.split(plan.lengths), steps, strict=True)
+        gradients = [one_segment(grad, v, step, surrogate) for grad, v, step in segments]
+        return _summed(_joined(gradients), plan.frame_of, frames)
 
-    return in_memory_order(function, membrane, grad_spikes)
-
-
-def _lengths(plan: Plan) -> list[int]:
-    return [course.length for course in plan.courses]
+    return preserve_memory_format(function, membrane, grad_spikes)
 
 
 def _summed(x: Tensor, to: Tensor | None, frames: int) -> Tensor:
     return x if to is None else x.new_zeros(frames, *x.shape[1:]).index_add_(0, to, x)
 
 
-def _in_a_row(parts: Sequence[Tensor]) -> Tensor:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)  # type: ignore[arg-type]
 
 
@@ -135,10 +114,3 @@ def _backward(grad_spikes: Tensor, membrane: Tensor, step: Step, surrogate: Surr
         after = g * step.decay
         gradients.append(g)
     return torch.stack(gradients[::-1])
-
-
-@functools.cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """One of the two above, compiled anew for every number of time steps and every rule, for all shapes at once."""
-    torch._dynamo.config.cache_size_limit = 1000
-    return torch.compile(function, dynamic=True)

@@ -1,0 +1,249 @@
+"""Labelled collections in a fixed order: `Recordings`, read from files on access, and `Images`, held in memory."""
+
+from __future__ import annotations
+
+import operator
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import Self, SupportsIndex, TypeVar, overload
+
+import numpy as np
+
+from mtt_brian import html_repr
+from mtt_brian.errors import InputError
+from mtt_brian.events.recording import SensorSize, check_recording, check_sensor_size
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Collection(Sequence[np.ndarray]):
+    """One split of one data set. ``collection[i]`` is item i, a slice gives a subset.
+
+    Attributes:
+        name: the data set's name, as `load` takes it.
+        title: its name in texts and figures.
+        split: "train" or "test".
+        classes: name of every class.
+        sensor_size: (C, H, W).
+        ids: place of each item in the data set: a relative file name (with "#number" inside a file), or the
+            number of the image in the data set, from 1. No two are the same.
+        labels: int64 [N], the index of each item's class.
+        bad: (id, reason) of every item that was left out because it could not be read.
+
+    Raises:
+        InputError: unless there is one label between 0 and the number of classes - 1 for each id, all ids differ, and
+            the sensor has three sizes >= 1.
+    """
+
+    name: str
+    title: str
+    split: str
+    classes: list[str]
+    sensor_size: SensorSize
+    ids: list[str]
+    labels: np.ndarray
+    bad: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_sensor_size(self.sensor_size, f"{self.title}: sensor_size")
+        labels = np.asarray(self.labels)
+        if labels.shape != (len(self.ids),):
+            raise InputError(f"{self.title}: {len(self.ids)} ids need as many labels, not an array {labels.shape}")
+        if len(labels):
+            if labels.dtype.kind not in "iu":
+                raise InputError(f"{self.title}: labels must be integers, not {labels.dtype}")
+            wrong = (labels < 0) | (labels >= len(self.classes))
+            if wrong.any():
+                k = int(np.argmax(wrong))
+                raise InputError(
+                    f"{self.title}: item {k} ({self.ids[k]}) has the label {labels[k]}; the {len(self.classes)} classes"
+                    f" have the labels 0..{len(self.classes) - 1}"
+                )
+        if len(set(self.ids)) < len(self.ids):
+            twice = next(name for name, times in Counter(self.ids).items() if times > 1)
+            raise InputError(f"{self.title}: ids must differ; {twice!r} is there more than once")
+        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> np.ndarray | Self:
+        if isinstance(index, slice):
+            return self.subset(range(len(self))[index])
+        return self._item(operator.index(index))
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"<{kind}: {len(self)} of {self.title}, {self.split} split, sensor {self.sensor_size}>"
+
+    def _repr_html_(self) -> str:
+        named = zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)), strict=True)
+        return html_repr.heading(repr(self)) + html_repr.table(
+            [("class", "number"), *((name, f"{n:,}") for name, n in named)]
+        )
+
+    def subset(self, indices: Iterable[SupportsIndex]) -> Self:
+        """The items with these indices, in the order of ``indices``.
+
+        Raises:
+            InputError: for an index that is not a whole number or outside -N..N-1, or that comes twice.
+        """
+        chosen = self._indices(indices)
+        return replace(self, ids=[self.ids[i] for i in chosen], labels=self.labels[chosen])
+
+    def _indices(self, indices: Iterable[SupportsIndex]) -> list[int]:
+        chosen = []
+        for index in indices:
+            try:
+                chosen.append(operator.index(index))
+            except TypeError:
+                raise InputError(f"{self.title}: an index must be a whole number, not {index!r}") from None
+            if isinstance(index, bool):
+                raise InputError(f"{self.title}: give indices, not a mask: np.flatnonzero(mask)")
+            if not -len(self) <= chosen[-1] < len(self):
+                raise InputError(f"{self.title}: there is no item {index}; {len(self)} items have the numbers from 0")
+        return chosen
+
+    @abstractmethod
+    def _item(self, index: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Recordings(Collection):
+    """Recordings of one split of one data set, in a fixed order.
+
+    ``recordings[i]`` reads recording i and checks it against the sensor.
+
+    Attributes:
+        duration_us: the usual length of a recording; single ones may be shorter or longer.
+        read: gives the recording for an id.
+    """
+
+    duration_us: int
+    read: Callable[[str], np.ndarray]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.duration_us, Integral) or isinstance(self.duration_us, bool) or self.duration_us < 1:
+            raise InputError(f"{self.title}: duration_us must be a whole number >= 1, not {self.duration_us!r}")
+        if not callable(self.read):
+            raise InputError(f"{self.title}: read must be a function id -> recording, not {self.read!r}")
+
+    def _item(self, index: int) -> np.ndarray:
+        identifier = self.ids[index]
+        recording = self.read(identifier)
+        check_recording(recording, self.sensor_size, f"{self.name}: {identifier}")
+        return recording
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + self._raster_of_the_first()
+
+    def _raster_of_the_first(self) -> str:
+        """Events of the first recording over time, a band for every channel; nothing where it cannot be read."""
+        try:
+            recording = self[0]
+        except (IndexError, InputError):
+            return ""
+        if not len(recording):
+            return ""
+        channels, height, width = self.sensor_size
+        pixel = recording["y"].astype(np.int64) * width + recording["x"]
+        bands = {}
+        for channel in range(channels):
+            chosen = recording["p"] == channel
+            bands[f"{self.ids[0]}, p = {channel}"] = (recording["t"][chosen] / 1e6, pixel[chosen], height * width)
+        return html_repr.raster(bands, float(recording["t"][-1]) / 1e6)
+
+    def readable(self, progress: Callable[[list[str]], Iterable[str]] = iter) -> Recordings:
+        """Read every recording once and leave out those that cannot be read (listed in ``bad``)."""
+        good: list[int] = []
+        bad: list[tuple[str, str]] = []
+        for index, identifier in enumerate(progress(self.ids)):
+            try:
+                self[index]
+            except InputError as error:
+                bad.append((identifier, str(error)))
+            else:
+                good.append(index)
+        return replace(self.subset(good), bad=(*self.bad, *bad))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Images(Collection):
+    """Still images of one split of one data set, in a fixed order.
+
+    They have no events and no time: ``images[i]`` is uint8 [C, H, W].
+
+    Attributes:
+        pixels: uint8 [N, C, H, W], 0 to 255.
+        mean, std: of every channel of the training images, for intensities 0..1 (``pixels / 255``): the published
+            numbers that networks are trained with.
+    """
+
+    pixels: np.ndarray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expected = (len(self.ids), *self.sensor_size)
+        if getattr(self.pixels, "shape", None) != expected or self.pixels.dtype != np.uint8:
+            given = (
+                f"{self.pixels.dtype} {self.pixels.shape}" if isinstance(self.pixels, np.ndarray) else "another object"
+            )
+            raise InputError(f"{self.title}: pixels must be an array uint8 {expected}, not {given}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if np.shape(values) != (self.sensor_size[0],):
+                raise InputError(f"{self.title}: {name} needs one number for each of {self.sensor_size[0]} channels")
+
+    def _item(self, index: int) -> np.ndarray:
+        return self.pixels[index]
+
+    def subset(self, indices: Iterable[SupportsIndex]) -> Self:
+        """The images with these indices, in the order of ``indices``."""
+        chosen = self._indices(indices)
+        return replace(self, ids=[self.ids[i] for i in chosen], labels=self.labels[chosen], pixels=self.pixels[chosen])
+
+
+SomeCollection = TypeVar("SomeCollection", bound=Collection)
+
+
+def split_validation(collection: SomeCollection, fraction: float, seed: int) -> tuple[SomeCollection, SomeCollection]:
+    """Set part of the training data aside for model selection.
+
+    Of every class with n items, ``round(fraction * n)`` chosen at random go to the validation set.
+
+    Args:
+        collection: what to split, `Recordings` or `Images`.
+        fraction: 0 < fraction < 1.
+        seed: the same seed gives the same split.
+
+    Returns:
+        (train, validation), disjoint, both in the order of ``collection``.
+
+    Raises:
+        InputError: if the fraction is outside (0, 1), the seed is negative, or one of the two parts would be empty.
+    """
+    if not isinstance(collection, Collection):
+        raise InputError(f"a data set (Recordings or Images) can be split, not a {type(collection).__name__}")
+    if not isinstance(fraction, Real) or not 0 < fraction < 1:
+        raise InputError(f"the validation fraction must lie between 0 and 1, not {fraction}")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"the seed of the validation split must be a whole number >= 0, not {seed}")
+    rng = np.random.default_rng(int(seed))
+    held_out = np.zeros(len(collection), dtype=bool)
+    for label in np.unique(collection.labels):
+        members = rng.permutation(np.flatnonzero(collection.labels == label))
+        held_out[members[: int(fraction * len(members) + 0.5)]] = True
+    if held_out.all() or not held_out.any():
+        raise InputError(
+            f"{collection.title}: a validation fraction of {fraction} of {len(collection)} leaves"
+            f" {len(collection) - held_out.sum()} for training and {held_out.sum()} for validation"
+        )
+    return collection.subset(np.flatnonzero(~held_out)), collection.subset(np.flatnonzero(held_out))

@@ -1,0 +1,148 @@
+"""Recordings in files of any known format: `read`, and the table of formats, to which `register_format` adds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.formats.aedat import aedat_version, read_aedat2, read_aedat3
+from mtt_brian.events.formats.aedat4 import read_aedat4
+from mtt_brian.events.formats.columns import from_first_event, read_checked
+from mtt_brian.events.formats.five_byte import read_five_byte
+from mtt_brian.events.formats.prophesee import read_dat, read_raw
+from mtt_brian.events.formats.table import read_csv, read_npy, read_npz
+from mtt_brian.events.recording import check_fields
+from mtt_brian.registry import Registry
+from mtt_brian.text import shown
+
+#: Entry point group. An entry point names the module that calls `register_format`, and has the ending as its name.
+GROUP = "mtt_brian.event_formats"
+
+
+def read(path: str | os.PathLike[str], *, sort: bool = False) -> np.ndarray:
+    """The recording in a file.
+
+    | ending | what is read | time 0 |
+    | --- | --- | --- |
+    | ``.csv`` | a header t,x,y,p, then a line per event | as in the file |
+    | ``.npy``, ``.npz`` | a structured array, or an array for each of t, x, y, p | as in the file |
+    | ``.bin`` | five bytes per event (N-MNIST, N-Caltech101) | as in the file |
+    | ``.aedat``, ``.aedat4`` | AEDAT 2 (DVS128, DAVIS), 3.1, 4 (with the package ``aedat``) | the first event |
+    | ``.dat`` | Prophesee's DAT, version 2 | as in the file |
+    | ``.raw`` | Prophesee's RAW, EVT 2.0 and EVT 3.0 | the first event |
+
+    Clocks that overflow are continued.
+
+    Args:
+        path: of the file; its ending decides on the format.
+        sort: sort events by time, those of one instant as in the file. Without it, times that go backwards are refused.
+
+    Returns:
+        structured array [E] with the fields ``t`` (microseconds, sorted, >= 0), ``x`` and, where the file has them,
+        ``y`` and ``p``. Coordinates are not checked against a sensor (`check_recording`).
+
+    Raises:
+        InputError: for another ending, and for a truncated, damaged or unsorted file; names the file, and the byte or
+            event.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path}: a recording is a file that ends in {', '.join(FORMATS)}")
+    reader, at_first_event = FORMATS[path.suffix.lower()]
+    recording = reader(path)
+    t = recording["t"]
+    if sort:
+        recording = recording[np.argsort(t, kind="stable")]
+    elif np.any(backwards := t[1:] < t[:-1]):
+        k = int(np.argmax(backwards)) + 1
+        raise InputError(
+            f"{path}: times go backwards at event {k} (t = {t[k]} after {t[k - 1]} us); events must be sorted: "
+            "mtt_brian.events.read(path, sort=True) sorts them"
+        )
+    if at_first_event:
+        return from_first_event(recording)
+    if len(t) and t.min() < 0:
+        k = int(np.argmin(t))
+        raise InputError(f"{path}: event {k} has t = {t[k]} us; times are microseconds >= 0")
+    return recording
+
+
+def _read_aedat(path: Path) -> np.ndarray:
+    """Any version: the first line decides, not the ending."""
+    version = aedat_version(path)
+    if version.startswith("3"):
+        return read_checked(path, "AEDAT 3", partial(read_aedat3, path))
+    if version.startswith("4") or (not version and path.suffix.lower() == ".aedat4"):
+        return read_aedat4(path)
+    return read_checked(path, "AEDAT 2", partial(read_aedat2, path))
+
+
+class EventFormat(NamedTuple):
+    """How files of one format are read.
+
+    Attributes:
+        read: path -> recording.
+        at_first_event: whether time 0 is the first event, because the format's clock starts anywhere.
+    """
+
+    read: Callable[[Path], np.ndarray]
+    at_first_event: bool = False
+
+
+#: Ending, with its dot and in lower case -> `EventFormat`, to read only; `register_format` adds one.
+FORMATS: Registry[EventFormat] = Registry(
+    "an event file format",
+    GROUP,
+    {
+        ".bin": EventFormat(read_five_byte),
+        ".aedat": EventFormat(_read_aedat, at_first_event=True),
+        ".aedat4": EventFormat(_read_aedat, at_first_event=True),
+        ".npy": EventFormat(read_npy),
+        ".npz": EventFormat(read_npz),
+        ".csv": EventFormat(read_csv),
+        ".dat": EventFormat(read_dat),
+        ".raw": EventFormat(read_raw, at_first_event=True),
+    },
+)
+
+
+def register_format(
+    ending: str, reader: Callable[[Path], np.ndarray], *, at_first_event: bool = False, replace: bool = False
+) -> None:
+    """Adds a format to `read` and to the commands.
+
+    An installed package registers its format through an entry point of the group ``mtt_brian.event_formats``: the
+    ending, with its dot = the module that calls this function.
+
+    Args:
+        ending: of file names, with its dot and in lower case.
+        reader: path -> structured array with integers ``t`` [us], ``x`` and, where there are some, ``y`` and ``p``. It
+            raises `InputError`, which names the file, for one that it cannot read.
+        at_first_event: let time 0 be the first event.
+        replace: let it take the place of one that was registered before.
+
+    Raises:
+        InputError: for an ending that is taken or not of this form, and for what is no function.
+    """
+    if not isinstance(ending, str) or not ending.startswith(".") or ending != ending.lower() or len(ending) < 2:
+        raise InputError(f"the ending must start with a dot and be in lower case, as in '.abc', not {shown(ending)}")
+    if not callable(reader):
+        raise InputError(f"the reader of {ending!r} must be a function path -> recording, not {shown(reader)}")
+
+    def checked(path: Path) -> np.ndarray:
+        recording = read_checked(path, f"a {ending} file", partial(reader, path))
+        check_fields(recording, ("t", "x"), str(path))
+        return recording
+
+    FORMATS.add(ending, EventFormat(checked, at_first_event), replace)
+
+
+def unregister_format(ending: str) -> None:
+    """Removes a format that was registered; does nothing where there is none."""
+    FORMATS.discard(ending)

@@ -1,0 +1,48 @@
+"""What the readers of file formats share: columns of a file as a recording, and errors that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.recording import EVENT_DTYPE
+
+
+def to_events(t: np.ndarray, x: np.ndarray, y: np.ndarray | int, p: np.ndarray | int) -> np.ndarray:
+    """Columns of a file, of any integer types, as a recording; values too large for `EVENT_DTYPE` are clipped.
+
+    A clipped coordinate stays outside the sensor and is refused by the check against it; a cast could wrap it into
+    range.
+    """
+    recording = np.empty(len(t), dtype=EVENT_DTYPE)
+    for name, column in (("t", t), ("x", x), ("y", y), ("p", p)):
+        if np.ndim(column) and np.shape(column) != np.shape(t):
+            raise ValueError(f"{len(t)} times, but {np.size(column)} values {name}")
+        limits = np.iinfo(EVENT_DTYPE[name])
+        recording[name] = np.clip(np.asarray(column).astype(np.int64), limits.min, limits.max)
+    return recording
+
+
+def from_first_event(recording: np.ndarray) -> np.ndarray:
+    """The recording, changed in place so that its first event has time 0: for clocks without a defined start."""
+    if recording.size:
+        recording["t"] -= recording["t"][0]
+    return recording
+
+
+def read_checked(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+    """The result of ``read()``; any error that it raises becomes an InputError that names the file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: empty file, perhaps an incomplete copy")
+    try:
+        return read()
+    except InputError:
+        raise
+    except Exception as error:  # readers raise any type for a damaged file, from struct.error to UnboundLocalError
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise InputError(f"{path}: cannot be read as {kind} ({type(error).__name__}: {reason})") from error

@@ -1,0 +1,102 @@
+"""Tables of events: .npy, .npz and .csv files with columns t, x, y, p."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.events.formats.columns import read_checked
+from mtt_brian.events.recording import FIELDS, check_column, check_fields, check_other_columns, make_recording
+from mtt_brian.text import shown
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Recording in a structured array with the fields t, x and, where the file has them, y and p.
+
+    Raises:
+        InputError: for anything else, with the file's name.
+    """
+    return _read_table(_columns_of_npy, "a structured array", path)
+
+
+def read_npz(path: Path) -> np.ndarray:
+    """The same from an archive of such an array, or of one array for each column."""
+    return _read_table(_columns_of_npz, "arrays t, x, y, p", path)
+
+
+def read_csv(path: Path) -> np.ndarray:
+    """The same from a table whose first line names the columns."""
+    return _read_table(_columns_of_csv, "a CSV table with the header t,x,y,p", path)
+
+
+def _read_table(read: Callable[[Path], Mapping[str, np.ndarray]], kind: str, path: Path) -> np.ndarray:
+    def recording() -> np.ndarray:
+        table = read(path)
+        columns = {name: table[name] for name in FIELDS if name in table}
+        if not {"t", "x"} <= columns.keys():
+            found = ", ".join(map(repr, table)) or "none"
+            raise InputError(f"{path}: events need t (microseconds) and x, as a rule y and p; there are {found}")
+        try:
+            rows = make_recording(**columns)[list(columns)]
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        check_other_columns(table, len(rows), str(path))
+        return rows
+
+    return read_checked(path, kind, recording)
+
+
+def _columns_of_npy(path: Path) -> Mapping[str, np.ndarray]:
+    return _fields(path, np.load(path, allow_pickle=False))
+
+
+def _columns_of_npz(path: Path) -> Mapping[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        _check_names(path, file.files, "arrays")
+        arrays = {name: file[name] for name in file.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{path}: {shown(name)} in it is no array (.npy); only arrays are accepted")
+    if len(arrays) == 1:
+        return _fields(path, *arrays.values())
+    for name in FIELDS:
+        if name in arrays:
+            check_column(name, arrays[name], str(path))
+    return arrays
+
+
+def _fields(path: Path, array: np.ndarray) -> Mapping[str, np.ndarray]:
+    if array.ndim != 1 or array.dtype.names is None:
+        raise InputError(
+            f"{path}: not a one-dimensional structured array with the fields t, x, y, p, but {array.dtype}"
+            f" of shape {array.shape}"
+        )
+    check_fields(array, [field for field in FIELDS if field in array.dtype.names], str(path))
+    return {name: array[name] for name in array.dtype.names}
+
+
+def _columns_of_csv(path: Path) -> Mapping[str, np.ndarray]:
+    with open(path, encoding="utf-8-sig") as file:
+        header = [name.strip() for name in file.readline().split(",")]
+        _check_names(path, header, "columns")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+            # As float, which holds every microsecond of centuries: as integers, fractions would be cut off.
+            # Without comments: the rest of a line behind a # would be left out.
+            rows = np.loadtxt(file, delimiter=",", comments=None, ndmin=2)
+    if rows.size and rows.shape[1] != len(header):
+        raise InputError(f"{path}: the header names {len(header)} columns, and the lines below have {rows.shape[1]}")
+    columns = rows.T if rows.size else np.zeros((len(header), 0))
+    return dict(zip(header, columns, strict=True))
+
+
+def _check_names(path: Path, names: Sequence[str], what: str) -> None:
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice and {"t", "x"} <= set(names):  # without these it is no table of events, whatever else is wrong
+        raise InputError(
+            f"{path}: there are {names.count(twice[0])} {what} named {twice[0]!r}; one of each is accepted"
+        )

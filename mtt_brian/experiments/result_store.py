@@ -1,0 +1,220 @@
+"""Results of a study or an evaluation, kept on disk as they come."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mtt_brian.errors import InputError
+from mtt_brian.files import plain, read_regular, reason, warn, write_text
+from mtt_brian.progress import progress_bar
+from mtt_brian.text import printable, shown
+
+#: Names a result: texts, numbers, None and tuples of these.
+Key: TypeAlias = tuple[Any, ...]
+
+_SEAL = "sha256"
+
+
+class ResultStore(Mapping[Key, Any]):
+    """Results by key in one file, to which a line is appended for each; a study that was stopped computes the rest.
+
+    The file has a JSON object per line: first the settings, then keys with their results. Every line holds its own
+    SHA-256. A process that is killed loses the result that it is computing, and no other: a last line without its end
+    is removed. Other damaged lines are computed again, with a warning; the damaged file is moved aside.
+
+    Args:
+        path: the file; read if it is there.
+        settings: all that the results depend on besides their keys (digests of networks, recordings, versions),
+            JSON-able.
+
+    Raises:
+        InputError: if the file belongs to other settings (it names them), or cannot be moved aside.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self.settings = _as_read(settings)
+        self._results: dict[Key, Any] = {}
+        if os.path.lexists(path):
+            self._read()
+
+    def __getitem__(self, key: Key) -> Any:
+        return self._results[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def keep(self, key: Key, result: Any) -> Any:
+        """Append a result to the file.
+
+        Args:
+            key: of the result; a later result replaces an earlier one.
+            result: JSON-able.
+
+        Returns:
+            The result as it will be read: with lists for tuples, objects for named tuples, and text for their keys.
+
+        Raises:
+            OSError: naming the file.
+        """
+        lines = [_sealed({"key": key, "result": result})]
+        if not os.path.lexists(self.path):
+            lines.insert(0, _sealed({"settings": self.settings}))
+        try:
+            with open(self.path, "ab") as file:
+                file.write("".join(lines).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+        self._results[key] = _as_read(result)
+        return self._results[key]
+
+    def fill(self, keys: Iterable[Key], compute: Callable[..., Any], description: str) -> dict[Key, Any]:
+        """The results of ``keys``, in this order; those that are not there yet are computed and kept at once.
+
+        Args:
+            keys: of the results.
+            compute: called with the parts of a key; gives its JSON-able result.
+            description: of the progress bar.
+        """
+        keys = list(keys)
+        missing = [key for key in dict.fromkeys(keys) if key not in self]
+        with progress_bar(
+            total=len(keys), initial=len(keys) - len(missing), description=description, unit="cell"
+        ) as bar:
+            for key in missing:
+                bar.set_postfix_str(printable(_in_words(key)))
+                self.keep(key, compute(*key))
+                bar.update()
+        return {key: self[key] for key in keys}
+
+    def remove(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> None:
+        """Take the results of the file; repair the file if it is damaged."""
+        try:
+            settings, entries, damage = _parse(read_regular(self.path))
+        except (OSError, ValueError) as error:
+            aside = _move_aside(self.path)
+            why = reason(error) if isinstance(error, OSError) else error
+            warn(f"{self.path}: not the results of a study ({why}); moved to {aside}, and computed again")
+            return
+        self._check(settings)
+        self._results = entries
+        if damage == [_UNFINISHED]:
+            self._rewrite()
+        elif damage:
+            aside = _move_aside(self.path)
+            self._rewrite()
+            warn(f"{self.path}: {damage[0]}; moved to {aside}, and what was damaged is computed again")
+
+    def _check(self, found: dict[str, Any]) -> None:
+        differing = sorted(k for k in found.keys() | self.settings.keys() if found.get(k) != self.settings.get(k))
+        if differing:
+            raise InputError(
+                f"{self.path} holds results of other settings: "
+                + "; ".join(f"{k} was {_brief(found.get(k))}, is {_brief(self.settings.get(k))}" for k in differing)
+                + ". Give another --out"
+            )
+
+    def _rewrite(self) -> None:
+        lines = [_sealed({"key": key, "result": result}) for key, result in self._results.items()]
+        write_text(self.path, "".join([_sealed({"settings": self.settings}), *lines]))
+
+
+_UNFINISHED = "the last line has no end"
+
+
+def _parse(content: bytes) -> tuple[dict[str, Any], dict[Key, Any], list[str]]:
+    """Settings, results, and what is damaged besides.
+
+    Raises:
+        ValueError: if the settings are damaged.
+    """
+    *lines, rest = content.split(b"\n")
+    if not lines:
+        raise ValueError("the first line has no end")
+    settings = _unsealed(lines[0], ("settings",))["settings"]
+    if not isinstance(settings, dict):
+        raise ValueError("the settings must be an object")
+    results: dict[Key, Any] = {}
+    damage = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            entry = _unsealed(line, ("key", "result"))
+            key = _as_key(entry["key"])
+            if not isinstance(key, tuple):
+                raise ValueError("the key must be a list")
+            results[key] = entry["result"]
+        except ValueError as error:
+            damage.append(f"line {number} is damaged ({error})")
+    return settings, results, damage + [_UNFINISHED] * bool(rest)
+
+
+def _sealed(content: Mapping[str, Any]) -> str:
+    """A JSON object as one line with a digest of its values, so that what is read is what was written."""
+    content = _as_read(content)
+    return json.dumps({**content, _SEAL: _digest(content)}) + "\n"
+
+
+def _unsealed(line: bytes, keys: Iterable[str]) -> dict[str, Any]:
+    """The object of `_sealed`, without the digest.
+
+    Raises:
+        ValueError: if the line is no JSON object with these keys, or it is not what was written.
+    """
+    try:
+        content = json.loads(line.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(content, dict) or content.keys() != {*keys, _SEAL}:
+        raise ValueError(f"not an object of {', '.join(keys)} and {_SEAL}")
+    if content.pop(_SEAL) != _digest(content):
+        raise ValueError("not what was written")
+    return content
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _as_read(content: Any) -> Any:
+    """Content as it comes back from JSON."""
+    return json.loads(json.dumps(plain(content)))
+
+
+def _as_key(value: Any) -> Any:
+    """A key, whose tuples JSON has made lists."""
+    return tuple(map(_as_key, value)) if isinstance(value, list) else value
+
+
+def _in_words(part: Any) -> str:
+    """``"mtt-0, sum"``."""
+    return ", ".join(map(_in_words, part)) if isinstance(part, tuple) else str(part)
+
+
+def _brief(value: Any) -> str:
+    return shown(value, 200)
+
+
+def _move_aside(path: Path) -> Path:
+    """The first free ``<name>.damaged-<number>`` beside a file, where it is now."""
+    aside = next(p for n in itertools.count(1) if not os.path.lexists(p := path.with_name(f"{path.name}.damaged-{n}")))
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise InputError(f"{path}: not the results of a study, and it cannot be moved away: {error.strerror}") from None
+    return aside

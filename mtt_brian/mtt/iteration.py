@@ -1,0 +1,146 @@
+"""One training iteration: several time-step configurations, one optimizer step.
+
+Source: Du et al., "Temporal Flexibility in Spiking Neural Networks", ICLR 2025, section 4 and algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mtt_brian.errors import Diverged
+from mtt_brian.mtt.loss import Loss, cross_entropy
+from mtt_brian.mtt.samplers import Configuration
+
+
+class Iteration(NamedTuple):
+    """Means over the configurations of one training iteration, and over its batch."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How an iteration computes its step.
+
+    Attributes:
+        loss: of the readouts in float32.
+        clip: largest norm of the averaged gradient; None: no limit.
+        amp: automatic mixed precision: torch computes convolutions and linear layers in bfloat16, which needs no
+            scaling of the loss; membranes and weights stay float32.
+        together: configurations per forward and backward pass. Fewer take more time and less memory, that of one pass.
+            None: all.
+    """
+
+    loss: Loss = cross_entropy
+    clip: float | None = None
+    amp: bool = False
+    together: int | None = None
+
+
+class Trainable(Protocol):
+    """A network, or its replica in one of several processes."""
+
+    def readouts_of_each(self, frames: Tensor, configurations: Sequence[int | Sequence[int]]) -> list[Tensor]:
+        """See `Staged.readouts_of_each`."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+class Batch:
+    """The batch of an iteration, computed by this process alone (`distributed.processes.SharedBatch`: by several).
+
+    Attributes:
+        part: the items of the batch that this process computes.
+        weight: factor of the mean loss over ``part``.
+    """
+
+    part = slice(None)
+    weight = 1.0
+
+    def means(self, values: Tensor) -> list[float]:
+        """Means over the whole batch, given the means over ``part``, float64."""
+        found: list[float] = values.tolist()
+        return found
+
+    def gradient_pass(self, model: Trainable, *, last: bool) -> AbstractContextManager[None]:
+        """The context of a forward and backward pass; ``last``: of the last one before the optimizer's step."""
+        return nullcontext()
+
+
+WHOLE = Batch()
+
+
+def train_iteration(
+    model: Trainable,
+    optimizer: torch.optim.Optimizer,
+    frames: Tensor,
+    labels: Tensor,
+    configurations: Sequence[Configuration],
+    options: StepOptions = StepOptions(),
+    batch: Batch = WHOLE,
+) -> Iteration:
+    """One optimizer step on the mean of the configurations' gradients.
+
+    The configurations go through the network together: layers without time see the frames of all in one call, and the
+    first ones see the input once for all. The gradients are **averaged**. The authors' code adds them; the paper
+    leaves it open. With AdamW a constant factor changes nothing (beyond epsilon), but with the mean the loss, the
+    gradient norm that ``clip`` bounds and the learning rate of any other optimizer mean the same for SDT (one
+    configuration) and MTT (several).
+
+    Args:
+        model: the network, in training mode.
+        optimizer: of the model's parameters.
+        frames: float32 [T, N, C, H, W].
+        labels: int64 [N].
+        configurations: time steps per stage, at least one.
+        options: loss, clipping, precision and memory.
+        batch: where the N items are part of the batch of several processes.
+
+    Returns:
+        Loss and accuracy before the step.
+
+    Raises:
+        Diverged: if a loss or the gradient is not finite; the step is not taken.
+        KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    total_loss = total_accuracy = 0.0
+    count = len(configurations)
+    at_once = options.together or count
+    for begin in range(0, count, at_once):
+        some = configurations[begin : begin + at_once]
+        with batch.gradient_pass(model, last=begin + len(some) == count):
+            losses, accuracies = _losses(model, frames, labels, some, options)
+            found = batch.means(torch.cat([losses.detach(), accuracies]).double())
+            for configuration, loss in zip(some, found, strict=False):
+                if not math.isfinite(loss):
+                    raise Diverged(f"the loss is {loss} with time steps {configuration}")
+            (losses.sum() * (batch.weight / count)).backward()
+        total_loss += sum(found[: len(some)]) / count
+        total_accuracy += sum(found[len(some) :]) / count
+    norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if options.clip is None else options.clip)
+    if not torch.isfinite(norm):
+        raise Diverged(f"the gradient has norm {norm.item()}")
+    optimizer.step()
+    return Iteration(total_loss, total_accuracy)
+
+
+def _losses(
+    model: Trainable, frames: Tensor, labels: Tensor, configurations: Sequence[Configuration], options: StepOptions
+) -> tuple[Tensor, Tensor]:
+    """Loss and accuracy of each configuration, two tensors of one number each."""
+    with torch.autocast(frames.device.type, torch.bfloat16, enabled=options.amp):
+        each = model.readouts_of_each(frames, configurations)
+    each = [readouts.to(torch.promote_types(readouts.dtype, torch.float32)) for readouts in each]
+    losses = torch.stack([options.loss(readouts, labels) for readouts in each])
+    correct = torch.stack([readouts.detach().mean(0).argmax(1) == labels for readouts in each])
+    return losses, correct.to(losses.dtype).mean(1)

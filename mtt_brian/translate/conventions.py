@@ -1,0 +1,152 @@
+"""What a graph of another tool leaves open, said by whoever reads it: one object, described and checked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from mtt_brian.circuit.instants import on_whole_microseconds
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE, Parameter, Reset, SpikesPerUpdate
+from mtt_brian.translate.nir_files import numbers, shown, uniform
+
+ToolName: TypeAlias = Literal["snntorch", "norse", "sinabs", "spikingjelly", "rockpool", "nir"]
+BiasRule: TypeAlias = Literal["per-second", "per-step"]
+#: A potential, as many thresholds (``"-1 thresholds"``), or ``"none"``.
+LowerBound: TypeAlias = "float | str"
+
+TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
+BIAS_RULES: tuple[BiasRule, ...] = get_args(BiasRule)
+INFER, NONE = "infer", "none"
+
+_THRESHOLDS = re.compile(r"\s*(\S+)\s+thresholds?\s*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conventions:
+    """What a graph of another tool leaves open; None: not said.
+
+    `read_nir`, `Simulator`, `simulate` and all that read a graph take these fields as keyword arguments, or the object
+    as ``conventions=``. The metadata of a neuron come first, then a field, then what ``tool`` sets.
+
+    Attributes:
+        tool: the tool that wrote the graph: ``"snntorch"``, ``"norse"``, ``"sinabs"``, ``"spikingjelly"``,
+            ``"rockpool"``, or ``"nir"`` for NIR's own text. It sets all other fields as the tool's defaults and its
+            exporter need them, and refuses nodes that the exporter does not write.
+        reset: ``"subtract"`` or ``"zero"``, for neurons whose metadata do not say it. NIR itself leaves it open, so a
+            foreign graph needs it.
+        spikes: ``"one"`` or ``"many"`` per update, for neurons whose metadata do not say it. By default ``"many"``
+            where ``reset="subtract"`` comes from the caller (what tools with time steps mean in the limit of fine
+            steps), and ``"one"`` where the metadata give the reset.
+        spike_integral: integral of one spike of the tool that wrote the graph, in seconds for a time-stepped tool whose
+            spikes are one time step wide (snnTorch: 1e-4); 1 (the default without a tool) for NIR's own Dirac pulses.
+            ``"infer"``: tau / r (LIF), 1 / r (IF) and tau_syn / w_in (CubaLIF), where that is one number for all nodes.
+        loop_delay: seconds of the file's time that spikes take in a loop that has no delay: one time step of a
+            time-stepped tool. In every such loop the spikes that a neuron sends back, towards the input, are delayed.
+            Biases are constant currents and are not. None: such loops are refused, unless ``tool`` has time steps.
+        lower_bound: of the membrane, for firing neurons whose metadata do not say it: a potential (-0.5), thresholds
+            (``"-1 thresholds"``), or ``"none"``, where a tool has one.
+        bias: ``"per-second"`` (the default without a tool): a constant current, as NIR writes it. ``"per-step"``: in
+            every time step the same as a spike of this weight, a current of bias * spike_integral / (step of the file).
+        time_per_step: seconds of the recordings per time step of the tool, where that is not the step of the file:
+            durations, recordings and results then are in the recordings' time. None: recordings are in the file's time.
+        file_time_per_step: seconds of the file's time per time step of the tool. By default ``tool`` says it; without
+            one it is the ``spike_integral``.
+
+    Raises:
+        InputError: for a value that is not accepted.
+    """
+
+    tool: ToolName | None = None
+    reset: Reset | None = None
+    spikes: SpikesPerUpdate | None = None
+    spike_integral: float | Literal["infer"] | None = None
+    loop_delay: float | None = None
+    lower_bound: LowerBound | None = None
+    bias: BiasRule | None = None
+    time_per_step: float | None = None
+    file_time_per_step: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, accepted in (
+            ("tool", TOOL_NAMES),
+            ("reset", RESETS),
+            ("spikes", SPIKES_PER_UPDATE),
+            ("bias", BIAS_RULES),
+        ):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value in accepted):
+                raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}")
+        for name in ("spike_integral", "loop_delay", "time_per_step", "file_time_per_step"):
+            given = getattr(self, name)
+            if given is not None and not (name == "spike_integral" and isinstance(given, str) and given == INFER):
+                value = numbers(given, name)
+                if value.ndim or value.dtype.kind == "b" or not value > 0:
+                    raise InputError(f"{name} must be one number > 0, not {shown(given)}")
+                object.__setattr__(self, name, float(on_whole_microseconds(value) if "delay" in name else value))
+        if self.lower_bound is not None:
+            object.__setattr__(self, "lower_bound", _lower_bound(self.lower_bound))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that say something."""
+        values = {name: getattr(self, name) for name in CONVENTION_NAMES}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+#: The fields of `Conventions`.
+CONVENTION_NAMES = tuple(field.name for field in fields(Conventions))
+
+
+def conventions_of(conventions: Conventions | None, options: Mapping[str, Any]) -> Conventions:
+    """The object that a function was given, with the fields that it was given as keyword arguments.
+
+    Raises:
+        InputError: for an object of another kind, an unknown option, and an option that both give.
+    """
+    given = Conventions() if conventions is None else conventions
+    if not isinstance(given, Conventions):
+        raise InputError(f"conventions must be a Conventions object, not {shown(conventions)}")
+    for name, value in options.items():
+        if name not in CONVENTION_NAMES:
+            raise InputError(f"there is no option {name!r}; options for graphs are {', '.join(CONVENTION_NAMES)}")
+        if value is not None and name in given.given:
+            raise InputError(f"{name} is given twice, in conventions= and beside it; leave one of them out")
+    return replace(given, **{name: value for name, value in options.items() if value is not None})
+
+
+def _lower_bound(given: Any) -> LowerBound:
+    """Checked; thresholds are written ``"-1 thresholds"``."""
+    if isinstance(given, str):
+        if given.strip() == NONE:
+            return NONE
+        found = _THRESHOLDS.fullmatch(given)
+        try:
+            number = float(found[1] if found else given)
+        except ValueError:
+            number = np.nan
+        if not np.isfinite(number):
+            raise InputError(
+                f"lower_bound must be a potential such as -0.5, thresholds such as '-1 thresholds', or 'none', not "
+                f"{shown(given)}"
+            )
+        if found and number >= 1:
+            raise InputError(f"lower_bound must lie below the threshold, not at {shown(given)}")
+        return f"{number!r} thresholds" if found else number
+    value = numbers(given, "lower_bound")
+    if value.ndim or value.dtype.kind == "b":
+        raise InputError(f"lower_bound must be one number, not {shown(given)}")
+    return float(value)
+
+
+def bound_of(given: LowerBound, threshold: Parameter) -> Parameter | None:
+    """A lower bound as a potential; None for no bound."""
+    if given == NONE:
+        return None
+    if isinstance(given, str):
+        return uniform(float(given.split()[0]) * np.asarray(threshold, dtype=np.float64))
+    return given

@@ -1,0 +1,215 @@
+"""What the values of one graph mean: `Conventions`, then the preset of the tool, resolved for its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import Parameter
+from mtt_brian.translate.conventions import Conventions
+from mtt_brian.translate.linear_nodes import Assumptions
+from mtt_brian.translate.nir_files import uniform
+from mtt_brian.translate.tools import CONSTANTS, SAME, Neurons, Tool, common_constant, preset_of
+
+#: An integral of spikes this many times larger or smaller than the file's own constant is pointed out.
+_FAR = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Meaning:
+    """What the values of one graph mean.
+
+    Attributes:
+        integral: of a spike in seconds, by node of neurons.
+        sums: the same at a readout that only adds up.
+        bias: factor of a constant current, by node; ``sums_bias`` at a readout that only adds up.
+        loop_delay: seconds of the file; None for none.
+        step: seconds of the recording per time step of the tool; None where there is none or it is not said.
+        stretch: seconds of the file per second of the recording.
+    """
+
+    integral: Mapping[str, Parameter]
+    sums: float
+    bias: Mapping[str, Parameter]
+    sums_bias: float
+    loop_delay: float | None
+    step: float | None
+    stretch: float
+
+
+def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: Assumptions) -> Meaning:
+    """Resolve the options of one graph: what is given, then the preset of the tool.
+
+    Args:
+        conventions: the options.
+        neurons: of every node that has some, by name.
+        assumed: collects what was assumed.
+
+    Raises:
+        InputError: for a preset of a tool that writes no such nodes, for constants that do not fit one another, and for
+            options that need another one.
+    """
+    preset, asked = preset_of(conventions), conventions.spike_integral
+    if preset is not None:
+        for name, n in neurons.items():
+            if n.kind not in preset.integral:
+                raise InputError(
+                    f"node {name!r} is a {n.kind}, which {preset.title} does not write (tool={conventions.tool!r}); it "
+                    f"writes {', '.join(preset.integral)}"
+                )
+            for key in preset.ones:
+                others = [v for v in np.ravel(n.values.get(key, 1.0)) if v != 1]
+                if others:
+                    raise InputError(
+                        f"{key} of node {name!r} is {others[0]:g}; {preset.title} writes {key} = 1 "
+                        f"(tool={conventions.tool!r}); name the tool that wrote the file"
+                    )
+        if preset.step is None and (conventions.time_per_step or conventions.file_time_per_step):
+            raise InputError(f"tool={conventions.tool!r} has no time steps; leave out time_per_step")
+    given: float | None
+    if isinstance(asked, str):
+        for name, n in neurons.items():
+            if n.kind not in CONSTANTS:
+                raise InputError(
+                    f"nothing can be inferred of node {name!r}, a {n.kind}; give spike_integral as a number"
+                )
+        given, why = common_constant({name: n for name, n in neurons.items() if not n.has_plain_gain})
+        why = f"inferred: {why}"
+    else:
+        given, why = asked, "spike_integral"
+    file_step, said = _file_step(conventions, given, neurons)
+    integral: dict[str, Parameter] = {}
+    sums = 1.0
+    if preset is None or given is not None:
+        number = 1.0 if given is None else given
+        integral, sums = dict.fromkeys(neurons, number), number
+        if number != 1:
+            assumed.add(f"the integral of one spike is {number:g} s ({why})")
+        _point_out(conventions, number, neurons, file_step, assumed)
+    else:
+        for name, n in neurons.items():
+            integral[name] = _preset_integral(preset, name, n, file_step)
+            if np.any(np.not_equal(integral[name], 1)):
+                low, high = np.min(integral[name]), np.max(integral[name])
+                span = f"{low:g} s" if low == high else f"{low:g} .. {high:g} s"
+                assumed.add(f"the integral of one spike is {span} (tool={conventions.tool!r})", name)
+        sums = _seconds(preset.sums, file_step)
+        if conventions.file_time_per_step is not None and preset.sums == "step":
+            telling = {name: n for name, n in neurons.items() if not n.has_plain_gain}
+            _point_out(conventions, sums, telling, file_step, assumed)
+    step, stretch = conventions.time_per_step, 1.0
+    if step is not None and file_step is None:
+        raise InputError(
+            "time_per_step needs the length of a step in the time of the file: pass tool=, file_time_per_step= or "
+            "spike_integral="
+        )
+    if step is not None and file_step is not None:
+        stretch = file_step / step
+    elif preset is not None or conventions.file_time_per_step is not None:
+        step = file_step
+    if file_step is not None and (preset is not None or conventions.time_per_step or conventions.file_time_per_step):
+        assumed.add(
+            f"a time step of {preset.title if preset else 'the tool'} is {file_step:g} s of the file"
+            f"{f' ({said})' if said else ''} and {step:g} s of the recording, in whose time the results are"
+        )
+    return Meaning(
+        integral=integral,
+        sums=sums,
+        **_bias(conventions, integral, sums, file_step, neurons, assumed),
+        loop_delay=conventions.loop_delay if conventions.loop_delay or preset is None else file_step,
+        step=step,
+        stretch=stretch,
+    )
+
+
+def _file_step(
+    conventions: Conventions, given: float | None, neurons: Mapping[str, Neurons]
+) -> tuple[float | None, str]:
+    """Seconds of the file per time step, and where they are from; None: nobody says."""
+    preset = preset_of(conventions)
+    if conventions.file_time_per_step is not None:
+        return conventions.file_time_per_step, "file_time_per_step"
+    if preset is None:
+        # What a spike that is one step wide amounts to.
+        return given, "spike_integral" if given is not None else ""
+    if preset.step is None:
+        return None, ""
+    if given is not None and all(preset.integral[n.kind] == "step" for n in neurons.values()) and neurons:
+        return given, "spike_integral"
+    if not neurons and preset.sums == "step":
+        return None, ""
+    return preset.step(neurons)
+
+
+def _preset_integral(preset: Tool, name: str, neurons: Neurons, step: float | None) -> Parameter:
+    rule = preset.integral[neurons.kind]
+    if rule != "constant":
+        return _seconds(rule, step)
+    constant = neurons.constant
+    if not (np.all(np.isfinite(constant)) and np.all(constant > 0)):
+        raise InputError(f"tau_syn / w_in or 1 / r of node {name!r} is no time; pass spike_integral=")
+    return uniform(constant)
+
+
+def _seconds(rule: float | str, step: float | None) -> float:
+    if isinstance(rule, str):
+        return 1.0 if step is None else step
+    return rule
+
+
+def _point_out(
+    conventions: Conventions,
+    number: float,
+    neurons: Mapping[str, Neurons],
+    step: float | None,
+    assumed: Assumptions,
+) -> None:
+    """Says so where the file's own constant is far from the integral of a spike that was given."""
+    preset = preset_of(conventions)
+    what = "spike_integral" if conventions.spike_integral is not None or preset is None else "file_time_per_step"
+    if preset is not None and preset.step is not None and preset.sums == "step":
+        try:
+            step, _ = preset.step(neurons)
+        except InputError:  # no number fits all nodes, which is why one was given
+            return
+    for name, n in neurons.items():
+        if preset is not None:
+            own = np.asarray(_preset_integral(preset, name, n, step))
+            said = f"tool={conventions.tool!r} says"
+        elif n.kind not in CONSTANTS or n.has_plain_gain:  # nothing is known of a node of the user
+            continue
+        else:
+            own, said = n.constant, f"{CONSTANTS[n.kind]} is"
+        own = np.unique(own)
+        if len(own) and np.all((own > 0) & np.isfinite(own)) and (own[0] > _FAR * number or own[-1] * _FAR < number):
+            span = f"{own[0]:.5g}" if own[-1] <= own[0] * (1 + SAME) else f"{own[0]:.5g} .. {own[-1]:.5g}"
+            assumed.add(f"{what} is {number:g} s, though {said} {span} s: check how far a spike moves", name)
+
+
+def _bias(
+    conventions: Conventions,
+    integral: Mapping[str, Parameter],
+    sums: float,
+    step: float | None,
+    neurons: Mapping[str, Neurons],
+    assumed: Assumptions,
+) -> dict[str, Any]:
+    """Factors of constant currents."""
+    preset = preset_of(conventions)
+    rule = conventions.bias or (preset.bias if preset is not None else "per-second")
+    if rule == "per-second":
+        return {"bias": dict.fromkeys(neurons, 1.0), "sums_bias": 1.0}
+    if step is None or (preset is None and conventions.file_time_per_step is None):
+        raise InputError(
+            "bias='per-step' needs the length of a step in the time of the file: pass tool= or file_time_per_step="
+        )
+    with np.errstate(all="ignore"):  # what float64 does not hold is refused at the neurons
+        factors: dict[str, Parameter] = {name: uniform(np.divide(value, step)) for name, value in integral.items()}
+    for name, n in neurons.items():
+        if n.is_biased and np.any(np.abs(np.subtract(factors[name], 1)) > 1e-9):
+            assumed.add("a bias counts once per time step, like a spike of its weight (bias='per-step')", name)
+    return {"bias": factors, "sums_bias": sums / step}

@@ -1,0 +1,212 @@
+"""Nodes of neurons -> rules: their own numbers and metadata, then what the caller says, then the tool's preset."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import IF, LIF, RESETS, SPIKES_PER_UPDATE, NeuronRule, Parameter
+from mtt_brian.text import shown
+from mtt_brian.translate.biases import Biases
+from mtt_brian.translate.conventions import Conventions, bound_of
+from mtt_brian.translate.flat_graph import metadata_of
+from mtt_brian.translate.linear_nodes import Reading, all_infinite
+from mtt_brian.translate.meaning import Meaning
+from mtt_brian.translate.nir_files import numbers, plain, uniform
+from mtt_brian.translate.node_types import NEURONS
+from mtt_brian.translate.shapes import Shapes
+from mtt_brian.translate.tools import preset_of
+from mtt_brian.translate.wiring import Wiring
+
+
+class Rules:
+    """Makes the rules of the neurons of one graph.
+
+    Args:
+        shapes: of the graph.
+        parameters: of every neuron (`parameters_of`).
+        biases: of the graph.
+        conventions: what the graph leaves open.
+        meaning: the same, resolved for the graph.
+        reading: collects what is assumed.
+    """
+
+    def __init__(
+        self,
+        shapes: Shapes,
+        parameters: Mapping[str, Mapping[str, np.ndarray]],
+        biases: Biases,
+        conventions: Conventions,
+        meaning: Meaning,
+        reading: Reading,
+    ) -> None:
+        self._shapes, self._wiring = shapes, shapes.wiring
+        self._parameters, self._biases = parameters, biases
+        self._conventions, self._preset, self._meaning = conventions, preset_of(conventions), meaning
+        self._reading, self._assumed = reading, reading.assumed
+        #: Options that metadata contradict, and where; options that were of use.
+        self._contradicted: dict[str, tuple[str, list[str]]] = {}
+        self._used: set[str] = set()
+
+    def rule(self, name: str) -> NeuronRule:
+        kind = NEURONS[self._wiring.kind(name)]
+        metadata = metadata_of(self._wiring.nodes[name], name)
+        parameters: dict[str, Any] = {}
+        for ours, value in self._parameters[name].items():
+            parameters[ours] = uniform(self._per_neuron(value, ours, name))
+        if kind.fires and not kind.own_reset:
+            parameters |= self._reset(name, metadata, parameters)
+        elif not kind.fires:
+            parameters["threshold"] = None
+        threshold = parameters.get("threshold", kind.rule.threshold)
+        if "lower_bound" in metadata:
+            bound = numbers(metadata["lower_bound"], f"lower_bound of node {name!r}", bools=False)
+            parameters["lower_bound"] = uniform(self._per_neuron(bound, "lower_bound", name))
+            if kind.fires:
+                self._compare("lower_bound", parameters["lower_bound"], name, threshold)
+        elif kind.fires:
+            parameters["lower_bound"] = self._lower_bound(name, threshold)
+        if "refractory" in metadata:
+            seconds = self._reading.seconds(metadata["refractory"], f"refractory of node {name!r}", name)
+            parameters["refractory"] = uniform(self._per_neuron(seconds, "refractory", name))
+        if self._wiring.sources[name]:
+            with np.errstate(all="ignore"):
+                bias = self._biases.into(name) * np.asarray(self._meaning.bias[name])
+            parameters["bias"] = uniform(bias)
+        rule_type = kind.rule
+        if rule_type is LIF and np.any(np.isinf(parameters["tau"])):
+            # tau dv/dt = (v_leak - v) + r I: no leak, and with a finite r no input moves it either.
+            self._assumed.add("tau is infinite and r is not, so that no spike and no current moves the membrane", name)
+            rule_type = IF
+            parameters = {key: value for key, value in parameters.items() if key not in ("tau", "v_leak")} | {"r": 0.0}
+        with naming_node(f"node {name!r}", scaling_options(self._conventions)):
+            return rule_type(**parameters)
+
+    def _reset(self, name: str, metadata: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        """How a neuron resets and how often it fires per update."""
+        said = {}
+        for key, accepted in (("reset", RESETS), ("spikes", SPIKES_PER_UPDATE)):
+            value = plain(metadata[key]) if key in metadata else None
+            if key in metadata and not (isinstance(value, str) and value in accepted):
+                raise InputError(
+                    f"node {name!r}: {key} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}"
+                )
+            said[key] = value or getattr(self._conventions, key)
+            if value is None:
+                self._used.add(key)
+            elif key == "reset" or said["reset"] == "subtract":
+                self._compare(key, value, name)
+        for key in ("reset", "spikes"):
+            if key in metadata or said[key] is None or (key == "spikes" and said["reset"] == "zero"):
+                continue
+            self._assumed.add(f"{key}={said[key]!r} is as passed, because the metadata do not say it", name)
+        preset = self._preset
+        if said["reset"] is None and preset is not None:
+            said["reset"] = preset.reset
+            self._assumed.add(
+                f"reset={preset.reset!r} is assumed, {preset.title}'s default (tool={self._conventions.tool!r})", name
+            )
+        if said["reset"] is None:
+            raise InputError(
+                f"{self._wiring.called(name)} does not say how it resets: NIR leaves it open and its "
+                f"metadata hold no 'reset'; pass reset='subtract' or reset='zero', or tool="
+            )
+        if said["spikes"] is None:
+            # For reset="zero" it is the same: one spike.
+            said["spikes"] = "many" if said["reset"] == "subtract" and "reset" not in metadata else "one"
+            if said["reset"] == "subtract":
+                self._assumed.add(
+                    f"spikes={said['spikes']!r} is assumed, because nothing says how many spikes an update gives", name
+                )
+        if said["reset"] == "subtract" and np.any(parameters.get("v_reset", 0)):
+            raise InputError(
+                f"node {name!r}: a v_reset of {shown(plain(parameters['v_reset']))} does not go with reset='subtract', "
+                f"which subtracts the threshold; accepted are v_reset = 0 and reset='zero'"
+            )
+        return said
+
+    def _lower_bound(self, name: str, threshold: Parameter | None) -> Parameter | None:
+        """Of a firing neuron whose metadata hold none."""
+        if (passed := self._conventions.lower_bound) is not None:
+            self._assumed.add(f"lower_bound={passed!r} is as passed, because the metadata do not say it", name)
+        self._used.add("lower_bound")
+        given, preset = self._conventions.lower_bound, self._preset
+        if given is None and preset is not None and self._wiring.kind(name) in preset.bounded:
+            given = "-1 thresholds"
+            self._assumed.add(
+                f"the lower bound is minus the threshold, as {preset.title} reads it (tool={self._conventions.tool!r})",
+                name,
+            )
+        return None if given is None or threshold is None else bound_of(given, threshold)
+
+    def _per_neuron(self, value: np.ndarray, field_name: str, name: str) -> np.ndarray:
+        """One number, or one for every neuron."""
+        if value.size != 1 and value.shape != self._shapes.of[name]:
+            raise InputError(f"{field_name} of node {name!r} has the shape {value.shape}, not {self._shapes.of[name]}")
+        return value
+
+    def refuse_contradictions(self) -> None:
+        """Options that the metadata of every neuron contradict; where only some do, it is said."""
+        for option, (said, names) in self._contradicted.items():
+            given = getattr(self._conventions, option)
+            if option not in self._used:
+                raise InputError(
+                    f"{option}={given!r} contradicts the metadata of node {names[0]!r}, which say {said}; leave it out"
+                )
+            for name in names:
+                self._assumed.add(f"metadata say {said}, so that {option}={given!r} is not used", name)
+
+    def _compare(self, option: str, said: Any, name: str, threshold: Any = None) -> None:
+        """Notes whether the metadata of a node contradict an option that was given."""
+        given = getattr(self._conventions, option)
+        if given is None:
+            return
+        if option == "lower_bound":
+            bound = bound_of(given, threshold)
+            agrees = bound is not None and bool(np.all(np.equal(bound, said)))
+        else:
+            agrees = given == said
+        if agrees:
+            self._used.add(option)
+        else:
+            shown_ = f"{option} {shown(plain(said))}" if option == "lower_bound" else f"{option}={said!r}"
+            self._contradicted.setdefault(option, (shown_, []))[1].append(name)
+
+
+def parameters_of(wiring: Wiring, name: str) -> dict[str, np.ndarray]:
+    """The parameters of a neuron by our rule's fields; tau may be infinite (see `Rules.rule`)."""
+    node, kind = wiring.nodes[name], wiring.kind(name)
+    found = {}
+    for ours, theirs in NEURONS[kind].parameters.items():
+        value, what = getattr(node, theirs), f"{theirs} of node {name!r}"
+        if ours == "tau" and kind in ("LIF", "LI") and all_infinite(value):
+            found[ours] = np.full(np.shape(value), np.inf)
+        elif ours == "r" and np.any(np.isinf(found.get("tau", 0))) and all_infinite(value):
+            raise InputError(
+                f"r / tau of {wiring.called(name)} is not determined, because both are infinite; write an IF, whose "
+                f"r says how far a spike of weight 1 moves the membrane"
+            )
+        else:
+            found[ours] = numbers(value, what, bools=False).astype(np.float64)
+    return found
+
+
+def scaling_options(conventions: Conventions) -> str:
+    """The options that values of neurons are multiplied with, for messages."""
+    names = ("spike_integral", "time_per_step", "file_time_per_step", "bias")
+    said = ", ".join(f"{name}={conventions.given[name]!r}" for name in names if name in conventions.given)
+    return f" (with {said})" if said else ""
+
+
+@contextlib.contextmanager
+def naming_node(node: str, options: str = "") -> Iterator[None]:
+    """Puts a node in front of the message of an `InputError`, and behind it options that can make values too large."""
+    try:
+        yield
+    except InputError as error:
+        is_large = "finite" in str(error) or "float64" in str(error)
+        raise InputError(f"{node}: {error}{options if is_large else ''}") from None

@@ -1,0 +1,190 @@
+"""Shapes of what leaves every node, from the sources onwards; linear nodes are read on the way."""
+
+from __future__ import annotations
+
+import graphlib
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.text import shown
+from mtt_brian.translate.linear_nodes import LINEAR, Assumptions, Linear, Reading, that_fits, without_batch
+from mtt_brian.translate.nir_files import Shape, declared_shape, plain, typed_shape
+from mtt_brian.translate.wiring import Wiring
+
+
+class ShapeError(InputError):
+    """Shapes that do not fit; without a batch axis they may."""
+
+
+class Shapes:
+    """Shapes of one graph whose input has a given shape.
+
+    Attributes:
+        wiring: the graph.
+        of: shape of what leaves each node, by name.
+        linear: what the linear nodes are for us, by name.
+        order: linear nodes and wires, each behind its sources.
+
+    Args:
+        wiring: the graph.
+        parameters: of every neuron, by name.
+        reading: for the linear nodes.
+        input_shape: of the input, without a batch.
+
+    Raises:
+        ShapeError: for shapes that do not fit; InputError for nodes that nothing feeds and cycles without neurons.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        parameters: Mapping[str, Mapping[str, np.ndarray]],
+        reading: Reading,
+        input_shape: Shape,
+    ) -> None:
+        self.wiring, self._reading = wiring, reading
+        self.of: dict[str, Shape] = {}
+        self.linear: dict[str, Linear] = {}
+        self._infer(input_shape, parameters)
+        # They have got their shapes in an order in which every one follows its sources.
+        self.order = [name for name in self.of if not wiring.is_source(name)]
+
+    def size(self, name: str) -> int:
+        """Number of neurons (pixels) of a population (the input)."""
+        return int(np.prod(self.of[name], dtype=np.int64))
+
+    def _infer(self, input_shape: Shape, parameters: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Shape of what leaves each node, from the sources onwards."""
+        missing = {name: len(sources) for name, sources in self.wiring.sources.items()}
+        ready: deque[str] = deque()
+
+        def settle(name: str, shape: Shape) -> None:
+            self.of[name] = that_fits(shape, self.wiring.called(name))
+            for target in self.wiring.targets[name]:
+                missing[target] -= 1
+                if not missing[target] and target not in self.of:
+                    ready.append(target)
+
+        settle(self.wiring.input, input_shape)
+        scalar = []
+        for name, own_values in parameters.items():
+            if len({p.shape for p in own_values.values() if p.size != 1}) > 1:
+                shapes = {field: p.shape for field, p in own_values.items()}
+                raise InputError(f"the parameters of {self.wiring.called(name)} have different shapes: {shapes}")
+            own = np.broadcast_shapes(*(p.shape for p in own_values.values()))
+            if np.prod(own) > 1:
+                settle(name, own)
+            elif self.wiring.sources[name]:
+                scalar.append((name, own))
+            else:
+                settle(name, own)
+        for name, sources in self.wiring.sources.items():
+            if not sources and name not in self.of:
+                raise InputError(f"nothing is connected to node {name!r}")
+        while True:
+            while ready:
+                name = ready.popleft()
+                if name not in self.of:
+                    settle(name, self._inferred(name))
+            # One number for all neurons is common; the shape then comes from a source, though not from round a cycle.
+            scalar = [(name, own) for name, own in scalar if name not in self.of]
+            if not scalar:
+                break
+            known = [name for name, _ in scalar if any(s in self.of for s in self.wiring.sources[name])]
+            name, own = next(((n, o) for n, o in scalar if n in known), scalar[0])
+            settle(name, next((self.of[s] for s in self.wiring.sources[name] if s in self.of), own))
+        if rest := [name for name in self.wiring.nodes if name not in self.of]:
+            try:
+                graphlib.TopologicalSorter(
+                    {n: [s for s in self.wiring.sources[n] if s in rest] for n in rest}
+                ).prepare()
+            except graphlib.CycleError as error:
+                cycle = " -> ".join(map(repr, error.args[1][:10]))
+                raise InputError(f"the cycle {cycle} holds no neuron: its signal would never end") from None
+
+    def _inferred(self, name: str) -> Shape:
+        if self.wiring.is_neuron(name):
+            return self.of[self.wiring.sources[name][0]]
+        shape = self.into(name)
+        if self.wiring.is_wire(name):
+            return shape
+        self._reading.at = name
+        try:
+            self.linear[name] = LINEAR[self.wiring.kind(name)](self.wiring.nodes[name], shape, self._reading)
+        except InputError as error:
+            for source in self.wiring.sources[name]:
+                if self.wiring.is_neuron(source):
+                    self.check_sources(source)
+            message = f"{self.wiring.called(name)}: {error}{self._flatten_in_front(name, shape)}"
+            raise ShapeError(message) from None
+        return self.linear[name].output_shape
+
+    def into(self, name: str) -> Shape:
+        """Shape of what enters the node: all its sources must agree."""
+        if not self.wiring.sources[name]:
+            raise InputError(f"nothing is connected to node {name!r}")
+        shapes = {source: self.of[source] for source in self.wiring.sources[name]}
+        if len(set(shapes.values())) > 1:
+            raise ShapeError(f"the sources of node {name!r} have different shapes: {shown(shapes)}")
+        return next(iter(shapes.values()))
+
+    def _flatten_in_front(self, name: str, shape: Shape) -> str:
+        """Names the Flatten node that leaves more than one axis in front of a node, if there is one."""
+        wiring, seen = self.wiring, {name}
+        while len(sources := wiring.sources[name]) == 1 and sources[0] not in seen and not wiring.is_source(sources[0]):
+            name = sources[0]
+            seen.add(name)
+            if self.wiring.kind(name) == "Flatten" and len(shape) > 1:
+                node = self.wiring.nodes[name]
+                return (
+                    f"; {wiring.called(name)} with start_dim {plain(node.start_dim)} keeps an axis and gives "
+                    f"{shape}: NIR does not count a batch, so that start_dim 0 flattens everything"
+                )
+        return ""
+
+    def compare_declared(self, assumed: Assumptions) -> None:
+        """Output nodes and the Input nodes of nested graphs say what arrives at them; others may say more."""
+        for name in self.wiring.nodes:
+            self._compare_others(name, assumed)
+        for name in self.order:
+            if not self.wiring.is_wire(name):
+                continue
+            node = self.wiring.nodes[name]
+            is_input = self.wiring.kind(name) == "Input"
+            given = typed_shape(node.input_type, "input") if is_input else typed_shape(node.output_type, "output")
+            if given is None:
+                continue
+            declared, arriving = declared_shape(given, f"the shape of node {name!r}"), self.of[name]
+            if declared == arriving:
+                continue
+            if without_batch(declared) == without_batch(arriving):
+                assumed.add(f"the declared shape {declared} is taken for {arriving}, without a batch axis", name)
+            elif is_input:
+                assumed.add(f"the declared shape {declared} is not used, because {arriving} arrives", name)
+            else:
+                raise ShapeError(f"the output node {name!r} declares the shape {declared}, but {arriving} arrives")
+
+    def _compare_others(self, name: str, assumed: Assumptions) -> None:
+        """What leaves an input node, what enters an output node, and what neurons declare beside their parameters."""
+        others = {"Input": ["output_type"], "Output": ["input_type"]}
+        of_neurons = ["input_type", "output_type"] if self.wiring.is_neuron(name) else []
+        for field_ in others.get(self.wiring.kind(name), of_neurons):
+            given = typed_shape(getattr(self.wiring.nodes[name], field_, None), field_.removesuffix("_type"))
+            if given is None or np.size(given) == 0:
+                continue
+            declared, own = declared_shape(given, f"{field_} of node {name!r}"), self.of[name]
+            if without_batch(declared) != without_batch(own) and np.prod(declared, dtype=float) != 1:
+                assumed.add(f"the declared {field_} {declared} is not used, because its shape is {own}", name)
+
+    def check_sources(self, target: str) -> None:
+        """What feeds a node must have its shape, as far as that is determined yet."""
+        shape = self.of[target]
+        for source in self.wiring.sources[target]:
+            if self.of.get(source, shape) != shape:
+                raise ShapeError(
+                    f"node {target!r} has the shape {shape}, but {source!r}, which feeds it, has "
+                    f"{self.of[source]}{self._flatten_in_front(target, self.of[source])}"
+                )

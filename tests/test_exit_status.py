@@ -1,0 +1,134 @@
+"""How commands end: in one line and with a status, whatever the machine does."""
+
+import errno
+import io
+import os
+import signal
+import sys
+
+import pytest
+
+from mtt_brian import cli, files
+from mtt_brian.cli import exit_status
+from mtt_brian.errors import Diverged, InputError
+from tests import commands
+
+MISMATCH = "Error(s) in loading state_dict for Model:\n\tsize mismatch for a: 3\n\tsize mismatch for b: 4"
+
+
+def raises(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("no such key"), "no such key"),
+        (
+            InputError(MISMATCH),
+            "Error(s) in loading state_dict for Model: size mismatch for a: 3; size mismatch for b: 4",
+        ),
+        (InputError("a\tname \x1b[2J"), r"a name \x1b[2J"),
+        (InputError(""), "InputError"),
+        (Diverged("epoch 1"), "epoch 1"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data"), "/data: Permission denied"),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), "b: Invalid cross-device link"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError("Can't write data"), "Can't write data"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "stdout: Broken pipe"),
+        (ValueError("embedded null byte"), "a path holds a NUL character, which no file name can have"),
+        (MemoryError(), "not enough memory"),
+        (MemoryError("Unable to allocate 8 TiB"), "not enough memory: Unable to allocate 8 TiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory:\nyou tried"), None),
+        (RecursionError("maximum recursion depth exceeded"), None),
+        (UnicodeEncodeError("utf-8", "a\ud800", 1, 2, "surrogates not allowed"), None),
+    ],
+)
+def test_what_a_user_can_correct_is_one_line(error, line, capsys):
+    assert exit_status.run(raises(error)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert said.err.isascii()
+    assert line is None or said.err == f"error: {line}\n"
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        exit_status.run(raises(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_stop_a_command_as_ctrl_c_does(number, status, capsys):
+    before = signal.getsignal(getattr(signal, number))
+
+    def command():
+        os.kill(os.getpid(), getattr(signal, number))
+        raise AssertionError("it goes on")
+
+    assert exit_status.run(command, "what is done is kept") == status
+    assert capsys.readouterr().err == f"\nstopped by {number}; what is done is kept\n"
+    assert signal.getsignal(getattr(signal, number)) == before
+
+
+def test_ctrl_c(capsys):
+    assert exit_status.run(raises(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "\nstopped\n"
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert exit_status.run(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_characters_that_stdout_lacks_are_escaped(monkeypatch):
+    bytes_out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding="ascii"))
+    assert exit_status.run(lambda: print("98.0 ± 1.2")) == 0
+    assert bytes_out.getvalue() == b"98.0 \\xb1 1.2\n"
+
+
+def test_a_full_stdout_is_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115 - closed by no one, as stdout
+    assert exit_status.run(lambda: print("results")) == 2
+    assert capsys.readouterr().err == "error: stdout: No space left on device\n"
+
+
+def test_warnings_about_caches_are_one_line(capsys):
+    assert exit_status.run(lambda: files.warn("cache/a.nbc: damaged\n(cut)")) == 0
+    assert capsys.readouterr().err == "warning: cache/a.nbc: damaged; (cut)\n"
+
+
+@pytest.mark.parametrize("option", ["--config", "--data-root", "--init", "--resume"])
+def test_impossible_paths_of_training(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for value in ("a\0b", "a" * 300, "\ud800"):
+        assert cli.main("train", ["--dataset", "nmnist", option, value]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "content"), [("deep.json", "{}"), ("deep.toml", "epochs = {}")])
+def test_lists_within_lists_within_lists(name, content, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(content.format("[" * 10000 + "]" * 10000))
+    assert cli.main("train", ["--config", name]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_a_script_of_a_study_ends_like_a_command(tmp_path):
+    done = commands.call("studies/time_step_sweep.py", "a" * 300, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
