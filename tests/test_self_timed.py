@@ -4,7 +4,6 @@ The exact engine is the reference: it has tests of its own against rational arit
 """
 
 import math
-import re
 from dataclasses import replace
 
 import brian2

@@ -34,7 +34,7 @@ ROOMS = {
 #: Re-exports at first use, which close no circle: `mb.translate.to_brian2`.
 LAZY = {("translate/__init__.py", "engines")}
 #: What is above all rooms.
-TOP = {"cli", "__main__", "__init__"}
+TOP = {"cli", "__main__", "__init__", "event_driven"}
 #: Rooms that run without torch: all right of model.nir, and what they stand on.
 WITHOUT_TORCH = {*BASEMENT, "moved", "neuron", "events", "circuit", "translate", "engines", "evaluate", "plotting"}
 
