@@ -19,20 +19,22 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 from numba.core.serialize import dumps
 
 from mtt_brian.files import cache_folder, check_writable, read_regular, reason, replacing, warn
+from mtt_brian.progress import notice
 
 _DIGEST = hashlib.sha256().digest_size
 
 
-def kept(sources: Iterable[Path]) -> Callable[[Any], Any]:
+def kept(sources: Iterable[Path], before_compiling: str | None = None) -> Callable[[Any], Any]:
     """Decorates a function of ``numba.njit``: its machine code is kept in `cache_folder`.
 
     Args:
         sources: the files that it depends on, its own included; a change of any starts a new folder.
+        before_compiling: a `notice`, where its machine code is not there yet; each text once per process.
     """
     folder = _folder(sources)
 
     def decorate(dispatcher: Any) -> Any:
-        dispatcher._cache = _cache_in(folder)(dispatcher.py_func)
+        dispatcher._cache = _cache_in(folder, before_compiling)(dispatcher.py_func)
         return dispatcher
 
     return decorate
@@ -45,8 +47,8 @@ def _folder(sources: Iterable[Path]) -> Path:
 
 
 @cache
-def _cache_in(folder: Path) -> type[FunctionCache]:
-    """Numba's cache of one function with files in this folder."""
+def _cache_in(folder: Path, before_compiling: str | None) -> type[FunctionCache]:
+    """Numba's cache of one function with files in this folder; see `kept`."""
 
     class Locator(_CacheLocator):
         def __init__(self, py_func: Any) -> None:
@@ -80,13 +82,21 @@ def _cache_in(folder: Path) -> type[FunctionCache]:
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:
-                return super().load_overload(sig, target_context)
+                found = super().load_overload(sig, target_context)
             except Exception as error:  # what numba cannot make a kernel of, although it is what was written
                 path = self._cache_file.path(self._index_key(sig, target_context.codegen()))
                 _remove(path, f"{type(error).__name__}: {error}")
-                return None
+                found = None
+            if found is None and before_compiling is not None:
+                _notice_once(before_compiling)
+            return found
 
     return Kept
+
+
+@cache
+def _notice_once(text: str) -> None:
+    notice(text)
 
 
 class Files:

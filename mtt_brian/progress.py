@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -57,24 +56,14 @@ def progress_bar(
 
 
 def notice(text: str) -> None:
-    """Tell what the program waits for: by `LOGGER`, or on stderr where logging is not set up and somebody looks on."""
+    """Tell what the program waits for.
+
+    By `LOGGER`, which commands show on stderr. Where no logging is set up it is printed if a person sees stderr.
+    """
     if LOGGER.hasHandlers():
         LOGGER.info(text)
     elif LOGGER.isEnabledFor(logging.WARNING) and _is_watched():
         print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def notices_on_stderr() -> Iterator[None]:
-    """Within it, every `notice` is printed, whatever stderr is."""
-    handler, level = logging.StreamHandler(), LOGGER.level
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        LOGGER.removeHandler(handler)
-        LOGGER.setLevel(level)
 
 
 def _is_watched() -> bool:
@@ -101,8 +90,8 @@ def _lines_class() -> Any:
 
         def __init__(self, parts: int, **options: Any) -> None:
             # As in tqdm's own front ends: the base class counts, and leaves the drawing to `display`.
+            self._parts, self._shown = parts, parts  # while the base class begins, nothing is printed
             super().__init__(gui=True, mininterval=0, miniters=1, **options)
-            self._parts = parts
             self._shown = self._done()
 
         def _done(self) -> int:
@@ -112,6 +101,7 @@ def _lines_class() -> Any:
             if self._done() > self._shown:
                 self._shown = self._done()
                 more = f", {self.postfix}" if self.postfix else ""
-                print(f"{self.desc}: {self.n} of {self.total} {self.unit}{more}", file=sys.stderr, flush=True)
+                what = self.desc.removesuffix(": ")
+                print(f"{what}: {self.n} of {self.total} {self.unit}{more}", file=sys.stderr, flush=True)
 
     return Lines

@@ -1,4 +1,4 @@
-"""Answer as soon as the readout is confident: accuracy against the time and the operations spent until then.
+"""Decide as soon as the readout is confident: accuracy against the time and the operations until then.
 
 python studies/dynamic_inference.py                                    # the newest run under runs/
 python studies/dynamic_inference.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
@@ -14,38 +14,34 @@ every step sees the whole image, T = 1 included, and fewer steps only cost less.
 on the first fifth of the events (T_max = 10), not that of a network run with T = 2 (studies/time_step_sweep.py).
 
 Two rules of confidence (mtt_brian/evaluate/early_exit.py): "mean", the softmax of the mean readout so far, as published
-for images; and "total", the softmax of the readout so far as a part of what the whole recording gives.
-
-SynOps count every spike until the decision, inputs included, times its synapses. In report.json an accuracy is
-[value, standard error].
+for images; and "total", the softmax of the readout so far as a part of what the whole recording gives. SynOps
+count every spike until the decision, inputs included, times its synapses.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-# As in training/run_mtt.py: threads that spin while they wait would take the cores from the simulation.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from mtt_brian import cli
+
+cli.configure_threads()
 
 import numpy as np
 
-from mtt_brian import cli, files, plotting
-from mtt_brian.evaluate import Estimate
-from mtt_brian.evaluate.early_exit import RULES, exit_when_confident, stop_after
-from mtt_brian.evaluate.statistics import over_seeds
-from mtt_brian.evaluate.tables import markdown, markdown_table, percent
-from mtt_brian.experiments import run_folder, study_cli
-from mtt_brian.experiments.inference import MODES, readout_traces
-from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian import plotting
+from mtt_brian.evaluate.early_exit import RULES, Curve, Decisions, exit_when_confident, mean_curve, stop_after
+from mtt_brian.evaluate.tables import Cell, Table, in_percent
+from mtt_brian.experiments import inference, study_cli
+from mtt_brian.experiments.inference import MODES, Mode
 from mtt_brian.plotting.axes import literal
 
-#: Accuracy and costs along a curve, lists of equal length by the fields of `Decisions`.
-Curve: TypeAlias = dict[str, list[Any]]
+#: By rule of confidence, and ``"fixed"`` for recordings that are all stopped after the same time.
+Curves: TypeAlias = Mapping[str, Curve]
 
 #: 1 - 10^-x with x from 0.05 to 8, and 1, at which nothing is decided before the end.
 THRESHOLDS = [*(1 - 10 ** -np.arange(0.05, 8.01, 0.05)).round(10).tolist(), 1.0]
@@ -54,56 +50,40 @@ PARTS = [k / 50 for k in range(1, 51)]
 #: Columns of the tables, as parts of the time of a whole recording and of the SynOps of the costliest network.
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 SYNOPS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+NOTE = """\
+Interpolated along the curves over the thresholds; mean over so many seeds ± the standard error over them, of a single
+run ± the binomial one. `sum`, `fifo`: event-driven. mean, total: rules of confidence; fixed: all recordings stopped
+after the same time. -: outside the curve."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
-    chosen, recordings = study_cli.take_up(options)
-    out = files.results_folder(options.out, "dynamic_inference")
-    print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
+    study = study_cli.open_study("dynamic_inference", parse(arguments), arguments)
 
-    names = {f"{run}, {side}": (run, side) for run in chosen for side in MODES}
+    def decide(run: str, mode: Mode) -> dict[str, list[Decisions]]:
+        t_max = study.runs[run].config["time_steps"]
+        traces = inference.readout_traces(study.runs[run].model, study.recordings, mode, t_max)
+        labels = study.recordings.labels
+        times = [k / t_max for k in range(1, t_max + 1)] if mode == "time-stepped" else PARTS
+        decided: dict[str, list[Decisions]] = {"fixed": stop_after(traces, labels, times)}
+        return decided | {rule: exit_when_confident(traces, labels, THRESHOLDS, rule) for rule in RULES}
 
-    def watch(cell: str) -> dict[str, list[dict[str, Any]]]:
-        run, side = names[cell]
-        t_max = chosen[run].config["time_steps"]
-        seen = readout_traces(chosen[run].model, recordings, side, t_max)
-        fixed = [k / t_max for k in range(1, t_max + 1)] if side == "time-stepped" else PARTS
-        decided = {rule: exit_when_confident(seen, recordings.labels, THRESHOLDS, rule) for rule in RULES}
-        decided["fixed"] = stop_after(seen, recordings.labels, fixed)
-        return {rule: [decisions._asdict() for decisions in points] for rule, points in decided.items()}
+    decided = study.compute(itertools.product(study.runs, MODES), decide, settings={"thresholds": THRESHOLDS})
 
-    settings = {
-        "dataset": recordings.name,
-        "split": recordings.split,
-        "recordings": len(recordings),
-        "thresholds": THRESHOLDS,
-        "models": study_cli.digests(chosen),
-    }
-    found = ResultStore(out / "cells.jsonl", settings).fill([(name,) for name in names], watch, "predictions")
-    cells = {name: result for (name,), result in found.items()}
-    groups = run_folder.by_method(chosen)
+    def curve(runs: Sequence[str], mode: Mode, rule: str) -> Curve:
+        return mean_curve([[Decisions.from_dict(point) for point in decided[run, mode][rule]] for run in runs])
+
     curves = {
-        label: {
-            side: {rule: average([cells[f"{run}, {side}"][rule] for run in members]) for rule in (*RULES, "fixed")}
-            for side in MODES
-        }
-        for label, members in groups.items()
+        label: {mode: {rule: curve(runs, mode, rule) for rule in (*RULES, "fixed")} for mode in MODES}
+        for label, runs in study.groups.items()
     }
 
-    report = {
-        "dataset": recordings.name,
-        "split": recordings.split,
-        "n_recordings": len(recordings),
+    plot(curves, study.data, study.out / "dynamic_inference.png")
+    report = study.facts | {
         "thresholds": THRESHOLDS,
-        "groups": {label: {"runs": members, **curves[label]} for label, members in groups.items()},
+        "groups": {label: {"runs": runs, **curves[label]} for label, runs in study.groups.items()},
     }
-    title = f"{recordings.title}, {recordings.split}, {len(recordings)} recordings"
-    shown = {f"{label} ({len(groups[label])})": sides for label, sides in curves.items()}
-    text = tables(shown)
-    study_cli.write(out, report, f"Early exit: {title}", text, study_cli.command("dynamic_inference", arguments))
-    plot(curves, title, out / "dynamic_inference.png")
-    print(f"\n{text}\n\n{files.contents(out)}")
+    named = {f"{label} ({len(study.groups[label])})": by_mode for label, by_mode in curves.items()}
+    study.write(report, f"Early exit: {study.data}", *tables(named), NOTE)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -114,83 +94,57 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def average(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> Curve:
-    """The curves of several seeds [seeds, points] as one, point by point."""
-    points = list(zip(*seeds, strict=True))
-    curve: Curve = {"accuracy": [over_seeds([Estimate(*seed["accuracy"]) for seed in point]) for point in points]}
-    for cost in ("steps", "milliseconds", "synops"):
-        curve[cost] = [float(np.mean([seed[cost] for seed in point])) for point in points]
-    return curve
-
-
-def tables(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]]) -> str:
-    """Accuracy at equal mean time, and at equal operations."""
-    fixed = [side["fixed"] for sides in curves.values() for side in sides.values()]
-    times = [part * max(curve["milliseconds"][-1] for curve in fixed) for part in TIMES]
-    synops = [part * max(curve["synops"][-1] for curve in fixed) for part in SYNOPS]
-    by_time = {f"{part:.0%}, {level:.0f} ms": level for part, level in zip(TIMES, times, strict=True)}
-    by_synops = {f"{level:,.0f}": level for level in synops}
-    return f"""\
-Accuracy in % at equal mean time (mean T is that part of T_max):
-
-{table(curves, "milliseconds", by_time)}
-
-Accuracy in % at equal mean SynOps:
-
-{table(curves, "synops", by_synops)}
-
-Interpolated along the curves over the thresholds; mean over so many seeds ± the standard error over them, of a single
-run ± the binomial one. `sum`, `fifo`: event-driven. mean, total: rules of confidence; fixed: all recordings stopped
-after the same time. -: the curve does not get there."""
-
-
-def table(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], cost: str, levels: Mapping[str, float]) -> str:
-    """Networks, sides and rules below each other, levels of one cost beside each other."""
-    lines = [
-        [markdown(label), side, rule, *(accuracy_at(curve, cost, level) for level in levels.values())]
-        for label, sides in curves.items()
-        for side, rules in sides.items()
-        for rule, curve in rules.items()
+def tables(curves: Mapping[str, Mapping[Mode, Curves]]) -> list[Table]:
+    """Accuracy at equal mean time, and at equal mean operations."""
+    fixed = [by_rule["fixed"] for by_mode in curves.values() for by_rule in by_mode.values()]
+    longest, costliest = (max(getattr(curve, cost)[-1] for curve in fixed) for cost in ("milliseconds", "synops"))
+    times = {f"{part:.0%}, {part * longest:.0f} ms": part * longest for part in TIMES}
+    synops = {f"{part * costliest:,.0f}": part * costliest for part in SYNOPS}
+    return [
+        table("Accuracy in % at equal mean time (mean T is that part of T_max)", curves, "milliseconds", times),
+        table("Accuracy in % at equal mean SynOps", curves, "synops", synops),
     ]
-    return markdown_table([["", "side", "exit", *levels], *lines])
 
 
-def accuracy_at(curve: Curve, cost: str, level: float) -> str:
-    """Accuracy and its error where the cost has the level, "-" outside the curve."""
-    costs = np.asarray(curve[cost])
-    if not costs[0] <= level <= costs[-1] * (1 + 1e-9):
-        return "-"
-    value, error = (float(np.interp(level, costs, column)) for column in zip(*curve["accuracy"], strict=True))
-    return percent(Estimate(value, error))
+def table(title: str, curves: Mapping[str, Mapping[Mode, Curves]], cost: str, levels: Mapping[str, float]) -> Table:
+    """Networks, modes and rules below each other, levels of one cost beside each other."""
+    rows: list[list[Cell | str]] = [
+        [label, mode, rule, *(in_percent(curve.accuracy_at(cost, level)) for level in levels.values())]
+        for label, by_mode in curves.items()
+        for mode, by_rule in by_mode.items()
+        for rule, curve in by_rule.items()
+    ]
+    return Table.of_rows(title, ["", "mode", "exit", *levels], rows)
 
 
-def plot(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], title: str, path: Path) -> None:
+def plot(curves: Mapping[str, Mapping[Mode, Curves]], title: str, path: Path) -> None:
     """A row per rule; accuracy against time on the left, against operations on the right."""
-    whole = [sides["time-stepped"]["fixed"] for sides in curves.values()]
-    steps = sorted({round(curve["milliseconds"][-1] / curve["steps"][-1]) for curve in whole})
+    whole = [by_mode["time-stepped"]["fixed"] for by_mode in curves.values()]
+    steps = sorted({round(curve.milliseconds[-1] / curve.steps[-1]) for curve in whole})
     costs = {
         "milliseconds": f"mean time (ms; a time step is {' or '.join(map(str, steps))} ms)",
         "synops": "mean SynOps until the decision",
     }
     with plotting.figure(path, (7.2, 6)) as figure:
-        rows = figure.subplots(len(RULES), len(costs), sharey=True, sharex="col")
-        for row, rule in zip(rows, RULES, strict=True):
-            for ax, (cost, name) in zip(row, costs.items(), strict=True):
-                for color, (label, sides) in enumerate(curves.items()):
-                    for dash, (side, curve) in enumerate(sides.items()):
-                        plotting.early_exit(
-                            curve[rule][cost],
-                            curve[rule]["accuracy"],
-                            name=name,
-                            label=f"{label}, {side}",
-                            style=(color, dash),
-                            fixed=(curve["fixed"][cost], [value for value, _ in curve["fixed"]["accuracy"]]),
-                            ax=ax,
-                        )
+        panels = figure.subplots(len(RULES), len(costs), sharey=True, sharex="col")
+        for (rule, (cost, name)), ax in zip(itertools.product(RULES, costs.items()), panels.flat, strict=True):
+            for color, (label, by_mode) in enumerate(curves.items()):
+                for dash, (mode, by_rule) in enumerate(by_mode.items()):
+                    fixed = by_rule["fixed"]
+                    plotting.early_exit(
+                        getattr(by_rule[rule], cost),
+                        by_rule[rule].accuracy,
+                        name=name,
+                        label=f"{label}, {mode}",
+                        style=(color, dash),
+                        fixed=(getattr(fixed, cost), [estimate.value for estimate in fixed.accuracy]),
+                        ax=ax,
+                    )
+        for row, rule in zip(panels, RULES, strict=True):
             row[0].set_title(f"rule: {rule}", loc="left", fontsize="medium")
             row[1].set_ylabel("")
         figure.suptitle(f"{literal(title, 100)}; thin: stopped after a fixed time")
 
 
 if __name__ == "__main__":
-    sys.exit(study_cli.run(main))
+    sys.exit(cli.run_script(main))

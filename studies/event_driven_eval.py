@@ -10,7 +10,7 @@ python studies/event_driven_eval.py RUN --out results/mine           # again wit
 
 Two conventions define what happens to events that arrive at the same instant:
 
-  sum   all jumps of one instant are summed and applied once; then a neuron fires as its rule says (floor(v/threshold)
+  sum   all jumps of one instant are summed and applied once; then a neuron fires by its rule (floor(v/threshold)
         spikes for "many"). The limit of ever finer time steps, if there were one; every engine can do it.
   fifo  every event is applied alone, in the order of the recording, and travels breadth first: the lower bound acts
         after each jump, a neuron fires at most one spike per event. What event-driven chips do; engine exact only.

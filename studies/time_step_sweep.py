@@ -1,138 +1,136 @@
-"""Accuracy over the number of time steps, and without time steps: a limit that no fine grid comes near.
+"""Accuracy over the number of time steps, and event-driven: a limit that no number of time steps approaches.
 
 python studies/time_step_sweep.py                                    # the newest run under runs/
 python studies/time_step_sweep.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
-python studies/time_step_sweep.py RUN --time-steps 1 10 100 1000     # other grids
+python studies/time_step_sweep.py RUN --time-steps 1 10 100 1000     # other numbers of time steps
 python studies/time_step_sweep.py RUN --out results/mine             # again with the same --out: only what is missing
 
 With T time steps the events are binned anew into T bins and every stage runs with T steps. The events of one bin act
 together. Only where every bin holds a single instant (T = 300,000 for microseconds in 0.3 s) would that be the same as
-no grid at all, for which there are two conventions:
+continuous time, for which there are two conventions:
 
-  sum   the jumps of one instant are summed, applied once, and then a neuron fires as its rule says
+  sum   the jumps of one instant are summed, applied once, and then a neuron fires by its rule
   fifo  every event is applied alone and travels breadth first, as on event-driven chips
 
-The gap is accuracy(largest T) - accuracy(event-driven), on the same recordings. In report.json an accuracy or a gap is
-[value, standard error].
+The gap is accuracy(largest T) - accuracy(event-driven), on the same recordings.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-# As in training/run_mtt.py: threads that spin while they wait would take the cores from the simulation.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from mtt_brian import cli
 
-import numpy as np
+cli.configure_threads()
 
-from mtt_brian import cli, files, plotting
-from mtt_brian.engines import ORDERS
-from mtt_brian.evaluate import Estimate, accuracy, predictions
+from mtt_brian import plotting
+from mtt_brian.engines import ORDERS, Order
+from mtt_brian.evaluate import Estimate, accuracy
 from mtt_brian.evaluate.statistics import gap, over_seeds
-from mtt_brian.evaluate.tables import markdown, markdown_table, percent
-from mtt_brian.experiments import inference, run_folder, study_cli
-from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian.evaluate.tables import Cell, Table, in_percent
+from mtt_brian.experiments import inference, study_cli
+from mtt_brian.experiments.inference import Condition, Mode
 from mtt_brian.plotting.axes import literal
 
 TIME_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
 
 
+class Sweep(NamedTuple):
+    """Accuracy under every condition, and the gap between the largest T and each event-driven convention."""
+
+    accuracy: dict[Condition, Estimate]
+    gap: dict[Order, Estimate]
+
+    def by_name(self) -> dict[str, Estimate]:
+        return {str(c): e for c, e in self.accuracy.items()} | {f"gap {order}": e for order, e in self.gap.items()}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    chosen, recordings = study_cli.take_up(options)
-    out = files.results_folder(options.out, "time_step_sweep")
-    print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings -> {out}")
+    study = study_cli.open_study("time_step_sweep", options, arguments)
+    time_steps = sorted({*options.time_steps})
+    conditions = [*(Condition("time-stepped", t) for t in time_steps), *map(Condition, ORDERS)]
 
-    grids = sorted({*options.time_steps})
-    places: dict[str, tuple[str, int]] = {
-        **{f"T = {t}": ("time-stepped", t) for t in grids},
-        **{order: (order, 1) for order in ORDERS},
-    }
-    names = {f"{run}, {place}": (run, place) for run in chosen for place in places}
+    def predict(run: str, mode: Mode, t: int) -> list[int]:
+        predicted: list[int] = inference.predict(study.runs[run].model, study.recordings, mode, t).classes.tolist()
+        return predicted
 
-    def answer(cell: str) -> list[int]:
-        run, place = names[cell]
-        return predictions(inference.predict(chosen[run].model, recordings, *places[place]).readouts).tolist()
+    predicted = study.compute([(run, *condition) for run in study.runs for condition in conditions], predict)
 
-    settings = {
-        "dataset": recordings.name,
-        "split": recordings.split,
-        "recordings": len(recordings),
-        "models": study_cli.digests(chosen),
-    }
-    found = ResultStore(out / "cells.jsonl", settings).fill([(name,) for name in names], answer, "predictions")
-    cells = {name: result for (name,), result in found.items()}
-    by_run = {
-        run: summary({place: cells[f"{run}, {place}"] for place in places}, recordings.labels, grids[-1])
-        for run in chosen
-    }
-    groups = run_folder.by_method(chosen)
-    averaged = {
-        label: {key: over_seeds([by_run[run][key] for run in members]) for key in by_run[members[0]]}
-        for label, members in groups.items()
-    }
+    def sweep(run: str) -> Sweep:
+        labels, classes = study.recordings.labels, {c: predicted[run, *c] for c in conditions}
+        finest = classes[Condition("time-stepped", time_steps[-1])]
+        return Sweep(
+            {c: accuracy(classes[c], labels) for c in conditions},
+            {order: gap(finest, classes[Condition(order)], labels) for order in ORDERS},
+        )
 
-    report = {
-        "dataset": recordings.name,
-        "split": recordings.split,
-        "n_recordings": len(recordings),
-        "groups": {label: {"runs": members, **averaged[label]} for label, members in groups.items()},
-        "runs": {run: {"method": chosen[run].config["method"], **by_run[run]} for run in chosen},
+    by_run = {run: sweep(run) for run in study.runs}
+    by_method = {label: mean([by_run[run] for run in runs]) for label, runs in study.groups.items()}
+
+    plot(by_method, time_steps, study.data, study.out / "time_step_sweep.png")
+    report = study.facts | {
+        "groups": {label: {"runs": runs, **by_method[label].by_name()} for label, runs in study.groups.items()},
+        "runs": {run: {"method": study.runs[run].config["method"], **by_run[run].by_name()} for run in by_run},
     }
-    title = f"{recordings.title}, {recordings.split}, {len(recordings)} recordings"
-    shown = {f"{label} ({len(groups[label])})": values for label, values in averaged.items()}
-    text = f"{table(shown)}\n\n{caption(grids[-1])}\n\n{table(by_run)}"
-    heading = f"With and without time steps: {title}"
-    study_cli.write(out, report, heading, text, study_cli.command("time_step_sweep", arguments))
-    plot(averaged, grids, title, out / "time_step_sweep.png")
-    print(f"\n{table(shown)}\n\n{files.contents(out)}")
+    averaged = {f"{label} ({len(runs)})": by_method[label] for label, runs in study.groups.items()}
+    study.write(
+        report,
+        f"Time-stepped and event-driven: {study.data}",
+        table("mean over seeds", averaged),
+        caption(time_steps[-1]),
+        table("single runs", by_run),
+    )
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     study_cli.add_options(parser, "time_step_sweep")
-    study_cli.add_time_steps(parser, TIME_STEPS, "time grids")
+    study_cli.add_time_steps(parser, TIME_STEPS, "numbers of time steps")
     options = parser.parse_args(arguments)
     study_cli.at_least_one(options, "limit", "time_steps")
     return options
 
 
-def summary(answers: Mapping[str, Sequence[int]], labels: np.ndarray, largest: int) -> dict[str, Estimate]:
-    """One run: its accuracy everywhere, and the gap between the finest grid and none."""
-    accuracies = {place: accuracy(said, labels) for place, said in answers.items()}
-    return accuracies | {f"gap {order}": gap(answers[f"T = {largest}"], answers[order], labels) for order in ORDERS}
-
-
-def table(columns: Mapping[str, Mapping[str, Estimate]]) -> str:
-    """Places below, runs or groups of runs beside each other."""
-    rows = list(next(iter(columns.values())))
-    lines = [[row, *(percent(c[row], sign=row.startswith("gap")) for c in columns.values())] for row in rows]
-    return markdown_table([["", *map(markdown, columns)], *lines])
-
-
-def caption(largest: int) -> str:
-    return "\n".join(
-        [
-            "Accuracy in %: mean over so many seeds ± the standard error over them; of single runs ± the binomial one.",
-            "`sum`, `fifo`: event-driven.",
-            f"Gap: accuracy at T = {largest} minus event-driven, in points; of single runs ± the paired error.",
-        ]
+def mean(seeds: Sequence[Sweep]) -> Sweep:
+    return Sweep(
+        {condition: over_seeds([seed.accuracy[condition] for seed in seeds]) for condition in seeds[0].accuracy},
+        {order: over_seeds([seed.gap[order] for seed in seeds]) for order in ORDERS},
     )
 
 
-def plot(averaged: Mapping[str, Mapping[str, Estimate]], grids: Sequence[int], title: str, path: Path) -> None:
-    """The curves over T on the left, where they do not lead to on the right."""
+def table(title: str, sweeps: Mapping[str, Sweep]) -> Table:
+    """Conditions below each other, runs or methods beside each other."""
+    columns = list(sweeps.values())
+    rows: list[list[Cell | str]] = [
+        [str(c), *(in_percent(sweep.accuracy[c]) for sweep in columns)] for c in columns[0].accuracy
+    ]
+    rows += [[f"gap {order}", *(in_percent(sweep.gap[order], sign=True) for sweep in columns)] for order in ORDERS]
+    return Table.of_rows(f"Accuracy in %, {title}", ["", *sweeps], rows)
+
+
+def caption(largest: int) -> str:
+    return f"""\
+Accuracy in %: mean over so many seeds ± the standard error over them; of single runs ± the binomial one.
+`sum`, `fifo`: event-driven.
+Gap: accuracy at T = {largest} minus event-driven, in points; of single runs ± the paired error."""
+
+
+def plot(sweeps: Mapping[str, Sweep], time_steps: Sequence[int], title: str, path: Path) -> None:
+    """The curves over T on the left, the event-driven accuracies on the right."""
     with plotting.figure(path, (5, 3)) as figure:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
-        for label, values in averaged.items():
-            plotting.time_step_sweep(grids, [values[f"T = {t}"] for t in grids], label=label, ax=left)
-            plotting.event_driven_limit(ORDERS, [values[order] for order in ORDERS], label=label, across=left, ax=right)
+        for label, sweep in sweeps.items():
+            curve = [sweep.accuracy[Condition("time-stepped", t)] for t in time_steps]
+            plotting.time_step_sweep(time_steps, curve, label=label, ax=left)
+            limits = [sweep.accuracy[Condition(order)] for order in ORDERS]
+            plotting.event_driven_limit(ORDERS, limits, label=label, across=left, ax=right)
         figure.suptitle(literal(title, 100))
 
 
 if __name__ == "__main__":
-    sys.exit(study_cli.run(main))
+    sys.exit(cli.run_script(main))

@@ -57,3 +57,19 @@ def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         run_folder.trained(config, run_folder.load_splits(config), folder / "runs" / f"{method}-{seed}")
     return folder
+
+
+@pytest.fixture
+def event_driven(monkeypatch):
+    """Plain Brian2 scripts run on the device event_driven; expressions are evaluated without a compiler."""
+    import brian2
+
+    import mtt_brian.event_driven
+
+    monkeypatch.setitem(brian2.prefs, "codegen.target", "numpy")
+    brian2.start_scope()
+    brian2.set_device("event_driven")
+    brian2.defaultclock.dt = 0.1 * brian2.ms
+    yield mtt_brian.event_driven.device
+    brian2.set_device("runtime")
+    brian2.defaultclock.dt = 0.1 * brian2.ms

@@ -26,12 +26,12 @@ import h5py, numpy
 sys.path.insert(0, sys.argv[1])
 import hdf5_tree
 while request := sys.stdin.buffer.readline():
-    path, most, out, seconds = eval(request)
+    path, most, root, out, seconds = eval(request)
     child = os.fork()
     if not child:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         with open(out, "wb") as file:
-            hdf5_tree.write_content(path, int(most), file, hdf5_tree._limit)
+            hdf5_tree.write_content(path, int(most), file, hdf5_tree._limit, root)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -64,7 +64,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, command: list[str], **options: Any) -> Any:
-        path, most = command[-2:]
+        path, most, root = command[-3:]
         if command[:3] != [sys.executable, "-P", SCRIPT] or "\0" in path:
             return subprocess.Popen(command, **options)  # a test has put another script in its place
         if self.process is None:
@@ -77,7 +77,7 @@ class Server:
                 env=options["env"],
             )
         self.answer.write_bytes(b"")
-        request = (os.path.abspath(path), most, str(self.answer), nir_files._SECONDS)
+        request = (os.path.abspath(path), most, root, str(self.answer), nir_files._SECONDS)
         self.process.stdin.write(ascii(request).encode() + b"\n")
         self.process.stdin.flush()
         return Ended(int(self.process.stdout.readline()), self.answer)

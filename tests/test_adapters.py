@@ -181,6 +181,94 @@ def test_brian2cuda_has_its_preferences_and_can_forget_its_installation():
         assert value is not None
 
 
+# ----- Brian2, device event_driven
+
+
+def test_a_device_can_be_registered():
+    class Device(internals.RuntimeDevice):
+        pass
+
+    device = Device()
+    internals.register_device("adapted", device)
+    try:
+        brian2.set_device("adapted")
+        assert internals.device_name() == "adapted"
+        group = brian2.NeuronGroup(1, "v : 1")
+        assert internals.memory_is_on(group, device)
+    finally:
+        internals.previous_device()
+        del internals.all_devices["adapted"]
+    assert not internals.memory_is_on(group, internals.active_device())
+
+
+def test_the_run_of_a_network_can_be_overridden(monkeypatch):
+    for name in ("run", "store", "restore"):
+        seen = []
+        monkeypatch.setattr(internals.active_device(), f"network_{name}", lambda *a, s=seen: s.append(a), raising=False)
+        network = brian2.Network()
+        getattr(network, name)(1 * brian2.second)
+        assert seen == [(network, 1 * brian2.second)]
+
+
+def test_parts_of_a_group_and_of_synapses(one_neuron):
+    _, group, *_ = one_neuron
+    assert all(map(internals.is_part_of_group, group.contained_objects))
+    assert not internals.is_part_of_group(group.run_regularly("v = 0"))
+    synapses = brian2.Synapses(group, group[1:], on_pre={"a": "v += 1", "b": "v += 2"})
+    assert not internals.was_connected(synapses)
+    synapses.connect(i=[0, 2], j=[0, 1])
+    assert internals.was_connected(synapses)
+    assert [p.objname for p in internals.pathways_of(synapses)] == ["a", "b"]
+    source, target = internals.endpoints(synapses)
+    assert (source.tolist(), target.tolist()) == ([0, 2], [1, 2])
+    assert internals.refractory_of(group) is False
+    assert internals.target_of(brian2.PoissonInput(group[1:], "v", 1, 1 * brian2.Hz, 1)).start == 1
+    assert internals.memory(group.variables["N"]) == 3
+    internals.memory(group.variables["v"])[1] = 7
+    assert list(group.v) == [0, 7, 0]
+
+
+def test_functions_may_have_a_state():
+    assert internals.is_stateless(brian2.DEFAULT_FUNCTIONS["exp"])
+    assert not internals.is_stateless(brian2.DEFAULT_FUNCTIONS["rand"])
+
+
+def test_monitors_can_be_filled(one_neuron):
+    _, group, spikes, _ = one_neuron
+    states, rates = brian2.StateMonitor(group, "v", [2, 0]), brian2.PopulationRateMonitor(group)
+    for k in range(2):
+        columns = {"t": np.array([k + 0.5, k + 0.75]), "i": np.array([0, 2]), "v": np.array([3.0, 4.0])}
+        internals.record_spikes(spikes, columns, np.array([1, 0, 1]))
+        internals.record_states(states, np.array([k + 0.25]), {"v": np.array([[1.0, 2.0]])})
+        internals.record_rates(rates, np.array([float(k)]), np.array([5.0 + k]))
+    assert spikes.t_[:].tolist() == [0.5, 0.75, 1.5, 1.75]
+    assert (spikes.i[:].tolist(), spikes.v[:].tolist(), spikes.count[:].tolist()) == ([0, 2] * 2, [3, 4] * 2, [2, 0, 2])
+    assert spikes.num_spikes == 4
+    assert (states.t_[:].tolist(), states.v.tolist()) == ([0.25, 1.25], [[1, 1], [2, 2]])
+    assert (rates.t_[:].tolist(), rates.rate_[:].tolist()) == ([0, 1], [5, 6])
+
+
+def test_the_time_of_a_network_can_be_set_and_its_state_be_kept(one_neuron, tmp_path):
+    clock, group, _, network = one_neuron
+    other = brian2.Network(group)
+    internals.begin_run(network)
+    with pytest.raises(RuntimeError, match="another network"):
+        internals.begin_run(other)
+    assert not internals.stop_requested(network)
+    network.stop()
+    assert internals.stop_requested(network)
+    internals.begin_run(network)
+    assert not internals.stop_requested(network)
+    for file in (None, str(tmp_path / "state")):
+        internals.set_time(network, [clock], 5.0)
+        internals.store_state(network, "name", file)
+        internals.set_time(network, [clock], 7.0)
+        assert (network.t_, clock.t_, internals.step_of(clock)) == (7.0, 7.0, 7)
+        state = internals.restore_state(network, "name", file, False)
+        assert (network.t_, clock.t_, internals.step_of(clock)) == (5.0, 5.0, 5)
+        assert "numpy_state" in state
+
+
 PRIVATE = (
     "brian2.devices", "brian2.utils.logger", "brian2.codegen", "_spikespace", "get_value(", "catch_logs", "reinit(",
     "apply_run_args", "insert_code", "get_array_name", "get_array_filename", ".t_ =", ".resize(", "gputools",
@@ -206,6 +294,7 @@ def test_other_files_use_no_private_names_of_brian2():
 class TestTorch:
     """mtt_brian/snn/ops/internals.py"""
 
+    @pytest.mark.slow  # imports torch's compiler
     def test_dynamo_cache_size_limit(self) -> None:
         """The number of variants of a compiled function is raised during its calls only."""
         torch = pytest.importorskip("torch")

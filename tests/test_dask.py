@@ -237,7 +237,8 @@ class TestBadInput:
 
     @pytest.mark.slow
     def test_other_versions(self, ask, monkeypatch):
-        monkeypatch.setattr(dask_backend, "result_versions", lambda: {**evaluation.result_versions(), "numpy": "0.1"})
+        other = {**evaluation.result_versions(), "numpy": "0.1"}
+        monkeypatch.setattr(evaluation.EvaluationTask, "versions", lambda task: other)
         with pytest.raises(InputError, match=r"^worker tcp://\S+ has numpy [\d.]+ instead of 0\.1; every worker"):
             ask()
 

@@ -71,6 +71,6 @@ def test_the_home_of_nobody(capsys):
 
 @pytest.mark.slow
 def test_the_doctor_finds_this_machine_healthy():
-    done = subprocess.run([sys.executable, "-m", "mtt_brian.cli.doctor"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "mtt_brian", "doctor"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "ok    engine brian2-cpp" in done.stdout

@@ -250,7 +250,7 @@ def test_a_module_that_a_run_names_is_not_imported(tmp_path, monkeypatch):
     checkpoint = type("Checkpoint", (), {"config": {"dataset": "evil:DATA"}})
     options = train.parse(["--resume", "run"])
     with pytest.raises(InputError, match="to import that module, give --dataset evil:DATA"):
-        train.settle_config(options, checkpoint, 1)
+        train.resolve_config(options, checkpoint, 1)
 
 
 # ----- a neuron rule, with a node of its own

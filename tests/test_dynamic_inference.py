@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mtt_brian import plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
+from mtt_brian.evaluate.early_exit import Curve
 from mtt_brian.experiments import inference
 from tests.test_gap_attribution import STUDIES
 
@@ -22,8 +23,6 @@ def study(monkeypatch):
 
 
 def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("mtt_brian.experiments.courses.MAX_RECORDINGS", 3)
-    monkeypatch.setattr("mtt_brian.experiments.courses.max_batch_size", lambda model, time_steps: 3)
     options = [*(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0")), "--out", str(tmp_path)]
     study.main(options)
     report = json.loads((tmp_path / "report.json").read_text())
@@ -32,12 +31,12 @@ def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
         "mtt": ["mtt-0"],
     }
     for group in report["groups"].values():
-        assert list(group) == list(inference.SIDES)
-        for side, curves in group.items():
+        assert list(group) == list(inference.MODES)
+        for mode, curves in group.items():
             whole = {name: column[-1] for name, column in curves["fixed"].items()}
             assert whole["steps"] == 3
             assert 200 < whole["milliseconds"] < 300
-            assert len(curves["fixed"]["steps"]) == (3 if side == "time-stepped" else 50)
+            assert len(curves["fixed"]["steps"]) == (3 if mode == "time-stepped" else 50)
             for rule in ("mean", "total"):
                 assert all(len(column) == len(report["thresholds"]) for column in curves[rule].values())
                 for name, value in whole.items():
@@ -50,15 +49,16 @@ def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
     assert "| sdt (2) | time-stepped | mean" in text
     assert "| mtt (1) | fifo         | fixed" in text
 
-    monkeypatch.setattr(study, "courses", None)  # again: nothing is missing
+    monkeypatch.setattr(study.inference, "readout_traces", None)  # again: nothing is missing
     study.main(options)
-    assert f"{tmp_path}: dynamic_inference.png, grid.json, report.json, report.md" in capsys.readouterr().out
+    assert f"{tmp_path}: dynamic_inference.png, report.json, report.md, results.jsonl" in capsys.readouterr().out
 
 
 def test_table_interpolates_and_leaves_out_what_a_curve_does_not_reach(study):
-    curve = {"accuracy": [Estimate(0.5, 0.1), Estimate(0.7, 0.2)], "synops": [10.0, 20.0]}
-    cells = [study.accuracy_at(curve, "synops", level) for level in (9, 10, 15, 20, 21)]
-    assert cells == ["-", "50.0 ± 10.0", "60.0 ± 15.0", "70.0 ± 20.0", "-"]
+    curve = Curve([Estimate(0.5, 0.1), Estimate(0.7, 0.2)], [1.0, 2.0], [5.0, 10.0], [10.0, 20.0])
+    table = study.table("", {"mtt": {"sum": {"mean": curve}}}, "synops", {str(n): n for n in (9, 10, 15, 20, 21)})
+    (row,) = table.rows
+    assert [*map(str, row)][3:] == ["-", "50.0 ± 10.0", "60.0 ± 15.0", "70.0 ± 20.0", "-"]
 
 
 def test_limit(study):

@@ -177,6 +177,17 @@ def test_with_one_instant_per_step_both_modes_have_one_trace(exact_network):
             assert without.confidence(rule)[at] == pytest.approx(on_grid.confidence(rule))
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_traces_do_not_depend_on_the_size_of_a_batch(mode, exact_network):
+    recordings = recordings_of([random_networks.recording(seed, SENSOR, events=100) for seed in range(3)])
+    graph = mb.export.to_nir(exact_network)
+    together, apart = (readout_traces(graph, recordings, mode, STEPS, batch_size) for batch_size in (None, 2))
+    for one, other in zip(together, apart, strict=True):
+        assert one.seconds.tolist() == other.seconds.tolist()
+        assert one.readouts == pytest.approx(other.readouts)
+        assert one.synops.tolist() == other.synops.tolist()
+
+
 def test_confidence_rises_only_where_the_readout_changes(exact_network):
     recording = random_networks.recording(5, SENSOR, events=400)
     (trace,) = readout_traces(mb.export.to_nir(exact_network), recordings_of([recording]), "sum", STEPS)

@@ -44,6 +44,11 @@ def two_layers(rule):
     return Circuit("input", (10,), populations, connections, "b")
 
 
+def one_layer(rule, weights):
+    connection = Connection("input", "a", (Dense(weights, (10,)),), (), 10)
+    return Circuit("input", (10,), (Population("a", (8,), rule),), (connection,), "a")
+
+
 @pytest.fixture(scope="module")
 def neuron_h(tmp_path_factory):
     """NEURON's interpreter with the subtractive mechanism, where a compiler is at hand."""
@@ -129,11 +134,89 @@ def test_nest(model):
     order = np.lexsort((events["senders"], events["times"]))
     nest_t, nest_i = events["times"][order] / 1e3, events["senders"][order] - neurons[0].global_id
 
-    population = Population("a", (count,), rule)
-    circuit = Circuit("input", (10,), (population,), (Connection("input", "a", (Dense(weights, (10,)),), (), 10),), "a")
-    ours_t, ours_i = spikes(circuit, train(), "a")
+    ours_t, ours_i = spikes(one_layer(rule, weights), train(), "a")
     within = ours_t < 0.249
     nest_within = nest_t < 0.25
     assert within.sum() > 50
     assert nest_i[nest_within].tolist() == ours_i[within].tolist()
     np.testing.assert_allclose(nest_t[nest_within] - 1e-3 * delay, ours_t[within], rtol=0, atol=1e-9)
+
+
+def test_jaxsnn():
+    """Crossings in closed form, where the membrane is twice as slow as the synapse."""
+    pytest.importorskip("jaxsnn", reason="jaxsnn is not installed")
+    import jax
+    import jax.numpy as jnp
+    from jaxsnn.event.modules import LIF as JaxLIF
+    from jaxsnn.event.modules import Linear, Source
+    from jaxsnn.event.modules.lif import LIFParameters
+    from jaxsnn.event.topology import Topology
+    from jaxsnn.event.types import Spike
+
+    with jax.enable_x64(True):
+        count, weights = len(TIMES), 2 * FIRST
+        parameters = LIFParameters(tau_syn=TAU / 2, tau_mem=TAU, v_th=1.0)
+        topology = Topology(t_max=0.25)
+        topology.add({"in": Source(10), "w": Linear(pre_weights=weights.T), "a": JaxLIF(8, 1500, parameters)})
+        topology.connect([("in", "w"), ("w", "a")])
+        init, apply = topology.done()
+        source = np.zeros((1, count), dtype=np.int64)
+        played = Spike(TIMES[None], PIXELS[None], 0.0 * source, source, source == 0)
+        found = apply({"in": jax.tree.map(jnp.asarray, played)}, init(jax.random.PRNGKey(0)))["a"]
+        own = np.asarray(found.internal[0])
+        theirs_t, theirs_i = np.asarray(found.time[0])[own], np.asarray(found.idx[0])[own]
+    # The current jumps by w; here by w_in * w / tau_syn.
+    rule = CubaLIF(tau=TAU, tau_syn=TAU / 2, w_in=TAU / 2, reset="zero")
+    ours_t, ours_i = spikes(one_layer(rule, weights), train(), "a")
+    assert len(ours_t) > 50
+    assert theirs_i.tolist() == ours_i.tolist()
+    np.testing.assert_allclose(theirs_t, ours_t, rtol=0, atol=1e-14)
+
+
+def test_arbor():
+    """`lif_cell`, which goes from event to event; connections have a delay, spikes a dead time, weights 32 bits.
+
+    A cell without outgoing connections has no spikes to record, so there is one more, which listens to all of them.
+    """
+    arbor = pytest.importorskip("arbor", reason="Arbor is not installed")
+    delay, count = 1.0, 8
+    units, weights = arbor.units, FIRST.astype(np.float32).astype(np.float64)
+
+    class Recipe(arbor.recipe):
+        def num_cells(self):
+            return count + 1 + 10
+
+        def cell_kind(self, gid):
+            return arbor.cell_kind.lif if gid <= count else arbor.cell_kind.spike_source
+
+        def cell_description(self, gid):
+            if gid > count:
+                times = 1e3 * TIMES[gid - count - 1 == PIXELS]
+                return arbor.spike_source_cell("out", arbor.explicit_schedule([t * units.ms for t in times]))
+            cell = arbor.lif_cell("out", "in")
+            cell.E_L = cell.E_R = cell.V_m = 0 * units.mV
+            cell.V_th, cell.tau_m, cell.C_m = 1 * units.mV, 1e3 * TAU * units.ms, 1 * units.pF
+            cell.t_ref = 1e3 * DEAD * units.ms
+            return cell
+
+        def connections_on(self, gid):
+            if gid > count:
+                return []
+            sources = [(k, 0.0) for k in range(count)]
+            if gid < count:
+                sources = [(count + 1 + k, weights[gid, k]) for k in range(10)]
+            return [arbor.connection((source, "out"), "in", w, delay * units.ms) for source, w in sources]
+
+        def global_properties(self, kind):
+            return None
+
+    simulation = arbor.simulation(Recipe())
+    simulation.record(arbor.spike_recording.all)
+    simulation.run(250 * units.ms, 0.1 * units.ms)
+    found = sorted((t, source[0]) for source, t in simulation.spikes().tolist() if source[0] < count)
+    theirs_t, theirs_i = np.array([t for t, _ in found]) / 1e3, [i for _, i in found]
+    rule = LIF(tau=TAU, r=TAU, reset="zero", refractory=DEAD)
+    ours_t, ours_i = spikes(one_layer(rule, weights), train(), "a")
+    assert len(ours_t) > 50
+    assert theirs_i == ours_i.tolist()
+    np.testing.assert_allclose(theirs_t - 1e-3 * delay, ours_t, rtol=0, atol=1e-12)

@@ -507,17 +507,17 @@ def test_graphs_with_other_branches_are_refused(extra: list[tuple[str, str]], me
     [
         ([("input", "0"), ("input", "readout"), ("0", "readout"), ("readout", "output")], "branches or joins"),
         ([("input", "0"), ("0", "0"), ("0", "readout"), ("readout", "output")], "branches or joins"),
-        ([("input", "readout"), ("readout", "output")], "one chain"),
-        ([("input", "0"), ("0", "readout")], "one chain"),
+        ([("input", "readout"), ("readout", "output")], "one sequence"),
+        ([("input", "0"), ("0", "readout")], "one sequence"),
         (
             [("input", "0"), ("0", "nowhere"), ("readout", "output")],
             "'0' -> 'nowhere' leads from or to a node that does",
         ),
-        ([("input", "0"), ("0", "readout"), ("readout", "output"), ("readout", "input")], "which nothing feeds"),
-        ([], "one chain"),
+        ([("input", "0"), ("0", "readout"), ("readout", "output"), ("readout", "input")], "without sources"),
+        ([], "one sequence"),
     ],
 )
-def test_graphs_that_are_no_chain_are_refused(edges: list[tuple[str, str]], message: str) -> None:
+def test_graphs_that_are_not_sequential_are_refused(edges: list[tuple[str, str]], message: str) -> None:
     graph = chain(neuron())
     graph.edges = edges
     with pytest.raises(InputError, match=message):

@@ -11,8 +11,8 @@ from matplotlib import image
 
 from mtt_brian import evaluate, events, mtt, translate
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import factorial
-from mtt_brian.experiments import inference
+from mtt_brian.evaluate import factorial, gap_tables
+from mtt_brian.experiments import gap, inference
 
 STUDIES = Path(__file__).parents[1] / "studies"
 
@@ -29,7 +29,7 @@ class TestCombinations:
         ]
 
     def test_names(self):
-        assert factorial.cell_name("run", ()) == "run: as trained"
+        assert factorial.cell_name("run", ()) == "run: time-stepped"
         assert factorial.cell_name("run", ("a", "b")) == "run: a + b"
 
 
@@ -37,11 +37,11 @@ class TestCombinations:
 def cells():
     """Four recordings, two seeds, two changes: seed 0 gets 4, 2, 3 and 1 right, seed 1 gets 4, 3, 3 and 3."""
     right = {
-        "0: as trained": "1111",
+        "0: time-stepped": "1111",
         "0: a": "1100",
         "0: b": "1110",
         "0: a + b": "1000",
-        "1: as trained": "1111",
+        "1: time-stepped": "1111",
         "1: a": "0111",
         "1: b": "0111",
         "1: a + b": "0111",
@@ -49,8 +49,12 @@ def cells():
     spikes = {"spike_difference": {"layer": 0.5, "output": None}, "synops_per_recording": 110.0}
     cells = {name: {"right": bits, **spikes} for name, bits in right.items()}
     for seed in "01":
-        cells[f"{seed}: as trained"]["synops_per_recording"] = 100.0
+        cells[f"{seed}: time-stepped"]["synops_per_recording"] = 100.0
     return cells
+
+
+def texts(table):
+    return [[str(cell) for cell in row] for row in table.rows]
 
 
 class TestEffect:
@@ -69,34 +73,47 @@ class TestEffect:
 
     def test_beyond_the_sum(self, cells):
         # Seed 0: -3/4 together, -2/4 and -1/4 alone; seed 1: -1/4 together, -1/4 and -1/4 alone.
-        table = factorial.table_of_pairs({"sdt": "0", "mtt": "1"}, cells, [("a", "b")])
-        assert [cell.strip() for cell in table.splitlines()[-1].split("|")[1:-1]] == [
-            "a + b",
-            "25.0 ± 21.7",
-            "-75.0 ± 21.7",
-            "+0.0 ± 35.4",
-            "75.0 ± 21.7",
-            "-25.0 ± 21.7",
-            "+25.0 ± 21.7",
+        table = gap_tables.pairs("two", {"sdt": "0", "mtt": "1"}, cells, [("a", "b")], "accuracy")
+        assert texts(table) == [
+            [
+                "a + b",
+                "25.0 ± 21.7",
+                "-75.0 ± 21.7",
+                "+0.0 ± 35.4",
+                "75.0 ± 21.7",
+                "-25.0 ± 21.7",
+                "+25.0 ± 21.7",
+            ]
         ]
 
     def test_gaps_of_rules(self, cells):
-        table = factorial.table_of_gaps({"sdt": "01"}, cells, [(), ("b",)], ["a"])
-        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
-        assert rows == [["as trained", "100.0 ± 0.0", "-37.5 ± 12.5"], ["b", "75.0 ± 0.0", "-25.0 ± 25.0"]]
+        table = gap_tables.gaps("gaps", {"sdt": "01"}, cells, [(), ("b",)], ["a", "c"], "accuracy")
+        assert texts(table) == [
+            ["time-stepped", "100.0 ± 0.0", "-37.5 ± 12.5", "-"],
+            ["b", "75.0 ± 0.0", "-25.0 ± 25.0", "-"],
+        ]
 
     def test_changes_and_spikes(self, cells):
-        table = factorial.table_of_changes({"sdt": "01"}, cells, {"all": ("a", "b"), "only b": ("b",)}, ("a", "b"))
-        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
-        assert rows == [["all", "50.0 ± 25.0", ""], ["only b", "75.0 ± 0.0", "+25.0 ± 25.0"]]
-        spikes = factorial.table_of_spikes({"sdt": "01"}, cells, [("a",)])
-        assert [cell.strip() for cell in spikes.splitlines()[-1].split("|")[1:-1]] == ["a", "50.0", "-", "+10.0"]
+        rows = {"all": ("a", "b"), "only b": ("b",)}
+        table = gap_tables.changes("one", {"sdt": "01"}, cells, rows, ("a", "b"), "accuracy")
+        assert texts(table) == [["all", "50.0 ± 25.0", "-", "110"], ["only b", "75.0 ± 0.0", "+25.0 ± 25.0", "110"]]
+        # A single network has the sign test beside it: one recording more is right without "a".
+        table = gap_tables.changes("one", {"sdt": "0"}, cells, {"only b": ("b",)}, ("a", "b"), "accuracy")
+        assert texts(table) == [["only b", "75.0 ± 21.7", "+50.0 ± 25.0", "0", "2", "0.500", "110"]]
+        spikes = gap_tables.spikes("spikes", {"sdt": "01"}, cells, [("a",)])
+        assert texts(spikes) == [["a", "50.0", "-", "+10.0"]]
 
 
 @pytest.fixture
 def study(monkeypatch):
     monkeypatch.syspath_prepend(STUDIES)
     return importlib.import_module("gap_attribution")
+
+
+@pytest.fixture
+def bounds_study(monkeypatch):
+    monkeypatch.syspath_prepend(STUDIES)
+    return importlib.import_module("lower_bounds")
 
 
 class TestModes:
@@ -134,7 +151,7 @@ class TestModes:
             run(graph, recordings, "far", 4)
 
 
-def test_study(three_runs, study, tmp_path, capsys):
+def test_study(three_runs, study, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     names = ["sdt-0", "sdt-1", "mtt-0"]
     options = [*(str(three_runs / "runs" / name) for name in names), "--limit", "3", "--out", str(out)]
@@ -143,42 +160,55 @@ def test_study(three_runs, study, tmp_path, capsys):
     assert report["groups"] == {"sdt": names[:2], "mtt": names[2:]}
     assert len(report["changes"]) == 3 * 20
     for name in names:
-        trained = report["changes"][f"{name}: as trained"]
+        trained = report["changes"][f"{name}: time-stepped"]
         assert len(trained["right"]) == report["n_recordings"] == 3
         assert set(trained["spike_difference"].values()) == {0}
         fifo = report["changes"][f"{name}: fifo"]
         assert set(fifo["spike_difference"]) == {"spikes1", "spikes2", "spikes3", "output"}
     text = (out / "report.md").read_text()
-    for row in ("instants + no bound", "fifo + no bound + 8 bit (the chip)", "as trained"):
+    for row in ("instants + no bound", "fifo + no bound + 8 bit (the target)", "time-stepped"):
         assert row in text
     assert "± nan" not in text
     for name in ("changes.png", "pairs.png"):
         assert image.imread(out / name).std() > 0.05
     assert str(out) in capsys.readouterr().out
 
-    # The same folder again: nothing is computed, another bound is trained.
-    study.main([*options, "--train-bounds", "none", "--validation", "0.5"])
+    # The same folder again: nothing is computed.
+    monkeypatch.setattr(gap.GapEvaluator, "evaluate", None)
+    study.main(options)
     again = json.loads((out / "report.json").read_text())
     assert again["changes"] == report["changes"]
-    assert len(again["trained_bounds"]) == 3
-    cell = again["trained_bounds"]["mtt-0: None"]
+
+
+def test_other_bounds_in_training(three_runs, bounds_study, tmp_path):
+    run = str(three_runs / "runs" / "mtt-0")
+    options = ["--limit", "3", "--bounds", "none", "-1", "--validation", "0.5", "--out", str(tmp_path)]
+    bounds_study.main([run, *options])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["bounds"]) == ["mtt-0: none", "mtt-0: -1"]
+    cell = report["bounds"]["mtt-0: none"]
     assert set(cell) == {"validation", "test"}
     assert cell["test"]["sum"] == cell["test"]["sum, bound removed"]
-    config = json.loads((out / "runs" / "mtt-0-bound-none" / "config.json").read_text())
+    config = json.loads((tmp_path / "runs" / "mtt-0-bound-none" / "config.json").read_text())
     assert (config["lower_bound"], config["validation"], config["seed"], config["method"]) == (None, 0.5, 0, "mtt")
-    assert image.imread(out / "bounds.png").std() > 0.05
-    assert "Trained with another lower bound: accuracy in %, validation" in (out / "report.md").read_text()
+    assert image.imread(tmp_path / "bounds.png").std() > 0.05
+    text = (tmp_path / "report.md").read_text()
+    assert "Accuracy in %, validation" in text
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| -1")] == 2 * [
+        "-1",
+        "-1, bound removed",
+    ]
 
 
 class TestBadInput:
-    def test_options(self, three_runs, study, tmp_path):
+    def test_options(self, three_runs, study, bounds_study, tmp_path):
         run = str(three_runs / "runs" / "sdt-0")
         with pytest.raises(InputError, match="--limit must be at least 1, not 0"):
             study.main([run, "--limit", "0"])
         with pytest.raises(InputError, match="no such run folder"):
             study.main([str(tmp_path / "nowhere")])
         with pytest.raises(SystemExit):
-            study.main([run, "--train-bounds", "low"])
+            bounds_study.main([run, "--bounds", "low"])
 
     def test_results_of_another_network_are_refused(self, three_runs, study, tmp_path):
         study.main([str(three_runs / "runs" / "sdt-0"), "--limit", "2", "--out", str(tmp_path)])

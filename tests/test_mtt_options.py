@@ -17,6 +17,7 @@ from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
 from mtt_brian.events import binning, make_recording
 from mtt_brian.mtt import Augmentation, loop
+from mtt_brian.mtt.optimizer import make_optimizer
 from tests.test_mtt_fit import EVENTS, Stop, same_weights, small, synthetic, train, without_seconds
 
 
@@ -122,7 +123,7 @@ def test_a_coarser_grid_keeps_the_events() -> None:
 def test_sgd_is_the_rule_with_momentum() -> None:
     """Two steps by hand: v = m v + g + wd w, w -= lr v."""
     weight = torch.nn.Linear(1, 1, bias=False)
-    optimizer = loop._optimizer(weight, small(optimizer="sgd", lr=0.1, momentum=0.5))
+    optimizer = make_optimizer(weight, small(optimizer="sgd", lr=0.1, momentum=0.5))
     weight.weight.data.fill_(1.0)
     w, v = 1.0, 0.0
     for gradient in (2.0, 4.0):

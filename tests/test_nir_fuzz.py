@@ -176,7 +176,7 @@ def change_structure(file, rng):
             group[name] = VALUES[rng.integers(len(VALUES))]
 
 
-def read_here(path):
+def read_here(path, root):
     """As `nir_files._read_apart`, without the other process: these files are sound HDF5."""
     out = io.BytesIO()
     hdf5_tree.write_content(path, 2**30, out)

@@ -14,8 +14,8 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 MACHINE = re.compile(r"(?<![\w.])/(?:work|tmp|root|home|Users|mnt)/| at 0x[0-9a-f]+")
 
 
-def test_there_are_three() -> None:
-    assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3"]
+def test_there_are_four() -> None:
+    assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3", "4"]
 
 
 @every_notebook

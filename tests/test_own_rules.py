@@ -12,6 +12,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Dense
 from mtt_brian.engines.exact.crossing_search import first_crossing
 from mtt_brian.engines.exact.propagation import evolve, new_scratch
+from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.engines.lowered.linear_sets import linear_sets
 from mtt_brian.engines.lowered.matrices import potential_last
 from mtt_brian.errors import InputError
@@ -259,7 +260,7 @@ def test_other_back_ends_refuse_a_rule_of_a_user_by_name():
     with pytest.raises(InputError, match="'n' has the rule Adaptive, which a clock-driven network cannot follow"):
         mb.translate.to_clock_driven(circuit, [mb.events.make_recording([1], [0])], dt=0.1 * ms)
     with pytest.raises(InputError, match="Adaptive has more states"):
-        mb.plotting.membrane_trace(rule, [0.001], [1.0])
+        membrane_trace(rule, [0.001], [1.0])
     with pytest.raises(InputError, match="'n' also crosses its threshold between them"):
         mb.Simulator(circuit, "exact", order="fifo")
     pytest.importorskip("torch")

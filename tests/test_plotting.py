@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from mtt_brian import events, plotting
+from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.evaluate import Estimate
 from mtt_brian.neuron import IF
 from mtt_brian.plotting.style import CYCLE, line_style
@@ -39,7 +40,7 @@ EXAMPLES = {
     "event_driven_limit": lambda ax: plotting.event_driven_limit(["sum", "fifo"], ESTIMATES, ax=ax),
     "loss_line": lambda ax: plotting.loss_line([-1, 0, 1], BOWL, ax=ax),
     "loss_surface": lambda ax: plotting.loss_surface([-1, 0, 1], BOWL, [0.5, 1.5], ax=ax),
-    "membrane": lambda ax: plotting.membrane(IF(), [0.1, 0.2], [0.6, 0.6], 0.3, ax=ax),
+    "membrane": lambda ax: plotting.membrane(membrane_trace(IF(), [0.1, 0.2], [0.6, 0.6], 0.3), ax=ax),
     "raster": lambda ax: plotting.raster(SPIKES, sizes=SIZES, ax=ax),
     "rates": lambda ax: plotting.rates(SPIKES, sizes=SIZES, bin_width=0.05, ax=ax),
     "readout": lambda ax: plotting.readout([0, 0.1], [[0, 0], [1, 2]], ax=ax),

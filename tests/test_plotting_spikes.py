@@ -60,7 +60,7 @@ class TestRaster:
             ({"a": train([1], [4])}, {"sizes": {"a": 4}}, "'a' has 4 neurons, numbered from 0, and no neuron 4"),
             ({"a": train([1], [0])}, {"highlight": {"a": [0, 1]}}, "'a' has 1 neurons.* no neuron 1"),
             ({"a": train([1], [0])}, {"highlight": {"b": 0}}, "no population 'b' to highlight neurons of; there are a"),
-            ({"a": train([1], [0])}, {"recording": events.make_recording([1], 0)}, "only a result knows"),
+            ({"a": train([1], [0])}, {"recording": events.make_recording([1], 0)}, "follow from a result only"),
         ],
     )
     def test_refuses(self, spikes, options, message, ax):

@@ -178,7 +178,10 @@ NO_RECORDING = {
 @pytest.mark.parametrize("kind", NO_RECORDING)
 def test_what_is_no_recording_is_named(kind):
     thing, message = NO_RECORDING[kind]
-    for call in (lambda: mb.simulate(GRAPH, thing, engine="exact"), lambda: mb.events.to_frames(thing, 1, (1, 1, 2))):
+    calls = [lambda: mb.events.to_frames(thing, 1, (1, 1, 2))]
+    if not isinstance(thing, str | Path):  # simulate takes names of recordings
+        calls.append(lambda: mb.simulate(GRAPH, thing, engine="exact"))
+    for call in calls:
         with pytest.raises(InputError) as error:
             call()
         assert message in str(error.value)

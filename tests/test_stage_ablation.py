@@ -43,18 +43,20 @@ def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
     for name, variant in report["variants"].items():
         assert variants[name].items() <= variant.items()
         assert list(variant["results"]) == ["T = 1", "T = 3", "T = 6", "sum", "fifo"]
-        for place, result in variant["results"].items():
-            by_seed = [value for value, _ in result["accuracy_by_seed"]]
-            assert result["accuracy"] == pytest.approx([np.mean(by_seed), abs(by_seed[0] - by_seed[1]) / 2])
-            assert result["change"][0] == pytest.approx(result["accuracy"][0] - base[place]["accuracy"][0])
+        for condition, result in variant["results"].items():
+            by_seed = [accuracy["value"] for accuracy in result["accuracy_by_seed"]]
+            error = abs(by_seed[0] - by_seed[1]) / 2
+            assert result["accuracy"] == pytest.approx({"value": np.mean(by_seed), "standard_error": error})
+            difference = result["accuracy"]["value"] - base[condition]["accuracy"]["value"]
+            assert result["change"]["value"] == pytest.approx(difference)
             assert result["synops_per_recording"] > 0
     assert image.imread(tmp_path / "stage_ablation.png").std() > 0.05
     assert "| g = all, s = 3 |" in (tmp_path / "report.md").read_text()
 
     monkeypatch.setattr(study.mtt, "fit", None)  # again: nothing is trained, nothing is tested
-    monkeypatch.setattr(study.inference, "answers", None)
+    monkeypatch.setattr(study.inference, "predict", None)
     study.main(options.split())
-    assert f"{tmp_path}: grid.json, report.json, report.md, runs, stage_ablation.png" in capsys.readouterr().out
+    assert f"{tmp_path}: report.json, report.md, results.jsonl, runs, stage_ablation.png" in capsys.readouterr().out
     with pytest.raises(InputError, match="epochs"):
         study.main(options.replace("--epochs 1", "--epochs 2").split())
 

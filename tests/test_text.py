@@ -9,7 +9,18 @@ import pytest
 
 from mtt_brian import plotting
 from mtt_brian.engines import Spikes
-from mtt_brian.evaluate.tables import code_block, markdown, markdown_table
+from mtt_brian.evaluate import Estimate
+from mtt_brian.evaluate.tables import (
+    MISSING,
+    Cell,
+    Column,
+    Table,
+    code_block,
+    in_percent,
+    markdown,
+    markdown_table,
+    words,
+)
 from mtt_brian.plotting.axes import literal
 from mtt_brian.text import one_line, printable, shortened, shown
 from tests import plots
@@ -103,6 +114,29 @@ def test_a_cell_stays_a_cell():
     table = markdown_table([["name", "n"], ["a|b\n| c |", "1"], ["\x1b[31m", "2"]]).splitlines()
     assert [line.count("|") for line in table] == [3, 3, 3, 3]
     assert table[3].startswith("| \\x1b[31m ")
+
+
+def test_a_table_shows_all_texts_as_they_stand():
+    table = Table.of_rows("t", ["*run*", "a|b"], [["x\ny", in_percent(Estimate(0.5, 0.25))], ["\x1b[31m", MISSING]])
+    assert [[str(cell) for cell in row] for row in table.rows] == [["x\ny", "50.0 ± 25.0"], ["\x1b[31m", "-"]]
+    head, _, first, second = table.markdown().splitlines()
+    assert head.split(" | ")[0].rstrip() == "| &#42;run&#42;"
+    assert [line.count("|") for line in (head, first, second)] == [3, 3, 3]
+    head, _, first, second = table.terminal().splitlines()
+    assert head.startswith("| *run*")
+    assert first.startswith(r"| x\ny")
+    assert second.startswith(r"| \x1b[31m")
+
+
+def test_a_table_without_rows_keeps_its_header():
+    assert Table.of_rows("t", ["a", "b"], []).terminal().splitlines()[0] == "| a | b |"
+
+
+def test_a_transposed_table_names_rows_by_both_headings():
+    columns = [words("network", ["sdt", "mtt"]), Column("event-driven", "sum", [Cell("1"), Cell("2")])]
+    turned = Table("t", columns).transposed()
+    assert [column.heading for column in turned.columns] == ["", "sdt", "mtt"]
+    assert [[cell.text for cell in row] for row in turned.rows] == [["event-driven, sum", "1", "2"]]
 
 
 def test_a_block_of_code_holds_all_lines():

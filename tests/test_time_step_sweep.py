@@ -38,13 +38,15 @@ class TestStudy:
             model = mtt.load_model(three_runs / "runs" / name)
             for t in (1, 5):
                 right = np.mean(mtt.predict(model, recordings, t).argmax(1) == recordings.labels)
-                assert run[f"T = {t}"] == pytest.approx([right, np.sqrt(right * (1 - right) / 8)])
+                assert run[f"T = {t}"] == pytest.approx(
+                    {"value": right, "standard_error": np.sqrt(right * (1 - right) / 8)}
+                )
             for order in ("sum", "fifo"):
-                assert run[f"gap {order}"][0] == pytest.approx(run["T = 5"][0] - run[order][0])
-        first, second = (report["runs"][name]["sum"][0] for name in ("sdt-0", "sdt-1"))
+                assert run[f"gap {order}"]["value"] == pytest.approx(run["T = 5"]["value"] - run[order]["value"])
+        first, second = (report["runs"][name]["sum"]["value"] for name in ("sdt-0", "sdt-1"))
         sdt, mtt_ = report["groups"]["sdt"], report["groups"]["mtt"]
         assert sdt["runs"] == ["sdt-0", "sdt-1"]
-        assert sdt["sum"] == pytest.approx([(first + second) / 2, abs(first - second) / 2])
+        assert sdt["sum"] == pytest.approx({"value": (first + second) / 2, "standard_error": abs(first - second) / 2})
         assert mtt_["sum"] == report["runs"]["mtt-0"]["sum"]
 
     def test_table_figure_and_where_they_are(self, swept, capsys):
@@ -56,14 +58,14 @@ class TestStudy:
 
     def test_again_only_what_is_missing(self, swept, three_runs, study, monkeypatch, capsys):
         asked = []
-        answers = study.inference.answers
+        predict = study.inference.predict
         monkeypatch.setattr(
-            study.inference, "answers", lambda *arguments: (asked.append(arguments[2:]), answers(*arguments))[1]
+            study.inference, "predict", lambda *arguments: (asked.append(arguments[2:]), predict(*arguments))[1]
         )
         chosen = " ".join(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
         study.main(f"{chosen} --time-steps 1 5 7 --out {swept}".split())
         assert asked == [("time-stepped", 7)] * 3
-        assert f"{swept}: grid.json, report.json, report.md, time_step_sweep.png" in capsys.readouterr().out
+        assert f"{swept}: report.json, report.md, results.jsonl, time_step_sweep.png" in capsys.readouterr().out
         with pytest.raises(InputError, match="recordings was 8, is 3"):
             study.main(f"{chosen} --limit 3 --out {swept}".split())
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from mtt_brian.cli import exit_status, train
 from mtt_brian.experiments import run_folder
 from mtt_brian.machine import keep_freed_memory
-from mtt_brian.mtt.distributed import processes as distributed
+from mtt_brian.mtt import distributed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,8 @@ from types import MappingProxyType
 import numpy as np
 from scipy import sparse
 
-from mtt_brian.circuit.operators import Delay, Operator
+from mtt_brian import html_repr
+from mtt_brian.circuit.operators import Delay, Operator, Synapses
 from mtt_brian.circuit.spikes import MAX_SPIKES
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import NeuronRule
@@ -38,7 +39,7 @@ class Population:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Connection:
     """A sequence of operators from one population (or the input) to another; an empty one is the identity.
 
@@ -49,6 +50,7 @@ class Connection:
         operators: applied from left to right; `Delay` may be among them.
         nodes: the names of the graph's nodes between the two, for messages.
         source_size: neurons of the source.
+        port: number of the state that the spikes enter, for populations of `EquationNeuron`; other rules have one.
     """
 
     source: str
@@ -56,11 +58,16 @@ class Connection:
     operators: tuple[Operator, ...]
     nodes: tuple[str, ...]
     source_size: int
+    port: int = 0
+
+    def __repr__(self) -> str:
+        through = ", ".join(type(operator).__name__ for operator in self.operators) or "one to one"
+        return f"Connection({self.source!r} -> {self.target!r}, {through})"
 
     @property
     def delayed(self) -> bool:
         """Whether any spike takes time to arrive."""
-        return any(isinstance(o, Delay) and bool(np.any(o.seconds > 0)) for o in self.operators)
+        return any(isinstance(o, Delay | Synapses) and bool(np.any(o.seconds > 0)) for o in self.operators)
 
     @cached_property
     def matrix(self) -> sparse.csr_array:
@@ -95,7 +102,7 @@ class Connection:
         return total
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Circuit:
     """A network of populations.
 
@@ -119,6 +126,28 @@ class Circuit:
     assumptions: tuple[str, ...] = ()
     time_step: float | None = None
     readout_unit: float = 1.0
+
+    def __repr__(self) -> str:
+        neurons = sum(population.size for population in self.populations)
+        shape = "x".join(map(str, self.input_shape))
+        return f"Circuit({shape} inputs, {len(self.populations)} populations, {neurons:,} neurons)"
+
+    def _repr_html_(self) -> str:
+        rows = [("population", "shape", "rule", "input from", "synapses")]
+        for population in self.populations:
+            into = self.into(population.name)
+            rule = type(population.rule).__name__ + ("" if population.rule.fires else ", never fires")
+            synapses = sum(int(connection.fan_out.sum()) for connection in into)
+            rows.append(
+                (
+                    population.name,
+                    "x".join(map(str, population.shape)),
+                    rule + (", the readout" if population.name == self.output else ""),
+                    ", ".join(connection.source for connection in into),
+                    f"{synapses:,}",
+                )
+            )
+        return html_repr.heading(repr(self)) + html_repr.table(rows)
 
     @property
     def input_size(self) -> int:

@@ -230,7 +230,49 @@ class Sparse:
         return np.bincount(self.matrix().indices, minlength=self.weight.shape[1]).astype(np.int64)
 
 
-LinearOperator: TypeAlias = Conv2d | Dense | Scale | Sparse
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """Single synapses, each with a weight and a delay of its own; two may join the same pair.
+
+    Attributes:
+        source, target: flat indices of the two ends, integers [K].
+        weight: float64 [K].
+        seconds: delay of every synapse, float64 [K], >= 0.
+        input_shape, output_shape: of the populations.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    seconds: np.ndarray
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.source) == len(self.target) == len(self.weight) == len(self.seconds):
+            raise InputError("synapses need as many sources, targets, weights and delays")
+        if not np.all(np.isfinite(self.seconds)) or np.any(self.seconds < 0):
+            raise InputError("delays must be finite and >= 0 seconds")
+        if not np.all(np.isfinite(self.weight)):
+            raise InputError("weights must be finite")
+
+    def matrix(self) -> sparse.csr_array:
+        """Sparse [n_out, n_in] without the delays; weights of one pair are added, zeros are not stored."""
+        shape = int(np.prod(self.output_shape)), int(np.prod(self.input_shape))
+        matrix = sparse.csr_array((self.weight, (self.target, self.source)), shape=shape)
+        matrix.eliminate_zeros()
+        return matrix
+
+    def largest_row(self) -> float:
+        """The largest sum of absolute weights into one target."""
+        return float(np.bincount(self.target, np.abs(self.weight), minlength=1).max())
+
+    def fan_out(self) -> np.ndarray:
+        """Synapses of every source, int64 [n_in]."""
+        return np.bincount(self.source, minlength=int(np.prod(self.input_shape))).astype(np.int64)
+
+
+LinearOperator: TypeAlias = Conv2d | Dense | Scale | Sparse | Synapses
 Operator: TypeAlias = LinearOperator | Delay
 
 

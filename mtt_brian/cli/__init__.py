@@ -36,6 +36,11 @@ class Command:
 
 
 COMMANDS = {
+    "demo": Command(
+        "mtt_brian.cli.demo",
+        "three trained networks with time steps and without: a table and a figure, in seconds",
+        "",
+    ),
     "train": Command(
         "mtt_brian.cli.train",
         "train a network by MTT, NMT or SDT",
@@ -55,6 +60,21 @@ COMMANDS = {
         "mtt_brian.cli.info",
         "what a network is made of, how large it is, and which engines run it",
         "model.nir",
+    ),
+    "convert": Command(
+        "mtt_brian.cli.convert",
+        "write a network so that another tool reads it",
+        "model.nir spikingjelly --out for_spikingjelly.nir",
+    ),
+    "gap": Command(
+        "mtt_brian.cli.gap",
+        "what the rule of an event-driven target costs a network, one change at a time",
+        "runs/digits-mtt-0-001",
+    ),
+    "conformance": Command(
+        "mtt_brian.cli.conformance",
+        "how far other platforms are from the exact solution, and why",
+        "--golden DIR --paper DIR",
     ),
     "doctor": Command(
         "mtt_brian.cli.doctor",

@@ -10,7 +10,7 @@ mtt-brian eval RUN --out results/mine           # again with the same --out afte
 
 Two conventions define what happens to events that arrive at the same instant:
 
-  sum   all jumps of one instant are summed and applied once; then a neuron fires as its rule says (floor(v/threshold)
+  sum   all jumps of one instant are summed and applied once; then a neuron fires by its rule (floor(v/threshold)
         spikes for "many"). The limit of ever finer time steps, if there were one; every engine can do it.
   fifo  every event is applied alone, in the order of the recording, and travels breadth first: the lower bound acts
         after each jump, a neuron fires at most one spike per event. What event-driven chips do; engine exact only.
@@ -28,7 +28,7 @@ from mtt_brian.engines import ORDERS, engine_info
 from mtt_brian.engines.engine_table import ENGINES, engines_with
 from mtt_brian.errors import InputError
 from mtt_brian.experiments import dask_backend, evaluation, report_files, study_cli
-from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE
+from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE, keep_freed_memory
 
 #: Numbers of time steps besides each run's own T_max; the last ones are far larger than in any training.
 TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 150)
@@ -36,6 +36,7 @@ TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 150)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The steps of ``studies/event_driven_eval.py``, where they are explained."""
+    keep_freed_memory()
     options = parse(cli.parser(__doc__, "eval"), arguments)
     runs, recordings = study_cli.load_runs_and_recordings(options, options.skip_bad)
     circuits = study_cli.load_circuits(runs, recordings)

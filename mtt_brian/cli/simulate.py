@@ -8,8 +8,15 @@ mtt-brian simulate foreign.nir events.npz --tool snntorch --time-per-step 1e-3 -
 
 Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .dat and .raw (cameras of
 Prophesee), .npy (a structured array with the fields t, x, y, p), .npz (such an array, or one array for each of them),
-.csv, or DATASET:SPLIT:NUMBER, where DATASET may be package.module:NAME. t counts microseconds, x, y and p (polarity) count from 0; a network whose input has one
-axis needs t and x only. A field that the network would drop must hold one value everywhere.
+.csv, or DATASET:SPLIT:NUMBER, where DATASET may be package.module:NAME. t counts microseconds, x, y and p
+(polarity) count from 0; a network whose input has one axis needs t and x only. A field that the network would drop must
+hold one value everywhere. .h5 is NIRData with spikes of the input; with several samples, FILE.h5:NUMBER.
+
+--bits and --membrane-bits run the network as an integer chip holds it: integer weights and thresholds, membranes that
+saturate.
+
+--replay compares the run with spikes that were recorded before, here or by another simulator: NIRData (.h5), spikes.npz
+or spikes.csv as written here. The exit status is 0 if all are the same within --tolerance, and 1 if not.
 
 Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...;
 "keys" says what stands for a name that no file may have),
@@ -29,36 +36,40 @@ import numpy as np
 
 from mtt_brian import cli, files, plotting
 from mtt_brian.circuit.spikes import input_spikes_for
-from mtt_brian.cli import network_options, spike_files
-from mtt_brian.cli.recording_files import Recording, open_recording
+from mtt_brian.cli import network_options, replay, spike_files
+from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.engines import ENGINES, ORDERS, Result, Simulator, engine_info
+from mtt_brian.engines.result import population_rows
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.tables import markdown_table
+from mtt_brian.events.named import NamedRecording
 from mtt_brian.plotting.axes import literal
 from mtt_brian.text import printable
 from mtt_brian.translate.nir_files import naming
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     opened = network_options.open_network(options)
-    recording = open_recording(options.recording, options.data_root, opened.config)
+    recording = open_recording(options.recording, options.data_root, opened.config, opened.circuit)
+    recorded = None if options.replay is None else replay.recorded_spikes(Path(options.replay), opened.circuit)
     if not len(recording.events) and options.duration is None:
         raise InputError(f"{recording.name}: no events; --duration says how long to run a network without any")
     # The engines check it too, but do not know what it is called.
-    input_spikes_for(opened.circuit, recording.events, options.duration, recording.name)
+    train = input_spikes_for(opened.circuit, recording.events, options.duration, recording.name)
     started = time.perf_counter()
     chosen = {} if options.max_rate is None else {"max_rate": options.max_rate}
     if chosen and "max_rate" not in engine_info(options.engine).options:
         raise InputError(f"--max-rate goes with --engine exact; {options.engine} has no such option")
     with naming(opened.path):
-        simulator = Simulator(opened.circuit, options.engine, order=options.order, **chosen)
+        integers = network_options.integers_from(options)
+        simulator = Simulator(opened.circuit, options.engine, order=options.order, integers=integers, **chosen)
     out = files.results_folder(options.out, "simulate")
-    files.check_replaceable(out, ["spikes.npz", "spikes.csv", "readout.csv", "raster.png"])
+    files.check_replaceable(out, ["spikes.npz", "spikes.csv", "spikes.h5", "readout.csv", "raster.png"])
     with files.removed_if_empty(out), naming(opened.path):
         (result,) = simulator.run([recording.events], options.duration)
-    seconds = time.perf_counter() - started
+    took = time.perf_counter() - started
 
     about = {
         "assumptions": "\n".join(result.assumptions),
@@ -68,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     spike_files.write_npz(out / "spikes.npz", result, **about)
     spike_files.write_spikes(out / "spikes.csv", result)
+    if options.nir_data:
+        spike_files.write_run(out / "spikes.h5", result, train)
+    else:
+        (out / "spikes.h5").unlink(missing_ok=True)  # of an earlier run
     trace = trace_of(result)
     if trace is not None:
         spike_files.write_readout(out / "readout.csv", *trace)
@@ -75,17 +90,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (out / "readout.csv").unlink(missing_ok=True)  # of an earlier run
     plot(result, recording, trace, out / "raster.png")
     print(printable(f"{recording.name}: {len(recording.events):,} events, {result.duration:g} s -> {opened.path}"))
-    print(f"engine {result.engine}, {options.order}: {seconds:.2f} s, compiling included")
+    print(f"engine {result.engine}, {options.order}: {took:.2f} s, compiling included")
     for assumption in result.assumptions:
         print(f"assumed: {printable(assumption)}")
     print()
-    print(f"{table(result)}\n\n{answer(result, recording)}\n{files.contents(out)}")
+    print(f"{markdown_table(population_rows(result))}\n\n{answer(result, recording)}\n{files.contents(out)}")
+    if recorded is None:
+        return 0
+    comparisons = replay.compare(result, recorded, options.tolerance)
+    print(f"\n{replay.summary(result, comparisons, options.replay, options.tolerance)}")
+    return 0 if all(comparison.equal for comparison in comparisons.values()) else 1
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = cli.parser(__doc__, "simulate")
     network_options.add_options(parser)
+    network_options.add_target_options(parser)
     parser.add_argument("recording", metavar="RECORDING", help="a file of events, or DATASET:SPLIT:NUMBER")
     parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")
     parser.add_argument("--engine", choices=ENGINES, default="exact", help="all give the same spikes [exact]")
@@ -103,7 +124,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end of the run [the last event]")
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/simulate-<number>]")
+    parser.add_argument(
+        "--nir-data", action="store_true", help="write spikes.h5 too: NIRData, which other simulators can replay"
+    )
+    parser.add_argument("--replay", metavar="FILE", help="compare with recorded spikes: .h5 (NIRData), .npz or .csv")
+    parser.add_argument(
+        "--tolerance",
+        type=seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="how far apart two spikes may be that count as the same [0]",
+    )
     return parser.parse_args(arguments)
+
+
+def seconds(text: str) -> float:
+    """A time >= 0, of an option."""
+    value = float(text)
+    if not 0 <= value < np.inf:
+        raise ValueError
+    return value
 
 
 def trace_of(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
@@ -115,27 +155,7 @@ def trace_of(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
         return None
 
 
-def table(result: Result) -> str:
-    """Spikes and synaptic operations of the input and every firing population."""
-    rows = [("population", "neurons", "spikes", "per neuron", "silent neurons", "SynOps")]
-    for name, counts in result.counts.items():
-        synops = int(counts.ravel() @ result.circuit.fan_out[name])
-        silent = int((counts == 0).sum())
-        rows.append(
-            (
-                name,
-                f"{counts.size:,}",
-                f"{counts.sum():,}",
-                f"{counts.mean():.3g}",
-                f"{silent:,} ({silent / counts.size:.0%})",
-                f"{synops:,}",
-            )
-        )
-    rows.append(("all", "", f"{sum(c.sum() for c in result.counts.values()):,}", "", "", f"{result.synops:,}"))
-    return markdown_table(rows)
-
-
-def answer(result: Result, recording: Recording) -> str:
+def answer(result: Result, recording: NamedRecording) -> str:
     """The class with the largest readout, and whether that is right where it is known."""
     classes = recording.classes if len(recording.classes) == len(result.readout) else ()
     best = int(np.argmax(result.readout))
@@ -153,7 +173,7 @@ def answer(result: Result, recording: Recording) -> str:
     return f"{said}; right is {called(recording.label)}"
 
 
-def plot(result: Result, recording: Recording, trace: tuple[np.ndarray, np.ndarray] | None, path: Path) -> None:
+def plot(result: Result, recording: NamedRecording, trace: tuple[np.ndarray, np.ndarray] | None, path: Path) -> None:
     """Spikes of the input and all populations, with the readout below where it is known over time."""
     ratios = [3] if trace is None else [3, 1]
     with plotting.figure(path, (7.2, 1.6 * sum(ratios))) as figure:

@@ -1,4 +1,4 @@
-"""Spikes of one run as files."""
+"""Spikes of one run as files, and spikes of any run from files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from mtt_brian.engines import Result
+from mtt_brian.circuit.spikes import InputSpikes
+from mtt_brian.engines import Result, Spikes
+from mtt_brian.errors import InputError
 from mtt_brian.files import replacing
-from mtt_brian.text import printable
+from mtt_brian.text import one_line, printable, shown
+from mtt_brian.translate.nir_data import NodeSpikes, read_nir_data, write_nir_data
 
 #: Characters that mean something in the path of a file, here or on another system.
 _NOT_IN_FILE_NAMES = set('/\\:*?"<>|')
@@ -89,6 +92,22 @@ def write_spikes(path: Path, result: Result) -> None:
     _write_csv(path, ("population", "t", "i", "n"), rows, quoted)
 
 
+def write_run(path: Path, result: Result, train: InputSpikes) -> None:
+    """NIRData of a run: spikes of all populations that fire, and those of the input, for another simulator to replay.
+
+    Args:
+        path: of the file.
+        result: of a run with ``record="all"``.
+        train: what was played.
+    """
+    circuit, end = result.circuit, result.duration
+    nodes = {circuit.input: NodeSpikes(Spikes(train.t, train.i, train.n), circuit.input_size, end)}
+    for population in circuit.populations:
+        if population.rule.fires:
+            nodes[population.name] = NodeSpikes(result.spikes[population.name], population.size, end)
+    write_nir_data(path, nodes)
+
+
 def write_readout(path: Path, times: np.ndarray, readouts: np.ndarray) -> None:
     """A CSV line per instant at which the readout changed: t (seconds), and the readout of every class.
 
@@ -112,3 +131,84 @@ def _write_csv(
         writer = csv.writer(file, lineterminator="\n", quoting=quoting)
         writer.writerow(header)
         writer.writerows(rows)
+
+
+# ----- reading
+
+
+def read_spikes(path: Path) -> dict[str, Spikes]:
+    """Spikes by population from a file of `write_npz`, `write_spikes` or of NIRData (.h5), sorted by time, then neuron.
+
+    In .npz, arrays ``<name>_t`` and ``<name>_i`` are enough; ``<name>_n`` is 1 where it is missing.
+
+    Raises:
+        InputError: for another ending, and for what is no spike; names the file, population and spike.
+    """
+    readers = {".npz": _read_npz, ".csv": _read_csv, **dict.fromkeys(NIR_DATA, _read_nir_data)}
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path}: recorded spikes are a file that ends in {', '.join(readers)}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        return readers[path.suffix.lower()](path)
+    except InputError:
+        raise
+    except Exception as error:  # numpy raises any type for a damaged file
+        raise InputError(f"{path}: cannot be read as spikes ({type(error).__name__}: {one_line(error)})") from error
+
+
+#: Endings of files of NIRData.
+NIR_DATA = (".h5", ".hdf5")
+
+
+def _read_nir_data(path: Path) -> dict[str, Spikes]:
+    return {name: node.spikes for name, node in read_nir_data(path).items()}
+
+
+def _read_npz(path: Path) -> dict[str, Spikes]:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files if name.endswith(("_t", "_i", "_n")) or name == "keys"}
+    keys = arrays.pop("keys", np.zeros((0, 2), dtype=np.str_))
+    names = {str(key): str(name) for name, key in keys.tolist()}
+    found = {}
+    for array in arrays:
+        key = array.removesuffix("_t")
+        if array.endswith("_t") and f"{key}_i" in arrays:
+            t, i = arrays[array], arrays[f"{key}_i"]
+            name = names.get(key, key)
+            found[name] = _checked(path, name, t, i, arrays.get(f"{key}_n", np.ones(np.shape(t), np.int64)))
+    if not found:
+        raise InputError(f"{path}: there are no arrays NAME_t and NAME_i in it, times and neurons of spikes")
+    return found
+
+
+def _read_csv(path: Path) -> dict[str, Spikes]:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(file)
+        header = [name.strip() for name in next(rows, [])]
+        if header[:3] != ["population", "t", "i"]:
+            raise InputError(f"{path}: the first line must be population,t,i,n, not {shown(','.join(header))}")
+        columns: dict[str, list[tuple[float, int, int]]] = {}
+        for number, row in enumerate(rows, 2):
+            try:
+                name, t, i, *n = row
+                columns.setdefault(name, []).append((float(t), int(i), int(n[0]) if n else 1))
+            except (ValueError, IndexError):
+                raise InputError(f"{path}: line {number} is no spike (population,t,i,n): {shown(row)}") from None
+    return {
+        name: _checked(path, name, *(np.array(column) for column in zip(*spikes, strict=True)))
+        for name, spikes in columns.items()
+    }
+
+
+def _checked(path: Path, name: str, t: np.ndarray, i: np.ndarray, n: np.ndarray) -> Spikes:
+    where = f"{path}: {shown(name)}"
+    if t.ndim != 1 or not t.shape == i.shape == n.shape:
+        raise InputError(f"{where}: t {t.shape}, i {i.shape} and n {n.shape} must be lists of one length")
+    if i.dtype.kind not in "iu" or n.dtype.kind not in "iu" or t.dtype.kind not in "fiu":
+        raise InputError(f"{where}: t must hold seconds, i and n integers, not {t.dtype}, {i.dtype} and {n.dtype}")
+    if np.any(wrong := ~(np.isfinite(t) & (t >= 0)) | (i < 0) | (n < 1)):
+        k = int(np.argmax(wrong))
+        raise InputError(f"{where}: t = {t[k]} s, i = {i[k]}, n = {n[k]} (spike {k}) must be >= 0, >= 0 and >= 1")
+    order = np.lexsort((i, t))
+    return Spikes(t[order].astype(np.float64), i[order].astype(np.int64), n[order].astype(np.int64))

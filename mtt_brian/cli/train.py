@@ -29,9 +29,8 @@ from mtt_brian.events.datasets import is_reference
 from mtt_brian.experiments import run_folder
 from mtt_brian.experiments.run_folder import Splits
 from mtt_brian.machine import keep_freed_memory
-from mtt_brian.mtt import Checkpoint, Data, TrainConfig
-from mtt_brian.mtt.distributed import processes as distributed
-from mtt_brian.mtt.distributed.processes import Processes
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
+from mtt_brian.mtt.distributed import Processes
 from mtt_brian.snn import Staged
 
 #: The time steps of the closing table. The last ones are much finer than those of any training.

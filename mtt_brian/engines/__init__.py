@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from os import PathLike
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from mtt_brian import html_repr
+from mtt_brian.circuit.integers import Integers
 from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
 from mtt_brian.engines.engine_table import (
@@ -19,7 +22,9 @@ from mtt_brian.engines.engine_table import (
 )
 from mtt_brian.engines.result import RECORDS, Result
 from mtt_brian.errors import InputError
+from mtt_brian.events import named
 from mtt_brian.progress import progress_bar
+from mtt_brian.text import printable
 from mtt_brian.translate.conventions import CONVENTION_NAMES, Conventions
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 from mtt_brian.translate.nir_files import naming
@@ -29,6 +34,7 @@ __all__ = [
     "ORDERS",
     "Engine",
     "EngineInfo",
+    "Integers",
     "Order",
     "Record",
     "Result",
@@ -39,6 +45,13 @@ __all__ = [
     "simulate",
     "unregister_engine",
 ]
+
+#: A recording, the path of its file, or its place in a data set.
+RecordingLike: TypeAlias = "np.ndarray | str | PathLike[str]"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 class Simulator:
@@ -53,6 +66,8 @@ class Simulator:
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
         conventions: what a graph of another tool leaves open.
+        integers: run the network as an integer chip holds it: weights, thresholds and saturating membranes of a few
+            bits; by default of 8 and 16, as on Speck (where `EngineInfo.saturation` is set: ``"exact"``).
         **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or beside it, and options of the
             engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2 engines);
             ``target`` (brian2); ``flags`` (brian2-cpp).
@@ -69,6 +84,7 @@ class Simulator:
         order: Order = "sum",
         record: Record = "all",
         conventions: Conventions | None = None,
+        integers: Integers | None = None,
         **options: Any,
     ) -> None:
         for name, value, accepted in (
@@ -82,11 +98,21 @@ class Simulator:
         options = checked_options(engine, order, options)
         self.circuit = read_nir(graph, conventions, **given)
         with naming(graph):
+            if integers is not None:
+                self.circuit = integers.of(self.circuit)
             self.engine = build_engine(engine, self.circuit, order, record, options)
+        self._shown = f"{engine}, {order}"
+
+    def __repr__(self) -> str:
+        synapses = sum(int(fan_out.sum()) for fan_out in self.circuit.fan_out.values())
+        return f"Simulator({self._shown}, {len(self.circuit.populations)} populations, {synapses:,} synapses)"
+
+    def _repr_html_(self) -> str:
+        return html_repr.heading(repr(self)) + self.circuit._repr_html_()
 
     def run(
         self,
-        recordings: Iterable[np.ndarray],
+        recordings: Iterable[RecordingLike],
         durations: Sequence[float | None] | float | None = None,
         progress: bool = False,
     ) -> Iterator[Result]:
@@ -96,8 +122,8 @@ class Simulator:
         same time, the Brian2 engines one batch after the other.
 
         Args:
-            recordings: structured arrays of integers ``t`` [us], ``x``, ``y``, ``p``, sorted by time: a list, a data
-                set or any other iterable.
+            recordings: a list, a data set or any other iterable of structured arrays of integers ``t`` [us], ``x``,
+                ``y``, ``p``, sorted by time, or of names of recordings (see `simulate`).
             durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
                 are left out.
             progress: show a progress bar.
@@ -111,7 +137,7 @@ class Simulator:
         given, count = pair_with_durations(recordings, durations)
         # One by one, when they are needed: thousands of recordings would not fit into memory together.
         trains = (
-            input_spikes_for(self.circuit, recording, duration, f"recording {k}")
+            input_spikes_for(self.circuit, *_opened(recording, duration, f"recording {k}"))
             for k, (recording, duration) in enumerate(given)
         )
         yield from progress_bar(
@@ -120,13 +146,14 @@ class Simulator:
 
 
 def simulate(
-    graph: GraphLike, recording: np.ndarray, engine: str = "exact", duration: float | None = None, **options: Any
+    graph: GraphLike, recording: RecordingLike, engine: str = "exact", duration: float | None = None, **options: Any
 ) -> Result:
     """Run one recording through a network, event by event.
 
     Args:
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
-        recording: structured array ``t`` [us], ``x``, ``y``, ``p``, sorted by time.
+        recording: structured array ``t`` [us], ``x``, ``y``, ``p``, sorted by time; the path of a file that
+            `events.read` reads; or ``"DATASET:SPLIT:NUMBER"``, such as ``"digits:test:0"``.
         engine: see `Simulator`, which is what to use for many recordings.
         duration: end of the run in seconds; by default the last event.
         **options: of `Simulator`.
@@ -139,3 +166,10 @@ def simulate(
     """
     (result,) = Simulator(graph, engine, **options).run([recording], [duration])
     return result
+
+
+def _opened(recording: RecordingLike, duration: float | None, name: str) -> tuple[np.ndarray, float | None, str]:
+    """The events of a recording that is given itself or by its name, and what messages call it."""
+    if isinstance(recording, str | PathLike):
+        return named.open_recording(recording).events, duration, printable(str(recording))
+    return recording, duration, name

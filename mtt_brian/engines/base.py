@@ -1,4 +1,4 @@
-"""The interface of an engine, and the facts about an engine that can be read without building it."""
+"""What every engine is given, what it must offer, and what is known about it without building it."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ EngineFactory: TypeAlias = Callable[..., Engine]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """Facts about an engine, readable without importing it.
+    """What is known about an engine without importing it.
 
     Attributes:
         name: as `Simulator` takes it.
-        about: one line of description.
-        orders: conventions for simultaneous arrivals that it offers.
+        about: one line for people.
+        orders: conventions that it can follow.
         crossings: whether neurons can fire between arrivals (bias, synaptic current, refractory period).
         delays: whether connections can have delays and close loops.
+        saturation: whether potentials can have an upper bound.
         options: names of the keyword arguments of its factory besides ``order`` and ``record``.
-        batches: whether it runs many recordings side by side, so that large batches pay.
+        batches: whether it runs many recordings side by side, so that large batches are worth while.
         memory: bytes that it keeps for a circuit and an order, one recording at a time; None: not known.
         imports: modules that have to be imported by the main thread before the engine is built.
-        needs: what has to be installed besides this package, as text.
+        needs: what it needs besides this package, for people.
     """
 
     name: str
@@ -57,6 +58,7 @@ class EngineInfo:
     orders: tuple[Order, ...] = ("sum",)
     crossings: bool = False
     delays: bool = False
+    saturation: bool = False
     options: tuple[str, ...] = ()
     batches: bool = False
     memory: Callable[[Circuit, Order], int] | None = None
@@ -64,5 +66,5 @@ class EngineInfo:
     needs: str = ""
 
     def options_from(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Those of ``options`` that the engine accepts."""
+        """Those of ``options`` that the engine takes."""
         return {name: value for name, value in options.items() if name in self.options}

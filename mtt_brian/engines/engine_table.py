@@ -65,6 +65,7 @@ _GIVEN = (
             orders=("sum", "fifo"),
             crossings=True,
             delays=True,
+            saturation=True,
             options=("threads", "max_rate"),
             memory=_exact_memory,
         ),
@@ -230,6 +231,13 @@ def _check_circuit(info: EngineInfo, circuit: Circuit) -> None:
                     f"population {population.name!r} can come up to its threshold between arrivals (bias, leak, "
                     f"synaptic current or a rule of its own), which engine={info.name!r} does not compute; use "
                     "engine='exact'"
+                )
+    if not info.saturation:
+        for population in circuit.populations:
+            if population.rule.upper_bound is not None:
+                raise InputError(
+                    f"population {population.name!r} has an upper bound (membrane_bits), which "
+                    f"engine={info.name!r} does not follow; use engine='exact'"
                 )
     if not info.delays:
         for connection in circuit.connections:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from mtt_brian import html_repr
 from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
@@ -19,7 +20,7 @@ Record: TypeAlias = Literal["all", "output", "counts"]
 RECORDS: tuple[Record, ...] = get_args(Record)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """One recording, run through one network.
 
@@ -41,8 +42,22 @@ class Result:
     synops: int
     duration: float
     engine: str
-    circuit: Circuit = field(repr=False)
+    circuit: Circuit
     begin: float = 0.0
+
+    def __repr__(self) -> str:
+        spikes = sum(int(counts.sum()) for name, counts in self.counts.items() if name != self.circuit.input)
+        answer = f"answer {self.readout.argmax()}" if np.any(self.readout) else "no answer"
+        return f"Result({self.engine}, {self.duration:.6g} s, {spikes:,} spikes, {answer}, {self.synops:,} SynOps)"
+
+    def _repr_html_(self) -> str:
+        sizes = {name: counts.size for name, counts in self.counts.items()}
+        bands = {name: (train.t, train.i, sizes[name]) for name, train in self.spikes.items()}
+        return (
+            html_repr.heading(repr(self))
+            + html_repr.table(population_rows(self))
+            + html_repr.raster(bands, self.duration)
+        )
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -161,6 +176,25 @@ def result_of(
         circuit=circuit,
         begin=begin,
     )
+
+
+def population_rows(result: Result) -> list[tuple[str, ...]]:
+    """A table of spikes and synaptic operations: a header, a row for the input and every firing population, a sum."""
+    rows: list[tuple[str, ...]] = [("population", "neurons", "spikes", "per neuron", "silent neurons", "SynOps")]
+    for name, counts in result.counts.items():
+        silent = int((counts == 0).sum())
+        rows.append(
+            (
+                name,
+                f"{counts.size:,}",
+                f"{counts.sum():,}",
+                f"{counts.mean():.3g}",
+                f"{silent:,} ({silent / counts.size:.0%})",
+                f"{int(counts.ravel() @ result.circuit.fan_out[name]):,}",
+            )
+        )
+    total = sum(counts.sum() for counts in result.counts.values())
+    return [*rows, ("all", "", f"{total:,}", "", "", f"{result.synops:,}")]
 
 
 def recorded_populations(circuit: Circuit, record: str) -> list[str]:

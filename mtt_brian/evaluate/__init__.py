@@ -16,7 +16,7 @@ from mtt_brian.evaluate.metrics import (
 from mtt_brian.evaluate.outputs import Predictions, predict_event_driven
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
 from mtt_brian.evaluate.report_tables import write_report
-from mtt_brian.evaluate.spike_times import SpikeTimeDifferences, spike_time_differences
+from mtt_brian.evaluate.spike_times import SpikeComparison, SpikeTimeDifferences, compare_spikes, spike_time_differences
 
 __all__ = [
     "Estimate",
@@ -25,12 +25,14 @@ __all__ = [
     "Predictions",
     "Report",
     "RunReport",
+    "SpikeComparison",
     "SpikeDifference",
     "SpikeTimeDifferences",
     "TimeStepped",
     "TimeSteppedAccumulator",
     "accuracy",
     "accuracy_over_time",
+    "compare_spikes",
     "confusion_matrix",
     "decision_time",
     "predict_event_driven",
@@ -41,3 +43,7 @@ __all__ = [
     "synops",
     "write_report",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,8 +1,8 @@
-"""Early exit: an answer is given as soon as the readout is confident, on a time grid or without one.
+"""Early exit: a recording is decided as soon as the readout is confident, time-stepped or event-driven.
 
 SEENN-I (Li, Geller, Kim, Panda: "SEENN", NeurIPS 2023; MTT paper, dynamic inference) runs a network step by step and
-takes the answer of the first step at which the softmax of the mean readout so far exceeds a threshold. Here one
-definition serves both sides. R(t) is the sum of the readout up to t, and the recording is T steps long; then
+takes the prediction of the first step at which the softmax of the mean readout so far exceeds a threshold. Here one
+definition serves both modes. R(t) is the sum of the readout up to t, and the recording is T steps long; then
 
     "mean"    confidence(t) = max softmax( R(t) / max(1, steps passed at t) )
     "total"   confidence(t) = max softmax( R(t) / T )
@@ -21,7 +21,7 @@ at these alone misses nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,8 +31,11 @@ from mtt_brian.circuit.spikes import Spikes, input_spikes
 from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate, accuracy, predictions, readout_trace
+from mtt_brian.evaluate.statistics import over_seeds
 
-RULES = ("mean", "total")
+#: A rule of confidence.
+ExitRule: TypeAlias = Literal["mean", "total"]
+RULES: tuple[ExitRule, ...] = get_args(ExitRule)
 
 
 class ReadoutTrace(NamedTuple):
@@ -56,7 +59,7 @@ class ReadoutTrace(NamedTuple):
         end = self.seconds[-1]
         return self.time_steps * self.seconds / end if end else np.full(len(self.seconds), float(self.time_steps))
 
-    def confidence(self, rule: str) -> np.ndarray:
+    def confidence(self, rule: ExitRule) -> np.ndarray:
         """Confidence at every time, float64 [K], between 1 / classes and 1.
 
         Raises:
@@ -69,10 +72,10 @@ class ReadoutTrace(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """What N recordings came to; the costs are means.
+    """Accuracy and mean costs of N decisions.
 
     Attributes:
-        accuracy: of the answers at the moment of decision.
+        accuracy: of the predictions at the time of the decision.
         steps, milliseconds, synops: up to the decision.
     """
 
@@ -80,6 +83,49 @@ class Decisions(NamedTuple):
     steps: float
     milliseconds: float
     synops: float
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Decisions:
+        """From its named fields, as JSON has them."""
+        return cls(**{**content, "accuracy": Estimate(**content["accuracy"])})
+
+
+class Curve(NamedTuple):
+    """Decisions along thresholds or fixed times [K].
+
+    Attributes:
+        accuracy: with standard errors.
+        steps, milliseconds, synops: mean costs, rising.
+    """
+
+    accuracy: list[Estimate]
+    steps: list[float]
+    milliseconds: list[float]
+    synops: list[float]
+
+    def accuracy_at(self, cost: str, level: float) -> Estimate | None:
+        """The accuracy, interpolated, where a cost has this level; None outside the curve.
+
+        Args:
+            cost: ``"steps"``, ``"milliseconds"`` or ``"synops"``.
+            level: of the cost.
+        """
+        costs = np.asarray(getattr(self, cost))
+        if not costs[0] <= level <= costs[-1] * (1 + 1e-9):
+            return None
+        columns = zip(*self.accuracy, strict=True)
+        return Estimate(*(float(np.interp(level, costs, column)) for column in columns))
+
+
+def mean_curve(seeds: Sequence[Sequence[Decisions]]) -> Curve:
+    """The decisions of several seeds [seeds, K] as one curve, point by point, see `over_seeds`."""
+    points = list(zip(*seeds, strict=True))
+    return Curve(
+        accuracy=[over_seeds([decisions.accuracy for decisions in point]) for point in points],
+        steps=[float(np.mean([decisions.steps for decisions in point])) for point in points],
+        milliseconds=[float(np.mean([decisions.milliseconds for decisions in point])) for point in points],
+        synops=[float(np.mean([decisions.synops for decisions in point])) for point in points],
+    )
 
 
 def time_stepped_trace(readouts: np.ndarray, synops: np.ndarray, duration: float) -> ReadoutTrace:
@@ -132,9 +178,9 @@ def synops_until(times: np.ndarray, spikes: Mapping[str, Spikes], fan_out: Mappi
 
 
 def exit_when_confident(
-    traces: Sequence[ReadoutTrace], labels: ArrayLike, thresholds: Sequence[float], rule: str
+    traces: Sequence[ReadoutTrace], labels: ArrayLike, thresholds: Sequence[float], rule: ExitRule
 ) -> list[Decisions]:
-    """Every recording is answered when its confidence first exceeds the threshold, or else at its end.
+    """Every recording is decided when its confidence first exceeds the threshold, or else at its end.
 
     Args:
         traces: of N recordings.
@@ -153,7 +199,7 @@ def exit_when_confident(
 
 
 def stop_after(traces: Sequence[ReadoutTrace], labels: ArrayLike, parts: Sequence[float]) -> list[Decisions]:
-    """Every recording is answered after the same part of its duration: what early exit has to be better than.
+    """Every recording is decided after the same part of its duration: what early exit has to be better than.
 
     Args:
         traces: of N recordings.

@@ -1,27 +1,28 @@
-"""Which of several changes of a network costs how much: effects and tables from the results of all combinations.
+"""Which of several changes of a network costs how much: effects from the results of all combinations.
 
-A combination is a tuple of changes, the empty one the network as it was. The result of a run under a combination is a
-cell with ``"right"``, a string with a 1 for every recording that was answered rightly and a 0 for every other, so that
-differences can be taken recording by recording.
+A combination is a tuple of changes, the empty one the network as it was. The result of a network under a combination is
+a cell with ``"right"``, a string with a 1 for every recording that was classified rightly and a 0 for every other, so
+that differences can be taken recording by recording.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
 
+from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
-from mtt_brian.evaluate.outputs import Predictions
 from mtt_brian.evaluate.statistics import over_seeds
-from mtt_brian.evaluate.tables import markdown, markdown_table, percent
 
 Combination: TypeAlias = tuple[str, ...]
-#: Result by name of the run and combination, see `cell_name`.
+#: Result by name of the network and combination, see `cell_name`.
 Cells: TypeAlias = Mapping[str, Mapping[str, Any]]
-#: Names of runs that differ in their seed, by label.
+#: Names of networks that differ in their seed, by label.
 Groups: TypeAlias = Mapping[str, Sequence[str]]
 
 UNCHANGED: Combination = ()
@@ -44,111 +45,91 @@ def combinations(changes: Sequence[str], never_together: Collection[tuple[str, s
 
 def title(combination: Combination) -> str:
     """``"instants + no bound"``."""
-    return " + ".join(combination) or "as trained"
+    return " + ".join(combination) or "time-stepped"
 
 
-def cell_name(run: str, combination: Combination) -> str:
-    return f"{run}: {title(combination)}"
+def cell_name(network: str, combination: Combination) -> str:
+    return f"{network}: {title(combination)}"
 
 
-def hits(predicted: Predictions, labels: np.ndarray) -> str:
-    """A 1 for every recording that was answered rightly, a 0 for every other."""
-    return "".join("1" if hit else "0" for hit in predicted.correct(labels))
+def as_bits(right: ArrayLike) -> str:
+    """A 1 for every recording that was classified rightly, a 0 for every other."""
+    return "".join("1" if hit else "0" for hit in np.asarray(right))
+
+
+def right(cells: Cells, name: str, combination: Combination) -> np.ndarray:
+    """Which recordings a network classifies rightly under a combination: bool [N]."""
+    return np.array([hit == "1" for hit in cells[cell_name(name, combination)]["right"]], dtype=bool)
 
 
 def effect(
     cells: Cells, names: Sequence[str], plus: Sequence[Combination], minus: Sequence[Combination] = ()
 ) -> Estimate:
-    """Accuracies added and subtracted recording by recording and run by run, so that what they share cancels.
+    """Accuracies added and subtracted recording by recording and network by network, so that what they share cancels.
 
     One combination in ``plus`` is an accuracy; another one in ``minus`` makes a difference.
 
     Args:
         cells: the results.
-        names: of the runs, which differ in their seed; see `over_seeds` for the error.
+        names: of the networks, which differ in their seed; see `over_seeds` for the error.
         plus, minus: combinations.
     """
 
-    def right(run: str, combination: Combination) -> np.ndarray:
-        return np.array([hit == "1" for hit in cells[cell_name(run, combination)]["right"]], dtype=np.float64)
+    def score(name: str, combination: Combination) -> np.ndarray:
+        return right(cells, name, combination).astype(np.float64)
 
-    scores = [np.sum([right(run, c) for c in plus] + [-right(run, c) for c in minus], axis=0) for run in names]
+    scores = [np.sum([score(n, c) for c in plus] + [-score(n, c) for c in minus], axis=0) for n in names]
     return over_seeds([Estimate(float(s.mean()), float(s.std() / np.sqrt(s.size))) for s in scores])
 
 
-def table_of_changes(groups: Groups, cells: Cells, rows: Mapping[str, Combination], base: Combination) -> str:
-    """Accuracy of each row's combination, and its difference from ``base``."""
-    lines = [
-        ["accuracy in %", *(f"{markdown(group)}: {column}" for group in groups for column in ("accuracy", "change"))]
-    ]
-    for name, combination in rows.items():
-        line = [name]
-        for names in groups.values():
-            line.append(percent(effect(cells, names, [combination])))
-            line.append("" if combination == base else percent(effect(cells, names, [combination], [base]), sign=True))
-        lines.append(line)
-    return markdown_table(lines)
+class SignTest(NamedTuple):
+    """Two classifications of the same recordings.
+
+    Attributes:
+        lost: recordings that are right before and wrong after.
+        gained: the other way round.
+        p: of the exact two-sided sign test (McNemar's test): the probability that ``lost + gained`` fair coins fall at
+            least as unevenly. 1 where nothing differs.
+    """
+
+    lost: int
+    gained: int
+    p: float
 
 
-def table_of_pairs(groups: Groups, cells: Cells, pairs: Sequence[Combination]) -> str:
-    """Two changes at once: accuracy, change, and by how much the change exceeds the sum of the two alone."""
-    columns = ("accuracy", "change", "beyond the sum")
-    lines = [["accuracy in %", *(f"{markdown(group)}: {column}" for group in groups for column in columns)]]
-    for a, b in pairs:
-        line = [title((a, b))]
-        for names in groups.values():
-            line.append(percent(effect(cells, names, [(a, b)])))
-            line.append(percent(effect(cells, names, [(a, b)], [UNCHANGED]), sign=True))
-            line.append(percent(effect(cells, names, [(a, b), UNCHANGED], [(a,), (b,)]), sign=True))
-        lines.append(line)
-    return markdown_table(lines)
-
-
-def table_of_gaps(groups: Groups, cells: Cells, rows: Sequence[Combination], groupings: Sequence[str]) -> str:
-    """What running event by event costs under each rule: on time steps and event by event the same rule.
+def sign_test(before: ArrayLike, after: ArrayLike) -> SignTest:
+    """The exact sign test of two classifications of the same recordings.
 
     Args:
-        groups: the columns.
-        cells: the results.
-        rows: combinations without any of ``groupings``.
-        groupings: the changes that take the time steps away. Those of a row that are not in ``cells`` stay empty.
+        before, after: whether each recording was classified rightly: bool [N].
+
+    Raises:
+        InputError: if the lengths differ.
     """
-    columns = ("time steps", *(f"change by {grouping}" for grouping in groupings))
-    lines = [["accuracy in %", *(f"{markdown(group)}: {column}" for group in groups for column in columns)]]
-    for row in rows:
-        line = [title(row)]
-        for names in groups.values():
-            line.append(percent(effect(cells, names, [row])))
-            for grouping in groupings:
-                there = (grouping, *row)
-                known = all(cell_name(name, there) in cells for name in names)
-                line.append(percent(effect(cells, names, [there], [row]), sign=True) if known else "-")
-        lines.append(line)
-    return markdown_table(lines)
+    before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    if before.shape != after.shape or before.ndim != 1:
+        raise InputError(f"a sign test needs the same recordings twice, not {before.shape} and {after.shape} of them")
+    lost, gained = int(np.sum(before & ~after)), int(np.sum(after & ~before))
+    tail = float(special.bdtr(min(lost, gained), lost + gained, 0.5))
+    return SignTest(lost, gained, min(1.0, 2 * tail))
 
 
-def table_of_spikes(groups: Groups, cells: Cells, rows: Sequence[Combination]) -> str:
-    """Spike difference from the unchanged network by population, and the change of synaptic operations, in per cent."""
+class Share(NamedTuple):
+    """Part of N recordings, with its exact 95 % interval (Clopper and Pearson 1934)."""
 
-    def mean(names: Sequence[str], combination: Combination, layer: str) -> str:
-        values = [cells[cell_name(name, combination)]["spike_difference"].get(layer) for name in names]
-        return "-" if None in values else f"{100 * np.mean(values):.1f}"
+    value: float
+    low: float
+    high: float
 
-    def synops(names: Sequence[str], combination: Combination) -> str:
-        after, before = (
-            np.array([cells[cell_name(name, c)]["synops_per_recording"] for name in names])
-            for c in (combination, UNCHANGED)
-        )
-        return f"{100 * np.mean(after / before - 1):+.1f}"
 
-    first = next(iter(cells.values()))
-    layers = list(first["spike_difference"])
-    lines = [
-        ["in %", *(f"{markdown(group)}: {column}" for group in groups for column in (*map(markdown, layers), "SynOps"))]
-    ]
-    for row in rows:
-        line = [title(row)]
-        for names in groups.values():
-            line += [*(mean(names, row, layer) for layer in layers), synops(names, row)]
-        lines.append(line)
-    return markdown_table(lines)
+def share(count: int, of: int) -> Share:
+    """``count`` of ``of`` recordings.
+
+    Raises:
+        InputError: unless ``0 <= count <= of`` and ``of >= 1``.
+    """
+    if not 0 <= count <= of or of < 1:
+        raise InputError(f"{count} of {of} recordings are no part of them")
+    low = special.betaincinv(count, of - count + 1, 0.025) if count else 0.0
+    high = special.betaincinv(count + 1, of - count, 0.975) if count < of else 1.0
+    return Share(count / of, float(low), float(high))

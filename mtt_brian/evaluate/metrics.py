@@ -26,8 +26,8 @@ class Estimate(NamedTuple):
 def predictions(readout: ArrayLike) -> np.ndarray:
     """The class with the largest readout.
 
-    Ties go to the lowest class, so a readout that is still all zeros answers class 0. That is what a plain argmax
-    does on both sides of the comparison; it is right by chance only.
+    Ties go to the lowest class, so the prediction of a readout that is still all zeros is class 0. That is what a plain
+    argmax does in all modes; it is correct by chance only.
 
     Args:
         readout: [..., classes].
@@ -39,7 +39,7 @@ def predictions(readout: ArrayLike) -> np.ndarray:
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
-    """Fraction of right answers with its binomial standard error ``sqrt(p (1 - p) / n)``.
+    """Fraction of correct predictions with its binomial standard error ``sqrt(p (1 - p) / n)``.
 
     The error describes how much p would vary with another draw of n test recordings for these same weights; it does
     not contain the variation between training seeds. It is 0 at p = 0 and p = 1.
@@ -53,7 +53,7 @@ def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
     """
     predicted, labels = np.asarray(predicted), np.asarray(labels)
     if predicted.shape != labels.shape or predicted.ndim != 1:
-        raise InputError(f"answers of shape {predicted.shape} cannot be held against labels of shape {labels.shape}")
+        raise InputError(f"predictions of shape {predicted.shape} and labels of shape {labels.shape} do not match")
     if not predicted.size:
         raise InputError("no accuracy without a recording")
     p = float(np.mean(predicted == labels))
@@ -61,7 +61,7 @@ def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
 
 
 def confusion_matrix(predicted: ArrayLike, labels: ArrayLike, classes: int) -> np.ndarray:
-    """How often class ``row`` was answered as class ``column``: int64 [classes, classes]."""
+    """How often class ``column`` was predicted for class ``row``: int64 [classes, classes]."""
     matrix = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(matrix, (np.asarray(labels), np.asarray(predicted)), 1)
     return matrix
@@ -87,7 +87,7 @@ class SpikeDifference:
         """
         s0, s = np.asarray(reference, dtype=np.float64), np.asarray(counts, dtype=np.float64)
         if s0.shape != s.shape:
-            raise InputError(f"counts of shape {s.shape} cannot be held against a reference of shape {s0.shape}")
+            raise InputError(f"counts of shape {s.shape} cannot be compared with a reference of shape {s0.shape}")
         self.difference += float(np.abs(s0 - s).sum())
         self.reference += float(np.abs(s0).sum())
 
@@ -103,7 +103,7 @@ def spike_difference(reference: ArrayLike, counts: ArrayLike) -> float:
     """``SD(s0, s) = sum |s0 - s| / sum |s0|`` over neurons and recordings (Du et al., ICLR 2025; arXiv 2503.17394).
 
     The reference s0 is the event-driven run. For spike counts ``|s0|`` is s0, as in the paper. A readout that does
-    not spike is compared by the same formula; both sides must then be **sums** over the recording (the logits of a
+    not spike is compared by the same formula; both must then be **sums** over the recording (the logits of a
     time-stepped network are means over T steps: multiply by T first).
 
     Args:
@@ -173,7 +173,7 @@ def readout_trace(result: Result) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decision_time(times: ArrayLike, readouts: ArrayLike, label: int) -> float:
-    """The earliest time from which the answer is right and stays right; inf if the last answer is wrong.
+    """The earliest time from which the prediction is correct and stays correct; inf if the last one is wrong.
 
     Args:
         times: [K], rising.

@@ -182,7 +182,7 @@ class Report:
     """Several networks evaluated on the same recordings.
 
     Attributes:
-        dataset, split: what was evaluated; ``title`` says it in words ("digits (simulated event camera)").
+        dataset, split: what was evaluated; ``title`` is the name for people ("digits (simulated event camera)").
         engine: the event-driven engine.
         versions: of Python and of the packages involved.
         command: what was typed.

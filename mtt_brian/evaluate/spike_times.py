@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -55,3 +57,125 @@ def _ranked(spikes: Spikes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     order = np.lexsort((t, i))
     i, t = i[order], t[order]
     return i, t, np.arange(len(i)) - np.searchsorted(i, i)
+
+
+@dataclass(frozen=True)
+class FirstDifference:
+    """The earliest spike in which two runs differ.
+
+    Attributes:
+        t: seconds; of a pair at different times, the earlier one.
+        neuron: flat index.
+        kind: what of the second run it is.
+        shift: seconds by which the second run is later; 0 for a spike without a partner.
+    """
+
+    t: float
+    neuron: int
+    kind: Literal["missing", "additional", "early", "late"]
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class SpikeComparison:
+    """Spikes of one population in a run, held against those of a reference.
+
+    Attributes:
+        reference, spikes: number of spikes in the reference and in the run.
+        same: pairs at the same time, within the tolerance.
+        early, late: pairs of which the run's spike comes earlier or later than that.
+        missing: spikes of the reference without a partner.
+        additional: spikes of the run without a partner.
+        largest_shift: seconds, the largest ``|run - reference|`` of a pair.
+        first: the earliest difference; None if there is none.
+    """
+
+    reference: int
+    spikes: int
+    same: int
+    early: int
+    late: int
+    missing: int
+    additional: int
+    largest_shift: float
+    first: FirstDifference | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether every spike has a partner at the same time, within the tolerance."""
+        return self.first is None
+
+
+def compare_spikes(reference: Spikes, spikes: Spikes, tolerance: float = 0.0) -> SpikeComparison:
+    """Hold the spikes of a run against those of another one, of the same network on the same recording.
+
+    For every neuron, first as many spikes as possible are paired that lie no further apart than the tolerance. What
+    is left is paired in order, the k-th with the k-th: these are early or late. What is left then is missing or
+    additional. n spikes fired at once are n spikes at one time.
+
+    Args:
+        reference, spikes: of one population, in any order.
+        tolerance: seconds; with 0, times must be equal bit for bit. Another one counts up to rounding of the times.
+    """
+    (i, t, rank), (other_i, other_t, other_rank) = _ranked(reference), _ranked(spikes)
+    neurons = int(max(np.max(i, initial=-1), np.max(other_i, initial=-1))) + 1
+    starts, other_starts = np.searchsorted(i, np.arange(neurons + 1)), np.searchsorted(other_i, np.arange(neurons + 1))
+    both = np.minimum(np.diff(starts), np.diff(other_starts))
+    paired = rank < both[i]
+    shift, whose = other_t[other_rank < both[other_i]] - t[paired], i[paired]
+    is_far = np.abs(shift) > tolerance + _rounding(t[paired], tolerance)
+    # Where the k-th spikes are at the same times, all are paired; elsewhere one neuron after the other is.
+    differ = np.diff(starts) != np.diff(other_starts)
+    differ[whose[is_far]] = True
+    shifts = [shift[~differ[whose]]]
+    same = len(shifts[0])
+    found: list[FirstDifference] = []
+    for neuron in np.flatnonzero(differ).tolist():
+        ours = t[starts[neuron] : starts[neuron + 1]]
+        theirs = other_t[other_starts[neuron] : other_starts[neuron + 1]]
+        pairs, rest, other_rest = _paired(ours, theirs, tolerance)
+        same += len(pairs)
+        shifts.append(np.array([theirs[b] - ours[a] for a, b in pairs]))
+        for a, b in zip(rest, other_rest, strict=False):
+            by = float(theirs[b] - ours[a])
+            found.append(FirstDifference(min(ours[a], theirs[b]).item(), neuron, "late" if by > 0 else "early", by))
+            shifts.append(np.array([by]))
+        found += [FirstDifference(float(ours[a]), neuron, "missing") for a in rest[len(other_rest) :]]
+        found += [FirstDifference(float(theirs[b]), neuron, "additional") for b in other_rest[len(rest) :]]
+    number = Counter(difference.kind for difference in found)
+    return SpikeComparison(
+        reference=len(t),
+        spikes=len(other_t),
+        same=same,
+        early=number["early"],
+        late=number["late"],
+        missing=number["missing"],
+        additional=number["additional"],
+        largest_shift=float(np.max(np.abs(np.concatenate(shifts)), initial=0.0)),
+        first=min(found, key=lambda difference: (difference.t, difference.neuron), default=None),
+    )
+
+
+def _rounding(t: np.ndarray, tolerance: float) -> np.ndarray:
+    """By how much more times may differ that differ by the tolerance, because of rounding."""
+    return 4e-15 * t + 1e-16 if tolerance > 0 else np.zeros(np.shape(t))
+
+
+def _paired(
+    first: np.ndarray, second: np.ndarray, tolerance: float
+) -> tuple[list[tuple[int, int]], list[int], list[int]]:
+    """As many pairs within the tolerance as there can be, of two sorted lists of times; and what is left of either."""
+    pairs, rest, other_rest = [], [], []
+    allowed = tolerance + _rounding(first, tolerance)
+    a = b = 0
+    while a < len(first) and b < len(second):
+        if abs(second[b] - first[a]) <= allowed[a]:
+            pairs.append((a, b))
+            a, b = a + 1, b + 1
+        elif first[a] < second[b]:
+            rest.append(a)
+            a += 1
+        else:
+            other_rest.append(b)
+            b += 1
+    return pairs, [*rest, *range(a, len(first))], [*other_rest, *range(b, len(second))]

@@ -1,4 +1,4 @@
-"""Networks held against each other: two answers to the same recordings, several seeds of one training."""
+"""Comparisons of networks: two predictions for the same recordings, several seeds of one training."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
 
 
-def gap(answers: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
-    """``accuracy(answers) - accuracy(others)`` on the same recordings, with its paired standard error.
+def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
+    """``accuracy(predicted) - accuracy(others)`` on the same recordings, with its paired standard error.
 
-    Recordings that both get right, or both wrong, say nothing about the difference; its error is the standard deviation
-    of ``right - right`` (-1, 0 or 1 per recording) over the square root of N, which is smaller than that of two
-    separate accuracies where the answers mostly agree.
+    Only recordings that one of both predicts correctly contribute. The error is the standard deviation of
+    ``correct - correct`` (-1, 0 or 1 per recording) over the square root of N, which is smaller than that of two
+    separate accuracies where the predictions mostly agree.
 
     Args:
-        answers, others: classes [N].
+        predicted, others: classes [N].
         labels: classes [N].
     """
     labels = np.asarray(labels)
-    difference = (np.asarray(answers) == labels).astype(np.float64) - (np.asarray(others) == labels)
+    difference = (np.asarray(predicted) == labels).astype(np.float64) - (np.asarray(others) == labels)
     return Estimate(float(difference.mean()), float(difference.std() / np.sqrt(difference.size)))
+
+
+def binomial(p: float, n: int) -> Estimate:
+    """A fraction of ``n`` recordings with its binomial standard error."""
+    return Estimate(p, float(np.sqrt(p * (1 - p) / n)))
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:

@@ -7,7 +7,8 @@ import mmap
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 
@@ -52,22 +53,25 @@ def bin_recordings(recordings: Recordings, time_steps: int, workers: int = 0) ->
 def _fill(frames: np.ndarray, recordings: Recordings, workers: int) -> bool:
     """Bin ``recordings`` into ``frames``; False if a count does not fit."""
     chunks = [recordings[start : start + _CHUNK] for start in range(0, len(recordings), _CHUNK)]
-    workers = min(workers, len(chunks))
     done = 0
     with progress_bar(total=len(recordings), description="binning", unit="recordings", leave=False) as bar:
-        for binned in _binned(chunks, frames.shape[1], frames.dtype, workers):
+        for binned in _binned(chunks, frames.shape[1], frames.dtype, min(workers, len(chunks))):
             for counts in binned:
                 if counts is None:
                     return False
+                if isinstance(counts, InputError):
+                    raise counts
                 frames[done] = counts
                 done += 1
                 bar.update()
     return True
 
 
-def _binned(
-    chunks: list[Recordings], time_steps: int, dtype: np.dtype, workers: int
-) -> Iterator[Iterator[np.ndarray | None] | list[np.ndarray | None]]:
+#: The counts [T, C, H, W] of a recording; None where they do not fit the type; the error of an unreadable recording.
+_Binned: TypeAlias = np.ndarray | InputError | None
+
+
+def _binned(chunks: list[Recordings], time_steps: int, dtype: np.dtype, workers: int) -> Iterator[Iterable[_Binned]]:
     if not workers:
         yield from (_bin(chunk, time_steps, dtype) for chunk in chunks)
         return
@@ -77,14 +81,17 @@ def _binned(
     yield from parallel(delayed(_bin_in_worker)(chunk, time_steps, dtype) for chunk in chunks)
 
 
-def _bin(recordings: Recordings, time_steps: int, dtype: np.dtype) -> Iterator[np.ndarray | None]:
-    """The counts [T, C, H, W] of each recording; None where ``dtype`` cannot hold them."""
-    for recording in recordings:
-        counts = to_frames(recording, time_steps, recordings.sensor_size)
-        yield counts.astype(dtype) if counts.max() <= np.iinfo(dtype).max else None
+def _bin(recordings: Recordings, time_steps: int, dtype: np.dtype) -> Iterator[_Binned]:
+    """Each recording's counts; ends with the first error."""
+    try:
+        for recording in recordings:
+            counts = to_frames(recording, time_steps, recordings.sensor_size)
+            yield counts.astype(dtype) if counts.max() <= np.iinfo(dtype).max else None
+    except InputError as error:
+        yield error
 
 
-def _bin_in_worker(recordings: Recordings, time_steps: int, dtype: np.dtype) -> list[np.ndarray | None]:
+def _bin_in_worker(recordings: Recordings, time_steps: int, dtype: np.dtype) -> list[_Binned]:
     """As `_bin`, in a worker, which leaves Ctrl-C to the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return list(_bin(recordings, time_steps, dtype))

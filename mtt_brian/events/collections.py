@@ -12,6 +12,7 @@ from typing import Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
+from mtt_brian import html_repr
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import SensorSize, check_recording, check_sensor_size
 
@@ -22,11 +23,11 @@ class Collection(Sequence[np.ndarray]):
 
     Attributes:
         name: the data set's name, as `load` takes it.
-        title: its name for people.
+        title: its name in texts and figures.
         split: "train" or "test".
         classes: name of every class.
         sensor_size: (C, H, W).
-        ids: where each item lies inside the data set: a relative file name (with "#number" inside a file), or the
+        ids: place of each item in the data set: a relative file name (with "#number" inside a file), or the
             number of the image in the data set, from 1. No two are the same.
         labels: int64 [N], the index of each item's class.
         bad: (id, reason) of every item that was left out because it could not be read.
@@ -81,6 +82,12 @@ class Collection(Sequence[np.ndarray]):
         kind = type(self).__name__
         return f"<{kind}: {len(self)} of {self.title}, {self.split} split, sensor {self.sensor_size}>"
 
+    def _repr_html_(self) -> str:
+        named = zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)), strict=True)
+        return html_repr.heading(repr(self)) + html_repr.table(
+            [("class", "number"), *((name, f"{n:,}") for name, n in named)]
+        )
+
     def subset(self, indices: Iterable[SupportsIndex]) -> Self:
         """The items with these indices, in the order of ``indices``.
 
@@ -133,6 +140,25 @@ class Recordings(Collection):
         recording = self.read(identifier)
         check_recording(recording, self.sensor_size, f"{self.name}: {identifier}")
         return recording
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + self._raster_of_the_first()
+
+    def _raster_of_the_first(self) -> str:
+        """Events of the first recording over time, a band for every channel; nothing where it cannot be read."""
+        try:
+            recording = self[0]
+        except (IndexError, InputError):
+            return ""
+        if not len(recording):
+            return ""
+        channels, height, width = self.sensor_size
+        pixel = recording["y"].astype(np.int64) * width + recording["x"]
+        bands = {}
+        for channel in range(channels):
+            chosen = recording["p"] == channel
+            bands[f"{self.ids[0]}, p = {channel}"] = (recording["t"][chosen] / 1e6, pixel[chosen], height * width)
+        return html_repr.raster(bands, float(recording["t"][-1]) / 1e6)
 
     def readable(self, progress: Callable[[list[str]], Iterable[str]] = iter) -> Recordings:
         """Read every recording once and leave out those that cannot be read (listed in ``bad``)."""

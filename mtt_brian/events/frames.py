@@ -55,9 +55,48 @@ def frames_batch(
     return frames
 
 
+def on_time_steps(
+    recording: np.ndarray, time_steps: int, sensor_size: SensorSize, duration_us: int | None = None
+) -> np.ndarray:
+    """The recording with every event at the end of its bin, the bins being those of `to_frames`.
+
+    Run event by event with ``order="sum"``, it gives what the time-stepped network gives on these frames, where nothing
+    happens between instants: all neurons are IF without a bias, and no connection has a delay.
+
+    Args:
+        recording, time_steps, sensor_size, duration_us: as for `to_frames`.
+
+    Returns:
+        structured array [E] in the order of ``recording``; the end of bin k is ``(k + 1) * D / T``, rounded up to whole
+        microseconds.
+
+    Raises:
+        InputError: as `to_frames`, and if a bin is shorter than a microsecond.
+    """
+    steps = _positive(time_steps, "time_steps")
+    index, duration = _bin_of_each(recording, steps, sensor_size, duration_us, "recording")
+    if duration < steps:
+        raise InputError(f"recording: {steps} time steps of {duration} us are shorter than a microsecond")
+    moved = recording.copy()
+    moved["t"] = -(-(index + 1) * duration // steps)
+    return moved
+
+
 def _bin(recording: np.ndarray, steps: int, sensor_size: SensorSize, duration_us: int | None, name: str) -> np.ndarray:
-    check_recording(recording, sensor_size, name)
+    index, _ = _bin_of_each(recording, steps, sensor_size, duration_us, name)
     channels, height, width = check_sensor_size(sensor_size)
+    for field, size in (("p", channels), ("y", height), ("x", width)):
+        index *= size
+        index += recording[field].astype(np.int64)
+    counts = np.bincount(index, minlength=steps * channels * height * width)
+    return counts.astype(np.float32).reshape(steps, channels, height, width)
+
+
+def _bin_of_each(
+    recording: np.ndarray, steps: int, sensor_size: SensorSize, duration_us: int | None, name: str
+) -> tuple[np.ndarray, int]:
+    """The bin of every event, int64 [E], and the duration D in microseconds."""
+    check_recording(recording, sensor_size, name)
     t = recording["t"].astype(np.int64)
     if duration_us is None:
         duration = int(t[-1]) + 1 if t.size else 1
@@ -67,12 +106,7 @@ def _bin(recording: np.ndarray, steps: int, sensor_size: SensorSize, duration_us
             raise InputError(f"{name}: the last event comes at {t[-1]} us, outside the duration of {duration} us")
     if duration > np.iinfo(np.int64).max // steps:
         raise InputError(f"{name}: {steps} time steps over {duration} us overflow 64-bit integers")
-    index = t * steps // duration
-    for field, size in (("p", channels), ("y", height), ("x", width)):
-        index *= size
-        index += recording[field].astype(np.int64)
-    counts = np.bincount(index, minlength=steps * channels * height * width)
-    return counts.astype(np.float32).reshape(steps, channels, height, width)
+    return t * steps // duration, duration
 
 
 def _positive(value: int, name: str) -> int:

@@ -15,7 +15,7 @@ from mtt_brian.errors import InputError, check_number
 from mtt_brian.events import Recordings
 from mtt_brian.events.recording import SensorSize
 
-#: Of one recording; a hundred times more than any sensor sends in a minute would be.
+#: Most events of one recording: a hundred times those of any sensor in a minute.
 _MOST_EVENTS = 100_000_000
 
 
@@ -41,7 +41,7 @@ def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> n
 
 
 def shuffled_ties(recording: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Events of one microsecond in random order: what ``order="fifo"`` makes of an order that means nothing."""
+    """Events of one microsecond in random order, which ``order="fifo"`` depends on."""
     return recording[np.lexsort((rng.random(len(recording)), recording["t"]))]
 
 

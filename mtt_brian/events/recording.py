@@ -169,13 +169,13 @@ def check_fields(recording: Any, needed: Sequence[str], name: str = "recording")
 
 
 def check_recordings(recordings: Any) -> Iterable[np.ndarray]:
-    """Refuse what does not give recordings one after another; the recordings themselves are checked in their turn.
+    """Refuse what does not give recordings one after another; each recording is checked on its own when it is used.
 
     Args:
         recordings: a list of recordings, a data set, an iterable, an array [N, E].
 
     Raises:
-        InputError: says what was given, and what to give instead.
+        InputError: names what was given and what is accepted.
     """
     from mtt_brian.events.collections import Images  # which imports this module
 

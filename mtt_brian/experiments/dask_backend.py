@@ -14,21 +14,24 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import lru_cache, partial
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mtt_brian.engines import engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.experiments.evaluation import (
+from mtt_brian.experiments.backend import (
     Backend,
-    EvaluationTask,
     Evaluator,
+    NamedRecordings,
     PartialResult,
     Shard,
+    Task,
     evaluate_here,
-    result_versions,
 )
 from mtt_brian.files import reason
 
@@ -106,8 +109,8 @@ def _client(address: str, timeout: float) -> Client:
 
 
 def _compute(
-    client: Client, shards: Sequence[Shard], progress: Callable[[int], object]
-) -> Iterator[tuple[Shard, PartialResult]]:
+    client: Client, shards: Sequence[Shard[Any, Any]], progress: Callable[[int], object]
+) -> Iterator[tuple[Shard[Any, Any], PartialResult]]:
     # Dask counts the death of a worker against every task that waited there. A shard that it blames is computed again
     # alone, at the end.
     distributed = _distributed()
@@ -130,20 +133,23 @@ def _compute(
         raise InputError("\n".join(deadly))
 
 
-def _futures(client: Client, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Future]]:
+def _futures(client: Client, shards: Sequence[Shard[Any, Any]]) -> Iterator[tuple[Shard[Any, Any], Future]]:
     """Shards with their futures as they are done."""
-    wanted = result_versions()
+    distributed = _distributed()
+    dumps = distributed.protocol.pickle.dumps  # data sets of users may read by a function within a function
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph")
-        # A task of its own: a network is sent to a worker once, and to others when that one dies.
-        tasks = {task: client.submit(bytes, pickle.dumps(task), pure=False) for task in {s.task: None for s in shards}}
+        # A task of its own: a network, and the function that reads recordings, which may hold images, are sent to a
+        # worker once, and to others when that one dies.
+        read_by = {shard.task: _apart(shard.recordings)[0] for shard in shards}
+        shared = {task: client.submit(bytes, dumps((task, read)), pure=False) for task, read in read_by.items()}
     evaluate = _with_its_code()
-    shard_of = {
-        client.submit(evaluate, tasks[shard.task], pickle.dumps((shard.recordings, wanted)), pure=False): shard
-        for shard in shards
-    }
+    shard_of = {}
+    for shard in shards:
+        packed = dumps((_apart(shard.recordings)[1], shard.task.versions()))
+        shard_of[client.submit(evaluate, shared[shard.task], packed, pure=False)] = shard
     try:
-        for future in _distributed().as_completed(list(shard_of), loop=client.loop):
+        for future in distributed.as_completed(list(shard_of), loop=client.loop):
             yield shard_of.pop(future), future
             future.release()  # otherwise the scheduler would compute it again if the worker that holds it dies
     finally:
@@ -163,19 +169,35 @@ def _result(future: Future) -> PartialResult:
 def _with_its_code() -> Callable[[bytes, bytes], PartialResult]:
     """`_evaluate`, pickled with its code, as functions within functions are; the scheduler needs Dask only."""
 
-    def evaluate(task: bytes, shard: bytes) -> PartialResult:
+    def evaluate(shared: bytes, shard: bytes) -> PartialResult:
         import distributed
 
         try:
             from mtt_brian.experiments import dask_backend
+
+            arguments = *pickle.loads(shared), *pickle.loads(shard)
         except ImportError as error:
             raise ImportError(f"worker {distributed.get_worker().address}: {error}") from None
-        return dask_backend._evaluate(pickle.loads(task), *pickle.loads(shard))
+        return dask_backend._evaluate(*arguments)
 
     return evaluate
 
 
-def _evaluate(task: EvaluationTask, recordings: Recordings, wanted: Mapping[str, str]) -> PartialResult:
+def _apart(recordings: NamedRecordings) -> tuple[Callable[[str], np.ndarray] | None, NamedRecordings]:
+    """The function that reads recordings of a data set, and their list without it."""
+    if isinstance(recordings, Recordings):
+        return recordings.read, replace(recordings, read=_sent_apart)
+    return None, recordings
+
+
+def _sent_apart(identifier: str) -> np.ndarray:
+    """Stands for the function that reads recordings where their list is sent."""
+    raise RuntimeError(f"{identifier}: the function that reads it was not put back")
+
+
+def _evaluate(
+    task: Task, read: Callable[[str], np.ndarray] | None, recordings: NamedRecordings, wanted: Mapping[str, str]
+) -> PartialResult:
     """In a worker: one shard."""
     distributed = _distributed()
     worker = distributed.get_worker()
@@ -184,11 +206,13 @@ def _evaluate(task: EvaluationTask, recordings: Recordings, wanted: Mapping[str,
             f"worker {worker.address} computes {threads} tasks at a time in one process, which torch and Brian2 do not"
             " support; start it with: dask worker ADDRESS --nworkers -1 --nthreads 1"
         )
-    there = result_versions()
+    there = task.versions()
     if differing := [f"{name} {there.get(name)} instead of {v}" for name, v in wanted.items() if there.get(name) != v]:
         raise InputError(f"worker {worker.address} has {', '.join(differing)}; {_SAME}")
     distributed.utils.sync(worker.loop, _import_all, engine_info(task.engine).imports)
     try:
+        if isinstance(recordings, Recordings) and read is not None:
+            recordings = replace(recordings, read=read)
         return _evaluator(task).evaluate(recordings, lambda passes: None)
     except OSError as error:
         raise InputError(f"worker {worker.address}: {reason(error)}") from None
@@ -196,8 +220,8 @@ def _evaluate(task: EvaluationTask, recordings: Recordings, wanted: Mapping[str,
 
 # A worker keeps the last network, which a compiler may have needed a minute for.
 @lru_cache(maxsize=1)
-def _evaluator(task: EvaluationTask) -> Evaluator:
-    return Evaluator(task, threads=1)
+def _evaluator(task: Task) -> Evaluator:
+    return task.evaluator(threads=1)
 
 
 async def _import_all(modules: Sequence[str]) -> None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import nir
 import numpy as np
@@ -34,6 +33,7 @@ from mtt_brian.evaluate import (
 )
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import inference
+from mtt_brian.experiments.backend import Backend, PartialResult, Shard
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.files import versions
@@ -44,9 +44,6 @@ from mtt_brian.translate.nir_files import load_graph
 READINGS = 301
 #: Packages that compute something, besides this one.
 PACKAGES = ("brian2", "torch", "numpy", "scipy", "numba", "nir")
-
-#: The states of the accumulators of one shard, JSON-able.
-PartialResult: TypeAlias = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +85,14 @@ class EvaluationTask:
             "duration_us": self.duration_us,
         }
 
+    def versions(self) -> dict[str, str]:
+        """Versions of Python and of the packages that results depend on."""
+        return result_versions()
+
+    def evaluator(self, threads: int | None = None) -> Evaluator:
+        """See `Evaluator`."""
+        return Evaluator(self, threads)
+
     def accumulators(self) -> Accumulators:
         """Empty accumulators."""
         times = np.linspace(0, self.duration_us / 1e6, READINGS)
@@ -118,38 +123,6 @@ class Accumulators(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
-    """A task on a few of the recordings.
-
-    Attributes:
-        run: name of the run.
-        task: of the run.
-        number, count: the shard is the ``number``-th, from 1, of so many of this run.
-        recordings: the few.
-    """
-
-    run: str
-    task: EvaluationTask
-    number: int
-    count: int
-    recordings: Recordings
-
-    def __str__(self) -> str:
-        ids = self.recordings.ids
-        return f"shard {self.number} of {self.count} of {self.run} ({self.recordings.name}: {ids[0]} .. {ids[-1]})"
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """In a `ResultStore`."""
-        return self.run, self.number
-
-    @property
-    def passes(self) -> int:
-        """How many runs of single recordings it takes."""
-        return self.task.passes * len(self.recordings)
-
-
-@dataclass(frozen=True, eq=False)
 class EvaluationPlan:
     """What is evaluated: runs, recordings, tasks and the shards that they are divided into.
 
@@ -165,7 +138,7 @@ class EvaluationPlan:
     recordings: Recordings
     data_root: str | None
     engine: str
-    shards: Sequence[Shard]
+    shards: Sequence[Shard[EvaluationTask, Recordings]]
 
     @property
     def passes(self) -> int:
@@ -186,10 +159,6 @@ class EvaluationPlan:
             "ids": hashlib.sha256(repr(ids).encode()).hexdigest(),
             "versions": result_versions(),
         }
-
-
-#: Computes shards in any order, and calls a function with the number of runs of single recordings that were done.
-Backend: TypeAlias = Callable[[Sequence[Shard], Callable[[int], object]], Iterator[tuple[Shard, PartialResult]]]
 
 
 def choose_orders(engine: str, wanted: str | None, circuits: Mapping[str, Circuit]) -> tuple[Order, ...]:
@@ -270,7 +239,7 @@ def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command
     Args:
         plan: of `plan_evaluation`.
         store: bound to the settings of the plan.
-        backend: `evaluate_here`, or that of `dask_backend.workers`.
+        backend: `backend.evaluate_here`, or that of `dask_backend.workers`.
         command: the command line, for the report.
 
     Raises:
@@ -389,15 +358,6 @@ class Evaluator:
             counts = {name: count[k] for name, count in time_stepped.counts.items()}
             label = int(recordings.labels[k])
             accumulator.add(result, label, counts, time_stepped.readouts[k], seconds / len(recordings))
-
-
-def evaluate_here(shards: Sequence[Shard], progress: Callable[[int], object]) -> Iterator[tuple[Shard, PartialResult]]:
-    """Compute shards one after another in this process, as a `Backend`."""
-    for _, of_one_run in itertools.groupby(shards, key=lambda shard: shard.run):
-        evaluator = None
-        for shard in of_one_run:
-            evaluator = evaluator or Evaluator(shard.task)
-            yield shard, evaluator.evaluate(shard.recordings, progress)
 
 
 def _in_memory(recordings: Recordings) -> Recordings:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import nir
 import numpy as np
@@ -27,6 +27,17 @@ from mtt_brian.snn.staged import INPUT, OUTPUT
 #: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
 Mode: TypeAlias = Literal["time-stepped", "sum", "fifo"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+class Condition(NamedTuple):
+    """A mode, with the number of time steps where it has any."""
+
+    mode: Mode
+    time_steps: int = 1
+
+    def __str__(self) -> str:
+        """``"T = 10"``, ``"sum"``."""
+        return f"T = {self.time_steps}" if self.mode == "time-stepped" else self.mode
 
 
 def predict(graph: nir.NIRGraph | Path, recordings: Recordings, mode: Mode, time_steps: int) -> Predictions:
@@ -67,7 +78,7 @@ def predict_time_stepped(
         Readouts are **sums** over the steps, as event-driven readouts are.
     """
     circuit = translate.read_nir(graph)
-    model = _time_stepped_model(graph, recordings)
+    model = time_stepped_model(graph, recordings)
     readouts, counts = [], []
     for _, frames in _batches(model, recordings, time_steps, batch_size):
         seen = frames if change is None else torch.from_numpy(change(frames.numpy()))
@@ -121,7 +132,7 @@ def _time_stepped_traces(
     graph: nir.NIRGraph | Path, recordings: Recordings, time_steps: int, batch_size: int | None
 ) -> list[ReadoutTrace]:
     circuit = translate.read_nir(graph)
-    model = _time_stepped_model(graph, recordings)
+    model = time_stepped_model(graph, recordings)
     traces = []
     for batch, frames in _batches(model, recordings, time_steps, batch_size):
         kept = {name: values.numpy() for name, values in over_time(model, frames, time_steps).items()}
@@ -134,7 +145,8 @@ def _time_stepped_traces(
     return traces
 
 
-def _time_stepped_model(graph: nir.NIRGraph | Path, recordings: Recordings) -> snn.Staged:
+def time_stepped_model(graph: nir.NIRGraph | Path, recordings: Recordings) -> snn.Staged:
+    """The time-stepped network in evaluation mode, rebuilt for recordings of their usual length."""
     return export.from_nir(graph, duration=recordings.duration_us / 1e6).eval()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mtt_brian.errors import InputError
-from mtt_brian.export.graph_order import Fork, find_chain
+from mtt_brian.export.graph_order import Fork, sequential_order
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
 from mtt_brian.snn.residual import Residual
@@ -25,13 +25,12 @@ from mtt_brian.translate.nir_files import (
     load_graph,
     naming,
     numbers,
-    one_whole_number,
-    pair_of,
     plain,
     shown,
     typed_shape,
     uniform,
 )
+from mtt_brian.translate.node_fields import convolution, flattened_dims, pooling
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -45,8 +44,8 @@ def from_nir(
 ) -> Staged:
     """Rebuild the torch network of a graph; its logits are those of the exported network, bit for bit.
 
-    The graph is a chain, in which two paths from one node may meet in the next population: a residual connection. A
-    bias is what the exporter noted that it adds in one time step.
+    The graph is sequential, except that two paths from one node may meet in the next population: a residual connection.
+    The bias of one time step is that in the metadata of the exporter.
 
     Args:
         graph: a graph, or the path of a ``.nir`` file.
@@ -63,7 +62,7 @@ def from_nir(
 
 
 def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, blocks_per_stage: int | None) -> Staged:
-    first, between, last = find_chain(graph)
+    first, between, last = sequential_order(graph)
     if duration is None and graph.metadata.get("duration") is not None:
         duration = _number(graph.metadata["duration"], "the metadata's duration")
 
@@ -88,13 +87,13 @@ def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, bl
     for name, shape in declared.items():
         if shape != shapes[name]:
             raise InputError(
-                f"node {name!r} is declared with the shape {shape}, but what reaches it has {shapes[name]}"
+                f"node {name!r} is declared with the shape {shape}, but its input has the shape {shapes[name]}"
             )
     return model.to(functools.reduce(torch.promote_types, (p.dtype for p in model.parameters()), torch.float32))
 
 
 def _unused(name: str, graph: nir.NIRGraph) -> str:
-    """``name``, longer if a node is called so."""
+    """``name``, with underscores added until no node has this name."""
     while name in graph.nodes:
         name += "_"
     return name
@@ -121,20 +120,19 @@ def _read(name: str, node: nir.NIRNode, duration: float | None, surrogate: Surro
 
 
 def _read_conv2d(node: nir.Conv2d, duration: float | None, surrogate: Surrogate) -> nn.Conv2d:
-    weight = _tensor(node.weight, 4)
-    padding = plain(node.padding)
-    groups = one_whole_number(node.groups, "groups", 1)
+    given = convolution(node)
+    outputs, inputs, height, width = given.weight.shape
     layer = nn.Conv2d(
-        weight.shape[1] * groups,
-        weight.shape[0],
-        (weight.shape[2], weight.shape[3]),
-        stride=pair_of("stride", node.stride, 1),
-        padding=padding if isinstance(padding, str) else pair_of("padding", padding, 0),
-        dilation=pair_of("dilation", node.dilation, 1),
-        groups=groups,
+        inputs * given.groups,
+        outputs,
+        (height, width),
+        stride=given.stride,
+        padding=given.padding,
+        dilation=given.dilation,
+        groups=given.groups,
         bias=False,
     )
-    layer.weight = nn.Parameter(weight)
+    layer.weight = nn.Parameter(_tensor(given.weight, 4))
     layer.register_parameter("bias", _read_bias(node))
     return layer
 
@@ -148,7 +146,7 @@ def _read_linear(node: nir.Linear | nir.Affine, duration: float | None, surrogat
 
 
 def _read_bias(node: nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | None:
-    """What the layer adds once per time step; None for nothing."""
+    """The bias of one time step; None: no bias."""
     if not np.any(numbers(getattr(node, "bias", 0), "bias")):
         return None
     if "bias_per_step" not in node.metadata:
@@ -162,14 +160,12 @@ def _read_bias(node: nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | Non
 
 
 def _read_pool(node: nir.AvgPool2d | nir.SumPool2d, duration: float | None, surrogate: Surrogate) -> nn.AvgPool2d:
-    kernel, stride = pair_of("kernel_size", node.kernel_size, 1), pair_of("stride", node.stride, 1)
-    padding = pair_of("padding", node.padding, 0)
-    return nn.AvgPool2d(kernel, stride, padding, divisor_override=1 if isinstance(node, nir.SumPool2d) else None)
+    return nn.AvgPool2d(*pooling(node), divisor_override=1 if isinstance(node, nir.SumPool2d) else None)
 
 
 def _read_flatten(node: nir.Flatten, duration: float | None, surrogate: Surrogate) -> nn.Flatten:
-    dims = [one_whole_number(getattr(node, name), name, -4) for name in ("start_dim", "end_dim")]
-    return nn.Flatten(*(d + 1 if d >= 0 else d for d in dims))
+    # torch counts the batch, NIR does not.
+    return nn.Flatten(*(d + 1 if d >= 0 else d for d in flattened_dims(node, -4)))
 
 
 def _read_spiking(node: nir.IF | nir.LIF, duration: float | None, surrogate: Surrogate) -> Spiking:

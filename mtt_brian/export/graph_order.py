@@ -1,4 +1,4 @@
-"""A NIR graph as a chain of nodes with residual connections, or the reason why it is none."""
+"""The sequential order of the nodes of a NIR graph, with residual connections."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Fork(NamedTuple):
     shortcut: Path
 
 
-def find_chain(graph: nir.NIRGraph) -> tuple[str, list[str | Fork], str]:
-    """The input, the nodes between, each feeding the next, with forks where there are two paths, and the output.
+def sequential_order(graph: nir.NIRGraph) -> tuple[str, list[str | Fork], str]:
+    """The Input node, the nodes between in order, with forks where there are two paths, and the Output node.
 
     Raises:
         InputError: for a graph of another form, naming the place.
@@ -33,7 +33,9 @@ def find_chain(graph: nir.NIRGraph) -> tuple[str, list[str | Fork], str]:
         before[target].append(source)
     starts = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
     if len(starts) != 1 or before[starts[0]]:
-        raise InputError(f"a chain has exactly one Input node, which nothing feeds; this graph has {starts or 'none'}")
+        raise InputError(
+            f"a sequential graph has exactly one Input node, without sources; this graph has {starts or 'none'}"
+        )
 
     def walk(name: str) -> tuple[Path, str | None]:
         """The nodes from ``name`` on that have one source, and the node with more sources behind them, if any."""
@@ -46,11 +48,11 @@ def find_chain(graph: nir.NIRGraph) -> tuple[str, list[str | Fork], str]:
         return path, name
 
     first = last = starts[0]
-    chain: list[str | Fork] = []
+    order: list[str | Fork] = []
     while after[last]:
         match [walk(name) for name in after[last]]:
             case [(path, _)] if path:
-                chain += path
+                order += path
                 last = path[-1]
             case [(one, meeting), (other, same)] if (
                 meeting is not None
@@ -59,16 +61,18 @@ def find_chain(graph: nir.NIRGraph) -> tuple[str, list[str | Fork], str]:
                 and isinstance(graph.nodes[meeting], nir.IF | nir.LIF)
             ):
                 shortcut, body = sorted((one, other), key=len)
-                chain += [Fork(body, shortcut), meeting]
+                order += [Fork(body, shortcut), meeting]
                 last = meeting
             case _:
                 raise InputError(
-                    f"the graph branches or joins behind {last!r} as no torch network here can; accepted are chains, "
-                    f"and in them two paths from one node that meet in the next IF or LIF node"
+                    f"the graph branches or joins behind {last!r} as no torch network here can; accepted are "
+                    f"sequential graphs, and in them two paths from one node that meet in the next IF or LIF node"
                 )
     found = [first]
-    for part in chain:
+    for part in order:
         found += [*part.body, *part.shortcut] if isinstance(part, Fork) else [part]
     if set(found) != set(graph.nodes) or not isinstance(graph.nodes[last], nir.Output):
-        raise InputError(f"the nodes must form one chain from Input to Output; the chain found is {' -> '.join(found)}")
-    return first, chain[:-1], last
+        raise InputError(
+            f"the nodes must form one sequence from Input to Output; the sequence found is {' -> '.join(found)}"
+        )
+    return first, order[:-1], last

@@ -19,13 +19,14 @@ from mtt_brian.snn import norm
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.residual import Residual
 from mtt_brian.snn.staged import INPUT, OUTPUT, Staged
+from mtt_brian.translate import to_tool
 from mtt_brian.translate.nir_files import numbers
 
 Shape: TypeAlias = tuple[int, ...]
 
 
 class _Options(NamedTuple):
-    """What turns that which happens once per time step into that which happens all the time."""
+    """What converts quantities of a time step to continuous time."""
 
     time_steps: int | None
     duration: float | None
@@ -37,19 +38,26 @@ class _Options(NamedTuple):
         return self.time_steps, self.duration
 
 
-def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | None = None) -> nir.NIRGraph:
+def to_nir(
+    model: Staged,
+    *,
+    time_steps: int | None = None,
+    duration: float | None = None,
+    for_tool: str | None = None,
+    allow: tuple[str, ...] = (),
+) -> nir.NIRGraph:
     """A trained network as a NIR graph; its nodes are named as the model's layers.
 
     Weights keep their type. Membranes jump by the weight: IF nodes have ``r = 1`` and LIF nodes ``r = tau``, because
     NIR's LIF jumps by ``r * w / tau``. A decay per step d becomes the time constant that leaves d after one of
     ``time_steps`` steps over ``duration``. The branches of a residual connection become paths whose ends feed one
-    population. The stages are a matter of training and leave no trace.
+    population. Stages exist in training only.
 
     Norms that are left are folded first (`norm.fold`, on a copy).
 
     A bias b is added once per time step, T times in the D seconds of a recording; NIR's bias is a constant current, so
-    b becomes ``b * T / D``. With these ``r`` it drives IF and LIF membranes alike by b in the time of a step, as if it
-    came in many small spikes. Of a LIF membrane that keeps d in a step, it leaves ``b * (1 - d) / -ln d`` at the end of
+    b becomes ``b * T / D``. With these ``r`` it drives IF and LIF membranes alike by b in the time of a step, like many
+    small spikes. Of a LIF membrane that keeps d in a step, it leaves ``b * (1 - d) / -ln d`` at the end of
     the step, because bias and spikes leak within the step too. A readout's bias is no exception: its sum drifts to
     ``b * T`` at D, where the readout is T times the logits. (A lower bound acts where spikes arrive: between events a
     negative bias may carry a membrane below it, on a time grid in no step.)
@@ -58,10 +66,17 @@ def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | No
         model: layers of the types in `_WRITERS`, besides residual connections and norms.
         time_steps: T, T_max as a rule; needed where a population has a decay per step or a layer a bias.
         duration: D, of a recording, in seconds; needed with ``time_steps``.
+        for_tool: write the graph so that the importer of this tool reads the network with T steps:
+            ``"spikingjelly"``, ``"snntorch"``, ``"norse"`` or ``"nir"``; see `mtt_brian.translate.for_tool`, which does
+            it for any graph and returns what is lost.
+        allow: what may be lost then: ``"reset"``, ``"spikes"``, ``"lower_bound"``.
 
     Raises:
-        InputError: for a layer that has no exact counterpart, naming it.
+        InputError: for a layer that has no exact counterpart, naming it, and for what a tool cannot keep and ``allow``
+            does not name.
     """
+    if allow and for_tool is None:
+        raise InputError("allow names what may be lost for a tool; pass for_tool=, too")
     if time_steps is not None and not (time_steps >= 1 and time_steps == np.floor(time_steps) < np.inf):
         raise InputError(f"time_steps must be at least 1, not {time_steps}, and a whole number")
     if duration is not None and not 0 < duration < np.inf:
@@ -76,16 +91,20 @@ def to_nir(model: Staged, *, time_steps: int | None = None, duration: float | No
     durations = {p.duration for p in model.populations().values() if p.duration is not None}
     metadata = {"duration": durations.pop()} if len(durations) == 1 else {}
     # NIR's own shape inference takes kernels for square; the shapes have been inferred by torch.
-    return nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata, type_check=False)
+    graph = nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata, type_check=False)
+    if for_tool is None:
+        return graph
+    step = None if duration is None or time_steps is None else duration / time_steps
+    return to_tool.for_tool(graph, for_tool, step=step, allow=allow)[0]
 
 
 def write(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
-    """Write a graph to a ``.nir`` file, under a temporary name first, so that nobody reads half of it.
+    """Write a graph to a ``.nir`` file, atomically.
 
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    # In memory first: HDF5 ends the process where it meets a full disk while it closes a file.
+    # In memory first: on a full disk HDF5 ends the process when it closes a file.
     content = io.BytesIO()
     nir.write(content, graph)
     with replacing(path) as temporary:
@@ -101,9 +120,9 @@ class _Writer:
         self.nodes: dict[str, nir.NIRNode] = {INPUT: nir.Input({"input": np.array(model.input_shape)})}
         self.edges: list[tuple[str, str]] = []
 
-    def write(self, chain: nn.Module, ends: list[str]) -> list[str]:
+    def write(self, layers: nn.Module, ends: list[str]) -> list[str]:
         """Layers one after the other behind ``ends``, nodes whose sum is their input; returns their own ends."""
-        for name, layer in chain.named_children():
+        for name, layer in layers.named_children():
             if isinstance(layer, Residual):
                 ends = self.write(layer.body, ends) + self.write(layer.shortcut, ends)
                 continue
@@ -154,7 +173,7 @@ def _write_linear(layer: nn.Linear, shape: Shape, options: _Options) -> nir.Line
 
 
 def _write_bias(layer: nn.Conv2d | nn.Linear, options: _Options) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """The bias as a constant current, float64 [channels], None for none or zeros; and the metadata that tell it."""
+    """The bias as a constant current, float64 [channels], None for none or zeros; and its metadata."""
     if layer.bias is None or not layer.bias.any():
         return None, {}
     steps, duration = options.of_a_step("a bias, which acts once per time step, becomes a constant current")
@@ -189,7 +208,7 @@ def _write_spiking(layer: Spiking, shape: Shape, options: _Options) -> nir.IF | 
         metadata["lower_bound"] = float(rule.lower_bound)
     common = {
         "v_threshold": np.full(shape, rule.threshold),
-        # For reset="subtract" it has no meaning, and other tools would take it for one.
+        # It has no meaning for reset="subtract", but other tools would use it.
         "v_reset": np.full(shape, rule.v_reset if rule.reset == "zero" else 0.0),
         "metadata": metadata,
     }

@@ -23,15 +23,15 @@ from mtt_brian.files import read_regular
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 from mtt_brian.text import one_line, shown
 
-#: What stands for None in a config file (TOML has no null) and on the command line.
+#: Notation for None in a config file (TOML has no null) and on the command line.
 NONE = "none"
 
 
-#: Of a config file; a longer one is something else.
+#: Largest size of a config file.
 MOST_BYTES = 1_000_000
-#: Whole numbers are kept in 32 bits here and there.
+#: Largest whole number: some are stored in 32 bits.
 _MOST = 2**31 - 1
-#: Of pixels: coordinates of events have 16 bits.
+#: Largest number of pixels: coordinates of events have 16 bits.
 _MOST_PIXELS = 2**15 - 1
 
 
@@ -80,9 +80,9 @@ class TrainConfig:
         None, "use only this many training (and test) recordings, drawn at random", 1, most=_MOST
     )
     resolution: int | None = _setting(
-        None, "see the recordings on a coarser grid of so many pixels a side", 1, most=_MOST_PIXELS
+        None, "coarser pixel grid for the recordings: pixels a side", 1, most=_MOST_PIXELS
     )
-    validation: float = _setting(0.0, "part of the training recordings that is held back for validation", 0, 1)
+    validation: float = _setting(0.0, "fraction of the training recordings that is used for validation instead", 0, 1)
     keep_best: bool = _setting(False, "end with the weights of the best validation epoch instead of the last one")
 
     model: str = _setting("nmnist_3c1fc", "network of the model zoo")
@@ -135,7 +135,7 @@ class TrainConfig:
     flip: bool = _setting(False, "augmentation: mirror left and right, every second time")
     calibration_batches: int = _setting(
         10,
-        "batches on which batch norms are measured again at T_max after every epoch; 0: never",
+        "batches for measuring the batch norms again at T_max after every epoch; 0: never",
         0,
         most=_MOST,
     )
@@ -144,12 +144,12 @@ class TrainConfig:
     device: str = _setting("cpu", "torch device: cpu, cuda, cuda:1 ...", free_to_change=True)
     threads: int | None = _setting(
         1,
-        "torch threads on the CPU; with one the result does not depend on the number of cores; none: torch decides",
+        "torch threads of the process; with one the result does not depend on the cores; none: torch's default",
         1,
         most=1024,
         free_to_change=True,
     )
-    workers: int = _setting(0, "processes that bin the recordings; 0: this one", 0, most=1024, free_to_change=True)
+    workers: int = _setting(0, "extra processes that bin the recordings; 0: none", 0, most=1024, free_to_change=True)
     together: int | None = _setting(
         None,
         "nmt, mtt: configurations in one pass; with fewer, less memory and more time; none: all",
@@ -159,13 +159,14 @@ class TrainConfig:
     )
     amp: bool = _setting(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
     compile: bool = _setting(
-        False, "let torch.compile make one kernel of all time steps of a population; some seconds for every T at first"
+        False,
+        "one kernel by torch.compile for all time steps of a population; compiling takes some seconds for every T",
     )
-    deterministic: bool = _setting(False, "only algorithms that give the same bits every time, on a GPU too")
+    deterministic: bool = _setting(False, "only deterministic algorithms, on a GPU too; for the whole process")
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            # frozen: the checked value (an int given for a float field becomes a float) goes in by the back door
+            # object.__setattr__, because the class is frozen; an int for a float field becomes a float
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
         if self.phase == "bias-removal" and self.init is None:
             raise InputError("phase = 'bias-removal' needs init: the run whose network loses its biases")
@@ -254,7 +255,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of a JSON file, which may name no key twice: all but the last value would be ignored."""
+    """The object of a JSON file; a repeated key is refused, because all but its last value would be ignored."""
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for k, (key, _) in enumerate(pairs) if key in dict(pairs[:k]))
@@ -263,7 +264,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` one option per field; an option that is not typed leaves no trace in the parsed arguments."""
+    """Give ``parser`` one option per field; an option that is not given is absent from the parsed arguments."""
     group = parser.add_argument_group("training settings (also the keys of a --config file)")
     for item in fields(TrainConfig):
         option = "--" + item.name.replace("_", "-")
@@ -280,7 +281,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields that were typed on the command line.
+    """The fields that the command line gives.
 
     Raises:
         InputError: if a value has the wrong type or lies outside its range.
@@ -336,4 +337,4 @@ def _from_text(item: Field[Any], text: Any) -> Any:
     try:
         return kind(text)
     except ValueError:
-        return text  # _checked says what is wrong with it
+        return text  # _checked raises the error

@@ -1,4 +1,4 @@
-"""What a checkpoint must hold to be gone on with: every value has the type, shape and range of one that was written."""
+"""Checks of the contents of a checkpoint: every value has the type, shape and range of one that a training writes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mtt_brian.snn import models
 from mtt_brian.text import one_line, shown
 
 _PLAIN = (bool, int, float, str, type(None))
-#: What the optimizer must keep of a parameter: the number of its steps, and values in its shape.
+#: State of the optimizer for each parameter: the number of steps, and tensors of the parameter's shape.
 _KEPT: dict[str, set[str]] = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
 
 
 def check_contents(content: Mapping[str, Any]) -> TrainConfig:
-    """Check what a checkpoint holds, without room for a second network.
+    """Check the contents of a checkpoint without allocating a second network.
 
     Args:
         content: by name of the attribute of `Checkpoint`.
@@ -62,7 +62,7 @@ def _require(right: bool, name: str, expected: str, found: Any) -> None:
 
 
 def _check_plain(name: str, value: Any, depth: int = 0) -> None:
-    """Only the types of a JSON file, and tuples: what they are compared with gives a truth value then."""
+    """Only the types of a JSON file, and tuples, whose comparisons give a truth value."""
     _require(depth < 8, name, "nested less deeply", value)
     if isinstance(value, dict):
         for key, entry in value.items():
@@ -76,7 +76,7 @@ def _check_plain(name: str, value: Any, depth: int = 0) -> None:
 
 
 def _is_plain_tensor(value: Any) -> bool:
-    """Whether it is a tensor with a memory of its own on the CPU, and nothing else."""
+    """Whether it is a plain tensor on the CPU that shares its memory with no other."""
     return isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
 
 
@@ -157,7 +157,7 @@ def _check_optimizer(
     right = isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict)
     _require(right, "optimizer: param_groups", "a list of one dictionary", found)
     _check_plain("optimizer: param_groups", found)
-    # What another version of torch leaves out or adds is no setting of ours.
+    # Other keys depend on the version of torch.
     for key, value in found[0].items():
         what = f"optimizer: {shown(key)}"
         if key in ("lr", "initial_lr"):
@@ -192,12 +192,12 @@ def _check_optimizer(
 
 
 def _has_no_memory(config: TrainConfig) -> bool:
-    """Whether the optimizer's next step depends on nothing but the gradient."""
+    """Whether the optimizer's next step depends on the gradient only."""
     return config.optimizer == "sgd" and config.momentum == 0
 
 
 def _check_rate(what: str, value: Any, config: TrainConfig, epoch: int) -> None:
-    """A learning rate after so many epochs."""
+    """A learning rate after ``epoch`` epochs."""
     wave = math.cos(math.pi * epoch / config.epochs) if config.schedule == "cosine" else 1.0
     expected = config.lr * (1 + wave) / 2
     right = _is_number(value) and abs(value - expected) <= 1e-6 * config.lr

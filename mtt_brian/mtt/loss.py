@@ -1,4 +1,4 @@
-"""What training minimises, computed from the readouts of all time steps."""
+"""Loss functions of the readouts of all time steps."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from mtt_brian.neuron.base import (
     tau_from_decay,
 )
 from mtt_brian.neuron.cuba_lif import CubaLIF
+from mtt_brian.neuron.equation_neuron import EquationNeuron
 from mtt_brian.neuron.if_ import IF
 from mtt_brian.neuron.lif import LIF
 from mtt_brian.neuron.linear import LinearNeuron
@@ -42,6 +43,7 @@ __all__ = [
     "RESETS",
     "SPIKES_PER_UPDATE",
     "CubaLIF",
+    "EquationNeuron",
     "LinearNeuron",
     "LinearSystem",
     "NeuronRule",
@@ -51,3 +53,7 @@ __all__ = [
     "decay_per_step",
     "tau_from_decay",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""Accuracies against what they depend on: the time grid, a perturbation, the cost of an answer."""
+"""Accuracies against time steps, perturbations, and the cost of a decision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def time_step_sweep(
-    time_steps: Sequence[int],
+    time_steps: Sequence[float],
     accuracy: Sequence[Estimate],
     *,
     event_driven: Estimate | None = None,
@@ -163,7 +163,7 @@ def early_exit(
     fixed: tuple[ArrayLike, ArrayLike] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Accuracy against what was spent until the decision, one point per threshold.
+    """Accuracy against the cost until the decision, one point per threshold.
 
     Args:
         cost: mean cost at each threshold [K].

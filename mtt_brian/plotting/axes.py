@@ -1,7 +1,8 @@
-"""What plots do to their axes."""
+"""Axes, labels, legends and texts that all plots share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -12,6 +13,7 @@ from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -25,12 +27,12 @@ def axes(ax: Axes | None) -> Axes:
     return ax
 
 
-#: What TeX reads as a command, where matplotlib is told to draw all text with it.
+#: Characters that are commands of TeX, where matplotlib draws all text with it.
 _TEX = {c: f"\\{c}" for c in "{}$&#_%"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\textasciitilde{}"}
 
 
 def literal(text: str, most: int = 60) -> str:
-    """Text from outside as matplotlib has to be given it, so that it is drawn as it stands.
+    """Text of users, escaped so that matplotlib draws it unchanged.
 
     Without this, ``$`` would begin a formula, a label that begins with ``_`` or is empty would not be shown in a
     legend, and a line end or a long name would deform the figure. Works on any axes, whatever their style.
@@ -48,13 +50,13 @@ def literal(text: str, most: int = 60) -> str:
 
 
 def literal_lines(text: str, most: int = 60) -> str:
-    """`literal` for what may have a few lines."""
+    """`literal` for text of several lines."""
     first, *others = text.split("\n", maxsplit=2)
     return "\n".join(literal(line, most) for line in (first, *others))
 
 
 def label_of(name: str | None) -> str | None:
-    """`literal` for a label that need not be given."""
+    """`literal` for an optional label."""
     return None if name is None else literal_lines(name, most=80)
 
 
@@ -84,3 +86,22 @@ def legend_above(ax: Axes, columns: int = 2) -> Axes:
     """``ax`` with a legend on top of it, for plots that leave no empty corner."""
     ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
     return ax
+
+
+def common_legend(figure: Figure, axes: Iterable[Axes], title: str = "") -> None:
+    """A legend of all ``axes`` above them, with one entry for every name.
+
+    Args:
+        figure: of the axes.
+        axes: without legends of their own.
+        title: of the legend.
+    """
+    known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        known.values(),
+        known.keys(),
+        loc="outside upper center",
+        ncols=3,
+        fontsize="small",
+        title=literal(title, 100),
+    )

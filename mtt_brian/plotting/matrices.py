@@ -1,4 +1,4 @@
-"""Tables of numbers, shaded by what they say."""
+"""Tables of numbers, shaded by value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-#: Beyond so many classes the numbers would run into each other.
+#: With more classes the numbers would overlap.
 WRITTEN = 20
 #: So many letters of a name are written beside its row and below its column.
 _LETTERS = 32
@@ -41,7 +41,7 @@ def change_matrix(names: Sequence[str], accuracy: ArrayLike, *, ax: Axes | None 
 
 
 def confusion_matrix(matrix: ArrayLike, classes: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
-    """What the recordings of every class were taken for, as a table.
+    """The confusion matrix: predictions for the recordings of every class, as a table.
 
     A cell is shaded by its part of the row, so that classes with few recordings are as visible as those with many;
     the numbers are counts, and not written for more than 20 classes.
@@ -80,7 +80,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str] | None = None, *,
 
 
 def _write(image: AxesImage, texts: Sequence[Sequence[str]]) -> None:
-    """Write into the cells of an image that are not to stay empty, dark on light and light on dark."""
+    """Write texts into the cells of an image, dark on light and light on dark; empty texts are left out."""
     values = image.get_array()
     assert values is not None
     for row, column in np.ndindex(values.shape):

@@ -1,4 +1,4 @@
-"""Answers as they come about."""
+"""Predictions over time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def accuracy_over_time(
     chance: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """How early the answer is right: the fraction of right answers if the run were stopped at each time.
+    """Accuracy over time: the fraction of correct predictions if the run were stopped at each time.
 
     Args:
         times: seconds [K].

@@ -1,4 +1,4 @@
-"""What the camera saw: events in space and time."""
+"""Recordings: events in space and time."""
 
 from __future__ import annotations
 

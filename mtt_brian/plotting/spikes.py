@@ -1,4 +1,4 @@
-"""Spikes of populations: where and when, how many, and how far apart in two runs."""
+"""Spikes of populations: rasters, rates, and differences between two runs."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def spike_time_differences(
     limit: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """How much later the spikes of a second run are: a histogram per population, counts on a logarithmic axis.
+    """Delays of the spikes of a second run: a histogram per population, counts on a logarithmic axis.
 
     The k-th spike of a neuron in one run is held against its k-th spike in the other. Spikes without a partner, those
     that a neuron fired more often in one run, are in no bin; the legend counts them:
@@ -193,7 +193,7 @@ def _trains(
         trains = {name: recorded[name] for name in known if name in recorded}
     elif recording is not None:
         raise InputError(
-            "only a result knows which input an event is: give the input's spikes beside those of the layers"
+            "the input's neurons follow from a result only: give the input's spikes beside those of the layers"
         )
     else:
         trains, known = dict(spikes), dict(sizes or {})

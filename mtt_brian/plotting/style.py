@@ -1,4 +1,4 @@
-"""The look of figures: what `STYLE` names, and what artists need of it one by one.
+"""The style of figures: the file `STYLE`, and colours and markers that plots use one by one.
 
 A matplotlib style acts when a figure, its axes and their ticks are made, and ticks are made as late as in the saving.
 So no function can restyle axes that it is given: a style has to be on around the whole figure, and is the caller's to
@@ -21,13 +21,13 @@ from matplotlib.figure import Figure
 
 from mtt_brian.files import replacing
 
-#: For `matplotlib.style.use` and `matplotlib.style.context`; the file lies beside this one.
+#: For `matplotlib.style.use` and `matplotlib.style.context`; the file is beside this one.
 STYLE = "mtt_brian.plotting.mtt_brian"
 
 _RC = matplotlib.rc_params_from_file(Path(__file__).with_name("mtt_brian.mplstyle"), use_default_template=False)
 CYCLE = _RC["axes.prop_cycle"]
 
-#: Told apart by colour-blind readers, the first four in grey as well.
+#: Distinguishable for colour-blind readers, the first four in grey as well.
 COLORS: tuple[str, ...] = tuple(CYCLE.by_key()["color"])
 DASHES: tuple[Any, ...] = tuple(CYCLE.by_key()["linestyle"])
 MARKERS: tuple[str, ...] = tuple(CYCLE.by_key()["marker"])
@@ -47,14 +47,14 @@ def figure(path: str | os.PathLike[str], size: tuple[float, float] | None = None
             plotting.raster(result, ax=figure.subplots())
 
     Args:
-        path: a name that ends in .png, .pdf, .svg or what else matplotlib knows.
+        path: a name that ends in .png, .pdf, .svg or another format of matplotlib.
         size: width and height in inches; default: one column of a paper.
     """
     with style.context(STYLE):
         drawn = Figure(figsize=size)
         yield drawn
         with replacing(path) as temporary, warnings.catch_warnings():
-            # Of names from outside: letters that the font does not have are boxes, and long ones take all the room.
+            # For names of users: missing letters of the font are drawn as boxes, and long names leave no room.
             warnings.filterwarnings("ignore", message=r"Glyph \d+|constrained_layout not applied", category=UserWarning)
             drawn.savefig(temporary)
 

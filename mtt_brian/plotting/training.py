@@ -1,4 +1,4 @@
-"""What happens in a training, and the landscape that it ends in."""
+"""Curves of a training, and the loss landscape around its weights."""
 
 from __future__ import annotations
 

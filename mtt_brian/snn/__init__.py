@@ -6,3 +6,7 @@ from mtt_brian.snn.residual import Residual
 from mtt_brian.snn.staged import Staged, spike_counts
 
 __all__ = ["Residual", "Spiking", "Staged", "models", "norm", "spike_counts", "surrogate", "temporal"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""Batch norm in networks that run with mixed time steps and end without time steps.
+"""Batch norm in networks that are trained with mixed time steps and run without time steps.
 
 Statistics that were collected over mixed numbers of time steps belong to none of them. Either they are measured again
 after training (`recalibrate`), or they are frozen while training goes on (`lock`). An event-driven chip has no clock
@@ -128,7 +128,7 @@ def fold(model: Staged) -> Staged:
 
 
 def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d, layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor]:
-    """What the norm does to the layer's weights and its bias, float64 [channels] each."""
+    """Factor of the layer's weights and its new bias, float64 [channels] each."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = (norm.running_var.double() + norm.eps).rsqrt()

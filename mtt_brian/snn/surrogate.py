@@ -1,4 +1,4 @@
-"""Surrogate gradients: what training takes for dn/dv, the change of a spike count with the membrane.
+"""Surrogate gradients: replacements for dn/dv, the derivative of a spike count with respect to the membrane.
 
 Small frozen objects; each is called with the membrane before the reset and the threshold.
 """

@@ -12,6 +12,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.from_nir import read_nir
 from mtt_brian.translate.node_types import register_node, unregister_node
+from mtt_brian.translate.to_tool import for_tool
 
 if TYPE_CHECKING:
     from mtt_brian.engines.brian2.clock_driven import ClockDrivenNetwork, to_clock_driven
@@ -29,6 +30,7 @@ __all__ = [
     "Population",
     "VoltageScale",
     "estimate",
+    "for_tool",
     "read_nir",
     "register_node",
     "to_brian2",

@@ -1,4 +1,4 @@
-"""The groups and data sets of an HDF5 file as plain values, read so that a file from a stranger does no harm.
+"""The groups and data sets of an HDF5 file as plain values, read so that an untrusted file does no harm.
 
 `nir_files` runs this file as a script, in a process of its own with limits on time and memory: libhdf5 crashes on some
 damaged files, reads others for ever, or takes any amount of memory. It therefore imports nothing of the package. The
@@ -35,7 +35,10 @@ SMALL_ARRAYS, LARGEST_RATIO = 64 * 2**20, 1000
 #: As many parts of a file that are not read are named.
 MOST_NOTES = 20
 
-#: A group (None), a text or an array of texts ([shape], [texts]), or an array of numbers.
+#: The group that a file of each kind consists of: a graph (``.nir``), or data of a graph (NIRData).
+GRAPH, DATA = "node", "nodes"
+
+#: A group (None), a text or an array of texts ([shape], [texts]), an array of numbers, or the value of an attribute.
 Entry: TypeAlias = "tuple[int, str, Any]"
 
 
@@ -49,7 +52,7 @@ class Content:
 
     Attributes:
         entries: number of the entry that holds it, name, value (None for a group); entry 0 is the root.
-        not_read: a sentence for each attribute and each group or data set that has no meaning in a NIR file.
+        not_read: a sentence for each attribute and each group or data set that has no meaning in such a file.
     """
 
     entries: list[Entry]
@@ -59,9 +62,11 @@ class Content:
 def scan(file: Any, root: str, most_bytes: int, size: int) -> tuple[Content, int]:
     """Everything below the group ``root``, without the values.
 
+    The attributes of a graph have no meaning; those of NIRData are entries ``@name`` of what they belong to.
+
     Args:
         file: an open `h5py.File`.
-        root: name of the group.
+        root: name of the group, `GRAPH` or `DATA`.
         most_bytes: that the arrays may take.
         size: of the file, in bytes.
 
@@ -104,10 +109,15 @@ def scan(file: Any, root: str, most_bytes: int, size: int) -> tuple[Content, int
                 )
         else:
             raise Refused(f"{path!r} is a {type(member).__name__}; accepted are groups and data sets")
-        if len(member.attrs):
-            notes.append(f"attributes {_listed(member.attrs)} of {path!r} are not used")
         found.append((parent, name, member))
         paths.append(path)
+        if root == DATA:
+            at = len(found) - 1
+            for key in member.attrs:
+                found.append((at, f"@{key}", _attribute(member, key, path)))
+                paths.append(f"{path}/@{key}")
+        elif len(member.attrs):
+            notes.append(f"attributes {_listed(member.attrs)} of {path!r} are not used")
 
     if root not in file:
         raise Refused(f"it has no group {root!r}")
@@ -120,14 +130,14 @@ def scan(file: Any, root: str, most_bytes: int, size: int) -> tuple[Content, int
             for name in _names(found[k][2], paths[k]):
                 add(k, found[k][2], name, f"{paths[k]}/{name}")
         k += 1
-    if len(file.attrs):
+    if len(file.attrs) and root == GRAPH:
         notes.append(f"attributes {_listed(file.attrs)} of the file are not used")
     if others := [name for name in _names(file, "/") if name not in (root, "version")]:
         notes.append(f"{_listed(others)} beside {root!r} in the file is not read")
-    notes += _version(file)
+    notes += _version(file) if root == GRAPH else []
     if len(notes) > MOST_NOTES:
         notes[MOST_NOTES:] = [f"{len(notes) - MOST_NOTES} more parts of the file are not used"]
-    entries = [(parent, name, m if isinstance(m, h5py.Dataset) else None) for parent, name, m in found]
+    entries = [(parent, name, None if isinstance(m, h5py.Group) else m) for parent, name, m in found]
     return Content(entries, notes), total
 
 
@@ -189,6 +199,22 @@ def value(data: Any) -> Any:
         raise Refused(f"{data.name!r} is text, but not UTF-8") from None
 
 
+def _attribute(holder: Any, key: str, path: str) -> int | float | str:
+    """The value of an attribute, which has to be one number or a short text."""
+    import h5py
+
+    attribute = h5py.h5a.open(holder.id, key.encode())
+    if attribute.shape == () and attribute.get_storage_size() < 1000:
+        kept = holder.attrs[key]
+        kept = kept.decode("utf8", "backslashreplace") if isinstance(kept, bytes) else kept
+        if isinstance(kept, str):
+            return kept[:1000]
+        if np.ndim(kept) == 0 and np.asarray(kept).dtype.kind in "biuf":
+            number: int | float = np.asarray(kept).item()
+            return number
+    raise Refused(f"the attribute {key[:80]!a} of {path!r} is neither a number nor a short text")
+
+
 def _bytes(data: Any, path: str) -> int:
     """Size of a data set in memory."""
     import h5py
@@ -239,6 +265,9 @@ def _write(content: Content, size: int, out: BinaryIO) -> None:
         if data is None:
             described.append([parent, name, "group"])
             continue
+        if isinstance(data, int | float | str):
+            described.append([parent, name, "plain", data])
+            continue
         if _is_text(data):
             shape, texts = value(data)
             room -= sum(map(len, texts))
@@ -279,6 +308,8 @@ def parse(stream: Any) -> Content:
         if kind == "text":
             shape, texts = rest
             content_ = np.array(texts, dtype=object).reshape(shape) if shape else texts[0]
+        elif kind == "plain":
+            (content_,) = rest
         elif kind == "array":
             array = np.empty(rest[1], np.dtype(rest[0]))
             line()
@@ -310,7 +341,11 @@ def _limit(seconds: float, memory: int) -> None:
 
 
 def write_content(
-    path: str, most_bytes: int, out: BinaryIO, limit: Callable[[float, int], None] = lambda seconds, memory: None
+    path: str,
+    most_bytes: int,
+    out: BinaryIO,
+    limit: Callable[[float, int], None] = lambda seconds, memory: None,
+    root: str = GRAPH,
 ) -> None:
     """Write what `parse` reads: the content of a file, or why it is refused.
 
@@ -319,6 +354,7 @@ def write_content(
         most_bytes: that its arrays may take.
         out: where to.
         limit: called with the CPU seconds and the bytes of memory that reading may take from now on.
+        root: `GRAPH` or `DATA`.
     """
     try:
         import h5py
@@ -327,7 +363,7 @@ def write_content(
         seconds = SECONDS + size / FILE_BYTES_PER_SECOND
         limit(seconds, MEMORY)
         with h5py.File(path, "r") as file:
-            content, total = scan(file, "node", most_bytes, size)
+            content, total = scan(file, root, most_bytes, size)
             limit(seconds + total / ARRAY_BYTES_PER_SECOND, MEMORY + 3 * total)
             _write(content, size, out)
     except Exception as error:  # h5py raises many types for a damaged file
@@ -338,4 +374,4 @@ def write_content(
 
 
 if __name__ == "__main__":
-    write_content(sys.argv[1], int(sys.argv[2]), sys.stdout.buffer, _limit)
+    write_content(sys.argv[1], int(sys.argv[2]), sys.stdout.buffer, _limit, sys.argv[3])

@@ -18,12 +18,9 @@ from mtt_brian.translate.nir_files import (
     as_array,
     declared_shape,
     numbers,
-    one_whole_number,
-    pair_of,
-    plain,
-    shown,
     typed_shape,
 )
+from mtt_brian.translate.node_fields import Convolution, convolution, flattened_dims, pooling
 
 #: What the engines keep at least, for a neuron and for a tap of a kernel at one output pixel.
 BYTES_PER_NEURON, BYTES_PER_TAP = 64, 64
@@ -84,22 +81,20 @@ class Reading:
 
 
 def _read_conv2d(node: Any, shape: Shape, reading: Reading) -> Linear:
-    weight = _weight(node)
-    if weight.ndim != 4:
-        raise InputError(f"the kernel must have the shape (C_out, C_in / groups, height, width), not {weight.shape}")
+    given = convolution(node)
+    weight = given.weight.astype(np.float64)
     if len(shape) != 3:
         raise InputError(f"a convolution needs an input of shape (C, H, W), not {shape}")
     if node.input_shape is not None:
         declared = declared_shape(node.input_shape, "input_shape")
         if declared != shape[1:]:
             raise InputError(f"input_shape is {declared}, but its input is {shape[1:]}")
-    stride, dilation = pair_of("stride", node.stride, 1), pair_of("dilation", node.dilation, 1)
     operator = Conv2d(
         weight=weight,
-        stride=stride,
-        padding=_padding(node.padding, stride, dilation, (weight.shape[2], weight.shape[3])),
-        dilation=dilation,
-        groups=one_whole_number(node.groups, "groups", 1),
+        stride=given.stride,
+        padding=_padding(given),
+        dilation=given.dilation,
+        groups=given.groups,
         input_shape=(shape[0], shape[1], shape[2]),
     )
     out = that_fits(operator.output_shape, "its output")
@@ -118,8 +113,7 @@ def _read_linear(node: Any, shape: Shape, reading: Reading) -> Linear:
 
 def _read_pool(average: bool) -> Callable[[Any, Shape, Reading], Linear]:
     def read(node: Any, shape: Shape, reading: Reading) -> Linear:
-        kernel, stride = pair_of("kernel_size", node.kernel_size, 1), pair_of("stride", node.stride, 1)
-        vertical, horizontal = pair_of("padding", node.padding, 0)
+        kernel, stride, (vertical, horizontal) = pooling(node)
         padding = ((vertical, vertical), (horizontal, horizontal))
         if len(shape) == 3:
             _fit_in_memory(shape[0] * kernel[0] * kernel[1], 8, "the kernel has", "weights")
@@ -132,7 +126,7 @@ def _read_pool(average: bool) -> Callable[[Any, Shape, Reading], Linear]:
 
 
 def _read_flatten(node: Any, shape: Shape, reading: Reading) -> Linear:
-    dims = [one_whole_number(d, what, -len(shape) - 1) for d, what in zip(_dims(node), _DIMS, strict=True)]
+    dims = flattened_dims(node, -len(shape) - 1)
     given = typed_shape(node.input_type, "input")
     batch = reading.batch_axes
     if given is not None:
@@ -148,13 +142,6 @@ def _read_flatten(node: Any, shape: Shape, reading: Reading) -> Linear:
         raise InputError(f"start_dim {dims[0]} and end_dim {dims[1]} do not fit an input of shape {shape}")
     flat = int(np.prod(shape[start : end + 1], dtype=np.int64))
     return Linear((), (*shape[:start], flat, *shape[end + 1 :]))
-
-
-_DIMS = ("start_dim", "end_dim")
-
-
-def _dims(node: Any) -> list[Any]:
-    return [getattr(node, name) for name in _DIMS]
 
 
 def _read_scale(node: Any, shape: Shape, reading: Reading) -> Linear:
@@ -239,17 +226,15 @@ def _fit_in_memory(number: int, each: int, what: str, unit: str) -> None:
         )
 
 
-def _padding(value: Any, stride: Pair, dilation: Pair, kernel: Pair) -> tuple[Pair, Pair]:
-    value = plain(value)
-    if not isinstance(value, str):
-        vertical, horizontal = pair_of("padding", value, 0)
+def _padding(given: Convolution) -> tuple[Pair, Pair]:
+    """Zeros (before, after) of rows and columns."""
+    if not isinstance(given.padding, str):
+        vertical, horizontal = given.padding
         return (vertical, vertical), (horizontal, horizontal)
-    if value == "valid":
+    if given.padding == "valid":
         return (0, 0), (0, 0)
-    if value == "same":
-        if stride != (1, 1):
-            raise InputError(f"padding 'same' goes with stride 1, not {stride}")
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        # torch puts the odd zero at the end.
-        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
-    raise InputError(f"padding must be a number, a pair, 'same' or 'valid', not {shown(value)}")
+    if given.stride != (1, 1):
+        raise InputError(f"padding 'same' goes with stride 1, not {given.stride}")
+    total = [d * (k - 1) for d, k in zip(given.dilation, given.weight.shape[2:], strict=True)]
+    # torch puts the odd zero at the end.
+    return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)

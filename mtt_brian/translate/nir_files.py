@@ -49,12 +49,27 @@ def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     if "\0" in path or not os.path.isfile(path):
         raise InputError(f"no such NIR file: {path!r}" if "\0" in path else f"no such NIR file: {path}")
     try:
-        content = _read_apart(path)
+        content = _read_apart(path, hdf5_tree.GRAPH)
         graph = _build_graph(_tree(content.entries))
     except (InputError, hdf5_tree.Refused) as error:
         raise InputError(f"{path} is not a readable NIR file: {error}") from None
     setattr(graph, _OF_FILE, (path, tuple(map(printable, content.not_read))))
     return graph
+
+
+def load_data_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The groups, arrays and attributes (as ``@name``) of a file of NIRData, read as `load_graph` reads a graph.
+
+    Raises:
+        InputError: for a file that is missing, damaged or something else; the message names the file.
+    """
+    name = os.fsdecode(path)
+    if "\0" in name or not os.path.isfile(name):
+        raise InputError(f"no such NIRData file: {name!r}" if "\0" in name else f"no such NIRData file: {name}")
+    try:
+        return _tree(_read_apart(name, hdf5_tree.DATA).entries)
+    except (InputError, hdf5_tree.Refused) as error:
+        raise InputError(f"{name} is not a readable NIRData file: {error}") from None
 
 
 def not_read(graph: nir.NIRGraph) -> tuple[str, ...]:
@@ -79,13 +94,13 @@ def naming(graph: Any) -> Iterator[None]:
 # ----- file -> values
 
 
-def _read_apart(path: str) -> hdf5_tree.Content:
+def _read_apart(path: str, root: str) -> hdf5_tree.Content:
     """The content of a file, read by a process of its own."""
     from mtt_brian import machine
 
     size = os.path.getsize(path)
     most = machine.available_bytes() // 2
-    command = [sys.executable, "-P", hdf5_tree.__file__, path, str(most)]
+    command = [sys.executable, "-P", hdf5_tree.__file__, path, str(most), root]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": ""}
     seconds = _SECONDS + size / hdf5_tree.FILE_BYTES_PER_SECOND
     try:

@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.circuit.model import Circuit, Population
-from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.circuit.spikes import MAX_SPIKES_AT_ONCE, Spikes
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.names import brian_names, numbered_name
 from mtt_brian.errors import InputError
 
 #: The slot of a step in which everything runs, in the order in which it was added.
 SLOT = "thresholds"
-#: Spikes that float64 counts one by one.
-MOST_AT_ONCE = 2.0**53
 
 
 class CircuitNetwork(brian2.Network):
@@ -170,7 +168,7 @@ def counted(population: Population, i: np.ndarray, n: np.ndarray, times: np.ndar
     Raises:
         InputError: for more spikes at once than float64 counts one by one.
     """
-    wrong = np.flatnonzero(~(n < MOST_AT_ONCE))
+    wrong = np.flatnonzero(~(n < MAX_SPIKES_AT_ONCE))
     if wrong.size:
         k = wrong[0]
         raise InputError(

@@ -224,6 +224,12 @@ def to_clock_driven(
     if not (brian2.have_same_dimensions(dt, second) and np.ndim(dt) == 0 and 0 < float(dt) < np.inf):
         raise InputError(f"dt must be a time > 0, such as 0.1*ms, not {dt!r}")
     circuit = read_nir(graph, **conventions)
+    for population in circuit.populations:
+        if population.rule.upper_bound is not None:
+            raise InputError(
+                f"population {population.name!r} has an upper bound (membrane_bits), which a clock-driven network does "
+                "not follow; use engine='exact'"
+            )
     single = isinstance(recordings, np.ndarray) and recordings.ndim == 1 and recordings.dtype.names
     given, _ = pair_with_durations([recordings] if single else recordings, duration)
     trains = [input_spikes_for(circuit, recording, end, f"recording {k}") for k, (recording, end) in enumerate(given)]

@@ -6,6 +6,7 @@ Brian2) that names what is missing. No other module of this package uses such a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 import brian2
 import numpy as np
 from brian2.codegen.runtime.cython_rt.extension_manager import cython_extension_manager
-from brian2.devices.device import all_devices, auto_target, get_device, reset_device
+from brian2.devices.device import RuntimeDevice, all_devices, auto_target, get_device, reset_device
 from brian2.utils.logger import catch_logs
 
 #: Texts of Brian2's warnings and messages, as far as this package has to tell them apart.
 ORDER_MATTERS = "may not be well-defined"
+#: Name of the logger that gives the first of them.
+GENERATOR_LOGGER = "brian2.codegen.generators.base"
 NEVER_RUN = "was never included in a network"
 NO_CYTHON = "Cannot use Cython"
 
@@ -58,6 +61,20 @@ def caught_messages() -> AbstractContextManager[list[tuple[str, str, str]]]:
     """Within it, Brian2 shows no messages; afterwards the list holds (level, name, text) of each."""
     manager: AbstractContextManager[list[tuple[str, str, str]]] = catch_logs()
     return manager
+
+
+def silence_order_warning(statement: str) -> None:
+    """Drops Brian2's warning that the order of execution may matter, for code that holds this statement.
+
+    Args:
+        statement: as Brian2 shows it, without spaces at its ends: part of the first line of the code.
+    """
+
+    def is_other(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return ORDER_MATTERS not in text or statement not in text
+
+    logging.getLogger(GENERATOR_LOGGER).addFilter(is_other)
 
 
 # ----- objects of the runtime device
@@ -204,3 +221,139 @@ def cuda_preferences(*, flags: Sequence[str], capability: float, toolkit: str, v
         CUDA_PREFERENCES + "cuda_path": toolkit,
         CUDA_PREFERENCES + "cuda_runtime_version": version,
     }
+
+
+# ----- plain Brian2 scripts (device "event_driven")
+
+
+def pathways_of(synapses: brian2.Synapses) -> list[Any]:
+    """The pathways of a Synapses object."""
+    from brian2.synapses.synapses import SynapticPathway
+
+    return [part for part in synapses.contained_objects if isinstance(part, SynapticPathway)]
+
+
+def register_device(name: str, device: RuntimeDevice) -> None:
+    """Makes a device known to `brian2.set_device`; does nothing where the name is taken."""
+    all_devices.setdefault(name, device)
+
+
+def memory(variable: Any) -> np.ndarray:
+    """The values of a variable, or of a constant, as an array without units; changes of it change the variable."""
+    return np.asarray(variable.get_value())
+
+
+def is_part_of_group(part: Any) -> bool:
+    """Whether a contained object does what the texts of a NeuronGroup state: equations, threshold and reset."""
+    from brian2.groups.neurongroup import Resetter, StateUpdater, SubexpressionUpdater, Thresholder
+
+    return isinstance(part, StateUpdater | Thresholder | Resetter | SubexpressionUpdater)
+
+
+def was_connected(synapses: brian2.Synapses) -> bool:
+    """Whether ``connect`` was called."""
+    return bool(synapses._connect_called)
+
+
+def endpoints(synapses: brian2.Synapses) -> tuple[np.ndarray, np.ndarray]:
+    """Neuron of the source and of the target of every synapse, counted in the whole groups and not in subgroups."""
+    ends = (synapses.variables[name].get_value() for name in ("_synaptic_pre", "_synaptic_post"))
+    source, target = (np.asarray(end, dtype=np.int64) for end in ends)
+    return source, target
+
+
+def refractory_of(group: brian2.NeuronGroup) -> Any:
+    """What was given as ``refractory``: False, a time or a text."""
+    return group._refractory
+
+
+def target_of(poisson: brian2.PoissonInput) -> Any:
+    """The group, or subgroup, that a PoissonInput enters."""
+    return poisson._group
+
+
+def is_stateless(function: Any) -> bool:
+    """Whether a function gives the same value for the same arguments at any time."""
+    return isinstance(function, brian2.Function) and bool(function.stateless)
+
+
+def memory_is_on(owner: Any, device: Any) -> bool:
+    """Whether the values of an object belong to a device."""
+    return owner.variables["N" if "i" not in owner.variables else "i"].device is device
+
+
+def record_spikes(monitor: brian2.EventMonitor, columns: Mapping[str, np.ndarray], counts: np.ndarray) -> None:
+    """Appends spikes to a monitor.
+
+    Args:
+        monitor: a monitor of spikes.
+        columns: values [K] by recorded variable.
+        counts: spikes to add to every neuron's count.
+    """
+    monitor.variables["count"].get_value()[:] += counts.astype(np.int32)
+    total = monitor.variables["N"]
+    if monitor.record:
+        old = int(total.get_value()[0])
+        monitor.resize(old + len(columns["t"]))
+        for name, values in columns.items():
+            monitor.variables[name].get_value()[old:] = values
+    total.set_value(int(total.get_value()[0]) + int(counts.sum()))
+
+
+def record_states(monitor: brian2.StateMonitor, t: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    """Appends values [K, recorded neurons] at the times ``t`` [K] to a monitor."""
+    old = int(monitor.variables["N"].get_value()[0])
+    monitor.resize(old + len(t))
+    monitor.variables["t"].get_value()[old:] = t
+    for name, values in columns.items():
+        monitor.variables[name].get_value()[old:] = values
+
+
+def record_rates(monitor: brian2.PopulationRateMonitor, t: np.ndarray, rate: np.ndarray) -> None:
+    """Appends rates in Hz [K] of the time steps that begin at ``t``."""
+    old = int(monitor.variables["N"].get_value()[0])
+    monitor.resize(old + len(t))
+    monitor.variables["t"].get_value()[old:], monitor.variables["rate"].get_value()[old:] = t, rate
+    monitor.variables["N"].set_value(old + len(t))
+
+
+def set_time(network: brian2.Network, clocks: Sequence[brian2.Clock], t: float) -> None:
+    """Puts a network and its clocks to ``t`` seconds."""
+    network.t_ = t
+    for clock in clocks:
+        clock.variables["t"].set_value(t)
+        clock.variables["timestep"].set_value(int(np.ceil(t / clock.dt_ - 1e-4)))
+
+
+def restore_state(network: brian2.Network, name: str, filename: str | None, random: bool) -> dict[str, Any]:
+    """`brian2.Network.restore` of the standard device; the state of its device that was stored with it."""
+    import pickle
+
+    type(network).restore.original_function(network, name, filename, random)
+    if filename is None:
+        return dict(network._stored_state[name]["_random_generator_state"])
+    with open(filename, "rb") as file:
+        return dict(pickle.load(file)[name]["_random_generator_state"])
+
+
+def store_state(network: brian2.Network, name: str, filename: str | None) -> None:
+    """`brian2.Network.store` of the standard device, which asks the device for its state (``get_random_state``)."""
+    type(network).store.original_function(network, name, filename)
+
+
+def stop_requested(network: brian2.Network) -> bool:
+    """Whether ``stop()`` was called during this run."""
+    return bool(network._stopped or brian2.Network._globally_stopped)
+
+
+def begin_run(network: brian2.Network) -> None:
+    """Takes back an earlier ``stop()``, and refuses objects that were run in another network."""
+    network._stopped = brian2.Network._globally_stopped = False
+    for part in network.sorted_objects:
+        if part._network is None:
+            part._network = network.id
+        elif part._network != network.id:
+            raise RuntimeError(
+                f"'{part.name}' has already been run in the context of another network. Use add/remove to change the "
+                "objects in a simulated network instead of creating a new one."
+            )

@@ -37,6 +37,8 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
         rule = population.rule
         if type(rule) not in (IF, LIF, CubaLIF):
             refuse(f"population {population.name!r} has the rule {type(rule).__name__}")
+        if rule.upper_bound is not None:
+            refuse(f"population {population.name!r} has an upper bound (membrane_bits)")
     for connection in circuit.connections:
         largest = float(np.max(np.abs(circuit.population[connection.target].rule.gain)))
         for operator in connection.operators:

@@ -17,9 +17,9 @@ from brian2 import second
 
 from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.circuit.spikes import InputSpikes, Spikes
+from mtt_brian.circuit.spikes import MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
 from mtt_brian.engines.brian2 import compilers, internals
-from mtt_brian.engines.brian2.circuit_network import MOST_AT_ONCE, counted
+from mtt_brian.engines.brian2.circuit_network import counted
 from mtt_brian.engines.brian2.execution import Execution, for_target
 from mtt_brian.engines.brian2.memory import (
     BYTES_PER_SYNAPSE,
@@ -191,7 +191,7 @@ class BrianEngine:
 
 def _whole(name: str, total: np.ndarray) -> np.ndarray:
     """Spikes per recording and neuron, [recordings, neurons], as int64."""
-    if not np.all(total < MOST_AT_ONCE):
+    if not np.all(total < MAX_SPIKES_AT_ONCE):
         raise InputError(
             f"population {name!r}, neuron {int(np.argmax(total.max(axis=0)))} (C order): more spikes than can be "
             "counted (2**53); check weights and spike_integral"

@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import inlined, kernel
+from mtt_brian.engines.exact.jit import inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import (
     BACKWARD,
     FORWARD,
@@ -85,13 +85,13 @@ def _rows(z: np.ndarray, at: int, count: int, n: int, x: np.ndarray, e: np.ndarr
         e[to + k] = total
 
 
-@kernel
+@piece
 def _called_rows(z: np.ndarray, at: int, count: int, n: int, x: np.ndarray, e: np.ndarray, to: int) -> None:
     # Not inlined: rare, and quicker to compile.
     _rows(z, at, count, n, x, e, to)
 
 
-@kernel
+@piece
 def _g(e: np.ndarray, j: int, n: int) -> tuple[float, float]:
     """gj at the time of the divided differences in ``e``, and the sum of the sizes of its terms."""
     total, size = 0.0, 0.0
@@ -102,7 +102,7 @@ def _g(e: np.ndarray, j: int, n: int) -> tuple[float, float]:
     return total, size
 
 
-@kernel
+@piece
 def _level(
     z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, t: float, j: int, begin: float
 ) -> tuple[float, float, float]:
@@ -136,7 +136,7 @@ def _level(
     return value, following + z[v + j].real * value, size
 
 
-@kernel
+@piece
 def _root(
     z: np.ndarray,
     v: int,
@@ -179,7 +179,7 @@ def _root(
     return high
 
 
-@kernel
+@piece
 def _sign_after_0(e: np.ndarray, j: int, n: int) -> float:
     """The sign of gj just after time 0 (real eigenvalues): that of the first coefficient that is not 0."""
     for k in range(j, n + 1):
@@ -188,7 +188,7 @@ def _sign_after_0(e: np.ndarray, j: int, n: int) -> float:
     return 0.0
 
 
-@kernel
+@piece
 def _sign_at_end(e: np.ndarray, j: int, n: int) -> float:
     """The sign of gj after a long time (real eigenvalues, the slowest last): that of the last one that is not 0."""
     for k in range(n, j - 1, -1):
@@ -197,7 +197,7 @@ def _sign_at_end(e: np.ndarray, j: int, n: int) -> float:
     return 0.0
 
 
-@kernel
+@piece
 def _guess(low: float, value_low: float, bend_low: float, high: float, value_high: float, bend_high: float) -> float:
     """A first guess of a zero between two turning points: on a parabola around the one that is closer to zero."""
     guess = low
@@ -208,7 +208,7 @@ def _guess(low: float, value_low: float, bend_low: float, high: float, value_hig
     return guess
 
 
-@kernel
+@piece
 def _real_crossing(
     z: np.ndarray,
     v: int,
@@ -322,7 +322,7 @@ def _real_crossing(
     return np.inf
 
 
-@kernel
+@piece
 def _oscillating_crossing(
     linear: LinearSets, s: int, f: float, limit: float, threshold: float, scratch: Scratch
 ) -> float:

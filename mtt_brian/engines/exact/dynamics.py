@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import inlined, kernel
+from mtt_brian.engines.exact.jit import inlined, kernel, piece
 from mtt_brian.engines.lowered.rules import CURRENT, LEAK, LINE
 
 #: Newton steps after which a root counts as found; bisection alone needs about 60.
@@ -63,7 +63,7 @@ def time_to_threshold(
     return np.inf
 
 
-@kernel
+@piece
 def _current_crossing(v: float, drive: float, threshold: float, rest: float, tau: float, tau_syn: float) -> float:
     # tau v' = rest - v + drive exp(-b t) has at most one zero t*, and there v(t*) = rest + drive exp(-b t*) exactly.
     # So the trajectory is a single hump, a single dip or monotonic, and v(t*) and rest decide.
@@ -114,7 +114,7 @@ def _above(t: float, v: float, drive: float, threshold: float, rest: float, tau:
     return (v - threshold) - (rest - v) * math.expm1(-t / tau) + drive * response(t, tau, tau_syn)
 
 
-@kernel
+@piece
 def _root(
     low: float, high: float, t: float, v: float, drive: float, threshold: float, rest: float, tau: float, tau_syn: float
 ) -> float:

@@ -22,9 +22,8 @@ from mtt_brian.engines.exact.failures import reason_for
 from mtt_brian.engines.exact.linear_neurons import for_another_thread, linear_part
 from mtt_brian.engines.exact.state import (
     doubled,
-    new_crossings,
-    new_pending,
     new_queue,
+    new_queues,
     new_state,
     new_trace,
     reset,
@@ -169,13 +168,13 @@ class Run:
         self._lowered = engine._lowered
         self._state = new_state(self._lowered)
         self._linear = for_another_thread(engine._linear)
-        self._crossings = new_crossings(self._lowered)
-        loops.predict_first_crossings(self._lowered, self._state, self._linear, self._crossings)
+        self._queues = new_queues(self._lowered)
+        if self._queues is not None:
+            loops.predict_first_crossings(self._lowered, self._state, self._linear, self._queues.crossings)
+            self._first_crossings = tuple(a.copy() for a in self._queues.crossings)
         if self._state.failure[0]:
             raise self._failure()
         self._ended = -1.0
-        self._first_crossings = tuple(a.copy() for a in self._crossings)
-        self._pending = new_pending(self._lowered)
         self._trace = new_trace(self._lowered)
         self._queue = new_queue(self._lowered)
 
@@ -183,9 +182,10 @@ class Run:
         """Back to rest at time 0."""
         reset(self._lowered, self._state)
         self._ended = -1.0
-        for array, first in zip(self._crossings, self._first_crossings, strict=True):
-            array[:] = first
-        self._pending.state[:] = 0
+        if self._queues is not None:
+            for array, first in zip(self._queues.crossings, self._first_crossings, strict=True):
+                array[:] = first
+            self._queues.pending.state[:] = 0
 
     def feed(self, piece: InputSpikes) -> Result:
         """Advances the run to ``piece.duration``.
@@ -260,7 +260,7 @@ class Run:
             )
 
     def _advance(self, piece: InputSpikes, end: float) -> int:
-        common = self._lowered, self._state, self._linear, self._crossings, self._pending, self._trace
+        common = self._lowered, self._state, self._linear, self._queues, self._trace
         if self._engine._fifo:
             return loops.run_queued(*common, self._queue, piece.t, piece.i, piece.order, end)
         return loops.run_summed(*common, piece.t, piece.i, piece.n, end)
@@ -268,7 +268,8 @@ class Run:
     def _make_room(self) -> None:
         """Doubles the arrays that the next step of the kernel might overfill."""
         max_new, cursor = self._lowered.max_new, self._state.cursor
-        held = sum(array.nbytes for array in (*self._trace, *self._pending, self._queue))
+        pending = () if self._queues is None else self._queues.pending
+        held = sum(array.nbytes for array in (*self._trace, *pending, self._queue))
         if 2 * held > machine.available_bytes():
             raise InputError(
                 f"the spikes of this run need more than the {machine.available_bytes() / 2**20:,.0f} MiB of memory"
@@ -276,8 +277,8 @@ class Run:
             )
         if self._trace.size[0] + max_new[0] > len(self._trace.t):
             self._trace = doubled(self._trace)
-        if self._pending.state[0] + max_new[1] > len(self._pending.t):
-            self._pending = doubled(self._pending)
+        if self._queues is not None and self._queues.pending.state[0] + max_new[1] > len(self._queues.pending.t):
+            self._queues = self._queues._replace(pending=doubled(self._queues.pending))
         if cursor[2] + max_new[2] > len(self._queue):
             self._queue = np.concatenate([self._queue[cursor[1] :], self._queue[: cursor[1]], 0 * self._queue])
             cursor[1] = 0

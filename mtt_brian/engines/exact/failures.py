@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import kernel
+from mtt_brian.engines.exact.jit import piece
 
 #: More spikes than can be counted, at once or in all; more spikes per second than are allowed; a next spike that is no
 #: later than this one; an oscillation that stays so close to the threshold that a crossing cannot be decided.
 TOO_MANY, TOO_FAST, NO_PROGRESS, UNDECIDED = 1, 2, 3, 4
 
 
-@kernel
+@piece
 def set_failure(failure: np.ndarray, code: int, p: int, flat: int, t: float) -> None:
     """Sets `State.failure` to the code, the population, the neuron and the time; the first failure stays."""
     if failure[0] == 0.0:

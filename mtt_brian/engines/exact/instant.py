@@ -10,9 +10,9 @@ from mtt_brian.circuit.instants import ABSOLUTE, LARGEST, RELATIVE
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE
 from mtt_brian.engines.exact.dynamics import factors, time_to_threshold
 from mtt_brian.engines.exact.failures import NO_PROGRESS, TOO_FAST, TOO_MANY, set_failure
-from mtt_brian.engines.exact.jit import inlined, kernel, packed, unpacked
+from mtt_brian.engines.exact.jit import inlined, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart, advance_linear, predict_linear_crossing, reset_linear
-from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, push_arrival, schedule_crossing
+from mtt_brian.engines.exact.queues import CrossingQueue, Queues, push_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LINE, LINEAR, MANY, OWN, ZERO
@@ -64,7 +64,7 @@ def on_threshold(v: float, threshold: float, slope: float, subtracted: int, t: f
 
 @inlined
 def propagate(
-    net: LoweredCircuit, state: State, linear: LinearPart | None, pending: ArrivalQueue, c: int, m: int, t: float
+    net: LoweredCircuit, state: State, linear: LinearPart | None, queues: Queues | None, c: int, m: int, t: float
 ) -> None:
     """Propagates the ``m`` spikes in ``state.keys`` through connection ``c``."""
     base = net.source_base[c]
@@ -72,10 +72,11 @@ def propagate(
         flat, local = unpacked(state.keys[s])
         source, n = base + flat, state.fired[local]
         for e in range(net.entry_begin[source], net.entry_begin[source + 1]):
-            if net.delayed[c] and net.entry_delay[e] > 0.0:
-                push_arrival(pending, t + net.entry_delay[e], c, e, n)
-            else:
-                arrive(net, state, linear, c, e, n, t)
+            if queues is not None:  # noqa: SIM102
+                if net.delayed[c] and net.entry_delay[e] > 0.0:
+                    push_arrival(queues.pending, t + net.entry_delay[e], c, e, n)
+                    continue
+            arrive(net, state, linear, c, e, n, t)
 
 
 @inlined
@@ -119,7 +120,7 @@ def add_block(y: np.ndarray, to: int, weight: np.ndarray, w: int, length: int, a
         y[to + k] += amount * weight[w + k]
 
 
-@kernel
+@piece
 def mark_block(mark: np.ndarray, to: int, weight: np.ndarray, w: int, length: int, now: int) -> None:
     """Marks the neurons of an update group that a weight other than 0 reaches."""
     for k in range(length):
@@ -174,7 +175,7 @@ def touch(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, 
             advance(net, state, linear, p, group, t)
 
 
-@kernel
+@piece
 def advance(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, group: int, t: float) -> None:
     """Advances an update group from its last update to ``t``."""
     last = state.last[group]
@@ -211,13 +212,13 @@ def advance(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int
 
 @inlined
 def apply_thresholds(
-    net: LoweredCircuit, state: State, linear: LinearPart | None, crossings: CrossingQueue, p: int, t: float
+    net: LoweredCircuit, state: State, linear: LinearPart | None, queues: Queues | None, p: int, t: float
 ) -> int:
     """Bound, threshold and reset of all touched neurons of population ``p``; returns the number of those that fired.
 
     ``state.keys`` lists them in ascending C order; ``state.fired`` holds their spikes.
     """
-    m = 0
+    m = int(np.int64(0))  # a literal would be a type of its own, and compiled as well
     group_size, bounded, marked = net.group_size[p], net.bounded[p], net.marked[p]
     stride, offset, group_offset = net.parameter_stride[p], net.offset[p], net.group_offset[p]
     for j in range(state.n_touched[p]):
@@ -225,7 +226,7 @@ def apply_thresholds(
         q = net.parameter_offset[p] + stride * local
         if group_size > 1:
             if bounded:
-                raise_to_bound(state.y, offset + local, net.lower, q, group_size)
+                keep_in_bounds(state.y, offset + local, net.lower, net.upper, q, group_size)
             if marked:
                 m = apply_thresholds_marked(net, state, p, local, q, m, t)
                 continue
@@ -239,26 +240,27 @@ def apply_thresholds(
                         k += 1
                         k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
             continue
-        if net.kind[p] == LINE:
-            m = apply_threshold_on_line(net, state, crossings, p, local, m, t)
-            continue
-        if net.crosses[p]:
-            m = apply_threshold_with_crossing(net, state, linear, crossings, p, local, m, t)
-            continue
+        if queues is not None:
+            if net.kind[p] == LINE:
+                m = apply_threshold_on_line(net, state, queues.crossings, p, local, m, t)
+                continue
+            if net.crosses[p]:
+                m = apply_threshold_with_crossing(net, state, linear, queues.crossings, p, local, m, t)
+                continue
         neuron = offset + local
         if net.refractory[p] and before(t, state.refractory_end[neuron]):
             continue  # touched by its current only
-        if bounded and state.y[neuron] < net.lower[q]:
-            state.y[neuron] = net.lower[q]
+        if bounded:
+            state.y[neuron] = min(max(state.y[neuron], net.lower[q]), net.upper[q])
         if state.y[neuron] >= net.threshold[q]:
             m = fire(net, state, linear, p, local, q, m, t)
     state.n_touched[p] = 0
     if m > 1:
-        ascend(state.keys, 0, m)
+        ascend(state.keys, np.int64(0), m)
     return m
 
 
-@kernel
+@piece
 def apply_thresholds_marked(net: LoweredCircuit, state: State, p: int, local: int, q: int, m: int, t: float) -> int:
     """Thresholds of an update group of a marked population, see `LoweredCircuit.marked`; its bound has been applied."""
     group_size, before_it = net.group_size[p], m
@@ -277,12 +279,12 @@ def apply_thresholds_marked(net: LoweredCircuit, state: State, p: int, local: in
 
 
 @inlined
-def raise_to_bound(y: np.ndarray, at: int, lower: np.ndarray, q: int, group_size: int) -> None:
-    """Applies the lower bounds of an update group."""
+def keep_in_bounds(y: np.ndarray, at: int, lower: np.ndarray, upper: np.ndarray, q: int, group_size: int) -> None:
+    """Applies the bounds of an update group."""
     if at < 0 or q < 0:  # as in add_block
         return
     for k in range(group_size):
-        y[at + k] = max(y[at + k], lower[q + k])
+        y[at + k] = min(max(y[at + k], lower[q + k]), upper[q + k])
 
 
 @inlined
@@ -355,7 +357,7 @@ def count(net: LoweredCircuit, state: State, p: int, local: int, q: int, spikes:
     return m + 1
 
 
-@kernel
+@piece
 def check_rate(
     fires: np.ndarray, max_rate: np.ndarray, failure: np.ndarray, neuron: int, p: int, flat: int, t: float
 ) -> None:
@@ -365,7 +367,7 @@ def check_rate(
         set_failure(failure, TOO_FAST, p, flat, t)
 
 
-@kernel
+@piece
 def apply_threshold_with_crossing(
     net: LoweredCircuit,
     state: State,
@@ -398,7 +400,7 @@ def apply_threshold_with_crossing(
     return m
 
 
-@kernel
+@piece
 def apply_threshold_on_line(
     net: LoweredCircuit, state: State, crossings: CrossingQueue, p: int, local: int, m: int, t: float
 ) -> int:
@@ -459,7 +461,7 @@ def start_line(state: State, neuron: int, group: int, v: float, t: float) -> Non
     state.pauses[neuron] = 0
 
 
-@kernel
+@piece
 def resolve_remainder(
     net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, local: int, q: int, t: float
 ) -> float:
@@ -486,7 +488,7 @@ def resolve_remainder(
     return time
 
 
-@kernel
+@piece
 def ascend(keys: np.ndarray, begin: int, end: int) -> None:
     """Sorts ``keys[begin:end]``: most often a few, or in order already."""
     gap = 1
@@ -503,7 +505,7 @@ def ascend(keys: np.ndarray, begin: int, end: int) -> None:
         gap //= 3
 
 
-@kernel
+@piece
 def predict_crossing(
     net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, local: int, t: float
 ) -> float:

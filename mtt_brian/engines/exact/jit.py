@@ -28,17 +28,22 @@ _SOURCES = (
 )
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    decorate = numba.njit(**_OPTIONS, **options)
-    keep = kept(_SOURCES)
+def _compiled(before_compiling: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    decorate = numba.njit(**_OPTIONS, no_cfunc_wrapper=True, **options)
+    keep = kept(_SOURCES, before_compiling)
     return lambda function: keep(decorate(function))
 
 
-#: A kernel called from Python, or a piece of one that is too rare or too large to inline.
+#: A kernel that Python calls.
 kernel = _compiled()
-#: A piece of a kernel, always inlined (LLVM's ``alwaysinline``): whole named tuples are cheap to pass only within a
-#: function.
-inlined = _compiled(forceinline=True)
+#: The same for one that takes seconds to compile.
+loop = _compiled("compiling the exact engine, once, about 10 s")
+#: A part of a kernel that is too rare or too large to inline. Python must not call it: what numba would add to make
+#: that possible takes a quarter of the time of compiling.
+piece = _compiled(no_cpython_wrapper=True)
+#: A part of a kernel, always inlined (LLVM's ``alwaysinline``): whole named tuples are cheap to pass only within a
+#: function. Python must not call it.
+inlined = _compiled(no_cpython_wrapper=True, forceinline=True)
 
 #: `mtt_brian.engines.lowered.packing` for kernels.
 packed, unpacked = inlined(packing.pack), inlined(packing.unpack)

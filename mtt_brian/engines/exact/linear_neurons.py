@@ -11,7 +11,7 @@ import numpy as np
 from mtt_brian.circuit.model import Population
 from mtt_brian.engines.exact.crossing_search import first_crossing
 from mtt_brian.engines.exact.failures import UNDECIDED, set_failure
-from mtt_brian.engines.exact.jit import kernel
+from mtt_brian.engines.exact.jit import piece
 from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
 from mtt_brian.engines.exact.state import State
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
@@ -84,7 +84,7 @@ def for_another_thread(part: LinearPart | None) -> LinearPart | None:
     return part and part._replace(scratch=new_scratch(), ahead=np.zeros(4))
 
 
-@kernel
+@piece
 def advance_linear(
     net: LoweredCircuit, state: State, linear: LinearPart, p: int, local: int, last: float, t: float
 ) -> None:
@@ -102,7 +102,7 @@ def advance_linear(
         evolve(linear.sets, system, state.y, at, stride, t - last, linear.scratch)
 
 
-@kernel
+@piece
 def predict_linear_crossing(
     net: LoweredCircuit, state: State, linear: LinearPart, p: int, local: int, t: float
 ) -> float:
@@ -127,7 +127,7 @@ def predict_linear_crossing(
     return begin + wait
 
 
-@kernel
+@piece
 def reset_linear(net: LoweredCircuit, state: State, linear: LinearPart, p: int, local: int) -> None:
     """Applies the reset that a linear system defines to a neuron that spikes."""
     system, n = linear.system[linear.begin[p] + local], linear.states[p]

@@ -16,9 +16,9 @@ from mtt_brian.engines.exact.instant import (
     tolerance,
     touch,
 )
-from mtt_brian.engines.exact.jit import kernel, packed, unpacked
+from mtt_brian.engines.exact.jit import kernel, loop, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart
-from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, pop_arrival, schedule_crossing
+from mtt_brian.engines.exact.queues import CrossingQueue, Queues, pop_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import LINE
@@ -38,13 +38,12 @@ def predict_first_crossings(
                 schedule_crossing(crossings, net.offset[p] + local, predict_crossing(net, state, linear, p, local, 0.0))
 
 
-@kernel
+@loop
 def run_summed(
     net: LoweredCircuit,
     state: State,
     linear: LinearPart | None,
-    crossings: CrossingQueue,
-    pending: ArrivalQueue,
+    queues: Queues | None,
     trace: Trace,
     t_in: np.ndarray,
     i_in: np.ndarray,
@@ -54,41 +53,46 @@ def run_summed(
     """Runs the network to ``end``: all arrivals of an instant are added up, then compared with the thresholds.
 
     Args:
-        net, state, linear, crossings, pending, trace: see there; the first is only read.
+        net, state, linear, queues, trace: see there; the first is only read.
         t_in, i_in, n_in: input spikes sorted by time; ``state.cursor[0]`` is the next row.
         end: seconds.
 
     Returns:
-        `DONE`, `FULL` if ``pending`` or ``trace`` may not have room for the next instant, or `FAILED`.
+        `DONE`, `FULL` if ``queues.pending`` or ``trace`` may not have room for the next instant, or `FAILED`.
     """
     row, rows = state.cursor[0], len(t_in)
     while True:
         if state.failure[0] != 0.0:
             return FAILED
         t = last = t_in[row] if row < rows else np.inf
-        if crossings.size[0] > 0 or pending.state[0] > 0:
-            first = t
-            if crossings.size[0] > 0:
-                first = min(first, crossings.time[crossings.heap[0]])
-            if pending.state[0] > 0:
-                first = min(first, pending.t[0])
-            # All that is due up to `last` is one instant; an input event in it gives the time.
-            last = first + tolerance(first)
-            if not t <= last:
-                t = on_microsecond(first)
-            if not t <= end and first <= end + tolerance(end):
-                t = end
-            last = max(last, t + tolerance(t))
+        if queues is not None:  # noqa: SIM102 - numba drops the branch behind a test for None alone
+            if queues.crossings.size[0] > 0 or queues.pending.state[0] > 0:
+                first = t
+                if queues.crossings.size[0] > 0:
+                    first = min(first, queues.crossings.time[queues.crossings.heap[0]])
+                if queues.pending.state[0] > 0:
+                    first = min(first, queues.pending.t[0])
+                # All that is due up to `last` is one instant; an input event in it gives the time.
+                last = first + tolerance(first)
+                if not t <= last:
+                    t = on_microsecond(first)
+                if not t <= end and first <= end + tolerance(end):
+                    t = end
+                last = max(last, t + tolerance(t))
         if not t <= end:
             return DONE
-        if trace.size[0] + net.max_new[0] > len(trace.t) or pending.state[0] + net.max_new[1] > len(pending.t):
+        if trace.size[0] + net.max_new[0] > len(trace.t):
             return FULL
+        if queues is not None:  # noqa: SIM102
+            if queues.pending.state[0] + net.max_new[1] > len(queues.pending.t):
+                return FULL
         state.now[0] += 1
-        while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
-            apply_crossing(net, state, linear, crossings, t)
-        while pending.state[0] > 0 and pending.t[0] <= last:
-            c, entry, n = pop_arrival(pending)
-            arrive(net, state, linear, c, entry, n, t)
+        if queues is not None:
+            while queues.crossings.size[0] > 0 and queues.crossings.time[queues.crossings.heap[0]] <= last:
+                apply_crossing(net, state, linear, queues.crossings, t)
+            while queues.pending.state[0] > 0 and queues.pending.t[0] <= last:
+                c, entry, n = pop_arrival(queues.pending)
+                arrive(net, state, linear, c, entry, n, t)
         for p in range(len(net.group_size)):
             m = 0
             if p == 0:
@@ -101,15 +105,15 @@ def run_summed(
                     row += 1
                 state.cursor[0] = row
             elif state.n_touched[p] > 0:
-                m = apply_thresholds(net, state, linear, crossings, p, t)
+                m = apply_thresholds(net, state, linear, queues, p, t)
                 if net.recorded[p]:
                     record(state, trace, p, m, t)
             if m > 0:
                 for c in range(net.out[p], net.out[p + 1]):
-                    propagate(net, state, linear, pending, c, m, t)
+                    propagate(net, state, linear, queues, c, m, t)
 
 
-@kernel
+@piece
 def apply_crossing(
     net: LoweredCircuit, state: State, linear: LinearPart | None, crossings: CrossingQueue, t: float
 ) -> None:
@@ -125,13 +129,12 @@ def apply_crossing(
         state.y[neuron] = net.threshold[net.parameter_offset[p] + net.parameter_stride[p] * local]
 
 
-@kernel
+@loop
 def run_queued(
     net: LoweredCircuit,
     state: State,
     linear: LinearPart | None,
-    crossings: CrossingQueue,
-    pending: ArrivalQueue,
+    queues: Queues | None,
     trace: Trace,
     queue: np.ndarray,
     t_in: np.ndarray,
@@ -142,7 +145,7 @@ def run_queued(
     """Runs the network to ``end`` event by event, breadth first; for networks that fire at arrivals only.
 
     Args:
-        net, state, linear, trace: see there; the first is only read. ``crossings`` and ``pending`` are empty.
+        net, state, linear, trace: see there; the first is only read. ``queues`` is None or stays empty.
         queue: int64 [capacity, 2], a ring of (population, key as in ``state.keys``).
         t_in, i_in: input pixels, one row per instant and pixel.
         order: rows, one for every single event, in the order of the recording. ``state.cursor`` holds the next
@@ -180,11 +183,11 @@ def run_queued(
         for c in range(net.out[p], net.out[p + 1]):
             state.keys[0] = key
             state.fired[unpacked(key)[1]] = 1
-            propagate(net, state, linear, pending, c, 1, t)
+            propagate(net, state, linear, queues, c, 1, t)
             if not net.closes[c]:
                 continue
             target = net.target[c]
-            m = apply_thresholds(net, state, linear, crossings, target, t)
+            m = apply_thresholds(net, state, linear, queues, target, t)
             if net.recorded[target]:
                 record(state, trace, target, m, t)
             for s in range(m):
@@ -193,7 +196,7 @@ def run_queued(
                 cursor[2] += 1
 
 
-@kernel
+@piece
 def merge(trace: Trace, begin: int) -> None:
     """Sorts the records of one instant by population and neuron, and adds up those of one neuron."""
     end = trace.size[0]

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import inlined, kernel
+from mtt_brian.engines.exact.jit import inlined, kernel, piece
 from mtt_brian.engines.lowered.linear_sets import AFFINE, ALL, OPEN, STATES, STEPS, LinearSets
 
 #: Up to this distance times t the Taylor series is used.
@@ -62,7 +62,7 @@ def new_scratch() -> Scratch:
     return Scratch(np.zeros(_ROOM), np.zeros(_ROOM, np.complex128), np.zeros(20), np.zeros(20), np.zeros(4))
 
 
-@kernel
+@piece
 def differences(z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, t: float, steps: int) -> None:
     """The divided differences of exp(l t) over the sets of eigenvalues of the first ``steps`` steps, into ``e``."""
     n1 = m[i + STATES] + 1
@@ -101,7 +101,7 @@ def differences(z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, t: 
         e[members] = e[1 << b] * scale * total
 
 
-@kernel
+@piece
 def write_transition(
     z: np.ndarray, v: int, m: np.ndarray, i: int, e: np.ndarray, dt: float, matrix: np.ndarray
 ) -> None:
@@ -117,7 +117,7 @@ def write_transition(
             matrix[q] += (factor * z[at + k * n * n1 + q]).real
 
 
-@kernel
+@piece
 def transition(linear: LinearSets, s: int, dt: float, scratch: Scratch) -> None:
     """Writes the transition of set ``s`` over ``dt`` >= 0 seconds into ``scratch.matrix``, n rows of n + 1."""
     i, v = linear.integer_at[s], linear.value_at[s]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import kernel
+from mtt_brian.engines.exact.jit import piece
 
 #: Numbers of eight bytes between an array and its neighbours: two cache lines, because these are loaded in pairs.
 _APART = 16
@@ -67,7 +67,18 @@ class ArrivalQueue(NamedTuple):
         return cls(np.zeros(capacity), serial, connection, entry, amount, own_lines(2))
 
 
-@kernel
+class Queues(NamedTuple):
+    """What lies ahead of a run besides its input.
+
+    Kernels take ``Queues | None``. None is for circuits whose neurons fire at arrivals alone, without delays: numba
+    then compiles the loops without all that the queues need.
+    """
+
+    crossings: CrossingQueue
+    pending: ArrivalQueue
+
+
+@piece
 def schedule_crossing(crossings: CrossingQueue, neuron: int, time: float) -> None:
     """Replaces the predicted crossing of one neuron (inf: none)."""
     key, heap, place = crossings.time, crossings.heap, crossings.place
@@ -113,7 +124,7 @@ def schedule_crossing(crossings: CrossingQueue, neuron: int, time: float) -> Non
     place[neuron] = k
 
 
-@kernel
+@piece
 def push_arrival(pending: ArrivalQueue, time: float, connection: int, entry: int, amount: int) -> None:
     """Adds an arrival; there must be room."""
     size = pending.state[0]
@@ -134,7 +145,7 @@ def push_arrival(pending: ArrivalQueue, time: float, connection: int, entry: int
     pending.amount[k] = amount
 
 
-@kernel
+@piece
 def pop_arrival(pending: ArrivalQueue) -> tuple[int, int, int]:
     """Removes the earliest arrival: (connection, entry, amount)."""
     first = pending.connection[0], pending.entry[0], pending.amount[0]
@@ -156,12 +167,12 @@ def pop_arrival(pending: ArrivalQueue) -> tuple[int, int, int]:
     return first
 
 
-@kernel
+@piece
 def _before(pending: ArrivalQueue, k: int, time: float, serial: int) -> bool:
     return pending.t[k] < time or (pending.t[k] == time and pending.serial[k] < serial)
 
 
-@kernel
+@piece
 def _move(pending: ArrivalQueue, k: int, to: int) -> None:
     pending.t[to] = pending.t[k]
     pending.serial[to] = pending.serial[k]

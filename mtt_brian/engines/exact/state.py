@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, own_lines
+from mtt_brian.engines.exact.queues import ArrivalQueue, CrossingQueue, Queues, own_lines
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import LINE
 
@@ -95,14 +95,17 @@ def new_state(lowered: LoweredCircuit) -> State:
     )
 
 
-def new_crossings(lowered: LoweredCircuit) -> CrossingQueue:
-    """Room for the crossings of ``lowered``."""
-    return CrossingQueue.empty(int(lowered.offset[-1]) if lowered.crosses.any() else 0)
+def new_queues(lowered: LoweredCircuit) -> Queues | None:
+    """Room for the crossings of ``lowered`` and for the spikes that one instant can delay; None where both never occur.
 
-
-def new_pending(lowered: LoweredCircuit) -> ArrivalQueue:
-    """Room for the spikes that one instant can delay."""
-    return ArrivalQueue.empty(int(lowered.max_new[1]))
+    A neuron on a line belongs to them even if it never crosses: its own rule is compiled with the crossings.
+    """
+    if not (lowered.crosses.any() or lowered.delayed.any() or (lowered.kind == LINE).any()):
+        return None
+    return Queues(
+        CrossingQueue.empty(int(lowered.offset[-1]) if lowered.crosses.any() else 0),
+        ArrivalQueue.empty(int(lowered.max_new[1])),
+    )
 
 
 def new_trace(lowered: LoweredCircuit) -> Trace:

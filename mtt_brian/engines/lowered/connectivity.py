@@ -20,8 +20,9 @@ import numpy as np
 from scipy import sparse
 
 from mtt_brian.circuit.model import Connection, Population
-from mtt_brian.circuit.operators import Conv2d, Delay, Dense, LinearOperator, Operator, Scale
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, LinearOperator, Operator, Scale, Synapses
 from mtt_brian.engines.lowered.packing import pack
+from mtt_brian.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,21 @@ def lower_connection(connection: Connection, layout: Layout) -> LoweredConnectio
         connection: the connection.
         layout: of its target.
     """
+    neuron = np.empty(len(layout.flat), dtype=np.int64)
+    neuron[layout.flat] = np.arange(len(layout.flat))
+    if len(connection.operators) == 1 and isinstance(only := connection.operators[0], Synapses):
+        return _sparse(_Paths(only.source, neuron[only.target], only.weight, only.seconds))
     uniform_delay, operators = 0.0, []
     for operator in _absorb_scales(connection.operators):
         if isinstance(operator, Delay) and np.all(operator.seconds == operator.seconds.flat[0]):
             uniform_delay += float(operator.seconds.flat[0])  # the same delay everywhere commutes with all the rest
         else:
             operators.append(operator)
+        if isinstance(operator, Synapses):
+            raise InputError(
+                f"the connection {connection.source!r} -> {connection.target!r}: Synapses cannot be combined with "
+                "other operators"
+            )
     n = connection.source_size
     paths = _Paths(np.arange(n), np.arange(n), np.ones(n), np.full(n, uniform_delay))
     last = operators[-1] if operators else None
@@ -151,8 +161,6 @@ def lower_connection(connection: Connection, layout: Layout) -> LoweredConnectio
     if isinstance(kernel, Dense):
         return _matrix(kernel, scale, paths)
     # No common kernel: the factors are the weights.
-    neuron = np.empty(len(layout.flat), dtype=np.int64)
-    neuron[layout.flat] = np.arange(len(layout.flat))
     return _sparse(paths._replace(end=neuron[paths.end]))
 
 

@@ -7,35 +7,12 @@ the report and the figures; it holds no date, so that the same evaluation gives 
 from __future__ import annotations
 
 import os
-import struct
-from base64 import b64encode
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from mtt_brian.errors import InputError
 from mtt_brian.evaluate import report_tables
+from mtt_brian.evaluate.html.page import ReportFigure, data_uri, embedded, rendered
 from mtt_brian.evaluate.report import Report
 from mtt_brian.files import write_text
-from mtt_brian.text import printable
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
-class ReportFigure(NamedTuple):
-    """A figure of the report.
-
-    Attributes:
-        path: of a PNG file.
-        alt: what is drawn, for readers who do not see it.
-        caption: what stands below it.
-    """
-
-    path: Path
-    alt: str
-    caption: str
 
 
 def write_html(
@@ -52,44 +29,17 @@ def write_html(
     Raises:
         InputError: if a figure is not a PNG file.
     """
-    environment = Environment(
-        loader=PackageLoader("mtt_brian.evaluate.html", "templates"),
-        autoescape=True,  # names of runs and the command come from outside
-        finalize=lambda value: printable(value) if type(value) is str else value,  # Markup is a template's own
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
+    page = rendered(
+        "report.html",
         report=report,
         accuracies=report_tables.accuracies(report),
         layers=report_tables.layers(report),
         costs=report_tables.costs(report),
         confusions=report_tables.confusions(report, classes),
-        figures=[_embedded(figure) for figure in figures],
-        json=_data_uri("application/json", report.json().encode()),
+        figures=[embedded(figure) for figure in figures],
+        json=data_uri("application/json", report.json().encode()),
     )
     write_text(path, page)
 
 
-class _Embedded(NamedTuple):
-    figure: ReportFigure
-    uri: str
-    width: int
-    height: int
-
-
-def _embedded(figure: ReportFigure) -> _Embedded:
-    """A figure with its bytes and its size, which keeps its place while a browser decodes it."""
-    try:
-        content = figure.path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{figure.path}: {error.strerror or error}; expected a PNG file") from None
-    if not content.startswith(_PNG) or len(content) < 24:
-        raise InputError(f"{figure.path}: not a PNG file")
-    width, height = struct.unpack(">II", content[16:24])
-    return _Embedded(figure, _data_uri("image/png", content), width, height)
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{b64encode(content).decode()}"
+__all__ = ["ReportFigure", "write_html"]

@@ -1,4 +1,4 @@
-"""Simulated recordings are made once and kept on disk."""
+"""A cache of simulated recordings on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mtt_brian.files import cache_folder, replacing, warn
 def cached_recordings(
     name: str, camera: Camera, images: np.ndarray, folder: Path | None = None, *, progress: bool = True
 ) -> list[np.ndarray]:
-    """Simulated recordings of ``images`` [N, h, w] (intensities 0..1), from the cache if they are there.
+    """Simulated recordings of ``images`` [N, h, w] (intensities 0..1), from the cache if it has them.
 
     The cache file is named by a hash of the camera's parameters, the simulator's version and the images. A file that
     cannot be read, or does not hold what was written under its name, is made anew, with a warning.
@@ -71,7 +71,7 @@ def _write(path: Path, recordings: list[np.ndarray]) -> None:
 
 
 def _digest_of(path: Path, events: np.ndarray, ends: np.ndarray) -> str:
-    """Of the name, too, because the file of other images or another camera is no less whole."""
+    """Checksum of contents and name: files of other images or another camera are valid too."""
     digest = hashlib.sha256(path.name.encode() + b"\0")
     for array in (events, ends.astype("<i8")):
         digest.update(repr(array.shape).encode() + array.tobytes())

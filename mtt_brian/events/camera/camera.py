@@ -1,4 +1,4 @@
-"""An event-camera simulator. What it makes is simulated, and must be called so wherever it is named.
+"""An event-camera simulator. Its recordings must be called simulated wherever they appear.
 
 A still image is moved along the path of N-MNIST's saccades in front of a sensor; every pixel watches the logarithm of
 its intensity and sends an event whenever that has changed by its threshold since its last event.
@@ -26,7 +26,7 @@ from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
 from mtt_brian.progress import progress_bar
 from mtt_brian.text import shown
 
-#: Part of every cache key: raise it whenever the same parameters would give other events.
+#: Part of every cache key: increase it when the same parameters give other events.
 SIMULATOR_VERSION = 1
 
 #: The largest value of a parameter: coordinates of events have 16 bits.
@@ -47,16 +47,16 @@ _WHOLE = ("height", "width", "sample_us")
 #: Numbers that one recording is made from, 8 bytes each, and events of one pixel between black and white.
 _MOST_SAMPLES, _MOST_CROSSINGS = 200_000_000, 100_000
 
-#: No pixel gets a threshold below this fraction of the mean: near zero it would send events without end.
+#: Lowest threshold of a pixel, as a fraction of the mean: near zero the number of events diverges.
 _LEAST_THRESHOLD = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A simulated event camera and the way it looks at still images.
+    """A simulated event camera and its view of still images.
 
     The defaults make recordings of MNIST's 28x28 images that resemble the real N-MNIST ones of the same images. They
-    were fitted to 80 of those; benchmarks/simulated_camera.py shows how well others are met.
+    were fitted to 80 of those; benchmarks/simulated_camera.py shows the fit to others.
 
     Attributes:
         height, width: pixels of the sensor.
@@ -116,7 +116,7 @@ class Camera:
         self._check_effort()
 
     def _check_effort(self) -> None:
-        """Refuse what would take all memory, or send events without end."""
+        """Refuse parameters that would take all memory or give an unbounded number of events."""
         samples = self.duration_us // self.sample_us + 1
         if samples * self.height * self.width > _MOST_SAMPLES:
             raise InputError(
@@ -173,7 +173,7 @@ class Camera:
         return self.threshold_on * on, self.threshold_off * off
 
     def log_intensity(self, image: np.ndarray) -> np.ndarray:
-        """What the pixels see at the sample times.
+        """Intensities of the pixels at the sample times.
 
         The image is continued smoothly between its pixels by cubic B-splines (never negative, a blur of about one image
         pixel, or one sensor pixel if that is larger) and is black outside.
@@ -241,7 +241,7 @@ class Camera:
 
 @lru_cache(maxsize=4)
 def _weights(camera: Camera, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """How an image of this size falls on the rows and columns: float64 [K, H, height] and [K, width, W]."""
+    """Projection of an image of this size on rows and columns: float64 [K, H, height] and [K, width, W]."""
     pitch = camera.image_pixels / max(height, width)
     rows = np.stack([_spline_weights(camera.height, height, pitch, y) for _, y in camera.path])
     columns = np.stack([_spline_weights(camera.width, width, pitch, x).T for x, _ in camera.path])
@@ -249,7 +249,7 @@ def _weights(camera: Camera, height: int, width: int) -> tuple[np.ndarray, np.nd
 
 
 def _spline_weights(sensor: int, image: int, pitch: float, shift: float) -> np.ndarray:
-    """How much every image pixel of a line gives to every sensor pixel: float64 [sensor, image].
+    """Contribution of every image pixel of a line to every sensor pixel: float64 [sensor, image].
 
     Args:
         sensor, image: number of pixels.

@@ -1,4 +1,4 @@
-"""When the pixels of a contrast camera send events. Compiled: one recording asks its pixels 350,000 times."""
+"""Event times of the pixels of a contrast camera; compiled, because one recording has 350,000 pixel samples."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def load(
         root: the folder that holds the data, or the one above as tonic writes it; not needed for built-in data.
         split: "train" or "test".
         skip_bad: read every recording now and leave out those that cannot be read; they are listed in ``bad``.
-            Otherwise an unreadable one raises InputError when it is asked for. Images are read now in any case, and
+            Otherwise an unreadable one raises InputError on access. Images are always read now, and
             nothing of theirs is left out.
         download: if nothing is found below ``root``, fetch it there first.
         progress: show progress bars.

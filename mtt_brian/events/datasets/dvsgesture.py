@@ -67,7 +67,7 @@ def read_trial(folder: Path, identifier: str) -> np.ndarray:
     return trial
 
 
-@lru_cache(maxsize=1)  # the trials of a file are usually asked for one after the other
+@lru_cache(maxsize=1)  # the trials of a file are usually read one after the other
 def _events(path: Path) -> np.ndarray:
     return read_checked(path, "AEDAT 3.1", partial(read_aedat3, path))
 

@@ -152,7 +152,7 @@ def read_aedat3(path: Path) -> np.ndarray:
 
 
 def aedat_version(path: Path) -> str:
-    """What the first line of the file says, for instance "2.0"; empty for another kind of file, or none."""
+    """The version in the first line of the file, for instance "2.0"; empty for other files and for none."""
     try:
         with open(path, "rb") as file:
             first = file.readline(64)

@@ -1,4 +1,4 @@
-"""Laying out a network layer by layer: names, kernels that fit any sensor, norms, initial weights."""
+"""Builder of networks, layer by layer: names, kernels for any sensor, norms, initial weights."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Layout:
         self.layers["readout"] = nn.Linear(math.prod(self.size), classes, bias=False)
 
     def end_block(self) -> None:
-        """The last population ends a block. Without a call, blocks end as `Staged` says."""
+        """The last population ends a block. Without a call, blocks end as described in `Staged`."""
         self.block_ends = [*(self.block_ends or []), f"spikes{self._populations}"]
 
     def _next(self) -> int:
@@ -126,7 +126,7 @@ class Layout:
         paddings = [max(padding, int(side < kernel)) for side in size[1:]]
         layer = nn.Conv2d(size[0], channels, kernel, stride=stride, padding=_pair(paddings), bias=self._bias)
         # Every population then fires about as often as the one before; with torch's own, smaller weights the third one
-        # is silent on sparse event frames, and a silent network has nothing to learn from.
+        # is silent on sparse event frames, and a silent network has no gradient.
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         layers: dict[str, nn.Module] = {f"conv{number}": layer}
         if self._norm:

@@ -18,7 +18,7 @@ from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate,
 #: The neuron of the paper's event-driven experiments.
 DEFAULT_NEURON = IF(threshold=1.0, spikes="many", reset="subtract", lower_bound=-1.0)
 
-#: What a config may hold by type.
+#: Types of values in a config, by name.
 _TYPES: dict[str, type] = {c.__name__: c for c in (IF, LIF, Triangular, Exponential, PeriodicExponential)}
 
 

@@ -47,7 +47,7 @@ def raises(error):
         (UnicodeEncodeError("utf-8", "a\ud800", 1, 2, "surrogates not allowed"), None),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(error, line, capsys):
+def test_what_a_user_can_correct_is_one_line(error, line, capsys):
     assert exit_status.run(raises(error)) == 2
     said = capsys.readouterr()
     assert said.out == ""

@@ -17,6 +17,8 @@ import pytest
 import mtt_brian as mb
 from mtt_brian import cli, events
 from mtt_brian.cli import info, simulate
+from mtt_brian.events.named import NamedRecording
+from tests import commands
 
 SENSOR = (2, 34, 34)
 
@@ -128,7 +130,7 @@ def shown(capsys, *arguments):
 def test_it_is_installed_and_lists_its_commands(start):
     done = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
     for name, command in cli.COMMANDS.items():
-        assert f"  {name:8}  {command.summary}\n" in done.stdout
+        assert f"  {name:{max(map(len, cli.COMMANDS))}}  {command.summary}\n" in done.stdout
         assert f"  mtt-brian {name} {command.example}\n" in done.stdout
 
 
@@ -145,7 +147,10 @@ def test_version(capsys):
 
 @pytest.mark.parametrize(
     ("typed", "hint"),
-    [("trian", "unknown command 'trian'; did you mean 'train'? (commands: train, eval,"), ("xyz", "'xyz' (commands:")],
+    [
+        ("trian", "unknown command 'trian'; did you mean 'train'? (commands: demo, train, eval,"),
+        ("xyz", "'xyz' (commands:"),
+    ],
 )
 def test_an_unknown_command_is_refused_with_the_nearest(typed, hint, capsys):
     code, said = shown(capsys, typed, "--help")
@@ -165,17 +170,44 @@ def test_every_command_teaches_by_example_under_its_own_name(name, capsys):
     assert not any(line.startswith("python") for line in examples)
 
 
-def test_a_script_teaches_under_its_own_name(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "event_driven_eval",
+        "time_step_sweep",
+        "dynamic_inference",
+        "stage_ablation",
+        "robustness",
+        "gap_attribution",
+        "lower_bounds",
+    ],
+)
+def test_the_help_of_a_script_shows_the_name_of_its_file(name, tmp_path):
     pytest.importorskip("torch")
-    monkeypatch.setattr(sys, "argv", ["training/run_mtt.py", "--help"])
-    with pytest.raises(SystemExit):
-        cli.main("train")
-    said = capsys.readouterr().out
-    assert said.startswith("usage: run_mtt.py [-h]")
-    assert "\nmtt-brian train --method sdt " in said
+    done = commands.call(f"studies/{name}.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: {name}.py [-h]")
+    examples = done.stdout.partition("\nexamples:\n")[2].split("\n\n")[0].splitlines()
+    assert all(line.startswith(f"python studies/{name}.py") for line in examples)
 
 
-def test_doctor_is_the_doctor(monkeypatch, capsys):
+@pytest.mark.slow
+def test_the_environment_is_left_alone_by_an_import_and_set_by_the_commands():
+    code = (
+        "import os\n"
+        "os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "before = dict(os.environ)\n"
+        "from mtt_brian import cli\n"
+        "import mtt_brian.experiments.study_cli, mtt_brian.cli.evaluate, mtt_brian.cli.doctor\n"
+        "assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())\n"
+        "cli.entry_point(['info', 'nowhere.nir'])\n"
+        "assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_doctor_is_a_command(monkeypatch, capsys):
     from mtt_brian.cli import doctor
 
     for works, status in ((True, 0), (False, 1)):
@@ -571,7 +603,7 @@ def test_a_run_at_a_coarser_resolution_sees_data_sets_at_it(tmp_path, folder, ca
 def test_classes_are_called_by_their_names(label, said, model):
     result = mb.simulate(model, recording(), engine="exact")
     result.readout[:] = 0.5, -1
-    given = simulate.Recording("x", recording(), label, () if label is None else ("cat", "dog"))
+    given = NamedRecording("x", recording(), label, () if label is None else ("cat", "dog"))
     assert simulate.answer(result, given).startswith(said)
     result.readout[:] = 0
     assert simulate.answer(result, given).startswith("answer: none, the readout is 0 everywhere")

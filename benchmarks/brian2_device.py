@@ -1,0 +1,126 @@
+"""The CUBA network of Brian2's examples without a clock, against Brian2's C++ project at three time steps.
+
+4,000 neurons, 2 % connections, synapses of 5 and 10 ms, a drive above the threshold, 5 ms refractory period. One core.
+
+    python benchmarks/brian2_device.py --seconds 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from typing import Any
+
+import brian2
+import numpy as np
+from brian2 import ms, mV, second
+
+import mtt_brian.event_driven
+
+STEPS = (1.0, 0.1, 0.01)
+#: Spikes before this time are compared: later ones depend on the last bits of everything before.
+COMPARED = 0.02
+
+EQUATIONS = """
+dv/dt = (ge + gi - (v - El)) / taum : volt (unless refractory)
+dge/dt = -ge / taue : volt
+dgi/dt = -gi / taui : volt
+"""
+NAMESPACE = {
+    "taum": 20 * ms,
+    "taue": 5 * ms,
+    "taui": 10 * ms,
+    "Vt": -50 * mV,
+    "Vr": -60 * mV,
+    "El": -49 * mV,
+    "we": (60 * 0.27 / 10) * mV,
+    "wi": (-20 * 4.5 / 10) * mV,
+}
+
+
+def cuba(neurons: int, probability: float, seed: int = 1) -> tuple[brian2.Network, brian2.SpikeMonitor]:
+    """The network; the same synapses and initial potentials on every device."""
+    random = np.random.default_rng(seed)
+    excitatory = neurons * 4 // 5
+    group = brian2.NeuronGroup(
+        neurons, EQUATIONS, threshold="v > Vt", reset="v = Vr", refractory=5 * ms, method="exact", namespace=NAMESPACE
+    )
+    group.v = (-60 + 10 * random.random(neurons)) * mV
+    parts: list[Any] = [group]
+    for code, sources in (("ge += we", range(excitatory)), ("gi += wi", range(excitatory, neurons))):
+        synapses = brian2.Synapses(group, group, on_pre=code, namespace=NAMESPACE)
+        each = random.binomial(neurons, probability, len(sources))
+        i = np.repeat(np.asarray(sources), each)
+        j = np.concatenate([np.sort(random.choice(neurons, n, replace=False)) for n in each])
+        synapses.connect(i=i, j=j)
+        parts.append(synapses)
+    monitor = brian2.SpikeMonitor(group)
+    return brian2.Network(*parts, monitor), monitor
+
+
+def spikes_of(monitor: brian2.SpikeMonitor) -> tuple[np.ndarray, np.ndarray]:
+    """Times in seconds and neurons."""
+    return np.array(monitor.t_[:]), np.array(monitor.i[:])
+
+
+def exact(seconds: float, neurons: int, probability: float) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
+    """Processor time in seconds and spikes of the device event_driven, compilation and lowering left out."""
+    brian2.set_device(mtt_brian.event_driven.device)
+    network, monitor = cuba(neurons, probability)
+    network.run(1e-9 * second)
+    started = time.process_time()
+    network.run(seconds * second)
+    return time.process_time() - started, spikes_of(monitor)
+
+
+def clocked(seconds: float, neurons: int, probability: float, dt: float) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
+    """Wall time and spikes of Brian2's C++ project; the time is that of its loop."""
+    brian2.set_device("cpp_standalone", build_on_run=False)
+    brian2.device.reinit()
+    brian2.device.activate(build_on_run=False)
+    brian2.prefs["devices.cpp_standalone.openmp_threads"] = 0
+    brian2.defaultclock.dt = dt * ms
+    network, monitor = cuba(neurons, probability)
+    network.run(seconds * second)
+    with tempfile.TemporaryDirectory() as folder:
+        brian2.device.build(directory=folder, compile=True, run=True, with_output=False)
+        found = spikes_of(monitor)
+        elapsed = float(brian2.device._last_run_time)
+    brian2.set_device("runtime")
+    brian2.defaultclock.dt = 0.1 * ms
+    return elapsed, found
+
+
+def errors(found: tuple[np.ndarray, np.ndarray], true: tuple[np.ndarray, np.ndarray]) -> str:
+    """How far the first spike of every neuron is off, within `COMPARED`."""
+    first = [
+        {int(i): float(t) for t, i in sorted(zip(*spikes, strict=True), reverse=True) if t < COMPARED}
+        for spikes in (found, true)
+    ]
+    both = sorted(set(first[0]) & set(first[1]))
+    off = np.array([abs(first[0][i] - first[1][i]) for i in both]) * 1e6
+    return f"{np.median(off):10.3f} {np.max(off, initial=0):12.1f}" if both else "-"
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1.0, help="simulated seconds (default: %(default)s)")
+    parser.add_argument("--neurons", type=int, default=4000, help="(default: %(default)s)")
+    parser.add_argument("--probability", type=float, default=0.02, help="of a connection (default: %(default)s)")
+    parser.add_argument("--exact-only", action="store_true", help="leave Brian2's C++ project out")
+    options = parser.parse_args()
+    size = options.seconds, options.neurons, options.probability
+    print(f"{'':24} {'seconds':>8} {'spikes':>8}  error of the first spikes, us: median, largest")
+    exact(0.01, 100, 0.02)  # compiles, or loads what was compiled
+    elapsed, true = exact(*size)
+    events = len(true[0]) * options.neurons * options.probability
+    print(f"{'event_driven':24} {elapsed:8.3f} {len(true[0]):8d}  (about {events:,.0f} synaptic events)", flush=True)
+    for dt in () if options.exact_only else STEPS:
+        elapsed, found = clocked(*size, dt)
+        print(f"{f'cpp_standalone {dt:g} ms':24} {elapsed:8.3f} {len(found[0]):8d}  {errors(found, true)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Write a network so that another tool's NIR importer reads it.
+
+mtt-brian convert model.nir spikingjelly --out for_spikingjelly.nir --allow reset spikes lower_bound
+mtt-brian convert runs/digits-mtt-0-001 snntorch --step 0.01 --out digits.nir --allow reset spikes lower_bound
+
+The tool then runs the network on time steps of --step seconds of a recording. What it cannot keep is refused, unless
+--allow names it; then it is listed. In a file for SpikingJelly and snnTorch a step is 1e-4 s, in one for Norse 1e-3 s,
+which their importers take by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtt_brian import cli
+from mtt_brian.cli import network_options
+from mtt_brian.files import replacing
+from mtt_brian.text import printable
+from mtt_brian.translate import for_tool
+from mtt_brian.translate.nir_files import naming
+from mtt_brian.translate.to_tool import IMPORTERS, LOSSES
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    import nir
+
+    options = parse(arguments)
+    opened = network_options.open_network(options)
+    given = network_options.conventions_from(options)
+    with naming(opened.path):
+        graph, lost = for_tool(
+            opened.graph, options.for_tool, step=options.step, allow=tuple(options.allow), conventions=given
+        )
+    out = Path(options.out)
+    with replacing(out) as temporary:
+        nir.write(temporary, graph)
+    print(printable(f"{out}: {len(graph.nodes)} nodes for {options.for_tool}"))
+    for sentence in lost:
+        print(printable(sentence))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = cli.parser(__doc__)
+    network_options.add_options(parser)
+    parser.add_argument("for_tool", metavar="TOOL", choices=(*IMPORTERS, "nir"), help=", ".join((*IMPORTERS, "nir")))
+    parser.add_argument("--out", metavar="FILE.nir", required=True, help="the file to write")
+    parser.add_argument(
+        "--step",
+        type=float,
+        metavar="SECONDS",
+        help="of a recording per time step, where something leaks or has a bias",
+    )
+    parser.add_argument("--allow", nargs="+", choices=LOSSES, default=[], help="what may be lost [nothing]")
+    return parser.parse_args(arguments)

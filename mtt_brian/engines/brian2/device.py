@@ -1,0 +1,537 @@
+"""The Brian2 device ``event_driven``: runs of plain scripts in continuous time, by the exact engine."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import brian2
+import numpy as np
+from brian2.core.namespace import get_local_namespace
+
+from mtt_brian.circuit.instants import window
+from mtt_brian.engines.brian2 import internals, script
+from mtt_brian.engines.brian2.poisson import PoissonProcess
+from mtt_brian.engines.exact.equation_run import EquationRun, FiredSpikes
+from mtt_brian.errors import InputError
+from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
+from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circuit_of
+
+NAME = "event_driven"
+#: Pieces into which a run with progress reports is cut.
+_REPORTS = 100
+
+
+@dataclass
+class _Session:
+    """What a network keeps from one run to the next.
+
+    Attributes:
+        run, translation: of the last run.
+        written: states of every group at its end, float64 [N, n].
+        lastspike: of every group with a refractory period.
+        poisson: processes by the name of their source.
+        trial: number of `restore` calls without the random state.
+    """
+
+    run: EquationRun | None = None
+    translation: Translation | None = None
+    written: dict[str, np.ndarray] = field(default_factory=dict)
+    lastspike: dict[str, np.ndarray] = field(default_factory=dict)
+    poisson: dict[str, PoissonProcess] = field(default_factory=dict)
+    trial: int = 0
+
+
+class EventDrivenDevice(internals.RuntimeDevice):  # type: ignore[misc]
+    """Brian2's runtime device with `brian2.Network.run` by the exact engine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
+        self._seed = self._fresh()
+        self._storing: Any = None
+
+    @staticmethod
+    def _fresh() -> int:
+        return int(np.random.SeedSequence().entropy)
+
+    def seed(self, seed: int | None = None) -> None:
+        """Seeds Brian2's random numbers, and the Poisson processes from here on."""
+        super().seed(seed)
+        self._seed = self._fresh() if seed is None else int(seed)
+        for session in self._sessions.values():
+            session.poisson.clear()
+
+    # ----- store and restore
+
+    def get_random_state(self) -> dict[str, Any]:
+        """The state of all that is drawn, and of the network that is being stored."""
+        state = {**super().get_random_state(), "seed": self._seed}
+        session = self._sessions.get(self._storing)
+        if session is not None and session.run is not None:
+            state["session"] = {
+                "kept": session.run.keep(),
+                "written": {name: x.copy() for name, x in session.written.items()},
+                "lastspike": {name: x.copy() for name, x in session.lastspike.items()},
+                "poisson": {name: process.keep() for name, process in session.poisson.items()},
+            }
+        return state
+
+    def set_random_state(self, state: Mapping[str, Any]) -> None:
+        """Back to a state of `get_random_state`."""
+        super().set_random_state(state)
+        self._seed = state["seed"]
+
+    def network_store(self, network: Any, name: str = "default", filename: str | None = None) -> None:
+        """`brian2.Network.store`, with the spikes in delays."""
+        self._storing = network
+        try:
+            internals.store_state(network, name, filename)
+        finally:
+            self._storing = None
+
+    def network_restore(
+        self, network: Any, name: str = "default", filename: str | None = None, restore_random_state: bool = False
+    ) -> None:
+        """`brian2.Network.restore`, with the spikes in delays."""
+        state = internals.restore_state(network, name, filename, restore_random_state)
+        session = self._sessions.setdefault(network, _Session())
+        stored = state.get("session")
+        if stored is None:
+            self._sessions[network] = _Session(trial=session.trial + 1)
+            return
+        if session.run is None:  # stored by another process
+            raise InputError(
+                f"event_driven cannot restore {network.name!r} before its first run; call run(0*second) after the "
+                "objects are created, then restore()"
+            )
+        session.run.take(stored["kept"])
+        session.written = {k: x.copy() for k, x in stored["written"].items()}
+        session.lastspike = {k: x.copy() for k, x in stored["lastspike"].items()}
+        session.trial += 1
+        session.poisson = {k: p.keep() for k, p in stored["poisson"].items()} if restore_random_state else {}
+
+    # ----- run
+
+    @brian2.check_units(duration=brian2.second, report_period=brian2.second)
+    def network_run(
+        self,
+        network: Any,
+        duration: Any,
+        report: Any = None,
+        report_period: Any = 10 * brian2.second,
+        namespace: Mapping[str, Any] | None = None,
+        profile: bool | None = None,
+        level: int = 0,
+    ) -> None:
+        """`brian2.Network.run` in continuous time, with the same arguments; ``profile`` has no effect.
+
+        Raises:
+            Refused: lists what the script has that cannot run exactly.
+        """
+        if duration < 0 * brian2.second:
+            raise ValueError(f"Function 'run' expected a non-negative duration but got '{duration}'")
+        if namespace is None:
+            namespace = get_local_namespace(level=level + 3)
+        network.check_dependencies()
+        parts = script.parts_of(network.objects)
+        self._check_device(network.sorted_objects)
+        translation = circuit_of(script.script_of(parts, namespace))
+        rates = self._rates(parts, namespace)
+        internals.begin_run(network)
+        begin = float(network.t_)
+        end = begin + float(duration)
+        session = self._sessions.setdefault(network, _Session())
+        run = self._prepared(session, translation, parts, begin)
+        inputs = self._inputs(session, translation, parts, rates, begin, end)
+        reporter = _Reporter(report, float(report_period), begin, float(duration))
+        recorder = _Recorder(parts, translation, begin, end, namespace)
+        reached = self._play(network, run, inputs, recorder, reporter, begin, end)
+        spikes = run.fetch()
+        _write_back(session, run, parts, translation, spikes, reached)
+        sources = {
+            name: _of_source(inputs, translation.first[name], size, reached) for name, size in _sizes(parts).items()
+        }
+        recorder.finish(spikes, sources, reached)
+        internals.set_time(network, list({part.clock for part in network.sorted_objects}), reached)
+        reporter.done((reached - begin) / (end - begin) if end > begin else 1.0)
+
+    def _play(
+        self,
+        network: Any,
+        run: EquationRun,
+        inputs: _Inputs,
+        recorder: _Recorder,
+        reporter: _Reporter,
+        begin: float,
+        end: float,
+    ) -> float:
+        """Carries a run to its end, or to where it was stopped; returns the time."""
+        stops = recorder.times
+        if reporter.active:
+            stops = np.union1d(stops, np.linspace(begin, end, _REPORTS + 1)[1:-1])
+        at = 0
+        for stop in [*stops.tolist(), end]:
+            last = int(np.searchsorted(inputs.t, stop - 3 * window(stop), side="right"))
+            run.play(inputs.t[at:last], inputs.i[at:last], inputs.n[at:last], stop)
+            at = last
+            recorder.sample(run, stop)
+            reporter.at(stop)
+            if internals.stop_requested(network):
+                return float(stop)
+        return end
+
+    def _check_device(self, objects: list[Any]) -> None:
+        for thing in objects:
+            if isinstance(thing, brian2.Group) and not internals.memory_is_on(thing, self):
+                raise InputError(
+                    f"{thing.name!r} was created before set_device({NAME!r}); call set_device right after the imports, "
+                    "before any object is created"
+                )
+
+    def _rates(self, parts: script.Parts, namespace: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        out = {group.name: script.rates_of(group, namespace) for group in parts.poisson}
+        for source in parts.inputs:
+            total = float(source.N) * float(source.rate)
+            out[source.name] = np.full(len(internals.target_of(source)), total)
+        return out
+
+    def _prepared(self, session: _Session, translation: Translation, parts: script.Parts, t: float) -> EquationRun:
+        """The run of a session, ready to go on from ``t`` with the values that the objects have now."""
+        old, before = session.run, session.translation
+        same = old is not None and before is not None and _same_circuit(before, translation)
+        now = {group.name: _states(group, translation.states[group.name]) for group in parts.groups}
+        spiked = {
+            g.name: internals.memory(g.variables["lastspike"]).copy()
+            for g in parts.groups
+            if "lastspike" in g.variables
+        }
+        unchanged = {name: _as_written(session, name, x, spiked.get(name)) for name, x in now.items()}
+        if same and all(np.all(rows) for rows in unchanged.values()):
+            assert old is not None
+            session.translation = translation
+            return old
+        run = EquationRun(translation.circuit)
+        kept = old.keep() if old is not None else None
+        for group in parts.groups:
+            name = group.name
+            rule = translation.circuit.population[name].rule
+            assert isinstance(rule, EquationNeuron)
+            rows = np.zeros(len(group), bool)
+            if (
+                kept is not None
+                and before is not None
+                and name in before.states
+                and before.states[name] == translation.states[name]
+            ):
+                rows = unchanged[name] & _same_parameters(before.circuit.population[name].rule, rule)
+            new = np.flatnonzero(~rows)
+            dead = rule.systems.refractory[rule.system]
+            free = np.where(dead > 0, spiked.get(name, np.full(len(group), -np.inf)) + dead, -np.inf)
+            run.start(name, new, now[name][new], free[new], t)
+            if kept is not None and old is not None and rows.any():
+                run.take_neurons(kept, old.neurons(name), name, np.flatnonzero(rows))
+        if kept is not None and old is not None and before is not None and old.under_way:
+            if not _same_delays(before, translation):
+                raise InputError(
+                    f"event_driven: synapses, delays or groups were changed while {old.under_way} spikes are in "
+                    "delays; run long enough for them to arrive, or change weights only"
+                )
+            run.take_spikes_under_way(kept)
+        run.foresee()
+        session.run, session.translation = run, translation
+        return run
+
+    def _inputs(
+        self,
+        session: _Session,
+        translation: Translation,
+        parts: script.Parts,
+        rates: Mapping[str, np.ndarray],
+        begin: float,
+        end: float,
+    ) -> _Inputs:
+        """All spikes from outside in this run."""
+        first, last = begin - 3 * window(begin), end - 3 * window(end)
+        t, i = [np.zeros(0)], [np.zeros(0, np.int64)]
+        for group in parts.generators:
+            times, neurons = _generated(group, first, last)
+            t.append(times)
+            i.append(neurons + translation.first[group.name])
+        for k, (name, rate) in enumerate(rates.items()):
+            if name not in session.poisson:
+                random = np.random.default_rng(np.random.SeedSequence([abs(self._seed), session.trial, k]))
+                session.poisson[name] = PoissonProcess(random, len(rate), begin)
+            times, neurons = session.poisson[name].until(rate, begin, last)
+            t.append(times)
+            i.append(neurons + translation.first[name])
+        times, neurons = np.concatenate(t), np.concatenate(i)
+        order = np.lexsort((neurons, times))
+        times, neurons = times[order], neurons[order]
+        new = np.flatnonzero(np.append(True, (np.diff(times) != 0) | (np.diff(neurons) != 0))[: len(times)])
+        return _Inputs(times[new], neurons[new], np.diff(new, append=len(times)))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Spikes from outside, sorted by time, each (t, i) once."""
+
+    t: np.ndarray
+    i: np.ndarray
+    n: np.ndarray
+
+
+def _generated(group: brian2.SpikeGeneratorGroup, first: float, last: float) -> tuple[np.ndarray, np.ndarray]:
+    """Spikes of a SpikeGeneratorGroup with first < t <= last, as they were given."""
+    times = internals.memory(group.variables["spike_time"]).astype(np.float64)
+    neurons = internals.memory(group.variables["neuron_index"]).astype(np.int64)
+    period = float(internals.memory(group.variables["period"]).item())
+    if not np.all(np.isfinite(times)):
+        k = int(np.argmin(np.isfinite(times)))
+        raise InputError(f"{group.name}: spike {k} has the time {times[k]}; give finite times in seconds")
+    if 0 < period < np.inf and len(times):
+        rounds = np.arange(max(np.floor((first - times.max()) / period), 0), np.ceil(last / period) + 1)
+        neurons = np.tile(neurons, len(rounds))
+        times = (rounds[:, None] * period + times).ravel()
+    kept = (times > first) & (times <= last)
+    return times[kept], neurons[kept]
+
+
+def _sizes(parts: script.Parts) -> dict[str, int]:
+    return {group.name: len(group) for group in (*parts.generators, *parts.poisson)}
+
+
+def _of_source(inputs: _Inputs, first: int, size: int, end: float) -> FiredSpikes:
+    rows = (inputs.i >= first) & (inputs.i < first + size) & (inputs.t < end)
+    t, i = np.repeat(inputs.t[rows], inputs.n[rows]), np.repeat(inputs.i[rows] - first, inputs.n[rows])
+    return FiredSpikes(t, i, np.zeros((len(t), 0)))
+
+
+# ----- states
+
+
+def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
+    """States of a group [N, n].
+
+    Raises:
+        Refused: for values that are not finite.
+    """
+    x = np.empty((len(group), len(names)))
+    for k, name in enumerate(names):
+        values = internals.memory(group.variables[name])
+        if values.dtype.kind != "f" or values.size != len(group):
+            what = "an integer or boolean" if values.dtype.kind != "f" else "one number for all neurons"
+            raise Refused(
+                [
+                    Refusal(
+                        group.name, name, f"spikes change it, and it is {what}", "declare it as ': 1', one per neuron"
+                    )
+                ]
+            )
+        x[:, k] = values
+        if not np.all(np.isfinite(values)):
+            bad = int(np.argmin(np.isfinite(values)))
+            raise Refused(
+                [
+                    Refusal(
+                        group.name, name, f"neuron {bad} starts at {values[bad]}", "set it to a number before the run"
+                    )
+                ]
+            )
+    return x
+
+
+def _as_written(session: _Session, name: str, x: np.ndarray, spiked: np.ndarray | None) -> np.ndarray:
+    """Which neurons have the states that the last run left."""
+    written = session.written.get(name)
+    if written is None or written.shape != x.shape:
+        return np.zeros(len(x), bool)
+    same = np.all(written == x, axis=1)
+    if spiked is not None and name in session.lastspike:
+        same &= session.lastspike[name] == spiked
+    return same
+
+
+def _same_circuit(one: Translation, other: Translation) -> bool:
+    a, b = one.circuit, other.circuit
+    return (
+        one.states == other.states
+        and one.first == other.first
+        and [p.name for p in a.populations] == [p.name for p in b.populations]
+        and all(np.all(_same_parameters(p.rule, q.rule)) for p, q in zip(a.populations, b.populations, strict=True))
+        and _same_delays(one, other)
+        and all(
+            np.array_equal(c.operators[0].weight, d.operators[0].weight)  # type: ignore[union-attr]
+            for c, d in zip(a.connections, b.connections, strict=True)
+        )
+    )
+
+
+def _same_delays(one: Translation, other: Translation) -> bool:
+    """Whether two circuits have the same synapses, up to their weights."""
+    a, b = one.circuit.connections, other.circuit.connections
+    same = len(a) == len(b) and one.first == other.first
+    return same and all(
+        (c.source, c.target, c.port) == (d.source, d.target, d.port)
+        and all(
+            np.array_equal(getattr(c.operators[0], name), getattr(d.operators[0], name))
+            for name in ("source", "target", "seconds")
+        )
+        for c, d in zip(a, b, strict=True)
+    )
+
+
+def _same_parameters(one: Any, other: Any) -> np.ndarray:
+    """Which neurons of a population have the same parameters in two rules."""
+    if len(one.system) != len(other.system) or (one.strict, one.held, one.states) != (
+        other.strict,
+        other.held,
+        other.states,
+    ):
+        return np.zeros(len(other.system), bool)
+    same = np.ones(len(other.system), bool)
+    for name in Systems._fields:
+        a, b = getattr(one.systems, name)[one.system], getattr(other.systems, name)[other.system]
+        same &= np.all((a == b).reshape(len(same), -1), axis=1)
+    return same
+
+
+def _write_back(
+    session: _Session,
+    run: EquationRun,
+    parts: script.Parts,
+    translation: Translation,
+    spikes: Mapping[str, FiredSpikes],
+    t: float,
+) -> None:
+    """States at ``t`` into the variables of the groups."""
+    for group in parts.groups:
+        name = group.name
+        x = run.states(name, np.arange(len(group)), t)
+        if not np.all(np.isfinite(x)):
+            bad = int(np.argmin(np.all(np.isfinite(x), axis=1)))
+            raise InputError(f"{name}: a state of neuron {bad} grew larger than float64 can hold before {t:.9g} s")
+        for k, variable in enumerate(translation.states[name]):
+            internals.memory(group.variables[variable])[:] = x[:, k]
+        session.written[name] = _states(group, translation.states[name])
+        if "lastspike" in group.variables:
+            last = internals.memory(group.variables["lastspike"])
+            np.maximum.at(last, spikes[name].i, spikes[name].t)
+            internals.memory(group.variables["not_refractory"])[:] = ~run.refractory(name)
+            session.lastspike[name] = last.copy()
+
+
+# ----- monitors and reports
+
+
+def _steps(clock: Any, begin: float, end: float) -> np.ndarray:
+    """Times of a clock's steps in [begin, end)."""
+    dt = float(clock.dt_)
+    return np.arange(np.ceil(begin / dt - 1e-4), np.ceil(end / dt - 1e-4)) * dt
+
+
+class _Recorder:
+    """Fills the monitors of a network."""
+
+    def __init__(
+        self, parts: script.Parts, translation: Translation, begin: float, end: float, namespace: Mapping[str, Any]
+    ) -> None:
+        self._parts, self._translation = parts, translation
+        self._columns = {
+            m.name: script.Columns(m, translation.states, namespace) for m in (*parts.states, *parts.spikes)
+        }
+        self._steps = {m.name: _steps(m.clock, begin, end) for m in (*parts.states, *parts.rates)}
+        own = [self._steps[m.name] for m in parts.states if len(self._steps[m.name])]
+        self.times = np.unique(np.concatenate([np.zeros(0), *own]))
+        self._samples: dict[str, list[np.ndarray]] = {m.name: [] for m in parts.states}
+        self._next = dict.fromkeys(self._samples, 0)
+
+    def sample(self, run: EquationRun, t: float) -> None:
+        """Notes the states of the monitors that record at ``t``."""
+        for monitor in self._parts.states:
+            name = monitor.name
+            k, steps = self._next[name], self._steps[name]
+            if k < len(steps) and steps[k] == t:
+                self._next[name] += 1
+                group = script.whole(monitor.source).name
+                self._samples[name].append(run.states(group, script.recorded(monitor), t))
+
+    def finish(self, spikes: Mapping[str, FiredSpikes], sources: Mapping[str, FiredSpikes], end: float) -> None:
+        """Writes everything into the monitors."""
+        fired = {**spikes, **sources}
+        for monitor in self._parts.states:
+            k = len(self._samples[monitor.name])
+            neurons = script.recorded(monitor)
+            n = len(self._translation.states[script.whole(monitor.source).name])
+            x = np.array(self._samples[monitor.name]).reshape(k, len(neurons), n)
+            columns = self._columns[monitor.name].of(x, np.broadcast_to(neurons, (k, len(neurons))))
+            internals.record_states(monitor, self._steps[monitor.name][:k], columns)
+        for monitor in self._parts.spikes:
+            first, size = getattr(monitor.source, "start", 0), len(monitor.source)
+            found = fired[script.whole(monitor.source).name]
+            rows = (found.i >= first) & (found.i < first + size)
+            t, i, x = found.t[rows], found.i[rows], found.x[rows]
+            columns = {"t": t, "i": i - first, **self._columns[monitor.name].of(x, i)} if monitor.record else {}
+            internals.record_spikes(monitor, columns, np.bincount(i - first, minlength=size))
+        for monitor in self._parts.rates:
+            first, size = getattr(monitor.source, "start", 0), len(monitor.source)
+            found = fired[script.whole(monitor.source).name]
+            t = found.t[(found.i >= first) & (found.i < first + size)]
+            steps = self._steps[monitor.name]
+            steps = steps[steps < end]
+            step = float(monitor.clock.dt_)
+            edges = np.append(steps, steps[-1] + step if len(steps) else end) - 1e-4 * step
+            internals.record_rates(
+                monitor, steps, np.histogram(t, edges)[0] / (size * step) if len(steps) else np.zeros(0)
+            )
+
+
+class _Reporter:
+    """Progress reports as `brian2.Network.run` gives them."""
+
+    def __init__(self, report: Any, period: float, begin: float, duration: float) -> None:
+        self._call: Callable[..., Any] | None = _callback(report)
+        self._period, self._begin, self._duration = period, begin, duration
+        self._started = self._last = time.time()
+        if self._call is not None:
+            self._call(0 * brian2.second, 0.0, begin * brian2.second, duration * brian2.second)
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody is told."""
+        return self._call is not None
+
+    def at(self, t: float) -> None:
+        """The run has reached ``t``."""
+        now = time.time()
+        if self._call is not None and t > self._begin and now - self._last > self._period:
+            self._last = now
+            self._tell((t - self._begin) / self._duration)
+
+    def done(self, share: float) -> None:
+        """The run has ended."""
+        if self._call is not None:
+            self._tell(share)
+
+    def _tell(self, share: float) -> None:
+        assert self._call is not None
+        elapsed = (time.time() - self._started) * brian2.second
+        self._call(elapsed, share, self._begin * brian2.second, self._duration * brian2.second)
+
+
+def _callback(report: Any) -> Callable[..., Any] | None:
+    from brian2.core.network import TextReport
+
+    if report is None:
+        return None
+    if report in ("text", "stdout"):
+        return TextReport(sys.stdout)
+    if report == "stderr":
+        return TextReport(sys.stderr)
+    if callable(report):
+        return report
+    raise ValueError(f"Do not know how to handle report argument {report!r}.")

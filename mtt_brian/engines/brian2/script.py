@@ -1,0 +1,447 @@
+"""The objects of a plain Brian2 script as text and values, for `mtt_brian.translate.from_brian2`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import brian2
+import numpy as np
+from brian2.core.functions import Function
+from brian2.core.variables import AuxiliaryVariable, Subexpression
+from brian2.equations.equations import DIFFERENTIAL_EQUATION, PARAMETER, SUBEXPRESSION
+from brian2.equations.unitcheck import check_units_statements
+from brian2.parsing.expressions import parse_expression_dimensions
+from brian2.units.fundamentalunits import fail_for_dimension_mismatch
+from brian2.utils.stringtools import get_identifiers
+
+from mtt_brian.engines.brian2 import internals
+from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Script, evaluate
+
+_CLOCK = "use the standard device, set_device('runtime')"
+_BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
+#: What a name in a namespace may stand for.
+Resolved = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The objects of a network by what they are.
+
+    Attributes:
+        groups: neurons.
+        generators, poisson, inputs: sources of spikes.
+        synapses: with at least one pathway.
+        spikes, states, rates: monitors.
+        refusals: everything else.
+    """
+
+    groups: list[brian2.NeuronGroup]
+    generators: list[brian2.SpikeGeneratorGroup]
+    poisson: list[brian2.PoissonGroup]
+    inputs: list[brian2.PoissonInput]
+    synapses: list[brian2.Synapses]
+    spikes: list[brian2.EventMonitor]
+    states: list[brian2.StateMonitor]
+    rates: list[brian2.PopulationRateMonitor]
+    refusals: list[Refusal]
+
+
+def parts_of(objects: Iterable[Any]) -> Parts:
+    """Sorts the objects of a network; those that are contained in another one come with it."""
+    objects = sorted(objects, key=lambda thing: _by_number(thing.name))
+    inside = {id(part) for thing in objects for part in thing.contained_objects}
+    parts = Parts([], [], [], [], [], [], [], [], [])
+    refuse = parts.refusals.append
+    for thing in objects:
+        if id(thing) in inside:
+            continue
+        kind = type(thing)
+        if kind is brian2.NeuronGroup:
+            parts.groups.append(thing)
+            for part in thing.contained_objects:
+                if not internals.is_part_of_group(part):
+                    refuse(Refusal(thing.name, part.name, "it runs code in every time step (run_regularly)", _BETWEEN))
+        elif kind is brian2.SpikeGeneratorGroup:
+            parts.generators.append(thing)
+        elif kind is brian2.PoissonGroup:
+            parts.poisson.append(thing)
+        elif kind is brian2.PoissonInput:
+            parts.inputs.append(thing)
+        elif kind is brian2.Synapses:
+            if thing.active:
+                parts.synapses.append(thing)
+        elif kind in (brian2.SpikeMonitor, brian2.EventMonitor):
+            if thing.event != "spike":
+                refuse(Refusal(thing.name, f"event {thing.event!r}", "events other than spikes", _CLOCK))
+            elif thing.active:
+                parts.spikes.append(thing)
+        elif kind is brian2.StateMonitor:
+            if thing.active:
+                parts.states.append(thing)
+        elif kind is brian2.PopulationRateMonitor:
+            if thing.active:
+                parts.rates.append(thing)
+        elif kind is brian2.NetworkOperation:
+            refuse(Refusal(thing.name, "", "a network_operation runs in every time step", _BETWEEN))
+        else:
+            refuse(Refusal(thing.name, "", f"a {kind.__name__} needs a clock", _CLOCK))
+    return parts
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts names as they were given, name_2 before name_10: a network collects its objects in any order."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def whole(group: Any) -> Any:
+    """The group that a subgroup is part of, or the group itself."""
+    return group.source if isinstance(group, brian2.Subgroup) else group
+
+
+def script_of(parts: Parts, namespace: Mapping[str, Any]) -> Script:
+    """Describes the objects of a network.
+
+    Args:
+        parts: its objects.
+        namespace: names that are defined around the call of ``run``.
+
+    Raises:
+        BrianObjectException: from Brian2, for wrong units and unknown names; it names the object.
+    """
+    refusals = list(parts.refusals)
+    groups = _each(parts.groups, lambda g: [_group(g, namespace)], refusals)
+    pathways = _each(parts.synapses, lambda s: _pathways(s, namespace), refusals)
+    pathways += _each(parts.inputs, lambda p: [_poisson_input(p, namespace)], refusals)
+    for monitor in parts.states:
+        if not isinstance(whole(monitor.source), brian2.NeuronGroup):
+            what = f"it records {type(whole(monitor.source)).__name__}"
+            refusals.append(Refusal(monitor.name, "", what, "record a NeuronGroup"))
+    sources = {s.name: len(s) for s in (*parts.generators, *parts.poisson)}
+    sources |= {p.name: len(internals.target_of(p)) for p in parts.inputs}
+    return Script(groups, sources, pathways, refusals)
+
+
+def _each(things: Iterable[Any], describe: Callable[[Any], list[Any]], refusals: list[Refusal]) -> list[Any]:
+    out = []
+    for thing in things:
+        try:
+            out += describe(thing)
+        except Refused as refused:
+            refusals += [reason._replace(name=thing.name) for reason in refused.reasons]
+        except Exception as error:
+            if isinstance(error, brian2.BrianObjectException):
+                raise
+            raise brian2.BrianObjectException("An error occurred when preparing an object.", thing) from error
+    return out
+
+
+def _refuse(line: str, reason: str, instead: str) -> None:
+    raise Refused([Refusal("", line, reason, instead)])
+
+
+def _functions(resolved: Resolved) -> dict[str, bool]:
+    """Names of functions, and whether a call depends on time or chance."""
+    found = {k: v for k, v in resolved.items() if isinstance(v, Function | brian2.TimedArray)}
+    return {name: not internals.is_stateless(f) or isinstance(f, brian2.TimedArray) for name, f in found.items()}
+
+
+def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
+    if not group.active or not all(part.active for part in group.contained_objects):
+        _refuse("", "a part of it is inactive", "set active to True, or leave the object out of the network")
+    others = sorted(set(group.events) - {"spike"})
+    if others:
+        _refuse(f"event {others[0]!r}", "events other than spikes", _CLOCK)
+    group.before_run(namespace)  # Brian2's own check of units
+    equations, subexpressions, parameters, held = {}, {}, set(), set()
+    texts = []
+    for eq in group.user_equations.values():
+        if "linked" in eq.flags:
+            _refuse(f"{eq.varname} (linked)", "a linked variable", "set a parameter to its value before the run")
+        if eq.type == DIFFERENTIAL_EQUATION:
+            equations[eq.varname] = eq.expr.code
+            if "unless refractory" in eq.flags:
+                held.add(eq.varname)
+        elif eq.type == SUBEXPRESSION:
+            if "constant over dt" in eq.flags:
+                _refuse(
+                    f"{eq.varname} = {eq.expr.code}",
+                    "it is computed once per time step",
+                    "leave out (constant over dt)",
+                )
+            subexpressions[eq.varname] = eq.expr.code
+        elif eq.type == PARAMETER:
+            parameters.add(eq.varname)
+        if eq.expr is not None:
+            texts.append(eq.expr.code)
+    threshold, reset = group.events.get("spike"), group.event_codes.get("spike")
+    refractory = internals.refractory_of(group)
+    for part in (*group.thresholder.values(), *group.resetter.values()):
+        part.update_abstract_code(namespace)  # Brian2's own check of what a text is
+    resolved = _resolve(group, [*texts, *(t for t in (threshold, reset, refractory) if isinstance(t, str))], namespace)
+    if threshold is not None:
+        parse_expression_dimensions(threshold, resolved)
+    if reset is not None:
+        check_units_statements(reset, resolved)
+    if isinstance(refractory, str):
+        dimensions = parse_expression_dimensions(refractory, resolved)
+        if dimensions is not brian2.second.dim:
+            _refuse(
+                f"refractory {refractory!r}", "it is a condition, not a time", "give a time, or a parameter in seconds"
+            )
+    elif refractory is not False:
+        fail_for_dimension_mismatch(
+            refractory,
+            brian2.second,
+            "Refractory period has to be specified in units of seconds but got {value}",
+            value=refractory,
+        )
+    values = {name: _values(group, name, variable) for name, variable in resolved.items() if _is_value(variable)}
+    return Group(
+        name=group.name,
+        size=len(group),
+        equations=equations,
+        unless_refractory=frozenset(held) if refractory is not False else frozenset(),
+        subexpressions=subexpressions,
+        parameters=frozenset(parameters),
+        values=values,
+        functions=_functions(resolved),
+        threshold=threshold,
+        reset=reset,
+        refractory=None if refractory is False else refractory if isinstance(refractory, str) else float(refractory),
+    )
+
+
+def _resolve(owner: Any, texts: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """What all names in some texts stand for, those in subexpressions included."""
+    resolved: dict[str, Any] = {}
+    waiting = {name for text in texts for name in get_identifiers(text)}
+    while waiting:
+        found = owner.resolve_all(waiting, namespace, user_identifiers=waiting)
+        resolved |= found
+        more = {name for v in found.values() if isinstance(v, Subexpression) for name in v.identifiers}
+        waiting = more - set(resolved)
+    return resolved
+
+
+def _is_value(variable: Any) -> bool:
+    return not isinstance(variable, Function | brian2.TimedArray | AuxiliaryVariable | Subexpression)
+
+
+def _values(group: Any, name: str, variable: Any) -> Any:
+    """A constant, or the values of a variable in all neurons."""
+    value = internals.memory(variable)
+    return value.reshape(()).copy() if value.size == 1 else value.copy()
+
+
+def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[Pathway]:
+    if not internals.was_connected(synapses):
+        raise TypeError(
+            f"Synapses object '{synapses.name}' does not do anything, since it has not created synapses with "
+            "'connect'. Set its active attribute to False if you intend to do only do this for a subsequent run."
+        )
+    changing = [
+        *synapses.equations.diff_eq_names,
+        *(synapses.event_driven.diff_eq_names if synapses.event_driven else []),
+    ]
+    for eq in (synapses.equations, synapses.event_driven or {}):
+        for name in changing:
+            if name in eq:
+                _refuse(
+                    f"d{name}/dt = {eq[name].expr.code}",
+                    "a synapse with a variable that changes (plasticity, a trace)",
+                    _CLOCK,
+                )
+    if synapses.summed_updaters:
+        name = next(iter(synapses.summed_updaters))
+        _refuse(f"{name} (summed)", "a summed variable (gap junctions, graded synapses)", _CLOCK)
+    for part in synapses.contained_objects:
+        if part not in internals.pathways_of(synapses):
+            _refuse(part.name, "it runs code in every time step", _BETWEEN)
+    return [_pathway(synapses, pathway, namespace) for pathway in internals.pathways_of(synapses) if pathway.active]
+
+
+def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, Any]) -> Pathway:
+    line = f"on_{pathway.prepost} {pathway.code.strip()!r}"
+    if pathway.prepost != "pre":
+        _refuse(line, "it changes synapses, or the source, at spikes of the target", _CLOCK)
+    if pathway.event != "spike":
+        _refuse(f"event {pathway.event!r}", "events other than spikes", _CLOCK)
+    source, target = whole(synapses.source), whole(synapses.target)
+    if not isinstance(target, brian2.NeuronGroup):
+        _refuse(line, f"the target is a {type(target).__name__}", "use a NeuronGroup as target")
+    if not isinstance(source, brian2.NeuronGroup | brian2.SpikeGeneratorGroup | brian2.PoissonGroup):
+        _refuse(
+            line, f"the source is a {type(source).__name__}", "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup"
+        )
+    resolved = _resolve(synapses, [pathway.code], namespace)
+    check_units_statements(pathway.code, resolved)
+    i, j = internals.endpoints(synapses)
+    variables, values, reads = {}, {}, {}
+    equations = target.user_equations
+    for name, variable in resolved.items():
+        index = synapses.variables.indices[name] if name in synapses.variables else "0"
+        known = index == "_postsynaptic_idx" and variable in {target.variables[v] for v in equations.names}
+        if known and not isinstance(variable, Subexpression):
+            variables[name] = variable.name
+        if index in ("_presynaptic_idx", "_postsynaptic_idx"):
+            owner = source if index == "_presynaptic_idx" else target
+            reads[name] = owner.name, getattr(variable, "name", name)
+            if isinstance(owner, brian2.NeuronGroup) and reads[name][1] in owner.user_equations.diff_eq_names:
+                if name not in variables:
+                    _refuse(
+                        line,
+                        f"what it adds depends on {name}, which changes during a run",
+                        f"add a constant value, or {_CLOCK}",
+                    )
+                continue
+        if _is_value(variable):
+            value = internals.memory(variable)
+            at = {"_presynaptic_idx": i, "_postsynaptic_idx": j}.get(index)
+            values[name] = value[at] if at is not None and value.size > 1 else value
+    functions = _functions(resolved)
+    for name in _ordered_subexpressions(resolved):
+        values[name] = evaluate(resolved[name].expr, values, functions)
+    return Pathway(
+        name=synapses.name,
+        source=source.name,
+        target=target.name,
+        code=pathway.code,
+        i=i,
+        j=j,
+        variables=variables,
+        reads=reads,
+        values=values,
+        functions=functions,
+        seconds=internals.memory(pathway.variables["delay"]).astype(np.float64),
+    )
+
+
+def _ordered_subexpressions(resolved: Resolved) -> list[str]:
+    """Subexpressions, each behind those that it contains."""
+    left = {name: v.identifiers for name, v in resolved.items() if isinstance(v, Subexpression)}
+    out: list[str] = []
+    while left:
+        name = next(name for name, used in left.items() if not used & set(left))
+        out.append(name)
+        del left[name]
+    return out
+
+
+def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) -> Pathway:
+    group = internals.target_of(source)
+    target, first = whole(group), getattr(group, "start", 0)
+    weight = source.weight if isinstance(source.weight, str) else repr(float(source.weight))
+    resolved = _resolve(target, [weight], namespace)
+    each = np.arange(len(group))
+    values = {}
+    for name, variable in resolved.items():
+        if name in target.user_equations.diff_eq_names:
+            _refuse(f"weight {weight!r}", f"it depends on {name}, which changes during a run", "use a constant weight")
+        if _is_value(variable):
+            value = _values(target, name, variable)
+            values[name] = value[first + each] if value.size > 1 else value
+    return Pathway(
+        name=source.name,
+        source=source.name,
+        target=target.name,
+        code=f"{source.target_var} += ({weight})",
+        i=each,
+        j=first + each,
+        variables={source.target_var: source.target_var},
+        reads={name: (target.name, name) for name in values},
+        values=values,
+        functions=_functions(resolved),
+        seconds=0.0,
+    )
+
+
+def rates_of(group: brian2.PoissonGroup, namespace: Mapping[str, Any]) -> np.ndarray:
+    """Rates of a PoissonGroup in Hz, float64 [N].
+
+    Raises:
+        Refused: for rates that depend on time.
+        BrianObjectException: from Brian2, for wrong units.
+    """
+    variable = group.variables["rates"]
+    if not isinstance(variable, Subexpression):
+        return _checked_rates(group, internals.memory(variable).astype(np.float64))
+    try:
+        group.before_run(namespace)  # Brian2's own check of units
+    except Exception as error:
+        raise brian2.BrianObjectException("An error occurred when preparing an object.", group) from error
+    resolved = _resolve(group, [variable.expr], namespace)
+    values = {name: _values(group, name, v) for name, v in resolved.items() if _is_value(v)}
+    try:
+        found = evaluate(variable.expr, values, _functions(resolved))
+    except Refused as refused:
+        instead = "give constant rates and change them between two runs, or give the times to a SpikeGeneratorGroup"
+        raise Refused([r._replace(name=group.name, instead=instead) for r in refused.reasons]) from None
+    return _checked_rates(group, np.broadcast_to(found, len(group)).copy())
+
+
+def _checked_rates(group: brian2.PoissonGroup, rates: np.ndarray) -> np.ndarray:
+    bad = ~(np.isfinite(rates) & (rates >= 0))
+    if np.any(bad):
+        k = int(np.argmax(bad))
+        raise Refused(
+            [Refusal(group.name, "rates", f"the rate of neuron {k} is {rates[k]:g} Hz", "give finite rates >= 0 Hz")]
+        )
+    return rates
+
+
+def recorded(monitor: brian2.StateMonitor) -> np.ndarray:
+    """The neurons that a StateMonitor records, counted in the whole group."""
+    return np.asarray(monitor.record, dtype=np.int64) + getattr(monitor.source, "start", 0)
+
+
+class Columns:
+    """What a monitor records besides times and indices, computed from states.
+
+    Args:
+        monitor: a StateMonitor, or a SpikeMonitor with variables.
+        states: names of the states of every group.
+        namespace: names that are defined around the call of ``run``.
+
+    Raises:
+        Refused: for a variable that is neither a state, a parameter nor a subexpression of these.
+    """
+
+    def __init__(self, monitor: Any, states: Mapping[str, tuple[str, ...]], namespace: Mapping[str, Any]) -> None:
+        group = whole(monitor.source)
+        self._names = [name for name in monitor.record_variables if name not in ("i", "t")]
+        self._states = states.get(group.name, ())
+        self._group = group
+        self._resolved: dict[str, Any] = {}
+        if not self._names:
+            return
+        for name in self._names:
+            if not isinstance(group, brian2.NeuronGroup) or name not in group.user_equations.names:
+                raise Refused(
+                    [Refusal(monitor.name, name, "it is not a variable of the equations", "record one that is")]
+                )
+        self._resolved = _resolve(group, self._names, namespace)
+        inside = [name for name, v in self._resolved.items() if isinstance(v, Subexpression)]
+        for name in inside:
+            if {"t", "dt", "lastspike", "not_refractory"} & set(self._resolved[name].identifiers):
+                raise Refused([Refusal(monitor.name, name, "it depends on time", f"leave it out, or {_CLOCK}")])
+
+    def of(self, x: np.ndarray, neurons: np.ndarray) -> dict[str, np.ndarray]:
+        """Values by variable, in the shape of ``neurons``.
+
+        Args:
+            x: states [*neurons, n].
+            neurons: of the whole group, integers of any shape.
+        """
+        values: dict[str, Any] = {}
+        for name, variable in self._resolved.items():
+            if name in self._states:
+                values[name] = x[..., self._states.index(name)]
+            elif _is_value(variable):
+                value = _values(self._group, name, variable)
+                values[name] = value[neurons] if value.size > 1 else value
+        for name in _ordered_subexpressions(self._resolved):
+            values[name] = evaluate(self._resolved[name].expr, values, _functions(self._resolved))
+        return {name: np.broadcast_to(values[name], neurons.shape) for name in self._names}

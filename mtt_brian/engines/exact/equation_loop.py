@@ -1,0 +1,353 @@
+"""The instants of a network of `EquationNeuron`, one after another."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtt_brian.circuit.instants import ABSOLUTE, LARGEST, RELATIVE
+from mtt_brian.engines.exact.equation_neurons import (
+    CURRENT,
+    DUE,
+    ENTER,
+    MOST_AT_ONCE,
+    REFRACTORY,
+    STAMP,
+    Equations,
+    carry,
+    fire,
+    foresee,
+    foresee_from_start,
+    holds,
+    listen_again,
+    read_states,
+    refine,
+)
+from mtt_brian.engines.exact.jit import inlined, kernel
+from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
+from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
+
+#: What the loop ends with: it has arrived; it needs more room and is to be called again; a neuron fires without end,
+#: or an oscillation stays so close to the threshold that its crossing is not found (`Progress.where`).
+DONE, FULL, WITHOUT_END, UNDECIDED = range(4)
+#: Columns of `UnderWay.number`.
+SERIAL, CONNECTION, SYNAPSE, STOP, AMOUNT = range(5)
+
+
+class UnderWay(NamedTuple):
+    """A binary heap of spikes in delays, by their next arrival, then by the order in which they were sent.
+
+    A spike stands in it once per connection, with its next synapse.
+
+    Attributes:
+        time: next arrival and time of the spike in seconds, float64 [room, 2].
+        number: order of sending, connection, next synapse, end of its synapses, spikes at once, int64 [room, 5].
+        size: how many there are, and the next serial number, int64 [2].
+    """
+
+    time: np.ndarray
+    number: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def empty(cls, room: int) -> UnderWay:
+        """Nothing under way."""
+        return cls(np.zeros((room, 2)), np.zeros((room, 5), np.int64), np.zeros(2, np.int64))
+
+
+class Trace(NamedTuple):
+    """Spikes as they come: time, neuron, spikes at once [room], and its states before the first reset [4 room]."""
+
+    t: np.ndarray
+    neuron: np.ndarray
+    n: np.ndarray
+    x: np.ndarray
+
+    @classmethod
+    def empty(cls, room: int) -> Trace:
+        """Room for so many spikes."""
+        return cls(np.zeros(room), np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(4 * room))
+
+
+class Progress(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        now: number of the instant, rows of the input taken, spikes in the trace, neuron of an alarm, int64 [4].
+        where: time of an alarm [1].
+        touched: neurons touched at this instant by population, int64 [N].
+        n_touched: how many, int64 [P + 1].
+        fired: neurons of a population that fire at this instant, and how often, int64 [N, 2].
+    """
+
+    now: np.ndarray
+    where: np.ndarray
+    touched: np.ndarray
+    n_touched: np.ndarray
+    fired: np.ndarray
+
+
+NOW, ROW, SPIKES, NEURON = range(4)
+
+
+@inlined
+def _tolerance(t: float) -> float:
+    """`mtt_brian.circuit.instants.window` in seconds."""
+    return min(RELATIVE * abs(t) + ABSOLUTE, LARGEST)
+
+
+@kernel
+def run(
+    net: SynapseLists,
+    eq: Equations,
+    crossings: CrossingQueue,
+    way: UnderWay,
+    trace: Trace,
+    progress: Progress,
+    t_in: np.ndarray,
+    i_in: np.ndarray,
+    n_in: np.ndarray,
+    end: float,
+) -> int:
+    """Carries the network to ``end``: all arrivals of an instant are added up, then thresholds are compared.
+
+    Args:
+        net, eq, crossings, way, trace, progress: see there; the first is only read.
+        t_in, i_in, n_in: input spikes sorted by time: seconds, source, spikes at once.
+        end: seconds, included.
+
+    Returns:
+        `DONE`, or why the loop has stopped.
+    """
+    now = progress.now
+    populations, neurons = len(net.offset), net.offset[-1]
+    while True:
+        row = now[ROW]
+        t = last = t_in[row] if row < len(t_in) else np.inf
+        until = min(t, end)
+        if way.size[0] > 0:
+            until = min(until, way.time[0, 0])
+        left_open = refine(eq, crossings, until + _tolerance(until))
+        if left_open >= 0:
+            now[NEURON], progress.where[0] = left_open, until
+            return UNDECIDED
+        if crossings.size[0] > 0 or way.size[0] > 0:
+            first = t
+            if crossings.size[0] > 0:
+                first = min(first, crossings.time[crossings.heap[0]])
+            if way.size[0] > 0:
+                first = min(first, way.time[0, 0])
+            # All that is due up to `last` is one instant; an input spike in it gives the time.
+            last = first + _tolerance(first)
+            if not t <= last:
+                t = np.rint(first * 1e6) / 1e6
+                if not abs(t - first) <= _tolerance(first):
+                    t = first
+            last = max(last, t + _tolerance(t))
+        if not t <= end:
+            return DONE
+        if now[SPIKES] + neurons > len(trace.t) or way.size[0] + net.most > len(way.time):
+            return FULL
+        now[NOW] += 1
+        while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
+            _reach(net, eq, crossings, progress, t)
+        while way.size[0] > 0 and way.time[0, 0] <= last:
+            _receive(net, eq, way, progress, t, last)
+        while now[ROW] < len(t_in) and t_in[now[ROW]] == t:
+            row = now[ROW]
+            now[ROW] += 1
+            for c in range(net.out[0], net.out[1]):
+                _deliver(net, eq, way, progress, c, i_in[row], n_in[row], t)
+        p = 1
+        while p < populations:
+            if progress.n_touched[p] > 0:
+                fired = _settle(net, eq, crossings, trace, progress, p, t)
+                if fired < 0:
+                    progress.where[0] = t
+                    return WITHOUT_END if fired == -1 else UNDECIDED
+                for j in range(fired):
+                    v = progress.fired[j, 0]
+                    for c in range(net.out[p], net.out[p + 1]):
+                        _deliver(net, eq, way, progress, c, v - net.offset[p - 1], progress.fired[j, 1], t)
+            p += 1
+            if p == populations:  # a loop without a delay may have touched some again
+                p = 1
+                while p < populations and progress.n_touched[p] == 0:
+                    p += 1
+
+
+@inlined
+def _touch(net: SynapseLists, eq: Equations, progress: Progress, p: int, v: int, t: float) -> None:
+    """A neuron has to be settled in this instant."""
+    if eq.z[v, STAMP] != progress.now[NOW]:
+        eq.z[v, STAMP] = progress.now[NOW]
+        progress.touched[net.offset[p - 1] + progress.n_touched[p]] = v
+        progress.n_touched[p] += 1
+        carry(eq, v, t)
+
+
+@kernel
+def _reach(net: SynapseLists, eq: Equations, crossings: CrossingQueue, progress: Progress, t: float) -> None:
+    """The earliest neuron of ``crossings`` reaches its threshold at ``t``, or the end of its refractory period."""
+    v = crossings.heap[0]
+    p = 1
+    while net.offset[p] <= v:
+        p += 1
+    schedule_crossing(crossings, v, np.inf)
+    _touch(net, eq, progress, p, v, t)
+    if eq.z[v, REFRACTORY]:
+        listen_again(eq, v)
+    else:
+        eq.z[v, DUE] = progress.now[NOW]
+
+
+@kernel
+def _arrive(
+    net: SynapseLists, eq: Equations, progress: Progress, c: int, begin: int, end: int, n: int, t: float
+) -> None:
+    """``n`` spikes through synapses of connection ``c`` reach their targets."""
+    p, first, port = net.target[c], net.first[c], net.port[c]
+    for k in range(begin, end):
+        v = first + net.to[k]
+        _touch(net, eq, progress, p, v, t)
+        jump = n * net.weight[k]
+        s = eq.z[v, CURRENT]
+        for q in range(4):
+            eq.y[v, q] += jump * eq.sets[s, ENTER + 4 * port + q]
+
+
+@kernel
+def _deliver(
+    net: SynapseLists, eq: Equations, way: UnderWay, progress: Progress, c: int, source: int, n: int, t: float
+) -> None:
+    """``n`` spikes of a source go into connection ``c``."""
+    begin, end = net.begin[net.base[c] + source], net.begin[net.base[c] + source + 1]
+    if not net.delayed[c]:
+        _arrive(net, eq, progress, c, begin, end, n, t)
+    elif begin < end:
+        now = begin
+        if net.varied[c] != SAME:
+            while now < end and net.seconds[now + net.varied[c]] == 0.0:
+                now += 1
+            _arrive(net, eq, progress, c, begin, now, n, t)
+        if now < end:
+            _send(net, way, c, now, end, n, t)
+
+
+@kernel
+def _send(net: SynapseLists, way: UnderWay, c: int, synapse: int, stop: int, n: int, t: float) -> None:
+    """Puts a spike of the time ``t`` into the heap, to arrive through ``synapse`` next."""
+    serial = way.size[1]
+    way.size[1] += 1
+    _enter(net, way, serial, c, synapse, stop, n, t)
+
+
+@kernel
+def _enter(net: SynapseLists, way: UnderWay, serial: int, c: int, synapse: int, stop: int, n: int, t: float) -> None:
+    wait = net.wait[c] if net.varied[c] == SAME else net.seconds[synapse + net.varied[c]]
+    time = t + wait
+    k = way.size[0]
+    way.size[0] += 1
+    while k > 0:
+        parent = (k - 1) >> 1
+        if way.time[parent, 0] < time or (way.time[parent, 0] == time and way.number[parent, SERIAL] < serial):
+            break
+        _move(way, parent, k)
+        k = parent
+    way.time[k, 0], way.time[k, 1] = time, t
+    way.number[k, SERIAL], way.number[k, CONNECTION], way.number[k, SYNAPSE] = serial, c, synapse
+    way.number[k, STOP], way.number[k, AMOUNT] = stop, n
+
+
+@kernel
+def _receive(net: SynapseLists, eq: Equations, way: UnderWay, progress: Progress, t: float, last: float) -> None:
+    """The spike that arrives first arrives at ``t`` through all its synapses whose time has come."""
+    serial, c, begin = way.number[0, SERIAL], way.number[0, CONNECTION], way.number[0, SYNAPSE]
+    stop, n, sent = way.number[0, STOP], way.number[0, AMOUNT], way.time[0, 1]
+    size = way.size[0] - 1
+    way.size[0] = size
+    k = 0
+    while True:
+        child = 2 * k + 1
+        if child >= size:
+            break
+        if child + 1 < size and _before(way, child + 1, child):
+            child += 1
+        if not _before(way, child, size):
+            break
+        _move(way, child, k)
+        k = child
+    _move(way, size, k)
+    end = stop
+    if net.varied[c] != SAME:
+        end = begin + 1
+        while end < stop and sent + net.seconds[end + net.varied[c]] <= last:
+            end += 1
+    _arrive(net, eq, progress, c, begin, end, n, t)
+    if end < stop:
+        _enter(net, way, serial, c, end, stop, n, sent)
+
+
+@inlined
+def _before(way: UnderWay, k: int, other: int) -> bool:
+    return way.time[k, 0] < way.time[other, 0] or (
+        way.time[k, 0] == way.time[other, 0] and way.number[k, SERIAL] < way.number[other, SERIAL]
+    )
+
+
+@inlined
+def _move(way: UnderWay, k: int, to: int) -> None:
+    way.time[to, 0], way.time[to, 1] = way.time[k, 0], way.time[k, 1]
+    for q in range(5):
+        way.number[to, q] = way.number[k, q]
+
+
+@kernel
+def _settle(
+    net: SynapseLists, eq: Equations, crossings: CrossingQueue, trace: Trace, progress: Progress, p: int, t: float
+) -> int:
+    """Thresholds and resets of all neurons of a population that were touched, and their next events.
+
+    Returns:
+        how many fire; -1 where one fires without end, -2 where a crossing stays open.
+    """
+    fired = 0
+    now = progress.now
+    for j in range(progress.n_touched[p]):
+        v = progress.touched[net.offset[p - 1] + j]
+        eq.z[v, STAMP] = -1  # it may be touched again in this instant
+        if eq.z[v, REFRACTORY]:
+            continue  # the end of its refractory period is in the queue
+        due = eq.z[v, DUE] == now[NOW]
+        eq.z[v, DUE] = -1
+        spikes = 0
+        refractory = False
+        while not refractory and holds(eq, v, due and spikes == 0):
+            now[NEURON] = v
+            if spikes == MOST_AT_ONCE:
+                return -1
+            if spikes == 0:
+                read_states(eq, v, trace.x, 4 * now[SPIKES])
+            spikes += 1
+            refractory = fire(eq, crossings, v, t)
+        if spikes > 0:
+            k = now[SPIKES]
+            now[SPIKES] += 1
+            trace.t[k], trace.neuron[k], trace.n[k] = t, v, spikes
+            progress.fired[fired, 0], progress.fired[fired, 1] = v, spikes
+            fired += 1
+        if not refractory and not foresee(eq, crossings, v, due or spikes > 0):
+            now[NEURON] = v
+            return -2
+    progress.n_touched[p] = 0
+    return fired
+
+
+@kernel
+def foresee_all(eq: Equations, crossings: CrossingQueue) -> int:
+    """Predicts the next event of every neuron; -1, or the neuron whose crossing stays open."""
+    for v in range(len(eq.y)):
+        if not foresee_from_start(eq, crossings, v):
+            return v
+    return -1

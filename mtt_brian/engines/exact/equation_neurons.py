@@ -1,0 +1,508 @@
+"""Neurons given by linear equations: how they move, what arrivals do, and when their threshold condition holds.
+
+The state ``x`` of a neuron is kept in coordinates ``m`` of its parameter set, ``x = origin + out m``, and the condition
+is ``f = base + row . m > 0``.
+
+*Modes.* Where no state acts back on one before it and the time constants of coupled states differ by a fifth or more,
+the coordinates are the amplitudes of the modes: ``m_k`` decays with the rate ``rate_k <= 0`` (or drifts, for a rate of
+0), a jump adds a fixed vector, and ``f`` is a sum of exponentials. Let ``p_k = row_k m_k`` and let ``M`` be the sum of
+``rate_k ** 2 p_k`` over the positive ``p_k``, which only decay. Then ``f'' <= M`` for all later times, so
+
+    f(t + h) <= f(t) + f'(t) h + M h ** 2 / 2,
+
+and the condition cannot hold before the zero of the right side. Steps of that length reach the first crossing from
+below and cannot pass it; next to it they are Newton steps. One such step without any exponential is enough for most
+arrivals: the neuron has no crossing before its next event.
+
+*All other sets* keep the states themselves, with the fixed point as origin if there is one, and use the general
+linear rule (`mtt_brian.engines.exact.crossing_search`).
+
+A neuron has two sets: one for its refractory period, in which some states are constant, and one for all other times.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mtt_brian.circuit.model import Circuit
+from mtt_brian.engines.exact.crossing_search import first_crossing
+from mtt_brian.engines.exact.jit import inlined, kernel
+from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
+from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
+from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
+from mtt_brian.errors import InputError
+from mtt_brian.neuron import LinearSystem
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
+
+#: Coordinates of a neuron, and numbers in a row of a reset.
+_W, _R = MOST_STATES, MOST_STATES + 1
+#: Time constants of coupled states that differ by less than this, relative to the shorter one, go to the general rule.
+_APART = 0.2
+#: Spikes that a neuron may fire at one instant.
+MOST_AT_ONCE = 1000
+#: Steps after which a search for a crossing is given up.
+_STEPS = 100_000
+_ULP = 2.0**-53
+#: A step of this many times the fastest time constant is close enough to a crossing to compute it.
+_NEAR = 1e-6
+#: How far, relative to the size of its terms, the condition may be off by rounding at a computed crossing.
+_ROUNDED = 1e-9
+
+# Columns of `Equations.y`: the coordinates, their time, the end of the refractory period.
+LAST, FREE = _W, _W + 1
+# Columns of `Equations.z`: the parameter set now, outside and inside the refractory period; whether the neuron is
+# refractory; the instant at which it reached its threshold on its own; whether the time in the queue is its crossing
+# (else no crossing comes before it); the instant at which it was touched; whether the condition is >.
+CURRENT, ACTIVE, HELD, REFRACTORY, DUE, EXACT, STAMP, STRICT = range(8)
+# Columns of `Equations.sets`. Rows of 5 have their constant last; of the matrices one state follows the other.
+RATE, DRIFT, ROW, ORIGIN = 0, _W, 2 * _W, 3 * _W
+SLOPE, BEND = 4 * _W, 4 * _W + _R
+BASE, FASTEST, DEAD = 4 * _W + 2 * _R, 4 * _W + 2 * _R + 1, 4 * _W + 2 * _R + 2
+ENTER = 4 * _W + 2 * _R + 3
+INTO, OUT, RESET = ENTER + _W * _W, ENTER + 2 * _W * _W, ENTER + 3 * _W * _W
+COLUMNS = RESET + _W * _R
+
+
+class Equations(NamedTuple):
+    """All populations of `EquationNeuron`: N neurons, numbered together, and S parameter sets.
+
+    Attributes:
+        y, z: what changes, float64 and int64 [N, 8]; the columns are named above.
+        sets: float64 [S, `COLUMNS`]: rate and drift of the coordinates, their weights in f, the states at their origin;
+            f' and f''; constant of f (-inf: never fires), fastest rate, refractory period; what a jump of a state adds
+            to the coordinates (0 for a held state), the same for all states, the states of the coordinates; the reset.
+        kind: number of coordinates, and the number in ``linear`` of a set without modes, else -1, int64 [S, 2].
+        linear, scratch: for the general rule.
+        own: memory of this run, float64 [8].
+    """
+
+    y: np.ndarray
+    z: np.ndarray
+    sets: np.ndarray
+    kind: np.ndarray
+    linear: LinearSets
+    scratch: Scratch
+    own: np.ndarray
+
+
+# ---- The kernels -----------------------------------------------------------------------------------------------------
+
+
+@inlined
+def _moved(sets: np.ndarray, s: int, k: int, m: float, dt: float) -> float:
+    rate = sets[s, RATE + k]
+    if rate == 0.0:
+        return m + sets[s, DRIFT + k] * dt
+    return m * math.exp(rate * dt)
+
+
+@kernel
+def carry_by_general_rule(eq: Equations, v: int, s: int, dt: float) -> None:
+    """Carries a neuron without modes over ``dt``."""
+    x = eq.own
+    for k in range(_W):
+        x[k] = eq.y[v, k]
+    evolve(eq.linear, eq.kind[s, 1], x, 0, 1, dt, eq.scratch)
+    for k in range(_W):
+        eq.y[v, k] = x[k]
+
+
+@inlined
+def carry(eq: Equations, v: int, t: float) -> None:
+    """Carries the coordinates of a neuron to ``t``."""
+    dt = t - eq.y[v, LAST]
+    if dt <= 0.0:
+        return
+    eq.y[v, LAST] = t
+    s = eq.z[v, CURRENT]
+    if eq.kind[s, 1] >= 0:
+        carry_by_general_rule(eq, v, s, dt)
+        return
+    for k in range(eq.kind[s, 0]):
+        eq.y[v, k] = _moved(eq.sets, s, k, eq.y[v, k], dt)
+
+
+@kernel
+def read_states(eq: Equations, v: int, x: np.ndarray, at: int) -> None:
+    """Writes the states of a neuron, at the time of its coordinates, into ``x[at : at + 4]``."""
+    s = eq.z[v, CURRENT]
+    for q in range(_W):
+        total = eq.sets[s, ORIGIN + q]
+        for k in range(_W):
+            total += eq.sets[s, OUT + _W * q + k] * eq.y[v, k]
+        x[at + q] = total
+
+
+@kernel
+def write_states(eq: Equations, v: int, x: np.ndarray, at: int) -> None:
+    """Sets the coordinates of a neuron from its states ``x[at : at + 4]``."""
+    s = eq.z[v, CURRENT]
+    for k in range(_W):
+        total = 0.0
+        for q in range(_W):
+            total += eq.sets[s, INTO + _W * q + k] * (x[at + q] - eq.sets[s, ORIGIN + q])
+        eq.y[v, k] = total
+
+
+@kernel
+def _change_set(eq: Equations, v: int, s: int) -> None:
+    if eq.z[v, CURRENT] != s:
+        read_states(eq, v, eq.own, 0)
+        eq.z[v, CURRENT] = s
+        write_states(eq, v, eq.own, 0)
+
+
+@kernel
+def listen_again(eq: Equations, v: int) -> None:
+    """The refractory period of a neuron ends at the time of its coordinates."""
+    eq.z[v, REFRACTORY] = 0
+    _change_set(eq, v, eq.z[v, ACTIVE])
+
+
+@kernel
+def fire(eq: Equations, crossings: CrossingQueue, v: int, t: float) -> bool:
+    """Resets a neuron; whether it is refractory now."""
+    s, x = eq.z[v, ACTIVE], eq.own
+    read_states(eq, v, x, 0)
+    for q in range(_W):
+        total = eq.sets[s, RESET + _R * q + _W]
+        for k in range(_W):
+            total += eq.sets[s, RESET + _R * q + k] * x[k]
+        x[_W + q] = total
+    write_states(eq, v, x, _W)
+    if eq.sets[s, DEAD] == 0.0:
+        return False
+    free = t + eq.sets[s, DEAD]
+    eq.y[v, FREE] = free
+    eq.z[v, REFRACTORY] = eq.z[v, EXACT] = 1
+    _change_set(eq, v, eq.z[v, HELD])
+    schedule_crossing(crossings, v, free)
+    return True
+
+
+@kernel
+def holds(eq: Equations, v: int, due: bool) -> bool:
+    """Whether the threshold condition of a neuron holds, at the time of its coordinates."""
+    s = eq.z[v, CURRENT]
+    f = eq.sets[s, BASE]
+    size = abs(f)
+    for k in range(_W):
+        p = eq.sets[s, ROW + k] * eq.y[v, k]
+        f += p
+        size += abs(p)
+    if f > 0.0 or (due and f >= -_ROUNDED * size):
+        return True
+    return f == 0.0 and (eq.z[v, STRICT] == 0 or _rises(eq, v))
+
+
+@kernel
+def _rises(eq: Equations, v: int) -> bool:
+    """Whether a neuron at its threshold is above it right afterwards."""
+    s = eq.z[v, CURRENT]
+    slope, bend = eq.sets[s, SLOPE + _W], eq.sets[s, BEND + _W]
+    for k in range(_W):
+        slope += eq.sets[s, SLOPE + k] * eq.y[v, k]
+        bend += eq.sets[s, BEND + k] * eq.y[v, k]
+    return slope > 0.0 or (slope == 0.0 and bend > 0.0)
+
+
+@inlined
+def _step(eq: Equations, s: int, v: int, dt: float) -> tuple[float, float, float]:
+    """How long the condition cannot hold, ``dt`` after the time of the coordinates of a neuron with modes.
+
+    Returns:
+        the step (inf: never), f, and the sum of the sizes of its terms.
+    """
+    f = rest = eq.sets[s, BASE]
+    slope, bend, most, size, drift = 0.0, 0.0, 0.0, abs(f), 0.0
+    for k in range(eq.kind[s, 0]):
+        rate, weight, m = eq.sets[s, RATE + k], eq.sets[s, ROW + k], eq.y[v, k]
+        if dt > 0.0:
+            m = _moved(eq.sets, s, k, m, dt)
+        p = weight * m
+        f += p
+        size += abs(p)
+        if rate == 0.0:
+            rest += p
+            drift += weight * eq.sets[s, DRIFT + k]
+        else:
+            slope += rate * p
+            if p > 0.0:
+                most += p
+                bend += rate * rate * p
+    slope += drift
+    if drift <= 0.0 and (rest + most < -1e-12 * size or (most == 0.0 and rest <= 0.0 and f < 0.0)):
+        return np.inf, f, size
+    if bend == 0.0:
+        return (max(-f, 0.0) / slope if slope > 0.0 else np.inf), f, size
+    if f >= 0.0:  # at the threshold: as far as it is below it
+        return (-2.0 * slope / bend if slope < 0.0 else 0.0), f, size
+    root = math.sqrt(slope * slope - 2.0 * bend * f)
+    return (-2.0 * f / (slope + root) if slope > 0.0 else (root - slope) / bend), f, size
+
+
+@kernel
+def _crossing(eq: Equations, s: int, v: int) -> float:
+    """Seconds from the time of the coordinates to the first crossing; inf for none, nan if it stays open."""
+    dt = 0.0
+    for _ in range(_STEPS):
+        step, f, size = _step(eq, s, v, dt)
+        if step == np.inf:
+            return np.inf
+        if f >= -_ULP * size and dt > 0.0:
+            return dt + step if f < 0.0 else dt
+        if dt + step == dt:
+            if dt > 0.0:
+                return dt
+            step = 1e-9 / eq.sets[s, FASTEST]  # it leaves the threshold downwards, slower than float64 resolves
+        dt += step
+    return np.nan
+
+
+@kernel
+def _general_crossing(eq: Equations, s: int, v: int) -> float:
+    """The same for a neuron without modes."""
+    for k in range(_W):
+        eq.own[k] = eq.y[v, k]
+    return first_crossing(eq.linear, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], eq.scratch)
+
+
+@kernel
+def foresee(eq: Equations, crossings: CrossingQueue, v: int, anew: bool) -> bool:
+    """Predicts the next crossing of a neuron that is not refractory, or a time that comes before it.
+
+    Args:
+        eq, crossings: of the run.
+        v: the neuron.
+        anew: whether what is in the queue says nothing any more; else it lies before the crossing unless an arrival has
+            brought that forward.
+
+    Returns:
+        whether it could be found out.
+    """
+    s = eq.z[v, CURRENT]
+    if eq.sets[s, BASE] == -np.inf:
+        return True
+    if eq.kind[s, 1] >= 0:
+        wait = _general_crossing(eq, s, v)
+        eq.z[v, EXACT] = 1
+        schedule_crossing(crossings, v, eq.y[v, LAST] + wait if not math.isnan(wait) else np.inf)
+        return not math.isnan(wait)
+    step, _, _ = _step(eq, s, v, 0.0)
+    eq.z[v, EXACT] = 0
+    time = eq.y[v, LAST] + step
+    if anew or time < crossings.time[v]:
+        schedule_crossing(crossings, v, time)
+    return True
+
+
+@kernel
+def foresee_from_start(eq: Equations, crossings: CrossingQueue, v: int) -> bool:
+    """Predicts the first event of a neuron from its states, see `foresee`."""
+    if eq.z[v, REFRACTORY]:
+        eq.z[v, EXACT] = 1
+        schedule_crossing(crossings, v, eq.y[v, FREE])
+        return True
+    if holds(eq, v, False):
+        eq.z[v, EXACT] = 1
+        schedule_crossing(crossings, v, eq.y[v, LAST])
+        return True
+    return foresee(eq, crossings, v, True)
+
+
+@kernel
+def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
+    """Computes the crossings that may come before ``until``, so that the earliest time in ``crossings`` is exact.
+
+    A crossing is always computed from the same state in the same way, whatever ``until`` is and was.
+
+    Returns:
+        -1, or the neuron whose crossing stays open.
+    """
+    while crossings.size[0] > 0:
+        v = crossings.heap[0]
+        time = crossings.time[v]
+        if time > until or eq.z[v, EXACT]:
+            return -1
+        s, last = eq.z[v, CURRENT], eq.y[v, LAST]
+        while True:
+            step, f, _ = _step(eq, s, v, max(time - last, 0.0))
+            if f >= 0.0 or step * eq.sets[s, FASTEST] < _NEAR or time + step == time:
+                wait = _crossing(eq, s, v)
+                if math.isnan(wait):
+                    return v
+                eq.z[v, EXACT] = 1
+                schedule_crossing(crossings, v, last + wait)
+                break
+            time += step
+            if time > until:
+                schedule_crossing(crossings, v, time)
+                break
+    return -1
+
+
+@kernel
+def states_at(eq: Equations, neurons: np.ndarray, t: float, out: np.ndarray) -> None:
+    """States of some neurons at ``t``, which has no event of theirs before it, into ``out`` [4 per neuron]."""
+    for j in range(len(neurons)):
+        v = neurons[j]
+        last = eq.y[v, LAST]
+        for k in range(_W):
+            out[_W * j + k] = eq.y[v, k]
+        carry(eq, v, t)
+        read_states(eq, v, eq.own, 0)
+        eq.y[v, LAST] = last
+        for k in range(_W):
+            eq.y[v, k] = out[_W * j + k]
+            out[_W * j + k] = eq.own[k]
+
+
+@kernel
+def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
+    """Puts some neurons into the states ``x`` [4 per neuron] at ``t``, refractory until ``free``."""
+    for j in range(len(neurons)):
+        v = neurons[j]
+        eq.y[v, LAST], eq.y[v, FREE] = t, free[j]
+        refractory = free[j] > t
+        eq.z[v, REFRACTORY] = 1 if refractory else 0
+        eq.z[v, CURRENT] = eq.z[v, HELD] if refractory else eq.z[v, ACTIVE]
+        eq.z[v, DUE] = eq.z[v, STAMP] = -1
+        write_states(eq, v, x, _W * j)
+
+
+# ---- Preparation -----------------------------------------------------------------------------------------------------
+
+
+def equations_of(circuit: Circuit) -> Equations:
+    """What the kernels read and write; the neurons have no states yet (`start_from`).
+
+    Raises:
+        InputError: names the population whose equations cannot be run, and why.
+    """
+    columns, kinds, which, systems = [np.zeros((0, COLUMNS))], [np.zeros((0, 2), np.int64)], [], []
+    general: dict[bytes, tuple[int, LinearSystem]] = {}
+    for population in circuit.populations:
+        rule = population.rule
+        assert isinstance(rule, EquationNeuron)
+        known = len(general)
+        active = sum(map(len, kinds)) + rule.system
+        parts = [_sets(rule.systems, np.zeros(len(rule.states), bool), general)]
+        held = active
+        if np.any(rule.systems.refractory) and any(rule.held):
+            held = active + len(parts[0][1])
+            parts.append(_sets(rule.systems, np.array(rule.held), general))
+        columns += [part[0] for part in parts]
+        kinds += [part[1] for part in parts]
+        which.append((active, held, np.full(population.size, rule.strict)))
+        systems.append((population.name, [system for _, system in list(general.values())[known:]]))
+    for name, added in systems:
+        try:
+            linear_sets(added)
+        except InputError as error:
+            raise InputError(f"population {name!r}: {error}") from None
+    z = np.zeros((sum(p.size for p in circuit.populations), 8), np.int64)
+    for column, values in zip((ACTIVE, HELD, STRICT), zip(*which, strict=True), strict=False):
+        z[:, column] = np.concatenate(values)
+    return Equations(
+        y=np.zeros((len(z), 8)),
+        z=z,
+        sets=np.concatenate(columns),
+        kind=np.concatenate(kinds),
+        linear=linear_sets([system for _, system in general.values()]),
+        scratch=new_scratch(),
+        own=np.zeros(8),
+    )
+
+
+def _sets(
+    systems: Systems, held: np.ndarray, general: dict[bytes, tuple[int, LinearSystem]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The parameter sets of a population, in or outside its refractory period: rows of `Equations.sets` and ``kind``.
+
+    Args:
+        systems: its parameters.
+        held: states that are constant.
+        general: systems for the general rule by what tells them apart; new ones are added.
+    """
+    count, n = systems.offset.shape
+    matrix = np.where(held[:, None], 0.0, systems.matrix)
+    offset = np.where(held, 0.0, systems.offset)
+    rate, out, into, modal = _modes(matrix)
+    rate[~modal] = 0.0
+    number = np.full(count, -1)
+    push = np.einsum("skq,sq->sk", into, offset)
+    fixed, drift = np.zeros((count, n)), np.where(rate == 0, push, 0.0)
+    np.divide(-push, rate, out=fixed, where=rate != 0)
+    origin = np.einsum("sqk,sk->sq", out, fixed)
+    for s in np.flatnonzero(~modal):
+        out[s] = into[s] = np.eye(n)
+        origin[s], drift[s] = 0.0, offset[s]
+        if np.linalg.matrix_rank(_balanced(matrix[s])) == n:
+            origin[s], drift[s] = np.linalg.solve(matrix[s], -offset[s]), 0.0
+        key = np.concatenate([matrix[s].ravel(), drift[s], systems.row[s]]).tobytes()
+        if key not in general:
+            ones = np.ones(n)
+            system = LinearSystem(matrix=matrix[s], offset=drift[s], drive=0 * ones, row=systems.row[s], tau=ones)
+            general[key] = len(general), system
+        number[s] = general[key][0]
+    row = np.einsum("sq,sqk->sk", systems.row, out)
+    base = np.einsum("sq,sq->s", systems.row, origin) - systems.level
+    size = np.einsum("sq,sq->s", np.abs(systems.row), np.abs(origin)) + np.abs(systems.level)
+    base[np.abs(base) <= 4 * 2.0**-52 * size] = 0.0  # a fixed point that is the threshold up to rounding
+    base[np.isinf(systems.level)] = -np.inf
+    moves = np.where(modal[:, None, None], rate[:, :, None] * np.eye(n), matrix)
+    slope = np.einsum("sk,skq->sq", row, moves)
+    bend = np.einsum("sk,skq->sq", slope, moves)
+    columns = np.zeros((count, COLUMNS))
+    states = into.transpose(0, 2, 1)
+    for at, values in ((RATE, rate), (DRIFT, drift), (ROW, row), (ORIGIN, origin), (SLOPE, slope), (BEND, bend)):
+        columns[:, at : at + n] = values
+    columns[:, SLOPE + _W] = np.einsum("sk,sk->s", row, drift)
+    columns[:, BEND + _W] = np.einsum("sk,sk->s", slope, drift)
+    columns[:, BASE], columns[:, DEAD] = base, systems.refractory
+    columns[:, FASTEST] = np.abs(moves).sum(axis=2).max(axis=1)
+    for at, values in ((ENTER, np.where(held[:, None], 0.0, states)), (INTO, states), (OUT, out)):
+        columns[:, at : at + _W * _W].reshape(count, _W, _W)[:, :n, :n] = values
+    reset = columns[:, RESET:].reshape(count, _W, _R)
+    reset[:, :n, :n], reset[:, :n, _W] = systems.reset[:, :, :n], systems.reset[:, :, n]
+    return columns, np.stack([np.full(count, n), number], axis=1)
+
+
+def _balanced(matrix: np.ndarray) -> np.ndarray:
+    """Rows of about the same size: the rank does not depend on units of time."""
+    size = np.abs(matrix).max(axis=1, keepdims=True)
+    return matrix / np.where(size == 0, 1.0, size)
+
+
+def _modes(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rates of the modes [S, n], states of the modes and the inverse [S, n, n], and which sets can be run so [S]."""
+    count, n = len(matrix), matrix.shape[1]
+    coupled = np.any(matrix != 0, axis=0) & ~np.eye(n, dtype=bool)
+    order: list[int] = []
+    while len(order) < n:
+        free = [k for k in range(n) if k not in order and all(q in order for q in np.flatnonzero(coupled[k]))]
+        if not free:
+            return np.zeros((count, n)), *np.zeros((2, count, n, n)), np.zeros(count, bool)
+        order += free
+    lower = matrix[:, order][:, :, order]
+    rate = np.einsum("skk->sk", lower).copy()
+    modal = np.all(rate <= 0, axis=1)
+    out = np.zeros((count, n, n))
+    for k in range(n):
+        out[:, k, k] = 1.0
+        for i in range(k + 1, n):
+            reached = np.einsum("sj,sj->s", lower[:, i, k:i], out[:, k:i, k])
+            gap = rate[:, k] - rate[:, i]
+            apart = np.abs(gap) >= _APART * np.maximum(np.abs(rate[:, k]), np.abs(rate[:, i]))
+            modal &= (reached == 0) | (apart & (gap != 0))
+            np.divide(reached, gap, out=out[:, i, k], where=(reached != 0) & (gap != 0))
+    into = np.zeros((count, n, n))
+    for k in range(n):  # the inverse of a triangular matrix with ones on its diagonal
+        into[:, k, k] = 1.0
+        for i in range(k + 1, n):
+            into[:, i, k] = -np.einsum("sj,sj->s", out[:, i, k:i], into[:, k:i, k])
+    back = np.argsort(order)
+    return rate, out[:, back], into[:, :, back], modal

@@ -1,0 +1,256 @@
+"""A run of a network of `EquationNeuron`: it begins in any state, goes on piece by piece, and can be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtt_brian.circuit.instants import window
+from mtt_brian.circuit.model import Circuit
+from mtt_brian.engines.exact import equation_loop as loop
+from mtt_brian.engines.exact.equation_neurons import (
+    ACTIVE,
+    CURRENT,
+    HELD,
+    REFRACTORY,
+    equations_of,
+    start_from,
+    states_at,
+)
+from mtt_brian.engines.exact.queues import CrossingQueue
+from mtt_brian.engines.lowered.synapse_lists import synapse_lists
+from mtt_brian.errors import InputError
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
+
+
+class FiredSpikes(NamedTuple):
+    """Spikes of one population, sorted by time, then neuron.
+
+    Attributes:
+        t: seconds, float64 [K].
+        i: neuron, int64 [K].
+        x: states before the reset, float64 [K, n].
+    """
+
+    t: np.ndarray
+    i: np.ndarray
+    x: np.ndarray
+
+
+class EquationRun:
+    """A network on its way through time.
+
+    A piece of a run covers ``[begin, end)``: what happens at its end belongs to the next piece. Runs in several pieces
+    give bit for bit the spikes of one.
+
+    Args:
+        circuit: a network whose populations are all of `EquationNeuron`.
+
+    Raises:
+        InputError: names the population or connection that cannot be run, and why.
+    """
+
+    def __init__(self, circuit: Circuit) -> None:
+        self.circuit = circuit
+        self._net = synapse_lists(circuit)
+        self._equations = equations_of(circuit)
+        self._crossings = CrossingQueue.empty(self._net.neurons)
+        self._way = loop.UnderWay.empty(max(self._net.most, 16))
+        self._trace = loop.Trace.empty(max(self._net.neurons, 16))
+        sizes = len(self._net.offset)
+        self._progress = loop.Progress(
+            np.zeros(4, np.int64),
+            np.zeros(1),
+            np.zeros(self._net.neurons, np.int64),
+            np.zeros(sizes, np.int64),
+            np.zeros((self._net.neurons, 2), np.int64),
+        )
+
+    def neurons(self, name: str) -> slice:
+        """The neurons of a population among those of all."""
+        k = [p.name for p in self.circuit.populations].index(name)
+        return slice(int(self._net.offset[k]), int(self._net.offset[k + 1]))
+
+    def start(self, name: str, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
+        """Puts some neurons of a population into given states; `foresee` has to follow.
+
+        Args:
+            name: of the population.
+            neurons: their indices in it, integers [K].
+            x: states, float64 [K, n].
+            free: end of their refractory periods in seconds, float64 [K]; those up to ``t`` are over.
+            t: seconds.
+        """
+        wide = np.zeros((len(x), MOST_STATES))
+        wide[:, : x.shape[1]] = x
+        start_from(self._equations, self.neurons(name).start + neurons.astype(np.int64), wide.ravel(), free, t)
+
+    def foresee(self) -> None:
+        """Predicts the next event of every neuron.
+
+        Raises:
+            InputError: for an oscillation whose crossing stays open.
+        """
+        self._crossings.time[:], self._crossings.place[:], self._crossings.size[:] = np.inf, -1, 0
+        neuron = loop.foresee_all(self._equations, self._crossings)
+        if neuron >= 0:
+            raise InputError(self._undecided(neuron))
+
+    def play(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> None:
+        """Carries the run on up to ``end``, which is left out.
+
+        Args:
+            t, i, n: input spikes sorted by time, each (t, i) once, at or after the end of the last piece; those from
+                ``end`` on are left out.
+            end: seconds.
+
+        Raises:
+            InputError: for a neuron that fires without end, and an oscillation whose crossing stays open.
+        """
+        # Computed times that are `end` up to rounding belong to the next piece, like `end` itself.
+        last = end - 3 * window(end)
+        heard = slice(int(np.searchsorted(t, last, side="right")))
+        now = self._progress.now
+        now[loop.ROW] = 0
+        while True:
+            status = loop.run(
+                self._net,
+                self._equations,
+                self._crossings,
+                self._way,
+                self._trace,
+                self._progress,
+                t[heard],
+                i[heard],
+                n[heard],
+                last,
+            )
+            if status == loop.DONE:
+                return
+            if status == loop.UNDECIDED:
+                raise InputError(self._undecided(int(now[loop.NEURON])))
+            if status == loop.WITHOUT_END:
+                raise InputError(
+                    f"{self._named(int(now[loop.NEURON]))} fires without end at {self._progress.where[0]:.9g} s: its "
+                    "reset leaves its threshold condition fulfilled; change the reset, or give it a refractory period"
+                )
+            self._make_room()
+
+    def fetch(self) -> dict[str, FiredSpikes]:
+        """The spikes since the last call, by population."""
+        spikes = self._spikes()
+        self._progress.now[loop.SPIKES] = 0
+        return spikes
+
+    def states(self, name: str, neurons: np.ndarray, t: float) -> np.ndarray:
+        """States of some neurons of a population at ``t``, the end of the last piece: float64 [K, n]."""
+        out = np.empty(len(neurons) * MOST_STATES)
+        states_at(self._equations, self.neurons(name).start + neurons.astype(np.int64), t, out)
+        return out.reshape(-1, MOST_STATES)[:, : len(self._rule(name).states)]
+
+    def refractory(self, name: str) -> np.ndarray:
+        """Which neurons of a population are refractory."""
+        return self._equations.z[self.neurons(name), REFRACTORY].astype(bool)
+
+    @property
+    def under_way(self) -> int:
+        """Spikes in delays."""
+        return int(self._way.size[0])
+
+    def keep(self) -> dict[str, Any]:
+        """A copy of everything that changes during a run, for `take`."""
+        size = max(self.under_way, 1)
+        return {
+            "y": self._equations.y.copy(),
+            "z": self._equations.z.copy(),
+            "crossings": [a.copy() for a in self._crossings],
+            "under way": [self._way.time[:size].copy(), self._way.number[:size].copy(), self._way.size.copy()],
+            "instant": int(self._progress.now[loop.NOW]),
+        }
+
+    def take(self, kept: Mapping[str, Any]) -> None:
+        """Goes on from what `keep` gave, of the same network."""
+        self._equations.y[:], self._equations.z[:] = kept["y"], kept["z"]
+        for array, values in zip(self._crossings, kept["crossings"], strict=True):
+            array[:] = values
+        self.take_spikes_under_way(kept)
+
+    def take_spikes_under_way(self, kept: Mapping[str, Any]) -> None:
+        """Goes on with the spikes in delays of what `keep` gave, of a network with the same synapses and delays."""
+        time, number, size = kept["under way"]
+        self._way = loop.UnderWay.empty(max(2 * len(time), self._net.most, 16))
+        self._way.time[: len(time)], self._way.number[: len(number)], self._way.size[:] = time, number, size
+        self._progress.now[loop.NOW] = kept["instant"]
+
+    def take_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
+        """Leaves some neurons as they were in another run, with the same parameters.
+
+        Args:
+            kept: what `keep` of that run gave.
+            old: the neurons of the population in that run.
+            name: of the population.
+            neurons: their indices in it, integers [K].
+        """
+        at, before = self.neurons(name).start + neurons, old.start + neurons
+        mine = self._equations.z
+        sets = mine[at][:, [ACTIVE, HELD]]  # numbered anew
+        self._equations.y[at], mine[at] = kept["y"][before], kept["z"][before]
+        mine[at, ACTIVE], mine[at, HELD] = sets.T
+        mine[at, CURRENT] = np.where(mine[at, REFRACTORY] == 1, sets[:, 1], sets[:, 0])
+
+    def _rule(self, name: str) -> EquationNeuron:
+        rule = self.circuit.population[name].rule
+        assert isinstance(rule, EquationNeuron)
+        return rule
+
+    def _spikes(self) -> dict[str, FiredSpikes]:
+        size = int(self._progress.now[loop.SPIKES])
+        t, neuron, n = (a[:size] for a in (self._trace.t, self._trace.neuron, self._trace.n))
+        x = self._trace.x[: MOST_STATES * size].reshape(size, MOST_STATES)
+        order = np.lexsort((neuron, t))
+        out = {}
+        for population in self.circuit.populations:
+            here, rule = self.neurons(population.name), self._rule(population.name)
+            rows = order[(neuron[order] >= here.start) & (neuron[order] < here.stop)]
+            states = x[rows, : len(rule.states)]
+            i = neuron[rows] - here.start
+            if np.any(n[rows] > 1):
+                rows, i, states = _repeated(rule, rows, n[rows], i, states)
+            out[population.name] = FiredSpikes(t[rows].copy(), i, states.copy())
+        return out
+
+    def _make_room(self) -> None:
+        if self._progress.now[loop.SPIKES] + self._net.neurons > len(self._trace.t):
+            larger = loop.Trace.empty(2 * len(self._trace.t))
+            for new, old in zip(larger, self._trace, strict=True):
+                new[: len(old)] = old
+            self._trace = larger
+        if self.under_way + self._net.most > len(self._way.time):
+            way = loop.UnderWay.empty(2 * len(self._way.time))
+            for new, old in zip(way, self._way, strict=True):
+                new[: len(old)] = old
+            self._way = way
+
+    def _named(self, neuron: int) -> str:
+        k = int(np.searchsorted(self._net.offset, neuron, side="right")) - 1
+        return f"neuron {neuron - int(self._net.offset[k])} of {self.circuit.populations[k].name!r}"
+
+    def _undecided(self, neuron: int) -> str:
+        return (
+            f"{self._named(neuron)} oscillates with almost no damping, so close to its threshold that whether it "
+            "reaches it stays open; give it more damping"
+        )
+
+
+def _repeated(
+    rule: EquationNeuron, rows: np.ndarray, n: np.ndarray, i: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Several spikes of a neuron at one instant one by one, with the states before each of them."""
+    rows, i = np.repeat(rows, n), np.repeat(i, n)
+    x = np.repeat(x, n, axis=0)
+    for k in np.flatnonzero(np.diff(rows, prepend=-1) == 0):
+        reset = rule.systems.reset[rule.system[i[k]]]
+        x[k] = reset[:, :-1] @ x[k - 1] + reset[:, -1]
+    return rows, i, x

@@ -1,0 +1,108 @@
+"""Neurons given by linear equations, a threshold condition and an affine reset, as Brian2 states them.
+
+Rule at an instant:
+
+1. all jumps that arrive together are summed and applied once; a state that is held ignores them;
+2. while the condition ``row . x > level`` (or ``>=``) holds and the neuron is not refractory: one spike, and ``x``
+   becomes ``reset . (x, 1)``; with a refractory period the neuron is then refractory.
+
+The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once. It is what
+a clock does in the limit of short time steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mtt_brian.errors import InputError
+from mtt_brian.neuron.base import LinearSystem
+from mtt_brian.neuron.if_ import IF
+
+#: Most states of a neuron.
+MOST_STATES = 4
+
+
+class Systems(NamedTuple):
+    """The distinct parameter sets of a population: ``dx/dt = matrix x + offset``, units of seconds.
+
+    Attributes:
+        matrix: float64 [S, n, n].
+        offset: float64 [S, n].
+        row: weights of the states in the threshold condition, float64 [S, n].
+        level: what ``row . x`` is compared with, float64 [S]; inf for neurons that never fire.
+        reset: a spike turns x into this times (x, 1), float64 [S, n, n + 1].
+        refractory: seconds, float64 [S], >= 0.
+    """
+
+    matrix: np.ndarray
+    offset: np.ndarray
+    row: np.ndarray
+    level: np.ndarray
+    reset: np.ndarray
+    refractory: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EquationNeuron(IF):
+    """Neurons of one set of equations; their parameters may differ.
+
+    A `Connection` into such a population enters the state with the number of its `port`: a spike through weight w adds
+    w to that state.
+
+    Attributes:
+        systems: the distinct parameter sets.
+        system: which of them each neuron is, int64 [neurons].
+        states: names of the states.
+        strict: whether the condition is ``>``; else ``>=``.
+        held: whether a state is constant, and ignores arrivals, during the refractory period, by state.
+    """
+
+    systems: Systems
+    system: np.ndarray
+    states: tuple[str, ...]
+    strict: bool = True
+    held: tuple[bool, ...]
+    threshold: None = None
+
+    def __post_init__(self) -> None:
+        n, count = len(self.states), len(self.systems.matrix)
+        if not 1 <= n <= MOST_STATES:
+            raise InputError(f"equations must have 1 to {MOST_STATES} state variables, not {n}")
+        shapes = ((count, n, n), (count, n), (count, n), (count,), (count, n, n + 1), (count,))
+        for name, values, shape in zip(Systems._fields, self.systems, shapes, strict=True):
+            if values.shape != shape:
+                raise InputError(f"Systems.{name} must have the shape {shape}, not {values.shape}")
+            if not np.all(np.isfinite(values)) and name != "level":
+                raise InputError(f"Systems.{name} must be finite")
+        if np.any(np.isnan(self.systems.level)):
+            raise InputError("Systems.level must be a number or inf, not NaN")
+        if np.any(self.systems.refractory < 0):
+            raise InputError(f"Systems.refractory must be >= 0 seconds, not {self.systems.refractory.min():g}")
+        if len(self.held) != n:
+            raise InputError(f"EquationNeuron.held must have one value per state, {n}")
+        if np.any((self.system < 0) | (self.system >= count)):
+            raise InputError(f"EquationNeuron.system must be 0..{count - 1}")
+
+    @property
+    def fires(self) -> bool:
+        """Whether any neuron has a threshold."""
+        return bool(np.any(np.isfinite(self.systems.level)))
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the neurons have instants of their own: crossings, and ends of refractory periods."""
+        return self.fires
+
+    def reaches_threshold_by(self, port: int) -> bool:
+        """Whether an arrival at a state can fulfil the condition at once."""
+        return self.fires and bool(np.any(self.systems.row[:, port]))
+
+    def linear_systems(self, shape: tuple[int, ...]) -> tuple[tuple[LinearSystem, ...], np.ndarray]:
+        """The equations as `LinearSystem`, without thresholds and resets."""
+        every = zip(self.systems.matrix, self.systems.offset, self.systems.row, strict=True)
+        ones = np.ones(len(self.states))
+        found = [LinearSystem(matrix=a, offset=b, drive=0 * ones, row=c, tau=ones) for a, b, c in every]
+        return tuple(found), np.reshape(self.system, shape)

@@ -1,0 +1,65 @@
+"""A quantity that several changes take from one value to another, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.plotting.axes import axes, literal_lines
+from mtt_brian.plotting.style import COLORS, HATCHES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def waterfall(
+    names: Sequence[str],
+    values: Sequence[Estimate],
+    changes: Sequence[Estimate],
+    *,
+    what: str = "accuracy",
+    ax: Axes | None = None,
+) -> Axes:
+    """Values after each of several changes: a bar from each value to the next one, with the error of the difference.
+
+    The axis shows the range of the values and not all from zero, so there are no bars but of differences.
+
+    Args:
+        names: of the start and of every change [K].
+        values: fractions at the start and after each change, with their standard errors [K].
+        changes: differences of neighbouring values, with their own (paired) standard errors [K - 1].
+        what: name of the axis.
+        ax: axes to draw into.
+
+    Raises:
+        InputError: unless there is a name for every value and a change between all of them.
+    """
+    if not len(names) == len(values) == len(changes) + 1:
+        raise InputError(f"{len(names)} names and {len(changes)} changes do not fit {len(values)} values")
+    ax = axes(ax)
+    levels = np.array([value.value for value in values])
+    for k, change in enumerate(changes, start=1):
+        low, high = sorted(levels[k - 1 : k + 1])
+        color, hatch = (COLORS[5], "") if change.value < 0 else (COLORS[3], HATCHES[1]) if change.value else ("0.4", "")
+        ax.hlines(levels[k - 1], k - 1, k + 0.3, color="0.6", linewidth=0.8)
+        ax.bar(k, high - low, 0.6, low, color=(color, 0.45), edgecolor=color, hatch=hatch)
+        ax.errorbar(k, levels[k], yerr=change.standard_error, color="0.2", linewidth=1, marker="", capsize=2)
+        text = f"{100 * change.value:+.1f} ± {100 * change.standard_error:.1f}"
+        top = max(high, levels[k] + change.standard_error)
+        ax.annotate(text, (k, top), (0, 3), textcoords="offset points", ha="center", fontsize="small")
+    for k in (0, len(levels) - 1):
+        at = k if k == 0 else k + 0.45  # beside the bar of the last change
+        ax.errorbar(at, levels[k], yerr=values[k].standard_error, color="0.1", marker="o", linestyle="none", capsize=2)
+    ax.set_xticks(range(len(names)), [literal_lines(name.replace(" + ", "\n+ ")) for name in names])
+    ax.set_xlim(-0.6, len(names) - 0.2)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.margins(y=0.2)
+    ax.set_ylabel(what)
+    ax.grid(axis="y", color="0.9")
+    ax.set_axisbelow(True)
+    return ax

@@ -1,0 +1,574 @@
+"""Equations, threshold, reset and synapses of a Brian2 script, as text and values, become a `Circuit`.
+
+Nothing here reads Brian2 objects: `mtt_brian.engines.brian2.script` turns them into the descriptions below. What cannot
+run exactly is refused with the object, the line of its text, the reason, and the nearest thing that can.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NamedTuple
+
+import numpy as np
+import sympy
+
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Synapses
+from mtt_brian.errors import InputError
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
+
+#: Name of the one input of a circuit: all sources of spikes one after another.
+SOURCES = "sources"
+_CLOCK = "use the standard device, set_device('runtime')"
+_OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+
+
+class Refused(InputError):
+    """What a script has that cannot run exactly.
+
+    Attributes:
+        reasons: every `Refusal`.
+    """
+
+    def __init__(self, reasons: Sequence[Refusal]) -> None:
+        super().__init__("\n".join(map(str, reasons)))
+        self.reasons = tuple(reasons)
+
+
+class Refusal(NamedTuple):
+    """One thing that cannot run exactly.
+
+    Attributes:
+        name: of the object.
+        line: its text; empty where the whole object is meant.
+        reason: why.
+        instead: the nearest thing that can run.
+    """
+
+    name: str
+    line: str
+    reason: str
+    instead: str
+
+    def __str__(self) -> str:
+        where = f"{self.name}: {self.line}" if self.line else self.name
+        return f"event_driven cannot run {where}: {self.reason}; {self.instead}"
+
+
+class _Stop(Exception):
+    """A refusal on its way up; line, reason and remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A `NeuronGroup` as text and values in base units.
+
+    Attributes:
+        name: of the object.
+        size: neurons.
+        equations: right sides of the differential equations, by variable, in the order of the text.
+        unless_refractory: variables that are constant during the refractory period.
+        subexpressions: by name.
+        parameters: names of the parameters of the equations.
+        values: every other name in the texts: a number, or one value per neuron; parameters and states included.
+        functions: names that are functions, and whether a call depends on time or chance.
+        threshold, reset: texts; None without one.
+        refractory: seconds, a number or one per neuron, or the text of an expression; None without one.
+    """
+
+    name: str
+    size: int
+    equations: Mapping[str, str]
+    unless_refractory: frozenset[str]
+    subexpressions: Mapping[str, str]
+    parameters: frozenset[str]
+    values: Mapping[str, Any]
+    functions: Mapping[str, bool]
+    threshold: str | None
+    reset: str | None
+    refractory: float | np.ndarray | str | None
+
+    def states(self, changed: frozenset[str]) -> tuple[str, ...]:
+        """The states: what has an equation, then the parameters that spikes change."""
+        return (*self.equations, *sorted(changed - set(self.equations)))
+
+
+@dataclass(frozen=True, eq=False)
+class Pathway:
+    """One pathway of `Synapses`, or a `PoissonInput`, as text and values in base units.
+
+    Attributes:
+        name: of the object.
+        source: name of the group or source of spikes.
+        target: name of the group.
+        code: the statements.
+        i, j: neuron of the source and of the target of every synapse, counted in the whole groups.
+        variables: the variable of the target that a name in the statements stands for.
+        reads: group and variable of names that stand for values of the source or the target.
+        values, functions: as of a group; a number, or one value per synapse.
+        seconds: delay, a number or one per synapse.
+    """
+
+    name: str
+    source: str
+    target: str
+    code: str
+    i: np.ndarray
+    j: np.ndarray
+    variables: Mapping[str, str]
+    reads: Mapping[str, tuple[str, str]]
+    values: Mapping[str, Any]
+    functions: Mapping[str, bool]
+    seconds: float | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Script:
+    """What a run consists of.
+
+    Attributes:
+        groups: the neurons.
+        sources: number of neurons of everything else that emits spikes, by name.
+        pathways: from sources and groups to groups.
+        refusals: what could not be described at all.
+    """
+
+    groups: Sequence[Group]
+    sources: Mapping[str, int]
+    pathways: Sequence[Pathway]
+    refusals: Sequence[Refusal] = field(default=())
+
+
+@dataclass(frozen=True, eq=False)
+class Translation:
+    """A circuit, and where the parts of the script are in it.
+
+    Attributes:
+        circuit: its one input is `SOURCES`; its populations have the names of the groups.
+        states: names of the states of every group.
+        first: where a source of spikes begins among the neurons of the input.
+    """
+
+    circuit: Circuit
+    states: Mapping[str, tuple[str, ...]]
+    first: Mapping[str, int]
+
+
+def circuit_of(script: Script) -> Translation:
+    """Translates a script.
+
+    Raises:
+        Refused: lists everything that cannot run exactly.
+    """
+    refusals = list(script.refusals)
+    changed: dict[str, set[str]] = {g.name: set() for g in script.groups}
+    jumps: list[tuple[Pathway, str, np.ndarray]] = []
+    for pathway in script.pathways:
+        if pathway.target not in changed:
+            continue  # its target is refused
+        try:
+            for variable, jump in _jumps(pathway):
+                changed[pathway.target].add(variable)
+                jumps.append((pathway, variable, jump))
+        except _Stop as stop:
+            refusals.append(Refusal(pathway.name, *stop.args))
+    rules: dict[str, EquationNeuron] = {}
+    states: dict[str, tuple[str, ...]] = {}
+    for group in script.groups:
+        try:
+            assigned = frozenset(changed[group.name]) | {name for name, _, _ in _statements(group.reset or "")}
+            states[group.name] = group.states(assigned)
+            rules[group.name] = _rule(group, states[group.name])
+        except _Stop as stop:
+            refusals.append(Refusal(group.name, *stop.args))
+    if not refusals:
+        refusals += [Refusal(*found) for found in _changing_values(script.pathways, states)]
+    if not refusals:
+        refusals += _loops(rules, states, jumps)
+    if refusals:
+        raise Refused(refusals)
+    first, total = {}, 0
+    for name, size in script.sources.items():
+        first[name] = total
+        total += size
+    size_of = {g.name: g.size for g in script.groups}
+    connections = []
+    for pathway, variable, jump in jumps:
+        outside = pathway.source in first
+        n_in = max(total, 1) if outside else size_of[pathway.source]
+        synapses = Synapses(
+            source=pathway.i + first[pathway.source] if outside else pathway.i,
+            target=pathway.j,
+            weight=jump,
+            seconds=np.broadcast_to(np.asarray(pathway.seconds, dtype=np.float64), len(pathway.i)),
+            input_shape=(n_in,),
+            output_shape=(size_of[pathway.target],),
+        )
+        source = SOURCES if outside else pathway.source
+        port = states[pathway.target].index(variable)
+        connections.append(Connection(source, pathway.target, (synapses,), (pathway.name,), n_in, port))
+    order = _order(rules, states, jumps)
+    circuit = Circuit(
+        input=SOURCES,
+        input_shape=(max(total, 1),),
+        populations=tuple(Population(name, (size_of[name],), rules[name]) for name in order),
+        connections=tuple(connections),
+        output=order[-1] if order else SOURCES,
+    )
+    return Translation(circuit, states, first)
+
+
+def evaluate(text: str, values: Mapping[str, Any], functions: Mapping[str, bool]) -> Any:
+    """The value of an expression without states: a number or an array.
+
+    Raises:
+        Refused: for what depends on time or chance.
+    """
+    try:
+        return _value(_parsed(text, text, functions), text, values)
+    except _Stop as stop:
+        raise Refused([Refusal("an expression", *stop.args)]) from None
+
+
+# ---- Text ------------------------------------------------------------------------------------------------------------
+
+
+def _parsed(text: str, line: str, functions: Mapping[str, bool]) -> sympy.Expr:
+    """An expression by sympy.
+
+    Args:
+        text: the expression.
+        line: what a refusal shows.
+        functions: names of functions, and whether a call depends on time or chance.
+    """
+    from brian2.parsing.sympytools import str_to_sympy
+
+    names = _names(text)
+    for name in names:
+        if name == "xi" or name.startswith("xi_"):
+            raise _Stop(line, f"it is noisy ({name})", f"leave the noise out, or {_CLOCK}")
+        if functions.get(name):
+            instead = f"set a parameter to its value before the run, or {_CLOCK}"
+            raise _Stop(line, f"{name} changes from call to call or with time", instead)
+    for name in names:
+        if name in ("t", "t_in_timesteps", "dt", "lastspike", "not_refractory"):
+            raise _Stop(line, f"it depends on time ({name})", f"change a parameter between two runs, or {_CLOCK}")
+    try:
+        return str_to_sympy(text)
+    except (SyntaxError, ValueError, KeyError, NotImplementedError) as error:
+        raise _Stop(line, f"it cannot be read ({error})", _CLOCK) from None
+
+
+def _names(text: str) -> list[str]:
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError:
+        return []
+    return sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
+
+
+def _statements(code: str) -> list[tuple[str, str, str]]:
+    """Assignments as (variable, right side, line), ``+=`` and its like written out."""
+    out = []
+    try:
+        tree = ast.parse("\n".join(line.strip() for line in code.strip().splitlines()))
+    except SyntaxError:
+        raise _Stop(code.strip(), "it is not a list of assignments", "write 'variable = expression'") from None
+    for node in tree.body:
+        line = ast.unparse(node)
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            out.append((node.targets[0].id, ast.unparse(node.value), line))
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and type(node.op) in _OPERATORS:
+            name = node.target.id
+            out.append((name, f"{name} {_OPERATORS[type(node.op)]} ({ast.unparse(node.value)})", line))
+        else:
+            raise _Stop(line, "it is not an assignment with =, +=, -=, *= or /=", "write 'variable = expression'")
+    return out
+
+
+def _symbol(name: str) -> sympy.Symbol:
+    return sympy.Symbol(name, real=True)
+
+
+def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
+    """A sympy expression in numbers, float64; arrays where a value is one."""
+    names = sorted(str(s) for s in expression.free_symbols)
+    for name in names:
+        if name not in values:
+            raise _Stop(line, f"{name} is not a constant", _CLOCK)
+    try:
+        function = sympy.lambdify([_symbol(name) for name in names], expression, "numpy")
+        with np.errstate(all="ignore"):
+            found = np.asarray(function(*(np.asarray(values[name], dtype=np.float64) for name in names)))
+        if found.dtype.kind not in "fiub":
+            raise TypeError(f"its value is {found.dtype}")
+    except (TypeError, NameError, ValueError) as error:
+        raise _Stop(line, f"it cannot be computed ({error})", _CLOCK) from None
+    return found.astype(np.float64)
+
+
+class _Affine(NamedTuple):
+    """``sum of coefficient_k state_k + constant``; expressions without states."""
+
+    coefficients: tuple[sympy.Expr, ...]
+    constant: sympy.Expr
+
+
+def _affine(expression: sympy.Expr, states: Sequence[str], line: str, what: str) -> _Affine:
+    symbols = [_symbol(name) for name in states]
+    expression = sympy.expand(expression) if expression.free_symbols & set(symbols) else expression
+    coefficients = [sympy.diff(expression, x) for x in symbols]
+    for x, coefficient in zip(symbols, coefficients, strict=True):
+        if coefficient.free_symbols & set(symbols):
+            raise _Stop(line, f"{what} is not linear in {x}", f"linearise it, or {_CLOCK}")
+    constant = expression.subs({x: 0 for x in symbols})
+    return _Affine(tuple(coefficients), constant)
+
+
+# ---- Groups ----------------------------------------------------------------------------------------------------------
+
+
+class _Texts:
+    """The texts of one group with subexpressions replaced."""
+
+    def __init__(self, group: Group, states: tuple[str, ...]) -> None:
+        self._group, self.states = group, states
+        self._parts = {
+            name: _parsed(text, f"{name} = {text}", group.functions) for name, text in group.subexpressions.items()
+        }
+        self._constants = {k: v for k, v in group.values.items() if k not in states}
+
+    def parsed(self, text: str, line: str) -> sympy.Expr:
+        expression = _parsed(text, line, self._group.functions)
+        for _ in range(len(self._parts) + 1):
+            found = {s: self._parts[str(s)] for s in expression.free_symbols if str(s) in self._parts}
+            if not found:
+                break
+            expression = expression.subs(found)
+        return expression
+
+    def affine(self, expression: sympy.Expr, line: str, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients [N, n] and constant [N] of an expression in all neurons."""
+        affine = _affine(expression, self.states, line, what)
+        coefficients = [self.value(c, line) for c in affine.coefficients]
+        return np.stack(coefficients, axis=1), self.value(affine.constant, line)
+
+    def value(self, expression: sympy.Expr, line: str) -> np.ndarray:
+        """In all neurons [N]."""
+        found = _value(expression, line, self._constants)
+        value = np.broadcast_to(found, self._group.size)
+        if not np.all(np.isfinite(value)):
+            k = int(np.argmin(np.isfinite(value)))
+            given = {str(x): np.ravel(self._constants[str(x)]) for x in expression.free_symbols}
+            here = {name: values[k if len(values) > 1 else 0] for name, values in sorted(given.items())}
+            at = ", ".join(f"{name} = {x:g}" for name, x in here.items() if x == 0 or not np.isfinite(x))
+            raise _Stop(
+                line,
+                f"{expression} is {value[k]} in neuron {k} ({at})",
+                "give its parameters finite values, time constants > 0",
+            )
+        return value
+
+
+def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
+    n = len(states)
+    if n == 0:
+        raise _Stop("", "it has no state variable", "give it an equation, or use a SpikeGeneratorGroup")
+    if n > MOST_STATES:
+        raise _Stop("", f"it has {n} state variables ({', '.join(states)}); at most {MOST_STATES} are possible", _CLOCK)
+    for name in states:
+        if name not in group.equations and name not in group.parameters:
+            raise _Stop(
+                name, "spikes change what is neither a state variable nor a parameter", "add an equation or a parameter"
+            )
+    texts = _Texts(group, states)
+    matrix, offset = np.zeros((group.size, n, n)), np.zeros((group.size, n))
+    for k, (name, text) in enumerate(group.equations.items()):
+        line = f"d{name}/dt = {text}"
+        matrix[:, k], offset[:, k] = texts.affine(texts.parsed(text, line), line, f"d{name}/dt")
+        grows = matrix[:, k, k] > 0
+        if np.any(grows) and not np.any(matrix[:, k, [q for q in range(n) if q != k]]):
+            bad = int(np.argmax(grows))
+            raise _Stop(
+                line,
+                f"{name} grows without bound (rate {matrix[bad, k, k]:.6g} per second in neuron {bad})",
+                "give it a positive time constant",
+            )
+    row, level, strict = np.zeros((group.size, n)), np.full(group.size, np.inf), True
+    if group.threshold is not None:
+        row, level, strict = _threshold(group, texts)
+    rows = [
+        matrix.reshape(group.size, -1),
+        offset,
+        row,
+        level[:, None],
+        _reset(group, texts),
+        _refractory(group, texts),
+    ]
+    distinct, which = np.unique(np.concatenate(rows, axis=1), axis=0, return_inverse=True)
+    cuts = np.cumsum([n * n, n, n, 1, n * (n + 1)])
+    a, b, c, theta, reset, dead = np.split(distinct, cuts, axis=1)
+    try:
+        return EquationNeuron(
+            systems=Systems(a.reshape(-1, n, n), b, c, theta[:, 0], reset.reshape(-1, n, n + 1), dead[:, 0]),
+            system=np.ravel(which).astype(np.int64),
+            states=states,
+            strict=strict,
+            held=tuple(name in group.unless_refractory for name in states),
+        )
+    except InputError as error:
+        raise _Stop("", str(error), _CLOCK) from None
+
+
+def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Row, level and whether the condition is strict."""
+    assert group.threshold is not None
+    line = f"threshold {group.threshold!r}"
+    names = _names(group.threshold)
+    if any(group.functions.get(name) for name in names) and "dt" in names:
+        raise _Stop(line, "it fires by chance in every time step", "use a PoissonGroup")
+    condition = texts.parsed(group.threshold, line)
+    if not isinstance(condition, sympy.core.relational.Relational) or isinstance(condition, sympy.Eq | sympy.Ne):
+        raise _Stop(line, "it is not one comparison with >, >=, < or <=", "write it as 'v > expression'")
+    above = condition.lhs - condition.rhs
+    if condition.rel_op in ("<", "<="):
+        above = -above
+    row, constant = texts.affine(above, line, "the condition")
+    if not np.any(row):
+        raise _Stop(
+            line,
+            "it does not depend on a state variable",
+            "compare a variable that has an equation or is changed by spikes",
+        )
+    silent = ~np.any(row, axis=1)
+    if np.any(silent):
+        raise _Stop(line, f"it does not depend on a state variable in neuron {int(np.argmax(silent))}", _CLOCK)
+    return row, -constant, condition.rel_op in (">", "<")
+
+
+def _reset(group: Group, texts: _Texts) -> np.ndarray:
+    """A spike turns the states x into this times (x, 1): [N, n (n + 1)]."""
+    states, n = texts.states, len(texts.states)
+    after: dict[sympy.Symbol, sympy.Expr] = {_symbol(name): _symbol(name) for name in states}
+    lines = {name: "" for name in states}
+    for name, text, line in _statements(group.reset or ""):
+        shown = f"reset {line!r}"
+        after[_symbol(name)] = texts.parsed(text, shown).subs(after, simultaneous=True)
+        lines[name] = shown
+    out = np.zeros((group.size, n, n + 1))
+    for k, name in enumerate(states):
+        out[:, k, :n], out[:, k, n] = texts.affine(after[_symbol(name)], lines[name], f"the reset of {name}")
+    return out.reshape(group.size, -1)
+
+
+def _refractory(group: Group, texts: _Texts) -> np.ndarray:
+    """Seconds [N, 1]."""
+    found = group.refractory
+    if found is None:
+        return np.zeros((group.size, 1))
+    line = f"refractory {found!r}" if isinstance(found, str) else "refractory"
+    if isinstance(found, str):
+        expression = texts.parsed(found, line)
+        used = sorted(str(s) for s in expression.free_symbols if str(s) in texts.states)
+        if used or isinstance(expression, sympy.core.relational.Relational | sympy.logic.boolalg.BooleanFunction):
+            raise _Stop(line, "it is a condition, not a time", "give a time, or a parameter in seconds")
+        found = texts.value(expression, line)
+    seconds = np.broadcast_to(np.asarray(found, dtype=np.float64), group.size)
+    if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):
+        raise _Stop(line, f"it is {seconds[np.argmin(seconds >= 0)]:g} s", "give a time >= 0")
+    return seconds[:, None]
+
+
+# ---- Synapses --------------------------------------------------------------------------------------------------------
+
+
+def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
+    """What a spike adds through every synapse [K], by variable of the target."""
+    out = []
+    for name, text, line in _statements(pathway.code):
+        if name not in pathway.variables:
+            raise _Stop(
+                line,
+                f"{name} is not a variable of the target {pathway.target!r} (plasticity, or a change of the source)",
+                f"add a value to a variable of the target, or {_CLOCK}",
+            )
+        after = _parsed(text, line, pathway.functions)
+        change = sympy.expand(after - _symbol(name)) if _symbol(name) in after.free_symbols else after - _symbol(name)
+        used = {str(s) for s in change.free_symbols if str(s) in pathway.variables and str(s) not in pathway.values}
+        if used or _symbol(name) in change.free_symbols:
+            sets = _symbol(name) not in after.free_symbols
+            what = "it sets the variable" if sets else f"what it adds depends on {', '.join(sorted(used | {name}))}"
+            instead = f"write '{name} += w' with a value that does not change during a run, or {_CLOCK}"
+            raise _Stop(line, what, instead)
+        value = np.broadcast_to(_value(change, line, pathway.values), len(pathway.i))
+        if not np.all(np.isfinite(value)):
+            k = int(np.argmin(np.isfinite(value)))
+            raise _Stop(line, f"synapse {k} adds {value[k]}", "give it a finite weight")
+        out.append((pathway.variables[name], value))
+    seconds = np.asarray(pathway.seconds)
+    if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):
+        raise _Stop("delay", f"it is {np.ravel(seconds)[np.argmin(np.ravel(seconds) >= 0)]:g} s", "give a time >= 0")
+    return out
+
+
+def _changing_values(
+    pathways: Sequence[Pathway], states: Mapping[str, tuple[str, ...]]
+) -> list[tuple[str, str, str, str]]:
+    """Statements that read a parameter which spikes change."""
+    out = []
+    for pathway in pathways:
+        for name, text, line in _statements(pathway.code):
+            for used in _names(text):
+                group, variable = pathway.reads.get(used, ("", ""))
+                if used != name and variable in states.get(group, ()):
+                    reason = f"what it adds depends on {used}, which spikes change"
+                    out.append((pathway.name, line, reason, f"add a constant value, or {_CLOCK}"))
+    return out
+
+
+_Jumps = Sequence[tuple[Pathway, str, np.ndarray]]
+
+
+def _at_once(
+    rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps
+) -> list[tuple[Pathway, str]]:
+    """Pathways between groups through which a spike can cause another one at the same instant, and the variable."""
+    out = []
+    for pathway, variable, _ in jumps:
+        at_once = pathway.source in rules and len(pathway.i) and np.any(np.asarray(pathway.seconds) == 0)
+        if at_once and rules[pathway.target].reaches_threshold_by(states[pathway.target].index(variable)):
+            out.append((pathway, variable))
+    return out
+
+
+def _sorter(rules: Mapping[str, EquationNeuron], at_once: Sequence[tuple[Pathway, str]]) -> TopologicalSorter[str]:
+    before: dict[str, set[str]] = {name: set() for name in rules}
+    for pathway, _ in at_once:
+        before[pathway.target].add(pathway.source)
+    return TopologicalSorter(before)
+
+
+def _loops(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[Refusal]:
+    at_once = _at_once(rules, states, jumps)
+    try:
+        _sorter(rules, at_once).prepare()
+    except CycleError as error:
+        cycle = set(error.args[1])
+        pathway, variable = next((p, v) for p, v in at_once if {p.source, p.target} <= cycle)
+        return [
+            Refusal(
+                pathway.name,
+                pathway.code.strip(),
+                f"a spike without a delay changes {variable}, and with it the threshold condition of "
+                f"{pathway.target!r}, in a loop (on a clock such a loop takes one time step)",
+                "give these synapses a delay > 0",
+            )
+        ]
+    return []
+
+
+def _order(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[str]:
+    return list(_sorter(rules, _at_once(rules, states, jumps)).static_order())

@@ -1,0 +1,318 @@
+"""A graph as another tool's importer has to find it, so that the tool runs the network with its spikes.
+
+A time-stepped tool adds w to a membrane where a spike arrives and b in every step, multiplies the membrane by a decay
+in every step, and keeps the rules that its importer hard-codes. Potentials are therefore scaled so that a spike through
+weight w moves the membrane by w; a decay per step that an importer computes as 1 - dt / tau is written as the tau that
+gives the network's own decay; biases become what they add in a step. What importers do is taken from their source:
+snnTorch 1.0.0 (`import_nir`), Norse 1.1.0 (`import_nir`), SpikingJelly 2.0.0 (`nir_exchange.from_nir`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mtt_brian.circuit.model import Circuit, Population
+from mtt_brian.errors import InputError, check_number
+from mtt_brian.neuron import IF, LIF, CubaLIF
+from mtt_brian.text import listed, shown
+from mtt_brian.translate.conventions import Conventions, conventions_of
+from mtt_brian.translate.cycles import has_loop
+from mtt_brian.translate.flat_graph import flatten
+from mtt_brian.translate.from_nir import read_nir
+from mtt_brian.translate.nir_files import load_graph, naming
+
+if TYPE_CHECKING:
+    import os
+
+    import nir
+
+#: What the caller may allow to be lost.
+LOSSES = ("reset", "spikes", "lower_bound", "refractory")
+#: Options of `Conventions` that say what a neuron does, and leave the units of the graph alone.
+_OPTIONS = ("reset", "spikes", "lower_bound")
+#: In steps: so long that 1 - dt / tau is 1, for importers without a neuron that does not leak.
+_NO_LEAK = 1e20
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """A neuron in the units of a tool with time steps: a spike through weight w adds w.
+
+    Attributes:
+        threshold, v_reset, v_leak: in these units.
+        tau, tau_syn: time constants in steps that give the decay per step as 1 - 1 / tau; None: no leak, no synapse.
+    """
+
+    threshold: float
+    v_reset: float
+    v_leak: float
+    tau: float | None
+    tau_syn: float | None
+
+
+@dataclass(frozen=True)
+class Importer:
+    """What a tool's importer makes of a file. All of these reset to a value, fire once and have no bound.
+
+    Attributes:
+        title: name as its makers write it.
+        step: seconds of the file per time step.
+        linear: types of linear nodes that it reads.
+        neuron: (scaled neuron, step, shape) -> node.
+        v_reset: whether it reads ``v_reset``; otherwise it is 0.
+        leak_to_reset: whether the membrane decays to ``v_reset``; otherwise to 0.
+        plain_linear: whether it reads Linear rightly; otherwise they are written as Affine.
+        groups: whether it reads convolutions with groups.
+    """
+
+    title: str
+    step: float
+    linear: tuple[str, ...]
+    neuron: Callable[[_Scaled, float, tuple[int, ...]], Any]
+    v_reset: bool = False
+    leak_to_reset: bool = False
+    plain_linear: bool = True
+    groups: bool = True
+
+
+def for_tool(
+    graph: nir.NIRGraph | str | os.PathLike[str],
+    tool: str,
+    *,
+    step: float | None = None,
+    allow: tuple[str, ...] = (),
+    conventions: Conventions | None = None,
+    **options: Any,
+) -> tuple[nir.NIRGraph, tuple[str, ...]]:
+    """A graph that a tool's importer reads as the same network, on time steps.
+
+    Args:
+        graph: a graph, or the path of a ``.nir`` file, in NIR's own units: what this package exports, for instance.
+        tool: ``"snntorch"``, ``"norse"`` or ``"spikingjelly"``; or ``"nir"``, which has no time steps: metadata become
+            what NIR's own text says.
+        step: seconds of a recording per time step; needed where something leaks or has a bias.
+        allow: what may be lost, of `LOSSES`: a reset by subtraction, several spikes per update, a lower bound, a
+            refractory period.
+        conventions, **options: ``reset``, ``spikes``, ``lower_bound`` where the metadata do not say them.
+
+    Returns:
+        the graph, and a sentence for each thing that is lost.
+
+    Raises:
+        InputError: for a tool whose importer does not read such a network, and for what it cannot keep and ``allow``
+            does not name.
+    """
+    given = conventions_of(conventions, options)
+    if other := [name for name in given.given if name not in _OPTIONS]:
+        raise InputError(f"{other[0]} changes the units of the graph and cannot be given here; {listed(_OPTIONS)} can")
+    if tool in _NOT_READ:
+        raise InputError(f"for_tool={tool!r}: {_NOT_READ[tool]}")
+    if tool not in (*IMPORTERS, "nir"):
+        raise InputError(f"for_tool must be one of {listed([*IMPORTERS, 'nir'])}, not {shown(tool)}")
+    if wrong := [name for name in allow if name not in LOSSES]:
+        raise InputError(f"allow names what may be lost, of {listed(LOSSES)}, not {shown(wrong[0])}")
+    if step is not None:
+        check_number("step", step, most=1e9)
+        if not step > 0:
+            raise InputError(f"step must be > 0 seconds per time step, not {step}")
+    with naming(graph):
+        loaded = load_graph(graph)
+        circuit = read_nir(loaded, given)
+        title = IMPORTERS[tool].title if tool in IMPORTERS else "NIR"
+        lost = _losses(circuit, title, allow)
+        return (_plain(loaded, circuit) if tool == "nir" else _written(loaded, circuit, IMPORTERS[tool], step)), lost
+
+
+def _losses(circuit: Circuit, title: str, allow: tuple[str, ...]) -> tuple[str, ...]:
+    """Sentences about what is lost and allowed."""
+    found: dict[str, list[str]] = {}
+    for p in circuit.populations:
+        rule = p.rule
+        if rule.lower_bound is not None:
+            found.setdefault("lower_bound", []).append(p.name)
+        if np.any(rule.refractory):
+            found.setdefault("refractory", []).append(p.name)
+        if rule.fires and rule.reset == "subtract":
+            found.setdefault("reset", []).append(p.name)
+            if rule.spikes == "many":
+                found.setdefault("spikes", []).append(p.name)
+    what = {
+        "reset": f"the reset by subtraction: {title} resets to a value",
+        "spikes": f"several spikes per update: {title} has one",
+        "lower_bound": f"the lower bound of the membrane: {title} has none",
+        "refractory": f"the refractory period: {title} has none",
+    }
+    for name in LOSSES:
+        if name in found and name not in allow:
+            raise InputError(
+                f"node {found[name][0]!r}: a file cannot keep {what[name]}; allow={name!r} lets it be lost"
+            )
+    return tuple(f"lost is {what[name]} (nodes {listed(found[name])})" for name in LOSSES if name in found)
+
+
+def _written(graph: nir.NIRGraph, circuit: Circuit, importer: Importer, step: float | None) -> nir.NIRGraph:
+    import nir
+
+    flat = flatten(graph)
+    if has_loop([p.name for p in circuit.populations], list(circuit.connections)):
+        raise InputError(f"the network has a loop, which is not written for {importer.title}")
+    populations = circuit.population
+    nodes: dict[str, Any] = {}
+    for name, node in flat.nodes.items():
+        kind = type(node).__name__
+        if isinstance(node, nir.Input | nir.Output):
+            nodes[name] = _without_metadata(node)
+        elif name in populations:
+            scaled = _scaled(populations[name], importer, step)
+            nodes[name] = importer.neuron(scaled, importer.step, populations[name].shape)
+        elif kind in importer.linear:
+            nodes[name] = _linear(node, name, importer, step)
+        else:
+            accepted = ", ".join(["IF", "LIF", "CubaLIF", *importer.linear])
+            raise InputError(f"node {name!r} is a {kind}, which {importer.title} does not read; it reads {accepted}")
+    return nir.NIRGraph(nodes, flat.edges, type_check=False)
+
+
+def _scaled(population: Population, importer: Importer, step: float | None) -> _Scaled:
+    """A population's neurons in the units of the tool."""
+    rule, name = population.rule, population.name
+    if not rule.fires or type(rule) not in (IF, LIF, CubaLIF):
+        raise InputError(f"node {name!r} is a neuron that {importer.title} does not read; it reads IF, LIF and CubaLIF")
+    names = ("threshold", "v_reset", "r", "v_leak", "tau", "tau_syn", "w_in")
+    values: dict[str, float] = {}
+    for key in names:
+        value = np.unique(np.asarray(getattr(rule, key, 0.0), dtype=np.float64))
+        if len(value) != 1:
+            raise InputError(f"{key} of node {name!r} differs from neuron to neuron; {importer.title} has one for all")
+        values[key] = float(value[0])
+    gain = values["r"]
+    tau = tau_syn = None
+    if isinstance(rule, LIF):
+        step = _needed(step, f"node {name!r} leaks")
+        tau = 1 / -np.expm1(-step / values["tau"])
+        gain /= values["tau"]
+    if isinstance(rule, CubaLIF):
+        assert step is not None
+        tau_syn = 1 / -np.expm1(-step / values["tau_syn"])
+        gain *= step * values["w_in"] / values["tau_syn"]
+    if not gain > 0:
+        raise InputError(f"node {name!r}: a spike of weight 1 moves the membrane by {gain:g}; accepted are jumps > 0")
+    v_reset, v_leak = values["v_reset"] / gain, values["v_leak"] / gain
+    if v_reset and not importer.v_reset:
+        raise InputError(f"node {name!r}: v_reset is {values['v_reset']:g}; {importer.title} reads 0 only")
+    if tau is not None and v_leak != (v_reset if importer.leak_to_reset and tau_syn is None else 0):
+        expected = f"v_reset, {values['v_reset']:g}," if importer.leak_to_reset else "0"
+        raise InputError(f"node {name!r}: v_leak is {values['v_leak']:g}; {importer.title} reads {expected} only")
+    return _Scaled(values["threshold"] / gain, v_reset, v_leak, tau, tau_syn)
+
+
+def _linear(node: Any, name: str, importer: Importer, step: float | None) -> Any:
+    """A linear node; its bias is what it adds in a step."""
+    import nir
+
+    written = _without_metadata(node)
+    bias = getattr(node, "bias", None)
+    if bias is not None and np.any(bias):
+        written.bias = (np.asarray(bias) * _needed(step, f"node {name!r} has a bias")).astype(np.asarray(bias).dtype)
+    if isinstance(node, nir.Conv2d) and not importer.groups and node.groups != 1:
+        raise InputError(f"node {name!r} has {node.groups} groups; {importer.title} reads convolutions with one")
+    if isinstance(node, nir.Linear) and not importer.plain_linear:
+        weight = np.asarray(node.weight)
+        return nir.Affine(weight, np.zeros(weight.shape[0], weight.dtype))
+    return written
+
+
+def _needed(step: float | None, why: str) -> float:
+    if step is None:
+        raise InputError(f"{why}: pass step=, the seconds of a recording per time step of the tool")
+    return step
+
+
+def _without_metadata(node: Any) -> Any:
+    node = copy.copy(node)
+    node.metadata = {}
+    return node
+
+
+def _plain(graph: nir.NIRGraph, circuit: Circuit) -> nir.NIRGraph:
+    """The graph as NIR's own text has it, without metadata."""
+    import nir
+
+    flat = flatten(graph)
+    nodes = {name: _without_metadata(node) for name, node in flat.nodes.items()}
+    for name, node in nodes.items():
+        if name in circuit.population and getattr(node, "v_reset", 0) is None:
+            node.v_reset = np.zeros(circuit.population[name].shape)
+    return nir.NIRGraph(nodes, flat.edges, type_check=False)
+
+
+# ----- the importers
+
+
+def _full(shape: tuple[int, ...], value: float) -> np.ndarray:
+    return np.full(shape, value)
+
+
+def _lif(n: _Scaled, step: float, shape: tuple[int, ...], norm: bool = False) -> Any:
+    """With ``norm``, for an importer that multiplies the input of a membrane by dt / tau and does not read r."""
+    import nir
+
+    tau = _NO_LEAK if n.tau is None else n.tau
+    if n.tau_syn is not None:
+        return nir.CubaLIF(
+            tau_syn=_full(shape, n.tau_syn * step),
+            tau_mem=_full(shape, tau * step),
+            r=_full(shape, tau),
+            v_leak=_full(shape, n.v_leak),
+            v_threshold=_full(shape, n.threshold),
+            v_reset=_full(shape, n.v_reset),
+            w_in=_full(shape, n.tau_syn),
+        )
+    return nir.LIF(
+        tau=_full(shape, tau * step),
+        r=_full(shape, 1.0 if norm else tau),
+        v_leak=_full(shape, n.v_leak),
+        v_threshold=_full(shape, n.threshold / tau if norm else n.threshold),
+        v_reset=_full(shape, n.v_reset),
+    )
+
+
+def _spikingjelly(n: _Scaled, step: float, shape: tuple[int, ...]) -> Any:
+    import nir
+
+    if n.tau is None:
+        return nir.IF(_full(shape, 1 / step), _full(shape, n.threshold), _full(shape, n.v_reset))
+    return _lif(n, step, shape)
+
+
+def _norse(n: _Scaled, step: float, shape: tuple[int, ...]) -> Any:
+    import nir
+
+    if n.tau is None:
+        return nir.IF(_full(shape, 1.0), _full(shape, n.threshold), _full(shape, n.v_reset))
+    return _lif(n, step, shape, norm=True)
+
+
+#: By the names that `Conventions` has for them.
+IMPORTERS: Mapping[str, Importer] = {
+    "snntorch": Importer("snnTorch", 1e-4, ("Affine", "Linear", "Conv2d", "Flatten", "AvgPool2d"), _lif),
+    "norse": Importer("Norse", 1e-3, ("Affine", "Linear", "Conv2d", "Flatten"), _norse, plain_linear=False),
+    "spikingjelly": Importer(
+        "SpikingJelly",
+        1e-4,
+        ("Affine", "Linear", "Conv2d", "Flatten", "AvgPool2d"),
+        _spikingjelly,
+        v_reset=True,
+        leak_to_reset=True,
+        groups=False,
+    ),
+}
+_NOT_READ = {
+    "sinabs": "sinabs 3.1.3 needs nir 1.0.4, which does not read files of today's NIR (its neurons have a v_reset)",
+    "rockpool": "Rockpool 3.1.0 does not read IF and fails at LIF, which its importer asks for tau_mem",
+}

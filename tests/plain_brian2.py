@@ -1,0 +1,160 @@
+"""A plain simulator of linear neurons with thresholds, resets and delays, in 30 digits, without code of mtt_brian.
+
+The course of every neuron from its last event is looked at on a fine grid. In the cell in which the threshold condition
+changes its sign, the crossing is found with the exponential of its matrix in 30 digits.
+"""
+
+import heapq
+from dataclasses import dataclass, field
+
+import mpmath
+import numpy as np
+
+MP = mpmath.MPContext()
+MP.dps = 30
+
+
+@dataclass
+class Neuron:
+    """dx/dt = matrix x + offset (per second); fires where row . x > level; held states stop while refractory."""
+
+    matrix: list
+    offset: list
+    row: list
+    level: float
+    reset: list  # rows of n + 1: x becomes this times (x, 1)
+    refractory: float = 0.0
+    held: list = field(default_factory=list)
+    x: list = field(default_factory=list)
+
+
+@dataclass
+class Synapse:
+    """A spike of neuron ``source`` adds ``weight`` to state ``state`` of neuron ``target`` after ``delay`` seconds."""
+
+    source: int
+    target: int
+    state: int
+    weight: float
+    delay: float
+
+
+class _Running:
+    def __init__(self, neuron, step):
+        self.n = len(neuron.offset)
+        self.rule, self.step = neuron, step
+        self.x = [MP.mpf(v) for v in neuron.x]
+        self.t, self.free = MP.mpf(0), MP.mpf(-1)
+        self.flows, self.grid = {}, None
+
+    def flow(self, held, dt):
+        """The matrix that carries (x, 1) over dt."""
+        key = (held, dt)
+        if key not in self.flows:
+            m = MP.zeros(self.n + 1)
+            for p in range(self.n):
+                if held and self.rule.held[p]:
+                    continue
+                for q in range(self.n):
+                    m[p, q] = MP.mpf(self.rule.matrix[p][q]) * dt
+                m[p, self.n] = MP.mpf(self.rule.offset[p]) * dt
+            found = MP.expm(m, method="taylor")
+            rows = [[found[p, q] for q in range(self.n + 1)] for p in range(self.n)]
+            if dt != self.step:
+                return rows
+            self.flows[key] = rows
+        return self.flows[key]
+
+    def moved(self, x, held, dt):
+        return [MP.fdot(zip(row[:-1], x, strict=True)) + row[-1] for row in self.flow(held, dt)]
+
+    def above(self, x):
+        return MP.fdot(zip(map(MP.mpf, self.rule.row), x, strict=True)) - MP.mpf(self.rule.level)
+
+    def carry(self, t):
+        """To t; the refractory period may end on the way."""
+        if self.t < self.free <= t:
+            self.x, self.t = self.moved(self.x, True, self.free - self.t), self.free
+        if t > self.t:
+            self.x, self.t = self.moved(self.x, t < self.free, t - self.t), t
+
+    def next_spike(self, until):
+        """The first time in (t, until) at which the condition holds and the neuron listens, or None."""
+        x, t = self.x, self.t
+        if t < self.free:
+            if self.free >= until:
+                return None
+            x, t = self.moved(x, True, self.free - t), self.free
+        if self.above(x) > 0:
+            return t
+        cells = int(MP.ceil((until - t) / self.step))
+        condition = self.courses(cells) @ np.array([*map(float, x), 1.0]) - self.rule.level
+        if not np.any(condition > 0):
+            return None
+        k = int(np.argmax(condition > 0))  # cell k ends at (k + 1) steps
+        x, t = self.moved(x, False, k * self.step), t + k * self.step
+        if self.above(x) > 0:  # decided otherwise by float64
+            x, t = self.moved(x, False, -self.step), t - self.step
+        ends = (MP.mpf(0), 2 * self.step)
+        return t + MP.findroot(lambda dt: self.above(self.moved(x, False, dt)), ends, solver="anderson", tol=1e-40)
+
+    def courses(self, cells):
+        """Rows that give the potential after 1, 2, .. steps from (x, 1), float64 [cells, n + 1]."""
+        if self.grid is None or len(self.grid) < cells:
+            step = np.eye(self.n + 1)
+            step[:-1] = [[float(v) for v in row] for row in self.flow(False, self.step)]
+            row, rows = np.array([*self.rule.row, 0.0]), []
+            for _ in range(cells):
+                row = row @ step
+                rows.append(row)
+            self.grid = np.array(rows)
+        return self.grid[:cells]
+
+
+def simulate(neurons, synapses, inputs, duration, step):
+    """Spikes (time, neuron) of some neurons up to ``duration``.
+
+    Args:
+        neurons: of `Neuron`.
+        synapses: of `Synapse`; a source from -1 down is an input.
+        inputs: (time, source) of the input spikes.
+        duration, step: seconds.
+    """
+    running = [_Running(neuron, MP.mpf(step)) for neuron in neurons]
+    queue, spikes = [], []
+    end = MP.mpf(duration)
+
+    def send(t, source):
+        for s in synapses:
+            if s.source == source:
+                heapq.heappush(queue, (t + MP.mpf(s.delay), s.target, s.state, s.weight))
+
+    def fire(k, t):
+        neuron = running[k]
+        spikes.append((float(t), k))
+        neuron.x = [
+            MP.fdot(zip(map(MP.mpf, row[:-1]), neuron.x, strict=True)) + MP.mpf(row[-1]) for row in neuron.rule.reset
+        ]
+        neuron.free = t + MP.mpf(neuron.rule.refractory)
+        send(t, k)
+
+    for t, source in inputs:
+        send(MP.mpf(t), source)
+    ahead = [neuron.next_spike(end) for neuron in running]
+    while True:
+        arrival = queue[0][0] if queue else end
+        k = min((k for k, t in enumerate(ahead) if t is not None), key=lambda k: ahead[k], default=None)
+        if k is not None and ahead[k] < min(arrival, end):
+            t = ahead[k]
+            running[k].carry(t)
+            fire(k, t)
+            ahead[k] = running[k].next_spike(end)
+        elif arrival < end:
+            t, k, state, weight = heapq.heappop(queue)
+            neuron = running[k]
+            neuron.carry(t)
+            if not (t < neuron.free and neuron.rule.held[state]):
+                neuron.x[state] += MP.mpf(weight)
+            ahead[k] = neuron.next_spike(end)
+        else:
+            return sorted(spikes)

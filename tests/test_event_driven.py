@@ -1,0 +1,591 @@
+"""Plain Brian2 scripts on the device event_driven, with numbers that one can check on paper."""
+
+import math
+
+import brian2
+import numpy as np
+import pytest
+from brian2 import Hz, ms, mV, second
+
+import mtt_brian.event_driven
+
+TAU = 0.010
+
+
+@pytest.fixture(autouse=True)
+def _device(event_driven):
+    """See conftest."""
+
+
+def times(monitor):
+    """Spikes as (neuron, seconds)."""
+    return [(int(i), float(t)) for i, t in zip(monitor.i, monitor.t_, strict=True)]
+
+
+def close(found, expected, tolerance=1e-15):
+    assert [i for i, _ in found] == [i for i, _ in expected]
+    np.testing.assert_allclose([t for _, t in found], [t for _, t in expected], rtol=tolerance * 10, atol=tolerance)
+
+
+def lif(n=1, equations="dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1", threshold="v > 1", reset="v = 0", **options):
+    return brian2.NeuronGroup(n, equations, threshold=threshold, reset=reset, **options)
+
+
+def inputs(*spikes, n=1):
+    """A generator of spikes (seconds, neuron)."""
+    t, i = zip(*spikes, strict=True) if spikes else ((), ())
+    return brian2.SpikeGeneratorGroup(n, np.array(i, int), np.array(t) * second)
+
+
+def joined(source, target, on_pre="v_post += w", weight=1.0, delay=0.0, **connect):
+    synapses = brian2.Synapses(source, target, "w : 1", on_pre=on_pre)
+    synapses.connect(**connect)
+    synapses.w = weight
+    synapses.delay = delay * second
+    return synapses
+
+
+# ----- neurons
+
+
+def test_a_constant_drive_reaches_the_threshold_after_tau_ln_3():
+    group = lif()
+    group.drive = 1.5
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(40 * ms)
+    close(times(monitor), [(0, k * TAU * math.log(3)) for k in (1, 2, 3)])
+    assert list(monitor.count) == [3]
+    assert [float(t) for t in monitor.spike_trains()[0] / second] == [t for _, t in times(monitor)]
+
+
+def test_parameters_can_differ_between_neurons_and_be_shared():
+    group = brian2.NeuronGroup(
+        3,
+        "dv/dt = (drive * gain - v) / tau : 1\ndrive : 1\ntau : second\ngain : 1 (shared)",
+        threshold="v > 1",
+        reset="v = 0",
+    )
+    group.drive, group.tau, group.gain = [1, 2, 0.5], [10, 20, 30] * ms, 1.5
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(20 * ms)
+    close(times(monitor), [(1, 0.020 * math.log(3 / 2)), (0, 0.010 * math.log(3)), (1, 0.040 * math.log(3 / 2))])
+
+
+def test_a_subexpression_and_units():
+    El, tau = -70 * mV, 20 * ms
+    group = brian2.NeuronGroup(
+        1,
+        "dv/dt = (rest - v) / tau : volt\nrest = El + push : volt\npush : volt",
+        threshold="v > -50*mV",
+        reset="v = El",
+    )
+    group.v, group.push = El, 40 * mV
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(30 * ms)
+    close(times(monitor), [(0, 0.020 * math.log(2)), (0, 0.040 * math.log(2))], 1e-14)
+    assert tau, El
+
+
+def test_an_integrator_without_leak():
+    group = lif(equations="dv/dt = slope : 1\nslope : Hz")
+    group.slope = 128 * Hz
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(20 * ms)
+    close(times(monitor), [(0, 1 / 128), (0, 2 / 128)])
+
+
+def test_a_parameter_that_spikes_change_counts_them():
+    # 0.25 per spike: the fourth reaches 1 for >=, the fifth exceeds it for >.
+    source = inputs(*((0.001 * k, 0) for k in range(1, 10)))
+    at_least, above = lif(equations="v : 1", threshold="v >= 1"), lif(equations="v : 1", threshold="v > 1")
+    both = joined(source, at_least, weight=0.25), joined(source, above, weight=0.25)
+    monitors = brian2.SpikeMonitor(at_least), brian2.SpikeMonitor(above)
+    brian2.Network(source, at_least, above, both, monitors).run(20 * ms)
+    assert times(monitors[0]) == [(0, 0.004), (0, 0.008)]
+    assert times(monitors[1]) == [(0, 0.005)]
+    assert at_least.v[:] == [0.25]
+    assert above.v[:] == [1.0]
+
+
+def test_resets():
+    # A jump of 2.5 at 1 ms: v = 0 fires once; v -= 1 fires as often as the condition holds.
+    found = {}
+    for reset in ("v = 0", "v -= 1", "v *= 0.2", "v = 0.5*v - 0.5", "b += 1; v = 0"):
+        source, group = inputs((0.001, 0)), lif(equations="v : 1\nb : 1", reset=reset)
+        synapses = joined(source, group, weight=2.5)
+        monitor = brian2.SpikeMonitor(group)
+        brian2.Network(source, group, synapses, monitor).run(2 * ms)
+        found[reset] = len(monitor.t), float(group.v[0]), float(group.b[0])
+    assert found == {
+        "v = 0": (1, 0.0, 0.0),
+        "v -= 1": (2, 0.5, 0.0),
+        "v *= 0.2": (1, 0.5, 0.0),
+        "v = 0.5*v - 0.5": (1, 0.75, 0.0),
+        "b += 1; v = 0": (1, 0.0, 1.0),
+    }
+
+
+def test_a_reset_that_leaves_the_condition_fulfilled_is_refused():
+    group = lif(reset="v = 1.5")
+    group.v = 2
+    with pytest.raises(ValueError, match=r"neuron 0 of 'neurongroup\w*' fires without end at 0 s: its reset leaves"):
+        brian2.run(1 * ms)
+
+
+def test_an_adapting_threshold():
+    # v holds at 1.5 by its drive of 0; theta jumps by 1 at each spike and decays with 10 ms.
+    group = brian2.NeuronGroup(
+        1, "v : 1\ndtheta/dt = (1 - theta) / (10*ms) : 1", threshold="v > theta", reset="theta += 1"
+    )
+    group.v, group.theta = 1.5, 2
+    monitor = brian2.SpikeMonitor(group, variables="theta")
+    brian2.run(20 * ms)
+    first = TAU * math.log(2)  # 1 + exp(-t / tau) = 1.5
+    second_ = first + TAU * math.log(3)  # theta = 2.5: 1 + 1.5 exp(-t / tau) = 1.5
+    close(times(monitor), [(0, first), (0, second_)], 1e-14)
+    np.testing.assert_allclose(monitor.theta, [1.5, 1.5], rtol=1e-14)
+
+
+def test_equal_time_constants_of_membrane_and_synapse():
+    # v = (t / tau) exp(-t / tau) * g reaches its top g / e at tau; a threshold of g / (2 e) is reached earlier.
+    group = brian2.NeuronGroup(
+        1, "dv/dt = (g - v) / (10*ms) : 1\ndg/dt = -g / (10*ms) : 1", threshold="v > 0.5", reset="v = 0; g = 0"
+    )
+    group.g = math.e
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(20 * ms)
+    ((_, t),) = times(monitor)
+    assert t / TAU * math.exp(1 - t / TAU) == pytest.approx(0.5, abs=1e-15)
+    assert t < TAU
+
+
+def test_an_oscillation():
+    # v = sin(w t) with w = 100 / s reaches 0.5 at asin(0.5) / w.
+    group = brian2.NeuronGroup(
+        1, "dv/dt = u * 100*Hz : 1\ndu/dt = -v * 100*Hz : 1", threshold="v > 0.5", reset="v = 0; u = 0"
+    )
+    group.u = 1
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(20 * ms)
+    close(times(monitor), [(0, math.asin(0.5) / 100)], 1e-14)
+
+
+def test_the_refractory_period_holds_marked_states_and_silences_all():
+    source = inputs((0.002, 0), (0.004, 0), (0.006, 0))
+    held = lif(
+        equations="v : 1 (constant)\ndx/dt = 0*Hz : 1 (unless refractory)",
+        threshold="x > 0.5",
+        reset="x = 0",
+        refractory=3 * ms,
+    )
+    free = lif(equations="dx/dt = 0*Hz : 1", threshold="x > 0.5", reset="x = 0", refractory=3 * ms)
+    networks = [joined(source, g, "x_post += w") for g in (held, free)]
+    monitors = [brian2.SpikeMonitor(g) for g in (held, free)]
+    brian2.Network(source, held, free, networks, monitors).run(10 * ms)
+    assert times(monitors[0]) == [(0, 0.002), (0, 0.006)]  # the arrival at 4 ms is lost
+    assert times(monitors[1]) == [(0, 0.002), (0, 0.005), (0, 0.008)]  # they are not
+
+
+def test_a_refractory_period_per_neuron():
+    group = lif(2, equations="dv/dt = 200*Hz : 1 (unless refractory)\nref : second", refractory="ref")
+    group.ref = [0, 2] * ms
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(13 * ms)
+    close(times(monitor), [(0, 0.005), (1, 0.005), (0, 0.010), (1, 0.012)])
+    np.testing.assert_allclose(group.lastspike_, [0.010, 0.012], rtol=1e-14)
+    assert list(group.not_refractory) == [True, False]
+
+
+def test_initial_values_above_the_threshold_fire_at_once():
+    group = lif(2)
+    group.v = [1.5, 0.5]
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(1 * ms)
+    assert times(monitor) == [(0, 0.0)]
+
+
+def test_a_neuron_that_rests_at_its_threshold():
+    strict, not_strict = lif(threshold="v > 1"), lif(threshold="v >= 1")
+    for group in (strict, not_strict):
+        group.drive = group.v = 1
+    monitors = brian2.SpikeMonitor(strict), brian2.SpikeMonitor(not_strict)
+    brian2.Network(strict, not_strict, monitors).run(50 * ms)
+    assert times(monitors[0]) == []
+    assert times(monitors[1]) == [(0, 0.0)]  # afterwards it comes close to 1, and does not reach it
+
+
+# ----- synapses and inputs
+
+
+def test_times_of_a_generator_are_not_rounded():
+    source = inputs((0.00012345, 0), (1 / 3000, 0))
+    group = lif(equations="v : 1", threshold="v > 0.5")
+    synapses = joined(source, group)
+    monitors = brian2.SpikeMonitor(source), brian2.SpikeMonitor(group)
+    brian2.Network(source, group, synapses, monitors).run(1 * ms)
+    assert times(monitors[0]) == times(monitors[1]) == [(0, 0.00012345), (0, 1 / 3000)]
+
+
+def test_a_generator_with_a_period():
+    source = brian2.SpikeGeneratorGroup(2, [0, 1], [1, 2] * ms, period=5 * ms)
+    monitor = brian2.SpikeMonitor(source)
+    network = brian2.Network(source, monitor)
+    network.run(7 * ms)
+    network.run(5 * ms)
+    close(times(monitor), [(0, 0.001), (1, 0.002), (0, 0.006), (1, 0.007), (0, 0.011)], 1e-17)
+
+
+def test_delays_of_synapses():
+    source = inputs((0.001, 0), (0.0025, 1), n=2)
+    group = lif(3, equations="v : 1", threshold="v > 0.5")
+    synapses = brian2.Synapses(source, group, on_pre="v_post += 1")
+    synapses.connect(i=[0, 0, 0, 1], j=[0, 1, 2, 2])
+    synapses.delay = [0, 0.5, 3.25, 0.1] * ms
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(source, group, synapses, monitor).run(10 * ms)
+    close(times(monitor), [(0, 0.001), (1, 0.0015), (2, 0.0026), (2, 0.00425)], 1e-18)
+
+
+def test_one_delay_for_all():
+    source, group = inputs((0.001, 0)), lif(equations="v : 1", threshold="v > 0.5")
+    synapses = brian2.Synapses(source, group, on_pre="v_post += 1", delay=0.123 * ms)
+    synapses.connect()
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(source, group, synapses, monitor).run(2 * ms)
+    close(times(monitor), [(0, 0.001123)], 1e-18)
+
+
+def test_several_statements_pathways_and_values():
+    source = inputs((0.001, 0))
+    group = brian2.NeuronGroup(2, "v : 1\nu : 1\ngain : 1")
+    group.gain = [1, 10]
+    synapses = brian2.Synapses(
+        source,
+        group,
+        "w : 1\ndouble = 2*w : 1",
+        on_pre={"one": "v_post += w * gain_post; u -= double", "two": "v += 100 + j"},
+    )
+    synapses.connect()
+    synapses.w = [0.5, 0.25]
+    synapses.two.delay = 2 * ms
+    network = brian2.Network(source, group, synapses)
+    network.run(2 * ms)
+    assert list(group.v) == [0.5, 2.5]
+    assert list(group.u) == [-1.0, -0.5]
+    network.run(2 * ms)
+    assert list(group.v) == [100.5, 103.5]
+
+
+def test_subgroups():
+    source = lif(3, equations="dv/dt = slope : 1\nslope : Hz")
+    source.slope = [1000, 500, 400] * Hz
+    group = lif(4, equations="v : 1", threshold="v > 0.5")
+    synapses = brian2.Synapses(source[1:], group[2:], on_pre="v_post += 1")
+    synapses.connect(j="i")
+    monitor, half = brian2.SpikeMonitor(group), brian2.SpikeMonitor(group[3:])
+    brian2.Network(source, group, synapses, monitor, half).run(3 * ms)
+    close(times(monitor), [(2, 0.002), (3, 0.0025)])
+    close(times(half), [(0, 0.0025)])
+
+
+def test_a_chain_without_delays_is_one_instant_and_a_loop_with_delays_goes_round():
+    source = inputs((0.001, 0))
+    a, b = (lif(equations="v : 1", threshold="v > 0.5") for _ in range(2))
+    synapses = joined(source, a), joined(a, b), joined(b, a, delay=0.002)
+    monitors = brian2.SpikeMonitor(a), brian2.SpikeMonitor(b)
+    brian2.Network(source, a, b, synapses, monitors).run(6 * ms)
+    for monitor in monitors:
+        close(times(monitor), [(0, 0.001), (0, 0.003), (0, 0.005)], 1e-18)
+
+
+def test_a_loop_without_a_delay_through_a_current_has_a_meaning():
+    # A spike adds to a current; the potential goes on from where it is. Two neurons excite each other.
+    group = brian2.NeuronGroup(
+        2, "dv/dt = (2 - v + g) / (10*ms) : 1\ndg/dt = -g / (5*ms) : 1", threshold="v > 1", reset="v = 0"
+    )
+    group.v = [0.0, 0.5]
+    synapses = brian2.Synapses(group, group, on_pre="g_post += 1")
+    synapses.connect(condition="i != j")
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(group, synapses, monitor).run(10 * ms)
+    t1 = TAU * math.log(1.5)  # neuron 1 from 0.5
+    v0 = 2 - 2 * math.exp(-t1 / TAU)
+
+    def potential(s):  # of neuron 0 after t1: tau v' = 2 - v + exp(-2 s / tau)
+        return 2 + (v0 - 2) * math.exp(-s / TAU) + math.exp(-s / TAU) - math.exp(-2 * s / TAU)
+
+    (_, found), (i, t) = times(monitor)[:2]
+    assert found == pytest.approx(t1, abs=1e-16)
+    assert i == 0
+    assert potential(t - t1) == pytest.approx(1.0, abs=1e-13)
+
+
+def test_what_arrives_together_is_summed_before_the_threshold():
+    source = inputs((0.001, 0), (0.001, 1), n=2)
+    group = lif(equations="v : 1", threshold="v > 0.5")
+    synapses = joined(source, group, weight=[1.0, -0.75])
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(source, group, synapses, monitor).run(2 * ms)
+    assert times(monitor) == []
+    assert group.v[:] == [0.25]
+
+
+def test_poisson_groups_have_their_rate_and_their_seed():
+    def spikes(seed, *durations):
+        brian2.seed(seed)
+        group = brian2.PoissonGroup(100, rates="50*Hz + i*Hz")
+        monitor = brian2.SpikeMonitor(group)
+        network = brian2.Network(group, monitor)
+        for duration in durations:
+            network.run(duration * second)
+        return np.array(monitor.t_), np.array(monitor.i)
+
+    t, i = spikes(1, 2.0)
+    assert abs(len(t) - 2 * (50 * 100 + 4950)) < 4 * math.sqrt(19900)
+    assert not np.all(np.isin(np.round(t * 1e4, 6) % 1, (0, 1)))
+    halves = np.bincount(i, minlength=100)[:50].sum(), np.bincount(i, minlength=100)[50:].sum()
+    assert abs(halves[0] - 2 * 50 * 74.5) < 4 * math.sqrt(7450)
+    pieces = spikes(1, 0.3, 0.7, 1.0)
+    assert np.array_equal(pieces[0], t)
+    assert np.array_equal(pieces[1], i)
+    assert not np.array_equal(spikes(2, 2.0)[0][:10], t[:10])
+
+
+def test_gaps_of_a_poisson_group_are_exponential():
+    from scipy import stats
+
+    brian2.seed(4)
+    group = brian2.PoissonGroup(20, 100 * Hz)
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(group, monitor).run(5 * second)
+    gaps = np.concatenate([np.diff(t / second) for t in monitor.spike_trains().values()])
+    assert stats.kstest(gaps * 100, "expon").pvalue > 0.01
+
+
+def test_a_poisson_input_is_a_sum_of_poisson_processes():
+    brian2.seed(3)
+    group = brian2.NeuronGroup(50, "v : 1\nw : 1")
+    group.w = 0.5
+    source = brian2.PoissonInput(group, "v", N=20, rate=10 * Hz, weight="w")
+    brian2.Network(group, source).run(1 * second)
+    assert abs(group.v[:].sum() / 0.5 - 50 * 200) < 4 * 100
+
+
+# ----- monitors
+
+
+def test_a_state_monitor_holds_the_closed_form_at_its_own_interval():
+    group = lif(2, equations="dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1\ntwice = 2*v : 1")
+    group.drive = [0.5, 1.5]
+    monitor = brian2.StateMonitor(group, ["v", "twice", "drive"], record=[1, 0], dt=0.7 * ms)
+    brian2.run(7 * ms)
+    t = 0.0007 * np.arange(10)
+    np.testing.assert_allclose(monitor.t_, t, rtol=1e-15)
+    np.testing.assert_allclose(monitor.v, [1.5 * (1 - np.exp(-t / TAU)), 0.5 * (1 - np.exp(-t / TAU))], atol=1e-15)
+    np.testing.assert_allclose(monitor.twice, 2 * monitor.v)
+    assert np.all(monitor.drive[0] == 1.5)
+
+
+def test_a_state_monitor_holds_the_state_before_what_happens_at_its_time():
+    source, group = inputs((0.001, 0)), brian2.NeuronGroup(1, "v : 1")
+    synapses = joined(source, group)
+    monitor = brian2.StateMonitor(group, "v", record=0, dt=0.5 * ms)
+    brian2.Network(source, group, synapses, monitor).run(2 * ms)
+    assert list(monitor.v[0]) == [0, 0, 0, 1]
+
+
+def test_monitors_do_not_change_spikes():
+    found = []
+    for records in (False, True):
+        group = lif(3)
+        group.drive = [1.2, 1.5, 1.7]
+        monitor = brian2.SpikeMonitor(group)
+        more = [brian2.StateMonitor(group, "v", record=True, dt=0.03 * ms)] if records else []
+        brian2.Network(group, monitor, more).run(100 * ms)
+        found.append(times(monitor))
+    assert found[0] == found[1]
+
+
+def test_a_rate_monitor_counts_per_step():
+    source = inputs((0.00005, 0), (0.00105, 0), (0.00109, 1), n=2)
+    monitor = brian2.PopulationRateMonitor(source)
+    brian2.Network(source, monitor).run(2 * ms)
+    rate = np.zeros(20)
+    rate[0], rate[10] = 1 / (2 * 1e-4), 2 / (2 * 1e-4)
+    np.testing.assert_allclose(monitor.rate / Hz, rate)
+    np.testing.assert_allclose(monitor.t_, 1e-4 * np.arange(20))
+
+
+# ----- several runs
+
+
+def network_of_two():
+    """Two groups, inputs and delays; nothing about it is a multiple of anything."""
+    random = np.random.default_rng(5)
+    source = inputs(
+        *(
+            (float(t), int(i))
+            for t, i in zip(np.sort(random.uniform(0, 0.1, 60)), random.integers(0, 4, 60), strict=True)
+        ),
+        n=4,
+    )
+    equations = "dv/dt = (g + drive - v) / (10*ms) : 1 (unless refractory)\ndg/dt = -g / (3*ms) : 1\ndrive : 1"
+    one, two = (
+        brian2.NeuronGroup(8, equations, threshold="v > 1", reset="v -= 1", refractory=1.3 * ms) for _ in range(2)
+    )
+    one.drive, two.drive = random.uniform(0.8, 1.3, 8), random.uniform(0.5, 0.9, 8)
+    one.v = random.uniform(0, 1, 8)
+    synapses = [joined(source, one, "g_post += w", random.uniform(0, 2, 32))]
+    synapses += [
+        joined(a, b, "g_post += w", random.normal(0.3, 0.5, 64), random.uniform(0, 0.01, 64))
+        for a, b in ((one, two), (two, one))
+    ]
+    poisson = brian2.PoissonInput(two, "g", 10, 30 * Hz, 0.4)
+    monitors = brian2.SpikeMonitor(one), brian2.SpikeMonitor(two)
+    return brian2.Network(source, one, two, synapses, poisson, monitors), monitors, one, two, synapses
+
+
+def test_several_runs_give_the_bits_of_one():
+    found = []
+    for cuts in ((0.1,), (0.03, 0.07), (0.01, 0.0123, 0.0004, 0.0773), (0.0, 0.05, 0.05)):
+        brian2.seed(1)
+        network, monitors, *_ = network_of_two()
+        for cut in cuts:
+            network.run(cut * second)
+        assert float(network.t) == pytest.approx(0.1)
+        found.append([times(m) for m in monitors])
+    assert all(other == found[0] for other in found[1:])
+    assert sum(map(len, found[0])) > 100
+
+
+def test_parameters_changed_between_runs():
+    group = lif(2)
+    group.drive = [1.5, 0.5]
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(group, monitor)
+    network.run(10 * ms)
+    group.drive = [1.5, 2.0]
+    network.run(10 * ms)
+    v = 0.5 * (1 - math.exp(-1))
+    close(times(monitor), [(0, TAU * math.log(3)), (1, 0.01 + TAU * math.log((2 - v) / 1))], 1e-14)
+
+
+def test_states_changed_between_runs():
+    group = lif()
+    network = brian2.Network(group, monitor := brian2.SpikeMonitor(group))
+    network.run(5 * ms)
+    group.v = 1.25
+    network.run(5 * ms)
+    assert times(monitor) == [(0, 0.005)]
+
+
+def test_weights_changed_while_spikes_are_in_delays():
+    source, group = inputs((0.001, 0)), brian2.NeuronGroup(1, "v : 1")
+    synapses = joined(source, group, delay=0.005)
+    network = brian2.Network(source, group, synapses)
+    network.run(3 * ms)
+    synapses.w = 7
+    network.run(5 * ms)
+    assert group.v[:] == [7.0]
+
+
+def test_delays_changed_while_spikes_are_in_delays_are_refused():
+    source, group = inputs((0.001, 0)), brian2.NeuronGroup(1, "v : 1")
+    synapses = joined(source, group, delay=0.005)
+    network = brian2.Network(source, group, synapses)
+    network.run(3 * ms)
+    synapses.delay = 6 * ms
+    with pytest.raises(ValueError, match="delays or groups were changed while 1 spikes are in delays"):
+        network.run(5 * ms)
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_store_and_restore(tmp_path, file):
+    where = {"filename": str(tmp_path / "state")} if file else {}
+    brian2.seed(2)
+    network, monitors, *_ = network_of_two()
+    network.run(40 * ms)
+    network.store(**where)
+    network.run(60 * ms)
+    first = [times(m) for m in monitors]
+    network.restore(**where, restore_random_state=True)
+    assert float(network.t) == pytest.approx(0.04)
+    network.run(60 * ms)
+    assert [times(m) for m in monitors] == first
+    network.restore(**where)
+    network.run(60 * ms)
+    other = [times(m) for m in monitors]
+    assert other != first  # other Poisson spikes
+    assert [s for s in other[0] if s[1] < 0.04] == [s for s in first[0] if s[1] < 0.04]
+
+
+def test_restore_to_before_the_first_run():
+    network, monitors, *_ = network_of_two()
+    network.store()
+    network.run(20 * ms)
+    first = times(monitors[0])
+    network.restore()
+    network.run(20 * ms)
+    assert times(monitors[0])[:5] == first[:5]
+
+
+def test_the_same_script_gives_the_same_bits_and_a_shift_shifts_all():
+    found = []
+    for shift in (0.0, 0.0, 0.125):
+        source = inputs((0.001 + shift, 0), (0.0033 + shift, 0))
+        group = lif(equations="dv/dt = (g - v) / (10*ms) : 1\ndg/dt = -g / (3*ms) : 1")
+        synapses = joined(source, group, "g_post += w", 9.0)
+        monitor = brian2.SpikeMonitor(group)
+        brian2.Network(source, group, synapses, monitor).run(200 * ms)
+        found.append(times(monitor))
+    assert len(found[0]) > 1
+    assert found[0] == found[1]
+    close(found[2], [(i, t + 0.125) for i, t in found[0]], 1e-16)
+
+
+def test_magic_runs_reports_and_stop(capsys):
+    group = lif()
+    group.drive = 1.5
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(20 * ms, report="text")
+    text = capsys.readouterr().out
+    assert text.count("Starting simulation") == 1
+    assert "20. ms (100%) simulated" in text
+    calls = []
+    brian2.run(20 * ms, report=lambda *a: calls.append(a[1]), report_period=0 * second)
+    assert calls[0] == 0.0
+    assert calls[-1] == 1.0
+    assert len(calls) > 50
+    assert len(monitor.t) == 3
+    assert brian2.defaultclock.t_ == pytest.approx(0.04)
+
+
+def test_a_run_can_be_stopped():
+    group = lif()
+    group.drive = 1.5
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(group, monitor)
+    network.run(1 * second, report=lambda *a: network.stop() if a[1] > 0.1 else None, report_period=0 * second)
+    assert 0.1 < float(network.t) < 0.2
+    stopped = times(monitor)
+    network.run(1 * second - network.t)
+    assert times(monitor)[: len(stopped)] == stopped
+    assert len(monitor.t) == math.floor(1 / (TAU * math.log(3)))
+
+
+def test_the_standard_device_is_as_before():
+    brian2.set_device("runtime")
+    group = lif(method="exact")
+    group.drive = 1.5
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(group, monitor).run(12 * ms)
+    assert times(monitor)[0][1] == pytest.approx(0.0109, abs=1e-9)  # on the grid of 0.1 ms
+
+
+def test_explain_lists_what_runs_and_what_does_not():
+    good, bad = lif(name="good"), brian2.NeuronGroup(1, "dv/dt = v**2 / (10*ms) : 1", name="bad")
+    explained = mtt_brian.event_driven.explain(brian2.Network(good, bad))
+    assert explained.runs == ("good",)
+    (refusal,) = explained.refused
+    assert refusal.name == "bad"
+    assert "dv/dt is not linear in v" in str(explained)

@@ -1,0 +1,146 @@
+"""Random Brian2 scripts on the device event_driven against a plain simulator in 30 digits (`tests/plain_brian2.py`)."""
+
+import brian2
+import numpy as np
+import pytest
+from brian2 import ms
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mtt_brian.event_driven  # noqa: F401 - registers the device
+from tests.plain_brian2 import Neuron, Synapse, simulate
+
+DURATION = 0.03
+
+
+@pytest.fixture(autouse=True)
+def _device(event_driven):
+    """See conftest."""
+
+
+def random_group(rng, k):
+    """Equations of a group as text, and the same numbers per second for the plain simulator."""
+    n, size = int(rng.integers(1, 5)), int(rng.integers(1, 4))
+    cascade = rng.random() < 0.6
+    rates = rng.uniform(0.03, 0.6, (1, n)) if rng.random() < 0.5 else rng.uniform(0.03, 0.6, (size, n))
+    rates = np.broadcast_to(rates, (size, n)).copy()
+    if n > 1 and rng.random() < 0.2:
+        rates[:, 1] = rates[:, 0]  # equal time constants
+    if rng.random() < 0.2:
+        rates[:, 0] = 0.0  # an integrator
+    a = rng.uniform(-0.4, 0.4, (n, n)) * (rng.random((n, n)) < 0.6)
+    np.fill_diagonal(a, 0.0)
+    a[0] = np.abs(a[0])
+    a = np.triu(a) if cascade else a
+    if not cascade:  # no growth: the diagonal outweighs its row
+        rates = np.maximum(rates, np.abs(a).sum(axis=1) + 0.02)
+    drive = rng.uniform(0.0, 0.25, size)
+    adapts = rng.random() < 0.3 and n > 1
+    held = [bool(rng.random() < 0.5) for _ in range(n)]
+    refractory = float(rng.uniform(0.5, 4)) if rng.random() < 0.6 else 0.0
+    subtract = rng.random() < 0.4
+    lines = []
+    for p in range(n):
+        terms = [f"{float(a[p, q])!r}*x{q}" for q in range(n) if a[p, q]]
+        drive_term = ["drive"] if p == 0 else []
+        right = " + ".join([f"-rate{p}*x{p}", *terms, *drive_term])
+        flag = " (unless refractory)" if held[p] and refractory else ""
+        lines.append(f"dx{p}/dt = ({right})/ms : 1{flag}")
+    lines += ["drive : 1", *(f"rate{p} : 1" for p in range(n))]
+    threshold = "x0 - 0.3*x1 > 1" if adapts else "x0 > 1"
+    reset = ["x0 -= 1.2"] if subtract else ["x0 = -0.1"]
+    reset += ["x1 += 0.25"] if adapts else []
+    group = brian2.NeuronGroup(
+        size,
+        "\n".join(lines),
+        threshold=threshold,
+        reset="\n".join(reset),
+        refractory=refractory * ms or False,
+        name=f"g{k}",
+    )
+    x = rng.uniform(-0.5, 0.7, (size, n))
+    plain = []
+    for i in range(size):
+        matrix = [[float(a[p, q] if p != q else -rates[i, p]) * 1000 for q in range(n)] for p in range(n)]
+        row = [1.0, *([-0.3] if adapts else [0.0] * (n > 1)), *[0.0] * (n - 2)]
+        resets = [[float(p == q) for q in range(n)] + [0.0] for p in range(n)]
+        resets[0] = [float(subtract), *[0.0] * (n - 1), -1.2 if subtract else -0.1]
+        if adapts:
+            resets[1][n] = 0.25
+        offset = [float(drive[i]) * 1000, *[0.0] * (n - 1)]
+        holds = [h and refractory > 0 for h in held]
+        plain.append(Neuron(matrix, offset, row, 1.0, resets, refractory / 1000, holds, [float(v) for v in x[i]]))
+    group.drive = drive
+    for p in range(n):
+        setattr(group, f"x{p}", x[:, p])
+        setattr(group, f"rate{p}", rates[:, p])
+    return group, plain
+
+
+def random_script(seed):
+    rng = np.random.default_rng(seed)
+    groups, plain, first = [], [], []
+    for k in range(int(rng.integers(1, 4))):
+        group, neurons = random_group(rng, k)
+        first.append(len(plain))
+        groups.append(group)
+        plain += neurons
+    inputs = 3
+    times = np.sort(rng.uniform(0, DURATION, 40))
+    sources = rng.integers(0, inputs, 40)
+    generator = brian2.SpikeGeneratorGroup(inputs, sources, times * brian2.second, name="inputs")
+    synapses, wires = [], []
+    ends = [(generator, -1, k) for k in range(len(groups))]
+    ends += [(groups[a], a, b) for a in range(len(groups)) for b in range(len(groups)) if rng.random() < 0.7]
+    for at, (source, a, b) in enumerate(ends):
+        target = groups[b]
+        n = len(plain[first[b]].offset)
+        state = int(rng.integers(0, n))
+        pairs = [(i, j) for i in range(len(source)) for j in range(len(target)) if rng.random() < 0.7]
+        if not pairs:
+            continue
+        i, j = np.array(pairs).T
+        weight = rng.uniform(-0.3, 0.6, len(i))
+        delay = rng.uniform(0.1, 6, len(i))
+        if a == -1 and rng.random() < 0.5:
+            delay[:] = 0.0
+        one = brian2.Synapses(source, target, "w : 1", on_pre=f"x{state}_post += w", name=f"s{at}")
+        one.connect(i=i, j=j)
+        one.w, one.delay = weight, delay * ms
+        synapses.append(one)
+        for p, q, w, d in zip(i, j, weight, delay, strict=True):
+            origin = -1 - int(p) if a == -1 else first[a] + int(p)
+            wires.append(Synapse(origin, first[b] + int(q), state, float(w), float((d * ms) / brian2.second)))
+    monitors = [brian2.SpikeMonitor(group, name=f"m{k}") for k, group in enumerate(groups)]
+    network = brian2.Network(groups, generator, synapses, monitors)
+    events = [(float(t), -1 - int(s)) for t, s in zip(times, sources, strict=True)]
+    return network, monitors, plain, wires, events, first
+
+
+def compare(seed):
+    network, monitors, plain, wires, events, first = random_script(seed)
+    network.run(DURATION * brian2.second)
+    found = sorted(
+        (float(t), first[k] + int(i)) for k, m in enumerate(monitors) for t, i in zip(m.t_, m.i, strict=True)
+    )
+    expected = simulate(plain, wires, events, DURATION, 1e-4)
+    assert [i for _, i in found] == [i for _, i in expected], seed
+    np.testing.assert_allclose([t for t, _ in found], [t for t, _ in expected], rtol=0, atol=1e-11)
+    return len(expected)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10**6))
+def test_random_scripts(seed):
+    compare(seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(10**6, 10**9))
+def test_many_random_scripts(seed):
+    compare(seed)
+
+
+def test_the_random_scripts_fire():
+    assert sum(compare(seed) for seed in (1, 2, 3, 4)) > 20

@@ -1,0 +1,224 @@
+"""What the device event_driven cannot run exactly: refused by object, line, reason and remedy."""
+
+import brian2
+import numpy as np
+import pytest
+from brian2 import Hz, ms, mV, second
+
+import mtt_brian.event_driven  # noqa: F401 - registers the device
+from mtt_brian.errors import InputError
+
+EQUATION = "dv/dt = -v / (10*ms) : 1"
+
+
+@pytest.fixture(autouse=True)
+def _device(event_driven):
+    """See conftest."""
+
+
+def group(model=EQUATION, name="cells", **options):
+    options = {"threshold": "v > 1", "reset": "v = 0"} | options
+    return brian2.NeuronGroup(2, model, name=name, **options)
+
+
+def refusal(*objects, duration=1 * ms):
+    """What a run of these objects is refused with."""
+    with pytest.raises(InputError) as caught:
+        brian2.Network(*objects).run(duration)
+    return str(caught.value)
+
+
+def synapses(target, on_pre="v_post += 1", model="", connect=True, source=None, **options):
+    source = source or brian2.SpikeGeneratorGroup(1, [0], [0.5] * ms)
+    made = brian2.Synapses(source, target, model, on_pre=on_pre, name="wires", **options)
+    if connect:
+        made.connect()
+    return source, made
+
+
+GROUPS = {
+    "nonlinear": (
+        {"model": "dv/dt = (v**2 - v) / (10*ms) : 1"},
+        "cells: dv/dt = (v**2 - v) / (10*ms): dv/dt is not linear in v",
+    ),
+    "product of states": (
+        {"model": "dv/dt = -v*u / (10*ms) : 1\ndu/dt = -u / (5*ms) : 1"},
+        "cells: dv/dt = -v*u / (10*ms): dv/dt is not linear in v",
+    ),
+    "function of a state": ({"model": "dv/dt = exp(-v) / (10*ms) : 1"}, "dv/dt is not linear in v"),
+    "noise": ({"model": "dv/dt = -v / (10*ms) + xi*(10*ms)**-0.5 : 1"}, "it is noisy (xi); leave the noise out"),
+    "time": ({"model": "dv/dt = (sin(2*pi*t*10*Hz) - v) / (10*ms) : 1"}, "it depends on time (t)"),
+    "chance": (
+        {"model": "dv/dt = (x - v) / (10*ms) : 1\nx = rand() : 1 (constant over dt)"},
+        "x = rand(): it is computed once per",
+    ),
+    "growth": ({"model": "dv/dt = v / (10*ms) : 1"}, "v grows without bound (rate 100 per second in neuron 0)"),
+    "five states": (
+        {"model": "\n".join(f"d{x}/dt = -{x} / (10*ms) : 1" for x in "vabcd")},
+        "it has 5 state variables (v, a, b, c, d); at most 4",
+    ),
+    "two conditions": ({"threshold": "v > 1 and v < 2"}, "threshold 'v > 1 and v < 2': it is not one comparison"),
+    "a nonlinear condition": ({"threshold": "v**2 > 1"}, "threshold 'v**2 > 1': the condition is not linear in v"),
+    "chance in the condition": (
+        {"threshold": "rand() < 10*Hz*dt"},
+        "it fires by chance in every time step; use a PoissonGroup",
+    ),
+    "no state in the condition": ({"threshold": "i > 1"}, "it does not depend on a state variable"),
+    "a nonlinear reset": ({"reset": "v = v**2"}, "reset 'v = v ** 2': the reset of v is not linear in v"),
+    "a random reset": ({"reset": "v = rand()"}, "rand changes from call to call or with time"),
+    "a condition as refractory period": (
+        {"refractory": "v > 0.5"},
+        "refractory 'v > 0.5': it is a condition, not a time",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups(name):
+    options, expected = GROUPS[name]
+    message = refusal(group(**options))
+    assert message.startswith("event_driven cannot run cells")
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_a_timed_array():
+    table = brian2.TimedArray([1, 2], dt=1 * ms)
+    message = refusal(group("dv/dt = (table(t) - v) / (10*ms) : 1", namespace={"table": table}))
+    assert "table changes from call to call or with time" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"on_post": "w += 1", "model": "w : 1"}, "wires: on_post 'w += 1': it changes synapses"),
+        ({"on_pre": "w += 1", "model": "w : 1"}, "w is not a variable of the target 'cells' (plasticity"),
+        ({"on_pre": "v_post = 1"}, "wires: v_post = 1: it sets the variable"),
+        ({"on_pre": "v_post += 1 - v_post"}, "it sets the variable"),
+        ({"on_pre": "v_post += 0.1*v_post"}, "what it adds depends on v_post"),
+        ({"on_pre": "v_post += rand()"}, "rand changes from call to call"),
+        (
+            {"model": "dx/dt = -x / (5*ms) : 1 (event-driven)"},
+            "dx/dt = -x / (5*ms): a synapse with a variable that changes",
+        ),
+        (
+            {"model": "dx/dt = -x / (5*ms) : 1 (clock-driven)"},
+            "dx/dt = -x / (5*ms): a synapse with a variable that changes",
+        ),
+    ],
+)
+def test_synapses(options, expected):
+    cells = group()
+    assert expected in refusal(cells, *synapses(cells, **options))
+
+
+def test_gap_junctions():
+    cells = group("dv/dt = (gap - v) / (10*ms) : 1\ngap : 1")
+    made = brian2.Synapses(cells, cells, "gap_post = v_pre - v_post : 1 (summed)", name="wires")
+    made.connect()
+    assert "wires: gap_post (summed): a summed variable" in refusal(cells, made)
+
+
+def test_a_loop_without_a_delay():
+    cells = group()
+    _, made = synapses(cells, source=cells)
+    message = refusal(cells, made)
+    assert "wires: v_post += 1: a spike without a delay changes v" in message
+    assert message.endswith("give these synapses a delay > 0")
+
+
+def test_operations_in_every_time_step():
+    cells = group()
+    cells.run_regularly("v = 0", dt=1 * ms)
+    operation = brian2.NetworkOperation(lambda: None, name="operation")
+    message = refusal(cells, operation)
+    assert "operation: a network_operation runs in every time step; split the run" in message
+    assert "it runs code in every time step (run_regularly)" in message
+    assert len(message.splitlines()) == 2
+
+
+def test_other_events():
+    cells = group(events={"low": "v < -1"})
+    assert "cells: event 'low': events other than spikes" in refusal(cells)
+
+
+def test_rates_that_depend_on_time():
+    source = brian2.PoissonGroup(2, "10*Hz * (1 + sin(t / (10*ms)))", name="source")
+    assert "source: 10*Hz * (1 + sin(t / (10*ms))): it depends on time (t); give constant rates" in refusal(source)
+
+
+@pytest.mark.parametrize(("rate", "shown"), [(-1, "-1"), (np.nan, "nan"), (np.inf, "inf")])
+def test_rates_that_are_none(rate, shown):
+    source = brian2.PoissonGroup(2, [1, rate] * Hz, name="source")
+    assert f"source: rates: the rate of neuron 1 is {shown} Hz" in refusal(source)
+
+
+@pytest.mark.parametrize("tau", [0, -1])
+def test_time_constants_that_are_not_positive(tau):
+    cells = group("dv/dt = -v / tau : 1\ntau : second")
+    cells.tau = [1, tau] * ms
+    expected = (
+        "is -inf in neuron 1 (tau = 0)" if tau == 0 else "v grows without bound (rate 1000 per second in neuron 1)"
+    )
+    assert expected in refusal(cells)
+
+
+def test_values_that_are_no_numbers():
+    cells = group()
+    cells.v = [0, np.nan]
+    assert "cells: v: neuron 1 starts at nan; set it to a number before the run" in refusal(cells)
+    cells = group("dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1", name="others")
+    cells.drive = [0, np.inf]
+    assert "is inf in neuron 1 (drive = inf)" in refusal(cells)
+    cells = group(name="targets")
+    source, made = synapses(cells, "v_post += w", "w : 1")
+    made.w = [0, np.nan]
+    assert "wires: v_post += w: synapse 1 adds nan; give it a finite weight" in refusal(cells, source, made)
+
+
+def test_units_are_checked_by_brian2():
+    cells = group("dv/dt = -v / (10*mV) : 1")
+    with pytest.raises(brian2.BrianObjectException, match="cells") as caught:
+        brian2.Network(cells).run(1 * ms)
+    assert isinstance(caught.value.__cause__, brian2.DimensionMismatchError)
+    for options in ({"threshold": "v > 1*mV"}, {"reset": "v = 1*mV"}, {"refractory": 3 * mV}):
+        with pytest.raises(brian2.BrianObjectException) as caught:
+            brian2.Network(group(name="cells*", **options)).run(1 * ms)
+        assert isinstance(caught.value.__cause__, brian2.DimensionMismatchError)
+    cells = group(name="targets")
+    with pytest.raises(brian2.BrianObjectException, match="wires") as caught:
+        brian2.Network(cells, *synapses(cells, "v_post += 1*mV")).run(1 * ms)
+    assert isinstance(caught.value.__cause__, brian2.DimensionMismatchError)
+
+
+def test_unknown_names_are_found_by_brian2():
+    with pytest.raises(brian2.BrianObjectException, match="cells") as caught:
+        brian2.Network(group("dv/dt = (nowhere - v) / (10*ms) : 1")).run(1 * ms)
+    assert "nowhere" in str(caught.value.__cause__)
+
+
+def test_synapses_without_connect():
+    cells = group()
+    with pytest.raises(brian2.BrianObjectException) as caught:
+        brian2.Network(cells, *synapses(cells, connect=False)).run(1 * ms)
+    assert "it has not created synapses with 'connect'" in str(caught.value.__cause__)
+
+
+def test_a_device_that_is_switched_within_a_script():
+    brian2.set_device("runtime")
+    early = group(name="early")
+    brian2.set_device("event_driven")
+    assert "'early' was created before set_device('event_driven')" in refusal(early)
+
+
+def test_a_negative_duration():
+    with pytest.raises(ValueError, match="non-negative duration"):
+        brian2.Network(group()).run(-1 * ms)
+
+
+def test_objects_of_another_network():
+    cells = group()
+    one, other = brian2.Network(cells), brian2.Network(cells)
+    one.run(0 * second)
+    with pytest.raises(RuntimeError, match="has already been run in the context of another network"):
+        other.run(1 * ms)

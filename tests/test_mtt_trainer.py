@@ -1,0 +1,113 @@
+"""The parts of a training by themselves: `Trainer`, its augmentation, and norms over several processes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mtt_brian import mtt
+from mtt_brian.mtt.augment import Changes
+from mtt_brian.mtt.distributed.shared_batchnorm import SharedBatchNorm1d, SharedBatchNorm2d, shared_norms
+from mtt_brian.mtt.iteration import Iteration
+from tests.test_mtt_fit import fit, same_weights, small, synthetic
+
+PACKAGE = Path(mtt.__file__).parents[1]
+
+
+def test_fit_is_the_epochs_of_a_trainer(tmp_path: Path) -> None:
+    config, data, held_back = small(epochs=2, validation=0.2, shift=1), synthetic(28), synthetic(6, seed=1)
+    whole = fit(mtt.build_model(config, data), data, config, tmp_path, held_back)
+    trainer = mtt.Trainer.prepare(mtt.build_model(config, data), data, config, held_back)
+    with trainer.running():
+        trainer.run_epoch()
+        assert trainer.last.epoch == 1
+        trainer.run_epoch()
+    assert same_weights(trainer.last, whole)
+    assert trainer.validation is not None
+    assert trainer.validate(trainer.validation) == whole.history[-1]["validation_accuracy"]
+    (tmp_path / "steps").mkdir()
+    trainer.save(tmp_path / "steps")
+    assert same_weights(mtt.checkpoint.load(tmp_path / "steps"), whole)
+
+
+class Watched(mtt.Trainer):
+    """Keeps the changes of every item and takes no steps."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.seen: list[dict[int, tuple[list[int], bool]]] = []
+
+    def run_epoch(self) -> None:
+        self.seen.append({})
+        super().run_epoch()
+
+    def step(self, index: np.ndarray, changes: Changes) -> Iteration:
+        mine = changes[index]
+        assert mine.shifts is not None
+        assert mine.mirrored is not None
+        drawn = zip(mine.shifts.tolist(), mine.mirrored.tolist(), strict=True)
+        self.seen[-1] |= dict(zip(index.tolist(), drawn, strict=True))
+        return Iteration(0.0, 0.0)
+
+
+def changes_of(**options: Any) -> list[dict[int, tuple[list[int], bool]]]:
+    config = small(epochs=2, shift=2, flip=True, calibration_batches=0, **options)
+    data = synthetic(28)
+    trainer = Watched.prepare(mtt.build_model(config, data), data, config)
+    assert isinstance(trainer, Watched)
+    with trainer.running():
+        trainer.run_epoch()
+        trainer.run_epoch()
+    return trainer.seen
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")  # no steps are taken
+def test_augmentation_depends_on_seed_epoch_and_item_only() -> None:
+    first, second = changes_of(batch_size=8)
+    assert len(first) == len(second) == 28
+    assert [first, second] == changes_of(batch_size=5, method="sdt")
+    assert first != second
+    assert first != changes_of(batch_size=8, seed=7)[0]
+    assert len({str(change) for change in first.values()}) > 10
+
+
+def test_norms_over_several_processes_replace_the_norms_for_a_while() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12)))
+    names, before = [name for name, _ in model.named_modules()], copy.deepcopy(model.state_dict())
+    norm, inner = model[1], model[2][1]
+    model(torch.randn(5, 2, 4, 4))
+    kept = {name: tensor.data_ptr() for name, tensor in model.state_dict().items()}
+    with shared_norms(model):
+        assert isinstance(model[1], SharedBatchNorm2d)
+        assert isinstance(model[2][1], SharedBatchNorm1d)
+        assert [name for name, _ in model.named_modules()] == names
+        assert {name: tensor.data_ptr() for name, tensor in model.state_dict().items()} == kept
+        hooked: list[torch.Tensor] = []
+        model[1].register_forward_hook(lambda module, inputs, out: hooked.append(out))
+        model.eval()
+        x = torch.randn(4, 2, 4, 4)
+        shared = model(x)
+        assert len(hooked) == 1
+    assert (model[1], model[2][1]) == (norm, inner)
+    assert not norm.training
+    assert torch.equal(model(x), shared)
+    assert not torch.equal(model.state_dict()["1.running_mean"], before["1.running_mean"])
+
+
+def test_one_process_needs_no_other_norms() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3))
+    with mtt.distributed.ALONE.replicated(model) as replica:  # type: ignore[arg-type]
+        assert replica is model
+        assert type(model[0]) is nn.BatchNorm1d
+
+
+@pytest.mark.parametrize("name", ["keep_freed_memory", "mallopt"])
+def test_only_commands_change_the_allocator(name: str) -> None:
+    users = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py") if name in path.read_text("utf-8")}
+    assert users <= {"cli", "machine.py"}
