@@ -303,7 +303,7 @@ def test_a_rule_without_equations_is_refused_by_name():
     class Mine(IF):
         pass
 
-    with pytest.raises(InputError, match="population 'a' has the rule Mine.*use engine='exact'"):
+    with pytest.raises(InputError, match=r"population 'a' has the rule Mine.*use engine='exact'"):
         mb.Simulator(single(Mine()), "brian2")
 
 
