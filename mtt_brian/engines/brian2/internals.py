@@ -244,10 +244,10 @@ def memory(variable: Any) -> np.ndarray:
 
 
 def is_part_of_group(part: Any) -> bool:
-    """Whether a contained object is what every NeuronGroup has: state updater, thresholder or resetter."""
-    from brian2.groups.neurongroup import Resetter, StateUpdater, Thresholder
+    """Whether a contained object does what the texts of a NeuronGroup state: equations, threshold and reset."""
+    from brian2.groups.neurongroup import Resetter, StateUpdater, SubexpressionUpdater, Thresholder
 
-    return isinstance(part, StateUpdater | Thresholder | Resetter)
+    return isinstance(part, StateUpdater | Thresholder | Resetter | SubexpressionUpdater)
 
 
 def was_connected(synapses: brian2.Synapses) -> bool:
