@@ -32,7 +32,7 @@ from mtt_brian.engines import ORDERS, engine_info
 from mtt_brian.engines.engine_table import engines_with
 from mtt_brian.errors import InputError
 from mtt_brian.experiments import dask_backend, evaluation, report_files, study_cli
-from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE
+from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE, keep_freed_memory
 
 #: Numbers of time steps besides each run's own T_max; the last ones are far larger than in any training.
 TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 150)
@@ -40,6 +40,7 @@ TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 150)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The steps of ``studies/event_driven_eval.py``, where they are explained."""
+    keep_freed_memory()
     options = parse(arguments)
     runs, recordings = study_cli.load_runs_and_recordings(options, options.skip_bad)
     circuits = study_cli.load_circuits(runs, recordings)

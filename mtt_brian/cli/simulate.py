@@ -12,6 +12,9 @@ Prophesee), .npy (a structured array with the fields t, x, y, p), .npz (such an 
 (polarity) count from 0; a network whose input has one axis needs t and x only. A field that the network would drop must
 hold one value everywhere. .h5 is NIRData with spikes of the input; with several samples, FILE.h5:NUMBER.
 
+--bits and --membrane-bits run the network as an integer chip holds it: integer weights and thresholds, membranes that
+saturate.
+
 --replay compares the run with spikes that were recorded before, here or by another simulator: NIRData (.h5), spikes.npz
 or spikes.csv as written here. The exit status is 0 if all are the same within --tolerance, and 1 if not.
 
@@ -60,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen and "max_rate" not in engine_info(options.engine).options:
         raise InputError(f"--max-rate goes with --engine exact; {options.engine} has no such option")
     with naming(opened.path):
-        simulator = Simulator(opened.circuit, options.engine, order=options.order, **chosen)
+        integers = network_options.integers_from(options)
+        simulator = Simulator(opened.circuit, options.engine, order=options.order, integers=integers, **chosen)
     out = files.results_folder(options.out, "simulate")
     files.check_replaceable(out, ["spikes.npz", "spikes.csv", "spikes.h5", "readout.csv", "raster.png"])
     with files.removed_if_empty(out), naming(opened.path):
@@ -102,6 +106,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = cli.parser(__doc__, "simulate")
     network_options.add_options(parser)
+    network_options.add_target_options(parser)
     parser.add_argument("recording", metavar="RECORDING", help="a file of events, or DATASET:SPLIT:NUMBER")
     parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")
     network_options.add_engine(parser)

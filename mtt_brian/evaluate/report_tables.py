@@ -107,8 +107,8 @@ def layers(report: Report) -> Table:
             ),
             *(
                 Column(
-                    "spike difference of T_max in %, from",
-                    order,
+                    "spike difference of T_max in %",
+                    f"from {order}",
                     under(order, lambda e, n: fraction(e.spike_difference.get(n))),
                 )
                 for order in orders

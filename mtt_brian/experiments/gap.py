@@ -2,9 +2,10 @@
 
 Every rule is run by the exact engine. On steps, an event takes place at the beginning of its step; all that arrives at
 a neuron in one step is summed, then the lower bound acts, then the threshold. For an IF this is the time-stepped
-network. A LIF decays by ``exp(-step / tau)`` from step to step, in front of the arrivals of a step. Where a constant
-current or a synaptic current carries a membrane up to its threshold between two steps, the neuron fires there and not
-at the next step (`crossing_between_steps` names these populations).
+network. A LIF decays by ``exp(-step / tau)`` from step to step, in front of the arrivals of a step; tools that take
+``1 - step / tau`` instead leave less by ``(step / tau)^2 / 2``. Where a constant current or a synaptic current carries a
+membrane up to its threshold between two steps, the neuron fires there and not at the next step
+(`crossing_between_steps` names these populations).
 
 Nothing here needs torch.
 """

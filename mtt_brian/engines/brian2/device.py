@@ -57,11 +57,7 @@ class EventDrivenDevice(internals.RuntimeDevice):  # type: ignore[misc]
 
     @staticmethod
     def _fresh() -> int:
-        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
-
-    def reinit(self) -> None:
-        """Forgets all runs."""
-        self._sessions = WeakKeyDictionary()
+        return int(np.random.SeedSequence().entropy)
 
     def seed(self, seed: int | None = None) -> None:
         """Seeds Brian2's random numbers, and the Poisson processes from here on."""
@@ -266,10 +262,9 @@ class EventDrivenDevice(internals.RuntimeDevice):  # type: ignore[misc]
             times, neurons = _generated(group, first, last)
             t.append(times)
             i.append(neurons + translation.first[group.name])
-        for name, rate in rates.items():
+        for k, (name, rate) in enumerate(rates.items()):
             if name not in session.poisson:
-                key = np.frombuffer(name.encode(), np.uint8).tolist()
-                random = np.random.default_rng(np.random.SeedSequence([abs(self._seed), session.trial, *key]))
+                random = np.random.default_rng(np.random.SeedSequence([abs(self._seed), session.trial, k]))
                 session.poisson[name] = PoissonProcess(random, len(rate), begin)
             times, neurons = session.poisson[name].until(rate, begin, last)
             t.append(times)
@@ -534,9 +529,9 @@ def _callback(report: Any) -> Callable[..., Any] | None:
     if report is None:
         return None
     if report in ("text", "stdout"):
-        return TextReport(sys.stdout)  # type: ignore[no-any-return]
+        return TextReport(sys.stdout)
     if report == "stderr":
-        return TextReport(sys.stderr)  # type: ignore[no-any-return]
+        return TextReport(sys.stderr)
     if callable(report):
-        return report  # type: ignore[no-any-return]
+        return report
     raise ValueError(f"Do not know how to handle report argument {report!r}.")
