@@ -16,6 +16,7 @@ from mtt_brian.experiments.evaluation import EvaluationPlan
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.plotting.axes import legend_beside, literal
+from mtt_brian.progress import notice
 
 #: The figures: file name, what is drawn, and the caption in report.html.
 FIGURES = (
@@ -71,17 +72,21 @@ def open_store(plan: EvaluationPlan, out: str | None, html: bool = False) -> Ite
         yield store
 
 
-def write_report_files(report: Report, plan: EvaluationPlan, store: ResultStore, html: bool = False) -> None:
-    """Write a report and its figures beside the store, remove the store, and print the tables.
+def write_report_files(
+    report: Report, plan: EvaluationPlan, store: ResultStore, html: bool = False, verbose: bool = False
+) -> None:
+    """Write a report and its figures beside the store, remove the store, and print the verdict.
 
     Args:
         report: of the evaluation.
         plan: of the evaluation.
         store: of `open_store`.
         html: also write ``report.html``.
+        verbose: print all tables instead of the rows that the verdict is about.
     """
     folder, recordings = store.path.parent, plan.recordings
     write_report(report, folder)
+    notice("drawing the figures")
     plot_accuracies(report, folder)
     plot_spikes(report, plan.runs, recordings, folder / "raster.png")
     plot_confusions(report, recordings.classes, folder / "confusion.png")
@@ -89,7 +94,8 @@ def write_report_files(report: Report, plan: EvaluationPlan, store: ResultStore,
         figures = [ReportFigure(folder / name, alt, caption) for name, alt, caption in FIGURES]
         write_html(report, figures, folder / "report.html", recordings.classes)
     store.remove()
-    print(f"\n{terminal_text(report)}\n\n{files.contents(folder)}")
+    more = "" if verbose else "All tables: --verbose, or report.md.\n"
+    print(f"\n{terminal_text(report, verbose)}\n\n{more}{files.contents(folder)}")
 
 
 def plot_accuracies(report: Report, folder: Path) -> None:
