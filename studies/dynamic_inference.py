@@ -37,8 +37,8 @@ from mtt_brian import plotting
 from mtt_brian.evaluate.early_exit import RULES, Curve, Decisions, exit_when_confident, mean_curve, stop_after
 from mtt_brian.evaluate.tables import Cell, Table, in_percent
 from mtt_brian.experiments import inference, study_cli
-from mtt_brian.experiments.inference import MODES, Mode
-from mtt_brian.plotting.axes import literal
+from mtt_brian.experiments.inference import MODE_NAMES, MODES, Mode
+from mtt_brian.plotting.axes import common_legend, spelled_out
 
 #: By rule of confidence, and ``"fixed"`` for recordings that are all stopped after the same time.
 Curves: TypeAlias = Mapping[str, Curve]
@@ -118,32 +118,36 @@ def table(title: str, curves: Mapping[str, Mapping[Mode, Curves]], cost: str, le
 
 
 def plot(curves: Mapping[str, Mapping[Mode, Curves]], title: str, path: Path) -> None:
-    """A row per rule; accuracy against time on the left, against operations on the right."""
+    """A row per mode, rule "total"; accuracy against time on the left, against operations on the right.
+
+    The rule "mean" and single events (fifo) stand in the tables.
+    """
     whole = [by_mode["time-stepped"]["fixed"] for by_mode in curves.values()]
     steps = sorted({round(curve.milliseconds[-1] / curve.steps[-1]) for curve in whole})
     costs = {
         "milliseconds": f"mean time (ms; a time step is {' or '.join(map(str, steps))} ms)",
         "synops": "mean SynOps until the decision",
     }
-    with plotting.figure(path, (7.2, 6)) as figure:
-        panels = figure.subplots(len(RULES), len(costs), sharey=True, sharex="col")
-        for (rule, (cost, name)), ax in zip(itertools.product(RULES, costs.items()), panels.flat, strict=True):
+    modes: tuple[Mode, ...] = ("time-stepped", "sum")
+    with plotting.figure(path, (7.2, 5)) as figure:
+        panels = figure.subplots(len(modes), len(costs), sharey=True, sharex="col")
+        for (mode, (cost, name)), ax in zip(itertools.product(modes, costs.items()), panels.flat, strict=True):
             for color, (label, by_mode) in enumerate(curves.items()):
-                for dash, (mode, by_rule) in enumerate(by_mode.items()):
-                    fixed = by_rule["fixed"]
-                    plotting.early_exit(
-                        getattr(by_rule[rule], cost),
-                        by_rule[rule].accuracy,
-                        name=name,
-                        label=f"{label}, {mode}",
-                        style=(color, dash),
-                        fixed=(getattr(fixed, cost), [estimate.value for estimate in fixed.accuracy]),
-                        ax=ax,
-                    )
-        for row, rule in zip(panels, RULES, strict=True):
-            row[0].set_title(f"rule: {rule}", loc="left", fontsize="medium")
-            row[1].set_ylabel("")
-        figure.suptitle(f"{literal(title, 100)}; thin: stopped after a fixed time")
+                fixed, decided = by_mode[mode]["fixed"], by_mode[mode]["total"]
+                plotting.early_exit(
+                    getattr(decided, cost),
+                    decided.accuracy,
+                    name=name,
+                    label=spelled_out(label),
+                    style=(color, 0),
+                    fixed=(getattr(fixed, cost), [estimate.value for estimate in fixed.accuracy]),
+                    ax=ax,
+                )
+            ax.get_legend().remove()
+            ax.label_outer()
+        for row, mode in zip(panels, modes, strict=True):
+            row[0].set_title(MODE_NAMES[mode], loc="left", fontsize="medium")
+        common_legend(figure, panels.flat, title)
 
 
 if __name__ == "__main__":

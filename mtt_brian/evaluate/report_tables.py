@@ -57,6 +57,19 @@ class ConfusionRow(NamedTuple):
     correct: Cell
 
 
+def facts(report: Report) -> list[tuple[str, str]]:
+    """What was evaluated on what and when, by name; what a report does not hold is left out."""
+    counts = sorted({run.n_recordings for run in report.runs})
+    found = [
+        ("network", ", ".join(dict.fromkeys(run.network for run in report.runs if run.network))),
+        ("data", f"{report.title}, {report.split}"),
+        ("recordings", " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))),
+        ("engine", report.engine),
+        ("date", report.date),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
 def accuracies(report: Report) -> Table:
     """A row per network: accuracy on every time grid and under every convention."""
     runs = report.runs
@@ -228,6 +241,10 @@ def markdown_text(report: Report) -> str:
     return "\n".join(
         [
             f"# Event-driven evaluation: {markdown(f'{report.title}, {report.split}')}",
+            "",
+            f"**{markdown(verdict(report))}**",
+            "",
+            *(f"* {name}: {markdown(text)}" for name, text in facts(report)),
             "",
             *tables,
             "Accuracies with their binomial standard error sqrt(p (1 - p) / n); seeds vary on top of it.",
