@@ -5,8 +5,9 @@
 
     set_device("event_driven")
 
-The rest of the script stays as it is. Spikes have the exact times at which the equations reach the threshold; no result
-depends on ``dt``, which is only the interval of monitors. `explain` lists what of a network can run so.
+The rest of the script does not change. Spikes have the exact times at which the equations reach the threshold; no
+result depends on ``dt``, which is only the interval of monitors. `explain` lists which objects of a network can run on
+this device.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ from brian2.core.namespace import get_local_namespace
 
 from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.device import NAME, EventDrivenDevice
+from mtt_brian.engines.exact.equation_run import EquationRun
 from mtt_brian.translate.from_brian2 import Refusal, Refused, circuit_of
 
 __all__ = ["Explanation", "Refusal", "Refused", "device", "explain"]
 
 #: The device, for ``set_device(mtt_brian.event_driven.device)``.
-device = EventDrivenDevice()
+device = EventDrivenDevice(EquationRun)
 internals.register_device(NAME, device)
 
 
 class Explanation(NamedTuple):
-    """What of a network runs without a clock.
+    """The objects of a network that can run without a clock.
 
     Attributes:
         runs: names of the objects that can.
-        refused: the others, with line, reason and the nearest thing that can.
+        refused: the others, with line, reason and the nearest supported alternative.
     """
 
     runs: tuple[str, ...]

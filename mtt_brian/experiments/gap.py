@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 
 import nir
 import numpy as np
-from tqdm import tqdm
 
 from mtt_brian import translate
 from mtt_brian.circuit.model import Circuit
@@ -33,6 +32,7 @@ from mtt_brian.experiments.backend import Backend, NamedRecordings, PartialResul
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.files import versions
 from mtt_brian.neuron import IF, NeuronRule, SpikesPerUpdate
+from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions, LowerBound, bound_of
 
 INSTANTS, FIFO = "instants", "fifo"
@@ -499,7 +499,7 @@ def evaluate(shards: Sequence[Shard[Any, Any]], store: ResultStore, backend: Bac
     missing = [shard for shard in shards if shard.key not in store]
     passes = sum(shard.passes for shard in shards)
     done = passes - sum(shard.passes for shard in missing)
-    with tqdm(total=passes, initial=done, desc="gap", unit="run") as bar:
+    with progress_bar(total=passes, initial=done, description="gap", unit="runs") as bar:
         for shard, result in backend(missing, bar.update):
             store.keep(shard.key, result)
     return [store[shard.key] for shard in shards]

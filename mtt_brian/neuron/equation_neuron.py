@@ -6,8 +6,8 @@ Rule at an instant:
 2. while the condition ``row . x > level`` (or ``>=``) holds and the neuron is not refractory: one spike, and ``x``
    becomes ``reset . (x, 1)``; with a refractory period the neuron is then refractory.
 
-The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once. It is what
-a clock does in the limit of short time steps.
+The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once. This is
+the limit of clock-driven simulation for short time steps.
 """
 
 from __future__ import annotations
@@ -101,8 +101,5 @@ class EquationNeuron(IF):
         return self.fires and bool(np.any(self.systems.row[:, port]))
 
     def linear_systems(self, shape: tuple[int, ...]) -> tuple[tuple[LinearSystem, ...], np.ndarray]:
-        """The equations as `LinearSystem`, without thresholds and resets."""
-        every = zip(self.systems.matrix, self.systems.offset, self.systems.row, strict=True)
-        ones = np.ones(len(self.states))
-        found = [LinearSystem(matrix=a, offset=b, drive=0 * ones, row=c, tau=ones) for a, b, c in every]
-        return tuple(found), np.reshape(self.system, shape)
+        """Refused: a linear system has neither the threshold condition nor the reset of these neurons."""
+        raise InputError("neurons given by equations run on the Brian2 device event_driven, not in this engine")
