@@ -36,7 +36,7 @@ class LoweredCircuit(NamedTuple):
         offset, group_offset: first neuron and first update group of every population [P + 1].
         group_size: neurons per update group [P].
         kind, rule: codes of the dynamics and of what a neuron at threshold does (`rules`) [P].
-        bounded, crosses, refractory, recorded: flags [P].
+        bounded, saturates, crosses, refractory, recorded: flags [P].
         marked: whether neurons share update groups although some weights are 0, and a neuron that one spike leaves at
             its threshold waits for a weight that is not 0: arrivals at groups with such neurons are marked [P].
         rate_limited: whether a population can fire without an input event, so that its rate is checked [P].
@@ -68,6 +68,7 @@ class LoweredCircuit(NamedTuple):
     kind: np.ndarray
     rule: np.ndarray
     bounded: np.ndarray
+    saturates: np.ndarray
     crosses: np.ndarray
     refractory: np.ndarray
     recorded: np.ndarray
@@ -138,7 +139,8 @@ def lower_circuit(
         group_size=group_size,
         kind=np.array([p.kind for p in populations]),
         rule=np.array([p.reset for p in populations]),
-        bounded=np.array([p.rule.lower_bound is not None or p.rule.upper_bound is not None for p in populations]),
+        bounded=np.array([p.rule.lower_bound is not None for p in populations]),
+        saturates=np.array([p.rule.upper_bound is not None for p in populations]),
         crosses=crosses,
         refractory=np.array([bool(np.any(p.rule.refractory)) for p in populations]),
         recorded=recorded_flags,
