@@ -160,11 +160,15 @@ class TestSideBySide:
             assert min(pixels.shape[:2]) > 300
             assert pixels.std() > 0.05  # something is drawn
 
-    def test_prints_the_table_and_where_it_went(self, side_by_side):
+    def test_prints_a_verdict_and_where_it_went(self, side_by_side):
         done, folder = side_by_side
+        assert re.search(r"^Without time steps sdt (loses|gains|keeps) .*, mtt .*\.$", done.stdout, re.MULTILINE)
         assert re.search(r"\|\s+\| sdt +\| mtt +\|", done.stdout)
-        for row in ("time-stepped, T = 20", "event-driven, fifo", "spike difference", "SynOps"):
-            assert row in done.stdout
+        rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
+        assert len(rows) == 2 + 7
+        for row in ("time-stepped, T = 20", "event-driven, fifo", "SynOps"):
+            assert any(row in line for line in rows)
+        assert "All tables: --verbose, or report.md" in done.stdout
         assert "results/event_driven_eval-001: " in done.stdout
         assert sorted(path.name for path in folder.iterdir()) == sorted([*PNGS, "report.json", "report.md"])
         assert "96/96" in done.stderr  # progress: 2 runs, 8 recordings, 4 grids and 2 conventions
