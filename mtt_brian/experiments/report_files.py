@@ -131,7 +131,7 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
     }
     with _figure(folders, "accuracy", 2.6 + 0.17 * len(bars)) as figure:
         plotting.accuracy_bars(groups, bars, ax=figure.subplots())
-        figure.suptitle(title)
+        figure.suptitle(title if len(bars) > 1 else f"{literal(report.runs[0].run, 40)}: {title}")
 
     lines = len(report.runs) * len(orders)
     with _figure(folders, "accuracy_over_time", 2.6 + 0.17 * lines) as figure:
@@ -168,7 +168,7 @@ def plot_example(report: Report, runs: Mapping[str, Run], recordings: Recordings
     (event_driven,) = Simulator(run.model, engine="exact", order=order, record="all").run([recording])
     pair = (
         ModeRun(f"{t_max} time steps", stepped, None, trace.seconds, trace.readouts),
-        ModeRun(f"event-driven, {order}", event_driven, recording, *readout_trace(event_driven)),
+        ModeRun("event-driven", event_driven, recording, *readout_trace(event_driven)),
     )
     label = int(recordings.labels[number])
     with _figure(folders, "raster", 4.9) as figure:
