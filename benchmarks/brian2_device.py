@@ -65,13 +65,13 @@ def spikes_of(monitor: brian2.SpikeMonitor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def exact(seconds: float, neurons: int, probability: float) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
-    """Wall time in seconds and spikes of the device event_driven, compilation and lowering left out."""
+    """Processor time in seconds and spikes of the device event_driven, compilation and lowering left out."""
     brian2.set_device(mtt_brian.event_driven.device)
     network, monitor = cuba(neurons, probability)
     network.run(1e-9 * second)
-    started = time.perf_counter()
+    started = time.process_time()
     network.run(seconds * second)
-    return time.perf_counter() - started, spikes_of(monitor)
+    return time.process_time() - started, spikes_of(monitor)
 
 
 def clocked(seconds: float, neurons: int, probability: float, dt: float) -> tuple[float, tuple[np.ndarray, np.ndarray]]:

@@ -13,6 +13,7 @@ from mtt_brian import moved
 
 if TYPE_CHECKING:
     from mtt_brian import circuit, engines, evaluate, events, export, mtt, neuron, plotting, snn, translate
+    from mtt_brian.circuit import Integers
     from mtt_brian.engines import Result, Simulator, simulate
     from mtt_brian.errors import InputError
     from mtt_brian.snn import models
@@ -28,6 +29,7 @@ _MODULES = {
 _HOLDERS = {
     "Conventions": "mtt_brian.translate",
     "InputError": "mtt_brian.errors",
+    "Integers": "mtt_brian.circuit",
     "Result": "mtt_brian.engines",
     "Simulator": "mtt_brian.engines",
     "simulate": "mtt_brian.engines",
@@ -43,6 +45,7 @@ __all__ = [  # noqa: RUF022 - in the order in which data flow
     "translate",
     "Conventions",
     "circuit",
+    "Integers",
     "engines",
     "simulate",
     "Simulator",

@@ -26,6 +26,8 @@ BATCH = 50
 BATCH_SIDE_BY_SIDE = 200
 #: Numbers in one array of spike counts at most (100 MB of float32).
 SPIKE_COUNTS = 25_000_000
+#: Activations of the largest layer in a pass without gradients at most (400 MB of float32).
+ACTIVATIONS = 100_000_000
 
 
 def batch_size(numbers: int, budget: int, most: int = BATCH) -> int:

@@ -1,8 +1,8 @@
 """Decide as soon as the readout is confident: accuracy against the time and the operations until then.
 
-python studies/dynamic_inference.py                                    # the newest run under runs/
-python studies/dynamic_inference.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
-python studies/dynamic_inference.py RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
+mtt-brian study dynamic_inference                                    # the newest run under runs/
+mtt-brian study dynamic_inference runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+mtt-brian study dynamic_inference RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
 
 Time-stepped, a network decides at the end of the first of its T_max steps at which its confidence exceeds a threshold
 (SEENN-I, Li et al. 2023). Event-driven, under both conventions for events of one instant, it decides at that very
@@ -11,7 +11,7 @@ instant. The thresholds are chosen on nothing: all are shown, beside the same ne
 What T means for events: a recording is binned into T_max frames, and step k sees the events of its k-th part and no
 others. Deciding after k steps is both cheaper and earlier: k / T_max of the recording has passed. For a static image
 every step sees the whole image, T = 1 included, and fewer steps only cost less. An accuracy at mean T = 2 here is one
-on the first fifth of the events (T_max = 10), not that of a network run with T = 2 (studies/time_step_sweep.py).
+on the first fifth of the events (T_max = 10), not that of a network run with T = 2 (mtt-brian study time_step_sweep).
 
 Two rules of confidence (mtt_brian/evaluate/early_exit.py): "mean", the softmax of the mean readout so far, as published
 for images; and "total", the softmax of the readout so far as a part of what the whole recording gives. SynOps
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study dynamic_inference")
     study_cli.add_options(parser, "dynamic_inference")
     options = parser.parse_args(arguments)
     study_cli.at_least_one(options, "limit")

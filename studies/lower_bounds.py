@@ -1,8 +1,8 @@
 """What a lower bound of the membrane does in the training: runs trained anew with other bounds.
 
-python studies/lower_bounds.py                                       # the newest run under runs/: none, -4, -1, -0.25
-python studies/lower_bounds.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}     # seeds of one method are averaged
-python studies/lower_bounds.py RUN --bounds none -1 --out results/mine    # again with the same --out: what is missing
+mtt-brian study lower_bounds                                       # the newest run under runs/: none, -4, -1, -0.25
+mtt-brian study lower_bounds runs/sdt-{0,1,2} runs/mtt-{0,1,2}     # seeds of one method are averaged
+mtt-brian study lower_bounds RUN --bounds none -1 --out results/mine    # again with the same --out: what is missing
 
 Every run is trained anew with each of the bounds, on its own settings, but for a part of the training recordings that
 is held back. Which bound is better is to be read from that validation part; the test split stands beside it. Every
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study lower_bounds")
     study_cli.add_options(parser, "lower_bounds")
     parser.add_argument(
         "--bounds",

@@ -1,9 +1,9 @@
 """How robust a trained network is, time-stepped and event-driven: accuracy under perturbations, and its loss landscape.
 
-python studies/robustness.py                                    # the newest run under runs/
-python studies/robustness.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
-python studies/robustness.py RUN --only jitter dropped          # some of it (also: gradient landscape)
-python studies/robustness.py RUN --out results/mine --draws 10  # again with the same --out: only what is missing
+mtt-brian study robustness                                    # the newest run under runs/
+mtt-brian study robustness runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+mtt-brian study robustness RUN --only jitter dropped          # some of it (also: gradient landscape)
+mtt-brian study robustness RUN --out results/mine --draws 10  # again with the same --out: only what is missing
 
 Every perturbation is drawn --draws times at every level, the same draws for all runs and all modes:
 
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study robustness")
     study_cli.add_options(parser, "robustness")
     everything = [*PERTURBATIONS, "gradient", "landscape"]
     names = f"{', '.join(everything)} [all]"

@@ -1,9 +1,9 @@
 """Accuracy over the number of time steps, and event-driven: a limit that no number of time steps approaches.
 
-python studies/time_step_sweep.py                                    # the newest run under runs/
-python studies/time_step_sweep.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
-python studies/time_step_sweep.py RUN --time-steps 1 10 100 1000     # other numbers of time steps
-python studies/time_step_sweep.py RUN --out results/mine             # again with the same --out: only what is missing
+mtt-brian study time_step_sweep                                    # the newest run under runs/
+mtt-brian study time_step_sweep runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+mtt-brian study time_step_sweep RUN --time-steps 1 10 100 1000     # other numbers of time steps
+mtt-brian study time_step_sweep RUN --out results/mine             # again with the same --out: only what is missing
 
 With T time steps the events are binned anew into T bins and every stage runs with T steps. The events of one bin act
 together. Only where every bin holds a single instant (T = 300,000 for microseconds in 0.3 s) would that be the same as
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study time_step_sweep")
     study_cli.add_options(parser, "time_step_sweep")
     study_cli.add_time_steps(parser, TIME_STEPS, "numbers of time steps")
     options = parser.parse_args(arguments)

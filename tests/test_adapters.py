@@ -250,9 +250,10 @@ def test_monitors_can_be_filled(one_neuron):
 
 def test_the_time_of_a_network_can_be_set_and_its_state_be_kept(one_neuron, tmp_path):
     clock, group, _, network = one_neuron
+    other = brian2.Network(group)
     internals.begin_run(network)
     with pytest.raises(RuntimeError, match="another network"):
-        internals.begin_run(brian2.Network(group))
+        internals.begin_run(other)
     assert not internals.stop_requested(network)
     network.stop()
     assert internals.stop_requested(network)

@@ -307,7 +307,7 @@ class TestReport:
         assert rows["SynOps per recording, sum"] == ["1,500,000"] * 2
         assert rows["median decision time, ms, sum"] == ["120.0"] * 2
         headings = [column.heading for column in layers.columns]
-        assert headings[-1] == "spike difference of T_max in %, from, fifo"
+        assert headings[-1] == "spike difference of T_max in %, from fifo"
         assert [str(row[-1]) for row in layers.rows][:3] == ["-", "25.0", "50.0"]
         for text in (accuracies.markdown(), accuracies.terminal()):
             assert len({len(line) for line in text.splitlines()}) == 1

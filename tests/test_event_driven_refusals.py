@@ -218,6 +218,7 @@ def test_a_negative_duration():
 
 def test_objects_of_another_network():
     cells = group()
-    brian2.Network(cells).run(0 * second)
+    one, other = brian2.Network(cells), brian2.Network(cells)
+    one.run(0 * second)
     with pytest.raises(RuntimeError, match="has already been run in the context of another network"):
-        brian2.Network(cells).run(1 * ms)
+        other.run(1 * ms)

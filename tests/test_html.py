@@ -242,8 +242,8 @@ class TestTables:
 
     def test_layers_go_from_the_input_to_the_output(self, page):
         assert page.texts("layers") == [
-            ["", "spikes per recording", "spike difference of T_max in %, from"],
-            ["network", "layer", "T_max", "sum", "fifo", "sum", "fifo"],
+            ["", "spikes per recording", "spike difference of T_max in %"],
+            ["network", "layer", "T_max", "sum", "fifo", "from sum", "from fifo"],
             ["run-10", "input", "4,000", "4,000", "4,000", "-", "-"],
             ["run-10", "hidden", "80.50", "97.25", "97.25", "25.0", "25.0"],
             ["run-10", "output", "-", "-", "-", "33.3", "33.3"],

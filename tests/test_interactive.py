@@ -15,7 +15,7 @@ from matplotlib.image import imread
 import mtt_brian as mb
 from mtt_brian import events, html_repr, progress
 from mtt_brian.cli import demo
-from tests.test_console import graph
+from tests.test_cli import graph
 
 PUBLIC = ("circuit", "engines", "evaluate", "events", "export", "mtt", "neuron", "plotting", "snn", "translate")
 RECORDING = events.make_recording([100, 2_000, 250_000], [3, 4, 5], [1, 2, 33], [0, 1, 1])

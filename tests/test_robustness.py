@@ -49,7 +49,7 @@ class TestGradient:
     def test_is_the_mean_over_all_batches(self, model, monkeypatch):
         x, labels = frames(1.0, 0.0, 1.0, 1.0, 0.0), np.array([0, 1, 1, 0, 0])
         whole = loss_landscape.gradient(model, x, labels)
-        monkeypatch.setattr(loss_landscape, "MAX_RECORDINGS", 2)
+        monkeypatch.setattr(loss_landscape, "BATCH", 2)
         assert loss_landscape.gradient(model, x, labels) == pytest.approx(whole)
         assert all(weight.grad is None for weight in model.parameters())
 

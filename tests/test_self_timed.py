@@ -4,7 +4,7 @@ The exact engine is the reference: it has tests of its own against rational arit
 """
 
 import math
-import re
+from dataclasses import replace
 
 import brian2
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 
 import mtt_brian as mb
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.circuit.operators import Dense
+from mtt_brian.circuit.operators import Delay, Dense
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines.brian2 import functions
 from mtt_brian.engines.brian2.network import EventNetwork
@@ -60,18 +60,21 @@ def silent_rule(rng, kind):
     return CubaLIF(threshold=None, tau=2.0**-6, tau_syn=2.0**-7, w_in=2.0**-7, bias=float(rng.choice([0.0, 4.0])))
 
 
-KINDS = ["IF", "LIF", "CubaLIF", "I", "LI", "CubaLI"]
+KINDS = ["IF", "LIF", "CubaLIF", "I", "LI", "CubaLI", "delays"]
 
 
 def network(seed, kind):
-    """Two firing populations, the second one also next to the input, and a readout; one of them of the given kind."""
+    """Two firing populations, the second one also next to the input, and a readout; one of them of the given kind.
+
+    Of the kind "delays", the connections have several delays each, and the second population reaches the first one.
+    """
     rng = np.random.default_rng(seed)
     kinds = [str(k) for k in rng.choice(["IF", "LIF", "CubaLIF"], 2)]
     if kind in ("IF", "LIF", "CubaLIF"):
         kinds[rng.integers(2)] = kind
         readout = str(rng.choice(["I", "LI", "CubaLI", "none"]))
     else:
-        readout = kind
+        readout = str(rng.choice(["I", "CubaLI", "none"])) if kind == "delays" else kind
     populations = [Population(name, (3,), firing_rule(rng, k)) for name, k in zip("ab", kinds, strict=True)]
     edges = [("input", "a", INPUTS), ("input", "b", INPUTS), ("a", "b", 3)]
     if readout != "none":
@@ -81,6 +84,10 @@ def network(seed, kind):
         Connection(source, target, (Dense(rng.integers(-6, 10, (3, n)) / 16, (n,)),), (), n)
         for source, target, n in edges
     ]
+    if kind == "delays":
+        late = [replace(c, operators=(*c.operators, Delay(rng.integers(0, 4, 3) / 1000))) for c in connections]
+        back = (Dense(rng.integers(-6, 6, (3, 3)) / 64, (3,)), Delay(rng.integers(1, 6, 3) / 1000))
+        connections = [*late, Connection("b", "a", back, (), 3)]
     return Circuit("input", (INPUTS,), tuple(populations), tuple(connections), populations[-1].name)
 
 
@@ -140,13 +147,13 @@ def test_the_same_spikes_as_the_exact_engine_200_times(kind, block):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("kind", ["IF", "LIF", "CubaLIF", "delays"])
 @pytest.mark.parametrize(("engine", "options"), [("brian2", {"target": "cython"}), ("brian2-cpp", {})])
 def test_the_same_spikes_when_compiled(engine, options, kind):
     assert compare(7, kind, engine, batch_size=2, **options) > 20
 
 
-@pytest.mark.parametrize("kind", ["IF", "CubaLI"])
+@pytest.mark.parametrize("kind", ["IF", "CubaLI", "delays"])
 def test_counts_and_final_states_in_tables(kind):
     """As on a GPU, where monitors make every step wait."""
     assert compare(11, kind, record="counts", every_step=True, batch_size=2) > 20
@@ -216,6 +223,49 @@ def test_arrivals_in_the_refractory_period_are_lost(engine):
     assert times(single(rule), engine, [(t, 0) for t in (1000, 2000, 2999, 3000, 4000)], 0.01)[0] == [0.001, 0.003]
 
 
+def delayed(rule, *seconds, weight=1.0):
+    """Input -> one neuron for each delay, each behind its own."""
+    operators = (Dense(np.full((len(seconds), 1), weight), (1,)), Delay(np.array(seconds)))
+    connection = Connection("input", "a", operators, (), 1)
+    return Circuit("input", (1,), (Population("a", (len(seconds),), rule),), (connection,), "a")
+
+
+@every_engine
+def test_a_spike_arrives_after_its_delay(engine):
+    circuit = delayed(IF(), 0.0, 0.002, 0.0005)
+    (result,) = simulator(circuit, engine).run([recording([(1000, 0), (2000, 0)])], 0.0035)
+    found = result.spikes["a"]
+    assert list(zip(found.t.tolist(), found.i.tolist(), strict=True)) == [
+        (0.001, 0), (0.0015, 2), (0.002, 0), (0.0025, 2), (0.003, 1),
+    ]  # fmt: skip
+
+
+@every_engine
+def test_a_late_arrival_at_the_time_of_an_event_is_one_instant(engine):
+    # 0.6 now and 0.6 from 2 ms ago: 1.2 at once, which neither alone would reach.
+    rule = LIF(tau=2.0**-9, r=2.0**-9)
+    at_once = single(rule, 0.6)
+    late = Connection("input", "a", (Dense(np.array([[0.6]]), (1,)), Delay(np.array([0.002]))), (), 1)
+    circuit = replace(at_once, connections=(*at_once.connections, late))
+    assert times(circuit, engine, [(1000, 0), (3000, 0)], 0.01)[0] == [0.003]
+
+
+@every_engine
+def test_a_loop_fires_until_the_end(engine):
+    circuit = single(IF())
+    loop = Connection("a", "a", (Dense(np.ones((1, 1)), (1,)), Delay(np.array([0.003]))), (), 1)
+    circuit = replace(circuit, connections=(*circuit.connections, loop))
+    assert times(circuit, engine, [(1000, 0)], 0.01)[0] == [0.001, 0.004, 0.007, 0.01]
+
+
+def test_more_spikes_under_way_than_there_is_room_for_are_one_line():
+    events = [(k, 0) for k in range(functions.MOST_UNDER_WAY + 1)]
+    circuit = delayed(IF(), 0.001)
+    assert len(times(circuit, "brian2", events[:-1], 0.002)[0]) == functions.MOST_UNDER_WAY
+    with pytest.raises(InputError, match=r"the connection 'input' -> 'a', at 6.4e-05 s: more than 64 .*engine='exact'"):
+        times(circuit, "brian2", events, 0.002)
+
+
 @every_engine
 def test_a_bias_above_the_largest_rate_is_one_line(engine):
     with pytest.raises(InputError, match=r"population 'a', neuron 0 \(C order\), at .* s: fires without end: .*1e\+06"):
@@ -249,26 +299,19 @@ def test_to_brian2_hands_out_a_network_that_ends_by_itself():
     assert states.I[0, 0] == pytest.approx(0.5 * (1 - math.exp(-(2.0**7) / 1000)) * 2.0**-7 + 4, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"delay": 0.001}, "the connection 'input' -> 'a' has a delay"),
-        ({"rule": "Mine"}, "population 'a' has the rule Mine"),
-    ],
-)
-def test_what_is_still_refused_is_named(change, message):
+def test_a_rule_without_equations_is_refused_by_name():
     class Mine(IF):
         pass
 
-    circuit = single(Mine() if "rule" in change else IF())
-    if "delay" in change:
-        from mtt_brian.circuit.operators import Delay
+    with pytest.raises(InputError, match=r"population 'a' has the rule Mine.*use engine='exact'"):
+        mb.Simulator(single(Mine()), "brian2")
 
-        (connection,) = circuit.connections
-        operators = (*connection.operators, Delay(np.array([0.001])))
-        late = Connection("input", "a", operators, ("wait",), 1)
-        circuit = Circuit("input", (1,), circuit.populations, (late,), "a")
-    with pytest.raises(InputError, match=f"{re.escape(message)}.*use engine='exact'"):
+
+def test_a_loop_without_a_delay_is_refused_by_name():
+    circuit = single(IF())
+    loop = Connection("a", "a", (Dense(np.ones((1, 1)), (1,)), Delay(np.zeros(1))), (), 1)
+    circuit = replace(circuit, connections=(*circuit.connections, loop))
+    with pytest.raises(InputError, match="the connection 'a' -> 'a' closes a loop without a delay"):
         mb.Simulator(circuit, "brian2")
 
 

@@ -211,20 +211,6 @@ def test_files_that_are_no_graphs(tmp_path):
         mb.translate.read_nir(3)
 
 
-@pytest.mark.parametrize("engine", ["brian2", "brian2-cpp"])
-def test_delays_are_sent_to_the_exact_engine(engine):
-    with pytest.raises(InputError, match=r"'input' -> 'n1' has a delay.*use engine='exact'"):
-        mb.Simulator(chain((1,), nir.Delay(np.array([0.1])), if_node(1)), engine)
-
-
-def test_recurrence_is_sent_to_the_exact_engine():
-    ends = {"input": nir.Input(np.array([1])), "output": nir.Output(np.array([1]))}
-    nodes = {**ends, "a": if_node(1), "d": nir.Delay(np.array([0.1]))}
-    graph = nir.NIRGraph(nodes=nodes, edges=[("input", "a"), ("a", "d"), ("d", "a"), ("a", "output")], type_check=False)
-    with pytest.raises(InputError, match=r"'a' -> 'a' has a delay.*use engine='exact'"):
-        mb.Simulator(graph, "brian2")
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -127,7 +127,10 @@ def notes(circuit: Circuit, plan: Plan) -> list[str]:
     """What was assumed of the network, and what time steps mean for its neurons."""
     said = [f"Assumed: {assumption}." for assumption in circuit.assumptions]
     if leaking := gap.decaying(circuit):
-        said.append(f"On time steps {', '.join(leaking)} decay by exp(-step / tau) from one step to the next.")
+        said.append(
+            f"On time steps {', '.join(leaking)} decay by exp(-step / tau) from one step to the next; a tool that "
+            "takes 1 - step / tau leaves less by (step / tau)^2 / 2."
+        )
     if crossing := gap.crossing_between_steps(circuit):
         said.append(
             f"{', '.join(crossing)} can reach the threshold between two steps, and then fire there; a time-stepped "

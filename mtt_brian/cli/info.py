@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mtt_brian import cli
@@ -21,6 +22,7 @@ from mtt_brian.cli import network_options
 from mtt_brian.cli.description import describe
 from mtt_brian.evaluate.tables import Table
 from mtt_brian.text import printable
+from mtt_brian.translate.nir_files import naming
 
 #: What of a run's settings fits into a line.
 _SETTINGS = ("method", "dataset", "model", "time_steps", "epochs", "seed", "resolution")
@@ -28,7 +30,11 @@ _SETTINGS = ("method", "dataset", "model", "time_steps", "epochs", "seed", "reso
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    description = describe(network_options.open_network(options))
+    opened, integers = network_options.open_network(options), network_options.integers_from(options)
+    if integers is not None:
+        with naming(opened.path):
+            opened = replace(opened, circuit=integers.of(opened.circuit))
+    description = describe(opened)
     print(json.dumps(description, indent=2) if options.json else "\n".join(lines(description)))
 
 
@@ -36,6 +42,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = cli.parser(__doc__, "info")
     network_options.add_options(parser)
+    network_options.add_target_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(arguments)
 
@@ -105,6 +112,8 @@ def in_words(rule: Mapping[str, Any]) -> str:
         parts.append("never fires")
     if rule["lower_bound"] is not None:
         parts.append(f"lower bound {number(rule['lower_bound'])}")
+    if rule["upper_bound"] is not None:
+        parts.append(f"upper bound {number(rule['upper_bound'])}")
     for name in ("tau", "tau_syn", "refractory"):
         if rule.get(name, 0) != 0:
             parts.append(f"{name} {number(rule[name], 1e3)} ms")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtt_brian import translate
+from mtt_brian.circuit.integers import MEMBRANE_BITS, WEIGHT_BITS, Integers
+from mtt_brian.engines.engine_table import ENGINES, engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.files import read_regular
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
@@ -93,6 +95,48 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="of the file's time per time step of the tool [as --tool says, or --spike-integral]",
     )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """The engine that runs a network event by event."""
+    known = ", ".join(ENGINES)
+    parser.add_argument(
+        "--engine", type=_engine, default="exact", metavar="NAME", help=f"all give the same spikes: {known} [exact]"
+    )
+
+
+def _engine(text: str) -> str:
+    try:
+        return engine_info(text).name
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_target_options(parser: argparse.ArgumentParser) -> None:
+    """What the network is run on."""
+    target = parser.add_argument_group("integer chips")
+    target.add_argument(
+        "--bits", type=int, metavar="N", help=f"weights of so many bits, sign included (Speck: {WEIGHT_BITS}) [real]"
+    )
+    target.add_argument(
+        "--membrane-bits",
+        type=int,
+        metavar="N",
+        help=f"thresholds and saturating membranes of so many bits [{MEMBRANE_BITS}, with --bits]",
+    )
+
+
+def integers_from(options: argparse.Namespace) -> Integers | None:
+    """What the options of `add_target_options` ask for.
+
+    Raises:
+        InputError: for numbers of bits that make no sense, and for membranes without weights.
+    """
+    if options.bits is None:
+        if options.membrane_bits is not None:
+            raise InputError("--membrane-bits goes with --bits: weights are integers, too")
+        return None
+    return Integers(options.bits, MEMBRANE_BITS if options.membrane_bits is None else options.membrane_bits)
 
 
 def _seconds_or_infer(text: str) -> float | str:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mtt_brian import html_repr
+from mtt_brian.circuit.integers import Integers
 from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
 from mtt_brian.engines.engine_table import (
@@ -33,6 +34,7 @@ __all__ = [
     "ORDERS",
     "Engine",
     "EngineInfo",
+    "Integers",
     "Order",
     "Record",
     "Result",
@@ -64,6 +66,8 @@ class Simulator:
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
         conventions: what a graph of another tool leaves open.
+        integers: run the network as an integer chip holds it: weights, thresholds and saturating membranes of a few
+            bits; by default of 8 and 16, as on Speck (where `EngineInfo.saturation` is set: ``"exact"``).
         **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or beside it, and options of the
             engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2 engines);
             ``target`` (brian2); ``flags`` (brian2-cpp).
@@ -80,6 +84,7 @@ class Simulator:
         order: Order = "sum",
         record: Record = "all",
         conventions: Conventions | None = None,
+        integers: Integers | None = None,
         **options: Any,
     ) -> None:
         for name, value, accepted in (
@@ -93,6 +98,8 @@ class Simulator:
         options = checked_options(engine, order, options)
         self.circuit = read_nir(graph, conventions, **given)
         with naming(graph):
+            if integers is not None:
+                self.circuit = integers.of(self.circuit)
             self.engine = build_engine(engine, self.circuit, order, record, options)
         self._shown = f"{engine}, {order}"
 

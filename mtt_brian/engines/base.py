@@ -45,6 +45,7 @@ class EngineInfo:
         orders: conventions that it can follow.
         crossings: whether neurons can fire between arrivals (bias, synaptic current, refractory period).
         delays: whether connections can have delays and close loops.
+        saturation: whether potentials can have an upper bound.
         options: names of the keyword arguments of its factory besides ``order`` and ``record``.
         batches: whether it runs many recordings side by side, so that large batches are worth while.
         memory: bytes that it keeps for a circuit and an order, one recording at a time; None: not known.
@@ -57,6 +58,7 @@ class EngineInfo:
     orders: tuple[Order, ...] = ("sum",)
     crossings: bool = False
     delays: bool = False
+    saturation: bool = False
     options: tuple[str, ...] = ()
     batches: bool = False
     memory: Callable[[Circuit, Order], int] | None = None

@@ -65,6 +65,7 @@ _GIVEN = (
             orders=("sum", "fifo"),
             crossings=True,
             delays=True,
+            saturation=True,
             options=("threads", "max_rate"),
             memory=_exact_memory,
         ),
@@ -77,6 +78,7 @@ _GIVEN = (
             options=("batch_size", "target"),
             batches=True,
             crossings=True,
+            delays=True,
             memory=_brian2_memory,
             # Its import sets a signal handler.
             imports=("brian2",),
@@ -89,6 +91,7 @@ _GIVEN = (
             about="Brian2's C++ project",
             options=("batch_size", "flags"),
             crossings=True,
+            delays=True,
             memory=_brian2_memory,
             imports=("brian2",),
             needs="g++ and make",
@@ -102,6 +105,7 @@ _GIVEN = (
             options=("batch_size",),
             batches=True,
             crossings=True,
+            delays=True,
             memory=_brian2_memory,
             imports=("brian2",),
             needs="brian2cuda, nvcc and an NVIDIA GPU",
@@ -227,6 +231,13 @@ def _check_circuit(info: EngineInfo, circuit: Circuit) -> None:
                     f"population {population.name!r} can come up to its threshold between arrivals (bias, leak, "
                     f"synaptic current or a rule of its own), which engine={info.name!r} does not compute; use "
                     "engine='exact'"
+                )
+    if not info.saturation:
+        for population in circuit.populations:
+            if population.rule.upper_bound is not None:
+                raise InputError(
+                    f"population {population.name!r} has an upper bound (membrane_bits), which "
+                    f"engine={info.name!r} does not follow; use engine='exact'"
                 )
     if not info.delays:
         for connection in circuit.connections:

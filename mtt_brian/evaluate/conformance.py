@@ -252,12 +252,10 @@ def lif_table(folder: Path) -> Table:
 
 
 def _traces(folder: Path) -> tuple[Trace, list[Trace]]:
-    files = sorted(folder.glob("lif_*.csv"))
-    if not (folder / "lif_exact.csv").is_file() or len(files) < 2:
+    files, solution = sorted(folder.glob("lif_*.csv")), folder / "lif_exact.csv"
+    if solution not in files or len(files) < 2:
         raise InputError(f"{folder}: expected lif_exact.csv and the traces of platforms, lif_<platform>.csv")
-    traces = [read_trace(path) for path in files]
-    (exact,) = (trace for trace in traces if trace.platform == "exact")
-    return exact, traces
+    return read_trace(solution), [read_trace(path) for path in files]
 
 
 def _as_spikes(trace: Trace) -> Spikes:

@@ -1,4 +1,4 @@
-"""NIR graph -> NIR graph: other weights, thresholds or firing rules; the graph that is given stays as it is.
+"""NIR graph -> NIR graph: other weights, thresholds or bounds; the graph that is given stays as it is.
 
 Weights are those of linear nodes and convolutions. Pools have none, and a `nir.Scale` is left alone.
 """
@@ -70,29 +70,18 @@ def mismatched_thresholds(graph: nir.NIRGraph, relative: float, rng: np.random.G
     return graph
 
 
-def one_spike(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """At most one spike per update; the rest of the membrane is kept."""
-    return _with_metadata(graph, spikes="one")
-
-
 def without_bound(graph: nir.NIRGraph) -> nir.NIRGraph:
     """No lower bound of the membrane."""
-    return _with_metadata(graph, lower_bound=None)
+    graph = copy.deepcopy(graph)
+    for node in _nodes(graph, "v_threshold"):
+        node.metadata = {key: value for key, value in node.metadata.items() if key != "lower_bound"}
+    return graph
 
 
 def _with_weights(graph: nir.NIRGraph, change: Any) -> nir.NIRGraph:
     graph = copy.deepcopy(graph)
     for node in _nodes(graph, "weight"):
         node.weight = change(node.weight).astype(node.weight.dtype)
-    return graph
-
-
-def _with_metadata(graph: nir.NIRGraph, **changes: Any) -> nir.NIRGraph:
-    """Metadata of all neurons; None removes an entry."""
-    graph = copy.deepcopy(graph)
-    for node in _nodes(graph, "v_threshold"):
-        changed = {**node.metadata, **changes}
-        node.metadata = {key: value for key, value in changed.items() if value is not None}
     return graph
 
 

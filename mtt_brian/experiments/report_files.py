@@ -23,6 +23,7 @@ from mtt_brian.experiments.run_folder import Run
 from mtt_brian.machine import BATCH
 from mtt_brian.plotting import ModeRun
 from mtt_brian.plotting.axes import legend_above, literal
+from mtt_brian.progress import notice
 
 #: The figures: name of the file, what is drawn, and the caption in report.html; without a caption they are not in it.
 FIGURES = (
@@ -79,17 +80,21 @@ def open_store(plan: EvaluationPlan, out: str | None, html: bool = False) -> Ite
         yield store
 
 
-def write_report_files(report: Report, plan: EvaluationPlan, store: ResultStore, html: bool = False) -> None:
-    """Write a report and its figures beside the store, remove the store, and print the tables.
+def write_report_files(
+    report: Report, plan: EvaluationPlan, store: ResultStore, html: bool = False, verbose: bool = False
+) -> None:
+    """Write a report and its figures beside the store, remove the store, and print the verdict.
 
     Args:
         report: of the evaluation.
         plan: of the evaluation.
         store: of `open_store`.
         html: also write ``report.html``.
+        verbose: print all tables instead of the rows that the verdict is about.
     """
     folder, recordings = store.path.parent, plan.recordings
     write_report(report, folder)
+    notice("drawing the figures")
     with tempfile.TemporaryDirectory() as beside:
         folders = [folder, Path(beside)] if html else [folder]
         plot_accuracies(report, folders)
@@ -102,7 +107,8 @@ def write_report_files(report: Report, plan: EvaluationPlan, store: ResultStore,
             ]
             write_html(report, figures, folder / "report.html", recordings.classes)
     store.remove()
-    print(f"\n{terminal_text(report)}\n\n{files.contents(folder)}")
+    more = "" if verbose else "All tables: --verbose, or report.md.\n"
+    print(f"\n{terminal_text(report, verbose)}\n\n{more}{files.contents(folder)}")
 
 
 def _smaller(svg: Path, png: Path) -> Path:
@@ -211,8 +217,8 @@ def find_example(model: Path, recordings: Recordings, order: Order, time_steps: 
 
 def plot_confusions(report: Report, classes: Sequence[str], path: Path) -> None:
     """The event-driven predictions of every network against the classes, under the first convention."""
-    side = 2.2 + 0.13 * len(classes)
-    with plotting.figure(path, (side * len(report.runs), side)) as figure:
+    side = 1.9 + 0.13 * len(classes)
+    with plotting.figure(path, (side * len(report.runs), 0.9 * side)) as figure:
         for ax, run in zip(figure.subplots(1, len(report.runs), squeeze=False)[0], report.runs, strict=True):
             measured = run.event_driven[0]
             plotting.confusion_matrix(measured.confusion_matrix, classes, ax=ax).set_title(

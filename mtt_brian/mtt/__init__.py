@@ -1,7 +1,6 @@
 """Mixed time-step training: samplers, settings, the training loop and its checkpoints."""
 
 from mtt_brian.errors import Diverged
-from mtt_brian.files import replacing
 from mtt_brian.mtt import checkpoint, config
 from mtt_brian.mtt.augment import Augmentation
 from mtt_brian.mtt.build import build_model
@@ -37,7 +36,6 @@ __all__ = [
     "load_frames",
     "load_model",
     "predict",
-    "replacing",
     "train_iteration",
 ]
 

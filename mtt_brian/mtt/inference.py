@@ -9,20 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtt_brian import events
+from mtt_brian import events, machine
 from mtt_brian.errors import InputError
 from mtt_brian.events import Images, Recordings
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
 from mtt_brian.snn import Staged
 
-#: Limits of a batch without gradients: recordings, and activations of the largest layer.
-MAX_RECORDINGS, MAX_ACTIVATIONS = 50, 100_000_000
-
 
 def max_batch_size(model: Staged, time_steps: int) -> int:
-    """Recordings per batch: `MAX_RECORDINGS`, or fewer where the largest layer would exceed `MAX_ACTIVATIONS`."""
+    """Recordings per batch: see `machine.batch_size`; the largest layer has `machine.ACTIVATIONS` numbers at most."""
     largest = max(math.prod(shape) for shape in (model.input_shape, *model.shapes.values()))
-    return min(MAX_RECORDINGS, max(1, MAX_ACTIVATIONS // (largest * time_steps)))
+    return machine.batch_size(largest * time_steps, machine.ACTIVATIONS)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtt_brian.mtt.inference import MAX_RECORDINGS
+from mtt_brian.machine import BATCH
 from mtt_brian.snn import Staged
 
 
@@ -51,7 +51,7 @@ def gradient(model: Staged, frames: Tensor, labels: np.ndarray) -> Gradient:
     target = torch.as_tensor(labels)
     model = copy.deepcopy(model)
     total = 0.0
-    for batch, part in zip(frames.split(MAX_RECORDINGS, dim=1), target.split(MAX_RECORDINGS), strict=True):
+    for batch, part in zip(frames.split(BATCH, dim=1), target.split(BATCH), strict=True):
         loss = functional.cross_entropy(model(batch, len(frames)), part, reduction="sum") / len(target)
         loss.backward()
         total += loss.item()
@@ -104,7 +104,7 @@ def landscape(
             weight.copy_(start)
             for length, step in zip(point, steps, strict=True):
                 weight.add_(step, alpha=length)
-        logits = torch.cat([moved(batch, len(frames)) for batch in frames.split(MAX_RECORDINGS, dim=1)])
+        logits = torch.cat([moved(batch, len(frames)) for batch in frames.split(BATCH, dim=1)])
         right = (logits.argmax(1) == target).float().mean().item()
         values.append((functional.cross_entropy(logits, target).item(), right))
     loss, accuracy = np.asarray(values).T

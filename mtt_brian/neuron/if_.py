@@ -22,6 +22,8 @@ class IF:
         reset: ``"subtract"`` or ``"zero"`` (to ``v_reset``).
         spikes: ``"one"`` or ``"many"`` spikes per update.
         lower_bound: ``v`` is never left below it after an arrival; None for no bound.
+        upper_bound: ``v`` saturates at it after an arrival, before the threshold is applied; at or above the threshold,
+            for neurons whose potential changes at arrivals only (the largest integer of a chip); None for no bound.
         v_reset: where ``reset="zero"`` puts ``v``; below the threshold.
         r: resistance, scales every jump and the bias.
         bias: constant input current.
@@ -33,6 +35,7 @@ class IF:
     reset: Reset = "subtract"
     spikes: SpikesPerUpdate = "one"
     lower_bound: Parameter | None = None
+    upper_bound: Parameter | None = None
     v_reset: Parameter = 0.0
     r: Parameter = 1.0
     bias: Parameter = 0.0
@@ -62,6 +65,10 @@ class IF:
                 value = getattr(self, name)
                 if value is not None and not np.all(np.asarray(value) < np.asarray(self.threshold)):
                     raise InputError(f"{type(self).__name__}.{name} must lie below the threshold, not at {value}")
+            if self.upper_bound is not None and not np.all(np.asarray(self.upper_bound) >= np.asarray(self.threshold)):
+                raise InputError(
+                    f"{type(self).__name__}.upper_bound must not lie below the threshold, not at {self.upper_bound}"
+                )
 
     @property
     def fires(self) -> bool:
@@ -76,7 +83,8 @@ class IF:
     @property
     def accumulates(self) -> bool:
         """Whether the potential is the plain sum of the jumps: silent, without leak, bias and lower bound."""
-        plain = self.has_system_of(IF) and self.lower_bound is None and not np.any(self.bias)
+        bounded = self.lower_bound is not None or self.upper_bound is not None
+        plain = self.has_system_of(IF) and not bounded and not np.any(self.bias)
         return plain and not self.fires
 
     @property

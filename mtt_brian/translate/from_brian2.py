@@ -246,15 +246,14 @@ def _parsed(text: str, line: str, functions: Mapping[str, bool]) -> sympy.Expr:
     """
     from brian2.parsing.sympytools import str_to_sympy
 
-    for name in _names(text):
-        if name.startswith("xi") and (name == "xi" or name.startswith("xi_")):
+    names = _names(text)
+    for name in names:
+        if name == "xi" or name.startswith("xi_"):
             raise _Stop(line, f"it is noisy ({name})", f"leave the noise out, or {_CLOCK}")
         if functions.get(name):
-            raise _Stop(
-                line,
-                f"{name} changes from call to call or with time",
-                f"set a parameter to its value before the run, or {_CLOCK}",
-            )
+            instead = f"set a parameter to its value before the run, or {_CLOCK}"
+            raise _Stop(line, f"{name} changes from call to call or with time", instead)
+    for name in names:
         if name in ("t", "t_in_timesteps", "dt", "lastspike", "not_refractory"):
             raise _Stop(line, f"it depends on time ({name})", f"change a parameter between two runs, or {_CLOCK}")
     try:
@@ -323,16 +322,10 @@ def _affine(expression: sympy.Expr, states: Sequence[str], line: str, what: str)
     expression = sympy.expand(expression) if expression.free_symbols & set(symbols) else expression
     coefficients = [sympy.diff(expression, x) for x in symbols]
     for x, coefficient in zip(symbols, coefficients, strict=True):
-        found = sorted(str(s) for s in coefficient.free_symbols & set(symbols))
-        if found or coefficient.atoms(sympy.Function) & expression.atoms(sympy.Function) & _of(expression, symbols):
+        if coefficient.free_symbols & set(symbols):
             raise _Stop(line, f"{what} is not linear in {x}", f"linearise it, or {_CLOCK}")
     constant = expression.subs({x: 0 for x in symbols})
     return _Affine(tuple(coefficients), constant)
-
-
-def _of(expression: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> set[sympy.Basic]:
-    """Functions of states in an expression."""
-    return {f for f in expression.atoms(sympy.Function) if f.free_symbols & set(symbols)}
 
 
 # ---- Groups ----------------------------------------------------------------------------------------------------------
@@ -369,10 +362,9 @@ class _Texts:
         value = np.broadcast_to(found, self._group.size)
         if not np.all(np.isfinite(value)):
             k = int(np.argmin(np.isfinite(value)))
-            names = sorted(str(s) for s in expression.free_symbols)
-            at = ", ".join(
-                f"{n} = {np.ravel(self._constants[n])[k if np.size(self._constants[n]) > 1 else 0]:g}" for n in names
-            )
+            given = {str(x): np.ravel(self._constants[str(x)]) for x in expression.free_symbols}
+            here = {name: values[k if len(values) > 1 else 0] for name, values in sorted(given.items())}
+            at = ", ".join(f"{name} = {x:g}" for name, x in here.items() if x == 0 or not np.isfinite(x))
             raise _Stop(
                 line,
                 f"{expression} is {value[k]} in neuron {k} ({at})",
@@ -481,7 +473,7 @@ def _refractory(group: Group, texts: _Texts) -> np.ndarray:
     if isinstance(found, str):
         expression = texts.parsed(found, line)
         used = sorted(str(s) for s in expression.free_symbols if str(s) in texts.states)
-        if used or isinstance(expression, sympy.core.relational.Relational | sympy.logic.boolalg.Boolean):
+        if used or isinstance(expression, sympy.core.relational.Relational | sympy.logic.boolalg.BooleanFunction):
             raise _Stop(line, "it is a condition, not a time", "give a time, or a parameter in seconds")
         found = texts.value(expression, line)
     seconds = np.broadcast_to(np.asarray(found, dtype=np.float64), group.size)
@@ -503,18 +495,14 @@ def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
                 f"{name} is not a variable of the target {pathway.target!r} (plasticity, or a change of the source)",
                 f"add a value to a variable of the target, or {_CLOCK}",
             )
-        change = _parsed(text, line, pathway.functions) - _symbol(name)
-        change = sympy.expand(change) if _symbol(name) in change.free_symbols else change
-        used = sorted(
-            str(s) for s in change.free_symbols if str(s) in pathway.variables and str(s) not in pathway.values
-        )
-        if used:
-            what = "it sets the variable" if used == [name] else f"what it adds depends on {', '.join(used)}"
-            raise _Stop(
-                line,
-                f"{what}; only values that do not change during a run can be added",
-                f"write '{name} += w', or {_CLOCK}",
-            )
+        after = _parsed(text, line, pathway.functions)
+        change = sympy.expand(after - _symbol(name)) if _symbol(name) in after.free_symbols else after - _symbol(name)
+        used = {str(s) for s in change.free_symbols if str(s) in pathway.variables and str(s) not in pathway.values}
+        if used or _symbol(name) in change.free_symbols:
+            sets = _symbol(name) not in after.free_symbols
+            what = "it sets the variable" if sets else f"what it adds depends on {', '.join(sorted(used | {name}))}"
+            instead = f"write '{name} += w' with a value that does not change during a run, or {_CLOCK}"
+            raise _Stop(line, what, instead)
         value = np.broadcast_to(_value(change, line, pathway.values), len(pathway.i))
         if not np.all(np.isfinite(value)):
             k = int(np.argmin(np.isfinite(value)))

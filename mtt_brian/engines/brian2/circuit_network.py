@@ -126,8 +126,8 @@ class CircuitNetwork(brian2.Network):
     def _connect(
         self,
         name: str,
-        source: str,
-        target: str,
+        source: brian2.NeuronGroup,
+        target: brian2.NeuronGroup,
         pre: np.ndarray,
         post: np.ndarray,
         model: str,
@@ -137,8 +137,8 @@ class CircuitNetwork(brian2.Network):
     ) -> brian2.Synapses:
         """Synapses ``pre[k] -> post[k]`` of one copy, repeated in every copy."""
         synapses = brian2.Synapses(
-            self.groups[source],
-            self.groups[target],
+            source,
+            target,
             model,
             on_pre=on_pre,
             name=numbered_name(name, [o.name for o in self.objects]),
@@ -147,7 +147,7 @@ class CircuitNetwork(brian2.Network):
             **options,
         )
         copy = np.repeat(np.arange(self.batch_size), len(pre))
-        sizes = [len(self.groups[group]) // self.batch_size for group in (source, target)]
+        sizes = [len(group) // self.batch_size for group in (source, target)]
         if len(pre):
             synapses.connect(
                 i=np.tile(pre, self.batch_size) + copy * sizes[0], j=np.tile(post, self.batch_size) + copy * sizes[1]

@@ -20,15 +20,14 @@ from typing import Any, NamedTuple
 import brian2
 import numpy as np
 from brian2 import Quantity, ms, second, volt
-from scipy import sparse
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.circuit.operators import Delay
 from mtt_brian.circuit.spikes import InputSpikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork, counted
 from mtt_brian.engines.brian2.equations import counts_many, whole
 from mtt_brian.engines.brian2.memory import BYTES_PER_SYNAPSE, estimate_that_fits
+from mtt_brian.engines.brian2.paths import paths
 from mtt_brian.engines.brian2.units import VoltageScale
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, NeuronRule
@@ -148,7 +147,7 @@ class ClockDrivenNetwork(CircuitNetwork):
 
     def _synapses(self, connection: Connection) -> None:
         source, target = connection.source, self.circuit.population[connection.target]
-        pre, post, weight, delay = _paths(connection)
+        pre, post, weight, delay = paths(connection)
         weight = weight * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
         if isinstance(target.rule, CubaLIF):
             weight = weight * np.broadcast_to(target.rule.r, target.shape).ravel()[post]
@@ -161,8 +160,8 @@ class ClockDrivenNetwork(CircuitNetwork):
             delay = np.maximum(delay - self.dt / second, 0)
         synapses = self._connect(
             f"synapses_{self.names[source]}_{self.names[target.name]}",
-            source,
-            target.name,
+            self.groups[source],
+            self.groups[target.name],
             pre,
             post,
             "w : volt",
@@ -225,6 +224,12 @@ def to_clock_driven(
     if not (brian2.have_same_dimensions(dt, second) and np.ndim(dt) == 0 and 0 < float(dt) < np.inf):
         raise InputError(f"dt must be a time > 0, such as 0.1*ms, not {dt!r}")
     circuit = read_nir(graph, **conventions)
+    for population in circuit.populations:
+        if population.rule.upper_bound is not None:
+            raise InputError(
+                f"population {population.name!r} has an upper bound (membrane_bits), which a clock-driven network does "
+                "not follow; use engine='exact'"
+            )
     single = isinstance(recordings, np.ndarray) and recordings.ndim == 1 and recordings.dtype.names
     given, _ = pair_with_durations([recordings] if single else recordings, duration)
     trains = [input_spikes_for(circuit, recording, end, f"recording {k}") for k, (recording, end) in enumerate(given)]
@@ -290,37 +295,6 @@ def _model(name: str, rule: NeuronRule, scale: VoltageScale) -> _Model:
     units = {unit.dim: name for name, unit in (("volt", volt), ("second", second), ("volt/second", volt / second))}
     lines += [f"{name} : {units[value.dim]} (constant)" for name, value in parameters.items()]
     return _Model("\n".join(lines), method, threshold, reset, parameters)
-
-
-def _paths(connection: Connection) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Every synapse of a connection: source neuron, target neuron, weight, delay in seconds.
-
-    Paths between two neurons that take the same time are one synapse. Sorted by source, so that the synapses of one
-    presynaptic neuron lie side by side in memory.
-    """
-    by_delay = {0.0: sparse.csr_array(sparse.eye_array(connection.source_size))}
-    for operator in connection.operators:
-        if not isinstance(operator, Delay):
-            by_delay = {delay: sparse.csr_array(operator.matrix() @ so_far) for delay, so_far in by_delay.items()}
-            continue
-        later: dict[float, sparse.csr_array] = {}
-        for delay, so_far in by_delay.items():
-            for seconds in np.unique(operator.seconds):
-                through = sparse.csr_array(sparse.diags_array((operator.seconds == seconds).ravel().astype(float)))
-                part = sparse.csr_array(through @ so_far)
-                late = delay + float(seconds)
-                later[late] = part + later[late] if late in later else part
-        by_delay = later
-    columns: list[list[np.ndarray]] = [[], [], [], []]
-    for delay, matrix in by_delay.items():
-        entries = matrix.tocoo()
-        entries.eliminate_zeros()
-        post, pre = entries.coords
-        for column, values in zip(columns, (pre, post, entries.data, np.full(entries.nnz, delay)), strict=True):
-            column.append(values)
-    pre, post, weight, delays = (np.concatenate(column) for column in columns)
-    order = np.lexsort((delays, post, pre))
-    return pre[order], post[order], weight[order], delays[order]
 
 
 def _steps(seconds: np.ndarray, dt: Quantity) -> np.ndarray:

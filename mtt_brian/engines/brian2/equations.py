@@ -22,8 +22,14 @@ import numpy as np
 from brian2 import second
 
 from mtt_brian.circuit.model import Population
+from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.schedule import NEVER
 from mtt_brian.neuron import LIF, NeuronRule, Parameter
+
+#: Whether a synapse is the first one that reaches its neuron in this step. Whichever is: it updates the neuron,
+#: and all add their jumps. So the result depends on their order as much as a sum does, and no more.
+_IS_FIRST = "int(touched_post != step_post)"
+internals.silence_order_warning(_IS_FIRST)
 
 
 @dataclass
@@ -128,7 +134,7 @@ def on_arrival(population: Population, instants: brian2.TimedArray | None, seria
     moves = rule.lower_bound is not None or isinstance(rule, LIF)
     deliver = "v_post += w*n_pre"
     if moves and serial:
-        deliver = f"""first = int(touched_post != step_post)
+        deliver = f"""first = {_IS_FIRST}
         v_post = (1 - first)*v_post + first*({current}) + w*n_pre{noted}"""
     elif moves:
         code.lines.append("current : 1")

@@ -36,10 +36,10 @@ def _function(
 
     Args:
         pyfunc: its implementation for numpy, on numbers and arrays.
-        code: its implementation in C++: a function of the same name, with ``inline`` in front. Its last parameter is a
-            pointer to ``memory`` if there is one.
+        code: its implementation in C++: a function of the same name, with ``inline`` in front. Its last parameters are
+            pointers to the arrays of ``memory``.
         uses: C++ of other functions that this one calls.
-        memory: name -> the array that the function keeps between its calls.
+        memory: name -> array, float64 [any length], what the function keeps between its calls.
     """
     name = pyfunc.__name__
     count = pyfunc.__code__.co_argcount
@@ -56,10 +56,9 @@ def _function(
     passed = ", ".join([*(f"x{k}" for k in range(count)), *(f"_namespace{key}" for key in memory or {})])
     inner = f"{name}_" if memory else name
     text = "\n".join(_once(part.replace(f"{name}(", f"{inner}(")) for part in (*uses, code))
-    # Cython's own variables have other names in C++: the pointer is passed on.
-    cython = (
-        f'cdef extern from *:\n    """\n{text}\n    """\n    double {inner}({arguments}{", double*" if memory else ""})'
-    )
+    # Cython's own variables have other names in C++: the pointers are passed on.
+    pointers = ", double*" * len(memory or {})
+    cython = f'cdef extern from *:\n    """\n{text}\n    """\n    double {inner}({arguments}{pointers})'
     if memory:
         cython += f"\ncdef double {name}({arguments}):\n    return {inner}({passed})"
         text += f"\ninline double {name}({arguments}) {{ return {inner}({passed}); }}"
@@ -344,6 +343,87 @@ FUNCTIONS: Mapping[str, Function] = {
     "synaptic_response": synaptic_response,
     "current_crossing": current_crossing,
 }
+
+
+#: Tasks of `under_way`.
+LOOK, SEND, RECEIVE, CLEAR = range(4)
+#: Spikes of one neuron that can be under way in one delay at the same time.
+MOST_UNDER_WAY = 64
+
+
+def under_way(name: str, relays: int) -> tuple[Function, tuple[np.ndarray, ...]]:
+    """``under_way(relay, task, time, n)``: spikes on their way through delays, first in, first out for each relay.
+
+    `LOOK` returns when the next ones arrive; `SEND` adds ``n`` that arrive at ``time``, and does what `LOOK` does, or
+    returns -1 if there is no room; `RECEIVE` removes all that have arrived by ``time`` and returns their number;
+    `CLEAR` removes all and returns `NEVER`.
+
+    Args:
+        name: of the function's memory, unique in a network.
+        relays: number of relays, over all copies.
+
+    Returns:
+        the function, and its memory: arrival times and numbers in rings, first and size of each ring; 0 when empty.
+    """
+    times, counts = np.zeros((2, relays * MOST_UNDER_WAY))
+    ring = np.zeros(2 * relays)
+
+    def one(relay: int, task: int, time: float, n: float) -> float:
+        begin, first, size = relay * MOST_UNDER_WAY, int(ring[2 * relay]), int(ring[2 * relay + 1])
+        received = 0.0
+        if task == CLEAR:
+            size = 0
+        elif task == SEND:
+            if size == MOST_UNDER_WAY:
+                return -1.0
+            place = begin + (first + size) % MOST_UNDER_WAY
+            times[place], counts[place] = time, n
+            size += 1
+        while task == RECEIVE and size and times[begin + first] <= time:
+            received += counts[begin + first]
+            first, size = (first + 1) % MOST_UNDER_WAY, size - 1
+        ring[2 * relay], ring[2 * relay + 1] = first, size
+        if task == RECEIVE:
+            return received
+        return float(times[begin + first]) if size else NEVER
+
+    def under_way(relay: Any, task: Any, time: Any, n: Any) -> Any:
+        rows = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (relay, task, time, n)))
+        return np.array([one(int(r), int(k), t, m) for r, k, t, m in zip(*rows, strict=True)])
+
+    function = _function(
+        under_way,
+        f"""inline double under_way(double relay, double task, double time, double n, double* times, double* counts,
+                                double* rings) {{
+    const int room = {MOST_UNDER_WAY};
+    double* t = times + (long)relay * room;
+    double* m = counts + (long)relay * room;
+    double* ring = rings + 2 * (long)relay;
+    int first = (int)ring[0], size = (int)ring[1], what = (int)task;
+    double received = 0.0;
+    if (what == {CLEAR})
+        size = 0;
+    else if (what == {SEND}) {{
+        if (size == room)
+            return -1.0;
+        t[(first + size) % room] = time;
+        m[(first + size) % room] = n;
+        size++;
+    }}
+    while (what == {RECEIVE} && size > 0 && t[first] <= time) {{
+        received += m[first];
+        first = (first + 1) % room;
+        size--;
+    }}
+    ring[0] = first;
+    ring[1] = size;
+    if (what == {RECEIVE})
+        return received;
+    return size > 0 ? t[first] : {NEVER!r};
+}}""",
+        memory={f"{name}_times": times, f"{name}_counts": counts, f"{name}_rings": ring},
+    )
+    return function, (times, counts, ring)
 
 
 def earliest_crossing(times: np.ndarray) -> Function:

@@ -6,6 +6,7 @@ Brian2) that names what is missing. No other module of this package uses such a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from brian2.utils.logger import catch_logs
 
 #: Texts of Brian2's warnings and messages, as far as this package has to tell them apart.
 ORDER_MATTERS = "may not be well-defined"
+#: Name of the logger that gives the first of them.
+GENERATOR_LOGGER = "brian2.codegen.generators.base"
 NEVER_RUN = "was never included in a network"
 NO_CYTHON = "Cannot use Cython"
 
@@ -58,6 +61,20 @@ def caught_messages() -> AbstractContextManager[list[tuple[str, str, str]]]:
     """Within it, Brian2 shows no messages; afterwards the list holds (level, name, text) of each."""
     manager: AbstractContextManager[list[tuple[str, str, str]]] = catch_logs()
     return manager
+
+
+def silence_order_warning(statement: str) -> None:
+    """Drops Brian2's warning that the order of execution may matter, for code that holds this statement.
+
+    Args:
+        statement: as Brian2 shows it, without spaces at its ends: part of the first line of the code.
+    """
+
+    def is_other(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return ORDER_MATTERS not in text or statement not in text
+
+    logging.getLogger(GENERATOR_LOGGER).addFilter(is_other)
 
 
 # ----- objects of the runtime device
@@ -227,10 +244,10 @@ def memory(variable: Any) -> np.ndarray:
 
 
 def is_part_of_group(part: Any) -> bool:
-    """Whether a contained object is what every NeuronGroup has: state updater, thresholder or resetter."""
-    from brian2.groups.neurongroup import Resetter, StateUpdater, Thresholder
+    """Whether a contained object does what the texts of a NeuronGroup state: equations, threshold and reset."""
+    from brian2.groups.neurongroup import Resetter, StateUpdater, SubexpressionUpdater, Thresholder
 
-    return isinstance(part, StateUpdater | Thresholder | Resetter)
+    return isinstance(part, StateUpdater | Thresholder | Resetter | SubexpressionUpdater)
 
 
 def was_connected(synapses: brian2.Synapses) -> bool:
@@ -312,7 +329,7 @@ def restore_state(network: brian2.Network, name: str, filename: str | None, rand
     """`brian2.Network.restore` of the standard device; the state of its device that was stored with it."""
     import pickle
 
-    type(network).restore.original_function(network, name, filename, random)
+    brian2.Network.restore.original_function(network, name, filename, random)
     if filename is None:
         return dict(network._stored_state[name]["_random_generator_state"])
     with open(filename, "rb") as file:
@@ -321,7 +338,7 @@ def restore_state(network: brian2.Network, name: str, filename: str | None, rand
 
 def store_state(network: brian2.Network, name: str, filename: str | None) -> None:
     """`brian2.Network.store` of the standard device, which asks the device for its state (``get_random_state``)."""
-    type(network).store.original_function(network, name, filename)
+    brian2.Network.store.original_function(network, name, filename)
 
 
 def stop_requested(network: brian2.Network) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.operators import Delay
+from mtt_brian.engines.brian2.paths import paths
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
 
@@ -16,12 +17,14 @@ from mtt_brian.neuron import IF, LIF, CubaLIF
 #: of its end-of-recording reset, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
 BYTES_PER_SYNAPSE = 40
 BYTES_PER_NEURON = 170
+#: Room for the spikes of one neuron that are under way in one delay.
+BYTES_PER_DELAY = 1100
 #: Sums of larger jumps can be more than float64 holds, which nobody would see in a hidden population.
 LARGEST_JUMP = 1e280
 
 
 def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
-    """Refuses, by name, what has no Brian2 equations here, and spikes that take time to arrive.
+    """Refuses, by name, what has no Brian2 equations here.
 
     Raises:
         InputError: names the population or the nodes.
@@ -34,6 +37,8 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
         rule = population.rule
         if type(rule) not in (IF, LIF, CubaLIF):
             refuse(f"population {population.name!r} has the rule {type(rule).__name__}")
+        if rule.upper_bound is not None:
+            refuse(f"population {population.name!r} has an upper bound (membrane_bits)")
     for connection in circuit.connections:
         largest = float(np.max(np.abs(circuit.population[connection.target].rule.gain)))
         for operator in connection.operators:
@@ -43,10 +48,8 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
     order = {name: k for k, name in enumerate([circuit.input, *(p.name for p in circuit.populations)])}
     for connection in circuit.connections:
         where = f"the connection {connection.source!r} -> {connection.target!r}"
-        if connection.delayed:
-            refuse(f"{where} has a delay (one of the nodes {', '.join(map(repr, connection.nodes))})")
-        if order[connection.source] >= order[connection.target]:
-            refuse(f"{where} is recurrent")
+        if order[connection.source] >= order[connection.target] and not np.all(paths(connection)[3] > 0):
+            raise InputError(f"{where} closes a loop without a delay")
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,23 @@ class Estimate:
         batch_size: independent copies of the network.
         neurons, synapses: their numbers; synapses as far as they have weights.
         bytes_per_synapse: on the host.
+        delays: source neurons of connections with delays.
     """
 
     batch_size: int
     neurons: int
     synapses: int
     bytes_per_synapse: int = BYTES_PER_SYNAPSE
+    delays: int = 0
 
     @property
     def bytes(self) -> int:
         """Memory on the host."""
-        return self.neurons * BYTES_PER_NEURON + self.synapses * self.bytes_per_synapse
+        return (
+            self.neurons * BYTES_PER_NEURON
+            + self.synapses * self.bytes_per_synapse
+            + self.delays * (BYTES_PER_DELAY + BYTES_PER_NEURON)
+        )
 
     def __str__(self) -> str:
         mib = f"{self.bytes / 2**20:,.0f} MiB"
@@ -78,7 +87,8 @@ def estimate(circuit: Circuit, batch_size: int = 1, bytes_per_synapse: int = BYT
     """Count before building. In Brian2 a convolution is unrolled: every synapse has a weight of its own."""
     neurons = circuit.input_size + 1 + sum(p.size for p in circuit.populations)
     synapses = sum(int(fan.sum()) for fan in circuit.fan_out.values())
-    return Estimate(batch_size, batch_size * neurons, batch_size * synapses, bytes_per_synapse)
+    delays = sum(connection.source_size for connection in circuit.connections if connection.delayed)
+    return Estimate(batch_size, batch_size * neurons, batch_size * synapses, bytes_per_synapse, batch_size * delays)
 
 
 def estimate_that_fits(circuit: Circuit, batch_size: int, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:

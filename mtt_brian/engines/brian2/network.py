@@ -28,13 +28,18 @@ from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork
 from mtt_brian.engines.brian2.equations import COPY, BrianEquations, every_step, on_arrival
 from mtt_brian.engines.brian2.execution import Execution, active_execution
-from mtt_brian.engines.brian2.functions import FUNCTIONS, earliest_crossing
+from mtt_brian.engines.brian2.functions import FUNCTIONS, earliest_crossing, under_way
 from mtt_brian.engines.brian2.functions import NEVER as NEVER_CROSSES
 from mtt_brian.engines.brian2.memory import estimate_that_fits, refuse_what_needs_the_exact_engine
+from mtt_brian.engines.brian2.names import numbered_name
+from mtt_brian.engines.brian2.paths import paths
 from mtt_brian.engines.brian2.schedule import NEVER, InputSchedule
 from mtt_brian.engines.brian2.self_timed import (
     IDLE,
     LINKED,
+    RELAYS,
+    RELAYS_RECEIVE,
+    RELAYS_SEND,
     SCHEDULER,
     SCHEDULER_UPDATE,
     finds_its_instants,
@@ -116,10 +121,12 @@ class EventNetwork(CircuitNetwork):
         silent = () if circuit.readout.rule.fires else (circuit.output,)
         self._tallied = {*counted, *silent} if execution.every_step else set()
         self.tallies: dict[str, brian2.NeuronGroup] = {}
+        self.relays: dict[str, tuple[Connection, brian2.NeuronGroup, tuple[np.ndarray, ...]]] = {}
         if self.self_timed:
             self._add_scheduler()
         self.groups[circuit.input] = self._input()
         self._equations = {population.name: self._population(population) for population in circuit.populations}
+        self._connect_relays()
         for population in circuit.populations:
             self._end_of_recording(population, self._equations[population.name])
         for population in circuit.populations:
@@ -142,8 +149,13 @@ class EventNetwork(CircuitNetwork):
 
     @property
     def watched(self) -> dict[str, brian2.NeuronGroup]:
-        """The populations whose neurons can fire without an input event; their `alarm` tells why a run is given up."""
-        return {name: self.groups[name] for name, code in self._equations.items() if "alarm" in code.start}
+        """By what messages call them, the groups whose `alarm` tells why a run is given up."""
+        found = {
+            f"population {name!r}": self.groups[name] for name, code in self._equations.items() if "alarm" in code.start
+        }
+        for connection, relays, _ in self.relays.values():
+            found[f"the connection {connection.source!r} -> {connection.target!r}"] = relays
+        return found
 
     @property
     def duration(self) -> brian2.Quantity:
@@ -171,6 +183,8 @@ class EventNetwork(CircuitNetwork):
             internals.fill(table, value)
         if self.self_timed:
             self._earliest[:] = self._first_crossings()
+            for _, _, memory in self.relays.values():
+                memory[-1][:] = 0
         elif not self.execution.standalone:
             self._load_events(*inputs.by_step())
         internals.rewind(self)
@@ -195,6 +209,9 @@ class EventNetwork(CircuitNetwork):
             values += [
                 (getattr(self.scheduler, name), np.zeros(self.batch_size)) for name in ("entry", "taken", "idle")
             ]
+        for _, relays, _ in self.relays.values():
+            zero = np.zeros(len(relays))
+            values += [(getattr(relays, name), zero) for name in ("sent", "alarm", "alarm_time")]
         for population in self.circuit.populations:
             group, code = self.groups[population.name], self._equations[population.name]
             values += [(getattr(group, name), self._tiled(value, population)) for name, value in code.start.items()]
@@ -242,6 +259,8 @@ class EventNetwork(CircuitNetwork):
             namespace={**namespace, "instants": self._tables["instants"], "ends": self._tables["ends"]},
         )
         self._in_order(self.scheduler.run_regularly(SCHEDULER_UPDATE, name="next_instant"))
+        # Places behind it, for relays.
+        self._receiving, _, self._after_relays = (self._next_order() for _ in range(3))
         self.add(self.scheduler)
         if not self.execution.standalone:
             idle = internals.values_of(self.scheduler, "idle")
@@ -295,7 +314,8 @@ class EventNetwork(CircuitNetwork):
 
     def _code(self, population: Population) -> BrianEquations:
         if self.self_timed:
-            return self_timed(population, self._earliest_crossing, population.name in self._tallied)
+            in_delays = any(connection.delayed for connection in self.circuit.into(population.name))
+            return self_timed(population, self._earliest_crossing, population.name in self._tallied, in_delays)
         instants = self._tables.get("instants")
         if self.execution.every_step:
             return every_step(population, instants, self._tables["ends"], population.name in self._tallied)
@@ -326,7 +346,7 @@ class EventNetwork(CircuitNetwork):
             self._tally(population, group)
         self.groups[population.name] = group
         self.add(group)
-        incoming = [self._synapses(connection, code) for connection in self.circuit.into(population.name)]
+        incoming = [made for c in self.circuit.into(population.name) for made in self._synapses(c, code)]
         for pathway in code.on_pre:
             order = self._next_order()
             for synapses in incoming:
@@ -352,25 +372,88 @@ class EventNetwork(CircuitNetwork):
         self.tallies[population.name] = tally
         self.add(tally)
 
-    def _synapses(self, connection: Connection, code: BrianEquations) -> brian2.Synapses:
+    def _synapses(self, connection: Connection, code: BrianEquations) -> list[brian2.Synapses]:
+        """Synapses of a connection that deliver their spikes at once; those with a delay go through relays."""
         target = self.circuit.population[connection.target]
-        matrix = connection.matrix.tocoo()
-        post, pre = matrix.coords
-        weight = matrix.data * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
-        # The synapses of one presynaptic neuron lie side by side in memory.
-        by_source = np.lexsort((post, pre))
-        name = f"synapses_{self.names[connection.source]}_{self.names[connection.target]}"
-        ends = pre[by_source], post[by_source]
-        synapses = self._prompt(name, connection.source, connection.target, ends, "w : 1", code.on_pre, code.namespace)
-        synapses.w = np.tile(weight[by_source], self.batch_size)
-        return synapses
+        pre, post, weight, delay = paths(connection)
+        weight = weight * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
+        name = f"{self.names[connection.source]}_{self.names[connection.target]}"
+        made = []
+        if not np.all(delay > 0) or not len(delay):
+            now = delay == 0
+            ends = pre[now], post[now]
+            made.append(self._weighted(f"synapses_{name}", connection, self.groups[connection.source], ends, code))
+            made[0].w = np.tile(weight[now], self.batch_size)
+        if np.any(delay > 0):
+            late = delay > 0
+            (source, seconds), relay = _distinct(pre[late], delay[late])
+            relays = self._relays(name, connection, source, seconds)
+            synapses = self._weighted(f"late_{name}", connection, relays, (relay, post[late]), code)
+            synapses.w = np.tile(weight[late], self.batch_size)
+            for pathway in code.on_pre:
+                internals.schedule(getattr(synapses, pathway), SLOT, self._after_relays)
+        return made
+
+    def _weighted(
+        self,
+        name: str,
+        connection: Connection,
+        source: brian2.NeuronGroup,
+        ends: tuple[np.ndarray, np.ndarray],
+        code: BrianEquations,
+    ) -> brian2.Synapses:
+        target = self.groups[connection.target]
+        return self._prompt(name, source, target, ends, "w : 1", code.on_pre, code.namespace)
+
+    def _relays(self, name: str, connection: Connection, source: np.ndarray, seconds: np.ndarray) -> brian2.NeuronGroup:
+        """A neuron for each source neuron and delay, which fires when spikes arrive."""
+        size = self.batch_size * len(source)
+        name = numbered_name(f"relays_{name}", [o.name for o in self.objects])
+        function, memory = under_way(name, size)
+        relays = brian2.NeuronGroup(
+            size,
+            RELAYS,
+            events={"spike": "n > 0"},
+            name=name,
+            clock=self.clock,
+            namespace={**FUNCTIONS, "earliest_crossing": self._earliest_crossing, "under_way": function},
+        )
+        relays.copy = np.repeat(np.arange(self.batch_size), len(source))
+        relays.seconds = np.tile(seconds, self.batch_size)
+        self._linked(relays, [key for key in LINKED if key != "entry"])
+        receive = relays.run_regularly(RELAYS_RECEIVE, name=f"receive_{name}")
+        internals.schedule(receive, SLOT, self._receiving)
+        internals.schedule(relays.thresholder["spike"], SLOT, self._receiving + 1)
+        self.add(relays)
+        # All that fires in a step has fired before anything is sent: a connection may lead back.
+        sending = relays.run_regularly(RELAYS_SEND, name=f"send_{name}")
+        internals.schedule(sending, SLOT, _LAST + 1)
+        self.relays[name] = (connection, relays, memory)
+        return relays
+
+    def _connect_relays(self) -> None:
+        """What populations and input send into delays, once all of them exist."""
+        for name, (connection, relays, _) in self.relays.items():
+            pre, _, _, delay = paths(connection)
+            (pre, _), _ = _distinct(pre[delay > 0], delay[delay > 0])
+            synapses = self._prompt(
+                f"into_{name}",
+                self.groups[connection.source],
+                relays,
+                (pre, np.arange(len(pre))),
+                "",
+                {"pre": "sent_post += n_pre"},
+                {},
+            )
+            internals.schedule(synapses.pre, SLOT, _LAST)
 
     def _end_of_recording(self, population: Population, code: BrianEquations) -> None:
         """The end-of-recording reset of a population, behind all populations."""
         if code.on_reset:
             name = f"reset_{self.names[population.name]}"
             ends = np.full(population.size, self.circuit.input_size), np.arange(population.size)
-            synapses = self._prompt(name, self.circuit.input, population.name, ends, "", code.on_reset, code.namespace)
+            groups = self.groups[self.circuit.input], self.groups[population.name]
+            synapses = self._prompt(name, *groups, ends, "", code.on_reset, code.namespace)
             self._in_order(*(getattr(synapses, pathway) for pathway in code.on_reset))
         if "end" in code.events:
             self._in_order(self.groups[population.name].thresholder["end"])
@@ -378,8 +461,8 @@ class EventNetwork(CircuitNetwork):
     def _prompt(
         self,
         name: str,
-        source: str,
-        target: str,
+        source: brian2.NeuronGroup,
+        target: brian2.NeuronGroup,
         ends: tuple[np.ndarray, np.ndarray],
         model: str,
         on_pre: Mapping[str, str],
@@ -431,6 +514,8 @@ def to_brian2(
 _EVENT_TABLES = ("event_step", "event_count")
 
 
+#: A place in the slot behind all populations.
+_LAST = 1_000_000
 #: Steps that no run reaches.
 _FOREVER = 2**31
 #: What the input neurons of a self-timed network read of its scheduler.
@@ -440,6 +525,12 @@ _ENTRIES = f"{COPY}\nentry : integer (linked)\ntaken : integer (linked)"
 def _behind_the_last_end(ends: np.ndarray) -> np.ndarray:
     """Entries of the input schedule [steps, batch_size] behind the last recording of a copy."""
     return np.asarray(np.cumsum(ends[::-1], axis=0)[::-1] == 0)
+
+
+def _distinct(pre: np.ndarray, delay: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Distinct pairs of source neuron and delay, and which of them each synapse has."""
+    pairs, which = np.unique(np.stack([pre.astype(np.float64), delay], axis=1), axis=0, return_inverse=True)
+    return (pairs[:, 0].astype(np.int64), pairs[:, 1]), np.ravel(which)
 
 
 def _table(name: str, values: np.ndarray) -> brian2.TimedArray:

@@ -70,8 +70,8 @@ class Raw:
         readout: the final state of a silent readout in each recording; None without such a monitor.
         tallies: by population [rows, neurons], with `InputSchedule.row`: spikes per recording, or a silent readout's
             final state.
-        alarms: by population, why neurons fire without end and since when (`self_timed.NO_PROGRESS`), [batch_size *
-            neurons] each.
+        alarms: by population or connection, why neurons fire without end and since when (`self_timed.NO_PROGRESS`),
+            [batch_size * neurons] each.
     """
 
     spikes: Mapping[str, Records]
@@ -152,7 +152,7 @@ class BrianEngine:
 
     def _results(self, trains: Sequence[InputSpikes], inputs: InputSchedule, raw: Raw) -> Iterator[Result]:
         for name, (alarm, since) in raw.alarms.items():
-            check_alarm(self.circuit.population[name], alarm, since)
+            check_alarm(name, len(alarm) // self._batch_size, alarm, since)
         spikes: dict[str, list[Spikes]] = {}
         for name, records in raw.spikes.items():
             population = self.circuit.population[name]

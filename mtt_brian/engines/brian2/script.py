@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class Parts:
 
 def parts_of(objects: Iterable[Any]) -> Parts:
     """Sorts the objects of a network; those that are contained in another one come with it."""
-    objects = list(objects)
+    objects = sorted(objects, key=lambda thing: _by_number(thing.name))
     inside = {id(part) for thing in objects for part in thing.contained_objects}
     parts = Parts([], [], [], [], [], [], [], [], [])
     refuse = parts.refusals.append
@@ -88,6 +89,11 @@ def parts_of(objects: Iterable[Any]) -> Parts:
         else:
             refuse(Refusal(thing.name, "", f"a {kind.__name__} needs a clock", _CLOCK))
     return parts
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts names as they were given, name_2 before name_10: a network collects its objects in any order."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def whole(group: Any) -> Any:

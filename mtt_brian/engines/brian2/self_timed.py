@@ -20,8 +20,13 @@ from brian2 import Function
 from mtt_brian.circuit.model import Circuit, Population
 from mtt_brian.engines.brian2.equations import COPY, BrianEquations, counts_many, tally
 from mtt_brian.engines.brian2.functions import (
+    CLEAR,
     FUNCTIONS,
+    LOOK,
+    MOST_UNDER_WAY,
     NEVER,
+    RECEIVE,
+    SEND,
     current_crossing,
     leak_crossing,
     line_crossing,
@@ -33,8 +38,9 @@ from mtt_brian.neuron import LIF, CubaLIF, NeuronRule
 #: Spikes per second above which a neuron that fires between arrivals ends the run, and spikes that it may fire at any
 #: rate (as in the exact engine).
 MAX_RATE, BURST = 1e6, 1000.0
-#: Why a run is given up, in `alarm`: the next spike is no later than this one; a neuron fires faster than `MAX_RATE`.
-NO_PROGRESS, TOO_FAST = 1, 2
+#: Why a run is given up, in `alarm`: the next spike is no later than this one; a neuron fires faster than `MAX_RATE`;
+#: more spikes are under way in one delay than there is room for.
+NO_PROGRESS, TOO_FAST, NO_ROOM = 1, 2, 3
 #: How close to the threshold, relative to it, rounding can leave what a subtraction should leave at it.
 _ROUNDED = 1e-9
 #: Kinds of entries of the input schedule in the table `ends`: input events, the end of a recording, nothing left.
@@ -70,7 +76,9 @@ LINKED = {"now": "1", "until": "1", "ended": "integer", "entry": "integer"}
 
 def finds_its_instants(circuit: Circuit) -> bool:
     """Whether anything but input events can be an instant of the network, or move a state in another way than leak."""
-    return any(_moves_by_itself(population.rule) for population in circuit.populations)
+    return any(_moves_by_itself(population.rule) for population in circuit.populations) or any(
+        connection.delayed for connection in circuit.connections
+    )
 
 
 def _moves_by_itself(rule: NeuronRule) -> bool:
@@ -107,13 +115,14 @@ def first_crossing(rule: NeuronRule) -> np.ndarray:
     return np.asarray(line_crossing(theta, rest))
 
 
-def self_timed(population: Population, earliest: Function, tallied: bool) -> BrianEquations:
+def self_timed(population: Population, earliest: Function, tallied: bool, in_delays: bool) -> BrianEquations:
     """The code of one population.
 
     Args:
         population: what the code is of.
         earliest: see `functions.earliest_crossing`.
         tallied: see `equations.every_step`.
+        in_delays: whether spikes reach the population through delays, so that its rate is watched.
     """
     rule = population.rule
     code = BrianEquations(
@@ -136,7 +145,7 @@ def self_timed(population: Population, earliest: Function, tallied: bool) -> Bri
         code.events["spike"] = "n > 0"
         if tallied:
             update.append("total += n")
-        if rule.crosses:
+        if rule.crosses or in_delays:
             update += _watch(code, rule)
     elif tallied:
         update.append("total = ended*v")
@@ -160,11 +169,33 @@ def self_timed(population: Population, earliest: Function, tallied: bool) -> Bri
     return code
 
 
-def check_alarm(population: Population, alarm: np.ndarray, since: np.ndarray) -> None:
-    """Checks that no neuron fires without end.
+#: The code of the relays of a delayed connection: what has arrived in this step, and what is sent into the delay.
+RELAYS = "\n".join(
+    [
+        COPY,
+        *(f"{name} : {kind} (linked)" for name, kind in LINKED.items() if name != "entry"),
+        "sent : 1",
+        "n : 1",
+        "seconds : 1 (constant)",
+        "alarm : 1",
+        "alarm_time : 1",
+    ]
+)
+RELAYS_RECEIVE = f"n = under_way(i, {RECEIVE}, until, 0)"
+RELAYS_SEND = f"""due = under_way(i, choose(ended, {CLEAR}, choose(int(sent > 0), {SEND}, {LOOK})), now + seconds, sent)
+full = int(due < 0 and alarm == 0)
+alarm_time = choose(full, now, alarm_time)
+alarm = choose(full, {NO_ROOM}, alarm)
+sent = 0
+noted = earliest_crossing(copy, choose(int(due < 0), {NEVER!r}, due))"""
+
+
+def check_alarm(what: str, size: int, alarm: np.ndarray, since: np.ndarray) -> None:
+    """Checks that no neuron fires without end, and that delays had room for all spikes.
 
     Args:
-        population: of which the neurons are.
+        what: the population, or the connection with delays.
+        size: neurons of one copy.
         alarm, since: their variables `alarm` and `alarm_time`, [copies * neurons].
 
     Raises:
@@ -172,6 +203,11 @@ def check_alarm(population: Population, alarm: np.ndarray, since: np.ndarray) ->
     """
     if not np.any(alarm):
         return
+    if np.any(alarm == NO_ROOM):
+        raise InputError(
+            f"{what}, at {since[alarm == NO_ROOM].min():.9g} s: more than {MOST_UNDER_WAY} spikes of one neuron are "
+            "under way in a delay, for which the Brian2 engines have no room: use engine='exact'"
+        )
     neuron = np.flatnonzero(alarm)[np.argmin(since[np.flatnonzero(alarm)])]
     limit = f"{MAX_RATE:g} spikes per second"
     reason = (
@@ -180,7 +216,7 @@ def check_alarm(population: Population, alarm: np.ndarray, since: np.ndarray) ->
         else f"more than {limit}"
     )
     raise InputError(
-        f"population {population.name!r}, neuron {neuron % population.size} (C order), at {since[neuron]:.9g} s: fires "
+        f"{what}, neuron {neuron % size} (C order), at {since[neuron]:.9g} s: fires "
         f"without end: {reason}; check its bias, v_leak, weights and spike_integral"
     )
 
@@ -351,11 +387,14 @@ def _watch(code: BrianEquations, rule: NeuronRule) -> list[str]:
     """Notes why a run has to be given up, and silences the neuron."""
     for name in ("alarm", "alarm_time", "fires_so_far"):
         code.state(name)
-    return [
+    wrong = f"{TOO_FAST}*int(fires_so_far > {BURST!r} + {MAX_RATE!r}*now)"
+    if rule.crosses:
+        wrong = f"choose(hit*int(crossing <= now + time_window(now)), {NO_PROGRESS}, {wrong})"
+    lines = [
         "fires_so_far = fires_so_far + fires",
-        f"wrong = choose(hit*int(crossing <= now + time_window(now)), {NO_PROGRESS}, "
-        f"{TOO_FAST}*int(fires_so_far > {BURST!r} + {MAX_RATE!r}*now))",
+        f"wrong = {wrong}",
         "alarm_time = choose(int(alarm == 0 and wrong > 0), now, alarm_time)",
         "alarm = choose(int(alarm == 0), wrong, alarm)",
-        f"crossing = choose(int(wrong > 0), {NEVER!r}, crossing)",
+        "n = choose(int(wrong > 0), 0, n)",  # a loop comes to rest as well
     ]
+    return [*lines, f"crossing = choose(int(wrong > 0), {NEVER!r}, crossing)"] if rule.crosses else lines

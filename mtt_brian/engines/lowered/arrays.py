@@ -47,8 +47,8 @@ class LoweredCircuit(NamedTuple):
         flat: C-order index within its population of every neuron [N].
         parameter_offset, parameter_stride: neuron k of population p has the parameters at offset + stride * k (+ its
             place in the update group), so that parameters shared by all pixels are stored once [P].
-        threshold, lower, v_reset, rest, tau, tau_syn, r, peak, gain, dead_time: parameters; ``rest`` is the slope of
-            an IF, ``peak`` the highest potential that a current of 1 / r causes.
+        threshold, lower, upper, v_reset, rest, tau, tau_syn, r, peak, gain, dead_time: parameters; ``rest`` is the
+            slope of an IF, ``peak`` the highest potential that a current of 1 / r causes.
         out: first connection of every source [P + 1].
         target, source_base, channel_stride, block_length: per connection: target population, row of its first source in
             ``entry_begin``, target neurons per position, weights per block [C].
@@ -82,6 +82,7 @@ class LoweredCircuit(NamedTuple):
     parameter_stride: np.ndarray
     threshold: np.ndarray
     lower: np.ndarray
+    upper: np.ndarray
     v_reset: np.ndarray
     rest: np.ndarray
     tau: np.ndarray
@@ -137,7 +138,7 @@ def lower_circuit(
         group_size=group_size,
         kind=np.array([p.kind for p in populations]),
         rule=np.array([p.reset for p in populations]),
-        bounded=np.array([p.rule.lower_bound is not None for p in populations]),
+        bounded=np.array([p.rule.lower_bound is not None or p.rule.upper_bound is not None for p in populations]),
         crosses=crosses,
         refractory=np.array([bool(np.any(p.rule.refractory)) for p in populations]),
         recorded=recorded_flags,

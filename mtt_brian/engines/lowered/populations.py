@@ -14,7 +14,20 @@ import numpy as np
 from mtt_brian.circuit.model import Population
 from mtt_brian.engines.lowered.connectivity import Layout, LoweredConnection
 from mtt_brian.engines.lowered.linear_rules import LinearRule, linear_rule
-from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LEAK, LINE, LINEAR, ONE, OWN, Dynamics, dynamics, reset_code
+from mtt_brian.engines.lowered.rules import (
+    CURRENT,
+    DRIFT,
+    LEAK,
+    LINE,
+    LINEAR,
+    ONE,
+    OWN,
+    STATIC,
+    Dynamics,
+    dynamics,
+    reset_code,
+)
+from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF
 
 
@@ -76,6 +89,10 @@ def lower_population(
     """
     rule, linear = population.rule, linear_rule(population)
     moves = dynamics(rule)
+    if rule.upper_bound is not None and (moves.kind != STATIC or np.any(rule.refractory)):
+        raise InputError(
+            f"population {population.name!r} has an upper_bound, which needs an IF without bias and refractory period"
+        )
     by_pixel = {
         name: np.broadcast_to(value, population.shape).ravel()[layout.flat].reshape(layout.pixels, layout.channels)
         for name, value in _parameters(rule, moves).items()
@@ -101,6 +118,7 @@ def _parameters(rule: IF, moves: Dynamics) -> dict[str, np.ndarray]:
     values = {
         "threshold": np.inf if rule.threshold is None else rule.threshold,
         "lower": -np.inf if rule.lower_bound is None else rule.lower_bound,
+        "upper": np.inf if rule.upper_bound is None else rule.upper_bound,
         "v_reset": rule.v_reset,
         "rest": moves.rest,
         "tau": moves.tau,
