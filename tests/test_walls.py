@@ -114,7 +114,7 @@ def test_the_exporter_needs_of_the_other_half_only_the_files(file, room_):
         for name in imported(path)
         if name.startswith(f"mtt_brian.{room_}")
     }
-    assert {name.split(".")[2] for name in found} <= {"nir_files", "tools", "to_tool"}, found
+    assert {name.split(".")[2] for name in found} <= {"nir_files", "node_fields", "to_tool", "tools"}, found
 
 
 def test_no_torch_right_of_the_nir_file():
