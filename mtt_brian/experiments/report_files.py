@@ -137,7 +137,7 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
     }
     with _figure(folders, "accuracy", 2.6 + 0.17 * len(bars)) as figure:
         plotting.accuracy_bars(groups, bars, ax=figure.subplots())
-        figure.suptitle(title)
+        figure.suptitle(title if len(bars) > 1 else f"{literal(report.runs[0].run, 40)}: {title}")
 
     lines = len(report.runs) * len(orders)
     with _figure(folders, "accuracy_over_time", 2.6 + 0.17 * lines) as figure:
@@ -174,7 +174,7 @@ def plot_example(report: Report, runs: Mapping[str, Run], recordings: Recordings
     (event_driven,) = Simulator(run.model, engine="exact", order=order, record="all").run([recording])
     pair = (
         ModeRun(f"{t_max} time steps", stepped, None, trace.seconds, trace.readouts),
-        ModeRun(f"event-driven, {order}", event_driven, recording, *readout_trace(event_driven)),
+        ModeRun("event-driven", event_driven, recording, *readout_trace(event_driven)),
     )
     label = int(recordings.labels[number])
     with _figure(folders, "raster", 4.9) as figure:
@@ -217,8 +217,8 @@ def find_example(model: Path, recordings: Recordings, order: Order, time_steps: 
 
 def plot_confusions(report: Report, classes: Sequence[str], path: Path) -> None:
     """The event-driven predictions of every network against the classes, under the first convention."""
-    side = 2.2 + 0.13 * len(classes)
-    with plotting.figure(path, (side * len(report.runs), side)) as figure:
+    side = 1.9 + 0.13 * len(classes)
+    with plotting.figure(path, (side * len(report.runs), 0.9 * side)) as figure:
         for ax, run in zip(figure.subplots(1, len(report.runs), squeeze=False)[0], report.runs, strict=True):
             measured = run.event_driven[0]
             plotting.confusion_matrix(measured.confusion_matrix, classes, ax=ax).set_title(

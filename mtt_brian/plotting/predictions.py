@@ -37,7 +37,7 @@ def readout(times: ArrayLike, values: ArrayLike, *, label: int | None = None, ax
             style |= {"color": "0.6", "linewidth": 0.8, "zorder": 2, "linestyle": "-", "label": "_other"}
             if k == label:
                 style |= {"color": COLORS[0], "linewidth": 2.0, "zorder": 3}
-                style["label"] = f"class {k} (right{', predicted' if predicted == k else ''})"
+                style["label"] = f"class {k} (right)"
             elif k == predicted:
                 style |= {"color": COLORS[1], "linewidth": 2.0, "zorder": 3, "linestyle": "--"}
                 style["label"] = f"class {k} (predicted)"
