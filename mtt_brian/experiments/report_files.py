@@ -32,7 +32,7 @@ FIGURES = (
     (
         "time_step_sweep.png",
         "lines: accuracy over the number of time steps; across: event-driven accuracy",
-        "Accuracy with ever more time steps; the horizontal lines are event-driven.",
+        "Accuracy over the number of time steps; the horizontal lines are event-driven.",
     ),
     (
         "raster.png",
@@ -51,15 +51,16 @@ FIGURES = (
 def open_store(plan: EvaluationPlan, out: str | None, html: bool = False) -> Iterator[ResultStore]:
     """The folder of an evaluation, with the store of its results.
 
-    The folder is checked before anything is computed, and removed if nothing was.
+    The folder is checked before the computation, and removed if no result was computed.
 
     Args:
         plan: of the evaluation.
         out: name of the folder; None for a new one.
-        html: whether ``report.html`` is to be written.
+        html: whether ``report.html`` will be written.
 
     Raises:
-        InputError: if the folder takes no files, a file cannot be replaced, or the results there are of other settings.
+        InputError: if the folder cannot be written to, a file cannot be replaced, or it contains results of other
+    settings.
     """
     folder = files.results_folder(out, "event_driven_eval")
     with files.removed_if_empty(folder):
@@ -131,8 +132,8 @@ def plot_accuracies(report: Report, folder: Path) -> None:
 def plot_spikes(report: Report, runs: Mapping[str, Run], recordings: Recordings, path: Path) -> None:
     """The first recording in every network: spikes of input and layers, and the readout below.
 
-    By the exact engine whatever the engine of the report: all engines give the same spikes, and this one need not
-    compile again to record them all.
+    Always by the exact engine: all engines give the same spikes, and this one records all of them without another
+    compilation.
     """
     order = report.runs[0].event_driven[0].order
     label = int(recordings.labels[0])
@@ -160,5 +161,5 @@ def plot_confusions(report: Report, classes: Sequence[str], path: Path) -> None:
 
 
 def _size(lines: int) -> tuple[float, float]:
-    """Of a figure, in inches, with the names of so many lines beside it."""
+    """Size of a figure in inches, with a legend of ``lines`` lines beside it."""
     return 7.2, max(3.0, 0.6 + 0.17 * lines)
