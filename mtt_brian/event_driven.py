@@ -19,12 +19,13 @@ from brian2.core.namespace import get_local_namespace
 
 from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.device import NAME, EventDrivenDevice
+from mtt_brian.engines.exact.equation_run import EquationRun
 from mtt_brian.translate.from_brian2 import Refusal, Refused, circuit_of
 
 __all__ = ["Explanation", "Refusal", "Refused", "device", "explain"]
 
 #: The device, for ``set_device(mtt_brian.event_driven.device)``.
-device = EventDrivenDevice()
+device = EventDrivenDevice(EquationRun)
 internals.register_device(NAME, device)
 
 

@@ -48,6 +48,7 @@ EXAMPLES = {
     "time_step_sweep": lambda ax: plotting.time_step_sweep([1, 10], ESTIMATES, ax=ax),
     "time_surface": lambda ax: plotting.time_surface(RECORDING, tau=0.002, ax=ax),
     "training_curve": lambda ax: plotting.training_curve([{"loss": 2.0, "accuracy": 0.5}] * 2, ax=ax),
+    "waterfall": lambda ax: plotting.waterfall(["start", "+ a"], ESTIMATES, ESTIMATES[:1], ax=ax),
 }
 
 

@@ -4,7 +4,6 @@ The exact engine is the reference: it has tests of its own against rational arit
 """
 
 import math
-import re
 from dataclasses import replace
 
 import brian2
@@ -304,7 +303,7 @@ def test_a_rule_without_equations_is_refused_by_name():
     class Mine(IF):
         pass
 
-    with pytest.raises(InputError, match="population 'a' has the rule Mine.*use engine='exact'"):
+    with pytest.raises(InputError, match=r"population 'a' has the rule Mine.*use engine='exact'"):
         mb.Simulator(single(Mine()), "brian2")
 
 

@@ -40,6 +40,20 @@ class Spikes(NamedTuple):
     n: np.ndarray
 
 
+class FiredSpikes(NamedTuple):
+    """Spikes of one population, sorted by time, then neuron.
+
+    Attributes:
+        t: seconds, float64 [K].
+        i: neuron, int64 [K].
+        x: states before the reset, float64 [K, n].
+    """
+
+    t: np.ndarray
+    i: np.ndarray
+    x: np.ndarray
+
+
 class InputSpikes(NamedTuple):
     """Input spikes of one recording, sorted by (t, i), every (t, i) once.
 

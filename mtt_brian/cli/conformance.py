@@ -18,12 +18,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mtt_brian import cli, files
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import conformance
 from mtt_brian.evaluate.tables import Table, code_block, markdown
+from mtt_brian.progress import progress_bar
 
 FILES = ("conformance.md", "conformance.json")
 
@@ -87,7 +86,7 @@ def golden_tables(folder: Path | None) -> Iterator[Table]:
     if folder is None:
         return
     by_tool: dict[str, list[conformance.Conformance]] = {}
-    for run in tqdm(list(conformance.tool_runs(folder)), desc="conformance", unit="network"):
+    for run in progress_bar(list(conformance.tool_runs(folder)), description="conformance", unit="networks"):
         by_tool.setdefault(run.tool, []).extend(conformance.conformance(run))
     for tool, results in by_tool.items():
         yield conformance.tool_table(tool, results)

@@ -2,8 +2,8 @@
 
 ``report.json``; an *estimate* is ``{"value": x, "standard_error": s}``::
 
-    {"dataset", "title", "split", "engine", "versions", "command",
-     "runs": [{"run", "method", "seed", "n_recordings",
+    {"dataset", "title", "split", "engine", "versions", "command", "date",
+     "runs": [{"run", "method", "seed", "n_recordings", "network",
                "time_stepped": {"1": estimate, "10": estimate, ...},
                "time_stepped_at_t_max": {"time_steps", "spikes_per_recording", "synops_per_recording",
                                          "milliseconds_per_recording"},
@@ -16,7 +16,8 @@
                "event_driven_fifo": the same, where both conventions were run}]}
 
 Accuracies lie between 0 and 1. JSON has no infinity: a spike difference against a silent reference, and a decision
-time where no prediction was correct, are ``null``.
+time where no prediction was correct, are ``null``. Reports of earlier versions have no date and no network; both
+are empty then.
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ class RunReport:
         n_recordings: number of evaluated recordings.
         time_stepped: its time-stepped results.
         event_driven: one entry per convention; the first is written under the contract's ``event_driven`` key.
+        network: its model, such as ``"nmnist_3c1fc"``.
     """
 
     run: str
@@ -141,6 +143,7 @@ class RunReport:
     n_recordings: int
     time_stepped: TimeStepped
     event_driven: tuple[EventDriven, ...]
+    network: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -151,6 +154,7 @@ class RunReport:
             "method": self.method,
             "seed": self.seed,
             "n_recordings": self.n_recordings,
+            "network": self.network,
             "time_stepped": {str(t): plain(accuracy) for t, accuracy in stepped.accuracy.items()},
             "time_stepped_at_t_max": {
                 "time_steps": stepped.time_steps,
@@ -174,6 +178,7 @@ class RunReport:
             n_recordings=content["n_recordings"],
             time_stepped=TimeStepped(accuracy=accuracy, **content["time_stepped_at_t_max"]),
             event_driven=tuple(map(EventDriven.from_dict, [content["event_driven"], *others])),
+            network=str(content.get("network", "")),
         )
 
 
@@ -187,6 +192,7 @@ class Report:
         versions: of Python and of the packages involved.
         command: the command line.
         runs: the networks.
+        date: on which it was finished, such as ``"2026-11-26"``.
     """
 
     dataset: str
@@ -196,6 +202,7 @@ class Report:
     command: str
     title: str
     runs: tuple[RunReport, ...]
+    date: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``, as in the description of this module."""
@@ -206,6 +213,7 @@ class Report:
             "engine": self.engine,
             "versions": dict(self.versions),
             "command": self.command,
+            "date": self.date,
             "runs": [run.to_dict() for run in self.runs],
         }
 
@@ -224,7 +232,8 @@ class Report:
         try:
             content = json.loads(text)
             fields = {name: content[name] for name in ("dataset", "title", "split", "engine", "versions", "command")}
-            return cls(runs=tuple(map(RunReport.from_dict, content["runs"])), **fields)
+            runs = tuple(map(RunReport.from_dict, content["runs"]))
+            return cls(runs=runs, date=str(content.get("date", "")), **fields)
         except KeyError as error:
             raise InputError(f"not the report of an evaluation: no {error}") from None
         except (AttributeError, RecursionError, TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport
+from mtt_brian.evaluate.report_verdict import verdict
 from mtt_brian.evaluate.tables import (
     MISSING,
     Cell,
@@ -54,6 +55,19 @@ class ConfusionRow(NamedTuple):
     shares: Sequence[float]
     recordings: Cell
     correct: Cell
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """What was evaluated on what and when, by name; what a report does not hold is left out."""
+    counts = sorted({run.n_recordings for run in report.runs})
+    found = [
+        ("network", ", ".join(dict.fromkeys(run.network for run in report.runs if run.network))),
+        ("data", f"{report.title}, {report.split}"),
+        ("recordings", " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))),
+        ("engine", report.engine),
+        ("date", report.date),
+    ]
+    return [(name, text) for name, text in found if text]
 
 
 def accuracies(report: Report) -> Table:
@@ -189,9 +203,35 @@ def all_tables(report: Report) -> list[Table]:
     return [accuracies(report).transposed(), layers(report), costs(report).transposed()]
 
 
-def terminal_text(report: Report) -> str:
-    """All tables for a terminal."""
-    return "\n\n".join(f"{table.title}:\n{table.terminal()}" for table in all_tables(report))
+def summary(report: Report) -> Table:
+    """The rows that tell whether networks need their time steps, a column per network."""
+    runs = report.runs
+    finest = max(t for run in runs for t in run.time_stepped.accuracy)
+    measured = [run.event_driven[0] for run in runs]
+    at_t_max = [run.time_stepped.accuracy.get(run.time_stepped.time_steps) for run in runs]
+    rows = Table(
+        "",
+        [
+            words("network", [run.run for run in runs]),
+            Column("accuracy in %", "time-stepped, T_max", list(map(in_percent, at_t_max))),
+            Column(
+                "accuracy in %",
+                f"time-stepped, T = {finest}",
+                [in_percent(run.time_stepped.accuracy.get(finest)) for run in runs],
+            ),
+            *_by_order("accuracy in %, event-driven", report, lambda one: in_percent(one.accuracy)),
+            Column("SynOps", "time-stepped, T_max", [decimal(run.time_stepped.synops_per_recording) for run in runs]),
+            Column("SynOps", "event-driven", [decimal(one.synops_per_recording) for one in measured]),
+            Column("median decision time, ms", "event-driven", list(map(_decision, measured))),
+        ],
+    )
+    return rows.transposed()
+
+
+def terminal_text(report: Report, verbose: bool) -> str:
+    """The verdict with its table for a terminal, or all tables behind it."""
+    tables = [f"{table.title}:\n{table.terminal()}" for table in all_tables(report)]
+    return "\n\n".join([verdict(report), *(tables if verbose else [summary(report).terminal()])])
 
 
 def markdown_text(report: Report) -> str:
@@ -201,6 +241,10 @@ def markdown_text(report: Report) -> str:
     return "\n".join(
         [
             f"# Event-driven evaluation: {markdown(f'{report.title}, {report.split}')}",
+            "",
+            f"**{markdown(verdict(report))}**",
+            "",
+            *(f"* {name}: {markdown(text)}" for name, text in facts(report)),
             "",
             *tables,
             "Accuracies with their binomial standard error sqrt(p (1 - p) / n); seeds vary on top of it.",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import nir
@@ -265,6 +266,7 @@ def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command
         versions=versions(*PACKAGES),
         command=command,
         title=plan.recordings.title,
+        date=datetime.now(UTC).date().isoformat(),
         runs=tuple(_run_report(plan, name, store) for name in plan.runs),
     )
 
@@ -280,6 +282,7 @@ def _run_report(plan: EvaluationPlan, name: str, store: ResultStore) -> RunRepor
         method=plan.runs[name].config["method"],
         seed=plan.runs[name].config.get("seed"),
         n_recordings=len(plan.recordings),
+        network=plan.runs[name].config["model"],
         time_stepped=accumulators.time_stepped.compute(),
         event_driven=tuple(one.compute() for one in accumulators.event_driven.values()),
     )

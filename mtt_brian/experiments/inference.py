@@ -5,7 +5,7 @@ All modes read the same NIR graph and give the same kind of result, so that a st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from mtt_brian import events, export, snn, translate
-from mtt_brian.engines import Simulator
+from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.engines import Result, Simulator
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Predictions, predict_event_driven, synops
 from mtt_brian.evaluate.early_exit import ReadoutTrace, event_driven_trace, time_stepped_trace
@@ -27,6 +28,12 @@ from mtt_brian.snn.staged import INPUT, OUTPUT
 #: Time-stepped; event-driven with the jumps of an instant summed; event-driven through a queue of single events.
 Mode: TypeAlias = Literal["time-stepped", "sum", "fifo"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+#: For figures: what a mode is, in words.
+MODE_NAMES: Mapping[Mode, str] = {
+    "time-stepped": "time-stepped",
+    "sum": "event-driven",
+    "fifo": "event-driven, one event at a time (fifo)",
+}
 
 
 class Condition(NamedTuple):
@@ -116,6 +123,37 @@ def readout_traces(
         for result, recording in zip(simulator.run(batch), batch, strict=True):
             traces.append(event_driven_trace(result, recording, time_steps))
     return traces
+
+
+def time_stepped_result(
+    graph: nir.NIRGraph | Path, recordings: Recordings, number: int, time_steps: int
+) -> tuple[Result, ReadoutTrace]:
+    """One recording on time steps, as an event-driven run is described: a step's spikes and readout are at its end.
+
+    Args:
+        graph: the network, or the path of its ``.nir`` file.
+        recordings: among which it is.
+        number: of the recording.
+        time_steps: T.
+    """
+    circuit = translate.read_nir(graph)
+    model = time_stepped_model(graph, recordings)
+    (recording,) = recordings[number : number + 1]
+    frames = torch.from_numpy(events.frames_batch([recording], time_steps, recordings.sensor_size))
+    kept = {name: values[:, 0].numpy() for name, values in over_time(model, frames, time_steps).items()}
+    readouts = kept.pop(OUTPUT)
+    kept[circuit.input] = kept.pop(INPUT)
+    duration = recording["t"][-1] / 1e6 if len(recording) else 0.0
+    operations = synops(kept, circuit.fan_out)
+    trace = time_stepped_trace(readouts, operations, duration)
+    spikes = {}
+    for name, values in kept.items():
+        fired = values.reshape(time_steps, -1)
+        step, neuron = np.nonzero(fired)
+        spikes[name] = Spikes(trace.seconds[step], neuron, fired[step, neuron].astype(np.int64))
+    counts = {name: values.sum(axis=0).astype(np.int64) for name, values in kept.items()}
+    total = int(operations.sum())
+    return Result(spikes, counts, trace.readouts[-1], total, duration, "time-stepped", circuit), trace
 
 
 def check_mode(mode: str) -> None:

@@ -33,6 +33,8 @@ from mtt_brian.snn import Staged
 RUNS = Path("runs")
 #: The first files of a run folder.
 CONFIG, VERSIONS = "config.json", "versions.json"
+#: The last one.
+MODEL = "model.nir"
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Run:
     @property
     def model(self) -> Path:
         """Path of its ``model.nir``."""
-        return self.folder / "model.nir"
+        return self.folder / MODEL
 
     @property
     def digest(self) -> str:
@@ -146,7 +148,7 @@ def train(
             graph = export.to_nir(model, time_steps=config.time_steps, duration=duration)
             with plotting.figure(folder / "training.png") as figure:
                 plotting.training_curve(done.history, ax=figure.subplots())
-            export.write(folder / "model.nir", graph)  # last: its presence marks the end of the run
+            export.write(folder / MODEL, graph)  # last: its presence marks the end of the run
     return done
 
 
@@ -183,7 +185,7 @@ def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:
     resume = mtt.checkpoint.load(folder) if (folder / mtt.checkpoint.FILE_NAME).is_file() else None
     if resume is not None:
         mtt.checkpoint.check_same(f"config ({folder})", resume.config, config.as_dict(), FREE_TO_CHANGE)
-    if not (folder / "model.nir").is_file():
+    if not (folder / MODEL).is_file():
         train(mtt.build_model(config, splits.train), config, splits, folder, resume)
     return load(folder)
 
@@ -200,7 +202,7 @@ def load(folder: Path) -> Run:
     """A run folder, checked for the files that studies need."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder")
-    if not (folder / "model.nir").is_file():
+    if not (folder / MODEL).is_file():
         raise InputError(
             f"{folder}: no model.nir; a finished run has one (continue with: mtt-brian train --resume {folder})"
         )

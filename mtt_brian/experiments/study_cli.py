@@ -95,7 +95,7 @@ class Study:
             title: of the Markdown file.
             parts: tables, and texts between them in Markdown.
         """
-        command = command_line(f"python studies/{self.name}.py", self.arguments)
+        command = command_line(f"mtt-brian study {self.name}", self.arguments)
         versions = files.versions("torch", "numpy", "scipy", "numba", "nir")
         files.write_json(self.out / "report.json", {**report, "versions": versions, "command": command})
         text = "\n\n".join(

@@ -101,8 +101,5 @@ class EquationNeuron(IF):
         return self.fires and bool(np.any(self.systems.row[:, port]))
 
     def linear_systems(self, shape: tuple[int, ...]) -> tuple[tuple[LinearSystem, ...], np.ndarray]:
-        """The equations as `LinearSystem`, without thresholds and resets."""
-        every = zip(self.systems.matrix, self.systems.offset, self.systems.row, strict=True)
-        ones = np.ones(len(self.states))
-        found = [LinearSystem(matrix=a, offset=b, drive=0 * ones, row=c, tau=ones) for a, b, c in every]
-        return tuple(found), np.reshape(self.system, shape)
+        """Refused: a linear system has neither the threshold condition nor the reset of these neurons."""
+        raise InputError("neurons given by equations run on the Brian2 device event_driven, not in this engine")

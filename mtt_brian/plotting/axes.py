@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,33 @@ def accuracy_axis(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
+def accuracy_floor(lowest: float) -> float:
+    """Where an accuracy axis may begin so that ``lowest`` is well within: a multiple of 10 %; 0 if it gains little."""
+    floor = math.floor(10 * (lowest - 0.04)) / 10
+    return floor if floor >= 0.3 else 0.0
+
+
+def cut_accuracy_axis(ax: Axes, floor: float) -> None:
+    """Let an `accuracy_axis` begin at ``floor`` instead of 0, and mark that it does: two strokes, and the label."""
+    if floor <= 0:
+        return
+    ax.set_ylim(floor, 1 + 0.02 * (1 - floor))
+    if ax.get_ylabel():
+        ax.set_ylabel(f"accuracy (axis from {100 * floor:.0f}%)")
+    stroke = {"marker": [(-1, -0.5), (1, 0.5)], "markersize": 7, "linestyle": "none", "color": "black", "label": "_cut"}
+    ax.plot([0, 0], [0.025, 0.05], transform=ax.transAxes, markeredgewidth=0.8, clip_on=False, **stroke)
+
+
+#: What the methods of the training are, for legends.
+_METHODS = {"sdt": "SDT: fixed time steps", "nmt": "NMT: random time steps", "mtt": "MTT: mixed time steps"}
+
+
+def spelled_out(label: str) -> str:
+    """A label of runs ("sdt", "mtt, lower_bound none") with its method in words."""
+    method, comma, rest = label.partition(",")
+    return f"{_METHODS.get(method, method)}{comma}{rest.replace('_', ' ')}"
+
+
 def legend(ax: Axes) -> Axes:
     """``ax`` with a legend, if anything in it has a name."""
     if ax.get_legend_handles_labels()[0]:
@@ -88,20 +116,28 @@ def legend_above(ax: Axes, columns: int = 2) -> Axes:
     return ax
 
 
-def common_legend(figure: Figure, axes: Iterable[Axes], title: str = "") -> None:
-    """A legend of all ``axes`` above them, with one entry for every name.
+def common_legend(
+    figure: Figure,
+    axes: Iterable[Axes],
+    title: str = "",
+    location: str = "outside upper center",
+    columns: int | None = None,
+) -> None:
+    """A legend of all ``axes`` outside of them, with one entry for every name.
 
     Args:
         figure: of the axes.
         axes: without legends of their own.
         title: of the legend.
+        location: of the legend.
+        columns: of its entries; None: as many as fit by the length of the names.
     """
     known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(
         known.values(),
         known.keys(),
-        loc="outside upper center",
-        ncols=3,
+        loc=location,
+        ncols=columns or (3 if max(map(len, known), default=0) <= 24 else 2),
         fontsize="small",
-        title=literal(title, 100),
+        title=literal(title, 100) if title else None,
     )

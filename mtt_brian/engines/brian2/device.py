@@ -1,12 +1,13 @@
-"""The Brian2 device ``event_driven``: runs of plain scripts in continuous time, by the exact engine."""
+"""The Brian2 device ``event_driven``: runs of plain scripts in continuous time."""
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import brian2
@@ -14,9 +15,10 @@ import numpy as np
 from brian2.core.namespace import get_local_namespace
 
 from mtt_brian.circuit.instants import window
+from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.poisson import PoissonProcess
-from mtt_brian.engines.exact.equation_run import EquationRun, FiredSpikes
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
 from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circuit_of
@@ -24,6 +26,47 @@ from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circu
 NAME = "event_driven"
 #: Pieces into which a run with progress reports is cut.
 _REPORTS = 100
+
+
+class EquationRun(Protocol):
+    """A run of a circuit of `EquationNeuron`, see `mtt_brian.engines.exact.equation_run`."""
+
+    def neurons(self, name: str) -> slice:
+        """The neurons of a population among those of all."""
+
+    def start(self, name: str, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
+        """Puts some neurons of a population into given states."""
+
+    def foresee(self) -> None:
+        """Predicts the next event of every neuron."""
+
+    def play(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> None:
+        """Carries the run on up to ``end``, which is left out."""
+
+    def fetch(self) -> dict[str, FiredSpikes]:
+        """The spikes since the last call, by population."""
+
+    def states(self, name: str, neurons: np.ndarray, t: float) -> np.ndarray:
+        """States of some neurons at the end of the last piece."""
+
+    def refractory(self, name: str) -> np.ndarray:
+        """Which neurons of a population are refractory."""
+
+    @property
+    def under_way(self) -> int:
+        """Spikes in delays."""
+
+    def keep(self) -> dict[str, Any]:
+        """A copy of everything that changes during a run."""
+
+    def take(self, kept: Mapping[str, Any]) -> None:
+        """Goes on from what `keep` gave."""
+
+    def take_spikes_under_way(self, kept: Mapping[str, Any]) -> None:
+        """Goes on with the spikes in delays of what `keep` gave."""
+
+    def take_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
+        """Leaves some neurons as they were in another run."""
 
 
 @dataclass
@@ -46,23 +89,24 @@ class _Session:
     trial: int = 0
 
 
-class EventDrivenDevice(internals.RuntimeDevice):  # type: ignore[misc]
-    """Brian2's runtime device with `brian2.Network.run` by the exact engine."""
+class EventDrivenDevice(internals.RuntimeDevice):
+    """Brian2's runtime device with `brian2.Network.run` in continuous time.
 
-    def __init__(self) -> None:
+    Args:
+        start: makes a run of a circuit; it raises `InputError` for one that cannot be run.
+    """
+
+    def __init__(self, start: Callable[[Circuit], EquationRun]) -> None:
         super().__init__()
+        self._start = start
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
-        self._seed = self._fresh()
+        self._seed = secrets.randbits(63)
         self._storing: Any = None
-
-    @staticmethod
-    def _fresh() -> int:
-        return int(np.random.SeedSequence().entropy)
 
     def seed(self, seed: int | None = None) -> None:
         """Seeds Brian2's random numbers, and the Poisson processes from here on."""
         super().seed(seed)
-        self._seed = self._fresh() if seed is None else int(seed)
+        self._seed = secrets.randbits(63) if seed is None else int(seed)
         for session in self._sessions.values():
             session.poisson.clear()
 
@@ -215,7 +259,7 @@ class EventDrivenDevice(internals.RuntimeDevice):  # type: ignore[misc]
             assert old is not None
             session.translation = translation
             return old
-        run = EquationRun(translation.circuit)
+        run = self._start(translation.circuit)
         kept = old.keep() if old is not None else None
         for group in parts.groups:
             name = group.name

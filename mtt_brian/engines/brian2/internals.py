@@ -329,7 +329,7 @@ def restore_state(network: brian2.Network, name: str, filename: str | None, rand
     """`brian2.Network.restore` of the standard device; the state of its device that was stored with it."""
     import pickle
 
-    type(network).restore.original_function(network, name, filename, random)
+    brian2.Network.restore.original_function(network, name, filename, random)
     if filename is None:
         return dict(network._stored_state[name]["_random_generator_state"])
     with open(filename, "rb") as file:
@@ -338,7 +338,7 @@ def restore_state(network: brian2.Network, name: str, filename: str | None, rand
 
 def store_state(network: brian2.Network, name: str, filename: str | None) -> None:
     """`brian2.Network.store` of the standard device, which asks the device for its state (``get_random_state``)."""
-    type(network).store.original_function(network, name, filename)
+    brian2.Network.store.original_function(network, name, filename)
 
 
 def stop_requested(network: brian2.Network) -> bool:

@@ -183,7 +183,7 @@ def fire(eq: Equations, crossings: CrossingQueue, v: int, t: float) -> bool:
     return True
 
 
-@kernel
+@inlined
 def holds(eq: Equations, v: int, due: bool) -> bool:
     """Whether the threshold condition of a neuron holds, at the time of its coordinates."""
     s = eq.z[v, CURRENT]
@@ -263,14 +263,17 @@ def _crossing(eq: Equations, s: int, v: int) -> float:
 
 
 @kernel
-def _general_crossing(eq: Equations, s: int, v: int) -> float:
-    """The same for a neuron without modes."""
+def _predict_by_general_rule(eq: Equations, crossings: CrossingQueue, v: int, s: int) -> bool:
+    """`predict_crossing` for a neuron without modes."""
     for k in range(_W):
         eq.own[k] = eq.y[v, k]
-    return first_crossing(eq.linear, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], eq.scratch)
+    wait = first_crossing(eq.linear, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], eq.scratch)
+    eq.z[v, EXACT] = 1
+    schedule_crossing(crossings, v, np.inf if math.isnan(wait) else eq.y[v, LAST] + wait)
+    return not math.isnan(wait)
 
 
-@kernel
+@inlined
 def predict_crossing(eq: Equations, crossings: CrossingQueue, v: int, anew: bool) -> bool:
     """Predicts the next crossing of a neuron that is not refractory, or a time that comes before it.
 
@@ -287,10 +290,7 @@ def predict_crossing(eq: Equations, crossings: CrossingQueue, v: int, anew: bool
     if eq.sets[s, BASE] == -np.inf:
         return True
     if eq.kind[s, 1] >= 0:
-        wait = _general_crossing(eq, s, v)
-        eq.z[v, EXACT] = 1
-        schedule_crossing(crossings, v, eq.y[v, LAST] + wait if not math.isnan(wait) else np.inf)
-        return not math.isnan(wait)
+        return _predict_by_general_rule(eq, crossings, v, s)
     step, _, _ = _step(eq, s, v, 0.0)
     eq.z[v, EXACT] = 0
     time = eq.y[v, LAST] + step

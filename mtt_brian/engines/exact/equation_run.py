@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mtt_brian.circuit.instants import window
 from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.exact import equation_loop as loop
 from mtt_brian.engines.exact.equation_neurons import (
     ACTIVE,
@@ -23,20 +24,6 @@ from mtt_brian.engines.exact.queues import CrossingQueue
 from mtt_brian.engines.lowered.synapse_lists import synapse_lists
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
-
-
-class FiredSpikes(NamedTuple):
-    """Spikes of one population, sorted by time, then neuron.
-
-    Attributes:
-        t: seconds, float64 [K].
-        i: neuron, int64 [K].
-        x: states before the reset, float64 [K, n].
-    """
-
-    t: np.ndarray
-    i: np.ndarray
-    x: np.ndarray
 
 
 class EquationRun:

@@ -1,0 +1,119 @@
+"""Clock-driven Brian2 comes to the spike times of the device event_driven linearly in dt."""
+
+import brian2
+import numpy as np
+import pytest
+from brian2 import ms
+
+import mtt_brian.event_driven  # noqa: F401 - registers the device
+
+STEPS = (1.0, 0.1, 0.01)
+DURATION = 50.0
+
+
+def step_current():
+    group = brian2.NeuronGroup(
+        10, "dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1", threshold="v > 1", reset="v = 0", method="exact"
+    )
+    group.drive = np.linspace(1.05, 2, 10)
+    return group, ()
+
+
+def two_synapses():
+    equations = """
+    dv/dt = (ge + gi + 0.5 - v) / (20*ms) : 1
+    dge/dt = -ge / (5*ms) : 1
+    dgi/dt = -gi / (10*ms) : 1
+    """
+    group = brian2.NeuronGroup(10, equations, threshold="v > 1", reset="v = 0", method="exact")
+    source = brian2.SpikeGeneratorGroup(20, np.arange(20), np.arange(20) * 2 * ms)
+    random = np.random.default_rng(1)
+    ways = []
+    for code, at in (("ge_post += w", range(14)), ("gi_post -= w", range(14, 20))):
+        made = brian2.Synapses(source, group, "w : 1", on_pre=code)
+        i, j = np.meshgrid(at, range(10))
+        made.connect(i=i.ravel(), j=j.ravel())
+        made.w = random.uniform(0.2, 1.2, i.size)
+        ways.append(made)
+    return group, (source, *ways)
+
+
+def adapting_threshold():
+    equations = "dv/dt = (drive - v) / (10*ms) : 1\ndvt/dt = (1 - vt) / (30*ms) : 1\ndrive : 1"
+    group = brian2.NeuronGroup(10, equations, threshold="v > vt", reset="v = 0; vt += 0.2", method="exact")
+    group.drive, group.vt = np.linspace(1.5, 3, 10), 1
+    return group, ()
+
+
+def refractory_period():
+    group = brian2.NeuronGroup(
+        10,
+        "dv/dt = (drive - v) / (10*ms) : 1 (unless refractory)\ndrive : 1",
+        threshold="v > 1",
+        reset="v = 0",
+        refractory=3 * ms,
+        method="exact",
+    )
+    group.drive = np.linspace(1.3, 3, 10)
+    return group, ()
+
+
+def delays():
+    """A ring: every neuron excites the next one."""
+    equations = "dv/dt = (1.3 + g - v) / (10*ms) : 1\ndg/dt = -g / (5*ms) : 1"
+    group = brian2.NeuronGroup(6, equations, threshold="v > 1", reset="v = 0", method="exact")
+    group.v = np.linspace(0, 0.8, 6)
+    ring = brian2.Synapses(group, group, on_pre="g_post += 0.3")
+    ring.connect(j="(i + 1) % 6")
+    ring.delay = [3, 4, 5, 6, 7, 8] * ms
+    return group, (ring,)
+
+
+def subgroups():
+    equations = "dv/dt = (drive + g - v) / (10*ms) : 1\ndg/dt = -g / (5*ms) : 1\ndrive : 1"
+    group = brian2.NeuronGroup(9, equations, threshold="v > 1", reset="v = 0", method="exact")
+    group.drive = [1.4, 1.6, 1.8, *[0.8] * 6]
+    first = brian2.Synapses(group[:3], group[3:6], on_pre="g_post += 0.4")
+    second_ = brian2.Synapses(group[3:6], group[6:], on_pre="g_post += 0.9")
+    for made in (first, second_):
+        made.connect()
+        made.delay = 2 * ms
+    return group, (first, second_)
+
+
+SCRIPTS = (step_current, two_synapses, adapting_threshold, refractory_period, delays, subgroups)
+
+
+def trains(script, device, step=0.1):
+    """Spike times in ms by neuron."""
+    brian2.set_device(device)
+    brian2.defaultclock.dt = step * ms
+    group, others = script()
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(group, others, monitor).run(DURATION * ms)
+    return [np.sort(t / ms) for t in monitor.spike_trains().values()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_spike_times_converge_linearly(script, event_driven):
+    exact = trains(script, "event_driven")
+    early = [t[t < 45] for t in exact]  # a spike at the end may fall out of the run
+    assert sum(map(len, early)) > 15
+    errors = []
+    for step in STEPS:
+        clocked = trains(script, "runtime", step)
+        if step < 1:
+            assert all(len(c) >= len(e) for c, e in zip(clocked, early, strict=True))
+        pairs = [(c[: len(e)], e[: len(c)]) for c, e in zip(clocked, early, strict=True)]
+        errors.append(np.mean(np.abs(np.concatenate([c - e for c, e in pairs]))))
+    assert errors[2] < 0.05
+    assert 4 < errors[1] / errors[2] < 25
+    assert errors[0] > 3 * errors[1]
+
+
+def test_the_first_spike_of_a_clock_is_within_one_step(event_driven):
+    exact, clocked = trains(step_current, "event_driven"), trains(step_current, "runtime", 1.0)
+    for e, c in zip(exact, clocked, strict=True):
+        # Brian2 gives the begin of the step in which the threshold is reached.
+        assert -1e-9 <= e[0] - c[0] <= 1.0
