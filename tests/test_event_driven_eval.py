@@ -245,7 +245,7 @@ class TestShards:
         computed.stop, computed.reason = 4, reason
         with pytest.raises(type(reason)):
             evaluate.main(arguments)
-        assert f"4 of 6 shards are kept; --out {tmp_path} goes on with the rest" in caplog.messages
+        assert f"4 of 6 shards are kept; --out {tmp_path} continues with the rest" in caplog.messages
         assert [path.name for path in tmp_path.iterdir()] == ["shards.jsonl"]
 
         computed.stop = None

@@ -150,7 +150,7 @@ def test_a_typed_value_of_the_wrong_type() -> None:
         ("c.yaml", "a: 1", "ends in .toml or .json"),
         ("c.toml", "a = ", "not a well-formed TOML file"),
         ("c.json", "[1]", "expected keys and values, not list"),
-        ("c.json", '{"epochs": 1, "lr": 1, "epochs": 2}', "the key 'epochs' stands there twice"),
+        ("c.json", '{"epochs": 1, "lr": 1, "epochs": 2}', "the key 'epochs' is repeated"),
         ("c.json", '{"lr": NaN}', "lr must be finite, not nan"),
         ("c.json", '{"epochs": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
         ("c.toml", "epochs = " + "[" * 10_000 + "]" * 10_000, "nested too deeply"),

@@ -46,9 +46,9 @@ class ConfusionRow(NamedTuple):
 
     Attributes:
         counts: by predicted class [K].
-        shares: the same as parts of the class [K]; zeros where the class has no recordings.
-        recordings: how many there are.
-        correct: fraction of them that was predicted correctly.
+        shares: the same as fractions of the class [K]; zeros for a class without recordings.
+        recordings: number of recordings.
+        correct: fraction of them with a correct prediction.
     """
 
     counts: Sequence[int]
@@ -71,7 +71,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
 
 
 def accuracies(report: Report) -> Table:
-    """A row per network: accuracy on every time grid and under every convention."""
+    """A row per network: accuracy at every number of time steps and under every convention."""
     runs = report.runs
     grids = sorted({t for run in runs for t in run.time_stepped.accuracy})
     return Table(
@@ -92,7 +92,7 @@ def accuracies(report: Report) -> Table:
 
 
 def layers(report: Report) -> Table:
-    """A row per network and population: how much it spikes with and without time steps, and how far these differ."""
+    """A row per network and population: event-driven and time-stepped spikes, and their difference."""
     rows = [(run, place, name) for run in report.runs for place, name in enumerate(_populations(run))]
     orders = _orders(report)
     measured = [_measured(run) for run, _, _ in rows]
@@ -104,10 +104,10 @@ def layers(report: Report) -> Table:
         ]
 
     return Table(
-        "Spikes by layer, and how far time steps move them",
+        "Spikes by layer, and their difference with time steps",
         [
             words("network", [run.run for run, _, _ in rows]),
-            # sorts by the place in the network
+            # sorts by the position in the network
             Column("", "layer", [Cell(name, exact(place)) for _, place, name in rows], words=True),
             Column(
                 "spikes per recording",
@@ -199,7 +199,7 @@ def _decision(measured: EventDriven) -> Cell:
 
 
 def all_tables(report: Report) -> list[Table]:
-    """The tables of a report as text: networks beside each other; by layer, below each other."""
+    """The tables of a report as text: one column per network; the table by layer has one block per network."""
     return [accuracies(report).transposed(), layers(report), costs(report).transposed()]
 
 
@@ -261,7 +261,7 @@ def markdown_text(report: Report) -> str:
 
 
 def write_report(report: Report, folder: str | os.PathLike[str]) -> None:
-    """Write ``report.json`` and ``report.md`` into ``folder``, each whole or not at all."""
+    """Write ``report.json`` and ``report.md`` into ``folder``, each atomically."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.json", report.json())

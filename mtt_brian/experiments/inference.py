@@ -25,7 +25,7 @@ from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.snn.observe import over_time
 from mtt_brian.snn.staged import INPUT, OUTPUT
 
-#: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
+#: Time-stepped; event-driven with the jumps of an instant summed; event-driven through a queue of single events.
 Mode: TypeAlias = Literal["time-stepped", "sum", "fifo"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 #: For figures: what a mode is, in words.
@@ -37,7 +37,7 @@ MODE_NAMES: Mapping[Mode, str] = {
 
 
 class Condition(NamedTuple):
-    """A mode, with the number of time steps where it has any."""
+    """A mode, with its number of time steps if it is time-stepped."""
 
     mode: Mode
     time_steps: int = 1
@@ -72,13 +72,13 @@ def predict_time_stepped(
     change: Callable[[np.ndarray], np.ndarray] | None = None,
     batch_size: int | None = None,
 ) -> Predictions:
-    """Run a network on time steps, every stage at T steps.
+    """Runs a network time-stepped, every stage at T steps.
 
     Args:
         graph: a network that `export.from_nir` can rebuild, or the path of its ``.nir`` file.
-        recordings: N of them, binned anew.
+        recordings: N of them, binned here.
         time_steps: T.
-        change: a function of each batch of frames, float32 [T, n, C, H, W]; the network sees what it returns.
+        change: a function of each batch of frames, float32 [T, n, C, H, W]; its result is the input of the network.
         batch_size: n at most; None: `mtt.frame_dataset.max_batch_size`.
 
     Returns:
@@ -106,8 +106,8 @@ def readout_traces(
         graph: the network, or the path of its ``.nir`` file.
         recordings: N of them.
         mode: one of `MODES`.
-        time_steps: T; event by event the unit in which the readout is averaged.
-        batch_size: recordings whose spikes are in memory together; None: as many as `predict` takes.
+        time_steps: T; in event-driven modes the unit of the mean readout.
+        batch_size: recordings whose spikes are in memory together; None: as in `predict`.
 
     Raises:
         InputError: for an unknown mode, and for a network that cannot run in it.
@@ -157,7 +157,7 @@ def time_stepped_result(
 
 
 def check_mode(mode: str) -> None:
-    """Refuse what is not one of `MODES`.
+    """Refuses names outside `MODES`.
 
     Raises:
         InputError: names the mode.

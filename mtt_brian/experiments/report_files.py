@@ -60,15 +60,16 @@ SEARCHED = 200
 def open_store(plan: EvaluationPlan, out: str | None, html: bool = False) -> Iterator[ResultStore]:
     """The folder of an evaluation, with the store of its results.
 
-    The folder is checked before anything is computed, and removed if nothing was.
+    The folder is checked before the computation, and removed if no result was computed.
 
     Args:
         plan: of the evaluation.
         out: name of the folder; None for a new one.
-        html: whether ``report.html`` is to be written.
+        html: whether ``report.html`` will be written.
 
     Raises:
-        InputError: if the folder takes no files, a file cannot be replaced, or the results there are of other settings.
+        InputError: if the folder cannot be written to, a file cannot be replaced, or it contains results of other
+    settings.
     """
     folder = files.results_folder(out, "event_driven_eval")
     with files.removed_if_empty(folder):
@@ -159,9 +160,9 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
 
 
 def plot_example(report: Report, runs: Mapping[str, Run], recordings: Recordings, folders: Sequence[Path]) -> str:
-    """One recording, time-stepped beside event-driven, in the network that loses most; see `_figure`.
+    """One recording, time-stepped and event-driven, in the network with the largest loss of accuracy; see `_figure`.
 
-    By the exact engine whatever the engine of the report: all engines give the same spikes.
+    Always by the exact engine: all engines give the same spikes.
 
     Returns:
         The caption.

@@ -1,7 +1,7 @@
 """The settings of a training run: one frozen dataclass, read from a TOML or JSON file and the command line.
 
 Every field is a command-line option of the same name (``time_steps`` is ``--time-steps``) and a key of a config file.
-A key or a value that does not fit is an `InputError`, never ignored.
+An invalid key or value is an `InputError`, never ignored.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _setting(
         group: one of `GROUPS`.
         metavar: what the help shows for a value; None: by the type.
         known: names that are accepted among others, for the help.
-        free_to_change: a resumed run may change it, because the result does not depend on it.
+        free_to_change: a resumed run may change it, because it does not affect the result.
     """
     metadata = {"help": help, "low": low, "below": below, "most": most, "free_to_change": free_to_change}
     return field(default=default, metadata=metadata | {"group": group, "metavar": metavar, "known": known})
@@ -72,7 +72,7 @@ _data, _network, _steps, _optimiser, _machine, _run = (partial(_setting, group) 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides the result of a training run; the meaning of each field is its help text.
+    """All settings that determine the result of a training run; the help text of each field states its meaning.
 
     Raises:
         InputError: if a value has the wrong type, lies outside its range or contradicts another one.
@@ -82,10 +82,10 @@ class TrainConfig:
         "mtt", "sdt: one fixed number of time steps; nmt: random, the same for all stages; mtt: random for every stage"
     )
     phase: Literal["train", "bias-removal"] = _run(
-        "train", "bias-removal: go on from init without biases, the norms locked, for hardware without a clock"
+        "train", "bias-removal: continue from init without biases and with locked norms, for hardware without a clock"
     )
     init: str | None = _run(
-        None, "run folder whose final weights this run starts with", free_to_change=True, metavar="RUN"
+        None, "run folder whose final weights are the initial weights", free_to_change=True, metavar="RUN"
     )
 
     dataset: str = _data(
@@ -94,35 +94,35 @@ class TrainConfig:
         metavar="NAME",
         known=lambda: DATASETS,
     )
-    data_root: str | None = _data(None, "folder that holds the data set", free_to_change=True, metavar="DIR")
-    download: bool = _data(False, "fetch the data set into data_root where a download exists", free_to_change=True)
-    skip_bad: bool = _data(False, "leave out recordings that cannot be read, and list them")
+    data_root: str | None = _data(None, "folder with the data set", free_to_change=True, metavar="DIR")
+    download: bool = _data(False, "download the data set into data_root if a download exists", free_to_change=True)
+    skip_bad: bool = _data(False, "skip unreadable recordings, and list them")
     limit: int | None = _data(None, "use only this many training (and test) recordings, drawn at random", 1, most=_MOST)
     resolution: int | None = _data(
-        None, "coarser pixel grid for the recordings: pixels a side", 1, most=_MOST_PIXELS, metavar="PIXELS"
+        None, "downsample recordings to N x N pixels", 1, most=_MOST_PIXELS, metavar="PIXELS"
     )
     validation: float = _data(
-        0.0, "fraction of the training recordings that is used for validation instead", 0, 1, metavar="FRACTION"
+        0.0, "fraction of the training recordings that is used only for validation", 0, 1, metavar="FRACTION"
     )
-    keep_best: bool = _data(False, "end with the weights of the best validation epoch instead of the last one")
+    keep_best: bool = _data(False, "final weights are those of the best validation epoch, not of the last one")
 
     model: str = _network("nmnist_3c1fc", "a network of the model zoo", metavar="NAME", known=lambda: MODELS)
-    width_multiplier: float = _network(1.0, "times as many channels and hidden units", 1e-3, most=1000)
+    width_multiplier: float = _network(1.0, "factor of the numbers of channels and hidden units", 1e-3, most=1000)
     neuron: Literal["if", "lif"] = _network("if", "integrate and fire, without or with a leak")
     tau: float | None = _network(
-        None, "lif: membrane time constant in seconds (any T means the same neuron)", 1e-9, most=1e9, metavar="SECONDS"
+        None, "lif: membrane time constant in seconds (the same neuron for any T)", 1e-9, most=1e9, metavar="SECONDS"
     )
-    decay: float | None = _network(None, "lif: what the membrane keeps from step to step, instead of tau", 1e-9, 1)
+    decay: float | None = _network(None, "lif: decay factor of the membrane per step, instead of tau", 1e-9, 1)
     surrogate: Literal["periodic", "exponential", "triangular"] = _network(
         "periodic", "shape of the surrogate gradient"
     )
     width: float = _network(0.5, "width of the surrogate gradient in thresholds", 1e-6, most=1e6)
     blocks_per_stage: int | None = _network(1, "blocks per stage, g; none: a single stage", 1, most=_MOST)
     transform: Literal["hard", "soft", "trim"] = _network("hard", "temporal transformation between stages")
-    reset: Literal["subtract", "zero"] = _network("subtract", "what a spike does to the membrane")
+    reset: Literal["subtract", "zero"] = _network("subtract", "reset of the membrane after a spike")
     spikes: Literal["one", "many"] = _network("many", "spikes of a neuron per time step")
     lower_bound: float | None = _network(
-        -1.0, "the membrane is never left below it (threshold is 1)", -1e9, below=1, metavar="V"
+        -1.0, "minimum membrane potential after an input (threshold = 1); none: no minimum", -1e9, below=1, metavar="V"
     )
 
     time_steps: int = _steps(
@@ -133,16 +133,14 @@ class TrainConfig:
 
     epochs: int = _optimiser(30, "passes over the training recordings", 1, most=1_000_000)
     batch_size: int = _optimiser(32, "recordings per iteration, in each of the processes", 1, most=_MOST)
-    processes: int = _machine(
-        1, "processes that share every iteration; as many as torchrun has started", 1, most=100_000
-    )
+    processes: int = _machine(1, "processes that share every iteration; set by torchrun", 1, most=100_000)
     loss: Literal["ce", "tet"] = _optimiser(
         "ce", "cross entropy of the readout's time mean, or (TET) the mean over the cross entropies of all time steps"
     )
     tet_regulariser: float = _optimiser(
         0.0, "tet: weight of the squared distance of all readouts to the threshold", 0, 1
     )
-    optimizer: Literal["adamw", "sgd"] = _optimiser("adamw", "rule of the weights' update")
+    optimizer: Literal["adamw", "sgd"] = _optimiser("adamw", "optimizer")
     momentum: float = _optimiser(0.9, "sgd: momentum", 0, 1)
     lr: float = _optimiser(1e-2, "peak learning rate", 0, most=1e6, metavar="RATE")
     weight_decay: float = _optimiser(0.01, "weight decay", 0, most=1e6)
@@ -157,15 +155,15 @@ class TrainConfig:
     )
     roll: int = _data(
         0,
-        "augmentation: likewise, but what leaves the frame enters on its other side",
+        "augmentation: likewise, but pixels that leave the frame enter on the opposite side",
         0,
         most=_MOST_PIXELS,
         metavar="PIXELS",
     )
-    flip: bool = _data(False, "augmentation: mirror left and right, every second time")
+    flip: bool = _data(False, "augmentation: mirror left and right with probability 1/2")
     calibration_batches: int = _steps(
         10,
-        "batches for measuring the batch norms again at T_max after every epoch; 0: never",
+        "batches that recalibrate the batch norms at T_max after every epoch; 0: no recalibration",
         0,
         most=_MOST,
     )
@@ -182,7 +180,7 @@ class TrainConfig:
     workers: int = _machine(0, "extra processes that bin the recordings; 0: none", 0, most=1024, free_to_change=True)
     together: int | None = _machine(
         None,
-        "nmt, mtt: configurations in one pass; with fewer, less memory and more time; none: all",
+        "nmt, mtt: configurations in one pass; fewer need less memory and more time; none: all",
         1,
         most=_MOST,
         free_to_change=True,
@@ -190,16 +188,16 @@ class TrainConfig:
     amp: bool = _machine(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
     compile: bool = _machine(
         False,
-        "one kernel by torch.compile for all time steps of a population; compiling takes some seconds for every T",
+        "compile all time steps of a population into one kernel (torch.compile); takes some seconds for every T",
     )
-    deterministic: bool = _machine(False, "only deterministic algorithms, on a GPU too; for the whole process")
+    deterministic: bool = _machine(False, "only deterministic algorithms, also on a GPU; for the whole process")
 
     def __post_init__(self) -> None:
         for item in fields(self):
             # object.__setattr__, because the class is frozen; an int for a float field becomes a float
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
         if self.phase == "bias-removal" and self.init is None:
-            raise InputError("phase = 'bias-removal' needs init: the run whose network loses its biases")
+            raise InputError("phase = 'bias-removal' needs init: the run from whose network the biases are removed")
         if self.keep_best and not self.validation:
             raise InputError("keep_best needs validation > 0: the test recordings never select a model")
         leaks = [self.tau, self.decay].count(None)
@@ -241,8 +239,8 @@ def check_values(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Values for some of the fields of a `TrainConfig`, each checked by itself.
 
     Args:
-        values: by field name; the string ``"none"`` stands for None where a field may be None.
-        source: where the values come from, for messages.
+        values: by field name; the string ``"none"`` means None if a field may be None.
+        source: origin of the values, for messages.
 
     Raises:
         InputError: for an unknown key, a wrong type or a value out of range; it names the key and the source.
@@ -296,7 +294,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
     except RecursionError:
-        raise InputError(f"{path}: lists or tables that are nested too deeply; a setting is a plain value") from None
+        raise InputError(f"{path}: lists or tables nested too deeply; a setting is a plain value") from None
     except ValueError as error:  # both parsers' errors, and text that is not UTF-8
         raise InputError(f"{path}: not a well-formed {path.suffix[1:].upper()} file ({one_line(error)})") from None
     if not isinstance(values, dict):
@@ -309,7 +307,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for k, (key, _) in enumerate(pairs) if key in dict(pairs[:k]))
-        raise InputError(f"the key {shown(twice)} stands there twice")
+        raise InputError(f"the key {shown(twice)} is repeated")
     return values
 
 
@@ -380,7 +378,7 @@ def _checked(item: Field[Any], value: Any) -> Any:
         return value
     if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
-    if type(value) is not kind:  # exactly: True is no number of time steps
+    if type(value) is not kind:  # the exact type: True is no number of time steps
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         optional = f" or {NONE}" if type(None) in accepted else ""
         raise InputError(f"{item.name} must be {names[kind]}{optional}, not {shown(value)}")

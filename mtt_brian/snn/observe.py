@@ -17,9 +17,9 @@ def over_time(model: Staged, frames: Tensor, time_steps: int | Sequence[int]) ->
     Needs T times the memory of `spike_counts`, which gives the sums.
 
     Shape:
-        frames: [T, N, *input_shape]. Returns float [t, N, *shape] by population name, under ``"input"`` what the first
-        stage sees and under ``"output"`` the readout [t, N, classes], whose mean over t are the logits; t is the number
-        of time steps of the stage they belong to.
+        frames: [T, N, *input_shape]. Returns float [t, N, *shape] by population name, under ``"input"`` the input of
+        the first stage and under ``"output"`` the readout [t, N, classes], whose mean over t are the logits; t is the
+        number of time steps of their stage.
 
     Raises:
         InputError: as `Staged.forward`.
