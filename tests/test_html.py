@@ -521,7 +521,7 @@ class TestInABrowser:
         assert len(images) == 4
         for source, scale in images:
             content = base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")).decode()
-            sizes = [float(size) for size in re.findall(r"<text style=\"[^\"]*?([\d.]+)px ", content)]
+            sizes = [float(size) for size in re.findall(r"\bfont(?:-size)?: [^;\"]*?([\d.]+)px", content)]
             assert sizes
             assert min(sizes) * scale >= 9
 
