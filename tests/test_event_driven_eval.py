@@ -326,7 +326,7 @@ def test_limit_split_and_one_convention(workspace, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["split"] == "train"
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == len(PNGS)
+    assert page.count("data:image/svg+xml;base64,") == len(PNGS) - 1  # confusions are tables
     assert "--limit 3 --split train --order fifo --time-steps 2 --html" in page
     (run,) = report["runs"]
     assert run["n_recordings"] == 3

@@ -78,7 +78,8 @@ def accuracy_bars(
     """
     ax = axes(ax)
     width = 0.8 / max(len(series), 1)
-    room = ax.figure.get_figwidth() * 72 * 0.64 / max(len(series) * len(groups), 1)  # points per bar
+    inches = ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi
+    room = 72 * inches * 0.8 / max(len(series) * len(groups), 1)  # points per bar
     decimals = 1 if room >= 21 else 0
     for k, (name, estimates) in enumerate(series.items()):
         if len(estimates) != len(groups):

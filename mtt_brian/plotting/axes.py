@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 from matplotlib.ticker import MultipleLocator, PercentFormatter
@@ -84,7 +84,13 @@ def cut_accuracy_axis(ax: Axes, floor: float) -> None:
     ax.yaxis.set_major_locator(MultipleLocator(0.05 if floor >= 0.6 else 0.1))
     if ax.get_ylabel():
         ax.set_ylabel(f"accuracy (axis from {100 * floor:.0f}%)")
-    stroke = {"marker": [(-1, -0.5), (1, 0.5)], "markersize": 7, "linestyle": "none", "color": "black", "label": "_cut"}
+    stroke: dict[str, Any] = {
+        "marker": [(-1, -0.5), (1, 0.5)],
+        "markersize": 7,
+        "linestyle": "none",
+        "color": "black",
+        "label": "_cut",
+    }
     ax.plot([0, 0], [0.025, 0.05], transform=ax.transAxes, markeredgewidth=0.8, clip_on=False, **stroke)
 
 
@@ -121,7 +127,7 @@ def common_legend(
     figure: Figure,
     axes: Iterable[Axes],
     title: str = "",
-    location: str = "outside upper center",
+    location: Literal["outside upper center", "outside lower center"] = "outside upper center",
     columns: int | None = None,
 ) -> None:
     """A legend of all ``axes`` outside of them, with one entry for every name.
