@@ -30,7 +30,7 @@ def page(path: Path) -> tuple[str, dict[str, bytes]]:
         if cell.cell_type == "markdown":
             parts.append(_formulas(cell.source))
             continue
-        parts.append(f"```python\n{cell.source}\n```")
+        parts.append(f"``` {{ .python }}\n{cell.source}\n```")
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data:

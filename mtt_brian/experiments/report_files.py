@@ -160,7 +160,7 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
 
 
 def plot_example(report: Report, runs: Mapping[str, Run], recordings: Recordings, folders: Sequence[Path]) -> str:
-    """One recording, time-stepped and event-driven, in the network with the largest loss of accuracy; see `screen_figure`.
+    """One recording, time-stepped and event-driven, in the network that loses most; see `screen_figure`.
 
     Always by the exact engine: all engines give the same spikes.
 
