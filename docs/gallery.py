@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # --8<-- [start:setup]
 import numpy as np
-from matplotlib.axes import Axes
 
 import mtt_brian as mb
 from mtt_brian import plotting
@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "gallery"
 
 
 @contextmanager
-def thumbnail(name: str, **options: str) -> Iterator[Axes]:
+def thumbnail(name: str, **options: str) -> Iterator[Any]:
     """Axes of a small figure."""
     with plotting.figure(FOLDER / f"{name}.png", (3.6, 2.6), {"savefig.dpi": 110}) as figure:
         yield figure.add_subplot(**options)
