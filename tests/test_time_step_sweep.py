@@ -84,6 +84,6 @@ def test_the_limit_has_the_colours_of_the_curves():
     curves, limits = ([bar.lines[0] for bar in ax.containers] for ax in (left, right))
     assert [line.get_color() for line in curves] == [line.get_color() for line in limits]
     assert [line.get_ydata().tolist() for line in limits] == [[0.5, 0.2], [0.75, 0.2]]
-    assert limits[0].get_xdata()[0] < limits[1].get_xdata()[0]  # beside each other
+    assert limits[0].get_xdata()[0] < limits[1].get_xdata()[0]  # side by side
     across = [line for line in left.lines if list(line.get_xdata()) == [0, 1]]
     assert [line.get_ydata()[0] for line in across] == [0.5, 0.2, 0.75, 0.2]
