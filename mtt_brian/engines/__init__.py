@@ -68,9 +68,9 @@ class Simulator:
         conventions: facts that a graph of another tool does not contain.
         integers: run the network with the integers of a chip: weights, thresholds and saturating membranes of a few
             bits; by default 8 and 16, as on Speck (engines with `EngineInfo.saturation`: ``"exact"``).
-        **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or in addition to it, and options
-            of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2 engines);
-            ``target`` (brian2); ``flags`` (brian2-cpp).
+        **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or in addition to it, and
+            options of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2
+            engines); ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
         InputError: names the unsupported property and an engine that supports it.

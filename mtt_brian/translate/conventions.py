@@ -40,14 +40,15 @@ class Conventions:
         reset: ``"subtract"`` or ``"zero"``, for neurons without it in their metadata. NIR does not store the reset
             rule, so a foreign graph needs it.
         spikes: ``"one"`` or ``"many"`` per update, for neurons without it in their metadata. By default ``"many"`` if
-            the caller passes ``reset="subtract"`` (the limit of time-stepped tools for fine steps), and ``"one"`` if the
-            metadata contain the reset.
+            the caller passes ``reset="subtract"`` (the limit of time-stepped tools for fine steps), and ``"one"`` if
+            the metadata contain the reset.
         spike_integral: integral of one spike of the tool that wrote the graph, in seconds for a time-stepped tool whose
             spikes are one time step wide (snnTorch: 1e-4); 1 (the default without a tool) for NIR's own Dirac pulses.
             ``"infer"``: tau / r (LIF), 1 / r (IF) and tau_syn / w_in (CubaLIF), if it is the same number for all nodes.
         loop_delay: seconds of the file's time that spikes take in a loop that has no delay: one time step of a
             time-stepped tool. In every such loop the spikes of the backward connection (towards the input) are delayed.
-            Biases are constant currents and are not delayed. None: such loops are refused, unless ``tool`` has time steps.
+            Biases are constant currents and are not delayed. None: such loops are refused, unless ``tool`` has time
+            steps.
         lower_bound: of the membrane, for firing neurons without it in their metadata: a potential (-0.5), thresholds
             (``"-1 thresholds"``), or ``"none"``, if the tool sets one.
         bias: ``"per-second"`` (the default without a tool): a constant current, as NIR writes it. ``"per-step"``: in

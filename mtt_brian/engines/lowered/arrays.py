@@ -38,8 +38,8 @@ class LoweredCircuit(NamedTuple):
         kind, rule: codes of the dynamics and of what a neuron at threshold does (`rules`) [P].
         bounded, crosses, refractory, recorded: flags [P].
         marked: whether neurons share update groups although some weights are 0, and a neuron that is at its threshold
-            after one spike fires at the next arrival through a non-zero weight: arrivals at groups with such neurons are
-            marked [P].
+            after one spike fires at the next arrival through a non-zero weight: arrivals at groups with such neurons
+            are marked [P].
         rate_limited: whether a population can fire without an input event, so that its rate is checked [P].
         max_rate: spikes per second that such a neuron may fire [1].
         start: the state at time 0, potentials and currents of all neurons.
