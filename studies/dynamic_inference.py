@@ -147,7 +147,7 @@ def plot(curves: Mapping[str, Mapping[Mode, Curves]], title: str, path: Path) ->
             ax.label_outer()
         for row, mode in zip(panels, modes, strict=True):
             row[0].set_title(MODE_NAMES[mode], loc="left", fontsize="medium")
-        common_legend(figure, panels.flat, title)
+        common_legend(figure, panels.flat, f"{title}; dotted: all recordings stopped after one time")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from mtt_brian.experiments import backend, gap, gap_report, study_cli
 from mtt_brian.experiments.gap import GapTask, Plan, Rule
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
-from mtt_brian.plotting.axes import literal
+from mtt_brian.plotting.axes import literal, spelled_out
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.nir_files import load_graph
 
@@ -113,7 +113,7 @@ def plot_changes(groups: Groups, plan: Plan, cells: Cells, data: str, out: Path)
     """Single changes and the target as bars."""
     shown = [*(c for c in plan.combinations if len(c) < 2), plan.target]
     with plotting.figure(out / "changes.png", (7.2, 3)) as figure:
-        bars = {group: [effect(cells, names, [c]) for c in shown] for group, names in groups.items()}
+        bars = {spelled_out(group): [effect(cells, names, [c]) for c in shown] for group, names in groups.items()}
         plotting.accuracy_bars([*map(title, shown[:-1]), "the chip"], bars, ax=figure.subplots())
         figure.suptitle(literal(data, 100))
 
@@ -130,7 +130,7 @@ def plot_pairs(groups: Groups, plan: Plan, cells: Cells, data: str, out: Path) -
                     at = names_of_changes.index(c[0]), names_of_changes.index(c[-1])
                     matrix[at] = effect(cells, names, [c]).value
             plotting.change_matrix(names_of_changes, matrix, ax=ax).set_title(
-                f"{literal(group)}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % time-stepped"
+                f"{literal(spelled_out(group))}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % time-stepped"
             )
         figure.suptitle(f"{literal(data, 100)}: accuracy in % after one change, and after two")
 

@@ -702,7 +702,9 @@ def test_a_name_that_is_taken_by_a_folder(model, folder, capsys):
     [("-1e-3", -1e-3), ("-0.5", -0.5), ("-.5E+2", -50.0), ("-1_0", -10.0), ("-2.", -2.0), ("-3", -3.0)],
 )
 def test_negative_numbers_are_values(text, value):
-    options = simulate.parse(["model.nir", "r.csv", "--lower-bound", text, "--duration", text, "--time-per-step", text])
+    options = simulate.make_parser().parse_args(
+        ["model.nir", "r.csv", "--lower-bound", text, "--duration", text, "--time-per-step", text]
+    )
     assert (options.lower_bound, options.duration, options.time_per_step) == (text, value, value)
 
 
@@ -720,10 +722,15 @@ def test_a_negative_duration_is_one_line(model, folder, capsys):
     [
         (["simulate"], "the following arguments are required: FILE.nir, RECORDING (mtt-brian simulate --help"),
         (["simulate", "a", "b", "--duration", "x"], "argument --duration: invalid float value: 'x'"),
-        (["simulate", "a", "b", "--nonsense"], "unrecognized arguments: --nonsense"),
-        (["simulate", "a", "b", "--a\nb\x1b"], r"unrecognized arguments: --a; b\x1b"),
+        (["simulate", "a", "b", "--nonsense"], "unknown option --nonsense (mtt-brian simulate --help"),
+        (["simulate", "a", "b", "--a\nb\x1b"], r"unknown option --a; b\x1b (mtt-brian"),
         (["eval", "--time-steps", "1.5"], "argument --time-steps: invalid int value: '1.5'"),
         (["doctor", "--data", "nmnist"], "--data takes NAME=DIR, not 'nmnist'"),
+        (["simulate", "a", "b", "c"], "unexpected: c (mtt-brian"),
+        (["simulate", "a", "b", "--engin", "exact"], "unknown option --engin; did you mean --engine? (mtt-brian"),
+        (["simulate", "a", "b", "--engine", "abacus"], "argument --engine: unknown engine 'abacus'; known: exact,"),
+        (["eval", "--limt=3"], "unknown option --limt=3; did you mean --limit?"),
+        (["train", "--epoch", "3"], "unknown option --epoch; did you mean --epochs?"),
         (["evil"], "unknown command 'evil'; did you mean 'eval'?"),
     ],
 )

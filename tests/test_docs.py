@@ -112,7 +112,7 @@ def test_files_that_are_named_exist():
 
 #: How a command is called in a line of the shell, and the words that start it here.
 CALL = re.compile(
-    r"(mtt-brian|(?:-m )mtt_brian|(?:[\w/.-]*/)?(?:studies|benchmarks|training)/\w+\.py)(?: ([a-z]\S*))?(.*)"
+    r"(mtt-brian|(?:-m )mtt_brian|(?:[\w/.-]*/)?(?:studies|benchmarks|training)/\w+\.py)(?: ((?:study )?[a-z]\S*))?(.*)"
 )
 
 
@@ -146,7 +146,7 @@ def calls(page):
                 continue
             program, word, rest = call.groups(default="")
             if program.endswith("mtt_brian") or program == "mtt-brian":
-                yield line, ("mtt-brian", *([word] if word else [])), set(OPTION.findall(rest))
+                yield line, ("mtt-brian", *word.split()), set(OPTION.findall(rest))
             else:
                 script = re.search(r"(studies|benchmarks|training)/\w+\.py$", program)[0]
                 yield line, (script,), set(OPTION.findall(f"{word} {rest}"))

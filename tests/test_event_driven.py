@@ -589,3 +589,28 @@ def test_explain_lists_what_runs_and_what_does_not():
     (refusal,) = explained.refused
     assert refusal.name == "bad"
     assert "dv/dt is not linear in v" in str(explained)
+
+
+def test_explain_finds_names_where_it_is_called():
+    tau, good = 10 * ms, brian2.NeuronGroup(1, "dv/dt = -v / tau : 1", name="good")
+    assert tau
+    assert "good" in mtt_brian.event_driven.explain().runs
+    assert mtt_brian.event_driven.explain(brian2.Network(good)).refused == ()
+
+
+def test_restore_after_parameters_were_changed():
+    group = lif()
+    group.drive = 1.5
+    network = brian2.Network(group, monitor := brian2.SpikeMonitor(group))
+    network.run(5 * ms)
+    network.store()
+    found = []
+    for _ in range(2):
+        group.drive = 3
+        network.run(5 * ms)
+        network.restore()
+        network.run(10 * ms)
+        found.append(times(monitor))
+        network.restore()
+    assert found[0] == found[1]
+    close(found[0], [(0, TAU * math.log(3))], 1e-14)

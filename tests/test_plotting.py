@@ -37,7 +37,6 @@ EXAMPLES = {
     "confusion_matrix": lambda ax: plotting.confusion_matrix([[3, 1], [0, 2]], ax=ax),
     "early_exit": lambda ax: plotting.early_exit([1e3, 2e3], ESTIMATES, name="SynOps", ax=ax),
     "event_cloud": lambda ax: plotting.event_cloud(RECORDING, ax=ax),
-    "event_driven_limit": lambda ax: plotting.event_driven_limit(["sum", "fifo"], ESTIMATES, ax=ax),
     "loss_line": lambda ax: plotting.loss_line([-1, 0, 1], BOWL, ax=ax),
     "loss_surface": lambda ax: plotting.loss_surface([-1, 0, 1], BOWL, [0.5, 1.5], ax=ax),
     "membrane": lambda ax: plotting.membrane(membrane_trace(IF(), [0.1, 0.2], [0.6, 0.6], 0.3), ax=ax),

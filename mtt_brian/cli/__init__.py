@@ -90,6 +90,11 @@ COMMANDS = {
         "how far other platforms are from the exact solution, and why",
         "--golden DIR --paper DIR",
     ),
+    "completion": Command(
+        "mtt_brian.cli.completion",
+        "a script with which a shell completes commands, options and names",
+        "bash",
+    ),
     "doctor": Command(
         "mtt_brian.cli.doctor",
         "what works on this machine, and what to do about the rest",
@@ -177,7 +182,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options, allow_abbrev=False)
+        super().__init__(*arguments, **{"allow_abbrev": False} | options)
         self._negative_number_matcher = re.compile(r"-((\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)$", re.I)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

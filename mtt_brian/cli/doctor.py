@@ -10,6 +10,7 @@ Brian2's runtime) and the data sets of --data were found. Everything else is opt
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -211,12 +212,18 @@ def verdict(checks: Sequence[Check], failed: Sequence[Check]) -> str:
     return f"{required}\n{len(working)} of {len(engines)} engines for CPUs work"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = cli.parser(__doc__, "doctor")
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME=DIR", help="also look for a data set, as nmnist=~/data"
     )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = make_parser()
     options = parser.parse_args(arguments)
     checks = [*CHECKS, *of_other_packages()]
     for text in options.data:

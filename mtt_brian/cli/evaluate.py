@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report_files.write_report_files(report, plan, store, options.html, options.verbose)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "eval")
     study_cli.add_options(parser, "event_driven_eval")
@@ -95,7 +95,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="recordings that are computed, kept and, at worst, lost together"
         f" [{BATCH}; {BATCH_SIDE_BY_SIDE} for engines that run them side by side; fewer for a large network]",
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options that are given.
+
+    Raises:
+        InputError: for those that do not go together.
+    """
+    options = make_parser().parse_args(arguments)
     known = engine_info(options.engine).orders
     for order in ORDERS if options.order == "both" else [options.order] if options.order else []:
         if order not in known:

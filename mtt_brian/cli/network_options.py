@@ -100,9 +100,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """The engine that runs a network event by event."""
     known = ", ".join(ENGINES)
-    parser.add_argument(
+    engine = parser.add_argument(
         "--engine", type=_engine, default="exact", metavar="NAME", help=f"all give the same spikes: {known} [exact]"
     )
+    engine.names = tuple(ENGINES)  # type: ignore[attr-defined]  # for shell completion
 
 
 def _engine(text: str) -> str:

@@ -50,7 +50,7 @@ from mtt_brian.translate.nir_files import naming
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
+    options = make_parser().parse_args(arguments)
     opened = network_options.open_network(options)
     recording = open_recording(options.recording, options.data_root, opened.config, opened.circuit)
     recorded = None if options.replay is None else replay.recorded_spikes(Path(options.replay), opened.circuit)
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(comparison.equal for comparison in comparisons.values()) else 1
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "simulate")
     network_options.add_options(parser)
@@ -135,7 +135,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="how far apart two spikes may be that count as the same [0]",
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def seconds(text: str) -> float:

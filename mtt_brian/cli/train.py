@@ -88,12 +88,12 @@ def read_settings(arguments: Sequence[str] | None, processes: Processes) -> Sett
 
 def parse_settings(arguments: Sequence[str] | None, processes: int = 1) -> Settings:
     """The settings of a command line, for so many processes."""
-    options = parse(arguments)
+    options = make_parser().parse_args(arguments)
     resume = mtt.checkpoint.load(options.resume) if options.resume else None
     return Settings(options, resume, resolve_config(options, resume, processes))
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The options of the command line; the training settings come from `TrainConfig`."""
     parser = cli.parser(__doc__, "train")
     run = mtt.config.add_options(parser)["run"]
@@ -103,7 +103,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     run.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
     run.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def resolve_config(options: argparse.Namespace, resume: Checkpoint | None, processes: int) -> TrainConfig:

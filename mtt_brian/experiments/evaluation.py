@@ -282,7 +282,7 @@ def _run_report(plan: EvaluationPlan, name: str, store: ResultStore) -> RunRepor
         method=plan.runs[name].config["method"],
         seed=plan.runs[name].config.get("seed"),
         n_recordings=len(plan.recordings),
-        network=plan.runs[name].config["model"],
+        network=str(plan.runs[name].config.get("model", "")),
         time_stepped=accumulators.time_stepped.compute(),
         event_driven=tuple(one.compute() for one in accumulators.event_driven.values()),
     )

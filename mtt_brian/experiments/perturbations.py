@@ -30,6 +30,7 @@ class Perturbation:
 
     Attributes:
         axis: meaning of a level, for figures and tables.
+        unit: levels are shown in it.
         levels: from weak to strong.
         network: (graph, level, generator) -> graph.
         recording: (recording, level, sensor size, generator) -> recording.
@@ -39,6 +40,7 @@ class Perturbation:
     """
 
     axis: str
+    unit: float = 1
     levels: tuple[float, ...]
     network: Callable[[nir.NIRGraph, Any, Rng], nir.NIRGraph] | None = None
     recording: Callable[[np.ndarray, float, SensorSize, Rng], np.ndarray] | None = None
@@ -48,8 +50,8 @@ class Perturbation:
 
     @property
     def level_names(self) -> list[str]:
-        """The levels without that of no perturbation."""
-        return ["none", *(f"{level:g}" for level in self.levels)]
+        """The levels after that of no perturbation."""
+        return ["none", *(f"{level / self.unit:g}" for level in self.levels)]
 
     def draws(self, most: int) -> range:
         """Numbers of the draws; one if nothing is random."""
@@ -108,7 +110,8 @@ PERTURBATIONS = {
         modes=("time-stepped",),
     ),
     "jitter": Perturbation(
-        axis="time jitter (µs)",
+        axis="time jitter (ms)",
+        unit=1_000,  # microseconds
         levels=(100, 1_000, 3_000, 10_000, 30_000),
         recording=lambda recording, sigma, size, rng: perturb.jittered(recording, sigma, rng),
     ),

@@ -118,7 +118,7 @@ def _smaller(svg: Path, png: Path) -> Path:
 
 
 @contextmanager
-def _figure(folders: Sequence[Path], name: str, height: float) -> Iterator[Figure]:
+def screen_figure(folders: Sequence[Path], name: str, height: float) -> Iterator[Figure]:
     """A figure for screens: a PNG in the first folder, an SVG in the second one where there is one."""
     paths = [folder / f"{name}{kind}" for folder, kind in zip(folders, (".png", ".svg"), strict=False)]
     with plotting.figure(paths, (plotting.SCREEN, height), plotting.ON_SCREEN) as figure:
@@ -126,7 +126,7 @@ def _figure(folders: Sequence[Path], name: str, height: float) -> Iterator[Figur
 
 
 def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
-    """Accuracy as bars, over time, and against the number of time steps; see `_figure`."""
+    """Accuracy as bars, over time, and against the number of time steps; see `screen_figure`."""
     t_maxes = {run.time_stepped.time_steps for run in report.runs}
     shown = sorted({1, *t_maxes})
     orders = [event_driven.order for event_driven in report.runs[0].event_driven]
@@ -136,12 +136,12 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
         run.run: [*(run.time_stepped.accuracy.get(t) for t in shown), *(e.accuracy for e in run.event_driven)]
         for run in report.runs
     }
-    with _figure(folders, "accuracy", 2.6 + 0.17 * len(bars)) as figure:
+    with screen_figure(folders, "accuracy", 2.6 + 0.17 * len(bars)) as figure:
         plotting.accuracy_bars(groups, bars, ax=figure.subplots())
-        figure.suptitle(title)
+        figure.suptitle(title if len(bars) > 1 else f"{literal(report.runs[0].run, 40)}: {title}")
 
     lines = len(report.runs) * len(orders)
-    with _figure(folders, "accuracy_over_time", 2.6 + 0.17 * lines) as figure:
+    with screen_figure(folders, "accuracy_over_time", 2.6 + 0.17 * lines) as figure:
         ax = figure.subplots()
         for run in report.runs:
             for measured in run.event_driven:
@@ -155,12 +155,12 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
         for run in report.runs
         if (accuracy := run.time_stepped.accuracy)
     ]
-    with _figure(folders, "time_step_sweep", 2.8 + 0.17 * len(curves)) as figure:
+    with screen_figure(folders, "time_step_sweep", 2.8 + 0.17 * len(curves)) as figure:
         plotting.sweep_panels(figure, curves, f"{report.title}, {report.split}; event-driven: {orders[0]}")
 
 
 def plot_example(report: Report, runs: Mapping[str, Run], recordings: Recordings, folders: Sequence[Path]) -> str:
-    """One recording, time-stepped and event-driven, in the network with the largest loss of accuracy; see `_figure`.
+    """One recording, time-stepped and event-driven, in the network that loses most; see `screen_figure`.
 
     Always by the exact engine: all engines give the same spikes.
 
@@ -175,10 +175,10 @@ def plot_example(report: Report, runs: Mapping[str, Run], recordings: Recordings
     (event_driven,) = Simulator(run.model, engine="exact", order=order, record="all").run([recording])
     pair = (
         ModeRun(f"{t_max} time steps", stepped, None, trace.seconds, trace.readouts),
-        ModeRun(f"event-driven, {order}", event_driven, recording, *readout_trace(event_driven)),
+        ModeRun("event-driven", event_driven, recording, *readout_trace(event_driven)),
     )
     label = int(recordings.labels[number])
-    with _figure(folders, "raster", 4.9) as figure:
+    with screen_figure(folders, "raster", 4.9) as figure:
         plotting.raster_pair(figure, pair, label)
     what = (
         f"{recordings.ids[number]} (class {recordings.classes[label]}) in {worst.run}, the same weights on both sides."
@@ -218,8 +218,8 @@ def find_example(model: Path, recordings: Recordings, order: Order, time_steps: 
 
 def plot_confusions(report: Report, classes: Sequence[str], path: Path) -> None:
     """The event-driven predictions of every network against the classes, under the first convention."""
-    side = 2.2 + 0.13 * len(classes)
-    with plotting.figure(path, (side * len(report.runs), side)) as figure:
+    side = 1.9 + 0.13 * len(classes)
+    with plotting.figure(path, (side * len(report.runs), 0.9 * side)) as figure:
         for ax, run in zip(figure.subplots(1, len(report.runs), squeeze=False)[0], report.runs, strict=True):
             measured = run.event_driven[0]
             plotting.confusion_matrix(measured.confusion_matrix, classes, ax=ax).set_title(

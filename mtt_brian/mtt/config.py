@@ -322,22 +322,27 @@ def add_options(parser: argparse.ArgumentParser) -> dict[str, Any]:
     """Give ``parser`` one option per field; an option that is not given is absent from the parsed arguments.
 
     Returns:
-        The groups of options in the help, by name of `GROUPS`.
+        The groups of options in the help, by name of `GROUPS`. An option with known values has them as ``names``,
+        for shell completion; what is accepted is decided by `check_values`.
     """
     parser.usage = "%(prog)s [-h] [OPTION ...]"  # all of them would fill a screen
-    groups = {name: parser.add_argument_group(name) for name in GROUPS}
+    groups: dict[str, Any] = {name: parser.add_argument_group(name) for name in GROUPS}
     for item in fields(TrainConfig):
         option, about = "--" + item.name.replace("_", "-"), item.metadata
         default = NONE if item.default is None else str(item.default).lower() if _is_flag(item) else item.default
         known = f": {', '.join(about['known']())}" if about["known"] else ""
         shown = f"{about['help']}{known} [{default}]".replace("%", "%%")
         common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": shown}
+        group = groups[about["group"]]
         if _is_flag(item):
-            groups[about["group"]].add_argument(option, action=argparse.BooleanOptionalAction, **common)
+            group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
         else:
             kind = _members(item)[0]
-            by_type = "{" + ",".join(get_args(kind)) + "}" if get_origin(kind) is Literal else _METAVARS[kind]
-            groups[about["group"]].add_argument(option, metavar=about["metavar"] or by_type, **common)
+            is_choice = get_origin(kind) is Literal
+            by_type = "{" + ",".join(get_args(kind)) + "}" if is_choice else _METAVARS[kind]
+            action: Any = group.add_argument(option, metavar=about["metavar"] or by_type, **common)
+            if is_choice or about["known"]:
+                action.names = tuple(get_args(kind) if is_choice else about["known"]())
     return groups
 
 

@@ -66,7 +66,7 @@ def time_step_sweep(
 def accuracy_bars(
     groups: Sequence[str], series: Mapping[str, Sequence[Estimate | None]], *, ax: Axes | None = None
 ) -> Axes:
-    """Accuracies side by side, with one standard error as error bar and, of up to 12 bars, the value on top of it.
+    """Accuracies side by side, with one standard error as error bar and, where there is room, the value on top of it.
 
     Args:
         groups: names along the axis, such as ``("T = 10", "event-driven")``.
@@ -78,7 +78,9 @@ def accuracy_bars(
     """
     ax = axes(ax)
     width = 0.8 / max(len(series), 1)
-    written = len(series) * len(groups) <= 12
+    inches = ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi
+    room = 72 * inches * 0.8 / max(len(series) * len(groups), 1)  # points per bar
+    decimals = 1 if room >= 21 else 0
     for k, (name, estimates) in enumerate(series.items()):
         if len(estimates) != len(groups):
             raise InputError(f"{name!r} has {len(estimates)} accuracies for {len(groups)} groups")
@@ -95,9 +97,11 @@ def accuracy_bars(
             hatch=HATCHES[k % len(HATCHES)],
             error_kw={"ecolor": "0.2", "elinewidth": 1, "capsize": 2},
         )
-        for x, value, error in zip(at if written else [], values, errors, strict=written):
+        for x, value, error in zip(at, values, errors, strict=True):
+            if room < 12:
+                break
             ax.annotate(
-                f"{100 * value:.1f}",
+                f"{100 * value:.{decimals}f}",
                 (x + (k - (len(series) - 1) / 2) * width, value + (0 if np.isnan(error) else error)),
                 (0, 2),
                 textcoords="offset points",
@@ -108,7 +112,7 @@ def accuracy_bars(
     accuracy_axis(ax)
     ax.set_ylim(0, 1.1)  # room for the number above a bar of 100 %
     ax.set_yticks(np.linspace(0, 1, 6))
-    return legend_above(ax, columns=1 if max(map(len, series), default=0) > 24 else 2)
+    return legend_above(ax, columns=1 if max(map(len, series), default=0) > 24 else 2) if len(series) > 1 else ax
 
 
 def accuracy_against(

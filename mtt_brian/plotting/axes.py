@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from mtt_brian.plotting.style import CYCLE
 from mtt_brian.text import printable, shortened
@@ -64,7 +64,7 @@ def label_of(name: str | None) -> str | None:
 def accuracy_axis(ax: Axes) -> None:
     """Fractions in per cent, all of the range."""
     ax.set_ylim(0, 1.02)  # a line at 100 % stays visible
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.set_ylabel("accuracy")
     ax.grid(axis="y", color="0.9")
     ax.set_axisbelow(True)
@@ -81,9 +81,16 @@ def cut_accuracy_axis(ax: Axes, floor: float) -> None:
     if floor <= 0:
         return
     ax.set_ylim(floor, 1 + 0.02 * (1 - floor))
+    ax.yaxis.set_major_locator(MultipleLocator(0.05 if floor >= 0.6 else 0.1))
     if ax.get_ylabel():
         ax.set_ylabel(f"accuracy (axis from {100 * floor:.0f}%)")
-    stroke = {"marker": [(-1, -0.5), (1, 0.5)], "markersize": 7, "linestyle": "none", "color": "black", "label": "_cut"}
+    stroke: dict[str, Any] = {
+        "marker": [(-1, -0.5), (1, 0.5)],
+        "markersize": 7,
+        "linestyle": "none",
+        "color": "black",
+        "label": "_cut",
+    }
     ax.plot([0, 0], [0.025, 0.05], transform=ax.transAxes, markeredgewidth=0.8, clip_on=False, **stroke)
 
 
@@ -120,7 +127,7 @@ def common_legend(
     figure: Figure,
     axes: Iterable[Axes],
     title: str = "",
-    location: str = "outside upper center",
+    location: Literal["outside upper center", "outside lower center"] = "outside upper center",
     columns: int | None = None,
 ) -> None:
     """A legend of all ``axes`` outside of them, with one entry for every name.

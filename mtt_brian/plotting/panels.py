@@ -89,19 +89,20 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
             f"{100 * e.value:.0f}% (T = {t})" for t, e in zip(time_steps, accuracy, strict=True) if e.value < floor
         ]
         if below:
-            style = {"color": line_style(k)["color"], "fontsize": "small", "textcoords": "offset points"}
-            left.annotate("below: " + ", ".join(below), (time_steps[0], floor), (0, 3 + 9 * k), **style)
+            style = {"color": line_style(k)["color"], "fontsize": "small", "ha": "right", "textcoords": "offset points"}
+            text = f"below: {', '.join(below)}"
+            left.annotate(text, (1, 0), (0, 3 + 10 * k), xycoords="axes fraction", **style)
         _fall(right, k, accuracy[-1], event_driven)
     accuracy_axis(right)
     right.set_ylabel("")
     right.set_xticks([])
     right.set_xlim(-0.5, len(curves) - 0.1)
     largest = sorted({curve.time_steps[-1] for curve in curves})
-    right.set_xlabel(f"from T = {' or '.join(map(str, largest))} (hollow)\nto event-driven (full)")
+    right.set_xlabel(f"hollow: T = {' or '.join(map(str, largest))}\nfull: event-driven", fontsize="small")
     for ax in (left, right):
         cut_accuracy_axis(ax, floor)
-    left.legend(fontsize="small", loc="best" if floor else "lower right")
-    figure.suptitle(literal(title, 100))
+    left.get_legend().remove()
+    common_legend(figure, [left], title)
 
 
 def _fall(ax: Axes, place: int, stepped: Estimate, event_driven: Estimate) -> None:
@@ -179,8 +180,8 @@ def raster_pair(figure: Figure, runs: Sequence[ModeRun], label: int) -> None:
         readout(run.times, run.readouts, label=label, ax=bottom)
         bottom.get_legend().remove()
         predicted = int(run.readouts[-1].argmax())
-        judged = "right" if predicted == label else f"wrong, it is {label}"
-        top.set_title(f"{run.title}\nprediction {predicted} ({judged})")
+        judged = "right" if predicted == label else "wrong"
+        top.set_title(f"{run.title}\nprediction {predicted}, {judged}")
         top.set_xlabel("")
         top.label_outer()
         bottom.label_outer()

@@ -27,21 +27,22 @@ def readout(times: ArrayLike, values: ArrayLike, *, label: int | None = None, ax
             grey. None: every class in its own style.
         ax: axes to draw into.
     """
-    times, values = 1e3 * np.asarray(times), np.asarray(values, dtype=np.float64)
-    values = values - values.mean(axis=1, keepdims=True)
+    times = 1e3 * np.asarray(times)
+    evidence = np.asarray(values, dtype=np.float64)
+    evidence = evidence - evidence.mean(axis=1, keepdims=True)
     ax = axes(ax)
-    predicted = int(values[-1].argmax()) if len(values) else None
-    for k in range(values.shape[1]):
+    predicted = int(evidence[-1].argmax()) if len(evidence) else None
+    for k in range(evidence.shape[1]):
         style: dict[str, Any] = line_style(k) | {"label": f"class {k}"}
         if label is not None:
             style |= {"color": "0.6", "linewidth": 0.8, "zorder": 2, "linestyle": "-", "label": "_other"}
             if k == label:
                 style |= {"color": COLORS[0], "linewidth": 2.0, "zorder": 3}
-                style["label"] = f"class {k} (right{', predicted' if predicted == k else ''})"
+                style["label"] = f"class {k} (right)"
             elif k == predicted:
                 style |= {"color": COLORS[1], "linewidth": 2.0, "zorder": 3, "linestyle": "--"}
                 style["label"] = f"class {k} (predicted)"
-        ax.plot(times, values[:, k], drawstyle="steps-post", **style | {"marker": ""})
+        ax.plot(times, evidence[:, k], drawstyle="steps-post", **style | {"marker": ""})
     ax.axhline(0, color="0.3", linewidth=0.6, label="_mean")
     ax.set_xlabel("time (ms)")
     ax.set_ylabel("readout minus\nmean of classes")

@@ -146,7 +146,8 @@ class CudaEngine(StandaloneEngine):
 
     def _part(self, circuit: Circuit) -> Circuit:
         """Without a readout that is a sum: that of the counts costs no launches, and no wait in every step."""
-        return circuit.without_readout() if circuit.sums_up and len(circuit.populations) > 1 else circuit
+        late = any(connection.delayed for connection in circuit.into(circuit.output))  # spikes may still be under way
+        return circuit.without_readout() if circuit.sums_up and len(circuit.populations) > 1 and not late else circuit
 
     def _default_batch_size(self, batch: Sequence[InputSpikes]) -> int:
         synapses = max(1, estimate(self._simulated).synapses)

@@ -153,6 +153,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
                 f"event_driven cannot restore {network.name!r} before its first run; call run(0*second) after the "
                 "objects are created, then restore()"
             )
+        if len(stored["kept"]["y"]) != sum(map(len, session.written.values())):
+            raise InputError(f"event_driven cannot restore {network.name!r}: its groups have changed since store()")
         session.run.restore(stored["kept"])
         session.written = {k: x.copy() for k, x in stored["written"].items()}
         session.lastspike = {k: x.copy() for k, x in stored["lastspike"].items()}

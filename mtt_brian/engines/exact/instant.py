@@ -226,7 +226,9 @@ def apply_thresholds(
         q = net.parameter_offset[p] + stride * local
         if group_size > 1:
             if bounded:
-                keep_in_bounds(state.y, offset + local, net.lower, net.upper, q, group_size)
+                raise_to_bound(state.y, offset + local, net.lower, q, group_size)
+            if net.saturates[p]:
+                saturate(state.y, offset + local, net.upper, q, group_size)
             if marked:
                 m = apply_thresholds_marked(net, state, p, local, q, m, t)
                 continue
@@ -250,8 +252,10 @@ def apply_thresholds(
         neuron = offset + local
         if net.refractory[p] and before(t, state.refractory_end[neuron]):
             continue  # touched by its current only
-        if bounded:
-            state.y[neuron] = min(max(state.y[neuron], net.lower[q]), net.upper[q])
+        if bounded and state.y[neuron] < net.lower[q]:
+            state.y[neuron] = net.lower[q]
+        if net.saturates[p] and state.y[neuron] > net.upper[q]:
+            state.y[neuron] = net.upper[q]
         if state.y[neuron] >= net.threshold[q]:
             m = fire(net, state, linear, p, local, q, m, t)
     state.n_touched[p] = 0
@@ -279,12 +283,19 @@ def apply_thresholds_marked(net: LoweredCircuit, state: State, p: int, local: in
 
 
 @inlined
-def keep_in_bounds(y: np.ndarray, at: int, lower: np.ndarray, upper: np.ndarray, q: int, group_size: int) -> None:
-    """Applies the bounds of an update group."""
+def raise_to_bound(y: np.ndarray, at: int, lower: np.ndarray, q: int, group_size: int) -> None:
+    """Applies the lower bounds of an update group."""
     if at < 0 or q < 0:  # as in add_block
         return
     for k in range(group_size):
-        y[at + k] = min(max(y[at + k], lower[q + k]), upper[q + k])
+        y[at + k] = max(y[at + k], lower[q + k])
+
+
+@piece
+def saturate(y: np.ndarray, at: int, upper: np.ndarray, q: int, group_size: int) -> None:
+    """Applies the upper bounds of an update group."""
+    for k in range(group_size):
+        y[at + k] = min(y[at + k], upper[q + k])
 
 
 @inlined
