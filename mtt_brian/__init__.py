@@ -1,6 +1,6 @@
-"""mtt_brian: train spiking networks with mixed time steps, then run them in continuous time, event by event.
+"""mtt_brian: train spiking networks with mixed time steps, then run them event-driven, in continuous time.
 
-Nothing heavy is imported here: torch, Brian2 and the others come with the first use of the part that needs them.
+Large packages (torch, Brian2) are imported at the first use of a module that needs them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = version("mtt_brian")
 
-#: Public name -> the module that is it, or that holds it.
+#: Public name -> the module of this name, or the module that defines it.
 _MODULES = {
     name: f"mtt_brian.{name}"
     for name in ("circuit", "engines", "evaluate", "events", "export", "mtt", "neuron", "plotting", "snn", "translate")
@@ -35,7 +35,7 @@ _HOLDERS = {
     "simulate": "mtt_brian.engines",
 }
 
-__all__ = [  # noqa: RUF022 - in the order in which data flow
+__all__ = [  # noqa: RUF022 - in the order of the data flow
     "neuron",
     "events",
     "snn",

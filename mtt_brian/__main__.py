@@ -7,6 +7,6 @@ if __name__ == "__main__":
         from mtt_brian.cli import entry_point
 
         status = entry_point()
-    except KeyboardInterrupt:  # before or behind the command, which says itself that it was stopped
+    except KeyboardInterrupt:  # before or after the command, which prints its own message when it is stopped
         status = 130
     sys.exit(status)

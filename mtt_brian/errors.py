@@ -1,4 +1,4 @@
-"""Exceptions whose message tells a person what to do: command lines print it without a traceback and exit with 2."""
+"""Exceptions for users: commands print the message without a traceback and exit with status 2."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class InputError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """The loss or the weights are no longer finite; the message says at which epoch and batch."""
+    """The loss or the weights are no longer finite; the message states the epoch and the batch."""
 
 
 class CacheWarning(UserWarning):
-    """Something kept for later was damaged and is made anew, or nothing can be kept; results do not depend on it."""
+    """A cached file was damaged and is made again, or nothing can be cached; results do not depend on it."""
 
 
 def check_whole(name: str, value: Any, most: int) -> None:
-    """Refuse what is no whole number, and larger ones than ``most``; numpy's are whole numbers, True and 2.0 are not.
+    """Refuses values that are no whole numbers or exceed ``most``; numpy integers are accepted, True and 2.0 are not.
 
     Raises:
         InputError: naming ``name`` and the value.
@@ -39,7 +39,7 @@ def check_whole(name: str, value: Any, most: int) -> None:
 
 
 def check_number(name: str, value: Any, most: float) -> None:
-    """Refuse what is no number, and larger ones than ``most``; numpy's are numbers, True and "1" are not, NaN is.
+    """Refuses values that are no numbers or exceed ``most``; numpy numbers and NaN are accepted, True and "1" are not.
 
     Raises:
         InputError: naming ``name`` and the value.

@@ -5,8 +5,9 @@
 
     set_device("event_driven")
 
-The rest of the script stays as it is. Spikes have the exact times at which the equations reach the threshold; no result
-depends on ``dt``, which is only the interval of monitors. `explain` lists what of a network can run so.
+The rest of the script does not change. Spikes have the exact times at which the equations reach the threshold; no
+result depends on ``dt``, which is only the interval of monitors. `explain` lists which objects of a network can run on
+this device.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ internals.register_device(NAME, device)
 
 
 class Explanation(NamedTuple):
-    """What of a network runs without a clock.
+    """The objects of a network that can run without a clock.
 
     Attributes:
         runs: names of the objects that can.
-        refused: the others, with line, reason and the nearest thing that can.
+        refused: the others, with line, reason and the nearest supported alternative.
     """
 
     runs: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Where generated files are kept, how files are written as a whole or not at all, and what they say of versions."""
+"""The cache folder, atomic writing of files, and the versions of packages that files record."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from typing import Any
 from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.text import printable
 
-#: Bytes of the probe that tells whether a folder takes files.
+#: Bytes of the probe file that tests whether a folder can be written to.
 _PROBE = 1 << 16
-#: Names of `replacing`: the process, a number that counts up in it, and its `_space`.
+#: Temporary names of `replacing`: the process, a counter within it, and its `_space`.
 _TEMPORARY = re.compile(r"\..*\.(?P<pid>\d+)-\d+-(?P<space>[0-9a-f]{8})(\.[^.]*)?")
-#: Seconds after which a temporary file counts as left behind if its name does not say on which machine its process is.
+#: Seconds after which a temporary file counts as left over if its name does not contain the machine of its process.
 _OLD = 3600
 _numbers = itertools.count()
 
 
 def cache_folder() -> Path:
-    """Where generated data are kept: $MTT_BRIAN_CACHE, or mtt_brian in the user's cache folder.
+    """The folder for generated data: $MTT_BRIAN_CACHE, or mtt_brian in the user's cache folder.
 
-    For a user without a home it is a folder of this user's among the temporary files, with a warning.
+    For a user without a home folder it is a folder of this user in the temporary folder, with a warning.
 
     Raises:
         InputError: if one of the variables starts with the home of a user who does not exist.
@@ -55,7 +55,7 @@ def expanded(path: str, what: str) -> Path:
     """A path with ``~`` and ``~user`` replaced.
 
     Raises:
-        InputError: if there is no such user or no such home; it names ``what`` has this path.
+        InputError: if there is no such user or no such home; the message contains ``what``.
     """
     try:
         return Path(path).expanduser()
@@ -70,7 +70,7 @@ def _cache_without_home() -> Path:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         about = folder.lstat()
-        # Kernels in it are run: nobody else may have made it, or write to it.
+        # Kernels in it are run: it must belong to this user, and no other user may write to it.
         own = stat.S_ISDIR(about.st_mode) and (
             os.name != "posix" or (about.st_uid == os.getuid() and not about.st_mode & 0o077)
         )
@@ -83,7 +83,7 @@ def _cache_without_home() -> Path:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """The bytes of a file that is one: a pipe would never end, and neither would a device.
+    """The bytes of a regular file; a pipe or a device might never end.
 
     Args:
         path: of the file.
@@ -92,7 +92,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
     Raises:
         OSError: naming the file, if it cannot be read, is no regular file, or has more bytes.
     """
-    # Opening a pipe would wait for a writer.
+    # Opening a pipe blocks until there is a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         about = os.fstat(handle)
@@ -108,7 +108,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
 
 
 def check_replaceable(folder: Path, names: Iterable[str]) -> None:
-    """Whether files of these names can be written to a folder, as far as what stands there now decides it.
+    """Checks that no folder has the name of a file that will be written.
 
     Raises:
         InputError: if one of them is a folder.
@@ -121,9 +121,9 @@ def check_replaceable(folder: Path, names: Iterable[str]) -> None:
 
 
 def warn(message: str) -> None:
-    """Tell that something kept for later was damaged, or that nothing can be kept; the program goes on.
+    """Warns that a cached file was damaged, or that nothing can be cached; the program continues.
 
-    A `CacheWarning`, or what `warnings_to` says.
+    Gives a `CacheWarning`, or calls the function of `warnings_to`.
     """
     if _show is not None:
         _show(message)
@@ -136,7 +136,7 @@ _show: Callable[[str], None] | None = None
 
 @contextmanager
 def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
-    """Within it, `warn` calls this function: Brian2 would turn a Python warning into several lines."""
+    """Within the block `warn` calls this function: Brian2 would print a Python warning on several lines."""
     global _show
     before, _show = _show, show
     try:
@@ -146,7 +146,7 @@ def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
 
 
 def reason(error: OSError) -> str:
-    """``"PATH: what the system says"``; without a path, what it says."""
+    """``"PATH: message of the system"``; without a path, the message alone."""
     text = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
     path = error.filename if error.filename2 is None else error.filename2
     return text if path is None else f"{os.fsdecode(path) if isinstance(path, str | bytes) else path}: {text}"
@@ -163,7 +163,7 @@ def new_folder(parent: Path, stem: str) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if not os.path.lexists(folder):  # what exists is no folder and stands where the parent has to be
+            if not os.path.lexists(folder):  # the parent exists and is no folder
                 raise
             continue
         return folder
@@ -174,7 +174,7 @@ def check_writable(folder: Path) -> None:
     """Write a probe file and remove it.
 
     Raises:
-        OSError: if the folder takes no file, or the disk is full; it names the folder.
+        OSError: if the folder cannot be written to, or the disk is full; names the folder.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -187,10 +187,11 @@ def check_writable(folder: Path) -> None:
 
 
 def results_folder(out: str | None, study: str) -> Path:
-    """``out``, or the first free ``results/<study>-<number>``; made and written to here, before anything is computed.
+    """``out``, or the first free ``results/<study>-<number>``; created, and tested by writing to it, before the
+    computation starts.
 
     Raises:
-        InputError: if it cannot be made, or takes no files.
+        InputError: if it cannot be made, or cannot be written to.
     """
     if out == "":
         raise InputError("--out: the name of the folder is empty")
@@ -209,7 +210,7 @@ def results_folder(out: str | None, study: str) -> Path:
 
 @contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
-    """After an error in the block, a folder that holds nothing is removed."""
+    """Removes the folder after an error in the block, if it is empty."""
     try:
         yield
     except BaseException:
@@ -224,7 +225,7 @@ def contents(out: Path) -> str:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a whole text file in UTF-8, or leave an older one as it is.
+    """Writes a text file in UTF-8 atomically.
 
     Bytes of a file name that are not UTF-8 are written as escapes.
     """
@@ -233,7 +234,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write a whole JSON file, see `json_text`, or leave an older one as it is."""
+    """Writes a JSON file atomically, see `json_text`."""
     write_text(path, json_text(content))
 
 
@@ -252,7 +253,7 @@ def plain(content: Any) -> Any:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, of this package and of others that computed something, and the platform."""
+    """Versions of Python, of this package and of the packages that it computes with, and the platform."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -261,7 +262,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def create_text(path: Path, text: str) -> None:
-    """Write a text file that is not there yet: of several processes that try it at once, one succeeds.
+    """Writes a new text file. If several processes write it at once, one succeeds.
 
     Raises:
         FileExistsError: if there is a file.
@@ -281,11 +282,11 @@ def create_text(path: Path, text: str) -> None:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to.
 
-    At the end it is on the disk (fsync) and is renamed to ``path``; after an error it is removed. Temporary files of
-    processes that were killed are removed, too.
+    At the end of the block the file is synchronised (fsync) and renamed to ``path``. After an error it is removed.
+    Temporary files of killed processes are removed, too.
 
     Raises:
-        OSError: naming ``path``, also where a library reports a full disk by an error of its own.
+        OSError: naming ``path``, also if a library reports a full disk by an error of another type.
     """
     path = Path(path)
     remove_left_behind(path.parent, path.name)
@@ -294,7 +295,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # not every system can do that to a folder
+        with contextlib.suppress(OSError):  # not every system can synchronise a folder
             _sync(path.parent)
     except OSError as error:
         if error.errno is None:
@@ -311,7 +312,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk."""
+    """Synchronises a file, or the names in a folder, with the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -320,7 +321,7 @@ def _sync(path: Path) -> None:
 
 
 def _check_room(path: Path, cause: Exception) -> None:
-    """Whether a library failed because nothing can be written: torch and h5py do not say so by an `OSError`."""
+    """Whether a library failed because it could not write: torch and h5py do not raise an `OSError` then."""
     try:
         check_writable(path.parent)
     except OSError as error:
@@ -332,12 +333,12 @@ def _check_room(path: Path, cause: Exception) -> None:
 
 
 def remove_left_behind(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files of `replacing` whose process does not live any more.
+    """Removes the temporary files of `replacing` whose process has ended.
 
     Args:
         folder: nothing happens if it cannot be read.
         name: of a file in it, whose temporary files of version 0.1.0 are removed, too. These do not name the machine:
-            they have to be an hour old.
+            they are removed if they are an hour old.
     """
     before = (
         re.compile(rf"\.{re.escape(Path(name).stem)}\.(?P<pid>\d+){re.escape(Path(name).suffix)}") if name else None
@@ -359,7 +360,7 @@ def remove_left_behind(folder: Path, name: str | None = None) -> None:
 
 @functools.cache
 def _space() -> str:
-    """Stands for the machine and, in a container, for the numbers that its processes have."""
+    """Identifies the machine and, in a container, its process namespace."""
     try:
         numbers = os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -1,4 +1,4 @@
-"""What objects show of themselves in a notebook: a table, and a small raster as an image within the page."""
+"""HTML for the display of objects in a notebook: a table, and a small raster as an embedded image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INK = (0x1F, 0x8A, 0xC0)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """HTML of a table, whose first row is the header; texts are shown as they stand."""
+    """HTML of a table, whose first row is the header; texts are escaped."""
     head, *body = [[html.escape(printable(cell)) for cell in row] for row in rows]
     lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in body]
     return (
@@ -59,7 +59,7 @@ def raster(bands: Mapping[str, tuple[np.ndarray, np.ndarray, int]], duration: fl
 
 def _png(image: np.ndarray) -> str:
     """A PNG in base64; uint8 [height, width, 4]."""
-    from matplotlib.image import imsave  # takes a while, and only notebooks need it
+    from matplotlib.image import imsave  # a slow import that only notebooks need
 
     file = io.BytesIO()
     imsave(file, image, format="png")

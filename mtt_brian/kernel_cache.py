@@ -1,8 +1,8 @@
-"""Where the machine code of compiled kernels is kept, so that only the first process compiles.
+"""Cache of the machine code of compiled kernels, so that only the first process compiles.
 
-Numba's own cache trusts its files: a damaged one ends every later process with a traceback, or is run, and two
-processes that write the index at once can mix up their entries. Here every kernel, signature and kind of processor has
-a file of its own with a digest in front; a file that is not what was written is removed, and its kernel compiled anew.
+Numba's own cache does not check its files: with a damaged file every later process ends with a traceback, or runs
+damaged code. Two processes that write the index at once can mix up their entries. Here every kernel, signature and type
+of processor has its own file, which begins with a digest. A damaged file is removed, and its kernel is compiled again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def kept(sources: Iterable[Path], before_compiling: str | None = None) -> Callable[[Any], Any]:
-    """Decorates a function of ``numba.njit``: its machine code is kept in `cache_folder`.
+    """Decorates a function of ``numba.njit``: its machine code is stored in `cache_folder`.
 
     Args:
-        sources: the files that it depends on, its own included; a change of any starts a new folder.
-        before_compiling: a `notice`, where its machine code is not there yet; each text once per process.
+        sources: the files that it depends on, its own included; a change of any of them starts a new folder.
+        before_compiling: a `notice` that is shown before compilation; each text once per process.
     """
     folder = _folder(sources)
 
@@ -41,7 +41,7 @@ def kept(sources: Iterable[Path], before_compiling: str | None = None) -> Callab
 
 
 def _folder(sources: Iterable[Path]) -> Path:
-    """Numba recognises a change in the kernel's own file only, and not in that of a function it calls."""
+    """Numba detects a change in the kernel's own file only, not in the file of a function that it calls."""
     content = b"".join(path.read_bytes() for path in sorted(sources))
     return cache_folder() / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}"
 
@@ -62,13 +62,13 @@ def _cache_in(folder: Path, before_compiling: str | None) -> type[FunctionCache]
             return str(folder)
 
         def get_source_stamp(self) -> str:
-            return folder.name  # which has a digest of the sources in it
+            return folder.name  # whose name contains a digest of the sources
 
         def get_disambiguator(self) -> str:
             return str(self._line)
 
         def ensure_cache_path(self) -> None:
-            """`Files.save` makes the folder, and goes on without it where it cannot."""
+            """`Files.save` makes the folder, and continues without it if that fails."""
 
     class Impl(CompileResultCacheImpl):
         _locator_classes = (Locator,)
@@ -83,7 +83,7 @@ def _cache_in(folder: Path, before_compiling: str | None) -> type[FunctionCache]
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:
                 found = super().load_overload(sig, target_context)
-            except Exception as error:  # what numba cannot make a kernel of, although it is what was written
+            except Exception as error:  # the file is undamaged, but numba cannot make a kernel of it
                 path = self._cache_file.path(self._index_key(sig, target_context.codegen()))
                 _remove(path, f"{type(error).__name__}: {error}")
                 found = None
@@ -100,10 +100,10 @@ def _notice_once(text: str) -> None:
 
 
 class Files:
-    """The machine code of one function: a file per key, in place of numba's ``IndexDataCacheFile``.
+    """The machine code of one function: one file per key, instead of numba's ``IndexDataCacheFile``.
 
     Args:
-        folder: made when something is kept.
+        folder: made when the first file is stored.
         name: of the function; first part of the files' names.
     """
 
@@ -111,11 +111,11 @@ class Files:
         self._folder, self._name = folder, name
 
     def path(self, key: Any) -> Path:
-        """Of the file for a key: signature, kind of processor, byte code."""
+        """Path of the file for a key: signature, type of processor, byte code."""
         return self._folder / f"{self._name}.{_digest(key).hex()[:16]}.nbc"
 
     def save(self, key: Any, data: Any) -> None:
-        """Keep what numba makes a kernel of; where that is not possible, say so once."""
+        """Stores what numba makes a kernel of; warns once if that fails."""
         if _unusable(self._folder):
             return
         path, content = self.path(key), dumps((_described(key), data))
@@ -126,7 +126,7 @@ class Files:
             warn(f"{reason(error)}; a compiled kernel is not kept and will be compiled again")
 
     def load(self, key: Any) -> Any:
-        """What was kept for a key, or None; a damaged file is removed."""
+        """The stored value for a key, or None; a damaged file is removed."""
         path = self.path(key)
         try:
             content = read_regular(path)
@@ -144,7 +144,7 @@ class Files:
         return data if described == _described(key) else None
 
     def flush(self) -> None:
-        """Forget all that was kept of this function."""
+        """Removes all files of this function."""
         for path in self._folder.glob(f"{self._name}.*.nbc"):
             path.unlink(missing_ok=True)
 
@@ -160,7 +160,7 @@ def _digest(key: Any) -> bytes:
 
 @cache
 def _unusable(folder: Path) -> bool:
-    """Whether no file can be written to a folder; that is told once."""
+    """Whether no file can be written to a folder; warns once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_writable(folder)
@@ -174,7 +174,7 @@ def _unusable(folder: Path) -> bool:
 
 
 def _remove(path: Path, why: str) -> None:
-    """Of a damaged file, or an empty folder in its place; where that fails, every process compiles the kernel."""
+    """Removes a damaged file, or an empty folder of its name; if that fails, every process compiles the kernel."""
     try:
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
@@ -188,5 +188,5 @@ def _remove(path: Path, why: str) -> None:
         warn(f"{path}: damaged ({why}); {done}")
 
 
-#: Folders of which damage was told; a power cut rarely damages one file alone.
+#: Folders with a warning about damage; a power cut rarely damages one file alone.
 _told: set[Path] = set()

@@ -1,4 +1,4 @@
-"""Memory of this machine and of this process, and how much of it one batch may take."""
+"""Memory of this machine and of this process, and the share of it that one batch may use."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from functools import cache
 
 
 def available_bytes() -> int:
-    """Memory that can be had without swapping, in bytes."""
+    """Memory available without swapping, in bytes."""
     try:
         with open("/proc/meminfo") as meminfo:
             for line in meminfo:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024
     except OSError:
-        pass  # not Linux: take all of it
+        pass  # not Linux: all of the memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-#: Recordings that go through a network together at most.
+#: Largest batch of recordings in a network.
 BATCH = 50
-#: Likewise for engines that run recordings side by side.
+#: Largest batch of engines that run recordings in batches.
 BATCH_SIDE_BY_SIDE = 200
-#: Numbers in one array of spike counts at most (100 MB of float32).
+#: Largest number of elements in an array of spike counts (100 MB of float32).
 SPIKE_COUNTS = 25_000_000
-#: Activations of the largest layer in a pass without gradients at most (400 MB of float32).
+#: Largest number of activations of a layer in a pass without gradients (400 MB of float32).
 ACTIVATIONS = 100_000_000
 
 
 def batch_size(numbers: int, budget: int, most: int = BATCH) -> int:
-    """How many recordings are computed together: ``most``, or fewer where one has many numbers, but at least one.
+    """Batch size: ``most``, or less if a recording has many elements, but at least 1.
 
     Args:
-        numbers: of one recording in the largest array.
-        budget: numbers that this array may have.
-        most: recordings at most.
+        numbers: elements of one recording in the largest array.
+        budget: elements that this array may have.
+        most: largest batch size.
     """
     return min(most, max(1, budget // max(1, numbers)))
 
 
-#: Of glibc's mallopt(): how much free memory at its end the heap may keep, and how many pieces lie outside the heap.
+#: Of glibc's mallopt(): the free memory that the heap may keep at its end, and the number of blocks outside the heap.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Keep freed memory in this process until it ends, for reuse (glibc; on other systems nothing happens).
+    """Keeps freed memory in this process for reuse (glibc; no effect on other systems).
 
-    glibc returns large tensors to the system when they are freed, and the next pass requests the same memory again,
-    page by page: a tenth of the time of a large network. This changes the whole process: only commands call it.
+    glibc returns the memory of large tensors to the system, and the next pass requests it again page by page, which
+    takes a tenth of the time of a large network. The setting changes the whole process; only commands call it.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(_MMAP_MAX, 0)

@@ -1,4 +1,4 @@
-"""Old module names, which go on working with a DeprecationWarning."""
+"""Old module names, which still work with a DeprecationWarning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOVED = {
 
 
 class _Moved(ModuleType):
-    """Stands in ``sys.modules`` under an old name and passes every attribute on.
+    """An entry of ``sys.modules`` under an old name that forwards every attribute.
 
     So ``mtt_brian.simulate`` can be a function and, for old scripts, the name of a module at the same time.
     """

@@ -1,4 +1,4 @@
-"""Progress of what takes a while: bars where somebody looks on, lines in a log file; and notices before a wait."""
+"""Progress of long computations: bars in a terminal or notebook, lines in a log file; and notices before a wait."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def progress_bar(
 ) -> Any:
     """A bar of tqdm: a widget in a notebook, text in a terminal.
 
-    Where stderr is neither (a log file, CI), a line is printed for each tenth of the work.
+    If stderr is neither (a log file, CI), a line is printed for each tenth of the work.
 
     Args:
-        iterable: what to go through; None: the caller calls ``update``.
+        iterable: the items; None: the caller calls ``update``.
         description: in front of the bar.
-        unit: what is counted.
+        unit: name of what is counted.
         total: number of units; by default the length of ``iterable``.
         initial: units that were done before.
-        lines: number of lines where there is no terminal.
+        lines: number of lines without a terminal.
         leave: keep the bar on the screen when it is full.
-        show: False for a bar that shows nothing.
+        show: False: print nothing.
 
     Returns:
         the bar, which is a context manager and, with an iterable, an iterable.
@@ -56,9 +56,9 @@ def progress_bar(
 
 
 def notice(text: str) -> None:
-    """Tell what the program waits for.
+    """Prints what the program waits for.
 
-    By `LOGGER`, which commands show on stderr. Where no logging is set up it is printed if a person sees stderr.
+    Uses `LOGGER`, which commands show on stderr. If no logging is set up, the text is printed if stderr is interactive.
     """
     if LOGGER.hasHandlers():
         LOGGER.info(text)
@@ -67,7 +67,7 @@ def notice(text: str) -> None:
 
 
 def _is_watched() -> bool:
-    """Whether a person sees stderr now: in a terminal, or below a notebook's cell."""
+    """Whether stderr is shown now: in a terminal, or below a notebook's cell."""
     return "ipykernel.zmqshell" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
 
 
@@ -89,8 +89,8 @@ def _lines_class() -> Any:
         """A bar that prints a line each time a further part of the work is done."""
 
         def __init__(self, parts: int, **options: Any) -> None:
-            # As in tqdm's own front ends: the base class counts, and leaves the drawing to `display`.
-            self._parts, self._shown = parts, parts  # while the base class begins, nothing is printed
+            # As in tqdm's own front ends: the base class counts, and `display` draws.
+            self._parts, self._shown = parts, parts  # prints nothing while the base class initialises
             super().__init__(gui=True, mininterval=0, miniters=1, **options)
             self._shown = self._done()
 

@@ -1,4 +1,4 @@
-"""Tables of named parts that users and installed packages can add to: engines, data sets."""
+"""Registries of named objects (engines, data sets, file formats), open to users and installed packages."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Part = TypeVar("Part")
 
 
 class Registry(Mapping[str, Part], Generic[Part]):
-    """Parts by name: those of this package, those added by `add`, and those that installed packages offer.
+    """Objects by name: those of this package, those added by `add`, and those that installed packages offer.
 
-    An installed package offers a part by an entry point of the group. It is imported when the part is first asked for.
-    A name that is taken is refused; of two packages that offer the same name the first one found counts, and a part
-    that was added counts before one that is offered.
+    An installed package offers an object by an entry point of the group. It is imported at the first access to the
+    object. A name that is in use is refused. If two packages offer the same name, the first one found is used. An added
+    object has priority over an offered one.
 
     Args:
-        what: the kind of a part, for messages.
+        what: the kind of the objects, for messages.
         group: name of the entry point group.
-        given: the parts of this package; their names cannot be taken by others.
+        given: the objects of this package; other objects cannot use their names.
     """
 
     def __init__(self, what: str, group: str, given: Mapping[str, Part]) -> None:
@@ -34,15 +34,15 @@ class Registry(Mapping[str, Part], Generic[Part]):
         self._found: dict[str, EntryPoint] | None = None
 
     def add(self, name: str, part: Part, replace: bool = False) -> None:
-        """Adds a part.
+        """Adds an object.
 
         Args:
             name: its name.
-            part: the part.
-            replace: let it take the place of one that was added before.
+            part: the object.
+            replace: replace an object that was added before.
 
         Raises:
-            InputError: for a name that is not a word, or that is taken.
+            InputError: for a name that is not a word, or that is in use.
         """
         if not isinstance(name, str) or not name or not name.isprintable() or set(name) & set(" :/\\,"):
             raise InputError(
@@ -54,18 +54,18 @@ class Registry(Mapping[str, Part], Generic[Part]):
         self._added[name] = part
 
     def discard(self, name: str) -> None:
-        """Removes a part that was added; does nothing where there is none."""
+        """Removes an added object, if there is one."""
         self._added.pop(name, None)
 
     def at_hand(self) -> list[str]:
-        """Names of the parts that need no import of an installed package."""
+        """Names of the objects that need no import of an installed package."""
         return [*self._given, *self._added]
 
     def __getitem__(self, name: str) -> Part:
-        """The part of this name.
+        """The object of this name.
 
         Raises:
-            InputError: for an unknown name, and for a part of an installed package that cannot be imported.
+            InputError: for an unknown name, and for an object of an installed package that cannot be imported.
         """
         for parts in (self._given, self._added):
             if isinstance(name, str) and name in parts:
@@ -78,14 +78,14 @@ class Registry(Mapping[str, Part], Generic[Part]):
             part = self._taken(name, entry.load())
         except InputError as error:
             raise InputError(f"{offered} cannot be used: {error}") from None
-        except Exception as error:  # another package can fail with anything
+        except Exception as error:  # another package can raise any exception
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise InputError(f"{offered} cannot be used ({reason})") from error
         self._added.setdefault(name, part)
         return part
 
     def _taken(self, name: str, loaded: Any) -> Part:
-        """The part that an entry point gave: the part itself, or the module that added it."""
+        """The object of an entry point, which refers to the object or to the module that added it."""
         if name in self._added:  # by importing its module
             return self._added[name]
         self.check(loaded)
@@ -95,10 +95,10 @@ class Registry(Mapping[str, Part], Generic[Part]):
         return part
 
     def check(self, part: Any) -> None:
-        """Refuses what is not a part.
+        """Refuses other objects than those of the registry.
 
         Raises:
-            InputError: says what it is.
+            InputError: names what was given.
         """
         raise InputError(f"{shown(part)} registers no {self._what.partition(' ')[2]} of this name")
 
@@ -132,10 +132,10 @@ def import_object(reference: str) -> Any:
     here = os.getcwd()
     added = here not in sys.path and "" not in sys.path
     if added:
-        sys.path.append(here)  # last, so that it hides nothing
+        sys.path.append(here)  # last, so that it hides no installed module
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # a module can fail with anything
+    except Exception as error:  # a module can raise any exception
         raise InputError(
             f"{reference}: the module {module!r} cannot be imported ({type(error).__name__}: "
             f"{' '.join(str(error).split())})"

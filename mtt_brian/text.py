@@ -8,9 +8,9 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """``text`` without characters that act instead of being shown: they become escapes such as ``\\n`` or ``\\u202e``.
+    """``text`` with escapes for characters that are not printable, such as ``\\n`` or ``\\u202e``.
 
-    These are control characters, line ends, marks that turn the direction of text, invisible characters, halves of
+    These are control characters, line ends, marks that change the direction of text, invisible characters, halves of
     characters (names of files that are not UTF-8) and characters that do not exist.
     """
     if text.isprintable():
@@ -19,7 +19,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """``text`` in at most ``most`` characters: what lies in the middle of a longer one becomes ``...``."""
+    """``text`` in at most ``most`` characters: ``...`` replaces the middle of a longer text."""
     if len(text) <= most:
         return text
     tail = (most - 3) // 2
@@ -27,12 +27,12 @@ def shortened(text: str, most: int) -> str:
 
 
 def one_line(error: BaseException, most: int = 300) -> str:
-    """The message of an error on one line, or the name of its type where it has none."""
+    """The message of an error on one line, or the name of its type if it has no message."""
     return shortened(printable(" ".join(str(error).split())), most) or type(error).__name__
 
 
 def shown(value: Any, most: int = 80) -> str:
-    """``repr(value)`` on one line and short, for messages; of any value, however large or deep."""
+    """``repr(value)`` on one line and short, for messages; also of very large or deeply nested values."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a whole number of {value.bit_length()} bits"
     try:

@@ -1,8 +1,8 @@
 """Decide as soon as the readout is confident: accuracy against the time and the operations until then.
 
-python studies/dynamic_inference.py                                    # the newest run under runs/
-python studies/dynamic_inference.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
-python studies/dynamic_inference.py RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
+mtt-brian study dynamic_inference                                    # the newest run under runs/
+mtt-brian study dynamic_inference runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+mtt-brian study dynamic_inference RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
 
 Time-stepped, a network decides at the end of the first of its T_max steps at which its confidence exceeds a threshold
 (SEENN-I, Li et al. 2023). Event-driven, under both conventions for events of one instant, it decides at that very
@@ -11,7 +11,7 @@ instant. The thresholds are chosen on nothing: all are shown, beside the same ne
 What T means for events: a recording is binned into T_max frames, and step k sees the events of its k-th part and no
 others. Deciding after k steps is both cheaper and earlier: k / T_max of the recording has passed. For a static image
 every step sees the whole image, T = 1 included, and fewer steps only cost less. An accuracy at mean T = 2 here is one
-on the first fifth of the events (T_max = 10), not that of a network run with T = 2 (studies/time_step_sweep.py).
+on the first fifth of the events (T_max = 10), not that of a network run with T = 2 (mtt-brian study time_step_sweep).
 
 Two rules of confidence (mtt_brian/evaluate/early_exit.py): "mean", the softmax of the mean readout so far, as published
 for images; and "total", the softmax of the readout so far as a part of what the whole recording gives. SynOps
@@ -37,8 +37,8 @@ from mtt_brian import plotting
 from mtt_brian.evaluate.early_exit import RULES, Curve, Decisions, exit_when_confident, mean_curve, stop_after
 from mtt_brian.evaluate.tables import Cell, Table, in_percent
 from mtt_brian.experiments import inference, study_cli
-from mtt_brian.experiments.inference import MODES, Mode
-from mtt_brian.plotting.axes import literal
+from mtt_brian.experiments.inference import MODE_NAMES, MODES, Mode
+from mtt_brian.plotting.axes import common_legend, spelled_out
 
 #: By rule of confidence, and ``"fixed"`` for recordings that are all stopped after the same time.
 Curves: TypeAlias = Mapping[str, Curve]
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study dynamic_inference")
     study_cli.add_options(parser, "dynamic_inference")
     options = parser.parse_args(arguments)
     study_cli.at_least_one(options, "limit")
@@ -118,32 +118,36 @@ def table(title: str, curves: Mapping[str, Mapping[Mode, Curves]], cost: str, le
 
 
 def plot(curves: Mapping[str, Mapping[Mode, Curves]], title: str, path: Path) -> None:
-    """A row per rule; accuracy against time on the left, against operations on the right."""
+    """A row per mode, rule "total"; accuracy against time on the left, against operations on the right.
+
+    The rule "mean" and single events (fifo) stand in the tables.
+    """
     whole = [by_mode["time-stepped"]["fixed"] for by_mode in curves.values()]
     steps = sorted({round(curve.milliseconds[-1] / curve.steps[-1]) for curve in whole})
     costs = {
         "milliseconds": f"mean time (ms; a time step is {' or '.join(map(str, steps))} ms)",
         "synops": "mean SynOps until the decision",
     }
-    with plotting.figure(path, (7.2, 6)) as figure:
-        panels = figure.subplots(len(RULES), len(costs), sharey=True, sharex="col")
-        for (rule, (cost, name)), ax in zip(itertools.product(RULES, costs.items()), panels.flat, strict=True):
+    modes: tuple[Mode, ...] = ("time-stepped", "sum")
+    with plotting.figure(path, (7.2, 5)) as figure:
+        panels = figure.subplots(len(modes), len(costs), sharey=True, sharex="col")
+        for (mode, (cost, name)), ax in zip(itertools.product(modes, costs.items()), panels.flat, strict=True):
             for color, (label, by_mode) in enumerate(curves.items()):
-                for dash, (mode, by_rule) in enumerate(by_mode.items()):
-                    fixed = by_rule["fixed"]
-                    plotting.early_exit(
-                        getattr(by_rule[rule], cost),
-                        by_rule[rule].accuracy,
-                        name=name,
-                        label=f"{label}, {mode}",
-                        style=(color, dash),
-                        fixed=(getattr(fixed, cost), [estimate.value for estimate in fixed.accuracy]),
-                        ax=ax,
-                    )
-        for row, rule in zip(panels, RULES, strict=True):
-            row[0].set_title(f"rule: {rule}", loc="left", fontsize="medium")
-            row[1].set_ylabel("")
-        figure.suptitle(f"{literal(title, 100)}; thin: stopped after a fixed time")
+                fixed, decided = by_mode[mode]["fixed"], by_mode[mode]["total"]
+                plotting.early_exit(
+                    getattr(decided, cost),
+                    decided.accuracy,
+                    name=name,
+                    label=spelled_out(label),
+                    style=(color, 0),
+                    fixed=(getattr(fixed, cost), [estimate.value for estimate in fixed.accuracy]),
+                    ax=ax,
+                )
+            ax.get_legend().remove()
+            ax.label_outer()
+        for row, mode in zip(panels, modes, strict=True):
+            row[0].set_title(MODE_NAMES[mode], loc="left", fontsize="medium")
+        common_legend(figure, panels.flat, f"{title}; dotted: all recordings stopped after one time")
 
 
 if __name__ == "__main__":

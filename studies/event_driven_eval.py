@@ -1,21 +1,6 @@
-"""Evaluate trained networks, time-stepped and event-driven in continuous time; `mtt-brian eval` does the same.
+"""Evaluate trained networks, time-stepped and event-driven: the steps of ``mtt-brian eval``, one call each.
 
-python studies/event_driven_eval.py                                  # the newest run under runs/
-python studies/event_driven_eval.py runs/digits-sdt-0-001 runs/digits-mtt-0-001      # side by side
-python studies/event_driven_eval.py RUN --engine brian2-cpp          # the same spikes from Brian2
-python studies/event_driven_eval.py RUN --dataset nmnist --data-root DIR --limit 50
-python studies/event_driven_eval.py RUN --dask                       # a process per core of this machine
-python studies/event_driven_eval.py RUN --dask tcp://host:8786       # the workers of a Dask cluster
-python studies/event_driven_eval.py RUN --out results/mine           # again with the same --out after a stop: the rest
-
-Two conventions define what happens to events that arrive at the same instant:
-
-  sum   all jumps of one instant are summed and applied once; then a neuron fires by its rule (floor(v/threshold)
-        spikes for "many"). The limit of ever finer time steps, if there were one; every engine can do it.
-  fifo  every event is applied alone, in the order of the recording, and travels breadth first: the lower bound acts
-        after each jump, a neuron fires at most one spike per event. What event-driven chips do; engine exact only.
-
-The predictions of the same weights can differ between the two, so both are reported where the engine can do both.
+python studies/event_driven_eval.py --help    # all options; the command has the same
 """
 
 from __future__ import annotations
@@ -32,7 +17,7 @@ from mtt_brian.experiments import dask_backend, evaluation, report_files, study_
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(cli.parser(__doc__), arguments)
+    options = parse(arguments)
 
     # A run is a folder of `mtt-brian train`: config.json with the settings, and model.nir with the network. All runs
     # are tested on the same recordings, by default the test split of the data set that they were trained on.
@@ -60,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report_files.open_store(plan, options.out, options.html) as store,
         dask_backend.backend(options.dask, len(plan.shards)) as compute,
     ):
-        command = study_cli.command_line("python studies/event_driven_eval.py", arguments)
+        command = study_cli.command_line("mtt-brian eval", arguments)
         report = evaluation.evaluate(plan, store, compute, command)
 
     # Accuracy, spike difference, synaptic operations, decision times: report.json, report.md, figures, and a page.
-    report_files.write_report_files(report, plan, store, options.html)
+    report_files.write_report_files(report, plan, store, options.html, options.verbose)
 
 
 if __name__ == "__main__":

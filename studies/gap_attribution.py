@@ -1,8 +1,8 @@
 """Where the event-driven gap comes from: from the trained time steps to an event-driven chip, one change at a time.
 
-python studies/gap_attribution.py                                    # the newest run under runs/
-python studies/gap_attribution.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
-python studies/gap_attribution.py RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
+mtt-brian study gap_attribution                                    # the newest run under runs/
+mtt-brian study gap_attribution runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+mtt-brian study gap_attribution RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
 
 The question of mtt-brian gap, asked of several runs at once: each is run at its own T_max, every stage with the same
 number of steps, and then under every combination of these changes:
@@ -16,7 +16,7 @@ number of steps, and then under every combination of these changes:
 "fifo" contains "instants" (for neurons without a leak a queue of single events has no time steps) and "one spike" (a
 single event fires at most one spike of a neuron), so these are not combined. That leaves 20 of 32 combinations.
 
-What other lower bounds do in the training: studies/lower_bounds.py.
+What other lower bounds do in the training: mtt-brian study lower_bounds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from mtt_brian.experiments import backend, gap, gap_report, study_cli
 from mtt_brian.experiments.gap import GapTask, Plan, Rule
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
-from mtt_brian.plotting.axes import literal
+from mtt_brian.plotting.axes import literal, spelled_out
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.nir_files import load_graph
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study gap_attribution")
     study_cli.add_options(parser, "gap_attribution")
     options = parser.parse_args(arguments)
     study_cli.at_least_one(options, "limit")
@@ -113,7 +113,7 @@ def plot_changes(groups: Groups, plan: Plan, cells: Cells, data: str, out: Path)
     """Single changes and the target as bars."""
     shown = [*(c for c in plan.combinations if len(c) < 2), plan.target]
     with plotting.figure(out / "changes.png", (7.2, 3)) as figure:
-        bars = {group: [effect(cells, names, [c]) for c in shown] for group, names in groups.items()}
+        bars = {spelled_out(group): [effect(cells, names, [c]) for c in shown] for group, names in groups.items()}
         plotting.accuracy_bars([*map(title, shown[:-1]), "the chip"], bars, ax=figure.subplots())
         figure.suptitle(literal(data, 100))
 
@@ -130,7 +130,7 @@ def plot_pairs(groups: Groups, plan: Plan, cells: Cells, data: str, out: Path) -
                     at = names_of_changes.index(c[0]), names_of_changes.index(c[-1])
                     matrix[at] = effect(cells, names, [c]).value
             plotting.change_matrix(names_of_changes, matrix, ax=ax).set_title(
-                f"{literal(group)}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % time-stepped"
+                f"{literal(spelled_out(group))}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % time-stepped"
             )
         figure.suptitle(f"{literal(data, 100)}: accuracy in % after one change, and after two")
 

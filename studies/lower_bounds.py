@@ -1,8 +1,8 @@
 """What a lower bound of the membrane does in the training: runs trained anew with other bounds.
 
-python studies/lower_bounds.py                                       # the newest run under runs/: none, -4, -1, -0.25
-python studies/lower_bounds.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}     # seeds of one method are averaged
-python studies/lower_bounds.py RUN --bounds none -1 --out results/mine    # again with the same --out: what is missing
+mtt-brian study lower_bounds                                       # the newest run under runs/: none, -4, -1, -0.25
+mtt-brian study lower_bounds runs/sdt-{0,1,2} runs/mtt-{0,1,2}     # seeds of one method are averaged
+mtt-brian study lower_bounds RUN --bounds none -1 --out results/mine    # again with the same --out: what is missing
 
 Every run is trained anew with each of the bounds, on its own settings, but for a part of the training recordings that
 is held back. Which bound is better is to be read from that validation part; the test split stands beside it. Every
@@ -30,7 +30,8 @@ from mtt_brian.events import Recordings
 from mtt_brian.experiments import inference, perturb_networks, run_folder, study_cli
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.mtt import TrainConfig
-from mtt_brian.plotting.axes import literal
+from mtt_brian.plotting import AccuracyLine, AccuracyPanel
+from mtt_brian.plotting.axes import spelled_out
 from mtt_brian.translate.nir_files import load_graph
 
 #: Marks the ways to run a network that was trained with a bound, but without it.
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study lower_bounds")
     study_cli.add_options(parser, "lower_bounds")
     parser.add_argument(
         "--bounds",
@@ -130,20 +131,21 @@ def tables(groups: Groups, results: Results, bounds: Sequence[float | None]) -> 
 
 
 def plot(groups: Groups, results: Results, bounds: Sequence[float | None], data: str, out: Path) -> None:
-    """Accuracy over the bound of the training, for every part of the data."""
-    parts = next(iter(results.values()))
-    with plotting.figure(out / "bounds.png", (3.6 * len(parts), 3.2)) as figure:
-        axes = figure.subplots(1, len(parts), sharey=True)
-        for ax, part in zip(axes, parts, strict=True):
-            for color, (group, names) in enumerate(groups.items()):
-                for dash, mode in enumerate(inference.MODES):
-                    estimates = [estimate(results, names, b, part, mode) for b in bounds]
-                    plotting.accuracy_against(
-                        [name_of(b) for b in bounds], estimates, label=f"{group}, {mode}", style=(color, dash), ax=ax
-                    )
-            ax.set_title(literal(part))
-            ax.set_xlabel("lower bound in training and test")
-        figure.suptitle(literal(data, 100))
+    """Accuracy over the bound of the training, a panel for every part of the data."""
+    panels = []
+    for part in next(iter(results.values())):
+        lines = [
+            AccuracyLine(
+                f"{spelled_out(group)}, {inference.MODE_NAMES[mode]}",
+                (color, dash),
+                [estimate(results, names, b, part, mode) for b in bounds],
+            )
+            for color, (group, names) in enumerate(groups.items())
+            for dash, mode in enumerate(inference.MODES)
+        ]
+        panels.append(AccuracyPanel([name_of(b) for b in bounds], f"lower bound in training and use ({part})", lines))
+    with plotting.figure(out / "bounds.png", (3.6 * len(panels), 3.2)) as figure:
+        plotting.accuracy_panels(figure, panels, data, columns=len(panels))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """How robust a trained network is, time-stepped and event-driven: accuracy under perturbations, and its loss landscape.
 
-python studies/robustness.py                                    # the newest run under runs/
-python studies/robustness.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
-python studies/robustness.py RUN --only jitter dropped          # some of it (also: gradient landscape)
-python studies/robustness.py RUN --out results/mine --draws 10  # again with the same --out: only what is missing
+mtt-brian study robustness                                    # the newest run under runs/
+mtt-brian study robustness runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+mtt-brian study robustness RUN --only jitter dropped          # some of it (also: gradient landscape)
+mtt-brian study robustness RUN --out results/mine --draws 10  # again with the same --out: only what is missing
 
 Every perturbation is drawn --draws times at every level, the same draws for all runs and all modes:
 
@@ -42,12 +42,12 @@ from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate
 from mtt_brian.events import perturb
 from mtt_brian.experiments import study_cli
-from mtt_brian.experiments.inference import MODES, Mode
+from mtt_brian.experiments.inference import MODE_NAMES, MODES, Mode
 from mtt_brian.experiments.loss_landscapes import gradient, gradient_table, landscape, line_table
 from mtt_brian.experiments.perturbations import PERTURBATIONS, accuracy_table, accuracy_under, mean_accuracies
 from mtt_brian.experiments.study_cli import Study
 from mtt_brian.plotting import AccuracyLine, AccuracyPanel
-from mtt_brian.plotting.axes import literal
+from mtt_brian.plotting.axes import literal, spelled_out
 
 #: Distances from the weights at which the loss is taken, along a line and over a surface.
 LINE = np.linspace(-1, 1, 21)
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study robustness")
     study_cli.add_options(parser, "robustness")
     everything = [*PERTURBATIONS, "gradient", "landscape"]
     names = f"{', '.join(everything)} [all]"
@@ -110,15 +110,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def plot_curves(study: Study, curves: Mapping[str, Mapping[str, Mapping[Mode, Sequence[Estimate]]]]) -> None:
-    """A panel for every perturbation, a colour for every group, a dash for every mode."""
+    """A panel for every perturbation of more than one level, a colour for every group, a dash for every mode.
+
+    Single events (fifo) are drawn only where they are all there is; they stand in the table.
+    """
     panels = []
     for name, of_groups in curves.items():
+        if len(PERTURBATIONS[name].levels) == 1:
+            continue
         lines = [
-            AccuracyLine(f"{group}, {mode}", (color, MODES.index(mode)), curve)
+            AccuracyLine(f"{spelled_out(group)}, {MODE_NAMES[mode]}", (color, MODES.index(mode)), curve)
             for color, (group, by_mode) in enumerate(of_groups.items())
             for mode, curve in by_mode.items()
+            if mode != "fifo" or len(by_mode) == 1
         ]
         panels.append(AccuracyPanel(PERTURBATIONS[name].level_names, PERTURBATIONS[name].axis, lines))
+    if not panels:
+        return
     size = (3.6 * min(2, len(panels)), 2 * -(-len(panels) // 2) + 0.6)
     with plotting.figure(study.out / "robustness.png", size) as figure:
         plotting.accuracy_panels(figure, panels, study.data)
@@ -130,7 +138,7 @@ def plot_landscapes(study: Study, lines: Mapping[str, Sequence[Any]], surfaces: 
         ax = figure.subplots()
         for color, (group, runs) in enumerate(study.groups.items()):
             losses = [line["loss"] for run in runs for line in lines[run]]
-            plotting.loss_line(LINE, losses, label=group, color=color, ax=ax)
+            plotting.loss_line(LINE, losses, label=spelled_out(group), color=color, ax=ax)
         ax.set_title(f"{literal(study.data, 60)}, time-stepped")
     rows = [{run: surfaces[run] for run in runs} for runs in study.groups.values()]
     size = (2.2 * max(map(len, rows)) + 0.6, 2.2 * len(rows) + 0.5)

@@ -1,10 +1,10 @@
 """Train with MTT in variants: how much do its stages and samples matter, time-stepped and event-driven?
 
-python studies/stage_ablation.py                                                 # built-in data, three seeds
-python studies/stage_ablation.py --dataset nmnist --data-root DIR --lr 5e-3    # any setting of mtt-brian train
-python studies/stage_ablation.py --vary-blocks all 1 --vary-samples 3 --seeds 0  # less of it
-python studies/stage_ablation.py --model dvsgesture_net --vary-calibration 0 10  # a network with batch norms
-python studies/stage_ablation.py --out results/stage_ablation-001                # go on where it was stopped (Ctrl-C)
+mtt-brian study stage_ablation                                                 # built-in data, three seeds
+mtt-brian study stage_ablation --dataset nmnist --data-root DIR --lr 5e-3    # any setting of mtt-brian train
+mtt-brian study stage_ablation --vary-blocks all 1 --vary-samples 3 --seeds 0  # less of it
+mtt-brian study stage_ablation --model dvsgesture_net --vary-calibration 0 10  # a network with batch norms
+mtt-brian study stage_ablation --out results/stage_ablation-001                # go on where it was stopped (Ctrl-C)
 
 One factor at a time is moved away from g = 1, s = 3, c = 10 (MTT paper, ablations):
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainConfig]:
     """The command line, and the training settings that all variants share."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study stage_ablation")
 
     def add(option: str, default: list[Any], metavar: str, text: str, convert: Any = int) -> None:
         parser.add_argument(option, nargs="+", type=convert, default=default, metavar=metavar, help=text)

@@ -1,9 +1,9 @@
 """Accuracy over the number of time steps, and event-driven: a limit that no number of time steps approaches.
 
-python studies/time_step_sweep.py                                    # the newest run under runs/
-python studies/time_step_sweep.py runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
-python studies/time_step_sweep.py RUN --time-steps 1 10 100 1000     # other numbers of time steps
-python studies/time_step_sweep.py RUN --out results/mine             # again with the same --out: only what is missing
+mtt-brian study time_step_sweep                                    # the newest run under runs/
+mtt-brian study time_step_sweep runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of one method are averaged
+mtt-brian study time_step_sweep RUN --time-steps 1 10 100 1000     # other numbers of time steps
+mtt-brian study time_step_sweep RUN --out results/mine             # again with the same --out: only what is missing
 
 With T time steps the events are binned anew into T bins and every stage runs with T steps. The events of one bin act
 together. Only where every bin holds a single instant (T = 300,000 for microseconds in 0.3 s) would that be the same as
@@ -34,7 +34,8 @@ from mtt_brian.evaluate.statistics import gap, over_seeds
 from mtt_brian.evaluate.tables import Cell, Table, in_percent
 from mtt_brian.experiments import inference, study_cli
 from mtt_brian.experiments.inference import Condition, Mode
-from mtt_brian.plotting.axes import literal
+from mtt_brian.plotting import SweepCurve
+from mtt_brian.plotting.axes import spelled_out
 
 TIME_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
 
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "study time_step_sweep")
     study_cli.add_options(parser, "time_step_sweep")
     study_cli.add_time_steps(parser, TIME_STEPS, "numbers of time steps")
     options = parser.parse_args(arguments)
@@ -121,15 +122,18 @@ Gap: accuracy at T = {largest} minus event-driven, in points; of single runs ± 
 
 
 def plot(sweeps: Mapping[str, Sweep], time_steps: Sequence[int], title: str, path: Path) -> None:
-    """The curves over T on the left, the event-driven accuracies on the right."""
-    with plotting.figure(path, (5, 3)) as figure:
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
-        for label, sweep in sweeps.items():
-            curve = [sweep.accuracy[Condition("time-stepped", t)] for t in time_steps]
-            plotting.time_step_sweep(time_steps, curve, label=label, ax=left)
-            limits = [sweep.accuracy[Condition(order)] for order in ORDERS]
-            plotting.event_driven_limit(ORDERS, limits, label=label, across=left, ax=right)
-        figure.suptitle(literal(title, 100))
+    """The curves over T on the left, what is left of them event-driven (sum) on the right."""
+    curves = [
+        SweepCurve(
+            spelled_out(label),
+            time_steps,
+            [sweep.accuracy[Condition("time-stepped", t)] for t in time_steps],
+            sweep.accuracy[Condition("sum")],
+        )
+        for label, sweep in sweeps.items()
+    ]
+    with plotting.figure(path, (5.6, 3)) as figure:
+        plotting.sweep_panels(figure, curves, title)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,32 @@ def test_forceinline_marks_a_function_for_llvm():
     assert "alwaysinline" not in next(iter(code["called"].inspect_llvm().values()))
 
 
+def test_without_wrappers_a_function_is_compiled_for_other_kernels_only():
+    """``no_cpython_wrapper``, ``no_cfunc_wrapper``: the machine code has none of the entrances for Python and C."""
+    piece = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(double)
+    assert numba.njit(lambda x: piece(x) + 1)(3) == 7
+    code = {"piece": next(iter(piece.inspect_llvm().values()))}
+    called = numba.njit(double)
+    assert called(3) == 6
+    code["called"] = next(iter(called.inspect_llvm().values()))
+    for entrance in ("cpython", "cfunc"):
+        assert entrance in code["called"]
+        assert entrance not in code["piece"]
+
+
+def test_a_test_for_none_leaves_its_branch_out():
+    """What is behind ``if x is not None`` is not compiled for None: here it could not be."""
+
+    @numba.njit
+    def either(x):
+        if x is not None:
+            return len(x)
+        return -1
+
+    assert either(None) == -1
+    assert either(np.zeros(3)) == 3
+
+
 def test_kernels_of_the_package_are_compiled_with_these_options():
     options = jit.inlined(double).targetoptions
     assert options["forceinline"] is True

@@ -74,7 +74,8 @@ def warnings_of_brian2():
 def in_another_order(synapses, rng):
     """Permutes the synapses: every array with a value for each of them."""
     order = rng.permutation(len(synapses))
-    for variable in synapses.variables.values():
+    arrays = {id(variable): variable for variable in synapses.variables.values()}  # some have two names
+    for variable in arrays.values():
         values = variable.get_value() if isinstance(variable, brian2.core.variables.ArrayVariable) else None
         if isinstance(values, np.ndarray) and values.shape == order.shape:
             values[:] = values[order]

@@ -2,13 +2,14 @@
 
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import mtt_brian as mb
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.circuit.operators import Dense
+from mtt_brian.circuit.operators import Delay, Dense
 from mtt_brian.engines.base import InputSpikes
 from mtt_brian.engines.brian2 import cuda_patch
 from mtt_brian.engines.brian2.cuda import Cuda, CudaEngine
@@ -107,6 +108,13 @@ class TestWithBrian2Cuda:
         # 79 synapses of 40 bytes in half the memory
         monkeypatch.setattr(engine, "cuda", Cuda(tmp_path, 13.0, tmp_path, None, 9.0, free_bytes=2 * 79 * 40 * 7))
         assert engine._default_batch_size(recordings(100)) == 7
+
+    def test_a_readout_behind_a_delay_is_no_sum_of_the_counts(self):
+        circuit = chain()
+        *others, last = circuit.connections
+        late = replace(last, operators=(*last.operators, Delay(np.full(5, 0.001))))
+        assert "out" not in CudaEngine(circuit)._simulated.population
+        assert "out" in CudaEngine(replace(circuit, connections=(*others, late)))._simulated.population
 
     def test_the_project_is_written_without_a_gpu(self):
         engine = CudaEngine(chain(), record="output")

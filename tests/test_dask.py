@@ -103,7 +103,7 @@ def run(tmp_path_factory):
 def _without_figures():
     """They take longer than all the rest."""
     with pytest.MonkeyPatch.context() as study:
-        for name in ("plot_accuracies", "plot_spikes"):
+        for name in ("plot_accuracies", "plot_example"):
             study.setattr(report_files, name, lambda *arguments: None)
         yield
 

@@ -1,5 +1,6 @@
 """The doctor: checks that really run, and tell what to do about what does not."""
 
+import re
 import subprocess
 import sys
 
@@ -31,24 +32,38 @@ def fails(error):
     return run
 
 
-def test_a_broken_extra_leaves_the_core_healthy(capsys):
+def test_a_broken_extra_is_optional(capsys):
     checks = [
-        Check("fine", lambda: "all right", core=True),
+        Check("fine", lambda: "all right", required=True),
         Check("extra", fails(ImportError("no module named x")), "pip install x"),
         Check("explains itself", fails(InputError("get it there")), "not shown"),
     ]
-    assert doctor.examine(checks)
+    assert doctor.examine(checks) == checks[1:]
     shown = capsys.readouterr().out
     assert "ok    fine" in shown
-    assert "ImportError: no module named x" in shown
-    assert "-> pip install x" in shown
-    assert "get it there" in shown
+    assert re.search(r"  --    extra +optional: ImportError: no module named x\n +-> pip install x\n", shown)
+    assert re.search(r"  --    explains itself +optional: get it there\n", shown)
     assert "not shown" not in shown
+    assert doctor.verdict(checks, checks[1:]).startswith("All that is required works.\n")
 
 
 def test_a_broken_core_is_a_failure(capsys):
-    assert not doctor.examine([Check("engine", fails(Broken("fired twice")), "reinstall", core=True)])
+    check = Check("engine", fails(Broken("fired twice")), "reinstall", required=True)
+    assert doctor.examine([check]) == [check]
     assert "FAIL  engine" in capsys.readouterr().out
+    assert doctor.verdict([check], [check]).startswith("FAIL: engine\n")
+
+
+def test_engines_are_counted_once_and_by_any_way_to_run_them():
+    numpy, cython, cpp = (Check(name, lambda: "", cpu_engine=name[:6]) for name in ("brian2n", "brian2c", "cpp"))
+    cuda = Check("cuda", lambda: "")
+    count = [
+        doctor.verdict([numpy, cython, cpp, cuda], failed).splitlines()[-1]
+        for failed in ([], [cuda], [numpy], [numpy, cython], [cpp, numpy, cython])
+    ]
+    assert [line[:6] for line in count] == ["2 of 2", "2 of 2", "2 of 2", "1 of 2", "0 of 2"]
+    assert count[0] == "2 of 2 engines for CPUs work"
+    assert {check.cpu_engine for check in doctor.CHECKS} == {None, "exact", "brian2", "brian2-cpp"}
 
 
 def test_data_that_are_not_there(tmp_path):
@@ -56,12 +71,23 @@ def test_data_that_are_not_there(tmp_path):
         doctor._data("mnist", str(tmp_path))
 
 
-def test_the_command_line_ends_with_the_verdict(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "CHECKS", (Check("core", lambda: "fine", core=True),))
-    assert doctor.main(["--data", "nmnist=/nowhere"]) == 0
+def test_data_that_were_asked_for_must_be_there(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "CHECKS", (Check("core", lambda: "fine", required=True, cpu_engine="exact"),))
+    monkeypatch.setattr(doctor, "of_other_packages", list)
+    assert doctor.main([]) == 0
     shown = capsys.readouterr().out
-    assert "no    data nmnist" in shown
-    assert shown.endswith("The core works.\n")
+    assert shown.endswith("\nAll that is required works.\n1 of 1 engines for CPUs work\n")
+    for given, reason in (("nmnist=/nowhere", ""), ("foo=/nowhere", "unknown data set 'foo'")):
+        assert doctor.main(["--data", given]) == 1
+        shown = capsys.readouterr().out
+        assert re.search(rf"  FAIL  data {given.partition('=')[0]} +.*{reason}", shown)
+        assert shown.endswith(f"\nFAIL: data {given.partition('=')[0]}\n1 of 1 engines for CPUs work\n")
+
+
+def test_a_wait_is_told_before(capsys, caplog):
+    caplog.set_level("INFO", "mtt_brian")
+    doctor.examine([Check("slow", lambda: "done", wait="compiling, a minute")])
+    assert caplog.messages == ["compiling, a minute"]
 
 
 def test_the_home_of_nobody(capsys):
@@ -74,3 +100,4 @@ def test_the_doctor_finds_this_machine_healthy():
     done = subprocess.run([sys.executable, "-m", "mtt_brian", "doctor"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "ok    engine brian2-cpp" in done.stdout
+    assert done.stdout.endswith("3 of 3 engines for CPUs work\n")

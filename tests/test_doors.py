@@ -248,7 +248,7 @@ def test_a_module_that_a_run_names_is_not_imported(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="trained on evil:DATA; to import that module, give --dataset evil:DATA"):
         run_folder.recordings_for([run])
     checkpoint = type("Checkpoint", (), {"config": {"dataset": "evil:DATA"}})
-    options = train.parse(["--resume", "run"])
+    options = train.make_parser().parse_args(["--resume", "run"])
     with pytest.raises(InputError, match="to import that module, give --dataset evil:DATA"):
         train.resolve_config(options, checkpoint, 1)
 

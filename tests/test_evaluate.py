@@ -312,6 +312,25 @@ class TestReport:
         for text in (accuracies.markdown(), accuracies.terminal()):
             assert len({len(line) for line in text.splitlines()}) == 1
 
+    def test_the_summary_has_the_rows_that_answer_the_question(self):
+        found = report("sum", "fifo")
+        summary = report_tables.summary(found)
+        assert [column.title for column in summary.columns] == ["", "sdt", "mtt"]
+        assert {str(name): list(map(str, cells)) for name, *cells in summary.rows} == {
+            "accuracy in %, time-stepped, T_max": ["89.0 ± 2.6"] * 2,
+            "accuracy in %, time-stepped, T = 20": ["-", "89.0 ± 2.6"],
+            "accuracy in %, event-driven, sum": ["81.0 ± 3.2"] * 2,
+            "accuracy in %, event-driven, fifo": ["81.0 ± 3.2"] * 2,
+            "SynOps, time-stepped, T_max": ["2,000,000"] * 2,
+            "SynOps, event-driven": ["1,500,000"] * 2,
+            "median decision time, ms, event-driven": ["120.0"] * 2,
+        }
+        brief, verbose = (report_tables.terminal_text(found, verbose) for verbose in (False, True))
+        for text in (brief, verbose):
+            assert text.startswith("Without time steps sdt loses 8.0 points (89.0 -> 81.0 %), mtt loses ")
+        assert "spike difference" not in brief
+        assert "spike difference" in verbose
+
     def test_markdown_says_what_was_measured(self):
         text = report_tables.markdown_text(report("sum"))
         for part in ("digits (simulated), test", "python x.py", "Engine `exact`", "numpy 2", "sqrt(p (1 - p) / n)"):

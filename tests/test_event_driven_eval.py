@@ -160,11 +160,15 @@ class TestSideBySide:
             assert min(pixels.shape[:2]) > 300
             assert pixels.std() > 0.05  # something is drawn
 
-    def test_prints_the_table_and_where_it_went(self, side_by_side):
+    def test_prints_a_verdict_and_where_it_went(self, side_by_side):
         done, folder = side_by_side
+        assert re.search(r"^Without time steps sdt (loses|gains|keeps) .*, mtt .*\.$", done.stdout, re.MULTILINE)
         assert re.search(r"\|\s+\| sdt +\| mtt +\|", done.stdout)
-        for row in ("time-stepped, T = 20", "event-driven, fifo", "spike difference", "SynOps"):
-            assert row in done.stdout
+        rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
+        assert len(rows) == 2 + 7
+        for row in ("time-stepped, T = 20", "event-driven, fifo", "SynOps"):
+            assert any(row in line for line in rows)
+        assert "All tables: --verbose, or report.md" in done.stdout
         assert "results/event_driven_eval-001: " in done.stdout
         assert sorted(path.name for path in folder.iterdir()) == sorted([*PNGS, "report.json", "report.md"])
         assert "96/96" in done.stderr  # progress: 2 runs, 8 recordings, 4 grids and 2 conventions
@@ -241,7 +245,7 @@ class TestShards:
         computed.stop, computed.reason = 4, reason
         with pytest.raises(type(reason)):
             evaluate.main(arguments)
-        assert f"4 of 6 shards are kept; --out {tmp_path} goes on with the rest" in caplog.messages
+        assert f"4 of 6 shards are kept; --out {tmp_path} continues with the rest" in caplog.messages
         assert [path.name for path in tmp_path.iterdir()] == ["shards.jsonl"]
 
         computed.stop = None
@@ -322,7 +326,7 @@ def test_limit_split_and_one_convention(workspace, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["split"] == "train"
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == len(PNGS)
+    assert page.count("data:image/svg+xml;base64,") == len(PNGS) - 1  # confusions are tables
     assert "--limit 3 --split train --order fifo --time-steps 2 --html" in page
     (run,) = report["runs"]
     assert run["n_recordings"] == 3

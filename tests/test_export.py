@@ -465,7 +465,7 @@ CUBA = nir.CubaLIF(*(np.ones(2) for _ in range(5)))
         (chain(neuron(), shape=(5, 2)), r"node '0' is declared with the shape \(2,\), but .* \(5, 2\)"),
         (chain(neuron(), out=4), r"node 'output' is declared with the shape \(4,\), but .* \(3,\)"),
         (chain(), "spiking population"),
-        (chain(neuron(), shape=None), "must say their shapes"),
+        (chain(neuron(), shape=None), "must declare their shapes"),
     ],
 )
 def test_graphs_that_cannot_be_trained_are_refused(graph: nir.NIRGraph, message: str) -> None:

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from mtt_brian import plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate, EventDriven, Report, RunReport, TimeStepped, write_report
 from mtt_brian.evaluate.html import ReportFigure, write_html
+from mtt_brian.experiments import report_files
+from mtt_brian.plotting import ModeRun
+from tests.plots import result, train
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WILD = """<b>&"'<script>alert(1)</script>"""
@@ -52,6 +56,7 @@ def run(name, accuracies, t_max, *conventions, seed=3):
             milliseconds_per_recording=3.0,
         ),
         event_driven=conventions,
+        network="nmnist_3c1fc",
     )
 
 
@@ -63,6 +68,7 @@ REPORT = Report(
     versions={"python": "3.11.7", "numpy": "2.3.5"},
     command="python x.py '<run>' --limit 13",
     title="digits (simulated)",
+    date="2026-11-26",
     runs=(
         run("run-10", {1: 0.5, 10: 0.89}, 10, event_driven("sum", 0.125, 9999.0), event_driven("fifo", 0.8, 1.5e6)),
         run("run-2", {1: 0.7, 20: 0.1}, 20, event_driven("sum", 1.0, 1.5e6, decision=math.inf), seed=None),
@@ -171,7 +177,8 @@ class TestFile:
 
     def test_says_what_was_measured_and_how(self, page):
         words = (
-            "digits (simulated), test; engine exact",
+            "Without time steps run-10 loses 76.5 points (89.0 -> 12.5 %), run-2 gains 90.0 points",
+            "network nmnist_3c1fc data digits (simulated), test recordings 13 engine exact date 2026-11-26",
             "python x.py '<run>' --limit 13",
             "numpy 2.3.5",
             "their jumps are added up",
@@ -204,7 +211,7 @@ class TestFile:
         assert page.texts("confusion-1")[1] == ["true class", "0", "1", "2", "recordings", "correct, %"]
 
     @pytest.mark.parametrize(
-        ("content", "message"), [(None, r"bars\.png: No such file"), (b"GIF89a", r"bars\.png: not a PNG file")]
+        ("content", "message"), [(None, r"bars\.png: No such file"), (b"GIF89a", r"bars\.png: not a PNG or SVG file")]
     )
     def test_pictures_that_are_none(self, content, message, tmp_path):
         path = tmp_path / "bars.png"
@@ -214,6 +221,32 @@ class TestFile:
         with pytest.raises(InputError, match=message):
             write_html(REPORT, [ReportFigure(path, "", "")], tmp_path / "report.html")
         assert (tmp_path / "report.html").read_text() == "older"
+
+    def test_a_report_of_an_earlier_version_has_no_date(self, tmp_path):
+        content = json.loads(REPORT.json())
+        del content["date"]
+        for of_run in content["runs"]:
+            del of_run["network"]
+        write_html(Report.from_json(json.dumps(content)), [], tmp_path / "report.html", CLASSES)
+        facts = " ".join(Page(tmp_path / "report.html").text.split())
+        assert "data digits (simulated), test recordings 13 engine exact Accuracy" in facts
+
+    def test_the_tables_of_a_single_run_are_turned(self, tmp_path):
+        write_html(replace(REPORT, runs=REPORT.runs[:1]), [], tmp_path / "report.html", CLASSES)
+        page = Page(tmp_path / "report.html")
+        rows = page.texts("accuracies")
+        assert rows[1:4] == [["", "run-10"], ["method", "mtt"], ["seed", "3"]]
+        assert ["event-driven, sum", "12.5 ± 3.0"] in rows
+        assert page.texts("costs")[2] == ["SynOps per recording, T_max", "2,000,000"]
+
+    def test_an_svg_keeps_its_size_in_points(self, tmp_path):
+        figure = Figure(figsize=(4, 2))
+        figure.subplots()
+        figure.savefig(tmp_path / "drawn.svg")
+        write_html(REPORT, [ReportFigure(tmp_path / "drawn.svg", "", "")], tmp_path / "report.html")
+        (image,) = Page(tmp_path / "report.html").all("img")
+        assert (image["width"], image["height"]) == ("288", "144")
+        assert decoded(image["src"], "image/svg+xml") == (tmp_path / "drawn.svg").read_bytes()
 
     def test_outputs_without_a_name_have_numbers(self, tmp_path):
         write_html(REPORT, [], tmp_path / "report.html", CLASSES[:2])
@@ -298,6 +331,25 @@ class TestTables:
     def test_shades_are_parts_of_the_class(self, page):
         styles = [cell["style"] for cell in page.all("td") if "style" in cell][:3]
         assert styles == ["--share:0.90", "--share:0.10", "--share:1.00"]
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    """A report with the figures that an evaluation draws."""
+    folder = tmp_path_factory.mktemp("figures")
+    png, svg = folder / "png", folder / "svg"
+    png.mkdir()
+    svg.mkdir()
+    report_files.plot_accuracies(replace(REPORT, runs=(REPORT.runs[0], REPORT.runs[2])), [png, svg])
+    spikes = {"input": train([0.1, 0.2], [0, 5]), "hidden": train([0.2], [3]), "out": train([], [])}
+    shapes = {"input": (2, 34, 34), "hidden": (2312,), "out": (3,)}
+    readouts = np.array([[0.0, 0.0, 0.0], [2.0, 1.0, -3.0]])
+    pair = [ModeRun(name, result(spikes, shapes), None, np.array([0.0, 0.2]), readouts) for name in ("a", "b")]
+    with report_files.screen_figure([png, svg], "raster", 4.9) as drawn:
+        plotting.raster_pair(drawn, pair, 1)
+    pictures = [ReportFigure(svg / f"{name}.svg", alt, text) for name, alt, text in report_files.FIGURES]
+    write_html(REPORT, pictures, folder / "report.html", CLASSES)
+    return folder / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -451,6 +503,45 @@ class TestInABrowser:
         shown.open(written / "report.html")
         assert shown.tab.evaluate("document.documentElement.scrollWidth") == 400
         assert shown.tab.evaluate("document.querySelector('#costs').offsetWidth") > 400  # scrolls in its own frame
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("width", [1280, 400])
+    def test_nothing_scrolls_sideways(self, width, scheme, browser, figures):
+        shown = Window(browser, viewport={"width": width, "height": 800}, color_scheme=scheme)
+        shown.open(figures)
+        assert shown.tab.evaluate("document.documentElement.scrollWidth") == width
+        assert shown.console == []
+
+    def test_the_texts_of_figures_are_legible_on_a_phone(self, browser, figures):
+        shown = Window(browser, viewport={"width": 400, "height": 800})
+        shown.open(figures)
+        images = shown.tab.eval_on_selector_all(
+            "img", "all => all.map(i => [i.src, i.clientWidth / i.getAttribute('width')])"
+        )
+        assert len(images) == 4
+        for source, scale in images:
+            content = base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")).decode()
+            sizes = [float(size) for size in re.findall(r"\bfont(?:-size)?: [^;\"]*?([\d.]+)px", content)]
+            assert sizes
+            assert min(sizes) * scale >= 9
+
+    def test_figures_follow_the_colour_scheme(self, browser, figures):
+        shown = Window(browser)
+        shown.open(figures)
+        filters = []
+        for scheme in ("light", "dark"):
+            shown.tab.emulate_media(color_scheme=scheme)
+            filters.append(shown.tab.evaluate("getComputedStyle(document.querySelector('img')).filter"))
+        assert filters[0] == "none"
+        assert filters[1].startswith("invert(")
+
+    def test_the_command_can_be_copied(self, browser, written):
+        shown = Window(browser, permissions=["clipboard-read", "clipboard-write"])
+        shown.open(written / "report.html")
+        button = shown.tab.locator(".command button")
+        button.click()
+        shown.tab.get_by_text("Copied").wait_for()
+        assert shown.tab.evaluate("navigator.clipboard.readText()") == REPORT.command
 
     def test_light_dark_and_paper(self, browser, written):
         shown = Window(browser)

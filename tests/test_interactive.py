@@ -54,10 +54,10 @@ def test_objects_are_one_short_line(result):
     assert repr(simulator.circuit.connections[0]) == "Connection('input' -> 'spikes1', Dense)"
     spikes = int(result.counts["spikes1"].sum())
     assert spikes > 0
-    answer = result.readout.argmax()
-    assert repr(result) == f"Result(exact, 0.3 s, {spikes} spikes, answer {answer}, {result.synops:,} SynOps)"
+    predicted = result.readout.argmax()
+    assert repr(result) == f"Result(exact, 0.3 s, {spikes} spikes, prediction {predicted}, {result.synops:,} SynOps)"
     silent = mb.simulate(graph(), RECORDING[:0], duration=0.1)
-    assert repr(silent) == "Result(exact, 0.1 s, 0 spikes, no answer, 0 SynOps)"
+    assert repr(silent) == "Result(exact, 0.1 s, 0 spikes, no prediction, 0 SynOps)"
 
 
 # ----- tables and rasters

@@ -41,6 +41,22 @@ def test_the_second_process_does_not_compile(kernel, tmp_path):
     assert len(list(tmp_path.rglob("*.nbc"))) == 2
 
 
+def test_compiling_is_told_once_and_loading_is_not(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path))
+    kernel_cache._notice_once.cache_clear()
+    keep = kernel_cache.kept([Path(__file__)], "compiling, once")
+    with caplog.at_level("INFO", "mtt_brian"):
+        first, second = keep(numba.njit(double)), keep(numba.njit(double))
+        assert (first(3), first(1.5)) == (6, 3.0)
+        assert caplog.messages == ["compiling, once"]
+        caplog.clear()
+        kernel_cache._notice_once.cache_clear()
+        assert second(3) == 6
+        assert caplog.messages == []
+        assert second(2j) == 4j
+        assert caplog.messages == ["compiling, once"]
+
+
 def empty(content):
     return b""
 

@@ -14,7 +14,15 @@ import pytest
 
 from mtt_brian.errors import InputError
 from mtt_brian.mtt import MTT, NMT, SDT, TrainConfig
-from mtt_brian.mtt.config import add_options, check_values, given_options, read_config
+from mtt_brian.mtt.config import (
+    GROUPS,
+    add_options,
+    check_values,
+    config_names,
+    find_config,
+    given_options,
+    read_config,
+)
 
 
 def typed(*arguments: str) -> dict[str, Any]:
@@ -142,7 +150,7 @@ def test_a_typed_value_of_the_wrong_type() -> None:
         ("c.yaml", "a: 1", "ends in .toml or .json"),
         ("c.toml", "a = ", "not a well-formed TOML file"),
         ("c.json", "[1]", "expected keys and values, not list"),
-        ("c.json", '{"epochs": 1, "lr": 1, "epochs": 2}', "the key 'epochs' stands there twice"),
+        ("c.json", '{"epochs": 1, "lr": 1, "epochs": 2}', "the key 'epochs' is repeated"),
         ("c.json", '{"lr": NaN}', "lr must be finite, not nan"),
         ("c.json", '{"epochs": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
         ("c.toml", "epochs = " + "[" * 10_000 + "]" * 10_000, "nested too deeply"),
@@ -187,3 +195,40 @@ def test_what_is_no_config_file_is_not_read(make: Callable[[Path], object], mess
     make(path)
     with pytest.raises(InputError, match=rf"c\.toml: {message}"):
         read_config(path)
+
+
+def test_the_help_is_in_groups_with_what_a_value_is() -> None:
+    parser = argparse.ArgumentParser()
+    groups = add_options(parser)
+    assert tuple(groups) == GROUPS
+    shown = {}
+    for group in groups.values():
+        for action in group._group_actions:
+            shown[action.dest] = (group.title, action.metavar)
+    assert shown.keys() == {item.name for item in fields(TrainConfig)}
+    assert shown["data_root"] == ("data", "DIR")
+    assert shown["limit"] == ("data", "N")
+    assert shown["init"] == ("run", "RUN")
+    assert shown["method"] == ("time steps", "{sdt,nmt,mtt}")
+    assert shown["time_steps"] == ("time steps", "T")
+    assert shown["momentum"] == ("optimiser", "X")
+    assert not {"STR", "INT", "FLOAT"} & {str(metavar) for _, metavar in shown.values()}
+    text = " ".join(parser.format_help().split())
+    assert "digits, nmnist, dvsgesture, cifar10dvs, ncaltech101, shd, " in text
+    assert "nmnist_3c1fc, dvsgesture_net, vgg9, vggsnn, resnet18_dvs, resnet18, resnet19, vgg14 [nmnist_3c1fc]" in text
+    assert len(parser.format_usage().splitlines()) == 1
+
+
+def test_settings_of_the_package_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = config_names()
+    assert {"small/digits", "nmnist_3c1fc", "small/bias_removal"} <= set(names)
+    for name in names:
+        assert read_config(find_config(name))
+    monkeypatch.chdir(tmp_path)
+    assert find_config("small/digits").is_absolute()
+    assert find_config("x.toml") == Path("x.toml")
+    Path("nmnist_3c1fc").touch()
+    assert find_config("nmnist_3c1fc") == Path("nmnist_3c1fc")
+    for text in ("digits", "list", "small/digits.tml", "../configs/small/digits", "", "a\0b"):
+        with pytest.raises(InputError, match=r"no such file .*; known: cifar100_resnet18, .*small/digits, "):
+            find_config(text)

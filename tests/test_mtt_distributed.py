@@ -281,5 +281,5 @@ class TestAlone:
         monkeypatch.setenv("RANK", "0")
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.delenv("MASTER_ADDR", raising=False)
-        with pytest.raises(InputError, match=r"as by torchrun, but the processes do not meet: .*MASTER_ADDR"):
+        with pytest.raises(InputError, match=r"as by torchrun, but the processes do not connect: .*MASTER_ADDR"):
             join().__enter__()

@@ -52,18 +52,18 @@ class TestAugmentation:
 
     line = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 1, 1, 4)
 
-    def seen(self, change: Augmentation) -> set[tuple[int, ...]]:
+    def outcomes(self, change: Augmentation) -> set[tuple[int, ...]]:
         rng = np.random.default_rng(0)
         return {tuple(change(self.line, rng).flatten().tolist()) for _ in range(100)}
 
     def test_shift_loses_what_leaves(self) -> None:
-        assert self.seen(Augmentation(shift=1)) == {(0, 1, 2, 3), (1, 2, 3, 0), (0, 0, 1, 2)}
+        assert self.outcomes(Augmentation(shift=1)) == {(0, 1, 2, 3), (1, 2, 3, 0), (0, 0, 1, 2)}
 
     def test_roll_keeps_what_leaves(self) -> None:
-        assert self.seen(Augmentation(roll=1)) == {(0, 1, 2, 3), (1, 2, 3, 0), (3, 0, 1, 2)}
+        assert self.outcomes(Augmentation(roll=1)) == {(0, 1, 2, 3), (1, 2, 3, 0), (3, 0, 1, 2)}
 
     def test_flip_mirrors_every_second_time(self) -> None:
-        assert self.seen(Augmentation(flip=True)) == {(0, 1, 2, 3), (3, 2, 1, 0)}
+        assert self.outcomes(Augmentation(flip=True)) == {(0, 1, 2, 3), (3, 2, 1, 0)}
         many = Augmentation(flip=True)(self.line.expand(1000, -1, -1, -1, -1), np.random.default_rng(0))
         assert 440 < (many[..., 0] == 3).sum().item() < 560  # four standard deviations
 
@@ -289,7 +289,7 @@ def test_a_batch_norm_that_would_see_one_value_is_refused_at_once(
 ) -> None:
     """Behind the last pool of vgg9 the map of 8 x 8 pixels has one."""
     options = {"model": "vgg9", "width_multiplier": 0.05, "time_steps": time_steps, "calibration_batches": calibrated}
-    with pytest.raises(InputError, match=r"batch_size = 1: one of the 28 recordings by itself at T = 1 is too little"):
+    with pytest.raises(InputError, match=r"batch_size = 1: one of the 28 recordings alone at T = 1 is too little"):
         train(small(batch_size=1, epochs=1, **options), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -297,7 +297,7 @@ def test_a_batch_norm_that_would_see_one_value_is_refused_at_once(
 def test_a_rest_of_one_for_the_calibration_is_refused_at_once(tmp_path: Path) -> None:
     """28 recordings are two batches of 14 for the training, and 27 and 1 for the calibration."""
     options = {"model": "vgg9", "width_multiplier": 0.05, "time_steps": 1}
-    with pytest.raises(InputError, match=r"batch_size = 27: one of the 28 recordings by itself at T = 1 is too little"):
+    with pytest.raises(InputError, match=r"batch_size = 27: one of the 28 recordings alone at T = 1 is too little"):
         train(small(batch_size=27, epochs=1, **options), tmp_path)
 
 

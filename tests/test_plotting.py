@@ -37,7 +37,6 @@ EXAMPLES = {
     "confusion_matrix": lambda ax: plotting.confusion_matrix([[3, 1], [0, 2]], ax=ax),
     "early_exit": lambda ax: plotting.early_exit([1e3, 2e3], ESTIMATES, name="SynOps", ax=ax),
     "event_cloud": lambda ax: plotting.event_cloud(RECORDING, ax=ax),
-    "event_driven_limit": lambda ax: plotting.event_driven_limit(["sum", "fifo"], ESTIMATES, ax=ax),
     "loss_line": lambda ax: plotting.loss_line([-1, 0, 1], BOWL, ax=ax),
     "loss_surface": lambda ax: plotting.loss_surface([-1, 0, 1], BOWL, [0.5, 1.5], ax=ax),
     "membrane": lambda ax: plotting.membrane(membrane_trace(IF(), [0.1, 0.2], [0.6, 0.6], 0.3), ax=ax),
@@ -48,6 +47,7 @@ EXAMPLES = {
     "time_step_sweep": lambda ax: plotting.time_step_sweep([1, 10], ESTIMATES, ax=ax),
     "time_surface": lambda ax: plotting.time_surface(RECORDING, tau=0.002, ax=ax),
     "training_curve": lambda ax: plotting.training_curve([{"loss": 2.0, "accuracy": 0.5}] * 2, ax=ax),
+    "waterfall": lambda ax: plotting.waterfall(["start", "+ a"], ESTIMATES, ESTIMATES[:1], ax=ax),
 }
 
 

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from mtt_brian import plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
+from mtt_brian.plotting import SweepCurve
+from mtt_brian.plotting.axes import accuracy_axis, accuracy_floor, cut_accuracy_axis, spelled_out
 from tests.plots import legend, lines
 
 
@@ -18,17 +20,23 @@ def ax():
 
 def test_readout_puts_the_right_class_in_front(ax):
     plotting.readout([0, 0.1], [[0, 0, 0], [1, 2, 3]], label=2, ax=ax)
-    assert len(ax.lines) == 3
     right = lines(ax)["class 2 (right)"]
-    assert right.get_xydata().tolist() == [[0, 0], [100, 3]]
+    assert right.get_xydata().tolist() == [[0, 0], [100, 1]]  # above the mean of the classes
     assert right.get_zorder() > ax.lines[0].get_zorder()
     assert legend(ax) == ["class 2 (right)"]
 
 
+def test_readout_shows_the_prediction_where_it_is_wrong(ax):
+    plotting.readout([0, 0.1], [[0, 0, 0], [-1, -5, -3]], label=2, ax=ax)
+    assert legend(ax) == ["class 0 (predicted)", "class 2 (right)"]
+    assert lines(ax)["class 0 (predicted)"].get_ydata().tolist() == [0, 2]
+
+
 def test_readout_of_ten_classes_in_ten_styles(ax):
     plotting.readout([0, 0.1], np.arange(20).reshape(2, 10), ax=ax)
-    assert lines(ax)["class 7"].get_xydata().tolist() == [[0, 7], [100, 17]]
-    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 10
+    assert lines(ax)["class 7"].get_xydata().tolist() == [[0, 2.5], [100, 2.5]]
+    classes = [line for line in ax.lines if line.get_label().startswith("class")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in classes}) == 10
     assert legend(ax) == [f"class {k}" for k in range(10)]
 
 
@@ -52,7 +60,9 @@ def test_time_step_sweep(ax):
     assert ax.get_xscale() == "log"
     (band,) = ax.patches
     assert (band.get_y(), band.get_height()) == (pytest.approx(0.77), pytest.approx(0.06))
-    assert set(lines(ax)["mtt, event-driven"].get_ydata()) == {0.8}
+    assert set(lines(ax)["_event-driven"].get_ydata()) == {0.8}
+    assert [text.get_text() for text in ax.texts] == ["event-driven 80.0%"]
+    assert legend(ax) == ["mtt"]
 
 
 def test_accuracy_bars(ax):
@@ -64,6 +74,52 @@ def test_accuracy_bars(ax):
     sdt, mtt = ax.patches[0], ax.patches[1]
     assert to_hex(sdt.get_facecolor()) != to_hex(mtt.get_facecolor())
     assert sdt.get_hatch() != mtt.get_hatch()
+    assert [text.get_text() for text in ax.texts] == ["60.0", "80.0", "70.0"]
+
+
+def test_accuracy_bars_write_what_there_is_room_for():
+    def texts(bars):
+        ax = Figure(figsize=(4, 3)).subplots()
+        plotting.accuracy_bars(["a"] * bars, {"sdt": [Estimate(0.604, 0.04)] * bars}, ax=ax)
+        return {text.get_text() for text in ax.texts}
+
+    assert [texts(6), texts(12), texts(24)] == [{"60.4"}, {"60"}, set()]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "floor"), [(0.95, 0.9), (0.93, 0.8), (0.52, 0.4), (0.36, 0.3), (0.33, 0), (0.1, 0), (0.0, 0)]
+)
+def test_where_an_accuracy_axis_is_cut(lowest, floor, ax):
+    assert accuracy_floor(lowest) == pytest.approx(floor)
+    accuracy_axis(ax)
+    cut_accuracy_axis(ax, floor)
+    assert ax.get_ylim()[0] == floor
+    marked = [line for line in ax.lines if line.get_label() == "_cut"]
+    assert len(marked) == bool(floor)
+    assert ax.get_ylabel() == (f"accuracy (axis from {100 * floor:.0f}%)" if floor else "accuracy")
+
+
+def test_methods_in_words():
+    assert spelled_out("sdt") == "SDT: fixed time steps"
+    assert spelled_out("mtt, lower_bound None") == "MTT: mixed time steps, lower bound None"
+    assert spelled_out("digits-sdt-0") == "digits-sdt-0"
+
+
+def test_sweep_panels_show_the_gap():
+    figure = Figure()
+    curves = [
+        SweepCurve("a", [1, 10], [Estimate(0.3, 0.1), Estimate(0.95, 0.01)], Estimate(0.8, 0.02)),
+        SweepCurve("b", [1, 10], [Estimate(0.9, 0.1), Estimate(0.94, 0.01)], Estimate(0.95, 0.02)),
+    ]
+    plotting.sweep_panels(figure, curves, "data")
+    left, right = figure.axes
+    assert [text.get_text() for text in left.texts] == ["below: 30% (T = 1)"]
+    assert [text.get_text() for text in right.texts if text.get_text()] == ["-15.0", "+1.0"]
+    assert left.get_ylim()[0] == right.get_ylim()[0] == pytest.approx(0.7)
+    assert right.get_xlabel() == "hollow: T = 10\nfull: event-driven"
+    (names,) = figure.legends
+    assert [text.get_text() for text in names.get_texts()] == ["a", "b"]
+    assert left.get_legend() is None
 
 
 def test_accuracy_bars_need_one_entry_per_group(ax):

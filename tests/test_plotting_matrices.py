@@ -26,7 +26,7 @@ class TestConfusionMatrix:
         assert written(ax) == {(0, 0): "3", (0, 1): "1", (1, 1): "2"}
         assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"]
         assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
-        assert (ax.get_xlabel(), ax.get_ylabel()) == ("answer", "true class")
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
         assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first class on top
         (bar,) = [other for other in ax.figure.axes if other is not ax]
         assert bar.get_ylabel() == "part of the class"

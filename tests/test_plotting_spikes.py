@@ -21,14 +21,14 @@ class TestRaster:
         dots = lines(ax)
         assert np.allclose(dots["input"].get_xydata(), [[100, 0.125], [200, 0.375], [300, 0.875]])
         assert np.allclose(dots["out"].get_xydata(), [[250, 1.75]])
-        assert [label.get_text() for label in ax.get_yticklabels()] == ["input\n(4)", "out\n(2)"]
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["input\n4 neurons", "out\n2 neurons"]
         assert ax.get_ylim() == (2, 0)  # the input on top
         assert ax.get_xlabel() == "time (ms)"
 
     def test_a_result_brings_its_sizes_and_order(self, ax):
         spikes = {"out": train([0.3], [0]), "hidden": train([0.2], [3])}
         plotting.raster(result(spikes, {"input": (3,), "hidden": (1, 2, 2), "out": (2,)}), ax=ax)
-        assert [label.get_text() for label in ax.get_yticklabels()] == ["hidden\n(4)", "out\n(2)"]
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["hidden\n4 neurons", "out\n2 neurons"]
         assert np.allclose(lines(ax)["hidden"].get_xydata(), [[200, 3.5 / 4]])
         assert ax.get_xlim() == pytest.approx((-10, 1010))  # all of the run
 

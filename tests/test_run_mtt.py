@@ -21,6 +21,7 @@ import pytest
 from mtt_brian import files, mtt
 from mtt_brian.cli import train
 from mtt_brian.errors import InputError
+from mtt_brian.experiments import run_folder
 from mtt_brian.mtt import loop
 from tests import commands
 
@@ -118,6 +119,27 @@ def check_resumed(finished: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "stopped").iterdir()} == PROMISED
 
 
+def test_a_finished_run_is_not_trained_and_not_tested_again(
+    finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the data are read")
+
+    monkeypatch.setattr(run_folder, "load_splits", never)
+    folder = finished[0]
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    epochs = json.loads((folder / "config.json").read_text())["epochs"]
+    train.main(["--resume", str(folder)])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{folder}: this run is finished ({epochs} of {epochs} epochs)\n")
+    assert shown.endswith(f"\n  mtt-brian eval {folder}\n")
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    # Without its model it was stopped between the last epoch and the export.
+    settings = train.parse_settings(["--resume", str(folder)])
+    monkeypatch.setattr(run_folder, "MODEL", "other.nir")
+    assert not train.is_finished(settings)
+
+
 def test_a_run_that_was_stopped_before_its_first_checkpoint_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,9 +205,18 @@ def test_settings_from_a_file_and_the_command_line(tmp_path: Path, monkeypatch: 
     assert (config["method"], config["limit"], config["epochs"]) == ("sdt", 12, 1)
 
 
+def test_settings_of_the_package_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train.main(["--config", "small/digits", "--limit", "40", "--epochs", "1", "--out", "here"])
+    config = json.loads((tmp_path / "here" / "config.json").read_text())
+    assert (config["validation"], config["limit"], config["epochs"], config["dataset"]) == (0.1, 40, 1, "digits")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--config", "small"], "--config 'small': no such file (.toml or .json), and no settings of this package; "),
+        (["--config", "list"], "known: cifar100_resnet18, "),
         (["--time-steps", "0"], "command line: time_steps must be at least 1, not 0"),
         (["--dataset", "nowhere"], "unknown data set 'nowhere'"),
         (["--dataset", "nmnist", "--data-root", "nowhere"], "nowhere"),
@@ -288,5 +319,5 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
         train.main(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    assert "mtt-brian train --config training/configs/small/nmnist.toml" in shown
+    assert "  mtt-brian train --config small/mnist_vgg14 --data-root DIR" in shown
     assert "--time-steps" in shown

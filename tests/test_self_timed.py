@@ -266,6 +266,13 @@ def test_more_spikes_under_way_than_there_is_room_for_are_one_line():
         times(circuit, "brian2", events, 0.002)
 
 
+@pytest.mark.slow
+def test_a_project_is_run_again_with_more_steps_until_they_suffice():
+    found, n = times(single(IF(bias=2.0**17)), "brian2-cpp", [], 0.03125)
+    np.testing.assert_allclose(found, np.arange(1, 4097) / 2.0**17, rtol=1e-14)
+    assert set(n) == {1}
+
+
 @every_engine
 def test_a_bias_above_the_largest_rate_is_one_line(engine):
     with pytest.raises(InputError, match=r"population 'a', neuron 0 \(C order\), at .* s: fires without end: .*1e\+06"):
@@ -303,7 +310,7 @@ def test_a_rule_without_equations_is_refused_by_name():
     class Mine(IF):
         pass
 
-    with pytest.raises(InputError, match="population 'a' has the rule Mine.*use engine='exact'"):
+    with pytest.raises(InputError, match=r"population 'a' has the rule Mine.*use engine='exact'"):
         mb.Simulator(single(Mine()), "brian2")
 
 

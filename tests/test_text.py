@@ -48,7 +48,6 @@ NAMES = {
         lambda names, ax: [plotting.accuracy_over_time([0], [1], label=name, ax=ax) for name in names],
         lambda names, ax: [plotting.loss_line([0, 1], [[1, 2]], label=name, ax=ax) for name in names],
         lambda names, ax: [plotting.time_step_sweep([1], [(0.5, 0.1)], label=name, ax=ax) for name in names],
-        lambda names, ax: plotting.event_driven_limit(names, [(0.5, 0.1)] * len(names), ax=ax),
         lambda names, ax: [plotting.early_exit([1], [(0.5, 0)], name=n, label=n, ax=ax) for n in names],
         lambda names, ax: plotting.rates(_spikes(names), sizes=dict.fromkeys(names, 1), ax=ax),
         lambda names, ax: plotting.spike_time_differences(_spikes(names), _spikes(names), ax=ax),

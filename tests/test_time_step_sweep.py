@@ -6,11 +6,9 @@ import json
 import numpy as np
 import pytest
 from matplotlib import image
-from matplotlib.figure import Figure
 
-from mtt_brian import events, mtt, plotting
+from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import Estimate
 from tests.test_gap_attribution import STUDIES
 
 
@@ -74,16 +72,3 @@ class TestStudy:
 def test_bad_options(options, study):
     with pytest.raises(InputError, match="must be at least 1, not 0"):
         study.main(options.split())
-
-
-def test_the_limit_has_the_colours_of_the_curves():
-    left, right = Figure().subplots(1, 2, sharey=True)
-    for value in (0.5, 0.75):
-        plotting.time_step_sweep([1, 10], [Estimate(0.9, 0.01)] * 2, ax=left)
-        plotting.event_driven_limit(["sum", "fifo"], [Estimate(value, 0.1), Estimate(0.2, 0)], across=left, ax=right)
-    curves, limits = ([bar.lines[0] for bar in ax.containers] for ax in (left, right))
-    assert [line.get_color() for line in curves] == [line.get_color() for line in limits]
-    assert [line.get_ydata().tolist() for line in limits] == [[0.5, 0.2], [0.75, 0.2]]
-    assert limits[0].get_xdata()[0] < limits[1].get_xdata()[0]  # beside each other
-    across = [line for line in left.lines if list(line.get_xdata()) == [0, 1]]
-    assert [line.get_ydata()[0] for line in across] == [0.5, 0.2, 0.75, 0.2]

@@ -281,6 +281,22 @@ def test_results_are_in_the_time_of_the_recording():
         (chain(affine(1.0), if_node()), {"tool": "snntorch"}, r"'n1' is a IF, which snnTorch does not write.*LIF, Cub"),
         (chain(affine(1.0), li(1.0, 1.0)), {"tool": "spikingjelly"}, "LI, which SpikingJelly does not write"),
         (chain(affine(1.0), nir.I(np.ones(1))), {"tool": "norse"}, "I, which Norse does not write"),
+        (
+            chain(nir.Scale(np.ones(1)), lif(0.02, 200.0)),
+            {"tool": "snntorch"},
+            "'n0' is a Scale, which snnTorch does not",
+        ),
+        (
+            chain(nir.Flatten({"input": np.array([1])}, 0, -1), lif(0.02, 200.0)),
+            {"tool": "rockpool"},
+            "'n0' is a Flatten, which Rockpool does not write",
+        ),
+        (
+            chain(affine(1.0), if_node()),
+            {"reset": "zero", "spikes": "many"},
+            "no neuron of the graph resets by subtract",
+        ),
+        (chain(affine(1.0), nir.I(np.ones(1))), {"lower_bound": -1.0}, "no neuron of the graph fires; leave it out"),
         (chain(affine(1.0), if_node()), {"tool": "nest"}, "tool must be one of 'snntorch', 'norse', 'sinabs'"),
         (chain(affine(1.0), if_node()), {"tool": ["nir"]}, "tool must be one of"),
         (chain(affine(1.0), if_node()), {"tool": "nir", "time_per_step": 1e-3}, "tool='nir' has no time steps"),
@@ -470,7 +486,7 @@ def test_simulate_with_a_preset_and_with_options(saved, options, capsys):
     out = ["--out", str(saved / "out")]
     assert entry_point(["simulate", *files, *options, "--time-per-step", "1e-3", "--duration", "0.004", *out]) == 0
     said = capsys.readouterr().out
-    assert "(9 in weights of the tool)" in said
+    assert "answer 1, ahead of 0 by 9 (in weights of the tool)" in said
     with np.load(saved / "out" / "spikes.npz") as written:
         assert written["n1_counts"].tolist() == [0, 0, 3]
         assert written["tool_readout"].tolist() == pytest.approx([0, 9])

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mtt_brian"
 
 #: Room -> the rooms that it may import besides its own, whatever the place of the import in a file.
-BASEMENT = {"errors", "text", "files", "machine", "registry", "kernel_cache", "progress", "html_repr"}
+BASEMENT = {"errors", "text", "files", "machine", "registry", "kernel_cache", "progress", "html_repr", "repository"}
 ROOMS = {
     **{room: BASEMENT for room in BASEMENT},
     "moved": set(),
@@ -114,7 +114,7 @@ def test_the_exporter_needs_of_the_other_half_only_the_files(file, room_):
         for name in imported(path)
         if name.startswith(f"mtt_brian.{room_}")
     }
-    assert {name.split(".")[2] for name in found} <= {"nir_files", "tools"}, found
+    assert {name.split(".")[2] for name in found} <= {"nir_files", "node_fields", "to_tool", "tools"}, found
 
 
 def test_no_torch_right_of_the_nir_file():

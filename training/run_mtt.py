@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Options: defaults < settings of the run that --resume or --init names < --config file < command line.
         settings = train.read_settings(arguments, processes)
         config = settings.config
+        if processes.from_first(lambda: train.is_finished(settings)):
+            return
 
         # Data: recordings of an event camera (or still images) for training, validation and test.
         splits = processes.in_turn(lambda: run_folder.load_splits(config))
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train.print_accuracies(model, splits.test)
 
         # Next: the same weights event by event, without time steps.
-        train.print_next_command(folder, config, splits)
+        train.print_next_command(folder, config)
 
 
 if __name__ == "__main__":

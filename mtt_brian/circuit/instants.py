@@ -1,7 +1,7 @@
-"""Times that are equal: whole microseconds, and what rounding makes of one instant.
+"""Equal times: whole microseconds, and times that differ by rounding only.
 
-Recordings count whole microseconds. A sum of whole microseconds (time + delay, spike + refractory period, duration) has
-to be the same float64 as the recorded time that it equals, so it is computed in integers and converted once:
+Recordings count whole microseconds. A sum of whole microseconds (time + delay, spike + refractory period, duration)
+must be the same float64 as the recorded time that it equals, so it is computed in integers and converted once:
 ``microseconds / 1e6``. Times that follow from an equation carry rounding errors; two of them that lie closer together
 than `window` are one instant.
 """
@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike
 
 #: Two computed times ``t`` are one instant if they differ by at most ``RELATIVE * t + ABSOLUTE`` seconds.
 RELATIVE, ABSOLUTE = 4e-15, 1e-16
-#: Whole microseconds are never one instant, however large they are.
+#: Two different whole microseconds are never one instant, at any time.
 LARGEST = 4e-7
 
 
 def window(t: float) -> float:
-    """How far apart two computed times near ``t`` seconds may lie and still be one instant, in seconds."""
+    """Largest difference of two computed times near ``t`` seconds that are one instant, in seconds."""
     return min(RELATIVE * abs(t) + ABSOLUTE, LARGEST)
 
 
@@ -26,8 +26,8 @@ def on_whole_microseconds(seconds: ArrayLike) -> np.ndarray:
     """Seconds that are a whole number of microseconds up to rounding become that number divided by 1e6.
 
     Others stay as they are. ``0.1 + 0.2`` and ``3 * 100_000 * 1e-6`` both become ``0.3``. Of single precision
-    (float32), which holds about 7 digits, the microsecond is taken whose nearest float32 this is, if the digits suffice
-    to tell one microsecond from the next (below 8 s).
+    (float32), which holds about 7 digits, the result is the microsecond whose nearest float32 this is, if the digits
+    distinguish consecutive microseconds (below 8 s).
 
     Args:
         seconds: of any shape; float64 unless it is a float32 array.

@@ -1,10 +1,10 @@
-"""A network as an integer chip holds it: weights, thresholds and membranes of a few bits.
+"""A network with the integer arithmetic of a chip: weights, thresholds and membranes of a few bits.
 
 As sinabs 3.1.3 configures DYNAP-CNN and Speck (``sinabs.backend.dynapcnn.discretize``): weights have 8 bits, thresholds
 and membranes 16, all with a sign. For every layer there is one scale, the largest with which its weights and its
 thresholds fit; they are multiplied by it and rounded to the nearest integer (halves to the even one). A membrane
-saturates at the largest and the smallest integer that it can hold; where the network has a lower bound, that is the
-chip's "low threshold". Average pooling becomes a sum, whose factor the weights behind it take.
+saturates at its largest and smallest integer. A lower bound of the network is the chip's "low threshold". Average
+pooling becomes a sum; its factor is multiplied into the weights behind it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mtt_brian.circuit.operators import Conv2d, Delay, Dense, LinearOperator, Op
 from mtt_brian.errors import InputError, check_whole
 from mtt_brian.neuron import IF
 
-#: What Speck and DYNAP-CNN have.
+#: The numbers of bits of Speck and DYNAP-CNN.
 WEIGHT_BITS, MEMBRANE_BITS = 8, 16
-#: Up to here float64 holds all sums of integers.
+#: Up to here float64 represents all sums of integers.
 _MOST_BITS = 52
 
 
@@ -47,8 +47,8 @@ class Integers:
     def of(self, circuit: Circuit) -> Circuit:
         """The same network with integers. Potentials and readouts are in these integers, too.
 
-        A readout that only sums up has integer weights and no limit; ``readout_unit`` leads back to the units of the
-        network.
+        A readout that sums its inputs has integer weights and no limit; ``readout_unit`` converts it to the units of
+        the network.
 
         Raises:
             InputError: for neurons other than IF, and for biases, refractory periods and thresholds that do not fit.
@@ -58,12 +58,12 @@ class Integers:
             p.name: self._scale(p, [layer.weights for layer in layers if layer.connection.target == p.name])
             for p in circuit.populations
         }
-        said = f"weights have {self.bits} bits, thresholds and membranes {self.membrane_bits} (integers)"
+        assumption = f"weights have {self.bits} bits, thresholds and membranes {self.membrane_bits} (integers)"
         return replace(
             circuit,
             populations=tuple(self._population(p, scales[p.name]) for p in circuit.populations),
             connections=tuple(layer.in_integers(scales[layer.connection.target]) for layer in layers),
-            assumptions=(*circuit.assumptions, said),
+            assumptions=(*circuit.assumptions, assumption),
             readout_unit=circuit.readout_unit * (scales[circuit.output] if circuit.sums_up else 1.0),
         )
 

@@ -99,15 +99,15 @@ class Conv2d:
         filled = np.zeros((c_in, *self.weight.shape[2:]), dtype=np.int64)
         for group, weight in enumerate(np.split(self.weight, self.groups)):
             filled[group * per_group : (group + 1) * per_group] = np.count_nonzero(weight, axis=0)
-        # How many output rows (columns) see input row y through kernel row i: 1 or 0.
+        # How many output rows (columns) read input row y through kernel row i: 1 or 0.
         seen = []
         for axis, size in enumerate((height, width)):
             taps, outputs = np.mgrid[: self.weight.shape[2 + axis], : self.output_shape[1 + axis]]
             at = outputs * self.stride[axis] - self.padding[axis][0] + taps * self.dilation[axis]
             inside = (at >= 0) & (at < size)
-            hits = np.zeros((self.weight.shape[2 + axis], size), dtype=np.int64)
-            hits[taps[inside], at[inside]] = 1
-            seen.append(hits)
+            reached = np.zeros((self.weight.shape[2 + axis], size), dtype=np.int64)
+            reached[taps[inside], at[inside]] = 1
+            seen.append(reached)
         return np.einsum("cij,iy,jx->cyx", filled, *seen).ravel()
 
 
@@ -203,7 +203,7 @@ class Delay:
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
-    """Any linear map, for instance the sum of many paths of linear nodes.
+    """A general linear map, for instance the sum of many paths of linear nodes.
 
     Attributes:
         weight: sparse float64 [n_out, n_in].
@@ -232,7 +232,7 @@ class Sparse:
 
 @dataclass(frozen=True, eq=False)
 class Synapses:
-    """Single synapses, each with a weight and a delay of its own; two may join the same pair.
+    """Single synapses, each with its own weight and delay; two synapses may connect the same pair.
 
     Attributes:
         source, target: flat indices of the two ends, integers [K].

@@ -18,11 +18,11 @@ from mtt_brian.events.recording import check_fields, check_recordings, polarity_
 if TYPE_CHECKING:
     from mtt_brian.circuit.model import Circuit
 
-#: Up to here (136 years) seconds in float64 tell one microsecond from the next, sums with rounding errors included.
+#: Up to here (136 years) seconds in float64 distinguish consecutive microseconds, also in sums with rounding errors.
 LAST_MICROSECOND = 2**32 * 10**6
-#: Spikes of one neuron at one instant: float64 counts up to here one by one. On every engine more are an error.
+#: Largest number of spikes of one neuron at one instant: float64 represents all integers up to here. More are an error.
 MAX_SPIKES_AT_ONCE = 2.0**53
-#: Spikes of one neuron, and synaptic operations, in one run.
+#: Largest number of spikes of one neuron, and of synaptic operations, in one run.
 MAX_SPIKES = 2**62
 
 
@@ -61,8 +61,8 @@ class InputSpikes(NamedTuple):
         t: float64 [K], seconds, >= 0.
         i: int64 [K], flat index into the circuit's input.
         n: int64 [K], events of this pixel at this instant, >= 1.
-        order: int64 [E], for each single event of the recording, in the order in which they stand there, the row of
-            ``t, i`` it belongs to (what ``order="fifo"`` follows).
+        order: int64 [E], for each single event of the recording, in the recording's order, the row of
+            ``t, i`` it belongs to (used by ``order="fifo"``).
         duration: seconds; the run covers [0, duration].
     """
 
@@ -90,7 +90,7 @@ def input_spikes(
         input_shape: (C, H, W), (N,), or any shape of three dimensions that p, y, x index.
         duration: end of the run in seconds; later events are left out. None: the last event. A duration that is a whole
             number of microseconds up to rounding counts as that number.
-        name: what to call the recording in messages.
+        name: name of the recording in messages.
 
     Raises:
         InputError: for what is not a recording (`events.recording.check_fields`), coordinates outside the sensor, times
@@ -190,7 +190,7 @@ def end_of_run(duration: Any, name: str = "recording") -> tuple[float, int]:
 
     Args:
         duration: a number of seconds. If it is a whole number of microseconds up to rounding, it counts as that.
-        name: what the message calls the recording.
+        name: name of the recording in messages.
 
     Returns:
         (seconds, microseconds); an event at t us is part of the run if t is at most the second.
@@ -225,11 +225,11 @@ def _check_duration(duration: Any, name: str) -> None:
 def pair_with_durations(
     recordings: Any, durations: Any = None
 ) -> tuple[Iterator[tuple[np.ndarray, float | None]], int | None]:
-    """Recordings with their durations, one after another, and how many there are (None: not known yet).
+    """Recordings with their durations as an iterator, and their number (None: not known yet).
 
     Raises:
-        InputError: as `check_recordings` and `durations_for`; from the iterator, if it ends before the durations do or
-            the other way round.
+        InputError: as `check_recordings` and `durations_for`; and from the iterator, if the numbers of recordings and
+    durations differ.
     """
     given = check_recordings(recordings)
     count = len(given) if isinstance(given, Sized) else None
@@ -240,16 +240,16 @@ def _pairs(
     recordings: Iterable[np.ndarray], durations: Iterable[float | None]
 ) -> Iterator[tuple[np.ndarray, float | None]]:
     ends = iter(durations)
-    played = 0
+    count = 0
     for recording in recordings:
         try:
             duration = next(ends)
         except StopIteration:
-            raise InputError(f"there are more recordings than durations, which are {played}") from None
+            raise InputError(f"there are more recordings than durations, which are {count}") from None
         yield recording, duration
-        played += 1
-    if isinstance(durations, list) and len(durations) != played:
-        raise InputError(f"{played} recordings need as many durations, not {len(durations)}")
+        count += 1
+    if isinstance(durations, list) and len(durations) != count:
+        raise InputError(f"{count} recordings need as many durations, not {len(durations)}")
 
 
 def durations_for(durations: Any, count: int | None) -> Iterable[float | None]:

@@ -10,12 +10,14 @@ import difflib
 import importlib
 import os
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
+from mtt_brian.repository import pip_install
 
 PROGRAM = "mtt-brian"
 
@@ -28,11 +30,17 @@ class Command:
         module: imported when the command is called, so that commands without torch do without it.
         summary: one line for the overview.
         example: arguments, likewise.
+        kept: printed when a signal stops unfinished work.
     """
 
     module: str
     summary: str
     example: str
+    kept: str = ""
+
+
+#: Of what keeps its results as they come.
+GOES_ON = "what is done is kept, and the same command with --out goes on from there"
 
 
 COMMANDS = {
@@ -71,10 +79,21 @@ COMMANDS = {
         "what the rule of an event-driven target costs a network, one change at a time",
         "runs/digits-mtt-0-001",
     ),
+    "study": Command(
+        "mtt_brian.cli.study",
+        "answer one question about finished runs: time_step_sweep, robustness, dynamic_inference ...",
+        "time_step_sweep runs/digits-mtt-0-001",
+        GOES_ON,
+    ),
     "conformance": Command(
         "mtt_brian.cli.conformance",
         "how far other platforms are from the exact solution, and why",
         "--golden DIR --paper DIR",
+    ),
+    "completion": Command(
+        "mtt_brian.cli.completion",
+        "a script with which a shell completes commands, options and names",
+        "bash",
     ),
     "doctor": Command(
         "mtt_brian.cli.doctor",
@@ -103,11 +122,10 @@ def main(command: str, arguments: Sequence[str] | None = None) -> int:
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            raise InputError(
-                f'{command} needs PyTorch ({error}); get it with: pip install "mtt_brian[train]"'
-            ) from None
+            install = pip_install('"mtt_brian[train]"')
+            raise InputError(f"{command} needs PyTorch ({error}); get it with: {install}") from None
 
-    return exit_status.run(call)
+    return exit_status.run(call, COMMANDS[command].kept)
 
 
 def entry_point(arguments: Sequence[str] | None = None) -> int:
@@ -126,7 +144,7 @@ def entry_point(arguments: Sequence[str] | None = None) -> int:
 
 def run_script(main: Callable[[], int | None]) -> int:
     """Call a script that keeps its results as they come; returns the exit status, see `exit_status.run`."""
-    return exit_status.run(main, "what is done is kept, and the same command with --out goes on from there")
+    return exit_status.run(main, GOES_ON)
 
 
 def _overview() -> argparse.ArgumentParser:
@@ -142,7 +160,7 @@ def _overview() -> argparse.ArgumentParser:
         epilog="\n".join(
             ["commands:", *lines, "", "examples:", *examples, "", f"{PROGRAM} COMMAND --help shows more of them."]
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     overview.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     overview.add_argument("command", nargs="?", help=argparse.SUPPRESS)
@@ -150,12 +168,37 @@ def _overview() -> argparse.ArgumentParser:
     return overview
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps names in one piece that have a hyphen."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class Parser(argparse.ArgumentParser):
-    """Reads ``-1e-3`` as a number, as argparse does ``-0.001``, and reports an error in one line."""
+    """Reads ``-1e-3`` as a number, as argparse does ``-0.001``, and reports an error in one line.
+
+    An option is written in full: a shortened one could become another one when options are added.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, **{"allow_abbrev": False} | options)
         self._negative_number_matcher = re.compile(r"-((\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)$", re.I)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it; an unknown option is refused with those that it resembles."""
+        options, unknown = self.parse_known_args(args, namespace)
+        for text in unknown:
+            if text.startswith("--"):
+                self.error(f"unknown option {text}{self._instead_of(text.partition('=')[0])}")
+        if unknown:
+            self.error(f"unexpected: {' '.join(unknown)}")
+        return options
+
+    def _instead_of(self, option: str) -> str:
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        near = [name for name in known if name.startswith(option)] or difflib.get_close_matches(option, known, 3)
+        return f"; did you mean {' or '.join(near)}?" if near else ""
 
     def error(self, message: str) -> NoReturn:
         self.exit(
@@ -172,9 +215,10 @@ def parser(doc: str | None, command: str | None = None) -> argparse.ArgumentPars
     """
     assert doc is not None
     summary, _, more = doc.partition("\n\n")
+    examples, _, notes = more.partition("\n\n")
     return Parser(
         prog=None if command is None else f"{PROGRAM} {command}",
         description=summary,
-        epilog="examples:\n" + more,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n\n".join(["examples:\n" + textwrap.indent(examples, "  "), notes]),
+        formatter_class=HelpFormatter,
     )

@@ -18,12 +18,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mtt_brian import cli, files
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import conformance
 from mtt_brian.evaluate.tables import Table, code_block, markdown
+from mtt_brian.progress import progress_bar
 
 FILES = ("conformance.md", "conformance.json")
 
@@ -53,13 +52,22 @@ def rows(table: Table) -> Iterator[dict[str, str]]:
         yield {column.heading: str(cell) for column, cell in zip(table.columns, row, strict=True)}
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "conformance")
     parser.add_argument("--paper", type=Path, metavar="DIR", help="folder with 01_lif, 02_cnn and 03_rnn")
     parser.add_argument("--golden", type=Path, metavar="DIR", help="folder of networks with the spikes of their tools")
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/conformance-<number>]")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options that are given.
+
+    Raises:
+        InputError: for those that do not go together.
+    """
+    options = make_parser().parse_args(arguments)
     if options.paper is None and options.golden is None:
         raise InputError("name at least one folder: --paper DIR or --golden DIR")
     return options
@@ -87,7 +95,7 @@ def golden_tables(folder: Path | None) -> Iterator[Table]:
     if folder is None:
         return
     by_tool: dict[str, list[conformance.Conformance]] = {}
-    for run in tqdm(list(conformance.tool_runs(folder)), desc="conformance", unit="network"):
+    for run in progress_bar(list(conformance.tool_runs(folder)), description="conformance", unit="networks"):
         by_tool.setdefault(run.tool, []).extend(conformance.conformance(run))
     for tool, results in by_tool.items():
         yield conformance.tool_table(tool, results)

@@ -26,7 +26,7 @@ from mtt_brian.translate.to_tool import IMPORTERS, LOSSES
 def main(arguments: Sequence[str] | None = None) -> None:
     import nir
 
-    options = parse(arguments)
+    options = make_parser().parse_args(arguments)
     opened = network_options.open_network(options)
     given = network_options.conventions_from(options)
     with naming(opened.path):
@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(printable(sentence))
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = cli.parser(__doc__)
+    parser = cli.parser(__doc__, "convert")
     network_options.add_options(parser)
     parser.add_argument("for_tool", metavar="TOOL", choices=(*IMPORTERS, "nir"), help=", ".join((*IMPORTERS, "nir")))
     parser.add_argument("--out", metavar="FILE.nir", required=True, help="the file to write")
@@ -54,4 +54,4 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="of a recording per time step, where something leaks or has a bias",
     )
     parser.add_argument("--allow", nargs="+", choices=LOSSES, default=[], help="what may be lost [nothing]")
-    return parser.parse_args(arguments)
+    return parser

@@ -58,7 +58,7 @@ class Arrivals(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+    options = make_parser().parse_args(arguments)
     data = json.loads((DATA / CONTENTS).read_text())
     recordings = [read(DATA / entry["file"]) for entry in data["recordings"]]
     out = files.results_folder(options.out, "demo")
@@ -85,11 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"  mtt-brian simulate {out / figure['network']} {out / figure['recording']}")
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "demo")
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/demo-<number>]")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def read(path: Path) -> np.ndarray:

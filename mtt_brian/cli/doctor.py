@@ -4,12 +4,13 @@ mtt-brian doctor                       # the engines, training, the cache and th
 mtt-brian doctor --data nmnist=~/data  # a data set, too
 
 Every engine is checked by running a network of one neuron whose spikes are known: weight 0.75, threshold 1, input at
-1, 2 and 3 ms, hence spikes at 2 and 3 ms and 0.25 left. The exit status is 0 if the core works: the exact engine and
-Brian2's runtime. Everything else is optional.
+1, 2 and 3 ms, hence spikes at 2 and 3 ms and 0.25 left. The exit status is 0 if the core works (the exact engine and
+Brian2's runtime) and the data sets of --data were found. Everything else is optional.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -24,8 +25,11 @@ from typing import Any
 from mtt_brian import cli
 from mtt_brian.errors import InputError
 from mtt_brian.files import expanded, versions
+from mtt_brian.progress import notice
+from mtt_brian.repository import pip_install
 
-_INSTALL = "pip install -c constraints.txt"
+#: What the core needs, and the training.
+_CORE, _TRAINING = pip_install("mtt_brian"), pip_install('"mtt_brian[train]"')
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,17 @@ class Check:
         name: for people.
         run: does it; returns the text to print, raises anything where it does not work.
         remedy: what to do then; an `InputError` has its own.
-        core: nothing works without it.
+        required: without it the exit status is 1.
+        cpu_engine: the engine that works on this machine's processors if this check succeeds.
+        wait: what takes long, in words; printed before.
     """
 
     name: str
     run: Callable[[], str]
     remedy: str = ""
-    core: bool = False
+    required: bool = False
+    cpu_engine: str | None = None
+    wait: str = ""
 
 
 class Broken(Exception):
@@ -146,19 +154,26 @@ def _data(name: str, folder: str) -> str:
 
 CHECKS = (
     Check("Python", _python),
-    Check("packages", _versions, f"{_INSTALL} -e .", core=True),
-    Check("engine exact (numba)", lambda: one_neuron("exact"), f"{_INSTALL} numba", core=True),
-    Check("engine brian2, numpy", lambda: one_neuron("brian2", target="numpy"), f"{_INSTALL} brian2", core=True),
+    Check("packages", _versions, _CORE, required=True),
+    Check("engine exact (numba)", lambda: one_neuron("exact"), pip_install("numba"), True, "exact"),
+    Check("engine brian2, numpy", lambda: one_neuron("brian2", target="numpy"), pip_install("brian2"), True, "brian2"),
     Check(
         "engine brian2, cython",
         lambda: one_neuron("brian2", target="cython"),
         "install a C++ compiler (Debian, Ubuntu: apt install g++ python3-dev); until then use target='numpy'",
+        wait="compiling for Brian2 with Cython, a minute or more at first",
     ),
-    Check("engine brian2-cpp", lambda: one_neuron("brian2-cpp"), "install g++ and make (apt install g++ make)"),
-    Check("engine brian2-cuda", _cuda),
-    Check("torch (training)", _torch, f'{_INSTALL} -e ".[train]"'),
+    Check(
+        "engine brian2-cpp",
+        lambda: one_neuron("brian2-cpp"),
+        "install g++ and make (apt install g++ make)",
+        cpu_engine="brian2-cpp",
+        wait="compiling for Brian2 in C++, a minute",
+    ),
+    Check("engine brian2-cuda", _cuda, wait="looking for CUDA, and compiling for it where it is"),
+    Check("torch (training)", _torch, _TRAINING),
     Check("cache folder", _cache, "set MTT_BRIAN_CACHE to a folder that can be written"),
-    Check("built-in data", _built_in_data, f'{_INSTALL} -e ".[train]"'),
+    Check("built-in data", _built_in_data, wait="making the built-in data, once"),
 )
 
 
@@ -170,27 +185,45 @@ def of_other_packages() -> list[Check]:
     return [Check(f"engine {name}", partial(one_neuron, name)) for name in ENGINES if name not in ours]
 
 
-def examine(checks: Sequence[Check]) -> bool:
-    """Run checks and print a line for each; True if all that belong to the core succeeded."""
-    healthy = True
+def examine(checks: Sequence[Check]) -> list[Check]:
+    """Run checks and print a line for each; returns those that failed."""
+    failed = []
     for check in checks:
+        if check.wait:
+            notice(check.wait)
         try:
             print(f"  ok    {check.name:24} {check.run()}", flush=True)
         except Exception as error:  # whatever is wrong with a machine, the other checks go on
+            failed.append(check)
             kind = "" if isinstance(error, InputError | Broken) else f"{type(error).__name__}: "
-            print(f"  {'FAIL' if check.core else 'no  '}  {check.name:24} {kind}{str(error).strip()[:600]}", flush=True)
+            mark, optional = ("FAIL", "") if check.required else ("--  ", "optional: ")
+            print(f"  {mark}  {check.name:24} {optional}{kind}{str(error).strip()[:600]}", flush=True)
             if check.remedy and not isinstance(error, InputError):
                 print(f"{'':34}-> {check.remedy}")
-            healthy &= not check.core
-    return healthy
+    return failed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+def verdict(checks: Sequence[Check], failed: Sequence[Check]) -> str:
+    """Whether all that is required works, and how many engines."""
+    wrong = [check.name for check in failed if check.required]
+    engines = {check.cpu_engine for check in checks if check.cpu_engine}
+    working = {check.cpu_engine for check in checks if check not in failed} & engines
+    required = f"FAIL: {', '.join(wrong)}" if wrong else "All that is required works."
+    return f"{required}\n{len(working)} of {len(engines)} engines for CPUs work"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = cli.parser(__doc__, "doctor")
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME=DIR", help="also look for a data set, as nmnist=~/data"
     )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = make_parser()
     options = parser.parse_args(arguments)
     checks = [*CHECKS, *of_other_packages()]
     for text in options.data:
@@ -198,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not separator:
             parser.error(f"--data takes NAME=DIR, not {text!r}")
         where = str(expanded(folder, f"--data {name}"))
-        checks.append(Check(f"data {name}", lambda name=name, where=where: _data(name, where)))  # type: ignore[misc]
-    healthy = examine(checks)
-    print("\nThe core works." if healthy else "\nThe core does not work: correct what is marked FAIL.")
-    return 0 if healthy else 1
+        checks.append(Check(f"data {name}", partial(_data, name, where), required=True))
+    failed = examine(checks)
+    print(f"\n{verdict(checks, failed)}")
+    return 1 if any(check.required for check in failed) else 0

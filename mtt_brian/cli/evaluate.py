@@ -8,6 +8,9 @@ mtt-brian eval RUN --dask                       # a process per core of this mac
 mtt-brian eval RUN --dask tcp://host:8786       # the workers of a Dask cluster
 mtt-brian eval RUN --out results/mine           # again with the same --out after a stop: the rest
 
+Printed are a sentence and the numbers that answer whether the networks need their time steps; --verbose prints all
+tables, which are in the files in any case.
+
 Two conventions define what happens to events that arrive at the same instant:
 
   sum   all jumps of one instant are summed and applied once; then a neuron fires by its rule (floor(v/threshold)
@@ -24,8 +27,9 @@ import argparse
 from collections.abc import Sequence
 
 from mtt_brian import cli
+from mtt_brian.cli import network_options
 from mtt_brian.engines import ORDERS, engine_info
-from mtt_brian.engines.engine_table import ENGINES, engines_with
+from mtt_brian.engines.engine_table import engines_with
 from mtt_brian.errors import InputError
 from mtt_brian.experiments import dask_backend, evaluation, report_files, study_cli
 from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE, keep_freed_memory
@@ -37,7 +41,7 @@ TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 150)
 def main(arguments: Sequence[str] | None = None) -> None:
     """The steps of ``studies/event_driven_eval.py``, where they are explained."""
     keep_freed_memory()
-    options = parse(cli.parser(__doc__, "eval"), arguments)
+    options = parse(arguments)
     runs, recordings = study_cli.load_runs_and_recordings(options, options.skip_bad)
     circuits = study_cli.load_circuits(runs, recordings)
     plan = evaluation.plan_evaluation(
@@ -55,27 +59,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         dask_backend.backend(options.dask, len(plan.shards)) as compute,
     ):
         report = evaluation.evaluate(plan, store, compute, study_cli.command_line("mtt-brian eval", arguments))
-    report_files.write_report_files(report, plan, store, options.html)
+    report_files.write_report_files(report, plan, store, options.html, options.verbose)
 
 
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line.
-
-    Args:
-        parser: to which the options are added.
-        arguments: of the command line; None for those of the process.
-    """
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__, "eval")
     study_cli.add_options(parser, "event_driven_eval")
-    parser.add_argument("--engine", default="exact", metavar="NAME", help=f"{', '.join(ENGINES)} [exact]")
+    network_options.add_engine(parser)
     parser.add_argument(
         "--order", choices=[*ORDERS, "both"], help="convention for simultaneous events [both where that is possible]"
     )
     parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out recordings that cannot be read, and list them"
+        "--skip-bad",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="leave out recordings that cannot be read, and list them [false]",
     )
     parser.add_argument(
         "--html", action="store_true", help="also write report.html: tables and figures in one file, to pass on"
     )
+    parser.add_argument("--verbose", action="store_true", help="print all tables, by layer and with operations")
     study_cli.add_time_steps(parser, TIME_STEPS, "numbers of time steps to compare with, besides T_max of each run")
     parser.add_argument(
         "--dask",
@@ -91,7 +95,16 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
         help="recordings that are computed, kept and, at worst, lost together"
         f" [{BATCH}; {BATCH_SIDE_BY_SIDE} for engines that run them side by side; fewer for a large network]",
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options that are given.
+
+    Raises:
+        InputError: for those that do not go together.
+    """
+    options = make_parser().parse_args(arguments)
     known = engine_info(options.engine).orders
     for order in ORDERS if options.order == "both" else [options.order] if options.order else []:
         if order not in known:

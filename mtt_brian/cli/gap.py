@@ -141,7 +141,7 @@ def notes(circuit: Circuit, plan: Plan) -> list[str]:
     return said
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "gap")
     network_options.add_options(parser)
@@ -199,7 +199,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="compute on the workers of this Dask scheduler; without ADDRESS on a process per core of this machine",
     )
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/gap-<number>]")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options that are given.
+
+    Raises:
+        InputError: for those that do not go together.
+    """
+    options = make_parser().parse_args(arguments)
     for name in ("limit", "time_steps", "shard"):
         value = getattr(options, name)
         if value is not None and value < 1:

@@ -29,7 +29,7 @@ _SETTINGS = ("method", "dataset", "model", "time_steps", "epochs", "seed", "reso
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+    options = make_parser().parse_args(arguments)
     opened, integers = network_options.open_network(options), network_options.integers_from(options)
     if integers is not None:
         with naming(opened.path):
@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(description, indent=2) if options.json else "\n".join(lines(description)))
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "info")
     network_options.add_options(parser)
     network_options.add_target_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def lines(description: Mapping[str, Any]) -> Iterator[str]:

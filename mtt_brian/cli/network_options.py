@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtt_brian import translate
 from mtt_brian.circuit.integers import MEMBRANE_BITS, WEIGHT_BITS, Integers
+from mtt_brian.engines.engine_table import ENGINES, engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.files import read_regular
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
@@ -94,6 +95,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="of the file's time per time step of the tool [as --tool says, or --spike-integral]",
     )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """The engine that runs a network event by event."""
+    known = ", ".join(ENGINES)
+    engine = parser.add_argument(
+        "--engine", type=_engine, default="exact", metavar="NAME", help=f"all give the same spikes: {known} [exact]"
+    )
+    engine.names = tuple(ENGINES)  # type: ignore[attr-defined]  # for shell completion
+
+
+def _engine(text: str) -> str:
+    try:
+        return engine_info(text).name
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:

@@ -38,7 +38,7 @@ from mtt_brian import cli, files, plotting
 from mtt_brian.circuit.spikes import input_spikes_for
 from mtt_brian.cli import network_options, replay, spike_files
 from mtt_brian.cli.recording_files import open_recording
-from mtt_brian.engines import ENGINES, ORDERS, Result, Simulator, engine_info
+from mtt_brian.engines import ORDERS, Result, Simulator, engine_info
 from mtt_brian.engines.result import population_rows
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import readout_trace
@@ -50,7 +50,7 @@ from mtt_brian.translate.nir_files import naming
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
+    options = make_parser().parse_args(arguments)
     opened = network_options.open_network(options)
     recording = open_recording(options.recording, options.data_root, opened.config, opened.circuit)
     recorded = None if options.replay is None else replay.recorded_spikes(Path(options.replay), opened.circuit)
@@ -102,14 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(comparison.equal for comparison in comparisons.values()) else 1
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "simulate")
     network_options.add_options(parser)
     network_options.add_target_options(parser)
     parser.add_argument("recording", metavar="RECORDING", help="a file of events, or DATASET:SPLIT:NUMBER")
     parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")
-    parser.add_argument("--engine", choices=ENGINES, default="exact", help="all give the same spikes [exact]")
+    network_options.add_engine(parser)
     parser.add_argument(
         "--order",
         choices=ORDERS,
@@ -135,7 +135,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="how far apart two spikes may be that count as the same [0]",
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def seconds(text: str) -> float:
@@ -156,21 +156,29 @@ def trace_of(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def answer(result: Result, recording: NamedRecording) -> str:
-    """The class with the largest readout, and whether that is right where it is known."""
+    """The class with the largest readout, whether that is right where it is known, and by how much it is ahead.
+
+    ::
+
+        answer 5 (right), ahead of 3 by 4.1
+    """
     classes = recording.classes if len(recording.classes) == len(result.readout) else ()
-    best = int(np.argmax(result.readout))
 
     def called(k: int) -> str:
         return f"{k} ({printable(classes[k])})" if classes and classes[k] != str(k) else str(k)
 
-    said = f"answer: class {called(best)}, readout {result.readout[best]:.6g}"
-    if result.circuit.readout_unit != 1:
-        said += f" ({result.tool_readout[best]:.6g} in weights of the tool)"
+    label = recording.label if classes else None
     if not np.any(result.readout):
-        said = "answer: none, the readout is 0 everywhere"
-    if not classes or recording.label is None:
+        return "no answer: the readout is 0 everywhere" + ("" if label is None else f"; right is {called(label)}")
+    best, *others = np.argsort(-result.readout, kind="stable").tolist()
+    said = f"answer {called(best)}"
+    if label is not None:
+        said += " (right)" if best == label else f" (wrong; right is {called(label)})"
+    if not others:
         return said
-    return f"{said}; right is {called(recording.label)}"
+    margin = float(result.tool_readout[best] - result.tool_readout[others[0]])
+    unit = "" if result.circuit.readout_unit == 1 else " (in weights of the tool)"
+    return f"{said}, ahead of {called(others[0])} by {margin:.3g}{unit}"
 
 
 def plot(result: Result, recording: NamedRecording, trace: tuple[np.ndarray, np.ndarray] | None, path: Path) -> None:

@@ -3,11 +3,13 @@
 mtt-brian train                                   # built-in data (a simulated event camera), MTT
 mtt-brian train --method sdt                      # the same network with one fixed number of time steps
 mtt-brian train --dataset nmnist --data-root DIR  # N-MNIST from a local folder, complete or in part
-mtt-brian train --config training/configs/small/mnist_vgg14.toml --data-root DIR   # still images
-mtt-brian train --config training/configs/small/nmnist.toml --seed 1   # a file; options override it
+mtt-brian train --config small/mnist_vgg14 --data-root DIR    # settings of the package; still images
+mtt-brian train --config FILE.toml --seed 1       # settings of a file; options override them
 mtt-brian train --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings where no others are given
 mtt-brian train --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
 torchrun --nproc-per-node 2 -m mtt_brian train --batch-size 16   # two processes share every iteration, 2 x 16
+
+All options but --config, --out and --resume are also the keys of a file for --config.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ from typing import Any, NamedTuple
 from mtt_brian import cli, evaluate, files, mtt
 from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
-from mtt_brian.events import Recordings, find_dataset
+from mtt_brian.events import EventDataset, Recordings, find_dataset
 from mtt_brian.events.datasets import is_reference
 from mtt_brian.experiments import run_folder
 from mtt_brian.experiments.run_folder import Splits
 from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
 from mtt_brian.mtt.distributed import Processes
+from mtt_brian.progress import notice
 from mtt_brian.snn import Staged
 
 #: The time steps of the closing table. The last ones are much finer than those of any training.
@@ -44,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     with distributed.join() as processes:
         settings = read_settings(arguments, processes)
+        if processes.from_first(lambda: is_finished(settings)):
+            return
         splits = processes.in_turn(lambda: run_folder.load_splits(settings.config))
         model = build_network(settings.config, splits, processes)
         folder = processes.from_first(lambda: open_folder(settings))
@@ -52,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_folder.train(model, settings.config, splits, folder, settings.resume, processes)
     if processes.first:
         print_accuracies(model, splits.test)
-        print_next_command(folder, settings.config, splits)
+        print_next_command(folder, settings.config)
 
 
 class Settings(NamedTuple):
@@ -83,24 +88,27 @@ def read_settings(arguments: Sequence[str] | None, processes: Processes) -> Sett
 
 def parse_settings(arguments: Sequence[str] | None, processes: int = 1) -> Settings:
     """The settings of a command line, for so many processes."""
-    options = parse(arguments)
+    options = make_parser().parse_args(arguments)
     resume = mtt.checkpoint.load(options.resume) if options.resume else None
     return Settings(options, resume, resolve_config(options, resume, processes))
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     """The options of the command line; the training settings come from `TrainConfig`."""
     parser = cli.parser(__doc__, "train")
-    parser.add_argument("--config", metavar="FILE", help="settings from a .toml file, or a run's config.json")
-    parser.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
-    parser.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
-    mtt.config.add_options(parser)
-    return parser.parse_args(arguments)
+    run = mtt.config.add_options(parser)["run"]
+    names = ", ".join(mtt.config.config_names())
+    run.add_argument(
+        "--config", metavar="FILE", help=f"settings from a .toml file, from a run's config.json, or one of: {names}"
+    )
+    run.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
+    run.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
+    return parser
 
 
 def resolve_config(options: argparse.Namespace, resume: Checkpoint | None, processes: int) -> TrainConfig:
     """Defaults < settings of the run that is resumed or that gives the first weights < the file < the command line."""
-    given = mtt.config.read_config(options.config) if options.config else {}
+    given = mtt.config.read_config(mtt.config.find_config(options.config)) if options.config else {}
     given |= mtt.config.given_options(options)
     before: dict[str, Any] = {}
     if resume is not None:
@@ -114,6 +122,24 @@ def resolve_config(options: argparse.Namespace, resume: Checkpoint | None, proce
         # A checkpoint may be from an untrusted source: the module that it names is not imported.
         raise InputError(f"the run was trained on the data set {name}; to import that module, give --dataset {name}")
     return TrainConfig(**before | {"processes": processes} | given)
+
+
+def is_finished(settings: Settings) -> bool:
+    """Whether ``--resume`` names a run with nothing left to do, which is then printed with the next command.
+
+    Raises:
+        InputError: if its folder takes no files, or the settings are not those of the run.
+    """
+    if settings.resume is None or settings.resume.epoch < settings.config.epochs:
+        return False
+    folder = resumed_folder(settings.options.resume)
+    if not (folder / run_folder.MODEL).is_file():  # stopped between the last epoch and the export
+        return False
+    before, config = settings.resume, settings.config
+    mtt.checkpoint.check_same("config", before.config, config.as_dict(), mtt.config.FREE_TO_CHANGE)
+    print(f"{folder}: this run is finished ({before.epoch} of {config.epochs} epochs)")
+    print_next_command(folder, config)
+    return True
 
 
 def build_network(config: TrainConfig, splits: Splits, processes: Processes) -> Staged:
@@ -225,14 +251,16 @@ def resumed_folder(name: str) -> Path:
 
 def print_accuracies(model: Staged, test: Data) -> None:
     """Time-stepped accuracy on the test data; recordings are binned anew for each number of time steps."""
-    print(f"\ntest accuracy, time-stepped, {len(test)} of {test.title}\n   T   accuracy   standard error")
-    for time_steps in TEST_TIME_STEPS if isinstance(test, Recordings) else TEST_TIME_STEPS_IMAGES:
+    numbers = TEST_TIME_STEPS if isinstance(test, Recordings) else TEST_TIME_STEPS_IMAGES
+    notice(f"testing with {len(numbers)} numbers of time steps, from {numbers[0]} to {numbers[-1]}")
+    print(f"\ntest accuracy, time-stepped, {len(test)} of {test.title}\n   T   accuracy   standard error", flush=True)
+    for time_steps in numbers:
         measured = evaluate.accuracy(mtt.predict(model, test, time_steps).argmax(1), test.labels)
-        print(f"{time_steps:4d}   {measured.value:7.1%}    {measured.standard_error:7.1%}")
+        print(f"{time_steps:4d}   {measured.value:7.1%}    {measured.standard_error:7.1%}", flush=True)
 
 
-def print_next_command(folder: Path, config: TrainConfig, splits: Splits) -> None:
+def print_next_command(folder: Path, config: TrainConfig) -> None:
     """The command that evaluates the run event by event; still images have no events."""
-    if isinstance(splits.test, Recordings):
+    if isinstance(find_dataset(config.dataset), EventDataset):
         print("\nNext, the same weights in continuous time, event by event:")
         print(f"  mtt-brian eval {folder}{_dataset_option(config)}")

@@ -46,7 +46,7 @@ __all__ = [
     "unregister_engine",
 ]
 
-#: A recording, the path of its file, or its place in a data set.
+#: A recording, the path of its file, or its reference in a data set.
 RecordingLike: TypeAlias = "np.ndarray | str | PathLike[str]"
 
 
@@ -55,25 +55,25 @@ def __dir__() -> list[str]:
 
 
 class Simulator:
-    """A network, made ready once and run on any number of recordings.
+    """A network that is prepared once and run on any number of recordings.
 
     Args:
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
         engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime), ``"brian2-cpp"`` (Brian2's C++ project) or
             ``"brian2-cuda"`` (brian2cuda, on a GPU), or one added by `register_engine`. All give the same spikes.
-        order: ``"sum"``: what arrives at a neuron at one instant is summed and applied once. ``"fifo"``: one event
-            after another through a queue, as on event-driven chips (where `EngineInfo.orders` has it: ``"exact"``).
+        order: ``"sum"``: all arrivals at a neuron at one instant are summed and applied once. ``"fifo"``: a queue of
+        single events, as on event-driven chips (engines with it in `EngineInfo.orders`: ``"exact"``).
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
-        conventions: what a graph of another tool leaves open.
-        integers: run the network as an integer chip holds it: weights, thresholds and saturating membranes of a few
-            bits; by default of 8 and 16, as on Speck (where `EngineInfo.saturation` is set: ``"exact"``).
-        **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or beside it, and options of the
+        conventions: facts that a graph of another tool does not contain.
+        integers: run the network with the integers of a chip: weights, thresholds and saturating membranes of a few
+        bits; by default 8 and 16, as on Speck (engines with `EngineInfo.saturation`: ``"exact"``). **options: fields of
+        `Conventions` (``tool="snntorch"``), instead of the object or in addition to it, and options of the
             engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2 engines);
             ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
-        InputError: names what cannot be run and which engine can.
+        InputError: names the unsupported property and an engine that supports it.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class Simulator:
         durations: Sequence[float | None] | float | None = None,
         progress: bool = False,
     ) -> Iterator[Result]:
-        """Run recordings one by one, every one from the zero state.
+        """Runs recordings one by one, each from the zero state.
 
-        A recording is read when it is needed. Several threads may run one simulator: ``"exact"`` then computes at the
-        same time, the Brian2 engines one batch after the other.
+        A recording is read just before its run. Several threads may use one simulator: ``"exact"`` then computes in
+        parallel, the Brian2 engines one batch after the other.
 
         Args:
             recordings: a list, a data set or any other iterable of structured arrays of integers ``t`` [us], ``x``,
@@ -135,7 +135,7 @@ class Simulator:
             InputError: names the recording and the event that does not fit the network's input.
         """
         given, count = pair_with_durations(recordings, durations)
-        # One by one, when they are needed: thousands of recordings would not fit into memory together.
+        # Lazily: thousands of recordings would not fit into memory together.
         trains = (
             input_spikes_for(self.circuit, *_opened(recording, duration, f"recording {k}"))
             for k, (recording, duration) in enumerate(given)
@@ -148,13 +148,13 @@ class Simulator:
 def simulate(
     graph: GraphLike, recording: RecordingLike, engine: str = "exact", duration: float | None = None, **options: Any
 ) -> Result:
-    """Run one recording through a network, event by event.
+    """Runs one recording through a network, event-driven.
 
     Args:
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
         recording: structured array ``t`` [us], ``x``, ``y``, ``p``, sorted by time; the path of a file that
             `events.read` reads; or ``"DATASET:SPLIT:NUMBER"``, such as ``"digits:test:0"``.
-        engine: see `Simulator`, which is what to use for many recordings.
+        engine: see `Simulator`, which is faster for many recordings.
         duration: end of the run in seconds; by default the last event.
         **options: of `Simulator`.
 
@@ -169,7 +169,7 @@ def simulate(
 
 
 def _opened(recording: RecordingLike, duration: float | None, name: str) -> tuple[np.ndarray, float | None, str]:
-    """The events of a recording that is given itself or by its name, and what messages call it."""
+    """The events of a recording, given as an array or by its name, and its name in messages."""
     if isinstance(recording, str | PathLike):
         return named.open_recording(recording).events, duration, printable(str(recording))
     return recording, duration, name

@@ -1,4 +1,4 @@
-"""What every engine is given, what it must offer, and what is known about it without building it."""
+"""The interface of engines, and the facts about an engine that are known before it is built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mtt_brian.engines.result import Record, Result
 
 __all__ = ["ORDERS", "Engine", "EngineFactory", "EngineInfo", "InputSpikes", "Order", "Record"]
 
-#: Convention for what arrives at one instant: ``"sum"`` adds it up, ``"fifo"`` takes one event after another.
+#: Convention for the arrivals of one instant: ``"sum"`` adds them, ``"fifo"`` processes one event after another.
 Order: TypeAlias = Literal["sum", "fifo"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
@@ -27,7 +27,7 @@ class Engine(Protocol):
     name: str
 
     def run(self, inputs: Iterable[InputSpikes]) -> Iterator[Result]:
-        """Results in the order of ``inputs``, each as soon as it is available; inputs are read when they are needed."""
+        """Results in the order of ``inputs``, each as soon as it is available; inputs are read lazily."""
         ...
 
 
@@ -37,20 +37,20 @@ EngineFactory: TypeAlias = Callable[..., Engine]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What is known about an engine without importing it.
+    """Facts about an engine, available without importing it.
 
     Attributes:
-        name: as `Simulator` takes it.
-        about: one line for people.
-        orders: conventions that it can follow.
+        name: as in `Simulator`.
+        about: one line for listings.
+        orders: conventions that it supports.
         crossings: whether neurons can fire between arrivals (bias, synaptic current, refractory period).
         delays: whether connections can have delays and close loops.
         saturation: whether potentials can have an upper bound.
         options: names of the keyword arguments of its factory besides ``order`` and ``record``.
-        batches: whether it runs many recordings side by side, so that large batches are worth while.
-        memory: bytes that it keeps for a circuit and an order, one recording at a time; None: not known.
-        imports: modules that have to be imported by the main thread before the engine is built.
-        needs: what it needs besides this package, for people.
+        batches: whether it runs many recordings as one batch, so that large batches are faster.
+        memory: bytes that it allocates for a circuit and an order, one recording at a time; None: not known.
+        imports: modules that the main thread must import before the engine is built.
+        needs: requirements besides this package, for listings.
     """
 
     name: str
@@ -66,5 +66,5 @@ class EngineInfo:
     needs: str = ""
 
     def options_from(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Those of ``options`` that the engine takes."""
+        """Those of ``options`` that the engine accepts."""
         return {name: value for name, value in options.items() if name in self.options}

@@ -132,7 +132,7 @@ class _Infos(Mapping[str, EngineInfo]):
         return len(_REGISTRY)
 
 
-#: Name -> `EngineInfo` of every engine, to read only; `register_engine` adds one.
+#: Name -> `EngineInfo` of every engine, read only; `register_engine` adds one.
 ENGINES: Mapping[str, EngineInfo] = _Infos()
 
 
@@ -149,7 +149,7 @@ def register_engine(info: EngineInfo, factory: EngineFactory, *, replace: bool =
         replace: whether it replaces an engine that was registered before under the same name.
 
     Raises:
-        InputError: for a name that is taken, and for arguments of another kind.
+        InputError: for a name that is in use, and for arguments of another kind.
     """
     if not isinstance(info, EngineInfo):
         raise InputError(f"register_engine takes an EngineInfo and a factory, not {shown(info)}")
@@ -173,15 +173,15 @@ def engine_info(name: str) -> EngineInfo:
 
 
 def engines_with(order: Order) -> list[str]:
-    """Names of the engines that offer an order; of those in installed packages, the ones that were used already."""
+    """Names of the engines that offer an order; engines of installed packages only after their first use."""
     return [name for name in _REGISTRY.at_hand() if order in _REGISTRY[name].info.orders]
 
 
 def checked_options(name: str, order: Order, options: dict[str, Any]) -> dict[str, Any]:
-    """The options under the names of today, if the engine takes them and the order.
+    """The options with their current names, if the engine supports them and the order.
 
     Raises:
-        InputError: for the first that it does not take.
+        InputError: for the first unsupported option.
     """
     info = engine_info(name)
     options = _with_new_names(info, options)
@@ -201,10 +201,10 @@ def checked_options(name: str, order: Order, options: dict[str, Any]) -> dict[st
 
 
 def build_engine(name: str, circuit: Circuit, order: Order, record: Record, options: Mapping[str, Any]) -> Engine:
-    """An engine for a circuit; order and options as `checked_options` gives them.
+    """An engine for a circuit; order and options are those that `checked_options` returned.
 
     Raises:
-        InputError: where the engine cannot run the circuit.
+        InputError: if the engine cannot run the circuit.
     """
     info, factory = _REGISTRY[name]
     engine = factory(circuit, order=order, record=record, **options)
@@ -223,7 +223,7 @@ def _with_new_names(info: EngineInfo, options: dict[str, Any]) -> dict[str, Any]
 
 
 def _check_circuit(info: EngineInfo, circuit: Circuit) -> None:
-    """Refuses what an engine cannot run according to its `EngineInfo`."""
+    """Refuses circuits that an engine cannot run according to its `EngineInfo`."""
     if not info.crossings:
         for population in circuit.populations:
             if population.rule.crosses:

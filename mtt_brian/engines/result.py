@@ -1,4 +1,4 @@
-"""What an event-driven run gives back."""
+"""The result of an event-driven run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
 from mtt_brian.errors import InputError
 
-#: How much of a run is kept: spikes of every population, of those the readout hears, or only their numbers.
+#: Recorded spikes of a run: of every population, of those that feed the readout, or only their counts.
 Record: TypeAlias = Literal["all", "output", "counts"]
 RECORDS: tuple[Record, ...] = get_args(Record)
 
@@ -25,15 +25,15 @@ class Result:
     """One recording, run through one network.
 
     Attributes:
-        spikes: by population name; the populations that ``record`` kept, and the input where it feeds the readout.
+        spikes: by population name; the populations that ``record`` selects, and the input where it feeds the readout.
         counts: spikes per neuron, int64 in the population's shape, by name of every firing population and the input.
         readout: float64 [classes]: state of the last population at the end of the run; its spike counts if it fires.
         synops: synaptic operations of the run.
         duration: end of the run in seconds.
         engine: the engine's name.
-        circuit: the network that was run.
-        begin: where the spikes begin, in seconds: later than 0 in a piece of a run (`exact.Run.feed`), whose counts,
-            readout and synops are since time 0 all the same.
+        circuit: the network of the run.
+        begin: start of the recorded spikes in seconds. It is later than 0 for a piece of a run (`exact.Run.feed`);
+    counts, readout and synops start at time 0 also then.
     """
 
     spikes: Mapping[str, Spikes]
@@ -47,8 +47,8 @@ class Result:
 
     def __repr__(self) -> str:
         spikes = sum(int(counts.sum()) for name, counts in self.counts.items() if name != self.circuit.input)
-        answer = f"answer {self.readout.argmax()}" if np.any(self.readout) else "no answer"
-        return f"Result({self.engine}, {self.duration:.6g} s, {spikes:,} spikes, {answer}, {self.synops:,} SynOps)"
+        predicted = f"prediction {self.readout.argmax()}" if np.any(self.readout) else "no prediction"
+        return f"Result({self.engine}, {self.duration:.6g} s, {spikes:,} spikes, {predicted}, {self.synops:,} SynOps)"
 
     def _repr_html_(self) -> str:
         sizes = {name: counts.size for name, counts in self.counts.items()}
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """What the network's file does not say and was assumed, a sentence each (`mtt_brian.translate.read_nir`)."""
+        """Assumed facts that the network's file does not contain, a sentence each (`mtt_brian.translate.read_nir`)."""
         return self.circuit.assumptions
 
     @property
@@ -69,8 +69,8 @@ class Result:
         """The readout in the units of the tool that wrote the network's file: float64 [classes].
 
         Where spikes arrive at the output node itself, `readout` is the sum of weights times the integral of a spike
-        (``spike_integral``); here it is the sum of weights. Potentials of neurons and spike counts are the tool's own
-        already.
+        (``spike_integral``); here it is the sum of weights. Potentials of neurons and spike counts are in the tool's
+        units already.
         """
         return self.readout / self.circuit.readout_unit
 
@@ -95,7 +95,7 @@ class Result:
         return times, np.concatenate([np.zeros((1, readout.size)), np.cumsum(steps, axis=0)])
 
     def readout_at(self, t: float | np.ndarray) -> np.ndarray:
-        """The readout as it stood at time ``t``, arrivals at ``t`` included.
+        """The readout at time ``t``, arrivals at ``t`` included.
 
         Args:
             t: seconds, a number or an array of any shape; a whole number of microseconds up to rounding counts as that.
@@ -105,7 +105,7 @@ class Result:
 
         Raises:
             InputError: if the run recorded too little, or the readout is neither linear nor firing; for times that are
-                no numbers, and for a piece of a run that began before it.
+        no numbers, and for a piece of a run that does not start at time 0.
         """
         at = on_whole_microseconds(t)
         if np.any(np.isnan(at)):
@@ -141,16 +141,16 @@ def result_of(
     synops: int | None = None,
     begin: float = 0.0,
 ) -> Result:
-    """The result of one run on any engine: what was asked for, spike counts and synaptic operations.
+    """The result of one run on any engine: recorded spikes, spike counts and synaptic operations.
 
     Args:
         circuit, engine, record, train: of the run.
         spikes: of firing populations, at least of those that `record` keeps.
-        counted: spikes per neuron since time 0, int64 [neurons] or in the population's shape; what is missing is
-            counted from ``spikes``, the input from ``train``.
-        readout: final state of a silent readout; None where the counts say it: of a readout that fires or sums up.
-        synops: synaptic operations, where the engine has counted them.
-        begin: where the spikes begin, in seconds.
+        counted: spikes per neuron since time 0, int64 [neurons] or in the population's shape; missing populations are
+        counted from ``spikes``, the input from ``train``.
+        readout: final state of a silent readout; None if the counts determine it: for a readout that fires or sums.
+        synops: synaptic operations, if the engine has counted them.
+        begin: start of the recorded spikes in seconds.
 
     Raises:
         InputError: for counts or synaptic operations beyond 2**62.
@@ -158,8 +158,8 @@ def result_of(
     shapes = {circuit.input: circuit.input_shape, **{p.name: p.shape for p in circuit.populations if p.rule.fires}}
     recorded = recorded_populations(circuit, record)
     if circuit.input in recorded or circuit.input not in counted:
-        heard = slice(np.searchsorted(train.t, train.duration, side="right"))
-        spikes = {circuit.input: Spikes(train.t[heard], train.i[heard], train.n[heard]), **spikes}
+        in_run = slice(np.searchsorted(train.t, train.duration, side="right"))
+        spikes = {circuit.input: Spikes(train.t[in_run], train.i[in_run], train.n[in_run]), **spikes}
     counts = {
         name: counted[name].reshape(shape) if name in counted else _count(name, spikes[name], shape)
         for name, shape in shapes.items()
@@ -204,16 +204,16 @@ def recorded_populations(circuit: Circuit, record: str) -> list[str]:
     """
     if record == "counts":
         return []
-    heard = {c.source for c in circuit.into(circuit.output)} | {circuit.output}
-    firing = [p.name for p in circuit.populations if p.rule.fires and (record == "all" or p.name in heard)]
-    return [*([circuit.input] if circuit.input in heard else []), *firing]
+    sources = {c.source for c in circuit.into(circuit.output)} | {circuit.output}
+    firing = [p.name for p in circuit.populations if p.rule.fires and (record == "all" or p.name in sources)]
+    return [*([circuit.input] if circuit.input in sources else []), *firing]
 
 
 def _count(name: str, spikes: Spikes, shape: tuple[int, ...]) -> np.ndarray:
     """Spikes per neuron, int64 in the population's shape."""
     size = int(np.prod(shape, dtype=np.int64))
     total = np.bincount(spikes.i, spikes.n, minlength=size)
-    if total.max(initial=0) < MAX_SPIKES_AT_ONCE:  # float64 adds up to there without rounding
+    if total.max(initial=0) < MAX_SPIKES_AT_ONCE:  # float64 adds without rounding up to there
         return total.astype(np.int64).reshape(shape)
     if total.max() > MAX_SPIKES:
         raise InputError(

@@ -16,6 +16,7 @@ from mtt_brian.evaluate.metrics import (
 from mtt_brian.evaluate.outputs import Predictions, predict_event_driven
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeStepped
 from mtt_brian.evaluate.report_tables import write_report
+from mtt_brian.evaluate.report_verdict import verdict
 from mtt_brian.evaluate.spike_times import SpikeComparison, SpikeTimeDifferences, compare_spikes, spike_time_differences
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "spike_difference",
     "spike_time_differences",
     "synops",
+    "verdict",
     "write_report",
 ]
 

@@ -1,9 +1,9 @@
-"""Accumulators over recordings, so that a long evaluation keeps numbers and not spikes.
+"""Accumulators over recordings, so that a long evaluation stores numbers and not spikes.
 
-As in torchmetrics, an accumulator adds recordings, gives its state, merges the states of others (of other processes,
-or of an earlier run), and computes the result. What depends on the order of a sum is kept by recording and summed at
-the end, and the rest are whole numbers: merged in the order of the recordings, states give the same bits as one
-accumulator of all recordings. Times are summed in the order in which they come.
+As in torchmetrics, an accumulator adds recordings, returns its state, merges the states of others (of other processes,
+or of an earlier run), and computes the result. Values that depend on the order of a sum are stored per recording and
+summed at the end; all other values are whole numbers. States that are merged in the order of the recordings therefore
+give the same bits as one accumulator of all recordings. Times are summed in the order of merging.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TimeSteppedAccumulator:
         self._seconds += seconds
 
     def state_dict(self) -> dict[str, Any]:
-        """What was added so far, JSON-able."""
+        """The state of the accumulator, JSON-able."""
         return {
             "correct": {str(t): list(map(int, correct)) for t, correct in self._correct.items()},
             "synops": list(self._synops),
@@ -69,7 +69,7 @@ class TimeSteppedAccumulator:
         }
 
     def merge(self, state: Mapping[str, Any]) -> None:
-        """Add the recordings of another accumulator, given by its `state_dict`, behind those that are there."""
+        """Add the recordings of another accumulator, given by its `state_dict`, after those already added."""
         for t, correct in state["correct"].items():
             self.add_correct(int(t), correct)
         self._synops.extend(state["synops"])
@@ -102,8 +102,8 @@ class EventDrivenAccumulator:
         order: ``"sum"`` or ``"fifo"``, see `EventDriven.order`.
 
     Attributes:
-        compile_seconds: time to build the engine, not part of the runs; to be set. Of merged states, whose processes
-            all build their own at the same time, the longest.
+        compile_seconds: time to build the engine, not part of the runs; set by the caller. For merged states the
+    longest, because their processes build engines at the same time.
     """
 
     def __init__(self, times: np.ndarray, order: Order) -> None:
@@ -131,7 +131,7 @@ class EventDrivenAccumulator:
         """Add one recording.
 
         Args:
-            result: its event-driven run, with the spikes of the populations that the readout reads.
+            result: its event-driven run, with the spikes of the populations that feed the readout.
             label: its class.
             counts: spikes per neuron of the time-stepped run, by population, to compare with the event-driven ones.
             readout: the time-stepped readout **summed** over its steps [classes].
@@ -165,7 +165,7 @@ class EventDrivenAccumulator:
         self._differences.setdefault(name, []).append((one.difference, one.reference))
 
     def state_dict(self) -> dict[str, Any]:
-        """What was added so far, JSON-able; None for a recording that was never predicted correctly for good."""
+        """The state of the accumulator, JSON-able; None for a recording whose final prediction is wrong."""
         return {
             "compile_seconds": self.compile_seconds,
             "labels": self._labels,
@@ -180,7 +180,7 @@ class EventDrivenAccumulator:
         }
 
     def merge(self, state: Mapping[str, Any]) -> None:
-        """Add the recordings of another accumulator, given by its `state_dict`, behind those that are there."""
+        """Add the recordings of another accumulator, given by its `state_dict`, after those already added."""
         self.compile_seconds = max(self.compile_seconds, state["compile_seconds"])
         self._labels.extend(state["labels"])
         self._predicted.extend(state["predicted"])
@@ -217,7 +217,7 @@ class EventDrivenAccumulator:
 
 
 def _number(spikes: np.ndarray) -> float:
-    """How many there are; counts of a time-stepped run are float32, in which a large sum would be rounded."""
+    """Sum of the counts in float64: counts of a time-stepped run are float32, in which a large sum would be rounded."""
     return float(np.sum(spikes, dtype=np.float64))
 
 

@@ -1,4 +1,4 @@
-"""How far other platforms are from the exact solution of the network that they ran, and why.
+"""The differences between other platforms and the exact solution of their network, with the causes.
 
 Two kinds of files are read: published traces of one LIF neuron (``01_lif`` of Pedersen et al., "Neuromorphic
 intermediate representation", Nat. Commun. 15, 8122, 2024), a line per time step with input, membrane and spikes; and
@@ -50,15 +50,15 @@ BRAILLE = {
     },
 }
 BRAILLE_RECORDINGS, NMNIST_RECORDINGS = 140, 10_000
-#: Part of the spikes that a time grid does not explain: a network that differs by more is run with known remedies.
+#: Largest fraction of spikes that time steps explain: a network that differs by more is run with known remedies.
 _FAR = 0.1
 
 
 class Deviation(NamedTuple):
-    """Spikes of a platform beside those of the exact solution; the k-th spike of a neuron is compared with its k-th.
+    """Spikes of a platform compared with the exact solution; the k-th spike of a neuron with its k-th.
 
     Attributes:
-        spikes, exact: how many there are.
+        spikes, exact: number of spikes.
         missing: spikes of the exact solution that have no partner.
         additional: spikes of the platform that have none.
         late, early: pairs in which the platform is at least a step later or earlier; a crossing between two steps
@@ -87,7 +87,7 @@ def deviation(platform: Spikes, exact: Spikes, step: float) -> Deviation:
         exact: of the same population.
         step: seconds.
     """
-    # A crossing can be seen at the end of its step only; rounding must not add a step to one that is on the grid.
+    # A platform reports a crossing at the end of its step; rounding must not add a step to an exact multiple.
     on_steps = Spikes(np.ceil(exact.t / step - 1e-6) * step, exact.i, exact.n)
     found = spike_time_differences(on_steps, platform)
     steps = np.rint(found.seconds / step).astype(np.int64)
@@ -108,7 +108,7 @@ def deviation(platform: Spikes, exact: Spikes, step: float) -> Deviation:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a platform did with the LIF neuron.
+    """The trace of a platform for the LIF neuron.
 
     Attributes:
         platform: name.
@@ -128,7 +128,7 @@ class Trace:
 
     @property
     def decay(self) -> float:
-        """What a step leaves of the membrane."""
+        """Decay factor of the membrane per step."""
         first = int(self.inputs[0]) + self.response
         return float(self.membrane[first + 2] / self.membrane[first + 1])
 
@@ -168,7 +168,7 @@ def read_trace(path: Path) -> Trace:
 
 
 class Rule(NamedTuple):
-    """How a platform steps the neuron.
+    """The time-stepping rule of a platform.
 
     Attributes:
         decay: ``"exp(-step / tau)"`` or ``"1 - step / tau"``.
@@ -332,7 +332,7 @@ class ToolRun:
         name: of the files.
         network: path of the ``.nir`` file.
         tool: name and version.
-        reset: of the network, which the file does not tell.
+        reset: of the network; the file does not contain it.
         step: seconds of the file per time step.
         steps: how many there are.
         events: structured array of the input, in the file's time.
@@ -351,7 +351,7 @@ class ToolRun:
 
 
 class Conformance(NamedTuple):
-    """A tool's spikes beside those of the exact engine, by population.
+    """A tool's spikes compared with those of the exact engine, by population.
 
     Attributes:
         run: the files.
@@ -432,7 +432,7 @@ def conformance(run: ToolRun) -> list[Conformance]:
 def _remedies(run: ToolRun) -> Iterator[tuple[dict[str, Any], str]]:
     """Known faults of exporters: options that make up for them, and what is lost."""
     if run.tool.startswith("sinabs"):
-        yield {"lower_bound": "none"}, "lower_bound='none': the network has no bound, and the file does not tell"
+        yield {"lower_bound": "none"}, "lower_bound='none': the network has no bound, unlike the file"
         taus = {float(t) for n in load_graph(run.network).nodes.values() for t in np.ravel(getattr(n, "tau", []))}
         if len(taus) == 1:
             (tau,) = taus

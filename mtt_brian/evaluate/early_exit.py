@@ -7,15 +7,15 @@ definition serves both modes. R(t) is the sum of the readout up to t, and the re
     "mean"    confidence(t) = max softmax( R(t) / max(1, steps passed at t) )
     "total"   confidence(t) = max softmax( R(t) / T )
 
-"mean" is SEENN-I's rule. On a grid it is the mean over the steps so far; event by event it goes on in the same unit,
-except that nothing is divided within the first step, where the mean over next to no time would call the first spike
-certain. It was made for static images, of which every step sees the whole. Of a recording a step sees only its own
-part, and a mean over few parts is no less confident than one over all of them. "total" lets evidence add up instead:
-it is the confidence the whole recording would end with if nothing more came.
+"mean" is SEENN-I's rule. Time-stepped, it is the mean over the steps so far. Event-driven, it has the same unit, but
+there is no division within the first step, because the mean over a very short time would give the first spike a
+confidence near 1. The rule was made for static images, where every step has the whole image. A step of a recording has
+only its own events, and a mean over few steps is as confident as a mean over all of them. With "total" evidence
+accumulates: it is the confidence at the end of the recording if no more events followed.
 
-Both end at the softmax of the logits that the network was trained with. Between two instants at which the readout
-changes "total" stands still and "mean" can only shrink: a threshold is always crossed at such an instant, and looking
-at these alone misses nothing.
+The final value of both is the softmax of the logits in training. Between two instants at which the readout changes,
+"total" is constant and "mean" can only decrease. A threshold is therefore always crossed at such an instant, and it is
+enough to evaluate these instants.
 """
 
 from __future__ import annotations
@@ -129,11 +129,11 @@ def mean_curve(seeds: Sequence[Sequence[Decisions]]) -> Curve:
 
 
 def time_stepped_trace(readouts: np.ndarray, synops: np.ndarray, duration: float) -> ReadoutTrace:
-    """The trace of a time-stepped run; the readout of a step is there when its bin is over.
+    """The trace of a time-stepped run; the readout of a step is available at the end of its bin.
 
     Args:
-        readouts: [T, classes], of each step by itself.
-        synops: [T], of each step by itself.
+        readouts: [T, classes], of each single step.
+        synops: [T], of each single step.
         duration: of the recording in seconds.
     """
     time_steps = len(readouts)
@@ -146,8 +146,8 @@ def event_driven_trace(result: Result, recording: np.ndarray, time_steps: int) -
 
     Args:
         result: of a run with ``record="all"``.
-        recording: the events that were run, ``t`` [us], ``x``, ``y``, ``p``.
-        time_steps: T, as many steps as the network was trained with: the unit of the mean.
+        recording: the events of the run, ``t`` [us], ``x``, ``y``, ``p``.
+        time_steps: T, the number of steps in training: the unit of the mean.
 
     Raises:
         InputError: as `Result.readout_at`.
@@ -185,7 +185,7 @@ def exit_when_confident(
     Args:
         traces: of N recordings.
         labels: classes [N].
-        thresholds: between 1 / classes (any evidence decides) and 1 (nothing does before the end).
+        thresholds: between 1 / classes (exit at the first evidence) and 1 (no early exit).
         rule: one of `RULES`.
 
     Returns:
@@ -198,25 +198,25 @@ def exit_when_confident(
     ]
 
 
-def stop_after(traces: Sequence[ReadoutTrace], labels: ArrayLike, parts: Sequence[float]) -> list[Decisions]:
-    """Every recording is decided after the same part of its duration: what early exit has to be better than.
+def stop_after(traces: Sequence[ReadoutTrace], labels: ArrayLike, fractions: Sequence[float]) -> list[Decisions]:
+    """Every recording is decided after the same fraction of its duration: the baseline for early exit.
 
     Args:
         traces: of N recordings.
         labels: classes [N].
-        parts: k / T for step k of a time grid; multiples of 1 / 100 event by event.
+        fractions: k / T for step k in the time-stepped mode; multiples of 1 / 100 in the event-driven modes.
 
     Returns:
-        One entry per part.
+        One entry per fraction.
     """
-    # A time may be the product of two roundings: half a nanosecond of tolerance decides nothing else.
+    # A time may be the product of two roundings: half a nanosecond of tolerance affects nothing else.
     return [
         _decisions(
-            [int(np.searchsorted(c.seconds, part * c.seconds[-1] + 5e-10, side="right")) - 1 for c in traces],
+            [int(np.searchsorted(c.seconds, fraction * c.seconds[-1] + 5e-10, side="right")) - 1 for c in traces],
             traces,
             labels,
         )
-        for part in parts
+        for fraction in fractions
     ]
 
 
@@ -226,7 +226,7 @@ def _first(reached: np.ndarray) -> int:
 
 
 def _decisions(entries: Sequence[int], traces: Sequence[ReadoutTrace], labels: ArrayLike) -> Decisions:
-    """Trace k is left at its entry ``entries[k]``."""
+    """The decision for trace k is made at its entry ``entries[k]``."""
     left = list(zip(traces, entries, strict=True))
     return Decisions(
         accuracy=accuracy(predictions([c.readouts[k] for c, k in left]), labels),

@@ -1,8 +1,8 @@
-"""Which of several changes of a network costs how much: effects from the results of all combinations.
+"""Factorial analysis: the effect of each of several changes of a network, from the results of all combinations.
 
-A combination is a tuple of changes, the empty one the network as it was. The result of a network under a combination is
-a cell with ``"right"``, a string with a 1 for every recording that was classified rightly and a 0 for every other, so
-that differences can be taken recording by recording.
+A combination is a tuple of changes; the empty tuple is the unchanged network. The result of a network under a
+combination is a cell with ``"right"``, a string with a 1 for every correctly classified recording and a 0 for every
+other, so that differences are paired by recording.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNCHANGED: Combination = ()
 
 
 def combinations(changes: Sequence[str], never_together: Collection[tuple[str, str]]) -> list[Combination]:
-    """All combinations of ``changes`` without the pairs that make no sense, the smallest first.
+    """All combinations of ``changes`` without the excluded pairs, the smallest first.
 
     Args:
         changes: names.
@@ -53,19 +53,19 @@ def cell_name(network: str, combination: Combination) -> str:
 
 
 def as_bits(right: ArrayLike) -> str:
-    """A 1 for every recording that was classified rightly, a 0 for every other."""
+    """A 1 for every correctly classified recording, a 0 for every other."""
     return "".join("1" if hit else "0" for hit in np.asarray(right))
 
 
 def right(cells: Cells, name: str, combination: Combination) -> np.ndarray:
-    """Which recordings a network classifies rightly under a combination: bool [N]."""
+    """Which recordings a network classifies correctly under a combination: bool [N]."""
     return np.array([hit == "1" for hit in cells[cell_name(name, combination)]["right"]], dtype=bool)
 
 
 def effect(
     cells: Cells, names: Sequence[str], plus: Sequence[Combination], minus: Sequence[Combination] = ()
 ) -> Estimate:
-    """Accuracies added and subtracted recording by recording and network by network, so that what they share cancels.
+    """Accuracies, added and subtracted paired by recording and network, so that common variation cancels.
 
     One combination in ``plus`` is an accuracy; another one in ``minus`` makes a difference.
 
@@ -86,8 +86,8 @@ class SignTest(NamedTuple):
     """Two classifications of the same recordings.
 
     Attributes:
-        lost: recordings that are right before and wrong after.
-        gained: the other way round.
+        lost: recordings that are correct before and wrong after.
+        gained: recordings that are wrong before and correct after.
         p: of the exact two-sided sign test (McNemar's test): the probability that ``lost + gained`` fair coins fall at
             least as unevenly. 1 where nothing differs.
     """
@@ -101,7 +101,7 @@ def sign_test(before: ArrayLike, after: ArrayLike) -> SignTest:
     """The exact sign test of two classifications of the same recordings.
 
     Args:
-        before, after: whether each recording was classified rightly: bool [N].
+        before, after: whether each recording was classified correctly: bool [N].
 
     Raises:
         InputError: if the lengths differ.
@@ -115,7 +115,7 @@ def sign_test(before: ArrayLike, after: ArrayLike) -> SignTest:
 
 
 class Share(NamedTuple):
-    """Part of N recordings, with its exact 95 % interval (Clopper and Pearson 1934)."""
+    """Fraction of N recordings, with its exact 95 % interval (Clopper and Pearson 1934)."""
 
     value: float
     low: float

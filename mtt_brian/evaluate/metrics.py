@@ -1,6 +1,6 @@
 """Metrics as pure functions of arrays.
 
-Axis 0 is the recording wherever there are several; times are in seconds.
+Axis 0 is the recording if there are several; times are in seconds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Estimate(NamedTuple):
 def predictions(readout: ArrayLike) -> np.ndarray:
     """The class with the largest readout.
 
-    Ties go to the lowest class, so the prediction of a readout that is still all zeros is class 0. That is what a plain
-    argmax does in all modes; it is correct by chance only.
+    For ties it is the lowest class, so the prediction of an all-zero readout is class 0, as with argmax in all modes;
+    it is correct by chance only.
 
     Args:
         readout: [..., classes].
@@ -80,7 +80,7 @@ class SpikeDifference:
     reference: float = 0.0
 
     def add(self, reference: ArrayLike, counts: ArrayLike) -> None:
-        """Add arrays of one shape, whatever it is.
+        """Adds arrays of the same, arbitrary shape.
 
         Raises:
             InputError: if the shapes differ.
@@ -120,7 +120,7 @@ def spike_difference(reference: ArrayLike, counts: ArrayLike) -> float:
 def synops(counts: Mapping[str, ArrayLike], fan_out: Mapping[str, np.ndarray]) -> np.ndarray:
     """Synaptic operations of each recording: every spike times the synapses it reaches.
 
-    A graded spike of n counts n times, so that a time-stepped and an event-driven run are held to one measure.
+    A graded spike of n counts n times, so that a time-stepped and an event-driven run have the same measure.
 
     Args:
         counts: by source name, the input included: spikes [N, ...], summed over the run.
@@ -144,7 +144,7 @@ def synops(counts: Mapping[str, ArrayLike], fan_out: Mapping[str, np.ndarray]) -
 
 
 def accuracy_over_time(readouts: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Fraction of recordings whose readout is right at each time.
+    """Fraction of recordings with a correct prediction at each time.
 
     Args:
         readouts: [N, K, classes], the readout of N recordings at K times (`Result.readout_at`).
@@ -160,15 +160,15 @@ def readout_trace(result: Result) -> tuple[np.ndarray, np.ndarray]:
     """The readout at every instant at which it can change.
 
     Args:
-        result: of a run that recorded the spikes which the readout hears (``record="output"`` or ``"all"``).
+        result: of a run that recorded the spikes that feed the readout (``record="output"`` or ``"all"``).
 
     Returns:
         times: float64 [K], seconds, rising, the first is 0.
         readouts: float64 [K, classes].
     """
     circuit = result.circuit
-    heard = [circuit.output] if circuit.readout.rule.fires else [c.source for c in circuit.into(circuit.output)]
-    times = np.unique(np.concatenate([[0.0], *(result.spikes[name].t for name in heard if name in result.spikes)]))
+    sources = [circuit.output] if circuit.readout.rule.fires else [c.source for c in circuit.into(circuit.output)]
+    times = np.unique(np.concatenate([[0.0], *(result.spikes[name].t for name in sources if name in result.spikes)]))
     return times, result.readout_at(times)
 
 
@@ -178,7 +178,7 @@ def decision_time(times: ArrayLike, readouts: ArrayLike, label: int) -> float:
     Args:
         times: [K], rising.
         readouts: [K, classes], constant from each time to the next (`readout_trace`).
-        label: the right class.
+        label: the true class.
     """
     wrong = np.flatnonzero(predictions(readouts) != label)
     first_right = wrong[-1] + 1 if wrong.size else 0

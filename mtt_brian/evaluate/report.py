@@ -2,8 +2,8 @@
 
 ``report.json``; an *estimate* is ``{"value": x, "standard_error": s}``::
 
-    {"dataset", "title", "split", "engine", "versions", "command",
-     "runs": [{"run", "method", "seed", "n_recordings",
+    {"dataset", "title", "split", "engine", "versions", "command", "date",
+     "runs": [{"run", "method", "seed", "n_recordings", "network",
                "time_stepped": {"1": estimate, "10": estimate, ...},
                "time_stepped_at_t_max": {"time_steps", "spikes_per_recording", "synops_per_recording",
                                          "milliseconds_per_recording"},
@@ -16,7 +16,8 @@
                "event_driven_fifo": the same, where both conventions were run}]}
 
 Accuracies lie between 0 and 1. JSON has no infinity: a spike difference against a silent reference, and a decision
-time where no prediction was correct, are ``null``.
+time where no prediction was correct, are ``null``. Reports of earlier versions have no date and no network; both
+are empty then.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from mtt_brian.text import one_line, shown
 
 @dataclass(frozen=True, eq=False)
 class TimeStepped:
-    """A network on a time grid.
+    """The time-stepped results of a network.
 
     Attributes:
         time_steps: T_max, where spikes and synaptic operations are counted.
@@ -57,10 +58,10 @@ class TimeStepped:
 
 @dataclass(frozen=True, eq=False)
 class EventDriven:
-    """The same network in continuous time.
+    """The event-driven results of a network.
 
     Attributes:
-        order: ``"sum"`` (jumps of one instant are summed) or ``"fifo"`` (each event alone, as event-driven chips do).
+        order: ``"sum"`` (jumps of one instant are summed) or ``"fifo"`` (each event alone, as on event-driven chips).
         accuracy: at the end of the recordings.
         spike_difference: of the time-stepped run at T_max from this one, by population and for ``"output"``.
         spikes_per_recording: mean number of spikes by population, the input included.
@@ -69,8 +70,8 @@ class EventDriven:
         compile_seconds: building and compiling the engine.
         times: seconds [K].
         accuracy_over_time: fraction of correct predictions at each of ``times`` [K].
-        median_decision_time: seconds after which the prediction stayed correct, over those predicted correctly;
-            inf if there is none.
+        median_decision_time: seconds after which the prediction is correct and no longer changes, over the correctly
+        predicted recordings; inf if there is none.
         confusion_matrix: int64 [classes, classes], rows are the truth.
     """
 
@@ -103,7 +104,7 @@ class EventDriven:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> EventDriven:
-        """From what `to_dict` gave."""
+        """From the result of `to_dict`."""
         if content["order"] not in ORDERS:
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {shown(content['order'])}")
         over_time = content["accuracy_over_time"]
@@ -130,9 +131,10 @@ class RunReport:
         run: name of the run folder.
         method: ``"sdt"``, ``"nmt"`` or ``"mtt"``.
         seed: of its training, or None if not known.
-        n_recordings: how many were evaluated.
-        time_stepped: on time grids.
-        event_driven: one entry per convention; the first is the one the contract's ``event_driven`` key shows.
+        n_recordings: number of evaluated recordings.
+        time_stepped: its time-stepped results.
+        event_driven: one entry per convention; the first is written under the contract's ``event_driven`` key.
+        network: its model, such as ``"nmnist_3c1fc"``.
     """
 
     run: str
@@ -141,6 +143,7 @@ class RunReport:
     n_recordings: int
     time_stepped: TimeStepped
     event_driven: tuple[EventDriven, ...]
+    network: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -151,6 +154,7 @@ class RunReport:
             "method": self.method,
             "seed": self.seed,
             "n_recordings": self.n_recordings,
+            "network": self.network,
             "time_stepped": {str(t): plain(accuracy) for t, accuracy in stepped.accuracy.items()},
             "time_stepped_at_t_max": {
                 "time_steps": stepped.time_steps,
@@ -164,7 +168,7 @@ class RunReport:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> RunReport:
-        """From what `to_dict` gave."""
+        """From the result of `to_dict`."""
         accuracy = {int(t): Estimate(**estimate) for t, estimate in content["time_stepped"].items()}
         others = [content[key] for order in ORDERS if (key := f"event_driven_{order}") in content]
         return cls(
@@ -174,6 +178,7 @@ class RunReport:
             n_recordings=content["n_recordings"],
             time_stepped=TimeStepped(accuracy=accuracy, **content["time_stepped_at_t_max"]),
             event_driven=tuple(map(EventDriven.from_dict, [content["event_driven"], *others])),
+            network=str(content.get("network", "")),
         )
 
 
@@ -182,11 +187,12 @@ class Report:
     """Several networks evaluated on the same recordings.
 
     Attributes:
-        dataset, split: what was evaluated; ``title`` is the name for people ("digits (simulated event camera)").
+        dataset, split: the evaluated data; ``title`` is their display name ("digits (simulated event camera)").
         engine: the event-driven engine.
         versions: of Python and of the packages involved.
-        command: what was typed.
-        runs: side by side.
+        command: the command line.
+        runs: the networks.
+        date: on which it was finished, such as ``"2026-11-26"``.
     """
 
     dataset: str
@@ -196,9 +202,10 @@ class Report:
     command: str
     title: str
     runs: tuple[RunReport, ...]
+    date: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``report.json``, as the module describes it."""
+        """The content of ``report.json``, as in the description of this module."""
         return {
             "dataset": self.dataset,
             "title": self.title,
@@ -206,6 +213,7 @@ class Report:
             "engine": self.engine,
             "versions": dict(self.versions),
             "command": self.command,
+            "date": self.date,
             "runs": [run.to_dict() for run in self.runs],
         }
 
@@ -216,7 +224,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """The report that `json` gave the text of.
+        """The report from the text that `json` returned.
 
         Raises:
             InputError: if the text is not such a report; it names what is missing or wrong.
@@ -224,7 +232,8 @@ class Report:
         try:
             content = json.loads(text)
             fields = {name: content[name] for name in ("dataset", "title", "split", "engine", "versions", "command")}
-            return cls(runs=tuple(map(RunReport.from_dict, content["runs"])), **fields)
+            runs = tuple(map(RunReport.from_dict, content["runs"]))
+            return cls(runs=runs, date=str(content.get("date", "")), **fields)
         except KeyError as error:
             raise InputError(f"not the report of an evaluation: no {error}") from None
         except (AttributeError, RecursionError, TypeError, ValueError) as error:

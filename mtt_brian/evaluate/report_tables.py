@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport
+from mtt_brian.evaluate.report_verdict import verdict
 from mtt_brian.evaluate.tables import (
     MISSING,
     Cell,
@@ -45,9 +46,9 @@ class ConfusionRow(NamedTuple):
 
     Attributes:
         counts: by predicted class [K].
-        shares: the same as parts of the class [K]; zeros where the class has no recordings.
-        recordings: how many there are.
-        correct: fraction of them that was predicted correctly.
+        shares: the same as fractions of the class [K]; zeros for a class without recordings.
+        recordings: number of recordings.
+        correct: fraction of them with a correct prediction.
     """
 
     counts: Sequence[int]
@@ -56,8 +57,21 @@ class ConfusionRow(NamedTuple):
     correct: Cell
 
 
+def facts(report: Report) -> list[tuple[str, str]]:
+    """What was evaluated on what and when, by name; what a report does not hold is left out."""
+    counts = sorted({run.n_recordings for run in report.runs})
+    found = [
+        ("network", ", ".join(dict.fromkeys(run.network for run in report.runs if run.network))),
+        ("data", f"{report.title}, {report.split}"),
+        ("recordings", " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))),
+        ("engine", report.engine),
+        ("date", report.date),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
 def accuracies(report: Report) -> Table:
-    """A row per network: accuracy on every time grid and under every convention."""
+    """A row per network: accuracy at every number of time steps and under every convention."""
     runs = report.runs
     grids = sorted({t for run in runs for t in run.time_stepped.accuracy})
     return Table(
@@ -78,7 +92,7 @@ def accuracies(report: Report) -> Table:
 
 
 def layers(report: Report) -> Table:
-    """A row per network and population: how much it spikes with and without time steps, and how far these differ."""
+    """A row per network and population: event-driven and time-stepped spikes, and their difference."""
     rows = [(run, place, name) for run in report.runs for place, name in enumerate(_populations(run))]
     orders = _orders(report)
     measured = [_measured(run) for run, _, _ in rows]
@@ -90,10 +104,10 @@ def layers(report: Report) -> Table:
         ]
 
     return Table(
-        "Spikes by layer, and how far time steps move them",
+        "Spikes by layer, and their difference with time steps",
         [
             words("network", [run.run for run, _, _ in rows]),
-            # sorts by the place in the network
+            # sorts by the position in the network
             Column("", "layer", [Cell(name, exact(place)) for _, place, name in rows], words=True),
             Column(
                 "spikes per recording",
@@ -185,13 +199,39 @@ def _decision(measured: EventDriven) -> Cell:
 
 
 def all_tables(report: Report) -> list[Table]:
-    """The tables of a report as text: networks beside each other; by layer, below each other."""
+    """The tables of a report as text: one column per network; the table by layer has one block per network."""
     return [accuracies(report).transposed(), layers(report), costs(report).transposed()]
 
 
-def terminal_text(report: Report) -> str:
-    """All tables for a terminal."""
-    return "\n\n".join(f"{table.title}:\n{table.terminal()}" for table in all_tables(report))
+def summary(report: Report) -> Table:
+    """The rows that tell whether networks need their time steps, a column per network."""
+    runs = report.runs
+    finest = max(t for run in runs for t in run.time_stepped.accuracy)
+    measured = [run.event_driven[0] for run in runs]
+    at_t_max = [run.time_stepped.accuracy.get(run.time_stepped.time_steps) for run in runs]
+    rows = Table(
+        "",
+        [
+            words("network", [run.run for run in runs]),
+            Column("accuracy in %", "time-stepped, T_max", list(map(in_percent, at_t_max))),
+            Column(
+                "accuracy in %",
+                f"time-stepped, T = {finest}",
+                [in_percent(run.time_stepped.accuracy.get(finest)) for run in runs],
+            ),
+            *_by_order("accuracy in %, event-driven", report, lambda one: in_percent(one.accuracy)),
+            Column("SynOps", "time-stepped, T_max", [decimal(run.time_stepped.synops_per_recording) for run in runs]),
+            Column("SynOps", "event-driven", [decimal(one.synops_per_recording) for one in measured]),
+            Column("median decision time, ms", "event-driven", list(map(_decision, measured))),
+        ],
+    )
+    return rows.transposed()
+
+
+def terminal_text(report: Report, verbose: bool) -> str:
+    """The verdict with its table for a terminal, or all tables behind it."""
+    tables = [f"{table.title}:\n{table.terminal()}" for table in all_tables(report)]
+    return "\n\n".join([verdict(report), *(tables if verbose else [summary(report).terminal()])])
 
 
 def markdown_text(report: Report) -> str:
@@ -201,6 +241,10 @@ def markdown_text(report: Report) -> str:
     return "\n".join(
         [
             f"# Event-driven evaluation: {markdown(f'{report.title}, {report.split}')}",
+            "",
+            f"**{markdown(verdict(report))}**",
+            "",
+            *(f"* {name}: {markdown(text)}" for name, text in facts(report)),
             "",
             *tables,
             "Accuracies with their binomial standard error sqrt(p (1 - p) / n); seeds vary on top of it.",
@@ -217,7 +261,7 @@ def markdown_text(report: Report) -> str:
 
 
 def write_report(report: Report, folder: str | os.PathLike[str]) -> None:
-    """Write ``report.json`` and ``report.md`` into ``folder``, each whole or not at all."""
+    """Write ``report.json`` and ``report.md`` into ``folder``, each atomically."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.json", report.json())

@@ -1,4 +1,4 @@
-"""How far apart the spikes of two runs of one population are in time."""
+"""Differences in time between the spikes of two runs of one population."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SpikeTimeDifferences(NamedTuple):
 
     Attributes:
         seconds: float64 [K], time in the second run minus time in the first; sorted by neuron, then time.
-        neuron: int64 [K], whose spike it is.
+        neuron: int64 [K], the neuron of each pair.
         only_first, only_second: spikes of either run that have no partner.
     """
 
@@ -27,13 +27,12 @@ class SpikeTimeDifferences(NamedTuple):
 
 
 def spike_time_differences(first: Spikes, second: Spikes) -> SpikeTimeDifferences:
-    """The k-th spike of every neuron in one run held against the k-th spike of the same neuron in the other.
+    """Pairs the k-th spike of every neuron in one run with the k-th spike of the same neuron in the other.
 
-    n spikes fired at once are n spikes at one time. Where a neuron fired more often in one run, its last spikes there
-    have no partner: they are counted, and there is no difference for them. For equal numbers of spikes no other
-    matching has a smaller sum of ``|difference|``. But one additional early spike shifts all later pairs of its neuron
-    by one, and their differences are then those between successive spikes: read the times together with the counts
-    (`spike_difference`).
+    n spikes fired at once are n spikes at one time. If a neuron fires more often in one run, its last spikes there have
+    no partner: they are counted and have no difference. For equal numbers of spikes no other matching has a smaller sum
+    of ``|difference|``. But one additional early spike shifts all later pairs of its neuron by one, and their
+    differences are then those between successive spikes: read the times together with the counts (`spike_difference`).
 
     Args:
         first, second: spikes of one population, in any order.
@@ -66,7 +65,7 @@ class FirstDifference:
     Attributes:
         t: seconds; of a pair at different times, the earlier one.
         neuron: flat index.
-        kind: what of the second run it is.
+        kind: kind of the spike of the second run.
         shift: seconds by which the second run is later; 0 for a spike without a partner.
     """
 
@@ -78,7 +77,7 @@ class FirstDifference:
 
 @dataclass(frozen=True)
 class SpikeComparison:
-    """Spikes of one population in a run, held against those of a reference.
+    """Spikes of one population in a run, compared with those of a reference.
 
     Attributes:
         reference, spikes: number of spikes in the reference and in the run.
@@ -107,11 +106,11 @@ class SpikeComparison:
 
 
 def compare_spikes(reference: Spikes, spikes: Spikes, tolerance: float = 0.0) -> SpikeComparison:
-    """Hold the spikes of a run against those of another one, of the same network on the same recording.
+    """Compares the spikes of a run with those of another run of the same network on the same recording.
 
-    For every neuron, first as many spikes as possible are paired that lie no further apart than the tolerance. What
-    is left is paired in order, the k-th with the k-th: these are early or late. What is left then is missing or
-    additional. n spikes fired at once are n spikes at one time.
+    For every neuron, first as many spikes as possible are paired within the tolerance. The remaining spikes are paired
+    in order, the k-th with the k-th: these are early or late. Spikes without a partner are missing or additional. n
+    spikes fired at once are n spikes at one time.
 
     Args:
         reference, spikes: of one population, in any order.
@@ -124,7 +123,7 @@ def compare_spikes(reference: Spikes, spikes: Spikes, tolerance: float = 0.0) ->
     paired = rank < both[i]
     shift, whose = other_t[other_rank < both[other_i]] - t[paired], i[paired]
     is_far = np.abs(shift) > tolerance + _rounding(t[paired], tolerance)
-    # Where the k-th spikes are at the same times, all are paired; elsewhere one neuron after the other is.
+    # If the k-th spikes are at the same times, all are paired at once; otherwise neuron by neuron.
     differ = np.diff(starts) != np.diff(other_starts)
     differ[whose[is_far]] = True
     shifts = [shift[~differ[whose]]]
@@ -157,14 +156,14 @@ def compare_spikes(reference: Spikes, spikes: Spikes, tolerance: float = 0.0) ->
 
 
 def _rounding(t: np.ndarray, tolerance: float) -> np.ndarray:
-    """By how much more times may differ that differ by the tolerance, because of rounding."""
+    """The allowance for rounding that is added to the tolerance."""
     return 4e-15 * t + 1e-16 if tolerance > 0 else np.zeros(np.shape(t))
 
 
 def _paired(
     first: np.ndarray, second: np.ndarray, tolerance: float
 ) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """As many pairs within the tolerance as there can be, of two sorted lists of times; and what is left of either."""
+    """The largest number of pairs within the tolerance of two sorted lists of times; and the rest of either list."""
     pairs, rest, other_rest = [], [], []
     allowed = tolerance + _rounding(first, tolerance)
     a = b = 0

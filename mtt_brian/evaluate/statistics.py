@@ -15,9 +15,9 @@ from mtt_brian.evaluate.metrics import Estimate
 def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
     """``accuracy(predicted) - accuracy(others)`` on the same recordings, with its paired standard error.
 
-    Only recordings that one of both predicts correctly contribute. The error is the standard deviation of
+    Only recordings with exactly one correct prediction contribute. The error is the standard deviation of
     ``correct - correct`` (-1, 0 or 1 per recording) over the square root of N, which is smaller than that of two
-    separate accuracies where the predictions mostly agree.
+    separate accuracies if the predictions mostly agree.
 
     Args:
         predicted, others: classes [N].
@@ -36,9 +36,9 @@ def binomial(p: float, n: int) -> Estimate:
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     """Mean over runs that differ in their seed, with the standard error of that mean.
 
-    The error is the sample standard deviation over the seeds divided by the square root of their number: it holds the
-    variation of the training, and not the draw of the test recordings, which all seeds share. A single run keeps its
-    own error, which is the other way round.
+    The error is the sample standard deviation over the seeds divided by the square root of their number: it contains
+    the variation of the training, but not that of the test recordings, which all seeds share. A single run keeps its
+    own error, which contains only the variation of the test recordings.
 
     Raises:
         InputError: if there is none.
@@ -56,11 +56,11 @@ def same_but_seed(configs: Mapping[str, Mapping[str, Any]], ignored: Collection[
 
     Args:
         configs: settings by name of the run, each with its ``"method"``.
-        ignored: settings beside the seed that runs may differ in and still be one training, in another place.
+        ignored: settings besides the seed that may differ within a group, because they do not affect the training.
 
     Returns:
-        Names of the runs by label, which is the method. Where runs of one method differ in more, they
-        are not one group, and the label says in what: ``"mtt, samples 5"``.
+        Names of the runs by label, which is the method. Runs of one method that differ in other settings are separate
+    groups, and the label contains the difference: ``"mtt, samples 5"``.
     """
     groups: dict[str, list[str]] = {}
     for name, config in configs.items():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mtt_brian.evaluate.metrics import Estimate
 from mtt_brian.text import printable
 
-#: What Markdown, HTML within it, and GitHub read as more than text. An underscore between letters is none of it.
+#: Characters with a meaning in Markdown, in HTML within it, and on GitHub; except an underscore between letters.
 _ACTING = re.compile(r"[&<>\\`*\[\]|~$#@{}]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 
 
@@ -21,8 +21,8 @@ class Cell(NamedTuple):
     """One cell.
 
     Attributes:
-        text: for people; ``"-"`` where there is nothing.
-        value: the number behind it, unrounded, as JavaScript reads it; None: the cell sorts by its text.
+        text: displayed text; ``"-"`` for an empty cell.
+        value: the unrounded number in JavaScript notation; None: the cell sorts by its text.
         error: the standard error of the number as text; may be empty.
     """
 
@@ -38,10 +38,10 @@ class Column(NamedTuple):
     """One column.
 
     Attributes:
-        group: a heading that neighbours share; may be empty.
+        group: a heading shared by adjacent columns; may be empty.
         title: its own heading.
         cells: one per row.
-        words: whether they hold words, not numbers.
+        words: whether the cells contain words, not numbers.
     """
 
     group: str
@@ -72,7 +72,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """Headings that neighbours share, and how many they are."""
+        """Headings shared by adjacent columns, and the number of their columns."""
         grouped = itertools.groupby(self.columns, key=lambda column: column.group)
         return [(group, len(list(columns))) for group, columns in grouped]
 
@@ -82,7 +82,7 @@ class Table:
         return zip(*(column.cells for column in self.columns), strict=True)
 
     def transposed(self) -> Table:
-        """Rows as columns; only the headings of the first column are lost."""
+        """The transposed table; only the headings of the first column are lost."""
         names, *columns = self.columns
         headings = Column("", "", [Cell(column.heading) for column in columns], words=True)
         return Table(
@@ -97,11 +97,11 @@ class Table:
         )
 
     def markdown(self) -> str:
-        """The table in Markdown, where all texts are shown as they stand."""
+        """The table in Markdown, with all texts escaped."""
         return markdown_table([[markdown(text) for text in line] for line in self._lines()])
 
     def terminal(self) -> str:
-        """The same table for a terminal: one line per row, nothing that a terminal would obey."""
+        """The same table for a terminal: one line per row, without control characters."""
         return _padded([[printable(text) for text in line] for line in self._lines()])
 
     def _lines(self) -> Iterator[list[str]]:
@@ -110,7 +110,7 @@ class Table:
             yield list(map(str, row))
 
 
-#: Nothing to show.
+#: An empty cell.
 MISSING = Cell("-")
 
 
@@ -125,7 +125,7 @@ def whole(value: int | None) -> Cell:
 
 
 def decimal(value: float | None) -> Cell:
-    """A number with as many digits as one reads."""
+    """A number with a readable number of digits."""
     return MISSING if value is None else Cell(number(value), exact(value))
 
 
@@ -145,7 +145,7 @@ def fraction(value: float | None) -> Cell:
 
 
 def exact(value: float) -> str:
-    """As JSON and JavaScript write it: the shortest text that gives the same number, infinity in one word."""
+    """As JSON and JavaScript write it: the shortest text that gives the same number, infinity as one word."""
     return json.dumps(value)
 
 
@@ -156,12 +156,12 @@ def percent(estimate: Estimate, sign: bool = False) -> str:
 
 
 def number(value: float) -> str:
-    """``"12,345"``, ``"0.61"``: as many digits as one reads."""
+    """``"12,345"``, ``"0.61"``: a readable number of digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def markdown(text: str) -> str:
-    """Text from outside for a Markdown file, where it is shown as it stands: no markup, no HTML, no link, no new line.
+    """External text, escaped for a Markdown file: no markup, no HTML, no link, no new line.
 
     Characters with a meaning become character references, which every reader of Markdown shows as the character.
     """
@@ -169,14 +169,14 @@ def markdown(text: str) -> str:
 
 
 def code_block(text: str) -> str:
-    """Text from outside as a block of code, in Markdown."""
+    """External text as a block of code, in Markdown."""
     return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table with padded columns; the first line is the header.
 
-    Cells are Markdown, where names from outside have gone through `markdown`. Whatever they hold, a cell stays a cell.
+    Cells are Markdown; external names are escaped by `markdown`. The content of a cell cannot end it.
     """
     return _padded([[printable(cell).replace("|", "&#124;") for cell in line] for line in lines])
 

@@ -30,14 +30,14 @@ def bin_recordings(recordings: Recordings, time_steps: int, workers: int = 0) ->
     Args:
         recordings: N of them.
         time_steps: T.
-        workers: processes that share the work (started anew by joblib, not forked); 0: this process. The result does
-            not depend on it.
+        workers: processes that share the work (started by joblib, not forked); 0: this process. The result does not
+        depend on the number.
 
     Returns:
         [N, T, C, H, W] with channels innermost in memory, uint8, or int32 if a pixel has more than 255 events in a bin.
 
     Raises:
-        InputError: if there is no recording, one cannot be read, or there is no room for the frames.
+        InputError: if there is no recording, one cannot be read, or the frames do not fit on the disk.
     """
     if not len(recordings):
         raise InputError(f"{recordings.title}: no recordings")
@@ -105,7 +105,7 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache_folder()) as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, not a SIGBUS later
+            os.posix_fallocate(file.fileno(), 0, size)  # reports a full disk here, not by a SIGBUS later
             return np.frombuffer(mmap.mmap(file.fileno(), size), dtype).reshape(shape)
     except OSError as error:
         raise InputError(f"no room for {size / 1e9:.1f} GB of frames under {cache_folder()}: {error}") from None

@@ -22,7 +22,7 @@ class Collection(Sequence[np.ndarray]):
     """One split of one data set. ``collection[i]`` is item i, a slice gives a subset.
 
     Attributes:
-        name: the data set's name, as `load` takes it.
+        name: the data set's name, as in `load`.
         title: its name in texts and figures.
         split: "train" or "test".
         classes: name of every class.
@@ -145,7 +145,7 @@ class Recordings(Collection):
         return super()._repr_html_() + self._raster_of_the_first()
 
     def _raster_of_the_first(self) -> str:
-        """Events of the first recording over time, a band for every channel; nothing where it cannot be read."""
+        """Events of the first recording over time, a band for every channel; nothing if it cannot be read."""
         try:
             recording = self[0]
         except (IndexError, InputError):
@@ -161,7 +161,7 @@ class Recordings(Collection):
         return html_repr.raster(bands, float(recording["t"][-1]) / 1e6)
 
     def readable(self, progress: Callable[[list[str]], Iterable[str]] = iter) -> Recordings:
-        """Read every recording once and leave out those that cannot be read (listed in ``bad``)."""
+        """Reads every recording once and removes the unreadable ones (listed in ``bad``)."""
         good: list[int] = []
         bad: list[tuple[str, str]] = []
         for index, identifier in enumerate(progress(self.ids)):
@@ -183,7 +183,7 @@ class Images(Collection):
     Attributes:
         pixels: uint8 [N, C, H, W], 0 to 255.
         mean, std: of every channel of the training images, for intensities 0..1 (``pixels / 255``): the published
-            numbers that networks are trained with.
+    values for training.
     """
 
     pixels: np.ndarray
@@ -215,7 +215,7 @@ SomeCollection = TypeVar("SomeCollection", bound=Collection)
 
 
 def split_validation(collection: SomeCollection, fraction: float, seed: int) -> tuple[SomeCollection, SomeCollection]:
-    """Set part of the training data aside for model selection.
+    """Splits the training data into training and validation data for model selection.
 
     Of every class with n items, ``round(fraction * n)`` chosen at random go to the validation set.
 

@@ -40,7 +40,7 @@ def read(path: str | os.PathLike[str], *, sort: bool = False) -> np.ndarray:
     Clocks that overflow are continued.
 
     Args:
-        path: of the file; its ending decides on the format.
+        path: of the file; its ending defines the format.
         sort: sort events by time, those of one instant as in the file. Without it, times that go backwards are refused.
 
     Returns:
@@ -74,7 +74,7 @@ def read(path: str | os.PathLike[str], *, sort: bool = False) -> np.ndarray:
 
 
 def _read_aedat(path: Path) -> np.ndarray:
-    """Any version: the first line decides, not the ending."""
+    """Any version: the first line defines it, not the ending."""
     version = aedat_version(path)
     if version.startswith("3"):
         return read_checked(path, "AEDAT 3", partial(read_aedat3, path))
@@ -88,14 +88,14 @@ class EventFormat(NamedTuple):
 
     Attributes:
         read: path -> recording.
-        at_first_event: whether time 0 is the first event, because the format's clock starts anywhere.
+        at_first_event: whether time 0 is the first event, because the format's clock starts at an arbitrary time.
     """
 
     read: Callable[[Path], np.ndarray]
     at_first_event: bool = False
 
 
-#: Ending, with its dot and in lower case -> `EventFormat`, to read only; `register_format` adds one.
+#: Ending, with its dot and in lower case -> `EventFormat`, read only; `register_format` adds one.
 FORMATS: Registry[EventFormat] = Registry(
     "an event file format",
     GROUP,
@@ -122,13 +122,13 @@ def register_format(
 
     Args:
         ending: of file names, with its dot and in lower case.
-        reader: path -> structured array with integers ``t`` [us], ``x`` and, where there are some, ``y`` and ``p``. It
-            raises `InputError`, which names the file, for one that it cannot read.
-        at_first_event: let time 0 be the first event.
-        replace: let it take the place of one that was registered before.
+        reader: path -> structured array with integers ``t`` [us], ``x`` and, if the file has them, ``y`` and ``p``. It
+        raises `InputError`, which names the file, for an unreadable file.
+        at_first_event: time 0 is the first event.
+        replace: replace one that was registered before.
 
     Raises:
-        InputError: for an ending that is taken or not of this form, and for what is no function.
+        InputError: for an ending that is in use or not of this form, and for a reader that is no function.
     """
     if not isinstance(ending, str) or not ending.startswith(".") or ending != ending.lower() or len(ending) < 2:
         raise InputError(f"the ending must start with a dot and be in lower case, as in '.abc', not {shown(ending)}")
@@ -144,5 +144,5 @@ def register_format(
 
 
 def unregister_format(ending: str) -> None:
-    """Removes a format that was registered; does nothing where there is none."""
+    """Removes a registered format, if there is one."""
     FORMATS.discard(ending)

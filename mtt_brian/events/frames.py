@@ -37,7 +37,7 @@ def to_frames(
 def frames_batch(
     recordings: Iterable[np.ndarray], time_steps: int, sensor_size: SensorSize, duration_us: int | None = None
 ) -> np.ndarray:
-    """`to_frames` of several recordings, side by side.
+    """`to_frames` of several recordings as a batch.
 
     Args:
         recordings: N of them, for instance a `Recordings`.
@@ -60,8 +60,8 @@ def on_time_steps(
 ) -> np.ndarray:
     """The recording with every event at the end of its bin, the bins being those of `to_frames`.
 
-    Run event by event with ``order="sum"``, it gives what the time-stepped network gives on these frames, where nothing
-    happens between instants: all neurons are IF without a bias, and no connection has a delay.
+    An event-driven run with ``order="sum"`` then gives the time-stepped result on these frames, if all neurons are IF
+    without a bias and no connection has a delay.
 
     Args:
         recording, time_steps, sensor_size, duration_us: as for `to_frames`.

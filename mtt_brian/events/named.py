@@ -30,13 +30,13 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class NamedRecording:
-    """Events, and what is known about them.
+    """Events with their name and label.
 
     Attributes:
-        name: for people.
+        name: for texts and figures.
         events: structured array ``t`` [us], ``x`` and, where the file has them, ``y`` and ``p``; not checked against
             any sensor.
-        label: the right class, where a data set tells it.
+        label: the class, if a data set has it.
         classes: names of the classes, likewise.
     """
 
@@ -47,7 +47,7 @@ class NamedRecording:
 
 
 def reference(name: str | os.PathLike[str]) -> Reference | None:
-    """The place in a data set that a name means; None for the name of a file."""
+    """The reference to a data set that a name contains; None for the name of a file."""
     found = _REFERENCE.fullmatch(os.fspath(name))
     if found is None or Path(name).exists():
         return None
@@ -67,7 +67,7 @@ def open_recording(
         name: a path, or a `Reference`.
         data_root: folder that holds the data set.
         resolution: of a recording of a data set, see `at_resolution`.
-        others: endings of files that the caller reads itself, for the message.
+        others: endings of further files that the caller reads, for the message.
 
     Raises:
         InputError: if there is no such recording, or it cannot be read.

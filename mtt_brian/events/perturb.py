@@ -1,6 +1,6 @@
 """Recording -> recording: structured arrays ``t`` [us], ``x``, ``y``, ``p``, sorted by time, [E].
 
-A recording ends with its last event here: nothing is moved or added behind it.
+A recording ends with its last event: no event is moved or added after it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ _MOST_EVENTS = 100_000_000
 
 
 def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Every event moved by its own Gaussian time, then sorted anew.
+    """Shifts every event by an independent Gaussian time, then sorts the events.
 
     Args:
         recording: the events.
         sigma: standard deviation in microseconds; times are rounded to whole ones and kept between 0 and the end.
-        rng: the source of randomness.
-
-    Raises:
-        InputError: if ``sigma`` is no number from 0 to 1e15.
+        rng: random generator. Raises: InputError: if ``sigma`` is no number from 0 to 1e15.
     """
     _check("the jitter", sigma)
     check_number("the jitter", sigma, most=1e15)
@@ -57,7 +54,7 @@ def dropped(recording: np.ndarray, fraction: float, rng: np.random.Generator) ->
 
 
 def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, rng: np.random.Generator) -> np.ndarray:
-    """Background activity on top: a Poisson process on every pixel and channel, up to the last event.
+    """Adds background activity: a Poisson process on every pixel and channel, up to the last event.
 
     Args:
         recording: the events.
@@ -88,7 +85,7 @@ def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, r
 
 
 def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> Recordings:
-    """All recordings changed, once and in their order, and kept in memory."""
+    """Changes all recordings once, in their order, and keeps them in memory."""
     changed = {name: change(recording) for name, recording in zip(recordings.ids, recordings, strict=True)}
     return dataclasses.replace(recordings, read=changed.__getitem__)
 

@@ -63,7 +63,7 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
                 f"{name}[{wrong[0]}] = {array[wrong[0]]}: not a whole number that fits {EVENT_DTYPE[name]}; {_UNIT}"
             )
         if array.dtype.kind == "f":
-            # From here on neighbouring whole numbers are the same float: the value may have been rounded.
+            # From here on two consecutive whole numbers are the same float: the value may have been rounded.
             limit = 2.0 ** (np.finfo(array.dtype).nmant + 1)
             rounded = np.flatnonzero(np.abs(array) >= limit)
             if rounded.size:
@@ -97,7 +97,7 @@ def check_recording(recording: np.ndarray, sensor_size: SensorSize, name: str = 
     Args:
         recording: structured array [E] with the fields t, x, y, p.
         sensor_size: (C, H, W): p must lie in [0, C), y in [0, H), x in [0, W).
-        name: what the message calls the recording, for instance its file name.
+        name: name of the recording in the message, for instance its file name.
 
     Raises:
         InputError: on missing or non-integer fields, other fields that would be dropped, coordinates outside the
@@ -127,13 +127,13 @@ def check_recording(recording: np.ndarray, sensor_size: SensorSize, name: str = 
 
 
 def check_fields(recording: Any, needed: Sequence[str], name: str = "recording") -> None:
-    """Refuse what is not a one-dimensional structured array with whole numbers in its fields.
+    """Refuses all but a one-dimensional structured array with whole numbers in its fields.
 
-    A field that is not needed is dropped later. It must hold one value everywhere, for instance the y and p of a sensor
-    with a single row: then nothing is lost.
+    A field that is not needed is dropped later. It must have one value everywhere, so that no information is lost, for
+    instance the y and p of a sensor with a single row.
 
     Args:
-        recording: whatever was given as a recording.
+        recording: the argument.
         needed: the fields that are used.
         name: what the message calls the recording.
 
@@ -169,7 +169,7 @@ def check_fields(recording: Any, needed: Sequence[str], name: str = "recording")
 
 
 def check_recordings(recordings: Any) -> Iterable[np.ndarray]:
-    """Refuse what does not give recordings one after another; each recording is checked on its own when it is used.
+    """Refuses all but an iterable of recordings; each recording is checked when it is used.
 
     Args:
         recordings: a list of recordings, a data set, an iterable, an array [N, E].
@@ -253,12 +253,12 @@ def check_other_columns(columns: Mapping[str, np.ndarray], events: int, name: st
 
 
 def polarity_hint(field: str, value: Any) -> str:
-    """What to do about polarities -1 and +1."""
+    """Hint for polarities -1 and +1."""
     return "; polarities are counted from 0 (OFF 0, ON 1), not -1 and 1" if field == "p" and value == -1 else ""
 
 
 def what_it_is(thing: Any) -> str:
-    """What was given instead of a recording, and what to do about it: the end of a sentence."""
+    """What was given instead of a recording, and the remedy: the end of a sentence."""
     from mtt_brian.events.collections import Collection  # which imports this module
 
     columns = "events.make_recording(t, x, y, p) makes a recording of columns"

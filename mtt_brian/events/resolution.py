@@ -1,4 +1,4 @@
-"""Recordings on a coarser grid of pixels than that of their sensor."""
+"""Recordings downsampled to fewer pixels than their sensor has."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from mtt_brian.events.collections import Images, Recordings
 def at_resolution(recordings: Recordings | Images, side: int) -> Recordings:
     """The same events at ``x * side // W`` and ``y * side // H``: frames of side x side, as many events as before.
 
-    For CIFAR10-DVS and N-Caltech101 the MTT paper has 48 (code). A sensor with a single row keeps it.
+    The code of the MTT paper uses 48 for CIFAR10-DVS and N-Caltech101. A sensor with a single row keeps it.
 
     Raises:
-        InputError: if the resolution is not a whole number >= 1, the sensor's own grid is coarser, or there are no
-            events.
+        InputError: if the resolution is not a whole number >= 1, the sensor has fewer pixels, or there are no events.
     """
     if not isinstance(recordings, Recordings):
         given = getattr(recordings, "title", f"a {type(recordings).__name__}")
@@ -37,7 +36,7 @@ def at_resolution(recordings: Recordings | Images, side: int) -> Recordings:
 
 @dataclass(frozen=True)
 class _ReadCoarser:
-    """Reads a recording and moves its events to a coarser grid; an object, so that it can be pickled.
+    """Reads a recording and downsamples it; an object, so that it can be pickled.
 
     Attributes:
         read: gives the recording of the sensor for an id.

@@ -1,1 +1,1 @@
-"""What needs both halves, training and event-driven runs: run folders, evaluation, studies."""
+"""Code that needs both training and event-driven runs: run folders, evaluation, studies."""

@@ -1,7 +1,7 @@
 """Work that is divided into shards, a few recordings at a time, and computed in this process or in others.
 
-The results of a shard do not depend on where it is computed, on other shards or on the number of cores. Nothing here
-needs torch.
+The results of a shard do not depend on where it is computed, on other shards or on the number of cores. This module
+does not need torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Evaluator(Protocol):
 
 
 class Task(Protocol):
-    """What is done with every recording; equal to another task, and with the same hash, if all results are."""
+    """The computation for every recording; two tasks are equal, with equal hashes, if all results are."""
 
     @property
     def engine(self) -> str:
@@ -44,7 +44,7 @@ class Task(Protocol):
 
     @property
     def passes(self) -> int:
-        """How often every recording is run."""
+        """Number of runs of every recording."""
 
     def __hash__(self) -> int: ...
 
@@ -66,8 +66,8 @@ class Shard(Generic[SomeTask, SomeRecordings]):
     Attributes:
         run: name of the run or the network.
         task: of the run.
-        number, count: the shard is the ``number``-th, from 1, of so many of this run.
-        recordings: the few.
+        number, count: the shard is the ``number``-th, from 1, of ``count`` shards of this run.
+        recordings: of this shard.
     """
 
     run: str
@@ -87,7 +87,7 @@ class Shard(Generic[SomeTask, SomeRecordings]):
 
     @property
     def passes(self) -> int:
-        """How many runs of single recordings it takes."""
+        """Number of runs of single recordings."""
         return self.task.passes * len(self.recordings)
 
 

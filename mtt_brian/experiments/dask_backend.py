@@ -1,7 +1,7 @@
 """Shards on the workers of a Dask cluster.
 
-A worker gets the network and the list of the recordings, which it reads itself: it needs the same versions of all
-packages, and the files of the data set in the same place. A shard whose worker dies is computed again by another one.
+A worker receives the network and the list of the recordings, and reads the recordings from disk: it needs the same
+versions of all packages, and the data set at the same path. If a worker ends, another one computes its shard again.
 """
 
 from __future__ import annotations
@@ -57,13 +57,14 @@ def workers(address: str, most: int, timeout: float = TIMEOUT) -> Iterator[Backe
 
     Args:
         address: of the scheduler, ``"tcp://host:8786"``, or `LOCAL` for single-threaded processes on this machine.
-        most: local processes at most; otherwise there is one per core.
+        most: largest number of local processes; by default one per core.
         timeout: seconds to wait for a scheduler and for its first worker.
 
     Raises:
         InputError: if no scheduler replies, there is no worker, or Dask is not installed. While shards are computed:
-            the error of a shard; if a worker is not fit for it, naming the worker; if the scheduler is lost. After all
-            others: if a shard that was computed alone has killed as many workers as the scheduler allows, naming it.
+            the error of a shard; if a worker cannot compute it (names the worker); if the scheduler is lost. After all
+    other shards: if a shard that was computed alone has ended as many workers as the scheduler allows (names the
+    shard).
     """
     with ExitStack() as stack:
         if address == LOCAL:
@@ -79,7 +80,7 @@ def local_cluster(most: int) -> LocalCluster:
     return distributed.LocalCluster(
         n_workers=min(most, CPU_COUNT),
         threads_per_worker=1,
-        memory_limit=None,  # all that the machine has, as for a process without Dask
+        memory_limit=None,  # all memory of the machine, as for a process without Dask
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.ERROR,
     )
@@ -111,8 +112,8 @@ def _client(address: str, timeout: float) -> Client:
 def _compute(
     client: Client, shards: Sequence[Shard[Any, Any]], progress: Callable[[int], object]
 ) -> Iterator[tuple[Shard[Any, Any], PartialResult]]:
-    # Dask counts the death of a worker against every task that waited there. A shard that it blames is computed again
-    # alone, at the end.
+    # Dask counts the end of a worker as a failure of every task that waited there. A shard with too many failures is
+    # computed again alone, at the end.
     distributed = _distributed()
     batches = [shards]
     deadly: list[str] = []
@@ -127,20 +128,20 @@ def _compute(
                     continue
                 deadly.append(
                     f"{shard}: all workers died that computed it alone ({error.allowed_failures + 1}, the last one"
-                    f" {error.last_worker.address}); their own output tells why (often: too little memory)"
+                    f" {error.last_worker.address}); their output contains the reason (often: too little memory)"
                 )
     if deadly:
         raise InputError("\n".join(deadly))
 
 
 def _futures(client: Client, shards: Sequence[Shard[Any, Any]]) -> Iterator[tuple[Shard[Any, Any], Future]]:
-    """Shards with their futures as they are done."""
+    """Shards with their futures in the order of completion."""
     distributed = _distributed()
-    dumps = distributed.protocol.pickle.dumps  # data sets of users may read by a function within a function
+    dumps = distributed.protocol.pickle.dumps  # data sets of users may read with a nested function
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph")
-        # A task of its own: a network, and the function that reads recordings, which may hold images, are sent to a
-        # worker once, and to others when that one dies.
+        # A separate task: a network, and the function that reads recordings, which may contain images, are sent to a
+        # worker once, and to another one if that worker ends.
         read_by = {shard.task: _apart(shard.recordings)[0] for shard in shards}
         shared = {task: client.submit(bytes, dumps((task, read)), pure=False) for task, read in read_by.items()}
     evaluate = _with_its_code()
@@ -151,7 +152,7 @@ def _futures(client: Client, shards: Sequence[Shard[Any, Any]]) -> Iterator[tupl
     try:
         for future in distributed.as_completed(list(shard_of), loop=client.loop):
             yield shard_of.pop(future), future
-            future.release()  # otherwise the scheduler would compute it again if the worker that holds it dies
+            future.release()  # otherwise the scheduler would compute it again if its worker ends
     finally:
         client.cancel(list(shard_of))
 
@@ -167,7 +168,7 @@ def _result(future: Future) -> PartialResult:
 
 
 def _with_its_code() -> Callable[[bytes, bytes], PartialResult]:
-    """`_evaluate`, pickled with its code, as functions within functions are; the scheduler needs Dask only."""
+    """`_evaluate`, pickled with its code, like a nested function; the scheduler needs Dask only."""
 
     def evaluate(shared: bytes, shard: bytes) -> PartialResult:
         import distributed
@@ -191,7 +192,7 @@ def _apart(recordings: NamedRecordings) -> tuple[Callable[[str], np.ndarray] | N
 
 
 def _sent_apart(identifier: str) -> np.ndarray:
-    """Stands for the function that reads recordings where their list is sent."""
+    """Placeholder for the function that reads recordings, in the list that is sent."""
     raise RuntimeError(f"{identifier}: the function that reads it was not put back")
 
 
@@ -218,7 +219,7 @@ def _evaluate(
         raise InputError(f"worker {worker.address}: {reason(error)}") from None
 
 
-# A worker keeps the last network, which a compiler may have needed a minute for.
+# A worker keeps the last network, whose compilation may take a minute.
 @lru_cache(maxsize=1)
 def _evaluator(task: Task) -> Evaluator:
     return task.evaluator(threads=1)

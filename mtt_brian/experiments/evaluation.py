@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import nir
@@ -42,7 +43,7 @@ from mtt_brian.translate.nir_files import load_graph
 
 #: Points of the accuracy over time.
 READINGS = 301
-#: Packages that compute something, besides this one.
+#: Packages that affect results, besides this one.
 PACKAGES = ("brian2", "torch", "numpy", "scipy", "numba", "nir")
 
 _log = logging.getLogger(__name__)
@@ -50,10 +51,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """A network and how it is evaluated; equal to another task if all results are.
+    """A network and the settings of its evaluation; two tasks are equal if all results are.
 
     Attributes:
-        graph: the network; `digest` stands for it in comparisons.
+        graph: the network; comparisons use `digest`.
         digest: SHA-256 of its file.
         time_steps: T_max, at which spikes are counted in both modes.
         other_time_steps: the other T of the time-stepped mode, ascending.
@@ -72,11 +73,11 @@ class EvaluationTask:
 
     @property
     def passes(self) -> int:
-        """How often every recording is run."""
+        """Number of runs of every recording."""
         return len(self.other_time_steps) + 1 + len(self.orders)
 
     def settings(self) -> dict[str, Any]:
-        """All that the results depend on besides the recordings, JSON-able."""
+        """All values that affect the results besides the recordings, JSON-able."""
         return {
             "digest": self.digest,
             "time_steps": [self.time_steps, *self.other_time_steps],
@@ -103,20 +104,20 @@ class EvaluationTask:
 
 
 class Accumulators(NamedTuple):
-    """Those of both modes of a task; the event-driven ones by convention."""
+    """The accumulators of both modes of a task; the event-driven ones by convention."""
 
     time_stepped: TimeSteppedAccumulator
     event_driven: dict[Order, EventDrivenAccumulator]
 
     def state_dict(self) -> PartialResult:
-        """What was added so far, JSON-able."""
+        """The state of the accumulators, JSON-able."""
         return {
             "time_stepped": self.time_stepped.state_dict(),
             "event_driven": {order: one.state_dict() for order, one in self.event_driven.items()},
         }
 
     def merge(self, state: PartialResult) -> None:
-        """Add the recordings of a `state_dict` behind those that are there."""
+        """Adds the recordings of a `state_dict` after those already added."""
         self.time_stepped.merge(state["time_stepped"])
         for order, one in self.event_driven.items():
             one.merge(state["event_driven"][order])
@@ -124,14 +125,14 @@ class Accumulators(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EvaluationPlan:
-    """What is evaluated: runs, recordings, tasks and the shards that they are divided into.
+    """Runs, recordings, tasks and shards of an evaluation.
 
     Attributes:
         runs: by name.
         recordings: of all runs.
         data_root: folder of the data set.
         engine: of the event-driven mode.
-        shards: those of one run behind each other, in the order of the recordings.
+        shards: consecutive for each run, in the order of the recordings.
     """
 
     runs: Mapping[str, Run]
@@ -142,11 +143,11 @@ class EvaluationPlan:
 
     @property
     def passes(self) -> int:
-        """How many runs of single recordings it takes."""
+        """Number of runs of single recordings."""
         return sum(shard.passes for shard in self.shards)
 
     def settings(self) -> dict[str, Any]:
-        """All that the results depend on, JSON-able."""
+        """All values that affect the results, JSON-able."""
         ids = [shard.recordings.ids for shard in self.shards]
         return {
             "dataset": self.recordings.name,
@@ -170,7 +171,7 @@ def choose_orders(engine: str, wanted: str | None, circuits: Mapping[str, Circui
         circuits: the networks by the names of their runs.
 
     Returns:
-        At least one; without ``wanted``, a convention that is left out is logged with the reason.
+        At least one; without ``wanted``, an unsupported convention is logged with the reason.
     """
     if wanted is not None:
         return tuple(order for order in ORDERS if wanted in (order, "both"))
@@ -195,7 +196,7 @@ def plan_evaluation(
     shard_size: int | None = None,
     data_root: str | None = None,
 ) -> EvaluationPlan:
-    """Every run at its own T_max and at ``time_steps``, and event by event.
+    """Every run time-stepped, at its own T_max and at ``time_steps``, and event-driven.
 
     Args:
         runs: by name.
@@ -204,7 +205,7 @@ def plan_evaluation(
         time_steps: other numbers of time steps.
         engine: of the event-driven mode.
         order: see `choose_orders`.
-        shard_size: recordings in a shard; fewer where the network is large. None: as many as are computed together.
+        shard_size: recordings in a shard; fewer for a large network. None: the batch size.
         data_root: folder of the data set, to which the results are bound.
     """
     orders = choose_orders(engine, order, circuits)
@@ -227,14 +228,14 @@ def plan_evaluation(
 
 
 def result_versions() -> dict[str, str]:
-    """Versions of Python and of the packages, which results are bound to; the platform is free."""
+    """Versions of Python and of the packages that results are bound to; the platform may change."""
     return {name: version for name, version in versions(*PACKAGES).items() if name != "platform"}
 
 
 def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command: str) -> Report:
     """Evaluate all runs, time-stepped and event-driven.
 
-    Shards that are in the store are taken from there; the others are computed and kept as they come.
+    Shards in the store are read from it; the others are computed and stored one by one.
 
     Args:
         plan: of `plan_evaluation`.
@@ -243,7 +244,7 @@ def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command
         command: the command line, for the report.
 
     Raises:
-        Whatever the backend raises; then a line is logged with the number of shards that are kept.
+        All exceptions of the backend; then a line with the number of stored shards is logged.
     """
     missing = [shard for shard in plan.shards if shard.key not in store]
     done = plan.passes - sum(shard.passes for shard in missing)
@@ -256,7 +257,7 @@ def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command
             bar.close()
             if store:
                 kept = f"{len(store)} of {len(plan.shards)} shards are kept"
-                _log.warning("%s; --out %s goes on with the rest", kept, store.path.parent)
+                _log.warning("%s; --out %s continues with the rest", kept, store.path.parent)
             raise
     return Report(
         dataset=plan.recordings.name,
@@ -265,6 +266,7 @@ def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command
         versions=versions(*PACKAGES),
         command=command,
         title=plan.recordings.title,
+        date=datetime.now(UTC).date().isoformat(),
         runs=tuple(_run_report(plan, name, store) for name in plan.runs),
     )
 
@@ -280,6 +282,7 @@ def _run_report(plan: EvaluationPlan, name: str, store: ResultStore) -> RunRepor
         method=plan.runs[name].config["method"],
         seed=plan.runs[name].config.get("seed"),
         n_recordings=len(plan.recordings),
+        network=str(plan.runs[name].config.get("model", "")),
         time_stepped=accumulators.time_stepped.compute(),
         event_driven=tuple(one.compute() for one in accumulators.event_driven.values()),
     )
@@ -289,8 +292,8 @@ class Evaluator:
     """A task with its network built in this process.
 
     Args:
-        task: which network, and how.
-        threads: of an engine that takes this option; None for one per core. The results do not depend on it.
+        task: network and settings.
+        threads: of an engine with this option; None for one per core. The results do not depend on it.
 
     Raises:
         InputError: if the network cannot be read or the engine cannot run it.
@@ -350,7 +353,7 @@ class Evaluator:
     ) -> None:
         results, seconds = _timed_run(self._engines[order], recordings)
         if order not in self._compiled:
-            # Engines are built and compiled in their first run; a second one shows what the run itself takes.
+            # Engines are built and compiled in their first run; a second one measures the run alone.
             results, again = _timed_run(self._engines[order], recordings)
             accumulator.compile_seconds, seconds = max(0.0, seconds - again), again
             self._compiled.add(order)
@@ -361,13 +364,13 @@ class Evaluator:
 
 
 def _in_memory(recordings: Recordings) -> Recordings:
-    """The same ones, read from their files now."""
+    """The same recordings, read from their files now."""
     loaded = dict(zip(recordings.ids, recordings, strict=True))
     return dataclasses.replace(recordings, read=loaded.__getitem__)
 
 
 def _timed_run(engine: Simulator, recordings: Recordings) -> tuple[list[Result], float]:
-    """Results, and the seconds they took together."""
+    """Results, and their total time in seconds."""
     started = time.perf_counter()
     results = list(engine.run(recordings))
     return results, time.perf_counter() - started

@@ -3,7 +3,7 @@
 Every rule is run by the exact engine. On steps, an event takes place at the beginning of its step; all that arrives at
 a neuron in one step is summed, then the lower bound acts, then the threshold. For an IF this is the time-stepped
 network. A LIF decays by ``exp(-step / tau)`` from step to step, in front of the arrivals of a step; tools that take
-``1 - step / tau`` instead leave less by ``(step / tau)^2 / 2``. Where a constant current or a synaptic current carries a
+``1 - step / tau`` instead leave less by ``(step / tau)^2 / 2``. Where a constant or a synaptic current carries a
 membrane up to its threshold between two steps, the neuron fires there and not at the next step
 (`crossing_between_steps` names these populations).
 
@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 
 import nir
 import numpy as np
-from tqdm import tqdm
 
 from mtt_brian import translate
 from mtt_brian.circuit.model import Circuit
@@ -33,6 +32,7 @@ from mtt_brian.experiments.backend import Backend, NamedRecordings, PartialResul
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.files import versions
 from mtt_brian.neuron import IF, NeuronRule, SpikesPerUpdate
+from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions, LowerBound, bound_of
 
 INSTANTS, FIFO = "instants", "fifo"
@@ -499,7 +499,7 @@ def evaluate(shards: Sequence[Shard[Any, Any]], store: ResultStore, backend: Bac
     missing = [shard for shard in shards if shard.key not in store]
     passes = sum(shard.passes for shard in shards)
     done = passes - sum(shard.passes for shard in missing)
-    with tqdm(total=passes, initial=done, desc="gap", unit="run") as bar:
+    with progress_bar(total=passes, initial=done, description="gap", unit="runs") as bar:
         for shard, result in backend(missing, bar.update):
             store.keep(shard.key, result)
     return [store[shard.key] for shard in shards]

@@ -5,7 +5,7 @@ All modes read the same NIR graph and give the same kind of result, so that a st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from mtt_brian import events, export, snn, translate
-from mtt_brian.engines import Simulator
+from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.engines import Result, Simulator
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Predictions, predict_event_driven, synops
 from mtt_brian.evaluate.early_exit import ReadoutTrace, event_driven_trace, time_stepped_trace
@@ -24,13 +25,19 @@ from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.snn.observe import over_time
 from mtt_brian.snn.staged import INPUT, OUTPUT
 
-#: On time steps; event by event with the jumps of an instant summed; event by event through a queue.
+#: Time-stepped; event-driven with the jumps of an instant summed; event-driven through a queue of single events.
 Mode: TypeAlias = Literal["time-stepped", "sum", "fifo"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+#: For figures: what a mode is, in words.
+MODE_NAMES: Mapping[Mode, str] = {
+    "time-stepped": "time-stepped",
+    "sum": "event-driven",
+    "fifo": "event-driven, one event at a time (fifo)",
+}
 
 
 class Condition(NamedTuple):
-    """A mode, with the number of time steps where it has any."""
+    """A mode, with its number of time steps if it is time-stepped."""
 
     mode: Mode
     time_steps: int = 1
@@ -65,13 +72,13 @@ def predict_time_stepped(
     change: Callable[[np.ndarray], np.ndarray] | None = None,
     batch_size: int | None = None,
 ) -> Predictions:
-    """Run a network on time steps, every stage at T steps.
+    """Runs a network time-stepped, every stage at T steps.
 
     Args:
         graph: a network that `export.from_nir` can rebuild, or the path of its ``.nir`` file.
-        recordings: N of them, binned anew.
+        recordings: N of them, binned here.
         time_steps: T.
-        change: a function of each batch of frames, float32 [T, n, C, H, W]; the network sees what it returns.
+        change: a function of each batch of frames, float32 [T, n, C, H, W]; its result is the input of the network.
         batch_size: n at most; None: `mtt.frame_dataset.max_batch_size`.
 
     Returns:
@@ -99,8 +106,8 @@ def readout_traces(
         graph: the network, or the path of its ``.nir`` file.
         recordings: N of them.
         mode: one of `MODES`.
-        time_steps: T; event by event the unit in which the readout is averaged.
-        batch_size: recordings whose spikes are in memory together; None: as many as `predict` takes.
+        time_steps: T; in event-driven modes the unit of the mean readout.
+        batch_size: recordings whose spikes are in memory together; None: as in `predict`.
 
     Raises:
         InputError: for an unknown mode, and for a network that cannot run in it.
@@ -118,8 +125,39 @@ def readout_traces(
     return traces
 
 
+def time_stepped_result(
+    graph: nir.NIRGraph | Path, recordings: Recordings, number: int, time_steps: int
+) -> tuple[Result, ReadoutTrace]:
+    """One recording on time steps, as an event-driven run is described: a step's spikes and readout are at its end.
+
+    Args:
+        graph: the network, or the path of its ``.nir`` file.
+        recordings: among which it is.
+        number: of the recording.
+        time_steps: T.
+    """
+    circuit = translate.read_nir(graph)
+    model = time_stepped_model(graph, recordings)
+    (recording,) = recordings[number : number + 1]
+    frames = torch.from_numpy(events.frames_batch([recording], time_steps, recordings.sensor_size))
+    kept = {name: values[:, 0].numpy() for name, values in over_time(model, frames, time_steps).items()}
+    readouts = kept.pop(OUTPUT)
+    kept[circuit.input] = kept.pop(INPUT)
+    duration = recording["t"][-1] / 1e6 if len(recording) else 0.0
+    operations = synops(kept, circuit.fan_out)
+    trace = time_stepped_trace(readouts, operations, duration)
+    spikes = {}
+    for name, values in kept.items():
+        fired = values.reshape(time_steps, -1)
+        step, neuron = np.nonzero(fired)
+        spikes[name] = Spikes(trace.seconds[step], neuron, fired[step, neuron].astype(np.int64))
+    counts = {name: values.sum(axis=0).astype(np.int64) for name, values in kept.items()}
+    total = int(operations.sum())
+    return Result(spikes, counts, trace.readouts[-1], total, duration, "time-stepped", circuit), trace
+
+
 def check_mode(mode: str) -> None:
-    """Refuse what is not one of `MODES`.
+    """Refuses names outside `MODES`.
 
     Raises:
         InputError: names the mode.

@@ -79,7 +79,7 @@ def line_table(
 
 
 def _mean(values: Sequence[float]) -> str:
-    """Over the seeds, with its standard error where there are several."""
+    """The mean over the seeds, with its standard error if there are several."""
     value, error = over_seeds([Estimate(value, np.nan) for value in values])
     return f"{value:.3f} ± {error:.3f}" if len(values) > 1 else f"{value:.3f}"
 

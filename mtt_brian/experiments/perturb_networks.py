@@ -1,6 +1,6 @@
-"""NIR graph -> NIR graph: other weights, thresholds or bounds; the graph that is given stays as it is.
+"""NIR graph -> NIR graph: other weights, thresholds or bounds; the given graph is not changed.
 
-Weights are those of linear nodes and convolutions. Pools have none, and a `nir.Scale` is left alone.
+Weights are those of linear nodes and convolutions. Pools have none, and a `nir.Scale` is not changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from mtt_brian.errors import InputError, check_number, check_whole
 
-#: No threshold falls below this part of itself, however wide the mismatch.
+#: Smallest perturbed threshold, as a fraction of the original one.
 LEAST_THRESHOLD = 0.1
 
 
@@ -54,9 +54,9 @@ def quantised_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
 
 
 def mismatched_thresholds(graph: nir.NIRGraph, relative: float, rng: np.random.Generator) -> nir.NIRGraph:
-    """A threshold of its own for every neuron: its old one times ``1 + relative * normal``.
+    """A separate threshold for every neuron: the old one times ``1 + relative * normal``.
 
-    What would fall below `LEAST_THRESHOLD` of the old one is put there. For the engines only: a torch population has
+    Values below `LEAST_THRESHOLD` times the old one are set to it. For the engines only: a torch population has
     one threshold.
 
     Raises:

@@ -30,15 +30,17 @@ class Perturbation:
 
     Attributes:
         axis: meaning of a level, for figures and tables.
+        unit: levels are shown in it.
         levels: from weak to strong.
         network: (graph, level, generator) -> graph.
         recording: (recording, level, sensor size, generator) -> recording.
         frames: (level, generator, frames) -> frames; only for the time-stepped mode.
-        modes: those in which it can have an effect.
+        modes: the modes that it can affect.
         drawn: whether it is random.
     """
 
     axis: str
+    unit: float = 1
     levels: tuple[float, ...]
     network: Callable[[nir.NIRGraph, Any, Rng], nir.NIRGraph] | None = None
     recording: Callable[[np.ndarray, float, SensorSize, Rng], np.ndarray] | None = None
@@ -48,24 +50,24 @@ class Perturbation:
 
     @property
     def level_names(self) -> list[str]:
-        """The levels behind that of no perturbation."""
-        return ["none", *(f"{level:g}" for level in self.levels)]
+        """The levels after that of no perturbation."""
+        return ["none", *(f"{level / self.unit:g}" for level in self.levels)]
 
     def draws(self, most: int) -> range:
-        """Numbers of the draws; one where nothing is random."""
+        """Numbers of the draws; one if nothing is random."""
         return range(most if self.drawn else 1)
 
     def predict(
         self, graph: nir.NIRGraph, recordings: Recordings, time_steps: int, level: float, rng: Rng
     ) -> dict[Mode, Predictions]:
-        """Predictions of a perturbed run in every mode in which the perturbation can have an effect.
+        """Predictions of a perturbed run in every mode that the perturbation can affect.
 
         Args:
             graph: the network.
             recordings: N of them.
             time_steps: T of the time-stepped mode.
             level: one of `levels`.
-            rng: for everything that is random.
+            rng: random generator.
         """
         if self.frames is not None:
             change = partial(self.frames, level, rng)
@@ -108,14 +110,15 @@ PERTURBATIONS = {
         modes=("time-stepped",),
     ),
     "jitter": Perturbation(
-        axis="time jitter (µs)",
+        axis="time jitter (ms)",
+        unit=1_000,  # microseconds
         levels=(100, 1_000, 3_000, 10_000, 30_000),
         recording=lambda recording, sigma, size, rng: perturb.jittered(recording, sigma, rng),
     ),
     "dropped": Perturbation(
-        axis="part of the events dropped",
+        axis="fraction of the events dropped",
         levels=(0.05, 0.1, 0.2, 0.5, 0.8),
-        recording=lambda recording, part, size, rng: perturb.dropped(recording, part, rng),
+        recording=lambda recording, fraction, size, rng: perturb.dropped(recording, fraction, rng),
     ),
     "spurious": Perturbation(
         axis="spurious events (per second, pixel, polarity)",
@@ -134,7 +137,7 @@ PERTURBATIONS = {
 def accuracy_under(
     name: str | None, run: Run, recordings: Recordings, level: float = 0, draw: int = 0
 ) -> dict[Mode, float]:
-    """Accuracy of a run in every mode in which a perturbation can have an effect.
+    """Accuracy of a run in every mode that a perturbation can affect.
 
     Args:
         name: in `PERTURBATIONS`; None for none.
@@ -182,7 +185,7 @@ def mean_accuracies(
 
 
 def accuracy_table(name: str, curves: Mapping[str, Mapping[Mode, Sequence[Estimate]]]) -> Table:
-    """The result of `mean_accuracies`: levels below each other, groups and modes beside each other."""
+    """The result of `mean_accuracies`: one row per level, one column per group and mode."""
     columns = {f"{group}: {mode}": curve for group, by_mode in curves.items() for mode, curve in by_mode.items()}
     points = zip(*columns.values(), strict=True)
     rows: list[list[Cell | str]] = [
@@ -192,5 +195,5 @@ def accuracy_table(name: str, curves: Mapping[str, Mapping[Mode, Sequence[Estima
 
 
 def generator(purpose: str, seed: int = 0) -> Rng:
-    """Random numbers that depend on their purpose only: the same for all runs, modes and numbers of draws."""
+    """A generator that depends on the perturbation and the draw only: equal for all runs and modes."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode())])

@@ -1,4 +1,4 @@
-"""Results of a study or an evaluation, kept on disk as they come."""
+"""Results of a study or an evaluation, written to disk one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mtt_brian.files import plain, read_regular, reason, warn, write_text
 from mtt_brian.progress import progress_bar
 from mtt_brian.text import printable, shown
 
-#: Names a result: texts, numbers, None and tuples of these.
+#: Key of a result: texts, numbers, None and tuples of these.
 Key: TypeAlias = tuple[Any, ...]
 
 _SEAL = "sha256"
@@ -24,14 +24,14 @@ _SEAL = "sha256"
 class ResultStore(Mapping[Key, Any]):
     """Results by key in one file, to which a line is appended for each; a study that was stopped computes the rest.
 
-    The file has a JSON object per line: first the settings, then keys with their results. Every line holds its own
-    SHA-256. A process that is killed loses the result that it is computing, and no other: a last line without its end
-    is removed. Other damaged lines are computed again, with a warning; the damaged file is moved aside.
+    The file has a JSON object per line: first the settings, then keys with their results. Every line contains its own
+    SHA-256. A killed process loses only its current result: an incomplete last line is removed. Other damaged lines are
+    computed again, with a warning; the damaged file is moved aside.
 
     Args:
-        path: the file; read if it is there.
-        settings: all that the results depend on besides their keys (digests of networks, recordings, versions),
-            JSON-able.
+        path: the file; read if it exists.
+        settings: all values besides the keys that affect the results (digests of networks, recordings, versions),
+        JSON-able.
 
     Raises:
         InputError: if the file belongs to other settings (it names them), or cannot be moved aside.
@@ -61,7 +61,8 @@ class ResultStore(Mapping[Key, Any]):
             result: JSON-able.
 
         Returns:
-            The result as it will be read: with lists for tuples, objects for named tuples, and text for their keys.
+            The result in its form after reading: with lists for tuples, objects for named tuples, and text for their
+            keys.
 
         Raises:
             OSError: naming the file.
@@ -81,11 +82,11 @@ class ResultStore(Mapping[Key, Any]):
         return self._results[key]
 
     def fill(self, keys: Iterable[Key], compute: Callable[..., Any], description: str) -> dict[Key, Any]:
-        """The results of ``keys``, in this order; those that are not there yet are computed and kept at once.
+        """The results of ``keys``, in this order; missing results are computed and stored one by one.
 
         Args:
             keys: of the results.
-            compute: called with the parts of a key; gives its JSON-able result.
+            compute: called with the elements of a key; returns its JSON-able result.
             description: of the progress bar.
         """
         keys = list(keys)
@@ -104,7 +105,7 @@ class ResultStore(Mapping[Key, Any]):
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> None:
-        """Take the results of the file; repair the file if it is damaged."""
+        """Reads the results of the file, and repairs a damaged file."""
         try:
             settings, entries, damage = _parse(read_regular(self.path))
         except (OSError, ValueError) as error:
@@ -119,7 +120,7 @@ class ResultStore(Mapping[Key, Any]):
         elif damage:
             aside = _move_aside(self.path)
             self._rewrite()
-            warn(f"{self.path}: {damage[0]}; moved to {aside}, and what was damaged is computed again")
+            warn(f"{self.path}: {damage[0]}; moved to {aside}, and the damaged results are computed again")
 
     def _check(self, found: dict[str, Any]) -> None:
         differing = sorted(k for k in found.keys() | self.settings.keys() if found.get(k) != self.settings.get(k))
@@ -165,7 +166,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], dict[Key, Any], list[str]]:
 
 
 def _sealed(content: Mapping[str, Any]) -> str:
-    """A JSON object as one line with a digest of its values, so that what is read is what was written."""
+    """A JSON object as one line with a digest of its values, so that changes of the file are detected."""
     content = _as_read(content)
     return json.dumps({**content, _SEAL: _digest(content)}) + "\n"
 
@@ -192,12 +193,12 @@ def _digest(content: Any) -> str:
 
 
 def _as_read(content: Any) -> Any:
-    """Content as it comes back from JSON."""
+    """Content after a round trip through JSON."""
     return json.loads(json.dumps(plain(content)))
 
 
 def _as_key(value: Any) -> Any:
-    """A key, whose tuples JSON has made lists."""
+    """A key with tuples, from the lists of JSON."""
     return tuple(map(_as_key, value)) if isinstance(value, list) else value
 
 
@@ -211,7 +212,7 @@ def _brief(value: Any) -> str:
 
 
 def _move_aside(path: Path) -> Path:
-    """The first free ``<name>.damaged-<number>`` beside a file, where it is now."""
+    """Moves a file to the first free ``<name>.damaged-<number>``, and returns that path."""
     aside = next(p for n in itertools.count(1) if not os.path.lexists(p := path.with_name(f"{path.name}.damaged-{n}")))
     try:
         path.rename(aside)

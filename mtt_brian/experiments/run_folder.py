@@ -1,4 +1,4 @@
-"""Run folders: the files of a training run, which studies read.
+"""Run folders: the files of a training run.
 
 A run folder holds ``config.json`` (the settings), ``versions.json``, ``metrics.jsonl`` (a line per epoch),
 ``checkpoint.pt``, and, once the training has ended, ``model.nir`` and ``training.png``.
@@ -33,6 +33,8 @@ from mtt_brian.snn import Staged
 RUNS = Path("runs")
 #: The first files of a run folder.
 CONFIG, VERSIONS = "config.json", "versions.json"
+#: The last one.
+MODEL = "model.nir"
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class Run:
 
     Attributes:
         name: of the folder.
-        folder: where it lies.
+        folder: its path.
         config: its ``config.json``.
     """
 
@@ -54,7 +56,7 @@ class Run:
     @property
     def model(self) -> Path:
         """Path of its ``model.nir``."""
-        return self.folder / "model.nir"
+        return self.folder / MODEL
 
     @property
     def digest(self) -> str:
@@ -63,7 +65,7 @@ class Run:
 
 
 class Splits(NamedTuple):
-    """Recordings or images of one training; ``validation`` is empty where the settings hold none back."""
+    """Recordings or images of one training; ``validation`` is empty if the settings have no validation data."""
 
     train: Data
     validation: Data
@@ -71,7 +73,7 @@ class Splits(NamedTuple):
 
 
 def load_splits(config: TrainConfig) -> Splits:
-    """The recordings or images that the settings name; a warning is logged for every file that was skipped."""
+    """The recordings or images of the settings; a warning is logged for every skipped file."""
 
     def load(split: str) -> Data:
         data = report_bad(
@@ -113,16 +115,16 @@ def train(
     resume: Checkpoint | None = None,
     processes: Processes = ALONE,
 ) -> Checkpoint:
-    """Train a network and leave a complete run folder.
+    """Trains a network and writes a complete run folder.
 
     Args:
         model: of `mtt.build_model`; trained in place.
         config: the settings.
         splits: of `load_splits`.
-        folder: of the run; made if need be. It must be empty but for a `claim`, or that of ``resume``. Removed if the
-            training ends before its first checkpoint.
-        resume: go on from here.
-        processes: those that share the training, see `mtt.fit`; the first one writes the files.
+        folder: of the run; created if necessary. It must be empty except for a `claim`, or be that of ``resume``. It is
+        removed if the training ends before its first checkpoint.
+        resume: checkpoint to continue from.
+        processes: of the training, see `mtt.fit`; the first one writes the files.
 
     Returns:
         The last checkpoint.
@@ -146,21 +148,21 @@ def train(
             graph = export.to_nir(model, time_steps=config.time_steps, duration=duration)
             with plotting.figure(folder / "training.png") as figure:
                 plotting.training_curve(done.history, ax=figure.subplots())
-            export.write(folder / "model.nir", graph)  # last: its presence says that the run has ended
+            export.write(folder / MODEL, graph)  # last: its presence marks the end of the run
     return done
 
 
 def claim(folder: Path, config: TrainConfig) -> None:
-    """Make an empty folder that of one run: of several trainings that want it at once, one gets it.
+    """Claims an empty folder for one run: if several trainings try it at once, one succeeds.
 
     Raises:
-        FileExistsError: if another one has it.
+        FileExistsError: if another run has claimed it.
     """
     create_text(folder / CONFIG, json_text(config.as_dict()))
 
 
 def _unmake(folder: Path) -> None:
-    """Remove what a training without a checkpoint has left: nothing can go on from there."""
+    """Removes the files of a training without a checkpoint, which cannot be continued."""
     if (folder / mtt.checkpoint.FILE_NAME).exists():
         return
     with contextlib.suppress(OSError):
@@ -170,26 +172,26 @@ def _unmake(folder: Path) -> None:
 
 
 def _duration(data: Data, time_steps: int) -> float:
-    """Seconds that ``time_steps`` steps cover; a still image has none, and a step of it counts as a millisecond."""
+    """Seconds that ``time_steps`` steps cover; a step of a still image counts as a millisecond."""
     return data.duration_us / 1e6 if isinstance(data, Recordings) else time_steps * 1e-3
 
 
 def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:
-    """The run of these settings: taken from ``folder`` if it is there, continued if it was stopped, else trained.
+    """The run of these settings: read from ``folder`` if it is finished, continued if it was stopped, else trained.
 
     Raises:
-        InputError: if the folder holds a run with other settings.
+        InputError: if the folder contains a run with other settings.
     """
     resume = mtt.checkpoint.load(folder) if (folder / mtt.checkpoint.FILE_NAME).is_file() else None
     if resume is not None:
         mtt.checkpoint.check_same(f"config ({folder})", resume.config, config.as_dict(), FREE_TO_CHANGE)
-    if not (folder / "model.nir").is_file():
+    if not (folder / MODEL).is_file():
         train(mtt.build_model(config, splits.train), config, splits, folder, resume)
     return load(folder)
 
 
 def newest(folder: Path = RUNS) -> Path:
-    """The run below ``folder`` whose model was written last."""
+    """The run below ``folder`` with the newest model."""
     models = sorted(folder.glob("*/model.nir"), key=lambda path: path.stat().st_mtime_ns)
     if not models:
         raise InputError(f"no finished run under {folder}/; train one with: mtt-brian train")
@@ -197,16 +199,16 @@ def newest(folder: Path = RUNS) -> Path:
 
 
 def load(folder: Path) -> Run:
-    """A run folder, checked for what studies need of it."""
+    """A run folder, checked for the files that studies need."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder")
-    if not (folder / "model.nir").is_file():
+    if not (folder / MODEL).is_file():
         raise InputError(
-            f"{folder}: no model.nir; a finished training run has one (go on with: mtt-brian train --resume {folder})"
+            f"{folder}: no model.nir; a finished run has one (continue with: mtt-brian train --resume {folder})"
         )
     config_file = folder / CONFIG
     if not config_file.is_file():
-        raise InputError(f"{folder}: no {CONFIG}, which says how the network was trained")
+        raise InputError(f"{folder}: no {CONFIG}, which contains the settings of the training")
     config = mtt.config.read_config(config_file)
     missing = [key for key in ("method", "dataset", "time_steps") if key not in config]
     if missing:
@@ -215,7 +217,7 @@ def load(folder: Path) -> Run:
 
 
 def load_all(folders: Sequence[str | Path]) -> list[Run]:
-    """Run folders, by default the newest; those of one name get numbers, because tables and legends go by name."""
+    """Run folders, by default the newest; runs of one name get numbers, because tables and legends use the names."""
     seen: dict[str, int] = {}
     apart = []
     for run in [load(Path(folder)) for folder in folders or [newest()]]:
@@ -238,29 +240,29 @@ def recordings_for(
     limit: int | None = None,
     skip_bad: bool = False,
 ) -> Recordings:
-    """The recordings that all runs are tested on.
+    """The test recordings of all runs.
 
     Args:
-        runs: they say the data set and its folder where the other arguments do not.
+        runs: their data set and its folder are the defaults of the other arguments.
         dataset, data_root, split, skip_bad: as for `events.load`.
-        limit: only so many, the same ones every time.
+        limit: number of recordings, the same ones every time.
 
     Raises:
-        InputError: if the runs were trained on different data and ``dataset`` does not say which to take, the data are
-            still images, which have no events, or there is no recording.
+        InputError: if the runs were trained on different data and ``dataset`` is not given, if the data are still
+    images, which have no events, or if there is no recording.
     """
     trained_on = {run.config["dataset"] for run in runs}
     if dataset is None and len(trained_on) > 1:
         raise InputError(f"the runs were trained on different data ({', '.join(sorted(trained_on))}): give --dataset")
     if not dataset:
         dataset = trained_on.pop()
-        if is_reference(dataset):  # a run folder can come from anywhere: what it names is not imported
+        if is_reference(dataset):  # a run folder may be untrusted: modules that it names are not imported
             raise InputError(f"the runs were trained on {dataset}; to import that module, give --dataset {dataset}")
     root = data_root_for(runs, dataset, data_root)
     recordings = with_events(report_bad(events.load(dataset, root=root, split=split, skip_bad=skip_bad)))
     resolutions = {run.config.get("resolution") for run in runs}
     if len(resolutions) > 1:
-        raise InputError(f"the runs see recordings at different resolutions: {', '.join(map(str, resolutions))}")
+        raise InputError(f"the runs use recordings at different resolutions: {', '.join(map(str, resolutions))}")
     if (resolution := resolutions.pop()) is not None:
         recordings = events.at_resolution(recordings, resolution)
     recordings = some_of(recordings, limit, seed=0)
@@ -271,7 +273,7 @@ def recordings_for(
 
 def data_root_for(runs: Sequence[Run], dataset: str, given: str | None) -> str | None:
     """The folder of a data set: the one ``given``, or that of the first run which was trained on this data set."""
-    # A folder recorded in a run belongs to that run's data set, not to another one given here.
+    # The folder in a run is that of the run's data set, not of another one given here.
     roots = [run.config.get("data_root") for run in runs if run.config["dataset"] == dataset]
     return given or next((root for root in roots if root), None)
 

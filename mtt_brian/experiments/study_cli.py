@@ -1,4 +1,4 @@
-"""What the command lines of studies and of the evaluation share: options, runs, recordings, results, reports."""
+"""Common parts of the command lines of studies and of the evaluation: options, runs, recordings, results, reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mtt_brian.experiments.result_store import Key, ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.text import shown
 
-#: The largest numbers of options that count something: as many time steps as a training takes; of others 32 bits.
+#: Largest values of integer options: for time steps the limit of a training, for others 32 bits.
 MOST = {"time_steps": 100_000, "fine": 100_000, "draws": 100_000}
 
 
@@ -34,10 +34,10 @@ class Study:
     Attributes:
         name: of the script, without ``.py``.
         arguments: of the command line; None for those of the process.
-        recordings: on which it is done.
+        recordings: of the study.
         out: folder of the results.
-        runs: by name; empty where the study trains its own.
-        settings: all that results depend on besides their keys, for the `ResultStore`.
+        runs: by name; empty if the study trains its own.
+        settings: all values besides the keys that affect results, for the `ResultStore`.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Study:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The data as a report names them."""
+        """The description of the data in a report."""
         return {
             "dataset": self.recordings.name,
             "split": self.recordings.split,
@@ -73,16 +73,16 @@ class Study:
         file: str = "results.jsonl",
         settings: Mapping[str, Any] | None = None,
     ) -> dict[Key, Any]:
-        """Results by key, see `ResultStore.fill`: those of an earlier start, and the others, kept as they come.
+        """Results by key, see `ResultStore.fill`: those of an earlier start, and new ones, stored one by one.
 
         Args:
             keys: of the results, tuples.
-            compute: called with the parts of a key; gives its JSON-able result.
-            file: where results are kept, in the folder of the results.
-            settings: more that these results depend on.
+            compute: called with the elements of a key; returns its JSON-able result.
+            file: name of the file of results in the results folder.
+            settings: further values that affect these results.
 
         Raises:
-            InputError: if the file holds results of other settings.
+            InputError: if the file contains results of other settings.
         """
         bound = {**self.settings, **(settings or {}), "versions": result_versions()}
         return ResultStore(self.out / file, bound).fill(keys, compute, self.name)
@@ -95,7 +95,7 @@ class Study:
             title: of the Markdown file.
             parts: tables, and texts between them in Markdown.
         """
-        command = command_line(f"python studies/{self.name}.py", self.arguments)
+        command = command_line(f"mtt-brian study {self.name}", self.arguments)
         versions = files.versions("torch", "numpy", "scipy", "numba", "nir")
         files.write_json(self.out / "report.json", {**report, "versions": versions, "command": command})
         text = "\n\n".join(
@@ -114,14 +114,14 @@ def command_line(program: str, arguments: Sequence[str] | None) -> str:
     """The command line of a program, for reports.
 
     Args:
-        program: how it is called.
+        program: its name.
         arguments: None for those of the process.
     """
     return f"{program} {shlex.join(sys.argv[1:] if arguments is None else arguments)}".rstrip()
 
 
 def open_study(name: str, options: argparse.Namespace, arguments: Sequence[str] | None) -> Study:
-    """The study of finished runs that `add_options` asked for; its folder is made.
+    """The study of finished runs from the options of `add_options`; its folder is made.
 
     Raises:
         InputError: as `load_runs_and_recordings`, `load_circuits` and `files.results_folder`.
@@ -142,10 +142,10 @@ def open_study(name: str, options: argparse.Namespace, arguments: Sequence[str] 
 
 
 def add_options(options: argparse.ArgumentParser, study: str) -> None:
-    """The options of a study of finished runs: which runs, which recordings, where the results go."""
+    """The options of a study of finished runs: runs, recordings, results folder."""
     options.add_argument("runs", nargs="*", metavar="RUN", help="run folders of mtt-brian train [newest under runs/]")
     options.add_argument("--dataset", metavar="NAME", help="data set, or package.module:NAME [that of the runs]")
-    options.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the runs]")
+    options.add_argument("--data-root", metavar="DIR", help="folder with the data set [that of the runs]")
     options.add_argument("--split", default="test", help="train or test [test]")
     options.add_argument(
         "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
@@ -154,7 +154,7 @@ def add_options(options: argparse.ArgumentParser, study: str) -> None:
 
 
 def add_time_steps(options: argparse.ArgumentParser, default: Sequence[int], what: str) -> None:
-    """The option of a study of several numbers of time steps; ``what`` tells what they are for."""
+    """The option of a study of several numbers of time steps; ``what`` states their purpose."""
     listed = " ".join(map(str, default))
     options.add_argument("--time-steps", nargs="+", type=int, default=default, metavar="T", help=f"{what} [{listed}]")
 
@@ -176,11 +176,11 @@ def at_least_one(options: argparse.Namespace, *names: str) -> None:
 
 
 def load_runs_and_recordings(options: argparse.Namespace, skip_bad: bool = False) -> tuple[dict[str, Run], Recordings]:
-    """The runs by name and the recordings that `add_options` asked for.
+    """The runs by name and the recordings from the options of `add_options`.
 
     Args:
         options: parsed.
-        skip_bad: leave out recordings that cannot be read.
+        skip_bad: leave out unreadable recordings.
 
     Raises:
         InputError: as `run_folder.load_all` and `run_folder.recordings_for`.

@@ -28,7 +28,7 @@ class Variant(NamedTuple):
     calibration_batches: int = 10
 
     def __str__(self) -> str:
-        """``"g = all, s = 3"``, and c where it differs from the default."""
+        """``"g = all, s = 3"``, and c if it differs from the default."""
         c = self.calibration_batches
         varied = "" if c == BASE.calibration_batches else f", c = {c}"
         return f"g = {self.blocks_per_stage or 'all'}, s = {self.samples}{varied}"
@@ -56,17 +56,17 @@ class VariantResult(NamedTuple):
 def train_variants(
     shared: TrainConfig, variants: Sequence[Variant], seeds: Sequence[int], splits: Splits, folder: Path
 ) -> dict[tuple[Variant, int], Run]:
-    """Train every variant with every seed, by MTT; networks that are in the folder already are not trained again.
+    """Train every variant with every seed, by MTT; existing networks in the folder are not trained again.
 
     Args:
         shared: the other settings.
         variants: to train.
         seeds: of the trainings.
         splits: of `run_folder.load_splits`.
-        folder: of the run folders; it prints a line for each.
+        folder: of the run folders; a line is printed for each.
 
     Raises:
-        InputError: for settings that no training can have, before the first one starts.
+        InputError: for invalid settings, before the first training starts.
     """
     configs = {
         (variant, seed): dataclasses.replace(shared, **variant._asdict(), seed=seed)
@@ -96,7 +96,7 @@ def compare(seeds: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]
 
 
 def result_table(results: Mapping[Variant, Mapping[Condition, VariantResult]]) -> Table:
-    """Variants below each other; under each condition the accuracy, and event-driven also the change from `BASE`."""
+    """One row per variant; for each condition the accuracy, and event-driven also the change from `BASE`."""
     conditions = list(results[BASE])
     event_driven = [condition for condition in conditions if condition.mode != "time-stepped"]
     rows = []

@@ -1,6 +1,6 @@
 """Trained torch network <-> NIR graph, and NIR graph -> ``.nir`` file.
 
-NIR (neuromorphs/NIR) is the format that all engines read. Metadata hold what NIR has no field for: ``reset``,
+NIR (neuromorphs/NIR) is the format that all engines read. Metadata contain values without a field in NIR: ``reset``,
 ``spikes`` and ``lower_bound`` of every population; ``decay_per_step`` and ``bias_per_step``, from which the network of
 the training is rebuilt.
 """

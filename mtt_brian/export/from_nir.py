@@ -42,15 +42,15 @@ def from_nir(
     surrogate: Surrogate = DEFAULT_SURROGATE,
     blocks_per_stage: int | None = 1,
 ) -> Staged:
-    """Rebuild the torch network of a graph; its logits are those of the exported network, bit for bit.
+    """Rebuilds the torch network of a graph; its logits equal those of the exported network bit for bit.
 
     The graph is sequential, except that two paths from one node may meet in the next population: a residual connection.
     The bias of one time step is that in the metadata of the exporter.
 
     Args:
         graph: a graph, or the path of a ``.nir`` file.
-        duration: of a recording, in seconds; for LIF populations where the graph does not say it.
-        surrogate: for training on.
+        duration: of a recording, in seconds; for LIF populations if the graph does not contain it.
+        surrogate: for further training.
         blocks_per_stage: see `Staged`.
 
     Raises:
@@ -164,7 +164,7 @@ def _read_pool(node: nir.AvgPool2d | nir.SumPool2d, duration: float | None, surr
 
 
 def _read_flatten(node: nir.Flatten, duration: float | None, surrogate: Surrogate) -> nn.Flatten:
-    # torch counts the batch, NIR does not.
+    # torch counts the batch axis, NIR does not.
     return nn.Flatten(*(d + 1 if d >= 0 else d for d in flattened_dims(node, -4)))
 
 
@@ -229,7 +229,7 @@ def _tensor(weight: np.ndarray, dimensions: int) -> torch.Tensor:
 
 def _as_shape(value: Any) -> Shape:
     if value is None:
-        raise InputError("the Input and Output nodes must say their shapes")
+        raise InputError("the Input and Output nodes must declare their shapes")
     return declared_shape(value, "the shape of the Input or Output node")
 
 

@@ -38,7 +38,7 @@ def sequential_order(graph: nir.NIRGraph) -> tuple[str, list[str | Fork], str]:
         )
 
     def walk(name: str) -> tuple[Path, str | None]:
-        """The nodes from ``name`` on that have one source, and the node with more sources behind them, if any."""
+        """The nodes from ``name`` on with one source each, and the next node if it has several sources."""
         path: Path = []
         while len(before[name]) == 1:
             path.append(name)

@@ -26,7 +26,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class _Options(NamedTuple):
-    """What converts quantities of a time step to continuous time."""
+    """Conversion of quantities of a time step to continuous time."""
 
     time_steps: int | None
     duration: float | None
@@ -56,24 +56,24 @@ def to_nir(
     Norms that are left are folded first (`norm.fold`, on a copy).
 
     A bias b is added once per time step, T times in the D seconds of a recording; NIR's bias is a constant current, so
-    b becomes ``b * T / D``. With these ``r`` it drives IF and LIF membranes alike by b in the time of a step, like many
-    small spikes. Of a LIF membrane that keeps d in a step, it leaves ``b * (1 - d) / -ln d`` at the end of
-    the step, because bias and spikes leak within the step too. A readout's bias is no exception: its sum drifts to
-    ``b * T`` at D, where the readout is T times the logits. (A lower bound acts where spikes arrive: between events a
-    negative bias may carry a membrane below it, on a time grid in no step.)
+    b becomes ``b * T / D``. With these ``r`` it moves IF membranes by b in the time of a step, like many small spikes.
+    A LIF membrane with a decay d per step moves by ``b * (1 - d) / -ln d``, because bias and spikes leak within the
+    step, too. The same holds for a readout's bias: its sum drifts to ``b * T`` at D, where the readout is T times the
+    logits. (A lower bound acts at arrivals: between events a negative bias may move a membrane below it, but in the
+    time-stepped mode it cannot.)
 
     Args:
         model: layers of the types in `_WRITERS`, besides residual connections and norms.
-        time_steps: T, T_max as a rule; needed where a population has a decay per step or a layer a bias.
+        time_steps: T, usually T_max; needed if a population has a decay per step or a layer has a bias.
         duration: D, of a recording, in seconds; needed with ``time_steps``.
         for_tool: write the graph so that the importer of this tool reads the network with T steps:
             ``"spikingjelly"``, ``"snntorch"``, ``"norse"`` or ``"nir"``; see `mtt_brian.translate.for_tool`, which does
-            it for any graph and returns what is lost.
-        allow: what may be lost then: ``"reset"``, ``"spikes"``, ``"lower_bound"``.
+        this for any graph and returns the losses. allow: properties that may be lost then: ``"reset"``, ``"spikes"``,
+        ``"lower_bound"``.
 
     Raises:
-        InputError: for a layer that has no exact counterpart, naming it, and for what a tool cannot keep and ``allow``
-            does not name.
+        InputError: for a layer without an exact counterpart (names it), and for a property that is lost and not in
+    ``allow``.
     """
     if allow and for_tool is None:
         raise InputError("allow names what may be lost for a tool; pass for_tool=, too")
@@ -90,7 +90,7 @@ def to_nir(
     writer.add(OUTPUT, nir.Output({"output": np.array(writer.shapes[ends[0]])}), ends)
     durations = {p.duration for p in model.populations().values() if p.duration is not None}
     metadata = {"duration": durations.pop()} if len(durations) == 1 else {}
-    # NIR's own shape inference takes kernels for square; the shapes have been inferred by torch.
+    # NIR's own shape inference assumes square kernels; torch has inferred the shapes.
     graph = nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata, type_check=False)
     if for_tool is None:
         return graph
@@ -104,7 +104,7 @@ def write(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
     Raises:
         OSError: naming the file, if it cannot be written.
     """
-    # In memory first: on a full disk HDF5 ends the process when it closes a file.
+    # First in memory: on a full disk HDF5 ends the process when it closes a file.
     content = io.BytesIO()
     nir.write(content, graph)
     with replacing(path) as temporary:
@@ -121,7 +121,7 @@ class _Writer:
         self.edges: list[tuple[str, str]] = []
 
     def write(self, layers: nn.Module, ends: list[str]) -> list[str]:
-        """Layers one after the other behind ``ends``, nodes whose sum is their input; returns their own ends."""
+        """Adds a sequence of layers behind ``ends``, nodes whose sum is their input; returns the last nodes."""
         for name, layer in layers.named_children():
             if isinstance(layer, Residual):
                 ends = self.write(layer.body, ends) + self.write(layer.shortcut, ends)
@@ -194,7 +194,7 @@ def _write_pool(layer: nn.AvgPool2d, shape: Shape, options: _Options) -> nir.Avg
 
 
 def _write_flatten(layer: nn.Flatten, shape: Shape, options: _Options) -> nir.Flatten:
-    # torch counts the batch, NIR does not.
+    # torch counts the batch axis, NIR does not.
     start, end = (d - 1 if d >= 0 else d + len(shape) for d in (layer.start_dim, layer.end_dim))
     if start < 0:
         raise InputError("the batch cannot be flattened into the features")

@@ -15,7 +15,7 @@ class Augmentation:
 
     Attributes:
         shift: move by whole numbers of pixels, uniform on {-shift..shift}, in both directions. Pixels that leave the
-            frame are lost, and the pixels that enter it are empty, as for a camera with another direction of view. For
+            frame are lost, and the pixels that enter it are empty, as for a camera that is turned. For
             still images this is the random crop of the image with ``shift`` pixels of padding.
         roll: likewise, but pixels that leave the frame enter it on the opposite side.
         flip: mirror left and right with probability 1/2.
@@ -26,7 +26,7 @@ class Augmentation:
     flip: bool = False
 
     def draw(self, rng: np.random.Generator, items: int, size: tuple[int, int]) -> Changes:
-        """The changes of ``items`` frames of ``size`` (height, width); ``rng`` is used only for what is on."""
+        """The changes of ``items`` frames of ``size`` (height, width); ``rng`` is used for enabled changes only."""
         shifts = rolls = mirrored = None
         if self.shift:
             reach = np.array([self.shift if pixels > 1 else 0 for pixels in size])  # a single pixel stays where it is
@@ -45,7 +45,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Changes:
-    """The drawn changes of N items; None where there are none. Indexing gives those of some of the items.
+    """The drawn changes of N items; None for a disabled change. Indexing gives the changes of some items.
 
     Attributes:
         shifts, rolls: pixels down and to the right, int64 [N, 2].

@@ -1,4 +1,4 @@
-"""The network that the settings describe, for the sensor and the classes of the data."""
+"""The network of the settings, for the sensor and the classes of the data."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _SURROGATES: dict[str, Callable[[float], surrogate.Surrogate]] = {
 
 
 def build_model(config: TrainConfig, data: Data) -> Staged:
-    """The network that the settings describe, freshly initialised from ``config.seed``, on ``config.device``.
+    """The network of the settings, newly initialised from ``config.seed``, on ``config.device``.
 
     Args:
         config: the settings.
-        data: recordings or images, which give the sensor, the classes and, for a time constant in seconds, the usual
-            duration.
+        data: recordings or images, which define the sensor, the classes and, for a time constant in seconds, the usual
+        duration.
 
     Raises:
-        InputError: if the model's name is unknown, it does not fit the data, there is no such device, or it would not
-            fit the memory of the machine.
+        InputError: if the model's name is unknown, the model does not fit the data or the memory of the machine, or
+    there is no such device.
     """
     rule = IF(threshold=1.0, reset=config.reset, spikes=config.spikes, lower_bound=config.lower_bound)
     options: dict[str, Any] = {
@@ -48,7 +48,7 @@ def build_model(config: TrainConfig, data: Data) -> Staged:
     if config.tau is not None:
         rule = LIF(**vars(rule), tau=config.tau)
         if not isinstance(data, Recordings):
-            raise InputError(f"tau: {data.title} has no seconds; give decay, what the membrane keeps from step to step")
+            raise InputError(f"tau: {data.title} has no seconds; give decay, the decay factor of the membrane per step")
         options["duration"] = data.duration_us / 1e6
     device = _find_device(config.device)
     make = partial(
@@ -66,7 +66,7 @@ def build_model(config: TrainConfig, data: Data) -> Staged:
 
 
 def check_computes(name: str) -> None:
-    """Refuse a device on which a network can be built, but not trained.
+    """Refuses a device on which a network can be built, but not trained.
 
     Raises:
         InputError: for torch's "meta", which has no memory.
@@ -79,16 +79,16 @@ def _find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except Exception as error:  # a missing back end raises any type
+    except Exception as error:  # a missing back end raises exceptions of any type
         raise InputError(f"device {shown(name)} cannot be used ({one_line(error, 150)}); 'cpu' always can") from None
     return device
 
 
 def _check_room(make: Callable[[], Staged], config: TrainConfig, data: Data, device: torch.device) -> None:
-    """Refuse a network that cannot be trained in the memory of the machine.
+    """Refuses a network that does not fit into the memory of the machine during training.
 
-    The estimate is a lower bound, what an iteration keeps: weights with their gradients and two moments, the frames of
-    a batch and the membranes of one pass.
+    The estimate is a lower bound of the memory of an iteration: weights with their gradients and two moments, the
+    frames of a batch and the membranes of one pass.
     """
     try:
         with torch.device("meta"):
@@ -116,7 +116,7 @@ def _check_room(make: Callable[[], Staged], config: TrainConfig, data: Data, dev
 
 
 def _memory(device: torch.device) -> int | None:
-    """All bytes of the device; None where they are unknown."""
+    """All bytes of the device; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device.type == "cpu" and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):

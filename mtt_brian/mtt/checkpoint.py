@@ -1,4 +1,4 @@
-"""Checkpoints: the complete state of a training run, from which it resumes bit for bit.
+"""Checkpoints: the complete state of a training run, which resumes from it bit for bit.
 
 A checkpoint holds tensors and plain values only and is read with ``weights_only=True``, so an untrusted file runs no
 code. It is written to a temporary name and renamed: a run that is killed while writing keeps its last checkpoint.
@@ -31,7 +31,7 @@ class Checkpoint:
     """A training run at the end of an epoch.
 
     Attributes:
-        model_config: what rebuilds the network (``model.config``).
+        model_config: ``model.config``, from which the network is rebuilt.
         config: the training settings (`TrainConfig.as_dict`).
         epoch: finished epochs.
         weights: the network's state dict.
@@ -57,7 +57,7 @@ class Checkpoint:
         return self.best if self.config["keep_best"] and self.best is not None else self.weights
 
     def save(self, path: str | Path) -> None:
-        """Write the checkpoint; an older one at ``path`` stays whole until the new one is complete."""
+        """Writes the checkpoint; an older one at ``path`` is kept until the new one is complete."""
         # asdict() would copy every tensor
         content = {item.name: getattr(self, item.name) for item in fields(self)}
         with replacing(path) as temporary:
@@ -65,21 +65,21 @@ class Checkpoint:
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU; settings that did not exist when it was written have their defaults.
+    """Reads a checkpoint onto the CPU; settings that are newer than the checkpoint have their defaults.
 
     Args:
         path: the file, or a run folder that holds it as ``checkpoint.pt``.
 
     Raises:
-        InputError: if there is none, it is damaged, holds more than tensors and plain values, has another format, or
-            a value is none that a training can have written, see `check_contents`.
+        InputError: if there is none, it is damaged, contains more than tensors and plain values, has another format, or
+    has a value that no training writes, see `check_contents`.
     """
     path = Path(path)
     try:
         if path.is_dir():
             path = path / FILE_NAME
         there = path.is_file()
-    except (OSError, ValueError) as error:  # a name that no file can have
+    except (OSError, ValueError) as error:  # an invalid file name
         raise InputError(f"no checkpoint at {shown(str(path))}: {one_line(error)}") from None
     if not there:
         raise InputError(f"no checkpoint at {path}; expected a run folder with a {FILE_NAME}")
@@ -87,7 +87,7 @@ def load(path: str | Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise InputError(f"{path}: {error.strerror or one_line(error)}") from None
-    except Exception as error:  # torch raises any type for a damaged file, from EOFError to UnpicklingError
+    except Exception as error:  # torch raises exceptions of many types
         raise InputError(
             f"{path}: not a checkpoint: damaged, or more in it than tensors and plain values ({type(error).__name__})"
         ) from error
@@ -112,8 +112,8 @@ def load_model(path: str | Path, epoch: Literal["final", "best", "last"] = "fina
         epoch: which weights: the last epoch's, those of the best validation epoch, or `Checkpoint.final_weights`.
 
     Raises:
-        InputError: as `load`; if there was no validation to name a best epoch; or if the weights do not fit the model
-            that the checkpoint names.
+        InputError: as `load`; if there is no best epoch because the run had no validation data; or if the weights do
+            not fit the model that the checkpoint names.
     """
     saved = load(path)
     weights = {"final": saved.final_weights, "best": saved.best, "last": saved.weights}[epoch]
@@ -128,10 +128,10 @@ def load_model(path: str | Path, epoch: Literal["final", "best", "last"] = "fina
 
 
 def check_same(kind: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], free: Collection[str] = ()) -> None:
-    """Refuse to continue a run with other settings than it was started with.
+    """Refuses to continue a run with settings that differ from its first ones.
 
     Args:
-        kind: what is compared, for the message ("model", "config").
+        kind: name of the compared object in the message ("model", "config").
         saved: from the checkpoint.
         wanted: of the run that continues it.
         free: keys that may differ, because they do not change the result.

@@ -19,7 +19,7 @@ from mtt_brian.text import one_line
 
 
 def check_resume(resume: Checkpoint, model: Staged, config: TrainConfig) -> None:
-    """Refuse a checkpoint of another network or of other settings.
+    """Refuses a checkpoint of another network or of other settings.
 
     Raises:
         InputError: names every setting that differs, with both values.
@@ -37,13 +37,13 @@ def _as_one_process(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_sizes(data: Sized, validation: Collection[Any] | None, config: TrainConfig) -> None:
-    """Refuse data that leave a process without an item.
+    """Refuses data that leave a process without an item.
 
     Raises:
         InputError: names the number of items and of processes, or the missing validation data.
     """
     if config.keep_best and not validation:
-        raise InputError("keep_best needs validation recordings: nothing else may select a model")
+        raise InputError("keep_best needs validation recordings, which select the model")
     smallest_batch = len(data) // max(1, config.iterations(len(data)))
     for items, of in ((smallest_batch, "an iteration"), (len(validation or ()), "the validation")):
         if 0 < items < config.processes:
@@ -54,9 +54,9 @@ def check_sizes(data: Sized, validation: Collection[Any] | None, config: TrainCo
 
 
 def check_norms(model: Staged, training: FrameSet, config: TrainConfig) -> None:
-    """Refuse a batch of one item in which a batch norm receives a single value: it has no variance.
+    """Refuses a batch of one item in which a batch norm receives a single value: it has no variance.
 
-    With several processes a batch has an item for each of them at least.
+    With several processes a batch has at least one item for each.
 
     Raises:
         InputError: names the batch size and the number of time steps.
@@ -76,6 +76,6 @@ def check_norms(model: Staged, training: FrameSet, config: TrainConfig) -> None:
                 copy.deepcopy(model).train()(frames, time_steps)
         except ValueError as error:
             raise InputError(
-                f"batch_size = {config.batch_size}: one of the {len(training)} recordings by itself at T = {time_steps}"
+                f"batch_size = {config.batch_size}: one of the {len(training)} recordings alone at T = {time_steps}"
                 f" is too little for the batch norms of the network ({one_line(error)})"
             ) from None

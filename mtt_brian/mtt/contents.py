@@ -28,7 +28,7 @@ def check_contents(content: Mapping[str, Any]) -> TrainConfig:
         content: by name of the attribute of `Checkpoint`.
 
     Returns:
-        The settings; those that did not exist when it was written have their defaults.
+        The settings; settings that are newer than the checkpoint have their defaults.
 
     Raises:
         InputError: names the entry and what it should be.
@@ -45,7 +45,7 @@ def check_contents(content: Mapping[str, Any]) -> TrainConfig:
         type(epoch) is int and 0 <= epoch <= config.epochs, "epoch", f"a whole number in 0..{config.epochs}", epoch
     )
     _check_history(content["history"], epoch, validated=content["best"] is not None)
-    if content["model_config"]:  # a network that is not of the zoo has none, and nothing here can rebuild it
+    if content["model_config"]:  # a network outside the zoo has none and cannot be rebuilt
         model = _model_of(content["model_config"])
         for name in ("weights", "best"):
             if content[name] is not None or name == "weights":
@@ -115,7 +115,7 @@ def _model_of(config: dict[str, Any]) -> nn.Module:
             return models.from_config(config)
     except InputError as error:
         raise InputError(f"model_config: {error}") from None
-    except Exception as error:  # torch and Python meet a strange value with any of their errors
+    except Exception as error:  # torch and Python raise exceptions of many types for an invalid value
         raise InputError(f"model_config: not the config of a model ({one_line(error)})") from None
 
 
@@ -236,5 +236,5 @@ def _check_rng(states: dict[str, Any]) -> None:
                 np.random.default_rng().bit_generator.state = states[name]
         except InputError:
             raise
-        except Exception as error:  # numpy and torch meet a strange state with any of their errors
+        except Exception as error:  # numpy and torch raise exceptions of many types for an invalid state
             raise InputError(f"rng: {name} is no state of a random number generator ({one_line(error)})") from None

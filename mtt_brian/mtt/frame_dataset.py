@@ -55,7 +55,7 @@ class FrameSet:
         frames = self.frames[index]
         if augment is not None:
             frames = augment(frames)
-        # In the memory format of the network's layers, so that no pass has to convert them again.
+        # In the memory format of the network's layers, so that no pass converts them again.
         frames = to_channels_last(frames.to(device).transpose(0, 1), torch.float32)
         if self.mean is not None and self.std is not None:
             frames = (frames - self.mean.to(device)) / self.std.to(device)

@@ -26,10 +26,10 @@ def max_batch_size(model: Staged, time_steps: int) -> int:
 def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: int | None = None) -> np.ndarray:
     """Logits of the time-stepped network, every stage at ``time_steps``.
 
-    Recordings are binned anew at ``time_steps``, from their events: more steps show shorter bins, not repeated frames.
+    Recordings are binned at ``time_steps`` from their events: more steps are shorter bins, not repeated frames.
 
     Args:
-        model: the network; it is put into evaluation mode and back.
+        model: the network; it is in evaluation mode during the call.
         data: N recordings or images, or their frames.
         time_steps: T, any number, also larger than in training.
         batch_size: items at a time; None: `max_batch_size`.

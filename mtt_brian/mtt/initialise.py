@@ -1,4 +1,4 @@
-"""The weights with which a training starts: fresh ones or those of another run, with or without biases."""
+"""Initial weights of a training: new ones or those of another run, with or without biases."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from mtt_brian.text import one_line
 
 
 def prepare(model: Staged, phase: str, init: str | None = None) -> None:
-    """Prepare a fresh network for a phase of training.
+    """Prepares a new network for a phase of training.
 
-    In the phase "bias-removal" it loses means and shifts of its norms and all other biases, and the norms are locked:
-    a factor remains, which the export multiplies into the weights (MTT paper, event-driven experiments).
+    The phase "bias-removal" removes means and shifts of its norms and all other biases, and locks the norms. The
+    remaining factor of a norm is multiplied into the weights at the export (MTT paper, event-driven experiments).
 
     Args:
         model: of `build_model`; changed in place.
         phase: "train" or "bias-removal".
-        init: the run whose final weights it gets first.
+        init: the run whose final weights are loaded first.
 
     Raises:
         InputError: if ``init`` is no run, its weights do not fit the model, or there is no bias to remove.

@@ -28,7 +28,7 @@ class Iteration(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """How an iteration computes its step.
+    """Options of an optimizer step.
 
     Attributes:
         loss: of the readouts in float32.
@@ -90,10 +90,10 @@ def train_iteration(
 ) -> Iteration:
     """One optimizer step on the mean of the configurations' gradients.
 
-    The configurations go through the network together: layers without time see the frames of all in one call, and the
-    first ones see the input once for all. The gradients are **averaged**. The authors' code adds them; the paper
-    leaves it open. With AdamW a constant factor changes nothing (beyond epsilon), but with the mean the loss, the
-    gradient norm that ``clip`` bounds and the learning rate of any other optimizer mean the same for SDT (one
+    The configurations pass through the network together: layers without time process the frames of all in one call, and
+    the first layers process the common input once. The gradients are **averaged**. The authors' code adds them; the
+    paper does not specify it. With AdamW a constant factor changes nothing (beyond epsilon), but with the mean the
+    loss, the gradient norm that ``clip`` bounds and the learning rate of any other optimizer mean the same for SDT (one
     configuration) and MTT (several).
 
     Args:
@@ -103,7 +103,7 @@ def train_iteration(
         labels: int64 [N].
         configurations: time steps per stage, at least one.
         options: loss, clipping, precision and memory.
-        batch: where the N items are part of the batch of several processes.
+        batch: for N items that are part of the batch of several processes.
 
     Returns:
         Loss and accuracy before the step.

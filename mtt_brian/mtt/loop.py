@@ -36,7 +36,7 @@ from mtt_brian.mtt.optimizer import make_optimizer, make_scheduler
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged, norm
 
-#: Children of the seed, each the source of one kind of random numbers.
+#: Children of the seed, one for each kind of random numbers.
 _ORDER, _TIME_STEPS, _AUGMENTATION = range(3)
 
 
@@ -49,7 +49,7 @@ def fit(
     resume: Checkpoint | None = None,
     processes: Processes = ALONE,
 ) -> Checkpoint:
-    """Train ``model`` in place and keep ``run_dir/checkpoint.pt`` and ``run_dir/metrics.jsonl`` up to date.
+    """Trains ``model`` in place and updates ``run_dir/checkpoint.pt`` and ``run_dir/metrics.jsonl``.
 
     Recordings are binned once at T_max. After every epoch the checkpoint is replaced and the metrics gain a line:
     ``{"epoch", "loss", "train_accuracy", "validation_accuracy" (if there are such recordings), "lr", "seconds"}``. Loss
@@ -58,10 +58,11 @@ def fit(
 
     Batch norms that are not locked are measured again at the end of every epoch (`norm.recalibrate`), at T_max on
     ``config.calibration_batches`` batches of training data, the same in all epochs and not augmented: running
-    statistics of mixed numbers of time steps fit none of them, and validation and export need better ones.
+    statistics over mixed numbers of time steps are wrong for each single number, and validation and export need correct
+    ones.
 
     The seed gives three independent streams of random numbers: order, time steps, and augmentation, which depends on
-    seed, epoch and item only. SDT and MTT with one seed see the same recordings in the same order.
+    seed, epoch and item only. SDT and MTT with one seed use the same recordings in the same order.
 
     Threads and deterministic algorithms are set for the whole process (``config.threads``, ``config.deterministic``).
 
@@ -74,17 +75,17 @@ def fit(
         config: the settings.
         run_dir: an existing folder.
         validation: recordings or images to log the accuracy on, at T_max.
-        resume: go on from here; on a CPU the result equals that of an uninterrupted run bit for bit. The number of
-            processes may be another one if the batch of all of them stays the same; then it does so up to rounding.
-        processes: those that share the training; each calls this with the same arguments.
+        resume: checkpoint to continue from. On a CPU the result equals that of an uninterrupted run bit for bit. The
+        number of processes may change if the total batch stays the same; then the results are equal up to rounding.
+        processes: of the training; each calls this function with the same arguments.
 
     Returns:
         The last checkpoint. ``model`` holds its `Checkpoint.final_weights`.
 
     Raises:
         InputError: if ``resume`` belongs to another model or config, or recordings are missing, or too few to share.
-        Diverged: if loss or weights stop being finite; the last checkpoint stays.
-        KeyboardInterrupt: the last checkpoint stays, the unfinished epoch is lost and repeated by a resumed run.
+        Diverged: if loss or weights are no longer finite; the last checkpoint is kept.
+        KeyboardInterrupt: the last checkpoint is kept; a resumed run repeats the unfinished epoch.
     """
     folder = Path(run_dir)
     with processes.together():
@@ -106,10 +107,8 @@ class Trainer:
         config: the settings.
         training: frames of the training items.
         validation: frames of this process's validation items; None: no validation.
-        resume: the checkpoint to go on from.
-        processes: those that share the training.
-
-    Attributes:
+        resume: the checkpoint to continue from.
+        processes: of the training. Attributes:
         last: checkpoint of the last finished epoch.
     """
 
@@ -161,7 +160,7 @@ class Trainer:
         resume: Checkpoint | None = None,
         processes: Processes = ALONE,
     ) -> Trainer:
-        """Check that everything fits together, initialise torch and the network, and bin the recordings.
+        """Checks settings, data and network, initialises torch and the network, and bins the recordings.
 
         Raises:
             InputError: see `fit`.
@@ -184,7 +183,7 @@ class Trainer:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """While this lasts, `run_epoch` can be called: the processes share the network, and a progress bar is shown."""
+        """Within the block, `run_epoch` can be called: the processes share the network, and a progress bar is shown."""
         batches = self.config.iterations(len(self.training))
         bar = progress_bar(
             total=self.config.epochs * batches,
@@ -197,7 +196,7 @@ class Trainer:
             yield
 
     def run_epoch(self) -> None:
-        """Train for one epoch, measure the norms again, validate, and replace `last`.
+        """Trains for one epoch, measures the norms again, validates, and replaces `last`.
 
         Raises:
             Diverged: if loss, gradient or weights are not finite, with the epoch and the batch.
@@ -294,7 +293,7 @@ class Trainer:
 
 
 def configure_torch(threads: int | None, *, deterministic: bool) -> None:
-    """Set the number of threads (None: leave it) and deterministic algorithms, for the whole process."""
+    """Sets the number of threads (None: no change) and deterministic algorithms, for the whole process."""
     if threads is not None:
         torch.set_num_threads(threads)
     if deterministic:

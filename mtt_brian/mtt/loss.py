@@ -25,8 +25,8 @@ def cross_entropy(readouts: Tensor, labels: Tensor) -> Tensor:
 class TET:
     """``(1 - regulariser) * mean_t CE(readout_t) + regulariser * mean_t (readout_t - threshold)^2``.
 
-    Temporal efficient training (Deng et al., ICLR 2022, equations 9 to 11): the readout has to be right in every single
-    time step, not only on the average.
+    Temporal efficient training (Deng et al., ICLR 2022, equations 9 to 11): the readout is trained in every single time
+    step, not only its average.
 
     Attributes:
         regulariser: weight of the squared distance of all readouts to the threshold, 0 <= regulariser < 1.

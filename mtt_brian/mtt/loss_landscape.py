@@ -1,7 +1,7 @@
-"""Looking at a trained network from outside: its gradient, and the loss around its weights.
+"""The gradient of a trained network, and the loss around its weights.
 
 Everything is time-stepped, on frames [T, N, C, H, W] in float32, with every stage at T steps; recordings go through the
-network in batches, so that memory does not grow with their number. The network itself is left as it was.
+network in batches, so that memory does not grow with their number. The network is not changed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How the time steps of one training iteration are drawn: SDT, NMT and MTT as interchangeable objects.
+"""Samplers of the time steps of one training iteration: SDT, NMT and MTT as interchangeable objects.
 
-A sampler answers one question: with which configurations does this iteration run? A configuration is one number of
+A sampler draws the configurations of an iteration. A configuration is one number of
 time steps per stage of the network. Source: Du et al., "Temporal Flexibility in Spiking Neural Networks", ICLR 2025,
 section 4 (SDT: one fixed number; NMT: one random number for all stages; MTT: one random number per stage).
 """
@@ -40,7 +40,7 @@ class SDT:
         _at_least_one("time_steps", self.time_steps)
 
     def sample(self, rng: np.random.Generator, num_stages: int) -> list[Configuration]:
-        """One configuration, (T, ..., T); ``rng`` is not touched."""
+        """One configuration, (T, ..., T); ``rng`` is not used."""
         return [(self.time_steps,) * num_stages]
 
 

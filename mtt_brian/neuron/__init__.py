@@ -1,6 +1,6 @@
-"""Neuron rules: what one spiking (or silent) neuron does, as plain numbers. One file per rule.
+"""Neuron rules: the behaviour of one spiking (or silent) neuron as plain numbers. One file per rule.
 
-The torch step (``snn``), the exporter and the engines read the same objects, so that they agree. Nothing here imports
+The torch step (``snn``), the exporter and the engines use the same objects, so that they agree. Nothing here imports
 torch or Brian2.
 
 Rule at an instant (normative, for every engine and for a time step, where the instant is the step):
@@ -13,7 +13,7 @@ Rule at an instant (normative, for every engine and for a time step, where the i
      silent, until the next arrival);
    * ``reset="zero"``: one spike, ``v = v_reset``.
 
-Units: times in seconds, potentials in units of the threshold's own choosing, spikes are pulses of unit integral.
+Units: times in seconds, potentials in the unit of the threshold, spikes are pulses of unit integral.
 """
 
 from typing import TypeAlias
@@ -34,7 +34,7 @@ from mtt_brian.neuron.if_ import IF
 from mtt_brian.neuron.lif import LIF
 from mtt_brian.neuron.linear import LinearNeuron
 
-#: Any neuron rule: all others refine IF.
+#: Any neuron rule: all others derive from IF.
 NeuronRule: TypeAlias = IF
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What all neuron rules share: types of parameters, linear systems, decays per time step."""
+"""Common parts of all neuron rules: types of parameters, linear systems, decays per time step."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class LinearSystem:
         tau: time constants in seconds [n], > 0; 1 where a state does not leak.
         threshold: firing threshold, or None for a neuron that never fires.
         reset_keep, reset_add: the reset: a spike turns ``x_i`` into ``reset_keep_i * x_i + reset_add_i`` [n]. If only
-            one of them is given, the other is 1 or 0. None: the ``reset`` of the rule acts on the potential, which then
-            has to be one of the states.
+            one of them is given, the other is 1 or 0. None: the ``reset`` of the rule acts on the potential, which must
+    then be one of the states.
     """
 
     matrix: np.ndarray

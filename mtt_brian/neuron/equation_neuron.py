@@ -6,8 +6,8 @@ Rule at an instant:
 2. while the condition ``row . x > level`` (or ``>=``) holds and the neuron is not refractory: one spike, and ``x``
    becomes ``reset . (x, 1)``; with a refractory period the neuron is then refractory.
 
-The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once. It is what
-a clock does in the limit of short time steps.
+The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once. This is
+the limit of clock-driven simulation for short time steps.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ class IF:
         threshold: firing threshold, > 0, or None for a neuron that never fires.
         reset: ``"subtract"`` or ``"zero"`` (to ``v_reset``).
         spikes: ``"one"`` or ``"many"`` spikes per update.
-        lower_bound: ``v`` is never left below it after an arrival; None for no bound.
+        lower_bound: minimum of ``v`` after an arrival; None for no bound.
         upper_bound: ``v`` saturates at it after an arrival, before the threshold is applied; at or above the threshold,
             for neurons whose potential changes at arrivals only (the largest integer of a chip); None for no bound.
-        v_reset: where ``reset="zero"`` puts ``v``; below the threshold.
+        v_reset: ``v`` after a spike with ``reset="zero"``; below the threshold.
         r: resistance, scales every jump and the bias.
         bias: constant input current.
         refractory: seconds after a spike in which ``v`` is held and arrivals at ``v`` are lost (0: none; a synaptic
@@ -72,7 +72,7 @@ class IF:
 
     @property
     def fires(self) -> bool:
-        """Whether the neuron has a threshold at all."""
+        """Whether the neuron has a threshold."""
         return self.threshold is not None
 
     @property
@@ -94,7 +94,7 @@ class IF:
 
     @property
     def gain(self) -> Parameter:
-        """By how much a spike through weight 1 changes its state (``v``, or ``I`` for CubaLIF)."""
+        """The change of the state by a spike through weight 1 (``v``, or ``I`` for CubaLIF)."""
         return self.r
 
     def with_(self, **changes: object) -> IF:
@@ -109,7 +109,7 @@ class IF:
     def linear_system(self) -> LinearSystem:
         """The linear system of one neuron, for a rule whose parameters are all single numbers.
 
-        A rule of your own derives from `IF`, `LIF` or `CubaLIF` and overrides this method, or `linear_systems`.
+        A user's rule derives from `IF`, `LIF` or `CubaLIF` and overrides this method, or `linear_systems`.
         """
         r = number(self.r)
         return LinearSystem(

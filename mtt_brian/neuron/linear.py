@@ -19,7 +19,8 @@ class LinearNeuron(IF):
     computed elsewhere, for instance by `LinearSystem.feeding`, and differ from neuron to neuron.
 
     Threshold, lower bound and refractory period act on the potential as on that of an IF: during the refractory period
-    it is held, while the other states continue. So does the reset, unless the systems define their own.
+    it is held, while the other states continue. The reset acts on the potential, too, unless the systems define their
+    own.
 
     Attributes:
         systems: the distinct systems of the population, all with the same number of states.

@@ -15,24 +15,36 @@ from mtt_brian.plotting.accuracy import (
     accuracy_against,
     accuracy_bars,
     early_exit,
-    event_driven_limit,
     time_step_sweep,
 )
 from mtt_brian.plotting.matrices import change_matrix, confusion_matrix
 from mtt_brian.plotting.membrane import membrane
-from mtt_brian.plotting.panels import AccuracyLine, AccuracyPanel, accuracy_panels, loss_surfaces
+from mtt_brian.plotting.panels import (
+    AccuracyLine,
+    AccuracyPanel,
+    ModeRun,
+    SweepCurve,
+    accuracy_panels,
+    loss_surfaces,
+    raster_pair,
+    sweep_panels,
+)
 from mtt_brian.plotting.predictions import accuracy_over_time, readout
 from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface_values
 from mtt_brian.plotting.spikes import raster, rates, spike_time_differences
-from mtt_brian.plotting.style import COLORS, STYLE, figure
+from mtt_brian.plotting.style import COLORS, ON_SCREEN, SCREEN, STYLE, figure
 from mtt_brian.plotting.training import loss_line, loss_surface, training_curve
 from mtt_brian.plotting.waterfall import waterfall
 
 __all__ = [
     "COLORS",
+    "ON_SCREEN",
+    "SCREEN",
     "STYLE",
     "AccuracyLine",
     "AccuracyPanel",
+    "ModeRun",
+    "SweepCurve",
     "accuracy_against",
     "accuracy_bars",
     "accuracy_over_time",
@@ -41,16 +53,17 @@ __all__ = [
     "confusion_matrix",
     "early_exit",
     "event_cloud",
-    "event_driven_limit",
     "figure",
     "loss_line",
     "loss_surface",
     "loss_surfaces",
     "membrane",
     "raster",
+    "raster_pair",
     "rates",
     "readout",
     "spike_time_differences",
+    "sweep_panels",
     "time_step_sweep",
     "time_surface",
     "time_surface_values",

@@ -31,7 +31,8 @@ def time_step_sweep(
     Args:
         time_steps: T [K].
         accuracy: at each T, with its standard error as error bar.
-        event_driven: drawn as a horizontal line in a band of one standard error, in the colour of the curve.
+        event_driven: drawn as a horizontal line in a band of one standard error, in the colour of the curve, with its
+            value written at the line.
         label: of the curve.
         ax: axes to draw into.
     """
@@ -43,8 +44,18 @@ def time_step_sweep(
         color = curve.lines[0].get_color()
         value, error = event_driven
         ax.axhspan(value - error, value + error, color=color, alpha=0.15, linewidth=0)
-        name = "event-driven" if label is None else f"{label}, event-driven"
-        ax.axhline(value, color=color, linestyle=curve.lines[0].get_linestyle(), linewidth=1, label=name)
+        ax.axhline(value, color=color, linestyle=curve.lines[0].get_linestyle(), linewidth=1, label="_event-driven")
+        ax.annotate(
+            f"event-driven {100 * value:.1f}%",
+            (1, value),
+            (-2, -2),
+            xycoords=ax.get_yaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            color=color,
+            fontsize="small",
+        )
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("time steps T")
@@ -55,7 +66,7 @@ def time_step_sweep(
 def accuracy_bars(
     groups: Sequence[str], series: Mapping[str, Sequence[Estimate | None]], *, ax: Axes | None = None
 ) -> Axes:
-    """Accuracies side by side, with one standard error as error bar.
+    """Accuracies side by side, with one standard error as error bar and, where there is room, the value on top of it.
 
     Args:
         groups: names along the axis, such as ``("T = 10", "event-driven")``.
@@ -67,6 +78,9 @@ def accuracy_bars(
     """
     ax = axes(ax)
     width = 0.8 / max(len(series), 1)
+    inches = ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi
+    room = 72 * inches * 0.8 / max(len(series) * len(groups), 1)  # points per bar
+    decimals = 1 if room >= 21 else 0
     for k, (name, estimates) in enumerate(series.items()):
         if len(estimates) != len(groups):
             raise InputError(f"{name!r} has {len(estimates)} accuracies for {len(groups)} groups")
@@ -83,9 +97,22 @@ def accuracy_bars(
             hatch=HATCHES[k % len(HATCHES)],
             error_kw={"ecolor": "0.2", "elinewidth": 1, "capsize": 2},
         )
+        for x, value, error in zip(at, values, errors, strict=True):
+            if room < 12:
+                break
+            ax.annotate(
+                f"{100 * value:.{decimals}f}",
+                (x + (k - (len(series) - 1) / 2) * width, value + (0 if np.isnan(error) else error)),
+                (0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize="small",
+            )
     ax.set_xticks(range(len(groups)), [literal_lines(group) for group in groups])
     accuracy_axis(ax)
-    return legend_above(ax)
+    ax.set_ylim(0, 1.1)  # room for the number above a bar of 100 %
+    ax.set_yticks(np.linspace(0, 1, 6))
+    return legend_above(ax, columns=1 if max(map(len, series), default=0) > 24 else 2) if len(series) > 1 else ax
 
 
 def accuracy_against(
@@ -117,42 +144,6 @@ def accuracy_against(
     return legend(ax)
 
 
-def event_driven_limit(
-    names: Sequence[str],
-    accuracy: Sequence[Estimate],
-    *,
-    label: str | None = None,
-    across: Axes | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Event-driven accuracies in a narrow panel of their own, to stand right of a `time_step_sweep`.
-
-    Called once per network in the order of the curves, so that colours and markers are theirs.
-
-    Args:
-        names: conventions, such as ("sum", "fifo") [K].
-        accuracy: under each of them, with its standard error as error bar.
-        label: of the network.
-        across: axes of the sweep, sharing the accuracy axis; a thin line leads from each marker through it, dotted from
-            the second convention on.
-        ax: axes to draw into.
-    """
-    ax = axes(ax)
-    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
-    beside = 0.15 * len(ax.containers)
-    points = ax.errorbar(np.arange(len(names)) + beside, values, yerr=errors, label=label_of(label), linestyle="none")
-    if across is not None:
-        for k, value in enumerate(values):
-            color = points.lines[0].get_color()
-            across.axhline(value, color=color, linewidth=0.8, linestyle=":" if k else "-", alpha=0.6)
-    ax.set_xticks(np.arange(len(names)) + beside / 2, [literal_lines(name) for name in names])
-    ax.set_xlim(-0.4, len(names) - 0.6 + beside)
-    ax.set_xlabel("event-\ndriven")  # broken, as the panel is narrower than the words
-    accuracy_axis(ax)
-    ax.set_ylabel("")
-    return ax
-
-
 def early_exit(
     cost: ArrayLike,
     accuracy: Sequence[Estimate],
@@ -171,7 +162,7 @@ def early_exit(
         name: of the cost axis.
         label: of the line.
         style: numbers of the colour and of the dash.
-        fixed: cost and accuracy [L] of stopping every recording after the same time, a thin line in the same style.
+        fixed: cost and accuracy [L] of stopping every recording after the same time, a thin dotted line.
         ax: axes to draw into.
     """
     ax = axes(ax)
@@ -180,7 +171,12 @@ def early_exit(
     ax.fill_between(np.asarray(cost), values - errors, values + errors, color=line["color"], alpha=0.15, linewidth=0)
     ax.plot(cost, values, linewidth=1.8, label=label_of(label), **line)
     if fixed is not None:
-        ax.plot(*fixed, linewidth=0.7, **line)
+        ax.plot(
+            *fixed,
+            linewidth=0.9,
+            **line | {"linestyle": ":"},
+            label=f"{label_of(label)}, fixed time" if label else None,
+        )
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     ax.set_xlabel(literal_lines(name, 80))
     accuracy_axis(ax)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from mtt_brian.plotting.style import CYCLE
 from mtt_brian.text import printable, shortened
@@ -63,10 +64,44 @@ def label_of(name: str | None) -> str | None:
 def accuracy_axis(ax: Axes) -> None:
     """Fractions in per cent, all of the range."""
     ax.set_ylim(0, 1.02)  # a line at 100 % stays visible
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.set_ylabel("accuracy")
     ax.grid(axis="y", color="0.9")
     ax.set_axisbelow(True)
+
+
+def accuracy_floor(lowest: float) -> float:
+    """Where an accuracy axis may begin so that ``lowest`` is well within: a multiple of 10 %; 0 if it gains little."""
+    floor = math.floor(10 * (lowest - 0.04)) / 10
+    return floor if floor >= 0.3 else 0.0
+
+
+def cut_accuracy_axis(ax: Axes, floor: float) -> None:
+    """Let an `accuracy_axis` begin at ``floor`` instead of 0, and mark that it does: two strokes, and the label."""
+    if floor <= 0:
+        return
+    ax.set_ylim(floor, 1 + 0.02 * (1 - floor))
+    ax.yaxis.set_major_locator(MultipleLocator(0.05 if floor >= 0.6 else 0.1))
+    if ax.get_ylabel():
+        ax.set_ylabel(f"accuracy (axis from {100 * floor:.0f}%)")
+    stroke: dict[str, Any] = {
+        "marker": [(-1, -0.5), (1, 0.5)],
+        "markersize": 7,
+        "linestyle": "none",
+        "color": "black",
+        "label": "_cut",
+    }
+    ax.plot([0, 0], [0.025, 0.05], transform=ax.transAxes, markeredgewidth=0.8, clip_on=False, **stroke)
+
+
+#: What the methods of the training are, for legends.
+_METHODS = {"sdt": "SDT: fixed time steps", "nmt": "NMT: random time steps", "mtt": "MTT: mixed time steps"}
+
+
+def spelled_out(label: str) -> str:
+    """A label of runs ("sdt", "mtt, lower_bound none") with its method in words."""
+    method, comma, rest = label.partition(",")
+    return f"{_METHODS.get(method, method)}{comma}{rest.replace('_', ' ')}"
 
 
 def legend(ax: Axes) -> Axes:
@@ -88,20 +123,28 @@ def legend_above(ax: Axes, columns: int = 2) -> Axes:
     return ax
 
 
-def common_legend(figure: Figure, axes: Iterable[Axes], title: str = "") -> None:
-    """A legend of all ``axes`` above them, with one entry for every name.
+def common_legend(
+    figure: Figure,
+    axes: Iterable[Axes],
+    title: str = "",
+    location: Literal["outside upper center", "outside lower center"] = "outside upper center",
+    columns: int | None = None,
+) -> None:
+    """A legend of all ``axes`` outside of them, with one entry for every name.
 
     Args:
         figure: of the axes.
         axes: without legends of their own.
         title: of the legend.
+        location: of the legend.
+        columns: of its entries; None: as many as fit by the length of the names.
     """
     known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(
         known.values(),
         known.keys(),
-        loc="outside upper center",
-        ncols=3,
+        loc=location,
+        ncols=columns or (3 if max(map(len, known), default=0) <= 24 else 2),
         fontsize="small",
-        title=literal(title, 100),
+        title=literal(title, 100) if title else None,
     )

@@ -73,7 +73,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str] | None = None, *,
     # More letters than this do not fit side by side into a column of a paper.
     ax.set_xticks(ticks, shown, rotation=90 if sum(map(len, shown)) > 30 else 0)
     ax.set_yticks(ticks, shown)
-    ax.set_xlabel("answer")
+    ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
     ax.figure.colorbar(image, ax=ax, label="part of the class", shrink=0.8)
     return ax

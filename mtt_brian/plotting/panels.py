@@ -9,12 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.evaluate import Estimate
-from mtt_brian.plotting.accuracy import accuracy_against
-from mtt_brian.plotting.axes import common_legend, literal
+from mtt_brian.plotting.accuracy import accuracy_against, time_step_sweep
+from mtt_brian.plotting.axes import accuracy_axis, accuracy_floor, common_legend, cut_accuracy_axis, literal
+from mtt_brian.plotting.predictions import readout
+from mtt_brian.plotting.spikes import raster
+from mtt_brian.plotting.style import line_style
 from mtt_brian.plotting.training import loss_surface
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from mtt_brian.engines.result import Result
 
 
 class AccuracyLine(NamedTuple):
@@ -45,8 +51,79 @@ class AccuracyPanel(NamedTuple):
     lines: Sequence[AccuracyLine]
 
 
+class SweepCurve(NamedTuple):
+    """One network, or the mean of several.
+
+    Attributes:
+        label: in the legend.
+        time_steps: T [K], rising.
+        accuracy: at each T [K].
+        event_driven: without time steps.
+    """
+
+    label: str
+    time_steps: Sequence[int]
+    accuracy: Sequence[Estimate]
+    event_driven: Estimate
+
+
+def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> None:
+    """Accuracy against the number of time steps; on the right, what is left of that at the largest one without any.
+
+    The accuracy axis begins below the event-driven accuracies. A point that lies below the axis is a number at its
+    foot.
+
+    Args:
+        figure: filled with axes.
+        curves: at least one.
+        title: of the figure.
+    """
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1 + 0.35 * len(curves)])
+    lowest = min(
+        min(curve.event_driven.value - curve.event_driven.standard_error, curve.accuracy[-1].value) for curve in curves
+    )
+    floor = accuracy_floor(lowest)
+    for k, (label, time_steps, accuracy, event_driven) in enumerate(curves):
+        time_step_sweep(time_steps, accuracy, label=label, ax=left)
+        below = [
+            f"{100 * e.value:.0f}% (T = {t})" for t, e in zip(time_steps, accuracy, strict=True) if e.value < floor
+        ]
+        if below:
+            style = {"color": line_style(k)["color"], "fontsize": "small", "ha": "right", "textcoords": "offset points"}
+            text = f"below: {', '.join(below)}"
+            left.annotate(text, (1, 0), (0, 3 + 10 * k), xycoords="axes fraction", **style)
+        _fall(right, k, accuracy[-1], event_driven)
+    accuracy_axis(right)
+    right.set_ylabel("")
+    right.set_xticks([])
+    right.set_xlim(-0.5, len(curves) - 0.1)
+    largest = sorted({curve.time_steps[-1] for curve in curves})
+    right.set_xlabel(f"hollow: T = {' or '.join(map(str, largest))}\nfull: event-driven", fontsize="small")
+    for ax in (left, right):
+        cut_accuracy_axis(ax, floor)
+    left.get_legend().remove()
+    common_legend(figure, [left], title)
+
+
+def _fall(ax: Axes, place: int, stepped: Estimate, event_driven: Estimate) -> None:
+    """An arrow from the time-stepped accuracy to the event-driven one, with their difference."""
+    style = line_style(place) | {"linestyle": "none"}
+    ax.plot(place, stepped.value, **style, markerfacecolor="white", zorder=3, label="_stepped")
+    ax.errorbar(place, event_driven.value, yerr=event_driven.standard_error, **style, zorder=3, label="_event-driven")
+    arrow = {"arrowstyle": "->", "color": style["color"], "shrinkA": 3, "shrinkB": 3}
+    ax.annotate("", (place, event_driven.value), (place, stepped.value), arrowprops=arrow)
+    ax.annotate(
+        f"{100 * (event_driven.value - stepped.value):+.1f}",
+        (place, (stepped.value + event_driven.value) / 2),
+        (4, 0),
+        textcoords="offset points",
+        va="center",
+        color=style["color"],
+    )
+
+
 def accuracy_panels(figure: Figure, panels: Sequence[AccuracyPanel], title: str, columns: int = 2) -> None:
-    """Accuracies against levels, in panels with one legend.
+    """Accuracies against levels, in panels with one legend; where all are high, the axis does not begin at 0 (marked).
 
     Args:
         figure: filled with axes.
@@ -63,9 +140,53 @@ def accuracy_panels(figure: Figure, panels: Sequence[AccuracyPanel], title: str,
         ax.get_legend().remove()
         if k % columns:
             ax.set_ylabel("")
+    floor = accuracy_floor(min(e.value for panel in panels for line in panel.lines for e in line.accuracy))
+    for ax in axes[: len(panels)]:
+        cut_accuracy_axis(ax, floor)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     common_legend(figure, axes, title)
+
+
+class ModeRun(NamedTuple):
+    """One recording in one mode.
+
+    Attributes:
+        title: of the mode.
+        result: with the spikes of all populations.
+        recording: the events that were run; None: the result has the spikes of the input.
+        times: seconds [K], rising.
+        readouts: [K, classes], constant from each time to the next.
+    """
+
+    title: str
+    result: Result
+    recording: np.ndarray | None
+    times: np.ndarray
+    readouts: np.ndarray
+
+
+def raster_pair(figure: Figure, runs: Sequence[ModeRun], label: int) -> None:
+    """One recording in two modes beside each other: spikes by population, and the readout below.
+
+    Args:
+        figure: filled with axes.
+        runs: both modes.
+        label: the right class.
+    """
+    rasters, readouts = figure.subplots(2, len(runs), sharex=True, sharey="row", height_ratios=[3, 1.3])
+    for top, bottom, run in zip(rasters, readouts, runs, strict=True):
+        raster(run.result, recording=run.recording, ax=top)
+        readout(run.times, run.readouts, label=label, ax=bottom)
+        bottom.get_legend().remove()
+        predicted = int(run.readouts[-1].argmax())
+        judged = "right" if predicted == label else "wrong"
+        top.set_title(f"{run.title}\nprediction {predicted}, {judged}")
+        top.set_xlabel("")
+        top.label_outer()
+        bottom.label_outer()
+    rasters[0].set_ylabel("")
+    common_legend(figure, readouts, location="outside lower center", columns=2)
 
 
 def loss_surfaces(figure: Figure, offsets: ArrayLike, rows: Sequence[Mapping[str, ArrayLike]], title: str) -> None:

@@ -15,30 +15,37 @@ if TYPE_CHECKING:
 
 
 def readout(times: ArrayLike, values: ArrayLike, *, label: int | None = None, ax: Axes | None = None) -> Axes:
-    """The readout of each class as it grows, event by event.
+    """The readout of each class as it grows, event by event, minus the mean over all classes at that time.
+
+    The mean changes no prediction. Without it all readouts of most networks fall together, as inhibition prevails, and
+    their differences are not seen.
 
     Args:
         times: seconds [K], rising (`evaluate.readout_trace`).
         values: [K, classes], constant from each time to the next.
-        label: the right class, drawn on top in colour; the others are grey. None: every class in its own style.
+        label: the right class, drawn on top in colour, as is the predicted one where it is another; the others are
+            grey. None: every class in its own style.
         ax: axes to draw into.
     """
-    times, values = 1e3 * np.asarray(times), np.asarray(values)
+    times = 1e3 * np.asarray(times)
+    evidence = np.asarray(values, dtype=np.float64)
+    evidence = evidence - evidence.mean(axis=1, keepdims=True)
     ax = axes(ax)
-    for k in range(values.shape[1]):
+    predicted = int(evidence[-1].argmax()) if len(evidence) else None
+    for k in range(evidence.shape[1]):
         style: dict[str, Any] = line_style(k) | {"label": f"class {k}"}
         if label is not None:
-            right = k == label
-            style |= {
-                "color": COLORS[0] if right else "0.6",
-                "linewidth": 2.0 if right else 0.8,
-                "zorder": 3 if right else 2,
-                "linestyle": "-",
-                "label": f"class {k} (right)" if right else "_other",
-            }
-        ax.plot(times, values[:, k], drawstyle="steps-post", **style | {"marker": ""})
+            style |= {"color": "0.6", "linewidth": 0.8, "zorder": 2, "linestyle": "-", "label": "_other"}
+            if k == label:
+                style |= {"color": COLORS[0], "linewidth": 2.0, "zorder": 3}
+                style["label"] = f"class {k} (right)"
+            elif k == predicted:
+                style |= {"color": COLORS[1], "linewidth": 2.0, "zorder": 3, "linestyle": "--"}
+                style["label"] = f"class {k} (predicted)"
+        ax.plot(times, evidence[:, k], drawstyle="steps-post", **style | {"marker": ""})
+    ax.axhline(0, color="0.3", linewidth=0.6, label="_mean")
     ax.set_xlabel("time (ms)")
-    ax.set_ylabel("readout")
+    ax.set_ylabel("readout minus\nmean of classes")
     return legend_beside(ax) if label is None else legend(ax)
 
 

@@ -55,6 +55,8 @@ def raster(
             f"no population {strange[0]!r} to highlight neurons of; there are {printable(', '.join(trains))}"
         )
     ax = axes(ax)
+    # Only the input is shown by its shape: its first axis are polarities, one above the other.
+    shapes = {spikes.circuit.input: spikes.circuit.input_shape} if isinstance(spikes, Result) else {}
     labels = []
     for band, (name, train) in enumerate(trains.items()):
         size = known.get(name, int(np.max(train.i, initial=0)) + 1)
@@ -65,7 +67,8 @@ def raster(
             _check_neurons(name, chosen, size)
             shown = Spikes(*(np.asarray(column)[np.isin(train.i, chosen)] for column in train))
             _dots(ax, shown, band, size, markersize=4, color="black", label=f"{label_of(name)}, highlighted")
-        labels.append(f"{literal(name, 32)}\n({size})")
+        shape = shapes.get(name, (size,))
+        labels.append(f"{literal(name, 32)}\n{' x '.join(f'{n:,}' for n in shape)} neurons")
     for edge in range(1, len(trains)):
         ax.axhline(edge, color="0.7", linewidth=0.8)
     if isinstance(spikes, Result) and spikes.duration > 0:

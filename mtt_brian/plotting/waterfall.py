@@ -48,7 +48,7 @@ def waterfall(
         color, hatch = (COLORS[5], "") if change.value < 0 else (COLORS[3], HATCHES[1]) if change.value else ("0.4", "")
         ax.hlines(levels[k - 1], k - 1, k + 0.3, color="0.6", linewidth=0.8)
         ax.bar(k, high - low, 0.6, low, color=(color, 0.45), edgecolor=color, hatch=hatch)
-        ax.errorbar(k, levels[k], yerr=change.standard_error, color="0.2", linewidth=1, marker="", capsize=2)
+        ax.errorbar(k, levels[k], yerr=change.standard_error, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
         text = f"{100 * change.value:+.1f} ± {100 * change.standard_error:.1f}"
         top = max(high, levels[k] + change.standard_error)
         ax.annotate(text, (k, top), (0, 3), textcoords="offset points", ha="center", fontsize="small")

@@ -17,7 +17,7 @@ from mtt_brian.snn.ops.reference import Step
 from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
 
-#: Suits "one" and "many" spikes per step.
+#: For "one" and "many" spikes per step.
 DEFAULT_SURROGATE: Surrogate = PeriodicExponential()
 
 
@@ -56,25 +56,25 @@ class Spiking(nn.Module):
     2. where ``v >= threshold``: ``n = floor(v / threshold)`` spikes ("many" and "subtract") or one;
     3. ``v -= n * threshold`` ("subtract"), or ``v = v_reset`` ("zero").
 
-    Every step is an arrival, x = 0 included: what "one" spike per step leaves above the threshold fires in the
-    next step, while in continuous time it stays silent until the next spike arrives.
+    Every step is an arrival, x = 0 included: a neuron above its threshold after "one" spike fires again in the next
+    step. In continuous time it is silent until the next spike arrives.
 
     An input of 1 moves the membrane by 1: weights are jumps, whatever the time constant.
 
-    Gradient: dn/dv is the surrogate, through the spikes **and** through the reset; the lower bound passes nothing
-    where v lies on it. The whole loop is one autograd function, which keeps one tensor of x's size.
+    Gradient: dn/dv is the surrogate, through the spikes **and** through the reset; it is 0 where v equals the lower
+    bound. The whole loop is one autograd function, which stores one tensor of x's size.
 
     Args:
         rule: `IF`, or `LIF` with ``tau`` in seconds; plain numbers, no bias, no refractory period, ``r = 1``.
         surrogate: the derivative dn/dv of the backward pass.
-        decay_per_step: with an `IF` rule, the factor 0 < d < 1 that the membrane keeps from step to step, however
-            many there are (the paper's LIF).
+        decay_per_step: with an `IF` rule, the decay 0 < d < 1 of the membrane per step, for any number of steps (the
+        paper's LIF).
         duration: with a `LIF` rule, the seconds that all steps cover together: T steps decay by
-            ``exp(-duration / (T * tau))`` each, so that any T means the same neuron.
+            ``exp(-duration / (T * tau))`` each, so that the neuron is the same for any T.
 
     Attributes:
-        compile_steps: True lets `torch.compile` make one kernel of all time steps, anew for every T, some seconds each
-            time; it needs a C++ compiler (Triton on a GPU). The same spikes and gradients up to rounding.
+        compile_steps: True: `torch.compile` compiles all time steps into one kernel, for every T, in some seconds each.
+        It needs a C++ compiler (Triton on a GPU). Spikes and gradients are the same up to rounding.
 
     Shape:
         x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With a ``plan``
@@ -82,7 +82,7 @@ class Spiking(nn.Module):
         result is summed by ``plan.sums``.
 
     Raises:
-        InputError: for a rule that cannot be trained here.
+        InputError: for a rule that cannot be trained.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Spiking(nn.Module):
         self.compile_steps = False
 
     def decay(self, steps: int) -> float:
-        """What is left of the membrane after one of ``steps`` time steps (1 without leak)."""
+        """Decay factor of the membrane in one of ``steps`` time steps (1 without leak)."""
         if self.decay_per_step is not None:
             return self.decay_per_step
         if isinstance(self.rule, LIF):
@@ -125,7 +125,7 @@ class Spiking(nn.Module):
         )
 
     def forward(self, x: Tensor, plan: TimePlan | None = None) -> Tensor:
-        # Membranes add up many small jumps: float32 at least, under autocast too.
+        # Membranes are sums of many small jumps: float32 at least, under autocast too.
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         plan = plan or TimePlan((len(x),))
         return _SpikeTrain.apply(x, plan, [self.step(t) for t in plan.lengths], self.surrogate, self.compile_steps)

@@ -1,9 +1,9 @@
 """Batch norm in networks that are trained with mixed time steps and run without time steps.
 
-Statistics that were collected over mixed numbers of time steps belong to none of them. Either they are measured again
-after training (`recalibrate`), or they are frozen while training goes on (`lock`). An event-driven chip has no clock
-that could add a bias once per time step: `remove_biases` before the last epochs, `fold` at the end
-(MTT paper, batch norm; order of the authors' code: train, `remove_biases`, `lock`, train on, `fold`).
+Statistics over mixed numbers of time steps are wrong for each single number. They are measured again after training
+(`recalibrate`), or frozen during further training (`lock`). An event-driven chip has no clock that could add a bias
+once per time step: use `remove_biases` before the last epochs and `fold` at the end (MTT paper, batch norm; order of
+the authors' code: train, `remove_biases`, `lock`, continue training, `fold`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from mtt_brian.snn.staged import Staged
 
 
 def has_norms(model: nn.Module) -> bool:
-    """Whether any batch norm is left in the network."""
+    """Whether the network contains a batch norm."""
     return any(isinstance(module, NORMS) for module in model.modules())
 
 
 @torch.no_grad()
 def recalibrate(model: Staged, batches: Iterable[Tensor], time_steps: int | Sequence[int]) -> None:
-    """Forget the running statistics of all norms and measure them again, as the mean over ``batches``.
+    """Measures the running statistics of all norms again, as the mean over ``batches``.
 
-    Everything but the norms is in evaluation mode meanwhile; the network's modes are the same afterwards. A network
-    without norms is left alone.
+    Meanwhile all modules except the norms are in evaluation mode; afterwards the network's modes are restored. A
+    network without norms is not changed.
 
     Args:
         model: changed in place.
         batches: frames [T, N, *input_shape] on the model's device; 10 training batches suffice (MTT paper).
-        time_steps: at which the network is going to be used, T_max in the paper.
+        time_steps: of the later use of the network, T_max in the paper.
 
     Raises:
         InputError: if the norms are locked, or there is no batch.
@@ -67,9 +67,9 @@ def recalibrate(model: Staged, batches: Iterable[Tensor], time_steps: int | Sequ
 
 
 def lock(model: Staged) -> None:
-    """Keep all norms in evaluation mode, after ``model.train()`` too; their scales and shifts train on.
+    """Keeps all norms in evaluation mode, also after ``model.train()``; their scales and shifts remain trainable.
 
-    A state dict does not hold this: lock a rebuilt network again.
+    A state dict does not contain this: lock a rebuilt network again.
     """
     model.norms_locked = True
     model.train(model.training)
@@ -77,10 +77,10 @@ def lock(model: Staged) -> None:
 
 @torch.no_grad()
 def remove_biases(model: nn.Module) -> None:
-    """Set running means, shifts and all other biases to zero and stop training them; `fold` then leaves no bias.
+    """Sets running means, shifts and all other biases to zero and stops their training; `fold` then gives no bias.
 
-    Norms in training mode collect means again: `lock` them before training on. A state dict holds the zeros, but not
-    that they are not to be trained: remove them from a rebuilt network again.
+    Norms in training mode collect means again: `lock` them before further training. A state dict contains the zeros,
+    but not that they are fixed: remove the biases of a rebuilt network again.
     """
     for module in model.modules():
         if isinstance(module, NORMS) and module.running_mean is not None:
@@ -95,10 +95,10 @@ def remove_biases(model: nn.Module) -> None:
 def fold(model: Staged) -> Staged:
     """A copy without norms: each is merged into the convolution or linear layer directly before it.
 
-    ``w' = w * s`` and ``b' = (b - mean) * s + shift`` with ``s = scale / sqrt(variance + eps)``: what the network
-    computes in evaluation mode, up to rounding (which decides about a spike where a membrane ends as close to its
-    threshold: rare, but not never in float32). If no norm leaves a bias, no layer gets one; otherwise all folded
-    layers do. A zoo model's config is that of the copy.
+    ``w' = w * s`` and ``b' = (b - mean) * s + shift`` with ``s = scale / sqrt(variance + eps)``: the result of the
+    network in evaluation mode, up to rounding (in float32 rounding rarely adds or removes a spike of a membrane very
+    close to its threshold). If no norm gives a bias, no layer gets one; otherwise all folded layers do. The config of a
+    zoo model is that of the copy.
 
     Raises:
         InputError: naming a norm that follows no such layer or keeps no running statistics.

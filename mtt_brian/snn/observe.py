@@ -17,14 +17,14 @@ def over_time(model: Staged, frames: Tensor, time_steps: int | Sequence[int]) ->
     Needs T times the memory of `spike_counts`, which gives the sums.
 
     Shape:
-        frames: [T, N, *input_shape]. Returns float [t, N, *shape] by population name, under ``"input"`` what the first
-        stage sees and under ``"output"`` the readout [t, N, classes], whose mean over t are the logits; t is the number
-        of time steps of the stage they belong to.
+        frames: [T, N, *input_shape]. Returns float [t, N, *shape] by population name, under ``"input"`` the input of
+        the first stage and under ``"output"`` the readout [t, N, classes], whose mean over t are the logits; t is the
+        number of time steps of their stage.
 
     Raises:
         InputError: as `Staged.forward`.
     """
-    kept = {INPUT: model.seen(frames, time_steps)}
+    kept = {INPUT: model.first_stage_input(frames, time_steps)}
     with watching(model, lambda name, spikes: kept.update({name: spikes})):
         kept[OUTPUT] = model.readouts(frames, time_steps)
     return kept

@@ -14,16 +14,16 @@ from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.temporal import apply_map
 
-#: Batch normalisation, over time steps and recordings alike; see `mtt_brian.snn.norm`.
+#: Batch normalisation over time steps and recordings; see `mtt_brian.snn.norm`.
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 #: Layers that draw random numbers in training mode.
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 class Residual(nn.Module):
-    """``body(x) + shortcut(x)``, time step by time step; no state outlives a call.
+    """``body(x) + shortcut(x)``, for each time step; stateless.
 
-    The sum is what a population behind it receives: a spiking residual block is a `Residual` and that population
+    The sum is the input of the population behind it: a spiking residual block is a `Residual` and that population
     (MTT paper's ResNets; He et al. 2016 with populations for rectifiers).
 
     Args:
@@ -52,7 +52,7 @@ class Residual(nn.Module):
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | None = None) -> Tensor:
-    """Layers one after the other on [T, N, *]; those without time see the folded [T * N, *].
+    """Layers one after the other on [T, N, *]; those without time process the folded [T * N, *].
 
     Args:
         layers: from input to output.

@@ -29,8 +29,8 @@ class Staged(nn.Module):
     """A feed-forward spiking network whose stage i runs with t_i time steps (MTT paper, section 4).
 
     Before each stage the frames are transformed to its number of time steps (`temporal.transform`), the input frames
-    included. The network ends with linear layers: its logits are the mean over the last stage's time steps of what
-    they give. No state outlives a call.
+    included. The network ends with linear layers: its logits are the mean of their output over the time steps of the
+    last stage. The network is stateless.
 
     Args:
         layers: all layers by name, in order: `Spiking` populations, modules that act on single frames [N, *]
@@ -39,8 +39,8 @@ class Staged(nn.Module):
         input_shape: of one frame, for instance (C, H, W).
         blocks_per_stage: g; a stage holds g blocks (the last one perhaps fewer), the layers behind the last block
             belong to the last stage. None: one stage, which is NMT's network.
-        block_ends: names of the populations with which a block ends. None: all of them, or in a network with residual
-            connections those behind one. No stage ever ends within a residual connection.
+        block_ends: names of the populations that end a block. None: all of them, or in a network with residual
+        connections those behind one. No stage ends within a residual connection.
         transform: variant of the temporal transformation, "hard", "soft" or "trim".
 
     Attributes:
@@ -48,7 +48,8 @@ class Staged(nn.Module):
         input_shape: as given.
         shapes: shape of one frame behind every layer, by name.
         norms_locked: True keeps all batch norms in evaluation mode, in training too; see `norm.lock`.
-        config: from what `models.from_config` rebuilds the network, a JSON-able dict; empty if it was not made there.
+        config: the argument of `models.from_config` that rebuilds the network, a JSON-able dict; empty for other
+        networks.
 
     Raises:
         InputError: for layers that do not fit, bad names, or no population at all.
@@ -77,7 +78,7 @@ class Staged(nn.Module):
 
     @property
     def num_stages(self) -> int:
-        """How many stages, hence how many numbers ``time_steps`` may have."""
+        """Number of stages, which is the largest length of ``time_steps``."""
         return len(self.stages)
 
     def layers(self) -> Iterator[tuple[str, nn.Module]]:
@@ -135,7 +136,7 @@ class Staged(nn.Module):
     def readouts_of_each(self, frames: Tensor, configurations: Sequence[int | Sequence[int]]) -> list[Tensor]:
         """The `readouts` of the same frames in several ``time_steps``, each independent of the others.
 
-        They take one pass: a layer without time is called once, with the frames of all configurations.
+        All are computed in one pass: a layer without time is called once, with the frames of all configurations.
 
         Raises:
             InputError: as `forward`.
@@ -144,17 +145,17 @@ class Staged(nn.Module):
         steps = list(zip(*(self.steps(time_steps) for time_steps in configurations), strict=True))
         x = self._to_channels_last(frames)
         before: tuple[int, ...] = (len(x),) * len(configurations)
-        shared = True  # the first stage sees the same frames in all configurations
+        shared = True  # the first stage has the same input frames in all configurations
         for stage, after, following in itertools.zip_longest(self.stages, steps, steps[1:]):
             layers = list(stage.children())
             if shared:
                 once = self._shared_prefix_length(layers, len(x), after)
                 x, layers = run(layers[:once], x), layers[once:]
-            # Sums come first, repetitions later: the fewer frames in between, the less work.
+            # Sums before repetitions: fewer frames in between need less time.
             fewer = after if self.transform == "soft" else tuple(map(min, before, after))
             x = temporal.transform_each(x, before, fewer, self.transform, shared)
             before, sums = after, None
-            # Spikes of a single configuration may be observed by hooks; those of several are summed at once.
+            # Hooks may observe the spikes of a single configuration; those of several are summed at once.
             if several and following and self.transform == "hard":
                 before = tuple(map(min, after, following))
                 sums = temporal.frame_map(after, before, x.device)
@@ -168,8 +169,8 @@ class Staged(nn.Module):
             return 0
         return sum(1 for _ in itertools.takewhile(additive, layers))
 
-    def seen(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
-        """The input frames as the first stage sees them, [t, N, *input_shape] in the weights' type.
+    def first_stage_input(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
+        """The input frames of the first stage, [t, N, *input_shape] in the weights' type.
 
         Raises:
             InputError: as `forward`.
@@ -257,11 +258,11 @@ def _through(layers: nn.Module, x: Tensor, shapes: dict[str, tuple[int, ...]]) -
 
 
 @contextmanager
-def watching(model: Staged, see: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """While this lasts, ``see(name, spikes [t, N, *])`` is called for every population that has run."""
+def watching(model: Staged, observe: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Within the block, every population calls ``observe(name, spikes [t, N, *])`` after its run."""
 
     def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda module, arguments, spikes: see(name, spikes)
+        return lambda module, arguments, spikes: observe(name, spikes)
 
     hooks = [layer.register_forward_hook(hook(name)) for name, layer in model.populations().items()]
     try:
@@ -273,15 +274,16 @@ def watching(model: Staged, see: Callable[[str, Tensor], None]) -> Iterator[None
 
 @torch.no_grad()
 def spike_counts(model: Staged, frames: Tensor, time_steps: int | Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits of a batch, and how often every neuron fired.
+    """Logits of a batch, and the spike counts of all neurons.
 
     Shape:
         frames: [T, N, *input_shape]. Returns logits [N, classes] and, by population name and under "input", float
-        counts [N, *shape]. The input counts are those the first stage sees (with more steps than frames, repeated).
+        counts [N, *shape]. The input counts are those of the first stage's input (repeated if there are more steps than
+        frames).
 
     Raises:
         InputError: as `Staged.forward`.
     """
-    counts = {INPUT: model.seen(frames, time_steps).sum(0)}
+    counts = {INPUT: model.first_stage_input(frames, time_steps).sum(0)}
     with watching(model, lambda name, spikes: counts.update({name: spikes.sum(0)})):
         return model(frames, time_steps), counts

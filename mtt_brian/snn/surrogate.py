@@ -49,7 +49,7 @@ class PeriodicExponential:
     width: float = 0.5
 
     def __call__(self, v: Tensor, threshold: float) -> Tensor:
-        if threshold == 1:  # the common case, in two thirds of the passes over memory
+        if threshold == 1:  # the common case with two thirds of the passes over memory
             return v.round().clamp_(min=1).sub_(v).abs_().mul_(-1 / self.width).exp_()
         nearest = torch.div(v, threshold).round_().clamp_(min=1).mul_(threshold)
         return nearest.sub_(v).abs_().mul_(-1 / self.width).exp_().div_(threshold)

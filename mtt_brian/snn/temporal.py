@@ -21,7 +21,7 @@ VARIANTS = ("hard", "soft", "trim")
 def boundaries(few: int, more: int) -> list[int]:
     """How ``more`` frames fall into ``few`` groups: group i is [b_(i-1), b_i).
 
-    b_0 = 0 and b_i = round(i * more / few - 1e-5) (MTT paper, TTM). The small offset sends halves down, as in the
+    b_0 = 0 and b_i = round(i * more / few - 1e-5) (MTT paper, TTM). The small offset rounds halves down, as in the
     authors' code: 5 frames in 3 groups are {1, 2}, {3}, {4, 5}.
 
     Returns:
@@ -38,8 +38,8 @@ def boundaries(few: int, more: int) -> list[int]:
 def overlap(t_in: int, t_out: int) -> Tensor:
     """The weights of the "soft" transform: the share of input frame i that lies within output frame j.
 
-    Both sets of frames divide the same interval evenly. Every input frame is handed out whole (columns sum to 1), so
-    totals are conserved in both directions; for equal numbers it is the identity.
+    Both sets of frames divide the same interval evenly. Every input frame is distributed completely (columns sum to 1),
+    so sums are conserved in both directions; for equal numbers the matrix is the identity.
 
     Returns:
         float64 [t_out, t_in].
@@ -102,8 +102,7 @@ def transform_each(
 def frame_map(t_in: Sequence[int], t_out: Sequence[int], device: torch.device) -> FrameMap | None:
     """The "hard" transformation of several segments as a map, see `transform_each`; None: nothing changes.
 
-    Where every segment becomes longer or stays, the map repeats frames; where every one becomes shorter or stays, it
-    sums frames.
+    If no segment becomes shorter, the map repeats frames; if no segment becomes longer, it sums frames.
     """
     if list(t_in) == list(t_out):
         return None
@@ -135,7 +134,7 @@ class _Mapped(torch.autograd.Function):
         return _Mapped.apply(grad, *ctx.transposed), None, None, None
 
 
-@lru_cache(10_000)  # a limit, because mixed time steps of many stages give ever new pairs
+@lru_cache(10_000)  # limited, because mixed time steps of many stages give many different pairs
 def _frame_map(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, device: torch.device) -> FrameMap:
     """The map that sums, repeats and trims frames."""
     source: list[int] = []

@@ -28,7 +28,7 @@ from mtt_brian.translate.conventions import Conventions, conventions_of
 from mtt_brian.translate.cycles import has_loop, topological, with_loop_delays
 from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of
 from mtt_brian.translate.linear_nodes import Reading
-from mtt_brian.translate.meaning import meaning
+from mtt_brian.translate.meaning import check_linear_nodes, meaning
 from mtt_brian.translate.neuron_rules import Rules, naming_node, parameters_of, scaling_options
 from mtt_brian.translate.nir_files import Shape, load_graph, naming
 from mtt_brian.translate.node_types import NEURONS
@@ -98,6 +98,7 @@ class _Reader:
         self.reading = Reading(batch_axes=len(graph.input_shape) - len(input_shape))
         self.assumed = self.reading.assumed
         self.wiring = wiring = Wiring(graph)
+        check_linear_nodes(conventions, {name: wiring.kind(name) for name in wiring.nodes})
         parameters = {name: parameters_of(wiring, name) for name in wiring.neurons()}
         self.shapes = Shapes(wiring, parameters, self.reading, input_shape)
         self.biases = Biases(self.shapes)

@@ -126,6 +126,25 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
     )
 
 
+def check_linear_nodes(conventions: Conventions, kinds: Mapping[str, str]) -> None:
+    """Whether the tool that is said to have written a graph writes such linear nodes.
+
+    Args:
+        conventions: the options.
+        kinds: name -> type of every node.
+
+    Raises:
+        InputError: names the first node that it does not write.
+    """
+    preset = preset_of(conventions)
+    for name, kind in kinds.items():
+        if preset is not None and kind in preset.never:
+            raise InputError(
+                f"node {name!r} is a {kind}, which {preset.title} does not write (tool={conventions.tool!r}); name the "
+                "tool that wrote the file"
+            )
+
+
 def _file_step(
     conventions: Conventions, given: float | None, neurons: Mapping[str, Neurons]
 ) -> tuple[float | None, str]:

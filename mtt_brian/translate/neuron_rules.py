@@ -12,7 +12,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, RESETS, SPIKES_PER_UPDATE, NeuronRule, Parameter
 from mtt_brian.text import shown
 from mtt_brian.translate.biases import Biases
-from mtt_brian.translate.conventions import Conventions, bound_of
+from mtt_brian.translate.conventions import NONE, Conventions, bound_of
 from mtt_brian.translate.flat_graph import metadata_of
 from mtt_brian.translate.linear_nodes import Reading, all_infinite
 from mtt_brian.translate.meaning import Meaning
@@ -96,9 +96,7 @@ class Rules:
                     f"node {name!r}: {key} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}"
                 )
             said[key] = value or getattr(self._conventions, key)
-            if value is None:
-                self._used.add(key)
-            elif key == "reset" or said["reset"] == "subtract":
+            if value is not None and (key == "reset" or said["reset"] == "subtract"):
                 self._compare(key, value, name)
         for key in ("reset", "spikes"):
             if key in metadata or said[key] is None or (key == "spikes" and said["reset"] == "zero"):
@@ -115,6 +113,7 @@ class Rules:
                 f"{self._wiring.called(name)} does not say how it resets: NIR leaves it open and its "
                 f"metadata hold no 'reset'; pass reset='subtract' or reset='zero', or tool="
             )
+        self._used |= {key for key in said if key not in metadata and (key == "reset" or said["reset"] == "subtract")}
         if said["spikes"] is None:
             # For reset="zero" it is the same: one spike.
             said["spikes"] = "many" if said["reset"] == "subtract" and "reset" not in metadata else "one"
@@ -159,6 +158,16 @@ class Rules:
                 )
             for name in names:
                 self._assumed.add(f"metadata say {said}, so that {option}={given!r} is not used", name)
+        given = self._conventions
+        if given.spikes == "many" and not self._used & {"spikes"} and "spikes" not in self._contradicted:
+            raise InputError(
+                "spikes='many' was passed, but no neuron of the graph resets by subtraction; those that reset to a "
+                "value fire once; leave it out"
+            )
+        if given.lower_bound not in (None, NONE) and not self._used & {"lower_bound"}:
+            raise InputError(
+                f"lower_bound={given.lower_bound!r} was passed, but no neuron of the graph fires; leave it out"
+            )
 
     def _compare(self, option: str, said: Any, name: str, threshold: Any = None) -> None:
         """Notes whether the metadata of a node contradict an option that was given."""

@@ -67,6 +67,7 @@ class Tool:
         bounded: types whose lower bound is minus the threshold.
         sums: integral of a spike at a readout that only adds up; ``"step"`` or seconds.
         ones: values that the exporter writes as 1.
+        never: types of linear nodes that the exporter does not write.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Tool:
     bounded: frozenset[str] = frozenset()
     sums: float | Literal["step"] = "step"
     ones: tuple[str, ...] = ()
+    never: tuple[str, ...] = ("Scale",)
 
 
 def _fixed(seconds: float, why: str) -> Callable[[Mapping[str, Neurons]], tuple[float, str]]:
@@ -129,7 +131,9 @@ _SNNTORCH = 1e-4
 _IN_ALL = "tau / r, 1 / r or tau_syn / w_in of the nodes"
 
 TOOLS: dict[ToolName, Tool] = {
-    "snntorch": Tool("snnTorch", "subtract", {"LIF": "step", "CubaLIF": "step"}, _snntorch_step),
+    "snntorch": Tool(
+        "snnTorch", "subtract", {"LIF": "step", "CubaLIF": "step"}, _snntorch_step, never=("Scale", "SumPool2d")
+    ),
     "norse": Tool(
         "Norse",
         "zero",
@@ -147,7 +151,13 @@ TOOLS: dict[ToolName, Tool] = {
         sums=1.0,
         ones=("r",),
     ),
-    "spikingjelly": Tool("SpikingJelly", "zero", {"IF": "step", "LIF": "step", "CubaLIF": "step"}, _spikingjelly_step),
+    "spikingjelly": Tool(
+        "SpikingJelly",
+        "zero",
+        {"IF": "step", "LIF": "step", "CubaLIF": "step"},
+        _spikingjelly_step,
+        never=("Scale", "SumPool2d"),
+    ),
     "rockpool": Tool(
         "Rockpool",
         "subtract",
@@ -155,6 +165,7 @@ TOOLS: dict[ToolName, Tool] = {
         _rockpool_step,
         sums=1.0,
         ones=("w_in",),
+        never=("Scale", "Conv2d", "SumPool2d", "AvgPool2d", "Flatten"),
     ),
     "nir": Tool(
         "NIR",
@@ -163,6 +174,7 @@ TOOLS: dict[ToolName, Tool] = {
         None,
         bias="per-second",
         sums=1.0,
+        never=(),
     ),
 }
 

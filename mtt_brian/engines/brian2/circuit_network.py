@@ -84,7 +84,7 @@ class CircuitNetwork(brian2.Network):
         return np.tile(np.broadcast_to(np.asarray(values), population.shape).ravel(), self.batch_size)
 
     def _fed_input(self, size: int) -> brian2.NeuronGroup:
-        """Input neurons, ``size`` in each copy, that fire as `_load_events` says; for Brian2's runtime.
+        """Input neurons, ``size`` in each copy, that fire when `_load_events` has set it; for Brian2's runtime.
 
         In a ``SpikeGeneratorGroup`` no neuron could have two events in one step. A threshold would be evaluated for
         every neuron in every step, which would take a quarter of the time of a run.

@@ -23,6 +23,7 @@ from mtt_brian.engines.brian2.schedule import InputSchedule
 from mtt_brian.engines.brian2.standalone import Project, StandaloneEngine
 from mtt_brian.errors import InputError
 from mtt_brian.files import cache_folder
+from mtt_brian.repository import pip_install
 
 #: Bytes per synapse on the GPU and, while the project starts, on the host: `i`, `j`, `w` and the tables that
 #: brian2cuda makes of them.
@@ -34,7 +35,7 @@ LARGEST_BATCH = 512
 DEFAULT_CAPABILITY = 9.0
 
 #: Each brian2cuda works with one release of Brian2 only; the constraints name a pair.
-_INSTALL = 'pip install -c constraints.txt "mtt_brian[cuda]"'
+_PACKAGE = '"mtt_brian[cuda]"'
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Cuda:
         """What this machine lacks for a run, each with its remedy."""
         wanted = []
         if util.find_spec("brian2cuda") is None:
-            wanted.append(f"the package brian2cuda: {_INSTALL}")
+            wanted.append(f"the package brian2cuda: {pip_install(_PACKAGE)}")
         if self.path is None:
             wanted.append("nvcc, the CUDA compiler: install the CUDA toolkit, or set CUDA_PATH to it")
         elif self.include is None:
@@ -138,12 +139,15 @@ class CudaEngine(StandaloneEngine):
         try:
             import brian2cuda  # noqa: F401 - registers the device
         except ImportError as error:
-            raise InputError(f"engine='brian2-cuda' needs brian2cuda ({error}); get it with: {_INSTALL}") from None
+            raise InputError(
+                f"engine='brian2-cuda' needs brian2cuda ({error}); get it with: {pip_install(_PACKAGE)}"
+            ) from None
         self.cuda = Cuda.find()
 
     def _part(self, circuit: Circuit) -> Circuit:
         """Without a readout that is a sum: that of the counts costs no launches, and no wait in every step."""
-        return circuit.without_readout() if circuit.sums_up and len(circuit.populations) > 1 else circuit
+        late = any(connection.delayed for connection in circuit.into(circuit.output))  # spikes may still be under way
+        return circuit.without_readout() if circuit.sums_up and len(circuit.populations) > 1 and not late else circuit
 
     def _default_batch_size(self, batch: Sequence[InputSpikes]) -> int:
         synapses = max(1, estimate(self._simulated).synapses)

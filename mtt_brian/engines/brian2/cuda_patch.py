@@ -8,7 +8,7 @@ Every batch of recordings is a process of its own, which first builds all synaps
   without atomics. A connection of ours is a matrix, which has every pair once, and all its code uses atomics.
 
 No preference turns either off. The change saves time and nothing else: where brian2cuda's text is not the expected one,
-the project stays as it was written, and a warning says so once.
+the project stays as it was written, with one warning.
 """
 
 from __future__ import annotations

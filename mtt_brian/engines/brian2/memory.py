@@ -19,7 +19,7 @@ BYTES_PER_SYNAPSE = 40
 BYTES_PER_NEURON = 170
 #: Room for the spikes of one neuron that are under way in one delay.
 BYTES_PER_DELAY = 1100
-#: Sums of larger jumps can be more than float64 holds, which nobody would see in a hidden population.
+#: Sums of larger jumps can be more than float64 holds, which would stay unnoticed in a hidden population.
 LARGEST_JUMP = 1e280
 
 

@@ -73,9 +73,13 @@ class EventNetwork(CircuitNetwork):
     ``spikes_<name>`` (a ``SpikeMonitor`` that also records ``n``); ``synapses_<source>_<target>`` with weights ``w``;
     ``readout``, an ``EventMonitor`` of a silent last population; ``reset_<name>``, the synapses of the end-of-recording
     reset. On a GPU ``update_<name>`` is in place of the reset, and ``tally_<name>`` in place of ``readout`` and of
-    monitors that nobody asked for: a group with ``total`` [rows * neurons], the final state or the number of spikes
+    monitors that are not needed: a group with ``total`` [rows * neurons], the final state or the number of spikes
     (rows: see `InputSchedule`). Names of the graph that Brian2 would not accept have other characters replaced by
     ``_``; `names` tells which became what.
+
+    A network with anything that makes instants of its own (biases, synaptic currents, refractory periods, delays) is
+    `self_timed`: it has a group ``scheduler``, `update_<name>` in place of the reset, and ``relays_<source>_<target>``
+    with the synapses ``late_<source>_<target>`` where spikes arrive late (`mtt_brian.engines.brian2.self_timed`).
 
     One time step lasts 1 s and stands for one instant; after `load_inputs` the network is run for `duration`, and
     ``inputs.instants[step, copy]`` is the time in seconds that a step stands for.
@@ -85,12 +89,14 @@ class EventNetwork(CircuitNetwork):
         execution: the device that the network is built for.
         batch_size: independent copies that run side by side.
         room: what has to fit into one run.
-        counted: firing populations whose spikes nobody wants one by one. Where `Execution.every_step`, these are only
-            counted.
+        counted: firing populations of which only the numbers of spikes are needed. Where `Execution.every_step`, these
+            are kept in a table.
         clock: the clock to run on; its own by default.
 
     Attributes:
         inputs: the recordings that were loaded last.
+        self_timed: whether the network finds its instants itself.
+        relays: name of every group of relays -> its connection, the group, and the memory of its delays.
         execution, room: as given.
         tallies: name of every population that is only counted -> the group with its table.
         readout_monitor: the monitor of a silent last population; None without one.
@@ -161,8 +167,8 @@ class EventNetwork(CircuitNetwork):
     def duration(self) -> brian2.Quantity:
         """How long to run after `load_inputs`: one second per step.
 
-        A network that finds its instants itself (`self_timed`) takes as many steps as there are instants, which nobody
-        knows before. On Brian2's runtime it stops by itself, so this is very long. On a standalone device it is a
+        A network that finds its instants itself (`self_timed`) takes as many steps as there are instants, a number that
+        only the run shows. On Brian2's runtime it stops by itself, so this is very long. On a standalone device it is a
         guess: `scheduler.idle` is 1 for every copy that has run all its recordings.
         """
         if self.inputs is None:

@@ -10,6 +10,10 @@ stays as it was at its last instant. The rules are those of the exact engine:
   spikes and refractory periods are counted, so no rounding error adds up from spike to spike;
 * LIF and CubaLIF: closed forms (`functions`); `transient` is how far the synaptic current is from where the bias alone
   holds it.
+
+Spikes that arrive late wait in relays, one for each source neuron and delay. A relay keeps its spikes in the order in
+which they were sent (`functions.under_way`) and fires when the first of them arrives. All relays that are due fire
+before the populations of a step; what a step sends into delays is sent at its end, so a connection may lead back.
 """
 
 from __future__ import annotations
@@ -222,7 +226,7 @@ def check_alarm(what: str, size: int, alarm: np.ndarray, since: np.ndarray) -> N
 
 
 def _listening(code: BrianEquations, rule: NeuronRule) -> tuple[list[str], str]:
-    """Lines that tell whether neurons are out of their refractory period, and the factor that says so."""
+    """Lines that find neurons outside their refractory period, and a factor that is 0 for all others."""
     if not (rule.fires and np.any(rule.refractory)):
         return [], ""
     code.state("free")
@@ -239,7 +243,7 @@ def _spikes(code: BrianEquations, rule: NeuronRule) -> list[str]:
 
 
 def _on_a_line(code: BrianEquations, rule: NeuronRule) -> list[str]:
-    """An IF with a bias. `v` is the potential at the neuron's last instant, for whoever reads it."""
+    """An IF with a bias. `v` is the potential at the neuron's last instant, for monitors."""
     for name in ("y", "last", "taken", "pauses"):
         code.state(name)
     code.parameter("theta", rule.threshold)  # type: ignore[arg-type]

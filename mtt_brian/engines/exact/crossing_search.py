@@ -47,7 +47,7 @@ def first_crossing(
 ) -> float:
     """Seconds until the potential rises to the threshold; inf if it never does.
 
-    A neuron at or above its threshold has to sink below it first.
+    A neuron at or above its threshold must first fall below it.
 
     Args:
         linear, s: the parameter set.
@@ -87,7 +87,7 @@ def _rows(z: np.ndarray, at: int, count: int, n: int, x: np.ndarray, e: np.ndarr
 
 @piece
 def _called_rows(z: np.ndarray, at: int, count: int, n: int, x: np.ndarray, e: np.ndarray, to: int) -> None:
-    # Not inlined: rare, and quicker to compile.
+    # Not inlined: rarely called, and faster to compile.
     _rows(z, at, count, n, x, e, to)
 
 

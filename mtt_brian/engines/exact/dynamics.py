@@ -26,7 +26,7 @@ _STEPS = 200
 
 @inlined
 def response(t: float, tau: float, tau_syn: float) -> float:
-    """K(t): the potential that a unit drive has built up after ``t`` seconds."""
+    """K(t): the potential that a unit drive causes after ``t`` seconds."""
     difference = abs(tau_syn - tau) / tau / tau_syn
     slow = math.exp(-t / max(tau, tau_syn))
     grown = t if difference == 0.0 else -math.expm1(-difference * t) / difference
@@ -47,10 +47,10 @@ def time_to_threshold(
 ) -> float:
     """Seconds until the potential rises to the threshold; inf if it never does.
 
-    A neuron at or above its threshold now (left there by the rule "one") has to sink below it first.
+    A neuron at or above its threshold now (after a spike under the rule "one") must first fall below it.
     """
     if kind == CURRENT:
-        # Fast and safe: no more than this can come.
+        # A fast upper bound of the potential.
         if v < threshold and rest + max(v - rest, 0.0) + max(drive, 0.0) * peak < threshold - 1e-9 * abs(threshold):
             return np.inf
         return _current_crossing(v, drive, threshold, rest, tau, tau_syn)
@@ -66,7 +66,7 @@ def time_to_threshold(
 @piece
 def _current_crossing(v: float, drive: float, threshold: float, rest: float, tau: float, tau_syn: float) -> float:
     # tau v' = rest - v + drive exp(-b t) has at most one zero t*, and there v(t*) = rest + drive exp(-b t*) exactly.
-    # So the trajectory is a single hump, a single dip or monotonic, and v(t*) and rest decide.
+    # So the trajectory is a single hump, a single dip or monotonic, and v(t*) and rest determine the case.
     slope = rest - v + drive
     turn = np.inf
     if drive != 0.0 and slope / drive >= 0.0:
@@ -88,7 +88,8 @@ def _current_crossing(v: float, drive: float, threshold: float, rest: float, tau
             if rest + bend < threshold:
                 return np.inf
             high = turn
-            # From the top down a parabola: close to the truth for the grazing ones, where Newton alone would crawl.
+            # A parabola at the maximum: close to the crossing of a grazing trajectory, for which Newton alone converges
+            # slowly.
             start = turn - math.sqrt(2.0 * (rest + bend - threshold) * tau * tau_syn / bend)
         elif rest <= threshold:
             return np.inf

@@ -1,4 +1,4 @@
-"""The exact engine: event by event in continuous time, without a clock."""
+"""The exact engine: event-driven, in continuous time, without a clock."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from mtt_brian.engines.lowered.rules import STATIC
 from mtt_brian.engines.result import RECORDS, Result, recorded_populations, result_of
 from mtt_brian.errors import InputError, check_number, check_whole
 
-#: Recordings in one task of a thread: as many as take about so long, and not more than so many.
+#: Size of one task of a thread: its target duration, and the largest number of recordings.
 _SECONDS_TOGETHER, _MOST_TOGETHER = 0.01, 16
 
 
 class ExactEngine:
-    """Runs a circuit spike by spike, every one at its own time.
+    """Runs a circuit spike by spike, each at its exact time.
 
     Between instants states follow their closed-form solution from their own last update, and a neuron that drifts to
-    its threshold fires when it reaches it. A neuron that the rule "one" left at or above its threshold is silent until
-    its next arrival; if it sinks below the threshold first and then rises to it again, that is a crossing.
+    its threshold fires when it reaches it. A neuron that is at or above its threshold after a spike (rule "one") is
+    silent until its next arrival. If it first falls below the threshold and then rises to it again, that is a crossing.
 
     Args:
         circuit: the network.
@@ -51,8 +51,8 @@ class ExactEngine:
             bound, then every target at or above its threshold fires once, and these spikes join the queue in ascending
             C order (several target populations: in the order of the circuit's connections); when the queue is empty the
             next event of the recording enters.
-        record: whose spikes are kept: ``"all"`` populations, ``"output"`` (the populations that feed the readout, and
-            the readout if it fires), or only their numbers, ``"counts"``.
+        record: recorded spikes: of ``"all"`` populations, ``"output"`` (the populations that feed the readout, and
+            the readout if it fires), or only ``"counts"``.
         threads: recordings run at the same time; by default one per core this process may use.
         max_rate: spikes per second above which a neuron that fires without input events (bias, synaptic current,
             delayed loop) ends the run; in addition it may fire 1,000 spikes at any rate.
@@ -104,7 +104,7 @@ class ExactEngine:
         """Runs recordings, each from rest at time 0, several at once.
 
         Args:
-            inputs: input spikes of each recording, read when they are needed.
+            inputs: input spikes of each recording, read lazily.
 
         Yields:
             Results in the order of ``inputs``, each as soon as it is available.
@@ -116,11 +116,11 @@ class ExactEngine:
                 yield self._result(recording)
             return
         recordings = chain(first, recordings)
-        ahead = 4 * self._threads  # enough to keep every thread busy, few enough to bound the results that wait
+        ahead = 4 * self._threads  # enough tasks for every thread, few enough to bound the number of unread results
         futures: deque[Future[list[Result]]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                # Every task wakes the reading thread, which takes a core from the others.
+                # Every finished task schedules the reading thread, which uses a core of the others.
                 while batch := list(islice(recordings, self._batch_size())):
                     futures.append(pool.submit(self._results, batch))
                     if len(futures) > ahead:

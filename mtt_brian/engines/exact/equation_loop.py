@@ -17,10 +17,10 @@ from mtt_brian.engines.exact.equation_neurons import (
     Equations,
     carry,
     fire,
-    foresee,
-    foresee_from_start,
     holds,
     listen_again,
+    predict_crossing,
+    predict_crossing_from_start,
     read_states,
     refine,
 )
@@ -28,7 +28,7 @@ from mtt_brian.engines.exact.jit import inlined, kernel
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
 
-#: What the loop ends with: it has arrived; it needs more room and is to be called again; a neuron fires without end,
+#: Results of the loop: the end is reached; it needs more memory and must be called again; a neuron fires without end,
 #: or an oscillation stays so close to the threshold that its crossing is not found (`Progress.where`).
 DONE, FULL, WITHOUT_END, UNDECIDED = range(4)
 #: Columns of `UnderWay.number`.
@@ -38,12 +38,12 @@ SERIAL, CONNECTION, SYNAPSE, STOP, AMOUNT = range(5)
 class UnderWay(NamedTuple):
     """A binary heap of spikes in delays, by their next arrival, then by the order in which they were sent.
 
-    A spike stands in it once per connection, with its next synapse.
+    It contains a spike once per connection, with its next synapse.
 
     Attributes:
         time: next arrival and time of the spike in seconds, float64 [room, 2].
         number: order of sending, connection, next synapse, end of its synapses, spikes at once, int64 [room, 5].
-        size: how many there are, and the next serial number, int64 [2].
+        size: number of spikes, and the next serial number, int64 [2].
     """
 
     time: np.ndarray
@@ -57,7 +57,7 @@ class UnderWay(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Spikes as they come: time, neuron, spikes at once [room], and its states before the first reset [4 room]."""
+    """Recorded spikes: time, neuron, spikes at once [room], and its states before the first reset [4 room]."""
 
     t: np.ndarray
     neuron: np.ndarray
@@ -71,7 +71,7 @@ class Trace(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
         now: number of the instant, rows of the input taken, spikes in the trace, neuron of an alarm, int64 [4].
@@ -110,7 +110,7 @@ def run(
     n_in: np.ndarray,
     end: float,
 ) -> int:
-    """Carries the network to ``end``: all arrivals of an instant are added up, then thresholds are compared.
+    """Advances the network to ``end``: all arrivals of an instant are added, then thresholds are compared.
 
     Args:
         net, eq, crossings, way, trace, progress: see there; the first is only read.
@@ -118,7 +118,7 @@ def run(
         end: seconds, included.
 
     Returns:
-        `DONE`, or why the loop has stopped.
+        `DONE`, or the reason why the loop has stopped.
     """
     now = progress.now
     populations, neurons = len(net.offset), net.offset[-1]
@@ -138,7 +138,7 @@ def run(
                 first = min(first, crossings.time[crossings.heap[0]])
             if way.size[0] > 0:
                 first = min(first, way.time[0, 0])
-            # All that is due up to `last` is one instant; an input spike in it gives the time.
+            # All events up to `last` are one instant; an input spike among them gives the time.
             last = first + _tolerance(first)
             if not t <= last:
                 t = np.rint(first * 1e6) / 1e6
@@ -179,7 +179,7 @@ def run(
 
 @inlined
 def _touch(net: SynapseLists, eq: Equations, progress: Progress, p: int, v: int, t: float) -> None:
-    """A neuron has to be settled in this instant."""
+    """Marks a neuron for the thresholds of this instant."""
     if eq.z[v, STAMP] != progress.now[NOW]:
         eq.z[v, STAMP] = progress.now[NOW]
         progress.touched[net.offset[p - 1] + progress.n_touched[p]] = v
@@ -237,7 +237,7 @@ def _deliver(
 
 @kernel
 def _send(net: SynapseLists, way: UnderWay, c: int, synapse: int, stop: int, n: int, t: float) -> None:
-    """Puts a spike of the time ``t`` into the heap, to arrive through ``synapse`` next."""
+    """Adds a spike of time ``t`` to the heap; its next arrival is through ``synapse``."""
     serial = way.size[1]
     way.size[1] += 1
     _enter(net, way, serial, c, synapse, stop, n, t)
@@ -262,7 +262,7 @@ def _enter(net: SynapseLists, way: UnderWay, serial: int, c: int, synapse: int, 
 
 @kernel
 def _receive(net: SynapseLists, eq: Equations, way: UnderWay, progress: Progress, t: float, last: float) -> None:
-    """The spike that arrives first arrives at ``t`` through all its synapses whose time has come."""
+    """The earliest spike arrives at ``t`` through all its synapses that are due."""
     serial, c, begin = way.number[0, SERIAL], way.number[0, CONNECTION], way.number[0, SYNAPSE]
     stop, n, sent = way.number[0, STOP], way.number[0, AMOUNT], way.time[0, 1]
     size = way.size[0] - 1
@@ -310,7 +310,7 @@ def _settle(
     """Thresholds and resets of all neurons of a population that were touched, and their next events.
 
     Returns:
-        how many fire; -1 where one fires without end, -2 where a crossing stays open.
+        the number of spiking neurons; -1 if one fires without end, -2 if a crossing is undecided.
     """
     fired = 0
     now = progress.now
@@ -337,7 +337,7 @@ def _settle(
             trace.t[k], trace.neuron[k], trace.n[k] = t, v, spikes
             progress.fired[fired, 0], progress.fired[fired, 1] = v, spikes
             fired += 1
-        if not refractory and not foresee(eq, crossings, v, due or spikes > 0):
+        if not refractory and not predict_crossing(eq, crossings, v, due or spikes > 0):
             now[NEURON] = v
             return -2
     progress.n_touched[p] = 0
@@ -345,9 +345,9 @@ def _settle(
 
 
 @kernel
-def foresee_all(eq: Equations, crossings: CrossingQueue) -> int:
-    """Predicts the next event of every neuron; -1, or the neuron whose crossing stays open."""
+def predict_all_crossings(eq: Equations, crossings: CrossingQueue) -> int:
+    """Predicts the next event of every neuron; -1, or the neuron whose crossing is undecided."""
     for v in range(len(eq.y)):
-        if not foresee_from_start(eq, crossings, v):
+        if not predict_crossing_from_start(eq, crossings, v):
             return v
     return -1

@@ -1,9 +1,9 @@
-"""Neurons given by linear equations: how they move, what arrivals do, and when their threshold condition holds.
+"""Neurons given by linear equations: propagation, arrivals, and the times at which their threshold condition holds.
 
 The state ``x`` of a neuron is kept in coordinates ``m`` of its parameter set, ``x = origin + out m``, and the condition
 is ``f = base + row . m > 0``.
 
-*Modes.* Where no state acts back on one before it and the time constants of coupled states differ by a fifth or more,
+*Modes.* If no state acts on an earlier one and the time constants of coupled states differ by a fifth or more,
 the coordinates are the amplitudes of the modes: ``m_k`` decays with the rate ``rate_k <= 0`` (or drifts, for a rate of
 0), a jump adds a fixed vector, and ``f`` is a sum of exponentials. Let ``p_k = row_k m_k`` and let ``M`` be the sum of
 ``rate_k ** 2 p_k`` over the positive ``p_k``, which only decay. Then ``f'' <= M`` for all later times, so
@@ -43,12 +43,12 @@ _W, _R = MOST_STATES, MOST_STATES + 1
 _APART = 0.2
 #: Spikes that a neuron may fire at one instant.
 MOST_AT_ONCE = 1000
-#: Steps after which a search for a crossing is given up.
+#: Steps after which a search for a crossing ends without a result.
 _STEPS = 100_000
 _ULP = 2.0**-53
 #: A step of this many times the fastest time constant is close enough to a crossing to compute it.
 _NEAR = 1e-6
-#: How far, relative to the size of its terms, the condition may be off by rounding at a computed crossing.
+#: Largest rounding error of the condition at a computed crossing, relative to the size of its terms.
 _ROUNDED = 1e-9
 
 # Columns of `Equations.y`: the coordinates, their time, the end of the refractory period.
@@ -101,7 +101,7 @@ def _moved(sets: np.ndarray, s: int, k: int, m: float, dt: float) -> float:
 
 @kernel
 def carry_by_general_rule(eq: Equations, v: int, s: int, dt: float) -> None:
-    """Carries a neuron without modes over ``dt``."""
+    """Advances a neuron without modes by ``dt``."""
     x = eq.own
     for k in range(_W):
         x[k] = eq.y[v, k]
@@ -112,7 +112,7 @@ def carry_by_general_rule(eq: Equations, v: int, s: int, dt: float) -> None:
 
 @inlined
 def carry(eq: Equations, v: int, t: float) -> None:
-    """Carries the coordinates of a neuron to ``t``."""
+    """Advances the coordinates of a neuron to ``t``."""
     dt = t - eq.y[v, LAST]
     if dt <= 0.0:
         return
@@ -211,7 +211,7 @@ def _rises(eq: Equations, v: int) -> bool:
 
 @inlined
 def _step(eq: Equations, s: int, v: int, dt: float) -> tuple[float, float, float]:
-    """How long the condition cannot hold, ``dt`` after the time of the coordinates of a neuron with modes.
+    """A time for which the condition cannot hold, from ``dt`` after the time of the coordinates; neurons with modes.
 
     Returns:
         the step (inf: never), f, and the sum of the sizes of its terms.
@@ -238,7 +238,7 @@ def _step(eq: Equations, s: int, v: int, dt: float) -> tuple[float, float, float
         return np.inf, f, size
     if bend == 0.0:
         return (max(-f, 0.0) / slope if slope > 0.0 else np.inf), f, size
-    if f >= 0.0:  # at the threshold: as far as it is below it
+    if f >= 0.0:  # at the threshold: its distance below it
         return (-2.0 * slope / bend if slope < 0.0 else 0.0), f, size
     root = math.sqrt(slope * slope - 2.0 * bend * f)
     return (-2.0 * f / (slope + root) if slope > 0.0 else (root - slope) / bend), f, size
@@ -246,7 +246,7 @@ def _step(eq: Equations, s: int, v: int, dt: float) -> tuple[float, float, float
 
 @kernel
 def _crossing(eq: Equations, s: int, v: int) -> float:
-    """Seconds from the time of the coordinates to the first crossing; inf for none, nan if it stays open."""
+    """Seconds from the time of the coordinates to the first crossing; inf for none, nan if it is undecided."""
     dt = 0.0
     for _ in range(_STEPS):
         step, f, size = _step(eq, s, v, dt)
@@ -263,8 +263,8 @@ def _crossing(eq: Equations, s: int, v: int) -> float:
 
 
 @kernel
-def _foresee_by_general_rule(eq: Equations, crossings: CrossingQueue, v: int, s: int) -> bool:
-    """`foresee` for a neuron without modes."""
+def _predict_by_general_rule(eq: Equations, crossings: CrossingQueue, v: int, s: int) -> bool:
+    """`predict_crossing` for a neuron without modes."""
     for k in range(_W):
         eq.own[k] = eq.y[v, k]
     wait = first_crossing(eq.linear, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], eq.scratch)
@@ -274,23 +274,23 @@ def _foresee_by_general_rule(eq: Equations, crossings: CrossingQueue, v: int, s:
 
 
 @inlined
-def foresee(eq: Equations, crossings: CrossingQueue, v: int, anew: bool) -> bool:
+def predict_crossing(eq: Equations, crossings: CrossingQueue, v: int, anew: bool) -> bool:
     """Predicts the next crossing of a neuron that is not refractory, or a time that comes before it.
 
     Args:
         eq, crossings: of the run.
         v: the neuron.
-        anew: whether what is in the queue says nothing any more; else it lies before the crossing unless an arrival has
-            brought that forward.
+        anew: whether the time in the queue is invalid. Otherwise it is before the crossing, unless an arrival has moved
+        the crossing to an earlier time.
 
     Returns:
-        whether it could be found out.
+        whether the search has succeeded.
     """
     s = eq.z[v, CURRENT]
     if eq.sets[s, BASE] == -np.inf:
         return True
     if eq.kind[s, 1] >= 0:
-        return _foresee_by_general_rule(eq, crossings, v, s)
+        return _predict_by_general_rule(eq, crossings, v, s)
     step, _, _ = _step(eq, s, v, 0.0)
     eq.z[v, EXACT] = 0
     time = eq.y[v, LAST] + step
@@ -300,8 +300,8 @@ def foresee(eq: Equations, crossings: CrossingQueue, v: int, anew: bool) -> bool
 
 
 @kernel
-def foresee_from_start(eq: Equations, crossings: CrossingQueue, v: int) -> bool:
-    """Predicts the first event of a neuron from its states, see `foresee`."""
+def predict_crossing_from_start(eq: Equations, crossings: CrossingQueue, v: int) -> bool:
+    """Predicts the first event of a neuron from its states, see `predict_crossing`."""
     if eq.z[v, REFRACTORY]:
         eq.z[v, EXACT] = 1
         schedule_crossing(crossings, v, eq.y[v, FREE])
@@ -310,7 +310,7 @@ def foresee_from_start(eq: Equations, crossings: CrossingQueue, v: int) -> bool:
         eq.z[v, EXACT] = 1
         schedule_crossing(crossings, v, eq.y[v, LAST])
         return True
-    return foresee(eq, crossings, v, True)
+    return predict_crossing(eq, crossings, v, True)
 
 
 @kernel
@@ -320,7 +320,7 @@ def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
     A crossing is always computed from the same state in the same way, whatever ``until`` is and was.
 
     Returns:
-        -1, or the neuron whose crossing stays open.
+        -1, or the neuron whose crossing is undecided.
     """
     while crossings.size[0] > 0:
         v = crossings.heap[0]
@@ -362,7 +362,7 @@ def states_at(eq: Equations, neurons: np.ndarray, t: float, out: np.ndarray) -> 
 
 @kernel
 def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
-    """Puts some neurons into the states ``x`` [4 per neuron] at ``t``, refractory until ``free``."""
+    """Sets the states of some neurons to ``x`` [4 per neuron] at ``t``, refractory until ``free``."""
     for j in range(len(neurons)):
         v = neurons[j]
         eq.y[v, LAST], eq.y[v, FREE] = t, free[j]
@@ -377,7 +377,7 @@ def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarr
 
 
 def equations_of(circuit: Circuit) -> Equations:
-    """What the kernels read and write; the neurons have no states yet (`start_from`).
+    """The arrays of the kernels; the neurons have no states yet (`start_from`).
 
     Raises:
         InputError: names the population whose equations cannot be run, and why.
@@ -425,7 +425,7 @@ def _sets(
     Args:
         systems: its parameters.
         held: states that are constant.
-        general: systems for the general rule by what tells them apart; new ones are added.
+        general: systems for the general rule by their distinguishing values; new ones are added.
     """
     count, n = systems.offset.shape
     matrix = np.where(held[:, None], 0.0, systems.matrix)
@@ -478,7 +478,7 @@ def _balanced(matrix: np.ndarray) -> np.ndarray:
 
 
 def _modes(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rates of the modes [S, n], states of the modes and the inverse [S, n, n], and which sets can be run so [S]."""
+    """Rates of the modes [S, n], states of the modes and the inverse [S, n, n], and which sets have modes [S]."""
     count, n = len(matrix), matrix.shape[1]
     coupled = np.any(matrix != 0, axis=0) & ~np.eye(n, dtype=bool)
     order: list[int] = []

@@ -1,4 +1,4 @@
-"""A run of a network of `EquationNeuron`: it begins in any state, goes on piece by piece, and can be kept."""
+"""A run of a network of `EquationNeuron`: it starts in any state, continues piece by piece, and can be saved."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
 
 
 class EquationRun:
-    """A network on its way through time.
+    """The run of a network.
 
-    A piece of a run covers ``[begin, end)``: what happens at its end belongs to the next piece. Runs in several pieces
+    A piece of a run covers ``[begin, end)``: events at its end belong to the next piece. Runs in several pieces
     give bit for bit the spikes of one.
 
     Args:
@@ -61,7 +61,7 @@ class EquationRun:
         return slice(int(self._net.offset[k]), int(self._net.offset[k + 1]))
 
     def start(self, name: str, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
-        """Puts some neurons of a population into given states; `foresee` has to follow.
+        """Sets the states of some neurons of a population; `foresee` must follow.
 
         Args:
             name: of the population.
@@ -78,15 +78,15 @@ class EquationRun:
         """Predicts the next event of every neuron.
 
         Raises:
-            InputError: for an oscillation whose crossing stays open.
+            InputError: for an oscillation whose crossing is undecided.
         """
         self._crossings.time[:], self._crossings.place[:], self._crossings.size[:] = np.inf, -1, 0
-        neuron = loop.foresee_all(self._equations, self._crossings)
+        neuron = loop.predict_all_crossings(self._equations, self._crossings)
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
     def play(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> None:
-        """Carries the run on up to ``end``, which is left out.
+        """Continues the run up to ``end``, which is excluded.
 
         Args:
             t, i, n: input spikes sorted by time, each (t, i) once, at or after the end of the last piece; those from
@@ -94,11 +94,11 @@ class EquationRun:
             end: seconds.
 
         Raises:
-            InputError: for a neuron that fires without end, and an oscillation whose crossing stays open.
+            InputError: for a neuron that fires without end, and an oscillation whose crossing is undecided.
         """
         # Computed times that are `end` up to rounding belong to the next piece, like `end` itself.
         last = end - 3 * window(end)
-        heard = slice(int(np.searchsorted(t, last, side="right")))
+        used = slice(int(np.searchsorted(t, last, side="right")))
         now = self._progress.now
         now[loop.ROW] = 0
         while True:
@@ -109,9 +109,9 @@ class EquationRun:
                 self._way,
                 self._trace,
                 self._progress,
-                t[heard],
-                i[heard],
-                n[heard],
+                t[used],
+                i[used],
+                n[used],
                 last,
             )
             if status == loop.DONE:
@@ -158,24 +158,24 @@ class EquationRun:
         }
 
     def take(self, kept: Mapping[str, Any]) -> None:
-        """Goes on from what `keep` gave, of the same network."""
+        """Continues from the state of `keep`, of the same network."""
         self._equations.y[:], self._equations.z[:] = kept["y"], kept["z"]
         for array, values in zip(self._crossings, kept["crossings"], strict=True):
             array[:] = values
         self.take_spikes_under_way(kept)
 
     def take_spikes_under_way(self, kept: Mapping[str, Any]) -> None:
-        """Goes on with the spikes in delays of what `keep` gave, of a network with the same synapses and delays."""
+        """Restores the spikes in delays from the state of `keep`, of a network with the same synapses and delays."""
         time, number, size = kept["under way"]
         self._way = loop.UnderWay.empty(max(2 * len(time), self._net.most, 16))
         self._way.time[: len(time)], self._way.number[: len(number)], self._way.size[:] = time, number, size
         self._progress.now[loop.NOW] = kept["instant"]
 
     def take_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
-        """Leaves some neurons as they were in another run, with the same parameters.
+        """Restores the states of some neurons from another run, with the same parameters.
 
         Args:
-            kept: what `keep` of that run gave.
+            kept: the state of `keep` of that run.
             old: the neurons of the population in that run.
             name: of the population.
             neurons: their indices in it, integers [K].

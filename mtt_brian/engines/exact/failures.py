@@ -1,4 +1,4 @@
-"""Why a run cannot continue: codes that the kernels set, and the messages for them."""
+"""Reasons why a run cannot continue: codes that the kernels set, and their messages."""
 
 from __future__ import annotations
 

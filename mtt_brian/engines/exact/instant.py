@@ -19,11 +19,11 @@ from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LINE, LINEAR, MANY, 
 
 #: Up to this length a plain insertion sort is the fastest.
 _SHORT = 24
-#: Channels that are compared with their thresholds together before each is compared alone. For fewer than two registers
-#: full this is slower: reading at once what was just written in several parts has to wait for the writes.
+#: Channels that are compared with their thresholds together before each is compared alone. For fewer than two full
+#: registers this is slower, because one wide read after several narrow writes stalls.
 _BLOCK = 64
 _FEW = 16
-#: How close to the threshold, relative to it, rounding can leave what a subtraction should leave at it.
+#: Relative rounding error at the threshold of a potential that a subtraction leaves at it.
 _ROUNDED = 1e-9
 #: Relative rounding error of a sum of jumps and drifts.
 _ROUNDED_SUM = 1e-15
@@ -45,7 +45,7 @@ def before(t: float, other: float) -> bool:
 
 @inlined
 def on_microsecond(t: float) -> float:
-    """The whole microsecond that a computed time is up to rounding; other times as they are."""
+    """The whole microsecond that a computed time equals up to rounding; other times are unchanged."""
     whole = np.rint(t * 1e6) / 1e6
     return whole if abs(whole - t) <= tolerance(t) else t
 
@@ -106,14 +106,14 @@ def arrive(net: LoweredCircuit, state: State, linear: LinearPart | None, c: int,
         else:
             for k in range(length):
                 jump = amount * net.weight[w + k]
-                if jump != 0.0:  # no weight, no arrival
+                if jump != 0.0:  # a zero weight is no arrival
                     arrive_alone(net, state, linear, p, start + k, jump, t)
 
 
 @inlined
 def add_block(y: np.ndarray, to: int, weight: np.ndarray, w: int, length: int, amount: float) -> None:
     """Adds ``amount`` times a block of weights to the state."""
-    # Where no index is negative, the compiler drops the wrap-around of Python indices and vectorises the loop.
+    # Without negative indices the compiler removes the wrap-around of Python indices and vectorises the loop.
     if to < 0 or w < 0:
         return
     for k in range(length):
@@ -139,7 +139,7 @@ def arrive_alone(
             arrive_at_linear(net, state, linear, p, local, jump, t)
             return
     if net.refractory[p] and net.jump_offset[p] == net.offset[p] and before(t, state.refractory_end[neuron]):
-        return  # lost: it would change the potential itself
+        return  # discarded: it would change the potential itself
     touch(net, state, linear, p, local, t)
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
     state.y[net.jump_offset[p] + local] += net.gain[q] * jump
@@ -153,7 +153,7 @@ def arrive_at_linear(
     system = linear.system[linear.begin[p] + local]
     states = linear.states[p]
     if net.refractory[p] and before(t, state.refractory_end[net.offset[p] + local]):
-        states -= 1  # what would change the potential itself is lost
+        states -= 1  # an arrival that would change the potential itself is discarded
     touched = False
     for k in range(states):
         if linear.jump[system, k] != 0.0:
@@ -183,9 +183,9 @@ def advance(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int
     kind, group_size = net.kind[p], net.group_size[p]
     local = (group - net.group_offset[p]) * group_size
     v = net.offset[p] + local
-    i = net.jump_offset[p] + local  # the potential again where there is no current
+    i = net.jump_offset[p] + local  # the potential again if there is no current
     q = net.parameter_offset[p] + net.parameter_stride[p] * local
-    if linear is not None:  # noqa: SIM102 - numba drops the branch behind a test for None alone
+    if linear is not None:  # noqa: SIM102 - numba removes the branch only for a plain test for None
         if kind == LINEAR:
             advance_linear(net, state, linear, p, local, last, t)
             return
@@ -218,7 +218,7 @@ def apply_thresholds(
 
     ``state.keys`` lists them in ascending C order; ``state.fired`` holds their spikes.
     """
-    m = int(np.int64(0))  # a literal would be a type of its own, and compiled as well
+    m = int(np.int64(0))  # a literal would be a separate type, and compiled separately
     group_size, bounded, marked = net.group_size[p], net.bounded[p], net.marked[p]
     stride, offset, group_offset = net.parameter_stride[p], net.offset[p], net.group_offset[p]
     for j in range(state.n_touched[p]):
@@ -226,7 +226,9 @@ def apply_thresholds(
         q = net.parameter_offset[p] + stride * local
         if group_size > 1:
             if bounded:
-                keep_in_bounds(state.y, offset + local, net.lower, net.upper, q, group_size)
+                raise_to_bound(state.y, offset + local, net.lower, q, group_size)
+            if net.saturates[p]:
+                saturate(state.y, offset + local, net.upper, q, group_size)
             if marked:
                 m = apply_thresholds_marked(net, state, p, local, q, m, t)
                 continue
@@ -250,8 +252,10 @@ def apply_thresholds(
         neuron = offset + local
         if net.refractory[p] and before(t, state.refractory_end[neuron]):
             continue  # touched by its current only
-        if bounded:
-            state.y[neuron] = min(max(state.y[neuron], net.lower[q]), net.upper[q])
+        if bounded and state.y[neuron] < net.lower[q]:
+            state.y[neuron] = net.lower[q]
+        if net.saturates[p] and state.y[neuron] > net.upper[q]:
+            state.y[neuron] = net.upper[q]
         if state.y[neuron] >= net.threshold[q]:
             m = fire(net, state, linear, p, local, q, m, t)
     state.n_touched[p] = 0
@@ -279,12 +283,19 @@ def apply_thresholds_marked(net: LoweredCircuit, state: State, p: int, local: in
 
 
 @inlined
-def keep_in_bounds(y: np.ndarray, at: int, lower: np.ndarray, upper: np.ndarray, q: int, group_size: int) -> None:
-    """Applies the bounds of an update group."""
+def raise_to_bound(y: np.ndarray, at: int, lower: np.ndarray, q: int, group_size: int) -> None:
+    """Applies the lower bounds of an update group."""
     if at < 0 or q < 0:  # as in add_block
         return
     for k in range(group_size):
-        y[at + k] = min(max(y[at + k], lower[q + k]), upper[q + k])
+        y[at + k] = max(y[at + k], lower[q + k])
+
+
+@piece
+def saturate(y: np.ndarray, at: int, upper: np.ndarray, q: int, group_size: int) -> None:
+    """Applies the upper bounds of an update group."""
+    for k in range(group_size):
+        y[at + k] = min(y[at + k], upper[q + k])
 
 
 @inlined
@@ -292,10 +303,10 @@ def reaches(y: np.ndarray, at: int, threshold: np.ndarray, q: int, width: int) -
     """Whether any of ``width`` neurons is at its threshold, without branches."""
     if at < 0 or q < 0:  # as in add_block
         return False
-    hits = 0
+    above = 0
     for k in range(width):
-        hits += 1 if y[at + k] >= threshold[q + k] else 0
-    return hits > 0
+        above += 1 if y[at + k] >= threshold[q + k] else 0
+    return above > 0
 
 
 @inlined
@@ -440,7 +451,7 @@ def apply_threshold_on_line(
             v -= spikes * threshold
             state.subtracted[neuron] += spikes
         m = count(net, state, p, local, q, spikes, m, t)
-        state.pauses[neuron] += 1  # it does not move during its refractory period
+        state.pauses[neuron] += 1  # it is constant during its refractory period
     if net.crosses[p]:
         time = np.inf
         if v < threshold and slope > 0.0:
@@ -467,8 +478,8 @@ def resolve_remainder(
 ) -> float:
     """A neuron that has just fired is at its threshold again, up to rounding.
 
-    Rounding can leave a remainder just below the threshold after the subtraction. Where many spikes are allowed, one
-    more belongs to this instant; where one is, the potential is at the threshold until the next arrival.
+    Rounding can leave a remainder just below the threshold after the subtraction. If many spikes are allowed, one more
+    belongs to this instant. If one is, the potential is at the threshold until the next arrival.
 
     Returns:
         the time of its next crossing.
@@ -490,11 +501,11 @@ def resolve_remainder(
 
 @piece
 def ascend(keys: np.ndarray, begin: int, end: int) -> None:
-    """Sorts ``keys[begin:end]``: most often a few, or in order already."""
+    """Sorts ``keys[begin:end]``, which are most often few or already sorted."""
     gap = 1
     while end - begin > _SHORT and gap < (end - begin) // 9:
         gap = 3 * gap + 1
-    while gap > 0:  # Shell's sort; an insertion sort for the few
+    while gap > 0:  # Shell's sort; an insertion sort for few keys
         for j in range(begin + gap, end):
             key = keys[j]
             k = j

@@ -1,9 +1,10 @@
-"""How the kernels are compiled.
+"""Compilation of the kernels.
 
-No ``fastmath``: sums are taken in the order they are written in, and every comparison follows IEEE 754.
+No ``fastmath``: sums keep the order of the source, and every comparison follows IEEE 754.
 
-The kernels allocate nothing (where room runs out they return, and are called again with more) and are compiled without
-numba's reference counting: counting the arrays in every use of a named tuple costs ten times the work itself.
+The kernels allocate nothing (if an array is full they return, and are called again with a larger one) and are compiled
+without numba's reference counting: counting the arrays in every use of a named tuple takes ten times the time of the
+computation.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def _compiled(before_compiling: str | None = None, **options: Any) -> Callable[[
 
 #: A kernel that Python calls.
 kernel = _compiled()
-#: The same for one that takes seconds to compile.
+#: The same for a kernel that takes seconds to compile.
 loop = _compiled("compiling the exact engine, once, about 10 s")
-#: A part of a kernel that is too rare or too large to inline. Python must not call it: what numba would add to make
-#: that possible takes a quarter of the time of compiling.
+#: A function of a kernel that is too rare or too large to inline. Python must not call it: the wrapper for Python would
+#: take a quarter of the compile time.
 piece = _compiled(no_cpython_wrapper=True)
-#: A part of a kernel, always inlined (LLVM's ``alwaysinline``): whole named tuples are cheap to pass only within a
+#: A function of a kernel, always inlined (LLVM's ``alwaysinline``): whole named tuples are cheap to pass only within a
 #: function. Python must not call it.
 inlined = _compiled(no_cpython_wrapper=True, forceinline=True)
 

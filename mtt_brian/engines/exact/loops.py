@@ -23,7 +23,8 @@ from mtt_brian.engines.exact.state import State, Trace
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import LINE
 
-#: How a loop ends: the end is reached; it needs more room and is to be called again; `State.failure` holds the reason.
+#: Results of a loop: the end is reached; it needs more memory and must be called again; `State.failure` holds the
+#: reason.
 DONE, FULL, FAILED = 0, 1, 2
 
 
@@ -65,14 +66,14 @@ def run_summed(
         if state.failure[0] != 0.0:
             return FAILED
         t = last = t_in[row] if row < rows else np.inf
-        if queues is not None:  # noqa: SIM102 - numba drops the branch behind a test for None alone
+        if queues is not None:  # noqa: SIM102 - numba removes the branch only for a plain test for None
             if queues.crossings.size[0] > 0 or queues.pending.state[0] > 0:
                 first = t
                 if queues.crossings.size[0] > 0:
                     first = min(first, queues.crossings.time[queues.crossings.heap[0]])
                 if queues.pending.state[0] > 0:
                     first = min(first, queues.pending.t[0])
-                # All that is due up to `last` is one instant; an input event in it gives the time.
+                # All events up to `last` are one instant; an input event among them gives the time.
                 last = first + tolerance(first)
                 if not t <= last:
                     t = on_microsecond(first)
@@ -142,7 +143,7 @@ def run_queued(
     order: np.ndarray,
     end: float,
 ) -> int:
-    """Runs the network to ``end`` event by event, breadth first; for networks that fire at arrivals only.
+    """Runs the network to ``end``, one event at a time, breadth first; for networks that fire at arrivals only.
 
     Args:
         net, state, linear, trace: see there; the first is only read. ``queues`` is None or stays empty.
@@ -198,7 +199,7 @@ def run_queued(
 
 @piece
 def merge(trace: Trace, begin: int) -> None:
-    """Sorts the records of one instant by population and neuron, and adds up those of one neuron."""
+    """Sorts the records of one instant by population and neuron, and adds those of one neuron."""
     end = trace.size[0]
     if end - begin < 2:
         return

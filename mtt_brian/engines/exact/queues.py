@@ -15,19 +15,20 @@ _APART = 16
 def own_lines(n: int) -> np.ndarray:
     """int64 [n], zeros, in cache lines of its own.
 
-    For the small arrays that every event writes: where two threads shared a line, each write invalidated it in the
-    other core, and two cores were 1.2 to 1.6 times as fast as one instead of 1.8.
+    For the small arrays that every event writes: if two threads share a line, each write invalidates it in the other
+    core, and two cores are 1.2 to 1.6 times as fast as one instead of 1.8.
     """
     return np.zeros(n + 2 * _APART, np.int64)[_APART:-_APART]
 
 
 class CrossingQueue(NamedTuple):
-    """A binary heap of neurons by their next crossing; the place of each neuron is stored, so that it can be replaced.
+    """A binary heap of neurons by their next crossing; the position of each neuron is stored, so that its time can be
+    replaced.
 
     Attributes:
         time: float64 [N], seconds, inf for none.
         heap: int64 [N], neurons, the earliest first.
-        place: int64 [N], index in ``heap``, -1 for neurons that are not there.
+        place: int64 [N], index in ``heap``, -1 for neurons outside the heap.
         size: int64 [1].
     """
 
@@ -68,10 +69,10 @@ class ArrivalQueue(NamedTuple):
 
 
 class Queues(NamedTuple):
-    """What lies ahead of a run besides its input.
+    """The pending events of a run besides its input.
 
-    Kernels take ``Queues | None``. None is for circuits whose neurons fire at arrivals alone, without delays: numba
-    then compiles the loops without all that the queues need.
+    Kernels accept ``Queues | None``. None is for circuits without delays whose neurons fire at arrivals only: numba
+    then compiles the loops without the code of the queues.
     """
 
     crossings: CrossingQueue

@@ -98,7 +98,7 @@ def new_state(lowered: LoweredCircuit) -> State:
 def new_queues(lowered: LoweredCircuit) -> Queues | None:
     """Room for the crossings of ``lowered`` and for the spikes that one instant can delay; None where both never occur.
 
-    A neuron on a line belongs to them even if it never crosses: its own rule is compiled with the crossings.
+    A neuron on a line needs them even if it never crosses: its rule is compiled with the crossings.
     """
     if not (lowered.crosses.any() or lowered.delayed.any() or (lowered.kind == LINE).any()):
         return None
@@ -140,5 +140,5 @@ def reset(lowered: LoweredCircuit, state: State) -> None:
     state.fires[:] = 0
     state.over[:] = 0
     state.failure[:] = 0
-    # A failed run leaves the update groups of its last instant listed.
+    # After a failed run the update groups of its last instant are still listed.
     state.n_touched[:] = 0

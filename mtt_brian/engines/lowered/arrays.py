@@ -36,9 +36,10 @@ class LoweredCircuit(NamedTuple):
         offset, group_offset: first neuron and first update group of every population [P + 1].
         group_size: neurons per update group [P].
         kind, rule: codes of the dynamics and of what a neuron at threshold does (`rules`) [P].
-        bounded, crosses, refractory, recorded: flags [P].
-        marked: whether neurons share update groups although some weights are 0, and a neuron that one spike leaves at
-            its threshold waits for a weight that is not 0: arrivals at groups with such neurons are marked [P].
+        bounded, saturates, crosses, refractory, recorded: flags [P].
+        marked: whether neurons share update groups although some weights are 0, and a neuron that is at its threshold
+            after one spike fires at the next arrival through a non-zero weight: arrivals at groups with such neurons
+            are marked [P].
         rate_limited: whether a population can fire without an input event, so that its rate is checked [P].
         max_rate: spikes per second that such a neuron may fire [1].
         start: the state at time 0, potentials and currents of all neurons.
@@ -68,6 +69,7 @@ class LoweredCircuit(NamedTuple):
     kind: np.ndarray
     rule: np.ndarray
     bounded: np.ndarray
+    saturates: np.ndarray
     crosses: np.ndarray
     refractory: np.ndarray
     recorded: np.ndarray
@@ -138,7 +140,8 @@ def lower_circuit(
         group_size=group_size,
         kind=np.array([p.kind for p in populations]),
         rule=np.array([p.reset for p in populations]),
-        bounded=np.array([p.rule.lower_bound is not None or p.rule.upper_bound is not None for p in populations]),
+        bounded=np.array([p.rule.lower_bound is not None for p in populations]),
+        saturates=np.array([p.rule.upper_bound is not None for p in populations]),
         crosses=crosses,
         refractory=np.array([bool(np.any(p.rule.refractory)) for p in populations]),
         recorded=recorded_flags,

@@ -160,7 +160,7 @@ def lower_connection(connection: Connection, layout: Layout) -> LoweredConnectio
         return _convolution(kernel, scale, paths)
     if isinstance(kernel, Dense):
         return _matrix(kernel, scale, paths)
-    # No common kernel: the factors are the weights.
+    # Without a common kernel the factors are the weights.
     return _sparse(paths._replace(end=neuron[paths.end]))
 
 

@@ -1,9 +1,9 @@
 """Neuron rules that are run as linear systems: jumps and resets in the form that the kernels read.
 
-Rules without kernels of their own (`rules`) are run as their linear systems (`mtt_brian.neuron.IF.linear_systems`).
+Rules without their own kernels (`rules`) are run as their linear systems (`mtt_brian.neuron.IF.linear_systems`).
 
-The last state of a neuron is its potential. Where the potential ``row . x`` is a combination of states, it takes the
-place of the state with the largest weight; the change is made in exact arithmetic.
+The last state of a neuron is its potential. If the potential ``row . x`` is a combination of states, it replaces the
+state with the largest weight; the change is computed in exact arithmetic.
 """
 
 from __future__ import annotations

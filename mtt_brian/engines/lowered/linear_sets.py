@@ -26,7 +26,7 @@ from mtt_brian.neuron import LinearSystem
 
 #: Windows of a quarter period after which the search of an oscillating neuron ends without a result.
 WINDOWS = 1_000_000
-#: exp(-FAR) is nothing next to any number that matters.
+#: exp(-FAR) is negligible.
 FAR = 600.0
 # Layout of the values of a set: l0 = 0, l1 .. ln; the differences (row b, column a: la - lb); the matrices of the
 # propagation (n + 1 of n x (n + 1)); the rows of F1 .. Fn; the rows of the same sum from the limit; with one damped
@@ -36,12 +36,12 @@ FAR = 600.0
 #: Layout of the integers of a set: numbers of states and of eigenvalues 0, numbers of steps without and with l0,
 #: whether there is a constant input, kinds of the eigenvalues, steps.
 STATES, ZEROS, OPEN, ALL, AFFINE, ROLE, STEPS = 0, 1, 2, 3, 4, 5, 10
-#: What an eigenvalue is: real, or the first or second one of a pair.
+#: Kind of an eigenvalue: real, or the first or second one of a pair.
 REAL, FIRST, SECOND = range(3)
 
 
 class LinearSets(NamedTuple):
-    """What the kernels read of all parameter sets; only read, shared by threads.
+    """All parameter sets as arrays for the kernels; read only, shared by threads.
 
     Attributes:
         oscillates: flag [sets]: the set has complex eigenvalues and is stored in ``complexes``, else in ``values``.
@@ -76,14 +76,14 @@ class _Set(NamedTuple):
 
 
 def linear_sets(systems: Sequence[LinearSystem], exchange: bool = False) -> LinearSets:
-    """What the kernels read, one parameter set per system.
+    """The arrays for the kernels, one parameter set per system.
 
     The work is done in exact rational arithmetic where no state acts back on one before it (cascades), and with 120
-    digits otherwise. It takes 0.1 ms to 20 ms per set: prepare equal ones once.
+    digits otherwise. It takes 0.1 ms to 20 ms per set: prepare equal sets once.
 
     Args:
         systems: the systems.
-        exchange: let the potential take the place of a state (`matrices.potential_last`); otherwise the states are
+        exchange: let the potential replace a state (`matrices.potential_last`); otherwise the states are
             those of the systems.
 
     Raises:
@@ -206,7 +206,7 @@ class _Rows(NamedTuple):
 
     Attributes:
         products: (A~ - l1) .. (A~ - lk) for k = 0 .. n, (n + 1) x (n + 1).
-        fades: the projector on what decays.
+        fades: the projector on the decaying components.
         row: the potential, 1 x (n + 1).
         forward, backward: rows of the coefficients, seen from now and from the limit, n each.
         stays, drift: rows of the limit and of its slope.

@@ -1,7 +1,7 @@
-"""One population as arrays: which neurons are updated together, and their parameters.
+"""One population as arrays: its update groups and parameters.
 
-An *update group* is what an arrival updates as one: all channels of a pixel where every arrival reaches all of them and
-they share their time constants, a single neuron otherwise.
+An *update group* is the set of neurons that an arrival updates together: all channels of a pixel if every arrival
+reaches all of them and they share their time constants, a single neuron otherwise.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LoweredPopulation(NamedTuple):
         kind, reset: codes of the dynamics and of what a neuron at threshold does.
         group_size: neurons per update group.
         marked: see `LoweredCircuit.marked`.
-        gain: of every channel, where it belongs into the weights of all connections into the population; else None.
+        gain: of every channel, if it is multiplied into the weights of all connections into the population; else None.
         parameters: by their names in `LoweredCircuit`: one number, one per channel, or one per neuron.
         start: value at time 0 of the state in which the jumps arrive, float64 [neurons].
         linear: its linear systems; None for other kinds.
@@ -140,8 +140,8 @@ def _shares_updates(
 ) -> bool:
     """Whether all channels of a pixel can be updated together without changing any result."""
     lower, rest, threshold = by_pixel["lower"], by_pixel["rest"], by_pixel["threshold"]
-    # Where a neuron below its bound waits for an arrival of its own, it matters that an arrival reaches one channel of
-    # a pixel and not its neighbour. (A neuron left at its threshold waits too: see `LoweredCircuit.marked`.)
+    # The bound acts on a neuron at its own next arrival, so it matters whether an arrival reaches one channel of a
+    # pixel and not its neighbour. (The same holds for a neuron at its threshold: see `LoweredCircuit.marked`.)
     separate = (
         bool(np.any(lower > np.minimum(0, by_pixel["v_reset"])))
         or (kind == LEAK and bool(np.any((rest < lower) | (rest >= threshold))))
@@ -161,7 +161,7 @@ def _shares_updates(
 
 
 def _stored_once(by_pixel: dict[str, np.ndarray], shared: bool) -> dict[str, np.ndarray]:
-    """The parameters of one update group where it stands for all, else those of every neuron."""
+    """The parameters of one update group if they hold for all groups, else those of every neuron."""
     same = _is_same_everywhere if shared else _is_uniform
     if not all(same(value) for value in by_pixel.values()):
         return {name: value.ravel() for name, value in by_pixel.items()}

@@ -1,6 +1,6 @@
-"""What the exact engines read of each neuron rule: a table rule type -> the form of its dynamics.
+"""The exact engines' table of neuron rules: rule type -> the form of its dynamics.
 
-IF, LIF and CubaLIF have kernels of their own. Any other rule is run as its linear systems (`linear_rules`).
+IF, LIF and CubaLIF have their own kernels. Any other rule is run as its linear systems (`linear_rules`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from mtt_brian.neuron import IF, LIF, CubaLIF, Parameter
 #: is at the time `last`, which arrivals do not change; a silent one: `y` is the potential at `last`); towards rest;
 #: with a synaptic current; as a linear system of several states.
 STATIC, LINE, DRIFT, LEAK, CURRENT, LINEAR = range(6)
-#: What a neuron at threshold does: one spike and a subtraction; many; a reset to a value; the reset of its own system.
+#: Spikes and reset of a neuron at its threshold: one spike and a subtraction; many; a reset to a value; the reset of
+#: its own system.
 ONE, MANY, ZERO, OWN = range(4)
 
 
 class Dynamics(NamedTuple):
-    """How a population moves between arrivals. Parameters are numbers or arrays in the population's shape.
+    """The dynamics of a population between arrivals. Parameters are numbers or arrays in the population's shape.
 
     Attributes:
         kind: code, `STATIC` to `LINEAR`.
@@ -55,7 +56,7 @@ def is_linear(rule: IF) -> bool:
 
 
 def reset_code(rule: IF, one_spike: bool) -> int:
-    """What a neuron at threshold does: `ONE`, `MANY` or `ZERO`.
+    """Spikes and reset of a neuron at its threshold: `ONE`, `MANY` or `ZERO`.
 
     Args:
         rule: the rule.
@@ -78,7 +79,7 @@ def _lif(rule: LIF) -> Dynamics:
 
 
 def _cuba_lif(rule: CubaLIF) -> Dynamics:
-    # The state holds how far the current is from where the bias alone keeps it.
+    # The state is the difference of the current from its equilibrium under the bias alone.
     rest = np.asarray(rule.r, dtype=np.float64) * rule.held_current + np.asarray(rule.v_leak)
     return Dynamics(
         CURRENT,
@@ -97,10 +98,10 @@ def _peak(rule: CubaLIF) -> np.ndarray:
     ratio = np.asarray(rule.tau_syn, dtype=np.float64) / np.asarray(rule.tau, dtype=np.float64)
     excess = ratio - 1
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Close to 1 the logarithm loses its digits, far below it the difference to 1 does.
+        # Close to 1 the logarithm loses digits; far below 1 the difference to 1 does.
         logarithm = np.where(np.abs(excess) < 0.5, np.log1p(excess), np.log(ratio))
         return np.exp(np.where(excess == 0, -1.0, -logarithm / excess))
 
 
-#: Rules with kernels of their own. A rule type that is not here is run as its linear systems.
+#: Rules with their own kernels. Other rule types are run as their linear systems.
 DYNAMICS: Mapping[type[IF], Callable[..., Dynamics]] = MappingProxyType({IF: _if, LIF: _lif, CubaLIF: _cuba_lif})

@@ -1,7 +1,7 @@
 """The report of an evaluation as one HTML file that needs nothing else: no network, no other file, no library.
 
 Figures are embedded, tables sort by a click or a key, ``report.json`` can be saved from it. The file is a function of
-the report and the figures; it holds no date, so that the same evaluation gives the same bytes but for its wall times.
+the report and the figures: the same evaluation on one day gives the same bytes but for its wall times.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mtt_brian.evaluate import report_tables
 from mtt_brian.evaluate.html.page import ReportFigure, data_uri, embedded, rendered
 from mtt_brian.evaluate.report import Report
+from mtt_brian.evaluate.report_verdict import verdict
 from mtt_brian.files import write_text
 
 
@@ -27,14 +28,18 @@ def write_html(
         classes: names for the confusion matrices; a class without one is shown by its number.
 
     Raises:
-        InputError: if a figure is not a PNG file.
+        InputError: if a figure is neither a PNG nor an SVG file.
     """
+    accuracies, costs = report_tables.accuracies(report), report_tables.costs(report)
+    alone = len(report.runs) == 1
     page = rendered(
         "report.html",
         report=report,
-        accuracies=report_tables.accuracies(report),
+        verdict=verdict(report),
+        facts=report_tables.facts(report),
+        accuracies=accuracies.transposed() if alone else accuracies,
         layers=report_tables.layers(report),
-        costs=report_tables.costs(report),
+        costs=costs.transposed() if alone else costs,
         confusions=report_tables.confusions(report, classes),
         figures=[embedded(figure) for figure in figures],
         json=data_uri("application/json", report.json().encode()),

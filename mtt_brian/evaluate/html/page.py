@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import struct
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,8 @@ from mtt_brian.evaluate.tables import Table
 from mtt_brian.files import json_text, write_text
 from mtt_brian.text import printable
 
+#: The size of a figure of matplotlib, in points.
+_SVG = re.compile(rb'<svg [^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -23,7 +27,7 @@ class ReportFigure(NamedTuple):
     """A figure of a report.
 
     Attributes:
-        path: of a PNG file.
+        path: of a PNG file, or of an SVG file of matplotlib.
         alt: what is drawn, for readers who do not see it.
         caption: what stands below it.
     """
@@ -34,12 +38,20 @@ class ReportFigure(NamedTuple):
 
 
 class Embedded(NamedTuple):
-    """A figure with its bytes and its size, which keeps its place while a browser decodes it."""
+    """A figure with its bytes and its size, which keeps its place while a browser decodes it.
+
+    Attributes:
+        figure: what it is of.
+        uri: its bytes.
+        width, height: in pixels of a PNG, in points of an SVG.
+        shown: how many pixels it is wide where there is room.
+    """
 
     figure: ReportFigure
     uri: str
     width: int
     height: int
+    shown: int
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -59,16 +71,20 @@ def embedded(figure: ReportFigure) -> Embedded:
     """Read a figure.
 
     Raises:
-        InputError: if it is not a PNG file.
+        InputError: if it is neither a PNG nor an SVG file.
     """
     try:
         content = figure.path.read_bytes()
     except OSError as error:
-        raise InputError(f"{figure.path}: {error.strerror or error}; expected a PNG file") from None
-    if not content.startswith(_PNG) or len(content) < 24:
-        raise InputError(f"{figure.path}: not a PNG file")
-    width, height = struct.unpack(">II", content[16:24])
-    return Embedded(figure, data_uri("image/png", content), width, height)
+        raise InputError(f"{figure.path}: {error.strerror or error}; expected a PNG or SVG file") from None
+    if content.startswith(_PNG) and len(content) >= 24:
+        width, height = struct.unpack(">II", content[16:24])
+        # so small that it is sharp on a fine screen
+        return Embedded(figure, data_uri("image/png", content), width, height, round(width / 1.75))
+    if found := _SVG.search(content[:4000]):
+        width, height = (math.ceil(float(size)) for size in found.groups())
+        return Embedded(figure, data_uri("image/svg+xml", content), width, height, round(1.75 * width))
+    raise InputError(f"{figure.path}: not a PNG or SVG file")
 
 
 def data_uri(kind: str, content: bytes) -> str:
@@ -94,7 +110,7 @@ def write_page(
         content: all numbers, JSON-able, with ``"command"`` and ``"versions"``; can be saved from the page.
 
     Raises:
-        InputError: if a figure is not a PNG file.
+        InputError: if a figure is neither a PNG nor an SVG file.
     """
     page = rendered(
         "page.html",

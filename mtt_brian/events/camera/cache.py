@@ -17,8 +17,8 @@ def cached_recordings(
 ) -> list[np.ndarray]:
     """Simulated recordings of ``images`` [N, h, w] (intensities 0..1), from the cache if it has them.
 
-    The cache file is named by a hash of the camera's parameters, the simulator's version and the images. A file that
-    cannot be read, or does not hold what was written under its name, is made anew, with a warning.
+    The cache file is named by a hash of the camera's parameters, the simulator's version and the images. An unreadable
+    or damaged file is made again, with a warning.
 
     Args:
         name: first part of the file's name.
@@ -29,7 +29,7 @@ def cached_recordings(
     if path.exists():
         try:
             return _read(path, len(images), camera)
-        except Exception as error:  # numpy and zipfile meet a damaged file with anything
+        except Exception as error:  # numpy and zipfile raise many types of exceptions for a damaged file
             warn(f"{path} cannot be read ({str(error) or type(error).__name__}); making it anew")
     recordings = camera.record_many(images, progress=progress)
     try:
@@ -71,7 +71,7 @@ def _write(path: Path, recordings: list[np.ndarray]) -> None:
 
 
 def _digest_of(path: Path, events: np.ndarray, ends: np.ndarray) -> str:
-    """Checksum of contents and name: files of other images or another camera are valid too."""
+    """Checksum of contents and name: a file of other images or another camera has a valid content, too."""
     digest = hashlib.sha256(path.name.encode() + b"\0")
     for array in (events, ends.astype("<i8")):
         digest.update(repr(array.shape).encode() + array.tobytes())

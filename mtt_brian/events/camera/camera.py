@@ -1,7 +1,7 @@
 """An event-camera simulator. Its recordings must be called simulated wherever they appear.
 
-A still image is moved along the path of N-MNIST's saccades in front of a sensor; every pixel watches the logarithm of
-its intensity and sends an event whenever that has changed by its threshold since its last event.
+A still image is moved along the path of N-MNIST's saccades in front of a sensor; every pixel sends an event when the
+logarithm of its intensity has changed by its threshold since its last event.
 
 Sources: the pixel is the one of Lichtsteiner, Posch, Delbruck, "A 128x128 120 dB 15 us latency asynchronous temporal
 contrast vision sensor", IEEE JSSC 43(2), 2008; thresholds differ from pixel to pixel and crossings are interpolated
@@ -64,14 +64,14 @@ class Camera:
         corners: (x, y) of the image's centre at the start of each of the three saccades, in sensor pixels right of and
             below the sensor's centre; the last saccade leads back to the first corner.
         saccades_us: begin and end of each saccade; the recording ends with the last.
-        negative: the recording is that of the image's negative, ON where it gets darker. So are those of N-MNIST.
+        negative: the recording shows the image's negative, with ON events where it gets darker, as N-MNIST does.
         threshold_on, threshold_off: mean contrast thresholds, in natural logarithms of intensity, > 0.
         mismatch: standard deviation of the thresholds from pixel to pixel, as a fraction of their mean.
         dark: intensity of black where white is 1: bounds the contrast.
-        refractory_us: an event that comes less than this after the pixel's last one is lost (its change is, too).
+        refractory_us: an event within this time after the pixel's last one is discarded, together with its change.
         noise_hz: rate of background events per pixel, Poisson, of random polarity.
         sample_us: the log intensity is computed at these intervals and is linear in between.
-        seed: of the thresholds (the sensor's make), not of the noise.
+        seed: of the thresholds, not of the noise.
     """
 
     height: int = 34
@@ -116,7 +116,7 @@ class Camera:
         self._check_effort()
 
     def _check_effort(self) -> None:
-        """Refuse parameters that would take all memory or give an unbounded number of events."""
+        """Refuses parameters that would need all memory or give an unbounded number of events."""
         samples = self.duration_us // self.sample_us + 1
         if samples * self.height * self.width > _MOST_SAMPLES:
             raise InputError(
@@ -211,7 +211,7 @@ class Camera:
         if self.negative:
             samples = -samples
         on, off = self.thresholds
-        from mtt_brian.events.camera.pixel_kernel import crossings  # numba, which takes a while
+        from mtt_brian.events.camera.pixel_kernel import crossings  # imports numba, which is slow
 
         t, pixel, p = crossings(self.sample_times, samples, on.ravel(), off.ravel(), self.refractory_us)
         order = np.lexsort((pixel, t))

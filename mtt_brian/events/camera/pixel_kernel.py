@@ -16,10 +16,10 @@ def crossings(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Threshold crossings of many pixels whose log intensity is linear between samples.
 
-    A pixel remembers a reference level, at first its first sample. Whenever its log intensity reaches reference +
+    A pixel has a reference level, which starts at its first sample. When its log intensity reaches reference +
     ``threshold_on`` (reference - ``threshold_off``), that level becomes the reference and an ON (OFF) event is sent at
     the exact interpolated time, rounded to the microsecond. A steep change crosses several levels, each at its time.
-    A crossing less than ``refractory`` after the pixel's last event moves the reference but sends nothing (as in ESIM).
+    A crossing within ``refractory`` after the pixel's last event changes the reference but gives no event (as in ESIM).
 
     Args:
         times: sample times in microseconds, int64 [K], increasing.
@@ -31,7 +31,7 @@ def crossings(
         t (int64, microseconds), pixel (int64), p (int8: 1 ON, 0 OFF), each [E]; the events of one pixel are in the
         order in which they happen.
     """
-    found_t = [0 for _ in range(0)]  # empty, of a type that numba can see
+    found_t = [0 for _ in range(0)]  # empty lists of a type that numba infers
     found_pixel = [0 for _ in range(0)]
     found_p = [np.int8(0) for _ in range(0)]
     upper, lower = samples[0] + threshold_on, samples[0] - threshold_off

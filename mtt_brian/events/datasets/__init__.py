@@ -48,29 +48,29 @@ class _Datasets(Registry[EventDataset | ImageDataset]):
 
 
 _REGISTRY = _Datasets("a data set", GROUP, {dataset.name: dataset for dataset in (*_EVENTS, *_SIMULATED, *_IMAGES)})
-#: Every data set that `load` takes, by name, to read only; `register` adds one.
+#: Every data set that `load` accepts, by name, read only; `register` adds one.
 DATASETS: Mapping[str, EventDataset | ImageDataset] = _REGISTRY
 
 
 def register(dataset: EventDataset | ImageDataset, *, replace: bool = False) -> None:
-    """Adds a data set, which `load` and the commands then take by its name.
+    """Adds a data set, which `load` and the commands then accept by its name.
 
     An installed package offers its data set through an entry point of the group ``mtt_brian.datasets``: the data set's
     name = the object in its module. Without an entry point, ``package.module:NAME`` refers to a data set.
 
     Args:
         dataset: how to find and read it.
-        replace: let it take the place of one that was registered before under the same name.
+        replace: replace one that was registered before under the same name.
 
     Raises:
-        InputError: for a name that is taken, and for what is not a data set.
+        InputError: for a name that is in use, and for an object that is not a data set.
     """
     _REGISTRY.check(dataset)
     _REGISTRY.add(dataset.name, dataset, replace)
 
 
 def unregister(name: str) -> None:
-    """Removes a data set that was registered; does nothing where there is none."""
+    """Removes a registered data set, if there is one."""
     _REGISTRY.discard(name)
 
 
@@ -89,7 +89,7 @@ def find_dataset(name: str) -> EventDataset | ImageDataset:
 
 
 def names_of_recordings() -> list[str]:
-    """Names of the data sets of recordings; those of installed packages only once they were used."""
+    """Names of the data sets of recordings; those of installed packages only after their first use."""
     return [name for name in _REGISTRY.at_hand() if isinstance(_REGISTRY[name], EventDataset)]
 
 
@@ -100,7 +100,7 @@ def is_reference(name: object) -> bool:
 
 @functools.cache
 def _tell_unused(name: str, root: str) -> None:
-    """Print, once per folder, that it is not read."""
+    """Prints once per folder that the folder is not read."""
     print(f"{name}: built in; nothing is read from the folder {printable(root)}", file=sys.stderr)
 
 
@@ -115,23 +115,22 @@ def load(
 ) -> Recordings | Images:
     """One split of a data set: `Images` for an `ImageDataset`, `Recordings` for all others.
 
-    Folders may be complete or partial copies: what is there is used. Where a data set has no official split
-    (CIFAR10-DVS, N-Caltech101, digits), a fixed rule on the file's own name decides, so that a partial copy splits as
-    the complete one does.
+    Folders may be complete or partial copies: all files that exist are used. For a data set without an official split
+    (CIFAR10-DVS, N-Caltech101, digits), a fixed rule on the file name defines the split, so that a partial copy has the
+    same split as a complete one.
 
     Args:
         name: a key of `DATASETS`, or ``package.module:NAME`` for a data set of a module that can be imported.
-        root: the folder that holds the data, or the one above as tonic writes it; not needed for built-in data.
+        root: the folder that holds the data, or its parent folder as tonic writes it; not needed for built-in data.
         split: "train" or "test".
-        skip_bad: read every recording now and leave out those that cannot be read; they are listed in ``bad``.
-            Otherwise an unreadable one raises InputError on access. Images are always read now, and
-            nothing of theirs is left out.
+        skip_bad: read every recording now and leave out the unreadable ones, which are listed in ``bad``. Otherwise an
+        unreadable recording raises InputError on access. Images are always read now and never left out.
         download: if nothing is found below ``root``, fetch it there first.
         progress: show progress bars.
 
     Raises:
-        InputError: for an unknown name or split, and where nothing is found; the message says what was looked
-            for and how to obtain the data.
+        InputError: for an unknown name or split, and if nothing is found; the message states the expected files and how
+    to obtain the data.
     """
     dataset = find_dataset(name)
     if split not in SPLITS:

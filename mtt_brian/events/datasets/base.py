@@ -24,7 +24,7 @@ class RecordingIndex(NamedTuple):
     Attributes:
         ids: one per recording, in stable order.
         labels: class index of each.
-        read: gives the recording for an id; raises InputError, with the file's name, where it cannot.
+        read: gives the recording for an id; raises InputError, with the file's name, if it is unreadable.
     """
 
     ids: list[str]
@@ -54,15 +54,15 @@ class Dataset(Generic[Found]):
     """How to find and read one data set: an `EventDataset` or an `ImageDataset`.
 
     Attributes:
-        name: as `load` takes it.
-        title: for people.
+        name: as in `load`.
+        title: for texts and figures.
         sensor_size: (C, H, W).
         classes: class names; a label is an index into them.
         open: finds the data of a split in a folder (folder, split), empty if there are none; None for built-in data.
-        folders: where, below ``root``, the data may lie ("" is ``root`` itself).
-        layout: what is looked for in these folders.
+        folders: folders below ``root`` that may contain the data ("" is ``root`` itself).
+        layout: description of the expected files in these folders.
         how_to_get: how to obtain the data by hand.
-        download: fetches a split into ``root``; None where no working download exists.
+        download: fetches a split into ``root``; None if no working download exists.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100: still images of 32x32 pixels in three colours.
 
 Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read from the authors' binary version. The
-"python version" is refused: it is pickled, and unpickling a file runs the code that it holds.
+"python version" is refused: it is pickled, and unpickling a file runs the code in it.
 """
 
 from __future__ import annotations

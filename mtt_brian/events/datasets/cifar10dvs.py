@@ -19,15 +19,15 @@ from mtt_brian.events.formats.aedat import read_aedat2
 from mtt_brian.events.formats.aedat4 import read_aedat4, require_aedat
 from mtt_brian.events.formats.columns import from_first_event, read_checked
 
-#: Files of a class carry the numbers 0..999; from this one on they are for testing.
+#: Files of a class have the numbers 0..999; those from this number on are for testing.
 FIRST_TEST_NUMBER = 900
 
 
 def cifar10dvs_split(identifier: str) -> str:
     """The split a file of CIFAR10-DVS belongs to: by its own number, the last 10 % of every class are for testing.
 
-    The data set has no official split; this is the one of the event-driven experiments in the MTT paper (public code).
-    It depends on the file's own name only, so it is the same for a partial copy.
+    The data set has no official split; this split is the one of the event-driven experiments in the MTT paper (public
+    code). It depends only on the file name, so it is the same for a partial copy.
     """
     numbers = re.findall(r"\d+", Path(identifier).stem)
     if not numbers:
@@ -38,7 +38,7 @@ def cifar10dvs_split(identifier: str) -> str:
 def read_recording(folder: Path, identifier: str) -> np.ndarray:
     """One recording, from an .aedat or an .aedat4 file.
 
-    The camera's clock starts anywhere, so time 0 is the first event.
+    The camera's clock starts at an arbitrary time, so time 0 is the first event.
     """
     path = folder / identifier
     if path.suffix == ".aedat4":

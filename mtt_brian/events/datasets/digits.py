@@ -1,9 +1,9 @@
-"""digits: handwritten digits in front of the simulated event camera. Built in, no download.
+"""digits: handwritten digits recorded with the simulated event camera. Built in, no download.
 
 1,797 images of 8x8 pixels with intensities 0..16 lie in ``digits.npz`` beside this file, in the order in which
 scikit-learn has them: the test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
-Machine Learning Repository, 1998, https://doi.org/10.24432/C50P49, licence CC BY 4.0. The recordings are simulated: no
-real camera has seen them.
+Machine Learning Repository, 1998, https://doi.org/10.24432/C50P49, licence CC BY 4.0. The recordings are simulated, not
+measured.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mtt_brian.events.camera.camera import Camera
 from mtt_brian.events.datasets.base import EventDataset, RecordingIndex
 from mtt_brian.files import cache_folder
 
-#: Its own, as the data set must never change. These images have no margin; an MNIST digit fills the middle 20 of 28
-#: pixels, so they get 20/28 of the room.
+#: A separate camera, because the data set must never change. These images have no margin; an MNIST digit fills the
+#: middle 20 of 28 pixels, so these images cover 20/28 of the size.
 CAMERA = Camera(
     image_pixels=17.5,
     corners=((-4.5, -4.5), (0.0, 4.5), (4.5, -4.5)),
@@ -31,7 +31,7 @@ CAMERA = Camera(
     noise_hz=0.0,
 )
 
-#: Within every class, in the order of the images, each fifth is for testing: 80/20, stratified, fixed.
+#: Every fifth image of each class is for testing: 80/20, stratified, fixed.
 TEST_EVERY = 5
 
 

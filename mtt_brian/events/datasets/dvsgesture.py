@@ -1,4 +1,4 @@
-"""DVS-Gesture: 11 hand gestures of 29 people under several lights, seen by a DVS128.
+"""DVS-Gesture: 11 hand gestures of 29 people under several lights, recorded with a DVS128.
 
 Amir et al., "A Low Power, Fully Event-Based Gesture Recognition System", CVPR 2017. Read from the authors' files (one
 long AEDAT 3.1 file per person and light, with a table of its trials) or from tonic's copy (one .npy file per trial,

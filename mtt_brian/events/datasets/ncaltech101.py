@@ -1,4 +1,4 @@
-"""N-Caltech101: the images of Caltech101 seen by an event camera that makes three saccades.
+"""N-Caltech101: the images of Caltech101 recorded with an event camera that makes three saccades.
 
 Orchard, Jayawant, Cohen, Thakor, "Converting static image datasets to spiking neuromorphic datasets using saccades",
 Front. Neurosci. 9:437, 2015. One file per recording, in the format of `mtt_brian.events.formats.five_byte`.
@@ -25,7 +25,7 @@ def read_recording(folder: Path, identifier: str) -> np.ndarray:
 def ncaltech101_split(identifier: str) -> str:
     """The split a file of N-Caltech101 belongs to: every fifth by the CRC-32 of its name is for testing.
 
-    The data set has no official split. This one depends on nothing but the file's own name
+    The data set has no official split. This one depends only on the file name
     ("<class>/image_<number>.bin"), so it is the same for a partial copy.
     """
     return "test" if zlib.crc32(identifier.encode()) % 5 == 0 else "train"
@@ -38,7 +38,7 @@ def _open(folder: Path, split: str) -> RecordingIndex:
 
 def _download(root: Path, split: str) -> None:
     require("tonic.datasets").NCALTECH101(save_to=str(root))
-    # What arrives holds an archive in the archive, which tonic leaves packed.
+    # The download is an archive within an archive; tonic does not unpack the inner one.
     for archive in (root / "NCALTECH101").rglob("Caltech101.zip"):
         shutil.unpack_archive(archive, root / "NCALTECH101")
 

@@ -1,4 +1,4 @@
-"""N-MNIST: MNIST's digits seen by an event camera that makes three saccades.
+"""N-MNIST: MNIST's digits recorded with an event camera that makes three saccades.
 
 Orchard, Jayawant, Cohen, Thakor, "Converting static image datasets to spiking neuromorphic datasets using saccades",
 Front. Neurosci. 9:437, 2015. One file per recording, in the format of `mtt_brian.events.formats.five_byte`.

@@ -1,4 +1,4 @@
-"""Spiking Heidelberg Digits: spoken digits in two languages through a model of the inner ear, 700 channels.
+"""Spiking Heidelberg Digits: spoken digits in two languages encoded by a model of the inner ear with 700 channels.
 
 Cramer, Stradmann, Schemmel, Zenke, "The Heidelberg Spiking Data Sets for the Systematic Evaluation of Spiking Neural
 Networks", IEEE TNNLS 2020. One HDF5 file per split.

@@ -1,7 +1,7 @@
 """Reading the AEDAT 2 files of a DVS128 or a DAVIS, and AEDAT 3.1 files (iniVation's "AEDAT file formats").
 
-tonic's readers of both (1.7: `read_dvs_128`, `read_dvs_ibm`) cannot be used: they fail on every file, and the functions
-below them take packets of other events for pixels and do not notice a truncated file.
+tonic's readers of both (1.7: `read_dvs_128`, `read_dvs_ibm`) cannot be used: they fail on every file, and their helper
+functions read packets of other events as pixels and accept a truncated file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_aedat2(path: Path) -> np.ndarray:
 
     Times are as in the file, continued where its 32 bits overflow. A DVS128 counts columns and rows from the far corner
     and writes 1 for OFF; turned here as in dat2mat.m, the script that comes with CIFAR10-DVS and MNIST-DVS. A DAVIS,
-    which the header has to name, counts columns from the right and rows from the bottom (as jAER reads it); its frames,
+    which the header must name, counts columns from the right and rows from the bottom (as jAER reads it); its frames,
     IMU samples and triggers are left out.
 
     Raises:
@@ -67,7 +67,7 @@ def read_aedat2(path: Path) -> np.ndarray:
     if len(body) % 8:
         raise InputError(f"{path}: truncated: {len(body)} bytes are not a multiple of the 8 bytes per event")
     address, t = np.frombuffer(body, dtype=">u4").astype(np.int64).reshape(-1, 2).T
-    t = t + (np.cumsum(np.diff(t, prepend=t[:1]) < -(2**31)) << 32)  # only an overflow goes so far back
+    t = t + (np.cumsum(np.diff(t, prepend=t[:1]) < -(2**31)) << 32)  # only an overflow gives such a large decrease
     return _pixels_of_dvs128(path, address, t) if davis is None else _pixels_of_davis(path, address, t, davis)
 
 

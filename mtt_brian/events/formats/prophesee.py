@@ -112,7 +112,7 @@ def read_raw(path: Path) -> np.ndarray:
     """Recording in a RAW file with EVT 2.0 or EVT 3.0 words. Times are as in the file, continued where they overflow.
 
     Triggers and words of other sensors of the camera are left out. So are, with a warning, events in front of the first
-    words that give a time and a row, as at the start of a recording that was switched on in the middle of a stream.
+    words that give a time and a row, as in a recording that starts within a stream.
 
     Raises:
         InputError: for another encoding, a truncated file, words that the encoding does not have, and a pixel outside
@@ -184,7 +184,7 @@ def _evt3(words: _Words) -> _Columns:
     times = np.concatenate([[0], _continued(value[is_high], 12)])
     high = times[np.cumsum(is_high)]
     changed = is_high & (np.diff(high, prepend=-1) != 0)
-    # A new upper half comes with a lower half behind it, until when that counts as 0.
+    # A lower half follows every new upper half; until then it counts as 0.
     low, _ = _last(changed | (kind == _TIME_LOW), np.where(kind == _TIME_LOW, value, 0))
     length = np.select([kind == _VECTOR_12, kind == _VECTOR_8], [12, 8], 0)
     before = np.cumsum(length) - length
@@ -207,7 +207,7 @@ _ENCODINGS = {"2": (4, _EVT2, _evt2), "3": (2, _EVT3, _evt3)}
 
 
 def _last(sets: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At every word the value of the last one that set it, itself included; and whether there was one."""
+    """The value at every word: that of the last word that set it, itself included; and whether there was one."""
     at = np.maximum.accumulate(np.where(sets, np.arange(len(sets)), -1))
     return np.where(at >= 0, value[at], 0), at >= 0
 

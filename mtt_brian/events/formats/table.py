@@ -96,7 +96,7 @@ def _columns_of_csv(path: Path) -> Mapping[str, np.ndarray]:
 
 def _check_names(path: Path, names: Sequence[str], what: str) -> None:
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice and {"t", "x"} <= set(names):  # without these it is no table of events, whatever else is wrong
+    if twice and {"t", "x"} <= set(names):  # first: without these columns it is no table of events
         raise InputError(
             f"{path}: there are {names.count(twice[0])} {what} named {twice[0]!r}; one of each is accepted"
         )

@@ -1,7 +1,7 @@
 """Training that several processes share, started by ``torchrun``.
 
-Every process holds the whole network and all recordings, draws the same random numbers, and computes the gradients of
-its share of every batch; `Replica` averages them. The **first** process makes what all share, such as a run folder. An
+Every process has the whole network and all recordings, draws the same random numbers, and computes the gradients of
+its share of every batch; `Replica` averages them. The **first** process makes shared objects such as the run folder. An
 error in one process stops all: see `Processes.together`.
 """
 
@@ -38,15 +38,15 @@ TIMEOUT = timedelta(hours=2)
 
 @dataclass
 class Processes:
-    """The processes of a training, from the side of one of them; `ALONE` is the only one, and nothing is exchanged.
+    """The processes of a training, in one of them; `ALONE` stands for a single process without communication.
 
-    Every process must call the methods that exchange something, in the same order.
+    Every process must call the methods that communicate, in the same order.
 
     Attributes:
         rank: number of this process, from 0.
-        count: how many there are.
+        count: number of processes.
         local_rank: number of this process among those of its host.
-        launcher: what starts so many, before a script's name.
+        launcher: the command that starts so many, before a script's name.
     """
 
     rank: int = 0
@@ -64,8 +64,8 @@ class Processes:
         """Check that the settings fit these processes, and select a GPU for this one where ``device`` is "cuda".
 
         Raises:
-            InputError: if ``processes`` is another number than there are, there are fewer GPUs than processes, or all
-                processes would use the same one.
+            InputError: if ``processes`` is not the number of processes, there are fewer GPUs than processes, or all
+        processes would use the same GPU.
         """
         if processes != self.count:
             raise InputError(
@@ -84,7 +84,7 @@ class Processes:
         torch.cuda.set_device(self.local_rank)
 
     def share(self, items: int) -> slice:
-        """Which of so many items are this process's; shares differ by one item at most, and follow each other."""
+        """This process's share of ``items`` items; shares are contiguous and differ by one item at most."""
         return slice(items * self.rank // self.count, items * (self.rank + 1) // self.count)
 
     def part(self, data: SomeCollection) -> SomeCollection:
@@ -92,7 +92,7 @@ class Processes:
         return data if self.count == 1 else data.subset(range(len(data))[self.share(len(data))])
 
     def batch(self, items: int) -> Batch:
-        """The batch of an iteration with so many items in all processes."""
+        """The batch of an iteration with ``items`` items in all processes."""
         return WHOLE if self.count == 1 else SharedBatch(self, items)
 
     def calibration_part(self, index: np.ndarray) -> np.ndarray:
@@ -105,10 +105,10 @@ class Processes:
 
     @contextmanager
     def replicated(self, model: Staged) -> Iterator[Trainable]:
-        """While this lasts, passes through the yielded network are part of passes over the batch of all processes.
+        """Within the block, passes through the yielded network belong to passes over the batch of all processes.
 
         With several processes the weights become those of the first one, gradients are averaged, and norms in training
-        mode see the items of all.
+        mode use the items of all.
         """
         if self.count == 1:
             yield model
@@ -135,7 +135,7 @@ class Processes:
     def together(self) -> Iterator[None]:
         """A step whose errors are raised in all processes, wherever they occur.
 
-        Without it, the other processes would wait for the one that has failed. Within it, nothing may be exchanged.
+        Without it, the other processes would wait for the one that has failed. The step itself must not communicate.
 
         Raises:
             InputError, Diverged, SystemExit: of the first process that has one; all processes raise the same. An
@@ -179,7 +179,7 @@ class Processes:
     def in_turn(self, load: Callable[[], T]) -> T:
         """The result of ``load()``, called by the first process, then by one of every other host, then by the rest.
 
-        For calls of which the first on a host fills a cache or downloads files for the others.
+        For calls that fill a cache or download files: the first call on a host does it for the others.
 
         Raises:
             InputError, Diverged, SystemExit, KeyboardInterrupt: see `together`.
@@ -219,7 +219,7 @@ class SharedBatch(Batch):
         return self._processes.sum(*(self._fraction * values).tolist())
 
     def gradient_pass(self, model: Trainable, *, last: bool) -> AbstractContextManager[None]:
-        """Gradients are exchanged once, in the last pass; earlier ones only add up those of this process."""
+        """Gradients are exchanged once, in the last pass; earlier passes only add the gradients of this process."""
         assert isinstance(model, Replica)
         context: AbstractContextManager[None] = contextlib.nullcontext() if last else model.no_sync()
         return context
@@ -256,13 +256,13 @@ class _Readouts(nn.Module):
 
 @contextmanager
 def join() -> Iterator[Processes]:
-    """The processes that ``torchrun`` has started; without torchrun `ALONE`, and nothing changes.
+    """The processes that ``torchrun`` has started; without torchrun `ALONE`.
 
-    A process can join once only.
+    A process can join only once.
 
-    Under torchrun, while this lasts, only the first process has a stdout and a stderr, and Ctrl-C, SIGTERM and SIGHUP
-    wait until the processes exchange something, where `KeyboardInterrupt` is raised in all of them. `InputError` and
-    `Diverged` end all processes with one message and the exit status 2.
+    Under torchrun, within the block, only the first process has a stdout and a stderr. Ctrl-C, SIGTERM and SIGHUP act
+    at the next communication, where all processes raise `KeyboardInterrupt`. `InputError` and `Diverged` end all
+    processes with one message and the exit status 2.
 
     Raises:
         InputError: if the environment names other processes, but they cannot be reached.
@@ -270,12 +270,12 @@ def join() -> Iterator[Processes]:
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys() or os.environ["WORLD_SIZE"] == "1":
         yield ALONE
         return
-    # Numbers and decisions are exchanged between CPUs, gradients between the networks' devices.
+    # CPUs exchange numbers and decisions; the networks' devices exchange gradients.
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"RANK and WORLD_SIZE are set, as by torchrun, but the processes do not meet: {error}"
+            f"RANK and WORLD_SIZE are set, as by torchrun, but the processes do not connect: {error}"
         ) from error
     rank, count = distributed.get_rank(), distributed.get_world_size()
     local = os.environ.get("LOCAL_WORLD_SIZE", "1")

@@ -16,7 +16,7 @@ class _Shared:
     """Forward pass of a batch norm with mean and variance over the items of all processes, in training mode.
 
     Outputs, gradients and running statistics are those of one process with all items, up to rounding. All processes
-    have to run the network the same number of times; their numbers of items may differ.
+    must run the network the same number of times; their numbers of items may differ.
 
     Shape:
         [N, C, *] -> [N, C, *].
@@ -53,7 +53,7 @@ class SharedBatchNorm2d(_Shared, nn.BatchNorm2d):
 
 @contextmanager
 def shared_norms(model: nn.Module) -> Iterator[None]:
-    """While this lasts, `SharedBatchNorm1d` and `SharedBatchNorm2d` replace the batch norms of the network.
+    """Within the block, `SharedBatchNorm1d` and `SharedBatchNorm2d` replace the batch norms of the network.
 
     They have the same parameters and running statistics (the same tensors), which the norms keep afterwards.
     """

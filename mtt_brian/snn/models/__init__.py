@@ -64,7 +64,7 @@ def build(
         options: further keyword arguments of the model's own function.
 
     Raises:
-        InputError: for an unknown name or option, or values that the model refuses.
+        InputError: for an unknown name or option, or invalid values.
     """
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}; there are: {', '.join(sorted(MODELS))}")
@@ -80,7 +80,7 @@ def from_config(config: Mapping[str, Any]) -> Staged:
     """The network that ``model.config`` describes, with fresh weights.
 
     Raises:
-        InputError: for a config that is incomplete or holds unknown keys or values.
+        InputError: for a config that is incomplete or has unknown keys or values.
     """
     try:
         return build(**{key: from_plain(value) for key, value in config.items()})

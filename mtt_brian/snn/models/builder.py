@@ -15,22 +15,22 @@ _Size: TypeAlias = tuple[int, int, int]
 
 
 class Layout:
-    """The layers of one network, added front to back; every method adds some and keeps ``size`` up to date.
+    """The layers of one network, added from input to output; every method adds layers and updates ``size``.
 
-    Populations are numbered from 1 on, and what leads to one has its number: conv1, norm1, spikes1. Linear layers have
-    no bias.
+    Populations are numbered from 1 on, and the layers in front of a population have its number: conv1, norm1, spikes1.
+    Linear layers have no bias.
 
     Args:
         sensor_size: (C, H, W) of a frame.
         population: makes a population.
         norm: whether a batch norm follows every convolution.
         bias: whether convolutions have a bias.
-        width_multiplier: times how many channels and hidden units a model names.
+        width_multiplier: factor of the model's numbers of channels and hidden units.
 
     Attributes:
         layers: by name, for `Staged`.
         block_ends: for `Staged`; None unless `end_block` was called.
-        size: (C, H, W) of what the last layer gives.
+        size: (C, H, W) of the output of the last layer.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Layout:
         self._pools = 0
 
     def pool(self, kernel: int) -> None:
-        """Average over windows of ``kernel`` x ``kernel``; no pixel is left out, and small maps have small windows."""
+        """Average over windows of ``kernel`` x ``kernel``; no pixel is ignored, and small maps have small windows."""
         channels, *sides = self.size
         kernels = [min(kernel, side) for side in sides]
         if max(kernels) == 1:
             return
-        # Zeros around the map where the kernel does not divide it.
+        # Zeros around the map if the kernel does not divide it.
         padding = [math.ceil(-side % k / 2) for side, k in zip(sides, kernels, strict=True)]
         self._pools += 1
         self.layers[f"pool{self._pools}"] = nn.AvgPool2d(_pair(kernels), padding=_pair(padding))
@@ -76,8 +76,8 @@ class Layout:
     def residual(self, channels: int, stride: int = 1) -> None:
         """Convolution, norm, population, convolution, norm, plus the shortcut, then a population: two numbers.
 
-        The shortcut is the identity, or where channels or stride change a 1x1 convolution with its norm; its layers
-        have the number of the population it leads to.
+        The shortcut is the identity or, if channels or stride change, a 1x1 convolution with its norm. Its layers have
+        the number of the next population.
         """
         channels = self._wide(channels)
         inner, outer = self._next(), self._next()
@@ -125,8 +125,8 @@ class Layout:
     ) -> tuple[dict[str, nn.Module], _Size]:
         paddings = [max(padding, int(side < kernel)) for side in size[1:]]
         layer = nn.Conv2d(size[0], channels, kernel, stride=stride, padding=_pair(paddings), bias=self._bias)
-        # Every population then fires about as often as the one before; with torch's own, smaller weights the third one
-        # is silent on sparse event frames, and a silent network has no gradient.
+        # Every population then fires about as often as the one before. With torch's smaller default weights the third
+        # one is silent on sparse event frames, and a silent network has no gradient.
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         layers: dict[str, nn.Module] = {f"conv{number}": layer}
         if self._norm:

@@ -1,4 +1,4 @@
-"""From the layout of a network to a model of the zoo: the options that all models share, and their config."""
+"""Models of the zoo from functions that add layers: the options of all models, and their config."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Model(Protocol):
             num_classes: number of logits.
             neuron, surrogate, decay_per_step, duration: see `Spiking`.
             norm: whether a batch norm follows every convolution; `norm.fold` merges it into the weights.
-            bias: whether convolutions have a bias, which is what a folded norm leaves. Linear layers have none.
+            bias: whether convolutions have a bias, as after folding a norm. Linear layers have none.
             width_multiplier: times as many channels and hidden units (rounded, at least one), for small variants.
             blocks_per_stage, transform: see `Staged`.
 
@@ -60,7 +60,7 @@ class Model(Protocol):
 
 
 def model(sensor_size: tuple[int, int, int], *, norm: bool) -> Callable[[Callable[[Layout], None]], Model]:
-    """Decorator: a function that lays out the hidden layers becomes a model with the options of `Model`.
+    """Decorator: a function that adds the hidden layers becomes a model with the options of `Model`.
 
     Args:
         sensor_size, norm: defaults of the model's options.
@@ -139,10 +139,10 @@ def _to_plain(value: Any) -> dict[str, Any]:
 
 
 def from_plain(value: Any) -> Any:
-    """A value of ``model.config`` as the model takes it: rules and surrogates are rebuilt.
+    """The argument of the model for a value of ``model.config``: rules and surrogates are rebuilt.
 
     Raises:
-        InputError: for a type that no config may hold.
+        InputError: for a type that a config may not contain.
     """
     if not isinstance(value, Mapping):
         return value

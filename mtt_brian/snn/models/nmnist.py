@@ -8,8 +8,8 @@ from mtt_brian.snn.models.model import model
 def nmnist_3c1fc(net: Layout) -> None:
     """Three convolutions and one linear layer, without biases: the paper's N-MNIST network, 6,160 parameters.
 
-    The paper gives the number of parameters and not the layers: 2-8-16-16 channels, 3x3 kernels, stride 2, padding 1, 1
-    and 0 reach it exactly at 34x34. A larger sensor is average-pooled to at most 34 pixels a side first; the last
+    The paper states the number of parameters but not the layers: 2-8-16-16 channels, 3x3 kernels, stride 2, padding 1,
+    1 and 0 give this number at 34x34. A larger sensor is average-pooled to at most 34 pixels a side first; the last
     convolution pads where a map is smaller than its kernel. At most 6,160 parameters for 10 classes and any sensor.
 
     Layers: (pool1), conv1, spikes1, conv2, spikes2, conv3, spikes3, flatten, readout. A block is one convolution with

@@ -1,4 +1,4 @@
-"""The paper's networks of VGG's kind."""
+"""The paper's VGG networks."""
 
 from mtt_brian.snn.models.builder import Layout
 from mtt_brian.snn.models.model import model
@@ -6,7 +6,7 @@ from mtt_brian.snn.models.model import model
 
 @model((2, 128, 128), norm=True)
 def vgg9(net: Layout) -> None:
-    """Eight convolutions and a linear layer, for CIFAR10-DVS event by event (MTT paper, from the authors' code).
+    """Eight convolutions and a linear layer, for event-driven CIFAR10-DVS (MTT paper, from the authors' code).
 
     Average pool 4, then [64, 128], [256, 256], [512, 512] and [512, 512] channels, average pool 2 behind each
     pair. At 128x128 and 10 classes: 9,237,632 weights, besides 5,504 parameters of norms. A block is one pair.

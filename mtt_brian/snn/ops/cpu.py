@@ -1,7 +1,7 @@
 """The time steps of a population and their gradient as compiled loops, for float32 on a CPU.
 
-`mtt_brian.snn.ops.reference` needs some twenty passes over memory, these loops one: a block of membranes goes through
-all time steps while it is in the L1 cache. The machine code is the same for any number of time steps.
+`mtt_brian.snn.ops.reference` needs about twenty passes over memory, these loops need one: a block of membranes is
+computed for all time steps while it is in the L1 cache. The machine code is the same for any number of time steps.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def _exp_minus(u):  # type: ignore[no-untyped-def]
     The library's function is not vectorised and takes most of the time of the backward pass. exp(-u) is 2**i times a
     Taylor series in the rest, at most ln 2 / 2: its first omitted term is (ln 2 / 2)**7 / 7! = 1e-7.
     """
-    u = min(u, np.float32(87))  # beyond it there is no normal number
+    u = min(u, np.float32(87))  # beyond it the result is no normal number
     i = np.rint(np.float32(-1.44269504) * u)
     # ln 2 in two parts, of which the first has few bits: its product with i is exact.
     f = -u - i * np.float32(0.693359375) + i * np.float32(2.12194440e-4)

@@ -1,4 +1,4 @@
-"""Everything that this package uses of torch's unstable interface; tests/test_adapters.py tests each name."""
+"""All uses of torch's unstable interface in this package; tests/test_adapters.py tests each name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ MOST_VARIANTS = 1000
 
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, compiled by `torch.compile` anew for every number of time steps and every rule, for all shapes.
+    """``function``, compiled by `torch.compile` separately for every number of time steps and every rule, for all
+    shapes.
 
-    torch's own limit is 8 variants, after which it interprets the function.
+    torch's default limit is 8 variants; beyond it torch interprets the function.
     """
     kernel = torch.compile(function, dynamic=True)
 

@@ -18,8 +18,8 @@ _LAST, _BACK = (0, 1, 3, 4, 2), (0, 1, 4, 2, 3)
 def to_channels_last(frames: Tensor, dtype: torch.dtype) -> Tensor:
     """The same frames [T, N, *] in another type, with time outermost in memory and, on a CPU, channels innermost.
 
-    All layers keep that order. On a GPU the order stays (no gain was measured), and with a single channel too, where
-    both orders have the same strides.
+    All layers keep this order. On a GPU the order is not changed (no gain was measured), and with a single channel both
+    orders have the same strides.
     """
     if frames.ndim != 5 or frames.device.type != "cpu" or frames.shape[2] == 1:
         return _contiguous(frames, dtype)
@@ -27,7 +27,7 @@ def to_channels_last(frames: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _contiguous(x: Tensor, dtype: torch.dtype) -> Tensor:
-    # Type and order in one pass; where the type stays, to() leaves the order alone.
+    # Type and order in one pass; without a change of type, to() does not change the order.
     return x.to(dtype, memory_format=torch.contiguous_format).contiguous()
 
 

@@ -1,6 +1,6 @@
 """The time steps of a population and their gradient in plain torch expressions, for any device and type.
 
-`torch.compile` can make one kernel of them; `mtt_brian.snn.ops.cpu` has the same as compiled loops for a CPU.
+`torch.compile` can compile them into one kernel; `mtt_brian.snn.ops.cpu` has the same as compiled loops for a CPU.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class TimePlan(NamedTuple):
 
     Attributes:
         lengths: time steps of each segment, one segment per configuration; T is their sum.
-        repeat: repeats frames, from fewer to T: step t sees frame ``repeat.source[t]``. None: step t sees frame t.
-            Every frame is seen, in order, and none by two segments.
+        repeat: repeats frames, from fewer to T: the input of step t is frame ``repeat.source[t]``. None: it is frame t.
+        Every frame is used, in order, and none by two segments.
         sums: sums spikes, from T to fewer: those of step t are added to group ``sums.target[t]``. None: no sums.
             Every group has a step, in order.
     """
@@ -47,7 +47,7 @@ class TimePlan(NamedTuple):
 
     @property
     def frame_of(self) -> Tensor | None:
-        """int64 [T], the frame that each time step sees; None: step t sees frame t."""
+        """int64 [T], the input frame of each time step; None: frame t for step t."""
         return None if self.repeat is None else self.repeat.source
 
     @property
