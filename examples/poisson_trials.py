@@ -21,7 +21,7 @@ for trial in range(5):
     restore()
     before = spikes.num_spikes
     run(500 * ms)
-    counts.append(spikes.num_spikes - before)
+    counts.append(int(spikes.num_spikes - before))
 print("spikes in five trials of the same network:", counts)
 
 restore()

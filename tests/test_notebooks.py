@@ -53,7 +53,7 @@ def test_is_small_and_names_no_machine(path: Path) -> None:
 @pytest.mark.slow
 @every_notebook
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder of its own, in which it leaves nothing."""
+    """In a temporary folder, in which it leaves no files."""
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(path, as_version=4)

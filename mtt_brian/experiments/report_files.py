@@ -69,7 +69,7 @@ def open_store(plan: EvaluationPlan, out: str | None, html: bool = False) -> Ite
 
     Raises:
         InputError: if the folder cannot be written to, a file cannot be replaced, or it contains results of other
-    settings.
+            settings.
     """
     folder = files.results_folder(out, "event_driven_eval")
     with files.removed_if_empty(folder):

@@ -132,6 +132,8 @@ class EventNetwork(CircuitNetwork):
             self._add_scheduler()
         self.groups[circuit.input] = self._input()
         self._equations = {population.name: self._population(population) for population in circuit.populations}
+        if self.self_timed:
+            self._earliest[:] = self._first_crossings()  # a project starts with what is written here
         self._connect_relays()
         for population in circuit.populations:
             self._end_of_recording(population, self._equations[population.name])
