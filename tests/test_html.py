@@ -177,7 +177,7 @@ class TestFile:
 
     def test_states_the_measurement_and_the_method(self, page):
         words = (
-            "Without time steps run-10 loses 76.5 points (89.0 -> 12.5 %), run-2 gains 90.0 points",
+            "Without time steps run-10 loses 76.5 points (89.0 → 12.5 %), run-2 gains 90.0 points",
             "network nmnist_3c1fc data digits (simulated), test recordings 13 engine exact date 2026-11-26",
             "python x.py '<run>' --limit 13",
             "numpy 2.3.5",
