@@ -38,6 +38,9 @@ def firing_rule(rng, kind):
         "lower_bound": [None, -1.0, -0.125, 0.0625][rng.integers(4)],
         "refractory": float(rng.choice([0.0, 0.0, 0.001, 0.003])),
     }
+    if kind != "IF":
+        # With thresholds that are simple numbers, a decayed potential can be equal to one on paper: rounding decides.
+        common["threshold"] = rng.uniform(0.5, 1.0)
     if kind == "IF":
         return IF(**common, bias=draw([-10.0, 0.0, 20.0, 25.0, 30.0, 70.0]))
     if kind == "LIF":
