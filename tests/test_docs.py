@@ -5,6 +5,7 @@ import doctest
 import functools
 import importlib
 import io
+import pydoc
 import re
 import runpy
 import sys
@@ -85,7 +86,13 @@ def anchors(page):
     """What the headings of a page are called in links: as Python-Markdown does it, which makes the site."""
     headings = re.findall(r"(?m)^#+ +(.+)$", FENCED.sub("", text(page)))
     plain = [re.sub(r"[^\w\s-]", "", heading.lower()).strip() for heading in headings]
-    return {re.sub(r"[-\s]+", "-", heading) for heading in plain}
+    return {re.sub(r"[-\s]+", "-", heading) for heading in plain} | objects(page)
+
+
+def objects(page):
+    """Full names of what a reference page documents: modules, classes and their public names."""
+    documented = re.findall(r"(?m)^::: (\S+)$", text(page))
+    return {*documented, *(f"{path}.{member}" for path in documented for member in dir(pydoc.locate(path)))}
 
 
 @pytest.mark.parametrize("page", pages_with(r"\]\("))
