@@ -65,7 +65,7 @@ def spikes_of(monitor: brian2.SpikeMonitor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def exact(seconds: float, neurons: int, probability: float) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
-    """Processor time in seconds and spikes of the device event_driven, compilation and lowering left out."""
+    """Processor time in seconds and spikes of the device event_driven, without compilation and lowering."""
     brian2.set_device(mtt_brian.event_driven.device)
     network, monitor = cuba(neurons, probability)
     network.run(1e-9 * second)
@@ -93,7 +93,7 @@ def clocked(seconds: float, neurons: int, probability: float, dt: float) -> tupl
 
 
 def errors(found: tuple[np.ndarray, np.ndarray], true: tuple[np.ndarray, np.ndarray]) -> str:
-    """How far the first spike of every neuron is off, within `COMPARED`."""
+    """Errors of the first spike of every neuron, within `COMPARED`."""
     first = [
         {int(i): float(t) for t, i in sorted(zip(*spikes, strict=True), reverse=True) if t < COMPARED}
         for spikes in (found, true)
@@ -113,7 +113,7 @@ def main() -> None:
     options = parser.parse_args()
     size = options.seconds, options.neurons, options.probability
     print(f"{'':24} {'seconds':>8} {'spikes':>8}  error of the first spikes, us: median, largest")
-    exact(0.01, 100, 0.02)  # compiles, or loads what was compiled
+    exact(0.01, 100, 0.02)  # compiles, or loads the cached kernels
     elapsed, true = exact(*size)
     events = len(true[0]) * options.neurons * options.probability
     print(f"{'event_driven':24} {elapsed:8.3f} {len(true[0]):8d}  (about {events:,.0f} synaptic events)", flush=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/brian2_memory.py
 
-Builds workload W1 with the batch sizes 1, 20 and 40, each in a process of its own, and compares the growth of the peak
+Builds workload W1 with the batch sizes 1, 20 and 40, each in a separate process, and compares the growth of the peak
 memory with the growth of the network.
 """
 

@@ -1,10 +1,11 @@
-"""How long the first run of the exact engine takes: kernels compiled for the first time, and loaded from the cache.
+"""Time of the first run of the exact engine: with compilation of its kernels, and with kernels from the cache.
 
 python benchmarks/cold_start.py                 # three rounds of every circuit, two minutes on an idle core
 python benchmarks/cold_start.py --rounds 1 --circuits arrivals
 
-Every number is that of a process of its own with a cache folder of its own: seconds from the call of `simulate` to its
-result. Kernels are compiled by circuit: those of a circuit whose neurons fire at arrivals alone are the smallest.
+Every number is from a separate process with a separate cache folder: seconds from the call of `simulate` to its result.
+Each circuit compiles only the kernels that it needs: a circuit whose neurons fire at arrivals only has the smallest
+ones.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def one_round(circuit: str, order: str) -> tuple[float, float, float]:
 
 
 def run(circuit: str, order: str, cache: str) -> tuple[float, float]:
-    """Seconds of one `simulate` in a process of its own, and seconds of the processor in it."""
+    """Seconds of one `simulate` in a separate process, and its processor time in seconds."""
     code = ONE_RUN.format(neuron=CIRCUITS[circuit])
     environment = os.environ | {"MTT_BRIAN_CACHE": cache}
     done = subprocess.run(

@@ -1,12 +1,12 @@
-"""How fast the engines are, side by side on the same networks and recordings, and how far clock-driven runs are off.
+"""Run times of the engines on the same networks and recordings, and the errors of clock-driven runs.
 
     python benchmarks/event_driven.py                    # every row, W1 to W3 (10-20 minutes: Brian2 compiles)
     python benchmarks/event_driven.py --rows exact C --workloads W1
     python benchmarks/event_driven.py --recordings 10000 # and the throughput over many recordings
 
-Every cell is measured in a process of its own, so that its peak memory is its own; times are the best of several runs
-of one recording with all spikes recorded, on one core, without building and compiling. Only the C loop shares the
-process of `exact`: the two take turns, so that their ratio comes from one run, and they must give the same spikes.
+Every cell is measured in a separate process, which gives its peak memory. Times are the best of several runs of one
+recording with all spikes recorded, on one core, without building and compiling. Only the C loop shares the process of
+`exact`: the two alternate, so that their ratio comes from one run, and they must give the same spikes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
 
 Cell = dict[str, Any]
-#: Repetitions of a measurement; the machine may be busy with other things.
+#: Repetitions of a measurement; the machine may have other load.
 _REPEATS = {"W1": 300, "W2": 100, "W3": 5}
-#: No clock-driven or time-stepped run of W3: Brian2 cannot hold it, and it would say nothing that W1 does not.
+#: No clock-driven or time-stepped run of W3: it does not fit into memory with Brian2, and would show nothing new.
 _SMALL = ("W1", "W2")
 
 
@@ -51,7 +51,7 @@ def best(function: Callable[[], object], repeats: int) -> float:
 
 
 def exact(load: Workload) -> Cell:
-    """The exact engine and, in turns with it, the C loop."""
+    """The exact engine and the C loop, alternating."""
     engine = ExactEngine(load.circuit, threads=1)
     (result,) = engine.run([load.train])
     cell: Cell = {"memory": _peak_memory(), "synops": result.synops}
@@ -84,7 +84,7 @@ def _require_same(loop: Scatter, records: int, result: Result) -> None:
 
 
 def brian2_runtime(load: Workload) -> Cell:
-    """Brian2's runtime, many recordings side by side."""
+    """Brian2's runtime, many recordings in one batch."""
     from mtt_brian.engines.brian2.runtime import RuntimeEngine
 
     return _engine(RuntimeEngine(load.circuit), load)
@@ -116,7 +116,7 @@ def clock_driven(step: float) -> Callable[[Workload], Cell]:
         b2.defaultclock.dt = step * b2.second
         b2.prefs.codegen.target = "cython"
         train, circuit = load.train, load.circuit
-        # A generator takes one spike per neuron and step; what falls into the same step is lost, as it is for any user.
+        # A generator accepts one spike per neuron and step; further spikes of a step are lost, as for any user.
         bins = np.unique(np.stack([np.floor(train.t / step).astype(np.int64), train.i], axis=1), axis=0)
         groups: dict[str, Any] = {
             circuit.input: b2.SpikeGeneratorGroup(circuit.input_size, bins[:, 1], bins[:, 0] * step * b2.second)
@@ -154,7 +154,7 @@ def clock_driven(step: float) -> Callable[[Workload], Cell]:
 
 
 def torch_stepped(step: float) -> Callable[[Workload], Cell]:
-    """The same rule in torch, what falls into one step summed."""
+    """The same rule in torch; the events of one step are summed."""
 
     def measure(load: Workload) -> Cell:
         import torch
@@ -240,7 +240,7 @@ def throughput(load: Workload, recordings: int) -> str:
 
 ROWS: dict[str, tuple[Callable[[Workload], Cell], tuple[str, ...]]] = {
     "exact": (exact, NAMES),
-    "brian2 (100 recordings side by side)": (brian2_runtime, NAMES),
+    "brian2 (batches of 100 recordings)": (brian2_runtime, NAMES),
     "brian2-cpp": (brian2_cpp, NAMES),
     "Brian2, clock of 1 ms": (clock_driven(1e-3), _SMALL),
     "Brian2, clock of 0.1 ms": (clock_driven(1e-4), _SMALL),
@@ -260,7 +260,7 @@ def _peak_memory() -> float:
 
 
 def _measure(row: str, name: str, scales: list[float]) -> Cell:
-    """One cell, from a process of its own."""
+    """One cell, from a separate process."""
     command = [sys.executable, __file__, "--cell", json.dumps([row, name, scales])]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

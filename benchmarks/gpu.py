@@ -1,16 +1,16 @@
-"""Whether a GPU pays: Brian2 on CUDA beside the CPU engines, and training on CUDA beside the plain loop, in one table.
+"""GPU against CPU: Brian2 on CUDA and the CPU engines, training on CUDA and the plain loop, in one table.
 
-    python benchmarks/gpu.py                    # without a GPU: what a CPU can, and what was left out
+    python benchmarks/gpu.py                    # without a GPU: the CPU rows, and a list of the others
     python benchmarks/gpu.py --recordings 512 --batch-size 1 64 512
     python benchmarks/gpu.py --only engines
 
 Engines run workload W1 (the N-MNIST network, 4,000 events per recording) on different recordings and count spikes.
-"First run" holds what is written and compiled. Two networks are run: with weights rounded to multiples of 1/1024, whose
-sums are exact in any order, every engine has to give the spikes of `exact`; with weights as they come a GPU adds them
-up in whatever order its threads arrive, and the table says how many spikes differ.
+"First run" includes code generation and compilation. Two networks are run. With weights rounded to multiples of 1/1024,
+whose sums are exact in any order, every engine must give the spikes of `exact`. With unrounded weights a GPU adds in
+the order of its threads, and the table shows the fraction of spikes that differ.
 
-A step of the network is one instant in all copies together. On a GPU it costs a launch for every piece of code in it,
-whatever the batch size; hence the time per recording against the batch size.
+A step of the network is one instant in all copies together. On a GPU it needs one launch per kernel for any batch size;
+therefore the table shows the time per recording against the batch size.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def difference(results: Sequence[Result], expected: Sequence[Result]) -> float:
 
 
 def run(simulator: Simulator, trains: Sequence[InputSpikes]) -> tuple[list[Result], float]:
-    """Results, and the seconds they took."""
+    """Results, and their time in seconds."""
     begin = time.perf_counter()
     results = list(simulator.engine.run(trains))
     return results, time.perf_counter() - begin
 
 
 def engines(recordings: int, batch_sizes: Sequence[int]) -> Iterator[str]:
-    """The table of engines, and the batch size from which on the GPU pays."""
+    """The table of engines, and the batch size from which the GPU is faster."""
     load = workload("W1")
     rng = np.random.default_rng(0)
     shape, events, end = load.circuit.input_shape, len(load.train.order), load.train.duration
@@ -90,35 +90,35 @@ def engines(recordings: int, batch_sizes: Sequence[int]) -> Iterator[str]:
             )
         if not missing:
             yield (
-                f"\nThe GPU pays from a batch size of {min(pays)} on."
+                f"\nThe GPU is faster from a batch size of {min(pays)} on."
                 if pays
-                else "\nThe GPU pays at none of these batch sizes."
+                else "\nThe GPU is not faster at any of these batch sizes."
             )
     if missing:
         yield f"\nLeft out: brian2-cuda, as this machine lacks {'; '.join(missing)}"
 
 
 def training_rows(rounds: int) -> Iterator[str]:
-    """The table of `benchmarks/training.py`, on the GPU where there is one."""
+    """The table of `benchmarks/training.py`, on the GPU if there is one."""
     torch.set_num_threads(1)
     found = torch.cuda.is_available()
-    yield "\nTraining, one iteration (benchmarks/training.py says how)\n"
+    yield "\nTraining, one iteration (method: benchmarks/training.py)\n"
     yield from training.rows(list(training.NETWORKS), rounds, ["cuda"] if found else ["cpu"])
     if not found:
-        yield "\nLeft out: training on CUDA and in mixed precision, as torch sees no GPU"
+        yield "\nLeft out: training on CUDA and in mixed precision, as torch finds no GPU"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["engines", "training"], help="only this part")
-    parser.add_argument("--recordings", type=int, default=512, help="how many different ones [512]")
+    parser.add_argument("--recordings", type=int, default=512, help="number of different recordings [512]")
     parser.add_argument(
         "--batch-size",
         type=int,
         nargs="+",
         default=[1, 16, 64, 256, 512],
         metavar="N",
-        help="recordings side by side on the GPU [1 16 64 256 512]",
+        help="recordings per batch on the GPU [1 16 64 256 512]",
     )
     parser.add_argument("--lanes", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=10, help="training iterations of every kind [10]")

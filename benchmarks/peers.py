@@ -1,7 +1,7 @@
-"""The workloads on other simulators, where they are installed (extra ``[peers]``; sinabs by itself).
+"""The workloads on other simulators, if they are installed (extra ``[peers]``; sinabs separately).
 
-None of them has the workloads' own rule, so their spikes differ from the exact engine's; each function says how.
-Exactness where rules agree is the business of tests/test_exact_peers.py.
+None of them implements the workloads' rule, so their spikes differ from the exact engine's; each docstring states the
+difference. tests/test_exact_peers.py tests cases in which the rules agree.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def nest(load: Workload) -> Measured:
     package.set_verbosity("M_ERROR")
     package.SetKernelStatus({"resolution": _NEST_STEP_MS, "local_num_threads": 1})
     circuit, train = load.circuit, load.train
-    # As good as no leak over a second.
+    # Practically no leak over a second.
     rule = {"E_L": 0.0, "V_th": 1.0, "V_reset": 0.0, "V_m": 0.0, "C_m": 1.0, "tau_m": 1e9, "t_ref": _NEST_STEP_MS}
     nodes = {circuit.input: package.Create("spike_generator", circuit.input_size, {"precise_times": True})}
     for pixel in np.unique(train.i):
@@ -127,7 +127,7 @@ def nest(load: Workload) -> Measured:
 
 
 def sinabs(load: Workload, step: float = 1e-3) -> Measured:
-    """sinabs: the same rule on time steps, in float32 (it knows no other)."""
+    """sinabs: the same rule on time steps, in float32 (the only type it supports)."""
     import torch
     from sinabs.activation import MembraneSubtract, MultiSpike
     from sinabs.layers import IAFSqueeze

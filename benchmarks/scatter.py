@@ -1,4 +1,4 @@
-"""The plain C scatter loop (scatter.c), compiled with the system's compiler and called from Python."""
+"""The plain C scatter loop (scatter.c), compiled with the system's compiler, called from Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtt_brian.circuit.operators import Conv2d, Dense
 from mtt_brian.circuit.spikes import Spikes
 from mtt_brian.engines.base import InputSpikes
 
-#: As one compiles a C loop; no contraction of a * b + c, which would round differently from every other engine.
+#: Usual flags for a C loop; no contraction of a * b + c, which would round differently from every other engine.
 FLAGS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
 
 
@@ -29,11 +29,11 @@ class _Layer(ctypes.Structure):
 
 
 class Scatter:
-    """The C loop for a chain of convolutions and matrices, each with an average pooling in front or none.
+    """The C loop for a chain of convolutions and matrices, each with or without an average pooling in front.
 
     Args:
         circuit: a workload's circuit.
-        folder: where the compiled library goes.
+        folder: of the compiled library.
         flags: of the compiler.
 
     Raises:
@@ -71,16 +71,16 @@ class Scatter:
         return _Layer(*sizes, pool, fires, pointer)
 
     def prepare(self, train: InputSpikes, room: int) -> Callable[[], int]:
-        """The bare call, ready to be timed; it returns the number of records, or -1 if there is no room for them.
+        """The call to be timed; it returns the number of records, or -1 if there is not enough memory for them.
 
         Args:
             train: one recording.
-            room: records there is memory for.
+            room: number of records that fit into memory.
         """
         self._t, self._layer_of = np.empty(room), np.empty(room, np.int32)
         self._i, self._n = np.empty(room, np.int64), np.empty(room, np.int64)
         self.readout = np.empty(self._circuit.readout.size)
-        self._train = train  # the call holds their addresses only
+        self._train = train  # the call has only their addresses
         address = [ctypes.c_void_p(a.ctypes.data) for a in (train.t, train.i, train.n)]
         outputs = (self._t, self._layer_of, self._i, self._n, self.readout)
         return functools.partial(
@@ -94,7 +94,7 @@ class Scatter:
         )
 
     def spikes(self, records: int) -> dict[str, Spikes]:
-        """What the last call recorded, in C order and sorted by time and neuron, as every engine gives it."""
+        """The records of the last call, in C order and sorted by time and neuron, as in every engine."""
         spikes = {}
         for k, population in enumerate(self._circuit.populations):
             if population.rule.fires:

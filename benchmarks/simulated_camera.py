@@ -1,4 +1,4 @@
-"""How well the simulated event camera meets the real one: MNIST's images before both, digit by digit.
+"""Comparison of the simulated event camera with the real one, digit by digit, on the same images of MNIST.
 
     python benchmarks/simulated_camera.py --nmnist DIR --mnist DIR --digits 100 --figure camera.png
 
@@ -80,7 +80,7 @@ def table(real: Views, simulated: Views, labels: np.ndarray) -> dict[str, tuple[
     """What is compared, and its value for the simulated camera and for a reference.
 
     The reference of a mean is the real camera. That of a correlation is a real recording of another image of the same
-    digit, so that one sees what is due to the image and the camera, and not to all digits' common shape.
+    digit, so that it contains the common shape of all images of a digit, but not the image itself.
     """
     other = np.arange(len(labels))
     for label in np.unique(labels):
@@ -134,8 +134,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nmnist", type=Path, required=True, help="folder of N-MNIST")
     parser.add_argument("--mnist", type=Path, required=True, help="folder of MNIST")
-    parser.add_argument("--digits", type=int, default=100, help="how many recordings, drawn at random [100]")
-    parser.add_argument("--figure", type=Path, help="where to save a PNG")
+    parser.add_argument("--digits", type=int, default=100, help="number of recordings, drawn at random [100]")
+    parser.add_argument("--figure", type=Path, help="path of a PNG to write")
     options = parser.parse_args()
     both = matched(options.nmnist, options.mnist, options.digits)
     real, simulated = (views(list(recordings), recordings.sensor_size) for recordings in both)

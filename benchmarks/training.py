@@ -1,16 +1,16 @@
-"""Time and memory of a training iteration: SDT beside MTT, and this package beside a plain loop over time steps.
+"""Time and memory of a training iteration: SDT and MTT, in this package and in a plain loop over time steps.
 
-    python benchmarks/training.py                     # all networks, on the GPU too where there is one
+    python benchmarks/training.py                     # all networks, also on a GPU if there is one
     python benchmarks/training.py --networks nmnist_3c1fc --rounds 40
 
 An iteration draws a batch (augmentation included), computes loss and gradients of all its configurations and makes the
-optimizer's step: the part of an epoch that counts. MTT has 3 configurations of 1 to 10 steps, SDT one of 10. On a GPU
-everything is measured in mixed precision (amp) as well.
+optimizer's step: nearly the whole time of an epoch. MTT has 3 configurations of 1 to 10 steps, SDT one of 10. On a GPU
+everything is also measured in mixed precision (amp).
 
-The plain loop is how spiking networks are usually written: layer by layer in every time step, and autograd goes back
-through all operations; only a spike's derivative is its own. Outputs and gradients of both are compared first, in
-float64. All take turns in one process, on one core, and their ratios come from one run; peak memory is
-that of a process of its own (on a GPU, of torch's allocator), beyond what it held before its first iteration.
+The plain loop is the usual form of spiking networks: layer by layer in every time step, with autograd through all
+operations and a surrogate derivative of the spike. Outputs and gradients of both are first compared in float64. All
+implementations alternate in one process, on one core, and their ratios come from one run. Peak memory is measured in a
+separate process (on a GPU by torch's allocator), without the memory before the first iteration.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ T_MAX, BOUND = 10, -1.0
 
 
 class Network(NamedTuple):
-    """A network of the zoo without norms (a plain loop would normalise every step by itself), and its batches."""
+    """A network of the zoo without norms (a plain loop would normalise every step separately), and its batches."""
 
     model: str
     sensor_size: tuple[int, int, int]
@@ -120,7 +120,7 @@ class Cell:
         for population in staged.populations().values():
             population.compile_steps = implementation == "compiled"
         self.sampler: mtt.Sampler = mtt.SDT(T_MAX) if method == "sdt" else mtt.MTT(T_MAX)
-        # Small steps: the network is the same in all rounds, and no gradient dies out.
+        # Small steps: the network hardly changes between rounds, and no gradient vanishes.
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
         self.data = _data(network)
         self.size, self.device = network.batch_size, device
@@ -166,12 +166,12 @@ def check(network: Network, device: str) -> None:
     )
 
 
-#: Apart: ours with --together 1, one configuration after the other; compiled: ours with --compile.
+#: Apart: this package with --together 1, one configuration after the other; compiled: with --compile.
 KINDS = ("ours", "apart", "compiled", "plain")
 
 
 def kinds(device: str) -> tuple[str, ...]:
-    """What is measured on a device."""
+    """The measurements on a device."""
     return KINDS if device == "cpu" else (*KINDS, *(f"{kind}, amp" for kind in KINDS))
 
 
@@ -179,7 +179,7 @@ def seconds(network: Network, device: str, rounds: int) -> dict[tuple[str, str],
     """Mean over the rounds of the best of three iterations, by implementation and method."""
     cells = {(kind, method): Cell(network, kind, method, device) for kind in kinds(device) for method in ("sdt", "mtt")}
     best = {key: np.full(rounds, np.inf) for key in cells}
-    for attempt in range(4):  # the first one warms up: every number of steps has its own kernels
+    for attempt in range(4):  # the first one is a warm-up: every number of steps has its own kernels
         for round_ in range(rounds):
             for key, cell in cells.items():
                 taken = cell.iteration(round_)
@@ -189,7 +189,7 @@ def seconds(network: Network, device: str, rounds: int) -> dict[tuple[str, str],
 
 
 def megabytes(name: str, kind: str, method: str, device: str) -> float:
-    """Peak memory of some iterations, in a process of its own."""
+    """Peak memory of some iterations, in a separate process."""
     command = [sys.executable, __file__, "--memory", json.dumps([name, kind, method, device])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -246,7 +246,7 @@ def main() -> None:
         print(measure_memory(*options.memory))
         return
     torch.set_num_threads(1)
-    keep_freed_memory()  # as training does; for all alike
+    keep_freed_memory()  # as in training; for all implementations
     for row in rows(options.networks, options.rounds, ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]):
         print(row, flush=True)
 

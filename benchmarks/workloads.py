@@ -26,15 +26,15 @@ from mtt_brian.neuron import IF
 SEED = 20250317
 #: Neurons of all hidden layers.
 NEURON = IF(threshold=1.0, reset="subtract", spikes="many")
-#: Weights that are multiples of this add up without rounding, as long as a sum stays below 2**42 of them.
+#: Sums of multiples of this are exact below 2**42 times its value.
 GRID = 2.0**-10
-#: Rounds of bisection for one layer's scale; the rate is then within a few per cent of what was asked for.
+#: Rounds of bisection for one layer's scale; the rate is then within a few per cent of its target.
 _ROUNDS = 18
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A circuit, one recording for it, and by how much the weights of each layer were scaled."""
+    """A circuit, one recording for it, and the scale of the weights of each layer."""
 
     name: str
     circuit: Circuit
@@ -76,13 +76,13 @@ def workload(name: str, scales: Sequence[float] = ()) -> Workload:
     """W1, W2 or W3.
 
     Args:
-        name: which.
-        scales: of an earlier call, to save the search for them and the memory it needs.
+        name: of the workload.
+        scales: of an earlier call, to skip the search and its memory.
     """
     recipe = _RECIPES[name]
     rng = np.random.default_rng([SEED, int(name[1:])])
     train = random_train(recipe.input_shape, recipe.events, recipe.duration, rng)
-    source, shape, heard = "input", recipe.input_shape, train
+    source, shape, spikes = "input", recipe.input_shape, train
     populations: list[Population] = []
     connections: list[Connection] = []
     chain: tuple[Operator, ...] = ()
@@ -96,7 +96,7 @@ def workload(name: str, scales: Sequence[float] = ()) -> Workload:
         if scales:
             found.append(scales[len(found)])
         else:
-            scale, heard = _search(chain, operator, heard, recipe.ratio)
+            scale, spikes = _search(chain, operator, spikes, recipe.ratio)
             found.append(scale)
         operator = replace(operator, weight=operator.weight * found[-1])
         connections.append(Connection(source, str(k), (*chain, operator), (), _inputs((*chain, operator))))
@@ -122,9 +122,9 @@ def _operator(
 
 
 def _search(
-    chain: tuple[Operator, ...], operator: Conv2d | Dense, heard: InputSpikes, ratio: float
+    chain: tuple[Operator, ...], operator: Conv2d | Dense, spikes: InputSpikes, ratio: float
 ) -> tuple[float, InputSpikes]:
-    """The scale of the weights at which the layer fires ``ratio`` times what it hears, and its spikes then."""
+    """The scale of the weights at which the layer fires ``ratio`` times its input spikes, and the spikes then."""
     low, high = 1e-3, 1e1
     for _ in range(_ROUNDS):
         scale = float(np.sqrt(low * high))
@@ -133,13 +133,13 @@ def _search(
         layer = Population("layer", scaled.output_shape, NEURON)
         connection = Connection("input", "layer", operators, (), _inputs(operators))
         circuit = Circuit("input", operators[0].input_shape, (layer,), (connection,), "layer")
-        (result,) = ExactEngine(circuit, threads=1).run([heard])
-        rate = result.counts["layer"].sum() / heard.n.sum()
+        (result,) = ExactEngine(circuit, threads=1).run([spikes])
+        rate = result.counts["layer"].sum() / spikes.n.sum()
         if abs(rate / ratio - 1) < 0.01:
             break
         low, high = (scale, high) if rate < ratio else (low, scale)
     t, i, n = result.spikes["layer"]
-    return scale, InputSpikes(t, i, n, np.repeat(np.arange(len(t)), n), heard.duration)
+    return scale, InputSpikes(t, i, n, np.repeat(np.arange(len(t)), n), spikes.duration)
 
 
 def _inputs(chain: tuple[Operator, ...]) -> int:

@@ -1,9 +1,8 @@
-"""What is done to docstrings before they are rendered (an extension of Griffe's, named in mkdocs.yml).
+"""Changes of docstrings before they are rendered (an extension of Griffe, named in mkdocs.yml).
 
 In a docstring `Name` in single backticks is a name of the package and ``code`` in double ones is not. Names become
-links, where the reference has a place for them. The section "Shape:", which Griffe does not know, becomes a paragraph
-instead of a box, and an entry for two names becomes two. The fields of `TrainConfig`, whose help texts are data, get a
-section.
+links if the reference contains them. The section "Shape:", which Griffe does not support, becomes a paragraph instead
+of a box, and an entry for two names becomes two. The fields of `TrainConfig`, whose help texts are data, get a section.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _NAME = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)`(?!`)")
 _SETTING = "_setting"
 #: ``Shape:`` and all that is indented below it.
 _SHAPE = re.compile(r"^Shape:\n((?: {4}.*\n?|\n(?= {4}))+)", re.MULTILINE)
-#: The two colons before an indented block, which Markdown does without.
+#: The two colons before an indented block, which Markdown does not use.
 _COLONS = re.compile(r"::$", re.MULTILINE)
 #: An entry of a section with several names, and its text down to the next entry.
 _SHARED = re.compile(r"^    (\w+(?:, \w+)+)(:.*(?:\n {5,}.*)*)", re.MULTILINE)
@@ -41,7 +40,7 @@ class Docstrings(griffe.Extension):
 
 
 def _link(obj: griffe.Object, name: str) -> str:
-    """The name as a link to its full path; without effect where the reference has no such path."""
+    """The name as a link to its full path; without effect if the reference has no such path."""
     first, dot, rest = name.partition(".")
     try:
         path = obj.resolve(first) + dot + rest

@@ -2,6 +2,8 @@
 
 from brian2 import *
 
+import mtt_brian.event_driven
+
 set_device("event_driven")
 prefs.codegen.target = "numpy"
 seed(3)
@@ -21,7 +23,7 @@ for trial in range(5):
     restore()
     before = spikes.num_spikes
     run(500 * ms)
-    counts.append(spikes.num_spikes - before)
+    counts.append(int(spikes.num_spikes - before))
 print("spikes in five trials of the same network:", counts)
 
 restore()

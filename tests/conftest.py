@@ -22,7 +22,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 @pytest.fixture(scope="session", autouse=True)
 def _files_are_read_by_forks() -> Iterator[None]:
-    """A process that starts anew for every `.nir` file would take longer than most tests; see `own_process`."""
+    """A new process for every `.nir` file would take longer than most tests; see `own_process`."""
     with reader.forked():
         yield
 

@@ -109,7 +109,7 @@ def diverged(config: TrainConfig, run: Path, processes: Processes) -> str:
 
 
 def refused(processes: Processes) -> str:
-    """An error of the last process alone, as every process hears of it."""
+    """An error of the last process alone, as every process raises it."""
     try:
         with processes.together():
             if not processes.first:
@@ -124,7 +124,7 @@ def main(folder: Path) -> None:
         run = folder / "runs" / str(processes.rank)
         seen: dict[str, Any] = {}
         for name, config in CASES.items():
-            if config.phase == "bias-removal":  # only the first process sees a run folder
+            if config.phase == "bias-removal":  # only the first process has a run folder
                 config = replace(config, init=str(folder / "runs" / "0" / "norms") if processes.first else "nowhere")
             seen[name] = train(replace(config, processes=2), run / name, processes)
         config = replace(CASES["plain"], processes=2)

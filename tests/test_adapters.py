@@ -112,7 +112,7 @@ def test_a_monitor_can_be_emptied_and_a_network_rewound(one_neuron):
         assert network.t == 0 * brian2.second
 
 
-def test_a_table_can_be_filled_anew(one_neuron):
+def test_a_table_can_be_filled_again(one_neuron):
     clock, _, _, _ = one_neuron
     table = brian2.TimedArray(np.zeros(3), dt=1 * brian2.second)
     group = brian2.NeuronGroup(1, "v : 1", clock=clock, namespace={"table": table})

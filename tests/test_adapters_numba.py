@@ -24,7 +24,7 @@ def test_a_function_without_a_cache_has_a_null_cache_that_can_be_replaced():
     assert dispatcher(3) == 6
 
 
-def test_function_cache_takes_its_implementation_from_a_class_attribute():
+def test_function_cache_reads_its_implementation_from_a_class_attribute():
     assert caching.FunctionCache._impl_class is caching.CompileResultCacheImpl
     assert list(inspect.signature(caching.FunctionCache).parameters) == ["py_func"]
 
@@ -34,7 +34,7 @@ def test_function_cache_looks_a_kernel_up_by_signature_and_target():
     assert list(inspect.signature(caching.FunctionCache._index_key).parameters) == ["self", "sig", "codegen"]
 
 
-def test_compile_result_cache_takes_its_locators_from_a_class_attribute():
+def test_compile_result_cache_reads_its_locators_from_a_class_attribute():
     assert isinstance(caching.CompileResultCacheImpl._locator_classes, list | tuple)
     assert isinstance(caching.CompileResultCacheImpl.filename_base, property)
 

@@ -1,4 +1,4 @@
-"""The command line: what it says about itself, about networks, and what it writes of a run."""
+"""The command line: its help, its descriptions of networks, and the files of a run."""
 
 import csv
 import importlib
@@ -23,7 +23,7 @@ from mtt_brian.events.named import NamedRecording
 
 SENSOR = (2, 34, 34)
 
-#: Run before a command in a process of its own: torch cannot be found, as on a machine without it.
+#: Run before a command in a separate process: torch cannot be found, as on a machine without it.
 WITHOUT_TORCH = """
 import sys
 class NoTorch:
@@ -108,7 +108,7 @@ def call(*arguments):
 
 
 def refused(capsys, *arguments):
-    """What a command says that is expected to refuse its input."""
+    """The message of a command that must refuse its input."""
     assert call(*arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ")
@@ -160,7 +160,7 @@ def test_an_unknown_command_is_refused_with_the_nearest(typed, hint, capsys):
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_teaches_by_example_under_its_own_name(name, capsys):
+def test_the_help_of_every_command_has_an_example_with_its_name(name, capsys):
     if name in ("train", "eval"):
         pytest.importorskip("torch")
     code, said = shown(capsys, name, "--help")
@@ -312,7 +312,7 @@ def test_info_in_words(model, capsys):
     assert "  exact       fifo runs it in " in said
 
 
-def test_info_says_which_engine_refuses_and_why(tmp_path, capsys):
+def test_info_lists_the_engines_that_refuse_with_the_reason(tmp_path, capsys):
     nir.write(tmp_path / "drifts.nir", graph(bias=2.0))
     found = described(capsys, tmp_path / "drifts.nir")
     assert found["populations"][0]["rule"]["bias"] == {"min": 0.0, "max": 4.0}
@@ -348,7 +348,7 @@ def test_info_of_a_run_folder(model, capsys):
 def test_info_of_a_network_by_another_tool(tmp_path, capsys):
     path = tmp_path / "foreign.nir"
     nir.write(path, graph(reset=None))
-    assert "node 'spikes1' (IF) does not say how it resets" in refused(capsys, "info", path)
+    assert "node 'spikes1' (IF) has no reset rule" in refused(capsys, "info", path)
     rule = described(capsys, path, "--reset", "zero", "--spike-integral", "0.5")["populations"][0]["rule"]
     assert (rule["reset"], rule["gain"]) == ("zero", 0.5)
 
@@ -540,11 +540,11 @@ def test_the_engine_is_passed_on(model, folder, capsys):
     assert "order='fifo' needs engine='exact'" in said
 
 
-def test_a_network_by_another_tool_runs_as_told(tmp_path, folder, capsys):
+def test_a_network_of_another_tool_runs_with_the_given_options(tmp_path, folder, capsys):
     path = tmp_path / "foreign.nir"
     nir.write(path, graph(reset=None))
     np.save("events.npy", recording())
-    assert "does not say how it resets" in refused(capsys, "simulate", path, "events.npy")
+    assert "has no reset rule" in refused(capsys, "simulate", path, "events.npy")
     told = ["--reset", "zero", "--spikes", "one", "--spike-integral", "0.5"]
     assert call("simulate", path, "events.npy", *told, "--out", "out") == 0
     expected = mb.simulate(path, recording(), engine="exact", reset="zero", spikes="one", spike_integral=0.5)
@@ -566,7 +566,7 @@ def test_two_columns_are_enough_for_a_row_of_inputs_and_a_leaky_readout_has_no_t
         assert saved["readout"] == pytest.approx(np.exp(-0.0089 / 0.01))
 
 
-def test_a_recording_of_a_data_set_knows_its_class(model, folder, capsys):
+def test_a_recording_of_a_data_set_has_its_class(model, folder, capsys):
     pytest.importorskip("tonic")
     from tests.test_events_datasets import five_bytes, write
 
@@ -576,7 +576,7 @@ def test_a_recording_of_a_data_set_knows_its_class(model, folder, capsys):
     said = capsys.readouterr().out
     assert "nmnist:test:1 (Test/7/00001.bin): 60 events" in said
     assert said.count("right is") == 0  # the network has two classes, the data set ten
-    # The folder that a run was trained from need not be said again.
+    # The data folder of a run need not be given again.
     model.with_name("config.json").write_text(json.dumps({"dataset": "nmnist", "data_root": "data"}))
     assert call("simulate", model.parent, "nmnist:test:0") == 0
     assert "20 events" in capsys.readouterr().out
@@ -584,7 +584,7 @@ def test_a_recording_of_a_data_set_knows_its_class(model, folder, capsys):
     assert "needs a folder" in refused(capsys, "simulate", model.parent, "shd:test:0")
 
 
-def test_a_run_at_a_coarser_resolution_sees_data_sets_at_it(tmp_path, folder, capsys):
+def test_a_run_with_a_resolution_downsamples_its_data_sets(tmp_path, folder, capsys):
     pytest.importorskip("tonic")
     pytest.importorskip("torch")
     from tests.test_events_datasets import five_bytes, write
@@ -609,7 +609,7 @@ def test_a_run_at_a_coarser_resolution_sees_data_sets_at_it(tmp_path, folder, ca
         (None, "answer 0, ahead of 1 by 4.12"),
     ],
 )
-def test_the_answer_is_told_by_how_far_it_is_ahead(label, said, model):
+def test_the_lead_of_the_prediction_is_printed(label, said, model):
     result = mb.simulate(model, recording(), engine="exact")
     result.readout[:] = -35.5, -39.625
     given = NamedRecording("x", recording(), label, () if label is None else ("cat", "dog"))
@@ -668,7 +668,7 @@ def test_still_images_are_refused(model, folder, capsys):
     assert "still images, without events" in refused(capsys, "simulate", model, "mnist:test:0", "--data-root", ".")
 
 
-def test_silence_takes_as_long_as_told(model, folder, capsys):
+def test_a_silent_run_has_the_given_duration(model, folder, capsys):
     Path("silence.csv").write_text("t,x,y,p\n")
     assert call("simulate", model, "silence.csv", "--duration", "0.5", "--out", "out") == 0
     assert "no answer: the readout is 0 everywhere" in capsys.readouterr().out

@@ -132,7 +132,7 @@ def test_a_refractory_neuron_loses_what_arrives():
     assert fired(run(graph, events), "n1") == exactly(graph, events, "n1") == [(0, 0, 1), (10, 0, 1), (21, 0, 1)]
 
 
-def test_a_synaptic_current_goes_on_through_the_refractory_period():
+def test_a_synaptic_current_continues_during_the_refractory_period():
     graph = chain(
         1,
         linear(1.0),
@@ -265,7 +265,7 @@ def test_delays_thresholds_and_refractory_periods_are_brian2_variables():
     assert fired(network, "n1") == [(0, 0, 1), (1400, 0, 2), (4400, 0, 2)]
 
 
-def test_noise_added_to_the_membrane_has_the_spread_that_was_asked_for():
+def test_noise_added_to_the_membrane_has_the_given_spread():
     graph = chain(1, linear(0.0), neuron(nir.LIF, tau=10e-3))
     brian2.seed(1)
     network = to_clock_driven(graph, [recording([])] * 4000, dt=0.5 * ms, duration=60e-3)
@@ -280,7 +280,7 @@ def test_noise_added_to_the_membrane_has_the_spread_that_was_asked_for():
     assert np.mean(group.v / mV) == pytest.approx(-70, abs=0.15)
 
 
-def test_synapses_of_ones_own_can_be_added():
+def test_a_user_can_add_synapses():
     graph = chain(1, linear(1.0), neuron())
     network = to_clock_driven(graph, recording([(0, 0)]), dt=0.1 * ms, duration=2e-3)
     group = network["population_n1"]

@@ -72,14 +72,14 @@ def test_a_project_that_cannot_be_compiled_is_one_line(path, monkeypatch):
     assert str(error.value).startswith("engine='brian2-cpp': compiling failed with status 1: x.cpp: error: no Python.h")
 
 
-def test_without_a_compiler_numpy_takes_over_and_this_is_logged_once(path, caplog):
+def test_without_a_compiler_numpy_is_used_with_one_log_line(path, caplog):
     for _ in range(2):
         result = mb.simulate(graph(), RECORDING, "brian2")
         assert result.spikes["neuron"].t.tolist() == [0.002, 0.003]
     assert caplog.text.count("Cython cannot be used") == 1
 
 
-def test_cython_that_was_asked_for_is_one_line_and_the_doctor_agrees(path, capsys):
+def test_missing_cython_is_one_line_and_a_finding_of_the_doctor(path, capsys):
     with pytest.raises(InputError, match=r"target='cython' needs .* not found: install .*target='numpy'"):
         mb.simulate(graph(), RECORDING, "brian2", target="cython")
     (check,) = [check for check in doctor.CHECKS if check.name == "engine brian2, cython"]
@@ -195,7 +195,7 @@ def test_code_that_cython_refuses_is_not_left_out(tmp_path, monkeypatch):
         cython_extension_manager._load_module(str(tmp_path / "a.so"))
 
 
-def test_a_real_extension_is_whole_until_it_is_cut(tmp_path):
+def test_a_real_extension_is_valid_until_it_is_truncated(tmp_path):
     file = tmp_path / "python"
     file.write_bytes(ELF)
     assert compilers._is_whole(file)

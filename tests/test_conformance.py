@@ -1,4 +1,4 @@
-"""Other platforms beside the exact solution: deviations by hand, traces, and the published data where they are."""
+"""Other platforms and the exact solution: deviations by hand, traces, and the published data if they exist."""
 
 import json
 from pathlib import Path

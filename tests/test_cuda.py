@@ -57,7 +57,7 @@ def written(project, name):
     return file.read_text()
 
 
-def test_without_brian2cuda_the_error_says_how_to_get_it(monkeypatch):
+def test_without_brian2cuda_the_error_states_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "brian2cuda", None)
     with pytest.raises(InputError, match=r"needs brian2cuda.*mtt_brian\[cuda\]"):
         CudaEngine(chain())
@@ -128,19 +128,19 @@ class TestWithBrian2Cuda:
         code = {path.stem for path in (project.path / "code_objects").glob("*.cu")}
         for name in ("population_a_spike_thresholder", "synapses_a_b_deliver", "update_a", "end_of_step_a", "spikes_c"):
             assert any(stem.startswith(name) for stem in code), (name, code)
-        # Every monitor makes each step wait: only what the readout hears was asked for.
+        # Every monitor slows each step: only the sources of the readout are monitored.
         assert not any(stem.startswith(("spikes_a", "spikes_b")) for stem in code), code
         # The readout is a sum that the host can do.
         assert not any("out" in stem for stem in code), code
         # No pathway fell back to one thread: that is how Brian2CUDA would keep the order of the synapses.
         assert "atomicAdd" in written(project, "synapses_a_b_deliver_codeobject")
-        # All synapses of a pathway are copied at once, and nobody looks for pairs of neurons connected twice.
+        # All synapses of a pathway are copied at once, without a search for pairs of neurons connected twice.
         start = written(project, "before_run_synapses_a_b_deliver_push_spikes")
         assert "cudaMemcpy(d_ptr_synapse_ids, h_synapse_ids.data()," in start
         assert "cudaMemcpy(h_ptr_d_ptr_synapse_ids_by_pre[i]," not in start
         assert "for (int _i=0; false; _i++)" in written(project, "synapses_a_b_synapses_create_array_codeobject")
 
-    def test_a_start_that_brian2cuda_writes_otherwise_stays_and_is_warned_of_once(self, tmp_path):
+    def test_unexpected_code_of_brian2cuda_is_unchanged_with_one_warning(self, tmp_path):
         folder = tmp_path / "code_objects"
         folder.mkdir()
         cuda_patch._warn.cache_clear()

@@ -38,7 +38,7 @@ needs_brian2cuda = pytest.mark.skipif(
 
 @pytest.fixture(scope="module", autouse=True)
 def machine(tmp_path_factory):
-    """A machine with a GPU, as far as the package can tell."""
+    """A machine with an emulated GPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_PATH", str(HOME))
         patch.setenv("PATH", f"{HOME / 'bin'}{os.pathsep}{os.environ['PATH']}")
@@ -75,7 +75,7 @@ def test_launches_become_calls_line_for_line(nvcc, cuda, kernel, shape):
     assert made == f'::emulated::launch("{kernel}", {kernel}, ::emulated::Shape({shape})){arguments}'
 
 
-def test_other_text_stays_as_it_is(nvcc):
+def test_other_text_is_not_changed(nvcc):
     text = 'puts("f<<<1, 2>>>()"); // f<<<1'
     assert nvcc.to_cpp(text) == text
     assert nvcc.to_cpp("extern __shared__ char held[];") == "char* held = (char*)::emulated::shared_memory();"
@@ -216,7 +216,7 @@ def play(engine, circuit, trains):
 
 
 @needs_brian2cuda
-def test_the_machine_seems_complete():
+def test_the_emulated_cuda_is_found_and_complete():
     assert Cuda.find() == Cuda(HOME, 13.0, HOME / "include", None, 9.0, 2**33)
     assert Cuda.find().missing() == []
 
@@ -248,7 +248,7 @@ class TestChain:
     def test_one_copy(self):
         play(CudaEngine(chain(1), batch_size=1), chain(1), unequal(4))
 
-    def test_spikes_that_nobody_asked_for_are_counted_by_recording(self, monkeypatch):
+    def test_spikes_that_are_not_recorded_are_counted_by_recording(self, monkeypatch):
         monkeypatch.setenv("EMULATED_CUDA_SEED", "1")
         engine = CudaEngine(chain(), batch_size=BATCH, record="counts")
         assert play(engine, chain(), unequal(8)) > 500

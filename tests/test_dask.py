@@ -207,7 +207,7 @@ def ask(workers, arguments, tmp_path):
 
 class TestBadInput:
     @pytest.mark.slow
-    def test_a_damaged_recording_is_told_as_without_a_cluster(self, arguments, ask, tmp_path):
+    def test_a_damaged_recording_gives_the_message_of_a_serial_run(self, arguments, ask, tmp_path):
         (tmp_path / "Test" / "3").mkdir(parents=True)
         (tmp_path / "Test" / "3" / "00001.bin").write_bytes(b"four")
         with pytest.raises(InputError, match=r"00001\.bin") as alone:

@@ -1,4 +1,4 @@
-"""`mtt-brian demo`: what it says is what its data give, on time steps as torch computes them, and without torch."""
+"""`mtt-brian demo`: its table equals the results of its data, time-stepped as in torch, and without torch."""
 
 import json
 import re
@@ -139,7 +139,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "answer 7" in capsys.readouterr().out
 
 
-def test_the_answers_of_the_figure_differ(runs):
+def test_the_predictions_of_the_figure_differ(runs):
     chosen = CONTENTS["figure"]
     shown = demo.figure_data(CONTENTS, RECORDINGS, runs)
     stepped, exact = (int(readout.argmax()) for readout in shown.readouts)

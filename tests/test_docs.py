@@ -118,7 +118,7 @@ CALL = re.compile(
 
 @functools.cache
 def help_of(*words):
-    """What ``--help`` says."""
+    """The output of ``--help``."""
     said, script = io.StringIO(), ROOT / words[0]
     with (
         mock.patch.object(sys, "argv", [str(script), "--help"]),

@@ -1,4 +1,4 @@
-"""The doctor: checks that really run, and tell what to do about what does not."""
+"""The doctor: checks that run the real code, and messages with the remedy."""
 
 import re
 import subprocess
@@ -12,11 +12,11 @@ from mtt_brian.errors import InputError
 
 
 @pytest.mark.parametrize(("engine", "options"), [("exact", {}), ("brian2", {"target": "numpy"})])
-def test_the_neuron_fires_where_paper_says(engine, options):
+def test_the_neuron_fires_at_the_times_computed_by_hand(engine, options):
     assert "right spikes" in doctor.one_neuron(engine, **options)
 
 
-def test_wrong_spikes_are_noticed(monkeypatch):
+def test_wrong_spikes_are_detected(monkeypatch):
     import mtt_brian.engines as package
 
     simulate = package.simulate
@@ -71,7 +71,7 @@ def test_data_that_are_not_there(tmp_path):
         doctor._data("mnist", str(tmp_path))
 
 
-def test_data_that_were_asked_for_must_be_there(monkeypatch, capsys):
+def test_requested_data_must_exist(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "CHECKS", (Check("core", lambda: "fine", required=True, cpu_engine="exact"),))
     monkeypatch.setattr(doctor, "of_other_packages", list)
     assert doctor.main([]) == 0
@@ -84,13 +84,13 @@ def test_data_that_were_asked_for_must_be_there(monkeypatch, capsys):
         assert shown.endswith(f"\nFAIL: data {given.partition('=')[0]}\n1 of 1 engines for CPUs work\n")
 
 
-def test_a_wait_is_told_before(capsys, caplog):
+def test_a_notice_comes_before_a_wait(capsys, caplog):
     caplog.set_level("INFO", "mtt_brian")
     doctor.examine([Check("slow", lambda: "done", wait="compiling, a minute")])
     assert caplog.messages == ["compiling, a minute"]
 
 
-def test_the_home_of_nobody(capsys):
+def test_the_home_of_an_unknown_user(capsys):
     with pytest.raises(InputError, match=r"^--data nmnist: ~nobodyxyz/x: ~nobodyxyz is not a home folder here"):
         doctor.main(["--data", "nmnist=~nobodyxyz/x"])
 

@@ -1,4 +1,4 @@
-"""What is added from a file outside the package: an engine, a data set, a neuron rule with a node of its own."""
+"""Additions from a file outside the package: an engine, a data set, a neuron rule with its own node."""
 
 import importlib
 import sys
@@ -150,7 +150,7 @@ def test_the_old_name_of_batch_size_still_works_with_a_warning():
         mb.Simulator(one_neuron(), "brian2", lanes=3, batch_size=3)
 
 
-def test_an_engine_may_take_the_place_of_an_earlier_one(module):
+def test_an_engine_may_replace_an_earlier_one(module):
     module(ENGINE, "my_engine")
     importlib.import_module("my_engine")
     register_engine(EngineInfo(name="counting", about="another"), print, replace=True)
@@ -253,7 +253,7 @@ def test_a_module_that_a_run_names_is_not_imported(tmp_path, monkeypatch):
         train.resolve_config(options, checkpoint, 1)
 
 
-# ----- a neuron rule, with a node of its own
+# ----- a neuron rule with its own node
 
 RULE = """
     from dataclasses import dataclass

@@ -61,7 +61,7 @@ class TestDecisions:
         assert any_evidence == never == ((1.0, 0.0), 2.0, 100.0, 30.0)
 
     def test_means_over_recordings(self, trace):
-        # the second recording says the wrong thing with certainty at once, the right thing in the end
+        # the second recording has a confident wrong prediction at first, the correct one at the end
         hasty = time_stepped_trace(np.array([[9.0, 0], [0, 20.0]]), np.array([2, 4]), duration=0.3)
         (early,) = exit_when_confident([trace, hasty], [1, 1], [0.7], "mean")
         assert early == ((0.5, pytest.approx(math.sqrt(1 / 8))), 1.0, pytest.approx(100.0), 6.0)
@@ -103,7 +103,7 @@ def one_neuron():
 
 
 @pytest.mark.parametrize("order", ["sum", "fifo"])
-def test_one_neuron_event_by_event(order):
+def test_one_event_driven_neuron(order):
     played = events.make_recording([10_000, 20_000, 50_000, 80_000, 100_000], [0] * 5)
     (result,) = mb.Simulator(one_neuron(), engine="exact", order=order, record="all").run([played])
     trace = event_driven_trace(result, played, time_steps=2)
@@ -119,7 +119,7 @@ def test_one_neuron_event_by_event(order):
         assert decisions.milliseconds == pytest.approx(1e3 * seconds)
 
 
-def test_an_empty_recording_is_answered_at_once():
+def test_an_empty_recording_gives_a_result_at_once():
     silence = events.make_recording([], [])
     (result,) = mb.Simulator(one_neuron(), engine="exact", record="all").run([silence])
     trace = event_driven_trace(result, silence, time_steps=2)
@@ -162,7 +162,7 @@ def test_with_one_instant_per_step_both_modes_have_one_trace(exact_network):
         recording = random_networks.recording(seed, SENSOR, events=400)
         steps = np.sort(np.random.default_rng(seed).integers(0, STEPS, len(recording)))
         steps[-1] = STEPS - 1
-        recording["t"] = (steps + 1) * 1000  # at the end of a step, as the time-stepped answer is
+        recording["t"] = (steps + 1) * 1000  # at the end of a step, as the time-stepped readout is
         played.append(recording)
     graph = mb.export.to_nir(exact_network)
     found = {mode: readout_traces(graph, recordings_of(played), mode, STEPS) for mode in MODES[:2]}

@@ -85,7 +85,7 @@ def test_a_jump_of_two_and_a_half_thresholds(run):
     assert spikes(result, "zero") == [(10, 1)]
 
 
-def test_one_spike_per_update_stays_silent_between_its_own_arrivals(run):
+def test_with_one_spike_per_update_a_neuron_is_silent_between_its_arrivals(run):
     # The neuron stays above its threshold (1.5 left) while nothing arrives, whatever the clock does in between.
     result = run([(10, BIG)], duration=0.1)
     assert spikes(result, "one") == [(10, 1)]
@@ -158,7 +158,7 @@ def test_the_bound_acts_before_the_leak(run):
     assert spikes(run([(0, FALL), (10_000, ONE), (10_000, HALF)]), "leaky") == [(10_000, 1)]
 
 
-def test_recordings_do_not_see_each_other(run):
+def test_recordings_are_independent(run):
     probe = [(10, BIG), (20, HALF)]
     alone = trains(run.many([probe])[0])
     first, again, empty, last = run.many([[(5, HALF)], probe, [], probe])
@@ -169,7 +169,8 @@ def test_recordings_do_not_see_each_other(run):
 
 def test_counts_synops_and_the_readout_over_time(run):
     result = run([(10, BIG), (20, BIG), (30, BIG)])
-    # many: 2.5 -> 2, 3.0 -> 3, 2.5 -> 2 spikes; third hears 1.0, 1.5, 1.0: fires each time (0, 0.5, 0.5 left).
+    # many: 2.5 -> 2, 3.0 -> 3, 2.5 -> 2 spikes; the input of third is 1.0, 1.5, 1.0: it fires each time (0, 0.5, 0.5
+    # left).
     assert result.counts["input"].tolist() == [0, 0, 0, 0, 0, 3]
     assert {k: int(v[0]) for k, v in result.counts.items() if k in ("many", "second", "third")} == {
         "many": 7, "second": 7, "third": 3,

@@ -70,7 +70,7 @@ class TestAccuracy:
             0.75, pytest.approx(math.sqrt(0.75 * 0.25 / 4))
         )
 
-    def test_perfect_answers_have_no_error_bar(self):
+    def test_perfect_predictions_have_no_error_bar(self):
         assert evaluate.accuracy([1, 2], [1, 2]) == (1.0, 0.0)
 
     def test_refuses_what_cannot_be_compared(self):
@@ -110,7 +110,7 @@ class TestSpikeDifference:
             evaluate.spike_difference(np.zeros(2), np.zeros((2, 1)))
 
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1))
-    def test_total_over_parts_is_that_of_the_whole(self, pairs):
+    def test_adding_pairs_one_by_one_gives_the_total(self, pairs):
         s0, s = np.array(pairs).T
         total = evaluate.SpikeDifference()
         for part in pairs:
@@ -138,12 +138,12 @@ class TestOverTime:
         readouts = np.array([[[0, 0], [0, 1]], [[0, 0], [2, 1]]])  # [recordings, times, classes]
         assert evaluate.accuracy_over_time(readouts, [1, 0]).tolist() == [0.5, 1.0]
 
-    def test_decision_time_is_the_last_change_to_the_right_answer(self):
+    def test_decision_time_is_the_last_change_to_the_correct_prediction(self):
         times, answers = [0.0, 0.1, 0.2, 0.3], np.array([[0, 1], [1, 0], [0, 1], [0, 2]])
         assert evaluate.decision_time(times, answers, 1) == 0.2
         assert evaluate.decision_time(times, answers, 0) == math.inf
 
-    def test_right_from_the_start(self):
+    def test_a_prediction_that_is_correct_from_the_start(self):
         assert evaluate.decision_time([0.0, 0.1], np.array([[0, 0], [1, 0]]), 0) == 0.0
 
     def test_readout_trace_has_one_row_per_instant(self):
@@ -167,7 +167,7 @@ class TestAccumulators:
         accumulator.add(
             result([0.1, 0.4, 0.4], [0, 1, 2], [1, 1, 2]), 1, {"hidden": np.array([1, 1, 1])}, np.array([1, 2]), 0.002
         )
-        # Second: silent, answers class 0, which is wrong. Time-stepped: silent as well.
+        # Second: silent, prediction class 0, which is wrong. Time-stepped: also silent.
         accumulator.add(result([], []), 1, {"hidden": np.zeros(3)}, np.zeros(2), 0.004)
         found = accumulator.compute()
         assert found.order == "sum"
@@ -331,7 +331,7 @@ class TestReport:
         assert "spike difference" not in brief
         assert "spike difference" in verbose
 
-    def test_markdown_says_what_was_measured(self):
+    def test_markdown_states_the_measurement(self):
         text = report_tables.markdown_text(report("sum"))
         for part in ("digits (simulated), test", "python x.py", "Engine `exact`", "numpy 2", "sqrt(p (1 - p) / n)"):
             assert part in text

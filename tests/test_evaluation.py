@@ -48,7 +48,7 @@ def plan(runs, number=7, **changes):
     return evaluation.plan_evaluation(runs, circuits, recordings(number), **{"time_steps": [1, 4], **changes})
 
 
-def test_recordings_on_a_coarser_grid_can_be_sent_to_another_process():
+def test_downsampled_recordings_can_be_sent_to_another_process():
     coarse = events.at_resolution(recordings(3), 17)
     again = pickle.loads(pickle.dumps(coarse))
     assert again[0].tolist() == coarse[0].tolist()
@@ -85,7 +85,7 @@ def test_results_are_bound_to_all_that_they_depend_on(changes, runs):
 
 
 class TestOrders:
-    def test_those_that_are_asked_for(self, runs):
+    def test_the_requested_ones(self, runs):
         assert plan(runs, order="fifo").shards[0].task.orders == ("fifo",)
         assert plan(runs, order="both").shards[0].task.orders == ("sum", "fifo")
         assert plan(runs).shards[0].task.orders == ("sum", "fifo")

@@ -288,7 +288,7 @@ def test_subgroups():
     close(times(half), [(0, 0.0025)])
 
 
-def test_a_chain_without_delays_is_one_instant_and_a_loop_with_delays_goes_round():
+def test_a_sequence_without_delays_is_one_instant_and_a_loop_with_delays_repeats():
     source = inputs((0.001, 0))
     a, b = (lif(equations="v : 1", threshold="v > 0.5") for _ in range(2))
     synapses = joined(source, a), joined(a, b), joined(b, a, delay=0.002)
@@ -374,7 +374,7 @@ def test_a_poisson_input_is_a_sum_of_poisson_processes():
 # ----- monitors
 
 
-def test_a_state_monitor_holds_the_closed_form_at_its_own_interval():
+def test_a_state_monitor_records_the_closed_form_at_its_interval():
     group = lif(2, equations="dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1\ntwice = 2*v : 1")
     group.drive = [0.5, 1.5]
     monitor = brian2.StateMonitor(group, ["v", "twice", "drive"], record=[1, 0], dt=0.7 * ms)
@@ -579,7 +579,7 @@ def test_the_standard_device_is_as_before():
     group.drive = 1.5
     monitor = brian2.SpikeMonitor(group)
     brian2.Network(group, monitor).run(12 * ms)
-    assert times(monitor)[0][1] == pytest.approx(0.0109, abs=1e-9)  # on the grid of 0.1 ms
+    assert times(monitor)[0][1] == pytest.approx(0.0109, abs=1e-9)  # a multiple of 0.1 ms
 
 
 def test_explain_lists_what_runs_and_what_does_not():

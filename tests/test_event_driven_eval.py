@@ -1,4 +1,4 @@
-"""The main job through its command line: train two small networks, then run them event by event."""
+"""The evaluation through its command line: train two small networks, then run them event-driven."""
 
 import argparse
 import itertools
@@ -238,7 +238,7 @@ class TestShards:
                 }
 
     @pytest.mark.parametrize("reason", [KeyboardInterrupt(), InputError("3/00002.bin: damaged")])
-    def test_finished_ones_survive_a_stop(self, reason, in_threes, workspace, tmp_path, monkeypatch, caplog):
+    def test_finished_results_are_kept_after_a_stop(self, reason, in_threes, workspace, tmp_path, monkeypatch, caplog):
         monkeypatch.chdir(workspace)
         computed = Counted(monkeypatch)
         arguments = f"{IN_THREES} --out {tmp_path}".split()
@@ -254,7 +254,7 @@ class TestShards:
         assert without_times(tmp_path) == without_times(in_threes)
         assert not (tmp_path / "shards.jsonl").exists()
 
-    def test_states_put_together_are_the_whole_to_the_bit(self, workspace, data):
+    def test_merged_states_equal_one_accumulator_bit_for_bit(self, workspace, data):
         recordings = events.load("nmnist", root=data, split="test")
         simulator = Simulator(workspace / "runs/mtt/model.nir", engine="exact", record="output")
         results = list(simulator.run(recordings))
@@ -293,7 +293,7 @@ class TestShards:
         assert not computed.shards
         evaluate.main(f"runs/mtt --time-steps 1 {out}".split())
         assert len(computed.shards) == 1
-        evaluate.main(f"runs/mtt --time-steps 2 {out}".split())  # what is finished stands in nobody's way
+        evaluate.main(f"runs/mtt --time-steps 2 {out}".split())  # finished results do not block a new run
 
     def test_a_damaged_one_is_computed_again_and_other_files_stay(self, workspace, tmp_path, monkeypatch):
         monkeypatch.chdir(workspace)
@@ -343,7 +343,7 @@ def test_a_folder_with_model_and_config_is_enough(workspace, tmp_path):
     assert json.loads((tmp_path / "out" / "report.json").read_text())["runs"][0]["run"] == "copy"
 
 
-def test_runs_of_one_name_are_told_apart(workspace, tmp_path):
+def test_runs_of_one_name_get_numbers(workspace, tmp_path):
     evaluate.main(f"{workspace}/runs/mtt {workspace}/runs/mtt --limit 1 --time-steps 1 --out {tmp_path}".split())
     report = json.loads((tmp_path / "report.json").read_text())
     assert [run["run"] for run in report["runs"]] == ["mtt", "mtt (2)"]
@@ -464,7 +464,7 @@ class TestBadInput:
         assert done.returncode == 2
         assert done.stderr.strip() == "error: no finished run under runs/; train one with: mtt-brian train"
 
-    def test_help_says_which_convention_is_which(self, tmp_path):
+    def test_help_explains_the_conventions(self, tmp_path):
         done = commands.call(STUDY, "--help", cwd=tmp_path)
         assert done.returncode == 0
         assert re.search(r"sum\s+all jumps of one instant are summed", done.stdout)

@@ -125,7 +125,7 @@ def test_times_that_go_backwards_are_refused_or_sorted(tmp_path):
         events.read(path, sort=True)
 
 
-def test_a_format_of_ones_own(tmp_path):
+def test_a_format_of_a_user(tmp_path):
     def reader(path):
         t, x = np.loadtxt(path, dtype=int, ndmin=2).T
         return events.make_recording(t, x)

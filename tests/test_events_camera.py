@@ -23,12 +23,12 @@ def test_a_ramp_crosses_its_levels_at_equal_intervals():
     assert one_pixel([0, 7000], [0, 3.5]) == [(2000, 1), (4000, 1), (6000, 1)]
 
 
-def test_the_level_itself_is_a_crossing():
+def test_reaching_the_level_is_a_crossing():
     assert one_pixel([0, 1000], [0, 1.0]) == [(1000, 1)]
     assert one_pixel([0, 1000], [0, np.nextafter(1.0, 0)]) == []
 
 
-def test_on_and_off_have_their_own_thresholds_and_remember_the_last_level():
+def test_on_and_off_have_separate_thresholds_from_the_last_level():
     # up to 2.5: ON at 1 (400 us) and 2 (800 us). Down: OFF 0.5 below the level 2, not below the peak: at 1.5, 1, 0.5, 0
     up_and_down = one_pixel([0, 1000, 2000], [0, 2.5, 0], off=0.5)
     assert up_and_down == [(400, 1), (800, 1), (1400, 0), (1600, 0), (1800, 0), (2000, 0)]
@@ -52,7 +52,7 @@ def test_the_refractory_period_swallows_events_but_not_the_change():
     assert one_pixel([0, 100, 10_000], [0, 2.0, 0.9], refractory=1000) == [(50, 1), (9100, 0)]
 
 
-def test_pixels_do_not_see_each_other():
+def test_pixels_are_independent():
     samples = np.array([[0, 0, 5], [2.2, -1.5, 5]])
     t, pixel, p = crossings(np.array([0, 1100]), samples, np.ones(3), np.ones(3), 0)
     found = sorted(zip(pixel.tolist(), t.tolist(), p.tolist(), strict=True))
@@ -82,7 +82,7 @@ def test_the_path_is_a_triangle_of_three_saccades_with_rests_between():
     assert speed[[0, 99, 100, 199, 200, 299]].max() < 0.01 * speed.max()  # at rest at the corners
 
 
-def test_a_moved_image_is_seen_where_it_has_moved():
+def test_events_of_a_moved_image_are_at_its_new_position():
     # one bright image pixel per sensor pixel: the spline spreads it 1/6, 2/3, 1/6 along each axis
     camera = Camera(height=5, width=7, image_pixels=1, corners=((0, 0),) * 3, dark=0.1)
     still = np.exp(camera.log_intensity(np.ones((1, 1)))[0]) - 0.1
@@ -153,7 +153,7 @@ def test_noise_has_its_rate_both_polarities_and_a_seed():
     assert not np.array_equal(noise[:50], camera.record(np.zeros((2, 2)), seed=4)[:50])
 
 
-def test_the_hash_knows_every_parameter():
+def test_the_hash_depends_on_every_parameter():
     camera = Camera()
     assert camera.parameter_hash == Camera().parameter_hash == Camera(height=34.0).parameter_hash
     other = {name: value * 2 or 1 for name, value in vars(camera).items()}

@@ -76,11 +76,11 @@ def write(path, content):
 
 
 def numbered(n):
-    """A recording that can be told from its neighbours."""
+    """A recording that differs from its neighbours."""
     return events.make_recording([n, n + 1], x=[n % 30, 1], y=[2, 3], p=[0, 1])
 
 
-# ------------------------------------------------------------------------------------------------ what is asked for
+# ------------------------------------------------------------------------------------------------ requested data
 
 
 def test_an_unknown_name_lists_the_known_ones():
@@ -94,7 +94,7 @@ def test_an_unknown_split_lists_the_known_ones():
 
 
 @pytest.mark.parametrize("name", [name for name in events.DATASETS if name != "digits"])
-def test_missing_data_says_what_was_looked_for_and_how_to_get_it(name, tmp_path):
+def test_the_message_for_missing_data_names_the_files_and_how_to_get_them(name, tmp_path):
     with pytest.raises(InputError, match=r"needs a folder.*https://"):
         events.load(name)
     with pytest.raises(InputError, match=r"is not a folder.*Looked for .*To get the data: .*https://"):
@@ -186,7 +186,7 @@ BROKEN = {
 def test_a_broken_file_is_named(nmnist, kind):
     content, message = BROKEN[kind]
     write(nmnist / "Train" / "1" / "00005.bin", content)
-    train = events.load("nmnist", nmnist)  # files are read when they are asked for
+    train = events.load("nmnist", nmnist)  # files are read on access
     assert train.ids[1] == "Train/1/00005.bin"
     with pytest.raises(InputError, match=f"Train/1/00005.bin.*{message}"):
         train[1]
@@ -254,7 +254,7 @@ def test_the_split_of_ncaltech101_is_stored():
     assert test == [1, 4, 7, 8]
 
 
-def test_ncaltech101_knows_its_101_folders_and_its_sensor(tmp_path):
+def test_ncaltech101_has_101_folders_and_its_sensor(tmp_path):
     assert len(set(NCALTECH101_CLASSES)) == 101
     wide = events.make_recording([0, 7], x=[239, 0], y=[179, 0])
     for n in range(1, 12):
@@ -384,12 +384,12 @@ def test_aedat3_in_another_encoding_is_refused(tmp_path):
         read_aedat3(path)
 
 
-def test_aedat3_keeps_the_polarity_events_beside_others(tmp_path):
+def test_polarity_events_are_read_among_other_aedat3_events(tmp_path):
     path = write(tmp_path / "a.aedat", aedat3() + packet(2) + packet(1, overflow=1, words=(3, 5)) + packet(3))
     assert read_aedat3(path).tolist() == [(2**31 + 5, 0, 0, 1)]
 
 
-def test_the_version_of_an_aedat_file_decides_not_its_ending(tmp_path):
+def test_the_header_and_not_the_ending_gives_the_version_of_an_aedat_file(tmp_path):
     with pytest.raises(InputError, match=r"a.aedat: .*found version 3.0"):
         events.read(write(tmp_path / "a.aedat", b"#!AER-DAT3.0\r\n"))
     for ending in ("aedat", "aedat4"):

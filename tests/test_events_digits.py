@@ -24,7 +24,7 @@ def digits():
     return {split: events.load("digits", split=split, progress=False) for split in ("train", "test")}
 
 
-def test_digits_are_simulated_and_say_so(digits):
+def test_digits_are_called_simulated(digits):
     assert digits["train"].title == "digits (simulated)"
     assert "simulated" in repr(digits["train"])
 
@@ -172,7 +172,7 @@ def contents(path):
         a_pipe,
     ],
 )
-def test_a_damaged_cache_is_made_anew_with_a_warning(tmp_path, damage):
+def test_a_damaged_cache_is_made_again_with_a_warning(tmp_path, damage):
     first = cached_recordings("some", CAMERA, IMAGES, tmp_path, progress=False)
     (path,) = tmp_path.iterdir()
     sound = path.read_bytes()
@@ -211,7 +211,7 @@ def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "mtt_brian"
 
 
-def test_a_folder_that_built_in_data_do_not_read_is_told_once(capsys):
+def test_a_folder_that_built_in_data_ignore_is_named_once(capsys):
     datasets._tell_unused.cache_clear()
     for split in ("train", "test"):
         assert len(events.load("digits", root="some\nfolder", split=split, progress=False))

@@ -12,7 +12,7 @@ LABELS = [3, 0, 9, 3, 1]
 
 
 def images_of(n, shape=(28, 28)):
-    """Images that can be told from their neighbours."""
+    """Images that differ from their neighbours."""
     return (np.arange(n * shape[0] * shape[1]) % 251).astype(np.uint8).reshape(n, *shape)
 
 
@@ -58,7 +58,7 @@ def test_idx_files_are_read_back(tmp_path, name, pack, suffix, separator):
     assert (len(test), test.split) == (2, "test")
 
 
-def test_torchvisions_folders_are_told_apart(tmp_path):
+def test_torchvisions_folders_are_distinguished(tmp_path):
     write_mnist(tmp_path / "MNIST" / "raw", 5)
     write_mnist(tmp_path / "FashionMNIST" / "raw", 2)
     assert len(events.load("mnist", tmp_path)) == 5
@@ -66,7 +66,7 @@ def test_torchvisions_folders_are_told_apart(tmp_path):
     assert len(events.load("fashion_mnist-events", tmp_path)) == 2
 
 
-def test_missing_images_say_what_was_looked_for(tmp_path):
+def test_the_message_for_missing_images_names_the_files(tmp_path):
     write_mnist(tmp_path)
     with pytest.raises(InputError, match=r"contains no test data of MNIST.*idx3-ubyte.*under MNIST/raw.*https://"):
         events.load("mnist", tmp_path, "test")
@@ -130,7 +130,7 @@ def test_cifar10_reads_the_batches_that_are_there(tmp_path):
     assert events.load("cifar10", folder).ids == train.ids
 
 
-def test_cifar100_takes_the_fine_labels(tmp_path):
+def test_cifar100_has_the_fine_labels(tmp_path):
     (tmp_path / "train.bin").write_bytes(rows([99, 0], coarse=True))
     train = events.load("cifar100", tmp_path)
     assert [train.classes[label] for label in train.labels] == ["worm", "apple"]
@@ -165,7 +165,7 @@ def test_pickled_images_are_refused_with_the_reason(tmp_path, name, file):
             events.load(name, root)
 
 
-def test_the_binary_version_beside_the_pickled_one_is_read(tmp_path):
+def test_the_binary_version_is_read_if_both_versions_exist(tmp_path):
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-bin").mkdir()
     (tmp_path / "cifar-10-batches-bin" / "data_batch_1.bin").write_bytes(rows([1]))

@@ -31,7 +31,7 @@ def test_recordings_have_the_numbers_and_labels_of_their_images(tmp_path, name):
     assert np.array_equal(recordings[3], expected)  # and again
 
 
-def test_a_larger_sensor_sees_the_same_scene(tmp_path):
+def test_a_larger_sensor_records_the_same_scene(tmp_path):
     image = np.zeros((5, 28, 28), np.uint8)
     image[:, 6:22, 12:16] = 255
     write_mnist(tmp_path)

@@ -27,7 +27,7 @@ def matrix(source, target, weight, *delays):
 
 
 def single(rule, weights=((1.0,),)):
-    """One neuron ``a`` that hears pixel k through ``weights[0][k]``."""
+    """One neuron ``a`` with input pixel k through ``weights[0][k]``."""
     weights = np.array(weights, dtype=float)
     a = Population("a", (1,), rule)
     return Circuit("input", (weights.shape[1],), (a,), (matrix("input", "a", weights),), "a")
@@ -112,7 +112,7 @@ class TestCurrents:
         assert 0 < x < 1
         assert drive * x * math.exp(-x) == pytest.approx(1.0, abs=1e-14)
 
-    def test_in_the_refractory_period_the_current_goes_on(self):
+    def test_the_current_continues_during_the_refractory_period(self):
         # The potential starts at 0 when the period ends, driven by what is left of the current.
         tau, synaptic, dead = 0.010, 0.005, 0.003
         rule = CubaLIF(tau=tau, tau_syn=synaptic, w_in=synaptic, reset="zero", refractory=dead)
@@ -124,7 +124,7 @@ class TestCurrents:
 
 
 class TestDelays:
-    def test_every_element_waits_its_own_time(self):
+    def test_every_element_has_its_own_delay(self):
         populations = (Population("a", (2,), IF()),)
         delay = Delay(np.array([0.5, 0.0]))
         circuit = Circuit("input", (1,), populations, (matrix("input", "a", [[1], [1]], delay),), "a")
@@ -190,7 +190,7 @@ class TestQueue:
         assert times(circuit, train((1.0, 0), (2.0, 1), duration=2), order="fifo") == [1.0, 2.0]
 
     def test_spikes_are_worked_off_breadth_first_in_ascending_order(self):
-        # b hears a0 with +1 and a1 with -1, a0 first: it fires. With the signs exchanged it does not.
+        # b receives a0 with +1 and a1 with -1, a0 first: it fires. With the signs exchanged it does not.
         for weight, spikes in (([[1.0, -1.0]], [1.0]), ([[-1.0, 1.0]], [])):
             populations = (Population("a", (2,), IF()), Population("b", (1,), IF()))
             connections = (matrix("input", "a", [[1], [1]]), matrix("a", "b", weight))

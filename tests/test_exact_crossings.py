@@ -164,7 +164,7 @@ def check_random_trajectories(count, seed):
     for k in np.flatnonzero(ok):
         t = time_to_threshold(CURRENT, v[k], drive[k], threshold[k], rest[k], tau[k], tau_syn[k], peaks[k])
         if margin[k] < 1e-13 * (1 + abs(drive[k])):
-            continue  # closer than the test itself can tell
+            continue  # closer than the resolution of the test
         if must[k] and not np.isfinite(t):
             missed += 1
         elif not must[k] and np.isfinite(t):

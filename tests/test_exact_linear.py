@@ -300,7 +300,7 @@ def test_an_undamped_oscillation():
     assert crossing(linear, [0, 1.5]) == pytest.approx((2 * np.pi - np.arccos(1 / 1.5)) / 200, rel=1e-15)
 
 
-def test_an_oscillation_that_grazes_its_threshold_comes_to_an_end():
+def test_the_search_ends_for_an_oscillation_that_grazes_its_threshold():
     linear = system([[0, -200], [200, 0]])
     assert not np.isnan(crossing(linear, [1.0, 0.0]))  # as high as the threshold, give or take a rounding error
     assert crossing(linear, [1 - 1e-14, 0.0]) == np.inf
@@ -365,7 +365,7 @@ def check_crossings(count, trajectories, seed, loops):
         above = below & (f > theta + margin)
         latest = np.where(above.any(axis=0), grid[above.argmax(axis=0)], np.inf)
         assert np.all(t <= latest * (1 + 1e-13)), (seed, k)
-        # Where there is said to be one the potential is at the threshold and rises.
+        # At a reported crossing the potential is at the threshold and rises.
         crossed = np.isfinite(t)
         row, slope_row = rows(t[crossed])
         there = (row * x[:, crossed].T).sum(axis=1) - theta[crossed]

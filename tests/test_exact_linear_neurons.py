@@ -115,7 +115,7 @@ def test_a_synapse_in_front_of_a_neuron(behind, options):
     np.testing.assert_allclose(result.spikes["a"].t, expected, atol=3e-5)
 
 
-def test_a_silent_linear_readout_ends_where_its_equation_says():
+def test_a_silent_linear_readout_ends_at_the_solution_of_its_equation():
     # I -> IF: v = w tau_s (1 - exp(-t / tau_s)) for IF behind an exponential synapse, jump w / tau_s in the synapse.
     system = SYNAPSE.linear_system().feeding(IF(threshold=None, bias=2.0).linear_system())
     rule = LinearNeuron(systems=(system,), threshold=None)

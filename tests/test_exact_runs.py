@@ -1,4 +1,4 @@
-"""Whole runs of the exact engine: what must not matter does not, and what it is asked to keep is what it keeps."""
+"""Whole runs of the exact engine: results do not depend on threads, pieces and batches; `record` selects the spikes."""
 
 import subprocess
 import sys

@@ -80,7 +80,7 @@ def test_ctrl_c(capsys):
     assert capsys.readouterr().err == "\nstopped\n"
 
 
-def test_a_signal_that_is_ignored_stays_ignored():
+def test_an_ignored_signal_is_still_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         assert exit_status.run(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0

@@ -81,7 +81,7 @@ def test_the_file_gives_the_same_logits_bit_for_bit(
 
 
 @pytest.mark.parametrize("size", [(34, 34), (8, 8), (128, 128), (180, 240)])
-def test_the_zoo_survives_nirs_own_checks(size: tuple[int, int], tmp_path: Path) -> None:
+def test_the_zoo_passes_nirs_checks(size: tuple[int, int], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = models.nmnist_3c1fc((2, *size))
     nir.write(tmp_path / "model.nir", export.to_nir(model))
@@ -91,7 +91,7 @@ def test_the_zoo_survives_nirs_own_checks(size: tuple[int, int], tmp_path: Path)
     assert torch.equal(export.from_nir(graph)(x, 10), model(x, 10))
 
 
-def test_what_the_nodes_say() -> None:
+def test_nodes_have_the_values_of_the_layers() -> None:
     model = network()
     graph = export.to_nir(model)
     assert list(graph.nodes) == ["input", *model.shapes, "output"]
@@ -186,7 +186,7 @@ def test_a_zero_bias_is_none() -> None:
 
 
 def residual_network(rule: IF | None = None, **options: float) -> Staged:
-    """A stem and two residual blocks, one with an identity, one with a shortcut of its own that holds neurons."""
+    """A stem and two residual blocks, one with an identity, one with a shortcut that contains neurons."""
     torch.manual_seed(0)
 
     def spiking() -> Spiking:
@@ -242,7 +242,7 @@ def test_residual_networks_come_back_bit_for_bit(rule: IF, options: dict[str, fl
 
 
 @pytest.mark.parametrize("name", models.MODELS)
-def test_every_model_comes_back_with_its_norms_folded(name: str, tmp_path: Path) -> None:
+def test_every_model_is_rebuilt_with_folded_norms(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = models.MODELS[name](norm=True, width_multiplier=1 / 16)
     x = poisson(model.input_shape, n=2)[:3]
@@ -267,7 +267,7 @@ def test_every_model_comes_back_with_its_norms_folded(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize("engine", ["exact", "brian2"])
 @pytest.mark.parametrize("build", [residual_network, "resnet18_dvs"])
-def test_residual_networks_event_by_event(engine: str, build: Callable[[], Staged] | str) -> None:
+def test_event_driven_residual_networks(engine: str, build: Callable[[], Staged] | str) -> None:
     """Where no time step holds more than one instant, the time-stepped and the event-driven run are the same."""
     if isinstance(build, str):
         torch.manual_seed(0)
@@ -318,7 +318,7 @@ def test_a_bias_becomes_a_current() -> None:
     assert graph.nodes["linear"].metadata["bias_per_step"].tolist() == [0.25]
 
 
-def test_if_neuron_with_a_bias_event_by_event() -> None:
+def test_event_driven_if_neuron_with_a_bias() -> None:
     graph = export.to_nir(biased(IF(spikes="many")), time_steps=10, duration=1.0)
     # 2.5 a second: 1 every 0.4 s. An event at 0.2 s lifts 0.5 to 0.75; 1 after another 0.1 s.
     for events, expected in ((events_at(), [0.4, 0.8]), (events_at(200_000), [0.3, 0.7])):
@@ -329,7 +329,7 @@ def test_if_neuron_with_a_bias_event_by_event() -> None:
 @pytest.mark.parametrize(
     "rule", [(LIF(tau=0.5, spikes="many"), {"duration": 1.0}), (IF(spikes="many"), {"decay_per_step": np.exp(-0.2)})]
 )
-def test_lif_neuron_with_a_bias_event_by_event(rule: tuple[IF, dict[str, float]]) -> None:
+def test_event_driven_lif_neuron_with_a_bias(rule: tuple[IF, dict[str, float]]) -> None:
     graph = export.to_nir(biased(rule[0], **rule[1]), time_steps=10, duration=1.0)
     # r = tau = 0.5 s, so v tends to 0.5 * 2.5 = 1.25 and passes 1 at 0.5 ln(1.25 / 0.25).
     result = mb.simulate(graph, events_at(), engine="exact", duration=1.0)
@@ -397,7 +397,7 @@ def test_biased_networks_come_back_bit_for_bit(dtype: torch.dtype, tmp_path: Pat
         ({"time_steps": 10, "duration": float("nan")}, "duration must be > 0 seconds"),
     ],
 )
-def test_a_bias_needs_to_know_its_steps(options: dict[str, float], message: str) -> None:
+def test_a_bias_needs_the_length_of_a_step(options: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         export.to_nir(biased(IF()), **options)
 
@@ -556,7 +556,7 @@ except OSError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
-def test_a_disk_that_takes_no_more_does_not_end_the_process(tmp_path: Path) -> None:
+def test_a_full_disk_does_not_end_the_process(tmp_path: Path) -> None:
     """HDF5 did that when it closed a file which it could not write."""
     path = tmp_path / "model.nir"
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False)

@@ -42,7 +42,7 @@ def test_what_a_killed_process_has_left_is_removed_and_nothing_else(tmp_path, de
     (left,) = tmp_path.iterdir()
     space = left.name.split("-")[-1].removesuffix(".pt")
     keep = [
-        f".checkpoint.{os.getpid()}-0-{space}.pt",  # of a process that lives
+        f".checkpoint.{os.getpid()}-0-{space}.pt",  # of a running process
         f".checkpoint.{dead}-0-{'0' * 8}.pt",  # of another machine
         f".checkpoint.{dead}.pt",  # of version 0.1.0, perhaps on another machine
         f"checkpoint.{dead}-0-{space}.pt",
@@ -72,7 +72,7 @@ def full_disk(folder):
         ValueError("can't write to zip file"),
     ],
 )
-def test_a_full_disk_names_the_file_whatever_a_library_says(error, tmp_path, monkeypatch):
+def test_the_message_for_a_full_disk_names_the_file_for_every_library(error, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "check_writable", full_disk)
     path = tmp_path / "model.nir"
     path.write_text("old")
@@ -89,7 +89,7 @@ def test_a_full_disk_names_the_file_whatever_a_library_says(error, tmp_path, mon
     assert path.read_text() == "old"
 
 
-def test_an_error_of_the_writer_stays_what_it_was(tmp_path):
+def test_an_error_of_the_writer_is_not_changed(tmp_path):
     with pytest.raises(RuntimeError, match="its own"), files.replacing(tmp_path / "a.npz"):
         raise RuntimeError("its own")
 
@@ -109,7 +109,7 @@ def test_a_folder_for_results_that_cannot_be_is_refused(out, tmp_path, monkeypat
         files.results_folder(out, "study")
 
 
-def test_a_folder_that_takes_no_bytes_is_refused_although_it_is_there(tmp_path, monkeypatch):
+def test_a_folder_on_a_full_disk_is_refused(tmp_path, monkeypatch):
     def fsync(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -124,7 +124,7 @@ def test_numbered_folders_need_a_folder_around_them(tmp_path):
         files.new_folder(tmp_path / "results", "study")
 
 
-def test_a_folder_without_results_goes_again(tmp_path):
+def test_a_folder_without_results_is_removed(tmp_path):
     for content in (False, True):
         folder = files.results_folder(str(tmp_path / f"out{content}"), "study")
         if content:
@@ -157,7 +157,7 @@ def test_the_reason_of_an_error_without_a_number():
 
 
 @pytest.mark.parametrize("variable", ["MTT_BRIAN_CACHE", "XDG_CACHE_HOME"])
-def test_the_home_of_nobody_is_refused(variable, monkeypatch):
+def test_the_home_of_an_unknown_user_is_refused(variable, monkeypatch):
     monkeypatch.delenv("MTT_BRIAN_CACHE", raising=False)
     monkeypatch.setenv(variable, "~nobodyxyz/x")
     with pytest.raises(InputError, match=rf"^{variable}: ~nobodyxyz/x: ~nobodyxyz is not a home folder here"):
@@ -165,7 +165,7 @@ def test_the_home_of_nobody_is_refused(variable, monkeypatch):
 
 
 @pytest.mark.parametrize("taken", [None, "a file", "open to others"])
-def test_a_user_without_a_home_has_a_cache_of_their_own(taken, tmp_path, monkeypatch):
+def test_a_user_without_a_home_has_a_separate_cache(taken, tmp_path, monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
@@ -182,7 +182,7 @@ def test_a_user_without_a_home_has_a_cache_of_their_own(taken, tmp_path, monkeyp
     files._cache_without_home.cache_clear()
     with pytest.warns(CacheWarning, match="this user has no home folder; .* kept in .*MTT_BRIAN_CACHE"):
         folder = files.cache_folder()
-    assert files.cache_folder() == folder  # told once
+    assert files.cache_folder() == folder  # one warning only
     files._cache_without_home.cache_clear()
     assert folder.parent == tmp_path
     assert (folder == usual) is (taken is None)

@@ -101,7 +101,7 @@ class TestSteps:
         assert counts.sum() > 50
         assert result.readout.tolist() == output.tolist()
 
-    def test_for_our_own_network_it_is_torch(self, three_runs):
+    def test_for_a_network_of_this_package_it_equals_torch(self, three_runs):
         pytest.importorskip("torch")
         from mtt_brian.experiments import inference
 
@@ -343,7 +343,7 @@ def test_files_without_labels(foreign, capsys):
     assert not (out / "gap.jsonl").exists()
 
 
-def test_a_run_of_our_own(three_runs, tmp_path):
+def test_a_run_of_this_package(three_runs, tmp_path):
     run = three_runs / "runs" / "mtt-0"
     options = ["--out", str(tmp_path), "--steps", "--target-order", "sum", "--target-bits", "keep", "--limit", "5"]
     command.main([str(run), *options])
@@ -356,7 +356,7 @@ def test_a_run_of_our_own(three_runs, tmp_path):
     assert any("fifo" in note for note in report["notes"])
 
 
-def test_it_goes_on_after_a_stop(foreign, monkeypatch):
+def test_it_continues_after_a_stop(foreign, monkeypatch):
     out = str(foreign / "out")
     asked = arguments(foreign, "--steps", "--shard", "2", "--out", out)
     computed = []

@@ -14,7 +14,7 @@ import mtt_brian as mb
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "golden"
 ZERO, SOFT = {"reset": "zero"}, {"reset": "subtract"}
 
-#: Name -> options one by one; options beside the preset, as far as the file cannot say them; and for each layer: by how
+#: Name -> options one by one; options besides the preset that the file cannot contain; and for each layer: by how
 #: many spikes the neurons' counts differ in all, and how many of the tool's spikes come in the very step (None: where a
 #: grid moves spikes, they are compared by their number only).
 NETWORKS = {

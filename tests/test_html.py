@@ -175,9 +175,9 @@ class TestFile:
         assert link["download"] == "report.json"
         assert decoded(link["href"], "application/json") == (tmp_path / "report.json").read_bytes()
 
-    def test_says_what_was_measured_and_how(self, page):
+    def test_states_the_measurement_and_the_method(self, page):
         words = (
-            "Without time steps run-10 loses 76.5 points (89.0 -> 12.5 %), run-2 gains 90.0 points",
+            "Without time steps run-10 loses 76.5 points (89.0 → 12.5 %), run-2 gains 90.0 points",
             "network nmnist_3c1fc data digits (simulated), test recordings 13 engine exact date 2026-11-26",
             "python x.py '<run>' --limit 13",
             "numpy 2.3.5",
@@ -366,7 +366,7 @@ def browser():
 
 
 class Window:
-    """A window of the browser, and what happened since `open`: all that the console says, all addresses asked for."""
+    """A window of the browser, with the console messages and the requested addresses since `open`."""
 
     def __init__(self, browser, **options):
         self.tab = browser.new_page(**options)
@@ -390,20 +390,20 @@ class Window:
 
 @pytest.fixture(scope="module")
 def window(browser):
-    """One for all tests that ask nothing special of it: opening one takes longer than a test."""
+    """One for all tests without special options: opening one takes longer than a test."""
     return Window(browser)
 
 
 @pytest.fixture
 def shown(window, written):
-    """The report, opened anew."""
+    """The report, opened again."""
     window.open(written / "report.html")
     return window
 
 
 @pytest.mark.slow
 class TestInABrowser:
-    def test_shows_the_figures_and_asks_for_nothing(self, shown, written):
+    def test_shows_the_figures_without_requests(self, shown, written):
         sizes = shown.tab.eval_on_selector_all("img", "all => all.map(i => [i.naturalWidth, i.naturalHeight])")
         assert sizes == [[300, 200], [600, 300]]
         assert shown.console == []

@@ -188,7 +188,7 @@ def test_one_scale_makes_weights_and_thresholds_fit():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 10), st.integers(4, 20))
-def test_weights_and_thresholds_fit_whatever_they_are(seed, bits, membrane_bits):
+def test_weights_and_thresholds_of_any_size_fit(seed, bits, membrane_bits):
     rng = np.random.default_rng(seed)
     graph = network(seed, threshold=float(10.0 ** rng.uniform(-2, 3)))
     try:
@@ -222,14 +222,14 @@ def convolution(average, r=1.0):
     )
 
 
-def test_convolutions_stay_convolutions_and_take_the_factor_of_a_pool():
+def test_convolutions_are_kept_and_include_the_factor_of_a_pool():
     graph = convolution(average=True, r=0.5)
     circuit = Integers().of(mb.translate.read_nir(graph))
     (operator,) = circuit.into("n1")[0].operators
     assert isinstance(operator, Conv2d)
     kernel = 0.5 * graph.nodes["n0"].weight
     assert np.array_equal(operator.weight, np.rint(kernel * min(127 / kernel.max(), 128 / -kernel.min())))
-    # Two nodes with weights of their own in one connection become one integer matrix.
+    # Two nodes with weights in one connection become one integer matrix.
     (connection,) = circuit.into("n6")
     assert np.array_equal(connection.matrix.data, np.rint(connection.matrix.data))
     pooled = chain(
@@ -305,7 +305,7 @@ def test_engines_without_saturation_refuse():
         mb.translate.to_clock_driven(circuit, recording(1))
 
 
-def test_an_upper_bound_needs_a_neuron_that_stays_where_it_is():
+def test_an_upper_bound_needs_a_neuron_without_drift():
     with pytest.raises(InputError, match="upper_bound must not lie below the threshold, not at"):
         IF(threshold=2.0, upper_bound=1.0)
     circuit = mb.translate.read_nir(with_bias())

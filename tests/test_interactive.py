@@ -222,7 +222,7 @@ def test_no_progress_on_request(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_nobody_else_draws_bars():
+def test_no_other_module_draws_bars():
     package = demo.DATA.parent
     users = [str(path.relative_to(package)) for path in package.rglob("*.py") if "tqdm" in path.read_text("utf-8")]
     assert users == ["progress.py"]
@@ -240,7 +240,7 @@ def test_importing_the_engines_loads_no_progress_bars():
 # ----- notices
 
 
-def test_a_notice_goes_to_logging_where_that_is_set_up(caplog, capsys):
+def test_a_notice_uses_logging_if_it_is_set_up(caplog, capsys):
     with caplog.at_level(logging.INFO, "mtt_brian"):
         progress.notice("compiling")
     assert caplog.messages == ["compiling"]

@@ -1,4 +1,4 @@
-"""Machine code of kernels on disk: damaged files are made anew, and results never depend on them."""
+"""Machine code of kernels on disk: damaged files are made again, and results never depend on them."""
 
 import os
 import subprocess
@@ -37,11 +37,11 @@ def test_the_second_process_does_not_compile(kernel, tmp_path):
     assert first(3) == 6
     assert second(3) == 6
     assert (hits(first), hits(second)) == (0, 1)
-    assert second(1.5) == 3.0  # another signature has a file of its own
+    assert second(1.5) == 3.0  # another signature has another file
     assert len(list(tmp_path.rglob("*.nbc"))) == 2
 
 
-def test_compiling_is_told_once_and_loading_is_not(tmp_path, monkeypatch, caplog):
+def test_compiling_gives_one_notice_and_loading_none(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path))
     kernel_cache._notice_once.cache_clear()
     keep = kernel_cache.kept([Path(__file__)], "compiling, once")
@@ -84,7 +84,7 @@ def of_another_content(content):
 
 
 @pytest.mark.parametrize("damage", [empty, cut, noise, one_bit, of_another_content])
-def test_a_damaged_file_is_told_and_made_anew(damage, kernel, tmp_path):
+def test_a_damaged_file_gives_a_warning_and_is_made_again(damage, kernel, tmp_path):
     assert kernel()(3) == 6
     file = file_in(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
@@ -111,7 +111,7 @@ def test_what_is_no_file_is_removed(make, kernel, tmp_path):
     assert hits(again) == 1
 
 
-def test_a_folder_with_something_in_it_stays(kernel, tmp_path):
+def test_a_folder_with_files_is_kept(kernel, tmp_path):
     kernel()(3)
     file = file_in(tmp_path)
     file.unlink()
@@ -136,7 +136,7 @@ def test_a_file_for_another_key_is_not_taken(kernel, tmp_path):
     assert hits(again) == 0
 
 
-def test_where_nothing_can_be_kept_it_is_said_once(kernel, tmp_path, monkeypatch):
+def test_an_unwritable_cache_gives_one_warning(kernel, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "file" / "cache"))
     dispatcher = kernel()

@@ -39,7 +39,7 @@ class Renamed(LIF):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Driven(LIF):
-    """A LIF with a constant current of its own, which no parameter of a LIF shows."""
+    """A LIF with an additional constant current, which is no parameter of a LIF."""
 
     current: float = 0.0
 

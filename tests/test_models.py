@@ -131,7 +131,7 @@ def test_layer_shapes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet19", "vgg14"])
-def test_static_networks_take_mnist(name: str) -> None:
+def test_static_networks_accept_mnist(name: str) -> None:
     torch.manual_seed(0)
     model = models.MODELS[name]((1, 28, 28), width_multiplier=1 / 16)
     image = torch.rand(1, 2, 1, 28, 28)  # one frame

@@ -38,7 +38,7 @@ def test_every_field_is_an_option() -> None:
     assert all("--" + field.name.replace("_", "-") in text for field in fields(TrainConfig))
 
 
-def test_only_what_was_typed_is_given() -> None:
+def test_only_given_options_are_returned() -> None:
     assert typed() == {}
     assert typed("--time-steps", "6", "--lr", "1e-2", "--lower-bound", "none") == {
         "time_steps": 6,
@@ -139,7 +139,7 @@ def test_contradictions(values: dict[str, Any], message: str) -> None:
         TrainConfig(**values)
 
 
-def test_a_typed_value_of_the_wrong_type() -> None:
+def test_an_option_with_a_value_of_the_wrong_type() -> None:
     with pytest.raises(InputError, match="command line: epochs must be a whole number, not 'ten'"):
         typed("--epochs", "ten")
 

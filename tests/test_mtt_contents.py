@@ -135,7 +135,9 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 
 
 @pytest.mark.parametrize(("path", "by", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_contents(content: dict[str, Any], tmp_path: Path, path: tuple[Any, ...], by: Any, message: str) -> None:
+def test_invalid_contents_are_refused(
+    content: dict[str, Any], tmp_path: Path, path: tuple[Any, ...], by: Any, message: str
+) -> None:
     with pytest.raises(InputError, match=rf"checkpoint\.pt: .*{message}|checkpoint\.pt: {message}") as refused:
         load(spoilt(content, *path, by=by), tmp_path)
     assert len(str(refused.value).splitlines()) == 1

@@ -57,7 +57,7 @@ def folder(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> list[dict[str, Any]]:
-    """What each of the two processes saw."""
+    """The observations of the two processes."""
     folder, done = trained
     assert (folder / "1.pt").is_file(), done.stderr
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
@@ -115,7 +115,7 @@ def test_ctrl_c_of_one_process_stops_all_and_the_run_can_be_resumed(seen: list[d
 
 
 @pytest.mark.slow
-def test_one_process_goes_on_where_two_stopped(seen: list[dict[str, Any]], folder: Path, tmp_path: Path) -> None:
+def test_one_process_continues_a_run_of_two(seen: list[dict[str, Any]], folder: Path, tmp_path: Path) -> None:
     stopped = mtt.checkpoint.load(folder / "runs" / "0" / "stopped")
     config = replace(CASES["plain"], batch_size=2 * CASES["plain"].batch_size)
     resumed = shared_training.train(config, tmp_path, resume=stopped)
@@ -142,7 +142,7 @@ def test_the_first_process_of_a_host_loads_before_the_others(seen: list[dict[str
 
 
 @pytest.mark.slow
-def test_bad_input_is_said_once(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_bad_input_gives_one_message(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = trained
     assert done.returncode != 0
     assert done.stderr.count("error: command line: time_steps must be at least 1, not 0\n") == 1
@@ -164,7 +164,7 @@ class TestCommandLine:
         assert {path.name for path in (tmp_path / "two").iterdir()} == {
             path.name for path in (tmp_path / "one").iterdir()
         }
-        # everything is said once, and in words that are the same but for the folder and the processes
+        # every line is printed once, and the lines differ only in the folder and the processes
         assert "2 processes, batches of 2 x 5 recordings\n" in done.stdout
         expected = alone.replace(str(tmp_path / "one"), "two").splitlines()
         said = [line for line in done.stdout.splitlines() if "processes" not in line]
@@ -180,7 +180,9 @@ class TestCommandLine:
         assert json.loads((tmp_path / "two" / "config.json").read_text())["processes"] == 2
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_signal_ends_all_and_says_how_to_go_on(self, number: signal.Signals, tmp_path: Path) -> None:
+    def test_a_signal_ends_all_processes_with_the_command_that_continues(
+        self, number: signal.Signals, tmp_path: Path
+    ) -> None:
         command = [*TORCHRUN, SCRIPT, *SMALL, "--epochs", "1000", "--batch-size", "5", "--out", "stopped"]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         metrics = tmp_path / "stopped" / "metrics.jsonl"
@@ -261,7 +263,7 @@ class TestShares:
 class TestAlone:
     """Without torchrun nothing is exchanged, and nothing is different."""
 
-    def test_nobody_to_join(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_process_to_join(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RANK", raising=False)
         handler = signal.getsignal(signal.SIGINT)
         with join() as processes:
@@ -277,7 +279,7 @@ class TestAlone:
         with join() as processes:
             assert processes is ALONE
 
-    def test_processes_that_do_not_meet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_processes_that_do_not_connect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RANK", "0")
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.delenv("MASTER_ADDR", raising=False)

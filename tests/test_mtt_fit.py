@@ -151,7 +151,7 @@ class TestFrames:
         kept = {int(augmented(line, mtt.Augmentation(shift=2), rng).sum()) for _ in range(100)}
         assert kept == {6, 7, 8}
 
-    def test_predict_bins_anew_and_does_not_depend_on_the_batch(self) -> None:
+    def test_predict_bins_again_and_does_not_depend_on_the_batch(self) -> None:
         data = synthetic(5)
         model = mtt.build_model(small(), data)
         one, many = mtt.predict(model, data, 7, batch_size=1), mtt.predict(model, data, 7, batch_size=4)
@@ -184,7 +184,7 @@ def test_sdt_equals_mtt_without_a_range(tmp_path: Path) -> None:
     assert without_seconds(sdt.history) == without_seconds(mixed.history)
 
 
-def test_the_seed_decides(tmp_path: Path) -> None:
+def test_the_result_depends_on_the_seed_only(tmp_path: Path) -> None:
     runs = [train(small(epochs=1, seed=s), tmp_path / str(i)) for i, s in enumerate((3, 3, 4))]
     assert same_weights(runs[0], runs[1])
     assert not same_weights(runs[0], runs[2])
@@ -226,14 +226,14 @@ def test_resume_is_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert len((tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     done = train(small(epochs=1), tmp_path)
     again = train(small(epochs=1), tmp_path, mtt.checkpoint.load(tmp_path))
     assert same_weights(done, again)
 
 
 def test_keep_best_ends_with_the_best_validation_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validation answers are scripted: right in epoch 2 only."""
+    """Validation predictions are scripted: correct in epoch 2 only."""
     validation = synthetic(10, seed=1)
     right = np.eye(2)[validation.labels]
     answers = iter([1 - right, right, 1 - right])

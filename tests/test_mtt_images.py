@@ -119,7 +119,7 @@ def test_what_does_not_fit_images(changes: dict[str, object], message: str) -> N
         mtt.build_model(TrainConfig(**CONFIG.as_dict() | changes), pictures(2))
 
 
-def test_images_have_no_coarser_grid() -> None:
+def test_images_cannot_be_downsampled() -> None:
     with pytest.raises(InputError, match="resolution: pictures has no events"):
         events.at_resolution(pictures(2), 4)
 
@@ -129,7 +129,7 @@ def test_no_images() -> None:
         mtt.load_frames(pictures(0), 1)
 
 
-def test_a_still_image_cannot_run_event_by_event(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_still_image_cannot_run_event_driven(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "load", lambda *arguments, **options: pictures(2))
     run = run_folder.Run("run", Path("run"), {"dataset": "pictures"})
     with pytest.raises(InputError, match=r"pictures are still images: they have no events.*recordings: digits, nmnist"):

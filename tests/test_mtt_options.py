@@ -1,4 +1,4 @@
-"""What training can be asked for besides the method: optimizers, losses, augmentation, precision, processes."""
+"""Options of training besides the method: optimizers, losses, augmentation, precision, processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestAugmentation:
         many = Augmentation(flip=True)(self.line.expand(1000, -1, -1, -1, -1), np.random.default_rng(0))
         assert 440 < (many[..., 0] == 3).sum().item() < 560  # four standard deviations
 
-    def test_every_recording_of_a_batch_has_its_own_luck(self) -> None:
+    def test_random_changes_are_independent_within_a_batch(self) -> None:
         batch = Augmentation(roll=1)(self.line.expand(50, -1, -1, -1, -1), np.random.default_rng(0))
         assert len({tuple(item.flatten().tolist()) for item in batch}) == 3
 
@@ -109,7 +109,7 @@ class TestBinning:
             binning.bin_recordings(data, 2, workers=2)
 
 
-def test_a_coarser_grid_keeps_the_events() -> None:
+def test_downsampling_keeps_the_events() -> None:
     """8 pixels to 3: columns 0 1 2 go to 0, 3 4 5 to 1, 6 7 to 2."""
     data = replace(synthetic(1), read=lambda identifier: make_recording(range(8), range(8), range(8), 1))
     coarse = events.at_resolution(data, 3)
@@ -211,7 +211,7 @@ def test_deterministic_algorithms_only(tmp_path: Path) -> None:
 
 
 def test_best_and_last_epoch_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validation answers are scripted: right in epoch 1 only; without keep_best the run still ends with the last."""
+    """Validation predictions are scripted: correct in epoch 1 only; without keep_best the last epoch counts."""
     right = np.eye(2)[np.arange(10) % 2]
     answers = iter([right, 1 - right])
     with monkeypatch.context() as patch:
@@ -231,7 +231,7 @@ def test_no_best_epoch_without_validation(tmp_path: Path) -> None:
         mtt.load_model(tmp_path, "best")
 
 
-def test_settings_that_an_old_checkpoint_does_not_know_are_the_defaults(tmp_path: Path) -> None:
+def test_settings_missing_in_an_old_checkpoint_are_the_defaults(tmp_path: Path) -> None:
     saved = train(small(epochs=1), tmp_path)
     new = {"optimizer", "amp", "phase", "width_multiplier"}
     config = {key: value for key, value in saved.config.items() if key not in new}
@@ -284,7 +284,7 @@ def test_what_no_machine_can_train_is_refused_at_once(tmp_path: Path, changes: d
 
 
 @pytest.mark.parametrize(("time_steps", "calibrated"), [(1, 0), (1, 1), (4, 0)])
-def test_a_batch_norm_that_would_see_one_value_is_refused_at_once(
+def test_a_batch_norm_with_a_single_value_is_refused_at_the_start(
     tmp_path: Path, time_steps: int, calibrated: int
 ) -> None:
     """Behind the last pool of vgg9 the map of 8 x 8 pixels has one."""
@@ -301,7 +301,7 @@ def test_a_rest_of_one_for_the_calibration_is_refused_at_once(tmp_path: Path) ->
         train(small(batch_size=27, epochs=1, **options), tmp_path)
 
 
-def test_one_recording_at_a_time_trains_where_norms_see_more(tmp_path: Path) -> None:
+def test_one_recording_per_batch_trains_if_norms_have_several_values(tmp_path: Path) -> None:
     options = {"model": "vgg9", "width_multiplier": 0.05, "time_steps": 2, "min_steps": 2}
     assert train(small(batch_size=1, epochs=1, limit=4, **options), tmp_path).epoch == 1
 

@@ -45,7 +45,8 @@ def test_norms_are_measured_again_on_some_batches_at_t_max(tmp_path: Path) -> No
     found = statistics(done.weights)
     assert len(found) == 2 * 8
     assert all(torch.equal(found[name], weight) for name, weight in statistics(model.state_dict()).items())
-    # By hand: the first norm sees the first convolution of the events, its running mean is the mean of both batches'.
+    # By hand: the input of the first norm is the first convolution of the events, its running mean is the mean of both
+    # batches'.
     conv = dict(model.layers())["conv1"]
     by_hand = torch.stack([conv(batch.flatten(0, 1)).mean((0, 2, 3)) for batch in batches]).mean(0)
     torch.testing.assert_close(found["stages.0.norm1.running_mean"], by_hand, rtol=1e-4, atol=1e-6)

@@ -73,7 +73,7 @@ def test_its_network_fits_its_data(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_it_says_what_it_is_for_in_short_lines(file: str) -> None:
+def test_it_states_its_purpose_in_short_lines(file: str) -> None:
     text = (CONFIGS / file).read_text()
     assert text.startswith("# ")
     assert max(map(len, text.splitlines())) <= 120

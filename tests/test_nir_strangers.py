@@ -108,7 +108,7 @@ def test_nodes_whose_dotted_names_are_equal_both_count(blocks, written, tmp_path
     assert len(names) == len(set(names))
 
 
-def test_names_that_cannot_be_told_apart_are_refused():
+def test_ambiguous_names_are_refused():
     blocks = {"block": nested(1.0), "block.w": nir.Scale(np.ones(2)), "block/w": nir.Scale(np.ones(2))}
     with pytest.raises(InputError, match=r"2 nodes.*have the name 'block/w'"):
         read(side_by_side(**blocks))
@@ -134,7 +134,7 @@ def test_declared_shapes_are_compared_with_what_arrives(tmp_path):
     assert run(tmp_path / "m.nir", (10, 0)).readout.tolist() == [0.25]
 
 
-def test_a_graph_in_itself_is_refused():
+def test_a_graph_that_contains_itself_is_refused():
     block = nested(1.0)
     block.nodes["w"] = block
     with pytest.raises(InputError, match=r"the nested graph 'block\.w' holds itself"):
@@ -200,7 +200,7 @@ def test_files_with_a_batch_axis_load(name):
     assert read(GOLDEN / f"{name}.nir", reset="zero").input_shape == (16,)
 
 
-# ----- what a file does not say
+# ----- facts that a file does not contain
 
 
 @pytest.mark.parametrize(
@@ -250,13 +250,13 @@ def test_metadata_without_a_meaning_are_listed():
     )
 
 
-def test_what_the_options_say_is_listed_too():
+def test_the_options_are_listed_too():
     network = chain(inputs(1), if_node(1), last=outputs(1))
     assert read(network, spike_integral=0.6).assumptions == ("the integral of one spike is 0.6 s (spike_integral)",)
     assert read(network).assumptions == ()
 
 
-def test_a_lower_bound_for_neurons_that_do_not_say_it():
+def test_a_lower_bound_for_neurons_without_one_in_their_metadata():
     nodes = [nir.Linear(np.array([[-2.0], [-2.0]])), if_node(2), nir.Linear(-np.eye(2)), nir.I(np.ones(2))]
     network = chain(inputs(1), *nodes, last=outputs(2))
     circuit = read(network, lower_bound=-0.5)
@@ -264,7 +264,7 @@ def test_a_lower_bound_for_neurons_that_do_not_say_it():
     network.nodes["n1"].metadata = SAID | {"lower_bound": -0.25}
     assert read(network, lower_bound=-0.25).population["n1"].rule.lower_bound == -0.25
     with pytest.raises(
-        InputError, match=r"lower_bound=-0\.5 contradicts the metadata of node 'n1', which say lower_bou"
+        InputError, match=r"lower_bound=-0\.5 contradicts the metadata of node 'n1', which have lower_bou"
     ):
         read(network, lower_bound=-0.5)
 
@@ -296,7 +296,7 @@ def test_an_infinite_time_constant_without_leak_and_input(r, n):
     assert not run(circuit, (1000, 0)).counts["n1"].any()
 
 
-def test_two_infinities_say_nothing():
+def test_two_infinite_parameters_are_refused():
     network = chain(inputs(1), lif_node(np.inf, np.inf), last=outputs(1))
     with pytest.raises(InputError, match=r"r / tau of node 'n0' \(LIF\) is not determined.*write an IF"):
         read(network, reset="zero")
@@ -334,7 +334,7 @@ def loop(order, weights, bias=0.0):
 @pytest.mark.parametrize(
     "order", [["input", "in", "a", "ab", "b", "ba", "output"], ["b", "ba", "ab", "a", "output", "in", "input"]]
 )
-def test_a_loop_takes_its_delay_on_the_way_back(order):
+def test_the_delay_of_a_loop_is_in_its_backward_connection(order):
     circuit = read(loop(order, (1.0, 1.0, 1.0)), loop_delay=1e-3)
     result = run(circuit, (500, 0), duration=0.0031)
     assert times(result, "a") == times(result, "b") == [500, 1500, 2500]
@@ -351,7 +351,7 @@ def test_a_bias_of_the_recurrent_weights_is_not_delayed():
     assert times(run(circuit, duration=0.0025), "a") == [1000, 2000]
 
 
-def test_a_loop_through_the_neuron_itself_and_one_that_has_a_delay():
+def test_a_self_loop_and_a_loop_with_a_delay():
     nodes = {"input": inputs(1), "a": if_node(1), "w": nir.Scale(np.ones(1)), "output": outputs(1)}
     edges = [("input", "a"), ("a", "w"), ("w", "a"), ("a", "output")]
     assert times(run(graph(nodes, edges), (100, 0), duration=0.00025, loop_delay=1e-4), "a") == [100, 200]
@@ -974,7 +974,7 @@ def test_the_reader_has_limits_of_time_and_memory(work, tmp_path, monkeypatch):
         read(saved(tmp_path / "m.nir"))
 
 
-def test_what_a_file_holds_comes_back_as_it_was_written(tmp_path):
+def test_a_file_is_read_as_it_was_written(tmp_path):
     metadata = SAID | {"number": 3, "text": "é", "list": np.arange(3), "nested": {"x": np.float32(0.1)}}
     network = chain(inputs(2), nir.Linear(np.eye(2, dtype=np.float16)), if_node(2, metadata=metadata), last=outputs(2))
     nir.write(tmp_path / "m.nir", network)
@@ -1033,7 +1033,7 @@ def test_info_lists_what_was_assumed(tmp_path, capsys):
     assert f"error: {tmp_path / 'm.nir'}: node 'n0'" in capsys.readouterr().err
 
 
-def test_info_takes_the_options_for_loops_and_bounds(tmp_path, capsys):
+def test_info_accepts_the_options_for_loops_and_bounds(tmp_path, capsys):
     nir.write(tmp_path / "m.nir", loop(["input", "in", "a", "ab", "b", "ba", "output"], (1.0, 1.0, 1.0)))
     assert entry_point(["info", str(tmp_path / "m.nir"), "--loop-delay", "1e-4", "--lower-bound", "-1"]) == 0
     out = capsys.readouterr().out

@@ -1,12 +1,14 @@
 """The notebooks: what is committed was run from top to bottom, and still runs."""
 
 import re
+import runpy
 from pathlib import Path
 
 import nbformat
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "studies" / "notebooks"
+ROOT = Path(__file__).parents[1]
+DOCS, FOLDER = ROOT / "docs", ROOT / "studies" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -14,8 +16,16 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 MACHINE = re.compile(r"(?<![\w.])/(?:work|tmp|root|home|Users|mnt)/| at 0x[0-9a-f]+")
 
 
-def test_there_are_four() -> None:
-    assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3", "4"]
+def test_there_are_five() -> None:
+    assert [path.name[0] for path in NOTEBOOKS] == ["0", "1", "2", "3", "4"]
+
+
+@every_notebook
+def test_is_a_page_of_the_documentation(path: Path) -> None:
+    text, figures = runpy.run_path(str(DOCS / "notebooks.py"))["page"](path)
+    assert (DOCS / "notebooks" / f"{path.stem}.md").read_text(encoding="utf-8") == text, "run docs/notebooks.py"
+    assert all((DOCS / "notebooks" / name).stat().st_size < 60_000 for name in figures)
+    assert "$$" not in text
 
 
 @every_notebook
@@ -43,7 +53,7 @@ def test_is_small_and_names_no_machine(path: Path) -> None:
 @pytest.mark.slow
 @every_notebook
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder of its own, in which it leaves nothing."""
+    """In a temporary folder, in which it leaves no files."""
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(path, as_version=4)

@@ -1,4 +1,4 @@
-"""Neuron rules of a user on the exact engine: states, threshold row and reset of their own."""
+"""Neuron rules of a user on the exact engine, with their own states, threshold row and reset."""
 
 from dataclasses import dataclass, replace
 
@@ -212,7 +212,7 @@ class Forgetful(Adaptive):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Silent(LIF):
-    """Adds a parameter and does not say what it does."""
+    """Adds a parameter without a linear system."""
 
     b: float = 0.0
 

@@ -1,4 +1,4 @@
-"""Perturbations with numbers one can check by hand, and that nobody's input is changed."""
+"""Perturbations with numbers that can be checked by hand; the input is not changed."""
 
 import nir
 import numpy as np
@@ -138,8 +138,8 @@ class TestRecordings:
         assert 0 <= moved["t"].min() <= moved["t"].max() <= recording["t"][-1]
         assert np.array_equal(recording, before)
 
-    def test_jitter_has_the_width_asked_for(self, rng):
-        # Pixels tell the events apart; the first and the last hold the ends far away.
+    def test_jitter_has_the_given_width(self, rng):
+        # Every event has its own pixel; the first and the last event are far away in time.
         t = np.concatenate([[0], np.full(30_000, 500_000), [1_000_000]])
         moved = perturb.jittered(events.make_recording(t, np.arange(len(t))), 1000, rng)
         assert (moved["t"] - t)[1:-1].std() == pytest.approx(1000, rel=0.05)

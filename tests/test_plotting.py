@@ -58,7 +58,7 @@ def test_every_plot_has_an_example():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_what_is_drawn_is_seen(name):
+def test_every_artist_is_visible(name):
     """The picture changes with every artist that is left out: none is empty, white, outside the axes or too small."""
     with style.context(plotting.STYLE), warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -96,14 +96,14 @@ sys.exit(matplotlib.rcParams != before or 'matplotlib.pyplot' in sys.modules or 
             assert matplotlib.rcParams["axes.prop_cycle"] == CYCLE
         assert len(plotting.COLORS) == 7
 
-    def test_the_first_lines_are_told_apart_in_grey(self):
+    def test_the_first_lines_are_distinct_in_grey(self):
         lightness = [cie_lab(linear_rgb(color))[0] for color in plotting.COLORS]
         assert smallest_distance(lightness[:3]) > 20
         assert smallest_distance(lightness[:4]) > 10
         assert max(lightness) < 75  # white paper has 100
 
     @pytest.mark.parametrize("sight", ["usual", "protanopia", "deuteranopia", "tritanopia"])
-    def test_colours_are_told_apart_by_colour_blind_readers(self, sight):
+    def test_colours_are_distinct_for_colour_blind_readers(self, sight):
         seen = [cie_lab(SIGHT[sight] @ linear_rgb(color)) for color in plotting.COLORS]
         assert smallest_distance(seen) > 15
 

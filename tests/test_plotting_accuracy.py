@@ -1,4 +1,4 @@
-"""Answers and accuracies."""
+"""Predictions and accuracies."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def ax():
     return Figure().subplots()
 
 
-def test_readout_puts_the_right_class_in_front(ax):
+def test_the_readout_draws_the_true_class_on_top(ax):
     plotting.readout([0, 0.1], [[0, 0, 0], [1, 2, 3]], label=2, ax=ax)
     right = lines(ax)["class 2 (right)"]
     assert right.get_xydata().tolist() == [[0, 0], [100, 1]]  # above the mean of the classes
@@ -45,7 +45,7 @@ def test_accuracy_over_time(ax):
     plotting.accuracy_over_time([0, 0.1], [0.2, 0.8], label="b", chance=0.1, ax=ax)
     a, b = lines(ax)["a"], lines(ax)["b"]
     assert a.get_xydata().tolist() == [[0, 0.1], [100, 0.9]]
-    # Told apart without colour as well.
+    # They differ without colour, too.
     assert a.get_color() != b.get_color()
     assert a.get_linestyle() != b.get_linestyle()
     assert legend(ax) == ["a", "b", "chance"]

@@ -35,7 +35,7 @@ class TestConfusionMatrix:
         plotting.confusion_matrix([[9, 1], [0, 2]], ax=ax)
         assert [text.get_color() for text in ax.texts] == ["white", "black", "white"]
 
-    def test_a_class_without_recordings_stays_empty(self, ax):
+    def test_a_class_without_recordings_is_empty(self, ax):
         plotting.confusion_matrix([[0, 0], [1, 1]], ax=ax)
         assert np.ma.getmaskarray(ax.images[0].get_array()).tolist() == [[True, True], [False, False]]
 

@@ -59,7 +59,7 @@ class TestMembraneTrace:
         assert membrane_trace(LIF(tau=0.1, bias=1.0), [], [], duration=9.0).spike_t.size == 0
 
     def test_a_crossing_at_an_arrival_is_one_instant(self):
-        # The bias alone reaches 1 at t = 0.5, where -0.5 arrives: the jump acts first, nobody fires.
+        # The bias alone reaches 1 at t = 0.5, where -0.5 arrives: the jump acts first, and there is no spike.
         trace = membrane_trace(IF(bias=2.0), [0.5], [-0.5], duration=0.6)
         assert trace.spike_t.size == 0
         assert trace.v[-1] == pytest.approx(0.7)

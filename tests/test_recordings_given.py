@@ -1,4 +1,4 @@
-"""Recordings and durations that people give from Python: right values, or one line that says what to give instead."""
+"""Recordings and durations from Python: correct values, or one line that states what is accepted."""
 
 import zipfile
 from fractions import Fraction
@@ -13,7 +13,7 @@ from mtt_brian.circuit.spikes import durations_for, input_spikes, pair_with_dura
 from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.errors import InputError
 
-#: The readout tells which inputs were hit: 1 for input 0, 10 for input 1.
+#: The readout shows the inputs of the events: 1 for input 0, 10 for input 1.
 GRAPH = nir.NIRGraph.from_list(nir.Linear(weight=np.array([[1.0, 10.0]])))
 GOOD = mb.events.make_recording([10, 20], x=[0, 1])
 

@@ -162,7 +162,7 @@ def test_what_is_no_file_is_moved_aside(make, path):
     assert store.fill([("a",)], lambda name: 1, "study") == {("a",): 1}
 
 
-def test_a_folder_that_takes_no_file_is_named(tmp_path):
+def test_a_read_only_folder_is_named(tmp_path):
     with pytest.raises(OSError, match=r"nowhere/results\.jsonl"):
         ResultStore(tmp_path / "nowhere" / "results.jsonl", {}).keep(("a",), 1)
 

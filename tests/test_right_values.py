@@ -76,7 +76,7 @@ def operators(kind, channels):
     raise AssertionError(kind)
 
 
-#: Every gain on the engine that knows several ways to hold it.
+#: Every gain, on the engine that stores gains in several forms.
 GAINS = {"exact": (0.5, 1.0, 2.0, 3.0), "brian2": (0.5, 3.0)}
 
 #: Rule, and the time for which its readout is looked at: what a jump of 1 in its state is then in its potential.
@@ -130,7 +130,7 @@ def test_spikes_at_once_are_gain_times_matrix_times_counts(engine, rule, kind, c
     events = InputSpikes(np.full(len(at), 0.002), at, spikes[at], np.zeros(0, np.int64), 0.01)
     largest = 0
     for gain in GAINS[engine]:
-        # tau is a power of two, so that r / tau is the gain and no rounding decides.
+        # tau is a power of two, so that r / tau is the gain without rounding.
         many = {"threshold": 1.0, "spikes": "many"}
         fires = IF(r=gain, **many) if rule == "IF" else LIF(tau=2.0**-7, r=gain * 2.0**-7, **many)
         circuit = Circuit(
@@ -186,7 +186,7 @@ def delayed_and_direct(delay):
 
 @settings(max_examples=60)
 @given(us=st.integers(1, 10**8), delay=st.integers(1, 10**6))
-def test_a_delayed_arrival_meets_the_direct_one(us, delay):
+def test_a_delayed_and_a_direct_arrival_at_one_instant_are_summed(us, delay):
     # +1 and -1 at one instant cancel; the same +1 alone fires.
     graph = delayed_and_direct(delay / 1e6)
     both = mb.events.make_recording([us, us + delay], [0, 1])
@@ -282,7 +282,7 @@ def test_counts_beyond_32_bits_are_right_and_those_beyond_float64_are_refused(en
 @every_engine
 def test_a_potential_that_float64_cannot_hold_is_refused(engine):
     graph = chain(nir.Linear(weight=np.array([[1e308]])), nir.I(r=np.ones(1)))
-    # Brian2 cannot tell afterwards what a hidden potential was: there the weights are refused.
+    # Brian2 cannot reconstruct a silent potential: these weights are refused there.
     exact = r"population 'n1': a potential.* larger than float64 can hold"
     with pytest.raises(InputError, match=exact if engine == "exact" else r"'input' -> 'n1' has weights above 1e\+280"):
         list(simulator(graph, engine).run([recording([(1, 0), (2, 0)])]))
@@ -346,7 +346,7 @@ def test_the_bias_of_a_cubalif_goes_through_w_in_and_the_synapse():
         assert result.readout[0] == pytest.approx(expected, rel=1e-13)
 
 
-def test_a_cubalif_with_a_bias_fires_where_its_equation_says():
+def test_a_cubalif_with_a_bias_fires_at_the_solution_of_its_equation():
     rule = CubaLIF(tau=0.01, tau_syn=0.004, w_in=0.5, bias=4.0, reset="zero")
     circuit = Circuit("input", (1,), (Population("p", (1,), rule),), (), "p")
     (result,) = ExactEngine(circuit).run([train(duration=0.2)])
@@ -366,7 +366,7 @@ def test_a_cubalif_with_a_bias_fires_where_its_equation_says():
 
 @every_engine
 @pytest.mark.parametrize("record", ["all", "output"])
-def test_readout_at_sees_an_input_that_feeds_the_readout(engine, record):
+def test_readout_at_includes_an_input_that_feeds_the_readout(engine, record):
     nodes = {
         "input": nir.Input(input_type=np.array([2])),
         "w": nir.Linear(weight=np.eye(2)),
@@ -393,7 +393,7 @@ def test_readout_at_sees_an_input_that_feeds_the_readout(engine, record):
 
 
 @every_engine
-def test_recordings_are_read_when_their_turn_comes(engine, monkeypatch):
+def test_recordings_are_read_just_before_their_run(engine, monkeypatch):
     monkeypatch.setattr(runtime, "_EVENTS_PER_RUN", 100)
     graph = chain(nir.Linear(weight=np.ones((1, 1))), neuron())
 
@@ -539,7 +539,7 @@ def test_arrivals_and_a_bias_for_long_equal_rational_arithmetic():
 
 
 @pytest.mark.parametrize("start", [10**11, 10**14, 10**15, 1_764_000_000_000_000, 2**32 * 10**6 - 10])
-def test_whole_microseconds_stay_apart_at_any_time(start):
+def test_different_whole_microseconds_are_never_one_instant(start):
     # The times of the clock on the wall: microseconds since 1970.
     graph = chain(nir.Linear(weight=np.ones((1, 1))), neuron(refractory=3e-6))
     events = mb.events.make_recording(start + np.arange(5), 0)
@@ -594,7 +594,7 @@ def test_weights_that_a_hidden_potential_cannot_hold_are_refused(engine):
         mb.Simulator(graph, engine)
 
 
-def test_readout_at_takes_whole_microseconds_and_whole_runs():
+def test_readout_at_accepts_whole_microseconds_and_whole_runs():
     graph = chain(nir.Linear(weight=np.ones((1, 1))), nir.I(r=np.ones(1)))
     result = mb.simulate(graph, recording([(100_000, 0)]), duration=1.0)
     assert 1 - 0.9 < 0.1

@@ -282,7 +282,7 @@ def test_still_images_from_file_to_table(
     assert "event" not in output.rpartition("%")[2], "there is nothing to run event by event"
 
 
-def test_the_settings_of_the_first_phase_stay_where_they_are_not_given_anew(
+def test_the_settings_of_the_first_phase_are_kept_unless_given_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -126,7 +126,7 @@ def test_a_silent_population_in_front_of_a_silent_readout(first, behind):
 
 
 def test_two_synapses_of_one_kind_feed_one_neuron():
-    # Excitation and inhibition through LI nodes of their own, as Rockpool and PyNN write them.
+    # Excitation and inhibition through separate LI nodes, as in Rockpool and PyNN.
     def two(behind, taus=(0.005, 0.005)):
         nodes = {
             "input": nir.Input(input_type=np.array([1])),

@@ -34,7 +34,7 @@ def test_other_frames_are_left_alone(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("name", ["nmnist_3c1fc", "resnet18_dvs"])
 @pytest.mark.parametrize("steps", [(10, 3, 7), (2, 9, 9), (4, 4, 4)])
-def test_no_convolution_has_to_turn_its_frames_around(name: str, steps: tuple[int, ...]) -> None:
+def test_no_convolution_permutes_its_frames(name: str, steps: tuple[int, ...]) -> None:
     """Fewer, more and equally many time steps than the stage before."""
     model = models.build(name, sensor_size=(2, 32, 32), num_classes=10, width_multiplier=0.25)
     seen: list[torch.Tensor] = []

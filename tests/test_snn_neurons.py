@@ -208,7 +208,7 @@ def test_the_fused_gradient_is_that_of_the_plain_loop(rule: IF, surrogate: objec
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name)
-def test_what_the_compiler_sees_is_the_same_rule(rule: IF, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compiler_receives_the_same_rule(rule: IF, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the compiler: its own work is the next test's business."""
     monkeypatch.setattr(reference, "compiled", lambda function: function)
     for per_step in (False, True) if not isinstance(rule, LIF) else (False,):

@@ -104,7 +104,7 @@ def test_without_biases_folding_leaves_none(name: str) -> None:
     models.from_config(folded.config).load_state_dict(folded.state_dict())
 
 
-def test_a_fresh_network_folds_to_its_own_weights() -> None:
+def test_folding_a_new_network_does_not_change_its_weights() -> None:
     # Means 0, variances 1: nothing but eps is left.
     model = models.vgg9(width_multiplier=1 / 32)
     folded = norm.fold(model)
@@ -156,7 +156,7 @@ def test_recalibration_by_hand() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_recalibration_measures_what_the_norms_see_in_use() -> None:
+def test_recalibration_measures_the_statistics_of_later_use() -> None:
     torch.manual_seed(0)
     model = models.resnet18_dvs((2, 12, 12), width_multiplier=1 / 16)
     x = poisson(model, n=8)
@@ -174,7 +174,7 @@ def test_recalibration_measures_what_the_norms_see_in_use() -> None:
     assert in_training.shape == (8, 10)
 
 
-def test_recalibration_needs_batches_and_free_norms() -> None:
+def test_recalibration_needs_batches_and_unlocked_norms() -> None:
     model = network()
     set_norm(layer(model, "norm"), mean=3, variance=4, scale=1, shift=0.5)
     with pytest.raises(InputError, match="at least one batch"):

@@ -42,7 +42,7 @@ def test_by_hand() -> None:
     logits, counts = spike_counts(model, frames(1.0, 1, 0, 3), 4)
     assert logits.item() == 9 / 4
     assert {name: n.item() for name, n in counts.items()} == {"input": 5, "stem": 5, "inner1": 2, "outer1": 9}
-    # A shortcut with a weight and a neuron of its own: half of 1 1 0 3 fires 0 1 0 1; in all 0 3 0 3.
+    # A shortcut with its own weight and neuron: half of 1 1 0 3 fires 0 1 0 1; in all 0 3 0 3.
     other = network(block(1, {"weight": linear(0.5), "third": spiking()}))
     logits, counts = spike_counts(other, frames(1.0, 1, 0, 3), 4)
     assert logits.item() == 6 / 4
@@ -73,7 +73,8 @@ def test_stages_are_cut_behind_residual_blocks_only() -> None:
 
 def test_both_branches_run_with_the_time_steps_of_their_stage() -> None:
     model, x = network(block(1), block(2)), frames(1.0, 1, 0, 3)
-    # Stage 1 in one step: 5 spikes, inner 2, in all 9. Stage 2 sees 9 in three steps: inner 4, 5, 4, so 17, 19, 17.
+    # Stage 1 in one step: 5 spikes, inner 2, in all 9. The input of stage 2 is 9 in three steps: inner 4, 5, 4, so 17,
+    # 19, 17.
     assert model(x, [1, 3]).item() == pytest.approx((17 + 19 + 17) / 3)
 
 

@@ -44,8 +44,8 @@ def poisson(size: tuple[int, ...], rate: float = 0.18, n: int = 4, seed: int = 0
 
 @pytest.mark.parametrize("name", ["nmnist_3c1fc", "resnet18_dvs"])
 @pytest.mark.parametrize("training", [True, False])
-def test_layers_without_time_see_repeated_frames_once(name: str, training: bool) -> None:
-    """More time steps than the stage before: a convolution is asked for its frames only; the result is the same."""
+def test_layers_without_time_process_repeated_frames_once(name: str, training: bool) -> None:
+    """More time steps than the stage before: a convolution processes its frames only; the result is the same."""
     size = (2, 16, 16)
     torch.manual_seed(0)
     model = models.build(name, sensor_size=size, num_classes=3, width_multiplier=0.25).double().train(training)
@@ -93,7 +93,7 @@ def test_configurations_together_are_each_of_them_alone(name: str, bins: int, va
 
 @pytest.mark.parametrize(("bias", "asked"), [(False, 10), (True, 6 + 10 + 2)])
 def test_all_configurations_share_the_first_convolution(bias: bool, asked: int) -> None:
-    """It sees the ten input frames once. With a bias it has to see their sums, those of every configuration."""
+    """It processes the ten input frames once. With a bias it must process their sums for every configuration."""
     model = models.build("nmnist_3c1fc", sensor_size=(2, 16, 16), num_classes=3, norm=False, bias=bias)
     seen: list[int] = []
     next(layer for _, layer in model.layers() if isinstance(layer, nn.Conv2d)).register_forward_hook(
@@ -116,12 +116,12 @@ def test_logits_are_the_time_mean_of_the_readout() -> None:
 
 def test_spikes_are_transformed_between_stages() -> None:
     model = one_neuron(populations=2)
-    # Stage 1 fires 2 0 0 1 in four steps; stage 2 sees 2 and 1 in two steps, or 2 2 0 0 0 0 1 1 in eight.
+    # Stage 1 fires 2 0 0 1 in four steps; the input of stage 2 is 2 and 1 in two steps, or 2 2 0 0 0 0 1 1 in eight.
     x = frames(2.0, 0, 0, 1)
     assert model.num_stages == 2
     assert model(x, [4, 2]).item() == 2 * 3 / 2
     assert model(x, [4, 8]).item() == 2 * 6 / 8
-    # Stage 1 sees everything at once.
+    # The input of stage 1 is the sum of all frames.
     assert model(x, [1, 1]).item() == 2 * 3
 
 
@@ -156,7 +156,7 @@ def test_nothing_of_the_input_is_cut_off(t: int) -> None:
     model, x = one_neuron(weight=1.0), frames(1.0, 0, 0, 2)
     spikes = model(x, t).item() * t
     assert spikes == (3 if t <= 4 else temporal.transform(x, t).sum())
-    # A static image is one frame, which every time step sees.
+    # A static image is one frame, the input of every time step.
     assert model(frames(1.0), t).item() * t == pytest.approx(t)
 
 
@@ -244,7 +244,7 @@ def test_spike_counts() -> None:
         "spikes0": [3, 1],
         "spikes1": [3, 1],
     }
-    # With more steps than frames the first stage sees every frame twice.
+    # With more steps than frames the first stage processes every frame twice.
     assert spike_counts(model, x, 8)[1]["input"].flatten().tolist() == [6, 2]
     assert not logits.requires_grad
     assert not any(p._forward_hooks for p in model.populations().values())

@@ -74,7 +74,7 @@ def test_totals_and_gradients(t_in: int, t_out: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("shared", [False, True])
-def test_several_courses_are_transformed_like_each_alone(variant: str, shared: bool, dtype: torch.dtype) -> None:
+def test_several_segments_are_transformed_like_each_alone(variant: str, shared: bool, dtype: torch.dtype) -> None:
     """With channels innermost in memory and without; by the kernel for float32 and by torch's own operations."""
     t_in, t_out = ([5, 5, 5, 5], [2, 9, 5, 1]) if shared else ([5, 3, 4, 1], [2, 9, 4, 3])
     generator = torch.Generator().manual_seed(0)
@@ -94,7 +94,7 @@ def test_several_courses_are_transformed_like_each_alone(variant: str, shared: b
         torch.testing.assert_close(whole.grad, alone.grad, **tolerance)
 
 
-def test_courses_without_a_change_are_handed_on() -> None:
+def test_segments_without_a_change_are_returned() -> None:
     x = torch.rand(7, 2)
     assert transform_each(x, [3, 4], [3, 4]) is x
 

@@ -109,7 +109,7 @@ def test_nothing_acts_in_markdown(name, text):
     assert html.unescape(text) == printable(name)
 
 
-def test_a_cell_stays_a_cell():
+def test_text_of_a_cell_cannot_end_the_cell():
     table = markdown_table([["name", "n"], ["a|b\n| c |", "1"], ["\x1b[31m", "2"]]).splitlines()
     assert [line.count("|") for line in table] == [3, 3, 3, 3]
     assert table[3].startswith("| \\x1b[31m ")

@@ -100,7 +100,7 @@ def test_a_bias_per_step_counts_like_a_spike_in_every_step():
     assert fired(run(graph, 9, **ZERO), "n1") == [9.0]
 
 
-def test_a_spike_that_is_one_step_wide_says_how_long_a_step_is():
+def test_the_length_of_a_step_is_the_width_of_a_spike():
     """Norse's LIFBoxCell: tau dv/dt = -v + w z + b in steps of dt; b alone drives v to b."""
     graph = chain(affine(1.0, 2.0), lif(0.02, 1.0))
     for options in ({"spike_integral": 1e-4}, {"file_time_per_step": 1e-4}, {}):
@@ -144,7 +144,7 @@ def test_the_readout_in_the_units_of_the_tool():
     ("nodes", "message"),
     [
         ((if_node(r=1e4), if_node(r=1e3)), r"is 0\.0001 s in node 'n1' and 0\.001 s in 'n3'"),
-        ((lif(0.02, 1.0), lif(0.02, 1.0)), "no node says"),
+        ((lif(0.02, 1.0), lif(0.02, 1.0)), "no node contains"),
         ((if_node(r=1e4), if_node(r=-1e4)), r"of node 'n3' is -0\.0001 s, which is no time"),
     ],
 )
@@ -154,13 +154,13 @@ def test_constants_that_are_not_one_number(nodes, message):
         read(graph, **ZERO, spike_integral="infer")
 
 
-def test_one_constant_for_all_nodes_is_inferred_and_said():
+def test_one_constant_for_all_nodes_is_inferred_and_listed():
     graph = chain(affine(1.0), lif(0.02, 200.0), affine(1.0), cuba(0.008, 0.02, w_in=80.0))
     circuit = read(graph, **ZERO, spike_integral="infer")
     assert circuit.population["n1"].rule.gain == pytest.approx(1.0)
     assert circuit.population["n3"].rule.gain == pytest.approx(1.0)
     assert next(a for a in circuit.assumptions if "inferred" in a).startswith("the integral of one spike is 0.0001 s")
-    # Nothing is inferred unless it is asked for, but it is pointed out.
+    # Nothing is inferred without the option, but an assumption hints at it.
     plain = read(graph, **ZERO)
     assert plain.population["n1"].rule.gain == pytest.approx(1e4)
     assert [a for a in plain.assumptions if "though" in a] == [
@@ -170,19 +170,19 @@ def test_one_constant_for_all_nodes_is_inferred_and_said():
     assert not any("though" in a for a in read(graph, **ZERO, spike_integral=1e-4).assumptions)
 
 
-def test_a_given_integral_comes_before_the_tools():
+def test_a_given_integral_has_priority_over_the_tools():
     graph = chain(affine(1.0), lif(0.02, 200.0))
     circuit = read(graph, tool="snntorch", spike_integral=1e-3)
     assert circuit.population["n1"].rule.gain == pytest.approx(10.0)
-    assert any("spike_integral is 0.001 s, though tool='snntorch' says 0.0001 s" in a for a in circuit.assumptions)
+    assert any("spike_integral is 0.001 s, though tool='snntorch' gives 0.0001 s" in a for a in circuit.assumptions)
 
 
 @pytest.mark.parametrize(("node", "pointed_out"), [(lif(0.02, 200.0), True), (lif(0.02, 1.0), False)])
-def test_a_given_step_comes_before_the_files(node, pointed_out):
+def test_a_given_step_has_priority_over_the_files(node, pointed_out):
     """SpikingJelly writes r = 1 for decay_input=True, and then the step is not in the file."""
     circuit = read(chain(affine(1.0), node), tool="spikingjelly", file_time_per_step=1e-3)
     assert circuit.time_step == 1e-3
-    said = "file_time_per_step is 0.001 s, though tool='spikingjelly' says 0.0001 s: check how far a spike moves"
+    said = "file_time_per_step is 0.001 s, though tool='spikingjelly' gives 0.0001 s: check how far a spike moves"
     assert (f"{said} (node 'n1')" in circuit.assumptions) == pointed_out
 
 
@@ -217,7 +217,7 @@ def test_what_a_preset_makes_of_a_neuron(tool, node, moved, reset, spikes):
 
 
 def test_rockpools_synapse_in_front_of_a_neuron():
-    """ExpSyn is an LI, whose spikes are one time step wide; it says how long that is."""
+    """ExpSyn is an LI, whose spikes are one time step wide; its time constant gives the length of a step."""
     r = 8 * np.exp(-1 / 8)  # tau 8 ms, dt 1 ms
     circuit = read(chain(affine(1.0), li(0.008, r), lif(0.02, 20 * np.exp(-1 / 20))), tool="rockpool")
     rule = circuit.readout.rule
@@ -227,7 +227,7 @@ def test_rockpools_synapse_in_front_of_a_neuron():
     assert float(rule.r) == pytest.approx(20 * np.exp(-1 / 20))  # a current, which has no integral
 
 
-def test_a_loop_takes_a_step_of_the_tool():
+def test_a_loop_has_a_delay_of_one_step_of_the_tool():
     graph = loop(lif(1e9, 1e13))
     assert fired(run(graph, 1, tool="snntorch", reset="zero", duration=0.00125), "n1") == [1.0, 1.1, 1.2]
     late = run(graph, 1, tool="snntorch", reset="zero", time_per_step=2e-3, duration=0.006)
@@ -392,13 +392,13 @@ def test_metadata_of_some_neurons_come_before_an_option():
     graph = chain(affine(1.0), if_node(reset="zero"), affine(1.0), if_node())
     circuit = read(graph, reset="subtract")
     assert [p.rule.reset for p in circuit.populations] == ["zero", "subtract"]
-    assert "metadata say reset='zero', so that reset='subtract' is not used (node 'n1')" in circuit.assumptions
+    assert "metadata have reset='zero', so that reset='subtract' is not used (node 'n1')" in circuit.assumptions
     # The same value is no contradiction, and a loop may have a delay already.
     assert read(graph, reset="zero").readout.rule.reset == "zero"
     assert read(loop(if_node(), delay=1e-3), **ZERO, loop_delay=1e-4).input_shape == (1,)
 
 
-def test_a_circuit_takes_no_options():
+def test_a_circuit_accepts_no_options():
     circuit = read(chain(affine(1.0), if_node()), **ZERO)
     assert read(circuit) is circuit
     with pytest.raises(InputError, match="tool is for graphs and files; a circuit has been read already"):
@@ -462,7 +462,7 @@ def saved(tmp_path):
     return tmp_path
 
 
-def test_info_says_how_far_a_spike_moves(saved, capsys):
+def test_info_shows_the_jump_of_a_spike(saved, capsys):
     assert entry_point(["info", str(saved / "m.nir"), "--tool", "snntorch"]) == 0
     out = capsys.readouterr().out
     assert "| 0.3 (1) thresholds" in out  # 0.4, 0.6 and 2 against a threshold of 2
@@ -513,7 +513,7 @@ def test_one_line_on_the_command_line(saved, options, message, capsys):
 # ----- one object for all options
 
 
-def test_an_object_and_keyword_arguments_say_the_same():
+def test_an_object_and_keyword_arguments_are_equivalent():
     graph = chain(affine(1.0), lif(0.02, 200.0))
     conventions = mb.Conventions(tool="snntorch", reset="zero", time_per_step=1e-3)
     assert conventions.given == {"tool": "snntorch", "reset": "zero", "time_per_step": 1e-3}

@@ -109,7 +109,7 @@ def test_fan_out_counts_the_synapses_without_writing_them_out():
 # ----- populations
 
 
-def test_metadata_say_what_nir_cannot(tmp_path):
+def test_metadata_contain_values_without_a_field_in_nir(tmp_path):
     graph = chain((3,), if_node(3, spikes="many", lower_bound=-1.5, refractory=0.002), out=(3,))
     nir.write(tmp_path / "m.nir", graph)  # strings come back as bytes
     rule = mb.translate.read_nir(tmp_path / "m.nir").readout.rule
@@ -362,7 +362,7 @@ def test_a_readout_with_a_bound_is_no_sum():
 # ----- recordings side by side
 
 
-def test_every_recording_has_a_row_of_its_own_and_every_copy_one_to_spare():
+def test_every_recording_has_its_own_row_and_every_copy_a_spare_one():
     from mtt_brian.circuit.spikes import InputSpikes
     from mtt_brian.engines.brian2.schedule import InputSchedule
 

@@ -117,7 +117,7 @@ def test_the_exporter_needs_of_the_other_half_only_the_files(file, room_):
     assert {name.split(".")[2] for name in found} <= {"nir_files", "node_fields", "to_tool", "tools"}, found
 
 
-def test_no_torch_right_of_the_nir_file():
+def test_event_driven_rooms_import_no_torch():
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {name}"
         for module, path in modules().items()
@@ -128,7 +128,7 @@ def test_no_torch_right_of_the_nir_file():
     assert not wrong, wrong
 
 
-def test_engines_stand_side_by_side():
+def test_no_engine_imports_another_engine():
     """Neither engine imports the other; what both need lies below them."""
     for module, path in modules().items():
         for name in imported(path):
@@ -170,8 +170,8 @@ def test_private_names_of_other_packages_stand_in_their_adapter_file(package):
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_engine_is_told_by_its_name():
-    """What an engine can do is asked of its `EngineInfo`; only the engine itself compares its own name."""
+def test_no_code_tests_the_name_of_an_engine():
+    """The abilities of an engine are in its `EngineInfo`; only the engine compares its own name."""
     wrong = [
         f"{path.relative_to(PACKAGE)}:{node.lineno}"
         for path in modules().values()

@@ -1,10 +1,11 @@
-"""Make the data of ``mtt-brian demo``: three small trained networks, ten recordings, and what was measured with them.
+"""Make the data of ``mtt-brian demo``: three small trained networks, ten recordings, and the results of their
+evaluation.
 
 python training/make_demo.py                   # trains nine networks (minutes), writes the data and the figure
-python training/make_demo.py --runs runs/demo  # the folder of the runs; those that are finished are taken as they are
+python training/make_demo.py --runs runs/demo  # the folder of the runs; finished runs are used again
 
-Each network is trained by the defaults of ``mtt-brian train`` (digits, 30 epochs) with three seeds. All are measured on
-the whole test split. The demo gets the networks of seed 0, and the first test recording of every class.
+Each network is trained by the defaults of ``mtt-brian train`` (digits, 30 epochs) with three seeds. All are evaluated
+on the whole test split. The demo contains the networks of seed 0, and the first test recording of every class.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mtt_brian.mtt import TrainConfig
 
 COMMAND = "python training/make_demo.py"
 SEEDS = (0, 1, 2)
-#: Name of the file -> title, what the figure adds to it, and settings of the training.
+#: Name of the file -> title, addition to it in the figure, and settings of the training.
 NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "sdt": ("SDT", "fixed time steps", {"method": "sdt"}),
     "mtt": ("MTT", "mixed time steps", {"method": "mtt"}),
@@ -89,7 +90,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measure(network: Path, test: Recordings, time_steps: int) -> dict[str, float]:
-    """Accuracy, and synaptic operations per recording, on time steps and event by event."""
+    """Accuracy, and synaptic operations per recording, time-stepped and event-driven."""
     simulator = Simulator(network, record="counts")
     found = {}
     for mode, recordings in (
@@ -119,7 +120,8 @@ def draw(folder: Path, figures: Path, data: dict[str, Any]) -> None:
 
 
 def shown_in_figure(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
-    """What the figure shows: a recording that the first network answers otherwise without time steps, and one neuron.
+    """The data of the figure: a recording whose prediction by the first network changes without time steps, and one
+    neuron.
 
     The neuron belongs to the first population. Some steps of its input are chosen in which the event-driven membrane is
     stopped by the lower bound and then fires more often than the time-stepped one, which fires as well; both begin at
@@ -154,7 +156,7 @@ def shown_in_figure(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
                 if stopped and fired[1] > fired[0] > 0 and (best is None or apart > best[0]):
                     chosen = {"network": network, "recording": recording["file"], "neuron": neuron, "first": first}
                     best = apart, chosen | {"steps": STEPS_SHOWN}
-    assert best is not None, "no recording changes its answer, or no neuron shows why"
+    assert best is not None, "no prediction changes, or no neuron shows the cause"
     return best[1]
 
 

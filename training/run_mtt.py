@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
 
     # One process, or those that torchrun has started: each computes its share of every batch, and the first one prints
-    # and writes the files. `from_first` and `in_turn` say which process calls a function.
+    # and writes the files. `from_first` and `in_turn` define which process calls a function.
     with distributed.join() as processes:
         # Options: defaults < settings of the run that --resume or --init names < --config file < command line.
         settings = train.read_settings(arguments, processes)
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Model: a network of the zoo in stages, each of which can run with its own number of time steps.
         model = train.build_network(config, splits, processes)
 
-        # Where the results go: a new folder under runs/, or the one that --out or --resume names.
+        # The results folder: a new folder under runs/, or that of --out or --resume.
         folder = processes.from_first(lambda: train.open_folder(settings))
         train.print_summary(config, splits, model, folder)
 
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_folder.train(model, config, splits, folder, settings.resume, processes)
 
     if processes.first:
-        # Results: time-stepped accuracy for many numbers of time steps, each with frames binned anew.
+        # Results: time-stepped accuracy for many numbers of time steps, each with newly binned frames.
         train.print_accuracies(model, splits.test)
 
-        # Next: the same weights event by event, without time steps.
+        # Next: the same weights event-driven, without time steps.
         train.print_next_command(folder, config)
 
 

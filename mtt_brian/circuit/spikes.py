@@ -229,7 +229,7 @@ def pair_with_durations(
 
     Raises:
         InputError: as `check_recordings` and `durations_for`; and from the iterator, if the numbers of recordings and
-    durations differ.
+            durations differ.
     """
     given = check_recordings(recordings)
     count = len(given) if isinstance(given, Sized) else None

@@ -62,15 +62,15 @@ class Simulator:
         engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime), ``"brian2-cpp"`` (Brian2's C++ project) or
             ``"brian2-cuda"`` (brian2cuda, on a GPU), or one added by `register_engine`. All give the same spikes.
         order: ``"sum"``: all arrivals at a neuron at one instant are summed and applied once. ``"fifo"``: a queue of
-        single events, as on event-driven chips (engines with it in `EngineInfo.orders`: ``"exact"``).
+            single events, as on event-driven chips (engines with it in `EngineInfo.orders`: ``"exact"``).
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
             `Result.readout_at`), or only ``"counts"``.
         conventions: facts that a graph of another tool does not contain.
         integers: run the network with the integers of a chip: weights, thresholds and saturating membranes of a few
-        bits; by default 8 and 16, as on Speck (engines with `EngineInfo.saturation`: ``"exact"``). **options: fields of
-        `Conventions` (``tool="snntorch"``), instead of the object or in addition to it, and options of the
-            engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2 engines);
-            ``target`` (brian2); ``flags`` (brian2-cpp).
+            bits; by default 8 and 16, as on Speck (engines with `EngineInfo.saturation`: ``"exact"``).
+        **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or in addition to it, and
+            options of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2
+            engines); ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
         InputError: names the unsupported property and an engine that supports it.

@@ -33,7 +33,7 @@ class Result:
         engine: the engine's name.
         circuit: the network of the run.
         begin: start of the recorded spikes in seconds. It is later than 0 for a piece of a run (`exact.Run.feed`);
-    counts, readout and synops start at time 0 also then.
+            counts, readout and synops start at time 0 also then.
     """
 
     spikes: Mapping[str, Spikes]
@@ -105,7 +105,7 @@ class Result:
 
         Raises:
             InputError: if the run recorded too little, or the readout is neither linear nor firing; for times that are
-        no numbers, and for a piece of a run that does not start at time 0.
+                no numbers, and for a piece of a run that does not start at time 0.
         """
         at = on_whole_microseconds(t)
         if np.any(np.isnan(at)):
@@ -147,7 +147,7 @@ def result_of(
         circuit, engine, record, train: of the run.
         spikes: of firing populations, at least of those that `record` keeps.
         counted: spikes per neuron since time 0, int64 [neurons] or in the population's shape; missing populations are
-        counted from ``spikes``, the input from ``train``.
+            counted from ``spikes``, the input from ``train``.
         readout: final state of a silent readout; None if the counts determine it: for a readout that fires or sums.
         synops: synaptic operations, if the engine has counted them.
         begin: start of the recorded spikes in seconds.

@@ -103,7 +103,7 @@ class EventDrivenAccumulator:
 
     Attributes:
         compile_seconds: time to build the engine, not part of the runs; set by the caller. For merged states the
-    longest, because their processes build engines at the same time.
+            longest, because their processes build engines at the same time.
     """
 
     def __init__(self, times: np.ndarray, order: Order) -> None:

@@ -60,7 +60,7 @@ def same_but_seed(configs: Mapping[str, Mapping[str, Any]], ignored: Collection[
 
     Returns:
         Names of the runs by label, which is the method. Runs of one method that differ in other settings are separate
-    groups, and the label contains the difference: ``"mtt, samples 5"``.
+        groups, and the label contains the difference: ``"mtt, samples 5"``.
     """
     groups: dict[str, list[str]] = {}
     for name, config in configs.items():

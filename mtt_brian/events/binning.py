@@ -31,7 +31,7 @@ def bin_recordings(recordings: Recordings, time_steps: int, workers: int = 0) ->
         recordings: N of them.
         time_steps: T.
         workers: processes that share the work (started by joblib, not forked); 0: this process. The result does not
-        depend on the number.
+            depend on the number.
 
     Returns:
         [N, T, C, H, W] with channels innermost in memory, uint8, or int32 if a pixel has more than 255 events in a bin.

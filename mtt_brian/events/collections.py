@@ -183,7 +183,7 @@ class Images(Collection):
     Attributes:
         pixels: uint8 [N, C, H, W], 0 to 255.
         mean, std: of every channel of the training images, for intensities 0..1 (``pixels / 255``): the published
-    values for training.
+            values for training.
     """
 
     pixels: np.ndarray

@@ -123,7 +123,7 @@ def register_format(
     Args:
         ending: of file names, with its dot and in lower case.
         reader: path -> structured array with integers ``t`` [us], ``x`` and, if the file has them, ``y`` and ``p``. It
-        raises `InputError`, which names the file, for an unreadable file.
+            raises `InputError`, which names the file, for an unreadable file.
         at_first_event: time 0 is the first event.
         replace: replace one that was registered before.
 

@@ -25,7 +25,10 @@ def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> n
     Args:
         recording: the events.
         sigma: standard deviation in microseconds; times are rounded to whole ones and kept between 0 and the end.
-        rng: random generator. Raises: InputError: if ``sigma`` is no number from 0 to 1e15.
+        rng: random generator.
+
+    Raises:
+        InputError: if ``sigma`` is no number from 0 to 1e15.
     """
     _check("the jitter", sigma)
     check_number("the jitter", sigma, most=1e15)

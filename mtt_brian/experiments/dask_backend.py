@@ -63,8 +63,8 @@ def workers(address: str, most: int, timeout: float = TIMEOUT) -> Iterator[Backe
     Raises:
         InputError: if no scheduler replies, there is no worker, or Dask is not installed. While shards are computed:
             the error of a shard; if a worker cannot compute it (names the worker); if the scheduler is lost. After all
-    other shards: if a shard that was computed alone has ended as many workers as the scheduler allows (names the
-    shard).
+            other shards: if a shard that was computed alone has ended as many workers as the scheduler allows (names
+            the shard).
     """
     with ExitStack() as stack:
         if address == LOCAL:

@@ -69,7 +69,7 @@ def open_store(plan: EvaluationPlan, out: str | None, html: bool = False) -> Ite
 
     Raises:
         InputError: if the folder cannot be written to, a file cannot be replaced, or it contains results of other
-    settings.
+            settings.
     """
     folder = files.results_folder(out, "event_driven_eval")
     with files.removed_if_empty(folder):
@@ -131,7 +131,7 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
     shown = sorted({1, *t_maxes})
     orders = [event_driven.order for event_driven in report.runs[0].event_driven]
     title = literal(f"{report.title}, {report.split}", 60)
-    groups = [*(f"T = {t}" for t in shown), *(f"events,\n{order}" for order in orders)]
+    groups = [*(f"T = {t}" for t in shown), *(f"event-driven\n{order}" for order in orders)]
     bars = {
         run.run: [*(run.time_stepped.accuracy.get(t) for t in shown), *(e.accuracy for e in run.event_driven)]
         for run in report.runs

@@ -31,7 +31,7 @@ class ResultStore(Mapping[Key, Any]):
     Args:
         path: the file; read if it exists.
         settings: all values besides the keys that affect the results (digests of networks, recordings, versions),
-        JSON-able.
+            JSON-able.
 
     Raises:
         InputError: if the file belongs to other settings (it names them), or cannot be moved aside.

@@ -122,7 +122,7 @@ def train(
         config: the settings.
         splits: of `load_splits`.
         folder: of the run; created if necessary. It must be empty except for a `claim`, or be that of ``resume``. It is
-        removed if the training ends before its first checkpoint.
+            removed if the training ends before its first checkpoint.
         resume: checkpoint to continue from.
         processes: of the training, see `mtt.fit`; the first one writes the files.
 
@@ -249,7 +249,7 @@ def recordings_for(
 
     Raises:
         InputError: if the runs were trained on different data and ``dataset`` is not given, if the data are still
-    images, which have no events, or if there is no recording.
+            images, which have no events, or if there is no recording.
     """
     trained_on = {run.config["dataset"] for run in runs}
     if dataset is None and len(trained_on) > 1:

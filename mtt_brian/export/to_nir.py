@@ -68,12 +68,12 @@ def to_nir(
         duration: D, of a recording, in seconds; needed with ``time_steps``.
         for_tool: write the graph so that the importer of this tool reads the network with T steps:
             ``"spikingjelly"``, ``"snntorch"``, ``"norse"`` or ``"nir"``; see `mtt_brian.translate.for_tool`, which does
-        this for any graph and returns the losses. allow: properties that may be lost then: ``"reset"``, ``"spikes"``,
-        ``"lower_bound"``.
+            this for any graph and returns the losses.
+        allow: properties that may be lost then: ``"reset"``, ``"spikes"``, ``"lower_bound"``.
 
     Raises:
         InputError: for a layer without an exact counterpart (names it), and for a property that is lost and not in
-    ``allow``.
+            ``allow``.
     """
     if allow and for_tool is None:
         raise InputError("allow names what may be lost for a tool; pass for_tool=, too")

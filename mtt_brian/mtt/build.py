@@ -31,11 +31,11 @@ def build_model(config: TrainConfig, data: Data) -> Staged:
     Args:
         config: the settings.
         data: recordings or images, which define the sensor, the classes and, for a time constant in seconds, the usual
-        duration.
+            duration.
 
     Raises:
         InputError: if the model's name is unknown, the model does not fit the data or the memory of the machine, or
-    there is no such device.
+            there is no such device.
     """
     rule = IF(threshold=1.0, reset=config.reset, spikes=config.spikes, lower_bound=config.lower_bound)
     options: dict[str, Any] = {

@@ -72,7 +72,7 @@ def load(path: str | Path) -> Checkpoint:
 
     Raises:
         InputError: if there is none, it is damaged, contains more than tensors and plain values, has another format, or
-    has a value that no training writes, see `check_contents`.
+            has a value that no training writes, see `check_contents`.
     """
     path = Path(path)
     try:

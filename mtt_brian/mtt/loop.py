@@ -76,7 +76,7 @@ def fit(
         run_dir: an existing folder.
         validation: recordings or images to log the accuracy on, at T_max.
         resume: checkpoint to continue from. On a CPU the result equals that of an uninterrupted run bit for bit. The
-        number of processes may change if the total batch stays the same; then the results are equal up to rounding.
+            number of processes may change if the total batch stays the same; then the results are equal up to rounding.
         processes: of the training; each calls this function with the same arguments.
 
     Returns:
@@ -108,7 +108,9 @@ class Trainer:
         training: frames of the training items.
         validation: frames of this process's validation items; None: no validation.
         resume: the checkpoint to continue from.
-        processes: of the training. Attributes:
+        processes: of the training.
+
+    Attributes:
         last: checkpoint of the last finished epoch.
     """
 

@@ -35,7 +35,7 @@ class LinearSystem:
         threshold: firing threshold, or None for a neuron that never fires.
         reset_keep, reset_add: the reset: a spike turns ``x_i`` into ``reset_keep_i * x_i + reset_add_i`` [n]. If only
             one of them is given, the other is 1 or 0. None: the ``reset`` of the rule acts on the potential, which must
-    then be one of the states.
+            then be one of the states.
     """
 
     matrix: np.ndarray

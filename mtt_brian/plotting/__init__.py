@@ -17,8 +17,9 @@ from mtt_brian.plotting.accuracy import (
     early_exit,
     time_step_sweep,
 )
+from mtt_brian.plotting.attribution import waterfall
 from mtt_brian.plotting.matrices import change_matrix, confusion_matrix
-from mtt_brian.plotting.membrane import membrane
+from mtt_brian.plotting.neuron import membrane
 from mtt_brian.plotting.panels import (
     AccuracyLine,
     AccuracyPanel,
@@ -34,7 +35,6 @@ from mtt_brian.plotting.recording import event_cloud, time_surface, time_surface
 from mtt_brian.plotting.spikes import raster, rates, spike_time_differences
 from mtt_brian.plotting.style import COLORS, ON_SCREEN, SCREEN, STYLE, figure
 from mtt_brian.plotting.training import loss_line, loss_surface, training_curve
-from mtt_brian.plotting.waterfall import waterfall
 
 __all__ = [
     "COLORS",

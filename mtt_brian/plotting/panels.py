@@ -92,11 +92,11 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
             style = {"color": line_style(k)["color"], "fontsize": "small", "ha": "right", "textcoords": "offset points"}
             text = f"below: {', '.join(below)}"
             left.annotate(text, (1, 0), (0, 3 + 10 * k), xycoords="axes fraction", **style)
-        _fall(right, k, accuracy[-1], event_driven)
+        _fall(right, k, accuracy[-1], event_driven, upright=len(curves) <= 4)
     accuracy_axis(right)
     right.set_ylabel("")
     right.set_xticks([])
-    right.set_xlim(-0.5, len(curves) - 0.1)
+    right.set_xlim(-0.5, len(curves) - 0.5)
     largest = sorted({curve.time_steps[-1] for curve in curves})
     right.set_xlabel(f"hollow: T = {' or '.join(map(str, largest))}\nfull: event-driven", fontsize="small")
     for ax in (left, right):
@@ -105,8 +105,8 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
     common_legend(figure, [left], title)
 
 
-def _fall(ax: Axes, place: int, stepped: Estimate, event_driven: Estimate) -> None:
-    """An arrow from the time-stepped accuracy to the event-driven one, with their difference."""
+def _fall(ax: Axes, place: int, stepped: Estimate, event_driven: Estimate, upright: bool) -> None:
+    """An arrow from the time-stepped accuracy to the event-driven one, with their difference above the axes."""
     style = line_style(place) | {"linestyle": "none"}
     ax.plot(place, stepped.value, **style, markerfacecolor="white", zorder=3, label="_stepped")
     ax.errorbar(place, event_driven.value, yerr=event_driven.standard_error, **style, zorder=3, label="_event-driven")
@@ -114,10 +114,14 @@ def _fall(ax: Axes, place: int, stepped: Estimate, event_driven: Estimate) -> No
     ax.annotate("", (place, event_driven.value), (place, stepped.value), arrowprops=arrow)
     ax.annotate(
         f"{100 * (event_driven.value - stepped.value):+.1f}",
-        (place, (stepped.value + event_driven.value) / 2),
-        (4, 0),
+        (place, 1),
+        (0, 2),
+        xycoords=ax.get_xaxis_transform(),
         textcoords="offset points",
-        va="center",
+        ha="center",
+        va="bottom",
+        rotation=0 if upright else 90,
+        fontsize="small",
         color=style["color"],
     )
 

@@ -68,13 +68,13 @@ class Spiking(nn.Module):
         rule: `IF`, or `LIF` with ``tau`` in seconds; plain numbers, no bias, no refractory period, ``r = 1``.
         surrogate: the derivative dn/dv of the backward pass.
         decay_per_step: with an `IF` rule, the decay 0 < d < 1 of the membrane per step, for any number of steps (the
-        paper's LIF).
+            paper's LIF).
         duration: with a `LIF` rule, the seconds that all steps cover together: T steps decay by
             ``exp(-duration / (T * tau))`` each, so that the neuron is the same for any T.
 
     Attributes:
         compile_steps: True: `torch.compile` compiles all time steps into one kernel, for every T, in some seconds each.
-        It needs a C++ compiler (Triton on a GPU). Spikes and gradients are the same up to rounding.
+            It needs a C++ compiler (Triton on a GPU). Spikes and gradients are the same up to rounding.
 
     Shape:
         x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With a ``plan``

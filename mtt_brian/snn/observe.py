@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, watching
+from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, observing
 
 
 @torch.no_grad()
@@ -25,6 +25,6 @@ def over_time(model: Staged, frames: Tensor, time_steps: int | Sequence[int]) ->
         InputError: as `Staged.forward`.
     """
     kept = {INPUT: model.first_stage_input(frames, time_steps)}
-    with watching(model, lambda name, spikes: kept.update({name: spikes})):
+    with observing(model, lambda name, spikes: kept.update({name: spikes})):
         kept[OUTPUT] = model.readouts(frames, time_steps)
     return kept

@@ -40,7 +40,7 @@ class Staged(nn.Module):
         blocks_per_stage: g; a stage holds g blocks (the last one perhaps fewer), the layers behind the last block
             belong to the last stage. None: one stage, which is NMT's network.
         block_ends: names of the populations that end a block. None: all of them, or in a network with residual
-        connections those behind one. No stage ends within a residual connection.
+            connections those behind one. No stage ends within a residual connection.
         transform: variant of the temporal transformation, "hard", "soft" or "trim".
 
     Attributes:
@@ -49,7 +49,7 @@ class Staged(nn.Module):
         shapes: shape of one frame behind every layer, by name.
         norms_locked: True keeps all batch norms in evaluation mode, in training too; see `norm.lock`.
         config: the argument of `models.from_config` that rebuilds the network, a JSON-able dict; empty for other
-        networks.
+            networks.
 
     Raises:
         InputError: for layers that do not fit, bad names, or no population at all.
@@ -258,7 +258,7 @@ def _through(layers: nn.Module, x: Tensor, shapes: dict[str, tuple[int, ...]]) -
 
 
 @contextmanager
-def watching(model: Staged, observe: Callable[[str, Tensor], None]) -> Iterator[None]:
+def observing(model: Staged, observe: Callable[[str, Tensor], None]) -> Iterator[None]:
     """Within the block, every population calls ``observe(name, spikes [t, N, *])`` after its run."""
 
     def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -285,5 +285,5 @@ def spike_counts(model: Staged, frames: Tensor, time_steps: int | Sequence[int])
         InputError: as `Staged.forward`.
     """
     counts = {INPUT: model.first_stage_input(frames, time_steps).sum(0)}
-    with watching(model, lambda name, spikes: counts.update({name: spikes.sum(0)})):
+    with observing(model, lambda name, spikes: counts.update({name: spikes.sum(0)})):
         return model(frames, time_steps), counts

@@ -1,6 +1,6 @@
-"""Front ends: a network of another form becomes a `mtt_brian.circuit.Circuit`.
+"""Front ends: networks in other forms become a `mtt_brian.circuit.Circuit`.
 
-`to_brian2` and its relatives are named here too; they live in `mtt_brian.engines.brian2`.
+`to_brian2` and related names are available here, too; they are defined in `mtt_brian.engines.brian2`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "unregister_node",
 ]
 
-#: Name -> module of ``mtt_brian.engines.brian2`` that holds it.
+#: Name -> module of ``mtt_brian.engines.brian2`` that defines it.
 _IN_BRIAN2_ENGINES = {
     "ClockDrivenNetwork": "clock_driven",
     "Estimate": "memory",
@@ -51,7 +51,7 @@ _IN_BRIAN2_ENGINES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Brian2 is imported with the first use of what needs it."""
+    """Imports Brian2 at the first use of a name that needs it."""
     if name in _IN_BRIAN2_ENGINES:
         return getattr(importlib.import_module(f"mtt_brian.engines.brian2.{_IN_BRIAN2_ENGINES[name]}"), name)
     raise AttributeError(f"module 'mtt_brian.translate' has no attribute {name!r}")

@@ -13,7 +13,7 @@ class Biases:
     """The constant currents of one graph.
 
     Raises:
-        InputError: for a bias that runs through a delay.
+        InputError: for a bias in front of a delay.
     """
 
     def __init__(self, shapes: Shapes) -> None:
@@ -31,7 +31,7 @@ class Biases:
         return total
 
     def _out_of(self, name: str) -> np.ndarray | None:
-        """What a linear node or a wire sends on of it, its own bias included; None for nothing."""
+        """The constant current behind a linear node or a wire, its own bias included; None for none."""
         shape = self._shapes.of[name]
         bias = self.into(name)
         if self._shapes.wiring.is_wire(name):

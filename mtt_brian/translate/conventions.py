@@ -1,4 +1,4 @@
-"""What a graph of another tool leaves open, said by whoever reads it: one object, described and checked here."""
+"""Facts that a graph of another tool does not contain and that the caller passes: one object, checked here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtt_brian.translate.nir_files import numbers, shown, uniform
 
 ToolName: TypeAlias = Literal["snntorch", "norse", "sinabs", "spikingjelly", "rockpool", "nir"]
 BiasRule: TypeAlias = Literal["per-second", "per-step"]
-#: A potential, as many thresholds (``"-1 thresholds"``), or ``"none"``.
+#: A potential, a number of thresholds (``"-1 thresholds"``), or ``"none"``.
 LowerBound: TypeAlias = "float | str"
 
 TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
@@ -28,34 +28,35 @@ _THRESHOLDS = re.compile(r"\s*(\S+)\s+thresholds?\s*")
 
 @dataclass(frozen=True, kw_only=True)
 class Conventions:
-    """What a graph of another tool leaves open; None: not said.
+    """Facts that a graph of another tool does not contain; None: not given.
 
-    `read_nir`, `Simulator`, `simulate` and all that read a graph take these fields as keyword arguments, or the object
-    as ``conventions=``. The metadata of a neuron come first, then a field, then what ``tool`` sets.
+    `read_nir`, `Simulator`, `simulate` and all functions that read a graph accept these fields as keyword arguments, or
+    the object as ``conventions=``. The metadata of a neuron have priority over a field, and a field over ``tool``.
 
     Attributes:
         tool: the tool that wrote the graph: ``"snntorch"``, ``"norse"``, ``"sinabs"``, ``"spikingjelly"``,
             ``"rockpool"``, or ``"nir"`` for NIR's own text. It sets all other fields as the tool's defaults and its
             exporter need them, and refuses nodes that the exporter does not write.
-        reset: ``"subtract"`` or ``"zero"``, for neurons whose metadata do not say it. NIR itself leaves it open, so a
-            foreign graph needs it.
-        spikes: ``"one"`` or ``"many"`` per update, for neurons whose metadata do not say it. By default ``"many"``
-            where ``reset="subtract"`` comes from the caller (what tools with time steps mean in the limit of fine
-            steps), and ``"one"`` where the metadata give the reset.
+        reset: ``"subtract"`` or ``"zero"``, for neurons without it in their metadata. NIR does not store the reset
+            rule, so a foreign graph needs it.
+        spikes: ``"one"`` or ``"many"`` per update, for neurons without it in their metadata. By default ``"many"`` if
+            the caller passes ``reset="subtract"`` (the limit of time-stepped tools for fine steps), and ``"one"`` if
+            the metadata contain the reset.
         spike_integral: integral of one spike of the tool that wrote the graph, in seconds for a time-stepped tool whose
             spikes are one time step wide (snnTorch: 1e-4); 1 (the default without a tool) for NIR's own Dirac pulses.
-            ``"infer"``: tau / r (LIF), 1 / r (IF) and tau_syn / w_in (CubaLIF), where that is one number for all nodes.
+            ``"infer"``: tau / r (LIF), 1 / r (IF) and tau_syn / w_in (CubaLIF), if it is the same number for all nodes.
         loop_delay: seconds of the file's time that spikes take in a loop that has no delay: one time step of a
-            time-stepped tool. In every such loop the spikes that a neuron sends back, towards the input, are delayed.
-            Biases are constant currents and are not. None: such loops are refused, unless ``tool`` has time steps.
-        lower_bound: of the membrane, for firing neurons whose metadata do not say it: a potential (-0.5), thresholds
-            (``"-1 thresholds"``), or ``"none"``, where a tool has one.
+            time-stepped tool. In every such loop the spikes of the backward connection (towards the input) are delayed.
+            Biases are constant currents and are not delayed. None: such loops are refused, unless ``tool`` has time
+            steps.
+        lower_bound: of the membrane, for firing neurons without it in their metadata: a potential (-0.5), thresholds
+            (``"-1 thresholds"``), or ``"none"``, if the tool sets one.
         bias: ``"per-second"`` (the default without a tool): a constant current, as NIR writes it. ``"per-step"``: in
             every time step the same as a spike of this weight, a current of bias * spike_integral / (step of the file).
-        time_per_step: seconds of the recordings per time step of the tool, where that is not the step of the file:
-            durations, recordings and results then are in the recordings' time. None: recordings are in the file's time.
-        file_time_per_step: seconds of the file's time per time step of the tool. By default ``tool`` says it; without
-            one it is the ``spike_integral``.
+        time_per_step: seconds of the recordings per time step of the tool, if it differs from the step of the file.
+            Durations, recordings and results are then in the recordings' time. None: recordings are in the file's time.
+        file_time_per_step: seconds of the file's time per time step of the tool. By default ``tool`` sets it; without a
+            tool it is the ``spike_integral``.
 
     Raises:
         InputError: for a value that is not accepted.
@@ -93,7 +94,7 @@ class Conventions:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The fields that say something."""
+        """The given fields."""
         values = {name: getattr(self, name) for name in CONVENTION_NAMES}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -103,7 +104,7 @@ CONVENTION_NAMES = tuple(field.name for field in fields(Conventions))
 
 
 def conventions_of(conventions: Conventions | None, options: Mapping[str, Any]) -> Conventions:
-    """The object that a function was given, with the fields that it was given as keyword arguments.
+    """The conventions from an object and from keyword arguments.
 
     Raises:
         InputError: for an object of another kind, an unknown option, and an option that both give.

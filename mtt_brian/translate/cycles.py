@@ -1,4 +1,4 @@
-"""Loops of populations: which are delayed, and the order of one instant."""
+"""Loops of populations: their delays, and the order of one instant."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def with_loop_delays(
 ) -> list[Connection]:
     """Puts a delay at the head of the connections that close a cycle without one.
 
-    Populations are ordered by their distance from the input, then as in the graph. Connections that lead forwards come
-    first; every other one is delayed if it closes a cycle with those in front of it.
+    Populations are ordered by their distance from the input, then as in the graph. Forward connections come first;
+    every other one is delayed if it closes a cycle with the earlier ones.
 
     Args:
         start: name of the input.
         populations: all of them.
         connections: between them and from the input.
         delay: in seconds of a recording.
-        assumed: collects which connections are delayed.
+        assumed: collects the delayed connections.
 
     Raises:
         InputError: for a cycle on which some neurons have a delay and others none.
@@ -79,12 +79,12 @@ def with_loop_delays(
 
 
 def _always_late(connection: Connection) -> bool:
-    """Whether no spike arrives at the instant at which it leaves."""
+    """Whether every spike arrives later than it is fired."""
     return any(isinstance(o, Delay) and bool(np.all(o.seconds > 0)) for o in connection.operators)
 
 
 def has_loop(names: list[str], connections: list[Connection]) -> bool:
-    """Whether spikes can come back to where they started, with a delay or without."""
+    """Whether the connections form a cycle, with a delay or without."""
     sources = {name: [c.source for c in connections if c.target == name] for name in names}
     try:
         graphlib.TopologicalSorter(sources).prepare()

@@ -1,4 +1,4 @@
-"""A NIR graph with its nested graphs written out: names, edges and what belongs to them, without recursion."""
+"""A NIR graph with its nested graphs expanded: names, edges and metadata, without recursion."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 #: Nodes of a graph, those of nested graphs included.
 MOST_NODES = 100_000
-#: Graphs in graphs in graphs.
+#: Largest depth of nested graphs.
 MOST_LEVELS = 1_000
 
-#: The names of the graphs that hold a node, and its own.
+#: The names of the graphs around a node, and its own name.
 _Key: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class FlatGraph:
-    """A graph with its nested graphs written out.
+    """A graph with its nested graphs expanded.
 
     Attributes:
         nodes: by name; that of a nested graph's node is ``outer.inner``.
         edges: between them, every edge once.
         input, output: the names of the graph's own Input and Output nodes.
         metadata: of the graph and its nested graphs, by name ("" for the graph).
-        not_read: what its file holds beside it, see `nir_files.not_read`.
+        not_read: further contents of its file, see `nir_files.not_read`.
     """
 
     nodes: dict[str, Any]
@@ -53,11 +53,11 @@ class FlatGraph:
 
 
 def flatten(graph: nir.NIRGraph) -> FlatGraph:
-    """Write nested graphs out.
+    """Expands nested graphs.
 
-    A nested graph without an Input (Output) node is entered (left) at its only node that nothing feeds (that feeds
-    nothing), as in `nir`. Two nodes whose names would be equal are told apart by a slash: ``block/w`` is the node ``w``
-    of the nested graph ``block`` where a node ``block.w`` exists beside it.
+    The input (output) of a nested graph without an Input (Output) node is its only node without sources (targets), as
+    in `nir`. Two nodes with equal names are distinguished by a slash: ``block/w`` is the node ``w`` of the nested graph
+    ``block`` where a node ``block.w`` exists beside it.
 
     Raises:
         InputError: for edges from or to nodes that do not exist, and graphs without one Input and one Output node.
@@ -85,7 +85,7 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
             if len(nodes) + len(graphs) > MOST_NODES:
                 raise InputError(f"the graph has more than {MOST_NODES:,} nodes, those of nested graphs included")
 
-    # From the innermost outwards: where one enters and leaves a nested graph.
+    # From the innermost outwards: the input and output of each nested graph.
     enter: dict[_Key, _Key] = {}
     leave: dict[_Key, _Key] = {}
     edges: list[tuple[_Key, _Key]] = []
@@ -115,7 +115,7 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
 
     return FlatGraph(
         nodes={names[key]: node for key, node in nodes.items()},
-        # NIR's edges are a set in spirit: a doubled edge means the same edge.
+        # NIR's edges form a set: a repeated edge is one edge.
         edges=list(dict.fromkeys((names[a], names[b]) for a, b in edges)),
         input=only(nir.Input),
         output=only(nir.Output),
@@ -128,7 +128,7 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
 
 
 def _names(keys: list[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """A name for every node, no two alike."""
+    """A unique name for every node."""
     dotted = Counter(".".join(key) for key in keys)
     names = {key: ("." if dotted[".".join(key)] == 1 else "/").join(key) for key in keys}
     for name, times in Counter(names.values()).items():
@@ -171,13 +171,13 @@ def _of_nested(key: tuple[str, ...]) -> str:
 
 
 def metadata_of(node: Any, name: str) -> dict[str, Any]:
-    """A node's metadata; None stands for an entry that is not there."""
+    """A node's metadata; None stands for a missing entry."""
     return _metadata_of(node, f"node {name!r}")
 
 
 def _metadata_of(node: Any, whose: str) -> dict[str, Any]:
     metadata = getattr(node, "metadata", None)
-    if metadata is None or metadata is dict:  # what nir leaves where none are given
+    if metadata is None or metadata is dict:  # nir's value for missing metadata
         return {}
     if not isinstance(metadata, dict):
         raise InputError(f"the metadata of {whose} must be a dictionary, not {shown(metadata)}")

@@ -1,13 +1,13 @@
-"""NIR graph -> `Circuit`: the only door through which a trained network reaches the engines.
+"""NIR graph -> `Circuit`: all trained networks reach the engines through this module.
 
-A table maps each NIR node type to a function. An unknown node is refused by name; nothing is dropped silently, and what
-the graph does not say and is assumed stands in `Circuit.assumptions`. No step recurses along the graph or lists paths
-without a limit, so that deep and wide graphs are read in a time that grows with the number of their edges.
+A table maps each NIR node type to a function. An unknown node is refused by name; nothing is dropped silently, and
+`Circuit.assumptions` lists the assumed facts that the graph does not contain. No step recurses along the graph or lists
+paths without a limit, so that deep and wide graphs are read in a time that grows with the number of their edges.
 
-`flat_graph` writes nested graphs out, `wiring` lists what feeds what, `shapes` reads the linear nodes, `meaning`
-resolves what the tool means, `neuron_rules` reads the neurons, `paths` makes connections of what lies between them,
-`silent` folds neurons that never fire into those behind them, `rescale` changes spikes and time, `cycles` orders the
-populations.
+`flat_graph` expands nested graphs, `wiring` lists sources and targets, `shapes` reads the linear nodes, `meaning`
+resolves the conventions of the tool, `neuron_rules` reads the neurons, `paths` makes connections of the nodes between
+them, `silent` folds neurons that never fire into those behind them, `rescale` changes spikes and time, `cycles` orders
+the populations.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ _KNOWN_OF_GRAPHS = frozenset({"duration"})
 
 
 def read_nir(graph: GraphLike, conventions: Conventions | None = None, **options: Any) -> Circuit:
-    """Read a NIR graph, or a ``.nir`` file, into the engines' own model.
+    """Reads a NIR graph, or a ``.nir`` file, into the engines' model.
 
-    What NIR cannot say is taken from each neuron's metadata: ``reset``, ``spikes``, ``lower_bound``, ``refractory``.
-    For graphs of other tools it is said by `Conventions`.
+    Values without a field in NIR are in each neuron's metadata: ``reset``, ``spikes``, ``lower_bound``, ``refractory``.
+    For graphs of other tools `Conventions` sets them.
 
     Args:
-        graph: the graph, the path of a ``.nir`` file, or a circuit, which is handed through and takes no options.
-        conventions: what the graph leaves open.
-        **options: fields of `Conventions`, instead of the object or beside it: ``tool="snntorch"``.
+        graph: the graph, the path of a ``.nir`` file, or a circuit, which is returned and accepts no options.
+        conventions: facts that the graph does not contain.
+        **options: fields of `Conventions`, instead of the object or in addition to it: ``tool="snntorch"``.
 
     Returns:
-        the circuit; what was assumed stands in its ``assumptions``.
+        the circuit; its ``assumptions`` list the assumed facts.
 
     Raises:
         InputError: for unreadable files, unknown nodes, shapes and values that do not fit, cycles without a delay,
-            options that do not exist, that all metadata contradict, that the graph has no use for or that its nodes do
-            not fit; the message names the file and the node.
+            options that do not exist, that contradict all metadata, that do not apply to the graph or to its nodes; the
+            message names the file and the node.
     """
     conventions = conventions_of(conventions, options)
     if isinstance(graph, Circuit):
@@ -78,7 +78,7 @@ def read_nir(graph: GraphLike, conventions: Conventions | None = None, **options
     with naming(graph):
         flat = flatten(load_graph(graph))
         declared = flat.input_shape
-        # As declared, then without leading axes of 1: the batch of whoever wrote the file.
+        # As declared, then without leading axes of 1: the batch axes of the tool that wrote the file.
         shapes = [declared[k:] for k in range(len(declared)) if all(n == 1 for n in declared[:k])]
         refused: InputError | None = None
         for shape in [s for s in shapes if len(s) <= 3] or shapes:
@@ -91,7 +91,7 @@ def read_nir(graph: GraphLike, conventions: Conventions | None = None, **options
 
 
 class _Reader:
-    """Reads one graph whose input has a given shape."""
+    """Reads one graph with a given input shape."""
 
     def __init__(self, graph: FlatGraph, conventions: Conventions, input_shape: Shape) -> None:
         self.graph, self.conventions = graph, conventions
@@ -184,7 +184,7 @@ class _Reader:
     def _spike_integrals(
         self, populations: dict[str, Population], connections: list[Connection]
     ) -> dict[str, Parameter]:
-        """Integral of the spikes that enter each population, through the silent nodes in front of it if there are."""
+        """Integral of the spikes that enter each population, through the silent nodes in front of it, if any."""
         silent: dict[str, str] = {}
         for c in connections:
             if c.source in populations and not populations[c.source].rule.fires:
@@ -211,15 +211,15 @@ class _Reader:
         return found
 
     def _note_dead_ends(self) -> None:
-        """Nodes from which nothing reaches the output."""
-        heard = self.wiring.in_front_of([self.wiring.output])
-        used = heard | self.wiring.in_front_of(self.wiring.neurons())
+        """Nodes without a path to the output."""
+        read = self.wiring.in_front_of([self.wiring.output])
+        used = read | self.wiring.in_front_of(self.wiring.neurons())
         for name in self.wiring.nodes:
             if name not in used:
                 self.assumed.add("it is read by nothing and left out", name)
-            elif name not in heard and self.wiring.is_neuron(name):
+            elif name not in read and self.wiring.is_neuron(name):
                 self.assumed.add("it is simulated, but read by nothing that leads to the output", name)
-            elif name not in heard:
+            elif name not in read:
                 self.assumed.add("it leads to neurons that nothing reads", name)
             if self.wiring.is_neuron(name) and not self.wiring.sources[name]:
                 self.assumed.add("nothing feeds it", name)

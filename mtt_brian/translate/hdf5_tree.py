@@ -1,11 +1,12 @@
 """The groups and data sets of an HDF5 file as plain values, read so that an untrusted file does no harm.
 
 `nir_files` runs this file as a script, in a process of its own with limits on time and memory: libhdf5 crashes on some
-damaged files, reads others for ever, or takes any amount of memory. It therefore imports nothing of the package. The
-script writes a line of JSON to its standard output (the entries, or the reason of a refusal). Then follow the arrays,
-one at a time: a line of JSON, which is the reason of a refusal or empty, and the numbers as they lie in memory.
+damaged files, does not end on others, or uses any amount of memory. The script therefore imports nothing of the
+package. The script writes a line of JSON to its standard output (the entries, or the reason of a refusal). Then follow
+the arrays, one at a time: a line of JSON, which is the reason of a refusal or empty, and the numbers as they lie in
+memory.
 
-Nothing is read from other files: external links, external storage and virtual data sets are refused, and so are filters
+No other file is read: external links, external storage and virtual data sets are refused, and so are filters
 that libhdf5 would load as plugins.
 """
 
@@ -27,12 +28,12 @@ import numpy as np
 FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
 #: CPU seconds and bytes of memory for the structure of a file, whatever its size.
 SECONDS, MEMORY = 2.0, 2**30
-#: What a larger file may take beyond that: bytes of the file, and bytes of its arrays, for one more second.
+#: Additional time for a larger file: bytes of the file, and bytes of its arrays, per second.
 FILE_BYTES_PER_SECOND, ARRAY_BYTES_PER_SECOND = 2**20, 20 * 2**20
 
-#: What the arrays of a file may take: these bytes, or so many times the size of the file, about as far as gzip gets.
+#: Limit of the arrays of a file: these bytes, or this factor times the size of the file, about the best ratio of gzip.
 SMALL_ARRAYS, LARGEST_RATIO = 64 * 2**20, 1000
-#: As many parts of a file that are not read are named.
+#: Largest number of ignored parts of a file that are named.
 MOST_NOTES = 20
 
 #: The group that a file of each kind consists of: a graph (``.nir``), or data of a graph (NIRData).
@@ -43,15 +44,15 @@ Entry: TypeAlias = "tuple[int, str, Any]"
 
 
 class Refused(ValueError):
-    """Why a file is not read."""
+    """The reason why a file is not read."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
-        entries: number of the entry that holds it, name, value (None for a group); entry 0 is the root.
+        entries: number of the parent entry, name, value (None for a group); entry 0 is the root.
         not_read: a sentence for each attribute and each group or data set that has no meaning in such a file.
     """
 
@@ -67,14 +68,14 @@ def scan(file: Any, root: str, most_bytes: int, size: int) -> tuple[Content, int
     Args:
         file: an open `h5py.File`.
         root: name of the group, `GRAPH` or `DATA`.
-        most_bytes: that the arrays may take.
+        most_bytes: limit of the size of all arrays.
         size: of the file, in bytes.
 
     Returns:
         the content, with data sets in place of values; and the bytes of all arrays.
 
     Raises:
-        Refused: for whatever is neither a group nor plain numbers or text in this file.
+        Refused: for everything except groups and plain numbers or text in this file.
     """
     import h5py
 
@@ -165,15 +166,15 @@ def _version(file: Any) -> list[str]:
     if "version" not in file or isinstance(file.get("version", getlink=True), h5py.SoftLink | h5py.ExternalLink):
         return []
     data = file["version"]
-    said: Any = "a group"
+    version: Any = "a group"
     if isinstance(data, h5py.Dataset):
-        said = "no text"
+        version = "no text"
         if data.shape == () and h5py.check_string_dtype(data.dtype) is not None and data.id.get_storage_size() < 1000:
-            said = data[()]
-            said = said.decode("utf8", "backslashreplace") if isinstance(said, bytes) else str(said)
-            if said.partition(".")[0] in ("0", "1"):
+            version = data[()]
+            version = version.decode("utf8", "backslashreplace") if isinstance(version, bytes) else str(version)
+            if version.partition(".")[0] in ("0", "1"):
                 return []
-    return [f"the version of the file is {said[:40]!r}, and it is read as one of NIR 1"]
+    return [f"the version of the file is {version[:40]!r}, and it is read as one of NIR 1"]
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:
@@ -236,7 +237,7 @@ def _bytes(data: Any, path: str) -> int:
 
 
 def _allocated(data: Any, made: Any, path: str) -> int:
-    """Bytes that a data set takes, all of which must have been written: what was not takes no place in a file."""
+    """Bytes that a data set takes, all of which must have been written: unwritten bytes need no space in a file."""
     import h5py
 
     size = math.prod(map(int, data.shape))
@@ -257,7 +258,7 @@ def _allocated(data: Any, made: Any, path: str) -> int:
 
 
 def _write(content: Content, size: int, out: BinaryIO) -> None:
-    """Texts are read before anything is written, every array before it is written."""
+    """Reads all texts before the first output, and every array before its output."""
     described: list[Any] = []
     arrays: list[Any] = []
     room = SMALL_ARRAYS + size
@@ -285,21 +286,21 @@ def _write(content: Content, size: int, out: BinaryIO) -> None:
 
 
 def parse(stream: Any) -> Content:
-    """What the script writes, read as it comes, so that nothing is held twice.
+    """Reads the output of the script piece by piece, so that no array is stored twice.
 
     Raises:
         Refused: with the script's reason.
-        ValueError: where the script ended too early.
+        ValueError: if the script ended too early.
     """
 
     def line() -> Any:
         found = stream.readline()
         if not found.endswith(b"\n"):
             raise ValueError("the script ended early")
-        told = json.loads(found) if found != b"\n" else {}
-        if "refused" in told:
-            raise Refused(told["refused"])
-        return told
+        content = json.loads(found) if found != b"\n" else {}
+        if "refused" in content:
+            raise Refused(content["refused"])
+        return content
 
     described = line()
     entries: list[Entry] = []
@@ -315,20 +316,20 @@ def parse(stream: Any) -> Content:
             line()
             if stream.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
                 raise ValueError("the script ended early")
-            content_ = array[()]  # a number without axes is a numpy scalar, as h5py gives it
+            content_ = array[()]  # a number without axes is a numpy scalar, as in h5py
         entries.append((parent, name, content_))
     return Content(entries, described["not_read"])
 
 
 def _mapped() -> int:
-    """Bytes of memory that this process has mapped so far."""
+    """Bytes of memory that this process has mapped."""
     with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as status:
         return int(status.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 
 def _limit(seconds: float, memory: int) -> None:
-    """Let the system end this process when it takes more CPU time or memory from now on, where the system can."""
+    """Limits the further CPU time and memory of this process, if the system supports it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -347,13 +348,13 @@ def write_content(
     limit: Callable[[float, int], None] = lambda seconds, memory: None,
     root: str = GRAPH,
 ) -> None:
-    """Write what `parse` reads: the content of a file, or why it is refused.
+    """Writes the input of `parse`: the content of a file, or the reason of its refusal.
 
     Args:
         path: of the file.
-        most_bytes: that its arrays may take.
-        out: where to.
-        limit: called with the CPU seconds and the bytes of memory that reading may take from now on.
+        most_bytes: limit of the size of its arrays.
+        out: output stream.
+        limit: called with the CPU seconds and the bytes of memory that reading may use.
         root: `GRAPH` or `DATA`.
     """
     try:
@@ -366,7 +367,7 @@ def write_content(
             content, total = scan(file, root, most_bytes, size)
             limit(seconds + total / ARRAY_BYTES_PER_SECOND, MEMORY + 3 * total)
             _write(content, size, out)
-    except Exception as error:  # h5py raises many types for a damaged file
+    except Exception as error:  # h5py raises exceptions of many types for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, MemoryError):
             reason = "reading it takes too much memory"

@@ -1,4 +1,4 @@
-"""Linear NIR nodes -> operators, by a table *type -> function*, with every value checked before it is used."""
+"""Linear NIR nodes -> operators, by a table *type -> function*; every value is checked before its use."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mtt_brian.translate.nir_files import (
 )
 from mtt_brian.translate.node_fields import Convolution, convolution, flattened_dims, pooling
 
-#: What the engines keep at least, for a neuron and for a tap of a kernel at one output pixel.
+#: Smallest memory of the engines in bytes, for a neuron and for a tap of a kernel at one output pixel.
 BYTES_PER_NEURON, BYTES_PER_TAP = 64, 64
 
 
 @dataclass(frozen=True)
 class Linear:
-    """One linear node, read: its operators, where its output lies, and the constant it adds."""
+    """One linear node: its operators, the shape of its output, and its constant current."""
 
     operators: tuple[Operator, ...]
     output_shape: Shape
@@ -37,7 +37,7 @@ class Linear:
 
 @dataclass
 class Assumptions:
-    """What was assumed, and for which nodes."""
+    """Assumptions, with the nodes that they apply to."""
 
     nodes: dict[str, list[str]] = field(default_factory=dict)
 
@@ -59,11 +59,11 @@ def _where(names: list[str]) -> str:
 
 @dataclass
 class Reading:
-    """What the reading of one node needs to be told, and what it tells.
+    """The context of the reading of one node.
 
     Attributes:
-        batch_axes: leading axes of 1 that the graph's input declares and that were left out.
-        assumed: collects what was assumed.
+        batch_axes: leading axes of 1 of the declared input that were left out.
+        assumed: collects the assumptions.
         at: name of the linear node that is being read.
     """
 
@@ -72,7 +72,7 @@ class Reading:
     at: str = ""
 
     def seconds(self, value: Any, what: str, name: str) -> np.ndarray:
-        """Delays and refractory periods: whole microseconds where they are that up to rounding."""
+        """Delays and refractory periods: whole microseconds if they are that up to rounding."""
         given = numbers(value, what, bools=False)
         found = on_whole_microseconds(given)
         if given.dtype == np.float32 and np.any(found != given):
@@ -136,7 +136,7 @@ def _read_flatten(node: Any, shape: Shape, reading: Reading) -> Linear:
             raise InputError(f"input_type is {declared}, but its input is {shape}")
         if declared[batch:] != shape:
             reading.assumed.add(f"the declared input_type {declared} is not used, because {shape} arrives", reading.at)
-    # Dimensions count from the batch where the graph was written with one.
+    # Dimensions include the batch if the graph was written with one.
     start, end = (d + len(shape) if d < 0 else max(d - batch, 0) for d in dims)
     if not 0 <= start <= end < len(shape):
         raise InputError(f"start_dim {dims[0]} and end_dim {dims[1]} do not fit an input of shape {shape}")
@@ -206,7 +206,7 @@ def without_batch(shape: Shape) -> Shape:
 
 
 def that_fits(shape: Shape, what: str) -> Shape:
-    """A shape whose neurons can be numbered and kept in memory."""
+    """A shape whose neurons can be numbered and fit into memory."""
     size = 1
     for n in shape:
         size *= int(n)

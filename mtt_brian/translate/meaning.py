@@ -1,4 +1,4 @@
-"""What the values of one graph mean: `Conventions`, then the preset of the tool, resolved for its nodes."""
+"""The meaning of the values of one graph: `Conventions`, then the preset of the tool, resolved for its nodes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from mtt_brian.translate.linear_nodes import Assumptions
 from mtt_brian.translate.nir_files import uniform
 from mtt_brian.translate.tools import CONSTANTS, SAME, Neurons, Tool, common_constant, preset_of
 
-#: An integral of spikes this many times larger or smaller than the file's own constant is pointed out.
+#: An integral of spikes that differs from the file's constant by more than this factor gives a note.
 _FAR = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class Meaning:
-    """What the values of one graph mean.
+    """The meaning of the values of one graph.
 
     Attributes:
         integral: of a spike in seconds, by node of neurons.
-        sums: the same at a readout that only adds up.
-        bias: factor of a constant current, by node; ``sums_bias`` at a readout that only adds up.
+        sums: the same at a readout that only sums.
+        bias: factor of a constant current, by node; ``sums_bias`` at a readout that only sums.
         loop_delay: seconds of the file; None for none.
-        step: seconds of the recording per time step of the tool; None where there is none or it is not said.
+        step: seconds of the recording per time step of the tool; None if there is none or it is not given.
         stretch: seconds of the file per second of the recording.
     """
 
@@ -42,18 +42,18 @@ class Meaning:
 
 
 def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: Assumptions) -> Meaning:
-    """Resolve the options of one graph: what is given, then the preset of the tool.
+    """Resolves the options of one graph: given values, then the preset of the tool.
 
     Args:
         conventions: the options.
-        neurons: of every node that has some, by name.
-        assumed: collects what was assumed.
+        neurons: of every node with neurons, by name.
+        assumed: collects the assumptions.
 
     Raises:
-        InputError: for a preset of a tool that writes no such nodes, for constants that do not fit one another, and for
-            options that need another one.
+        InputError: for a preset of a tool that writes no such nodes, for inconsistent constants, and for options that
+            need another one.
     """
-    preset, asked = preset_of(conventions), conventions.spike_integral
+    preset, passed = preset_of(conventions), conventions.spike_integral
     if preset is not None:
         for name, n in neurons.items():
             if n.kind not in preset.integral:
@@ -71,7 +71,7 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
         if preset.step is None and (conventions.time_per_step or conventions.file_time_per_step):
             raise InputError(f"tool={conventions.tool!r} has no time steps; leave out time_per_step")
     given: float | None
-    if isinstance(asked, str):
+    if isinstance(passed, str):
         for name, n in neurons.items():
             if n.kind not in CONSTANTS:
                 raise InputError(
@@ -80,8 +80,8 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
         given, why = common_constant({name: n for name, n in neurons.items() if not n.has_plain_gain})
         why = f"inferred: {why}"
     else:
-        given, why = asked, "spike_integral"
-    file_step, said = _file_step(conventions, given, neurons)
+        given, why = passed, "spike_integral"
+    file_step, origin = _file_step(conventions, given, neurons)
     integral: dict[str, Parameter] = {}
     sums = 1.0
     if preset is None or given is not None:
@@ -99,8 +99,8 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
                 assumed.add(f"the integral of one spike is {span} (tool={conventions.tool!r})", name)
         sums = _seconds(preset.sums, file_step)
         if conventions.file_time_per_step is not None and preset.sums == "step":
-            telling = {name: n for name, n in neurons.items() if not n.has_plain_gain}
-            _point_out(conventions, sums, telling, file_step, assumed)
+            informative = {name: n for name, n in neurons.items() if not n.has_plain_gain}
+            _point_out(conventions, sums, informative, file_step, assumed)
     step, stretch = conventions.time_per_step, 1.0
     if step is not None and file_step is None:
         raise InputError(
@@ -114,7 +114,7 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
     if file_step is not None and (preset is not None or conventions.time_per_step or conventions.file_time_per_step):
         assumed.add(
             f"a time step of {preset.title if preset else 'the tool'} is {file_step:g} s of the file"
-            f"{f' ({said})' if said else ''} and {step:g} s of the recording, in whose time the results are"
+            f"{f' ({origin})' if origin else ''} and {step:g} s of the recording, in whose time the results are"
         )
     return Meaning(
         integral=integral,
@@ -127,7 +127,7 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
 
 
 def check_linear_nodes(conventions: Conventions, kinds: Mapping[str, str]) -> None:
-    """Whether the tool that is said to have written a graph writes such linear nodes.
+    """Checks that the given tool writes such linear nodes.
 
     Args:
         conventions: the options.
@@ -148,12 +148,12 @@ def check_linear_nodes(conventions: Conventions, kinds: Mapping[str, str]) -> No
 def _file_step(
     conventions: Conventions, given: float | None, neurons: Mapping[str, Neurons]
 ) -> tuple[float | None, str]:
-    """Seconds of the file per time step, and where they are from; None: nobody says."""
+    """Seconds of the file per time step, and their origin; None: unknown."""
     preset = preset_of(conventions)
     if conventions.file_time_per_step is not None:
         return conventions.file_time_per_step, "file_time_per_step"
     if preset is None:
-        # What a spike that is one step wide amounts to.
+        # The integral of a spike that is one step wide.
         return given, "spike_integral" if given is not None else ""
     if preset.step is None:
         return None, ""
@@ -187,26 +187,26 @@ def _point_out(
     step: float | None,
     assumed: Assumptions,
 ) -> None:
-    """Says so where the file's own constant is far from the integral of a spike that was given."""
+    """Adds a note if the file's constant differs much from the given integral of a spike."""
     preset = preset_of(conventions)
     what = "spike_integral" if conventions.spike_integral is not None or preset is None else "file_time_per_step"
     if preset is not None and preset.step is not None and preset.sums == "step":
         try:
             step, _ = preset.step(neurons)
-        except InputError:  # no number fits all nodes, which is why one was given
+        except InputError:  # no number fits all nodes, so the caller has given one
             return
     for name, n in neurons.items():
         if preset is not None:
             own = np.asarray(_preset_integral(preset, name, n, step))
-            said = f"tool={conventions.tool!r} says"
-        elif n.kind not in CONSTANTS or n.has_plain_gain:  # nothing is known of a node of the user
+            origin = f"tool={conventions.tool!r} gives"
+        elif n.kind not in CONSTANTS or n.has_plain_gain:  # the constant of a user's node is unknown
             continue
         else:
-            own, said = n.constant, f"{CONSTANTS[n.kind]} is"
+            own, origin = n.constant, f"{CONSTANTS[n.kind]} is"
         own = np.unique(own)
         if len(own) and np.all((own > 0) & np.isfinite(own)) and (own[0] > _FAR * number or own[-1] * _FAR < number):
             span = f"{own[0]:.5g}" if own[-1] <= own[0] * (1 + SAME) else f"{own[0]:.5g} .. {own[-1]:.5g}"
-            assumed.add(f"{what} is {number:g} s, though {said} {span} s: check how far a spike moves", name)
+            assumed.add(f"{what} is {number:g} s, though {origin} {span} s: check how far a spike moves", name)
 
 
 def _bias(
@@ -226,7 +226,7 @@ def _bias(
         raise InputError(
             "bias='per-step' needs the length of a step in the time of the file: pass tool= or file_time_per_step="
         )
-    with np.errstate(all="ignore"):  # what float64 does not hold is refused at the neurons
+    with np.errstate(all="ignore"):  # values beyond float64 are refused at the neurons
         factors: dict[str, Parameter] = {name: uniform(np.divide(value, step)) for name, value in integral.items()}
     for name, n in neurons.items():
         if n.is_biased and np.any(np.abs(np.subtract(factors[name], 1)) > 1e-9):

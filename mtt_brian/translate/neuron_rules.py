@@ -1,4 +1,4 @@
-"""Nodes of neurons -> rules: their own numbers and metadata, then what the caller says, then the tool's preset."""
+"""Nodes of neurons -> rules: from their values and metadata, then the caller's options, then the tool's preset."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Rules:
         shapes: of the graph.
         parameters: of every neuron (`parameters_of`).
         biases: of the graph.
-        conventions: what the graph leaves open.
+        conventions: facts that the graph does not contain.
         meaning: the same, resolved for the graph.
-        reading: collects what is assumed.
+        reading: collects the assumptions.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Rules:
         self._parameters, self._biases = parameters, biases
         self._conventions, self._preset, self._meaning = conventions, preset_of(conventions), meaning
         self._reading, self._assumed = reading, reading.assumed
-        #: Options that metadata contradict, and where; options that were of use.
+        #: Options that metadata contradict, with the nodes; options that were used.
         self._contradicted: dict[str, tuple[str, list[str]]] = {}
         self._used: set[str] = set()
 
@@ -79,7 +79,7 @@ class Rules:
             parameters["bias"] = uniform(bias)
         rule_type = kind.rule
         if rule_type is LIF and np.any(np.isinf(parameters["tau"])):
-            # tau dv/dt = (v_leak - v) + r I: no leak, and with a finite r no input moves it either.
+            # tau dv/dt = (v_leak - v) + r I: without a leak, and with a finite r no input moves it.
             self._assumed.add("tau is infinite and r is not, so that no spike and no current moves the membrane", name)
             rule_type = IF
             parameters = {key: value for key, value in parameters.items() if key not in ("tau", "v_leak")} | {"r": 0.0}
@@ -87,51 +87,51 @@ class Rules:
             return rule_type(**parameters)
 
     def _reset(self, name: str, metadata: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-        """How a neuron resets and how often it fires per update."""
-        said = {}
+        """Reset and number of spikes per update of a neuron."""
+        rule = {}
         for key, accepted in (("reset", RESETS), ("spikes", SPIKES_PER_UPDATE)):
             value = plain(metadata[key]) if key in metadata else None
             if key in metadata and not (isinstance(value, str) and value in accepted):
                 raise InputError(
                     f"node {name!r}: {key} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}"
                 )
-            said[key] = value or getattr(self._conventions, key)
-            if value is not None and (key == "reset" or said["reset"] == "subtract"):
+            rule[key] = value or getattr(self._conventions, key)
+            if value is not None and (key == "reset" or rule["reset"] == "subtract"):
                 self._compare(key, value, name)
         for key in ("reset", "spikes"):
-            if key in metadata or said[key] is None or (key == "spikes" and said["reset"] == "zero"):
+            if key in metadata or rule[key] is None or (key == "spikes" and rule["reset"] == "zero"):
                 continue
-            self._assumed.add(f"{key}={said[key]!r} is as passed, because the metadata do not say it", name)
+            self._assumed.add(f"{key}={rule[key]!r} is as passed, because the metadata do not contain it", name)
         preset = self._preset
-        if said["reset"] is None and preset is not None:
-            said["reset"] = preset.reset
+        if rule["reset"] is None and preset is not None:
+            rule["reset"] = preset.reset
             self._assumed.add(
                 f"reset={preset.reset!r} is assumed, {preset.title}'s default (tool={self._conventions.tool!r})", name
             )
-        if said["reset"] is None:
+        if rule["reset"] is None:
             raise InputError(
-                f"{self._wiring.called(name)} does not say how it resets: NIR leaves it open and its "
+                f"{self._wiring.called(name)} has no reset rule: NIR does not store it and its "
                 f"metadata hold no 'reset'; pass reset='subtract' or reset='zero', or tool="
             )
-        self._used |= {key for key in said if key not in metadata and (key == "reset" or said["reset"] == "subtract")}
-        if said["spikes"] is None:
-            # For reset="zero" it is the same: one spike.
-            said["spikes"] = "many" if said["reset"] == "subtract" and "reset" not in metadata else "one"
-            if said["reset"] == "subtract":
+        self._used |= {key for key in rule if key not in metadata and (key == "reset" or rule["reset"] == "subtract")}
+        if rule["spikes"] is None:
+            # With reset="zero" both are one spike.
+            rule["spikes"] = "many" if rule["reset"] == "subtract" and "reset" not in metadata else "one"
+            if rule["reset"] == "subtract":
                 self._assumed.add(
-                    f"spikes={said['spikes']!r} is assumed, because nothing says how many spikes an update gives", name
+                    f"spikes={rule['spikes']!r} is assumed, because the number of spikes per update is not given", name
                 )
-        if said["reset"] == "subtract" and np.any(parameters.get("v_reset", 0)):
+        if rule["reset"] == "subtract" and np.any(parameters.get("v_reset", 0)):
             raise InputError(
                 f"node {name!r}: a v_reset of {shown(plain(parameters['v_reset']))} does not go with reset='subtract', "
                 f"which subtracts the threshold; accepted are v_reset = 0 and reset='zero'"
             )
-        return said
+        return rule
 
     def _lower_bound(self, name: str, threshold: Parameter | None) -> Parameter | None:
-        """Of a firing neuron whose metadata hold none."""
+        """The lower bound of a firing neuron without one in its metadata."""
         if (passed := self._conventions.lower_bound) is not None:
-            self._assumed.add(f"lower_bound={passed!r} is as passed, because the metadata do not say it", name)
+            self._assumed.add(f"lower_bound={passed!r} is as passed, because the metadata do not contain it", name)
         self._used.add("lower_bound")
         given, preset = self._conventions.lower_bound, self._preset
         if given is None and preset is not None and self._wiring.kind(name) in preset.bounded:
@@ -149,15 +149,15 @@ class Rules:
         return value
 
     def refuse_contradictions(self) -> None:
-        """Options that the metadata of every neuron contradict; where only some do, it is said."""
-        for option, (said, names) in self._contradicted.items():
+        """Refuses options that the metadata of every neuron contradict; if only some do, adds an assumption."""
+        for option, (value, names) in self._contradicted.items():
             given = getattr(self._conventions, option)
             if option not in self._used:
                 raise InputError(
-                    f"{option}={given!r} contradicts the metadata of node {names[0]!r}, which say {said}; leave it out"
+                    f"{option}={given!r} contradicts the metadata of node {names[0]!r}, which have {value}; omit it"
                 )
             for name in names:
-                self._assumed.add(f"metadata say {said}, so that {option}={given!r} is not used", name)
+                self._assumed.add(f"metadata have {value}, so that {option}={given!r} is not used", name)
         given = self._conventions
         if given.spikes == "many" and not self._used & {"spikes"} and "spikes" not in self._contradicted:
             raise InputError(
@@ -169,25 +169,25 @@ class Rules:
                 f"lower_bound={given.lower_bound!r} was passed, but no neuron of the graph fires; leave it out"
             )
 
-    def _compare(self, option: str, said: Any, name: str, threshold: Any = None) -> None:
-        """Notes whether the metadata of a node contradict an option that was given."""
+    def _compare(self, option: str, value: Any, name: str, threshold: Any = None) -> None:
+        """Records whether the metadata of a node contradict a given option."""
         given = getattr(self._conventions, option)
         if given is None:
             return
         if option == "lower_bound":
             bound = bound_of(given, threshold)
-            agrees = bound is not None and bool(np.all(np.equal(bound, said)))
+            agrees = bound is not None and bool(np.all(np.equal(bound, value)))
         else:
-            agrees = given == said
+            agrees = given == value
         if agrees:
             self._used.add(option)
         else:
-            shown_ = f"{option} {shown(plain(said))}" if option == "lower_bound" else f"{option}={said!r}"
+            shown_ = f"{option} {shown(plain(value))}" if option == "lower_bound" else f"{option}={value!r}"
             self._contradicted.setdefault(option, (shown_, []))[1].append(name)
 
 
 def parameters_of(wiring: Wiring, name: str) -> dict[str, np.ndarray]:
-    """The parameters of a neuron by our rule's fields; tau may be infinite (see `Rules.rule`)."""
+    """The parameters of a neuron by the fields of its rule; tau may be infinite (see `Rules.rule`)."""
     node, kind = wiring.nodes[name], wiring.kind(name)
     found = {}
     for ours, theirs in NEURONS[kind].parameters.items():
@@ -197,7 +197,7 @@ def parameters_of(wiring: Wiring, name: str) -> dict[str, np.ndarray]:
         elif ours == "r" and np.any(np.isinf(found.get("tau", 0))) and all_infinite(value):
             raise InputError(
                 f"r / tau of {wiring.called(name)} is not determined, because both are infinite; write an IF, whose "
-                f"r says how far a spike of weight 1 moves the membrane"
+                f"r is the jump of the membrane at a spike of weight 1"
             )
         else:
             found[ours] = numbers(value, what, bools=False).astype(np.float64)
@@ -205,15 +205,15 @@ def parameters_of(wiring: Wiring, name: str) -> dict[str, np.ndarray]:
 
 
 def scaling_options(conventions: Conventions) -> str:
-    """The options that values of neurons are multiplied with, for messages."""
+    """The options that scale the values of neurons, for messages."""
     names = ("spike_integral", "time_per_step", "file_time_per_step", "bias")
-    said = ", ".join(f"{name}={conventions.given[name]!r}" for name in names if name in conventions.given)
-    return f" (with {said})" if said else ""
+    scaling = ", ".join(f"{name}={conventions.given[name]!r}" for name in names if name in conventions.given)
+    return f" (with {scaling})" if scaling else ""
 
 
 @contextlib.contextmanager
 def naming_node(node: str, options: str = "") -> Iterator[None]:
-    """Puts a node in front of the message of an `InputError`, and behind it options that can make values too large."""
+    """Adds the node to the message of an `InputError`, and options that can make values too large."""
     try:
         yield
     except InputError as error:

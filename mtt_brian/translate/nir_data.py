@@ -47,7 +47,7 @@ def write_nir_data(path: str | os.PathLike[str], nodes: Mapping[str, NodeSpikes]
         nodes: by name.
 
     Raises:
-        InputError: for a name with a slash, which HDF5 would take for groups.
+        InputError: for a name with a slash, which HDF5 would read as groups.
     """
     import nir
 
@@ -76,7 +76,7 @@ def read_nir_data(path: str | os.PathLike[str], sample: int | None = None) -> di
 
     Raises:
         InputError: for a file that is missing or damaged, several samples, values that are no numbers of spikes, and
-            neurons, times and shapes that do not fit; names the file and the node.
+            invalid neurons, times and shapes; names the file and the node.
     """
     tree = load_data_tree(path)
     found: dict[str, NodeSpikes] = {}
@@ -108,7 +108,7 @@ def recording_of(
 
     Args:
         path: of the file.
-        node: name of the network's input; a file with spikes of a single node may call it otherwise.
+        node: name of the network's input; a file with a single node may use another name.
         shape: of the input, (C, H, W), (H, W) or (N,).
         sample: see `read_nir_data`.
 
@@ -219,7 +219,7 @@ def _number(observable: dict[str, Any], key: str) -> float:
 
 
 def _merged(t: np.ndarray, i: np.ndarray, n: np.ndarray) -> Spikes:
-    """Sorted by time, then neuron; what one neuron fires at one time is one entry."""
+    """Spikes sorted by time, then neuron; the spikes of one neuron at one time are one entry."""
     order = np.lexsort((i, t))
     t, i, n = t[order], i[order], n[order]
     first = np.flatnonzero(np.concatenate([[True], (np.diff(t) != 0) | (np.diff(i) != 0)])[: len(t)])

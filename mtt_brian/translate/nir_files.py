@@ -1,4 +1,4 @@
-"""NIR graphs as files, and the values they hold: what both halves of the package read them with."""
+"""Reading of NIR files and of the values in a graph, for both halves of the package."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 Shape: TypeAlias = tuple[int, ...]
 
-#: Whole numbers of a file (sides, strides, paddings) stay below it: indices are 32 bits wide.
+#: Largest whole number in a file (sides, strides, paddings), because indices have 32 bits.
 LARGEST = 2**31 - 1
-#: Seconds for reading a file in a process of its own, the CPU time that `hdf5_tree` allows left aside.
+#: Seconds for reading a file in a separate process, besides the CPU time that `hdf5_tree` allows.
 _SECONDS = 60.0
-#: Attribute of a graph from a file: its path and what is not read of it, see `naming` and `not_read`.
+#: Attribute of a graph from a file: its path and its ignored contents, see `naming` and `not_read`.
 _OF_FILE = "_file_of_this_graph"
 
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
-    """A graph as it is, or read from the path of a ``.nir`` file.
+    """The given graph, or the graph of a ``.nir`` file.
 
-    A file is read in a process of its own, with limits on time and memory, see `hdf5_tree`. NIR's own inference of
-    shapes is left out, because it assumes square kernels: whoever builds something from a graph checks shapes itself.
+    A file is read in a separate process, with limits on time and memory, see `hdf5_tree`. NIR's own inference of shapes
+    is not used, because it assumes square kernels; the users of a graph check its shapes.
 
     Raises:
         InputError: for anything else, and a file that is missing, damaged or no graph; the message names the file.
@@ -73,7 +73,7 @@ def load_data_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def not_read(graph: nir.NIRGraph) -> tuple[str, ...]:
-    """What stands in the file of a graph and has no meaning: a sentence each. Nothing for a graph from elsewhere."""
+    """Ignored contents of the file of a graph, one sentence each; empty for a graph without a file."""
     sentences: tuple[str, ...] = getattr(graph, _OF_FILE, ("", ()))[1]
     return sentences
 
@@ -95,7 +95,7 @@ def naming(graph: Any) -> Iterator[None]:
 
 
 def _read_apart(path: str, root: str) -> hdf5_tree.Content:
-    """The content of a file, read by a process of its own."""
+    """The content of a file, read by a separate process."""
     from mtt_brian import machine
 
     size = os.path.getsize(path)
@@ -126,7 +126,7 @@ def _read_apart(path: str, root: str) -> hdf5_tree.Content:
             process.wait()
         except hdf5_tree.Refused:
             raise
-        except (ValueError, LookupError, TypeError):  # not what the script writes
+        except (ValueError, LookupError, TypeError):  # no output of the script
             process.stdout.close()
             process.wait()
         finally:
@@ -151,7 +151,7 @@ def _tree(entries: list[hdf5_tree.Entry]) -> dict[str, Any]:
 
 
 def _build_graph(tree: dict[str, Any]) -> nir.NIRGraph:
-    """The graph of a file; graphs in graphs are built from the innermost outwards, without recursion."""
+    """The graph of a file; nested graphs are built from the innermost outwards, without recursion."""
     import nir
 
     kind = _kind(tree, "")
@@ -194,7 +194,7 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
     required = fields.keys() - optional
     if kind in ("Input", "Output"):
         required, optional = {"shape"}, {"metadata"}
-    elif kind in ("Flatten", "Conv1d", "Conv2d"):  # their shapes follow from what arrives
+    elif kind in ("Flatten", "Conv1d", "Conv2d"):  # their shapes follow from their sources
         declared = {"input_type", "input_shape"} & fields.keys()
         required, optional = required - declared, optional | declared
     _check_keys(tree, set(required), optional, of)
@@ -206,7 +206,7 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
         if key != "metadata" and np.size(value) == 0:
             raise InputError(f"{key}{of} is empty: its shape is {np.shape(value)}")
     given = {**tree, "metadata": _metadata(tree, of)}
-    # From a declared input shape nir infers the output's, with checks of its own; it is put in afterwards.
+    # nir infers the output shape from a declared input shape, with its own checks; it is set afterwards.
     shape = given.pop("input_type" if kind == "Flatten" else "input_shape", None)
     if kind in ("Conv1d", "Conv2d"):
         given["input_shape"] = None
@@ -217,7 +217,7 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
         elif kind in ("Conv1d", "Conv2d"):
             node.input_shape = shape
         return node
-    except Exception as error:  # nir raises whatever Python and numpy raise for values of another kind
+    except Exception as error:  # nir raises many types of exceptions for values of another kind
         reason = " ".join(str(error).split()) or f"its values do not fit ({type(error).__name__})"
         raise InputError(f"node {where!r} ({kind}): {reason}") from None
 
@@ -273,7 +273,7 @@ def _in(where: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Metadata come back from HDF5 as bytes and numpy scalars; here as Python's own."""
+    """Metadata as Python values; HDF5 gives bytes and numpy scalars."""
     if isinstance(value, bytes):
         return value.decode("utf8", "backslashreplace")
     return value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
@@ -295,15 +295,15 @@ def shown(value: Any) -> str:
 
 
 def numbers(value: Any, what: str, *, bools: bool = True) -> np.ndarray:
-    """Finite real numbers in their own precision; torch tensors and numbers kept as objects included.
+    """Finite real numbers in their own precision, also from torch tensors and arrays of objects.
 
     Args:
-        value: from a graph: an array, a number, a tensor.
+        value: of a graph: an array, a number, a tensor.
         what: its name for messages, for instance ``"tau of node 'a'"``.
         bools: whether False and True count as 0 and 1.
 
     Raises:
-        InputError: for complex numbers, text, NaN, infinite values, nothing at all, and numbers that float64 rounds.
+        InputError: for complex numbers, text, NaN, infinite values, empty arrays, and numbers that float64 rounds.
     """
     array = as_array(value, what)
     if not bools and (array.dtype.kind == "b" or any(isinstance(x, bool | np.bool_) for x in _objects(array))):
@@ -336,7 +336,7 @@ def _objects(array: np.ndarray) -> Iterable[Any]:
 
 
 def _rounded(array: np.ndarray, as_float64: np.ndarray) -> str | None:
-    """A number that is another one in float64."""
+    """A number that float64 rounds, if there is one."""
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         differs = array != as_float64
     elif array.dtype.kind in "iu" and array.dtype.itemsize == 8:
@@ -373,7 +373,7 @@ def _of_tensor(value: Any, what: str) -> np.ndarray:
         return found
     except InputError:
         raise
-    except Exception as error:  # whatever has a detach(), and what torch cannot convert
+    except Exception as error:  # objects with a detach(), and tensors that torch cannot convert
         raise InputError(f"{what} is not numeric: {one_line(error, 120)}") from None
 
 
@@ -385,7 +385,7 @@ def as_array(value: Any, what: str) -> np.ndarray:
         raise InputError(f"{what} holds masked values")
     try:
         return np.asarray(value)
-    except Exception as error:  # rows of different lengths, and objects of any kind
+    except Exception as error:  # rows of different lengths, and other objects
         raise InputError(f"{what} is not numeric: {' '.join(str(error).split())}") from None
 
 

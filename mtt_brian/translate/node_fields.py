@@ -1,4 +1,4 @@
-"""The fields of linear NIR nodes, checked: what both readers of NIR (to a circuit, to a torch network) start from."""
+"""The checked fields of linear NIR nodes, for both readers of NIR (to a circuit, to a torch network)."""
 
 from __future__ import annotations
 

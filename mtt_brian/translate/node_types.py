@@ -12,13 +12,13 @@ from mtt_brian.translate.linear_nodes import LINEAR
 
 @dataclass(frozen=True)
 class NeuronKind:
-    """How the nodes of one type are read.
+    """The rule for the nodes of one type.
 
     Attributes:
-        rule: the rule that they become.
+        rule: type of the rule.
         fires: whether they have a threshold.
         parameters: field of the rule -> field of the node.
-        own_reset: whether the rule's linear system says what a spike does with its states.
+        own_reset: whether the rule's linear system defines the reset of its states.
     """
 
     rule: type[IF]
@@ -45,7 +45,7 @@ NEURONS: dict[str, NeuronKind] = {
 def register_node(
     kind: str, rule: type[IF], parameters: Mapping[str, str], *, fires: bool = True, own_reset: bool = False
 ) -> None:
-    """Lets graphs hold neurons of a type of your own: nodes of a class of this name become populations of a rule.
+    """Registers a type of neuron: nodes of a class of this name become populations of a rule.
 
     Args:
         kind: name of the node's class.
@@ -56,7 +56,7 @@ def register_node(
             the node's metadata or from the caller, as for NIR's own neurons.
 
     Raises:
-        InputError: for a name that is taken, what is not a rule, and a field that the rule does not have.
+        InputError: for a name that is in use, an object that is not a rule, and a field that the rule does not have.
     """
     if kind in NEURONS or kind in LINEAR or kind in ("Input", "Output", "NIRGraph"):
         raise InputError(f"nodes of the type {kind!r} are read already; choose another name")
@@ -70,14 +70,14 @@ def register_node(
 
 
 def unregister_node(kind: str) -> None:
-    """Removes a type of node that was registered; does nothing where there is none."""
+    """Removes a registered type of node, if there is one."""
     if kind in NEURONS and kind not in _OF_NIR:
         del NEURONS[kind]
 
 
 _OF_NIR = frozenset(NEURONS)
 
-#: Types that NIR has and that are refused, and why.
+#: Refused types of NIR, with the reason.
 REFUSED = {
     "Threshold": "a threshold without a membrane has no meaning for spikes without width",
     "Conv1d": "write it as a Conv2d of height 1",

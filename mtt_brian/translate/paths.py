@@ -17,14 +17,14 @@ from mtt_brian.text import listed
 from mtt_brian.translate.linear_nodes import Assumptions
 from mtt_brian.translate.shapes import Shapes
 
-#: As many paths from one population to another stay connections of their own; more become one sparse matrix.
+#: Up to so many paths from one population to another are separate connections; more become one sparse matrix.
 MOST_PATHS = 8
-#: Delays that may differ among the paths that become one matrix.
+#: Largest number of different delays among the paths of one matrix.
 MOST_DELAYS = 64
 
 
 class Paths:
-    """The ways through the linear nodes of one graph."""
+    """The paths through the linear nodes of one graph."""
 
     def __init__(self, shapes: Shapes, assumed: Assumptions) -> None:
         self._shapes, self._wiring, self._assumed = shapes, shapes.wiring, assumed
@@ -33,7 +33,7 @@ class Paths:
     def into(self, target: str) -> Iterator[Connection]:
         """One connection for every path of linear nodes that leads from a population or the input to ``target``.
 
-        Where more than `MOST_PATHS` lead there from one source, they are one sparse matrix instead.
+        More than `MOST_PATHS` paths from one source are one sparse matrix instead.
         """
         self._shapes.check_sources(target)
         between = self._in_front(target)
@@ -45,7 +45,7 @@ class Paths:
             paths[name] = number
         total = paths[target]
         few = {source for source, number_ in total.items() if number_ <= MOST_PATHS}
-        # Backwards from the target; what lies behind a place is a chain of (node, rest of the chain).
+        # Backwards from the target; the path behind a node is a linked list of (node, rest of the path).
         waiting: list[tuple[str, Any]] = [(source, None) for source in reversed(self._wiring.sources[target])]
         while waiting:
             name, behind = waiting.pop()
@@ -90,7 +90,7 @@ class Paths:
     def _merged(self, source: str, target: str, between: list[str]) -> Iterator[Connection]:
         """All paths from ``source`` to ``target`` as one matrix, or as one for every delay."""
         size = self._shapes.size(source)
-        #: What arrives behind each node, by delay.
+        #: The map from the source to each node, by delay.
         maps: dict[str, dict[float, sparse.csr_array]] = {source: {0.0: sparse.csr_array(sparse.eye_array(size))}}
         nodes = []
         for name in [*between, target]:
@@ -120,7 +120,7 @@ class Paths:
 
 
 def refuse_overflow(connection: Connection) -> None:
-    """Weights one behind the other may have a product that float64 does not hold."""
+    """Refuses weights whose product exceeds float64."""
     bound = 1.0
     with np.errstate(over="ignore", invalid="ignore"):
         for operator in connection.operators:

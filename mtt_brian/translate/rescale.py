@@ -1,4 +1,4 @@
-"""The same neurons and connections for other spikes and in another time."""
+"""Neurons and connections with another integral of a spike and another unit of time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mtt_brian.translate.nir_files import uniform
 
 
 def with_spike_integral(rule: NeuronRule, integral: Parameter) -> NeuronRule:
-    """Scale what a spike does and leave alone what a current does."""
+    """Scales the effect of spikes, but not that of currents."""
     if not np.ndim(integral) and integral == 1.0:
         return rule
     if np.ndim(integral) and type(rule) not in (IF, LIF, CubaLIF):
         raise InputError(f"a {type(rule).__name__} needs one spike_integral for all its neurons, not one for each")
-    if isinstance(rule, LinearNeuron):  # its constant currents stand apart from what its spikes do
+    if isinstance(rule, LinearNeuron):  # its constant currents are separate from its jumps
         return replace(rule, systems=tuple(replace(s, drive=integral * s.drive) for s in rule.systems))
     bias = np.divide(rule.bias, integral)
     if type(rule) not in (IF, LIF, CubaLIF):
@@ -32,7 +32,7 @@ def with_spike_integral(rule: NeuronRule, integral: Parameter) -> NeuronRule:
 
 
 def _scaled(rule: NeuronRule, scaled: NeuronRule, integral: float) -> NeuronRule:
-    """``scaled``, if its spikes do ``integral`` times what those of ``rule`` do, and all else is the same."""
+    """Checks that the jumps of ``scaled`` are ``integral`` times those of ``rule``, and all else is equal."""
     shape = np.broadcast_shapes(*(np.shape(getattr(rule, field.name)) for field in fields(rule)))
     (before, which), (after, which_after) = rule.linear_systems(shape), scaled.linear_systems(shape)
     for old, new in zip(which.ravel(), which_after.ravel(), strict=True):
@@ -47,7 +47,7 @@ def _scaled(rule: NeuronRule, scaled: NeuronRule, integral: float) -> NeuronRule
 
 
 def in_time(rule: NeuronRule, stretch: float) -> NeuronRule:
-    """The same neuron in another time, of which a second is ``stretch`` seconds of the rule's; spikes do the same."""
+    """The neuron in another unit of time, 1 s of which is ``stretch`` seconds of the rule; jumps are unchanged."""
     if stretch == 1.0:
         return rule
     if type(rule) not in (IF, LIF, CubaLIF, LinearNeuron):
@@ -71,7 +71,7 @@ def in_time(rule: NeuronRule, stretch: float) -> NeuronRule:
 
 
 def connection_in_time(connection: Connection, stretch: float) -> Connection:
-    """The same connection in another time, see `in_time`."""
+    """The connection in another unit of time, see `in_time`."""
     if stretch == 1.0 or not connection.delayed:
         return connection
     operators = tuple(

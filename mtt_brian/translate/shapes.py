@@ -1,4 +1,4 @@
-"""Shapes of what leaves every node, from the sources onwards; linear nodes are read on the way."""
+"""Output shapes of all nodes, from the sources onwards; the linear nodes are read at the same time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mtt_brian.translate.wiring import Wiring
 
 
 class ShapeError(InputError):
-    """Shapes that do not fit; without a batch axis they may."""
+    """Inconsistent shapes, which may be consistent without a batch axis."""
 
 
 class Shapes:
-    """Shapes of one graph whose input has a given shape.
+    """Shapes of one graph with a given input shape.
 
     Attributes:
         wiring: the graph.
-        of: shape of what leaves each node, by name.
-        linear: what the linear nodes are for us, by name.
+        of: output shape of each node, by name.
+        linear: the linear nodes as `Linear`, by name.
         order: linear nodes and wires, each behind its sources.
 
     Args:
@@ -35,7 +35,7 @@ class Shapes:
         input_shape: of the input, without a batch.
 
     Raises:
-        ShapeError: for shapes that do not fit; InputError for nodes that nothing feeds and cycles without neurons.
+        ShapeError: for inconsistent shapes; InputError for nodes without sources and cycles without neurons.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Shapes:
         self.of: dict[str, Shape] = {}
         self.linear: dict[str, Linear] = {}
         self._infer(input_shape, parameters)
-        # They have got their shapes in an order in which every one follows its sources.
+        # Their shapes were set in an order in which every node follows its sources.
         self.order = [name for name in self.of if not wiring.is_source(name)]
 
     def size(self, name: str) -> int:
@@ -57,18 +57,18 @@ class Shapes:
         return int(np.prod(self.of[name], dtype=np.int64))
 
     def _infer(self, input_shape: Shape, parameters: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Shape of what leaves each node, from the sources onwards."""
+        """Output shape of each node, from the sources onwards."""
         missing = {name: len(sources) for name, sources in self.wiring.sources.items()}
         ready: deque[str] = deque()
 
-        def settle(name: str, shape: Shape) -> None:
+        def set_shape(name: str, shape: Shape) -> None:
             self.of[name] = that_fits(shape, self.wiring.called(name))
             for target in self.wiring.targets[name]:
                 missing[target] -= 1
                 if not missing[target] and target not in self.of:
                     ready.append(target)
 
-        settle(self.wiring.input, input_shape)
+        set_shape(self.wiring.input, input_shape)
         scalar = []
         for name, own_values in parameters.items():
             if len({p.shape for p in own_values.values() if p.size != 1}) > 1:
@@ -76,11 +76,11 @@ class Shapes:
                 raise InputError(f"the parameters of {self.wiring.called(name)} have different shapes: {shapes}")
             own = np.broadcast_shapes(*(p.shape for p in own_values.values()))
             if np.prod(own) > 1:
-                settle(name, own)
+                set_shape(name, own)
             elif self.wiring.sources[name]:
                 scalar.append((name, own))
             else:
-                settle(name, own)
+                set_shape(name, own)
         for name, sources in self.wiring.sources.items():
             if not sources and name not in self.of:
                 raise InputError(f"nothing is connected to node {name!r}")
@@ -88,14 +88,14 @@ class Shapes:
             while ready:
                 name = ready.popleft()
                 if name not in self.of:
-                    settle(name, self._inferred(name))
-            # One number for all neurons is common; the shape then comes from a source, though not from round a cycle.
+                    set_shape(name, self._inferred(name))
+            # One number for all neurons is common; the shape is then that of a source outside the cycle.
             scalar = [(name, own) for name, own in scalar if name not in self.of]
             if not scalar:
                 break
             known = [name for name, _ in scalar if any(s in self.of for s in self.wiring.sources[name])]
             name, own = next(((n, o) for n, o in scalar if n in known), scalar[0])
-            settle(name, next((self.of[s] for s in self.wiring.sources[name] if s in self.of), own))
+            set_shape(name, next((self.of[s] for s in self.wiring.sources[name] if s in self.of), own))
         if rest := [name for name in self.wiring.nodes if name not in self.of]:
             try:
                 graphlib.TopologicalSorter(
@@ -123,7 +123,7 @@ class Shapes:
         return self.linear[name].output_shape
 
     def into(self, name: str) -> Shape:
-        """Shape of what enters the node: all its sources must agree."""
+        """Input shape of the node; all its sources must have it."""
         if not self.wiring.sources[name]:
             raise InputError(f"nothing is connected to node {name!r}")
         shapes = {source: self.of[source] for source in self.wiring.sources[name]}
@@ -146,7 +146,7 @@ class Shapes:
         return ""
 
     def compare_declared(self, assumed: Assumptions) -> None:
-        """Output nodes and the Input nodes of nested graphs say what arrives at them; others may say more."""
+        """Compares the declared shapes of Output nodes and of the Input nodes of nested graphs with their sources."""
         for name in self.wiring.nodes:
             self._compare_others(name, assumed)
         for name in self.order:
@@ -168,7 +168,7 @@ class Shapes:
                 raise ShapeError(f"the output node {name!r} declares the shape {declared}, but {arriving} arrives")
 
     def _compare_others(self, name: str, assumed: Assumptions) -> None:
-        """What leaves an input node, what enters an output node, and what neurons declare beside their parameters."""
+        """Notes declared shapes that are not used: of inputs, outputs, and neurons."""
         others = {"Input": ["output_type"], "Output": ["input_type"]}
         of_neurons = ["input_type", "output_type"] if self.wiring.is_neuron(name) else []
         for field_ in others.get(self.wiring.kind(name), of_neurons):
@@ -180,7 +180,7 @@ class Shapes:
                 assumed.add(f"the declared {field_} {declared} is not used, because its shape is {own}", name)
 
     def check_sources(self, target: str) -> None:
-        """What feeds a node must have its shape, as far as that is determined yet."""
+        """Checks that the sources of a node have its shape, as far as it is determined."""
         shape = self.of[target]
         for source in self.wiring.sources[target]:
             if self.of.get(source, shape) != shape:

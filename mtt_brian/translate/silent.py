@@ -1,13 +1,13 @@
 """Silent populations in front of others: their potential is the next population's input current.
 
-NIR's ``LI``, ``I`` and ``CubaLI`` never fire; what they pass on is their potential. That is how an exponential synapse
-in front of a neuron is written (Rockpool's ``ExpSyn`` -> ``LIF``). Such a filter commutes with weights if all its
-neurons share their time constants, so it becomes a part of the neuron behind it, exactly:
+NIR's ``LI``, ``I`` and ``CubaLI`` never fire; their output is their potential. An exponential synapse in front of a
+neuron has this form (Rockpool's ``ExpSyn`` -> ``LIF``). Such a filter commutes with weights if all its neurons share
+their time constants, so it can be merged exactly into the neuron behind it:
 
     LI (tau_s, r_s) -> W -> LIF  =  r_s -> W -> CubaLIF with tau_syn = tau_s and w_in = 1
 
 and in general a linear system of up to four states (`mtt_brian.neuron.LinearNeuron`). Constant currents into the filter
-stay constant currents into it; those that join behind it move the resting potential.
+remain constant currents into it; those behind it move the resting potential.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem, NeuronRule
 from mtt_brian.translate.nir_files import uniform
 
-#: What the membrane of a neuron does at its threshold, whatever feeds it.
+#: Fields of the threshold and the reset of a neuron, which do not depend on its input.
 _MEMBRANE = ("threshold", "reset", "spikes", "lower_bound", "v_reset", "refractory")
 
 
 class _CannotError(Exception):
-    """Why a silent population cannot be folded."""
+    """The reason why a silent population cannot be folded."""
 
     def __init__(self, source: str, why: str) -> None:
         super().__init__(why)
@@ -73,11 +73,11 @@ def fold_silent(
     """The same network without silent populations in front of others.
 
     Args:
-        populations: by name; rules as the graph has them, for spikes of unit integral.
+        populations: by name; rules of the graph, for spikes of unit integral.
         connections: between them.
-        output: the population that is read.
-        is_wire: whether that is the output node itself, which shows what arrives and does not integrate it.
-        called: how messages name a node.
+        output: the population of the readout.
+        is_wire: whether that is the output node itself, which does not integrate its input.
+        called: name of a node in messages.
 
     Raises:
         InputError: names a silent population that cannot be folded, and why.
@@ -104,7 +104,7 @@ def fold_silent(
                 f"exact current: {error}"
             ) from None
         populations[target] = replace(populations[target], rule=rule)
-        # Every way into a silent population together with every way on from it.
+        # Every connection into a silent population, combined with every connection from it.
         ways = [_joined(a, c, populations[c.source]) for c in through for a in connections if a.target == c.source]
         at = connections.index(through[0])
         connections = [*connections[:at], *ways, *(c for c in connections[at:] if c.target != target)]
@@ -151,7 +151,7 @@ def _behind(
         raise _CannotError(first, f"{type(rule).__name__} states its own linear system, to which nothing can be added")
     if isinstance(rule, LinearNeuron) or shared.states + (2 if isinstance(rule, CubaLIF) else 1) > 4:
         raise _CannotError(first, "more than four exponentials follow each other without a spike")
-    # One system for each set of parameters that occurs.
+    # One system for each distinct set of parameters.
     names = [f.name for f in fields(rule) if f.name in ("r", "bias", "tau", "v_leak", "tau_syn", "w_in")]
     columns = [np.broadcast_to(getattr(rule, name), target.shape).ravel() for name in names]
     rows, which = np.unique(np.stack([*columns, *constants], axis=1), axis=0, return_inverse=True)
@@ -163,7 +163,7 @@ def _behind(
 
 
 def _shown(shared: _Filter, constants: np.ndarray, shape: tuple[int, ...]) -> NeuronRule:
-    """A readout that shows the filtered signal itself."""
+    """A readout of the filtered signal."""
     bias, leak = (uniform(c.reshape(shape)) for c in (constants[0], constants[-1]))
     if shared.kind is CubaLIF:
         return CubaLIF(threshold=None, tau_syn=shared.taus[0], tau=shared.taus[1], bias=bias, v_leak=leak)
@@ -173,7 +173,7 @@ def _shown(shared: _Filter, constants: np.ndarray, shape: tuple[int, ...]) -> Ne
 
 
 def _fires(populations: dict[str, Population], name: str) -> bool:
-    """Whether spikes come from here; the input is no population."""
+    """Whether a source fires spikes; the input does."""
     return name not in populations or populations[name].rule.fires
 
 
@@ -197,7 +197,7 @@ def _filter(name: str, rule: NeuronRule) -> _Filter:
 
 
 def _strength(population: Population) -> np.ndarray:
-    """How strongly a spike through weight 1 enters each neuron's filter, whose own gain is 1 / tau."""
+    """The gain of a spike through weight 1 into each neuron's filter, whose own gain is 1 / tau."""
     rule = population.rule
     strength = np.multiply(rule.r, rule.w_in) if isinstance(rule, CubaLIF) else np.asarray(rule.r)
     return np.broadcast_to(np.asarray(strength, dtype=np.float64), population.shape)

@@ -1,10 +1,10 @@
-"""A graph as another tool's importer has to find it, so that the tool runs the network with its spikes.
+"""A graph in the form for another tool's importer, so that the tool runs the network with the same spikes.
 
 A time-stepped tool adds w to a membrane where a spike arrives and b in every step, multiplies the membrane by a decay
 in every step, and keeps the rules that its importer hard-codes. Potentials are therefore scaled so that a spike through
 weight w moves the membrane by w; a decay per step that an importer computes as 1 - dt / tau is written as the tau that
-gives the network's own decay; biases become what they add in a step. What importers do is taken from their source:
-snnTorch 1.0.0 (`import_nir`), Norse 1.1.0 (`import_nir`), SpikingJelly 2.0.0 (`nir_exchange.from_nir`).
+gives the network's own decay; biases become their increments per step. The behaviour of the importers is that of their
+source code: snnTorch 1.0.0 (`import_nir`), Norse 1.1.0 (`import_nir`), SpikingJelly 2.0.0 (`nir_exchange.from_nir`).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     import nir
 
-#: What the caller may allow to be lost.
+#: Properties that the caller may allow to be lost.
 LOSSES = ("reset", "spikes", "lower_bound", "refractory")
-#: Options of `Conventions` that say what a neuron does, and leave the units of the graph alone.
+#: Options of `Conventions` that define the rule of a neuron, but not the units of the graph.
 _OPTIONS = ("reset", "spikes", "lower_bound")
-#: In steps: so long that 1 - dt / tau is 1, for importers without a neuron that does not leak.
+#: In steps: so long that 1 - dt / tau is 1, for importers without a neuron without leak.
 _NO_LEAK = 1e20
 
 
@@ -57,16 +57,16 @@ class _Scaled:
 
 @dataclass(frozen=True)
 class Importer:
-    """What a tool's importer makes of a file. All of these reset to a value, fire once and have no bound.
+    """The properties of a tool's importer. All neurons of these tools reset to a value, fire once and have no bound.
 
     Attributes:
-        title: name as its makers write it.
+        title: official name.
         step: seconds of the file per time step.
         linear: types of linear nodes that it reads.
         neuron: (scaled neuron, step, shape) -> node.
         v_reset: whether it reads ``v_reset``; otherwise it is 0.
         leak_to_reset: whether the membrane decays to ``v_reset``; otherwise to 0.
-        plain_linear: whether it reads Linear rightly; otherwise they are written as Affine.
+        plain_linear: whether it reads Linear correctly; otherwise these nodes are written as Affine.
         groups: whether it reads convolutions with groups.
     """
 
@@ -89,23 +89,23 @@ def for_tool(
     conventions: Conventions | None = None,
     **options: Any,
 ) -> tuple[nir.NIRGraph, tuple[str, ...]]:
-    """A graph that a tool's importer reads as the same network, on time steps.
+    """A graph that a tool's importer reads as the same network with time steps.
 
     Args:
-        graph: a graph, or the path of a ``.nir`` file, in NIR's own units: what this package exports, for instance.
-        tool: ``"snntorch"``, ``"norse"`` or ``"spikingjelly"``; or ``"nir"``, which has no time steps: metadata become
-            what NIR's own text says.
-        step: seconds of a recording per time step; needed where something leaks or has a bias.
-        allow: what may be lost, of `LOSSES`: a reset by subtraction, several spikes per update, a lower bound, a
-            refractory period.
-        conventions, **options: ``reset``, ``spikes``, ``lower_bound`` where the metadata do not say them.
+        graph: a graph, or the path of a ``.nir`` file, in NIR's own units, for instance an export of this package.
+        tool: ``"snntorch"``, ``"norse"`` or ``"spikingjelly"``; or ``"nir"``, which has no time steps: metadata are
+            replaced by NIR's definitions.
+        step: seconds of a recording per time step; needed for leaks and biases.
+        allow: properties that may be lost, of `LOSSES`: a reset by subtraction, several spikes per update, a lower
+            bound, a refractory period.
+        conventions, **options: ``reset``, ``spikes``, ``lower_bound`` for neurons without them in their metadata.
 
     Returns:
-        the graph, and a sentence for each thing that is lost.
+        the graph, and a sentence for each lost property.
 
     Raises:
-        InputError: for a tool whose importer does not read such a network, and for what it cannot keep and ``allow``
-            does not name.
+        InputError: for a network that the tool's importer does not read, and for a property that is lost and not in
+            ``allow``.
     """
     given = conventions_of(conventions, options)
     if other := [name for name in given.given if name not in _OPTIONS]:
@@ -129,7 +129,7 @@ def for_tool(
 
 
 def _losses(circuit: Circuit, title: str, allow: tuple[str, ...]) -> tuple[str, ...]:
-    """Sentences about what is lost and allowed."""
+    """Sentences about lost and allowed properties."""
     found: dict[str, list[str]] = {}
     for p in circuit.populations:
         rule = p.rule
@@ -212,7 +212,7 @@ def _scaled(population: Population, importer: Importer, step: float | None) -> _
 
 
 def _linear(node: Any, name: str, importer: Importer, step: float | None) -> Any:
-    """A linear node; its bias is what it adds in a step."""
+    """A linear node; its bias is its increment per step."""
     import nir
 
     written = _without_metadata(node)
@@ -240,7 +240,7 @@ def _without_metadata(node: Any) -> Any:
 
 
 def _plain(graph: nir.NIRGraph, circuit: Circuit) -> nir.NIRGraph:
-    """The graph as NIR's own text has it, without metadata."""
+    """The graph by NIR's definitions, without metadata."""
     import nir
 
     flat = flatten(graph)
@@ -298,7 +298,7 @@ def _norse(n: _Scaled, step: float, shape: tuple[int, ...]) -> Any:
     return _lif(n, step, shape, norm=True)
 
 
-#: By the names that `Conventions` has for them.
+#: By their names in `Conventions`.
 IMPORTERS: Mapping[str, Importer] = {
     "snntorch": Importer("snnTorch", 1e-4, ("Affine", "Linear", "Conv2d", "Flatten", "AvgPool2d"), _lif),
     "norse": Importer("Norse", 1e-3, ("Affine", "Linear", "Conv2d", "Flatten"), _norse, plain_linear=False),

@@ -1,8 +1,8 @@
-"""What each tool's exporter leaves out of its files: the presets behind ``tool=``.
+"""Facts that each tool's exporter leaves out of its files: the presets of ``tool=``.
 
 A time-stepped tool adds ``w`` to a neuron when a spike arrives and ``b`` in every step; its exporter turns the update
-into an equation in continuous time. Two numbers lead back: the integral of one spike, and the length of a step in the
-time of the file. In a node whose input the exporter scales by the step, the constant
+into an equation in continuous time. Two numbers recover the update: the integral of one spike, and the length of a step
+in the time of the file. In a node whose input the exporter scales by the step, the constant
 
     tau / r (LIF, LI),   1 / r (IF, I),   tau_syn / w_in (CubaLIF, CubaLI)
 
@@ -21,13 +21,13 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import Reset
 from mtt_brian.translate.conventions import BiasRule, Conventions, ToolName
 
-#: Constants of one network that differ by no more are one number; exporters work in single precision.
+#: Constants of one network that differ by at most this are one number, because exporters use single precision.
 SAME = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """The neurons of one node, as far as the meaning of its values goes.
+    """The values of the neurons of one node that their meaning depends on.
 
     Attributes:
         kind: NIR type.
@@ -48,20 +48,20 @@ class Neurons:
 
     @property
     def has_plain_gain(self) -> bool:
-        """Whether the gain of the input is 1 everywhere, so that the constant is a time constant and says no more."""
+        """Whether the gain of the input is 1 everywhere; the constant is then a time constant without the step."""
         gain = self.values["w_in"] if "w_in" in self.values else self.values["r"]
         return "tau" in self.values and bool(np.all(gain == 1))
 
 
 @dataclass(frozen=True)
 class Tool:
-    """What a tool's exporter leaves out of its files.
+    """Facts that a tool's exporter leaves out of its files.
 
     Attributes:
         title: name as its makers write it.
-        reset: the tool's default. Where that is by subtraction, it gives many spikes per update.
-        integral: of a spike by type of node: seconds, ``"step"`` or ``"constant"`` (of the node). Types that are
-            missing are not written by the tool's exporter.
+        reset: the tool's default. A reset by subtraction gives many spikes per update.
+        integral: of a spike by type of node: seconds, ``"step"`` or ``"constant"`` (of the node). The tool's exporter
+            does not write missing types.
         step: seconds of the file per time step, found in the neurons of the file; None: there is no step.
         bias: see `Conventions`.
         bounded: types whose lower bound is minus the threshold.
@@ -86,7 +86,7 @@ def _fixed(seconds: float, why: str) -> Callable[[Mapping[str, Neurons]], tuple[
 
 
 def common_constant(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
-    """The integral of a spike that the constants of all nodes give, and where it is from."""
+    """The integral of a spike from the constants of all nodes, and its origin."""
     return common({name: n.constant for name, n in neurons.items()}, "tau / r, 1 / r or tau_syn / w_in"), _IN_ALL
 
 
@@ -103,9 +103,13 @@ def _snntorch_step(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
 
 
 def _spikingjelly_step(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
-    """``decay_input=True`` writes r = 1, which leaves the step out."""
-    telling = {name: n for name, n in neurons.items() if not n.has_plain_gain}
-    return common_constant(telling) if telling else (1e-4, "the default of its exporter, as r = 1 says nothing of it")
+    """``decay_input=True`` writes r = 1, which does not contain the step."""
+    informative = {name: n for name, n in neurons.items() if not n.has_plain_gain}
+    return (
+        common_constant(informative)
+        if informative
+        else (1e-4, "the default of its exporter, as r = 1 does not contain it")
+    )
 
 
 def _rockpool_step(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
@@ -126,7 +130,7 @@ def _rockpool_step(neurons: Mapping[str, Neurons]) -> tuple[float, str]:
 
 CONSTANTS = dict.fromkeys(("IF", "I"), "1 / r") | dict.fromkeys(("LIF", "LI"), "tau / r")
 CONSTANTS |= dict.fromkeys(("CubaLIF", "CubaLI"), "tau_syn / w_in")
-#: Of snnTorch's exporter, whatever the network was trained with.
+#: Of snnTorch's exporter, for every network.
 _SNNTORCH = 1e-4
 _IN_ALL = "tau / r, 1 / r or tau_syn / w_in of the nodes"
 
@@ -138,7 +142,7 @@ TOOLS: dict[ToolName, Tool] = {
         "Norse",
         "zero",
         {"IF": "constant", "LIF": "step", "LI": "step", "CubaLIF": "constant", "CubaLI": "constant"},
-        _fixed(1e-3, "Norse's default dt, as its files do not say it; another one: file_time_per_step"),
+        _fixed(1e-3, "Norse's default dt, as its files do not contain it; another one: file_time_per_step"),
         sums=1.0,
         ones=("r", "w_in"),
     ),
@@ -180,13 +184,13 @@ TOOLS: dict[ToolName, Tool] = {
 
 
 def common(values: Mapping[str, np.ndarray], what: str) -> float:
-    """The one number that all neurons of all nodes have, to five digits.
+    """The number that all neurons of all nodes share, to five digits.
 
     Raises:
         InputError: names two nodes that differ, or a node whose numbers differ or are not positive.
     """
     if not values:
-        raise InputError(f"no node says {what}; pass spike_integral= and file_time_per_step=")
+        raise InputError(f"no node contains {what}; pass spike_integral= and file_time_per_step=")
     ranges = {name: (float(np.min(v)), float(np.max(v))) for name, v in values.items()}
     first, (reference, _) = next(iter(ranges.items()))
     for name, (low, high) in ranges.items():
@@ -204,5 +208,5 @@ def common(values: Mapping[str, np.ndarray], what: str) -> float:
 
 
 def preset_of(conventions: Conventions) -> Tool | None:
-    """The preset of the tool that wrote a graph, if it is said."""
+    """The preset of the tool that wrote a graph, if it is given."""
     return None if conventions.tool is None else TOOLS[conventions.tool]

@@ -1,4 +1,4 @@
-"""The wires of a graph: what feeds which node, and of which sort it is."""
+"""Sources, targets and types of the nodes of a graph."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Wiring:
         return self.kind(name) in NEURONS
 
     def is_wire(self, name: str) -> bool:
-        """Inputs and outputs, those of nested graphs included, pass everything on."""
+        """Whether a node only forwards its input: inputs and outputs, also those of nested graphs."""
         return self.kind(name) in ("Input", "Output")
 
     def is_source(self, name: str) -> bool:
-        """Whether spikes start here."""
+        """Whether paths of linear nodes start at a node: the input and neurons."""
         return name == self.input or self.is_neuron(name)
 
     def neurons(self) -> list[str]:
@@ -58,7 +58,7 @@ class Wiring:
         return f"node {name!r} ({self.kind(name)})"
 
     def in_front_of(self, ends: list[str]) -> set[str]:
-        """These nodes and all from which a path leads to one of them."""
+        """These nodes and all nodes with a path to one of them."""
         found, waiting = set(ends), list(ends)
         while waiting:
             new = set(self.sources[waiting.pop()]) - found

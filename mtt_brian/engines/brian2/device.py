@@ -37,10 +37,10 @@ class EquationRun(Protocol):
     def start(self, name: str, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
         """Puts some neurons of a population into given states."""
 
-    def foresee(self) -> None:
+    def predict_crossings(self) -> None:
         """Predicts the next event of every neuron."""
 
-    def play(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> None:
+    def advance(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> None:
         """Carries the run on up to ``end``, which is left out."""
 
     def fetch(self) -> dict[str, FiredSpikes]:
@@ -53,19 +53,19 @@ class EquationRun(Protocol):
         """Which neurons of a population are refractory."""
 
     @property
-    def under_way(self) -> int:
+    def delayed_spikes(self) -> int:
         """Spikes in delays."""
 
     def keep(self) -> dict[str, Any]:
         """A copy of everything that changes during a run."""
 
-    def take(self, kept: Mapping[str, Any]) -> None:
-        """Goes on from what `keep` gave."""
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Continues from the state of `keep`."""
 
-    def take_spikes_under_way(self, kept: Mapping[str, Any]) -> None:
-        """Goes on with the spikes in delays of what `keep` gave."""
+    def restore_delayed_spikes(self, kept: Mapping[str, Any]) -> None:
+        """Restores the spikes in delays from the state of `keep`."""
 
-    def take_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
+    def restore_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
         """Leaves some neurons as they were in another run."""
 
 
@@ -155,7 +155,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
             )
         if len(stored["kept"]["y"]) != sum(map(len, session.written.values())):
             raise InputError(f"event_driven cannot restore {network.name!r}: its groups have changed since store()")
-        session.run.take(stored["kept"])
+        session.run.restore(stored["kept"])
         session.written = {k: x.copy() for k, x in stored["written"].items()}
         session.lastspike = {k: x.copy() for k, x in stored["lastspike"].items()}
         session.trial += 1
@@ -223,7 +223,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         at = 0
         for stop in [*stops.tolist(), end]:
             last = int(np.searchsorted(inputs.t, stop - 3 * window(stop), side="right"))
-            run.play(inputs.t[at:last], inputs.i[at:last], inputs.n[at:last], stop)
+            run.advance(inputs.t[at:last], inputs.i[at:last], inputs.n[at:last], stop)
             at = last
             recorder.sample(run, stop)
             reporter.at(stop)
@@ -280,15 +280,15 @@ class EventDrivenDevice(internals.RuntimeDevice):
             free = np.where(dead > 0, spiked.get(name, np.full(len(group), -np.inf)) + dead, -np.inf)
             run.start(name, new, now[name][new], free[new], t)
             if kept is not None and old is not None and rows.any():
-                run.take_neurons(kept, old.neurons(name), name, np.flatnonzero(rows))
-        if kept is not None and old is not None and before is not None and old.under_way:
+                run.restore_neurons(kept, old.neurons(name), name, np.flatnonzero(rows))
+        if kept is not None and old is not None and before is not None and old.delayed_spikes:
             if not _same_delays(before, translation):
                 raise InputError(
-                    f"event_driven: synapses, delays or groups were changed while {old.under_way} spikes are in "
+                    f"event_driven: synapses, delays or groups were changed while {old.delayed_spikes} spikes are in "
                     "delays; run long enough for them to arrive, or change weights only"
                 )
-            run.take_spikes_under_way(kept)
-        run.foresee()
+            run.restore_delayed_spikes(kept)
+        run.predict_crossings()
         session.run, session.translation = run, translation
         return run
 
@@ -548,7 +548,7 @@ class _Reporter:
 
     @property
     def active(self) -> bool:
-        """Whether anybody is told."""
+        """Whether a report is printed."""
         return self._call is not None
 
     def at(self, t: float) -> None:

@@ -31,11 +31,11 @@ from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
 #: Results of the loop: the end is reached; it needs more memory and must be called again; a neuron fires without end,
 #: or an oscillation stays so close to the threshold that its crossing is not found (`Progress.where`).
 DONE, FULL, WITHOUT_END, UNDECIDED = range(4)
-#: Columns of `UnderWay.number`.
+#: Columns of `DelayedSpikes.number`.
 SERIAL, CONNECTION, SYNAPSE, STOP, AMOUNT = range(5)
 
 
-class UnderWay(NamedTuple):
+class DelayedSpikes(NamedTuple):
     """A binary heap of spikes in delays, by their next arrival, then by the order in which they were sent.
 
     It contains a spike once per connection, with its next synapse.
@@ -51,8 +51,8 @@ class UnderWay(NamedTuple):
     size: np.ndarray
 
     @classmethod
-    def empty(cls, room: int) -> UnderWay:
-        """Nothing under way."""
+    def empty(cls, room: int) -> DelayedSpikes:
+        """No spike in a delay."""
         return cls(np.zeros((room, 2)), np.zeros((room, 5), np.int64), np.zeros(2, np.int64))
 
 
@@ -102,7 +102,7 @@ def run(
     net: SynapseLists,
     eq: Equations,
     crossings: CrossingQueue,
-    way: UnderWay,
+    delayed: DelayedSpikes,
     trace: Trace,
     progress: Progress,
     t_in: np.ndarray,
@@ -113,7 +113,7 @@ def run(
     """Advances the network to ``end``: all arrivals of an instant are added, then thresholds are compared.
 
     Args:
-        net, eq, crossings, way, trace, progress: see there; the first is only read.
+        net, eq, crossings, delayed, trace, progress: see there; the first is only read.
         t_in, i_in, n_in: input spikes sorted by time: seconds, source, spikes at once.
         end: seconds, included.
 
@@ -126,18 +126,18 @@ def run(
         row = now[ROW]
         t = last = t_in[row] if row < len(t_in) else np.inf
         until = min(t, end)
-        if way.size[0] > 0:
-            until = min(until, way.time[0, 0])
+        if delayed.size[0] > 0:
+            until = min(until, delayed.time[0, 0])
         left_open = refine(eq, crossings, until + _tolerance(until))
         if left_open >= 0:
             now[NEURON], progress.where[0] = left_open, until
             return UNDECIDED
-        if crossings.size[0] > 0 or way.size[0] > 0:
+        if crossings.size[0] > 0 or delayed.size[0] > 0:
             first = t
             if crossings.size[0] > 0:
                 first = min(first, crossings.time[crossings.heap[0]])
-            if way.size[0] > 0:
-                first = min(first, way.time[0, 0])
+            if delayed.size[0] > 0:
+                first = min(first, delayed.time[0, 0])
             # All events up to `last` are one instant; an input spike among them gives the time.
             last = first + _tolerance(first)
             if not t <= last:
@@ -147,18 +147,18 @@ def run(
             last = max(last, t + _tolerance(t))
         if not t <= end:
             return DONE
-        if now[SPIKES] + neurons > len(trace.t) or way.size[0] + net.most > len(way.time):
+        if now[SPIKES] + neurons > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):
             return FULL
         now[NOW] += 1
         while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
             _reach(net, eq, crossings, progress, t)
-        while way.size[0] > 0 and way.time[0, 0] <= last:
-            _receive(net, eq, way, progress, t, last)
+        while delayed.size[0] > 0 and delayed.time[0, 0] <= last:
+            _receive(net, eq, delayed, progress, t, last)
         while now[ROW] < len(t_in) and t_in[now[ROW]] == t:
             row = now[ROW]
             now[ROW] += 1
             for c in range(net.out[0], net.out[1]):
-                _deliver(net, eq, way, progress, c, i_in[row], n_in[row], t)
+                _deliver(net, eq, delayed, progress, c, i_in[row], n_in[row], t)
         p = 1
         while p < populations:
             if progress.n_touched[p] > 0:
@@ -169,7 +169,7 @@ def run(
                 for j in range(fired):
                     v = progress.fired[j, 0]
                     for c in range(net.out[p], net.out[p + 1]):
-                        _deliver(net, eq, way, progress, c, v - net.offset[p - 1], progress.fired[j, 1], t)
+                        _deliver(net, eq, delayed, progress, c, v - net.offset[p - 1], progress.fired[j, 1], t)
             p += 1
             if p == populations:  # a loop without a delay may have touched some again
                 p = 1
@@ -219,7 +219,7 @@ def _arrive(
 
 @kernel
 def _deliver(
-    net: SynapseLists, eq: Equations, way: UnderWay, progress: Progress, c: int, source: int, n: int, t: float
+    net: SynapseLists, eq: Equations, delayed: DelayedSpikes, progress: Progress, c: int, source: int, n: int, t: float
 ) -> None:
     """``n`` spikes of a source go into connection ``c``."""
     begin, end = net.begin[net.base[c] + source], net.begin[net.base[c] + source + 1]
@@ -232,53 +232,59 @@ def _deliver(
                 now += 1
             _arrive(net, eq, progress, c, begin, now, n, t)
         if now < end:
-            _send(net, way, c, now, end, n, t)
+            _send(net, delayed, c, now, end, n, t)
 
 
 @kernel
-def _send(net: SynapseLists, way: UnderWay, c: int, synapse: int, stop: int, n: int, t: float) -> None:
+def _send(net: SynapseLists, delayed: DelayedSpikes, c: int, synapse: int, stop: int, n: int, t: float) -> None:
     """Adds a spike of time ``t`` to the heap; its next arrival is through ``synapse``."""
-    serial = way.size[1]
-    way.size[1] += 1
-    _enter(net, way, serial, c, synapse, stop, n, t)
+    serial = delayed.size[1]
+    delayed.size[1] += 1
+    _enter(net, delayed, serial, c, synapse, stop, n, t)
 
 
 @kernel
-def _enter(net: SynapseLists, way: UnderWay, serial: int, c: int, synapse: int, stop: int, n: int, t: float) -> None:
+def _enter(
+    net: SynapseLists, delayed: DelayedSpikes, serial: int, c: int, synapse: int, stop: int, n: int, t: float
+) -> None:
     wait = net.wait[c] if net.varied[c] == SAME else net.seconds[synapse + net.varied[c]]
     time = t + wait
-    k = way.size[0]
-    way.size[0] += 1
+    k = delayed.size[0]
+    delayed.size[0] += 1
     while k > 0:
         parent = (k - 1) >> 1
-        if way.time[parent, 0] < time or (way.time[parent, 0] == time and way.number[parent, SERIAL] < serial):
+        if delayed.time[parent, 0] < time or (
+            delayed.time[parent, 0] == time and delayed.number[parent, SERIAL] < serial
+        ):
             break
-        _move(way, parent, k)
+        _move(delayed, parent, k)
         k = parent
-    way.time[k, 0], way.time[k, 1] = time, t
-    way.number[k, SERIAL], way.number[k, CONNECTION], way.number[k, SYNAPSE] = serial, c, synapse
-    way.number[k, STOP], way.number[k, AMOUNT] = stop, n
+    delayed.time[k, 0], delayed.time[k, 1] = time, t
+    delayed.number[k, SERIAL], delayed.number[k, CONNECTION], delayed.number[k, SYNAPSE] = serial, c, synapse
+    delayed.number[k, STOP], delayed.number[k, AMOUNT] = stop, n
 
 
 @kernel
-def _receive(net: SynapseLists, eq: Equations, way: UnderWay, progress: Progress, t: float, last: float) -> None:
+def _receive(
+    net: SynapseLists, eq: Equations, delayed: DelayedSpikes, progress: Progress, t: float, last: float
+) -> None:
     """The earliest spike arrives at ``t`` through all its synapses that are due."""
-    serial, c, begin = way.number[0, SERIAL], way.number[0, CONNECTION], way.number[0, SYNAPSE]
-    stop, n, sent = way.number[0, STOP], way.number[0, AMOUNT], way.time[0, 1]
-    size = way.size[0] - 1
-    way.size[0] = size
+    serial, c, begin = delayed.number[0, SERIAL], delayed.number[0, CONNECTION], delayed.number[0, SYNAPSE]
+    stop, n, sent = delayed.number[0, STOP], delayed.number[0, AMOUNT], delayed.time[0, 1]
+    size = delayed.size[0] - 1
+    delayed.size[0] = size
     k = 0
     while True:
         child = 2 * k + 1
         if child >= size:
             break
-        if child + 1 < size and _before(way, child + 1, child):
+        if child + 1 < size and _before(delayed, child + 1, child):
             child += 1
-        if not _before(way, child, size):
+        if not _before(delayed, child, size):
             break
-        _move(way, child, k)
+        _move(delayed, child, k)
         k = child
-    _move(way, size, k)
+    _move(delayed, size, k)
     end = stop
     if net.varied[c] != SAME:
         end = begin + 1
@@ -286,21 +292,21 @@ def _receive(net: SynapseLists, eq: Equations, way: UnderWay, progress: Progress
             end += 1
     _arrive(net, eq, progress, c, begin, end, n, t)
     if end < stop:
-        _enter(net, way, serial, c, end, stop, n, sent)
+        _enter(net, delayed, serial, c, end, stop, n, sent)
 
 
 @inlined
-def _before(way: UnderWay, k: int, other: int) -> bool:
-    return way.time[k, 0] < way.time[other, 0] or (
-        way.time[k, 0] == way.time[other, 0] and way.number[k, SERIAL] < way.number[other, SERIAL]
+def _before(delayed: DelayedSpikes, k: int, other: int) -> bool:
+    return delayed.time[k, 0] < delayed.time[other, 0] or (
+        delayed.time[k, 0] == delayed.time[other, 0] and delayed.number[k, SERIAL] < delayed.number[other, SERIAL]
     )
 
 
 @inlined
-def _move(way: UnderWay, k: int, to: int) -> None:
-    way.time[to, 0], way.time[to, 1] = way.time[k, 0], way.time[k, 1]
+def _move(delayed: DelayedSpikes, k: int, to: int) -> None:
+    delayed.time[to, 0], delayed.time[to, 1] = delayed.time[k, 0], delayed.time[k, 1]
     for q in range(5):
-        way.number[to, q] = way.number[k, q]
+        delayed.number[to, q] = delayed.number[k, q]
 
 
 @kernel

@@ -281,7 +281,7 @@ def predict_crossing(eq: Equations, crossings: CrossingQueue, v: int, anew: bool
         eq, crossings: of the run.
         v: the neuron.
         anew: whether the time in the queue is invalid. Otherwise it is before the crossing, unless an arrival has moved
-        the crossing to an earlier time.
+            the crossing to an earlier time.
 
     Returns:
         whether the search has succeeded.

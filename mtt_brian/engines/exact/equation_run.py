@@ -44,7 +44,7 @@ class EquationRun:
         self._net = synapse_lists(circuit)
         self._equations = equations_of(circuit)
         self._crossings = CrossingQueue.empty(self._net.neurons)
-        self._way = loop.UnderWay.empty(max(self._net.most, 16))
+        self._delayed = loop.DelayedSpikes.empty(max(self._net.most, 16))
         self._trace = loop.Trace.empty(max(self._net.neurons, 16))
         sizes = len(self._net.offset)
         self._progress = loop.Progress(
@@ -61,7 +61,7 @@ class EquationRun:
         return slice(int(self._net.offset[k]), int(self._net.offset[k + 1]))
 
     def start(self, name: str, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
-        """Sets the states of some neurons of a population; `foresee` must follow.
+        """Sets the states of some neurons of a population; `predict_crossings` must follow.
 
         Args:
             name: of the population.
@@ -74,7 +74,7 @@ class EquationRun:
         wide[:, : x.shape[1]] = x
         start_from(self._equations, self.neurons(name).start + neurons.astype(np.int64), wide.ravel(), free, t)
 
-    def foresee(self) -> None:
+    def predict_crossings(self) -> None:
         """Predicts the next event of every neuron.
 
         Raises:
@@ -85,7 +85,7 @@ class EquationRun:
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
-    def play(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> None:
+    def advance(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, end: float) -> None:
         """Continues the run up to ``end``, which is excluded.
 
         Args:
@@ -106,7 +106,7 @@ class EquationRun:
                 self._net,
                 self._equations,
                 self._crossings,
-                self._way,
+                self._delayed,
                 self._trace,
                 self._progress,
                 t[used],
@@ -142,36 +142,40 @@ class EquationRun:
         return self._equations.z[self.neurons(name), REFRACTORY].astype(bool)
 
     @property
-    def under_way(self) -> int:
+    def delayed_spikes(self) -> int:
         """Spikes in delays."""
-        return int(self._way.size[0])
+        return int(self._delayed.size[0])
 
     def keep(self) -> dict[str, Any]:
-        """A copy of everything that changes during a run, for `take`."""
-        size = max(self.under_way, 1)
+        """A copy of everything that changes during a run, for `restore`."""
+        size = max(self.delayed_spikes, 1)
         return {
             "y": self._equations.y.copy(),
             "z": self._equations.z.copy(),
             "crossings": [a.copy() for a in self._crossings],
-            "under way": [self._way.time[:size].copy(), self._way.number[:size].copy(), self._way.size.copy()],
+            "delayed": [
+                self._delayed.time[:size].copy(),
+                self._delayed.number[:size].copy(),
+                self._delayed.size.copy(),
+            ],
             "instant": int(self._progress.now[loop.NOW]),
         }
 
-    def take(self, kept: Mapping[str, Any]) -> None:
+    def restore(self, kept: Mapping[str, Any]) -> None:
         """Continues from the state of `keep`, of the same network."""
         self._equations.y[:], self._equations.z[:] = kept["y"], kept["z"]
         for array, values in zip(self._crossings, kept["crossings"], strict=True):
             array[:] = values
-        self.take_spikes_under_way(kept)
+        self.restore_delayed_spikes(kept)
 
-    def take_spikes_under_way(self, kept: Mapping[str, Any]) -> None:
+    def restore_delayed_spikes(self, kept: Mapping[str, Any]) -> None:
         """Restores the spikes in delays from the state of `keep`, of a network with the same synapses and delays."""
-        time, number, size = kept["under way"]
-        self._way = loop.UnderWay.empty(max(2 * len(time), self._net.most, 16))
-        self._way.time[: len(time)], self._way.number[: len(number)], self._way.size[:] = time, number, size
+        time, number, size = kept["delayed"]
+        self._delayed = loop.DelayedSpikes.empty(max(2 * len(time), self._net.most, 16))
+        self._delayed.time[: len(time)], self._delayed.number[: len(number)], self._delayed.size[:] = time, number, size
         self._progress.now[loop.NOW] = kept["instant"]
 
-    def take_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
+    def restore_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
         """Restores the states of some neurons from another run, with the same parameters.
 
         Args:
@@ -214,11 +218,11 @@ class EquationRun:
             for new, old in zip(larger, self._trace, strict=True):
                 new[: len(old)] = old
             self._trace = larger
-        if self.under_way + self._net.most > len(self._way.time):
-            way = loop.UnderWay.empty(2 * len(self._way.time))
-            for new, old in zip(way, self._way, strict=True):
+        if self.delayed_spikes + self._net.most > len(self._delayed.time):
+            delayed = loop.DelayedSpikes.empty(2 * len(self._delayed.time))
+            for new, old in zip(delayed, self._delayed, strict=True):
                 new[: len(old)] = old
-            self._way = way
+            self._delayed = delayed
 
     def _named(self, neuron: int) -> str:
         k = int(np.searchsorted(self._net.offset, neuron, side="right")) - 1

@@ -124,13 +124,13 @@ def load(
         root: the folder that holds the data, or its parent folder as tonic writes it; not needed for built-in data.
         split: "train" or "test".
         skip_bad: read every recording now and leave out the unreadable ones, which are listed in ``bad``. Otherwise an
-        unreadable recording raises InputError on access. Images are always read now and never left out.
+            unreadable recording raises InputError on access. Images are always read now and never left out.
         download: if nothing is found below ``root``, fetch it there first.
         progress: show progress bars.
 
     Raises:
         InputError: for an unknown name or split, and if nothing is found; the message states the expected files and how
-    to obtain the data.
+            to obtain the data.
     """
     dataset = find_dataset(name)
     if split not in SPLITS:

@@ -31,7 +31,7 @@ class _Header(NamedTuple):
 
     @property
     def sensor(self) -> tuple[int, int] | None:
-        """(columns, rows), where they are said."""
+        """(columns, rows), if the header has them."""
         found = re.fullmatch(r"(\d+)x(\d+)", self.values.get("geometry", ""))
         sizes = found.groups() if found else (self.values.get("width", ""), self.values.get("height", ""))
         return (int(sizes[0]), int(sizes[1])) if all(size.isdecimal() and len(size) < 9 for size in sizes) else None
@@ -126,10 +126,10 @@ def _read_raw(path: Path) -> np.ndarray:
     header = _header(content)
     if not header.size:
         raise InputError(f"{path}: not a RAW file: it does not start with a line of text behind a %")
-    said = header.values.get("format") or header.values.get("evt") or ""
-    encoding = said.upper().removeprefix("EVT").strip().removesuffix(".0")
+    named_encoding = header.values.get("format") or header.values.get("evt") or ""
+    encoding = named_encoding.upper().removeprefix("EVT").strip().removesuffix(".0")
     if encoding not in _ENCODINGS:
-        named = f"the encoding {said!r}" if said else "no encoding (% format or % evt)"
+        named = f"the encoding {named_encoding!r}" if named_encoding else "no encoding (% format or % evt)"
         raise InputError(f"{path}: its header names {named}; EVT 2.0 and EVT 3.0 are read")
     size, kinds, decode = _ENCODINGS[encoding]
     body = content[header.size :]

@@ -65,7 +65,7 @@ class Processes:
 
         Raises:
             InputError: if ``processes`` is not the number of processes, there are fewer GPUs than processes, or all
-        processes would use the same GPU.
+                processes would use the same GPU.
         """
         if processes != self.count:
             raise InputError(

@@ -26,7 +26,7 @@ class TimePlan(NamedTuple):
     Attributes:
         lengths: time steps of each segment, one segment per configuration; T is their sum.
         repeat: repeats frames, from fewer to T: the input of step t is frame ``repeat.source[t]``. None: it is frame t.
-        Every frame is used, in order, and none by two segments.
+            Every frame is used, in order, and none by two segments.
         sums: sums spikes, from T to fewer: those of step t are added to group ``sums.target[t]``. None: no sums.
             Every group has a step, in order.
     """
