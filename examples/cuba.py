@@ -5,6 +5,8 @@ Its synapses have no delay, as in the original script: a spike changes a current
 
 from brian2 import *
 
+import mtt_brian.event_driven
+
 set_device("event_driven")
 prefs.codegen.target = "numpy"
 seed(1)

@@ -5,6 +5,8 @@ The rate of such a neuron is known: 1 / (refractory + tau ln(I / (I - threshold)
 
 from brian2 import *
 
+import mtt_brian.event_driven
+
 set_device("event_driven")
 prefs.codegen.target = "numpy"
 

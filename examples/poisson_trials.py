@@ -2,6 +2,8 @@
 
 from brian2 import *
 
+import mtt_brian.event_driven
+
 set_device("event_driven")
 prefs.codegen.target = "numpy"
 seed(3)

@@ -1,6 +1,7 @@
 """The command line: its help, its descriptions of networks, and the files of a run."""
 
 import csv
+import importlib
 import io
 import itertools
 import json
@@ -168,6 +169,29 @@ def test_the_help_of_every_command_has_an_example_with_its_name(name, capsys):
     examples = said.out.partition("\nexamples:\n")[2].split("\n\n")[0].splitlines()
     assert sum(line.startswith(f"  mtt-brian {name}") for line in examples) >= 2
     assert not any(line.strip().startswith("python") for line in examples)
+
+
+def test_an_option_has_the_same_kind_of_value_in_all_commands():
+    pytest.importorskip("torch")
+    values, ways = {}, {}
+    for name, command in cli.COMMANDS.items():
+        for action in importlib.import_module(command.module).make_parser()._actions:
+            shown = action.metavar or (action.choices and f"{{{','.join(action.choices)}}}")
+            for option in action.option_strings:
+                values.setdefault(option, {}).setdefault(shown, []).append(name)
+                ways.setdefault(option, set()).add(tuple(action.option_strings))
+    different = {option for option, by_value in values.items() if len(by_value) > 1}
+    assert different == {"--out", "--order"}, {option: values[option] for option in different}
+    assert {o for o, found in ways.items() if len(found) > 1} == set()
+    for option, value, commands in (
+        ("--limit", "N", ["train", "eval", "gap"]),
+        ("--data-root", "DIR", ["train", "eval", "simulate", "gap"]),
+        ("--engine", "NAME", ["eval", "simulate"]),
+        ("--time-steps", "T", ["train", "eval", "gap"]),
+    ):
+        assert values[option] == {value: commands}
+    assert set(values["--out"]) == {"DIR", "RUN", "FILE.nir"}
+    assert set(values["--order"]) == {"{sum,fifo}", "{sum,fifo,both}"}
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ MODULES = [path for path in sorted((ROOT / "mtt_brian").rglob("*.py")) if EXAMPL
 #: Options in running text that belong to other programs, or to every one.
 OF_OTHERS = {
     "--help", "--extra-index-url", "--fmad", "--max-restarts", "--memory-limit", "--nworkers", "--nthreads",
-    "--rdzv-backend", "--master-addr", "--strict",
+    "--rdzv-backend", "--master-addr", "--node-rank", "--strict",
 }  # fmt: skip
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

@@ -59,6 +59,26 @@ def test_the_wheel_has_every_file_of_the_package(wheel, files_in_git):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert [name for name in files_in_git if name.startswith("mtt_brian/") and name not in names] == []
+    # One copy in the repository, beside the package; within it in the wheel.
+    moved = {"studies/": "mtt_brian/studies/", "training/configs/": "mtt_brian/configs/"}
+    expected = {
+        name.replace(place, inside, 1)
+        for place, inside in moved.items()
+        for name in files_in_git
+        if name.startswith(place) and name.endswith((".py", ".toml"))
+    }
+    assert len(expected) > 20
+    assert {name for name in names if name.startswith(tuple(moved.values()))} == expected
+
+
+def test_studies_and_settings_are_found_without_the_repository(scripts, tmp_path):
+    shown = called(scripts / "mtt-brian", "study", cwd=tmp_path).stdout
+    assert "\n  time_step_sweep    Accuracy over the number of time steps" in shown
+    code = (
+        "from mtt_brian import repository as r;"
+        "print(sorted(p.stem for p in r.shipped('configs').glob('small/d*.toml')), r.pip_install('x'))"
+    )
+    assert called(scripts / "python", "-c", code, cwd=tmp_path).stdout == "['digits', 'digits_norm'] pip install x\n"
 
 
 def test_demo_info_and_simulate(scripts, tmp_path):

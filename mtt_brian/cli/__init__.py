@@ -197,7 +197,7 @@ class Parser(argparse.ArgumentParser):
 
     def _instead_of(self, option: str) -> str:
         known = [name for name in self._option_string_actions if name.startswith("--")]
-        near = [name for name in known if name.startswith(option)] or difflib.get_close_matches(option, known, 3)
+        near = [name for name in known if name.startswith(option)] or difflib.get_close_matches(option, known, 1)
         return f"; did you mean {' or '.join(near)}?" if near else ""
 
     def error(self, message: str) -> NoReturn:

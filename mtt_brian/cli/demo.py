@@ -156,7 +156,7 @@ def note(data: Mapping[str, Any]) -> str:
     """Where the numbers of the table are from."""
     return (
         f"Accuracy and SynOps (synaptic operations per recording, event-driven): all {data['test_recordings']} test "
-        f"recordings of {data['dataset']},\nmeasured when the networks were made ({data['made_by']}). "
+        f"recordings of {data['dataset']},\nmeasured when the networks were made. "
         f"The last two columns: computed just now."
     )
 

@@ -31,7 +31,7 @@ class CircuitNetwork(brian2.Network):
 
     Attributes:
         circuit, batch_size, clock: as given.
-        names: name of every node -> the part of a Brian2 object's name that stands for it.
+        names: name of every node -> its counterpart in the names of Brian2 objects.
         groups: name of every node -> its ``NeuronGroup``.
         monitors: name of every population whose spikes are recorded -> its monitor.
     """

@@ -58,7 +58,7 @@ class ClockDrivenNetwork(CircuitNetwork):
     * ``synapses_<source>_<target>``: ``Synapses`` with a ``w`` in volts and a ``delay`` each;
     * ``spikes_<name>``: a ``SpikeMonitor`` that also records ``n``, spikes fired at once.
 
-    Neuron i of copy k has the number ``k * size + i``. `names` tells what became of names that Brian2 does not accept.
+    Neuron i of copy k has the number ``k * size + i``. `names` maps the names of nodes to names that Brian2 accepts.
     What is added runs as usual: ``run_regularly`` before the input of a step, synapses of one's own behind all
     populations, monitors at its end.
 

@@ -1,4 +1,4 @@
-"""What the Brian2 engines need to compile code: programs that are installed, and compiled files that are complete."""
+"""Requirements of the Brian2 engines for compiling: installed programs, and complete compiled files."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def runtime_target(wanted: str) -> str:
 def warn_of_numpy(reason: str) -> None:
     """Logs, once for each reason, that Cython cannot be used."""
     _log.warning(
-        "brian2: Cython cannot be used (%s); going on with numpy, which gives the same spikes but takes longer", reason
+        "brian2: Cython cannot be used (%s); using numpy instead, which gives the same spikes but takes longer", reason
     )
 
 
 def missing_for_cython() -> list[str]:
-    """What of Cython and the programs that compile its code is missing.
+    """What is missing of Cython and of the programs that compile its code.
 
     Brian2 only tries whether Cython works, and finds that it does where what it tries was compiled at another time.
     """
@@ -182,7 +182,7 @@ def fall_back(error: CannotCompile) -> None:
 
 @contextmanager
 def whole_extensions() -> Iterator[None]:
-    """Within it, Brian2's Cython cache removes extensions that are not what was compiled, and compiles anew.
+    """Within the block, Brian2's Cython cache removes damaged extensions and compiles them again.
 
     A process that is stopped while the linker writes, or a machine that loses power, leaves such a file. Brian2 would
     load it for ever after. A digest beside every extension that was loaded once tells them apart; Brian2 holds the lock
@@ -222,7 +222,7 @@ def _remove(path: Path, why: str) -> None:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with an extension; None for what is as it was compiled, as far as that can be told."""
+    """The damage of an extension; None if no damage is found."""
     try:
         kept = _beside(path).read_text(encoding="ascii")
     except FileNotFoundError:  # compiled by Brian2 alone

@@ -112,9 +112,9 @@ class Cuda:
 class CudaEngine(StandaloneEngine):
     """brian2cuda: one project, compiled once by nvcc, run for batches of recordings.
 
-    A sum of weights is made in whatever order the GPU's threads come, so trained weights can differ from the other
+    The GPU's threads add weights in any order, so trained weights can differ from the other
     engines in the last bit, and then, rarely, by a spike; with weights on a dyadic grid all sums are exact and so are
-    the spikes of IF networks. (A leak takes the GPU's own exponential, which may differ in the last bit as well.)
+    the spikes of IF networks. (The exponential function of the GPU, used for leaks, may also differ in the last bit.)
 
     Args:
         circuit: the network.
@@ -218,7 +218,7 @@ def _linkable(library: Path) -> Path:
 
 
 def _output(*command: str | Path) -> str:
-    """What a program prints; nothing where it is missing or fails."""
+    """The output of a program; empty if it is missing or fails."""
     try:
         return subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):

@@ -1,6 +1,6 @@
 """A faster start of brian2cuda projects: two passages of the C++ that brian2cuda has written are replaced.
 
-Every batch of recordings is a process of its own, which first builds all synapses. brian2cuda (1.0a7 and 1.0b1) there
+Every batch of recordings is a separate process, which first builds all synapses. brian2cuda (1.0a7 and 1.0b1) there
 
 * copies the synapses of every presynaptic neuron to the GPU one neuron at a time, each copy waited for. All of them go
   to one stretch of memory, one behind the other: here they are put together on the host and copied once.

@@ -60,10 +60,10 @@ class EquationRun(Protocol):
         """A copy of everything that changes during a run."""
 
     def restore(self, kept: Mapping[str, Any]) -> None:
-        """Goes on from what `keep` gave."""
+        """Continues from the state of `keep`."""
 
     def restore_delayed_spikes(self, kept: Mapping[str, Any]) -> None:
-        """Goes on with the spikes in delays of what `keep` gave."""
+        """Restores the spikes in delays from the state of `keep`."""
 
     def restore_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
         """Leaves some neurons as they were in another run."""
@@ -548,7 +548,7 @@ class _Reporter:
 
     @property
     def active(self) -> bool:
-        """Whether anybody is told."""
+        """Whether a report is printed."""
         return self._call is not None
 
     def at(self, t: float) -> None:

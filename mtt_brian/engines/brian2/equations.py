@@ -40,7 +40,7 @@ class BrianEquations:
         lines: equations.
         events: conditions by name: of a ``spike``, and of the ``end`` of a recording, when a silent population shows
             its `final` state.
-        reset: what a spike does.
+        reset: code of a spike.
         on_pre: pathways of the synapses that reach the population, in this order.
         update: what is run for all neurons between arrivals and threshold.
         on_reset: pathways of the synapses of the end-of-recording reset, in this order.
@@ -63,7 +63,7 @@ class BrianEquations:
 
     @property
     def model(self) -> str:
-        """The text that a ``NeuronGroup`` takes."""
+        """The equations of a ``NeuronGroup`` as text."""
         return "\n".join([*self.lines, *(f"{name} : 1 (constant)" for name in self.arrays)])
 
     def parameter(self, name: str, value: Parameter, suffix: str = "") -> str:
@@ -115,9 +115,9 @@ def on_arrival(population: Population, instants: brian2.TimedArray | None, seria
     """Bound and leak at the next arrival.
 
     Args:
-        population: what the code is of.
+        population: of the code.
         instants: see `InputSchedule`; for leaky populations.
-        serial: whether each synapse of a pathway sees what the one before it did.
+        serial: whether each synapse of a pathway uses the result of the one before it.
     """
     rule = population.rule
     code, waits = _begin(population, {})
@@ -167,7 +167,7 @@ def every_step(
     """Everything but the sum of what arrives in one piece of code.
 
     Args:
-        population: what the code is of.
+        population: of the code.
         instants, ends: see `InputSchedule`.
         tallied: whether each recording's spikes per neuron, or the final state of a silent population, are kept in
             `total`, to be linked to a table by `place`: the neuron's place in its recording's row, see `InputSchedule`.

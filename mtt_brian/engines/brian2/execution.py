@@ -1,4 +1,4 @@
-"""How the code of a Brian2 network is executed: what a network has to know of the device that it is built for."""
+"""The execution of a Brian2 network's code: the properties of its device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Execution:
 
     Attributes:
         standalone: a project is compiled that reads tables; else Python runs every step and can set what fires.
-        serial: the synapses of a pathway run one after another, so each sees what the one before it did.
+        serial: the synapses of a pathway run one after another, so each uses the result of the one before it.
         every_step: all neurons are updated in every step (`equations.every_step`), and counts and final states are
             kept in tables; else a neuron is updated at its next arrival (`equations.on_arrival`), and monitors record.
     """

@@ -84,7 +84,7 @@ class Estimate:
 
 
 def estimate(circuit: Circuit, batch_size: int = 1, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
-    """Count before building. In Brian2 a convolution is unrolled: every synapse has a weight of its own."""
+    """Count before building. In Brian2 a convolution is unrolled: every synapse has its own weight."""
     neurons = circuit.input_size + 1 + sum(p.size for p in circuit.populations)
     synapses = sum(int(fan.sum()) for fan in circuit.fan_out.values())
     delays = sum(connection.source_size for connection in circuit.connections if connection.delayed)

@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Room:
-    """What a network has to hold in one run, all copies together.
+    """The size of a network in one run, all copies together.
 
     Attributes:
         events: input events (Brian2's runtime holds any number).
@@ -75,7 +75,7 @@ class EventNetwork(CircuitNetwork):
     reset. On a GPU ``update_<name>`` is in place of the reset, and ``tally_<name>`` in place of ``readout`` and of
     monitors that are not needed: a group with ``total`` [rows * neurons], the final state or the number of spikes
     (rows: see `InputSchedule`). Names of the graph that Brian2 would not accept have other characters replaced by
-    ``_``; `names` tells which became what.
+    ``_``; `names` maps the names.
 
     A network with anything that makes instants of its own (biases, synaptic currents, refractory periods, delays) is
     `self_timed`: it has a group ``scheduler``, `update_<name>` in place of the reset, and ``relays_<source>_<target>``
@@ -95,7 +95,7 @@ class EventNetwork(CircuitNetwork):
 
     Attributes:
         inputs: the recordings that were loaded last.
-        self_timed: whether the network finds its instants itself.
+        self_timed: whether the network computes its instants.
         relays: name of every group of relays -> its connection, the group, and the memory of its delays.
         execution, room: as given.
         tallies: name of every population that is only counted -> the group with its table.
@@ -157,7 +157,7 @@ class EventNetwork(CircuitNetwork):
 
     @property
     def watched(self) -> dict[str, brian2.NeuronGroup]:
-        """By what messages call them, the groups whose `alarm` tells why a run is given up."""
+        """The groups whose `alarm` is the reason why a run ends, by their names in messages."""
         found = {
             f"population {name!r}": self.groups[name] for name, code in self._equations.items() if "alarm" in code.start
         }
@@ -170,8 +170,8 @@ class EventNetwork(CircuitNetwork):
         """How long to run after `load_inputs`: one second per step.
 
         A network that finds its instants itself (`self_timed`) takes as many steps as there are instants, a number that
-        only the run shows. On Brian2's runtime it stops by itself, so this is very long. On a standalone device it is a
-        guess: `scheduler.idle` is 1 for every copy that has run all its recordings.
+        only the run shows. On Brian2's runtime it stops automatically, so this is very long. On a standalone device it
+        is a guess: `scheduler.idle` is 1 for every copy that has run all its recordings.
         """
         if self.inputs is None:
             return 0 * second
@@ -180,7 +180,7 @@ class EventNetwork(CircuitNetwork):
         return (self.expected_steps(self.inputs) if self.execution.standalone else _FOREVER) * second
 
     def expected_steps(self, inputs: InputSchedule) -> int:
-        """A guess of the number of steps of a run; exact where the network does not find its instants itself."""
+        """An estimate of the number of steps of a run; exact if the network does not compute its instants."""
         return inputs.steps if not self.self_timed else 4 * inputs.steps + 1000
 
     def load_inputs(self, inputs: InputSchedule) -> None:
@@ -490,7 +490,7 @@ class EventNetwork(CircuitNetwork):
 def to_brian2(
     graph: GraphLike, recording: np.ndarray, duration: float | None = None, **conventions: Any
 ) -> EventNetwork:
-    """A plain Brian2 network of a graph with one recording loaded, for monitors, noise and whatever else one adds.
+    """A plain Brian2 network of a graph with one recording loaded, for monitors, noise and other additions.
 
     >>> network = to_brian2("model.nir", recording)                              # doctest: +SKIP
     >>> v = brian2.StateMonitor(network["population_spikes1"], "v", record=[0])  # doctest: +SKIP
@@ -542,5 +542,5 @@ def _distinct(pre: np.ndarray, delay: np.ndarray) -> tuple[tuple[np.ndarray, np.
 
 
 def _table(name: str, values: np.ndarray) -> brian2.TimedArray:
-    """A lookup table ``name(k*second)``: the one kind of array that a compiled network can read anew in every run."""
+    """A lookup table ``name(k*second)``: the only kind of array that a compiled network reads again in every run."""
     return brian2.TimedArray(values, dt=1 * second, name=name)

@@ -41,12 +41,12 @@ _EVENTS_PER_RUN = 1 << 20
 _LARGEST_BATCH = 200
 _log = logging.getLogger(__name__)
 
-#: Brian2's device, preferences and clocks belong to the process: one batch at a time, whatever the thread.
+#: Brian2's device, preferences and clocks belong to the process: one batch at a time, for all threads.
 _ONE_AT_A_TIME = threading.RLock()
 
 
 class Records(NamedTuple):
-    """What a monitor has recorded.
+    """The records of a monitor.
 
     Attributes:
         neuron: over all copies, [records].
@@ -81,7 +81,7 @@ class Raw:
 
 
 class BrianEngine:
-    """What the engines share: batches of recordings, and the results from what monitors have recorded."""
+    """Common parts of the engines: batches of recordings, and results from the records of monitors."""
 
     name: str
     #: Memory of the host, to be refused with numbers rather than run out of.
@@ -118,7 +118,7 @@ class BrianEngine:
             yield from self._results(batch, inputs, raw)
 
     def _part(self, circuit: Circuit) -> Circuit:
-        """What of the circuit has to be simulated."""
+        """The part of the circuit that must be simulated."""
         return circuit
 
     def _default_batch_size(self, batch: Sequence[InputSpikes]) -> int:

@@ -15,7 +15,7 @@ NEVER = -1
 
 @dataclass(frozen=True, eq=False)
 class InputSchedule:
-    """What every input neuron of a batch does in one run.
+    """The input of a batch in one run.
 
     A copy of the network runs its recordings one after another. A recording takes one step per instant and one more for
     the end-of-recording reset, which the last input neuron of the copy triggers.

@@ -22,13 +22,13 @@ from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Sc
 
 _CLOCK = "use the standard device, set_device('runtime')"
 _BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
-#: What a name in a namespace may stand for.
+#: Types of values in a namespace.
 Resolved = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The objects of a network by what they are.
+    """The objects of a network by type.
 
     Attributes:
         groups: neurons.
@@ -215,7 +215,7 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
 
 
 def _resolve(owner: Any, texts: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """What all names in some texts stand for, those in subexpressions included."""
+    """The values of all names in some texts, those in subexpressions included."""
     resolved: dict[str, Any] = {}
     waiting = {name for text in texts for name in get_identifiers(text)}
     while waiting:

@@ -1,4 +1,4 @@
-"""The Brian2 code of a network that finds its next instant itself, for neurons that can fire between arrivals.
+"""The Brian2 code of a network that computes its next instant, for neurons that can fire between arrivals.
 
 Every neuron keeps the time of its next crossing and renews it when it is touched. A scheduler, one neuron for each copy
 of the network, takes in every step the earliest of all crossings and of the next entry of the input schedule, and
@@ -123,7 +123,7 @@ def self_timed(population: Population, earliest: Function, tallied: bool, in_del
     """The code of one population.
 
     Args:
-        population: what the code is of.
+        population: of the code.
         earliest: see `functions.earliest_crossing`.
         tallied: see `equations.every_step`.
         in_delays: whether spikes reach the population through delays, so that its rate is watched.
@@ -377,7 +377,7 @@ def _advance(code: BrianEquations, rule: NeuronRule, refractory: bool) -> list[s
 
 
 def _next_crossing(rule: NeuronRule, wanted: str, refractory: bool) -> str:
-    """The time of the next crossing of a neuron whose state stands at `now`, where ``wanted`` is not 0."""
+    """The time of the next crossing of a neuron with the state at `now`, if ``wanted`` is not 0."""
     begin, drive = "now", "r*transient"
     if refractory:
         begin = "clip(now, free, inf)"
@@ -399,6 +399,6 @@ def _watch(code: BrianEquations, rule: NeuronRule) -> list[str]:
         f"wrong = {wrong}",
         "alarm_time = choose(int(alarm == 0 and wrong > 0), now, alarm_time)",
         "alarm = choose(int(alarm == 0), wrong, alarm)",
-        "n = choose(int(wrong > 0), 0, n)",  # a loop comes to rest as well
+        "n = choose(int(wrong > 0), 0, n)",  # a loop also comes to rest
     ]
     return [*lines, f"crossing = choose(int(wrong > 0), {NEVER!r}, crossing)"] if rule.crosses else lines

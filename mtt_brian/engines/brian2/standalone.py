@@ -1,4 +1,4 @@
-"""Brian2 engines that write a project in C++, compile it once and run it as a process of its own for every batch."""
+"""Brian2 engines that write a project in C++, compile it once and run it as a separate process for every batch."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class CppEngine(StandaloneEngine):
 
 
 class Project:
-    """A Brian2 project in a folder that lives as long as this object.
+    """A Brian2 project in a folder that exists as long as this object.
 
     The active device is as before: afterwards only the folder and the names of its files are used.
 
@@ -196,7 +196,7 @@ class Project:
     def run(self, inputs: InputSchedule) -> Raw:
         """Runs the compiled project on an input schedule.
 
-        A network that finds its instants itself is run again with four times as many steps until they suffice.
+        A network that computes its instants is run again with four times as many steps until they suffice.
 
         Raises:
             InputError: if a signal ended the process, or its results are incomplete.
@@ -228,7 +228,7 @@ class Project:
                 raise RuntimeError(f"the Brian2 project failed with status {done.returncode}: {done.stderr[-2000:]}")
 
             def values_in(file: str, dtype: np.dtype, count: int) -> np.ndarray:
-                # The project goes on where a disk is full, and leaves short files.
+                # On a full disk the project continues and leaves short files.
                 found = np.fromfile(results + file, dtype) if os.path.isfile(results + file) else ()
                 if len(found) != count:
                     raise InputError(

@@ -25,7 +25,7 @@ class VoltageScale:
     [0.5 1. ]
 
     A *potential* has a place on the line (membrane, threshold, lower bound, reset); a *jump* is the distance between
-    two potentials (weight, standard deviation of noise) and does not know where rest is.
+    two potentials (weight, standard deviation of noise) and does not depend on the resting potential.
 
     Attributes:
         rest: where the potential 0 lies, for instance ``-70*mV``.
