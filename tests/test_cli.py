@@ -754,7 +754,7 @@ def test_a_negative_duration_is_one_line(model, folder, capsys):
         (["simulate", "a", "b", "c"], "unexpected: c (mtt-brian"),
         (["simulate", "a", "b", "--engin", "exact"], "unknown option --engin; did you mean --engine? (mtt-brian"),
         (["simulate", "a", "b", "--engine", "abacus"], "argument --engine: unknown engine 'abacus'; known: exact,"),
-        (["eval", "runs/a", "--engine", "abacus"], "argument --engine: unknown engine 'abacus'; known: exact,"),
+        (["eval", "--engine", "abacus"], "argument --engine: unknown engine 'abacus'; known: exact,"),
         (["eval", "--limt=3"], "unknown option --limt=3; did you mean --limit?"),
         (["train", "--epoch", "3"], "unknown option --epoch; did you mean --epochs?"),
         (["evil"], "unknown command 'evil'; did you mean 'eval'?"),

@@ -5,7 +5,6 @@ import doctest
 import functools
 import importlib
 import io
-import pydoc
 import re
 import runpy
 import sys
@@ -83,16 +82,15 @@ ONLY_IN_A_MODE = {"only-light", "only-dark"}
 
 
 def anchors(page):
-    """What the headings of a page are called in links: as Python-Markdown does it, which makes the site."""
+    """What the headings of a page are called in links: as Python-Markdown does it, which makes the site.
+
+    On pages of the reference also the public names of the modules that they show (``::: module``).
+    """
     headings = re.findall(r"(?m)^#+ +(.+)$", FENCED.sub("", text(page)))
     plain = [re.sub(r"[^\w\s-]", "", heading.lower()).strip() for heading in headings]
-    return {re.sub(r"[-\s]+", "-", heading) for heading in plain} | objects(page)
-
-
-def objects(page):
-    """Full names of what a reference page documents: modules, classes and their public names."""
-    documented = re.findall(r"(?m)^::: (\S+)$", text(page))
-    return {*documented, *(f"{path}.{member}" for path in documented for member in dir(pydoc.locate(path)))}
+    modules = re.findall(r"(?m)^::: ([\w.]+)$", text(page))
+    public = {f"{module}.{n}" for module in modules for n in getattr(importlib.import_module(module), "__all__", ())}
+    return {re.sub(r"[-\s]+", "-", heading) for heading in plain} | public
 
 
 @pytest.mark.parametrize("page", pages_with(r"\]\("))

@@ -45,14 +45,15 @@ def time_step_sweep(
         value, error = event_driven
         ax.axhspan(value - error, value + error, color=color, alpha=0.15, linewidth=0)
         ax.axhline(value, color=color, linestyle=curve.lines[0].get_linestyle(), linewidth=1, label="_event-driven")
+        above = len(ax.texts) % 2 == 1  # so that those of two similar networks do not overlap
         ax.annotate(
             f"event-driven {100 * value:.1f}%",
             (1, value),
-            (-2, -2),
+            (-2, 2 if above else -2),
             xycoords=ax.get_yaxis_transform(),
             textcoords="offset points",
             ha="right",
-            va="top",
+            va="bottom" if above else "top",
             color=color,
             fontsize="small",
         )
