@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     if name in _HOLDERS:
-        return getattr(importlib.import_module(_HOLDERS[name]), name)
+        return moved.with_old_attributes(name, getattr(importlib.import_module(_HOLDERS[name]), name))
     raise AttributeError(f"module 'mtt_brian' has no attribute {name!r}")
 
 

@@ -26,11 +26,25 @@ class _Moved(ModuleType):
         self.__dict__["_new"] = new
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__all__":  # of ``import *``; each of these names then warns
+            module = importlib.import_module(self._new)
+            return getattr(module, name, [key for key in vars(module) if not key.startswith("_")])
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(self._new), name)
         warnings.warn(f"{self.__name__} has moved to {self._new}", DeprecationWarning, stacklevel=2)
         return value
+
+
+def with_old_attributes(name: str, value: Any) -> Any:
+    """A public object; if a module of this name has moved, with the public names of the module as attributes.
+
+    For ``import mtt_brian.simulate as s``, which gives the function, and ``s.Simulator`` in old scripts.
+    """
+    if (old := f"mtt_brian.{name}") in MOVED:
+        module = importlib.import_module(MOVED[old])
+        vars(value).update({key: getattr(module, key) for key in module.__all__})
+    return value
 
 
 def register() -> None:

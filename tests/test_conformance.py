@@ -94,7 +94,16 @@ class TestTraces:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [("a,b,c\n", "not a table of numbers"), ("0,0\n0,0\n", "three columns"), ("0,0,0\n0,0,0\n", "no input or no")],
+        [
+            ("a,b,c\n", "not a table of numbers"),
+            ("0,0\n0,0\n", "three columns"),
+            ("0,0,0\n0,0,0\n", "no input or no"),
+            ("", "three columns"),
+            # A membrane that never moves, that moves at the end only, and a spike in front of everything.
+            ("1,0,1\n" + 9 * "0,0,1\n", "a membrane that an input moves"),
+            ("1,0,0\n" + 8 * "0,0,0\n" + "0,1,1\n", "a membrane that an input moves"),
+            ("1,0,1\n" + 9 * "0,1,0\n", "no spike in the first step"),
+        ],
     )
     def test_bad_files(self, content, message, tmp_path):
         path = tmp_path / "lif_x.csv"
@@ -162,6 +171,45 @@ class TestToolRuns:
         with pytest.raises(InputError, match=r"no NAME.nir with a NAME.npz"):
             conformance.tool_runs(sinabs_run)
 
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"tool": ""}, "expected the name of a tool, a step > 0"),
+            ({"tool": "foo 1.0"}, "tool must be one of"),
+            ({"step_us": 0}, "expected the name of a tool, a step > 0"),
+            ({"step_us": np.nan}, "expected the name of a tool, a step > 0"),
+            ({"steps": 0}, "at least one step"),
+            ({"steps": np.inf}, "cannot convert float infinity"),
+            ({"layers": np.array([], dtype=str)}, "one layer"),
+            ({"options": "{'reset': 'foo'}"}, "reset must be one of"),
+            ({"x": np.full(8, 2)}, "an event at x = 2; the network has 2 inputs"),
+            ({"x": np.full(8, -1)}, "x must be a list of whole numbers >= 0"),
+            ({"x": np.zeros(3, int)}, "there are 8 t_us, but 3 x"),
+            ({"t_us": np.full(8, np.nan)}, "t_us must be a list of whole numbers >= 0"),
+            ({"t_us": np.arange(8)[::-1]}, "events must be sorted"),
+            ({"i_1": np.full(4, 9)}, "a spike of neuron 9 of '1', which has 1"),
+            ({"i_1": np.zeros(3, int)}, "there are 4 step_1, but 3 i_1"),
+            ({"n_1": np.full(4, 0.5)}, "n_1 must be a list of whole numbers >= 0"),
+            ({"n_1": np.full(4, -1)}, "n_1 must be a list of whole numbers >= 0"),
+            ({"step_1": np.array(list("abcd"))}, "step_1 must be a list of whole numbers >= 0"),
+        ],
+    )
+    def test_wrong_values(self, change, message, sinabs_run):
+        with np.load(sinabs_run / "net.npz") as file:
+            told = dict(file)
+        np.savez(sinabs_run / "net.npz", **{**told, **change})
+        with pytest.raises(InputError, match=f"net.npz: .*{message}") as caught:
+            [conformance.conformance(run) for run in conformance.tool_runs(sinabs_run)]
+        assert "\n" not in str(caught.value)
+
+    def test_damaged_files(self, sinabs_run):
+        path = sinabs_run / "net.npz"
+        content = path.read_bytes()
+        for size in (0, 1, 100, len(content) // 2, len(content) - 1):
+            path.write_bytes(content[:size])
+            with pytest.raises(InputError, match=r"net.npz: not the spike trains of a tool: "):
+                list(conformance.tool_runs(sinabs_run))
+
 
 def test_command(sinabs_run, capsys):
     out = sinabs_run / "out"
@@ -181,6 +229,13 @@ def test_published_accuracies(tmp_path):
     rows = [[str(cell) for cell in row] for row in conformance.accuracy_table(tmp_path).rows]
     assert rows == [["one", "98.4 ± 0.1", "0.00"], ["two", "95.4 ± 0.2", "3.00"]]
     np.save(tmp_path / "two_accuracy.npy", 95.4)
+    with pytest.raises(InputError, match=r"two_accuracy.npy: expected one accuracy from 0 to 1"):
+        conformance.accuracy_table(tmp_path)
+    for content in (b"", b"0.954", (tmp_path / "one_accuracy.npy").read_bytes()[:-3]):
+        (tmp_path / "two_accuracy.npy").write_bytes(content)
+        with pytest.raises(InputError, match=r"two_accuracy.npy: not an array: "):
+            conformance.accuracy_table(tmp_path)
+    np.save(tmp_path / "two_accuracy.npy", np.array("0.954"))
     with pytest.raises(InputError, match=r"two_accuracy.npy: expected one accuracy from 0 to 1"):
         conformance.accuracy_table(tmp_path)
 

@@ -224,7 +224,7 @@ def test_a_difference_is_named_and_is_exit_status_1(model, capsys):
     np.savez("other.npz", hidden_t=t, hidden_i=hidden.i)
     assert simulate("a.csv", "--out", "second", "--replay", "other.npz", "--tolerance", "1e-4") == 1
     shown = capsys.readouterr().out
-    assert "not compared, because they are not in it: 'out'" in shown
+    assert "not compared, because it is not in the file: 'out' (14 spikes here)" in shown
     where = f"first at {hidden.t[3]!r} s, hidden, neuron {hidden.i[3]}".replace("np.float64(", "").replace(")", "")
     assert f"different: {where}: a spike is early by 0.0002 s here" in shown
     assert simulate("a.csv", "--out", "second", "--replay", "other.npz", "--tolerance", "2e-4") == 0

@@ -95,14 +95,15 @@ class Integers:
                 f"population {population.name!r}: its threshold rounds to 0 at the scale {scale:g} that its weights "
                 f"need in {self.bits} bits; use more bits"
             )
-        integers = replace(
-            rule,
-            threshold=threshold,
-            r=1.0,
-            v_reset=np.rint(np.multiply(rule.v_reset, scale)),
-            lower_bound=lowest if rule.lower_bound is None else np.rint(np.multiply(rule.lower_bound, scale)),
-            upper_bound=highest,
-        )
+        v_reset = np.rint(np.multiply(rule.v_reset, scale))
+        bound = lowest if rule.lower_bound is None else np.rint(np.multiply(rule.lower_bound, scale))
+        for what, value in (("reset potential", v_reset), ("lower bound", bound)):
+            if np.any(np.greater_equal(value, threshold)):
+                raise InputError(
+                    f"population {population.name!r}: its {what} and its threshold round to the same integer at the "
+                    f"scale {scale:g}; use more bits"
+                )
+        integers = replace(rule, threshold=threshold, r=1.0, v_reset=v_reset, lower_bound=bound, upper_bound=highest)
         return replace(population, rule=integers)
 
 

@@ -6,9 +6,10 @@ Front ends (NIR and others) write a `Circuit`. It is immutable and holds plain n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -152,6 +153,10 @@ class Circuit:
     @property
     def input_size(self) -> int:
         return int(np.prod(self.input_shape, dtype=np.int64))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was computed from them cannot be pickled, and is computed again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def population(self) -> Mapping[str, Population]:

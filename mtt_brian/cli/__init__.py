@@ -187,7 +187,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does it; an unknown option is refused with those that it resembles."""
-        options, unknown = self.parse_known_args(args, namespace)
+        # Otherwise a list of any length is taken to be empty where an option follows the argument in front of it.
+        has_list = any(not action.option_strings and action.nargs == "*" for action in self._actions)
+        parse = self.parse_known_intermixed_args if has_list else self.parse_known_args
+        options, unknown = parse(args, namespace)
         for text in unknown:
             if text.startswith("--"):
                 self.error(f"unknown option {text}{self._instead_of(text.partition('=')[0])}")

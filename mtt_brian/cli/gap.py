@@ -79,6 +79,14 @@ class Given:
     longest_step_us: float
 
     @property
+    def digest(self) -> str | None:
+        """SHA-256 of the events of recordings that are named one by one, whose files may change."""
+        if isinstance(self.recordings, Recordings):
+            return None
+        digests = (hashlib.sha256(recording.tobytes()).digest() for recording in self.recordings)
+        return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    @property
     def what(self) -> str:
         """What is measured."""
         return "agreement" if self.labels is None else "accuracy"
@@ -105,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "title": given.title,
             "ids": list(given.recordings.ids),
             "root": options.data_root,
+            "events": given.digest,
         }
         store = ResultStore(out / "gap.jsonl", task.settings() | bound)
         print(printable(f"{given.title}: {len(given.recordings):,} recordings -> {opened.path}; {task.passes} rules"))

@@ -28,7 +28,10 @@ def recorded_spikes(path: Path, circuit: Circuit) -> dict[str, Spikes]:
         if len(spikes.i) and (last := int(spikes.i.max())) >= firing[name].size:
             raise InputError(f"{path}: a spike of neuron {last} of {name!r}, which has {firing[name].size} neurons")
     if not found:
-        raise InputError(f"{path}: no spikes of the network's populations, which are {listed(firing)}")
+        raise InputError(
+            f"{path}: no spikes of the network's populations, which are {listed(firing)} (a .csv file has no line for "
+            "a population without spikes; .npz and .h5 files hold it)"
+        )
     return found
 
 
@@ -51,8 +54,9 @@ def summary(result: Result, comparisons: Mapping[str, SpikeComparison], source: 
     within = f"within {tolerance:g} s" if tolerance else "bit for bit"
     lines = [f"replay of {printable(source)}, times {within}:", "", markdown_table(rows), ""]
     firing = [p.name for p in result.circuit.populations if p.rule.fires]
-    if others := [name for name in firing if name not in comparisons]:
-        lines += [f"not compared, because they are not in it: {printable(listed(others))}", ""]
+    for name in [name for name in firing if name not in comparisons]:
+        count = int(result.counts[name].sum())
+        lines += [f"not compared, because it is not in the file: {name!r} ({count:,} spikes here)", ""]
     found = [(c.first.t, name, c.first) for name, c in comparisons.items() if c.first is not None]
     if not found:
         return "\n".join([*lines, "the same spikes"])

@@ -51,6 +51,8 @@ from mtt_brian.translate.nir_files import naming
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
+    if options.tolerance is not None and options.replay is None:
+        raise InputError("--tolerance goes with --replay: it says how far apart equal spikes may be")
     opened = network_options.open_network(options)
     recording = open_recording(options.recording, options.data_root, opened.config, opened.circuit)
     recorded = None if options.replay is None else replay.recorded_spikes(Path(options.replay), opened.circuit)
@@ -97,8 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{markdown_table(population_rows(result))}\n\n{answer(result, recording)}\n{files.contents(out)}")
     if recorded is None:
         return 0
-    comparisons = replay.compare(result, recorded, options.tolerance)
-    print(f"\n{replay.summary(result, comparisons, options.replay, options.tolerance)}")
+    tolerance = options.tolerance or 0.0
+    comparisons = replay.compare(result, recorded, tolerance)
+    print(f"\n{replay.summary(result, comparisons, options.replay, tolerance)}")
     return 0 if all(comparison.equal for comparison in comparisons.values()) else 1
 
 
@@ -131,7 +134,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerance",
         type=seconds,
-        default=0.0,
         metavar="SECONDS",
         help="how far apart two spikes may be that count as the same [0]",
     )

@@ -157,12 +157,14 @@ def read_spikes(path: Path) -> dict[str, Spikes]:
         raise InputError(f"{path}: cannot be read as spikes ({type(error).__name__}: {one_line(error)})") from error
 
 
+#: Of one population, to be compared one by one.
+_MOST_SPIKES = 10**9
 #: Endings of files of NIRData.
 NIR_DATA = (".h5", ".hdf5")
 
 
 def _read_nir_data(path: Path) -> dict[str, Spikes]:
-    return {name: node.spikes for name, node in read_nir_data(path).items()}
+    return {name: _checked(path, name, *node.spikes) for name, node in read_nir_data(path).items()}
 
 
 def _read_npz(path: Path) -> dict[str, Spikes]:
@@ -207,6 +209,8 @@ def _checked(path: Path, name: str, t: np.ndarray, i: np.ndarray, n: np.ndarray)
         raise InputError(f"{where}: t {t.shape}, i {i.shape} and n {n.shape} must be lists of one length")
     if i.dtype.kind not in "iu" or n.dtype.kind not in "iu" or t.dtype.kind not in "fiu":
         raise InputError(f"{where}: t must hold seconds, i and n integers, not {t.dtype}, {i.dtype} and {n.dtype}")
+    if (total := float(np.sum(n, dtype=np.float64))) > _MOST_SPIKES:
+        raise InputError(f"{where}: {total:.6g} spikes; at most {_MOST_SPIKES:,} can be compared")
     if np.any(wrong := ~(np.isfinite(t) & (t >= 0)) | (i < 0) | (n < 1)):
         k = int(np.argmax(wrong))
         raise InputError(f"{where}: t = {t[k]} s, i = {i[k]}, n = {n[k]} (spike {k}) must be >= 0, >= 0 and >= 1")

@@ -24,7 +24,7 @@ from mtt_brian.engines.result import RECORDS, Result
 from mtt_brian.errors import InputError
 from mtt_brian.events import named
 from mtt_brian.progress import progress_bar
-from mtt_brian.text import printable
+from mtt_brian.text import printable, shown
 from mtt_brian.translate.conventions import CONVENTION_NAMES, Conventions
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 from mtt_brian.translate.nir_files import naming
@@ -94,6 +94,8 @@ class Simulator:
         ):
             if not isinstance(value, str) or value not in accepted:
                 raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
+        if integers is not None and not isinstance(integers, Integers):
+            raise InputError(f"integers must be an Integers object, such as Integers(8, 16), not {shown(integers)}")
         given = {name: options.pop(name) for name in CONVENTION_NAMES if name in options}
         options = checked_options(engine, order, options)
         self.circuit = read_nir(graph, conventions, **given)

@@ -7,6 +7,7 @@ networks with the spike trains that the tool which exported them gives on the sa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ from mtt_brian.evaluate.spike_times import spike_time_differences
 from mtt_brian.evaluate.tables import MISSING, Cell, Column, Table, in_percent, whole, words
 from mtt_brian.events import make_recording
 from mtt_brian.neuron import LIF, Reset
-from mtt_brian.text import shown
-from mtt_brian.translate.nir_files import load_graph
+from mtt_brian.text import one_line, shown
+from mtt_brian.translate.conventions import Conventions
+from mtt_brian.translate.nir_files import load_graph, naming
 
 #: Length of a step of the published traces, and the neuron (``lif_norse.nir``).
 STEP, TAU, THRESHOLD = 1e-4, 2.5e-3, 0.1
@@ -154,7 +156,9 @@ def read_trace(path: Path) -> Trace:
         InputError: names the file and what is wrong with it.
     """
     try:
-        table = np.loadtxt(path, delimiter=",", ndmin=2, comments=None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+            table = np.loadtxt(path, delimiter=",", ndmin=2, comments=None)
     except ValueError as error:
         raise InputError(f"{path}: not a table of numbers: {error}") from None
     if table.ndim != 2 or table.shape[1] != 3 or not np.all(np.isfinite(table)):
@@ -164,7 +168,14 @@ def read_trace(path: Path) -> Trace:
     inputs, spikes = np.flatnonzero(table[:, 0]), np.flatnonzero(table[:, 2])
     if not len(inputs) or not len(spikes) or inputs[0] + 4 >= len(table):
         raise InputError(f"{path}: no input or no spike in {len(table)} steps")
-    return Trace(path.stem.removeprefix("lif_"), inputs, table[:, 1], spikes)
+    trace = Trace(path.stem.removeprefix("lif_"), inputs, table[:, 1], spikes)
+    first = int(inputs[0]) + trace.response
+    if spikes[0] == 0 or not np.all(trace.membrane[first + 1 : first + 3]) or first + 2 >= len(table):
+        raise InputError(
+            f"{path}: expected a membrane that an input moves and that then decays for two steps, and no spike in the "
+            "first step"
+        )
+    return trace
 
 
 class Rule(NamedTuple):
@@ -277,8 +288,11 @@ def accuracy_table(folder: Path) -> Table:
     """
     published = {}
     for path in sorted(folder.glob("*_accuracy.npy")):
-        value = np.load(path, allow_pickle=False)
-        if value.size != 1 or not 0 <= float(value.item()) <= 1:
+        try:
+            value = np.load(path, allow_pickle=False)
+        except Exception as error:  # numpy raises any type for a damaged file
+            raise InputError(f"{path}: not an array: {one_line(error)}") from None
+        if value.size != 1 or value.dtype.kind not in "iuf" or not 0 <= float(value.item()) <= 1:
             raise InputError(f"{path}: expected one accuracy from 0 to 1, not {shown(value)}")
         published[path.stem.removesuffix("_accuracy")] = float(value.item())
     if not published:
@@ -390,25 +404,46 @@ def _tool_run(path: Path) -> ToolRun:
     try:
         with np.load(path, allow_pickle=False) as file:
             told = dict(file)
+        tool, step, steps = str(told["tool"]), float(told["step_us"]) / 1e6, int(told["steps"])
         layers = told["layers"].tolist()
-        step = float(told["step_us"]) / 1e6
-        options = ast.literal_eval(str(told["options"]))
+        if not tool.split() or not 0 < step < np.inf or steps < 1 or not layers:
+            raise InputError(
+                f"expected the name of a tool, a step > 0, at least one step and one layer, not tool = {shown(tool)}, "
+                f"step_us = {told['step_us']}, steps = {steps}, layers = {shown(layers)}"
+            )
+        (t_us, x) = _columns(told, "t_us", "x")
+        spikes = {}
+        for layer in layers:
+            number, i, n = _columns(told, f"step_{layer}", f"i_{layer}", f"n_{layer}")
+            spikes[layer] = Spikes(number * step, i, n)
         return ToolRun(
             name=path.stem,
             network=path.with_suffix(".nir"),
-            tool=str(told["tool"]),
-            reset=options["reset"],
+            tool=tool,
+            reset=ast.literal_eval(str(told["options"]))["reset"],
             step=step,
-            steps=int(told["steps"]),
-            t_us=np.rint(told["t_us"]).astype(np.int64),
-            x=told["x"].astype(np.int64),
-            spikes={
-                layer: Spikes(told[f"step_{layer}"] * step, told[f"i_{layer}"].astype(np.int64), told[f"n_{layer}"])
-                for layer in layers
-            },
+            steps=steps,
+            t_us=t_us,
+            x=x,
+            spikes=spikes,
         )
-    except (KeyError, ValueError, TypeError, OSError, SyntaxError) as error:
-        raise InputError(f"{path}: not the spike trains of a tool: {error}") from None
+    except Exception as error:  # numpy, zipfile and ast raise any type for a damaged file
+        raise InputError(f"{path}: not the spike trains of a tool: {one_line(error)}") from None
+
+
+def _columns(told: Mapping[str, np.ndarray], *names: str) -> list[np.ndarray]:
+    """Columns of whole numbers >= 0, of one length, as int64."""
+    columns = [told[name] for name in names]
+    for name, column in zip(names, columns, strict=True):
+        if (
+            column.dtype.kind not in "iuf"
+            or column.ndim != 1
+            or not np.all((column >= 0) & (column == np.floor(column)) & (column < 2**53))
+        ):
+            raise InputError(f"{name} must be a list of whole numbers >= 0, not {shown(column)}")
+        if len(column) != len(columns[0]):
+            raise InputError(f"there are {len(columns[0])} {names[0]}, but {len(column)} {name}")
+    return [column.astype(np.int64) for column in columns]
 
 
 def conformance(run: ToolRun) -> list[Conformance]:
@@ -419,7 +454,9 @@ def conformance(run: ToolRun) -> list[Conformance]:
     Raises:
         InputError: if the network cannot be read.
     """
-    preset = {"tool": run.tool.split()[0], "reset": run.reset, "file_time_per_step": run.step}
+    preset: dict[str, Any] = {"tool": run.tool.split()[0], "reset": run.reset, "file_time_per_step": run.step}
+    with naming(run.network.with_suffix(".npz")):
+        Conventions(**preset)
     results = [_compared(run, preset, "")]
     remedies = _remedies(run) if results[0].count_difference > _FAR * results[0].spikes else ()
     for options, why in remedies:
@@ -445,15 +482,22 @@ def _remedies(run: ToolRun) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _compared(run: ToolRun, options: Mapping[str, Any], remedy: str) -> Conformance:
+    spike_trains = run.network.with_suffix(".npz")
     circuit = translate.read_nir(run.network, **options)
+    if len(run.x) and run.x.max() >= circuit.input_size:
+        raise InputError(f"{spike_trains}: an event at x = {run.x.max()}; the network has {circuit.input_size} inputs")
     axes = np.unravel_index(run.x, circuit.input_shape)
     columns = dict(zip(("p", "y", "x")[-len(axes) :], axes, strict=True))
-    (result,) = Simulator(circuit).run([make_recording(run.t_us, **columns)], run.steps * run.step)
+    with naming(spike_trains):
+        (result,) = Simulator(circuit).run([make_recording(run.t_us, **columns)], run.steps * run.step)
     deviations = {}
     for layer, spikes in run.spikes.items():
         names = [name for name in result.spikes if name == layer or name.startswith(f"{layer}.")]
         if len(names) != 1:
             raise InputError(f"{run.network}: no population {layer!r}, whose spikes {run.name}.npz holds")
+        size = circuit.population[names[0]].size
+        if len(spikes.i) and spikes.i.max() >= size:
+            raise InputError(f"{spike_trains}: a spike of neuron {spikes.i.max()} of {layer!r}, which has {size}")
         deviations[layer] = deviation(spikes, result.spikes[names[0]], run.step)
     return Conformance(run, deviations, remedy)
 

@@ -51,6 +51,8 @@ def read(path: str | os.PathLike[str], *, sort: bool = False) -> np.ndarray:
         InputError: for another ending, and for a truncated, damaged or unsorted file; names the file, and the byte or
             event.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path must be the path of a file, not {shown(path)}")
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: a recording is a file that ends in {', '.join(FORMATS)}")

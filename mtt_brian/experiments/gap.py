@@ -22,6 +22,7 @@ import numpy as np
 
 from mtt_brian import translate
 from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.spikes import input_spikes_for
 from mtt_brian.engines import Order, Result, Simulator
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import SpikeDifference, factorial, predictions
@@ -384,7 +385,13 @@ class GapEvaluator:
         reference: list[Result] = []
         for name, rule in self._task.named_rules:
             stepped = [on_steps(r, rule, called) for r, called in zip(loaded, recordings.ids, strict=True)]
-            results = list(self._simulators[rule.engine].run(stepped, ends))
+            simulator = self._simulators[rule.engine]
+            try:
+                results = list(simulator.run(stepped, ends))
+            except InputError:
+                for recording, end, called in zip(stepped, ends, recordings.ids, strict=True):
+                    input_spikes_for(simulator.circuit, recording, end, called)  # names the recording that does not fit
+                raise
             reference = reference or results
             part[name] = {
                 "predictions": [int(k) for k in predictions([r.readout for r in results])],

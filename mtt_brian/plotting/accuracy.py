@@ -39,6 +39,7 @@ def time_step_sweep(
     ax = axes(ax)
     label = label_of(label)
     values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    ax.set_xscale("linear")  # of an earlier curve: on a logarithmic axis errorbar() warns of a single T
     curve = ax.errorbar(np.asarray(time_steps), values, yerr=errors, label=label)
     if event_driven is not None:
         color = curve.lines[0].get_color()

@@ -86,9 +86,11 @@ class Conventions:
             given = getattr(self, name)
             if given is not None and not (name == "spike_integral" and isinstance(given, str) and given == INFER):
                 value = numbers(given, name)
+                if "delay" in name and not value.ndim:
+                    value = on_whole_microseconds(value)  # 0 for less than the spacing of times
                 if value.ndim or value.dtype.kind == "b" or not value > 0:
                     raise InputError(f"{name} must be one number > 0, not {shown(given)}")
-                object.__setattr__(self, name, float(on_whole_microseconds(value) if "delay" in name else value))
+                object.__setattr__(self, name, float(value))
         if self.lower_bound is not None:
             object.__setattr__(self, "lower_bound", _lower_bound(self.lower_bound))
 

@@ -17,6 +17,8 @@ from mtt_brian.files import replacing
 from mtt_brian.text import listed, shown
 from mtt_brian.translate.nir_files import load_data_tree, plain
 
+#: Events of a recording: 14 GB.
+_MOST_EVENTS = 10**9
 #: Name of the observable that holds spikes.
 SPIKES = "spikes"
 
@@ -127,6 +129,8 @@ def recording_of(
     if len(shape) > 3:
         raise InputError(f"recordings have at most 3 coordinates; the network's input has the shape {shape}")
     t, i, n = found.spikes
+    if (total := float(np.sum(n, dtype=np.float64))) > _MOST_EVENTS:
+        raise InputError(f"{os.fspath(path)}: {total:.6g} spikes; a recording has at most {_MOST_EVENTS:,} events")
     microseconds = np.rint(t * 1e6)
     wrong = (on_whole_microseconds(t) != microseconds / 1e6) | (microseconds > LAST_MICROSECOND)
     if np.any(wrong):

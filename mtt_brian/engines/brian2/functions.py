@@ -168,7 +168,8 @@ def _hump_crossing(v: float, drive: float, theta: float, rest: float, tau: float
                 return NEVER
             high = turn
             # From the top down a parabola: close to the truth for the grazing ones, where Newton's method is slow.
-            start = turn - math.sqrt(2 * (rest + bend - theta) * tau * tau_syn / bend)
+            # Far away the current is too small for float64; then rest is at least theta.
+            start = turn - math.sqrt(2 * (rest + bend - theta) * tau * tau_syn / bend) if bend > 0 else low
         elif rest <= theta:
             return NEVER
     elif drive < 0 and rest > theta and turn < math.inf and slope <= 0:  # a dip, then up to rest

@@ -154,6 +154,8 @@ def read_aedat3(path: Path) -> np.ndarray:
 def aedat_version(path: Path) -> str:
     """The version in the first line of the file, for instance "2.0"; empty for other files and for none."""
     try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            return ""
         with open(path, "rb") as file:
             first = file.readline(64)
     except OSError:

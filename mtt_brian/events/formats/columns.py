@@ -35,14 +35,17 @@ def from_first_event(recording: np.ndarray) -> np.ndarray:
 
 def read_checked(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.ndarray:
     """The result of ``read()``; any error that it raises becomes an InputError that names the file."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if not path.stat().st_size:
-        raise InputError(f"{path}: empty file, perhaps an incomplete copy")
     try:
+        if not path.is_file():
+            kind = "is a folder" if path.is_dir() else "is a pipe or a device" if path.exists() else "no such file"
+            raise InputError(f"{path}: {kind}")
+        if not path.stat().st_size:
+            raise InputError(f"{path}: empty file, perhaps an incomplete copy")
         return read()
     except InputError:
         raise
+    except OSError as error:  # of the system: a name that is too long, a folder that cannot be searched
+        raise InputError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # readers raise any type for a damaged file, from struct.error to UnboundLocalError
         reason = " ".join(str(error).split()) or "no reason given"
         raise InputError(f"{path}: cannot be read as {kind} ({type(error).__name__}: {reason})") from error

@@ -11,6 +11,7 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.events.formats.columns import read_checked
 from mtt_brian.events.recording import FIELDS, check_column, check_fields, check_other_columns, make_recording
+from mtt_brian.machine import available_bytes
 from mtt_brian.text import shown
 
 
@@ -57,6 +58,9 @@ def _columns_of_npy(path: Path) -> Mapping[str, np.ndarray]:
 def _columns_of_npz(path: Path) -> Mapping[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         _check_names(path, file.files, "arrays")
+        size, most = sum(member.file_size for member in file.zip.infolist()), available_bytes() // 2
+        if size > most:
+            raise InputError(f"{path}: its arrays are {size:,} bytes, more than half of the memory ({most:,} bytes)")
         arrays = {name: file[name] for name in file.files}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):

@@ -1,0 +1,200 @@
+"""What hostile or clumsy users do: old names, strange arguments, and files that never end; one clear line each."""
+
+import copy
+import importlib
+import itertools
+import os
+import pickle
+import warnings
+
+import nir
+import numpy as np
+import pytest
+
+import mtt_brian as mb
+from mtt_brian import cli, events
+from mtt_brian.errors import InputError
+from mtt_brian.events.formats import table
+from mtt_brian.experiments.result_store import ResultStore
+
+RECORDING = events.make_recording([1, 2, 3], x=[0, 1, 0])[["t", "x"]]
+
+
+def chain(*nodes, size=2):
+    named = {"input": nir.Input({"input": np.array([size])})}
+    named |= {f"n{k}": node for k, node in enumerate(nodes)}
+    named["output"] = nir.Output({"output": np.array([size])})
+    names = list(named)
+    return nir.NIRGraph(named, list(itertools.pairwise(names)), type_check=False)
+
+
+def one_layer(v_reset=0.0, **metadata):
+    ones = np.ones(2)
+    metadata = {"reset": "zero", **metadata}
+    return chain(nir.Linear(np.eye(2)), nir.IF(ones, ones, v_reset * ones, metadata=metadata))
+
+
+class TestOldNames:
+    def test_the_old_module_is_imported_in_every_way(self):
+        import mtt_brian.simulate as old
+
+        assert (old.Simulator, old.simulate, old.ENGINES) == (mb.Simulator, mb.simulate, mb.engines.ENGINES)
+        with pytest.warns(DeprecationWarning, match=r"mtt_brian.simulate has moved to mtt_brian.engines"):
+            from mtt_brian.simulate import Simulator
+        assert Simulator is mb.Simulator
+        assert old is mb.simulate
+
+    @pytest.mark.parametrize(
+        ("name", "holds"), [("mtt_brian.simulate", "Simulator"), ("mtt_brian.translate.nir_reader", "read_nir")]
+    )
+    def test_everything_of_an_old_module(self, name, holds):
+        found = {}
+        with pytest.warns(DeprecationWarning, match="has moved"):
+            exec(f"from {name} import *", found)
+        assert holds in found
+        with pytest.raises(AttributeError, match="nothing"):
+            getattr(importlib.import_module(name), "nothing")  # noqa: B009 - not useless: it raises
+
+
+def test_a_result_can_be_pickled_and_copied():
+    result = mb.simulate(one_layer(), RECORDING)
+    assert result.synops == 3  # from a cached value, which is left out
+    for again in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert again.readout.tolist() == result.readout.tolist()
+        assert again.circuit.population["n1"].size == 2
+        assert mb.simulate(again.circuit, RECORDING).spikes["n1"].t.tolist() == result.spikes["n1"].t.tolist()
+
+
+@pytest.mark.parametrize("integers", [8, (8, 16), True, "8"])
+def test_integers_are_an_object(integers):
+    with pytest.raises(InputError, match=r"integers must be an Integers object, such as Integers\(8, 16\), not "):
+        mb.simulate(one_layer(), RECORDING, integers=integers)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"), [({"v_reset": 0.999}, "reset potential"), ({"lower_bound": 0.999}, "lower bound")]
+)
+def test_integers_that_are_too_few_name_the_population(options, what):
+    with pytest.raises(InputError, match=f"population 'n1': its {what} and its threshold round to the same integer"):
+        mb.simulate(one_layer(**options), RECORDING, integers=mb.Integers(2, 3))
+
+
+def test_a_loop_delay_that_is_no_time_is_refused():
+    with pytest.raises(InputError, match="loop_delay must be one number > 0, not 1e-300"):
+        mb.Conventions(loop_delay=1e-300)
+    assert mb.Conventions(loop_delay=1e-9).loop_delay == 1e-9
+
+
+def test_the_remedy_is_not_what_was_passed_already():
+    graph = chain(nir.Linear(np.eye(2)))
+    with pytest.raises(
+        InputError, match="needs the length of a step in the time of the file: pass file_time_per_step="
+    ):
+        mb.simulate(graph, RECORDING, tool="snntorch")
+    result = mb.simulate(graph, RECORDING, duration=1e-3, tool="snntorch", file_time_per_step=1e-4)
+    assert result.tool_readout.tolist() == [2, 1]
+
+
+class TestRecordings:
+    @pytest.mark.parametrize("path", [None, 3, b"x.csv", ["x.csv"]])
+    def test_what_is_no_path(self, path):
+        with pytest.raises(InputError, match="path must be the path of a file, not "):
+            events.read(path)
+
+    @pytest.mark.parametrize("ending", list(events.FORMATS))
+    def test_what_is_no_file(self, ending, tmp_path):
+        folder, pipe = tmp_path / f"folder{ending}", tmp_path / f"pipe{ending}"
+        folder.mkdir()
+        os.mkfifo(pipe)  # a reader that opens it waits for ever
+        loop = tmp_path / f"loop{ending}"
+        loop.symlink_to(loop)
+        for path, message in (
+            (folder, "is a folder"),
+            (pipe, "is a pipe or a device"),
+            (loop, "no such file"),
+            (tmp_path / f"{'a' * 300}{ending}", "File name too long"),
+        ):
+            with pytest.raises(InputError, match=f"{path.name}: {message}"):
+                events.read(path)
+
+    def test_an_archive_larger_than_the_memory(self, tmp_path, monkeypatch):
+        zeros = np.zeros(10_000, dtype=np.int64)
+        np.savez_compressed(tmp_path / "bomb.npz", t=zeros, x=zeros)
+        assert len(events.read(tmp_path / "bomb.npz")) == 10_000
+        monkeypatch.setattr(table, "available_bytes", lambda: 100_000)
+        with pytest.raises(InputError, match=r"bomb.npz: its arrays are 160,\d+ bytes, more than half of the memory"):
+            events.read(tmp_path / "bomb.npz")
+
+
+@pytest.fixture
+def files(tmp_path):
+    nir.write(tmp_path / "net.nir", one_layer())
+    for k, x in enumerate((0, 1)):
+        t = np.arange(1000, 50_000, 1000)
+        np.save(tmp_path / f"{k}.npy", events.make_recording(t, x=x)[["t", "x"]])
+    return tmp_path
+
+
+class TestGap:
+    def run(self, files, *arguments):
+        return cli.entry_point(["gap", str(files / "net.nir"), *arguments, "--out", str(files / "out")])
+
+    def test_recordings_may_follow_options(self, files, capsys):
+        recordings = [str(files / f"{k}.npy") for k in range(2)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert self.run(files, "--step", "1e-3", *recordings, "--steps", "1e-2") == 0
+        assert "Of 2 recordings" in capsys.readouterr().out
+        with pytest.raises(SystemExit, match="2"):
+            self.run(files, "--nothing", *recordings)
+        assert "unknown option --nothing" in capsys.readouterr().err
+
+    def test_recordings_that_have_changed_are_not_resumed(self, files, capsys, monkeypatch):
+        arguments = [str(files / "0.npy"), str(files / "1.npy"), "--shard", "1", "--step", "1e-3", "--steps"]
+        monkeypatch.setattr(ResultStore, "remove", lambda self: None)  # as if the command had been killed
+        assert self.run(files, *arguments) == 0
+        assert self.run(files, *arguments) == 0
+        np.save(files / "1.npy", np.load(files / "0.npy")[:20])
+        assert self.run(files, *arguments) == 2
+        assert "holds results of other settings: events was" in capsys.readouterr().err
+
+    def test_the_name_of_a_recording_that_does_not_fit(self, files, capsys):
+        np.save(files / "1.npy", events.make_recording(np.arange(0, 50_000, 1000), x=7)[["t", "x"]])
+        recordings = [str(files / f"{k}.npy") for k in range(2)]
+        assert self.run(files, *recordings, "--shard", "1", "--step", "1e-3") == 2
+        assert f"error: {files / '1.npy'}: " in capsys.readouterr().err
+
+
+class TestReplay:
+    def run(self, files, *arguments):
+        net, recording, out = (str(files / name) for name in ("net.nir", "0.npy", "out"))
+        return cli.entry_point(["simulate", net, recording, "--out", out, *arguments])
+
+    def test_a_tolerance_without_a_replay(self, files, capsys):
+        assert self.run(files, "--tolerance", "1e-6") == 2
+        assert "--tolerance goes with --replay" in capsys.readouterr().err
+
+    def test_what_was_not_recorded_is_said_with_its_spikes(self, files, capsys):
+        nir.write(files / "net.nir", chain(*(nir.IF(np.ones(2), np.ones(2), metadata={"reset": "zero"}) for _ in "ab")))
+        (files / "one.csv").write_text("population,t,i,n\nn0,0.001,0,1\n")
+        assert self.run(files, "--replay", str(files / "one.csv")) == 1
+        assert "not compared, because it is not in the file: 'n1' (49 spikes here)" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            ("", "a .csv file has no line for a population without spikes; .npz and .h5 files hold it"),
+            (f"n1,0.001,0,{10**15}\n", "spikes.csv: 'n1': 1e+15 spikes; at most 1,000,000,000 can be compared"),
+        ],
+    )
+    def test_what_cannot_be_compared(self, files, rows, message, capsys):
+        (files / "spikes.csv").write_text(f"population,t,i,n\n{rows}")
+        assert self.run(files, "--replay", str(files / "spikes.csv")) == 2
+        assert message in capsys.readouterr().err
+
+    def test_a_recording_of_too_many_events(self, files, capsys):
+        index, time, number = np.array([[0]]), np.array([[0.001]]), np.array([[2**52]])
+        spikes = nir.ValuedEventData(idx=index, time=time, n_neurons=2, t_max=0.1, value=number)
+        nir.write_data(files / "many.h5", nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": spikes})}))
+        assert cli.entry_point(["simulate", str(files / "net.nir"), str(files / "many.h5")]) == 2
+        assert "many.h5: 4.5036e+15 spikes; a recording has at most" in capsys.readouterr().err
