@@ -223,16 +223,9 @@ def _bias(
     if rule == "per-second":
         return {"bias": dict.fromkeys(neurons, 1.0), "sums_bias": 1.0}
     if step is None or (preset is None and conventions.file_time_per_step is None):
-<<<<<<< HEAD
-        raise InputError(
-            "bias='per-step' needs the length of a step in the time of the file: pass tool= or file_time_per_step="
-        )
-    with np.errstate(all="ignore"):  # values beyond float64 are refused at the neurons
-=======
         remedy = "pass tool= or file_time_per_step=" if preset is None else "pass file_time_per_step="
         raise InputError(f"bias='per-step' needs the length of a step in the time of the file: {remedy}")
-    with np.errstate(all="ignore"):  # what float64 does not hold is refused at the neurons
->>>>>>> reda
+    with np.errstate(all="ignore"):  # values beyond float64 are refused at the neurons
         factors: dict[str, Parameter] = {name: uniform(np.divide(value, step)) for name, value in integral.items()}
     for name, n in neurons.items():
         if n.is_biased and np.any(np.abs(np.subtract(factors[name], 1)) > 1e-9):
