@@ -129,7 +129,7 @@ def compare(seed):
     return len(expected)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**6))
 def test_random_scripts(seed):
     compare(seed)
@@ -143,4 +143,4 @@ def test_many_random_scripts(seed):
 
 
 def test_the_random_scripts_fire():
-    assert sum(compare(seed) for seed in (1, 2, 3, 4)) > 20
+    assert sum(compare(seed) for seed in (1, 2)) > 10

@@ -492,7 +492,14 @@ def test_a_matrix_on_the_last_axis_then_one_factor_per_element(engine, shape, we
 
 @pytest.mark.parametrize(
     ("slope", "threshold", "dead"),
-    [(1, 0.1, 0), (1, 0.1, 0.01), (10, 0.1, 0), (20, 0.9, 0), (50, 1.1, 0.003), (100, 0.03, 0)],
+    [
+        (1, 0.1, 0),
+        (1, 0.1, 0.01),
+        (10, 0.1, 0),
+        (20, 0.9, 0),
+        (50, 1.1, 0.003),
+        pytest.param(100, 0.03, 0, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("spikes", ["one", "many"])
 def test_a_biased_neuron_keeps_time_for_long(slope, threshold, dead, spikes):
