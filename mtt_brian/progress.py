@@ -86,19 +86,22 @@ def _lines_class() -> Any:
     from tqdm.std import tqdm
 
     class Lines(tqdm):
-        """A bar that prints a line each time a further part of the work is done."""
+        """A bar that prints a line each time a further part of the work is done, and when the last line changes."""
 
         def __init__(self, parts: int, **options: Any) -> None:
             # As in tqdm's own front ends: the base class counts, and `display` draws.
-            self._parts, self._shown = parts, parts  # prints nothing while the base class initialises
+            # With gui=True the base class displays nothing while it is initialised.
             super().__init__(gui=True, mininterval=0, miniters=1, **options)
+            self._parts = parts
             self._shown = self._done()
 
-        def _done(self) -> int:
-            return self._parts * self.n // self.total if self.total else 0
+        def _done(self) -> tuple[int, str | None]:
+            """The number of parts that are done and, behind the last one, the postfix."""
+            parts = self._parts * self.n // self.total if self.total else 0
+            return parts, self.postfix if self.n == self.total else None
 
         def display(self, *arguments: Any, **options: Any) -> None:
-            if self._done() > self._shown:
+            if self._done() != self._shown:
                 self._shown = self._done()
                 more = f", {self.postfix}" if self.postfix else ""
                 what = self.desc.removesuffix(": ")

@@ -171,7 +171,8 @@ class TestSideBySide:
         assert "All tables: --verbose, or report.md" in done.stdout
         assert "results/event_driven_eval-001: " in done.stdout
         assert sorted(path.name for path in folder.iterdir()) == sorted([*PNGS, "report.json", "report.md"])
-        assert "evaluating: 96 of 96 run" in done.stderr  # progress: 2 runs, 8 recordings, 4 grids and 2 conventions
+        # Progress: 2 runs, 8 recordings, 4 grids and 2 conventions.
+        assert "evaluating: 96 of 96 run, 2 of 2 shards\n" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,18 @@ def test_a_line_for_every_epoch_with_what_is_known(capsys):
     assert capsys.readouterr().err == "epoch 2/3: 6 of 9 it, loss=2\nepoch 3/3: 9 of 9 it, loss=2\n"
 
 
+def test_the_last_line_is_printed_again_with_what_was_stored(capsys):
+    with progress.progress_bar(total=12, description="evaluating", unit="run", lines=2) as bar:
+        for shard in range(1, 13):
+            bar.update()
+            bar.set_postfix_str(f"{shard} of 12 shards")
+    assert capsys.readouterr().err.splitlines() == [
+        "evaluating: 6 of 12 run, 5 of 12 shards",
+        "evaluating: 12 of 12 run, 11 of 12 shards",
+        "evaluating: 12 of 12 run, 12 of 12 shards",
+    ]
+
+
 def test_in_a_terminal_progress_is_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     list(progress.progress_bar(range(3), description="work", unit="things"))

@@ -253,7 +253,7 @@ def test_what_a_rule_cannot_be_is_refused_in_one_line(rule, message):
 def test_other_back_ends_refuse_a_rule_of_a_user_by_name():
     rule = Adaptive(**BASE)
     circuit = one_population(rule)
-    with pytest.raises(InputError, match="'n' has the rule Adaptive, for which there are no Brian2 equations"):
+    with pytest.raises(InputError, match="'n' has the rule Adaptive, which the Brian2 engines do not compute"):
         mb.Simulator(circuit, "brian2", target="numpy")
     from brian2 import ms
 

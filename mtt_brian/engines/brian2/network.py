@@ -233,11 +233,12 @@ class EventNetwork(CircuitNetwork):
         padded = []
         for name, table in self._tables.items():
             value = getattr(inputs, name)
-            filler = {"event_step": NEVER, "ends": IDLE}.get(name, 0)
+            idle = IDLE if name == "ends" and self.self_timed else 0  # others read 1 at an end and 0 elsewhere
+            filler = NEVER if name == "event_step" else idle
             full = np.full((internals.room_of(table), *value.shape[1:]), float(filler))
             full[: len(value)] = value
-            if name == "ends":
-                full[: len(value)][_behind_the_last_end(value)] = IDLE
+            if idle:
+                full[: len(value)][_behind_the_last_end(value)] = idle
             padded.append((table, full))
         return padded
 
