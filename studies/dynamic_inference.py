@@ -42,7 +42,6 @@ Curves: TypeAlias = Mapping[str, Curve]
 
 #: 1 - 10^-x with x from 0.05 to 8, and 1, at which nothing is decided before the end.
 THRESHOLDS = [*(1 - 10 ** -np.arange(0.05, 8.01, 0.05)).round(10).tolist(), 1.0]
-#: Fixed times, as parts of the recording.
 PARTS = [k / 50 for k in range(1, 51)]
 #: Columns of the tables, as parts of the time of a whole recording and of the SynOps of the costliest network.
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
