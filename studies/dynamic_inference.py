@@ -5,17 +5,14 @@ mtt-brian study dynamic_inference runs/sdt-{0,1,2} runs/mtt-{0,1,2}  # seeds of 
 mtt-brian study dynamic_inference RUN --limit 50 --out results/mine  # again with the same --out: only what is missing
 
 Time-stepped, a network decides at the end of the first of its T_max steps at which its confidence exceeds a threshold
-(SEENN-I, Li et al. 2023). Event-driven, under both conventions for events of one instant, it decides at that very
-instant. The thresholds are chosen on nothing: all are shown, beside the same networks stopped after a fixed time.
+(SEENN-I, Li et al. 2023). Event-driven, under `sum` and `fifo`, it decides at that instant.
 
-What T means for events: a recording is binned into T_max frames, and step k sees the events of its k-th part and no
-others. Deciding after k steps is both cheaper and earlier: k / T_max of the recording has passed. For a static image
-every step sees the whole image, T = 1 included, and fewer steps only cost less. An accuracy at mean T = 2 here is one
-on the first fifth of the events (T_max = 10), not that of a network run with T = 2 (mtt-brian study time_step_sweep).
+Of T_max frames, step k gets the events of the k-th part of the recording. So an accuracy at mean T = 2 is one on the
+first fifth of the events (T_max = 10), not that of a network run with T = 2 (mtt-brian study time_step_sweep).
 
 Two rules of confidence (mtt_brian/evaluate/early_exit.py): "mean", the softmax of the mean readout so far, as published
-for images; and "total", the softmax of the readout so far as a part of what the whole recording gives. SynOps
-count every spike until the decision, inputs included, times its synapses.
+for images; and "total", the softmax of the readout so far relative to the whole recording. SynOps count every spike
+until the decision, inputs included, times its synapses.
 """
 
 from __future__ import annotations
@@ -40,12 +37,11 @@ from mtt_brian.experiments import inference, study_cli
 from mtt_brian.experiments.inference import MODE_NAMES, MODES, Mode
 from mtt_brian.plotting.axes import common_legend, spelled_out
 
-#: By rule of confidence, and ``"fixed"`` for recordings that are all stopped after the same time.
+#: By rule of confidence; "fixed": stopped after the same time.
 Curves: TypeAlias = Mapping[str, Curve]
 
 #: 1 - 10^-x with x from 0.05 to 8, and 1, at which nothing is decided before the end.
 THRESHOLDS = [*(1 - 10 ** -np.arange(0.05, 8.01, 0.05)).round(10).tolist(), 1.0]
-#: Fixed times event by event, as parts of the recording.
 PARTS = [k / 50 for k in range(1, 51)]
 #: Columns of the tables, as parts of the time of a whole recording and of the SynOps of the costliest network.
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)

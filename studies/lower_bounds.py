@@ -4,9 +4,8 @@ mtt-brian study lower_bounds                                       # the newest 
 mtt-brian study lower_bounds runs/sdt-{0,1,2} runs/mtt-{0,1,2}     # seeds of one method are averaged
 mtt-brian study lower_bounds RUN --bounds none -1 --out results/mine    # again with the same --out: what is missing
 
-Every run is trained anew with each of the bounds, on its own settings, but for a part of the training recordings that
-is held back. Which bound is better is to be read from that validation part; the test split stands beside it. Every
-network is run with the bound it was trained with and without any, on time steps and event by event.
+Every run is trained anew with each bound on its own settings; a part of the training recordings is held back for
+validation. Every network runs with its bound and without any, time-stepped and event-driven.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from mtt_brian.translate.nir_files import load_graph
 
 #: Marks the ways to run a network that was trained with a bound, but without it.
 REMOVED = ", bound removed"
-#: Results by run and bound.
 Results = Mapping[tuple[Any, ...], Mapping[str, Mapping[str, Any]]]
 
 

@@ -198,3 +198,33 @@ class TestReplay:
         nir.write_data(files / "many.h5", nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": spikes})}))
         assert cli.entry_point(["simulate", str(files / "net.nir"), str(files / "many.h5")]) == 2
         assert "many.h5: 4.5036e+15 spikes; a recording has at most" in capsys.readouterr().err
+
+
+class TestForTool:
+    @pytest.mark.parametrize("allow", ["reset", ["reset"], {"reset"}])
+    def test_the_remedy_in_the_message_is_accepted(self, allow):
+        graph = one_layer(reset="subtract", spikes="one")
+        with pytest.raises(InputError, match="allow='reset' lets it be lost"):
+            mb.translate.for_tool(graph, "snntorch")
+        _, lost = mb.translate.for_tool(graph, "snntorch", allow=allow)
+        assert lost == ("lost is the reset by subtraction: snnTorch resets to a value (nodes 'n1')",)
+
+    @pytest.mark.parametrize("allow", [None, 3, "foo", [3]])
+    def test_what_names_no_loss(self, allow):
+        with pytest.raises(InputError, match="allow names what may be lost, of 'reset', 'spikes', 'lower_bound', "):
+            mb.translate.for_tool(one_layer(), "snntorch", allow=allow)
+
+    def test_a_tool_that_is_no_text(self):
+        with pytest.raises(InputError, match="for_tool must be one of 'snntorch', "):
+            mb.translate.for_tool(one_layer(), ["snntorch"])
+
+    @pytest.mark.parametrize("tool", ["snntorch", "nir"])
+    def test_metadata_that_are_left_out_are_listed(self, tool):
+        graph = one_layer(author="me")
+        graph.metadata = {"note": "keep me", "duration": 0.1}
+        written, lost = mb.translate.for_tool(graph, tool)
+        assert lost == (
+            "left out are the metadata 'author' (nodes 'n1')",
+            "left out are the metadata 'note' of the graph",
+        )
+        assert "author" not in written.nodes["n1"].metadata

@@ -1,8 +1,10 @@
 """What a person meets at a prompt or in a notebook: completion, short texts for objects, tables, progress, notices."""
 
 import base64
+import dataclasses
 import html.parser
 import importlib
+import inspect
 import io
 import logging
 import subprocess
@@ -279,3 +281,12 @@ def test_notices_can_be_silenced():
         "logging.getLogger('mtt_brian').setLevel(logging.ERROR); progress.notice('compiling')"
     )
     assert in_a_process(code).stderr == ""
+
+
+def test_signatures_list_the_facts_that_a_foreign_graph_needs():
+    fields = [field.name for field in dataclasses.fields(mb.Conventions)]
+    for function in (mb.translate.read_nir, mb.simulate, mb.Simulator):
+        names = list(inspect.signature(function).parameters)
+        assert [name for name in names if name in fields] == fields
+        assert names[0] == "graph"
+        assert names[-1] == "options"

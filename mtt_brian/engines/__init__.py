@@ -25,7 +25,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.events import named
 from mtt_brian.progress import progress_bar
 from mtt_brian.text import printable, shown
-from mtt_brian.translate.conventions import CONVENTION_NAMES, Conventions
+from mtt_brian.translate.conventions import CONVENTION_NAMES, Conventions, shows_conventions
 from mtt_brian.translate.from_nir import GraphLike, read_nir
 from mtt_brian.translate.nir_files import naming
 
@@ -76,6 +76,7 @@ class Simulator:
         InputError: names the unsupported property and an engine that supports it.
     """
 
+    @shows_conventions
     def __init__(
         self,
         graph: GraphLike,
@@ -147,6 +148,7 @@ class Simulator:
         )
 
 
+@shows_conventions
 def simulate(
     graph: GraphLike, recording: RecordingLike, engine: str = "exact", duration: float | None = None, **options: Any
 ) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeAlias
 
 import nir
@@ -44,7 +44,7 @@ def to_nir(
     time_steps: int | None = None,
     duration: float | None = None,
     for_tool: str | None = None,
-    allow: tuple[str, ...] = (),
+    allow: str | Collection[str] = (),
 ) -> nir.NIRGraph:
     """A trained network as a NIR graph; its nodes are named as the model's layers.
 

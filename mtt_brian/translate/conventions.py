@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
@@ -103,6 +104,21 @@ class Conventions:
 
 #: The fields of `Conventions`.
 CONVENTION_NAMES = tuple(field.name for field in fields(Conventions))
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def shows_conventions(function: Function) -> Function:
+    """Decorate a function with ``**options``: its signature lists the fields of `Conventions` (help, completion)."""
+    signature = inspect.signature(function)
+    *before, options = signature.parameters.values()
+    added = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=field.type)
+        for field in fields(Conventions)
+    ]
+    setattr(function, "__signature__", signature.replace(parameters=[*before, *added, options]))  # noqa: B010
+    return function
 
 
 def conventions_of(conventions: Conventions | None, options: Mapping[str, Any]) -> Conventions:

@@ -24,7 +24,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, Parameter
 from mtt_brian.translate.biases import Biases
-from mtt_brian.translate.conventions import Conventions, conventions_of
+from mtt_brian.translate.conventions import Conventions, conventions_of, shows_conventions
 from mtt_brian.translate.cycles import has_loop, topological, with_loop_delays
 from mtt_brian.translate.flat_graph import FlatGraph, flatten, metadata_of
 from mtt_brian.translate.linear_nodes import Reading
@@ -51,6 +51,7 @@ _KNOWN_OF_OTHERS = frozenset({"bias_per_step"})
 _KNOWN_OF_GRAPHS = frozenset({"duration"})
 
 
+@shows_conventions
 def read_nir(graph: GraphLike, conventions: Conventions | None = None, **options: Any) -> Circuit:
     """Reads a NIR graph, or a ``.nir`` file, into the engines' model.
 

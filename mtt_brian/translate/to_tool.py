@@ -10,7 +10,7 @@ source code: snnTorch 1.0.0 (`import_nir`), Norse 1.1.0 (`import_nir`), SpikingJ
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from mtt_brian.neuron import IF, LIF, CubaLIF
 from mtt_brian.text import listed, shown
 from mtt_brian.translate.conventions import Conventions, conventions_of
 from mtt_brian.translate.cycles import has_loop
-from mtt_brian.translate.flat_graph import flatten
+from mtt_brian.translate.flat_graph import flatten, metadata_of
 from mtt_brian.translate.from_nir import read_nir
 from mtt_brian.translate.nir_files import load_graph, naming
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Properties that the caller may allow to be lost.
 LOSSES = ("reset", "spikes", "lower_bound", "refractory")
+#: Metadata of nodes that become values in the file, or that only this package reads.
+_METADATA = {*LOSSES, "bias_per_step", "decay_per_step"}
 #: Options of `Conventions` that define the rule of a neuron, but not the units of the graph.
 _OPTIONS = ("reset", "spikes", "lower_bound")
 #: In steps: so long that 1 - dt / tau is 1, for importers without a neuron without leak.
@@ -85,7 +87,7 @@ def for_tool(
     tool: str,
     *,
     step: float | None = None,
-    allow: tuple[str, ...] = (),
+    allow: str | Collection[str] = (),
     conventions: Conventions | None = None,
     **options: Any,
 ) -> tuple[nir.NIRGraph, tuple[str, ...]]:
@@ -110,10 +112,15 @@ def for_tool(
     given = conventions_of(conventions, options)
     if other := [name for name in given.given if name not in _OPTIONS]:
         raise InputError(f"{other[0]} changes the units of the graph and cannot be given here; {listed(_OPTIONS)} can")
+    if not isinstance(tool, str):
+        raise InputError(f"for_tool must be one of {listed([*IMPORTERS, 'nir'])}, not {shown(tool)}")
     if tool in _NOT_READ:
         raise InputError(f"for_tool={tool!r}: {_NOT_READ[tool]}")
     if tool not in (*IMPORTERS, "nir"):
         raise InputError(f"for_tool must be one of {listed([*IMPORTERS, 'nir'])}, not {shown(tool)}")
+    allow = (allow,) if isinstance(allow, str) else allow
+    if not isinstance(allow, Collection):
+        raise InputError(f"allow names what may be lost, of {listed(LOSSES)}, not {shown(allow)}")
     if wrong := [name for name in allow if name not in LOSSES]:
         raise InputError(f"allow names what may be lost, of {listed(LOSSES)}, not {shown(wrong[0])}")
     if step is not None:
@@ -124,11 +131,26 @@ def for_tool(
         loaded = load_graph(graph)
         circuit = read_nir(loaded, given)
         title = IMPORTERS[tool].title if tool in IMPORTERS else "NIR"
-        lost = _losses(circuit, title, allow)
+        lost = (*_losses(circuit, title, allow), *_other_metadata(loaded))
         return (_plain(loaded, circuit) if tool == "nir" else _written(loaded, circuit, IMPORTERS[tool], step)), lost
 
 
-def _losses(circuit: Circuit, title: str, allow: tuple[str, ...]) -> tuple[str, ...]:
+def _other_metadata(graph: nir.NIRGraph) -> list[str]:
+    """A sentence for each key of metadata that does not belong to the network and is left out."""
+    found: dict[str, list[str]] = {}
+    for name, node in flatten(graph).nodes.items():
+        for key in metadata_of(node, name):
+            if key not in _METADATA:
+                found.setdefault(key, []).append(name)
+    sentences = [f"left out are the metadata {key!r} (nodes {listed(names)})" for key, names in found.items()]
+    return sentences + [
+        f"left out are the metadata {key!r} of the graph"
+        for key in metadata_of(graph, "the graph")
+        if key != "duration"
+    ]
+
+
+def _losses(circuit: Circuit, title: str, allow: Collection[str]) -> tuple[str, ...]:
     """Sentences about lost and allowed properties."""
     found: dict[str, list[str]] = {}
     for p in circuit.populations:
