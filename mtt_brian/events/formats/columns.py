@@ -44,8 +44,8 @@ def read_checked(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.nd
         return read()
     except InputError:
         raise
-    except OSError as error:  # of the system: a name that is too long, a folder that cannot be searched
-        raise InputError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # readers raise any type for a damaged file, from struct.error to UnboundLocalError
+        if isinstance(error, OSError) and error.strerror:  # of the system: too long a name, a folder without access
+            raise InputError(f"{path}: {error.strerror}") from error
         reason = " ".join(str(error).split()) or "no reason given"
         raise InputError(f"{path}: cannot be read as {kind} ({type(error).__name__}: {reason})") from error
