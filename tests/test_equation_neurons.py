@@ -48,9 +48,9 @@ def spikes_of(rule, seed=1):
     ]
     run = EquationRun(Circuit("in", (10,), (Population("cells", (20,), rule),), tuple(wires), "cells"))
     run.start("cells", np.arange(20), rng.uniform(0, 0.9, (20, 3)), np.full(20, -1.0), 0.0)
-    run.foresee()
+    run.predict_crossings()
     t = np.sort(rng.uniform(0, 0.2, 200))
-    run.play(t, rng.integers(0, 10, 200), np.ones(200, np.int64), 0.2)
+    run.advance(t, rng.integers(0, 10, 200), np.ones(200, np.int64), 0.2)
     return run.fetch()["cells"]
 
 
@@ -76,8 +76,8 @@ def test_a_hump_that_stays_below_the_threshold_or_reaches_it():
         rule = neurons([[-100.0, 200.0], [0.0, -200.0]], [0.0, 0.0], [1.0, 0.0])
         run = EquationRun(Circuit("in", (1,), (Population("cell", (1,), rule),), (), "cell"))
         run.start("cell", np.zeros(1, int), np.array([[0.0, g]]), np.full(1, -1.0), 0.0)
-        run.foresee()
-        run.play(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), 1.0)
+        run.predict_crossings()
+        run.advance(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), 1.0)
         t = run.fetch()["cell"].t
         assert len(t) == reaches
         if reaches:
@@ -93,13 +93,13 @@ def test_kept_runs_go_on_with_the_same_bits():
     nothing = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
     one, other = EquationRun(circuit), EquationRun(circuit)
     one.start("cells", np.arange(20), np.linspace(0, 0.9, 60).reshape(20, 3), np.full(20, -1.0), 0.0)
-    one.foresee()
-    one.play(*nothing, 0.05)
+    one.predict_crossings()
+    one.advance(*nothing, 0.05)
     one.fetch()
-    assert one.under_way
-    other.take(one.keep())
+    assert one.delayed_spikes
+    other.restore(one.keep())
     for run in (one, other):
-        run.play(*nothing, 0.1)
+        run.advance(*nothing, 0.1)
     first, second = one.fetch()["cells"], other.fetch()["cells"]
     assert len(first.t) > 20
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
