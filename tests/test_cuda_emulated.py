@@ -255,7 +255,7 @@ class TestChain:
         project = engine._project
         assert not project.network.monitors
         # as many as there is room for, in copies of which one runs more than the others
-        assert project.network.recordings == 16
+        assert project.network.room.recordings == 16
         assert play(engine, chain(), [*unequal(14), *recordings(2)]) > 500
         assert engine._project is project
 
