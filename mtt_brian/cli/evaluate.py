@@ -27,11 +27,11 @@ import argparse
 from collections.abc import Sequence
 
 from mtt_brian import cli
-from mtt_brian.cli import network_options
+from mtt_brian.cli import network_options, study
 from mtt_brian.engines import ORDERS, engine_info
 from mtt_brian.engines.engine_table import engines_with
 from mtt_brian.errors import InputError
-from mtt_brian.experiments import dask_backend, evaluation, report_files, study_cli
+from mtt_brian.experiments import dask_backend, study_cli
 from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE, keep_freed_memory
 
 #: Numbers of time steps besides each run's own T_max; the last ones are far larger than in any training.
@@ -39,27 +39,9 @@ TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 150)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The steps of ``studies/event_driven_eval.py``, where they are explained."""
+    """Runs ``studies/event_driven_eval.py``."""
     keep_freed_memory()
-    options = parse(arguments)
-    runs, recordings = study_cli.load_runs_and_recordings(options, options.skip_bad)
-    circuits = study_cli.load_circuits(runs, recordings)
-    plan = evaluation.plan_evaluation(
-        runs,
-        circuits,
-        recordings,
-        time_steps=options.time_steps,
-        engine=options.engine,
-        order=options.order,
-        shard_size=options.shard,
-        data_root=study_cli.data_root(runs, recordings, options),
-    )
-    with (
-        report_files.open_store(plan, options.out, options.html) as store,
-        dask_backend.backend(options.dask, len(plan.shards)) as compute,
-    ):
-        report = evaluation.evaluate(plan, store, compute, study_cli.command_line("mtt-brian eval", arguments))
-    report_files.write_report_files(report, plan, store, options.html, options.verbose)
+    study.load("event_driven_eval").main(arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -81,13 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--verbose", action="store_true", help="print all tables, by layer and with operations")
     study_cli.add_time_steps(parser, TIME_STEPS, "numbers of time steps to compare with, besides T_max of each run")
-    parser.add_argument(
-        "--dask",
-        nargs="?",
-        const=dask_backend.LOCAL,
-        metavar="ADDRESS",
-        help="compute on the workers of this Dask scheduler; without ADDRESS on a process per core of this machine",
-    )
+    dask_backend.add_option(parser)
     parser.add_argument(
         "--shard",
         type=int,

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from mtt_brian import files
 from mtt_brian.errors import Diverged, InputError
+from mtt_brian.progress import LOGGER
 
 #: The exit status for bad input, and for a machine that does not do what is asked of it.
 REFUSED = 2
@@ -159,7 +160,7 @@ class _ToStderr(logging.Handler):
 @contextmanager
 def _log_to_stderr() -> Iterator[None]:
     """Within it, what the package logs is printed on stderr."""
-    logger, handler, before = logging.getLogger("mtt_brian"), _ToStderr(), logging.getLogger("mtt_brian").level
+    logger, handler, before = LOGGER, _ToStderr(), LOGGER.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:

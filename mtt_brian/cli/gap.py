@@ -200,13 +200,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"recordings that are computed and kept together [{SHARD}]",
     )
-    parser.add_argument(
-        "--dask",
-        nargs="?",
-        const=dask_backend.LOCAL,
-        metavar="ADDRESS",
-        help="compute on the workers of this Dask scheduler; without ADDRESS on a process per core of this machine",
-    )
+    dask_backend.add_option(parser)
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/gap-<number>]")
     return parser
 

@@ -6,6 +6,7 @@ versions of all packages, and the data set at the same path. If a worker ends, a
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
 import pickle
@@ -44,6 +45,17 @@ LOCAL = "local"
 TIMEOUT = 20.0
 
 _SAME = "every worker needs the same versions of all packages"
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """The option ``--dask`` of a command that computes shards."""
+    parser.add_argument(
+        "--dask",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="compute on the workers of this Dask scheduler; without ADDRESS on a process per core of this machine",
+    )
 
 
 def backend(address: str | None, shards: int) -> AbstractContextManager[Backend]:
