@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.circuit.instants import ABSOLUTE, LARGEST, RELATIVE
 from mtt_brian.engines.exact.equation_neurons import (
     CURRENT,
     DUE,
@@ -24,6 +23,7 @@ from mtt_brian.engines.exact.equation_neurons import (
     read_states,
     refine,
 )
+from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import inlined, kernel
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
@@ -91,12 +91,6 @@ class Progress(NamedTuple):
 NOW, ROW, SPIKES, NEURON = range(4)
 
 
-@inlined
-def _tolerance(t: float) -> float:
-    """`mtt_brian.circuit.instants.window` in seconds."""
-    return min(RELATIVE * abs(t) + ABSOLUTE, LARGEST)
-
-
 @kernel
 def run(
     net: SynapseLists,
@@ -128,7 +122,7 @@ def run(
         until = min(t, end)
         if delayed.size[0] > 0:
             until = min(until, delayed.time[0, 0])
-        left_open = refine(eq, crossings, until + _tolerance(until))
+        left_open = refine(eq, crossings, until + tolerance(until))
         if left_open >= 0:
             now[NEURON], progress.where[0] = left_open, until
             return UNDECIDED
@@ -139,12 +133,12 @@ def run(
             if delayed.size[0] > 0:
                 first = min(first, delayed.time[0, 0])
             # All events up to `last` are one instant; an input spike among them gives the time.
-            last = first + _tolerance(first)
+            last = first + tolerance(first)
             if not t <= last:
                 t = np.rint(first * 1e6) / 1e6
-                if not abs(t - first) <= _tolerance(first):
+                if not abs(t - first) <= tolerance(first):
                     t = first
-            last = max(last, t + _tolerance(t))
+            last = max(last, t + tolerance(t))
         if not t <= end:
             return DONE
         if now[SPIKES] + neurons > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mtt_brian.circuit.instants import ABSOLUTE, LARGEST, RELATIVE
+from mtt_brian.circuit.instants import window
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE
 from mtt_brian.engines.exact.dynamics import factors, time_to_threshold
 from mtt_brian.engines.exact.failures import NO_PROGRESS, TOO_FAST, TOO_MANY, set_failure
@@ -31,10 +31,8 @@ _ROUNDED_SUM = 1e-15
 BURST = 1000.0
 
 
-@inlined
-def tolerance(t: float) -> float:
-    """`mtt_brian.circuit.instants.window` in seconds."""
-    return min(RELATIVE * t + ABSOLUTE, LARGEST)
+#: `window`, compiled.
+tolerance = inlined(window)
 
 
 @inlined
