@@ -42,6 +42,9 @@ def write_html(
         costs=costs.transposed() if alone else costs,
         confusions=report_tables.confusions(report, classes),
         figures=[embedded(figure) for figure in figures],
+        command=report.command,
+        versions=report.versions,
+        file="report.json",
         json=data_uri("application/json", report.json().encode()),
     )
     write_text(path, page)
