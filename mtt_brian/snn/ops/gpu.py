@@ -42,9 +42,7 @@ _TYPES = {torch.float16, torch.bfloat16, *_REAL}
 def fits(x: Tensor, surrogate: Surrogate | None = None) -> bool:
     """Whether there are kernels for these frames and this surrogate."""
     return (
-        x.dtype in _TYPES
-        and x[0].numel() < 2**31 - _BLOCK
-        and (surrogate is None or slope_of(surrogate, 1.0) is not None)
+        x.dtype in _TYPES and _size(x) < 2**31 - _BLOCK and (surrogate is None or slope_of(surrogate, 1.0) is not None)
     )
 
 
@@ -65,7 +63,7 @@ def fits_norm(x: Tensor, norm: nn.Module) -> bool:
         and x.stride(2) == 1
         and norm.num_features == x.shape[2] <= _BLOCK
         and x.shape[2].bit_count() == 1
-        and x[0, :, 0].numel() > 1  # the variance of one number is an error
+        and _size(x) > x.shape[2]  # the variance of one number is an error
     )
 
 
@@ -116,7 +114,7 @@ def normed_forward(
     repeated), and the running statistics are updated segment after segment, as by one call each.
     """
     x = dense(x)
-    channels, segments, size = x.shape[2], len(plan.lengths), x[0].numel()
+    channels, segments, size = x.shape[2], len(plan.lengths), _size(x)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
@@ -175,7 +173,7 @@ def normed_backward(
     """Gradients of the norm's input, scales and shifts."""
     x, numbers, training = normed
     grad, sums = _run_backward(grad_spikes, membrane, plan, steps, frames, surrogate, normed)
-    channels, size = x.shape[2], x[0].numel()
+    channels, size = x.shape[2], _size(x)
     grad_weight, grad_bias = numbers.new_empty(2, channels).unbind()
     factors = numbers.new_empty(len(plan.lengths), 3, channels)
     tile = min(channels, _TILE)
@@ -214,7 +212,7 @@ def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
     """As `reference.apply_map`; sums are rounded once, to x's type."""
     x = dense(x)
     mapped = frames_like(x, frame_map.frames)
-    size = x[0].numel()
+    size = _size(x)
     sources = _sources(frame_map, x.device)
     with torch.cuda.device_of(x):
         _apply_map[(-(-size // _BLOCK), frame_map.frames)](
@@ -229,7 +227,7 @@ def _run_forward(
     real = _real(x)
     membrane = frames_like(x, plan.steps, real) if keep else None
     spikes = frames_like(x, plan.groups)
-    size = x[0].numel()
+    size = _size(x)
     with torch.cuda.device_of(x):
         _forward[(-(-size // _BLOCK), len(steps))](
             x,
@@ -266,7 +264,7 @@ def _run_backward(
     channels]."""
     grad_spikes = dense_like(grad_spikes, membrane)
     grad_x = frames_like(membrane, frames, grad_spikes.dtype)
-    size = membrane[0].numel()
+    size = _size(membrane)
     slope = slope_of(surrogate, steps[0].threshold)
     assert slope is not None
     programs, channels, sums = -(-size // _BLOCK), 0, grad_x
@@ -295,6 +293,11 @@ def _run_backward(
             **_ROUNDED,
         )
     return grad_x, sums
+
+
+def _size(x: Tensor) -> int:
+    """Numbers per frame of all recordings."""
+    return x.numel() // len(x)
 
 
 def _real(x: Tensor) -> torch.dtype:
