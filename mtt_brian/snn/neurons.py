@@ -105,7 +105,7 @@ class Spiking(nn.Module):
 
     Shape:
         x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least; under autocast on a
-        GPU in x's type, to which the next layer would round them anyway. Membranes are float32 at least. With a ``plan``
+        GPU in x's type, to which the next layer would round them. Membranes are float32 at least. With a ``plan``
         there may be several segments, each of which starts from v = 0; x has the frames before ``plan.repeat``, and
         the result is summed by ``plan.sums``. With a ``norm``, which `contains` must accept, x is the norm's input, and
         its output are the jumps.
