@@ -75,14 +75,14 @@ class EmulatedGpu:
     name = "emulated GPU"
 
     def __init__(self, folder, memory=2**30):
-        self._folder, self._memory, self._library = folder, memory, None
+        self.folder, self._memory, self._library = folder, memory, None
 
     def free_bytes(self):
         return self._memory
 
     def compile(self, source, function, macros):
         key = "".join(f"{name}{value}" for name, value in sorted(macros.items()) if name == "WEIGHT")
-        library = self._folder / f"{function}{key}.so"
+        library = self.folder / f"{function}{key}.so"
         if not library.exists():
             launcher = library.with_suffix(".cu")
             launcher.write_text(source.read_text() + _LAUNCHER.format(function=function))

@@ -8,6 +8,7 @@ import numpy as np
 
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE
+from mtt_brian.engines.exact_cuda.exponential import powers_of_two
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.packing import unpack
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LEAK, LINE, LINEAR, MANY, ONE, STATIC, ZERO
@@ -125,6 +126,7 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, threads: int | None
             *(_int32(lowered.entry_begin), _int32(lowered.entry_target), lowered.entry_factor),
             *(_rows(position, block), weight),
             *(getattr(lowered, name) for name in parameters),
+            powers_of_two(),
         ),
         threads=threads,
         populations=len(names),

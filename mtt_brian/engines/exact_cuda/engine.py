@@ -36,9 +36,9 @@ class ExactCudaEngine:
     """Runs a circuit spike by spike on a GPU, each recording in a block of threads of its own.
 
     For IF neurons without bias, LIF neurons that cannot reach their threshold between arrivals, and readouts of these
-    kinds. Every neuron adds its jumps in the order of the engine `exact`, and every product and sum is rounded alone, so
-    the spikes of IF networks are those of `exact` to the last bit, with any weights. The exponential function of the
-    GPU, used for leaks, can differ from that of the CPU in the last bit.
+    kinds. Every neuron adds its jumps in the order of the engine `exact`, every product and sum is rounded alone, and the
+    exponential function of leaks is that of the C library of Linux. So spikes and potentials are those of `exact` to
+    the last bit, with any weights.
 
     Args:
         circuit: the network.
@@ -68,7 +68,7 @@ class ExactCudaEngine:
         if order != "sum":
             raise InputError(f"engine='exact-cuda' takes order='sum', not {order!r}")
         if batch_size is not None:
-            check_whole("batch_size", batch_size)
+            check_whole("batch_size", batch_size, most=2**20)
             if batch_size < 1:
                 raise InputError(f"batch_size must be at least 1, not {batch_size}")
         self.circuit = circuit
@@ -76,6 +76,7 @@ class ExactCudaEngine:
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
         lowered = lower_circuit(circuit, frozenset(self._recorded), one_spike=False)
         self._sizes = kernel_arrays(circuit, lowered, threads)
+        self.threads = self._sizes.threads
         self._gpu = CupyGpu() if gpu is None else gpu
         self._streams = (self._gpu.stream(), self._gpu.stream())
         self._kernel = self._gpu.compile(_KERNEL, "run_summed", self._sizes.macros())

@@ -46,6 +46,7 @@ struct Network {
     const Row* stencil;
     const WEIGHT* weight;
     const double *threshold, *lower, *upper, *v_reset, *rest, *tau, *gain;
+    const i64* powers;  // `exponential.powers_of_two`
 };
 
 // State of one run (`exact.state.State`): potentials, time of the last update, instant of the last arrival at an update
@@ -56,7 +57,32 @@ struct State {
     i64 *keys, *fired, *counts;
 };
 
-__device__ __forceinline__ double decay(double x) { return exp(x); }
+// exp(x) for x <= 0, operation by operation as the C library of Linux computes it (glibc since 2.28, on a CPU with fused
+// multiply-add), so that leaks have the bits of `exact`. Algorithm and coefficients: Arm Optimized Routines, exp.c.
+// x = ln(2) k / 128 + r; exp(x) = 2^(k / 128) (1 + p(r)).
+__device__ __forceinline__ double exponential(const i64* powers, double x) {
+    if (x > -0x1p-54) return 1.0 + x;
+    if (x < -800.0) return 0.0;
+    const double shifted = fma(0x1.71547652b82fep7, x, 0x1.8p52), k = shifted - 0x1.8p52;
+    const double r = fma(k, -0x1.cf79abc9e3b39p-47, fma(k, -0x1.62e42fefa0000p-8, x)), r2 = r * r;
+    const i64 bits = __double_as_longlong(shifted), *const power = powers + 2 * (bits & 127);
+    const double low = fma(r, 0x1.555555555543cp-3, 0x1.ffffffffffdbdp-2);
+    const double high = fma(r, 0x1.1111167a4d017p-7, 0x1.55555cf172b91p-5);
+    const double p = fma(r2 * r2, high, fma(r2, low, __longlong_as_double(power[0]) + r));
+    const i64 exponent = (i64)((unsigned long long)bits << 45);
+    if (x > -512.0) {
+        const double scale = __longlong_as_double(power[1] + exponent);
+        return fma(scale, p, scale);
+    }
+    // Far below 1 the result is computed 2^1022 times as large; subnormal results are rounded once.
+    const double scale = __longlong_as_double(power[1] + exponent + (1022LL << 52)), rest = scale * p;
+    double y = scale + rest;
+    if (y < 1.0) {
+        const double above = 1.0 + y, below = 1.0 - above + y + (scale - y + rest);
+        y = (above + below) - 1.0;
+    }
+    return 0x1p-1022 * y;
+}
 
 // A potential at time t; its last update was at `last`.
 __device__ __forceinline__ double advanced(const Network& net, int kind, double v, double last, double t, int q) {
@@ -64,7 +90,7 @@ __device__ __forceinline__ double advanced(const Network& net, int kind, double 
     if (!(dt > 0.0)) return v;
     const double rest = net.rest[q];
     if (kind == DRIFT) return v + rest * dt;
-    return rest + (v - rest) * decay(-dt / net.tau[q]);
+    return rest + (v - rest) * exponential(net.powers, -dt / net.tau[q]);
 }
 
 // Lists an update group for the thresholds of this instant.
@@ -181,7 +207,7 @@ extern "C" __global__ void run_summed(
     const Population* population, const Connection* connection, const int* flat, const int* entry_begin,
     const Entry* entry, const double* factor, const Row* stencil, const WEIGHT* weight, const double* threshold,
     const double* lower, const double* upper, const double* v_reset, const double* rest, const double* tau,
-    const double* gain, i64 populations, i64 output,
+    const double* gain, const i64* powers, i64 populations, i64 output,
     // the recordings, one after another: recording b has the input rows begin[b] to begin[b + 1]
     const i64* begin, const double* end, const double* t_in, const int* i_in, const i64* n_in,
     // their states, outputs and records; numbers of neurons, update groups, neurons of the largest population
@@ -190,7 +216,7 @@ extern "C" __global__ void run_summed(
     const i64 b = blockIdx.x;
     const int tid = threadIdx.x, threads = blockDim.x;
     const Network net = {population, connection, flat,  entry_begin, entry,   factor, stencil, weight,
-                         threshold,  lower,      upper, v_reset,     rest,    tau,    gain};
+                         threshold,  lower,      upper, v_reset,     rest,    tau,    gain,    powers};
     const State state = {y + b * neurons,
                          last ? last + b * neurons : last,
                          stamp + b * groups,
