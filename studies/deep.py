@@ -38,7 +38,7 @@ from mtt_brian.experiments.run_folder import MODEL
 
 STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
-FOR_TRAINING = 0.7
+FOR_TRAINING = 0.85
 #: Seconds in front of the time limit that report and archives may need.
 RESERVE = 20
 

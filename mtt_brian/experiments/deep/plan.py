@@ -138,7 +138,7 @@ class Speed(NamedTuple):
         return epochs.of(network) * (self.sdt if network.method == "sdt" else self.mixed)
 
 
-def epochs_within(seconds: float, speed: Speed, usual: Epochs = USUAL, overhead: float = 3.0) -> Epochs:
+def epochs_within(seconds: float, speed: Speed, usual: Epochs = USUAL, overhead: float = 5.0) -> Epochs:
     """The epochs for which the networks of one seed fit into a time.
 
     As many groups as have at least `LEAST` of the usual epochs; the first group in any case.
