@@ -73,4 +73,4 @@ def test_frames(setting: Setting, time_steps: int) -> FrameSet:
 def _load(path: Path, device: str) -> FrameSet:
     frames = torch.from_numpy(np.load(path, allow_pickle=False)).permute(0, 1, 4, 2, 3)
     labels = torch.tensor(json.loads(path.with_suffix(".json").read_text()), dtype=torch.int64)
-    return FrameSet(frames.to(device), labels)
+    return FrameSet(frames.to(device), labels.to(device))

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,7 +24,7 @@ from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.run_folder import CONFIG, MODEL
 from mtt_brian.files import write_json
 from mtt_brian.mtt.checks import check_norms
-from mtt_brian.mtt.config import read_config
+from mtt_brian.mtt.config import TrainConfig, read_config
 from mtt_brian.mtt.frame_dataset import FrameSet
 from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.mtt.initialise import prepare
@@ -36,7 +37,7 @@ TIME_STEPPED = "time_stepped.json"
 #: On a GPU, batches of the time-stepped measurements are larger by this factor.
 _GPU_BATCHES = 4
 #: Iterations that are timed, behind as many that are not.
-_TIMED = 8
+_TIMED = 12
 
 
 def train(setting: Setting, seeds: Sequence[int], epochs: Epochs | None, ends: float, jobs: int) -> None:
@@ -92,7 +93,7 @@ def train_network(setting: Setting, network: Network, epochs: Epochs, ends: floa
     folder, config = setting.run(network), setting.config(network, epochs)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, config.as_dict())
-    trainer = _trainer(setting, network, epochs)
+    trainer = _trainer(setting, config, _frames(setting))
     started = time.time()
     with trainer.running():
         while trainer.last.epoch < config.epochs:
@@ -126,29 +127,22 @@ def time_stepped_predictions(setting: Setting, graph: nir.NIRGraph) -> dict[int,
 
 def measure_speed(setting: Setting) -> Speed:
     """Seconds of an epoch, from a few iterations on the real data; other seeds are measured at the same time."""
-    seconds = []
+    every, seconds = _frames(setting), []
+    some = slice(0, _TIMED * setting.batch_size)
+    training = FrameSet(every.frames[some], every.labels[some])
     for method in ("sdt", "mtt"):
-        trainer = _trainer(setting, Network(method, -1.0, 0), Epochs(1, 1))
-        items = len(trainer.training)
-        *_, height, width = trainer.training.frames.shape
-        size = min(setting.batch_size, items)
-        changes = trainer.augmentation.draw(np.random.default_rng(0), items, (height, width))
-        trainer.model.train()
-        started = 0.0
-        for number in range(2 * _TIMED):
-            if number == _TIMED:
-                started = time.perf_counter()
-            trainer.trainable = trainer.model
-            trainer.step(np.arange(size), changes)  # ends with a synchronisation: the loss is a number
-        iterations = trainer.config.iterations(items)
-        seconds.append((time.perf_counter() - started) / _TIMED * iterations)
+        config = replace(setting.config(Network(method, -1.0, 0), Epochs(2, 1)), calibration_batches=0)
+        trainer = _trainer(setting, config, training)
+        with trainer.running():
+            trainer.run_epoch()  # compiles
+            trainer.run_epoch()
+        per_iteration = trainer.last.history[-1]["seconds"] / config.iterations(len(training))
+        seconds.append(per_iteration * config.iterations(len(every)))
     return Speed(*seconds)
 
 
-def _trainer(setting: Setting, network: Network, epochs: Epochs) -> Trainer:
-    config = setting.config(network, epochs)
+def _trainer(setting: Setting, config: TrainConfig, training: FrameSet) -> Trainer:
     configure_torch(config.threads, deterministic=config.deterministic)
-    training = _frames(setting)
     model = mtt.build_model(config, load_recordings(setting.dataset, setting.data_root, "test", setting.test))
     prepare(model, config.phase, config.init)
     check_norms(model, training, config)
