@@ -79,7 +79,7 @@ class Changes:
             for item, source, roll in zip(frames, before, self.rolls.tolist(), strict=True):
                 item.copy_(source.roll(roll, (-2, -1)))
         if self.mirrored is not None:
-            mirrored = torch.from_numpy(self.mirrored).to(frames.device).reshape(-1, 1, 1, 1, 1)
+            mirrored = torch.from_numpy(self.mirrored).reshape(-1, 1, 1, 1, 1)
             frames = torch.where(mirrored, frames.flip(-1), frames)
         return frames
 
