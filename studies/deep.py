@@ -56,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     test = event_driven.Recorded(options.dataset, options.data_root, options.test)
     seconds = 60 * options.minutes - RESERVE if options.minutes else float("inf")
     second_phases = plan.second_phases(options.seeds)
-    bound = {"test": [options.dataset, options.test], "chunk": event_driven.CHUNK, "time_steps": plan.TIME_STEPS}
+    bound = {
+        "test": [options.dataset, options.test],
+        "chunk": [event_driven.CHUNK, event_driven.WAY_CHUNKS],
+        "time_steps": plan.TIME_STEPS,
+    }
     store = ResultStore(folder / "event_driven.jsonl", bound)
 
     def models() -> list[Path]:
@@ -83,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "report" in options.steps:
         write_report(options, arguments, setting, test, store)
     if options.pack:
-        packing.pack(folder, Path(options.pack), models(), options.pack_bytes, options.pack_archives)
+        packing.pack(folder, Path(options.pack), models())
 
 
 def write_report(
@@ -102,7 +106,7 @@ def write_report(
             run = setting.run(network)
             if (run / MODEL).exists():
                 found = event_driven.results(store, run / MODEL, test, labels)
-                every.append(report.measured(network, run / training.TIME_STEPPED, labels, *found))
+                every.append(report.measured(network, run / training.TIME_STEPPED, labels, found))
     groups = report.by_label(every)
     epochs = json.loads((setting.folder / "epochs.json").read_text())
     study = study_cli.Study("deep", arguments, recordings, setting.folder, {})
@@ -138,8 +142,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds that are trained at the same time [1]")
     parser.add_argument("--out", metavar="DIR", help="folder of the experiment [results/deep-<number>]")
     parser.add_argument("--pack", metavar="DIR", help="write archives of results and networks there")
-    parser.add_argument("--pack-bytes", type=int, default=15_000_000, metavar="N", help="per archive [15000000]")
-    parser.add_argument("--pack-archives", type=int, default=3, metavar="N", help="archives of networks, at most [3]")
     parser.add_argument("--unpack", metavar="DIR", help="begin with these archives")
     options = parser.parse_args(arguments)
     study_cli.at_least_one(options, "recordings", "test", "batch_size", "epochs", "workers", "jobs")

@@ -28,6 +28,15 @@ class Flexibility(NamedTuple):
     low: float
     high: float
 
+    @property
+    def sentence(self) -> str:
+        """The score, its interval and its definition."""
+        return (
+            f"Temporal flexibility {self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f}): mean accuracy "
+            f"over T = {', '.join(map(str, TIME_STEPS))} steps per recording and event-driven, relative to the best of "
+            "them."
+        )
+
     def __str__(self) -> str:
         """``"0.87 (0.84 to 0.90)"``."""
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"

@@ -27,6 +27,8 @@ from mtt_brian.translate.nir_files import load_graph
 
 #: Recordings that are computed and kept together.
 CHUNK = 10
+#: Chunks that are run under all rules of the way to a chip; the others under the two event-driven ones only.
+WAY_CHUNKS = 6
 #: Seconds between two looks for new networks.
 _PAUSE = 1.0
 
@@ -100,25 +102,42 @@ def evaluate(
             store.keep(key, future.result())
 
 
-def results(store: ResultStore, model: Path, test: Recorded, labels: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
-    """What is known of a network.
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What is known of a network; all is empty if nothing was run.
+
+    Attributes:
+        numbers: of the recordings that were run event by event.
+        event_driven: by name of the rule, `gap.INSTANTS` and `gap.FIFO`, the results of `gap.merge` for them.
+        way: those of all rules on the way to a chip, for the recordings of the first `WAY_CHUNKS` chunks.
+    """
+
+    numbers: list[int]
+    event_driven: dict[str, dict[str, Any]]
+    way: dict[str, dict[str, Any]]
+
+
+def results(store: ResultStore, model: Path, test: Recorded, labels: Sequence[int]) -> Results:
+    """The results of a network.
 
     Args:
         store: of `evaluate`.
         model: the ``.nir`` file.
         test: the recordings.
         labels: of all of them.
-
-    Returns:
-        Numbers of the recordings that were run, and by name of the rule the results of `gap.merge` for them; both are
-        empty if there are none.
     """
-    numbers = [number for number in range(test.chunks) if (digest(model), number) in store]
-    if not numbers:
-        return [], {}
-    of_chunks = [k for number in numbers for k in _members(test, number)]
-    parts = [store[digest(model), number] for number in numbers]
-    return of_chunks, gap.merge(parts, np.array([labels[k] for k in of_chunks]))
+    there = [number for number in range(test.chunks) if (digest(model), number) in store]
+
+    def merged(numbers: Sequence[int], rules: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+        parts = [store[digest(model), number] for number in numbers]
+        if not parts:
+            return {}
+        of = np.array([labels[k] for number in numbers for k in _members(test, number)])
+        return gap.merge([part if rules is None else {rule: part[rule] for rule in rules} for part in parts], of)
+
+    members = [k for number in there for k in _members(test, number)]
+    way = [number for number in there if number < WAY_CHUNKS]
+    return Results(members, merged(there, (gap.INSTANTS, gap.FIFO)), merged(way, None))
 
 
 @lru_cache(maxsize=256)
@@ -130,13 +149,14 @@ def digest(model: Path) -> str:
 def _run_chunk(model: Path, test: Recorded, time_steps: int, number: int) -> PartialResult:
     """One chunk in a process of the pool."""
     recordings = load_recordings(test.dataset, test.data_root, "test", test.count).subset(_members(test, number))
-    return _evaluator(model, time_steps).evaluate(recordings, lambda _: None)
+    return _evaluator(model, time_steps, number < WAY_CHUNKS).evaluate(recordings, lambda _: None)
 
 
 @lru_cache(maxsize=4)
-def _evaluator(model: Path, time_steps: int) -> GapEvaluator:
+def _evaluator(model: Path, time_steps: int, all_rules: bool) -> GapEvaluator:
     plan = plan_of(model, time_steps)
-    rules = tuple((title(combination), plan.rule(combination)) for combination in plan.path)
+    path = plan.path if all_rules else [(gap.INSTANTS,), (gap.FIFO,)]
+    rules = tuple((title(combination), plan.rule(combination)) for combination in path)
     return GapTask(load_graph(model), digest(model), Conventions(), rules).evaluator(threads=1)
 
 
