@@ -122,7 +122,7 @@ class Cell:
         self.sampler: mtt.Sampler = mtt.SDT(T_MAX) if method == "sdt" else mtt.MTT(T_MAX)
         # Small steps: the network hardly changes between rounds, and no gradient vanishes.
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
-        self.data = _data(network)
+        self.data = _data(network).to(device)
         self.size, self.device = network.batch_size, device
 
     def iteration(self, round_: int) -> float:
@@ -131,7 +131,7 @@ class Cell:
         configurations: list[Configuration] = self.sampler.sample(rng, self.model.num_stages)
         begin = time.perf_counter()
         index = rng.permutation(len(self.data))[: self.size]
-        frames, labels = self.data.batch(index, partial(mtt.Augmentation(shift=2), rng=rng), self.device)
+        frames, labels = self.data.batch(index, partial(mtt.Augmentation(shift=2), rng=rng))
         mtt.train_iteration(self.model, self.optimizer, frames, labels, configurations, self.options)
         if self.device != "cpu":
             torch.cuda.synchronize()
@@ -149,7 +149,7 @@ def _data(network: Network) -> mtt.FrameSet:
 
 def check(network: Network, device: str) -> None:
     """All implementations give the same readouts and gradients, in float64."""
-    frames, labels = _data(network).batch(np.arange(4), device=device)
+    frames, labels = _data(network).to(device).batch(np.arange(4))
     cells = [Cell(network, kind, "mtt", device) for kind in KINDS]
     steps = list(np.random.default_rng(0).integers(1, T_MAX + 1, cells[0].model.num_stages))
     found = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtt_brian import events, machine
 from mtt_brian.errors import InputError
-from mtt_brian.events import Images, Recordings
+from mtt_brian.events import Images
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
 from mtt_brian.snn import Staged
 
@@ -47,17 +47,19 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
         batch_size = max_batch_size(model, time_steps)
     was_training = model.training
     model.eval()
-    logits = [model(frames.to(device), time_steps).cpu().numpy() for frames in _batches(data, time_steps, batch_size)]
+    logits = [model(frames.to(device), time_steps) for frames in _batches(data, time_steps, batch_size)]
     model.train(was_training)
-    return np.concatenate(logits)
+    return torch.cat(logits).cpu().numpy()
 
 
 def _batches(data: Data | FrameSet, time_steps: int, size: int) -> Iterator[Tensor]:
     if isinstance(data, Images):
         data = load_frames(data, time_steps)
-    for start in range(0, len(data), size):
-        if isinstance(data, Recordings):
-            part = data[start : start + size]
-            yield torch.from_numpy(events.frames_batch(part, time_steps, data.sensor_size))
-        else:
-            yield data.batch(np.arange(start, min(start + size, len(data))))[0]
+    starts = range(0, len(data), size)
+    if isinstance(data, FrameSet):
+        indices = [np.arange(start, min(start + size, len(data))) for start in starts]
+        yield from (frames for frames, _ in data.batches(indices))
+        return
+    for start in starts:
+        part = data[start : start + size]
+        yield torch.from_numpy(events.frames_batch(part, time_steps, data.sensor_size))
