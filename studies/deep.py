@@ -40,7 +40,7 @@ STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
 FOR_TRAINING = 0.85
 #: Seconds in front of the time limit that report and archives may need.
-RESERVE = 20
+RESERVE = 45
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,51 +53,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: getattr(options, name) for name in ("dataset", "size", "device", "recordings", "test", "batch_size")
     }
     setting = plan.Setting(folder, data_root=options.data_root, **chosen)
-    test = event_driven.Recorded(options.dataset, options.data_root, options.test)
+    test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
     seconds = 60 * options.minutes - RESERVE if options.minutes else float("inf")
     second_phases = plan.second_phases(options.seeds)
-    bound = {
-        "test": [options.dataset, options.test],
-        "chunk": [event_driven.CHUNK, event_driven.WAY_CHUNKS],
-        "time_steps": plan.TIME_STEPS,
-    }
-    store = ResultStore(folder / "event_driven.jsonl", bound)
+    store = ResultStore(folder / "event_driven.jsonl", test.settings)
 
     def models() -> list[Path]:
         return [path for network in second_phases if (path := setting.run(network) / MODEL).exists()]
 
-    # Recordings as frames, once: the training ones at T_max, the test ones at 200 steps.
-    if "data" in options.steps:
-        frames.prepare(setting, options.workers)
-    # Training, a process per seed, and at the same time the event-driven runs of the networks that are there.
-    with ThreadPoolExecutor(1) as background:
-        share = FOR_TRAINING if "evaluate" in options.steps else 1
-        trained = background.submit(
-            lambda: (
-                training.train(setting, options.seeds, epochs_of(options), started + share * seconds, options.jobs)
-                if "train" in options.steps
-                else None
-            )
-        )
-        if "evaluate" in options.steps:
-            event_driven.evaluate(
-                models, trained.done, test, plan.TIME_STEPS, store, options.workers, started + seconds
-            )
-        trained.result()
-    if "report" in options.steps:
-        write_report(options, arguments, setting, test, store)
-    if options.pack:
-        packing.pack(folder, Path(options.pack), models())
+    try:
+        # Recordings as frames, once: the training ones at T_max, the test ones at 200 steps.
+        if "data" in options.steps:
+            frames.prepare(setting, options.workers)
+        # Training, a process per seed, and at the same time the event-driven runs of the networks that are there.
+        with ThreadPoolExecutor(1) as background:
+            share = FOR_TRAINING if "evaluate" in options.steps else 1
+            jobs = options.jobs if "train" in options.steps else 0
+            ends = started + share * seconds
+            trained = background.submit(training.train, setting, options.seeds, epochs_of(options), ends, jobs)
+            if "evaluate" in options.steps:
+                event_driven.evaluate(models, trained.done, test, store, options.workers, started + seconds)
+            trained.result()
+        if "report" in options.steps:
+            write_report(options, arguments, setting, store)
+    finally:
+        if options.pack:
+            packing.pack(folder, Path(options.pack), models())
 
 
 def write_report(
-    options: argparse.Namespace,
-    arguments: Sequence[str] | None,
-    setting: plan.Setting,
-    test: event_driven.Recorded,
-    store: ResultStore,
+    options: argparse.Namespace, arguments: Sequence[str] | None, setting: plan.Setting, store: ResultStore
 ) -> None:
     """Tables and a figure of all networks that are there."""
+    test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
     recordings = load_recordings(options.dataset, options.data_root, "test", options.test)
     labels = recordings.labels.tolist()
     every = []

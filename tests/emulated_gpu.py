@@ -4,7 +4,6 @@ The kernel runs with real barriers, its threads in shuffled order, and a memory 
 """
 
 import ctypes
-import os
 import subprocess
 import sys
 from contextlib import contextmanager

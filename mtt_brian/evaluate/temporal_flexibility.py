@@ -71,7 +71,7 @@ def flexibility(
         raise InputError(f"the conditions need the same recordings, not {sorted({row.shape for row in rows})} of them")
     if not rows[0].size:
         raise InputError("no flexibility score without a recording")
-    correct = np.stack(rows, axis=1).astype(np.float64)
+    correct = np.stack(rows, axis=1)
     rng = np.random.default_rng(0)
     drawn = [_score(correct[rng.integers(0, len(correct), len(correct))]) for _ in range(resamples)]
     low, high = np.percentile(drawn, [2.5, 97.5])
@@ -80,6 +80,5 @@ def flexibility(
 
 def _score(correct: np.ndarray) -> float:
     """Of correct predictions [N, conditions]."""
-    accuracies = correct.mean(axis=0)
-    best = accuracies.max()
-    return float(accuracies.mean() / best) if best else 0.0
+    counts = correct.sum(axis=0)
+    return float(counts.sum() / (counts.size * counts.max())) if counts.any() else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -26,20 +27,29 @@ from mtt_brian.translate.conventions import NONE, Conventions
 from mtt_brian.translate.nir_files import load_graph
 
 #: Recordings that are computed and kept together.
-CHUNK = 10
+CHUNK = 4
 #: Chunks that are run under all rules of the way to a chip; the others under the two event-driven ones only.
-WAY_CHUNKS = 6
+WAY_CHUNKS = 15
 #: Seconds between two looks for new networks.
 _PAUSE = 1.0
+#: Priority of the processes.
+_NICE = 10
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The test recordings: the first ``count`` of the drawing of `load_recordings`."""
+    """The test recordings: the first ``count`` of the drawing of `load_recordings`; ``time_steps`` is T_max."""
 
     dataset: str
     data_root: str | None
     count: int
+    time_steps: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on besides the networks, for the `ResultStore`."""
+        sizes = {"chunk": CHUNK, "way_chunks": WAY_CHUNKS}
+        return {"dataset": self.dataset, "recordings": self.count, "time_steps": self.time_steps, **sizes}
 
     @property
     def chunks(self) -> int:
@@ -58,7 +68,6 @@ def evaluate(
     models: Callable[[], Sequence[Path]],
     complete: Callable[[], bool],
     test: Recorded,
-    time_steps: int,
     store: ResultStore,
     workers: int,
     ends: float,
@@ -71,14 +80,14 @@ def evaluate(
         models: the ``.nir`` files that are there, the most important first; more may come.
         complete: whether no more will come.
         test: the recordings.
-        time_steps: T_max.
         store: of the results, by digest of the model and number of the chunk.
         workers: processes.
         ends: time (`time.time`) after which nothing is started.
     """
     running: dict[Future[PartialResult], tuple[str, int]] = {}
     with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        # Behind the trainings, which run at the same time.
+        ProcessPoolExecutor(workers, get_context("spawn"), initializer=os.nice, initargs=(_NICE,)) as pool,
         progress_bar(description="event-driven", unit="chunks", total=0) as bar,
     ):
         while time.time() < ends:
@@ -87,7 +96,7 @@ def evaluate(
             missing = (key for key in keys if key not in store and key not in running.values())
             bar.total = len(keys)
             while len(running) < workers and (key := next(missing, None)):
-                running[pool.submit(_run_chunk, keys[key], test, time_steps, key[1])] = key
+                running[pool.submit(_run_chunk, keys[key], test, key[1])] = key
             if not running and last:
                 break
             done, _ = wait(running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
@@ -146,13 +155,13 @@ def digest(model: Path) -> str:
     return hashlib.sha256(model.read_bytes()).hexdigest()
 
 
-def _run_chunk(model: Path, test: Recorded, time_steps: int, number: int) -> PartialResult:
+def _run_chunk(model: Path, test: Recorded, number: int) -> PartialResult:
     """One chunk in a process of the pool."""
     recordings = load_recordings(test.dataset, test.data_root, "test", test.count).subset(_members(test, number))
-    return _evaluator(model, time_steps, number < WAY_CHUNKS).evaluate(recordings, lambda _: None)
+    return _evaluator(model, test.time_steps, number < WAY_CHUNKS).evaluate(recordings, lambda _: None)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _evaluator(model: Path, time_steps: int, all_rules: bool) -> GapEvaluator:
     plan = plan_of(model, time_steps)
     path = plan.path if all_rules else [(gap.INSTANTS,), (gap.FIFO,)]

@@ -48,8 +48,10 @@ def train(setting: Setting, seeds: Sequence[int], epochs: Epochs | None, ends: f
         seeds: each is one process.
         epochs: of both phases; None: as many as fit, see `epochs_within`.
         ends: time (`time.time`) at which the last training must have ended.
-        jobs: seeds that are trained at the same time.
+        jobs: seeds that are trained at the same time; 0: nothing is trained.
     """
+    if not jobs:
+        return
     rounds = -(-len(seeds) // jobs)
     kept = setting.folder / "epochs.json"
     if epochs is None and kept.exists():

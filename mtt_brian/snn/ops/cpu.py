@@ -71,7 +71,14 @@ def backward(
         assert slope is not None
         bound = -math.inf if step.lower_bound is None else step.lower_bound
         numbers = (step.threshold, bound, step.v_reset, step.decay)
-        rest = (frame_of[at], group_of[at], step.subtract, *map(np.float32, numbers), *slope[:2], *map(np.float32, slope[2:]))
+        rest = (
+            frame_of[at],
+            group_of[at],
+            step.subtract,
+            *map(np.float32, numbers),
+            *slope[:2],
+            *map(np.float32, slope[2:]),
+        )
         _in_parts(_backward, [grad_spikes_, membrane_[at], grad_x_], *rest)
     return grad_x
 

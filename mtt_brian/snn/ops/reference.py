@@ -63,10 +63,14 @@ def backward(
     one_segment = compiled(_backward) if compile else _backward
 
     def function(membrane: Tensor, grad_spikes: Tensor) -> Tensor:
-        grad_each = grad_spikes if plan.sums is None else grad_spikes.index_select(0, _index(plan.sums.target, membrane))
+        grad_each = (
+            grad_spikes if plan.sums is None else grad_spikes.index_select(0, _index(plan.sums.target, membrane))
+        )
         segments = zip(grad_each.split(plan.lengths), membrane.split(plan.lengths), steps, strict=True)
         gradients = [one_segment(grad, v, step, surrogate) for grad, v, step in segments]
-        return _joined(gradients) if plan.repeat is None else apply_map(_joined(gradients), plan.repeat.transposed(frames))
+        return (
+            _joined(gradients) if plan.repeat is None else apply_map(_joined(gradients), plan.repeat.transposed(frames))
+        )
 
     return preserve_memory_format(function, membrane, grad_spikes)
 
