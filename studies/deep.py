@@ -11,7 +11,8 @@ the lower bound -1, with -4, and without a bound. Weights are rounded to 11 sign
 are those of the rounded weights.
 
 Steps: data (recordings to frames), train (time-stepped accuracy included), evaluate (the exact engine, event by event),
-report. With --minutes the epochs are chosen so that the networks fit, and the less important networks are left out.
+report. With --minutes the epochs are chosen so that the networks fit, and less important groups of networks are left
+out. Groups: SDT and MTT with the bound -1 and without; equal computation and NMT; MTT from the start; the bound -4.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with ThreadPoolExecutor(1) as background:
             share = FOR_TRAINING if "evaluate" in options.steps else 1
             jobs = options.jobs if "train" in options.steps else 0
-            ends = started + share * seconds
-            trained = background.submit(training.train, setting, options.seeds, epochs_of(options), ends, jobs)
+            ends, fit = started + share * seconds, bool(options.minutes) and options.epochs is None
+            trained = background.submit(training.train, setting, options.seeds, epochs_of(options), fit, ends, jobs)
             if "evaluate" in options.steps:
                 event_driven.evaluate(models, trained.done, test, store, options.workers, started + seconds)
             trained.result()
@@ -104,11 +105,10 @@ def write_report(
     study.write(facts, title, *report.tables(groups))
 
 
-def epochs_of(options: argparse.Namespace) -> plan.Epochs | None:
-    """Those that are given; without a time limit the usual ones; None: as many as fit."""
-    if options.epochs is not None:
-        return plan.Epochs(*options.epochs)
-    return None if options.minutes else plan.USUAL
+def epochs_of(options: argparse.Namespace) -> plan.Epochs:
+    """Those that are given, or the usual ones."""
+    first, second = options.epochs or plan.USUAL[:2]
+    return plan.Epochs(first, second, options.groups)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -124,6 +124,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=400, metavar="N", help="test recordings [400]")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of the training [64]")
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("FIRST", "SECOND"), help="of both phases [20 12]")
+    most = len(plan.GROUPS)
+    parser.add_argument("--groups", type=int, choices=range(1, most + 1), default=most, help=f"of networks [{most}]")
     parser.add_argument("--minutes", type=float, metavar="N", help="time limit for all steps together [none]")
     cores = os.cpu_count() or 1
     parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"processes besides training [{cores}]")
