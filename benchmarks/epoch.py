@@ -3,17 +3,20 @@
     python benchmarks/epoch.py                          # frames like CIFAR10-DVS in a VGG9 of half width
     python benchmarks/epoch.py --items 256 --size 48 --device cpu --batch-size 16
 
-For each place of the frames (``--frames-on``) and each method the rows show one iteration on a batch that stays on the
-device, the batches of an epoch alone, an epoch of `Trainer` without calibration and validation, and by how much it is
-longer than its iterations. Rows are printed as they are measured. The frames are random, as sparse as recordings.
+For each place of the frames (``--frames-on``) and each method a row shows one iteration on a batch that stays on the
+device; the batches of an epoch without iterations; an epoch of `Trainer` without calibration and validation; and by how
+much it is longer than its iterations. Two columns are for what comes once per epoch: the recalibration of the norms and
+the checkpoint. Rows are printed as they are measured. The frames are random, as sparse as recordings.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +31,7 @@ from mtt_brian.snn import models
 T_MAX, CLASSES = 10, 10
 HEADER = (
     "| device | frames on | method | iteration, ms | data alone, ms/batch | epoch, ms/batch | iterations/s"
-    " | epoch / its iterations | recalibration, s | peak, GB |\n" + "| --- " * 10 + "|"
+    " | epoch / its iterations | recalibration, s | checkpoint, s | peak, GB |\n" + "| --- " * 11 + "|"
 )
 
 
@@ -89,10 +92,12 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
         peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else float("nan")
         trainer.config = dataclasses.replace(config, calibration_batches=10)
         calibration = seconds(trainer.calibrate, device)
+        with tempfile.TemporaryDirectory() as folder:
+            saved = seconds(lambda: trainer.save(Path(folder)), device)
     times = " | ".join(f"{each * 1e3:.2f}" for each in (iteration, fed, epoch))
     return (
         f"| {device} | {config.frames_on} | {config.method} | {times} | {1 / epoch:.1f} | {epoch / iteration:.3f}"
-        f" | {calibration:.2f} | {peak:.2f} |"
+        f" | {calibration:.3f} | {saved:.3f} | {peak:.2f} |"
     )
 
 

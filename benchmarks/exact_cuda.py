@@ -1,7 +1,7 @@
 """`exact-cuda` against `exact` on all cores: the same recordings, spikes counted, spike for spike.
 
     python benchmarks/exact_cuda.py                                  # W1 and W3 of workloads.py; needs a GPU
-    python benchmarks/exact_cuda.py --workloads W1 --recordings 512 4096 --threads 32 64
+    python benchmarks/exact_cuda.py --workloads W1 --recordings 512 4096 --blocks 32x1x24 32x2x24
 
 "First run" includes the compilation of the kernel. Times are those of a second run over all recordings, from prepared
 input spikes; the last rows are from recordings, through `Simulator.run`. `exact` runs at most 4,096 recordings of W1
@@ -23,6 +23,7 @@ from mtt_brian.engines import Simulator
 from mtt_brian.engines.base import InputSpikes
 from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.engines.exact_cuda import ExactCudaEngine
+from mtt_brian.engines.exact_cuda.arrays import Block
 from mtt_brian.engines.exact_cuda.gpu import Gpu
 from mtt_brian.engines.result import Result
 
@@ -32,7 +33,7 @@ _MOST_EXACT = {"W1": 4096, "W2": 4096, "W3": 64}
 #: Different recordings; more are the same ones again.
 _DIFFERENT = 512
 
-HEADER = """| workload | recordings | engine | threads of a block | first run, s | ms per recording | `exact` / it | spike difference |
+HEADER = """| workload | recordings | engine | block | first run, s | ms per recording | `exact` / it | spike difference |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
@@ -69,15 +70,20 @@ def as_recording(train: InputSpikes, shape: tuple[int, ...]) -> np.ndarray:
     return recording
 
 
+def shape(block: Block) -> str:
+    """Threads, channels of a thread, blocks on a multiprocessor."""
+    return f"{block.threads}x{block.channels}x{block.resident}"
+
+
 def rows(
-    names: Sequence[str], recordings: Sequence[int], threads: Sequence[int | None], gpu: Gpu | None = None
+    names: Sequence[str], recordings: Sequence[int], blocks: Sequence[Block | None], gpu: Gpu | None = None
 ) -> Iterator[str]:
     """The rows of the table, as they come.
 
     Args:
         names: of the workloads.
         recordings: numbers of recordings; empty: `RECORDINGS`.
-        threads: of a block; None: the engine's choice.
+        blocks: shapes of a block; None: the engine's choice.
         gpu: the GPU; None: the current one of CuPy.
     """
     cores = len(os.sched_getaffinity(0))
@@ -90,9 +96,9 @@ def rows(
         expected, seconds = timed(exact.run, every[: _MOST_EXACT[name]])
         each = seconds / len(expected)
         yield f"| {name} | {len(expected)} | exact, {cores} cores | | | {1e3 * each:.4f} | 1 | |"
-        for count in threads:
+        for block in blocks:
             begin = time.perf_counter()
-            engine = ExactCudaEngine(load.circuit, record="counts", gpu=gpu, threads=count)
+            engine = ExactCudaEngine(load.circuit, record="counts", gpu=gpu, block=block)
             list(engine.run(every[:1]))
             first = time.perf_counter() - begin
             for number in numbers:
@@ -100,7 +106,7 @@ def rows(
                 again, seconds = timed(engine.run, every[:number])
                 apart = max(difference(results, expected), difference(again, expected))
                 yield (
-                    f"| {name} | {number} | exact-cuda | {engine.threads} | {first:.1f} | {1e3 * seconds / number:.4f} | "
+                    f"| {name} | {number} | exact-cuda | {shape(engine.block)} | {first:.1f} | {1e3 * seconds / number:.4f} | "
                     f"{each * number / seconds:.2f} | {100 * apart:.4f} % |"
                 )
 
@@ -125,10 +131,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", choices=list(RECORDINGS), default=["W1", "W3"])
     parser.add_argument("--recordings", nargs="+", type=int, default=[], metavar="N", help="numbers of recordings")
-    parser.add_argument("--threads", nargs="+", type=int, default=[None], metavar="N", help="threads of a block")
+    parser.add_argument("--blocks", nargs="+", default=[], metavar="NxCxR", help="shapes of a block, such as 256x4x3")
     options = parser.parse_args()
     print(HEADER, flush=True)
-    for row in rows(options.workloads, options.recordings, options.threads):
+    blocks = [Block(*map(int, block.split("x"))) for block in options.blocks] or [None]
+    for row in rows(options.workloads, options.recordings, blocks):
         print(row, flush=True)
     for row in public_rows("W1", 1024):
         print(row, flush=True)

@@ -4,6 +4,7 @@ The kernel runs with real barriers, its threads in shuffled order, and a memory 
 """
 
 import ctypes
+import hashlib
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -69,19 +70,27 @@ class Part:
 
 
 class EmulatedGpu:
-    """Implements `mtt_brian.engines.exact_cuda.gpu.Gpu`; ``folder`` is for what it compiles."""
+    """Implements `mtt_brian.engines.exact_cuda.gpu.Gpu`.
+
+    Args:
+        folder: for what it compiles.
+        memory: in bytes.
+        general: compile the general kernel for every network, which saves compilations.
+    """
 
     name = "emulated GPU"
 
-    def __init__(self, folder, memory=2**30):
-        self.folder, self._memory, self._library = folder, memory, None
+    def __init__(self, folder, memory=2**30, general=True):
+        self.folder, self._memory, self._general, self._library = folder, memory, general, None
 
     def free_bytes(self):
         return self._memory
 
     def compile(self, source, function, macros):
-        key = "".join(f"{name}{value}" for name, value in sorted(macros.items()) if name == "WEIGHT")
-        library = self.folder / f"{function}{key}.so"
+        if self._general:
+            macros = {**macros, "ANY_MOVES": "1", "ANY_SINGLE": "1"}
+        key = hashlib.sha256((source.read_text() + repr(sorted(macros.items()))).encode()).hexdigest()[:16]
+        library = self.folder / f"{key}.so"
         if not library.exists():
             launcher = library.with_suffix(".cu")
             launcher.write_text(source.read_text() + _LAUNCHER.format(function=function))

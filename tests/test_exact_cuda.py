@@ -17,7 +17,7 @@ from mtt_brian.circuit.operators import Delay, Dense, Synapses
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.engines.exact_cuda import ExactCudaEngine
-from mtt_brian.engines.exact_cuda.arrays import kernel_arrays
+from mtt_brian.engines.exact_cuda.arrays import Block, kernel_arrays
 from mtt_brian.engines.exact_cuda.gpu import CupyGpu
 from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.errors import InputError
@@ -50,8 +50,8 @@ def gpu(request):
 
 def engine_of(gpu, circuit, **options):
     """The engine; on the emulated GPU with small blocks, so that every thread has several targets."""
-    threads = 8 if isinstance(gpu, EmulatedGpu) else None
-    return ExactCudaEngine(circuit, gpu=gpu, **{"threads": threads} | options)
+    block = Block(8, 2) if isinstance(gpu, EmulatedGpu) else None
+    return ExactCudaEngine(circuit, gpu=gpu, **{"block": block} | options)
 
 
 def play(gpu, circuit, recordings, record="all", **options):
@@ -181,11 +181,19 @@ def test_sums_in_another_order_would_differ():
     assert weight.sum() != weight[::-1].cumsum()[-1]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 32])
-def test_the_number_of_threads_does_not_matter(emulated, threads):
+@pytest.mark.slow
+@pytest.mark.parametrize("block", [Block(1, 1), Block(2, 4), Block(32, 1)])
+def test_the_shape_of_a_block_does_not_matter(emulated, block):
     circuit = chain([MANY, replace(ONE, lower_bound=-0.5), LIF(tau=0.01, r=0.01), SUM])
-    recordings = [random_spikes(6, 300, instants=40)]
-    assert play(emulated, circuit, recordings, threads=threads) > 300
+    assert play(emulated, circuit, [random_spikes(6, 300, instants=40)], block=block) > 300
+
+
+@needs_a_compiler
+def test_the_kernel_for_networks_without_leak(emulated):
+    """Whatever a network does not have is left out of its kernel."""
+    gpu = EmulatedGpu(emulated.folder, general=False)
+    circuit = chain([MANY, replace(ONE, lower_bound=-0.5), SUM])
+    assert play(gpu, circuit, [random_spikes(6, 300, instants=40)]) > 300
 
 
 def test_leaks_of_any_length_have_the_bits_of_exact(gpu):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtt_brian import mtt
+from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
-from mtt_brian.mtt import prefetch
+from mtt_brian.mtt import inference, prefetch
 from mtt_brian.mtt.augment import Changes
+from tests.test_mtt_fit import small, synthetic
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 #: A device and where its frames are kept.
@@ -242,3 +244,60 @@ def test_frames_that_have_to_be_on_the_gpu_but_do_not_fit(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4000, 10_000))
     with pytest.raises(InputError, match=r"frames_on = 'device': the frames take .* give frames_on = 'host'"):
         frame_set().to("cuda", "device")
+
+
+#: Numbers of time steps that nest, that do not, and that have a common multiple too large to be used.
+NUMBERS = [[1], [1, 2, 5, 10, 20, 50, 150], [7, 3, 7], [97, 89, 83, 1]]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("numbers", NUMBERS, ids=str)
+def test_recordings_that_are_read_once_give_the_frames_of_every_grid(
+    numbers: list[int], workers: int, device: str
+) -> None:
+    data = dataclasses.replace(synthetic(11), read=recorded)
+    sizes = {time_steps: 1 + time_steps % 4 for time_steps in numbers}
+    found: dict[int, list[Tensor]] = {time_steps: [] for time_steps in sizes}
+    for time_steps, frames in inference._batches_of_recordings(data, sizes, torch.device(device), workers):
+        assert frames.device.type == device
+        assert 1 <= frames.shape[1] <= sizes[time_steps]
+        found[time_steps].append(frames.cpu())
+    for time_steps, parts in found.items():
+        expected = events.frames_batch(data, time_steps, data.sensor_size)
+        np.testing.assert_array_equal(torch.cat(parts, 1).numpy(), expected)
+
+
+def recorded(identifier: str) -> np.ndarray:
+    """A recording of random length; the first is empty, the second has one event."""
+    number = int(identifier)
+    rng = np.random.default_rng(number)
+    count = number if number < 2 else int(rng.integers(2, 3000))
+    t = np.sort(rng.integers(0, 10 ** int(rng.integers(1, 7)), count))
+    return events.make_recording(t, rng.integers(0, 8, count), rng.integers(0, 8, count), rng.integers(0, 2, count))
+
+
+@pytest.mark.parametrize("numbers", NUMBERS, ids=str)
+def test_few_grids_contain_all(numbers: list[int]) -> None:
+    grids = inference._common_grids(numbers)
+    assert all(any(grid % steps == 0 for grid in grids) for steps in numbers)
+    assert max(grids) <= 2 * max(numbers)
+    assert grids == {1: [1], 7: [300], 3: [7, 3], 4: [97, 89, 83]}[len(numbers)]
+
+
+def test_every_recording_is_read_once() -> None:
+    read: list[str] = []
+    data = dataclasses.replace(synthetic(7), read=lambda identifier: read.append(identifier) or recorded(identifier))
+    model = mtt.build_model(small(), data)
+    each = mtt.predict_each(model, data, [6, 4, 3], progress=False)
+    assert sorted(read) == sorted(data.ids)
+    for time_steps, logits in each.items():
+        np.testing.assert_array_equal(logits, mtt.predict(model, data, time_steps))
+
+
+def test_the_frames_of_a_set_are_predicted_like_its_recordings() -> None:
+    data = synthetic(7)
+    model = mtt.build_model(small(), data)
+    expected = mtt.predict(model, data, 4)
+    frames = mtt.load_frames(data, 4)
+    np.testing.assert_allclose(mtt.predict(model, frames, 4, batch_size=3), expected, rtol=1e-5, atol=1e-6)

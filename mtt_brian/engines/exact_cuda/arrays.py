@@ -18,8 +18,37 @@ from mtt_brian.errors import InputError
 BOUNDED, SATURATES, RECORDED, MARKED, FIRES = 1, 2, 4, 8, 16
 #: What the kernel does not compute, by the kind of dynamics.
 _REFUSED = {LINE: "a bias", CURRENT: "a synaptic current", LINEAR: "a rule of its own"}
-#: Threads of a block: as many as a warp at least, and one for every eighth target of the largest arrival.
-_WARP, _MOST_THREADS, _TARGETS_PER_THREAD = 32, 256, 8
+_TOO_LARGE = "engine='exact-cuda' runs networks of fewer than 2**31 weights and indices; use engine='exact'"
+
+@dataclass(frozen=True)
+class Block:
+    """The shape of a block.
+
+    Attributes:
+        threads: a power of two.
+        channels: neurons of a position that a thread updates at a time, a power of two.
+        resident: blocks on a multiprocessor at a time, which limits the registers of a thread.
+    """
+
+    threads: int
+    channels: int
+    resident: int = 1
+
+    @property
+    def tile(self) -> int:
+        """Hits that shared memory holds."""
+        return 2 * self.threads
+
+    def log_width(self, length: int) -> int:
+        """Logarithm of the threads that share ``length`` neurons of a position."""
+        wanted = (max(1, -(-int(length) // self.channels)) - 1).bit_length()
+        return min(self.threads.bit_length() - 1, wanted)
+
+
+#: A warp for small networks; for large ones more threads, each with more reads under way.
+_SMALL, _LARGE = Block(32, 2, 24), Block(256, 4, 3)
+#: Targets of one spike from which a network is large.
+_MANY_TARGETS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,26 +57,26 @@ class KernelArrays:
 
     Attributes:
         arrays: the first arguments of the kernel.
-        threads: of a block.
-        populations, neurons, groups, largest: numbers of populations (the input included), neurons, update groups, and
-            neurons of the largest population.
+        block: the shape of a block.
+        populations, neurons, groups: numbers of populations (the input included), neurons, update groups.
         most_new: records of one instant at most.
         readout: neurons of the output.
         output: number of the output population.
-        moves, marked: whether potentials move between arrivals; whether any population is marked.
+        moves, marked, ungrouped: whether any population moves between arrivals, is marked, or has update groups of a single
+            neuron.
     """
 
     arrays: tuple[np.ndarray, ...]
-    threads: int
+    block: Block
     populations: int
     neurons: int
     groups: int
-    largest: int
     most_new: int
     readout: int
     output: int
     moves: bool
     marked: bool
+    ungrouped: bool
 
     @property
     def bytes(self) -> int:
@@ -57,8 +86,13 @@ class KernelArrays:
     @property
     def bytes_per_recording(self) -> int:
         """Memory of the state of one run, without its input and its records."""
-        per_neuron = 16 + 8 * self.moves + 4 * self.marked
-        return per_neuron * self.neurons + 8 * self.groups + 16 * self.largest + 8 * self.readout + 64
+        per_neuron = 32 + 8 * self.moves + 4 * self.marked
+        return per_neuron * self.neurons + 8 * self.groups + 8 * self.readout + 64
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block."""
+        return 24 * self.block.tile + 4 * (2 + 2 * self.populations)
 
     @property
     def single(self) -> bool:
@@ -75,28 +109,34 @@ class KernelArrays:
             "WEIGHT": "float" if self.single else "double",
             "MAX_SPIKES_AT_ONCE": repr(float(MAX_SPIKES_AT_ONCE)),
             "MAX_SPIKES": f"{MAX_SPIKES}LL",
+            "ANY_MOVES": str(int(self.moves)),
+            "ANY_SINGLE": str(int(self.ungrouped)),
+            "THREADS": str(self.block.threads),
+            "CHANNELS": str(self.block.channels),
+            "RESIDENT": str(self.block.resident),
             **{name: str(value) for name, value in (codes | flags).items()},
         }
 
 
-def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, threads: int | None = None) -> KernelArrays:
+def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None = None) -> KernelArrays:
     """The arrays of a network.
 
     Args:
         circuit: the network.
         lowered: the same as flat arrays.
-        threads: of a block, a power of two; None: by the size of the network.
+        block: its shape; None: by the size of the network.
 
     Raises:
         InputError: for a network that the kernel cannot run; the message names the population or the connection.
     """
     names = [circuit.input, *(p.name for p in circuit.populations)]
     _check_populations(lowered, names)
-    position, block = unpack(lowered.stencil)
+    position, first_weight = unpack(lowered.stencil)
     _check_connections(lowered, names, position)
-    if threads is None:
-        threads = _threads(lowered)
-    sizes = np.diff(lowered.offset)
+    if block is None:
+        connections = _connections(lowered, _SMALL)
+        most = int((connections[:, 4].astype(np.int64) * connections[:, 6]).max(initial=1))  # targets of one entry
+        block = _SMALL if most < _MANY_TARGETS else _LARGE
     fires = np.array([False, *(p.rule.fires for p in circuit.populations)])
     flags = (
         BOUNDED * lowered.bounded
@@ -107,15 +147,12 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, threads: int | None
     )
     populations = _rows(
         *(lowered.offset, lowered.group_offset, np.append(lowered.group_size, 1)),
-        np.append(_log_width(lowered.group_size, threads), 0),
+        np.array([*(block.log_width(size * block.channels) for size in lowered.group_size), 0]),
         *(np.append(column, 0) for column in (lowered.kind, lowered.rule, flags)),
         *(np.append(column, 0) for column in (lowered.parameter_offset, lowered.parameter_stride)),
-        lowered.out,
+        np.searchsorted(np.sort(lowered.target), np.arange(len(names) + 1)),
     )
-    connections = _rows(
-        *(lowered.target, lowered.source_base, lowered.channel_stride, lowered.block_length),
-        _log_width(lowered.block_length, threads),
-    )
+    connections = _connections(lowered, block)
     weight = lowered.weight.astype(np.float32)
     if not np.array_equal(weight, lowered.weight):
         weight = lowered.weight
@@ -124,20 +161,20 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, threads: int | None
         arrays=(
             *(populations, connections, lowered.flat.astype(np.int32)),
             *(_int32(lowered.entry_begin), _int32(lowered.entry_target), lowered.entry_factor),
-            *(_rows(position, block), weight),
+            *(_rows(position, first_weight), weight),
             *(getattr(lowered, name) for name in parameters),
             powers_of_two(),
         ),
-        threads=threads,
+        block=block,
         populations=len(names),
         neurons=int(lowered.offset[-1]),
         groups=int(lowered.group_offset[-1]),
-        largest=int(sizes.max()),
         most_new=int(lowered.max_new[0]),
         readout=circuit.readout.size,
         output=names.index(circuit.output),
         moves=bool(np.any(lowered.kind != STATIC)),
         marked=bool(lowered.marked.any()),
+        ungrouped=bool(np.any(lowered.group_size[1:] == 1)),
     )
 
 
@@ -174,23 +211,30 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
             )
 
 
-def _threads(lowered: LoweredCircuit) -> int:
-    """Threads of a block, a power of two."""
+def _connections(lowered: LoweredCircuit, block: Block) -> np.ndarray:
+    """The connections by target, those into one target in the order in which its jumps are added, int32 [C, 8].
+
+    Columns: source population; row of its first source in ``entry_begin``; first entry, if every source has one, else -1;
+    entries of a source and rows of an entry at most; target neurons per position; weights per block; logarithm of the
+    threads that share a block.
+    """
+    sources = np.searchsorted(lowered.out, np.arange(len(lowered.target)), side="right") - 1
     entry_target = lowered.entry_target.reshape(-1, 4)
-    most = 1
-    for c, base in enumerate(lowered.source_base):
-        past = lowered.source_base[c + 1] if c + 1 < len(lowered.source_base) else len(lowered.entry_begin)
-        entries = entry_target[lowered.entry_begin[base] : lowered.entry_begin[past - 1]]
-        rows = (entries[:, 1] - entries[:, 0]).max(initial=0)
-        most = max(most, int(rows * lowered.block_length[c]))
-    wanted = 1 << (max(1, most // _TARGETS_PER_THREAD) - 1).bit_length()
-    return min(_MOST_THREADS, max(_WARP, wanted))
-
-
-def _log_width(lengths: np.ndarray, threads: int) -> np.ndarray:
-    """Logarithm of the threads that share ``lengths`` neighbours: the next power of two, or all threads."""
-    most = threads.bit_length() - 1
-    return np.array([min(most, (int(length) - 1).bit_length()) for length in lengths], dtype=np.int64)
+    columns = []
+    for source, base, stride, length in zip(
+        sources, lowered.source_base, lowered.channel_stride, lowered.block_length, strict=True
+    ):
+        size = lowered.offset[source + 1] - lowered.offset[source]
+        begin = lowered.entry_begin[base : base + size + 1]
+        entries = np.diff(begin)
+        rows = np.diff(entry_target[begin[0] : begin[-1], :2], axis=1)
+        most_entries, most_rows = int(entries.max(initial=0)), int(rows.max(initial=1))
+        if size * most_entries * most_rows >= 2**31:
+            raise InputError(_TOO_LARGE)
+        first = begin[0] if np.all(entries == 1) else -1
+        columns.append((source, base, first, most_entries, most_rows, stride, length, block.log_width(length)))
+    order = np.argsort(lowered.target, kind="stable")
+    return _int32(np.array(columns, dtype=np.int64).reshape(-1, 8)[order])
 
 
 def _rows(*columns: np.ndarray) -> np.ndarray:
@@ -199,7 +243,11 @@ def _rows(*columns: np.ndarray) -> np.ndarray:
 
 def _int32(array: np.ndarray) -> np.ndarray:
     if array.max(initial=0) >= 2**31:
+<<<<<<< HEAD
         raise InputError(
             "engine='exact-cuda' runs networks of fewer than 2**31 weights and indices; use engine='exact'"
         )
+=======
+        raise InputError(_TOO_LARGE)
+>>>>>>> main
     return np.ascontiguousarray(array, dtype=np.int32)

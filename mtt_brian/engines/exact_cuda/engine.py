@@ -13,7 +13,7 @@ from mtt_brian.circuit.model import Circuit, synaptic_operations
 from mtt_brian.circuit.spikes import Spikes
 from mtt_brian.engines.base import InputSpikes, Order, Record
 from mtt_brian.engines.exact.engine import ExactEngine
-from mtt_brian.engines.exact_cuda.arrays import kernel_arrays
+from mtt_brian.engines.exact_cuda.arrays import Block, kernel_arrays
 from mtt_brian.engines.exact_cuda.gpu import CupyGpu, Gpu, Stream
 from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.engines.result import Result, recorded_populations, result_of
@@ -47,7 +47,7 @@ class ExactCudaEngine:
         batch_size: recordings on the GPU at the same time, half of them in each of two batches; by default as many as
             its memory holds, up to 4096.
         gpu: the GPU; by default the current one of CuPy.
-        threads: of a block, a power of two; by default by the size of the network.
+        block: the shape of a block of threads; by default by the size of the network.
 
     Raises:
         InputError: for a network that it cannot run, and without CuPy or a GPU. In a run: see `ExactEngine`.
@@ -63,7 +63,7 @@ class ExactCudaEngine:
         record: Record = "all",
         batch_size: int | None = None,
         gpu: Gpu | None = None,
-        threads: int | None = None,
+        block: Block | None = None,
     ) -> None:
         if order != "sum":
             raise InputError(f"engine='exact-cuda' takes order='sum', not {order!r}")
@@ -75,8 +75,8 @@ class ExactCudaEngine:
         self.record = record
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
         lowered = lower_circuit(circuit, frozenset(self._recorded), one_spike=False)
-        self._sizes = kernel_arrays(circuit, lowered, threads)
-        self.threads = self._sizes.threads
+        self._sizes = kernel_arrays(circuit, lowered, block)
+        self.block = self._sizes.block
         self._gpu = CupyGpu() if gpu is None else gpu
         self._streams = (self._gpu.stream(), self._gpu.stream())
         self._kernel = self._gpu.compile(_KERNEL, "run_summed", self._sizes.macros())
@@ -171,8 +171,8 @@ class _Batch:
                 "stamp": gpu.zeros((number, sizes.groups), np.int32),
                 "mark": gpu.zeros((number, sizes.neurons), np.int32) if sizes.marked else None,
                 "touched": gpu.zeros((number, sizes.groups), np.int32),
-                "keys": gpu.zeros((number, sizes.largest), np.int64),
-                "fired": gpu.zeros((number, sizes.largest), np.int64),
+                "keys": gpu.zeros((number, sizes.neurons), np.int64),
+                "fired": gpu.zeros((number, sizes.neurons), np.int64),
                 "counts": gpu.zeros((number, sizes.neurons), np.int64),
                 "readout": gpu.zeros((number, sizes.readout), np.float64),
                 "records": gpu.zeros((number, engine._capacity * _RECORD.itemsize // 8), np.int64),
@@ -204,13 +204,13 @@ class _Batch:
         with self._stream.use():
             engine._kernel(
                 len(self._recordings),
-                sizes.threads,
-                4 * 4 * sizes.populations,
+                sizes.block.threads,
+                sizes.shared_bytes,
                 [
                     *map(engine._gpu.address, engine._network),
-                    *(sizes.populations, sizes.output),
+                    *(sizes.populations, sizes.output, sizes.block.tile),
                     *map(engine._gpu.address, self._inputs),
-                    *(sizes.neurons, sizes.groups, sizes.largest, sizes.most_new, engine._capacity),
+                    *(sizes.neurons, sizes.groups, sizes.most_new, engine._capacity),
                     *addresses,
                 ],
             )

@@ -198,21 +198,18 @@ def _forward(  # type: ignore[no-untyped-def]
     if leaks:
         decay = tl.load(decays + 2 * segment)
         leak = tl.load(decays + 2 * segment + 1)
+    # Tensors, because a plain number may become float32 where it meets float64.
     theta = tl.full([block], threshold, real)
+    low = tl.full([block], bound, real)
+    reset = tl.full([block], v_reset, real)
     after = tl.full([block], 0, real)
     count = tl.full([block], 0, real)
     for t in range(begin, end):
-        if repeats:
-            frame = tl.load(table + row + 1 + t).to(tl.int64)
-        else:
-            frame = t
+        frame = tl.load(table + row + 1 + t).to(tl.int64) if repeats else t
         jump = tl.load(x + frame * size + neuron, mask=there, other=0).to(real)
-        if leaks:
-            v = decay * after + leak + jump
-        else:
-            v = after + jump
+        v = decay * after + leak + jump if leaks else after + jump
         # A comparison rather than a maximum, which would turn NaN into a finite number.
-        v = tl.where(v < bound, bound, v)
+        v = tl.where(v < low, low, v)
         if many:
             if threshold == 1:
                 n = tl.floor(v)
@@ -224,11 +221,7 @@ def _forward(  # type: ignore[no-untyped-def]
         else:
             n = tl.where(v >= theta, 1.0, 0.0)
         n = n.to(real)
-        if subtract:
-            after = v - theta * n
-        else:
-            after = tl.where(n > 0, v_reset, v)
-        after = after.to(real)
+        after = v - theta * n if subtract else tl.where(n > 0, reset, v)
         if keep:
             tl.store(membrane + t * size + neuron, v, mask=there)
         if sums:
@@ -273,14 +266,12 @@ def _backward(  # type: ignore[no-untyped-def]
     end = tl.load(table + segment + 1).to(tl.int64)
     if leaks:
         decay = tl.load(decays + 2 * segment)
+    low = tl.full([block], bound, real)
     after = tl.full([block], 0, real)  # gradient with respect to the membrane after the reset
     total = tl.full([block], 0, real)
     for k in range(0, end - begin):
         t = end - 1 - k
-        if sums:
-            group = tl.load(table + 2 * row + 1 + t).to(tl.int64)
-        else:
-            group = t
+        group = tl.load(table + 2 * row + 1 + t).to(tl.int64) if sums else t
         grad_n = tl.load(grad_spikes + group * size + neuron, mask=there, other=0).to(real)
         v = tl.load(membrane + t * size + neuron, mask=there, other=0)
         if periodic:
@@ -289,15 +280,12 @@ def _backward(  # type: ignore[no-untyped-def]
         else:
             edge = threshold
         distance = rate * tl.abs(v - edge)
-        if exponential:
-            slope = height * tl.exp(-distance)
-        else:
-            slope = height * tl.where(distance < 1, 1 - distance, 0.0)
+        slope = height * (tl.exp(-distance) if exponential else tl.where(distance < 1, 1 - distance, 0.0))
         if subtract:
             g = after + (grad_n - threshold * after) * slope
         else:
             g = tl.where(v < threshold, after, 0.0) + (grad_n + after * (v_reset - v)) * slope
-        g = tl.where(v <= bound, 0.0, g).to(real)
+        g = tl.where(v <= low, 0.0, g).to(real)
         if repeats:
             total += g
             frame = tl.load(table + row + 1 + t)
@@ -307,10 +295,7 @@ def _backward(  # type: ignore[no-untyped-def]
             total = tl.where(first, 0.0, total).to(real)
         else:
             tl.store(grad_x + t * size + neuron, g.to(grad_x.dtype.element_ty), mask=there)
-        if leaks:
-            after = decay * g
-        else:
-            after = g
+        after = decay * g if leaks else g
 
 
 @triton.jit
