@@ -11,7 +11,8 @@ the lower bound -1, with -4, and without a bound. Weights are rounded to 11 sign
 are those of the rounded weights.
 
 Steps: data (recordings to frames), train (time-stepped accuracy included), evaluate (the exact engine, event by event),
-report. With --minutes the epochs are chosen so that the networks fit, and the less important networks are left out.
+report. With --minutes the epochs are chosen so that the networks fit, and less important groups of networks are left
+out. Groups: SDT and MTT with the bound -1 and without; equal computation and NMT; MTT from the start; the bound -4.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
 FOR_TRAINING = 0.85
 #: Seconds in front of the time limit that report and archives may need.
-RESERVE = 20
+RESERVE = 45
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,47 +54,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: getattr(options, name) for name in ("dataset", "size", "device", "recordings", "test", "batch_size")
     }
     setting = plan.Setting(folder, data_root=options.data_root, **chosen)
-    test = event_driven.Recorded(options.dataset, options.data_root, options.test)
+    test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
     seconds = 60 * options.minutes - RESERVE if options.minutes else float("inf")
     second_phases = plan.second_phases(options.seeds)
-    bound = {"test": [options.dataset, options.test], "chunk": event_driven.CHUNK, "time_steps": plan.TIME_STEPS}
-    store = ResultStore(folder / "event_driven.jsonl", bound)
+    store = ResultStore(folder / "event_driven.jsonl", test.settings)
 
     def models() -> list[Path]:
         return [path for network in second_phases if (path := setting.run(network) / MODEL).exists()]
 
-    # Recordings as frames, once: the training ones at T_max, the test ones at 200 steps.
-    if "data" in options.steps:
-        frames.prepare(setting, options.workers)
-    # Training, a process per seed, and at the same time the event-driven runs of the networks that are there.
-    with ThreadPoolExecutor(1) as background:
-        share = FOR_TRAINING if "evaluate" in options.steps else 1
-        trained = background.submit(
-            lambda: (
-                training.train(setting, options.seeds, epochs_of(options), started + share * seconds, options.jobs)
-                if "train" in options.steps
-                else None
-            )
-        )
-        if "evaluate" in options.steps:
-            event_driven.evaluate(
-                models, trained.done, test, plan.TIME_STEPS, store, options.workers, started + seconds
-            )
-        trained.result()
-    if "report" in options.steps:
-        write_report(options, arguments, setting, test, store)
-    if options.pack:
-        packing.pack(folder, Path(options.pack), models(), options.pack_bytes, options.pack_archives)
+    try:
+        # Recordings as frames, once: the training ones at T_max, the test ones at 200 steps.
+        if "data" in options.steps:
+            frames.prepare(setting, options.workers)
+        # Training, a process per seed, and at the same time the event-driven runs of the networks that are there.
+        with ThreadPoolExecutor(1) as background:
+            share = FOR_TRAINING if "evaluate" in options.steps else 1
+            jobs = options.jobs if "train" in options.steps else 0
+            ends, fit = started + share * seconds, bool(options.minutes) and options.epochs is None
+            trained = background.submit(training.train, setting, options.seeds, epochs_of(options), fit, ends, jobs)
+            if "evaluate" in options.steps:
+                event_driven.evaluate(models, trained.done, test, store, options.workers, started + seconds)
+            trained.result()
+        if "report" in options.steps:
+            write_report(options, arguments, setting, store)
+    finally:
+        if options.pack:
+            packing.pack(folder, Path(options.pack), models())
 
 
 def write_report(
-    options: argparse.Namespace,
-    arguments: Sequence[str] | None,
-    setting: plan.Setting,
-    test: event_driven.Recorded,
-    store: ResultStore,
+    options: argparse.Namespace, arguments: Sequence[str] | None, setting: plan.Setting, store: ResultStore
 ) -> None:
     """Tables and a figure of all networks that are there."""
+    test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
     recordings = load_recordings(options.dataset, options.data_root, "test", options.test)
     labels = recordings.labels.tolist()
     every = []
@@ -102,7 +95,7 @@ def write_report(
             run = setting.run(network)
             if (run / MODEL).exists():
                 found = event_driven.results(store, run / MODEL, test, labels)
-                every.append(report.measured(network, run / training.TIME_STEPPED, labels, *found))
+                every.append(report.measured(network, run / training.TIME_STEPPED, labels, found))
     groups = report.by_label(every)
     epochs = json.loads((setting.folder / "epochs.json").read_text())
     study = study_cli.Study("deep", arguments, recordings, setting.folder, {})
@@ -112,11 +105,10 @@ def write_report(
     study.write(facts, title, *report.tables(groups))
 
 
-def epochs_of(options: argparse.Namespace) -> plan.Epochs | None:
-    """Those that are given; without a time limit the usual ones; None: as many as fit."""
-    if options.epochs is not None:
-        return plan.Epochs(*options.epochs)
-    return None if options.minutes else plan.USUAL
+def epochs_of(options: argparse.Namespace) -> plan.Epochs:
+    """Those that are given, or the usual ones."""
+    first, second = options.epochs or plan.USUAL[:2]
+    return plan.Epochs(first, second, options.groups)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -132,14 +124,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=400, metavar="N", help="test recordings [400]")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of the training [64]")
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("FIRST", "SECOND"), help="of both phases [20 12]")
+    most = len(plan.GROUPS)
+    parser.add_argument("--groups", type=int, choices=range(1, most + 1), default=most, help=f"of networks [{most}]")
     parser.add_argument("--minutes", type=float, metavar="N", help="time limit for all steps together [none]")
     cores = os.cpu_count() or 1
     parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"processes besides training [{cores}]")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds that are trained at the same time [1]")
     parser.add_argument("--out", metavar="DIR", help="folder of the experiment [results/deep-<number>]")
     parser.add_argument("--pack", metavar="DIR", help="write archives of results and networks there")
-    parser.add_argument("--pack-bytes", type=int, default=15_000_000, metavar="N", help="per archive [15000000]")
-    parser.add_argument("--pack-archives", type=int, default=3, metavar="N", help="archives of networks, at most [3]")
     parser.add_argument("--unpack", metavar="DIR", help="begin with these archives")
     options = parser.parse_args(arguments)
     study_cli.at_least_one(options, "recordings", "test", "batch_size", "epochs", "workers", "jobs")

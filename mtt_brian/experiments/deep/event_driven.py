@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -26,18 +27,29 @@ from mtt_brian.translate.conventions import NONE, Conventions
 from mtt_brian.translate.nir_files import load_graph
 
 #: Recordings that are computed and kept together.
-CHUNK = 10
+CHUNK = 4
+#: Chunks that are run under all rules of the way to a chip; the others under the two event-driven ones only.
+WAY_CHUNKS = 15
 #: Seconds between two looks for new networks.
 _PAUSE = 1.0
+#: Priority of the processes.
+_NICE = 10
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The test recordings: the first ``count`` of the drawing of `load_recordings`."""
+    """The test recordings: the first ``count`` of the drawing of `load_recordings`; ``time_steps`` is T_max."""
 
     dataset: str
     data_root: str | None
     count: int
+    time_steps: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on besides the networks, for the `ResultStore`."""
+        sizes = {"chunk": CHUNK, "way_chunks": WAY_CHUNKS}
+        return {"dataset": self.dataset, "recordings": self.count, "time_steps": self.time_steps, **sizes}
 
     @property
     def chunks(self) -> int:
@@ -56,7 +68,6 @@ def evaluate(
     models: Callable[[], Sequence[Path]],
     complete: Callable[[], bool],
     test: Recorded,
-    time_steps: int,
     store: ResultStore,
     workers: int,
     ends: float,
@@ -69,14 +80,14 @@ def evaluate(
         models: the ``.nir`` files that are there, the most important first; more may come.
         complete: whether no more will come.
         test: the recordings.
-        time_steps: T_max.
         store: of the results, by digest of the model and number of the chunk.
         workers: processes.
         ends: time (`time.time`) after which nothing is started.
     """
     running: dict[Future[PartialResult], tuple[str, int]] = {}
     with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        # Behind the trainings, which run at the same time.
+        ProcessPoolExecutor(workers, get_context("spawn"), initializer=os.nice, initargs=(_NICE,)) as pool,
         progress_bar(description="event-driven", unit="chunks", total=0) as bar,
     ):
         while time.time() < ends:
@@ -85,7 +96,7 @@ def evaluate(
             missing = (key for key in keys if key not in store and key not in running.values())
             bar.total = len(keys)
             while len(running) < workers and (key := next(missing, None)):
-                running[pool.submit(_run_chunk, keys[key], test, time_steps, key[1])] = key
+                running[pool.submit(_run_chunk, keys[key], test, key[1])] = key
             if not running and last:
                 break
             done, _ = wait(running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
@@ -100,25 +111,42 @@ def evaluate(
             store.keep(key, future.result())
 
 
-def results(store: ResultStore, model: Path, test: Recorded, labels: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
-    """What is known of a network.
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What is known of a network; all is empty if nothing was run.
+
+    Attributes:
+        numbers: of the recordings that were run event by event.
+        event_driven: by name of the rule, `gap.INSTANTS` and `gap.FIFO`, the results of `gap.merge` for them.
+        way: those of all rules on the way to a chip, for the recordings of the first `WAY_CHUNKS` chunks.
+    """
+
+    numbers: list[int]
+    event_driven: dict[str, dict[str, Any]]
+    way: dict[str, dict[str, Any]]
+
+
+def results(store: ResultStore, model: Path, test: Recorded, labels: Sequence[int]) -> Results:
+    """The results of a network.
 
     Args:
         store: of `evaluate`.
         model: the ``.nir`` file.
         test: the recordings.
         labels: of all of them.
-
-    Returns:
-        Numbers of the recordings that were run, and by name of the rule the results of `gap.merge` for them; both are
-        empty if there are none.
     """
-    numbers = [number for number in range(test.chunks) if (digest(model), number) in store]
-    if not numbers:
-        return [], {}
-    of_chunks = [k for number in numbers for k in _members(test, number)]
-    parts = [store[digest(model), number] for number in numbers]
-    return of_chunks, gap.merge(parts, np.array([labels[k] for k in of_chunks]))
+    there = [number for number in range(test.chunks) if (digest(model), number) in store]
+
+    def merged(numbers: Sequence[int], rules: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+        parts = [store[digest(model), number] for number in numbers]
+        if not parts:
+            return {}
+        of = np.array([labels[k] for number in numbers for k in _members(test, number)])
+        return gap.merge([part if rules is None else {rule: part[rule] for rule in rules} for part in parts], of)
+
+    members = [k for number in there for k in _members(test, number)]
+    way = [number for number in there if number < WAY_CHUNKS]
+    return Results(members, merged(there, (gap.INSTANTS, gap.FIFO)), merged(way, None))
 
 
 @lru_cache(maxsize=256)
@@ -127,16 +155,17 @@ def digest(model: Path) -> str:
     return hashlib.sha256(model.read_bytes()).hexdigest()
 
 
-def _run_chunk(model: Path, test: Recorded, time_steps: int, number: int) -> PartialResult:
+def _run_chunk(model: Path, test: Recorded, number: int) -> PartialResult:
     """One chunk in a process of the pool."""
     recordings = load_recordings(test.dataset, test.data_root, "test", test.count).subset(_members(test, number))
-    return _evaluator(model, time_steps).evaluate(recordings, lambda _: None)
+    return _evaluator(model, test.time_steps, number < WAY_CHUNKS).evaluate(recordings, lambda _: None)
 
 
-@lru_cache(maxsize=4)
-def _evaluator(model: Path, time_steps: int) -> GapEvaluator:
+@lru_cache(maxsize=64)
+def _evaluator(model: Path, time_steps: int, all_rules: bool) -> GapEvaluator:
     plan = plan_of(model, time_steps)
-    rules = tuple((title(combination), plan.rule(combination)) for combination in plan.path)
+    path = plan.path if all_rules else [(gap.INSTANTS,), (gap.FIFO,)]
+    rules = tuple((title(combination), plan.rule(combination)) for combination in path)
     return GapTask(load_graph(model), digest(model), Conventions(), rules).evaluator(threads=1)
 
 

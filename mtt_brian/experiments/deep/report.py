@@ -13,10 +13,22 @@ import numpy as np
 
 from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate, flexibility, gap_tables
-from mtt_brian.evaluate.factorial import UNCHANGED, Combination, SignTest, effect, sign_test, title
+from mtt_brian.evaluate.factorial import UNCHANGED, Combination, SignTest, effect, from_bits, sign_test, title
 from mtt_brian.evaluate.statistics import over_seeds
-from mtt_brian.evaluate.tables import MISSING, Cell, Column, Table, decimal, exact, fraction, in_percent, whole, words
+from mtt_brian.evaluate.tables import (
+    MISSING,
+    Cell,
+    Column,
+    Table,
+    decimal,
+    fraction,
+    in_percent,
+    ranking,
+    whole,
+    words,
+)
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS, Flexibility
+from mtt_brian.experiments.deep.event_driven import Results
 from mtt_brian.experiments.deep.plan import TIME_STEPS as T_MAX
 from mtt_brian.experiments.deep.plan import Network
 from mtt_brian.experiments.gap_report import cells_of
@@ -40,21 +52,21 @@ class Measured:
 
     Attributes:
         network: which.
-        correct: by condition (``"T = 10"``, `SUM`, `FIFO` and rules with another bound), whether each recording is
-            classified correctly: bool [N], time-stepped for all test recordings.
+        correct: by condition (``"T = 10"``, `SUM`, `FIFO`), whether each recording is classified correctly: bool [N],
+            time-stepped for all test recordings, event-driven for those that were run.
         numbers: of the recordings that were run event by event, among the test recordings.
-        rules: their results by rule, see `gap.merge`; empty if there are none.
+        way: results of all rules on the way to a chip, for some of them; see `event_driven.Results`.
     """
 
     network: Network
     correct: Mapping[str, np.ndarray]
     numbers: np.ndarray
-    rules: Mapping[str, Mapping[str, Any]]
+    way: Mapping[str, Mapping[str, Any]]
 
     @property
     def score(self) -> Flexibility | None:
         """The flexibility on the recordings that were run event by event."""
-        if not self.rules:
+        if SUM not in self.correct:
             return None
         stepped = {t: self.correct[f"T = {t}"][self.numbers] for t in TIME_STEPS}
         return flexibility(stepped, self.correct[SUM])
@@ -65,16 +77,14 @@ class Measured:
         return correct[numbers] if condition.startswith("T = ") else correct[np.searchsorted(self.numbers, numbers)]
 
 
-def measured(
-    network: Network, stepped: Path, labels: Sequence[int], numbers: Sequence[int], rules: Mapping[str, Any]
-) -> Measured:
+def measured(network: Network, stepped: Path, labels: Sequence[int], results: Results) -> Measured:
     """A network from the file of its time-stepped predictions and the results of its event-driven runs."""
     right = {
         f"T = {t}": np.array(predicted) == np.array(labels) for t, predicted in json.loads(stepped.read_text()).items()
     }
-    for name, result in rules.items():
-        right[name] = np.array([bit == "1" for bit in result["right"]])
-    return Measured(network, right, np.array(numbers, dtype=np.int64), rules)
+    for name, result in results.event_driven.items():
+        right[name] = from_bits(result["right"])
+    return Measured(network, right, np.array(results.numbers, dtype=np.int64), results.way)
 
 
 Groups = Mapping[str, Sequence[Measured]]
@@ -108,7 +118,7 @@ def tables(groups: Groups) -> list[Table]:
         *ways(groups),
         costs(groups),
         spikes(groups),
-        ranking(groups),
+        ranking({label: [score for seed in seeds if (score := seed.score)] for label, seeds in groups.items()}),
     ]
 
 
@@ -130,35 +140,13 @@ def accuracies(groups: Groups) -> Table:
     )
 
 
-def ranking(groups: Groups) -> Table:
-    """The temporal flexibility score, the best first, beside the accuracies that it is made of."""
-    scores = {label: [score for seed in seeds if (score := seed.score) is not None] for label, seeds in groups.items()}
-    means = {label: float(np.mean([score.value for score in of])) for label, of in scores.items() if of}
-    ranked = sorted(means, key=means.__getitem__, reverse=True)
-    return Table(
-        "Temporal flexibility: mean accuracy over T = 1 .. 200 and event-driven, relative to the best of them",
-        [
-            words("network", ranked),
-            Column("", "score", [Cell(f"{means[label]:.2f}", exact(means[label])) for label in ranked]),
-            words("by seed, 95 % interval", [", ".join(map(str, scores[label])) for label in ranked]),
-            Column("", "best accuracy, %", [in_percent(_best(groups[label])) for label in ranked]),
-            Column("", "event-driven, %", [in_percent(accuracy_of(groups[label], SUM)) for label in ranked]),
-        ],
-    )
-
-
-def _best(seeds: Sequence[Measured]) -> Estimate:
-    found = [accuracy_of(seeds, condition) for condition in (*(f"T = {t}" for t in TIME_STEPS), SUM)]
-    return max((one for one in found if one is not None), key=lambda one: one.value)
-
-
 def costs(groups: Groups) -> Table:
     """Synaptic operations and decision time of the networks that were run event by event."""
-    rows = {label: seeds for label, seeds in groups.items() if all(seed.rules for seed in seeds)}
+    rows = {label: seeds for label, seeds in groups.items() if all(seed.way for seed in seeds)}
     rules = {"time-stepped": "T_max", SUM: "sum", FIFO: "fifo"}
 
     def mean(seeds: Sequence[Measured], rule: str, key: str) -> float | None:
-        values = [seed.rules[rule][key] for seed in seeds]
+        values = [seed.way[rule][key] for seed in seeds]
         return None if None in values else float(np.mean(values))
 
     return Table(
@@ -191,11 +179,11 @@ def _scaled(value: float | None, factor: float) -> Cell:
 
 def spikes(groups: Groups) -> Table:
     """Spike difference of the event-driven run from the time-stepped one, layer by layer."""
-    rows = {label: seeds for label, seeds in groups.items() if all(seed.rules for seed in seeds)}
-    layers = list(next(iter(rows.values()))[0].rules[SUM]["spike_difference"]) if rows else []
+    rows = {label: seeds for label, seeds in groups.items() if all(seed.way for seed in seeds)}
+    layers = list(next(iter(rows.values()))[0].way[SUM]["spike_difference"]) if rows else []
 
     def mean(seeds: Sequence[Measured], layer: str) -> float | None:
-        values = [seed.rules[SUM]["spike_difference"][layer] for seed in seeds]
+        values = [seed.way[SUM]["spike_difference"][layer] for seed in seeds]
         return None if None in values else float(np.mean(values))
 
     return Table(
@@ -257,11 +245,11 @@ def ways(groups: Groups) -> list[Table]:
         some = {
             label: seeds
             for label, seeds in groups.items()
-            if all(seed.rules for seed in seeds) and (seeds[0].network.bound is not None) == bounded
+            if all(seed.way for seed in seeds) and (seeds[0].network.bound is not None) == bounded
         }
         if not some:
             continue
-        path = list(next(iter(some.values()))[0].rules)
+        path = list(next(iter(some.values()))[0].way)
         what = "trained with a bound" if bounded else "trained without a bound"
         found.append(
             Table(
@@ -288,7 +276,7 @@ def _step(seeds: Sequence[Measured], rule: str, before: str | None = None) -> Ce
     """Accuracy under a rule, or with ``before`` its change on the same recordings."""
     cells: dict[str, Any] = {}
     for seed in seeds:
-        cells |= cells_of(seed.network.name, seed.rules)
+        cells |= cells_of(seed.network.name, seed.way)
     names = [seed.network.name for seed in seeds]
     minus = [] if before is None else [_combination(before)]
     return in_percent(effect(cells, names, [_combination(rule)], minus), sign=before is not None)
@@ -329,7 +317,7 @@ def as_json(every: Sequence[Measured]) -> dict[str, Any]:
                 rule: {
                     key: result[key] for key in ("synops_per_recording", "spike_difference", "median_decision_seconds")
                 }
-                for rule, result in one.rules.items()
+                for rule, result in one.way.items()
             },
         }
         for one in every

@@ -40,25 +40,28 @@ _GPU_BATCHES = 4
 _TIMED = 12
 
 
-def train(setting: Setting, seeds: Sequence[int], epochs: Epochs | None, ends: float, jobs: int) -> None:
+def train(setting: Setting, seeds: Sequence[int], epochs: Epochs, fit: bool, ends: float, jobs: int) -> None:
     """Train the networks of all seeds; those that are there already are not trained again.
 
     Args:
         setting: of all networks.
         seeds: each is one process.
-        epochs: of both phases; None: as many as fit, see `epochs_within`.
+        epochs: of both phases.
+        fit: whether they are the most, and fewer are taken if they do not fit, see `epochs_within`.
         ends: time (`time.time`) at which the last training must have ended.
-        jobs: seeds that are trained at the same time.
+        jobs: seeds that are trained at the same time; 0: nothing is trained.
     """
+    if not jobs:
+        return
     rounds = -(-len(seeds) // jobs)
     kept = setting.folder / "epochs.json"
-    if epochs is None and kept.exists():
-        epochs = Epochs(**json.loads(kept.read_text()))
+    if fit and kept.exists():
+        epochs, fit = Epochs(**json.loads(kept.read_text())), False
     with ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=get_context("spawn")) as pool:
-        if epochs is None:
+        if fit:
             speeds = list(pool.map(measure_speed, itertools.repeat(setting, min(jobs, len(seeds)))))
             slowest = Speed(max(s.sdt for s in speeds), max(s.mixed for s in speeds))
-            epochs = epochs_within((ends - time.time()) / rounds, slowest)
+            epochs = epochs_within((ends - time.time()) / rounds, slowest, epochs)
             print(f"seconds per epoch: SDT {slowest.sdt:.1f}, mixed {slowest.mixed:.1f}; {epochs}", flush=True)
         write_json(kept, epochs._asdict())
         for seed in pool.map(train_seed, *zip(*((setting, seed, epochs, ends) for seed in seeds), strict=True)):
