@@ -63,7 +63,7 @@ class KernelArrays:
         most_new: records of one instant at most.
         readout: neurons of the output.
         output: number of the output population.
-        moves, marked, ungrouped: whether any population moves between arrivals, is marked, or has update groups of a single
+        moves, marked, ungrouped: whether any population moves between arrivals, is marked, or has update groups of one
             neuron.
     """
 
@@ -204,9 +204,8 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
         begins, ends = np.unique(entry_target[entries, :2], axis=0).T
         twice = np.append(False, position[1:] == position[:-1])  # rows of an entry are sorted by position
         twice[begins[begins < len(twice)]] = False
-        if np.any(
-            np.add.reduceat(np.append(twice, False), np.stack([begins, ends], axis=1).ravel())[::2][ends > begins]
-        ):
+        pairs = np.concatenate([[0], np.cumsum(twice)])
+        if np.any(pairs[ends] > pairs[begins]):
             raise InputError(
                 f"{where} has several synapses between the same two neurons, which engine='exact-cuda' does not "
                 "compute; use engine='exact'"
@@ -216,9 +215,9 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
 def _connections(lowered: LoweredCircuit, block: Block) -> np.ndarray:
     """The connections by target, those into one target in the order in which its jumps are added, int32 [C, 8].
 
-    Columns: source population; row of its first source in ``entry_begin``; first entry, if every source has one, else -1;
-    entries of a source and rows of an entry at most; target neurons per position; weights per block; logarithm of the
-    threads that share a block.
+    Columns: source population; row of its first source in ``entry_begin``; first entry, if every source has one, else
+    -1; entries of a source and rows of an entry at most; target neurons per position; weights per block; logarithm of
+    the threads that share a block of weights.
     """
     sources = np.searchsorted(lowered.out, np.arange(len(lowered.target)), side="right") - 1
     entry_target = lowered.entry_target.reshape(-1, 4)
