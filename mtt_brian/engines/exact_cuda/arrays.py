@@ -93,7 +93,7 @@ class KernelArrays:
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return 24 * self.block.tile + 4 * (2 + 2 * self.populations)
+        return 56 * self.block.tile + 4 * (2 + 2 * self.populations)
 
     @property
     def single(self) -> bool:
@@ -152,6 +152,7 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None
         *(np.append(column, 0) for column in (lowered.kind, lowered.rule, flags)),
         *(np.append(column, 0) for column in (lowered.parameter_offset, lowered.parameter_stride)),
         np.searchsorted(np.sort(lowered.target), np.arange(len(names) + 1)),
+        *np.array([*map(_channels_and_pixels, np.split(lowered.flat, lowered.offset[1:-1])), (1, 1)]).T,
     )
     connections = _connections(lowered, block)
     weight = lowered.weight.astype(np.float32)
@@ -160,7 +161,7 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None
     parameters = ("threshold", "lower", "upper", "v_reset", "rest", "tau", "gain")
     return KernelArrays(
         arrays=(
-            *(populations, connections, lowered.flat.astype(np.int32)),
+            *(populations, connections),
             *(_int32(lowered.entry_begin), _int32(lowered.entry_target), lowered.entry_factor),
             *(_rows(position, first_weight), weight),
             *(getattr(lowered, name) for name in parameters),
@@ -236,6 +237,14 @@ def _connections(lowered: LoweredCircuit, block: Block) -> np.ndarray:
         columns.append((source, base, first, most_entries, most_rows, stride, length, block.log_width(length)))
     order = np.argsort(lowered.target, kind="stable")
     return _int32(np.array(columns, dtype=np.int64).reshape(-1, 8)[order])
+
+
+def _channels_and_pixels(flat: np.ndarray) -> tuple[int, int]:
+    """Channels and pixels of a population whose neurons, numbered channels last, have these indices in C order."""
+    pixels = int(flat[1]) if len(flat) > 1 else 1
+    channels = len(flat) // pixels
+    assert np.array_equal(flat, np.arange(channels * pixels).reshape(channels, pixels).T.ravel())
+    return channels, pixels
 
 
 def _rows(*columns: np.ndarray) -> np.ndarray:

@@ -176,8 +176,7 @@ class _Batch:
                 "stamp": gpu.zeros((number, sizes.groups), np.int32),
                 "mark": gpu.zeros((number, sizes.neurons), np.int32) if sizes.marked else None,
                 "touched": gpu.zeros((number, sizes.groups), np.int32),
-                "keys": gpu.zeros((number, sizes.neurons), np.int64),
-                "fired": gpu.zeros((number, sizes.neurons), np.int64),
+                "spikes": gpu.zeros((number, 2 * sizes.neurons), np.int64),
                 "counts": gpu.zeros((number, sizes.neurons), np.int64),
                 "readout": gpu.zeros((number, sizes.readout), np.float64),
                 "synops": gpu.zeros((number,), np.int64),
@@ -286,6 +285,6 @@ class _Batch:
         """Raises the message of the engine `exact` for a run that cannot continue."""
         list(ExactEngine(self._engine.circuit, record="counts", threads=1).run([recording]))
         raise InputError(
-            "a potential grew larger than float64 can hold (1.8e308), or a neuron fired more spikes than can be counted;"
-            " check weights and spike_integral"
+            "a potential grew larger than float64 can hold (1.8e308), or a neuron fired more spikes than can be"
+            " counted; check weights and spike_integral"
         )
