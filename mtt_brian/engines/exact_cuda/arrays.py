@@ -29,11 +29,13 @@ class Block:
         threads: a power of two.
         channels: neurons of a position that a thread updates at a time, a power of two.
         resident: blocks on a multiprocessor at a time, which limits the registers of a thread.
+        streams: whether caches keep weights rather than membranes.
     """
 
     threads: int
     channels: int
     resident: int = 1
+    streams: bool = False
 
     @property
     def tile(self) -> int:
@@ -115,6 +117,7 @@ class KernelArrays:
             "THREADS": str(self.block.threads),
             "CHANNELS": str(self.block.channels),
             "RESIDENT": str(self.block.resident),
+            "STREAMS": str(int(self.block.streams)),
             **{name: str(value) for name, value in (codes | flags).items()},
         }
 

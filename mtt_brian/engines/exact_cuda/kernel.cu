@@ -12,8 +12,8 @@
 // tile by tile; the thresholds then follow in a second pass over the touched neurons.
 //
 // Macros given by the compiler's options (`arrays.py`): WEIGHT, the type of the weights; the codes of
-// `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS and RESIDENT of
-// `arrays.Block`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
+// `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS, RESIDENT and
+// STREAMS of `arrays.Block`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
 // single neuron.
 
 typedef long long i64;
@@ -137,9 +137,12 @@ __device__ __forceinline__ void count(const State& state, int neuron, i64 n) {
 
 // Bound, threshold and reset of a neuron at which spikes arrived; returns its potential.
 __device__ __forceinline__ double settled(const Network& net, const State& state, const Population& population, int p,
-                                          int local, int q, double v, bool marked, const Instant& instant) {
-    if ((population.flags & BOUNDED) && v < net.lower[q]) v = net.lower[q];
-    if ((population.flags & SATURATES) && v > net.upper[q]) v = net.upper[q];
+                                          int flags, int local, int q, double v, bool marked,
+                                          const Instant& instant) {
+    if (flags & (BOUNDED | SATURATES)) {
+        if ((flags & BOUNDED) && v < net.lower[q]) v = net.lower[q];
+        if ((flags & SATURATES) && v > net.upper[q]) v = net.upper[q];
+    }
     const double threshold = net.threshold[q];
     if (!(v >= threshold) || !marked) return v;
     i64 spikes = 1;
@@ -226,54 +229,61 @@ __device__ __forceinline__ void add_hits(const Network& net, const State& state,
     const int width = 1 << connection.log_width, first_k = threadIdx.x & (width - 1);
     const int step = THREADS >> connection.log_width, length = connection.block_length;
     const bool grouped = !ANY_SINGLE || population.group_size > 1, moves = ANY_MOVES && population.kind != STATIC;
-    const bool always = grouped && !(population.flags & MARKED);
+    const int offset = population.offset, flags = population.flags, parameters = population.parameter_offset;
+    const bool each = population.parameter_stride, always = grouped && !(flags & MARKED);
     for (int j = threadIdx.x >> connection.log_width; j < chains; j += step) {
         const int head = linked ? hits.first[j] : j, start = hits.start[head];
         if (start < 0) continue;
         for (int begin = first_k; begin < length; begin += CHANNELS * width) {
             double v[CHANNELS];
             bool reached[CHANNELS];
-            int q[CHANNELS];
 #pragma unroll
             for (int u = 0; u < CHANNELS; ++u) {
-                const int k = begin + u * width, local = start + k, neuron = population.offset + local;
+                const int k = begin + u * width, neuron = offset + start + k;
                 reached[u] = always;
-                q[u] = population.parameter_offset + (population.parameter_stride ? local : grouped ? k : 0);
                 if (k >= length) continue;
-                v[u] = state.y[neuron];
-                if (moves && grouped) v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q[u]);
+                v[u] = STREAMS ? __ldcs(state.y + neuron) : state.y[neuron];
+                if (moves && grouped) {
+                    const int q = parameters + (each ? start + k : k);
+                    v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                }
             }
             for (int h = head; h >= 0; h = hits.next[h]) {
                 const double amount = hits.amount[h];
                 const WEIGHT* const weight = net.weight + hits.weight[h];
 #pragma unroll
                 for (int u = 0; u < CHANNELS; ++u) {
-                    const int k = begin + u * width, neuron = population.offset + start + k;
+                    const int k = begin + u * width, neuron = offset + start + k;
                     if (k >= length) continue;
                     const double w = weight[k], jump = amount * w;
                     if (grouped) {
                         v[u] = v[u] + jump;
                         reached[u] |= w != 0.0;
                     } else if (jump != 0.0) {  // a zero weight is no arrival
+                        const int q = parameters + (each ? start + k : 0);
                         if (moves && !reached[u])
-                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q[u]);
-                        v[u] = v[u] + net.gain[q[u]] * jump;
+                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                        v[u] = v[u] + net.gain[q] * jump;
                         reached[u] = true;
                     }
                 }
             }
 #pragma unroll
             for (int u = 0; u < CHANNELS; ++u) {
-                const int k = begin + u * width, local = start + k, neuron = population.offset + local;
+                const int k = begin + u * width, local = start + k, neuron = offset + local;
                 if (k >= length || !(grouped || reached[u])) continue;
                 if (moves) state.last[neuron] = instant.t;
                 if (last) {
-                    v[u] = settled(net, state, population, p, local, q[u], v[u], reached[u], instant);
+                    const int q = parameters + (each ? local : grouped ? k : 0);
+                    v[u] = settled(net, state, population, p, flags, local, q, v[u], reached[u], instant);
                 } else {
                     if (!grouped || k == 0) touch(state, population, local / population.group_size, instant);
-                    if ((population.flags & MARKED) && reached[u]) state.mark[neuron] = instant.now;
+                    if ((flags & MARKED) && reached[u]) state.mark[neuron] = instant.now;
                 }
-                state.y[neuron] = v[u];
+                if (STREAMS)
+                    __stcs(state.y + neuron, v[u]);
+                else
+                    state.y[neuron] = v[u];
             }
         }
     }
@@ -290,7 +300,8 @@ __device__ __forceinline__ void settle_touched(const Network& net, const State& 
             const int local = start + k, neuron = population.offset + local;
             const int q = population.parameter_offset + (population.parameter_stride ? local : k);
             const bool marked = !(population.flags & MARKED) || state.mark[neuron] == instant.now;
-            state.y[neuron] = settled(net, state, population, p, local, q, state.y[neuron], marked, instant);
+            state.y[neuron] =
+                settled(net, state, population, p, population.flags, local, q, state.y[neuron], marked, instant);
         }
     }
 }
@@ -384,16 +395,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
             const int past = net.population[p + 1].into;
             int tiles = 0;
             for (int c = net.population[p].into; c < past; ++c) {
-                const Connection through = net.connection[c];
+                const Connection& through = net.connection[c];
                 const int spikes = through.source ? instant.fired[through.source] : m;
                 tiles += (spikes * through.most_entries * through.most_rows + (int)tile - 1) / (int)tile;
             }
             if (tiles == 0) continue;
-            const Population target = net.population[p];
+            const Population& target = net.population[p];
             bool begun = false;
             if (tid == 0) *n_touched = 0;
             for (int c = target.into; c < past; ++c) {
-                const Connection through = net.connection[c];
+                const Connection& through = net.connection[c];
                 const int spikes = through.source ? instant.fired[through.source] : m;
                 const int of_spike = through.most_entries * through.most_rows, all = spikes * of_spike;
                 for (int base = 0; base < all; base += (int)tile) {
@@ -446,7 +457,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
     if (!(row < rows && t_in[row] <= until)) {
         row = rows;
         __syncthreads();
-        const Population last_one = net.population[output];
+        const Population& last_one = net.population[output];
         const int size = net.population[output + 1].offset - last_one.offset;
         for (int local = tid; local < size; local += threads) {
             const int neuron = last_one.offset + local, f = flat(last_one, local);
