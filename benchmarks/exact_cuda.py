@@ -143,14 +143,11 @@ def main() -> None:
     options = parser.parse_args()
     print(HEADER, flush=True)
     blocks: list[Block | None] = [block_from(text) for text in options.blocks]
-    print(HEADER, flush=True)
-    blocks: list[Block | None] = [
-        Block(*map(int, block.split("x")[:3]), streams=block.endswith("x1")) for block in options.blocks
-    ]
     for row in rows(options.workloads, options.recordings, blocks or [None]):
         print(row, flush=True)
-    for row in public_rows("W1", 1024):
-        print(row, flush=True)
+    if not options.blocks:
+        for row in public_rows("W1", 1024):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Block:
 
 
 #: A warp for small networks; for large ones more threads, each with more reads under way.
-_SMALL, _LARGE = Block(32, 2, 24), Block(256, 4, 3)
+_SMALL, _LARGE = Block(32, 2, 24), Block(128, 4, 6)
 #: Targets of one spike from which a network is large.
 _MANY_TARGETS = 512
 
