@@ -39,7 +39,7 @@ from mtt_brian.experiments.run_folder import MODEL
 
 STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
-FOR_TRAINING = 0.85
+FOR_TRAINING = {"exact": 0.85, "exact-cuda": 0.7}
 #: Seconds in front of the time limit that report and archives may need.
 RESERVE = 45
 
@@ -68,12 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             frames.prepare(setting, options.workers)
         # Training, a process per seed, and at the same time the event-driven runs of the networks that are there.
         with ThreadPoolExecutor(1) as background:
-            share = FOR_TRAINING if "evaluate" in options.steps else 1
+            share = FOR_TRAINING[options.engine] if "evaluate" in options.steps else 1
             jobs = options.jobs if "train" in options.steps else 0
             ends, fit = started + share * seconds, bool(options.minutes) and options.epochs is None
             trained = background.submit(training.train, setting, options.seeds, epochs_of(options), fit, ends, jobs)
             if "evaluate" in options.steps:
-                event_driven.evaluate(models, trained.done, test, store, options.workers, started + seconds)
+                on_gpu = options.engine == "exact-cuda"
+                event_driven.evaluate(models, trained.done, test, store, options.workers, started + seconds, on_gpu)
             trained.result()
         if "report" in options.steps:
             write_report(options, arguments, setting, store)
@@ -94,8 +95,9 @@ def write_report(
         for network in plan.networks(seed):
             run = setting.run(network)
             if (run / MODEL).exists():
-                found = event_driven.results(store, run / MODEL, test, labels)
-                every.append(report.measured(network, run / training.TIME_STEPPED, labels, found))
+                kinds = (event_driven.SUM, event_driven.FIFO, event_driven.WAY)
+                *ran, way = [event_driven.results(store, run / MODEL, kind, test, labels) for kind in kinds]
+                every.append(report.measured(network, run / training.TIME_STEPPED, labels, ran, way))
     groups = report.by_label(every)
     epochs = json.loads((setting.folder / "epochs.json").read_text())
     study = study_cli.Study("deep", arguments, recordings, setting.folder, {})
@@ -128,6 +130,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--groups", type=int, choices=range(1, most + 1), default=most, help=f"of networks [{most}]")
     parser.add_argument("--minutes", type=float, metavar="N", help="time limit for all steps together [none]")
     cores = os.cpu_count() or 1
+    engines = ("exact", "exact-cuda")
+    parser.add_argument("--engine", choices=engines, default="exact", help="of the event-driven runs with sum [exact]")
     parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"processes besides training [{cores}]")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds that are trained at the same time [1]")
     parser.add_argument("--out", metavar="DIR", help="folder of the experiment [results/deep-<number>]")

@@ -194,7 +194,7 @@ class TestStudy:
             for t, predicted in stepped[name].items():
                 assert found["accuracy"][f"T = {t}"]["value"] == np.mean(np.equal(predicted, labels))
             first = len(name.split("-")) == 3
-            assert found["event_driven_recordings"] == (0 if first else 8)
+            assert found["recordings"]["instants"] == found["recordings"]["fifo"] == (0 if first else 8)
             assert (found["flexibility"] is None) == first
             if not first:
                 assert found["rules"]["instants"]["synops_per_recording"] > 0
@@ -206,11 +206,12 @@ class TestStudy:
         model = there / "networks" / "sdt-mtt-bound1-seed0" / "model.nir"
         assert model.exists()
         store = [json.loads(line) for line in (there / "event_driven.jsonl").read_text().splitlines()[1:]]
-        of_model = [entry for entry in store if entry["key"][0] == study.event_driven.digest(model)]
-        by_chunk = {entry["key"][1]: entry["result"]["time-stepped"]["predictions"] for entry in of_model}
-        assert [*by_chunk[0], *by_chunk[1]] == stepped["sdt-mtt-bound1-seed0"]["10"]
+        found = {tuple(entry["key"]): entry["result"] for entry in store}
+        digest = study.event_driven.digest(model)
+        halves = [found[digest, "way", *part]["time-stepped"]["predictions"] for part in ((0, 4), (4, 8))]
+        assert [*halves[0], *halves[1]] == stepped["sdt-mtt-bound1-seed0"]["10"]
 
-        monkeypatch.setattr(study.event_driven, "_run_chunk", None)  # again: nothing is run
+        monkeypatch.setattr(study.event_driven, "_run_job", None)  # again: nothing is run
         study.main(f"{options} --steps evaluate --out {there}".split())
 
     def test_the_time_is_over(self, three_runs, study, tmp_path, capfd):

@@ -372,9 +372,7 @@ def test_a_network_that_does_not_fit_is_refused_with_numbers(emulated):
 def test_a_recording_that_does_not_fit_is_refused_with_numbers(emulated):
     small = EmulatedGpu(emulated.folder, memory=2**20)
     engine = engine_of(small, chain([MANY, SUM]), record="counts")
-    with pytest.raises(
-        InputError, match=r"a recording with 50,000 events needs 1 MiB of its memory, and 0 MiB are left"
-    ):
+    with pytest.raises(InputError, match=r"a recording with 50,000 events needs 1 MiB of its memory, and 0 MiB are left"):
         list(engine.run([random_spikes(6, 60_000)._replace(t=np.zeros(50_000))]))
 
 

@@ -202,9 +202,7 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
         begins, ends = np.unique(entry_target[entries, :2], axis=0).T
         twice = np.append(False, position[1:] == position[:-1])  # rows of an entry are sorted by position
         twice[begins[begins < len(twice)]] = False
-        if np.any(
-            np.add.reduceat(np.append(twice, False), np.stack([begins, ends], axis=1).ravel())[::2][ends > begins]
-        ):
+        if np.any(np.add.reduceat(np.append(twice, False), np.stack([begins, ends], axis=1).ravel())[::2][ends > begins]):
             raise InputError(
                 f"{where} has several synapses between the same two neurons, which engine='exact-cuda' does not "
                 "compute; use engine='exact'"
@@ -243,11 +241,5 @@ def _rows(*columns: np.ndarray) -> np.ndarray:
 
 def _int32(array: np.ndarray) -> np.ndarray:
     if array.max(initial=0) >= 2**31:
-<<<<<<< HEAD
-        raise InputError(
-            "engine='exact-cuda' runs networks of fewer than 2**31 weights and indices; use engine='exact'"
-        )
-=======
         raise InputError(_TOO_LARGE)
->>>>>>> main
     return np.ascontiguousarray(array, dtype=np.int32)
