@@ -203,9 +203,13 @@ def digest(model: Path) -> str:
 def _run_job(job: Job, test: Recorded, engine: str) -> PartialResult:
     """One job, in a process of a pool."""
     recordings = load_recordings(test.dataset, test.data_root, "test", test.count)
-    every = recordings if engine == "exact" else _in_memory(test)
-    evaluator = _evaluator(job.model, test.time_steps, job.kind, engine)
-    return evaluator.evaluate(every[job.start : job.stop], lambda _: None)
+    if engine == "exact":
+        return _evaluator(job.model, test.time_steps, job.kind).evaluate(recordings[job.start : job.stop], _silent)
+    return _build(job.model, test.time_steps, job.kind, engine).evaluate(_in_memory(test), _silent)
+
+
+def _silent(_: int) -> None:
+    """No progress: the jobs are counted."""
 
 
 @lru_cache(maxsize=1)
@@ -216,7 +220,11 @@ def _in_memory(test: Recorded) -> Recordings:
 
 
 @lru_cache(maxsize=64)
-def _evaluator(model: Path, time_steps: int, kind: str, engine: str) -> GapEvaluator:
+def _evaluator(model: Path, time_steps: int, kind: str) -> GapEvaluator:
+    return _build(model, time_steps, kind, "exact")
+
+
+def _build(model: Path, time_steps: int, kind: str, engine: str) -> GapEvaluator:
     plan = plan_of(model, time_steps)
     path: Mapping[str, Sequence[Combination]] = {SUM: [(gap.INSTANTS,)], FIFO: [(gap.FIFO,)], WAY: plan.path}
     rules = tuple((title(combination), plan.rule(combination)) for combination in path[kind])
