@@ -12,7 +12,7 @@ are those of the rounded weights.
 
 Steps: data (recordings to frames), train (time-stepped accuracy included), evaluate (the exact engine, event by event),
 report. With --minutes the epochs are chosen so that the networks fit, and less important groups of networks are left
-out. Groups: SDT and MTT with the bound -1 and without; equal computation and NMT; MTT from the start; the bound -4.
+out. Groups: SDT and MTT with the bound -1 and without, SDT with equal computation; NMT; MTT from the start; bound -4.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", default="cifar10-events-128", metavar="NAME", help="[cifar10-events-128]")
     parser.add_argument("--data-root", metavar="DIR", help="folder with the data set")
     parser.add_argument("--recordings", type=int, default=9000, metavar="N", help="training recordings [9000]")
-    parser.add_argument("--test", type=int, default=400, metavar="N", help="test recordings [400]")
+    parser.add_argument("--test", type=int, default=264, metavar="N", help="test recordings [264]")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of the training [64]")
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("FIRST", "SECOND"), help="of both phases [20 12]")
     most = len(plan.GROUPS)
