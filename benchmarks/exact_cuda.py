@@ -33,7 +33,7 @@ _MOST_EXACT = {"W1": 4096, "W2": 4096, "W3": 64}
 #: Different recordings; more are the same ones again.
 _DIFFERENT = 512
 
-HEADER = """| workload | recordings | engine | block | first run, s | ms per recording | `exact` / it | spike difference |
+HEADER = """| workload | recordings | engine | block | first run, s | ms each | `exact` / it | spike difference |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
@@ -106,8 +106,8 @@ def rows(
                 again, seconds = timed(engine.run, every[:number])
                 apart = max(difference(results, expected), difference(again, expected))
                 yield (
-                    f"| {name} | {number} | exact-cuda | {shape(engine.block)} | {first:.1f} | {1e3 * seconds / number:.4f} | "
-                    f"{each * number / seconds:.2f} | {100 * apart:.4f} % |"
+                    f"| {name} | {number} | exact-cuda | {shape(engine.block)} | {first:.1f} "
+                    f"| {1e3 * seconds / number:.4f} | {each * number / seconds:.2f} | {100 * apart:.4f} % |"
                 )
 
 
@@ -134,8 +134,8 @@ def main() -> None:
     parser.add_argument("--blocks", nargs="+", default=[], metavar="NxCxR", help="shapes of a block, such as 256x4x3")
     options = parser.parse_args()
     print(HEADER, flush=True)
-    blocks = [Block(*map(int, block.split("x"))) for block in options.blocks] or [None]
-    for row in rows(options.workloads, options.recordings, blocks):
+    blocks: list[Block | None] = [Block(*map(int, block.split("x"))) for block in options.blocks]
+    for row in rows(options.workloads, options.recordings, blocks or [None]):
         print(row, flush=True)
     for row in public_rows("W1", 1024):
         print(row, flush=True)

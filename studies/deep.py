@@ -12,7 +12,8 @@ are those of the rounded weights.
 
 Steps: data (recordings to frames), train (time-stepped accuracy included), evaluate (the exact engine, event by event),
 report. With --minutes the epochs are chosen so that the networks fit, and less important groups of networks are left
-out. Groups: SDT and MTT with the bound -1 and without, SDT with equal computation; NMT; MTT from the start; bound -4.
+out. Groups: SDT and MTT with the bound -1 and without; NMT and SDT with equal computation, bound -1; SDT and MTT, bound
+-4; MTT from the start; NMT and SDT with equal computation without a bound.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ cli.configure_threads()
 from mtt_brian import files
 from mtt_brian.experiments import study_cli
 from mtt_brian.experiments.deep import event_driven, frames, packing, plan, report, training
+from mtt_brian.experiments.deep.event_driven import TIME_STEPPED
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import MODEL
@@ -60,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = ResultStore(folder / "event_driven.jsonl", test.settings)
 
     def models() -> list[Path]:
-        return [path for network in second_phases if (path := setting.run(network) / MODEL).exists()]
+        folders = [setting.run(network) for network in second_phases]
+        return [folder / MODEL for folder in folders if (folder / MODEL).exists() and (folder / TIME_STEPPED).exists()]
 
     try:
         # Recordings as frames, once: the training ones at T_max, the test ones at 200 steps.
@@ -94,10 +97,10 @@ def write_report(
     for seed in options.seeds:
         for network in plan.networks(seed):
             run = setting.run(network)
-            if (run / MODEL).exists():
+            if (run / TIME_STEPPED).exists():
                 kinds = (event_driven.SUM, event_driven.FIFO, event_driven.WAY)
                 *ran, way = [event_driven.results(store, run / MODEL, kind, test, labels) for kind in kinds]
-                every.append(report.measured(network, run / training.TIME_STEPPED, labels, ran, way))
+                every.append(report.measured(network, run / TIME_STEPPED, labels, ran, way))
     groups = report.by_label(every)
     epochs = json.loads((setting.folder / "epochs.json").read_text())
     study = study_cli.Study("deep", arguments, recordings, setting.folder, {})

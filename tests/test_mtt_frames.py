@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
-from mtt_brian.mtt import inference, prefetch
+from mtt_brian.mtt import augment, inference, prefetch
 from mtt_brian.mtt.augment import Changes
 from tests.test_mtt_fit import small, synthetic
 
@@ -67,7 +67,11 @@ def one_by_one(changes: Changes, frames: Tensor) -> Tensor:
 @pytest.mark.parametrize(("shape", "innermost"), SHAPES)
 @pytest.mark.parametrize("enabled", CHANGES, ids=str)
 def test_the_changes_of_a_batch_are_those_of_its_items(
-    enabled: dict[str, Any], shape: tuple[int, ...], innermost: bool, dtype: torch.dtype
+    enabled: dict[str, Any],
+    shape: tuple[int, ...],
+    innermost: bool,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     frames = some(shape, innermost, dtype)
     changes = mtt.Augmentation(**enabled).draw(np.random.default_rng(1), len(frames), (shape[-2], shape[-1]))
@@ -77,6 +81,8 @@ def test_the_changes_of_a_batch_are_those_of_its_items(
     assert found.dtype == dtype
     assert torch.equal(found, expected)
     assert found.stride() == frames.stride(), "the same memory format"
+    monkeypatch.setattr(augment, "_move", augment._move_by_gather)  # as on a GPU
+    assert torch.equal(changes(frames), expected)
 
 
 @gpu

@@ -94,7 +94,7 @@ class Changes:
         if (per_pixel := lines.shape[-1] // width) > 1:
             each = columns[:, :, None] * per_pixel + torch.arange(per_pixel, device=frames.device)
             columns = torch.where(columns[:, :, None] < 0, -1, each).flatten(1)
-        moved = _moved(lines, rows, columns).view(numbers.shape).view(frames.dtype)
+        moved = _move(lines, rows, columns).view(numbers.shape).view(frames.dtype)
         return moved if innermost is None else moved.permute(0, 1, 4, 2, 3)
 
     def _sources(self, axis: int, frames: Tensor) -> Tensor:
@@ -111,17 +111,21 @@ class Changes:
         return source
 
 
-def _moved(lines: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _move(lines: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """``lines[n, :, rows[n], columns[n]]`` for every item n, and 0 where a row or a column is -1.
 
     Args:
         lines: integers [N, images, H, W], contiguous.
         rows, columns: int64 [N, H] and [N, W].
     """
-    if lines.device.type == "cpu":
-        moved = torch.empty_like(lines)
-        _move_on_cpu(lines.numpy(), rows.contiguous().numpy(), columns.contiguous().numpy(), moved.numpy())
-        return moved
+    if lines.device.type != "cpu":
+        return _move_by_gather(lines, rows, columns)
+    moved = torch.empty_like(lines)
+    _move_on_cpu(lines.numpy(), rows.contiguous().numpy(), columns.contiguous().numpy(), moved.numpy())
+    return moved
+
+
+def _move_by_gather(lines: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     source = rows.clamp(min=0)[:, :, None] * lines.shape[3] + columns.clamp(min=0)[:, None, :]
     moved = lines.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, lines.shape[1], -1)).view(lines.shape)
     moved *= ((rows >= 0)[:, None, :, None] & (columns >= 0)[:, None, None, :]).to(moved.dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 from mtt_brian.errors import InputError
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.binning import bin_recordings
+from mtt_brian.events.frame_cache import cached_frames
 from mtt_brian.mtt.augment import Changes
 from mtt_brian.mtt.prefetch import prefetched, select
 from mtt_brian.snn.ops.memory_format import to_channels_last
@@ -124,7 +125,7 @@ def _stay(frames: Tensor, device: torch.device, frames_on: FramesOn) -> bool:
     return frames_on == "host" or (frames_on == "auto" and size > SHARE * free)
 
 
-def load_frames(data: Data, time_steps: int, workers: int = 0) -> FrameSet:
+def load_frames(data: Data, time_steps: int, workers: int = 0, *, cache: bool = False) -> FrameSet:
     """Recordings as ``time_steps`` frames each, still images as one.
 
     A still image is constant: the temporal transform in front of the first stage repeats its one frame.
@@ -133,13 +134,15 @@ def load_frames(data: Data, time_steps: int, workers: int = 0) -> FrameSet:
         data: N recordings or images.
         time_steps: T, for recordings.
         workers: processes that bin the recordings, see `bin_recordings`.
+        cache: keep the frames of recordings on disk, see `cached_frames`.
 
     Raises:
-        InputError: if there are no items, or as `bin_recordings`.
+        InputError: if there are no items, or as `bin_recordings` and `cached_frames`.
     """
     labels = torch.as_tensor(np.asarray(data.labels), dtype=torch.int64)
     if isinstance(data, Recordings):
-        return FrameSet(torch.from_numpy(bin_recordings(data, time_steps, workers)), labels)
+        binned = (cached_frames if cache else bin_recordings)(data, time_steps, workers)
+        return FrameSet(torch.from_numpy(binned), labels)
     if not len(data):
         raise InputError(f"{data.title}: no images")
     mean, std = (255 * torch.tensor(values).reshape(-1, 1, 1) for values in (data.mean, data.std))

@@ -176,7 +176,9 @@ class Trainer:
         prepare(model, config.phase, config.init if resume is None and processes.first else None)
         for population in model.populations().values():
             population.compile_steps = config.compile
-        frames_of = partial(load_frames, time_steps=config.time_steps, workers=config.workers)
+        frames_of = partial(
+            load_frames, time_steps=config.time_steps, workers=config.workers, cache=config.cache_frames
+        )
         device = next(model.parameters()).device
         training = frames_of(data).to(device, config.frames_on)
         check_norms(model, training, config)

@@ -20,6 +20,7 @@ BOUNDED, SATURATES, RECORDED, MARKED, FIRES = 1, 2, 4, 8, 16
 _REFUSED = {LINE: "a bias", CURRENT: "a synaptic current", LINEAR: "a rule of its own"}
 _TOO_LARGE = "engine='exact-cuda' runs networks of fewer than 2**31 weights and indices; use engine='exact'"
 
+
 @dataclass(frozen=True)
 class Block:
     """The shape of a block.
@@ -87,7 +88,7 @@ class KernelArrays:
     def bytes_per_recording(self) -> int:
         """Memory of the state of one run, without its input and its records."""
         per_neuron = 32 + 8 * self.moves + 4 * self.marked
-        return per_neuron * self.neurons + 8 * self.groups + 8 * self.readout + 64
+        return per_neuron * self.neurons + 8 * self.groups + 8 * self.readout + 72
 
     @property
     def shared_bytes(self) -> int:
@@ -164,6 +165,7 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None
             *(_rows(position, first_weight), weight),
             *(getattr(lowered, name) for name in parameters),
             powers_of_two(),
+            np.concatenate([circuit.fan_out[name] for name in names]),
         ),
         block=block,
         populations=len(names),

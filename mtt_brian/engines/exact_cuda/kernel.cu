@@ -313,12 +313,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
     const Population* population, const Connection* connection, const int* flat, const int* entry_begin,
     const Entry* entry, const double* factor, const Row* stencil, const WEIGHT* weight, const double* threshold,
     const double* lower, const double* upper, const double* v_reset, const double* rest, const double* tau,
-    const double* gain, const i64* powers, i64 populations, i64 output, i64 tile,
+    const double* gain, const i64* powers, const i64* fan_out, i64 populations, i64 output, i64 tile,
     // the recordings, one after another: recording b has the input rows begin[b] to begin[b + 1]
     const i64* begin, const double* end, const double* t_in, const int* i_in, const i64* n_in,
     // their states, outputs and records; numbers of neurons and update groups, records of one instant at most
     i64 neurons, i64 groups, i64 most_new, i64 capacity, double* y, double* last, int* stamp, int* mark, int* touched,
-    i64* keys, i64* fired, i64* counts, double* readout, Record* records, Cursor* cursors) {
+    i64* keys, i64* fired, i64* counts, double* readout, i64* synops, Record* records, Cursor* cursors) {
     const i64 b = blockIdx.x;
     const int tid = threadIdx.x, threads = THREADS;
     const Network net = {population, connection, flat,  entry_begin, entry, factor, stencil, weight,
@@ -425,8 +425,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
             if (v - v != 0.0) cursor->failed = 1;
             readout[b * size + f] = v;
         }
-        for (i64 k = tid; k < neurons; k += threads)
+        // Synaptic operations, and whether they and all potentials are numbers.
+        i64 operations = 0;
+        double about = 0.0;
+        for (i64 k = tid; k < neurons; k += threads) {
             if (state.y[k] - state.y[k] != 0.0) cursor->failed = 1;  // inf or NaN
+            operations += state.counts[k] * fan_out[k];
+            about += (double)state.counts[k] * (double)fan_out[k];
+        }
+        if (!(about <= (double)MAX_SPIKES)) cursor->failed = 1, operations = 0;
+        i64* const of_threads = (i64*)shared;  // a tile has more hits than a block threads
+        of_threads[tid] = operations;
+        __syncthreads();
+        if (tid == 0) {
+            about = 0.0;
+            for (int k = 1; k < threads; ++k) operations += of_threads[k];
+            for (int k = 0; k < threads; ++k) about += (double)of_threads[k];
+            if (!(about <= (double)MAX_SPIKES)) cursor->failed = 1;
+            synops[b] = operations;
+        }
     }
     __syncthreads();
     if (tid == 0) {

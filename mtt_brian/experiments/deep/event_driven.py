@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,9 +30,13 @@ from mtt_brian.translate.nir_files import load_graph
 #: Recordings of a job on a CPU.
 CHUNK = 4
 #: Recordings that are run under all rules on the way to a chip; the others under the two event-driven ones only.
-ON_THE_WAY = 32
+ON_THE_WAY = 16
+#: File beside a model: its digest, and its time-stepped predictions.
+TIME_STEPPED = "time_stepped.json"
 #: Kinds of jobs.
 SUM, FIFO, WAY = "sum", "fifo", "way"
+#: The rules of the first two.
+RULES = {SUM: gap.INSTANTS, FIFO: gap.FIFO}
 #: Seconds between two looks for new networks.
 _PAUSE = 1.0
 #: Priority of the processes.
@@ -76,12 +80,12 @@ class Job:
 
 
 def jobs_of(models: Sequence[Path], test: Recorded, kinds: Sequence[str]) -> Iterator[Job]:
-    """The jobs of these kinds: the first recordings of all networks first."""
+    """The jobs of these kinds: the first recordings of all networks first, under all rules of `WAY`."""
     for start in range(0, test.count, CHUNK):
         stop = min(test.count, start + CHUNK)
         for model in models:
             for kind in kinds:
-                if kind != WAY or start < ON_THE_WAY:
+                if (kind == WAY) == (start < ON_THE_WAY):
                     yield Job(model, kind, start, stop)
 
 
@@ -182,22 +186,25 @@ def results(store: ResultStore, model: Path, kind: str, test: Recorded, labels: 
     Args:
         store: of `evaluate`.
         model: the ``.nir`` file.
-        kind: of the jobs.
+        kind: `SUM` or `FIFO` for one rule, `WAY` for all.
         test: the recordings.
         labels: of all of them.
     """
     whole = Job(model, kind, 0, test.count)
-    jobs = [whole] if whole.key in store else [job for job in jobs_of([model], test, [kind]) if job.key in store]
-    numbers = [number for job in jobs for number in range(job.start, job.stop)]
+    jobs = [whole] if whole.key in store else [j for j in jobs_of([model], test, [WAY, kind]) if j.key in store]
     if not jobs:
         return Results([], {})
-    return Results(numbers, gap.merge([store[job.key] for job in jobs], np.array(labels)[numbers]))
+    rules = store[jobs[0].key] if kind == WAY else [RULES[kind]]
+    numbers = [number for job in jobs for number in range(job.start, job.stop)]
+    parts = [{rule: store[job.key][rule] for rule in rules} for job in jobs]
+    return Results(numbers, gap.merge(parts, np.array(labels)[numbers]))
 
 
 @lru_cache(maxsize=256)
 def digest(model: Path) -> str:
-    """SHA-256 of a model, which does not change once it is written."""
-    return hashlib.sha256(model.read_bytes()).hexdigest()
+    """SHA-256 of a model, which does not have to be there."""
+    found: str = json.loads(model.with_name(TIME_STEPPED).read_text())["model"]
+    return found
 
 
 def _run_job(job: Job, test: Recorded, engine: str) -> PartialResult:
@@ -226,6 +233,6 @@ def _evaluator(model: Path, time_steps: int, kind: str) -> GapEvaluator:
 
 def _build(model: Path, time_steps: int, kind: str, engine: str) -> GapEvaluator:
     plan = plan_of(model, time_steps)
-    path: Mapping[str, Sequence[Combination]] = {SUM: [(gap.INSTANTS,)], FIFO: [(gap.FIFO,)], WAY: plan.path}
-    rules = tuple((title(combination), plan.rule(combination)) for combination in path[kind])
+    path: Mapping[str, Sequence[Combination]] = {kind: [(rule,)] for kind, rule in RULES.items()}
+    rules = tuple((title(combination), plan.rule(combination)) for combination in path.get(kind, plan.path))
     return GapEvaluator(GapTask(load_graph(model), digest(model), Conventions(), rules), threads=1, engine=engine)

@@ -73,7 +73,7 @@ class Measured:
 def measured(network: Network, stepped: Path, labels: Sequence[int], ran: Sequence[Results], way: Results) -> Measured:
     """A network from the file of its time-stepped predictions and the results of its event-driven runs."""
     correct = {SUM: np.full(len(labels), np.nan), FIFO: np.full(len(labels), np.nan)}
-    for t, predicted in json.loads(stepped.read_text()).items():
+    for t, predicted in json.loads(stepped.read_text())["predictions"].items():
         correct[f"T = {t}"] = np.equal(predicted, labels).astype(np.float64)
     for numbers, rules in ran:
         for name, result in rules.items():
