@@ -7,7 +7,7 @@ mtt-brian study deep --data-root DIR --steps evaluate report --unpack OUT  # els
 
 First phase: SDT with batch norms (and MTT, for the row "from the start"). Second phase: biases removed, norms locked,
 trained on by SDT, NMT or MTT for equally many epochs, and by SDT for as much computation as MTT's. Both phases with
-the lower bound -1, with -4, and without a bound. Weights are rounded to 11 significant bits at the end; all results
+the lower bound -1, with -4, and without a bound. Weights are rounded to 8 significant bits at the end; all results
 are those of the rounded weights.
 
 Steps: data (recordings to frames), train (time-stepped accuracy included), evaluate (the exact engine, event by event),

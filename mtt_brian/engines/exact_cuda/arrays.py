@@ -204,7 +204,9 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
         begins, ends = np.unique(entry_target[entries, :2], axis=0).T
         twice = np.append(False, position[1:] == position[:-1])  # rows of an entry are sorted by position
         twice[begins[begins < len(twice)]] = False
-        if np.any(np.add.reduceat(np.append(twice, False), np.stack([begins, ends], axis=1).ravel())[::2][ends > begins]):
+        if np.any(
+            np.add.reduceat(np.append(twice, False), np.stack([begins, ends], axis=1).ravel())[::2][ends > begins]
+        ):
             raise InputError(
                 f"{where} has several synapses between the same two neurons, which engine='exact-cuda' does not "
                 "compute; use engine='exact'"

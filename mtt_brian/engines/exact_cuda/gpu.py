@@ -91,7 +91,9 @@ class CupyGpu:
         try:
             yield
         except cuda.memory.OutOfMemoryError as error:
-            raise InputError(f"{self.name}: not enough memory ({_last_line(error)}); pass a smaller batch_size") from error
+            raise InputError(
+                f"{self.name}: not enough memory ({_last_line(error)}); pass a smaller batch_size"
+            ) from error
         except (
             *(cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError),
             *(cuda.compiler.CompileException, cuda.nvrtc.NVRTCError, RuntimeError, OSError, ImportError),

@@ -32,9 +32,9 @@ from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.mtt.initialise import prepare
 from mtt_brian.mtt.loop import Trainer, configure_torch
 
-#: Significant bits of the exported weights, as those of float16 and TF32. All results are those of the rounded weights,
-#: and a compressed file needs two bytes per weight.
-BITS = 11
+#: Significant bits of the exported weights: those of bfloat16, in which mixed precision computes convolutions. All
+#: results are those of the rounded weights, and a compressed file is small.
+BITS = 8
 #: On a GPU, batches of the time-stepped measurements are larger by this factor.
 _GPU_BATCHES = 4
 #: Iterations that are timed, behind as many that are not.
