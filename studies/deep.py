@@ -42,8 +42,8 @@ from mtt_brian.experiments.run_folder import MODEL
 STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
 FOR_TRAINING = {"exact": 0.85, "exact-cuda": 0.7}
-#: Seconds in front of the time limit that report and archives may need.
-RESERVE = 45
+#: Of the time limit, the part after which nothing is started: the last jobs, report and archives need the rest.
+STARTS = 0.9
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     setting = plan.Setting(folder, data_root=options.data_root, **chosen)
     test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
-    seconds = 60 * options.minutes - RESERVE if options.minutes else float("inf")
+    seconds = 60 * STARTS * options.minutes if options.minutes else float("inf")
     second_phases = plan.second_phases(options.seeds)
     store = ResultStore(folder / "event_driven.jsonl", test.settings)
 

@@ -222,7 +222,7 @@ class TestStudy:
         root = three_runs / "data"
         study.main(
             f"--dataset nmnist --data-root {root} --size tiny --recordings 8 --test 4 --batch-size 4 --workers 1"
-            f" --minutes 0.76 --steps data train --out {tmp_path / 'here'} --pack {tmp_path / 'out'}".split()
+            f" --minutes 0.01 --steps data train --out {tmp_path / 'here'} --pack {tmp_path / 'out'}".split()
         )
         assert "the time is over" in capfd.readouterr().out
         assert (tmp_path / "out" / "results.zip").exists()
