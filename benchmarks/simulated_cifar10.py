@@ -1,6 +1,6 @@
 """cifar10-events-128 beside the published numbers of CIFAR10-DVS.
 
-    python benchmarks/simulated_cifar10.py --cifar10 DIR --recordings 1000 --figure cifar10.png
+    python benchmarks/simulated_cifar10.py --data-root DIR --recordings 1000 --figure cifar10.png
 
 DIR is the folder of CIFAR-10 (binary version). The recordings are drawn at random from the 9,000 for training.
 """
@@ -65,11 +65,11 @@ def draw(recordings: events.Recordings, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar10", type=Path, required=True, help="folder of CIFAR-10, binary version")
+    parser.add_argument("--data-root", type=Path, required=True, help="folder of CIFAR-10, binary version")
     parser.add_argument("--recordings", type=int, default=1000, help="number of recordings, drawn at random [1000]")
     parser.add_argument("--figure", type=Path, help="path of a PNG to write")
     options = parser.parse_args()
-    data = events.load("cifar10-events-128", options.cifar10)
+    data = events.load("cifar10-events-128", options.data_root)
     assert isinstance(data, events.Recordings)
     chosen = data.subset(np.random.default_rng(0).permutation(len(data))[: options.recordings])
     chosen[0]  # compiles
