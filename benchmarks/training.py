@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -155,30 +156,33 @@ def _plain_neuron(layer: Spiking, x: Tensor) -> Tensor:
 
 
 def _spikingjelly_neuron(device: str) -> Callable[[Spiking, Tensor], Tensor]:
-    """Its multi-step neuron, with the first of its back ends that works here."""
-    from spikingjelly.activation_based import neuron, surrogate
+    """Its multi-step neuron. Release 2 chooses its back end by itself; before, the first that works here."""
+    from spikingjelly.activation_based import functional, neuron, surrogate
 
-    def make(backend: str) -> nn.Module:
-        made: nn.Module = neuron.IFNode(
-            v_reset=None, surrogate_function=surrogate.ATan(), step_mode="m", backend=backend
-        ).to(device)
+    def make(**options: Any) -> nn.Module:
+        made: nn.Module = neuron.IFNode(v_reset=None, surrogate_function=surrogate.ATan(), step_mode="m", **options).to(
+            device
+        )
         return made
 
-    def works(backend: str) -> bool:
+    def works(**options: Any) -> bool:
         try:
             jumps = torch.ones(2, 1, 4, device=device, requires_grad=True)
-            make(backend)(jumps).sum().backward()
+            make(**options)(jumps).sum().backward()
         except Exception:  # whatever a missing compiler or package raises
             return False
         return True
 
-    backends = ["torch"] if device == "cpu" else ["triton", "cupy", "torch"]
-    node: Any = make(next(backend for backend in backends if works(backend)))
-    print(f"spikingjelly on {device}: back end {node.backend}", file=sys.stderr)
+    backends = [] if device == "cpu" else [{"backend": "triton"}, {"backend": "cupy"}]
+    options = next(options for options in [*backends, {}] if works(**options))
+    node = make(**options)
+    release = importlib.metadata.version("spikingjelly")
+    print(f"spikingjelly {release} on {device}: back end {options.get('backend', 'of its choice')}", file=sys.stderr)
 
     def spikes(layer: Spiking, x: Tensor) -> Tensor:
-        node.reset()
-        return node(x.contiguous())
+        functional.reset_net(node)
+        found: Tensor = node(x.contiguous())
+        return found
 
     return spikes
 
@@ -216,12 +220,12 @@ class Cell:
         self.sampler: mtt.Sampler = mtt.SDT(T_MAX) if method == "sdt" else mtt.MTT(T_MAX)
         # Small steps: the network hardly changes between rounds, and no gradient vanishes.
         self.optimizer = make_optimizer(self.model, mtt.TrainConfig(lr=1e-6))
-        self.data = _data(network)
+        self.data = _data(network).to(device)
         self.size, self.device = network.batch_size, device
         self.batches = []
         if device != "cpu":
             each = np.array_split(np.arange(len(self.data)), BATCHES)
-            self.batches = [self.data.batch(index, device=device) for index in each]
+            self.batches = [self.data.batch(index) for index in each]
 
     def iteration(self, round_: int) -> float:
         """Seconds of an iteration; the same round has the same batch and configurations in every cell of a method.
@@ -235,7 +239,7 @@ class Cell:
             frames, labels = self.batches[round_ % BATCHES]
         else:
             index = rng.permutation(len(self.data))[: self.size]
-            frames, labels = self.data.batch(index, partial(mtt.Augmentation(shift=2), rng=rng), self.device)
+            frames, labels = self.data.batch(index, partial(mtt.Augmentation(shift=2), rng=rng))
         with _implementation(self.implementation):
             mtt.train_iteration(self.model, self.optimizer, frames, labels, configurations, self.options)
         return time.perf_counter() - begin
@@ -259,7 +263,7 @@ def _data(network: Network) -> mtt.FrameSet:
 
 def check(network: Network, device: str, implementations: Sequence[str]) -> None:
     """All implementations give the same readouts and gradients, in float64."""
-    frames, labels = _data(network).batch(np.arange(4), device=device)
+    frames, labels = _data(network).to(device).batch(np.arange(4))
     rng = np.random.default_rng(0)
     steps: list[int] = []
     found = []

@@ -62,7 +62,7 @@ def jumps(x: Tensor, surrogate: Surrogate) -> Tensor:
 
     Under autocast the Triton kernels have x's own type, to which the next layer would round the spikes anyway.
     """
-    if torch.is_autocast_enabled(x.device.type) and _triton_for(x, surrogate) is not None:
+    if _triton_for(x, surrogate) is not None and torch.is_autocast_enabled(x.device.type):
         return x
     return x.to(torch.promote_types(x.dtype, torch.float32))
 

@@ -22,6 +22,7 @@
 #define __global__
 #define __constant__
 #define __forceinline__ inline
+#define __noinline__
 #define __launch_bounds__(...)
 // One block runs at a time, so that what its threads share can be static; the section lets the runtime spoil it in
 // between. bin/nvcc rewrites `extern __shared__`.
@@ -72,6 +73,16 @@ inline long long __double_as_longlong(double x) { return same_bits<long long>(x)
 inline double __longlong_as_double(long long x) { return same_bits<double>(x); }
 inline int __float_as_int(float x) { return same_bits<int>(x); }
 inline float __int_as_float(int x) { return same_bits<float>(x); }
+
+// Loads and stores with a hint for caches.
+template <class T>
+T __ldcs(const T* address) {
+    return *address;
+}
+template <class T>
+void __stcs(T* address, Given<T> value) {
+    *address = value;
+}
 
 // ----- launches
 
