@@ -197,7 +197,7 @@ def normed_backward(
             grad,
             x,
             factors,
-            _frames(plan, x.device),
+            on_device(_frames(plan), torch.int32, x.device),
             size,
             frames,
             channels=channels,
@@ -213,7 +213,7 @@ def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
     x = dense(x)
     mapped = frames_like(x, frame_map.frames)
     size = _size(x)
-    sources = _sources(frame_map, x.device)
+    sources = on_device(_sources(frame_map), torch.int32, x.device)
     with torch.cuda.device_of(x):
         _apply_map[(-(-size // _BLOCK), frame_map.frames)](
             x, mapped, sources, size, frame_map.frames + 1, real=_REAL[_real(x)], block=_BLOCK
@@ -372,8 +372,12 @@ def _decays(steps: Sequence[Step], dtype: torch.dtype, device: torch.device) -> 
     return on_device(tuple(each), dtype, device)
 
 
-@lru_cache(10_000)
 def _table(plan: TimePlan, device: torch.device) -> Tensor:
+    return on_device(_steps(plan), torch.int32, device)
+
+
+@lru_cache(10_000)
+def _steps(plan: TimePlan) -> tuple[int, ...]:
     """Three rows of T + 2 integers.
 
     The first step of every segment and T; the frame of every step; its group. The last two rows have -1 in front of
@@ -381,27 +385,25 @@ def _table(plan: TimePlan, device: torch.device) -> Tensor:
     """
     starts = [sum(plan.lengths[:i]) for i in range(len(plan.lengths) + 1)]
     starts += [0] * (plan.steps + 2 - len(starts))
-    return on_device((*starts, -1, *plan.frame_of, -1, -1, *plan.group_of, -1), torch.int32, device)
+    return (*starts, -1, *plan.frame_of, -1, -1, *plan.group_of, -1)
 
 
 @lru_cache(10_000)
-def _frames(plan: TimePlan, device: torch.device) -> Tensor:
+def _frames(plan: TimePlan) -> tuple[int, ...]:
     """The segment of every frame, then how many time steps it has."""
     segments = [i for i, length in enumerate(plan.lengths) for _ in range(length)]
     of_frame = dict(zip(plan.frame_of, segments, strict=True))
     counts = Counter(plan.frame_of)
-    return on_device(
-        (*(of_frame[f] for f in sorted(of_frame)), *(counts[f] for f in sorted(counts))), torch.int32, device
-    )
+    return (*(of_frame[f] for f in sorted(of_frame)), *(counts[f] for f in sorted(counts)))
 
 
 @lru_cache(10_000)
-def _sources(frame_map: FrameMap, device: torch.device) -> Tensor:
+def _sources(frame_map: FrameMap) -> tuple[int, ...]:
     """The sources of all targets, target after target, behind the frames + 1 places where those of a target begin."""
     pairs = sorted(zip(frame_map.target, frame_map.source, strict=True))
     counts = Counter(frame_map.target)
     begins = itertools.accumulate((counts[target] for target in range(frame_map.frames)), initial=0)
-    return on_device((*begins, *(source for _, source in pairs)), torch.int32, device)
+    return (*begins, *(source for _, source in pairs))
 
 
 @triton.jit
