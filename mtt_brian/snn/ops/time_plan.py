@@ -79,7 +79,7 @@ def _on_device(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.dev
         return torch.tensor(numbers, dtype=dtype, device=device)
     if torch.cuda.is_current_stream_capturing():
         raise RuntimeError("numbers cannot be copied to the GPU while a CUDA graph is recorded")
-    return torch.tensor(numbers, dtype=dtype).pin_memory().to(device, non_blocking=True)
+    return torch.tensor(numbers, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
 
 
 _kept: list[Tensor] | None = None
