@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mtt_brian import mtt
-from mtt_brian.snn import models, residual, staged
+from mtt_brian.snn import models, staged
 from mtt_brian.snn.ops.memory_format import to_channels_last
 
 
@@ -66,29 +66,6 @@ def test_the_order_in_memory_changes_nothing(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(staged, "to_channels_last", lambda x, dtype: x.to(dtype))
     for a, b in zip(ours, found(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 8, 12])
-def test_what_matrix_units_need_is_the_same_convolution(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU, in bfloat16: channels innermost, at least 8 of them, and gradients of input and weight."""
-    layer = nn.Conv2d(channels, 16, 3, stride=2, padding=1)
-    given: list[torch.Tensor] = []
-    layer.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
-    results = []
-    for on_gpu in (True, False):
-        monkeypatch.setattr(residual, "matrix_units", lambda x, on_gpu=on_gpu: on_gpu)
-        x = torch.randn(2, 3, channels, 9, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        layer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
-            y = staged.run([layer], x)
-        assert y.dtype == torch.bfloat16
-        (y.float() * torch.arange(y.shape[-1])).sum().backward()
-        assert layer.weight.grad is not None
-        results.append((y.detach().float(), x.grad, layer.weight.grad.clone()))
-    assert given[0].is_contiguous(memory_format=torch.channels_last)
-    assert given[0].shape[1] == max(8, channels)
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)
 
 
 def test_a_strided_kernel_of_one_pixel_has_the_gradients_of_its_definition() -> None:

@@ -8,12 +8,10 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.neurons import Spiking
-from mtt_brian.snn.ops.memory_format import for_matrix_units, matrix_units
 from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.pooling import pool
 from mtt_brian.snn.temporal import apply_map
@@ -109,12 +107,7 @@ def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
         # Equals x[..., ::rows, ::columns], whose gradient would have another memory format.
         picked = functional.avg_pool2d(x, 1, layer.stride)
         return functional.conv2d(picked, layer.weight, layer.bias, groups=layer.groups)
-    if isinstance(layer, nn.AvgPool2d):
-        return pool(layer, x)
-    if isinstance(layer, nn.Conv2d) and matrix_units(x):
-        x, weight = for_matrix_units(x, layer.weight) if layer.groups == 1 else (x, layer.weight)
-        return functional_call(layer, {"weight": weight}, x) if weight is not layer.weight else layer(x)
-    return layer(x)
+    return pool(layer, x) if isinstance(layer, nn.AvgPool2d) else layer(x)
 
 
 def _frame_by_frame(layer: nn.Module) -> bool:
