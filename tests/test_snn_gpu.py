@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from mtt_brian import mtt
-from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.iteration import Batch, Iteration
 from mtt_brian.mtt.optimizer import make_optimizer
 from mtt_brian.neuron import IF, LIF
@@ -480,72 +479,6 @@ def _one_wait(network: Any, optimizer: Any, *batch: Any) -> Iteration:
             return super().means(values)
 
     return mtt.train_iteration(network, optimizer, *batch, mtt.StepOptions(amp=True), Allowed())
-
-
-def _trained(
-    graphs: Graphs | None, iterations: int = 12, loss: Any = mtt.cross_entropy
-) -> tuple[list[Any], list[Tensor]]:
-    """Losses and weights of a training by SDT with two sizes of batches."""
-    torch.manual_seed(0)
-    network = models.vggsnn((2, 24, 24), 3, width_multiplier=0.25).cuda()
-    optimizer = make_optimizer(network, mtt.TrainConfig(lr=1e-3))
-    frames = torch.poisson(torch.full((4, 24, 2, 24, 24), 0.3), generator=torch.Generator().manual_seed(0)).cuda()
-    labels = (torch.arange(24) % 3).cuda()
-    options = mtt.StepOptions(amp=True, clip=1.0, graphs=graphs, loss=loss)
-    found = []
-    for i in range(iterations):
-        some = slice(0, 8) if i % 3 == 2 else slice(8, 20)
-        done = mtt.train_iteration(network, optimizer, frames[:, some], labels[some], [(4,) * 4], options)
-        found.append((done.loss, done.accuracy))
-    return found, [tensor.detach().double() for tensor in network.state_dict().values()]
-
-
-@needs_gpu
-def test_recorded_iterations_train_as_launched_ones() -> None:
-    graphs = Graphs()
-    ours, theirs = _trained(graphs), _trained(None)
-    assert len(graphs._recorded) == 2
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=2e-2, atol=2e-3)
-    for a, b in zip(ours[1], theirs[1], strict=True):
-        assert (a - b).norm() <= 2e-2 * b.norm()
-
-
-@needs_gpu
-def test_what_cannot_be_recorded_is_launched(caplog: pytest.LogCaptureFixture) -> None:
-    def waiting(readouts: Tensor, labels: Tensor) -> Tensor:
-        loss = mtt.cross_entropy(readouts, labels)
-        return loss if loss.item() > -1 else -loss
-
-    graphs = Graphs()
-    with caplog.at_level(logging.WARNING):
-        ours, theirs = _trained(graphs, 8, waiting), _trained(None, 8)
-    assert not graphs._recorded
-    assert [r.getMessage() for r in caplog.records if "no CUDA graph" in r.getMessage()]
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=2e-2, atol=2e-3)
-
-
-@needs_gpu
-def test_a_recorded_step_that_is_not_finite_is_not_taken() -> None:
-    network = models.nmnist_3c1fc((2, 12, 12), 3, width_multiplier=0.25).cuda()
-    optimizer = make_optimizer(network, mtt.TrainConfig())
-    options, labels = mtt.StepOptions(graphs=Graphs()), torch.tensor([0, 1]).cuda()
-    for _ in range(5):
-        mtt.train_iteration(network, optimizer, torch.ones(2, 2, 2, 12, 12).cuda(), labels, [(2, 2, 2)], options)
-    assert options.graphs is not None
-    assert len(options.graphs._recorded) == 1
-    before = [p.detach().clone() for p in network.parameters()]
-    frames = torch.full((2, 2, 2, 12, 12), torch.nan, device="cuda")
-    with pytest.raises(mtt.Diverged, match="the loss is nan with time steps"):
-        mtt.train_iteration(network, optimizer, frames, labels, [(2, 2, 2)], options)
-    for a, b in zip(before, network.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_on_a_cpu_nothing_is_recorded() -> None:
-    graphs, x = Graphs(), torch.ones(3)
-    for i in range(6):
-        assert graphs(lambda frames, labels: frames + labels, [], x, x + i, "key").tolist() == [2 + i] * 3
-    assert not graphs._recorded
 
 
 @needs_gpu

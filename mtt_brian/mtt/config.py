@@ -201,11 +201,6 @@ class TrainConfig:
         False,
         "compile all time steps of a population into one kernel (torch.compile); takes some seconds for every T",
     )
-    cuda_graph: bool = _machine(
-        False,
-        "sdt on a GPU: record an iteration once and replay it (CUDA graph); faster, more memory",
-        free_to_change=True,
-    )
     deterministic: bool = _machine(False, "only deterministic algorithms, also on a GPU; for the whole process")
 
     def __post_init__(self) -> None:

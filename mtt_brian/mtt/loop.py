@@ -26,7 +26,6 @@ from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.checks import check_norms, check_resume, check_sizes
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
 from mtt_brian.mtt.inference import predict
@@ -129,13 +128,11 @@ class Trainer:
     ) -> None:
         self.model, self.config, self.training, self.validation = model, config, training, validation
         self.processes = processes
-        on_gpu = next(model.parameters()).is_cuda
         self.options = StepOptions(
             loss=TET(config.tet_regulariser) if config.loss == "tet" else cross_entropy,
             clip=config.clip,
             amp=config.amp,
             together=config.together,
-            graphs=Graphs() if config.cuda_graph and config.method == "sdt" and on_gpu else None,
         )
         self.augmentation = Augmentation(config.shift, config.roll, config.flip)
         self.sampler = config.sampler()
