@@ -116,8 +116,14 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: Surrogate, dtype: to
             compare(kernels(device), layer, jumps(frames, 3, 5, device=device, dtype=dtype), plan)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [
+        ("cpu", torch.float32),
+        pytest.param("cpu", torch.bfloat16, marks=pytest.mark.slow),
+        *(pytest.param("cuda", dtype, marks=needs_gpu) for dtype in (torch.float32, torch.bfloat16)),
+    ],
+)
 def test_any_plan_size_and_memory_format(dtype: torch.dtype, device: str) -> None:
     """One neuron, a block and one more, and frames with channels or recordings innermost."""
     layer = Spiking(IF(spikes="many", lower_bound=-1.0))
@@ -395,36 +401,44 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     real = triton.language.float32
     rule = {"threshold": 0.7, "bound": -math.inf, "v_reset": 0.0, "leaks": True}
-    common = {"real": real, "block": 1024}
-    both = {"repeats": True, "sums": True}
-    numbers = {"exponential": True, "periodic": True, "rate": 2.0, "height": 1.0}
-    for subtract, half in product([True, False], ["bf16", "fp32"]):
+    slope = {"exponential": True, "periodic": True, "rate": 2.0, "height": 1.0}
+    shared = {"real": real, "block": 1024}
+    sums = {"training": True, "tile": 8, "rows": 256}
+    windows = {"rows": 2, "columns": 2, **shared}
+    whole = {"size": "i32", "row": "i32", "segments": "i32", "programs": "i32", "channels": "i32", "per_step": "i32"}
+    whole |= {"width": "i32", "table": "*i32", "sources": "*i32", "batches": "*i64"}
+    for subtract, half, channels in product([True, False], ["*bf16", "*fp32"], [0, 64]):
+        population = {**rule, "subtract": subtract, "channels": channels, "repeats": True, **shared}
         kinds = {
-            gpu._forward: {**rule, **both, **common, "subtract": subtract, "many": subtract, "keep": True},
-            gpu._backward: {**rule, **both, **common, **numbers, "subtract": subtract},
-            gpu._apply_map: common,
+            gpu._forward: {**population, "many": subtract, "keep": True, "sums": True},
+            gpu._backward: {**population, **slope, "sums_spikes": True},
         }
-        types = {
-            "membrane": "*fp32",
-            "table": "*i32",
-            "sources": "*i32",
-            "decays": "*fp32",
-            "size": "i32",
-            "row": "i32",
-        }
+        if subtract and channels:  # the others do not depend on the rule
+            kinds |= {
+                gpu._moments: {"channels": channels, "repeats": True, **shared},
+                gpu._norm_numbers: {"eps": 1e-5, "momentum": 0.1, **sums},
+                gpu._norm_gradients: sums,
+                gpu._norm_input_gradient: {"channels": channels, "training": True, **shared},
+                gpu._apply_map: shared,
+                gpu._pool: windows,
+                gpu._spread: windows,
+            }
+        frames = {"x", "spikes", "grad_spikes", "grad_x", "grad", "mapped", "large", "small"}
         for kernel, constants in kinds.items():
-            signature = {n: "constexpr" if n in constants else types.get(n, f"*{half}") for n in kernel.arg_names}
+            types = {n: half if n in frames else whole.get(n, "*fp32") for n in kernel.arg_names}
+            signature = {n: "constexpr" if n in constants else kind for n, kind in types.items()}
             aligned = {
                 (i,): [["tt.divisibility", 16]]
-                for i, n in enumerate(kernel.arg_names)
-                if signature[n].startswith("*") or n == "size"
+                for i, (n, kind) in enumerate(signature.items())
+                if kind.startswith("*") or (n in ("size", "channels") and kind != "constexpr")
             }
             values = {(kernel.arg_names.index(n),): value for n, value in constants.items()}
-            made = triton.compile(
-                ASTSource(kernel, signature, values, aligned), target=GPUTarget("cuda", capability, 32)
-            )
-            assert "ld.global.v4.b32" in made.asm["ptx"]
-            assert "st.global.v4.b32" in made.asm["ptx"]
+            source = ASTSource(kernel, signature, values, aligned)
+            code = triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
+            if frames & set(kernel.arg_names):
+                assert "ld.global.v4.b32" in code
+            if frames - {"x"} & set(kernel.arg_names):
+                assert "st.global.v4.b32" in code
 
 
 # ----- on a GPU
