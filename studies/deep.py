@@ -76,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ends, fit = started + share * seconds, bool(options.minutes) and options.epochs is None
             trained = background.submit(training.train, setting, options.seeds, epochs_of(options), fit, ends, jobs)
             if "evaluate" in options.steps:
-                on_gpu = options.engine == "exact-cuda"
-                event_driven.evaluate(models, trained.done, test, store, options.workers, started + seconds, on_gpu)
+                ends = started + seconds
+                event_driven.evaluate(models, trained.done, test, store, options.workers, ends, options.engine)
             trained.result()
         if "report" in options.steps:
             write_report(options, arguments, setting, store)
