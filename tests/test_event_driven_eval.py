@@ -174,7 +174,7 @@ class TestSideBySide:
         assert re.search(r"^Without time steps sdt (loses|gains|keeps) .*, mtt .*\.$", done.stdout, re.MULTILINE)
         assert re.search(r"\|\s+\| sdt +\| mtt +\|", done.stdout)
         rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
-        assert len(rows) == 2 + 7
+        assert len(rows) == 2 + 8
         for row in ("time-stepped, T = 20", "event-driven, fifo", "SynOps"):
             assert any(row in line for line in rows)
         assert "All tables: --verbose, or report.md" in done.stdout
