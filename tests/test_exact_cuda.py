@@ -267,7 +267,10 @@ def test_many_neurons_that_fire_at_one_instant_are_sorted(gpu):
     circuit = Circuit(
         "input", (2,),
         (Population("a", (300,), MANY), Population("b", (40,), MANY)),
-        (Connection("input", "a", (Dense(first, (2,)),), (), 2), Connection("a", "b", (Dense(second, (300,)),), (), 300)),
+        (
+            Connection("input", "a", (Dense(first, (2,)),), (), 2),
+            Connection("a", "b", (Dense(second, (300,)),), (), 300),
+        ),
         "b",
     )  # fmt: skip
     assert play(gpu, circuit, [random_spikes(2, 30)]) > 5000

@@ -39,9 +39,9 @@ class ExactCudaEngine:
     """Runs a circuit spike by spike on a GPU, each recording in a block of threads of its own.
 
     For IF neurons without bias, LIF neurons that cannot reach their threshold between arrivals, and readouts of these
-    kinds. Every neuron adds its jumps in the order of the engine `exact`, every product and sum is rounded alone, and the
-    exponential function of leaks is that of the C library of Linux. So spikes and potentials are those of `exact` to
-    the last bit, with any weights.
+    kinds. Every neuron adds its jumps in the order of the engine `exact`, every product and sum is rounded alone, and
+    the exponential function of leaks is that of the C library of Linux. So spikes and potentials are those of `exact`
+    to the last bit, with any weights.
 
     Args:
         circuit: the network.
@@ -101,8 +101,8 @@ class ExactCudaEngine:
         if left < each:
             needed = self._sizes.bytes + each
             raise InputError(
-                f"{self._gpu.name}: the network and one recording need {needed / 2**20:,.1f} MiB of its memory, of which "
-                f"{free / 2**20:,.1f} MiB are free; use engine='exact'"
+                f"{self._gpu.name}: the network and one recording need {needed / 2**20:,.1f} MiB of its memory, of"
+                f" which {free / 2**20:,.1f} MiB are free; use engine='exact'"
             )
         self._in_flight = min(_IN_FLIGHT, left // each)
         return left // self._in_flight
@@ -145,8 +145,8 @@ class ExactCudaEngine:
         together, used = [first], self._bytes(len(first.t))
         if used > self._budget:
             raise InputError(
-                f"{self._gpu.name}: a recording with {len(first.t):,} events needs {used / 2**20:,.0f} MiB of its memory, "
-                f"and {self._budget / 2**20:,.0f} MiB are left for it; use engine='exact'"
+                f"{self._gpu.name}: a recording with {len(first.t):,} events needs {used / 2**20:,.0f} MiB of its"
+                f" memory, and {self._budget / 2**20:,.0f} MiB are left for it; use engine='exact'"
             )
         for recording in recordings:
             used += self._bytes(len(recording.t))
@@ -176,8 +176,7 @@ class _Batch:
                 "stamp": gpu.zeros((number, sizes.groups), np.int32),
                 "mark": gpu.zeros((number, sizes.neurons), np.int32) if sizes.marked else None,
                 "touched": gpu.zeros((number, sizes.groups), np.int32),
-                "keys": gpu.zeros((number, sizes.neurons), np.int64),
-                "fired": gpu.zeros((number, sizes.neurons), np.int64),
+                "spikes": gpu.zeros((number, 2 * sizes.neurons), np.int64),
                 "counts": gpu.zeros((number, sizes.neurons), np.int64),
                 "readout": gpu.zeros((number, sizes.readout), np.float64),
                 "synops": gpu.zeros((number,), np.int64),
@@ -286,6 +285,6 @@ class _Batch:
         """Raises the message of the engine `exact` for a run that cannot continue."""
         list(ExactEngine(self._engine.circuit, record="counts", threads=1).run([recording]))
         raise InputError(
-            "a potential grew larger than float64 can hold (1.8e308), or a neuron fired more spikes than can be counted; "
-            "check weights and spike_integral"
+            "a potential grew larger than float64 can hold (1.8e308), or a neuron fired more spikes than can be"
+            " counted; check weights and spike_integral"
         )

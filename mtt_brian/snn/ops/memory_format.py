@@ -22,7 +22,8 @@ def to_channels_last(frames: Tensor, dtype: torch.dtype) -> Tensor:
     All layers keep this order. It pays on a CPU, and on a GPU under autocast (in float32 no gain was measured). With a
     single channel both orders have the same strides.
     """
-    pays = frames.device.type == "cpu" or torch.is_autocast_enabled(frames.device.type)
+    device = frames.device.type
+    pays = device == "cpu" or (device == "cuda" and torch.is_autocast_enabled("cuda"))
     if frames.ndim != 5 or not pays or frames.shape[2] == 1:
         return _contiguous(frames, dtype)
     return _contiguous(frames.permute(_LAST), dtype).permute(_BACK)
