@@ -41,7 +41,7 @@ from mtt_brian.experiments.run_folder import MODEL
 
 STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
-FOR_TRAINING = {"exact": 0.85, "exact-cuda": 0.7}
+FOR_TRAINING = {"exact": 0.85, "exact-cuda": 0.78}
 #: Of the time limit, the part after which nothing is started: the last jobs, report and archives need the rest.
 STARTS = 0.9
 
