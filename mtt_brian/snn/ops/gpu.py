@@ -42,9 +42,7 @@ _TYPES = {torch.float16, torch.bfloat16, *_REAL}
 def fits(x: Tensor, surrogate: Surrogate | None = None) -> bool:
     """Whether there are kernels for these frames and this surrogate."""
     return (
-        x.dtype in _TYPES
-        and x[0].numel() < 2**31 - _BLOCK
-        and (surrogate is None or slope_of(surrogate, 1.0) is not None)
+        x.dtype in _TYPES and _size(x) < 2**31 - _BLOCK and (surrogate is None or slope_of(surrogate, 1.0) is not None)
     )
 
 
@@ -65,7 +63,7 @@ def fits_norm(x: Tensor, norm: nn.Module) -> bool:
         and x.stride(2) == 1
         and norm.num_features == x.shape[2] <= _BLOCK
         and x.shape[2].bit_count() == 1
-        and x[0, :, 0].numel() > 1  # the variance of one number is an error
+        and _size(x) > x.shape[2]  # the variance of one number is an error
     )
 
 
@@ -116,7 +114,7 @@ def normed_forward(
     repeated), and the running statistics are updated segment after segment, as by one call each.
     """
     x = dense(x)
-    channels, segments, size = x.shape[2], len(plan.lengths), x[0].numel()
+    channels, segments, size = x.shape[2], len(plan.lengths), _size(x)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
@@ -175,7 +173,7 @@ def normed_backward(
     """Gradients of the norm's input, scales and shifts."""
     x, numbers, training = normed
     grad, sums = _run_backward(grad_spikes, membrane, plan, steps, frames, surrogate, normed)
-    channels, size = x.shape[2], x[0].numel()
+    channels, size = x.shape[2], _size(x)
     grad_weight, grad_bias = numbers.new_empty(2, channels).unbind()
     factors = numbers.new_empty(len(plan.lengths), 3, channels)
     tile = min(channels, _TILE)
@@ -214,7 +212,7 @@ def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
     """As `reference.apply_map`; sums are rounded once, to x's type."""
     x = dense(x)
     mapped = frames_like(x, frame_map.frames)
-    size = x[0].numel()
+    size = _size(x)
     sources = _sources(frame_map, x.device)
     with torch.cuda.device_of(x):
         _apply_map[(-(-size // _BLOCK), frame_map.frames)](
@@ -223,13 +221,62 @@ def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
     return mapped
 
 
+def fits_pool(x: Tensor, windows: tuple[int, int]) -> bool:
+    """Whether there are kernels for means over these windows, side by side, of frames [N, C, H, W].
+
+    The windows divide the frames, and channels are innermost in memory.
+    """
+    return (
+        x.dtype in _TYPES
+        and x.numel() < 2**31 - _BLOCK
+        and x.shape[2] % windows[0] == x.shape[3] % windows[1] == 0
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def pool(x: Tensor, windows: tuple[int, int]) -> Tensor:
+    """Means over windows: [N, C, H, W] -> [N, C, H / rows, W / columns], rounded once."""
+    (n, c, h, w), (rows, columns) = x.shape, windows
+    means = torch.empty(
+        (n, c, h // rows, w // columns), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
+    _run_pool(_pool, x, means, windows)
+    return means
+
+
+def pool_gradient(grad: Tensor, windows: tuple[int, int]) -> Tensor:
+    """Gradient of the mean over windows -> gradient of the frames."""
+    (n, c, h, w), (rows, columns) = grad.shape, windows
+    each = torch.empty(
+        (n, c, h * rows, w * columns), dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
+    )
+    _run_pool(_spread, each, grad.contiguous(memory_format=torch.channels_last), windows)
+    return each
+
+
+def _run_pool(kernel: Any, large: Tensor, small: Tensor, windows: tuple[int, int]) -> None:
+    rows, columns = windows
+    with torch.cuda.device_of(large):
+        kernel[(-(-small.numel() // _BLOCK),)](
+            large,
+            small,
+            small.numel(),
+            small.shape[1],
+            small.shape[3],
+            rows=rows,
+            columns=columns,
+            real=_REAL[_real(large)],
+            block=_BLOCK,
+        )
+
+
 def _run_forward(
     x: Tensor, plan: TimePlan, steps: Sequence[Step], keep: bool, normed: Normed | None
 ) -> tuple[Tensor | None, Tensor]:
     real = _real(x)
     membrane = frames_like(x, plan.steps, real) if keep else None
     spikes = frames_like(x, plan.groups)
-    size = x[0].numel()
+    size = _size(x)
     with torch.cuda.device_of(x):
         _forward[(-(-size // _BLOCK), len(steps))](
             x,
@@ -266,7 +313,7 @@ def _run_backward(
     channels]."""
     grad_spikes = dense_like(grad_spikes, membrane)
     grad_x = frames_like(membrane, frames, grad_spikes.dtype)
-    size = membrane[0].numel()
+    size = _size(membrane)
     slope = slope_of(surrogate, steps[0].threshold)
     assert slope is not None
     programs, channels, sums = -(-size // _BLOCK), 0, grad_x
@@ -295,6 +342,11 @@ def _run_backward(
             **_ROUNDED,
         )
     return grad_x, sums
+
+
+def _size(x: Tensor) -> int:
+    """Numbers per frame of all recordings."""
+    return x.numel() // len(x)
 
 
 def _real(x: Tensor) -> torch.dtype:
@@ -697,3 +749,55 @@ def _apply_map(x, mapped, sources, size, row, real: tl.constexpr, block: tl.cons
         total += tl.load(x + source * size + neuron, mask=there, other=0).to(real)
     place = mapped + frame.to(tl.int64) * size + neuron
     tl.store(place, total.to(mapped.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _pool(  # type: ignore[no-untyped-def]
+    large,
+    small,
+    size,
+    channels,
+    width,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    real: tl.constexpr,
+    block: tl.constexpr,
+):
+    at = tl.program_id(0) * block + tl.arange(0, block)
+    there = at < size
+    place = large + _first_of_window(at, channels, width, rows, columns)
+    total = tl.full([block], 0, real)
+    for row in tl.static_range(rows):
+        for column in tl.static_range(columns):
+            pixel = place + (row * width * columns + column) * channels
+            total += tl.load(pixel, mask=there, other=0).to(real)
+    tl.store(small + at, (total * (1 / (rows * columns))).to(small.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _spread(  # type: ignore[no-untyped-def]
+    large,
+    small,
+    size,
+    channels,
+    width,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    real: tl.constexpr,
+    block: tl.constexpr,
+):
+    at = tl.program_id(0) * block + tl.arange(0, block)
+    there = at < size
+    place = large + _first_of_window(at, channels, width, rows, columns)
+    share = tl.load(small + at, mask=there, other=0).to(real) * (1 / (rows * columns))
+    for row in tl.static_range(rows):
+        for column in tl.static_range(columns):
+            pixel = place + (row * width * columns + column) * channels
+            tl.store(pixel, share.to(large.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _first_of_window(at, channels, width, rows: tl.constexpr, columns: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Place of the first pixel of each window, for windows ``width`` in a line; channels are innermost."""
+    window = at // channels
+    return ((window // width) * rows * width * columns + (window % width) * columns) * channels + at % channels
