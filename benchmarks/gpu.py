@@ -6,16 +6,16 @@
 
 | section | compared | time limit, s |
 | --- | --- | --- |
-| exact | `exact` on all cores, `exact-cuda`; workloads W1 and W3 | 90 |
+| exact | `exact` on all cores, `exact-cuda`; method: benchmarks/exact_cuda.py | 90 |
 | training | SDT and MTT, plain loop and this package, float32 and --amp; method: benchmarks/training.py | 120 |
 | brian2 | `exact`, `brian2-cpp`, `brian2-cuda` at several batch sizes; workload W1 | 150 |
 
 Every section runs in a process of its own. At its time limit the process ends, and the rows until then remain.
 
-The engines run different recordings and count spikes. "First run" includes code generation and compilation. Two
-networks are run. With weights rounded to multiples of 1/1024, whose sums are exact in any order, every engine must give
-the spikes of `exact`. With unrounded weights brian2-cuda adds in the order of its threads, and the table shows the
-fraction of spikes that differ.
+In the section brian2 the engines run different recordings and count spikes. "First run" includes code generation and
+compilation. Two networks are run. With weights rounded to multiples of 1/1024, whose sums are exact in any order, every
+engine must give the spikes of `exact`. With unrounded weights brian2-cuda adds in the order of its threads, and the
+table shows the fraction of spikes that differ.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import exact_cuda
 import numpy as np
 from workloads import on_grid, random_train, workload
 
@@ -93,11 +94,7 @@ def engine_rows(name: str, kinds: Sequence[Kind], recordings: int, *, exact_sums
     expected: list[Result] = []
     fastest = 0.0
     for kind in kinds:
-        try:
-            simulator = Simulator(circuit, engine=kind.engine, record="counts", **kind.options)
-        except InputError as error:
-            yield f"| {kind.name} | | | | | left out: {error} |"
-            continue
+        simulator = Simulator(circuit, engine=kind.engine, record="counts", **kind.options)
         _, first = run(simulator, trains)
         results, seconds = run(simulator, trains)
         if not expected:
@@ -112,16 +109,19 @@ def engine_rows(name: str, kinds: Sequence[Kind], recordings: int, *, exact_sums
 
 
 def exact_section(options: argparse.Namespace) -> Iterator[str]:
-    """`exact` on all cores and `exact-cuda`."""
-    kinds = [
-        Kind("exact, all cores", "exact", {"threads": cores()}),
-        Kind("exact, one core", "exact", {"threads": 1}),
-        Kind("exact-cuda", "exact-cuda", {}),
-    ]
-    for name, recordings in (("W1", options.recordings), ("W3", max(1, options.recordings // 4))):
-        several = kinds if name == "W1" else [kinds[0], kinds[2]]
-        yield from engine_rows(name, several, recordings, exact_sums=True)
-        yield from engine_rows(name, [kinds[0], kinds[2]], recordings, exact_sums=False)
+    """The table of `benchmarks/exact_cuda.py`."""
+    numbers = {"W1": [options.recordings, 8 * options.recordings], "W3": [-(-options.recordings // 2)]}
+    yield f"\nExact engines\n\n{exact_cuda.HEADER}"
+    missing = ""
+    for name, recordings in numbers.items():
+        try:
+            yield from exact_cuda.rows([name], recordings, [None])
+        except InputError as error:
+            missing = str(error)
+    if missing:
+        yield f"\nLeft out: exact-cuda: {missing}"
+    else:
+        yield from exact_cuda.public_rows("W1", 2 * options.recordings)
 
 
 def brian2_section(options: argparse.Namespace) -> Iterator[str]:
@@ -196,7 +196,7 @@ def main() -> int:
     """Print the tables. The exit status is 1 if a section failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sections", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="parts [all]")
-    parser.add_argument("--recordings", type=int, default=512, help="different recordings of W1; W3: a quarter [512]")
+    parser.add_argument("--recordings", type=int, default=512, help="different recordings [512]")
     parser.add_argument(
         "--batch-size", type=int, nargs="+", default=[64, 512], metavar="N", help="of brian2-cuda [64 512]"
     )

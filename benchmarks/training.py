@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -155,30 +156,33 @@ def _plain_neuron(layer: Spiking, x: Tensor) -> Tensor:
 
 
 def _spikingjelly_neuron(device: str) -> Callable[[Spiking, Tensor], Tensor]:
-    """Its multi-step neuron, with the first of its back ends that works here."""
-    from spikingjelly.activation_based import neuron, surrogate
+    """Its multi-step neuron. Release 2 chooses its back end by itself; before, the first that works here."""
+    from spikingjelly.activation_based import functional, neuron, surrogate
 
-    def make(backend: str) -> nn.Module:
-        made: nn.Module = neuron.IFNode(
-            v_reset=None, surrogate_function=surrogate.ATan(), step_mode="m", backend=backend
-        ).to(device)
+    def make(**options: Any) -> nn.Module:
+        made: nn.Module = neuron.IFNode(v_reset=None, surrogate_function=surrogate.ATan(), step_mode="m", **options).to(
+            device
+        )
         return made
 
-    def works(backend: str) -> bool:
+    def works(**options: Any) -> bool:
         try:
             jumps = torch.ones(2, 1, 4, device=device, requires_grad=True)
-            make(backend)(jumps).sum().backward()
+            make(**options)(jumps).sum().backward()
         except Exception:  # whatever a missing compiler or package raises
             return False
         return True
 
-    backends = ["torch"] if device == "cpu" else ["triton", "cupy", "torch"]
-    node: Any = make(next(backend for backend in backends if works(backend)))
-    print(f"spikingjelly on {device}: back end {node.backend}", file=sys.stderr)
+    backends = [] if device == "cpu" else [{"backend": "triton"}, {"backend": "cupy"}]
+    options = next(options for options in [*backends, {}] if works(**options))
+    node = make(**options)
+    release = importlib.metadata.version("spikingjelly")
+    print(f"spikingjelly {release} on {device}: back end {options.get('backend', 'of its choice')}", file=sys.stderr)
 
     def spikes(layer: Spiking, x: Tensor) -> Tensor:
-        node.reset()
-        return node(x.contiguous())
+        functional.reset_net(node)
+        found: Tensor = node(x.contiguous())
+        return found
 
     return spikes
 

@@ -4,9 +4,11 @@ The kernel runs with real barriers, its threads in shuffled order, and a memory 
 """
 
 import ctypes
+import functools
 import hashlib
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +19,8 @@ _LAUNCHER = """
 #include <utility>
 
 template <class... P, size_t... I>
-static void call(void (*kernel)(P...), int blocks, int threads, int shared, const long long* a, std::index_sequence<I...>) {{
+static void call(void (*kernel)(P...), int blocks, int threads, int shared, const long long* a,
+                 std::index_sequence<I...>) {{
     kernel<<<blocks, threads, shared>>>((P)a[I]...);
 }}
 template <class... P>
@@ -45,9 +48,25 @@ extern "C" void to_host(void* to, long long from, long long bytes) {{
 """
 
 
+#: The emulation runs one operation at a time, whichever thread asks for it.
+ONE_AT_A_TIME = threading.RLock()
+
+
+def one_at_a_time(function):
+    """Decorates what calls the emulation."""
+
+    @functools.wraps(function)
+    def locked(*arguments, **options):
+        with ONE_AT_A_TIME:
+            return function(*arguments, **options)
+
+    return locked
+
+
 class Buffer:
     """Memory of the emulated GPU; of a slice of columns only the content is used."""
 
+    @one_at_a_time
     def __init__(self, library, shape, dtype):
         self.shape, self.dtype, self.columns = shape, np.dtype(dtype), slice(None)
         self.bytes = int(np.prod(shape)) * self.dtype.itemsize
@@ -61,6 +80,7 @@ class Buffer:
         part.whole, part.columns = self, columns
         return part
 
+    @one_at_a_time
     def __del__(self):
         self._library.release(self.address)
 
@@ -110,6 +130,7 @@ class EmulatedGpu:
         self._library.to_device.argtypes = [ctypes.c_longlong, ctypes.c_void_p, ctypes.c_longlong]
         self._library.to_host.argtypes = [ctypes.c_void_p, ctypes.c_longlong, ctypes.c_longlong]
 
+        @one_at_a_time
         def launch(blocks, threads, shared, arguments):
             error = self._library.launch(blocks, threads, shared, (ctypes.c_longlong * len(arguments))(*arguments))
             assert error is None, error
@@ -126,25 +147,27 @@ class EmulatedGpu:
     def synchronize(self):
         pass
 
-    def staging(self, length, dtype):
-        return np.full(length, 0x7F, dtype)
+    def staging(self, shape, dtype):
+        return np.full(shape, 0x7F, dtype)
 
+    @one_at_a_time
     def upload(self, array):
         buffer = Buffer(self._library, array.shape, array.dtype)
         self._library.to_device(buffer.address, np.ascontiguousarray(array).ctypes.data, buffer.bytes)
         return buffer
 
+    @one_at_a_time
     def zeros(self, shape, dtype):
         buffer = Buffer(self._library, shape, dtype)
         self._library.clear(buffer.address, buffer.bytes)
         return buffer
 
-    def download(self, buffer):
-        if isinstance(buffer, Part):
-            return self.download(buffer.whole)[:, buffer.columns].copy()
-        content = np.empty(buffer.shape, buffer.dtype)
-        self._library.to_host(content.ctypes.data, buffer.address, buffer.bytes)
-        return content
+    @one_at_a_time
+    def download(self, buffer, to):
+        whole = buffer.whole if isinstance(buffer, Part) else buffer
+        content = np.empty(whole.shape, whole.dtype)
+        self._library.to_host(content.ctypes.data, whole.address, whole.bytes)
+        to[:] = content[:, buffer.columns] if isinstance(buffer, Part) else content
 
     def address(self, buffer):
         return buffer.address

@@ -171,6 +171,58 @@ def test_recordings_fit_the_sensor_and_have_both_polarities():
     assert np.all(np.diff(pixel)[same_time] >= 0)
 
 
+def plain_record(camera, image):
+    """What the camera's definition says, pixel by pixel: (t, y, x, p)."""
+    pitch = camera.image_pixels / max(image.shape)
+    blur = max(pitch, 1)
+
+    def weight(sensor_pixels, image_pixels, i, j, shift):
+        at = (i - (sensor_pixels - 1) / 2 - shift) - (j - (image_pixels - 1) / 2) * pitch
+        d = abs(at) / blur
+        spline = 2 / 3 - d**2 + d**3 / 2 if d < 1 else max(2 - d, 0) ** 3 / 6
+        return spline * pitch / blur
+
+    found = []
+    on, off = camera.thresholds
+    for y in range(camera.height):
+        for x in range(camera.width):
+            light = []
+            for shift_x, shift_y in camera.path:
+                rows = [weight(camera.height, image.shape[0], y, j, shift_y) for j in range(image.shape[0])]
+                columns = [weight(camera.width, image.shape[1], x, j, shift_x) for j in range(image.shape[1])]
+                light.append((-1 if camera.negative else 1) * np.log(rows @ image @ columns + camera.dark))
+            reference, last = light[0], -np.inf
+            for k in range(1, len(light)):
+                while light[k] >= reference + on[y, x] or light[k] <= reference - off[y, x]:
+                    rising = light[k] > light[k - 1]
+                    reference += on[y, x] if rising else -off[y, x]
+                    t = camera.sample_us * (k - 1 + (reference - light[k - 1]) / (light[k] - light[k - 1]))
+                    if t - last >= camera.refractory_us:
+                        found.append((round(t), y, x, int(rising)))
+                        last = t
+    return sorted(event for event in found if event[0] < camera.duration_us)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "shape"),
+    [
+        ({"negative": False}, (4, 3)),
+        ({"refractory_us": 100}, (4, 3)),
+        ({"constant_speed": True, "width": 8}, (3, 4)),
+        ({"width": 17, "height": 3, "dark": 0.01}, (3, 3)),
+        ({"image_pixels": 6, "threshold_on": 0.01, "dark": 0.5}, (9, 9)),  # finer than the sensor
+        ({"image_pixels": 50, "dark": 0.1}, (9, 9)),  # the sensor sees a small part
+    ],
+)
+def test_events_are_those_of_the_definition(parameters, shape):
+    camera = Camera(**{"height": 6, "width": 7, "image_pixels": 8, "sample_us": 10_000, "noise_hz": 0.0} | parameters)
+    image = np.random.default_rng(1).random(shape)
+    recording = camera.record(image)
+    expected = plain_record(camera, image)
+    assert len(expected) > 20
+    assert list(zip(*(recording[field].tolist() for field in "tyxp"), strict=True)) == expected
+
+
 def test_many_recordings_have_their_numbers_as_seeds():
     images = np.random.default_rng(0).random((3, 4, 4))
     camera = Camera(noise_hz=5.0, image_pixels=10)

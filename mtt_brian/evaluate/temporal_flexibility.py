@@ -28,6 +28,15 @@ class Flexibility(NamedTuple):
     low: float
     high: float
 
+    @property
+    def sentence(self) -> str:
+        """The score, its interval and its definition."""
+        return (
+            f"Temporal flexibility {self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f}): mean accuracy "
+            f"over T = {', '.join(map(str, TIME_STEPS))} steps per recording and event-driven, relative to the best of "
+            "them."
+        )
+
     def __str__(self) -> str:
         """``"0.87 (0.84 to 0.90)"``."""
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
@@ -62,7 +71,7 @@ def flexibility(
         raise InputError(f"the conditions need the same recordings, not {sorted({row.shape for row in rows})} of them")
     if not rows[0].size:
         raise InputError("no flexibility score without a recording")
-    correct = np.stack(rows, axis=1).astype(np.float64)
+    correct = np.stack(rows, axis=1)
     rng = np.random.default_rng(0)
     drawn = [_score(correct[rng.integers(0, len(correct), len(correct))]) for _ in range(resamples)]
     low, high = np.percentile(drawn, [2.5, 97.5])
@@ -71,6 +80,5 @@ def flexibility(
 
 def _score(correct: np.ndarray) -> float:
     """Of correct predictions [N, conditions]."""
-    accuracies = correct.mean(axis=0)
-    best = accuracies.max()
-    return float(accuracies.mean() / best) if best else 0.0
+    counts = correct.sum(axis=0)
+    return float(counts.sum() / (counts.size * counts.max())) if counts.any() else 0.0

@@ -1,6 +1,6 @@
 """The exact engine on an NVIDIA GPU: many recordings at once, each run by one block of threads.
 
-`kernel.cu` is the program of the GPU, `arrays` the network as it reads it, `gpu` the access to the GPU through CuPy, and
+`kernel.cu` is the program of the GPU, `arrays` the network in its form, `gpu` the access to the GPU through CuPy, and
 `engine` the batches of recordings.
 
 The kernel is CUDA C++, compiled when an engine is built (NVRTC through CuPy), and not Python for numba.cuda. Three

@@ -1,15 +1,17 @@
-"""The engine: recordings in batches, two of them at a time, so that copies and computations overlap."""
+"""The engine: recordings in batches, several at a time, so that copies and computations overlap."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtt_brian.circuit.model import Circuit, synaptic_operations
+from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import Spikes
 from mtt_brian.engines.base import InputSpikes, Order, Record
 from mtt_brian.engines.exact.engine import ExactEngine
@@ -20,9 +22,10 @@ from mtt_brian.engines.result import Result, recorded_populations, result_of
 from mtt_brian.errors import InputError, check_whole
 
 _KERNEL = Path(__file__).with_name("kernel.cu")
-#: Largest number of recordings of a batch; two batches of a small network fill an H100.
-_MOST_TOGETHER = 2048
-#: Share of the free memory of the GPU that the two batches in flight may use.
+#: Largest number of recordings of a batch, and of batches in flight. Together they fill an H100, and the first batch
+#: begins while the next ones are read.
+_MOST_TOGETHER, _IN_FLIGHT = 512, 8
+#: Share of the free memory of the GPU that the batches in flight may use.
 _SHARE = 0.8
 #: A record of `kernel.cu`, and room for such records beyond those of one instant. A full buffer is emptied and the run
 #: continues.
@@ -36,16 +39,16 @@ class ExactCudaEngine:
     """Runs a circuit spike by spike on a GPU, each recording in a block of threads of its own.
 
     For IF neurons without bias, LIF neurons that cannot reach their threshold between arrivals, and readouts of these
-    kinds. Every neuron adds its jumps in the order of the engine `exact`, every product and sum is rounded alone, and the
-    exponential function of leaks is that of the C library of Linux. So spikes and potentials are those of `exact` to
-    the last bit, with any weights.
+    kinds. Every neuron adds its jumps in the order of the engine `exact`, every product and sum is rounded alone, and
+    the exponential function of leaks is that of the C library of Linux. So spikes and potentials are those of `exact`
+    to the last bit, with any weights.
 
     Args:
         circuit: the network.
         order: ``"sum"``.
         record: recorded spikes, see `ExactEngine`.
-        batch_size: recordings on the GPU at the same time, half of them in each of two batches; by default as many as
-            its memory holds, up to 4096.
+        batch_size: recordings of a batch; by default as many as an eighth of the free memory of the GPU holds, up to
+            512. Eight batches run at the same time.
         gpu: the GPU; by default the current one of CuPy.
         block: the shape of a block of threads; by default by the size of the network.
 
@@ -78,29 +81,31 @@ class ExactCudaEngine:
         self._sizes = kernel_arrays(circuit, lowered, block)
         self.block = self._sizes.block
         self._gpu = CupyGpu() if gpu is None else gpu
-        self._streams = (self._gpu.stream(), self._gpu.stream())
+        self._streams = [self._gpu.stream() for _ in range(_IN_FLIGHT)]
         self._kernel = self._gpu.compile(_KERNEL, "run_summed", self._sizes.macros())
         self._budget = self._check_memory()
-        self._most = _MOST_TOGETHER if batch_size is None else -(-batch_size // 2)
+        self._most = _MOST_TOGETHER if batch_size is None else batch_size
         with self._streams[0].use():
             self._network = [self._gpu.upload(array) for array in self._sizes.arrays]
         self._streams[0].synchronize()
         names = [circuit.input, *(p.name for p in circuit.populations)]
-        self._fan_out = np.concatenate([circuit.fan_out[name] for name in names])
         ends = dict(zip(names, zip(lowered.offset[:-1], lowered.offset[1:], strict=True), strict=True))
         fires = [circuit.input, *(p.name for p in circuit.populations if p.rule.fires)]
         self._parts = {name: slice(*map(int, ends[name])) for name in fires}
         self._numbers = {name: names.index(name) for name in self._recorded}
 
     def _check_memory(self) -> int:
-        """Bytes that a batch may use."""
-        free, needed = self._gpu.free_bytes(), self._sizes.bytes + 2 * self._bytes(0)
-        if needed > _SHARE * free:
+        """Bytes that a batch may use, if as many batches run as fit."""
+        free, each = self._gpu.free_bytes(), self._bytes(0)
+        left = int(_SHARE * free) - self._sizes.bytes
+        if left < each:
+            needed = self._sizes.bytes + each
             raise InputError(
-                f"{self._gpu.name}: the network and two recordings need {needed / 2**20:,.0f} MiB of its memory, of "
-                f"which {free / 2**20:,.0f} MiB are free; use engine='exact'"
+                f"{self._gpu.name}: the network and one recording need {needed / 2**20:,.1f} MiB of its memory, of"
+                f" which {free / 2**20:,.1f} MiB are free; use engine='exact'"
             )
-        return int(_SHARE * free - self._sizes.bytes) // 2
+        self._in_flight = min(_IN_FLIGHT, left // each)
+        return left // self._in_flight
 
     def _bytes(self, rows: int) -> int:
         """Memory of a recording with ``rows`` input spikes."""
@@ -115,23 +120,23 @@ class ExactCudaEngine:
         """Runs recordings, each from rest at time 0.
 
         Args:
-            inputs: input spikes of each recording, read lazily, two batches ahead.
+            inputs: input spikes of each recording, read lazily, eight batches ahead.
 
         Yields:
             Results in the order of ``inputs``, those of a batch together.
         """
         recordings = iter(inputs)
-        running: deque[_Batch] = deque()
-        number = 0
+        running: deque[Future[_Batch]] = deque()
+        streams = cycle(self._streams)
         first = next(recordings, None)
-        while first is not None:
-            together, first = self._take(first, recordings)
-            running.append(_Batch(self, together, self._streams[number % 2]))
-            number += 1
-            if len(running) == 2:
-                yield from running.popleft().results()
-        while running:
-            yield from running.popleft().results()
+        with ThreadPoolExecutor(1) as pool:
+            while first is not None:
+                together, first = self._take(first, recordings)
+                running.append(pool.submit(_Batch, self, together, next(streams)))
+                if len(running) == self._in_flight:
+                    yield from running.popleft().result().results()
+            while running:
+                yield from running.popleft().result().results()
 
     def _take(
         self, first: InputSpikes, recordings: Iterator[InputSpikes]
@@ -140,8 +145,8 @@ class ExactCudaEngine:
         together, used = [first], self._bytes(len(first.t))
         if used > self._budget:
             raise InputError(
-                f"{self._gpu.name}: a recording with {len(first.t):,} events needs {used / 2**20:,.0f} MiB of its memory, "
-                f"and {self._budget / 2**20:,.0f} MiB are left; use engine='exact'"
+                f"{self._gpu.name}: a recording with {len(first.t):,} events needs {used / 2**20:,.0f} MiB of its"
+                f" memory, and {self._budget / 2**20:,.0f} MiB are left for it; use engine='exact'"
             )
         for recording in recordings:
             used += self._bytes(len(recording.t))
@@ -171,10 +176,10 @@ class _Batch:
                 "stamp": gpu.zeros((number, sizes.groups), np.int32),
                 "mark": gpu.zeros((number, sizes.neurons), np.int32) if sizes.marked else None,
                 "touched": gpu.zeros((number, sizes.groups), np.int32),
-                "keys": gpu.zeros((number, sizes.neurons), np.int64),
-                "fired": gpu.zeros((number, sizes.neurons), np.int64),
+                "spikes": gpu.zeros((number, 2 * sizes.neurons), np.int64),
                 "counts": gpu.zeros((number, sizes.neurons), np.int64),
                 "readout": gpu.zeros((number, sizes.readout), np.float64),
+                "synops": gpu.zeros((number,), np.int64),
                 "records": gpu.zeros((number, engine._capacity * _RECORD.itemsize // 8), np.int64),
                 "cursors": gpu.zeros((number, 4), np.int32),
             }
@@ -184,14 +189,14 @@ class _Batch:
     def _upload(self) -> list[Any]:
         """Begins and ends of the recordings, and their spikes one after another."""
         gpu, recordings = self._engine._gpu, self._recordings
-        begin = gpu.staging(len(recordings) + 1, np.int64)
+        begin = gpu.staging((len(recordings) + 1,), np.int64)
         begin[0] = 0
         np.cumsum([len(recording.t) for recording in recordings], out=begin[1:])
-        end = gpu.staging(len(recordings), np.float64)
+        end = gpu.staging((len(recordings),), np.float64)
         end[:] = [recording.duration for recording in recordings]
         self._staged = [begin, end]
         for column, dtype in (("t", np.float64), ("i", np.int32), ("n", np.int64)):
-            joined = gpu.staging(max(1, int(begin[-1])), dtype)
+            joined = gpu.staging((max(1, int(begin[-1])),), dtype)
             parts = [getattr(recording, column) for recording in recordings]
             np.concatenate(parts, out=joined[: begin[-1]], casting="unsafe")
             self._staged.append(joined)
@@ -217,35 +222,46 @@ class _Batch:
 
     def results(self) -> Iterator[Result]:
         """Waits for the end of all runs, and gives their results."""
-        gpu, buffers = self._engine._gpu, self._buffers
+        sizes, number = self._engine._sizes, len(self._recordings)
         pieces: list[list[np.ndarray]] = [[] for _ in self._recordings]
         rows = [len(recording.t) for recording in self._recordings]
         while True:
             self._stream.synchronize()
-            with self._stream.use():
-                cursors = gpu.download(buffers["cursors"])
-                self._fetch_records(cursors[:, _RECORDS], pieces)
+            cursors = self._download("cursors", (number, 4), np.int32)
+            self._fetch_records(cursors[:, _RECORDS], pieces)
             if np.array_equal(cursors[:, _ROW], rows):
                 break
             self._advance()
-        with self._stream.use():
-            counts, readouts = gpu.download(buffers["counts"]), gpu.download(buffers["readout"])
-        self._buffers = {}
+        counts = self._download("counts", (number, sizes.neurons), np.int64)
+        readouts = self._download("readout", (number, sizes.readout), np.float64)
+        synops = self._download("synops", (number,), np.int64)
+        self._buffers, self._inputs, self._staged = {}, [], []
         for k, recording in enumerate(self._recordings):
             if cursors[k, _FAILED]:
                 self._raise_failure(recording)
-            yield self._result(recording, counts[k].copy(), readouts[k].copy(), pieces[k])
+            # Copies: the results must not keep page-locked memory.
+            yield self._result(recording, counts[k].copy(), readouts[k].copy(), int(synops[k]), pieces[k])
+
+    def _download(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """The content of a buffer."""
+        gpu = self._engine._gpu
+        content = gpu.staging(shape, dtype)
+        with self._stream.use():
+            gpu.download(self._buffers[name], content)
+        return content
 
     def _fetch_records(self, numbers: np.ndarray, pieces: list[list[np.ndarray]]) -> None:
         """Appends the new records of every run to its pieces."""
         words = _RECORD.itemsize // 8
         if most := int(numbers.max()):
-            found = self._engine._gpu.download(self._buffers["records"][:, : words * most])
+            found = np.empty((len(numbers), words * most), np.int64)
+            with self._stream.use():
+                self._engine._gpu.download(self._buffers["records"][:, : words * most], found)
             for k, number in enumerate(numbers):
                 pieces[k].append(found[k, : words * number].copy().view(_RECORD))
 
     def _result(
-        self, recording: InputSpikes, counts: np.ndarray, readout: np.ndarray, pieces: list[np.ndarray]
+        self, recording: InputSpikes, counts: np.ndarray, readout: np.ndarray, synops: int, pieces: list[np.ndarray]
     ) -> Result:
         engine = self._engine
         spikes = {}
@@ -262,13 +278,13 @@ class _Batch:
             spikes,
             {name: counts[part] for name, part in engine._parts.items()},
             readout,
-            synaptic_operations(counts, engine._fan_out),
+            synops,
         )
 
     def _raise_failure(self, recording: InputSpikes) -> None:
         """Raises the message of the engine `exact` for a run that cannot continue."""
         list(ExactEngine(self._engine.circuit, record="counts", threads=1).run([recording]))
         raise InputError(
-            "a potential grew larger than float64 can hold (1.8e308), or a neuron fired more spikes than can be counted; "
-            "check weights and spike_integral"
+            "a potential grew larger than float64 can hold (1.8e308), or a neuron fired more spikes than can be"
+            " counted; check weights and spike_integral"
         )

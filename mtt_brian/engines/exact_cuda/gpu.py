@@ -44,8 +44,8 @@ class Gpu(Protocol):
     def stream(self) -> Stream:
         """A new queue of operations."""
 
-    def staging(self, length: int, dtype: type) -> np.ndarray:
-        """An array on the host from which `upload` copies without waiting."""
+    def staging(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """An array on the host from which `upload` copies without waiting, and to which `download` copies fast."""
 
     def upload(self, array: np.ndarray) -> Any:
         """Copies an array to the GPU; it must not change until the stream has been synchronised."""
@@ -53,8 +53,8 @@ class Gpu(Protocol):
     def zeros(self, shape: tuple[int, ...], dtype: type) -> Any:
         """A buffer of zeros."""
 
-    def download(self, buffer: Any) -> np.ndarray:
-        """The content of a buffer, or of a slice of it; waits for the stream."""
+    def download(self, buffer: Any, to: np.ndarray) -> None:
+        """Copies a buffer, or a slice of it, into an array of the same shape; waits for the stream."""
 
     def address(self, buffer: Any) -> int:
         """Address of a buffer on the GPU."""
@@ -79,8 +79,8 @@ class CupyGpu:
         self._cupy = cupy
         self.name = "engine='exact-cuda'"
         with self._in_one_line("needs an NVIDIA GPU and its driver"):
-            number = cupy.cuda.runtime.getDevice()
-            properties = cupy.cuda.runtime.getDeviceProperties(number)
+            self._device = cupy.cuda.Device()
+            properties = cupy.cuda.runtime.getDeviceProperties(self._device.id)
         capability = f"{properties['major']}.{properties['minor']}"
         self.name = f"{properties['name'].decode()}, compute capability {capability}"
 
@@ -91,7 +91,9 @@ class CupyGpu:
         try:
             yield
         except cuda.memory.OutOfMemoryError as error:
-            raise InputError(f"{self.name}: not enough memory ({_last_line(error)}); pass a smaller batch_size") from error
+            raise InputError(
+                f"{self.name}: not enough memory ({_last_line(error)}); pass a smaller batch_size"
+            ) from error
         except (
             *(cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError),
             *(cuda.compiler.CompileException, cuda.nvrtc.NVRTCError, RuntimeError, OSError, ImportError),
@@ -117,13 +119,14 @@ class CupyGpu:
 
     def stream(self) -> Stream:
         """A new stream."""
-        return _CupyStream(self._cupy.cuda.Stream(non_blocking=True), self._in_one_line)
+        with self._device:
+            return _CupyStream(self._device, self._cupy.cuda.Stream(non_blocking=True), self._in_one_line)
 
-    def staging(self, length: int, dtype: type) -> np.ndarray:
+    def staging(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Page-locked memory, which CuPy reuses."""
         import cupyx
 
-        return cupyx.empty_pinned((length,), dtype)
+        return cupyx.empty_pinned(shape, dtype)
 
     def upload(self, array: np.ndarray) -> Any:
         """Copies an array to the GPU."""
@@ -139,10 +142,10 @@ class CupyGpu:
         with self._in_one_line("memory cannot be allocated"):
             return self._cupy.zeros(shape, dtype)
 
-    def download(self, buffer: Any) -> np.ndarray:
-        """The content of a buffer, or of a slice of it."""
+    def download(self, buffer: Any, to: np.ndarray) -> None:
+        """Copies a buffer, or a slice of it, into an array of the same shape."""
         with self._in_one_line("a run ended early"):
-            return buffer.get()
+            buffer.get(out=to)
 
     def address(self, buffer: Any) -> int:
         """Address of a buffer on the GPU."""
@@ -152,12 +155,12 @@ class CupyGpu:
 class _CupyStream:
     """A stream of CuPy whose errors are one line."""
 
-    def __init__(self, stream: Any, in_one_line: Callable[[str], AbstractContextManager[None]]) -> None:
-        self._stream, self._in_one_line = stream, in_one_line
+    def __init__(self, device: Any, stream: Any, in_one_line: Callable[[str], AbstractContextManager[None]]) -> None:
+        self._device, self._stream, self._in_one_line = device, stream, in_one_line
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        with self._stream:
+        with self._device, self._stream:  # also in another thread than the one that chose the device
             yield
 
     def synchronize(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -12,12 +13,22 @@ import numpy as np
 from mtt_brian.events.camera.projection import Projection
 from mtt_brian.kernel_cache import kept
 
-_keep = kept([Path(__file__)])
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a function that Python calls."""
+    return kept([Path(__file__)])(numba.njit(**_OPTIONS)(function))
+
+
+#: Compiles a function of a kernel. Python must not call it.
+_piece = numba.njit(**_OPTIONS, no_cpython_wrapper=True)
 
 #: Pixels that are passed over at once: bytes of a 64-bit number.
 _BLOCK = 8
 #: A level as an intensity, exp(level), is wrong by less than this fraction.
 _ERROR = 1e-11
+#: Bits that the radix sort sorts by at once.
 _DIGIT = 11
 
 
@@ -50,8 +61,7 @@ class Found(NamedTuple):
     p: np.ndarray
 
 
-@_keep
-@numba.njit(nogil=True)
+@_kernel
 def seen(projection: Projection, image: np.ndarray, dark: float) -> np.ndarray:
     """The intensity of every pixel for every place of the image, ``dark`` where it is black: float64 [D, H, W]."""
     places, height = projection.rows.first.shape
@@ -62,8 +72,7 @@ def seen(projection: Projection, image: np.ndarray, dark: float) -> np.ndarray:
     return lines
 
 
-@_keep
-@numba.njit(nogil=True)
+@_kernel
 def record(times: np.ndarray, projection: Projection, image: np.ndarray, dark: float, pixels: Pixels) -> Found:
     """The events of all pixels [H * W], line by line; see `crossings`, which gets the intensities of `seen`."""
     places, height = projection.rows.first.shape
@@ -77,8 +86,7 @@ def record(times: np.ndarray, projection: Projection, image: np.ndarray, dark: f
     return Found(found.t[:n], found.pixel[:n], found.p[:n])
 
 
-@_keep
-@numba.njit(nogil=True)
+@_kernel
 def crossings(times: np.ndarray, place: np.ndarray, line: np.ndarray, pixels: Pixels) -> Found:
     """Threshold crossings of many pixels whose log intensity is linear between samples.
 
@@ -97,33 +105,38 @@ def crossings(times: np.ndarray, place: np.ndarray, line: np.ndarray, pixels: Pi
     return Found(found.t[:n], found.pixel[:n], found.p[:n])
 
 
-@_keep
-@numba.njit(nogil=True)
+@_kernel
 def order_of(key: np.ndarray) -> np.ndarray:
     """The stable order of whole numbers >= 0, as ``np.argsort(key, kind="stable")``, by a radix sort."""
-    order, moved = np.arange(len(key)), np.empty(len(key), np.int64)
-    most = key.max() if len(key) else 0
+    order, moved = np.empty(len(key), np.int64), np.empty(len(key), np.int64)
+    most = 0
+    for i in range(len(key)):
+        order[i], most = i, max(most, key[i])
+    start = np.empty(1 << _DIGIT, np.int64)
     for shift in range(0, 63, _DIGIT):
         if most >> shift == 0:
             break
-        start = np.zeros((1 << _DIGIT) + 1, np.int64)
-        for k in key:
-            start[((k >> shift) & ((1 << _DIGIT) - 1)) + 1] += 1
-        start = np.cumsum(start)
-        for i in order:
-            digit = (key[i] >> shift) & ((1 << _DIGIT) - 1)
-            moved[start[digit]] = i
+        for digit in range(len(start)):
+            start[digit] = 0
+        for i in range(len(key)):
+            start[(key[i] >> shift) & (len(start) - 1)] += 1
+        before = 0
+        for digit in range(len(start)):
+            start[digit], before = before, before + start[digit]
+        for i in range(len(key)):
+            digit = (key[order[i]] >> shift) & (len(start) - 1)
+            moved[start[digit]] = order[i]
             start[digit] += 1
         order, moved = moved, order
     return order
 
 
-@numba.njit
+@_piece
 def _room(n: int) -> Found:
     return Found(np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int8))
 
 
-@numba.njit
+@_piece
 def _columns(projection: Projection, image: np.ndarray) -> np.ndarray:
     """The image's rows on the sensor's columns, for every place: float64 [h, D, W]."""
     first, weight = projection.columns.first, projection.columns.weight
@@ -138,13 +151,14 @@ def _columns(projection: Projection, image: np.ndarray) -> np.ndarray:
     return narrow
 
 
-@numba.njit
+@_piece
 def _line(line: np.ndarray, projection: Projection, narrow: np.ndarray, y: int, dark: float) -> None:
     """Intensities of the sensor's line ``y`` for every place, into ``line`` [D, W]."""
     first, weight = projection.rows.first, projection.rows.weight
     for d in range(first.shape[0]):
         now = line[d]
-        now[:] = 0.0
+        for x in range(len(now)):
+            now[x] = 0.0
         for b in range(weight.shape[2]):
             row, w = narrow[first[d, y] + b, d], weight[d, y, b]
             for x in range(len(now)):
@@ -153,21 +167,22 @@ def _line(line: np.ndarray, projection: Projection, narrow: np.ndarray, y: int, 
             now[x] += dark
 
 
-@numba.njit
+@_piece
 def _with_crossings(
     found: Found, n: int, times: np.ndarray, place: np.ndarray, line: np.ndarray, pixels: Pixels, start: int
 ) -> tuple[Found, int]:
     """Adds the events of pixels from number ``start`` on to the ``n`` of ``found``; returns it and the new number."""
-    end = _line_crossings(found, n, times, place, line, pixels, start)
-    if end > len(found.t):  # again, with room for all: a check in the inner loop would double the time
-        more = _room(2 * end)
-        more.t[:n], more.pixel[:n], more.p[:n] = found.t[:n], found.pixel[:n], found.p[:n]
+    while True:
+        end = _line_crossings(found, n, times, place, line, pixels, start)
+        if end <= len(found.t):
+            return found, end
+        more = _room(2 * end)  # and the line again: a check of the room in its inner loop would double the time
+        for i in range(n):
+            more.t[i], more.pixel[i], more.p[i] = found.t[i], found.pixel[i], found.p[i]
         found = more
-        _line_crossings(found, n, times, place, line, pixels, start)
-    return found, end
 
 
-@numba.njit
+@_piece
 def _line_crossings(
     found: Found, n: int, times: np.ndarray, place: np.ndarray, line: np.ndarray, pixels: Pixels, start: int
 ) -> int:
@@ -216,7 +231,7 @@ def _line_crossings(
     return n
 
 
-@numba.njit
+@_piece
 def _bounds(upper: float, lower: float, sign: float) -> tuple[float, float]:
     """Intensities beyond which, or close to which, a level is reached: the upper and the lower one."""
     if sign < 0:

@@ -1,12 +1,12 @@
 """CIFAR-10 recorded with the simulated event camera, moved as for CIFAR10-DVS: simulated recordings, not measured ones.
 
 CIFAR10-DVS (Li, Liu, Ji, Li, Shi, "CIFAR10-DVS: An Event-Stream Dataset for Object Classification", Front. Neurosci.
-11:309, 2017) shows 10,000 images of CIFAR-10 to a DVS128. An image is enlarged to 512 x 512 pixels of a monitor and has a
-"repeated closed-loop smooth (RCLS) movement": at constant speed along the four sides of a square that stands on a corner,
-10 pixels right or left and 10 up or down on each side, six times. The sensor sees the middle 448 x 448 of these pixels,
-so that the edge of the image never enters. A side takes 54 ms: a recording has 1.296 s, those of CIFAR10-DVS 1.298 s on
-average. `dark` was chosen so that the mean number of events is that of CIFAR10-DVS. docs/simulated_cifar10.md states the
-source of each number, and compares both.
+11:309, 2017) shows 10,000 images of CIFAR-10 to a DVS128. An image is enlarged to 512 x 512 pixels of a monitor and has
+a "repeated closed-loop smooth (RCLS) movement": at constant speed along the four sides of a square that stands on a
+corner, 10 pixels right or left and 10 up or down on each side, six times. The sensor sees the middle 448 x 448 of these
+pixels, so that the edge of the image never enters. A side takes 54 ms: a recording has 1.296 s, those of CIFAR10-DVS
+1.298 s on average. `dark` was chosen so that the mean number of events is that of CIFAR10-DVS.
+docs/simulated_cifar10.md states the source of each number, and compares both.
 
 Light is computed every millisecond, in which the image moves 0.08 pixels of the sensor; its logarithm is linear in
 between. Against samples every 0.125 ms the median error of an event's time is 1 us.
@@ -26,6 +26,7 @@ import numpy as np
 from mtt_brian.events.camera.camera import Camera
 from mtt_brian.events.datasets.base import EventDataset, RecordingIndex
 from mtt_brian.events.datasets.cifar import CIFAR10
+from mtt_brian.events.formats.cifar_binary import read_cifar_row
 
 #: Images of a class: 9,000 + 1,000, as many as CIFAR10-DVS has.
 PER_CLASS = {"train": 900, "test": 100}
@@ -59,26 +60,20 @@ def luminance(pixels: np.ndarray) -> np.ndarray:
     return np.minimum(np.tensordot(_BT709, light, axes=1), 1.0)  # of white it is 1 but for the rounding
 
 
-def read_recording(files: dict[str, np.ndarray], identifier: str) -> np.ndarray:
-    """The (simulated) recording of one image.
-
-    Args:
-        files: the images [N, 3, 32, 32] of each file.
-        identifier: file#number.
-    """
+def read_recording(folder: Path, identifier: str) -> np.ndarray:
+    """The (simulated) recording of one image, which is read from its file; ``identifier`` is file#number."""
     file, number = identifier.split("#")
-    return CAMERA.record(luminance(files[file][int(number)]), seed=[*file.encode(), int(number)])
+    row = read_cifar_row(folder / file, 1, int(number))
+    return CAMERA.record(luminance(row[1:].reshape(CIFAR10.sensor_size)), seed=[*file.encode(), int(number)])
 
 
 def _open(folder: Path, split: str) -> RecordingIndex:
     assert CIFAR10.open is not None
     images = CIFAR10.open(folder, split)
-    of_file = np.array([identifier.split("#")[0] for identifier in images.ids])
-    files = {str(file): images.pixels[of_file == file] for file in np.unique(of_file)}
     of_class = [np.flatnonzero(images.labels == label) for label in range(len(CIFAR10.classes))]
     chosen = np.sort(np.concatenate([members[: PER_CLASS[split]] for members in of_class]))
     return RecordingIndex(
-        [images.ids[i] for i in chosen], images.labels[chosen].tolist(), partial(read_recording, files)
+        [images.ids[i] for i in chosen], images.labels[chosen].tolist(), partial(read_recording, folder)
     )
 
 

@@ -9,24 +9,24 @@ from pathlib import Path
 
 #: Files that are needed elsewhere, besides the models: settings, curves, predictions, results.
 _KEPT = ("*.json", "*.jsonl", "networks/*/*.json", "networks/*/*.jsonl", "data/*.json")
+#: Archives of models, and bytes of each, at most.
+ARCHIVES, MOST_BYTES = 4, 14_500_000
 #: Bytes of an entry of an archive besides its content, at most.
 _ENTRY = 500
 
 
-def pack(folder: Path, out: Path, models: Sequence[Path], most_bytes: int, archives: int) -> None:
+def pack(folder: Path, out: Path, models: Sequence[Path]) -> None:
     """Write ``results.zip`` and ``networks-<number>.zip``.
 
     Args:
         folder: of the experiment.
         out: folder of the archives.
         models: the ``.nir`` files, the most important first; those without room are named in a line and left out.
-        most_bytes: of an archive with models.
-        archives: with models, at most.
     """
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "results.zip", folder, sorted(path for pattern in _KEPT for path in folder.glob(pattern)))
-    contents: list[list[Path]] = [[] for _ in range(archives)]
-    room = [most_bytes] * archives
+    contents: list[list[Path]] = [[] for _ in range(ARCHIVES)]
+    room = [MOST_BYTES] * ARCHIVES
     for model in models:
         needed = len(zlib.compress(model.read_bytes())) + _ENTRY
         number = next((k for k, left in enumerate(room) if needed <= left), None)

@@ -42,9 +42,10 @@ class Second(NamedTuple):
 #: The first group is the question; the others add rows, in the order of their importance.
 GROUPS: tuple[tuple[Second, ...], ...] = (
     (Second("sdt", -1.0), Second("mtt", -1.0), Second("sdt", None), Second("mtt", None)),
-    (Second("sdt", -1.0, longer=True), Second("nmt", -1.0), Second("sdt", None, longer=True), Second("nmt", None)),
-    (Second("mtt", -1.0, "mtt"), Second("mtt", None, "mtt")),
+    (Second("nmt", -1.0), Second("sdt", -1.0, longer=True)),
     (Second("sdt", -4.0), Second("mtt", -4.0)),
+    (Second("mtt", -1.0, "mtt"), Second("mtt", None, "mtt")),
+    (Second("nmt", None), Second("sdt", None, longer=True)),
 )
 
 
@@ -125,6 +126,8 @@ class Epochs(NamedTuple):
 USUAL = Epochs(20, 12)
 #: A group of networks is left out if it would leave less than this part of the usual epochs.
 LEAST = 0.6
+#: Part of the time that is planned.
+MARGIN = 0.9
 
 
 class Speed(NamedTuple):
@@ -153,7 +156,7 @@ def epochs_within(seconds: float, speed: Speed, usual: Epochs = USUAL, overhead:
     while True:
         every = networks(0, groups)
         needed = sum(speed.seconds(network, usual) for network in every)
-        part = max(0.0, seconds - overhead * len(every)) / needed
+        part = max(0.0, MARGIN * seconds - overhead * len(every)) / needed
         if part >= LEAST or groups == 1:
             part = min(1.0, part)
             return Epochs(max(1, int(part * usual.first)), max(1, int(part * usual.second)), groups)

@@ -13,10 +13,22 @@ import numpy as np
 
 from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate, flexibility, gap_tables
-from mtt_brian.evaluate.factorial import UNCHANGED, Combination, SignTest, effect, sign_test, title
+from mtt_brian.evaluate.factorial import UNCHANGED, Combination, effect, from_bits, sign_test, title
 from mtt_brian.evaluate.statistics import over_seeds
-from mtt_brian.evaluate.tables import MISSING, Cell, Column, Table, decimal, exact, fraction, in_percent, whole, words
+from mtt_brian.evaluate.tables import (
+    MISSING,
+    Cell,
+    Column,
+    Table,
+    decimal,
+    fraction,
+    in_percent,
+    ranking,
+    whole,
+    words,
+)
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS, Flexibility
+from mtt_brian.experiments.deep.event_driven import Results
 from mtt_brian.experiments.deep.plan import TIME_STEPS as T_MAX
 from mtt_brian.experiments.deep.plan import Network
 from mtt_brian.experiments.gap_report import cells_of
@@ -40,41 +52,33 @@ class Measured:
 
     Attributes:
         network: which.
-        correct: by condition (``"T = 10"``, `SUM`, `FIFO` and rules with another bound), whether each recording is
-            classified correctly: bool [N], time-stepped for all test recordings.
-        numbers: of the recordings that were run event by event, among the test recordings.
-        rules: their results by rule, see `gap.merge`; empty if there are none.
+        correct: by condition (``"T = 10"``, `SUM`, `FIFO`), for each test recording 1 if it is classified right, 0 if
+            not, NaN if it was not run: float64 [N].
+        way: results of all rules on the way to a chip, for some recordings, see `gap.merge`; empty if there are none.
     """
 
     network: Network
     correct: Mapping[str, np.ndarray]
-    numbers: np.ndarray
-    rules: Mapping[str, Mapping[str, Any]]
+    way: Mapping[str, Mapping[str, Any]]
 
     @property
     def score(self) -> Flexibility | None:
         """The flexibility on the recordings that were run event by event."""
-        if not self.rules:
+        ran = np.isfinite(self.correct[SUM])
+        if not ran.any():
             return None
-        stepped = {t: self.correct[f"T = {t}"][self.numbers] for t in TIME_STEPS}
-        return flexibility(stepped, self.correct[SUM])
-
-    def on(self, condition: str, numbers: np.ndarray) -> np.ndarray:
-        """Of the recordings with these numbers, which are correct."""
-        correct = self.correct[condition]
-        return correct[numbers] if condition.startswith("T = ") else correct[np.searchsorted(self.numbers, numbers)]
+        return flexibility({t: self.correct[f"T = {t}"][ran] for t in TIME_STEPS}, self.correct[SUM][ran])
 
 
-def measured(
-    network: Network, stepped: Path, labels: Sequence[int], numbers: Sequence[int], rules: Mapping[str, Any]
-) -> Measured:
+def measured(network: Network, stepped: Path, labels: Sequence[int], ran: Sequence[Results], way: Results) -> Measured:
     """A network from the file of its time-stepped predictions and the results of its event-driven runs."""
-    right = {
-        f"T = {t}": np.array(predicted) == np.array(labels) for t, predicted in json.loads(stepped.read_text()).items()
-    }
-    for name, result in rules.items():
-        right[name] = np.array([bit == "1" for bit in result["right"]])
-    return Measured(network, right, np.array(numbers, dtype=np.int64), rules)
+    correct = {SUM: np.full(len(labels), np.nan), FIFO: np.full(len(labels), np.nan)}
+    for t, predicted in json.loads(stepped.read_text())["predictions"].items():
+        correct[f"T = {t}"] = np.equal(predicted, labels).astype(np.float64)
+    for numbers, rules in ran:
+        for name, result in rules.items():
+            correct[name][numbers] = from_bits(result["right"])
+    return Measured(network, correct, way.rules)
 
 
 Groups = Mapping[str, Sequence[Measured]]
@@ -90,14 +94,20 @@ def by_label(every: Sequence[Measured]) -> dict[str, list[Measured]]:
 
 def accuracy_of(seeds: Sequence[Measured], condition: str) -> Estimate | None:
     """Mean over the seeds; None if one of them was not run under this condition."""
-    if any(condition not in seed.correct for seed in seeds):
-        return None
-    return over_seeds([_fraction(seed.correct[condition]) for seed in seeds])
+    each = [_mean(seed.correct[condition]) for seed in seeds]
+    known = [one for one in each if one is not None]
+    return over_seeds(known) if len(known) == len(each) else None
 
 
-def _fraction(correct: np.ndarray) -> Estimate:
-    values = correct.astype(np.float64)
-    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size)))
+def _mean(values: np.ndarray) -> Estimate | None:
+    """Mean of the recordings that were run, with its standard error; None if there are none."""
+    values = values[np.isfinite(values)]
+    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size))) if values.size else None
+
+
+def _recordings(seeds: Sequence[Measured], condition: str) -> int:
+    """The smallest number of recordings of a seed."""
+    return min(int(np.isfinite(seed.correct[condition]).sum()) for seed in seeds)
 
 
 def tables(groups: Groups) -> list[Table]:
@@ -108,7 +118,7 @@ def tables(groups: Groups) -> list[Table]:
         *ways(groups),
         costs(groups),
         spikes(groups),
-        ranking(groups),
+        ranking({label: [score for seed in seeds if (score := seed.score)] for label, seeds in groups.items()}),
     ]
 
 
@@ -125,40 +135,21 @@ def accuracies(groups: Groups) -> Table:
                 Column("", title, [in_percent(accuracy_of(seeds, condition)) for seeds in rows])
                 for condition, title in conditions.items()
             ),
-            Column("", "recordings", [whole(min(len(seed.numbers) for seed in seeds)) for seeds in rows]),
+            *(
+                Column("recordings", title, [whole(_recordings(seeds, condition)) for seeds in rows])
+                for condition, title in (("T = 1", "T"), (SUM, "sum"), (FIFO, "fifo"))
+            ),
         ],
     )
-
-
-def ranking(groups: Groups) -> Table:
-    """The temporal flexibility score, the best first, beside the accuracies that it is made of."""
-    scores = {label: [score for seed in seeds if (score := seed.score) is not None] for label, seeds in groups.items()}
-    means = {label: float(np.mean([score.value for score in of])) for label, of in scores.items() if of}
-    ranked = sorted(means, key=means.__getitem__, reverse=True)
-    return Table(
-        "Temporal flexibility: mean accuracy over T = 1 .. 200 and event-driven, relative to the best of them",
-        [
-            words("network", ranked),
-            Column("", "score", [Cell(f"{means[label]:.2f}", exact(means[label])) for label in ranked]),
-            words("by seed, 95 % interval", [", ".join(map(str, scores[label])) for label in ranked]),
-            Column("", "best accuracy, %", [in_percent(_best(groups[label])) for label in ranked]),
-            Column("", "event-driven, %", [in_percent(accuracy_of(groups[label], SUM)) for label in ranked]),
-        ],
-    )
-
-
-def _best(seeds: Sequence[Measured]) -> Estimate:
-    found = [accuracy_of(seeds, condition) for condition in (*(f"T = {t}" for t in TIME_STEPS), SUM)]
-    return max((one for one in found if one is not None), key=lambda one: one.value)
 
 
 def costs(groups: Groups) -> Table:
     """Synaptic operations and decision time of the networks that were run event by event."""
-    rows = {label: seeds for label, seeds in groups.items() if all(seed.rules for seed in seeds)}
+    rows = {label: seeds for label, seeds in groups.items() if all(seed.way for seed in seeds)}
     rules = {"time-stepped": "T_max", SUM: "sum", FIFO: "fifo"}
 
     def mean(seeds: Sequence[Measured], rule: str, key: str) -> float | None:
-        values = [seed.rules[rule][key] for seed in seeds]
+        values = [seed.way[rule][key] for seed in seeds]
         return None if None in values else float(np.mean(values))
 
     return Table(
@@ -191,11 +182,11 @@ def _scaled(value: float | None, factor: float) -> Cell:
 
 def spikes(groups: Groups) -> Table:
     """Spike difference of the event-driven run from the time-stepped one, layer by layer."""
-    rows = {label: seeds for label, seeds in groups.items() if all(seed.rules for seed in seeds)}
-    layers = list(next(iter(rows.values()))[0].rules[SUM]["spike_difference"]) if rows else []
+    rows = {label: seeds for label, seeds in groups.items() if all(seed.way for seed in seeds)}
+    layers = list(next(iter(rows.values()))[0].way[SUM]["spike_difference"]) if rows else []
 
     def mean(seeds: Sequence[Measured], layer: str) -> float | None:
-        values = [seed.rules[SUM]["spike_difference"][layer] for seed in seeds]
+        values = [seed.way[SUM]["spike_difference"][layer] for seed in seeds]
         return None if None in values else float(np.mean(values))
 
     return Table(
@@ -228,24 +219,14 @@ def comparisons(groups: Groups) -> Table:
 
 
 def _difference(ones: Sequence[Measured], others: Sequence[Measured], condition: str) -> Cell:
-    by_seed = {other.network.seed: other for other in others}
-    changes, before, after = [], [], []
-    for one in ones:
-        other = by_seed.get(one.network.seed)
-        if other is None or condition not in one.correct or condition not in other.correct:
-            continue
-        numbers = np.arange(len(one.correct["T = 1"]))
-        if not condition.startswith("T = "):
-            numbers = np.intersect1d(one.numbers, other.numbers)
-        if numbers.size:
-            a, b = one.on(condition, numbers), other.on(condition, numbers)
-            change = a.astype(np.float64) - b
-            changes.append(Estimate(float(change.mean()), float(change.std() / np.sqrt(change.size))))
-            before.append(b)
-            after.append(a)
+    by_seed = {other.network.seed: other.correct[condition] for other in others}
+    pairs = [(one.correct[condition], by_seed[one.network.seed]) for one in ones if one.network.seed in by_seed]
+    changes = [change for after, before in pairs if (change := _mean(after - before)) is not None]
     if not changes:
         return MISSING
-    test: SignTest = sign_test(np.concatenate(before), np.concatenate(after))
+    after, before = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    ran = np.isfinite(after - before)
+    test = sign_test(before[ran], after[ran])
     cell = in_percent(over_seeds(changes), sign=True)
     return Cell(cell.text, cell.value, f"{cell.error} ({test.lost}, {test.gained}; {gap_tables.p_value(test.p)})")
 
@@ -257,11 +238,11 @@ def ways(groups: Groups) -> list[Table]:
         some = {
             label: seeds
             for label, seeds in groups.items()
-            if all(seed.rules for seed in seeds) and (seeds[0].network.bound is not None) == bounded
+            if all(seed.way for seed in seeds) and (seeds[0].network.bound is not None) == bounded
         }
         if not some:
             continue
-        path = list(next(iter(some.values()))[0].rules)
+        path = list(next(iter(some.values()))[0].way)
         what = "trained with a bound" if bounded else "trained without a bound"
         found.append(
             Table(
@@ -288,7 +269,7 @@ def _step(seeds: Sequence[Measured], rule: str, before: str | None = None) -> Ce
     """Accuracy under a rule, or with ``before`` its change on the same recordings."""
     cells: dict[str, Any] = {}
     for seed in seeds:
-        cells |= cells_of(seed.network.name, seed.rules)
+        cells |= cells_of(seed.network.name, seed.way)
     names = [seed.network.name for seed in seeds]
     minus = [] if before is None else [_combination(before)]
     return in_percent(effect(cells, names, [_combination(rule)], minus), sign=before is not None)
@@ -322,14 +303,14 @@ def as_json(every: Sequence[Measured]) -> dict[str, Any]:
         one.network.name: {
             "label": one.network.label,
             "seed": one.network.seed,
-            "accuracy": {condition: _fraction(correct) for condition, correct in one.correct.items()},
-            "event_driven_recordings": len(one.numbers),
+            "accuracy": {condition: _mean(correct) for condition, correct in one.correct.items()},
+            "recordings": {condition: _recordings([one], condition) for condition in one.correct},
             "flexibility": None if (score := one.score) is None else score._asdict(),
             "rules": {
                 rule: {
                     key: result[key] for key in ("synops_per_recording", "spike_difference", "median_decision_seconds")
                 }
-                for rule, result in one.rules.items()
+                for rule, result in one.way.items()
             },
         }
         for one in every

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import time
@@ -18,6 +19,7 @@ import numpy as np
 from mtt_brian import export, mtt
 from mtt_brian.errors import Diverged
 from mtt_brian.experiments import perturb_networks
+from mtt_brian.experiments.deep.event_driven import TIME_STEPPED
 from mtt_brian.experiments.deep.frames import MEASURED, test_frames, training_frames
 from mtt_brian.experiments.deep.plan import TIME_STEPS, Epochs, Network, Setting, Speed, epochs_within, networks
 from mtt_brian.experiments.deep.recordings import load_recordings
@@ -30,35 +32,37 @@ from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.mtt.initialise import prepare
 from mtt_brian.mtt.loop import Trainer, configure_torch
 
-#: Significant bits of the exported weights, as those of float16 and TF32. All results are those of the rounded weights,
-#: and a compressed file needs two bytes per weight.
-BITS = 11
-TIME_STEPPED = "time_stepped.json"
+#: Significant bits of the exported weights: those of bfloat16, in which mixed precision computes convolutions. All
+#: results are those of the rounded weights, and a compressed file is small.
+BITS = 8
 #: On a GPU, batches of the time-stepped measurements are larger by this factor.
 _GPU_BATCHES = 4
 #: Iterations that are timed, behind as many that are not.
 _TIMED = 12
 
 
-def train(setting: Setting, seeds: Sequence[int], epochs: Epochs | None, ends: float, jobs: int) -> None:
+def train(setting: Setting, seeds: Sequence[int], epochs: Epochs, fit: bool, ends: float, jobs: int) -> None:
     """Train the networks of all seeds; those that are there already are not trained again.
 
     Args:
         setting: of all networks.
         seeds: each is one process.
-        epochs: of both phases; None: as many as fit, see `epochs_within`.
+        epochs: of both phases.
+        fit: whether they are the most, and fewer are taken if they do not fit, see `epochs_within`.
         ends: time (`time.time`) at which the last training must have ended.
-        jobs: seeds that are trained at the same time.
+        jobs: seeds that are trained at the same time; 0: nothing is trained.
     """
+    if not jobs:
+        return
     rounds = -(-len(seeds) // jobs)
     kept = setting.folder / "epochs.json"
-    if epochs is None and kept.exists():
-        epochs = Epochs(**json.loads(kept.read_text()))
+    if fit and kept.exists():
+        epochs, fit = Epochs(**json.loads(kept.read_text())), False
     with ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=get_context("spawn")) as pool:
-        if epochs is None:
+        if fit:
             speeds = list(pool.map(measure_speed, itertools.repeat(setting, min(jobs, len(seeds)))))
             slowest = Speed(max(s.sdt for s in speeds), max(s.mixed for s in speeds))
-            epochs = epochs_within((ends - time.time()) / rounds, slowest)
+            epochs = epochs_within((ends - time.time()) / rounds, slowest, epochs)
             print(f"seconds per epoch: SDT {slowest.sdt:.1f}, mixed {slowest.mixed:.1f}; {epochs}", flush=True)
         write_json(kept, epochs._asdict())
         for seed in pool.map(train_seed, *zip(*((setting, seed, epochs, ends) for seed in seeds), strict=True)):
@@ -69,10 +73,10 @@ def train_seed(setting: Setting, seed: int, epochs: Epochs, ends: float) -> int:
     """The networks of one seed, in order, as long as there is time; returns the seed."""
     for network in networks(seed, epochs.groups):
         folder = setting.run(network)
-        if (folder / MODEL).exists():
+        if (folder / TIME_STEPPED).exists():
             _check_settings(setting, network, epochs, folder)
             continue
-        if network.init is not None and not (setting.run(network.init) / MODEL).exists():
+        if network.init is not None and not (setting.run(network.init) / TIME_STEPPED).exists():
             print(f"{network.name}: left out, because {network.init.name} is not there", flush=True)
             continue
         try:
@@ -106,8 +110,9 @@ def train_network(setting: Setting, network: Network, epochs: Epochs, ends: floa
     graph = export.to_nir(trainer.model, time_steps=TIME_STEPS, duration=recordings.duration_us / 1e6)
     graph = perturb_networks.rounded_weights(graph, BITS)
     stepped = time_stepped_predictions(setting, graph)
-    write_json(folder / TIME_STEPPED, stepped)
-    export.write(folder / MODEL, graph)  # last: its presence marks the end
+    export.write(folder / MODEL, graph)
+    digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
+    write_json(folder / TIME_STEPPED, {"model": digest, "predictions": stepped})  # last: its presence marks the end
     labels = np.array(recordings.labels)
     shown = {t: f"{100 * np.mean(np.array(k) == labels):.1f}" for t, k in stepped.items()}
     accuracy, seconds = trainer.last.history[-1]["train_accuracy"], time.time() - started

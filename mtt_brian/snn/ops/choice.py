@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtt_brian.snn.ops import cpu, reference
 from mtt_brian.snn.surrogate import Surrogate
@@ -43,6 +43,12 @@ def kernels_for(x: Tensor, surrogate: Surrogate | None = None, compile: bool = F
     if compile:
         return COMPILED
     return LOOPS if cpu.fits(x, surrogate) else PLAIN
+
+
+def norm_kernels(x: Tensor, norm: nn.Module, surrogate: Surrogate) -> Any:
+    """The module `gpu` if its kernels contain this norm in front of a population, for the norm's input; else None."""
+    triton = _triton_for(x, surrogate)
+    return triton if triton is not None and triton.fits_norm(x, norm) else None
 
 
 def jumps(x: Tensor, surrogate: Surrogate) -> Tensor:
