@@ -23,7 +23,8 @@ recordings: differences have paired errors, and p is that of the exact sign test
 Without labels the agreement with the time-stepped predictions takes the place of the accuracy.
 
 At last the time-stepped rule is run with steps of other lengths, as it is and with the target's bound and weights, and
-its predictions are compared with those of the same rule without steps.
+its predictions are compared with those of the same rule without steps. With labels, the temporal flexibility score is
+computed from runs with 1, 2, 5 .. 200 steps per recording.
 
 Written are gap.json, gap.md, gap.html, waterfall.png and steps.png.
 """
@@ -48,6 +49,7 @@ from mtt_brian.cli.network_options import Network
 from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
+from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import dask_backend, gap, gap_report
 from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
@@ -292,7 +294,8 @@ def plan_for(options: argparse.Namespace, opened: Network, given: Given) -> Plan
     steps_us = [_whole_us("--steps", step) for step in options.steps] if options.steps is not None else gap.STEPS
     if options.steps is None:
         steps_us = [step for step in steps_us if step <= given.longest_step_us / 3]
-    return gap.plan(opened.circuit, base, _target(options, opened.circuit), sorted(set(steps_us)))
+    scored = TIME_STEPS if given.labels is not None and given.longest_step_us >= TIME_STEPS[-1] else ()
+    return gap.plan(opened.circuit, base, _target(options, opened.circuit), sorted(set(steps_us)), scored)
 
 
 def _base(options: argparse.Namespace, opened: Network) -> Rule:

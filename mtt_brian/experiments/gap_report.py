@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mtt_brian import plotting
-from mtt_brian.evaluate import gap_tables
-from mtt_brian.evaluate.factorial import UNCHANGED, Cells, Combination, effect, title
+from mtt_brian.evaluate import Flexibility, flexibility, gap_tables
+from mtt_brian.evaluate.factorial import UNCHANGED, Cells, Combination, effect, from_bits, title
 from mtt_brian.evaluate.gap_tables import StepAgreement
 from mtt_brian.evaluate.html.page import ReportFigure, write_page
 from mtt_brian.evaluate.tables import Table, code_block, markdown
-from mtt_brian.experiments.gap import FIFO, INSTANTS, Plan, swept_name
+from mtt_brian.experiments.gap import FIFO, INSTANTS, Plan, scored_name, swept_name
 from mtt_brian.files import write_json, write_text
 from mtt_brian.plotting.axes import literal
 from mtt_brian.text import printable
@@ -35,6 +35,7 @@ class GapReport:
         cells: their results.
         steps: by name of the rule, its predictions at every length of a step beside those without steps.
         within: the part of the recordings that may get another prediction.
+        flexibility: the temporal flexibility score, if the plan has its numbers of steps.
     """
 
     name: str
@@ -44,14 +45,14 @@ class GapReport:
     cells: Cells
     steps: Mapping[str, Sequence[StepAgreement]]
     within: float
+    flexibility: Flexibility | None
 
     @property
     def verdict(self) -> list[str]:
-        """A sentence on the way to the target, and one on every rule that was run with other steps."""
+        """Sentences on the way to the target, on every rule that was run with other steps, and on the flexibility."""
         sentences = [gap_tables.verdict(self.cells, self.name, self.plan.path, self.what)]
-        return sentences + [
-            gap_tables.sentence_on_steps(rule, steps, self.within) for rule, steps in self.steps.items()
-        ]
+        sentences += [gap_tables.sentence_on_steps(rule, steps, self.within) for rule, steps in self.steps.items()]
+        return sentences + ([] if self.flexibility is None else [self.flexibility.sentence])
 
     @property
     def tables(self) -> list[Table]:
@@ -94,6 +95,7 @@ class GapReport:
             "results": {name.removeprefix(f"{self.name}: "): cell for name, cell in self.cells.items()},
             "steps": self.steps,
             "within": self.within,
+            "flexibility": None if self.flexibility is None else self.flexibility._asdict(),
         }
         write_json(out / "gap.json", content)
         sections = [f"## {markdown(table.title)}\n\n{table.markdown()}" for table in self.tables]
@@ -164,7 +166,9 @@ def report_of(name: str, heading: str, what: str, plan: Plan, results: Mapping[s
             gap_tables.step_agreement(us, results[swept_name(combination, us)], event_driven, within)
             for us in plan.steps_us
         ]
-    return GapReport(name, heading, what, plan, cells_of(name, results), steps, within)
+    correct = {t: from_bits(results[scored_name(t)]["right"]) for t in plan.scored}
+    score = flexibility(correct, from_bits(results[INSTANTS]["right"])) if correct else None
+    return GapReport(name, heading, what, plan, cells_of(name, results), steps, within, score)
 
 
 def cells_of(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
