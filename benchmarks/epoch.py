@@ -68,14 +68,13 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
     changes = mtt.Augmentation(config.shift, config.roll, config.flip).draw(
         np.random.default_rng(0), len(data), (size, size)
     )
-    few = max(1, min(20, batches))
     with trainer.running():
         model.train()
         batch, labels = placed.batch(order[0], changes[order[0]].to(device))
         share = trainer.processes.batch(len(labels))
 
         def iterate() -> None:
-            for _ in range(few):
+            for _ in range(batches):
                 trainer.step(batch, labels, share)
 
         def feed() -> None:
@@ -84,10 +83,9 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
 
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        seconds(iterate, device)  # kernels are compiled and chosen
-        iteration = min(seconds(iterate, device) for _ in range(2)) / few
-        seconds(feed, device)
-        fed = seconds(feed, device) / batches
+        trainer.run_epoch()  # kernels are compiled and chosen
+        iteration = min(seconds(iterate, device) for _ in range(2)) / batches
+        fed = min(seconds(feed, device) for _ in range(2)) / batches
         epoch = min(seconds(trainer.run_epoch, device) for _ in range(2)) / batches
         peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else float("nan")
         trainer.config = dataclasses.replace(config, calibration_batches=10)
@@ -104,7 +102,7 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
 def main() -> None:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=4096)
+    parser.add_argument("--items", type=int, default=2048)
     parser.add_argument("--size", type=int, default=128, help="pixels of a side [128]")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--width-multiplier", type=float, default=0.5)

@@ -1,7 +1,7 @@
 """`exact-cuda` against `exact` on all cores: the same recordings, spikes counted, spike for spike.
 
     python benchmarks/exact_cuda.py                                  # W1 and W3 of workloads.py; needs a GPU
-    python benchmarks/exact_cuda.py --workloads W1 --recordings 512 4096 --blocks 32x1x24 32x2x24
+    python benchmarks/exact_cuda.py --workloads W1 --recordings 512 4096 --blocks 32x1x24x0 32x2x24x0
 
 "First run" includes the compilation of the kernel. Times are those of a second run over all recordings, from prepared
 input spikes; the last rows are from recordings, through `Simulator.run`. `exact` runs at most 4,096 recordings of W1
@@ -28,7 +28,7 @@ from mtt_brian.engines.exact_cuda.gpu import Gpu
 from mtt_brian.engines.result import Result
 
 #: Recordings of each workload on the GPU, and the most that `exact` runs for comparison.
-RECORDINGS = {"W1": (512, 4096), "W2": (512, 4096), "W3": (264, 528)}
+RECORDINGS = {"W1": (512, 4096), "W2": (512, 4096), "W3": (528, 1056)}
 _MOST_EXACT = {"W1": 4096, "W2": 4096, "W3": 64}
 #: Different recordings; more are the same ones again.
 _DIFFERENT = 512
@@ -71,8 +71,14 @@ def as_recording(train: InputSpikes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def shape(block: Block) -> str:
-    """Threads, channels of a thread, blocks on a multiprocessor."""
-    return f"{block.threads}x{block.channels}x{block.resident}"
+    """Threads, channels of a thread, blocks on a multiprocessor, whether membranes are streamed."""
+    return f"{block.threads}x{block.channels}x{block.resident}x{block.streams:d}"
+
+
+def block_from(text: str) -> Block:
+    """The inverse of `shape`."""
+    threads, channels, resident, streams = map(int, text.split("x"))
+    return Block(threads, channels, resident, bool(streams))
 
 
 def rows(
@@ -131,14 +137,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", choices=list(RECORDINGS), default=["W1", "W3"])
     parser.add_argument("--recordings", nargs="+", type=int, default=[], metavar="N", help="numbers of recordings")
-    parser.add_argument("--blocks", nargs="+", default=[], metavar="NxCxR", help="shapes of a block, such as 256x4x3")
+    parser.add_argument(
+        "--blocks", nargs="+", default=[], metavar="NxCxRxS", help="shapes of a block, such as 256x4x3x0"
+    )
     options = parser.parse_args()
     print(HEADER, flush=True)
-    blocks: list[Block | None] = [Block(*map(int, block.split("x"))) for block in options.blocks]
+    blocks: list[Block | None] = [block_from(text) for text in options.blocks]
     for row in rows(options.workloads, options.recordings, blocks or [None]):
         print(row, flush=True)
-    for row in public_rows("W1", 1024):
-        print(row, flush=True)
+    if not options.blocks:
+        for row in public_rows("W1", 1024):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

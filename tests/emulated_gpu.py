@@ -19,7 +19,8 @@ _LAUNCHER = """
 #include <utility>
 
 template <class... P, size_t... I>
-static void call(void (*kernel)(P...), int blocks, int threads, int shared, const long long* a, std::index_sequence<I...>) {{
+static void call(void (*kernel)(P...), int blocks, int threads, int shared, const long long* a,
+                 std::index_sequence<I...>) {{
     kernel<<<blocks, threads, shared>>>((P)a[I]...);
 }}
 template <class... P>

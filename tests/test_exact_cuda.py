@@ -267,7 +267,10 @@ def test_many_neurons_that_fire_at_one_instant_are_sorted(gpu):
     circuit = Circuit(
         "input", (2,),
         (Population("a", (300,), MANY), Population("b", (40,), MANY)),
-        (Connection("input", "a", (Dense(first, (2,)),), (), 2), Connection("a", "b", (Dense(second, (300,)),), (), 300)),
+        (
+            Connection("input", "a", (Dense(first, (2,)),), (), 2),
+            Connection("a", "b", (Dense(second, (300,)),), (), 300),
+        ),
         "b",
     )  # fmt: skip
     assert play(gpu, circuit, [random_spikes(2, 30)]) > 5000
@@ -354,10 +357,11 @@ def test_a_queue_of_single_events_is_refused():
         mb.Simulator(chain([MANY, SUM]), "exact-cuda", order="fifo")
 
 
-def test_without_cupy_or_gpu_one_line_says_what_to_do(monkeypatch):
+def test_without_cupy_one_line_says_what_to_do(monkeypatch):
+    simulator = mb.Simulator(chain([MANY, SUM]), "exact-cuda")  # describes the network without a GPU
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs the package CuPy .* and an NVIDIA GPU; use engine='exact'") as raised:
-        mb.Simulator(chain([MANY, SUM]), "exact-cuda")
+        list(simulator.run([engines.recording([(1, 0)])]))
     assert "\n" not in str(raised.value)
 
 
@@ -365,7 +369,7 @@ def test_without_cupy_or_gpu_one_line_says_what_to_do(monkeypatch):
 def test_a_network_that_does_not_fit_is_refused_with_numbers(emulated):
     small = EmulatedGpu(emulated.folder, memory=2**10)
     with pytest.raises(InputError, match=r"recording need 0.1 MiB of its memory, of which 0.0 MiB are free"):
-        engine_of(small, chain([MANY, SUM]))
+        list(engine_of(small, chain([MANY, SUM])).run([random_spikes(6, 10)]))
 
 
 @needs_a_compiler

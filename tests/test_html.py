@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mtt_brian import plotting
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import Estimate, EventDriven, Report, RunReport, TimeStepped, write_report
+from mtt_brian.evaluate import Estimate, EventDriven, Flexibility, Report, RunReport, TimeStepped, write_report
 from mtt_brian.evaluate.html import ReportFigure, write_html
 from mtt_brian.experiments import report_files
 from mtt_brian.plotting import ModeRun
@@ -22,6 +22,7 @@ from tests.plots import result, train
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WILD = """<b>&"'<script>alert(1)</script>"""
+FLEXIBLE = "0.92 (0.85 to 0.95)"
 CLASSES = ["cat", "dog", "<i>"]
 
 
@@ -57,6 +58,7 @@ def run(name, accuracies, t_max, *conventions, seed=3):
         ),
         event_driven=conventions,
         network="nmnist_3c1fc",
+        flexibility=Flexibility(0.923, 0.85, 0.95) if t_max == 10 else None,
     )
 
 
@@ -258,10 +260,22 @@ class TestTables:
     def test_accuracies(self, page):
         assert page.texts("accuracies") == [
             ["", "event-driven", "time-stepped", ""],
-            ["network", "method", "seed", "sum", "fifo", "T = 1", "T = 10", "T = 20", "T_max", "recordings"],
-            ["run-10", "mtt", "3", "12.5 ± 3.0", "80.0 ± 3.0", "50.0 ± 4.0", "89.0 ± 4.0", "-", "10", "13"],
-            ["run-2", "mtt", "-", "100.0 ± 3.0", "-", "70.0 ± 4.0", "-", "10.0 ± 4.0", "20", "13"],
-            [WILD, "mtt", "3", "96.0 ± 3.0", "85.0 ± 3.0", "60.0 ± 4.0", "88.0 ± 4.0", "-", "10", "13"],
+            [
+                "network",
+                "method",
+                "seed",
+                "sum",
+                "fifo",
+                "T = 1",
+                "T = 10",
+                "T = 20",
+                "flexibility",
+                "T_max",
+                "recordings",
+            ],
+            ["run-10", "mtt", "3", "12.5 ± 3.0", "80.0 ± 3.0", "50.0 ± 4.0", "89.0 ± 4.0", "-", FLEXIBLE, "10", "13"],
+            ["run-2", "mtt", "-", "100.0 ± 3.0", "-", "70.0 ± 4.0", "-", "10.0 ± 4.0", "-", "20", "13"],
+            [WILD, "mtt", "3", "96.0 ± 3.0", "85.0 ± 3.0", "60.0 ± 4.0", "88.0 ± 4.0", "-", FLEXIBLE, "10", "13"],
         ]
 
     def test_accuracies_are_those_of_report_json(self, page):
@@ -271,6 +285,7 @@ class TestTables:
             ]
             estimates += [run["time_stepped"].get(t) for t in ("1", "10", "20")]
             values = [estimate and estimate["value"] for estimate in estimates]
+            values.append(run["flexibility"] and run["flexibility"]["value"])
             assert row[2:] == [run["seed"], *values, run["time_stepped_at_t_max"]["time_steps"], run["n_recordings"]]
 
     def test_layers_go_from_the_input_to_the_output(self, page):

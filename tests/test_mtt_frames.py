@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
-from mtt_brian.mtt import augment, inference, prefetch
+from mtt_brian.mtt import augment, frame_dataset, inference, prefetch
 from mtt_brian.mtt.augment import Changes
 from tests.test_mtt_fit import small, synthetic
 
@@ -129,7 +129,11 @@ PARTS = np.array_split(np.random.default_rng(2).permutation(23), 5)
 @pytest.mark.parametrize(("device", "frames_on"), PLACES)
 @pytest.mark.parametrize("augmented", [False, True])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
-def test_batches_are_the_items_in_order(dtype: torch.dtype, augmented: bool, device: str, frames_on: Any) -> None:
+@pytest.mark.parametrize("together", [1, 2, 8])
+def test_batches_are_the_items_in_order(
+    together: int, dtype: torch.dtype, augmented: bool, device: str, frames_on: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mtt.FrameSet, "_together", lambda frames, items: together)
     frames = frame_set(dtype=dtype).to(device, frames_on)
     assert frames.frames.device.type == ("cpu" if frames_on == "host" else device)
     changes = mtt.Augmentation(shift=1, flip=True).draw(np.random.default_rng(3), 23, (6, 5)) if augmented else None
@@ -140,6 +144,15 @@ def test_batches_are_the_items_in_order(dtype: torch.dtype, augmented: bool, dev
         again, _ = frames.batch(index, None if changes is None else changes[index].to(device))
         assert torch.equal(again, batch)
         assert again.stride() == batch.stride()
+
+
+def test_batches_that_a_gpu_selects_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item has 180 bytes."""
+    frames = frame_set()
+    assert frames._together(5) == 1, "on a CPU"
+    monkeypatch.setattr(mtt.FrameSet, "device", torch.device("cuda"))
+    monkeypatch.setattr(frame_dataset, "BYTES_TOGETHER", 3 * 5 * 180)
+    assert [frames._together(items) for items in (1, 5, 7, 100)] == [8, 3, 2, 1]
 
 
 def test_images_are_normalised_wherever_they_are() -> None:
@@ -240,8 +253,6 @@ def test_a_stopped_epoch_ends_the_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_where_the_frames_are_kept(free: int, frames_on: Any, stays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """23 items of 180 bytes."""
-    from mtt_brian.mtt import frame_dataset
-
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
     assert frame_dataset._stay(frame_set().frames, torch.device("cuda"), frames_on) is stays
 

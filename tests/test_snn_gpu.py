@@ -1,16 +1,18 @@
 """The Triton kernels: interpreted on a CPU, compiled without running, and on a real GPU where there is one."""
 
+import copy
 import logging
 import math
 from functools import partial
 from itertools import product
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtt_brian import mtt
 from mtt_brian.mtt.iteration import Batch, Iteration
@@ -19,6 +21,7 @@ from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Spiking, models, temporal
 from mtt_brian.snn.ops import choice, reference
 from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.residual import run
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate
 from tests.test_snn_neurons import RULES, SURROGATES, layer_of, name
 from tests.triton_kernels import interpreted
@@ -170,6 +173,131 @@ def test_an_exact_hit_fires(threshold: float, device: str) -> None:
         assert kernels(device).forward(x, TimePlan((1,)), [layer.step(1)])[1].item() == 1
 
 
+# ----- with the batch norm in front
+
+
+def batch_norm(channels: int, dtype: torch.dtype, device: str, *, images: bool = True) -> nn.BatchNorm2d:
+    generator = torch.Generator().manual_seed(3)
+    norm = (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels)
+    with torch.no_grad():
+        for tensor, low, high in ((norm.weight, 0.5, 2), (norm.bias, -0.3, 0.5), (norm.running_mean, -0.1, 0.1)):
+            tensor.copy_(low + (high - low) * torch.rand(channels, generator=generator))
+    return norm.to(device, dtype)
+
+
+def run_with(found: ModuleType | None, norm: nn.Module, layer: Spiking, x: Tensor, plan: TimePlan) -> list[Tensor]:
+    """Spikes and gradients of a norm and a population, and the norm's statistics afterwards."""
+    norm, x = copy.deepcopy(norm), x.clone().requires_grad_()
+    with mock.patch.object(choice, "_triton_for", return_value=found):
+        assert layer.contains(x, norm) == (found is not None)
+        spikes = run([norm, layer], x, plan)
+    weight = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(4)).to(x.device, x.dtype)
+    (spikes * weight).sum().backward()
+    assert x.grad is not None
+    assert x.grad.stride() == x.stride()
+    return [spikes.detach(), x.grad, norm.weight.grad, norm.bias.grad, *(b.double() for b in norm.buffers())]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("rule", "few"), [(RULES[1], True), pytest.param(RULES[-2], False, marks=pytest.mark.slow)])
+def test_a_norm_in_front_is_the_same_inside(rule: IF, few: bool, training: bool, device: str) -> None:
+    """In float64: segments with statistics of their own, in which repeated frames count again; fixed statistics."""
+    layer = layer_of(rule, PeriodicExponential())
+    for frames, plan in plans(few):
+        for images in (True, False):
+            norm = batch_norm(8, torch.float64, device, images=images).train(training)
+            x = jumps(frames, 3, 5, 2, 8, device=device, dtype=torch.float64).permute(0, 1, 4, 2, 3)
+            x = x if images else x[..., 0, 0].contiguous()
+            ours, theirs = (run_with(found, norm, layer, x, plan) for found in (kernels(device), None))
+            assert torch.equal(ours[0], theirs[0])
+            assert ours[0].sum() > 0
+            for a, b in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), DEVICES[1]])
+def test_a_norm_over_many_blocks(device: str) -> None:
+    """More blocks than programs on a GPU; float32, whose sums are rounded: few spikes may differ."""
+    layer = Spiking(IF(spikes="many", lower_bound=-1.0))
+    side = 4 if device == "cpu" else 40
+    for channels in (2, 128):
+        norm = batch_norm(channels, torch.float32, device)
+        x = 3 + jumps(6, 2, side, side + 3, channels, device=device).permute(0, 1, 4, 2, 3)
+        (frames, plan), *_ = plans(few=True)
+        assert frames == len(x)
+        ours, theirs = (run_with(found, norm, layer, x, plan) for found in (kernels(device), None))
+        assert (ours[0] != theirs[0]).double().mean() < 1e-3
+        for a, b in zip(ours[1:], theirs[1:], strict=True):
+            assert (a - b).norm() < 1e-2 * b.norm()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_norm_in_bfloat16(device: str) -> None:
+    """The jumps are rounded in torch, and not in the kernels; both are near the result in float64."""
+    layer, norm = Spiking(IF(spikes="many", lower_bound=-1.0)), batch_norm(8, torch.float32, device)
+    (_, plan), *_ = plans(few=True)
+    x = jumps(6, 5, 4, 3, 8, device=device, dtype=torch.bfloat16).permute(0, 1, 4, 2, 3)
+    with torch.autocast(device, torch.bfloat16):
+        ours = run_with(kernels(device), norm, layer, x, plan)
+    exact = run_with(None, copy.deepcopy(norm).double(), layer, x.double(), plan)
+    assert ours[0].dtype == ours[1].dtype == torch.bfloat16
+    assert ours[2].dtype == torch.float32
+    assert (ours[0] != exact[0]).double().mean() < 0.01
+    for a, b in zip(ours[1:], exact[1:], strict=True):
+        assert (a.double() - b).norm() < 0.05 * b.norm()
+
+
+def test_norms_that_stay_outside() -> None:
+    x = torch.zeros(2, 3, 5, 5, 8).permute(0, 1, 4, 2, 3)
+    found = interpreted()
+    assert found.fits_norm(x, nn.BatchNorm2d(8))
+    assert not found.fits_norm(x.contiguous(), nn.BatchNorm2d(8))
+    assert not found.fits_norm(x, nn.BatchNorm2d(8, affine=False))
+    assert not found.fits_norm(x, nn.BatchNorm2d(8, track_running_stats=False))
+    assert not found.fits_norm(x, nn.BatchNorm2d(8, momentum=None))
+    assert not found.fits_norm(x, nn.BatchNorm2d(8).double())
+    assert not found.fits_norm(x, nn.SyncBatchNorm(8))
+    assert not found.fits_norm(x[:, :, :6], nn.BatchNorm2d(6))
+    assert not found.fits_norm(x[:, :1, :, :1, :1], nn.BatchNorm2d(8))
+
+
+# ----- pools
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("windows", [2, (1, 3), (2, 1)])
+def test_pools(windows: int | tuple[int, int], device: str) -> None:
+    layer = nn.AvgPool2d(windows)
+    for dtype, channels in ((torch.float64, 3), (torch.float32, 16), (torch.bfloat16, 32)):
+        x = jumps(4, 6, 12, channels, device=device, dtype=dtype).permute(0, 3, 1, 2)
+        results = []
+        for found in (kernels(device), None):
+            given = x.clone(memory_format=torch.preserve_format).requires_grad_()
+            with mock.patch.object(choice, "_triton_for", return_value=found):
+                means = run([layer], given.unsqueeze(0))[0]
+            weight = jumps(*means.shape, device=device, dtype=dtype)
+            means.backward(weight.contiguous(memory_format=torch.channels_last))
+            assert given.grad is not None
+            assert means.dtype == given.grad.dtype == dtype
+            assert means.is_contiguous(memory_format=torch.channels_last)
+            assert given.grad.stride() == x.stride()
+            results.append((means.detach(), given.grad))
+        close = {"rtol": rounding(device), "atol": 1e-6} if dtype == torch.bfloat16 else {"rtol": 1e-6, "atol": 1e-7}
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, **close)
+
+
+def test_pools_that_torch_computes() -> None:
+    found, x = interpreted(), torch.zeros(2, 4, 4, 3).permute(0, 3, 1, 2)
+    assert found.fits_pool(x, (2, 2))
+    assert not found.fits_pool(x, (3, 2))
+    assert not found.fits_pool(x.contiguous(), (2, 2))
+    with mock.patch.object(choice, "_triton_for", side_effect=AssertionError):
+        for layer in (nn.AvgPool2d(2, stride=1), nn.AvgPool2d(2, padding=1), nn.AvgPool2d(2, divisor_override=1)):
+            assert run([layer], x.unsqueeze(0)).shape[:3] == (1, 2, 3)
+
+
 # ----- which implementation runs
 
 
@@ -193,7 +321,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
-def gradients(model: torch.nn.Module, frames: Tensor, labels: Tensor, configurations: list[Any]) -> list[Tensor]:
+def gradients(model: nn.Module, frames: Tensor, labels: Tensor, configurations: list[Any]) -> list[Tensor]:
     model.zero_grad()
     readouts = model.readouts_of_each(frames, configurations)
     torch.stack([mtt.cross_entropy(r, labels) for r in readouts]).sum().backward()
@@ -208,7 +336,7 @@ def test_a_network_has_the_same_gradients(transform: str, on_cpu: list[Any], mon
     labels = torch.tensor([0, 1, 2])
     configurations = [(3, 1, 2), (1, 3, 3)]
     ours = gradients(model, frames, labels, configurations)
-    assert on_cpu.count(PeriodicExponential()) == 3
+    assert on_cpu.count(PeriodicExponential()) >= 3
     monkeypatch.undo()
     for a, b in zip(ours, gradients(model, frames, labels, configurations), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)

@@ -23,7 +23,7 @@ import numpy as np
 from mtt_brian import translate
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import input_spikes_for
-from mtt_brian.engines import Order, Result, Simulator
+from mtt_brian.engines import Order, Result, Simulator, engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import SpikeDifference, decision_time, factorial, predictions, readout_trace
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination
@@ -366,18 +366,23 @@ class GapEvaluator:
     Args:
         task: which network, and under which rules.
         threads: of the engine; None for one per core. The results do not depend on it.
+        engine: any that gives the spikes of ``"exact"``.
 
     Raises:
         InputError: for a rule under which the network cannot run.
     """
 
-    def __init__(self, task: GapTask, threads: int | None = None) -> None:
+    def __init__(self, task: GapTask, threads: int | None = None, engine: str = "exact") -> None:
         self._task = task
         self._simulators: dict[Rule, Simulator] = {}
         for _, rule in task.named_rules:
             if rule.engine not in self._simulators:
                 self._simulators[rule.engine] = Simulator(
-                    task.circuit(rule), order=rule.order, record="output", threads=threads
+                    task.circuit(rule),
+                    engine=engine,
+                    order=rule.order,
+                    record="output",
+                    **engine_info(engine).options_from({"threads": threads}),
                 )
 
     def evaluate(self, recordings: NamedRecordings, progress: Callable[[int], object]) -> PartialResult:

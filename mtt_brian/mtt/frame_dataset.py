@@ -24,6 +24,8 @@ Data: TypeAlias = Recordings | Images
 FramesOn: TypeAlias = Literal["auto", "device", "host"]
 #: Of the free memory of a GPU, what frames may fill; the rest is for the network.
 SHARE = 0.5
+#: Batches that a GPU selects and changes together, and the bytes of their frames, at most.
+MOST_TOGETHER, BYTES_TOGETHER = 8, 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,37 +81,50 @@ class FrameSet:
         """
         index = torch.as_tensor(index)
         frames = select(self.frames, index.to(self.frames.device)).to(self.device)
-        return self._finished(frames, index.to(self.device), augment)
+        if augment is not None:
+            frames = augment(frames)
+        return self._finished(frames), self.labels[index.to(self.device)]
 
     def batches(self, indices: Sequence[np.ndarray], changes: Changes | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """`batch` of several lists of items, one after the other, without waiting for a GPU in between.
 
-        Indices and changes are copied to the device once, for all batches. Frames in the memory of the host are read
-        and copied ahead (`prefetch`).
+        Indices and changes are copied to the device once, for all batches. On a GPU the frames of some batches are
+        selected and changed together, because each of these operations is a launch, which takes longer than its work.
+        Frames in the memory of the host are read and copied ahead (`prefetch`).
 
         Args:
             indices: lists of items, int64 [n] each.
             changes: of all items of the set; None: no augmentation.
         """
         changes = None if changes is None else changes.to(self.device)
-        on_device = torch.from_numpy(np.concatenate(indices)).to(self.device).split([len(index) for index in indices])
+        together = self._together(max(map(len, indices), default=1))
+        groups = [indices[start : start + together] for start in range(0, len(indices), together)]
+        joined = [torch.from_numpy(np.concatenate(group)) for group in groups]
+        on_device = torch.cat(joined).to(self.device).split([len(index) for index in joined])
         if self.frames.device == self.device:
             frames_of: Iterator[Tensor] = (select(self.frames, index) for index in on_device)
         else:
-            frames_of = prefetched(self.frames, [torch.from_numpy(index) for index in indices], self.device)
-        for frames, index in zip(frames_of, on_device, strict=True):
-            yield self._finished(frames, index, None if changes is None else changes[index])
+            frames_of = prefetched(self.frames, joined, self.device)
+        for group, frames, index in zip(groups, frames_of, on_device, strict=True):
+            if changes is not None:
+                frames = changes[index](frames)
+            sizes = [len(each) for each in group]
+            yield from zip(map(self._finished, frames.split(sizes)), self.labels[index].split(sizes), strict=True)
 
-    def _finished(
-        self, frames: Tensor, index: Tensor, augment: Callable[[Tensor], Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
-        if augment is not None:
-            frames = augment(frames)
+    def _together(self, items: int) -> int:
+        """Batches of so many items that are selected together."""
+        if self.device.type == "cpu":
+            return 1
+        size = items * self.frames[0].numel() * self.frames.element_size()
+        return max(1, min(MOST_TOGETHER, BYTES_TOGETHER // max(1, size)))
+
+    def _finished(self, frames: Tensor) -> Tensor:
+        """The input of the network, of selected and changed frames."""
         # In the memory format of the network's layers, so that no pass converts them again.
         frames = to_channels_last(frames.transpose(0, 1), torch.float32)
         if self.mean is not None and self.std is not None:
             frames = (frames - self.mean) / self.std
-        return frames, self.labels[index]
+        return frames
 
 
 def _stay(frames: Tensor, device: torch.device, frames_on: FramesOn) -> bool:

@@ -29,11 +29,13 @@ class Block:
         threads: a power of two.
         channels: neurons of a position that a thread updates at a time, a power of two.
         resident: blocks on a multiprocessor at a time, which limits the registers of a thread.
+        streams: whether caches keep weights rather than membranes.
     """
 
     threads: int
     channels: int
     resident: int = 1
+    streams: bool = False
 
     @property
     def tile(self) -> int:
@@ -47,7 +49,7 @@ class Block:
 
 
 #: A warp for small networks; for large ones more threads, each with more reads under way.
-_SMALL, _LARGE = Block(32, 2, 24), Block(256, 4, 3)
+_SMALL, _LARGE = Block(32, 2, 24), Block(128, 4, 6)
 #: Targets of one spike from which a network is large.
 _MANY_TARGETS = 512
 
@@ -63,7 +65,7 @@ class KernelArrays:
         most_new: records of one instant at most.
         readout: neurons of the output.
         output: number of the output population.
-        moves, marked, ungrouped: whether any population moves between arrivals, is marked, or has update groups of a single
+        moves, marked, ungrouped: whether any population moves between arrivals, is marked, or has update groups of one
             neuron.
     """
 
@@ -93,7 +95,7 @@ class KernelArrays:
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return 24 * self.block.tile + 4 * (2 + 2 * self.populations)
+        return 56 * self.block.tile + 4 * (2 + 2 * self.populations)
 
     @property
     def single(self) -> bool:
@@ -115,6 +117,7 @@ class KernelArrays:
             "THREADS": str(self.block.threads),
             "CHANNELS": str(self.block.channels),
             "RESIDENT": str(self.block.resident),
+            "STREAMS": str(int(self.block.streams)),
             **{name: str(value) for name, value in (codes | flags).items()},
         }
 
@@ -152,6 +155,7 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None
         *(np.append(column, 0) for column in (lowered.kind, lowered.rule, flags)),
         *(np.append(column, 0) for column in (lowered.parameter_offset, lowered.parameter_stride)),
         np.searchsorted(np.sort(lowered.target), np.arange(len(names) + 1)),
+        *np.array([*map(_channels_and_pixels, np.split(lowered.flat, lowered.offset[1:-1])), (1, 1)]).T,
     )
     connections = _connections(lowered, block)
     weight = lowered.weight.astype(np.float32)
@@ -160,7 +164,7 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None
     parameters = ("threshold", "lower", "upper", "v_reset", "rest", "tau", "gain")
     return KernelArrays(
         arrays=(
-            *(populations, connections, lowered.flat.astype(np.int32)),
+            *(populations, connections),
             *(_int32(lowered.entry_begin), _int32(lowered.entry_target), lowered.entry_factor),
             *(_rows(position, first_weight), weight),
             *(getattr(lowered, name) for name in parameters),
@@ -204,9 +208,8 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
         begins, ends = np.unique(entry_target[entries, :2], axis=0).T
         twice = np.append(False, position[1:] == position[:-1])  # rows of an entry are sorted by position
         twice[begins[begins < len(twice)]] = False
-        if np.any(
-            np.add.reduceat(np.append(twice, False), np.stack([begins, ends], axis=1).ravel())[::2][ends > begins]
-        ):
+        pairs = np.concatenate([[0], np.cumsum(twice)])
+        if np.any(pairs[ends] > pairs[begins]):
             raise InputError(
                 f"{where} has several synapses between the same two neurons, which engine='exact-cuda' does not "
                 "compute; use engine='exact'"
@@ -216,9 +219,9 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
 def _connections(lowered: LoweredCircuit, block: Block) -> np.ndarray:
     """The connections by target, those into one target in the order in which its jumps are added, int32 [C, 8].
 
-    Columns: source population; row of its first source in ``entry_begin``; first entry, if every source has one, else -1;
-    entries of a source and rows of an entry at most; target neurons per position; weights per block; logarithm of the
-    threads that share a block.
+    Columns: source population; row of its first source in ``entry_begin``; first entry, if every source has one, else
+    -1; entries of a source and rows of an entry at most; target neurons per position; weights per block; logarithm of
+    the threads that share a block of weights.
     """
     sources = np.searchsorted(lowered.out, np.arange(len(lowered.target)), side="right") - 1
     entry_target = lowered.entry_target.reshape(-1, 4)
@@ -237,6 +240,14 @@ def _connections(lowered: LoweredCircuit, block: Block) -> np.ndarray:
         columns.append((source, base, first, most_entries, most_rows, stride, length, block.log_width(length)))
     order = np.argsort(lowered.target, kind="stable")
     return _int32(np.array(columns, dtype=np.int64).reshape(-1, 8)[order])
+
+
+def _channels_and_pixels(flat: np.ndarray) -> tuple[int, int]:
+    """Channels and pixels of a population whose neurons, numbered channels last, have these indices in C order."""
+    pixels = int(flat[1]) if len(flat) > 1 else 1
+    channels = len(flat) // pixels
+    assert np.array_equal(flat, np.arange(channels * pixels).reshape(channels, pixels).T.ravel())
+    return channels, pixels
 
 
 def _rows(*columns: np.ndarray) -> np.ndarray:

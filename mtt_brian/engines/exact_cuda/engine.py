@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,8 @@ from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import Spikes
 from mtt_brian.engines.base import InputSpikes, Order, Record
 from mtt_brian.engines.exact.engine import ExactEngine
-from mtt_brian.engines.exact_cuda.arrays import Block, kernel_arrays
-from mtt_brian.engines.exact_cuda.gpu import CupyGpu, Gpu, Stream
+from mtt_brian.engines.exact_cuda.arrays import Block, KernelArrays, kernel_arrays
+from mtt_brian.engines.exact_cuda.gpu import CupyGpu, Gpu, Kernel, Stream
 from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.engines.result import Result, recorded_populations, result_of
 from mtt_brian.errors import InputError, check_whole
@@ -39,9 +41,9 @@ class ExactCudaEngine:
     """Runs a circuit spike by spike on a GPU, each recording in a block of threads of its own.
 
     For IF neurons without bias, LIF neurons that cannot reach their threshold between arrivals, and readouts of these
-    kinds. Every neuron adds its jumps in the order of the engine `exact`, every product and sum is rounded alone, and the
-    exponential function of leaks is that of the C library of Linux. So spikes and potentials are those of `exact` to
-    the last bit, with any weights.
+    kinds. Every neuron adds its jumps in the order of the engine `exact`, every product and sum is rounded alone, and
+    the exponential function of leaks is that of the C library of Linux. So spikes and potentials are those of `exact`
+    to the last bit, with any weights.
 
     Args:
         circuit: the network.
@@ -53,7 +55,8 @@ class ExactCudaEngine:
         block: the shape of a block of threads; by default by the size of the network.
 
     Raises:
-        InputError: for a network that it cannot run, and without CuPy or a GPU. In a run: see `ExactEngine`.
+        InputError: for a network that it cannot run. In a run: without CuPy, a GPU or enough memory on it, and see
+            `ExactEngine`.
     """
 
     name = "exact-cuda"
@@ -80,32 +83,21 @@ class ExactCudaEngine:
         lowered = lower_circuit(circuit, frozenset(self._recorded), one_spike=False)
         self._sizes = kernel_arrays(circuit, lowered, block)
         self.block = self._sizes.block
-        self._gpu = CupyGpu() if gpu is None else gpu
-        self._streams = [self._gpu.stream() for _ in range(_IN_FLIGHT)]
-        self._kernel = self._gpu.compile(_KERNEL, "run_summed", self._sizes.macros())
-        self._budget = self._check_memory()
         self._most = _MOST_TOGETHER if batch_size is None else batch_size
-        with self._streams[0].use():
-            self._network = [self._gpu.upload(array) for array in self._sizes.arrays]
-        self._streams[0].synchronize()
+        self._gpu, self._lock = gpu, Lock()
+        self._loaded: _OnGpu | None = None
         names = [circuit.input, *(p.name for p in circuit.populations)]
         ends = dict(zip(names, zip(lowered.offset[:-1], lowered.offset[1:], strict=True), strict=True))
         fires = [circuit.input, *(p.name for p in circuit.populations if p.rule.fires)]
         self._parts = {name: slice(*map(int, ends[name])) for name in fires}
         self._numbers = {name: names.index(name) for name in self._recorded}
 
-    def _check_memory(self) -> int:
-        """Bytes that a batch may use, if as many batches run as fit."""
-        free, each = self._gpu.free_bytes(), self._bytes(0)
-        left = int(_SHARE * free) - self._sizes.bytes
-        if left < each:
-            needed = self._sizes.bytes + each
-            raise InputError(
-                f"{self._gpu.name}: the network and one recording need {needed / 2**20:,.1f} MiB of its memory, of which "
-                f"{free / 2**20:,.1f} MiB are free; use engine='exact'"
-            )
-        self._in_flight = min(_IN_FLIGHT, left // each)
-        return left // self._in_flight
+    def _on_gpu(self) -> _OnGpu:
+        """The network on the GPU, copied there by the first run."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _OnGpu.load(self._gpu or CupyGpu(), self._sizes, self._bytes(0))
+            return self._loaded
 
     def _bytes(self, rows: int) -> int:
         """Memory of a recording with ``rows`` input spikes."""
@@ -125,35 +117,80 @@ class ExactCudaEngine:
         Yields:
             Results in the order of ``inputs``, those of a batch together.
         """
-        recordings = iter(inputs)
+        there, recordings = self._on_gpu(), iter(inputs)
         running: deque[Future[_Batch]] = deque()
-        streams = cycle(self._streams)
+        streams = cycle(there.streams)
         first = next(recordings, None)
         with ThreadPoolExecutor(1) as pool:
             while first is not None:
-                together, first = self._take(first, recordings)
-                running.append(pool.submit(_Batch, self, together, next(streams)))
-                if len(running) == self._in_flight:
+                together, first = self._take(there, first, recordings)
+                running.append(pool.submit(_Batch, self, there, together, next(streams)))
+                if len(running) == len(there.streams):
                     yield from running.popleft().result().results()
             while running:
                 yield from running.popleft().result().results()
 
     def _take(
-        self, first: InputSpikes, recordings: Iterator[InputSpikes]
+        self, there: _OnGpu, first: InputSpikes, recordings: Iterator[InputSpikes]
     ) -> tuple[list[InputSpikes], InputSpikes | None]:
         """The recordings of the next batch, and the first one that does not fit into it."""
         together, used = [first], self._bytes(len(first.t))
-        if used > self._budget:
+        if used > there.budget:
             raise InputError(
-                f"{self._gpu.name}: a recording with {len(first.t):,} events needs {used / 2**20:,.0f} MiB of its memory, "
-                f"and {self._budget / 2**20:,.0f} MiB are left for it; use engine='exact'"
+                f"{there.gpu.name}: a recording with {len(first.t):,} events needs {used / 2**20:,.0f} MiB of its"
+                f" memory, and {there.budget / 2**20:,.0f} MiB are left for it; use engine='exact'"
             )
         for recording in recordings:
             used += self._bytes(len(recording.t))
-            if len(together) == self._most or used > self._budget:
+            if len(together) == self._most or used > there.budget:
                 return together, recording
             together.append(recording)
         return together, None
+
+
+@dataclass(frozen=True, eq=False)
+class _OnGpu:
+    """A network on a GPU.
+
+    Attributes:
+        gpu: the GPU.
+        kernel: compiled for it and the network.
+        network: the buffers of `KernelArrays.arrays`.
+        streams: one for each batch that runs at the same time.
+        budget: bytes that a batch may use.
+    """
+
+    gpu: Gpu
+    kernel: Kernel
+    network: list[Any]
+    streams: list[Stream]
+    budget: int
+
+    @classmethod
+    def load(cls, gpu: Gpu, sizes: KernelArrays, each: int) -> _OnGpu:
+        """Compiles the kernel and copies the network.
+
+        Args:
+            gpu: the GPU.
+            sizes: the network.
+            each: bytes of a recording without events.
+
+        Raises:
+            InputError: if there is no memory for the network and one recording, and for a GPU that is too old.
+        """
+        kernel = gpu.compile(_KERNEL, "run_summed", sizes.macros())
+        free = gpu.free_bytes()
+        left = int(_SHARE * free) - sizes.bytes
+        if left < each:
+            raise InputError(
+                f"{gpu.name}: the network and one recording need {(sizes.bytes + each) / 2**20:,.1f} MiB of its memory,"
+                f" of which {free / 2**20:,.1f} MiB are free; use engine='exact'"
+            )
+        streams = [gpu.stream() for _ in range(min(_IN_FLIGHT, left // each))]
+        with streams[0].use():
+            network = [gpu.upload(array) for array in sizes.arrays]
+        streams[0].synchronize()
+        return cls(gpu, kernel, network, streams, left // len(streams))
 
 
 class _Batch:
@@ -161,13 +198,16 @@ class _Batch:
 
     Args:
         engine: of the network.
+        there: the network on the GPU.
         recordings: at least one.
         stream: in which they run.
     """
 
-    def __init__(self, engine: ExactCudaEngine, recordings: Sequence[InputSpikes], stream: Stream) -> None:
-        self._engine, self._recordings, self._stream = engine, recordings, stream
-        gpu, sizes, number = engine._gpu, engine._sizes, len(recordings)
+    def __init__(
+        self, engine: ExactCudaEngine, there: _OnGpu, recordings: Sequence[InputSpikes], stream: Stream
+    ) -> None:
+        self._engine, self._there, self._recordings, self._stream = engine, there, recordings, stream
+        gpu, sizes, number = there.gpu, engine._sizes, len(recordings)
         with stream.use():
             self._inputs = self._upload()
             zeros = {
@@ -176,8 +216,7 @@ class _Batch:
                 "stamp": gpu.zeros((number, sizes.groups), np.int32),
                 "mark": gpu.zeros((number, sizes.neurons), np.int32) if sizes.marked else None,
                 "touched": gpu.zeros((number, sizes.groups), np.int32),
-                "keys": gpu.zeros((number, sizes.neurons), np.int64),
-                "fired": gpu.zeros((number, sizes.neurons), np.int64),
+                "spikes": gpu.zeros((number, 2 * sizes.neurons), np.int64),
                 "counts": gpu.zeros((number, sizes.neurons), np.int64),
                 "readout": gpu.zeros((number, sizes.readout), np.float64),
                 "synops": gpu.zeros((number,), np.int64),
@@ -189,7 +228,7 @@ class _Batch:
 
     def _upload(self) -> list[Any]:
         """Begins and ends of the recordings, and their spikes one after another."""
-        gpu, recordings = self._engine._gpu, self._recordings
+        gpu, recordings = self._there.gpu, self._recordings
         begin = gpu.staging((len(recordings) + 1,), np.int64)
         begin[0] = 0
         np.cumsum([len(recording.t) for recording in recordings], out=begin[1:])
@@ -205,17 +244,17 @@ class _Batch:
 
     def _advance(self) -> None:
         """Starts the kernel: every recording runs to its end, or until it has no room for records."""
-        engine, sizes = self._engine, self._engine._sizes
-        addresses = [0 if buffer is None else engine._gpu.address(buffer) for buffer in self._buffers.values()]
+        engine, gpu, sizes = self._engine, self._there.gpu, self._engine._sizes
+        addresses = [0 if buffer is None else gpu.address(buffer) for buffer in self._buffers.values()]
         with self._stream.use():
-            engine._kernel(
+            self._there.kernel(
                 len(self._recordings),
                 sizes.block.threads,
                 sizes.shared_bytes,
                 [
-                    *map(engine._gpu.address, engine._network),
+                    *map(gpu.address, self._there.network),
                     *(sizes.populations, sizes.output, sizes.block.tile),
-                    *map(engine._gpu.address, self._inputs),
+                    *map(gpu.address, self._inputs),
                     *(sizes.neurons, sizes.groups, sizes.most_new, engine._capacity),
                     *addresses,
                 ],
@@ -245,7 +284,7 @@ class _Batch:
 
     def _download(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """The content of a buffer."""
-        gpu = self._engine._gpu
+        gpu = self._there.gpu
         content = gpu.staging(shape, dtype)
         with self._stream.use():
             gpu.download(self._buffers[name], content)
@@ -257,7 +296,7 @@ class _Batch:
         if most := int(numbers.max()):
             found = np.empty((len(numbers), words * most), np.int64)
             with self._stream.use():
-                self._engine._gpu.download(self._buffers["records"][:, : words * most], found)
+                self._there.gpu.download(self._buffers["records"][:, : words * most], found)
             for k, number in enumerate(numbers):
                 pieces[k].append(found[k, : words * number].copy().view(_RECORD))
 
@@ -286,6 +325,6 @@ class _Batch:
         """Raises the message of the engine `exact` for a run that cannot continue."""
         list(ExactEngine(self._engine.circuit, record="counts", threads=1).run([recording]))
         raise InputError(
-            "a potential grew larger than float64 can hold (1.8e308), or a neuron fired more spikes than can be counted; "
-            "check weights and spike_integral"
+            "a potential grew larger than float64 can hold (1.8e308), or a neuron fired more spikes than can be"
+            " counted; check weights and spike_integral"
         )

@@ -12,15 +12,16 @@
 // tile by tile; the thresholds then follow in a second pass over the touched neurons.
 //
 // Macros given by the compiler's options (`arrays.py`): WEIGHT, the type of the weights; the codes of
-// `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS and RESIDENT of
-// `arrays.Block`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
+// `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS, RESIDENT and
+// STREAMS of `arrays.Block`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
 // single neuron.
 
 typedef long long i64;
 
 // Rows of `populations` and `connections`; the columns are explained in `arrays.py`.
 struct Population {
-    int offset, group_offset, group_size, log_width, kind, rule, flags, parameter_offset, parameter_stride, into;
+    int offset, group_offset, group_size, log_width, kind, rule, flags, parameter_offset, parameter_stride, into, channels,
+        pixels;
 };
 struct Connection {
     int source, source_base, first_entry, most_entries, most_rows, channel_stride, block_length, log_width;
@@ -31,6 +32,10 @@ struct alignas(16) Entry {
 };
 struct alignas(8) Row {
     int position, block;
+};
+// Spikes of one neuron at one instant: C order of the neuron, and number.
+struct alignas(16) Spikes {
+    i64 i, n;
 };
 // A recorded spike: time, number, population, neuron (C order).
 struct Record {
@@ -46,7 +51,6 @@ struct Cursor {
 struct Network {
     const Population* population;
     const Connection* connection;
-    const int* flat;
     const int* entry_begin;
     const Entry* entry;
     const double* factor;
@@ -57,12 +61,12 @@ struct Network {
 };
 
 // State of one run (`exact.state.State`): potentials, time of the last update; instant of the last arrival at an update
-// group and at a marked neuron, touched groups (for tiles only); neurons that fired (C order and index, packed) by
-// population, their spikes, counts.
+// group and at a marked neuron, touched groups (for tiles only); spikes of this instant by population; counts.
 struct State {
     double *y, *last;
     int *stamp, *mark, *touched;
-    i64 *keys, *fired, *counts;
+    Spikes* spikes;
+    i64* counts;
 };
 
 // A tile of hits in shared memory: amount, first weight, first neuron (-1: none), next hit of the same neurons (-1:
@@ -79,6 +83,8 @@ struct Instant {
     const int* i_in;
     const i64* n_in;
     int *fired, *touched, *failed;  // neurons that fired, by population; touched groups of a population; a flag
+    Spikes* latest;                 // the first of the spikes that a population is firing, in shared memory
+    int tile;                       // room of `latest`
 };
 
 // exp(x) for x <= 0, operation by operation as the C library of Linux computes it (glibc since 2.28, on a CPU with fused
@@ -119,11 +125,24 @@ __device__ __forceinline__ double advanced(const Network& net, int kind, double 
     return after(net.powers, kind, v, t - last, net.rest[q], net.tau[q]);
 }
 
+// C order of a neuron, which are numbered channels last.
+__device__ __forceinline__ int flat(const Population& population, int local) {
+    return local % population.channels * population.pixels + local / population.channels;
+}
+
+// Adds to a spike count without waiting for its value. Sums above MAX_SPIKES are found at the end of the run.
+__device__ __forceinline__ void count(const State& state, int neuron, i64 n) {
+    atomicAdd((unsigned long long*)state.counts + neuron, (unsigned long long)n);
+}
+
 // Bound, threshold and reset of a neuron at which spikes arrived; returns its potential.
 __device__ __forceinline__ double settled(const Network& net, const State& state, const Population& population, int p,
-                                          int local, int q, double v, bool marked, const Instant& instant) {
-    if ((population.flags & BOUNDED) && v < net.lower[q]) v = net.lower[q];
-    if ((population.flags & SATURATES) && v > net.upper[q]) v = net.upper[q];
+                                          int flags, int local, int q, double v, bool marked,
+                                          const Instant& instant) {
+    if (flags & (BOUNDED | SATURATES)) {
+        if ((flags & BOUNDED) && v < net.lower[q]) v = net.lower[q];
+        if ((flags & SATURATES) && v > net.upper[q]) v = net.upper[q];
+    }
     const double threshold = net.threshold[q];
     if (!(v >= threshold) || !marked) return v;
     i64 spikes = 1;
@@ -134,12 +153,11 @@ __device__ __forceinline__ double settled(const Network& net, const State& state
         else
             *instant.failed = 1;
     }
-    const int flat = net.flat[population.offset + local];
-    const i64 total = state.counts[population.offset + flat] + spikes;
-    state.counts[population.offset + flat] = total;
-    if (total > MAX_SPIKES) *instant.failed = 1;
-    state.fired[population.offset + local] = spikes;
-    state.keys[population.offset + atomicAdd(instant.fired + p, 1)] = (i64)flat << 32 | local;
+    const Spikes spike = {flat(population, local), spikes};
+    count(state, population.offset + (int)spike.i, spikes);
+    const int slot = atomicAdd(instant.fired + p, 1);
+    state.spikes[population.offset + slot] = spike;
+    if (slot < instant.tile) instant.latest[slot] = spike;
     return population.rule == ZERO ? net.v_reset[q] : v - (double)spikes * threshold;
 }
 
@@ -153,22 +171,15 @@ __device__ __forceinline__ void touch(const State& state, const Population& popu
 }
 
 // Writes the hits number base to base + size of a connection into shared memory.
-__device__ __forceinline__ void list_hits(const Network& net, const State& state, const Connection& connection,
+// `spikes` are those of the source, null for the input.
+__device__ __forceinline__ void list_hits(const Network& net, const Connection& connection, const Spikes* spikes,
                                           int base, int size, const Hits& hits, const Instant& instant) {
     for (int h = threadIdx.x; h < size; h += THREADS) {
         const int arrival = (base + h) / connection.most_rows, r = base + h - arrival * connection.most_rows;
         int s = arrival, e = 0;
         if (connection.most_entries > 1) s = arrival / connection.most_entries, e = arrival - s * connection.most_entries;
-        int source = instant.i_in[instant.row + (connection.source ? 0 : s)];
-        i64 n;
-        if (connection.source == 0) {
-            n = instant.n_in[instant.row + s];
-        } else {
-            const int offset = net.population[connection.source].offset;
-            const i64 key = state.keys[offset + s];
-            source = (int)(key >> 32);
-            n = state.fired[offset + (int)key];
-        }
+        const Spikes spike = spikes ? spikes[s] : Spikes{instant.i_in[instant.row + s], instant.n_in[instant.row + s]};
+        const int source = (int)spike.i;
         bool exists = true;
         if (connection.first_entry >= 0) {
             e = connection.first_entry + source;
@@ -184,7 +195,7 @@ __device__ __forceinline__ void list_hits(const Network& net, const State& state
                 const Row row = net.stencil[entry.begin + r];
                 start = row.position * connection.channel_stride + entry.shift;
                 hits.weight[h] = entry.first + row.block;
-                hits.amount[h] = (double)n * net.factor[e];
+                hits.amount[h] = (double)spike.n * net.factor[e];
             }
         }
         hits.start[h] = start;
@@ -218,54 +229,61 @@ __device__ __forceinline__ void add_hits(const Network& net, const State& state,
     const int width = 1 << connection.log_width, first_k = threadIdx.x & (width - 1);
     const int step = THREADS >> connection.log_width, length = connection.block_length;
     const bool grouped = !ANY_SINGLE || population.group_size > 1, moves = ANY_MOVES && population.kind != STATIC;
-    const bool always = grouped && !(population.flags & MARKED);
+    const int offset = population.offset, flags = population.flags, parameters = population.parameter_offset;
+    const bool each = population.parameter_stride, always = grouped && !(flags & MARKED);
     for (int j = threadIdx.x >> connection.log_width; j < chains; j += step) {
         const int head = linked ? hits.first[j] : j, start = hits.start[head];
         if (start < 0) continue;
         for (int begin = first_k; begin < length; begin += CHANNELS * width) {
             double v[CHANNELS];
             bool reached[CHANNELS];
-            int q[CHANNELS];
 #pragma unroll
             for (int u = 0; u < CHANNELS; ++u) {
-                const int k = begin + u * width, local = start + k, neuron = population.offset + local;
+                const int k = begin + u * width, neuron = offset + start + k;
                 reached[u] = always;
-                q[u] = population.parameter_offset + (population.parameter_stride ? local : grouped ? k : 0);
                 if (k >= length) continue;
-                v[u] = state.y[neuron];
-                if (moves && grouped) v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q[u]);
+                v[u] = STREAMS ? __ldcs(state.y + neuron) : state.y[neuron];
+                if (moves && grouped) {
+                    const int q = parameters + (each ? start + k : k);
+                    v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                }
             }
             for (int h = head; h >= 0; h = hits.next[h]) {
                 const double amount = hits.amount[h];
                 const WEIGHT* const weight = net.weight + hits.weight[h];
 #pragma unroll
                 for (int u = 0; u < CHANNELS; ++u) {
-                    const int k = begin + u * width, neuron = population.offset + start + k;
+                    const int k = begin + u * width, neuron = offset + start + k;
                     if (k >= length) continue;
                     const double w = weight[k], jump = amount * w;
                     if (grouped) {
                         v[u] = v[u] + jump;
                         reached[u] |= w != 0.0;
                     } else if (jump != 0.0) {  // a zero weight is no arrival
+                        const int q = parameters + (each ? start + k : 0);
                         if (moves && !reached[u])
-                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q[u]);
-                        v[u] = v[u] + net.gain[q[u]] * jump;
+                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                        v[u] = v[u] + net.gain[q] * jump;
                         reached[u] = true;
                     }
                 }
             }
 #pragma unroll
             for (int u = 0; u < CHANNELS; ++u) {
-                const int k = begin + u * width, local = start + k, neuron = population.offset + local;
+                const int k = begin + u * width, local = start + k, neuron = offset + local;
                 if (k >= length || !(grouped || reached[u])) continue;
                 if (moves) state.last[neuron] = instant.t;
                 if (last) {
-                    v[u] = settled(net, state, population, p, local, q[u], v[u], reached[u], instant);
+                    const int q = parameters + (each ? local : grouped ? k : 0);
+                    v[u] = settled(net, state, population, p, flags, local, q, v[u], reached[u], instant);
                 } else {
                     if (!grouped || k == 0) touch(state, population, local / population.group_size, instant);
-                    if ((population.flags & MARKED) && reached[u]) state.mark[neuron] = instant.now;
+                    if ((flags & MARKED) && reached[u]) state.mark[neuron] = instant.now;
                 }
-                state.y[neuron] = v[u];
+                if (STREAMS)
+                    __stcs(state.y + neuron, v[u]);
+                else
+                    state.y[neuron] = v[u];
             }
         }
     }
@@ -282,13 +300,26 @@ __device__ __forceinline__ void settle_touched(const Network& net, const State& 
             const int local = start + k, neuron = population.offset + local;
             const int q = population.parameter_offset + (population.parameter_stride ? local : k);
             const bool marked = !(population.flags & MARKED) || state.mark[neuron] == instant.now;
-            state.y[neuron] = settled(net, state, population, p, local, q, state.y[neuron], marked, instant);
+            state.y[neuron] =
+                settled(net, state, population, p, population.flags, local, q, state.y[neuron], marked, instant);
         }
     }
 }
 
-// Sorts `m` keys by merging exchanges (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
-__device__ void sort(i64* keys, int m) {
+// Writes up to a tile of spikes in ascending order into shared memory and the state; ends with a barrier.
+__device__ __forceinline__ void sort_few(const Spikes* latest, Spikes* ordered, Spikes* spikes, int m) {
+    for (int s = threadIdx.x; s < m; s += THREADS) {
+        const Spikes spike = latest[s];
+        int rank = 0;
+        for (int other = 0; other < m; ++other) rank += latest[other].i < spike.i;
+        ordered[rank] = spike;
+        spikes[rank] = spike;
+    }
+    __syncthreads();
+}
+
+// Sorts spikes by merging exchanges (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
+__device__ __noinline__ void sort(Spikes* spikes, int m) {
     int top = 1;
     while (2 * top < m) top *= 2;
     for (int p = top; p > 0; p /= 2) {
@@ -296,8 +327,8 @@ __device__ void sort(i64* keys, int m) {
         for (;;) {
             for (int i = threadIdx.x; i < m - d; i += THREADS) {
                 if ((i & p) != r) continue;
-                const i64 low = keys[i], high = keys[i + d];
-                if (low > high) keys[i] = high, keys[i + d] = low;
+                const Spikes low = spikes[i], high = spikes[i + d];
+                if (low.i > high.i) spikes[i] = high, spikes[i + d] = low;
             }
             __syncthreads();
             if (q == p) break;
@@ -310,30 +341,32 @@ __device__ void sort(i64* keys, int m) {
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
     // the network
-    const Population* population, const Connection* connection, const int* flat, const int* entry_begin,
-    const Entry* entry, const double* factor, const Row* stencil, const WEIGHT* weight, const double* threshold,
+    const Population* population, const Connection* connection, const int* entry_begin, const Entry* entry,
+    const double* factor, const Row* stencil, const WEIGHT* weight, const double* threshold,
     const double* lower, const double* upper, const double* v_reset, const double* rest, const double* tau,
     const double* gain, const i64* powers, const i64* fan_out, i64 populations, i64 output, i64 tile,
     // the recordings, one after another: recording b has the input rows begin[b] to begin[b + 1]
     const i64* begin, const double* end, const double* t_in, const int* i_in, const i64* n_in,
     // their states, outputs and records; numbers of neurons and update groups, records of one instant at most
     i64 neurons, i64 groups, i64 most_new, i64 capacity, double* y, double* last, int* stamp, int* mark, int* touched,
-    i64* keys, i64* fired, i64* counts, double* readout, i64* synops, Record* records, Cursor* cursors) {
+    Spikes* spikes, i64* counts, double* readout, i64* synops, Record* records, Cursor* cursors) {
     const i64 b = blockIdx.x;
     const int tid = threadIdx.x, threads = THREADS;
-    const Network net = {population, connection, flat,  entry_begin, entry, factor, stencil, weight,
-                         threshold,  lower,      upper, v_reset,     rest,  tau,    gain,    powers};
+    const Network net = {population, connection, entry_begin, entry, factor, stencil, weight, threshold,
+                         lower,      upper,      v_reset,     rest,  tau,    gain,    powers};
     const State state = {y + b * neurons,
                          last ? last + b * neurons : last,
                          stamp + b * groups,
                          mark ? mark + b * neurons : mark,
                          touched + b * groups,
-                         keys + b * neurons,
-                         fired + b * neurons,
+                         spikes + b * neurons,
                          counts + b * neurons};
-    extern __shared__ double shared[];
-    int* const integers = (int*)(shared + tile);
-    const Hits hits = {shared, integers, integers + tile, integers + 2 * tile, integers + 3 * tile, integers + 4 * tile};
+    // The spikes that a population fires, the same in ascending order, and a tile of hits.
+    extern __shared__ Spikes shared[];
+    Spikes *const latest = shared, *const ordered = shared + tile;
+    double* const amounts = (double*)(ordered + tile);
+    int* const integers = (int*)(amounts + tile);
+    const Hits hits = {amounts, integers, integers + tile, integers + 2 * tile, integers + 3 * tile, integers + 4 * tile};
     int *const n_touched = hits.firsts + 1, *const n_fired = hits.firsts + 2;
     Cursor* const cursor = cursors + b;
     t_in += begin[b];
@@ -351,24 +384,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
         __syncthreads();  // all threads have left the last instant
         int m = 1;
         while (row + m < rows && t_in[row + m] == t) ++m;
-        const Instant instant = {t,    now, row, i_in, n_in, n_fired + (now & 1) * populations, n_touched, &cursor->failed};
+        const Instant instant = {t,    now, row, i_in, n_in, n_fired + (now & 1) * populations, n_touched, &cursor->failed,
+                                 latest, (int)tile};
+        const Spikes* shared_list = latest;
+        int shared_population = 0;
         for (int p = tid; p < populations; p += threads) n_fired[(~now & 1) * populations + p] = 0;
-        for (int s = tid; s < m; s += threads) state.counts[i_in[row + s]] += n_in[row + s];
+        for (int s = tid; s < m; s += threads) count(state, i_in[row + s], n_in[row + s]);
 
         for (int p = 1; p < populations; ++p) {
             const int past = net.population[p + 1].into;
             int tiles = 0;
             for (int c = net.population[p].into; c < past; ++c) {
-                const Connection through = net.connection[c];
+                const Connection& through = net.connection[c];
                 const int spikes = through.source ? instant.fired[through.source] : m;
                 tiles += (spikes * through.most_entries * through.most_rows + (int)tile - 1) / (int)tile;
             }
             if (tiles == 0) continue;
-            const Population target = net.population[p];
+            const Population& target = net.population[p];
             bool begun = false;
             if (tid == 0) *n_touched = 0;
             for (int c = target.into; c < past; ++c) {
-                const Connection through = net.connection[c];
+                const Connection& through = net.connection[c];
                 const int spikes = through.source ? instant.fired[through.source] : m;
                 const int of_spike = through.most_entries * through.most_rows, all = spikes * of_spike;
                 for (int base = 0; base < all; base += (int)tile) {
@@ -378,7 +414,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
                     if (begun) __syncthreads();
                     begun = true;
                     if (tid == 0) *hits.firsts = 0;
-                    list_hits(net, state, through, base, size, hits, instant);
+                    const Spikes* of_source = nullptr;
+                    if (through.source)
+                        of_source = through.source == shared_population
+                                        ? shared_list
+                                        : state.spikes + net.population[through.source].offset;
+                    list_hits(net, through, of_source, base, size, hits, instant);
                     __syncthreads();
                     if (linked) {
                         link_hits(hits, size);
@@ -394,13 +435,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
             }
             __syncthreads();
             const int fired_now = instant.fired[p];
-            if (fired_now > 1) sort(state.keys + target.offset, fired_now);
+            Spikes* const fired_list = state.spikes + target.offset;
+            shared_list = latest;
+            shared_population = fired_now <= tile ? p : 0;
+            if (fired_now > tile) {
+                sort(fired_list, fired_now);
+            } else if (fired_now > 1) {
+                sort_few(latest, ordered, fired_list, fired_now);
+                shared_list = ordered;
+            }
             if (target.flags & RECORDED) {
-                for (int s = tid; s < fired_now; s += threads) {
-                    const i64 key = state.keys[target.offset + s];
-                    const i64 n = state.fired[target.offset + (int)key];
-                    records[b * capacity + recorded + s] = {t, n, p, (int)(key >> 32)};
-                }
+                const Spikes* const list = shared_population ? shared_list : fired_list;
+                for (int s = tid; s < fired_now; s += threads)
+                    records[b * capacity + recorded + s] = {t, list[s].n, p, (int)list[s].i};
                 recorded += fired_now;
             }
         }
@@ -410,10 +457,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
     if (!(row < rows && t_in[row] <= until)) {
         row = rows;
         __syncthreads();
-        const Population last_one = net.population[output];
+        const Population& last_one = net.population[output];
         const int size = net.population[output + 1].offset - last_one.offset;
         for (int local = tid; local < size; local += threads) {
-            const int neuron = last_one.offset + local, f = net.flat[neuron];
+            const int neuron = last_one.offset + local, f = flat(last_one, local);
             double v = state.y[neuron];
             if (last_one.flags & FIRES) {
                 v = (double)state.counts[last_one.offset + f];
@@ -430,11 +477,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
         double about = 0.0;
         for (i64 k = tid; k < neurons; k += threads) {
             if (state.y[k] - state.y[k] != 0.0) cursor->failed = 1;  // inf or NaN
-            operations += state.counts[k] * fan_out[k];
-            about += (double)state.counts[k] * (double)fan_out[k];
+            const i64 n = state.counts[k];
+            if (n < 0 || n > MAX_SPIKES) cursor->failed = 1;
+            operations += n * fan_out[k];
+            about += (double)n * (double)fan_out[k];
         }
         if (!(about <= (double)MAX_SPIKES)) cursor->failed = 1, operations = 0;
-        i64* const of_threads = (i64*)shared;  // a tile has more hits than a block threads
+        i64* const of_threads = (i64*)shared;  // a tile has more spikes than a block threads
         of_threads[tid] = operations;
         __syncthreads();
         if (tid == 0) {

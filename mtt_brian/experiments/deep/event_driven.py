@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtt_brian import translate
-from mtt_brian.evaluate.factorial import title
+from mtt_brian.engines import engine_info
+from mtt_brian.evaluate.factorial import Combination, title
+from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap
 from mtt_brian.experiments.backend import PartialResult
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.gap import GapEvaluator, GapTask, Plan, Rule, Target
-from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian.experiments.result_store import Key, ResultStore
 from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions
 from mtt_brian.translate.nir_files import load_graph
 
-#: Recordings that are computed and kept together.
+#: Recordings of a job on a CPU.
 CHUNK = 4
-#: Chunks that are run under all rules of the way to a chip; the others under the two event-driven ones only.
-WAY_CHUNKS = 15
+#: Recordings that are run under all rules on the way to a chip; the others under the two event-driven ones only.
+ON_THE_WAY = 16
+#: File beside a model: its digest, and its time-stepped predictions.
+TIME_STEPPED = "time_stepped.json"
+#: Kinds of jobs.
+SUM, FIFO, WAY = "sum", "fifo", "way"
+#: The rules of the first two.
+RULES = {SUM: gap.INSTANTS, FIFO: gap.FIFO}
 #: Seconds between two looks for new networks.
 _PAUSE = 1.0
 #: Priority of the processes.
@@ -48,12 +56,38 @@ class Recorded:
     @property
     def settings(self) -> dict[str, Any]:
         """All that the results depend on besides the networks, for the `ResultStore`."""
-        sizes = {"chunk": CHUNK, "way_chunks": WAY_CHUNKS}
-        return {"dataset": self.dataset, "recordings": self.count, "time_steps": self.time_steps, **sizes}
+        return {"dataset": self.dataset, "recordings": self.count, "time_steps": self.time_steps}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some recordings through one network.
+
+    Attributes:
+        model: the ``.nir`` file.
+        kind: `SUM` and `FIFO`: the event-driven rule of this name; `WAY`: all rules on the way to a chip.
+        start, stop: numbers of the recordings.
+    """
+
+    model: Path
+    kind: str
+    start: int
+    stop: int
 
     @property
-    def chunks(self) -> int:
-        return -(-self.count // CHUNK)
+    def key(self) -> Key:
+        """In the `ResultStore`."""
+        return digest(self.model), self.kind, self.start, self.stop
+
+
+def jobs_of(models: Sequence[Path], test: Recorded, kinds: Sequence[str]) -> Iterator[Job]:
+    """The jobs of these kinds: the first recordings of all networks first, under all rules of `WAY`."""
+    for start in range(0, test.count, CHUNK):
+        stop = min(test.count, start + CHUNK)
+        for model in models:
+            for kind in kinds:
+                if (kind == WAY) == (start < ON_THE_WAY):
+                    yield Job(model, kind, start, stop)
 
 
 def plan_of(model: Path, time_steps: int) -> Plan:
@@ -71,103 +105,137 @@ def evaluate(
     store: ResultStore,
     workers: int,
     ends: float,
+    engine: str = "exact",
 ) -> None:
-    """Run the networks on the test recordings; results are kept chunk by chunk.
+    """Run the networks on the test recordings; results are kept as they come.
 
-    The first recordings of all networks come first, so that after a stop all networks have about the same recordings.
+    After a stop all networks have about the same recordings.
 
     Args:
         models: the ``.nir`` files that are there, the most important first; more may come.
         complete: whether no more will come.
         test: the recordings.
-        store: of the results, by digest of the model and number of the chunk.
+        store: of the results.
         workers: processes.
         ends: time (`time.time`) after which nothing is started.
+        engine: one that runs recordings in batches has all recordings of `SUM` at once, once ``complete``; the rest is
+            run by ``"exact"``, and all if the other one fails.
     """
-    running: dict[Future[PartialResult], tuple[str, int]] = {}
+    batches = engine_info(engine).batches
+    running: dict[Future[PartialResult], Job] = {}
+    context = get_context("spawn")
     with (
         # Behind the trainings, which run at the same time.
-        ProcessPoolExecutor(workers, get_context("spawn"), initializer=os.nice, initargs=(_NICE,)) as pool,
-        progress_bar(description="event-driven", unit="chunks", total=0) as bar,
+        ProcessPoolExecutor(workers, context, initializer=os.nice, initargs=(_NICE,)) as pool,
+        ProcessPoolExecutor(1, context) as gpu_pool,
+        progress_bar(description="event-driven", unit="jobs", total=0) as bar,
     ):
         while time.time() < ends:
-            last = complete()
-            keys = {(digest(model), number): model for number in range(test.chunks) for model in models()}
-            missing = (key for key in keys if key not in store and key not in running.values())
-            bar.total = len(keys)
-            while len(running) < workers and (key := next(missing, None)):
-                running[pool.submit(_run_chunk, keys[key], test, key[1])] = key
+            last, there = complete(), models()
+            jobs = list(jobs_of(there, test, (WAY, FIFO) if batches else (WAY, FIFO, SUM)))
+            missing = (job for job in jobs if not _is_known(store, job, test) and job not in running.values())
+            bar.total = max(len(jobs), bar.n)
+            while len([job for job in running.values() if not _is_whole(job, test)]) < workers and (
+                job := next(missing, None)
+            ):
+                running[pool.submit(_run_job, job, test, "exact")] = job
+            whole = [Job(model, SUM, 0, test.count) for model in there] if batches and last else []
+            for job in whole:
+                if job.key not in store and job not in running.values():
+                    running[gpu_pool.submit(_run_job, job, test, engine)] = job
             if not running and last:
                 break
             done, _ = wait(running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
             if not running:
                 time.sleep(_PAUSE)
             for future in done:
-                store.keep(running.pop(future), future.result())
+                job = running.pop(future)
+                if (error := future.exception()) is not None and _is_whole(job, test):
+                    print(f"{engine}: {error}; the engine exact runs the rest", flush=True)
+                    batches = False
+                    continue
+                store.keep(job.key, future.result())
                 bar.update()
-        pool.shutdown(wait=True, cancel_futures=True)
-    for future, key in running.items():
-        if not future.cancelled():
-            store.keep(key, future.result())
+        for one in (pool, gpu_pool):
+            one.shutdown(wait=True, cancel_futures=True)
+    for future, job in running.items():
+        if not future.cancelled() and future.exception() is None:
+            store.keep(job.key, future.result())
 
 
-@dataclass(frozen=True, eq=False)
-class Results:
-    """What is known of a network; all is empty if nothing was run.
+def _is_whole(job: Job, test: Recorded) -> bool:
+    return job.kind == SUM and job.stop - job.start == test.count > CHUNK
+
+
+def _is_known(store: ResultStore, job: Job, test: Recorded) -> bool:
+    return job.key in store or Job(job.model, job.kind, 0, test.count).key in store
+
+
+class Results(NamedTuple):
+    """The results of a network for some of the recordings.
 
     Attributes:
-        numbers: of the recordings that were run event by event.
-        event_driven: by name of the rule, `gap.INSTANTS` and `gap.FIFO`, the results of `gap.merge` for them.
-        way: those of all rules on the way to a chip, for the recordings of the first `WAY_CHUNKS` chunks.
+        numbers: of the recordings.
+        rules: by name of the rule, see `gap.merge`; empty if there are no recordings.
     """
 
     numbers: list[int]
-    event_driven: dict[str, dict[str, Any]]
-    way: dict[str, dict[str, Any]]
+    rules: dict[str, dict[str, Any]]
 
 
-def results(store: ResultStore, model: Path, test: Recorded, labels: Sequence[int]) -> Results:
-    """The results of a network.
+def results(store: ResultStore, model: Path, kind: str, test: Recorded, labels: Sequence[int]) -> Results:
+    """What is known of a network from the jobs of one kind.
 
     Args:
         store: of `evaluate`.
         model: the ``.nir`` file.
+        kind: `SUM` or `FIFO` for one rule, `WAY` for all.
         test: the recordings.
         labels: of all of them.
     """
-    there = [number for number in range(test.chunks) if (digest(model), number) in store]
-
-    def merged(numbers: Sequence[int], rules: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-        parts = [store[digest(model), number] for number in numbers]
-        if not parts:
-            return {}
-        of = np.array([labels[k] for number in numbers for k in _members(test, number)])
-        return gap.merge([part if rules is None else {rule: part[rule] for rule in rules} for part in parts], of)
-
-    members = [k for number in there for k in _members(test, number)]
-    way = [number for number in there if number < WAY_CHUNKS]
-    return Results(members, merged(there, (gap.INSTANTS, gap.FIFO)), merged(way, None))
+    whole = Job(model, kind, 0, test.count)
+    jobs = [whole] if whole.key in store else [j for j in jobs_of([model], test, [WAY, kind]) if j.key in store]
+    if not jobs:
+        return Results([], {})
+    rules = store[jobs[0].key] if kind == WAY else [RULES[kind]]
+    numbers = [number for job in jobs for number in range(job.start, job.stop)]
+    parts = [{rule: store[job.key][rule] for rule in rules} for job in jobs]
+    return Results(numbers, gap.merge(parts, np.array(labels)[numbers]))
 
 
 @lru_cache(maxsize=256)
 def digest(model: Path) -> str:
-    """SHA-256 of a model, which does not change once it is written."""
-    return hashlib.sha256(model.read_bytes()).hexdigest()
+    """SHA-256 of a model, which does not have to be there."""
+    found: str = json.loads(model.with_name(TIME_STEPPED).read_text())["model"]
+    return found
 
 
-def _run_chunk(model: Path, test: Recorded, number: int) -> PartialResult:
-    """One chunk in a process of the pool."""
-    recordings = load_recordings(test.dataset, test.data_root, "test", test.count).subset(_members(test, number))
-    return _evaluator(model, test.time_steps, number < WAY_CHUNKS).evaluate(recordings, lambda _: None)
+def _run_job(job: Job, test: Recorded, engine: str) -> PartialResult:
+    """One job, in a process of a pool."""
+    if engine_info(engine).batches:
+        return _build(job.model, test.time_steps, job.kind, engine).evaluate(_in_memory(test), _silent)
+    recordings = load_recordings(test.dataset, test.data_root, "test", test.count)
+    return _evaluator(job.model, test.time_steps, job.kind).evaluate(recordings[job.start : job.stop], _silent)
+
+
+def _silent(_: int) -> None:
+    """No progress: the jobs are counted."""
+
+
+@lru_cache(maxsize=1)
+def _in_memory(test: Recorded) -> Recordings:
+    """All recordings, simulated once."""
+    recordings = load_recordings(test.dataset, test.data_root, "test", test.count)
+    return replace(recordings, read=dict(zip(recordings.ids, recordings, strict=True)).__getitem__)
 
 
 @lru_cache(maxsize=64)
-def _evaluator(model: Path, time_steps: int, all_rules: bool) -> GapEvaluator:
+def _evaluator(model: Path, time_steps: int, kind: str) -> GapEvaluator:
+    return _build(model, time_steps, kind, "exact")
+
+
+def _build(model: Path, time_steps: int, kind: str, engine: str) -> GapEvaluator:
     plan = plan_of(model, time_steps)
-    path = plan.path if all_rules else [(gap.INSTANTS,), (gap.FIFO,)]
-    rules = tuple((title(combination), plan.rule(combination)) for combination in path)
-    return GapTask(load_graph(model), digest(model), Conventions(), rules).evaluator(threads=1)
-
-
-def _members(test: Recorded, number: int) -> range:
-    return range(number * CHUNK, min(test.count, (number + 1) * CHUNK))
+    path: Mapping[str, Sequence[Combination]] = {kind: [(rule,)] for kind, rule in RULES.items()}
+    rules = tuple((title(combination), plan.rule(combination)) for combination in path.get(kind, plan.path))
+    return GapEvaluator(GapTask(load_graph(model), digest(model), Conventions(), rules), threads=1, engine=engine)

@@ -42,9 +42,10 @@ class Second(NamedTuple):
 #: The first group is the question; the others add rows, in the order of their importance.
 GROUPS: tuple[tuple[Second, ...], ...] = (
     (Second("sdt", -1.0), Second("mtt", -1.0), Second("sdt", None), Second("mtt", None)),
-    (Second("sdt", -1.0, longer=True), Second("nmt", -1.0), Second("sdt", None, longer=True), Second("nmt", None)),
-    (Second("mtt", -1.0, "mtt"), Second("mtt", None, "mtt")),
+    (Second("nmt", -1.0), Second("sdt", -1.0, longer=True)),
     (Second("sdt", -4.0), Second("mtt", -4.0)),
+    (Second("mtt", -1.0, "mtt"), Second("mtt", None, "mtt")),
+    (Second("nmt", None), Second("sdt", None, longer=True)),
 )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate, flexibility, gap_tables
-from mtt_brian.evaluate.factorial import UNCHANGED, Combination, SignTest, effect, from_bits, sign_test, title
+from mtt_brian.evaluate.factorial import UNCHANGED, Combination, effect, from_bits, sign_test, title
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import (
     MISSING,
@@ -52,39 +52,33 @@ class Measured:
 
     Attributes:
         network: which.
-        correct: by condition (``"T = 10"``, `SUM`, `FIFO`), whether each recording is classified correctly: bool [N],
-            time-stepped for all test recordings, event-driven for those that were run.
-        numbers: of the recordings that were run event by event, among the test recordings.
-        way: results of all rules on the way to a chip, for some of them; see `event_driven.Results`.
+        correct: by condition (``"T = 10"``, `SUM`, `FIFO`), for each test recording 1 if it is classified right, 0 if
+            not, NaN if it was not run: float64 [N].
+        way: results of all rules on the way to a chip, for some recordings, see `gap.merge`; empty if there are none.
     """
 
     network: Network
     correct: Mapping[str, np.ndarray]
-    numbers: np.ndarray
     way: Mapping[str, Mapping[str, Any]]
 
     @property
     def score(self) -> Flexibility | None:
         """The flexibility on the recordings that were run event by event."""
-        if SUM not in self.correct:
+        ran = np.isfinite(self.correct[SUM])
+        if not ran.any():
             return None
-        stepped = {t: self.correct[f"T = {t}"][self.numbers] for t in TIME_STEPS}
-        return flexibility(stepped, self.correct[SUM])
-
-    def on(self, condition: str, numbers: np.ndarray) -> np.ndarray:
-        """Of the recordings with these numbers, which are correct."""
-        correct = self.correct[condition]
-        return correct[numbers] if condition.startswith("T = ") else correct[np.searchsorted(self.numbers, numbers)]
+        return flexibility({t: self.correct[f"T = {t}"][ran] for t in TIME_STEPS}, self.correct[SUM][ran])
 
 
-def measured(network: Network, stepped: Path, labels: Sequence[int], results: Results) -> Measured:
+def measured(network: Network, stepped: Path, labels: Sequence[int], ran: Sequence[Results], way: Results) -> Measured:
     """A network from the file of its time-stepped predictions and the results of its event-driven runs."""
-    right = {
-        f"T = {t}": np.array(predicted) == np.array(labels) for t, predicted in json.loads(stepped.read_text()).items()
-    }
-    for name, result in results.event_driven.items():
-        right[name] = from_bits(result["right"])
-    return Measured(network, right, np.array(results.numbers, dtype=np.int64), results.way)
+    correct = {SUM: np.full(len(labels), np.nan), FIFO: np.full(len(labels), np.nan)}
+    for t, predicted in json.loads(stepped.read_text())["predictions"].items():
+        correct[f"T = {t}"] = np.equal(predicted, labels).astype(np.float64)
+    for numbers, rules in ran:
+        for name, result in rules.items():
+            correct[name][numbers] = from_bits(result["right"])
+    return Measured(network, correct, way.rules)
 
 
 Groups = Mapping[str, Sequence[Measured]]
@@ -100,14 +94,20 @@ def by_label(every: Sequence[Measured]) -> dict[str, list[Measured]]:
 
 def accuracy_of(seeds: Sequence[Measured], condition: str) -> Estimate | None:
     """Mean over the seeds; None if one of them was not run under this condition."""
-    if any(condition not in seed.correct for seed in seeds):
-        return None
-    return over_seeds([_fraction(seed.correct[condition]) for seed in seeds])
+    each = [_mean(seed.correct[condition]) for seed in seeds]
+    known = [one for one in each if one is not None]
+    return over_seeds(known) if len(known) == len(each) else None
 
 
-def _fraction(correct: np.ndarray) -> Estimate:
-    values = correct.astype(np.float64)
-    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size)))
+def _mean(values: np.ndarray) -> Estimate | None:
+    """Mean of the recordings that were run, with its standard error; None if there are none."""
+    values = values[np.isfinite(values)]
+    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size))) if values.size else None
+
+
+def _recordings(seeds: Sequence[Measured], condition: str) -> int:
+    """The smallest number of recordings of a seed."""
+    return min(int(np.isfinite(seed.correct[condition]).sum()) for seed in seeds)
 
 
 def tables(groups: Groups) -> list[Table]:
@@ -135,7 +135,10 @@ def accuracies(groups: Groups) -> Table:
                 Column("", title, [in_percent(accuracy_of(seeds, condition)) for seeds in rows])
                 for condition, title in conditions.items()
             ),
-            Column("", "recordings", [whole(min(len(seed.numbers) for seed in seeds)) for seeds in rows]),
+            *(
+                Column("recordings", title, [whole(_recordings(seeds, condition)) for seeds in rows])
+                for condition, title in (("T = 1", "T"), (SUM, "sum"), (FIFO, "fifo"))
+            ),
         ],
     )
 
@@ -216,24 +219,14 @@ def comparisons(groups: Groups) -> Table:
 
 
 def _difference(ones: Sequence[Measured], others: Sequence[Measured], condition: str) -> Cell:
-    by_seed = {other.network.seed: other for other in others}
-    changes, before, after = [], [], []
-    for one in ones:
-        other = by_seed.get(one.network.seed)
-        if other is None or condition not in one.correct or condition not in other.correct:
-            continue
-        numbers = np.arange(len(one.correct["T = 1"]))
-        if not condition.startswith("T = "):
-            numbers = np.intersect1d(one.numbers, other.numbers)
-        if numbers.size:
-            a, b = one.on(condition, numbers), other.on(condition, numbers)
-            change = a.astype(np.float64) - b
-            changes.append(Estimate(float(change.mean()), float(change.std() / np.sqrt(change.size))))
-            before.append(b)
-            after.append(a)
+    by_seed = {other.network.seed: other.correct[condition] for other in others}
+    pairs = [(one.correct[condition], by_seed[one.network.seed]) for one in ones if one.network.seed in by_seed]
+    changes = [change for after, before in pairs if (change := _mean(after - before)) is not None]
     if not changes:
         return MISSING
-    test: SignTest = sign_test(np.concatenate(before), np.concatenate(after))
+    after, before = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    ran = np.isfinite(after - before)
+    test = sign_test(before[ran], after[ran])
     cell = in_percent(over_seeds(changes), sign=True)
     return Cell(cell.text, cell.value, f"{cell.error} ({test.lost}, {test.gained}; {gap_tables.p_value(test.p)})")
 
@@ -310,8 +303,8 @@ def as_json(every: Sequence[Measured]) -> dict[str, Any]:
         one.network.name: {
             "label": one.network.label,
             "seed": one.network.seed,
-            "accuracy": {condition: _fraction(correct) for condition, correct in one.correct.items()},
-            "event_driven_recordings": len(one.numbers),
+            "accuracy": {condition: _mean(correct) for condition, correct in one.correct.items()},
+            "recordings": {condition: _recordings([one], condition) for condition in one.correct},
             "flexibility": None if (score := one.score) is None else score._asdict(),
             "rules": {
                 rule: {

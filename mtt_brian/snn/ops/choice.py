@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtt_brian.snn.ops import cpu, reference
 from mtt_brian.snn.surrogate import Surrogate
@@ -45,12 +45,24 @@ def kernels_for(x: Tensor, surrogate: Surrogate | None = None, compile: bool = F
     return LOOPS if cpu.fits(x, surrogate) else PLAIN
 
 
+def norm_kernels(x: Tensor, norm: nn.Module, surrogate: Surrogate) -> Any:
+    """The module `gpu` if its kernels contain this norm in front of a population, for the norm's input; else None."""
+    triton = _triton_for(x, surrogate)
+    return triton if triton is not None and triton.fits_norm(x, norm) else None
+
+
+def pool_kernels(x: Tensor, windows: tuple[int, int]) -> Any:
+    """The module `gpu` if it has kernels for means over these windows of frames [N, C, H, W]; else None."""
+    triton = _triton_for(x, None)
+    return triton if triton is not None and triton.fits_pool(x, windows) else None
+
+
 def jumps(x: Tensor, surrogate: Surrogate) -> Tensor:
     """The input of a population in the type of its spikes: float32 at least.
 
     Under autocast the Triton kernels have x's own type, to which the next layer would round the spikes anyway.
     """
-    if torch.is_autocast_enabled(x.device.type) and _triton_for(x, surrogate) is not None:
+    if _triton_for(x, surrogate) is not None and torch.is_autocast_enabled(x.device.type):
         return x
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
