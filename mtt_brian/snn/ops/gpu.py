@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -197,9 +197,9 @@ def normed_backward(
             grad,
             x,
             factors,
-            _frames(plan, x.device),
+            _table(plan, x.device),
             size,
-            frames,
+            plan.steps + 2,
             channels=channels,
             training=training,
             real=_REAL[numbers.dtype],
@@ -213,7 +213,7 @@ def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
     x = dense(x)
     mapped = frames_like(x, frame_map.frames)
     size = _size(x)
-    sources = _sources(frame_map, x.device)
+    sources = on_device(_sources(frame_map), torch.int32, x.device)
     with torch.cuda.device_of(x):
         _apply_map[(-(-size // _BLOCK), frame_map.frames)](
             x, mapped, sources, size, frame_map.frames + 1, real=_REAL[_real(x)], block=_BLOCK
@@ -372,36 +372,38 @@ def _decays(steps: Sequence[Step], dtype: torch.dtype, device: torch.device) -> 
     return on_device(tuple(each), dtype, device)
 
 
-@lru_cache(10_000)
 def _table(plan: TimePlan, device: torch.device) -> Tensor:
-    """Three rows of T + 2 integers.
-
-    The first step of every segment and T; the frame of every step; its group. The last two rows have -1 in front of
-    the first and behind the last step.
-    """
-    starts = [sum(plan.lengths[:i]) for i in range(len(plan.lengths) + 1)]
-    starts += [0] * (plan.steps + 2 - len(starts))
-    return on_device((*starts, -1, *plan.frame_of, -1, -1, *plan.group_of, -1), torch.int32, device)
+    return on_device(_steps(plan), torch.int32, device)
 
 
 @lru_cache(10_000)
-def _frames(plan: TimePlan, device: torch.device) -> Tensor:
-    """The segment of every frame, then how many time steps it has."""
+def _steps(plan: TimePlan) -> tuple[int, ...]:
+    """A plan as five rows of T + 2 integers, in one tensor because each is copied to the GPU by itself.
+
+    The first step of every segment, and T; the frame of every step; its group; the segment of every frame; the number
+    of steps of every frame. The second and the third row have -1 in front of the first and behind the last step.
+    """
+    row = plan.steps + 2
     segments = [i for i, length in enumerate(plan.lengths) for _ in range(length)]
     of_frame = dict(zip(plan.frame_of, segments, strict=True))
     counts = Counter(plan.frame_of)
-    return on_device(
-        (*(of_frame[f] for f in sorted(of_frame)), *(counts[f] for f in sorted(counts))), torch.int32, device
-    )
+    rows: list[Iterable[int]] = [
+        itertools.accumulate(plan.lengths, initial=0),
+        (-1, *plan.frame_of, -1),
+        (-1, *plan.group_of, -1),
+        (of_frame[frame] for frame in sorted(of_frame)),
+        (counts[frame] for frame in sorted(counts)),
+    ]
+    return tuple(itertools.chain(*(itertools.islice(itertools.chain(each, itertools.repeat(0)), row) for each in rows)))
 
 
 @lru_cache(10_000)
-def _sources(frame_map: FrameMap, device: torch.device) -> Tensor:
+def _sources(frame_map: FrameMap) -> tuple[int, ...]:
     """The sources of all targets, target after target, behind the frames + 1 places where those of a target begin."""
     pairs = sorted(zip(frame_map.target, frame_map.source, strict=True))
     counts = Counter(frame_map.target)
     begins = itertools.accumulate((counts[target] for target in range(frame_map.frames)), initial=0)
-    return on_device((*begins, *(source for _, source in pairs)), torch.int32, device)
+    return (*begins, *(source for _, source in pairs))
 
 
 @triton.jit
@@ -716,23 +718,23 @@ def _norm_input_gradient(  # type: ignore[no-untyped-def]
     grad,
     x,
     factors,
-    frames,
+    table,
     size,
-    count,
+    row,
     channels: tl.constexpr,
     training: tl.constexpr,
     real: tl.constexpr,
     block: tl.constexpr,
 ):
-    """The gradient of the norm's output becomes that of its input, in place; ``frames``: of `_frames`."""
+    """The gradient of the norm's output becomes that of its input, in place."""
     neuron = tl.program_id(0) * block + tl.arange(0, block)
     there = neuron < size
     frame = tl.program_id(1)
-    factor = factors + tl.load(frames + frame) * 3 * channels + tl.arange(0, block) % channels
+    factor = factors + tl.load(table + 3 * row + frame) * 3 * channels + tl.arange(0, block) % channels
     place = frame.to(tl.int64) * size + neuron
     g = tl.load(factor) * tl.load(grad + place, mask=there, other=0).to(real)
     if training:
-        times = tl.load(frames + count + frame).to(real)
+        times = tl.load(table + 4 * row + frame).to(real)
         input = tl.load(x + place, mask=there, other=0).to(real)
         g += times * (tl.load(factor + channels) * input + tl.load(factor + 2 * channels))
     tl.store(grad + place, g.to(grad.dtype.element_ty), mask=there)
