@@ -39,8 +39,8 @@ class Block:
 
     @property
     def tile(self) -> int:
-        """Hits that shared memory holds."""
-        return 2 * self.threads
+        """Hits that shared memory holds, a multiple of four."""
+        return max(4, 2 * self.threads)
 
     def log_width(self, length: int) -> int:
         """Logarithm of the threads that share ``length`` neurons of a position."""
@@ -49,7 +49,7 @@ class Block:
 
 
 #: A warp for small networks; for large ones more threads, each with more reads under way.
-_SMALL, _LARGE = Block(32, 2, 24), Block(128, 4, 6)
+_SMALL, _LARGE = Block(32, 1, 28), Block(256, 4, 3)
 #: Targets of one spike from which a network is large.
 _MANY_TARGETS = 512
 

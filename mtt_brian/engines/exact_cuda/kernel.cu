@@ -33,6 +33,9 @@ struct alignas(16) Entry {
 struct alignas(8) Row {
     int position, block;
 };
+struct alignas(16) Quad {
+    int a, b, c, d;
+};
 // Spikes of one neuron at one instant: C order of the neuron, and number.
 struct alignas(16) Spikes {
     i64 i, n;
@@ -174,7 +177,12 @@ __device__ __forceinline__ void touch(const State& state, const Population& popu
 // `spikes` are those of the source, null for the input.
 __device__ __forceinline__ void list_hits(const Network& net, const Connection& connection, const Spikes* spikes,
                                           int base, int size, const Hits& hits, const Instant& instant) {
-    for (int h = threadIdx.x; h < size; h += THREADS) {
+    const int padded = (size + 3) & ~3;  // to whole groups of four
+    for (int h = threadIdx.x; h < padded; h += THREADS) {
+        if (h >= size) {
+            hits.start[h] = -1;
+            continue;
+        }
         const int arrival = (base + h) / connection.most_rows, r = base + h - arrival * connection.most_rows;
         int s = arrival, e = 0;
         if (connection.most_entries > 1) s = arrival / connection.most_entries, e = arrival - s * connection.most_entries;
@@ -208,15 +216,20 @@ __device__ __forceinline__ void link_hits(const Hits& hits, int size) {
     for (int h = threadIdx.x; h < size; h += THREADS) {
         const int start = hits.start[h];
         if (start < 0) continue;
-        bool first = true;
-        for (int other = 0; other < h; ++other) first &= hits.start[other] != start;
-        if (first) hits.first[atomicAdd(hits.firsts, 1)] = h;
-        for (int other = h + 1; other < size; ++other) {
-            if (hits.start[other] == start) {
-                hits.next[h] = other;
-                break;
+        int before = 0, next = size;
+#pragma unroll 4
+        for (int g = 0; g < size; g += 4) {
+            const Quad four = *(const Quad*)(hits.start + g);
+            const int same = (four.a == start) | (four.b == start) << 1 | (four.c == start) << 2 | (four.d == start) << 3;
+            if (same == 0) continue;
+            for (int other = g; other < g + 4; ++other) {
+                if (!(same >> (other - g) & 1)) continue;
+                before += other < h;
+                if (other > h && other < next) next = other;
             }
         }
+        if (before == 0) hits.first[atomicAdd(hits.firsts, 1)] = h;
+        if (next < size) hits.next[h] = next;
     }
 }
 
@@ -248,25 +261,41 @@ __device__ __forceinline__ void add_hits(const Network& net, const State& state,
                     v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
                 }
             }
-            for (int h = head; h >= 0; h = hits.next[h]) {
-                const double amount = hits.amount[h];
+            for (int h = head; h >= 0;) {
+                // The weights of two hits are read together, and added one after the other.
+                const int second = hits.next[h];
                 const WEIGHT* const weight = net.weight + hits.weight[h];
+                const WEIGHT* const weight_2 = second >= 0 ? net.weight + hits.weight[second] : weight;
+                WEIGHT w[2][CHANNELS];
 #pragma unroll
                 for (int u = 0; u < CHANNELS; ++u) {
-                    const int k = begin + u * width, neuron = offset + start + k;
+                    const int k = begin + u * width;
                     if (k >= length) continue;
-                    const double w = weight[k], jump = amount * w;
-                    if (grouped) {
-                        v[u] = v[u] + jump;
-                        reached[u] |= w != 0.0;
-                    } else if (jump != 0.0) {  // a zero weight is no arrival
-                        const int q = parameters + (each ? start + k : 0);
-                        if (moves && !reached[u])
-                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
-                        v[u] = v[u] + net.gain[q] * jump;
-                        reached[u] = true;
+                    w[0][u] = weight[k];
+                    if (second >= 0) w[1][u] = weight_2[k];
+                }
+#pragma unroll
+                for (int of_two = 0; of_two < 2; ++of_two) {
+                    if (of_two && second < 0) break;
+                    const double amount = hits.amount[of_two ? second : h];
+#pragma unroll
+                    for (int u = 0; u < CHANNELS; ++u) {
+                        const int k = begin + u * width, neuron = offset + start + k;
+                        if (k >= length) continue;
+                        const double jump = amount * (double)w[of_two][u];
+                        if (grouped) {
+                            v[u] = v[u] + jump;
+                            reached[u] |= w[of_two][u] != 0;
+                        } else if (jump != 0.0) {  // a zero weight is no arrival
+                            const int q = parameters + (each ? start + k : 0);
+                            if (moves && !reached[u])
+                                v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                            v[u] = v[u] + net.gain[q] * jump;
+                            reached[u] = true;
+                        }
                     }
                 }
+                h = second >= 0 ? hits.next[second] : -1;
             }
 #pragma unroll
             for (int u = 0; u < CHANNELS; ++u) {
@@ -364,9 +393,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
     // The spikes that a population fires, the same in ascending order, and a tile of hits.
     extern __shared__ Spikes shared[];
     Spikes *const latest = shared, *const ordered = shared + tile;
-    double* const amounts = (double*)(ordered + tile);
+    int* const starts = (int*)(ordered + tile);
+    double* const amounts = (double*)(starts + tile);
     int* const integers = (int*)(amounts + tile);
-    const Hits hits = {amounts, integers, integers + tile, integers + 2 * tile, integers + 3 * tile, integers + 4 * tile};
+    const Hits hits = {amounts, integers, starts, integers + tile, integers + 2 * tile, integers + 3 * tile};
     int *const n_touched = hits.firsts + 1, *const n_fired = hits.firsts + 2;
     Cursor* const cursor = cursors + b;
     t_in += begin[b];
@@ -393,13 +423,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
 
         for (int p = 1; p < populations; ++p) {
             const int past = net.population[p + 1].into;
-            int tiles = 0;
+            int with_hits = 0;
+            bool fits = true;
             for (int c = net.population[p].into; c < past; ++c) {
                 const Connection& through = net.connection[c];
                 const int spikes = through.source ? instant.fired[through.source] : m;
-                tiles += (spikes * through.most_entries * through.most_rows + (int)tile - 1) / (int)tile;
+                const int all = spikes * through.most_entries * through.most_rows;
+                with_hits += all > 0;
+                fits &= all <= (int)tile;
             }
-            if (tiles == 0) continue;
+            if (with_hits == 0) continue;
+            const bool once = fits && with_hits == 1;  // all hits are one tile
             const Population& target = net.population[p];
             bool begun = false;
             if (tid == 0) *n_touched = 0;
@@ -410,7 +444,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
                 for (int base = 0; base < all; base += (int)tile) {
                     const int size = all - base < tile ? all - base : (int)tile;
                     // The hits of one arrival are those of different neurons.
-                    const bool linked = base / through.most_rows != (base + size - 1) / through.most_rows;
+                    const bool linked = size > through.most_rows || (base && base % through.most_rows + size > through.most_rows);
                     if (begun) __syncthreads();
                     begun = true;
                     if (tid == 0) *hits.firsts = 0;
@@ -426,10 +460,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
                         __syncthreads();
                     }
                     const int chains = linked ? *hits.firsts : size;
-                    add_hits(net, state, through, target, p, hits, chains, linked, tiles == 1, instant);
+                    add_hits(net, state, through, target, p, hits, chains, linked, once, instant);
                 }
             }
-            if (tiles > 1) {
+            if (!once) {
                 __syncthreads();
                 settle_touched(net, state, target, p, instant);
             }
