@@ -14,6 +14,7 @@ from mtt_brian.engines.exact.jit import inlined, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart, advance_linear, predict_linear_crossing, reset_linear
 from mtt_brian.engines.exact.queues import CrossingQueue, Queues, push_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
+from mtt_brian.engines.exact.vectors import WIDTH, add_products, at_threshold, lowest_bit
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LINE, LINEAR, MANY, OWN, ZERO
 
@@ -65,11 +66,15 @@ def propagate(
     net: LoweredCircuit, state: State, linear: LinearPart | None, queues: Queues | None, c: int, m: int, t: float
 ) -> None:
     """Propagates the ``m`` spikes in ``state.keys`` through connection ``c``."""
-    base = net.source_base[c]
+    base, one_each = net.source_base[c], net.one_each[c]
     for s in range(m):
         flat, local = unpacked(state.keys[s])
-        source, n = base + flat, state.fired[local]
-        for e in range(net.entry_begin[source], net.entry_begin[source + 1]):
+        n = state.fired[local]
+        begin = one_each + flat
+        end = begin + 1
+        if one_each < 0:
+            begin, end = net.entry_begin[base + flat], net.entry_begin[base + flat + 1]
+        for e in range(begin, end):
             if queues is not None:  # noqa: SIM102
                 if net.delayed[c] and net.entry_delay[e] > 0.0:
                     push_arrival(queues.pending, t + net.entry_delay[e], c, e, n)
@@ -84,9 +89,12 @@ def arrive(net: LoweredCircuit, state: State, linear: LinearPart | None, c: int,
     group_size, moves, marked = net.group_size[p], net.kind[p] > LINE, net.marked[p]
     group_offset, jump_offset = net.group_offset[p], net.jump_offset[p]
     channel_stride, length = net.channel_stride[c], net.block_length[c]
-    amount, now = n * net.entry_factor[e], state.now[0]
-    shift, first = net.entry_target[4 * e + 2], net.entry_target[4 * e + 3]
-    for row in range(net.entry_target[4 * e], net.entry_target[4 * e + 1]):
+    amount, now = float(n), state.now[0]
+    if net.scaled[c]:
+        amount *= net.entry_factor[e]
+    begin, end = np.int64(net.entry_target[4 * e]), np.int64(net.entry_target[4 * e + 1])
+    shift, first = np.int64(net.entry_target[4 * e + 2]), np.int64(net.entry_target[4 * e + 3])
+    for row in range(begin, end):
         position, block = unpacked(net.stencil[row])
         start = position * channel_stride + shift
         w = first + block
@@ -98,7 +106,7 @@ def arrive(net: LoweredCircuit, state: State, linear: LinearPart | None, c: int,
                 state.n_touched[p] += 1
                 if moves:
                     advance(net, state, linear, p, group, t)
-            add_block(state.y, jump_offset + start, net.weight, w, length, amount)
+            add_products(state.y, jump_offset + start, net.weight, w, length, amount)
             if marked and state.over[group] > 0:
                 mark_block(state.mark, net.offset[p] + start, net.weight, w, length, now)
         else:
@@ -106,16 +114,6 @@ def arrive(net: LoweredCircuit, state: State, linear: LinearPart | None, c: int,
                 jump = amount * net.weight[w + k]
                 if jump != 0.0:  # a zero weight is no arrival
                     arrive_alone(net, state, linear, p, start + k, jump, t)
-
-
-@inlined
-def add_block(y: np.ndarray, to: int, weight: np.ndarray, w: int, length: int, amount: float) -> None:
-    """Adds ``amount`` times a block of weights to the state."""
-    # Without negative indices the compiler removes the wrap-around of Python indices and vectorises the loop.
-    if to < 0 or w < 0:
-        return
-    for k in range(length):
-        y[to + k] += amount * weight[w + k]
 
 
 @piece
@@ -230,15 +228,13 @@ def apply_thresholds(
             if marked:
                 m = apply_thresholds_marked(net, state, p, local, q, m, t)
                 continue
-            for block in range(0, group_size, _BLOCK):
-                width = min(_BLOCK, group_size - block)
-                at, parameters = offset + local + block, q + block
-                if width <= _FEW or reaches(state.y, at, net.threshold, parameters, width):
-                    k = next_at_threshold(state.y, at, net.threshold, parameters, width)
-                    while k < width:
-                        m = fire(net, state, None, p, local + block + k, parameters + k, m, t)
-                        k += 1
-                        k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
+            for block in range(0, group_size, WIDTH):
+                width = min(WIDTH, group_size - block)
+                bits = at_threshold(state.y, offset + local + block, net.threshold, q + block, width)
+                while bits != 0:
+                    k = block + lowest_bit(bits)
+                    bits &= bits - 1
+                    m = fire(net, state, None, p, local + k, q + k, m, t)
             continue
         if queues is not None:
             if net.kind[p] == LINE:

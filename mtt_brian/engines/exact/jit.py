@@ -16,11 +16,12 @@ from typing import Any
 import numba
 
 from mtt_brian.circuit import instants
+from mtt_brian.engines.exact.indexing import Compiler
 from mtt_brian.engines.lowered import packing
 from mtt_brian.kernel_cache import kept
 
 #: ``_nrt`` switches the reference counting off; it is a private option of numba.
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "pipeline_class": Compiler}
 #: Files whose functions and constants become part of the machine code.
 _SOURCES = (
     *Path(__file__).parent.glob("*.py"),

@@ -55,12 +55,16 @@ class LoweredCircuit(NamedTuple):
             ``entry_begin``, target neurons per position, weights per block [C].
         delayed, closes: per connection: whether any arrival is delayed; whether it is the last one of its source into
             its target [C].
+        one_each: per connection: its first entry, if every source has exactly one entry, and they are in the order of the
+            sources; else -1 [C].
+        scaled: per connection: whether any of its factors is not 1 [C].
         entry_begin: first entry of every source neuron (in C order), one more per connection to close the last.
         entry_target: the entries, four numbers each: begin and end of the rows in ``stencil``, first target channel,
-            first weight.
+            first weight; int32 if the numbers fit, else int64.
         entry_factor, entry_delay: the entries' factors and seconds (empty if nothing is delayed).
         stencil: target position and offset of its block of weights, packed (`packing`).
-        weight: all kernels and matrices.
+        weight: all kernels and matrices; float32 if that loses nothing, as for weights that were trained in float32,
+            else float64. Kernels convert each weight to float64 before they use it.
     """
 
     offset: np.ndarray
@@ -100,6 +104,8 @@ class LoweredCircuit(NamedTuple):
     block_length: np.ndarray
     delayed: np.ndarray
     closes: np.ndarray
+    one_each: np.ndarray
+    scaled: np.ndarray
     entry_begin: np.ndarray
     entry_target: np.ndarray
     entry_factor: np.ndarray
@@ -240,13 +246,28 @@ def _connection_columns(
         "source_base": _offsets([len(rows) for rows in index])[:-1],
         "channel_stride": np.array([c.channel_stride for c in lowered], dtype=np.int64),
         "block_length": np.array([c.block_length for c in lowered], dtype=np.int64),
+        "one_each": np.array(
+            [
+                entry if np.array_equal(c.source, np.arange(size)) else -1
+                for entry, c, size in zip(first_entry[:-1], lowered, source_sizes, strict=True)
+            ],
+            dtype=np.int64,
+        ),
+        "scaled": np.array([bool(np.any(c.factor != 1)) for c in lowered], dtype=bool),
         "entry_begin": _joined(index, np.int64),
-        "entry_target": _joined(targets, np.int64),
+        "entry_target": _joined(targets, np.int32 if max(first_row[-1], first_weight[-1]) < 2**31 else np.int64),
         "entry_factor": _joined([c.factor for c in lowered], np.float64),
         "entry_delay": _joined([c.delay for c in lowered] if any_delayed else [], np.float64),
         "stencil": _joined([c.stencil for c in lowered], np.int64),
-        "weight": _joined([c.weight for c in lowered], np.float64),
+        "weight": _joined([c.weight for c in lowered], _smallest_type(lowered)),
     }
+
+
+def _smallest_type(lowered: Sequence[LoweredConnection]) -> type:
+    """float32 if it holds all weights without rounding, else float64."""
+    with np.errstate(over="ignore"):
+        exact = all(np.array_equal(c.weight.astype(np.float32), c.weight, equal_nan=True) for c in lowered)
+    return np.float32 if exact else np.float64
 
 
 def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
