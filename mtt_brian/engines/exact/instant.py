@@ -14,7 +14,7 @@ from mtt_brian.engines.exact.jit import inlined, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart, advance_linear, predict_linear_crossing, reset_linear
 from mtt_brian.engines.exact.queues import CrossingQueue, Queues, push_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
-from mtt_brian.engines.exact.vectors import WIDTH, add_products, at_threshold, lowest_bit
+from mtt_brian.engines.exact.vectors import WIDTH, add_products, at_threshold, lowest_bit, prefetch
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LINE, LINEAR, MANY, OWN, ZERO
 
@@ -217,8 +217,10 @@ def apply_thresholds(
     m = int(np.int64(0))  # a literal would be a separate type, and compiled separately
     group_size, bounded, marked = net.group_size[p], net.bounded[p], net.marked[p]
     stride, offset, group_offset = net.parameter_stride[p], net.offset[p], net.group_offset[p]
+    group_step, channel_step = net.group_step[p], net.channel_step[p]
     for j in range(state.n_touched[p]):
-        local = (state.touched[group_offset + j] - group_offset) * group_size
+        group = state.touched[group_offset + j] - group_offset
+        local = group * group_size
         q = net.parameter_offset[p] + stride * local
         if group_size > 1:
             if bounded:
@@ -228,13 +230,14 @@ def apply_thresholds(
             if marked:
                 m = apply_thresholds_marked(net, state, p, local, q, m, t)
                 continue
+            flat = group * group_step
             for block in range(0, group_size, WIDTH):
                 width = min(WIDTH, group_size - block)
                 bits = at_threshold(state.y, offset + local + block, net.threshold, q + block, width)
                 while bits != 0:
                     k = block + lowest_bit(bits)
                     bits &= bits - 1
-                    m = fire(net, state, None, p, local + k, q + k, m, t)
+                    m = fire(net, state, None, p, local + k, flat + k * channel_step, q + k, m, t)
             continue
         if queues is not None:
             if net.kind[p] == LINE:
@@ -251,10 +254,16 @@ def apply_thresholds(
         if net.saturates[p] and state.y[neuron] > net.upper[q]:
             state.y[neuron] = net.upper[q]
         if state.y[neuron] >= net.threshold[q]:
-            m = fire(net, state, linear, p, local, q, m, t)
+            m = fire(net, state, linear, p, local, np.int64(net.flat[neuron]), q, m, t)
     state.n_touched[p] = 0
     if m > 1:
         ascend(state.keys, np.int64(0), m)
+    for s in range(m):
+        flat, local = unpacked(state.keys[s])
+        total = state.counts[offset + flat] + state.fired[local]
+        state.counts[offset + flat] = total
+        if total > MAX_SPIKES:
+            set_failure(state.failure, TOO_MANY, p, flat, t)
     return m
 
 
@@ -268,7 +277,7 @@ def apply_thresholds_marked(net: LoweredCircuit, state: State, p: int, local: in
         k = next_at_threshold(state.y, at, net.threshold, q, group_size)
         while k < group_size:
             if not waiting or state.mark[at + k] == state.now[0]:
-                m = fire(net, state, None, p, local + k, q + k, m, t)
+                m = fire(net, state, None, p, local + k, np.int64(net.flat[at + k]), q + k, m, t)
             k += 1
             k += next_at_threshold(state.y, at + k, net.threshold, q + k, group_size - k)
     if waiting or m > before_it:
@@ -316,20 +325,28 @@ def next_at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, wid
 
 @inlined
 def fire(
-    net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, local: int, q: int, m: int, t: float
+    net: LoweredCircuit,
+    state: State,
+    linear: LinearPart | None,
+    p: int,
+    local: int,
+    flat: int,
+    q: int,
+    m: int,
+    t: float,
 ) -> int:
     """Fires neuron ``local``, which is at or above its threshold, as number ``m`` of the instant; returns ``m + 1``."""
     neuron = net.offset[p] + local
     if linear is not None:  # noqa: SIM102
         if net.rule[p] == OWN:
             reset_linear(net, state, linear, p, local)
-            return count(net, state, p, local, q, 1, m, t)
+            return enlist(net, state, p, local, flat, q, 1, m, t)
     spikes = how_many(net, state, p, local, q, state.y[neuron], t)
     if net.rule[p] == ZERO:
         state.y[neuron] = net.v_reset[q]
     else:
         state.y[neuron] -= spikes * net.threshold[q]
-    return count(net, state, p, local, q, spikes, m, t)
+    return enlist(net, state, p, local, flat, q, spikes, m, t)
 
 
 @inlined
@@ -345,20 +362,21 @@ def how_many(net: LoweredCircuit, state: State, p: int, local: int, q: int, v: f
 
 
 @inlined
-def count(net: LoweredCircuit, state: State, p: int, local: int, q: int, spikes: int, m: int, t: float) -> int:
-    """Counts the spikes of one neuron and lists the neuron as number ``m`` of the instant."""
+def enlist(
+    net: LoweredCircuit, state: State, p: int, local: int, flat: int, q: int, spikes: int, m: int, t: float
+) -> int:
+    """Lists a neuron that fires ``spikes`` spikes as number ``m`` of the instant; returns ``m + 1``."""
     neuron = net.offset[p] + local
-    flat = np.int64(net.flat[neuron])
     if net.refractory[p]:
         state.refractory_end[neuron] = t + net.dead_time[q]
     if net.rate_limited[p]:
         check_rate(state.fires, net.max_rate, state.failure, neuron, p, flat, t)
-    total = state.counts[net.offset[p] + flat] + spikes
-    state.counts[net.offset[p] + flat] = total
-    if total > MAX_SPIKES:
-        set_failure(state.failure, TOO_MANY, p, flat, t)
     state.fired[local] = spikes
     state.keys[m] = packed(flat, local)
+    # They are needed when all thresholds of this instant have been compared, and are often not in the cache.
+    prefetch(state.counts, net.offset[p] + flat)
+    for c in range(net.out[p], net.out[p + 1]):
+        prefetch(net.entry_target, 4 * (net.one_each[c] + flat))
     return m + 1
 
 
@@ -397,7 +415,7 @@ def apply_threshold_with_crossing(
             state.y[neuron] = net.threshold[q]
             fires = True
     if fires:
-        m = fire(net, state, linear, p, local, q, m, t)
+        m = fire(net, state, linear, p, local, np.int64(net.flat[neuron]), q, m, t)
         time = predict_crossing(net, state, linear, p, local, t)
         if time <= t + tolerance(t):
             time = resolve_remainder(net, state, linear, p, local, q, t)
@@ -444,7 +462,7 @@ def apply_threshold_on_line(
         else:
             v -= spikes * threshold
             state.subtracted[neuron] += spikes
-        m = count(net, state, p, local, q, spikes, m, t)
+        m = enlist(net, state, p, local, np.int64(net.flat[neuron]), q, spikes, m, t)
         state.pauses[neuron] += 1  # it is constant during its refractory period
     if net.crosses[p]:
         time = np.inf
@@ -486,7 +504,6 @@ def resolve_remainder(
     elif left:
         state.y[neuron] = 0.0
         state.fired[local] += 1
-        state.counts[net.offset[p] + flat] += 1
     time = predict_crossing(net, state, linear, p, local, t)
     if time <= t + tolerance(t):
         set_failure(state.failure, NO_PROGRESS, p, flat, t)

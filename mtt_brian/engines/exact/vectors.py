@@ -106,3 +106,20 @@ def at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, width: i
     for k in range(width):
         bits |= (1 if y[at + k] >= threshold[q + k] else 0) << k
     return bits
+
+
+@intrinsic
+def prefetch(_: Any, array: Any, at: Any) -> Any:
+    """Begins to load the cache line of ``array[at]``, which may lie outside."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        prefetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        )
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(prefetch, [address, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate

@@ -46,6 +46,8 @@ class LoweredCircuit(NamedTuple):
         max_new: upper bounds: records of one instant, arrivals that it delays, spikes that one event causes [3].
         jump_offset: where in the state the jumps of a population go, its potentials or its currents [P].
         flat: C-order index within its population of every neuron [N].
+        group_step, channel_step: neuron k of update group g of a population has the C-order index
+            ``g * group_step + k * channel_step`` [P].
         parameter_offset, parameter_stride: neuron k of population p has the parameters at offset + stride * k (+ its
             place in the update group), so that parameters shared by all pixels are stored once [P].
         threshold, lower, upper, v_reset, rest, tau, tau_syn, r, peak, gain, dead_time: parameters; ``rest`` is the
@@ -84,6 +86,8 @@ class LoweredCircuit(NamedTuple):
     max_new: np.ndarray
     jump_offset: np.ndarray
     flat: np.ndarray
+    group_step: np.ndarray
+    channel_step: np.ndarray
     parameter_offset: np.ndarray
     parameter_stride: np.ndarray
     threshold: np.ndarray
@@ -160,6 +164,8 @@ def lower_circuit(
         ),
         jump_offset=jump_offset,
         flat=np.concatenate([p.layout.flat for p in populations]).astype(np.int32),
+        group_step=np.array([1 if p.layout.channels_first else p.group_size for p in populations]),
+        channel_step=np.array([p.layout.pixels if p.layout.channels_first else 1 for p in populations]),
         **_parameter_columns(populations),
         out=np.searchsorted(sources, np.arange(len(populations) + 1)),
         target=targets,

@@ -222,7 +222,7 @@ def _convolution(conv: Conv2d, scale: float, paths: _Paths) -> LoweredConnection
     x = ox * conv.stride[1] - conv.padding[1][0] + j * conv.dilation[1]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     pixel, tap, position = (y * width + x)[inside], (i * k_w + j)[inside], (oy * out_w + ox)[inside]
-    order = np.lexsort((position, pixel))
+    order = np.lexsort((-position, pixel))
     channel = paths.end // (height * width)
     return LoweredConnection(
         source=paths.source,
