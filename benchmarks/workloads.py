@@ -151,7 +151,9 @@ def _search(
 
 def _scaled(operator: Conv2d | Dense, scale: float) -> Conv2d | Dense:
     """The operator with the weights multiplied by ``scale`` and rounded to float32."""
-    return replace(operator, weight=(operator.weight * scale).astype(np.float32).astype(np.float64))
+    weight = operator.weight * scale
+    weight[...] = weight.astype(np.float32)
+    return replace(operator, weight=weight)
 
 
 def _inputs(chain: tuple[Operator, ...]) -> int:
