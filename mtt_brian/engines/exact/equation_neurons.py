@@ -328,6 +328,9 @@ def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
         if time > until or eq.z[v, EXACT]:
             return -1
         s, last = eq.z[v, CURRENT], eq.y[v, LAST]
+        following = until
+        for k in range(1, min(crossings.size[0], 3)):
+            following = min(following, crossings.time[crossings.heap[k]])
         while True:
             step, f, _ = _step(eq, s, v, max(time - last, 0.0))
             if f >= 0.0 or step * eq.sets[s, FASTEST] < _NEAR or time + step == time:
@@ -338,7 +341,7 @@ def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
                 schedule_crossing(crossings, v, last + wait)
                 break
             time += step
-            if time > until:
+            if time > following:  # another neuron may come first
                 schedule_crossing(crossings, v, time)
                 break
     return -1
