@@ -130,9 +130,7 @@ def input_spikes(
     return InputSpikes(*_merged(t, pixel, math.prod(input_shape)), duration=end)
 
 
-def _merged(
-    t: np.ndarray, pixel: np.ndarray, inputs: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _merged(t: np.ndarray, pixel: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The fields ``t``, ``i``, ``n``, ``order`` of `InputSpikes`.
 
     Args:

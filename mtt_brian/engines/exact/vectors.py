@@ -29,7 +29,9 @@ def _loaded(width: int, context: Any, builder: Any, array_type: Any, array: Any,
     """``width`` numbers of an array of float64 or float32 from index ``at`` on, as float64."""
     address = _vector(width, context, builder, array_type, array, at)
     numbers = builder.load(address, align=array_type.dtype.bitwidth // 8)
-    return numbers if array_type.dtype == types.float64 else builder.fpext(numbers, ir.VectorType(ir.DoubleType(), width))
+    return (
+        numbers if array_type.dtype == types.float64 else builder.fpext(numbers, ir.VectorType(ir.DoubleType(), width))
+    )
 
 
 def _adder(width: int) -> Any:

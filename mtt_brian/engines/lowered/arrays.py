@@ -46,8 +46,8 @@ class LoweredCircuit(NamedTuple):
         max_new: upper bounds: records of one instant, arrivals that it delays, spikes that one event causes [3].
         jump_offset: where in the state the jumps of a population go, its potentials or its currents [P].
         flat: C-order index within its population of every neuron [N].
-        group_step, channel_step: neuron k of update group g of a population has the C-order index
-            ``g * group_step + k * channel_step`` [P].
+        group_step, channel_step: for populations with several neurons per update group: neuron k of group g has the
+            C-order index ``g * group_step + k * channel_step`` [P].
         parameter_offset, parameter_stride: neuron k of population p has the parameters at offset + stride * k (+ its
             place in the update group), so that parameters shared by all pixels are stored once [P].
         threshold, lower, upper, v_reset, rest, tau, tau_syn, r, peak, gain, dead_time: parameters; ``rest`` is the
@@ -57,8 +57,8 @@ class LoweredCircuit(NamedTuple):
             ``entry_begin``, target neurons per position, weights per block [C].
         delayed, closes: per connection: whether any arrival is delayed; whether it is the last one of its source into
             its target [C].
-        one_each: per connection: its first entry, if every source has exactly one entry, and they are in the order of the
-            sources; else -1 [C].
+        one_each: per connection: its first entry, if every source has exactly one entry, in the order of the sources;
+            else -1 [C].
         scaled: per connection: whether any of its factors is not 1 [C].
         entry_begin: first entry of every source neuron (in C order), one more per connection to close the last.
         entry_target: the entries, four numbers each: begin and end of the rows in ``stencil``, first target channel,

@@ -98,7 +98,6 @@ class LoweredConnection:
         """The same with the weights of every channel multiplied by its gain, float64 [channels]."""
         return replace(self, weight=(self.weight.reshape(-1, len(gain)) * gain).ravel())
 
-
     def narrowed(self) -> LoweredConnection:
         """The same with weights in float32, if that holds all of them without rounding."""
         with np.errstate(over="ignore"):
