@@ -42,7 +42,7 @@ class EquationRun:
     def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
         self._net = synapse_lists(circuit)
-        self._equations = equations_of(circuit)
+        self._equations, self._general = equations_of(circuit)
         self._crossings = CrossingQueue.empty(self._net.neurons)
         self._delayed = loop.DelayedSpikes.empty(max(self._net.most, 16))
         self._trace = loop.Trace.empty(max(self._net.neurons, 16))
@@ -81,7 +81,7 @@ class EquationRun:
             InputError: for an oscillation whose crossing is undecided.
         """
         self._crossings.time[:], self._crossings.place[:], self._crossings.size[:] = np.inf, -1, 0
-        neuron = loop.predict_all_crossings(self._equations, self._crossings)
+        neuron = loop.predict_all_crossings(self._equations, self._general, self._crossings)
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -105,6 +105,7 @@ class EquationRun:
             status = loop.run(
                 self._net,
                 self._equations,
+                self._general,
                 self._crossings,
                 self._delayed,
                 self._trace,
@@ -134,7 +135,7 @@ class EquationRun:
     def states(self, name: str, neurons: np.ndarray, t: float) -> np.ndarray:
         """States of some neurons of a population at ``t``, the end of the last piece: float64 [K, n]."""
         out = np.empty(len(neurons) * MOST_STATES)
-        states_at(self._equations, self.neurons(name).start + neurons.astype(np.int64), t, out)
+        states_at(self._equations, self._general, self.neurons(name).start + neurons.astype(np.int64), t, out)
         return out.reshape(-1, MOST_STATES)[:, : len(self._rule(name).states)]
 
     def refractory(self, name: str) -> np.ndarray:
