@@ -74,6 +74,7 @@ class _Session:
     """What a network keeps from one run to the next.
 
     Attributes:
+        identity: `brian2.Network.id`, which plain `run` calls renew when all objects are new.
         run, translation: of the last run.
         written: states of every group at its end, float64 [N, n].
         lastspike: of every group with a refractory period.
@@ -81,6 +82,7 @@ class _Session:
         trial: number of `restore` calls without the random state.
     """
 
+    identity: str
     run: EquationRun | None = None
     translation: Translation | None = None
     written: dict[str, np.ndarray] = field(default_factory=dict)
@@ -110,12 +112,19 @@ class EventDrivenDevice(internals.RuntimeDevice):
         for session in self._sessions.values():
             session.poisson.clear()
 
+    def _session_of(self, network: Any) -> _Session:
+        """That of earlier runs of a network, or a new one."""
+        session = self._sessions.get(network)
+        if session is None or session.identity != network.id:
+            session = self._sessions[network] = _Session(network.id)
+        return session
+
     # ----- store and restore
 
     def get_random_state(self) -> dict[str, Any]:
         """The state of all that is drawn, and of the network that is being stored."""
         state = {**super().get_random_state(), "seed": self._seed}
-        session = self._sessions.get(self._storing)
+        session = None if self._storing is None else self._session_of(self._storing)
         if session is not None and session.run is not None:
             state["session"] = {
                 "kept": session.run.keep(),
@@ -143,10 +152,10 @@ class EventDrivenDevice(internals.RuntimeDevice):
     ) -> None:
         """`brian2.Network.restore`, with the spikes in delays."""
         state = internals.restore_state(network, name, filename, restore_random_state)
-        session = self._sessions.setdefault(network, _Session())
+        session = self._session_of(network)
         stored = state.get("session")
         if stored is None:
-            self._sessions[network] = _Session(trial=session.trial + 1)
+            self._sessions[network] = _Session(network.id, trial=session.trial + 1)
             return
         if session.run is None:  # stored by another process
             raise InputError(
@@ -191,7 +200,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         internals.begin_run(network)
         begin = float(network.t_)
         end = begin + float(duration)
-        session = self._sessions.setdefault(network, _Session())
+        session = self._session_of(network)
         run = self._prepared(session, translation, parts, begin)
         inputs = self._inputs(session, translation, parts, rates, begin, end)
         reporter = _Reporter(report, float(report_period), begin, float(duration))
