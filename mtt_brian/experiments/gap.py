@@ -25,7 +25,7 @@ from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import input_spikes_for
 from mtt_brian.engines import Order, Result, Simulator
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import SpikeDifference, factorial, predictions
+from mtt_brian.evaluate import SpikeDifference, decision_time, factorial, predictions, readout_trace
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import perturb_networks
@@ -362,7 +362,7 @@ class GapEvaluator:
         for _, rule in task.named_rules:
             if rule.engine not in self._simulators:
                 self._simulators[rule.engine] = Simulator(
-                    task.circuit(rule), order=rule.order, record="counts", threads=threads
+                    task.circuit(rule), order=rule.order, record="output", threads=threads
                 )
 
     def evaluate(self, recordings: NamedRecordings, progress: Callable[[int], object]) -> PartialResult:
@@ -373,7 +373,8 @@ class GapEvaluator:
             progress: called with N after every rule.
 
         Returns:
-            by name of the rule predictions, synaptic operations, and the sums of spike differences by population.
+            by name of the rule predictions, synaptic operations, the seconds after which each prediction stays as it
+            is, and the sums of spike differences by population.
 
         Raises:
             InputError: names a recording that does not fit the network, or is shorter than a step.
@@ -393,8 +394,10 @@ class GapEvaluator:
                     input_spikes_for(simulator.circuit, recording, end, called)  # names the recording that does not fit
                 raise
             reference = reference or results
+            predicted = [int(k) for k in predictions([r.readout for r in results])]
             part[name] = {
-                "predictions": [int(k) for k in predictions([r.readout for r in results])],
+                "predictions": predicted,
+                "settled": [decision_time(*readout_trace(r), label=k) for r, k in zip(results, predicted, strict=True)],
                 "synops": [r.synops for r in results],
                 "difference": _differences(reference, results),
             }
@@ -460,7 +463,8 @@ def merge(parts: Sequence[PartialResult], labels: np.ndarray | None) -> dict[str
 
     Returns:
         by name of the rule ``predictions`` and ``synops`` by recording, ``right`` (`factorial.Cells`), the spike
-        difference from the first rule by population (None: spikes against silence), and the mean of the operations.
+        difference from the first rule by population (None: spikes against silence), the mean of the operations, and the
+        median decision time over the recordings that are right (None: there is none).
     """
     cells: dict[str, dict[str, Any]] = {}
     for name in parts[0]:
@@ -472,12 +476,15 @@ def merge(parts: Sequence[PartialResult], labels: np.ndarray | None) -> dict[str
             population: np.sum([part[name]["difference"][population] for part in parts], axis=0)
             for population in parts[0][name]["difference"]
         }
+        right = np.equal(predicted, labels)
+        settled = np.array([seconds for part in parts for seconds in part[name]["settled"]])
         cells[name] = {
-            "right": factorial.as_bits(np.equal(predicted, labels)),
+            "right": factorial.as_bits(right),
             "predictions": predicted,
             "synops": synops,
             "synops_per_recording": float(np.mean(synops)),
             "spike_difference": {population: _ratio(*pair) for population, pair in sums.items()},
+            "median_decision_seconds": float(np.median(settled[right])) if right.any() else None,
         }
     return cells
 

@@ -24,7 +24,7 @@ from mtt_brian.experiments.run_folder import Run
 from mtt_brian.text import shown
 
 #: Largest values of integer options: for time steps the limit of a training, for others 32 bits.
-MOST = {"time_steps": 100_000, "fine": 100_000, "draws": 100_000}
+MOST = {"time_steps": 100_000, "final_steps": 100_000, "fine": 100_000, "draws": 100_000}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, decay_per_step
-from mtt_brian.snn.ops import cpu, reference
+from mtt_brian.snn.ops.choice import Kernels, jumps, kernels_for
 from mtt_brian.snn.ops.reference import Step
 from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
@@ -26,24 +26,19 @@ class _SpikeTrain(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, plan: TimePlan, steps: Sequence[Step], surrogate: Surrogate, compile: bool
+        ctx: Any, x: Tensor, plan: TimePlan, steps: Sequence[Step], surrogate: Surrogate, kernels: Kernels
     ) -> Tensor:
-        ctx.known, ctx.compile = (plan, steps, len(x), surrogate), compile
-        ctx.kernels = not compile and cpu.fits(x, surrogate)
-        membrane, spikes = cpu.forward(x, plan, steps) if ctx.kernels else reference.forward(x, plan, steps, compile)
-        ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
+        ctx.known, ctx.kernels = (plan, steps, len(x), surrogate), kernels
+        membrane, spikes = kernels.forward(x, plan, steps)
+        if membrane is not None:
+            ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None, None]:
         (membrane,) = ctx.saved_tensors
-        plan, steps, frames, surrogate = ctx.known
-        if ctx.kernels:
-            grad_x = cpu.backward(grad_spikes, membrane, plan, steps, frames, surrogate)
-        else:
-            grad_x = reference.backward(grad_spikes, membrane, plan, steps, frames, surrogate, ctx.compile)
-        return grad_x, None, None, None, None
+        return ctx.kernels.backward(grad_spikes, membrane, *ctx.known), None, None, None, None
 
 
 class Spiking(nn.Module):
@@ -125,10 +120,9 @@ class Spiking(nn.Module):
         )
 
     def forward(self, x: Tensor, plan: TimePlan | None = None) -> Tensor:
-        # Membranes are sums of many small jumps: float32 at least, under autocast too.
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        plan = plan or TimePlan((len(x),))
-        return _SpikeTrain.apply(x, plan, [self.step(t) for t in plan.lengths], self.surrogate, self.compile_steps)
+        x, plan = jumps(x, self.surrogate), plan or TimePlan((len(x),))
+        kernels = kernels_for(x, self.surrogate, self.compile_steps)
+        return _SpikeTrain.apply(x, plan, [self.step(t) for t in plan.lengths], self.surrogate, kernels)
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

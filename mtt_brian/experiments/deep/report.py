@@ -1,0 +1,336 @@
+"""The report of the experiment: accuracy by condition, paired comparisons, the way to a chip's rule, the score."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtt_brian import plotting
+from mtt_brian.evaluate import Estimate, flexibility, gap_tables
+from mtt_brian.evaluate.factorial import UNCHANGED, Combination, SignTest, effect, sign_test, title
+from mtt_brian.evaluate.statistics import over_seeds
+from mtt_brian.evaluate.tables import MISSING, Cell, Column, Table, decimal, exact, fraction, in_percent, whole, words
+from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS, Flexibility
+from mtt_brian.experiments.deep.plan import TIME_STEPS as T_MAX
+from mtt_brian.experiments.deep.plan import Network
+from mtt_brian.experiments.gap_report import cells_of
+from mtt_brian.plotting import SweepCurve
+from mtt_brian.plotting.axes import literal
+
+SUM, FIFO = "instants", "fifo"
+#: Compared in pairs: what, and the labels without their bound.
+COMPARISONS = (
+    ("MTT", "SDT"),
+    ("NMT", "SDT"),
+    ("MTT", "SDT, equal compute"),
+    ("MTT", "NMT"),
+    ("MTT from the start", "SDT"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One network.
+
+    Attributes:
+        network: which.
+        correct: by condition (``"T = 10"``, `SUM`, `FIFO` and rules with another bound), whether each recording is
+            classified correctly: bool [N], time-stepped for all test recordings.
+        numbers: of the recordings that were run event by event, among the test recordings.
+        rules: their results by rule, see `gap.merge`; empty if there are none.
+    """
+
+    network: Network
+    correct: Mapping[str, np.ndarray]
+    numbers: np.ndarray
+    rules: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def score(self) -> Flexibility | None:
+        """The flexibility on the recordings that were run event by event."""
+        if not self.rules:
+            return None
+        stepped = {t: self.correct[f"T = {t}"][self.numbers] for t in TIME_STEPS}
+        return flexibility(stepped, self.correct[SUM])
+
+    def on(self, condition: str, numbers: np.ndarray) -> np.ndarray:
+        """Of the recordings with these numbers, which are correct."""
+        correct = self.correct[condition]
+        return correct[numbers] if condition.startswith("T = ") else correct[np.searchsorted(self.numbers, numbers)]
+
+
+def measured(
+    network: Network, stepped: Path, labels: Sequence[int], numbers: Sequence[int], rules: Mapping[str, Any]
+) -> Measured:
+    """A network from the file of its time-stepped predictions and the results of its event-driven runs."""
+    right = {
+        f"T = {t}": np.array(predicted) == np.array(labels) for t, predicted in json.loads(stepped.read_text()).items()
+    }
+    for name, result in rules.items():
+        right[name] = np.array([bit == "1" for bit in result["right"]])
+    return Measured(network, right, np.array(numbers, dtype=np.int64), rules)
+
+
+Groups = Mapping[str, Sequence[Measured]]
+
+
+def by_label(every: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """The seeds of each kind of network."""
+    groups: dict[str, list[Measured]] = {}
+    for one in every:
+        groups.setdefault(one.network.label, []).append(one)
+    return groups
+
+
+def accuracy_of(seeds: Sequence[Measured], condition: str) -> Estimate | None:
+    """Mean over the seeds; None if one of them was not run under this condition."""
+    if any(condition not in seed.correct for seed in seeds):
+        return None
+    return over_seeds([_fraction(seed.correct[condition]) for seed in seeds])
+
+
+def _fraction(correct: np.ndarray) -> Estimate:
+    values = correct.astype(np.float64)
+    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size)))
+
+
+def tables(groups: Groups) -> list[Table]:
+    """All tables of the report."""
+    return [
+        accuracies(groups),
+        comparisons(groups),
+        *ways(groups),
+        costs(groups),
+        spikes(groups),
+        ranking(groups),
+    ]
+
+
+def accuracies(groups: Groups) -> Table:
+    """A row per kind of network: accuracy at every T and event-driven."""
+    rows = list(groups.values())
+    conditions = {f"T = {t}": f"T = {t}" for t in TIME_STEPS} | {SUM: "event-driven, sum", FIFO: "fifo"}
+    return Table(
+        "Accuracy in %, mean over the seeds",
+        [
+            words("network", groups),
+            Column("", "seeds", [whole(len(seeds)) for seeds in rows]),
+            *(
+                Column("", title, [in_percent(accuracy_of(seeds, condition)) for seeds in rows])
+                for condition, title in conditions.items()
+            ),
+            Column("", "recordings", [whole(min(len(seed.numbers) for seed in seeds)) for seeds in rows]),
+        ],
+    )
+
+
+def ranking(groups: Groups) -> Table:
+    """The temporal flexibility score, the best first, beside the accuracies that it is made of."""
+    scores = {label: [score for seed in seeds if (score := seed.score) is not None] for label, seeds in groups.items()}
+    means = {label: float(np.mean([score.value for score in of])) for label, of in scores.items() if of}
+    ranked = sorted(means, key=means.__getitem__, reverse=True)
+    return Table(
+        "Temporal flexibility: mean accuracy over T = 1 .. 200 and event-driven, relative to the best of them",
+        [
+            words("network", ranked),
+            Column("", "score", [Cell(f"{means[label]:.2f}", exact(means[label])) for label in ranked]),
+            words("by seed, 95 % interval", [", ".join(map(str, scores[label])) for label in ranked]),
+            Column("", "best accuracy, %", [in_percent(_best(groups[label])) for label in ranked]),
+            Column("", "event-driven, %", [in_percent(accuracy_of(groups[label], SUM)) for label in ranked]),
+        ],
+    )
+
+
+def _best(seeds: Sequence[Measured]) -> Estimate:
+    found = [accuracy_of(seeds, condition) for condition in (*(f"T = {t}" for t in TIME_STEPS), SUM)]
+    return max((one for one in found if one is not None), key=lambda one: one.value)
+
+
+def costs(groups: Groups) -> Table:
+    """Synaptic operations and decision time of the networks that were run event by event."""
+    rows = {label: seeds for label, seeds in groups.items() if all(seed.rules for seed in seeds)}
+    rules = {"time-stepped": "T_max", SUM: "sum", FIFO: "fifo"}
+
+    def mean(seeds: Sequence[Measured], rule: str, key: str) -> float | None:
+        values = [seed.rules[rule][key] for seed in seeds]
+        return None if None in values else float(np.mean(values))
+
+    return Table(
+        "Synaptic operations and decision time, means over the seeds",
+        [
+            words("network", rows),
+            *(
+                Column(
+                    "SynOps, millions",
+                    title,
+                    [_scaled(mean(s, rule, "synops_per_recording"), 1e-6) for s in rows.values()],
+                )
+                for rule, title in rules.items()
+            ),
+            *(
+                Column(
+                    "median decision time, ms",
+                    title,
+                    [_scaled(mean(s, rule, "median_decision_seconds"), 1e3) for s in rows.values()],
+                )
+                for rule, title in rules.items()
+            ),
+        ],
+    )
+
+
+def _scaled(value: float | None, factor: float) -> Cell:
+    return MISSING if value is None else decimal(value * factor)
+
+
+def spikes(groups: Groups) -> Table:
+    """Spike difference of the event-driven run from the time-stepped one, layer by layer."""
+    rows = {label: seeds for label, seeds in groups.items() if all(seed.rules for seed in seeds)}
+    layers = list(next(iter(rows.values()))[0].rules[SUM]["spike_difference"]) if rows else []
+
+    def mean(seeds: Sequence[Measured], layer: str) -> float | None:
+        values = [seed.rules[SUM]["spike_difference"][layer] for seed in seeds]
+        return None if None in values else float(np.mean(values))
+
+    return Table(
+        "Spike difference of sum from T_max in %, by layer",
+        [
+            words("network", rows),
+            *(Column("", layer, [fraction(mean(seeds, layer)) for seeds in rows.values()]) for layer in layers),
+        ],
+    )
+
+
+def comparisons(groups: Groups) -> Table:
+    """Differences on the same recordings, seed by seed, with the sign test over the pairs of all seeds."""
+    conditions = [f"T = {t}" for t in (1, 10, 200)] + [SUM, FIFO]
+    bounds = list(dict.fromkeys(label.rpartition(", ")[2] for label in groups))
+    rows: list[list[Cell | str]] = []
+    for one, other in COMPARISONS:
+        for bound in bounds:
+            left, right = f"{one}, {bound}", f"{other}, {bound}"
+            if left in groups and right in groups:
+                found = [_difference(groups[left], groups[right], condition) for condition in conditions]
+                rows.append([f"{one} - {other}, {bound}", *found])
+    for method in ("SDT", "MTT"):
+        free, bounded = f"{method}, no bound", f"{method}, bound -1"
+        if free in groups and bounded in groups:
+            found = [_difference(groups[free], groups[bounded], condition) for condition in conditions]
+            rows.append([f"{method}: no bound - bound -1", *found])
+    header = ["", *(c if c != SUM else "event-driven, sum" for c in conditions)]
+    return Table.of_rows("Differences in points: mean over the seeds (lost, gained; p of the sign test)", header, rows)
+
+
+def _difference(ones: Sequence[Measured], others: Sequence[Measured], condition: str) -> Cell:
+    by_seed = {other.network.seed: other for other in others}
+    changes, before, after = [], [], []
+    for one in ones:
+        other = by_seed.get(one.network.seed)
+        if other is None or condition not in one.correct or condition not in other.correct:
+            continue
+        numbers = np.arange(len(one.correct["T = 1"]))
+        if not condition.startswith("T = "):
+            numbers = np.intersect1d(one.numbers, other.numbers)
+        if numbers.size:
+            a, b = one.on(condition, numbers), other.on(condition, numbers)
+            change = a.astype(np.float64) - b
+            changes.append(Estimate(float(change.mean()), float(change.std() / np.sqrt(change.size))))
+            before.append(b)
+            after.append(a)
+    if not changes:
+        return MISSING
+    test: SignTest = sign_test(np.concatenate(before), np.concatenate(after))
+    cell = in_percent(over_seeds(changes), sign=True)
+    return Cell(cell.text, cell.value, f"{cell.error} ({test.lost}, {test.gained}; {gap_tables.p_value(test.p)})")
+
+
+def ways(groups: Groups) -> list[Table]:
+    """From the trained rule to a chip's, one change after another, for networks with a bound and for those without."""
+    found = []
+    for bounded in (True, False):
+        some = {
+            label: seeds
+            for label, seeds in groups.items()
+            if all(seed.rules for seed in seeds) and (seeds[0].network.bound is not None) == bounded
+        }
+        if not some:
+            continue
+        path = list(next(iter(some.values()))[0].rules)
+        what = "trained with a bound" if bounded else "trained without a bound"
+        found.append(
+            Table(
+                f"From time steps to a chip, accuracy in % and changes: {what}",
+                [
+                    words("network", some),
+                    Column("", f"T = {T_MAX}", [_step(seeds, path[0]) for seeds in some.values()]),
+                    *(
+                        Column(
+                            "",
+                            gap_tables.step_names([_combination(before), _combination(after)])[1],
+                            [_step(seeds, after, before) for seeds in some.values()],
+                        )
+                        for before, after in itertools.pairwise(path)
+                    ),
+                    Column("", path[-1], [_step(seeds, path[-1]) for seeds in some.values()]),
+                ],
+            )
+        )
+    return found
+
+
+def _step(seeds: Sequence[Measured], rule: str, before: str | None = None) -> Cell:
+    """Accuracy under a rule, or with ``before`` its change on the same recordings."""
+    cells: dict[str, Any] = {}
+    for seed in seeds:
+        cells |= cells_of(seed.network.name, seed.rules)
+    names = [seed.network.name for seed in seeds]
+    minus = [] if before is None else [_combination(before)]
+    return in_percent(effect(cells, names, [_combination(rule)], minus), sign=before is not None)
+
+
+def _combination(rule: str) -> Combination:
+    """The changes of a rule, from its title."""
+    return UNCHANGED if rule == title(UNCHANGED) else tuple(rule.split(" + "))
+
+
+def plot(groups: Groups, heading: str, path: Path) -> None:
+    """Accuracy over T, and event-driven, of the second phases that were run event by event."""
+    curves = [
+        SweepCurve(literal(label), list(TIME_STEPS), [_known(accuracy_of(s, f"T = {t}")) for t in TIME_STEPS], ends)
+        for label, s in groups.items()
+        if (ends := accuracy_of(s, SUM)) is not None
+    ]
+    if curves:
+        with plotting.figure(path, (6.4, 0.17 * len(curves) + 2.8)) as figure:
+            plotting.sweep_panels(figure, curves, literal(heading, 100))
+
+
+def _known(estimate: Estimate | None) -> Estimate:
+    assert estimate is not None  # every network has all T
+    return estimate
+
+
+def as_json(every: Sequence[Measured]) -> dict[str, Any]:
+    """All networks for JSON, without the predictions."""
+    return {
+        one.network.name: {
+            "label": one.network.label,
+            "seed": one.network.seed,
+            "accuracy": {condition: _fraction(correct) for condition, correct in one.correct.items()},
+            "event_driven_recordings": len(one.numbers),
+            "flexibility": None if (score := one.score) is None else score._asdict(),
+            "rules": {
+                rule: {
+                    key: result[key] for key in ("synops_per_recording", "spike_difference", "median_decision_seconds")
+                }
+                for rule, result in one.rules.items()
+            },
+        }
+        for one in every
+    }
