@@ -163,6 +163,23 @@ def test_time_constants_that_are_not_positive(tau):
     assert expected in refusal(cells)
 
 
+@pytest.mark.parametrize("tau", [1e-9, 1e-300])
+def test_a_neuron_that_fires_too_fast(tau):
+    """The second time constant is so short that a spike does not move the time by a float64."""
+    cells = group("dv/dt = (2 - v) / tau : 1\ntau : second", refractory=False)
+    cells.tau = [0.01, tau] * second
+    message = refusal(cells, duration=1 * second)
+    assert message.startswith("neuron 1 of 'cells' fires more than 1e+06 times per second, at ")
+    assert message.endswith("check its time constants and what drives it, or give it a refractory period")
+
+
+def test_a_short_time_constant_with_a_refractory_period():
+    cells = group("dv/dt = (2 - v) / (1e-12*second) : 1", refractory=1 * ms)
+    monitor = brian2.SpikeMonitor(cells)
+    brian2.Network(cells, monitor).run(10.5 * ms)
+    assert monitor.count[:].tolist() == [11, 11]
+
+
 def test_values_that_are_no_numbers():
     cells = group()
     cells.v = [0, np.nan]
