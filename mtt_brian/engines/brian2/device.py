@@ -26,6 +26,8 @@ from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circu
 NAME = "event_driven"
 #: Pieces into which a run with progress reports is cut.
 _REPORTS = 100
+#: What a state may be at the beginning of a run, so that a difference of two states is finite.
+LARGEST_STATE = 1e300
 
 
 class EquationRun(Protocol):
@@ -373,7 +375,7 @@ def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
     """States of a group [N, n].
 
     Raises:
-        Refused: for values that are not finite.
+        Refused: for values that are not finite, or larger than `LARGEST_STATE`.
     """
     x = np.empty((len(group), len(names)))
     for k, name in enumerate(names):
@@ -388,15 +390,10 @@ def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
                 ]
             )
         x[:, k] = values
-        if not np.all(np.isfinite(values)):
-            bad = int(np.argmin(np.isfinite(values)))
-            raise Refused(
-                [
-                    Refusal(
-                        group.name, name, f"neuron {bad} starts at {values[bad]}", "set it to a number before the run"
-                    )
-                ]
-            )
+        if not np.all(ok := np.abs(values) <= LARGEST_STATE):
+            bad = int(np.argmin(ok))
+            instead = f"set it to a number from {-LARGEST_STATE:g} to {LARGEST_STATE:g} before the run"
+            raise Refused([Refusal(group.name, name, f"neuron {bad} starts at {values[bad]}", instead)])
     return x
 
 

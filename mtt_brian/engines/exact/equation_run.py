@@ -126,7 +126,8 @@ class EquationRun:
             if status == loop.WITHOUT_END:
                 raise InputError(
                     f"{self._named(int(now[loop.NEURON]))} fires without end at {self._progress.where[0]:.9g} s: its "
-                    "reset leaves its threshold condition fulfilled; change the reset, or give it a refractory period"
+                    "reset leaves its threshold condition fulfilled, or it reaches the threshold again at once; change "
+                    "the reset or what drives it, or give it a refractory period"
                 )
             self._check_rates()
             self._make_room()
