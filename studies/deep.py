@@ -32,7 +32,7 @@ from mtt_brian import cli
 cli.configure_threads()
 
 from mtt_brian import files
-from mtt_brian.experiments import study_cli
+from mtt_brian.experiments import option_checks, study_cli
 from mtt_brian.experiments.deep import event_driven, frames, packing, plan, report, training
 from mtt_brian.experiments.deep.event_driven import TIME_STEPPED
 from mtt_brian.experiments.deep.recordings import load_recordings
@@ -141,7 +141,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pack", metavar="DIR", help="write archives of results and networks there")
     parser.add_argument("--unpack", metavar="DIR", help="begin with these archives")
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "recordings", "test", "batch_size", "epochs", "workers", "jobs")
+    option_checks.at_least_one(options, "recordings", "test", "batch_size", "epochs", "workers", "jobs")
     return options
 
 

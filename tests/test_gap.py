@@ -20,6 +20,7 @@ from mtt_brian.experiments import backend, gap
 from mtt_brian.experiments.gap import GapTask, GivenRecordings, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.translate.conventions import Conventions
+from tests.browser import Window
 
 RNG = np.random.default_rng(5)
 #: Multiples of 1/64, so that sums are exact.
@@ -318,6 +319,20 @@ def foreign(tmp_path):
 def arguments(folder, *more):
     files = [str(folder / f"{k}.csv") for k in range(4)]
     return [str(folder / "net.nir"), *files, "--reset", "subtract", "--step", "2e-3", *more]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_fits_its_window_and_its_figures_are_legible(width, scheme, foreign, browser):
+    out = foreign / "out"
+    command.main(arguments(foreign, "--steps", "1e-3", "1e-2", "--out", str(out)))
+    shown = Window(browser, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    shown.open(out / "gap.html")
+    assert shown.tab.evaluate("document.documentElement.scrollWidth") == width
+    sizes = shown.font_sizes()
+    assert len(sizes) == 2
+    assert min(sizes) >= 9
+    assert shown.console == []
 
 
 def test_files_without_labels(foreign, capsys):

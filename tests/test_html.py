@@ -4,7 +4,6 @@ import base64
 import json
 import math
 import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -18,9 +17,9 @@ from mtt_brian.evaluate import Estimate, EventDriven, Flexibility, Report, RunRe
 from mtt_brian.evaluate.html import ReportFigure, write_html
 from mtt_brian.experiments import report_files
 from mtt_brian.plotting import ModeRun
+from tests.browser import Window
 from tests.plots import result, train
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WILD = """<b>&"'<script>alert(1)</script>"""
 FLEXIBLE = "0.92 (0.85 to 0.95)"
 CLASSES = ["cat", "dog", "<i>"]
@@ -368,42 +367,6 @@ def figures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Chromium or Chrome of this machine, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable)
-        yield browser
-        browser.close()
-
-
-class Window:
-    """A window of the browser, with the console messages and the requested addresses since `open`."""
-
-    def __init__(self, browser, **options):
-        self.tab = browser.new_page(**options)
-        self.console, self.requests = [], []
-        self.tab.on("console", lambda message: self.console.append(message.text))
-        self.tab.on("pageerror", lambda error: self.console.append(str(error)))
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-
-    def open(self, path):
-        self.console.clear()
-        self.requests.clear()
-        self.tab.goto(path.as_uri())
-
-    def heading(self, table, column):
-        return self.tab.locator(f"#{table} thead tr:last-child > :nth-child({column + 1})")
-
-    def column(self, table, column):
-        """Texts of a column of the body, top to bottom."""
-        return self.tab.locator(f"#{table} tbody tr > :nth-child({column + 1})").all_text_contents()
-
-
-@pytest.fixture(scope="module")
 def window(browser):
     """One for all tests without special options: opening one takes longer than a test."""
     return Window(browser)
@@ -530,15 +493,9 @@ class TestInABrowser:
     def test_the_texts_of_figures_are_legible_on_a_phone(self, browser, figures):
         shown = Window(browser, viewport={"width": 400, "height": 800})
         shown.open(figures)
-        images = shown.tab.eval_on_selector_all(
-            "img", "all => all.map(i => [i.src, i.clientWidth / i.getAttribute('width')])"
-        )
-        assert len(images) == 4
-        for source, scale in images:
-            content = base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")).decode()
-            sizes = [float(size) for size in re.findall(r"\bfont(?:-size)?: [^;\"]*?([\d.]+)px", content)]
-            assert sizes
-            assert min(sizes) * scale >= 9
+        sizes = shown.font_sizes()
+        assert len(sizes) == 4
+        assert min(sizes) >= 9
 
     def test_figures_follow_the_colour_scheme(self, browser, figures):
         shown = Window(browser)
