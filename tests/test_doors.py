@@ -100,7 +100,7 @@ def test_an_engine_from_a_file(module, installed, capsys, tmp_path):
     if not installed:
         assert "counting" not in ENGINES
         importlib.import_module("my_engine")
-    assert list(ENGINES) == ["exact", "brian2", "brian2-cpp", "brian2-cuda", "counting"]
+    assert list(ENGINES) == ["exact", "brian2", "brian2-cpp", "brian2-cuda", "exact-cuda", "counting"]
     assert ("my_engine" in sys.modules) is not installed
     simulator = mb.Simulator(one_neuron(), "counting", start=3)
     assert [r.spikes["n"].t.tolist() for r in simulator.run([EVENTS, EVENTS[:2]])] == [[2e-5, 4e-5], [2e-5]]

@@ -122,6 +122,7 @@ _GIVEN = (
         EngineInfo(
             name="exact-cuda",
             about="the event queue of exact on a GPU, many recordings at once",
+            orders=("sum", "fifo"),
             saturation=True,
             options=("batch_size",),
             batches=True,

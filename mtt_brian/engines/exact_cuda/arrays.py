@@ -16,6 +16,8 @@ from mtt_brian.errors import InputError
 
 #: Flags of a population in `kernel.cu`.
 BOUNDED, SATURATES, RECORDED, MARKED, FIRES = 1, 2, 4, 8, 16
+#: Why a run has ended early: `exact` cannot run it either; the queue of single events has no room.
+FAILED, QUEUE_FULL = 1, 2
 #: What the kernel does not compute, by the kind of dynamics.
 _REFUSED = {LINE: "a bias", CURRENT: "a synaptic current", LINEAR: "a rule of its own"}
 _TOO_LARGE = "engine='exact-cuda' runs networks of fewer than 2**31 weights and indices; use engine='exact'"
@@ -39,8 +41,8 @@ class Block:
 
     @property
     def tile(self) -> int:
-        """Hits that shared memory holds."""
-        return 2 * self.threads
+        """Hits that shared memory holds, a multiple of four."""
+        return max(4, 2 * self.threads)
 
     def log_width(self, length: int) -> int:
         """Logarithm of the threads that share ``length`` neurons of a position."""
@@ -49,7 +51,7 @@ class Block:
 
 
 #: A warp for small networks; for large ones more threads, each with more reads under way.
-_SMALL, _LARGE = Block(32, 2, 24), Block(128, 4, 6)
+_SMALL, _LARGE = Block(32, 1, 28), Block(256, 4, 3)
 #: Targets of one spike from which a network is large.
 _MANY_TARGETS = 512
 
@@ -62,7 +64,8 @@ class KernelArrays:
         arrays: the first arguments of the kernel.
         block: the shape of a block.
         populations, neurons, groups: numbers of populations (the input included), neurons, update groups.
-        most_new: records of one instant at most.
+        most_new, most_caused: records of one instant, and spikes that one event causes, at most.
+        queued: whether single events are processed one after another.
         readout: neurons of the output.
         output: number of the output population.
         moves, marked, ungrouped: whether any population moves between arrivals, is marked, or has update groups of one
@@ -75,6 +78,8 @@ class KernelArrays:
     neurons: int
     groups: int
     most_new: int
+    most_caused: int
+    queued: bool
     readout: int
     output: int
     moves: bool
@@ -90,12 +95,17 @@ class KernelArrays:
     def bytes_per_recording(self) -> int:
         """Memory of the state of one run, without its input and its records."""
         per_neuron = 32 + 8 * self.moves + 4 * self.marked
-        return per_neuron * self.neurons + 8 * self.groups + 8 * self.readout + 72
+        return per_neuron * self.neurons + 8 * (self.groups + self.readout + self.room) + 100
+
+    @property
+    def room(self) -> int:
+        """Events that the queue of a run holds."""
+        return 4 * self.most_caused if self.queued else 0
 
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return 56 * self.block.tile + 4 * (2 + 2 * self.populations)
+        return 56 * self.block.tile + 16 + 4 * (2 + 2 * self.populations)
 
     @property
     def single(self) -> bool:
@@ -118,16 +128,22 @@ class KernelArrays:
             "CHANNELS": str(self.block.channels),
             "RESIDENT": str(self.block.resident),
             "STREAMS": str(int(self.block.streams)),
+            "QUEUED": str(int(self.queued)),
+            "FAILED": str(FAILED),
+            "QUEUE_FULL": str(QUEUE_FULL),
             **{name: str(value) for name, value in (codes | flags).items()},
         }
 
 
-def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None = None) -> KernelArrays:
+def kernel_arrays(
+    circuit: Circuit, lowered: LoweredCircuit, queued: bool = False, block: Block | None = None
+) -> KernelArrays:
     """The arrays of a network.
 
     Args:
         circuit: the network.
         lowered: the same as flat arrays.
+        queued: whether single events are processed one after another (``order="fifo"``).
         block: its shape; None: by the size of the network.
 
     Raises:
@@ -138,8 +154,8 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None
     position, first_weight = unpack(lowered.stencil)
     _check_connections(lowered, names, position)
     if block is None:
-        connections = _connections(lowered, _SMALL)
-        most = int((connections[:, 4].astype(np.int64) * connections[:, 6]).max(initial=1))  # targets of one entry
+        connections = _connections(lowered, queued, _SMALL)
+        most = int((connections[:, 6].astype(np.int64) * connections[:, 8]).max(initial=1))  # targets of one entry
         block = _SMALL if most < _MANY_TARGETS else _LARGE
     fires = np.array([False, *(p.rule.fires for p in circuit.populations)])
     flags = (
@@ -154,10 +170,10 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None
         np.array([*(block.log_width(size * block.channels) for size in lowered.group_size), 0]),
         *(np.append(column, 0) for column in (lowered.kind, lowered.rule, flags)),
         *(np.append(column, 0) for column in (lowered.parameter_offset, lowered.parameter_stride)),
-        np.searchsorted(np.sort(lowered.target), np.arange(len(names) + 1)),
+        lowered.out if queued else np.searchsorted(np.sort(lowered.target), np.arange(len(names) + 1)),
         *np.array([*map(_channels_and_pixels, np.split(lowered.flat, lowered.offset[1:-1])), (1, 1)]).T,
     )
-    connections = _connections(lowered, block)
+    connections = _connections(lowered, queued, block)
     weight = lowered.weight.astype(np.float32)
     if not np.array_equal(weight, lowered.weight):
         weight = lowered.weight
@@ -176,6 +192,8 @@ def kernel_arrays(circuit: Circuit, lowered: LoweredCircuit, block: Block | None
         neurons=int(lowered.offset[-1]),
         groups=int(lowered.group_offset[-1]),
         most_new=int(lowered.max_new[0]),
+        most_caused=int(lowered.max_new[2]),
+        queued=queued,
         readout=circuit.readout.size,
         output=names.index(circuit.output),
         moves=bool(np.any(lowered.kind != STATIC)),
@@ -216,18 +234,21 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
             )
 
 
-def _connections(lowered: LoweredCircuit, block: Block) -> np.ndarray:
-    """The connections by target, those into one target in the order in which its jumps are added, int32 [C, 8].
+def _connections(lowered: LoweredCircuit, queued: bool, block: Block) -> np.ndarray:
+    """The connections, int32 [C, 10]: by target, those into one target in the order in which its jumps are added; if
+    ``queued`` by source, those of one source in the order in which they are processed.
 
-    Columns: source population; row of its first source in ``entry_begin``; first entry, if every source has one, else
-    -1; entries of a source and rows of an entry at most; target neurons per position; weights per block; logarithm of
-    the threads that share a block of weights.
+    Columns: source and target population; whether it is the last one of its source into its target; row of its first
+    source in ``entry_begin``; first entry, if every source has one, else -1; entries of a source and rows of an entry
+    at most; target neurons per position; weights per block; logarithm of the threads that share a block of weights.
     """
     sources = np.searchsorted(lowered.out, np.arange(len(lowered.target)), side="right") - 1
     entry_target = lowered.entry_target.reshape(-1, 4)
     columns = []
-    for source, base, stride, length in zip(
-        sources, lowered.source_base, lowered.channel_stride, lowered.block_length, strict=True
+    for source, target, closes, base, stride, length in zip(
+        sources,
+        *(lowered.target, lowered.closes, lowered.source_base, lowered.channel_stride, lowered.block_length),
+        strict=True,
     ):
         size = lowered.offset[source + 1] - lowered.offset[source]
         begin = lowered.entry_begin[base : base + size + 1]
@@ -237,9 +258,10 @@ def _connections(lowered: LoweredCircuit, block: Block) -> np.ndarray:
         if size * most_entries * most_rows >= 2**31:
             raise InputError(_TOO_LARGE)
         first = begin[0] if np.all(entries == 1) else -1
-        columns.append((source, base, first, most_entries, most_rows, stride, length, block.log_width(length)))
-    order = np.argsort(lowered.target, kind="stable")
-    return _int32(np.array(columns, dtype=np.int64).reshape(-1, 8)[order])
+        width = block.log_width(length)
+        columns.append((source, target, closes, base, first, most_entries, most_rows, stride, length, width))
+    table = _int32(np.array(columns, dtype=np.int64).reshape(-1, 10))
+    return table if queued else np.ascontiguousarray(table[np.argsort(lowered.target, kind="stable")])
 
 
 def _channels_and_pixels(flat: np.ndarray) -> tuple[int, int]:

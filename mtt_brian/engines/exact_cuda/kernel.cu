@@ -13,18 +13,19 @@
 //
 // Macros given by the compiler's options (`arrays.py`): WEIGHT, the type of the weights; the codes of
 // `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS, RESIDENT and
-// STREAMS of `arrays.Block`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
+// STREAMS of `arrays.Block`; QUEUED, whether there is a queue of single events (``order="fifo"``); FAILED and
+// QUEUE_FULL of `arrays.py`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
 // single neuron.
 
 typedef long long i64;
 
 // Rows of `populations` and `connections`; the columns are explained in `arrays.py`.
 struct Population {
-    int offset, group_offset, group_size, log_width, kind, rule, flags, parameter_offset, parameter_stride, into, channels,
-        pixels;
+    int offset, group_offset, group_size, log_width, kind, rule, flags, parameter_offset, parameter_stride, connections,
+        channels, pixels;
 };
 struct Connection {
-    int source, source_base, first_entry, most_entries, most_rows, channel_stride, block_length, log_width;
+    int source, target, closes, source_base, first_entry, most_entries, most_rows, channel_stride, block_length, log_width;
 };
 // Rows of the stencil, first target channel and first weight of an entry.
 struct alignas(16) Entry {
@@ -32,6 +33,9 @@ struct alignas(16) Entry {
 };
 struct alignas(8) Row {
     int position, block;
+};
+struct alignas(16) Quad {
+    int a, b, c, d;
 };
 // Spikes of one neuron at one instant: C order of the neuron, and number.
 struct alignas(16) Spikes {
@@ -43,9 +47,10 @@ struct Record {
     i64 n;
     int p, i;
 };
-// Where an interrupted run continues: next input row, number of the instant, records; and whether the run failed.
+// Where an interrupted run continues: next input row, number of the instant, records; whether the run failed; begin and
+// length of the queue.
 struct Cursor {
-    int row, now, records, failed;
+    int row, now, records, failed, first, length;
 };
 
 struct Network {
@@ -151,7 +156,7 @@ __device__ __forceinline__ double settled(const Network& net, const State& state
         if (ratio < MAX_SPIKES_AT_ONCE)
             spikes = (i64)floor(ratio);
         else
-            *instant.failed = 1;
+            *instant.failed = FAILED;
     }
     const Spikes spike = {flat(population, local), spikes};
     count(state, population.offset + (int)spike.i, spikes);
@@ -174,7 +179,12 @@ __device__ __forceinline__ void touch(const State& state, const Population& popu
 // `spikes` are those of the source, null for the input.
 __device__ __forceinline__ void list_hits(const Network& net, const Connection& connection, const Spikes* spikes,
                                           int base, int size, const Hits& hits, const Instant& instant) {
-    for (int h = threadIdx.x; h < size; h += THREADS) {
+    const int padded = (size + 3) & ~3;  // to whole groups of four
+    for (int h = threadIdx.x; h < padded; h += THREADS) {
+        if (h >= size) {
+            hits.start[h] = -1;
+            continue;
+        }
         const int arrival = (base + h) / connection.most_rows, r = base + h - arrival * connection.most_rows;
         int s = arrival, e = 0;
         if (connection.most_entries > 1) s = arrival / connection.most_entries, e = arrival - s * connection.most_entries;
@@ -208,15 +218,20 @@ __device__ __forceinline__ void link_hits(const Hits& hits, int size) {
     for (int h = threadIdx.x; h < size; h += THREADS) {
         const int start = hits.start[h];
         if (start < 0) continue;
-        bool first = true;
-        for (int other = 0; other < h; ++other) first &= hits.start[other] != start;
-        if (first) hits.first[atomicAdd(hits.firsts, 1)] = h;
-        for (int other = h + 1; other < size; ++other) {
-            if (hits.start[other] == start) {
-                hits.next[h] = other;
-                break;
+        int before = 0, next = size;
+#pragma unroll 4
+        for (int g = 0; g < size; g += 4) {
+            const Quad four = *(const Quad*)(hits.start + g);
+            const int same = (four.a == start) | (four.b == start) << 1 | (four.c == start) << 2 | (four.d == start) << 3;
+            if (same == 0) continue;
+            for (int other = g; other < g + 4; ++other) {
+                if (!(same >> (other - g) & 1)) continue;
+                before += other < h;
+                if (other > h && other < next) next = other;
             }
         }
+        if (before == 0) hits.first[atomicAdd(hits.firsts, 1)] = h;
+        if (next < size) hits.next[h] = next;
     }
 }
 
@@ -248,25 +263,41 @@ __device__ __forceinline__ void add_hits(const Network& net, const State& state,
                     v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
                 }
             }
-            for (int h = head; h >= 0; h = hits.next[h]) {
-                const double amount = hits.amount[h];
+            for (int h = head; h >= 0;) {
+                // The weights of two hits are read together, and added one after the other.
+                const int second = hits.next[h];
                 const WEIGHT* const weight = net.weight + hits.weight[h];
+                const WEIGHT* const weight_2 = second >= 0 ? net.weight + hits.weight[second] : weight;
+                WEIGHT w[2][CHANNELS];
 #pragma unroll
                 for (int u = 0; u < CHANNELS; ++u) {
-                    const int k = begin + u * width, neuron = offset + start + k;
+                    const int k = begin + u * width;
                     if (k >= length) continue;
-                    const double w = weight[k], jump = amount * w;
-                    if (grouped) {
-                        v[u] = v[u] + jump;
-                        reached[u] |= w != 0.0;
-                    } else if (jump != 0.0) {  // a zero weight is no arrival
-                        const int q = parameters + (each ? start + k : 0);
-                        if (moves && !reached[u])
-                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
-                        v[u] = v[u] + net.gain[q] * jump;
-                        reached[u] = true;
+                    w[0][u] = weight[k];
+                    if (second >= 0) w[1][u] = weight_2[k];
+                }
+#pragma unroll
+                for (int of_two = 0; of_two < 2; ++of_two) {
+                    if (of_two && second < 0) break;
+                    const double amount = hits.amount[of_two ? second : h];
+#pragma unroll
+                    for (int u = 0; u < CHANNELS; ++u) {
+                        const int k = begin + u * width, neuron = offset + start + k;
+                        if (k >= length) continue;
+                        const double jump = amount * (double)w[of_two][u];
+                        if (grouped) {
+                            v[u] = v[u] + jump;
+                            reached[u] |= w[of_two][u] != 0;
+                        } else if (jump != 0.0) {  // a zero weight is no arrival
+                            const int q = parameters + (each ? start + k : 0);
+                            if (moves && !reached[u])
+                                v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                            v[u] = v[u] + net.gain[q] * jump;
+                            reached[u] = true;
+                        }
                     }
                 }
+                h = second >= 0 ? hits.next[second] : -1;
             }
 #pragma unroll
             for (int u = 0; u < CHANNELS; ++u) {
@@ -339,127 +370,231 @@ __device__ __noinline__ void sort(Spikes* spikes, int m) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
+// What a block works with: the network, the state of its run, shared memory, the input and the output.
+struct Run {
+    Network net;
+    State state;
+    Spikes *latest, *ordered;  // the spikes that a population fires, and the same in ascending order
+    Spikes* one;               // a single spike
+    Hits hits;
+    int *touched, *fired;  // touched groups of a population; neurons that fired, by population, for two instants
+    int tile, populations, rows;
+    double until;
+    const double* t_in;
+    const int *i_in, *order;
+    const i64* n_in;
+    i64* queue;
+    i64 room, most_caused, most_new, capacity;
+    Record* records;
+    Cursor* cursor;
+};
+
+// The next instant (in a queue: event). Neurons that fired are counted in one half of `fired`; the other one is emptied.
+__device__ __forceinline__ Instant begin_instant(const Run& run, double t, int now, int row) {
+    __syncthreads();  // all threads have left the last instant
+    int* const counters = run.fired + (now & 1) * run.populations;
+    int* const others = run.fired + (~now & 1) * run.populations;
+    for (int p = threadIdx.x; p < run.populations; p += THREADS) others[p] = 0;
+    return {t, now, row, run.i_in, run.n_in, counters, run.touched, &run.cursor->failed, run.latest, run.tile};
+}
+
+// Adds the `all` hits of a connection, tile by tile. `begun`: whether shared memory may still be read.
+__device__ __forceinline__ void add_connection(const Run& run, const Connection& through, const Spikes* spikes, int all,
+                                               bool once, bool& begun, const Instant& instant) {
+    const Population& target = run.net.population[through.target];
+    for (int base = 0; base < all; base += run.tile) {
+        const int size = all - base < run.tile ? all - base : run.tile, rows = through.most_rows;
+        // The hits of one arrival are those of different neurons.
+        const bool linked = size > rows || (base && base % rows + size > rows);
+        if (begun) __syncthreads();
+        begun = true;
+        if (threadIdx.x == 0) *run.hits.firsts = 0;
+        list_hits(run.net, through, spikes, base, size, run.hits, instant);
+        __syncthreads();
+        if (linked) {
+            link_hits(run.hits, size);
+            __syncthreads();
+        }
+        const int chains = linked ? *run.hits.firsts : size;
+        add_hits(run.net, run.state, through, target, through.target, run.hits, chains, linked, once, instant);
+    }
+}
+
+// The spikes that population p has fired, in ascending order, recorded; `list` is where they stand.
+__device__ __forceinline__ int fired_by(const Run& run, int p, bool once, const Spikes*& list, int& recorded,
+                                        const Instant& instant) {
+    const Population& target = run.net.population[p];
+    if (!once) {
+        __syncthreads();
+        settle_touched(run.net, run.state, target, p, instant);
+    }
+    __syncthreads();
+    const int m = instant.fired[p];
+    Spikes* const all = run.state.spikes + target.offset;
+    list = run.latest;
+    if (m > run.tile) {
+        sort(all, m);
+        list = all;
+    } else if (m > 1) {
+        sort_few(run.latest, run.ordered, all, m);
+        list = run.ordered;
+    }
+    if (target.flags & RECORDED) {
+        for (int s = threadIdx.x; s < m; s += THREADS)
+            run.records[recorded + s] = {instant.t, list[s].n, p, (int)list[s].i};
+        recorded += m;
+    }
+    return m;
+}
+
+// Runs to the end, or until there is no room for records: all arrivals of an instant are added up, then compared with
+// the thresholds, population by population.
+__device__ __forceinline__ void run_summed(const Run& run, int& row, int& now, int& recorded) {
+    const Network& net = run.net;
+    const double* const t_in = run.t_in;
+    while (row < run.rows && recorded + run.most_new <= run.capacity) {
+        const double t = t_in[row];
+        if (!(t <= run.until)) {
+            row = run.rows;
+            return;
+        }
+        const Instant instant = begin_instant(run, t, ++now, row);
+        int m = 1;
+        while (row + m < run.rows && t_in[row + m] == t) ++m;
+        for (int s = threadIdx.x; s < m; s += THREADS) count(run.state, run.i_in[row + s], run.n_in[row + s]);
+        const Spikes* list = nullptr;
+        int listed = 0;  // the population whose spikes `list` holds
+        for (int p = 1; p < run.populations; ++p) {
+            const int first = net.population[p].connections, past = net.population[p + 1].connections;
+            int with_hits = 0;
+            bool fits = true;
+            for (int c = first; c < past; ++c) {
+                const Connection& through = net.connection[c];
+                const int spikes = through.source ? instant.fired[through.source] : m;
+                const int all = spikes * through.most_entries * through.most_rows;
+                with_hits += all > 0;
+                fits &= all <= run.tile;
+            }
+            if (with_hits == 0) continue;
+            const bool once = fits && with_hits == 1;  // all hits are one tile
+            bool begun = false;
+            if (threadIdx.x == 0) *run.touched = 0;
+            for (int c = first; c < past; ++c) {
+                const Connection& through = net.connection[c];
+                const int source = through.source, spikes = source ? instant.fired[source] : m;
+                const Spikes* const from = source == 0        ? nullptr
+                                           : source == listed ? list
+                                                              : run.state.spikes + net.population[source].offset;
+                add_connection(run, through, from, spikes * through.most_entries * through.most_rows, once, begun, instant);
+            }
+            fired_by(run, p, once, list, recorded, instant);
+            listed = p;
+        }
+        row += m;
+    }
+}
+
+// Runs to the end, or until there is no room for records: one event at a time, breadth first. `row` counts the single
+// events of the recording.
+__device__ __forceinline__ void run_queued(const Run& run, int& row, int& now, int& recorded) {
+    int first = run.cursor->first, length = run.cursor->length;
+    while (recorded + run.most_new <= run.capacity) {
+        if (length == 0 && (row == run.rows || !(run.t_in[run.order[row]] <= run.until))) {
+            row = run.rows;
+            break;
+        }
+        if (length + run.most_caused > run.room) {  // the engine runs this recording elsewhere
+            run.cursor->failed = QUEUE_FULL;
+            row = run.rows;
+            break;
+        }
+        const int event = length ? row - 1 : row, input = run.order[event];
+        const Instant instant = begin_instant(run, run.t_in[input], ++now, 0);
+        int p = 0;
+        i64 neuron = run.i_in[input];
+        if (length) {
+            const i64 key = run.queue[first];
+            p = (int)(key >> 32);
+            neuron = (int)key;
+            first = (int)((first + 1) % run.room);
+            --length;
+        } else {
+            ++row;
+            if (threadIdx.x == 0) count(run.state, (int)neuron, 1);
+        }
+        if (threadIdx.x == 0) *run.one = {neuron, 1};
+        __syncthreads();
+        bool opens = true, begun = false;
+        const int past = run.net.population[p + 1].connections;
+        for (int c = run.net.population[p].connections; c < past; ++c) {
+            const Connection& through = run.net.connection[c];
+            const int all = through.most_entries * through.most_rows;
+            const bool once = opens && through.closes && all <= run.tile;
+            if (opens && threadIdx.x == 0) *run.touched = 0;
+            add_connection(run, through, run.one, all, once, begun, instant);
+            opens = through.closes;
+            if (!opens) continue;
+            const Spikes* list;
+            const int m = fired_by(run, through.target, once, list, recorded, instant);
+            for (int s = threadIdx.x; s < m; s += THREADS)
+                run.queue[(first + length + s) % run.room] = (i64)through.target << 32 | list[s].i;
+            length += m;
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        run.cursor->first = first;
+        run.cursor->length = length;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_recordings(
     // the network
     const Population* population, const Connection* connection, const int* entry_begin, const Entry* entry,
     const double* factor, const Row* stencil, const WEIGHT* weight, const double* threshold,
     const double* lower, const double* upper, const double* v_reset, const double* rest, const double* tau,
     const double* gain, const i64* powers, const i64* fan_out, i64 populations, i64 output, i64 tile,
-    // the recordings, one after another: recording b has the input rows begin[b] to begin[b + 1]
-    const i64* begin, const double* end, const double* t_in, const int* i_in, const i64* n_in,
-    // their states, outputs and records; numbers of neurons and update groups, records of one instant at most
-    i64 neurons, i64 groups, i64 most_new, i64 capacity, double* y, double* last, int* stamp, int* mark, int* touched,
-    Spikes* spikes, i64* counts, double* readout, i64* synops, Record* records, Cursor* cursors) {
+    // the recordings, one after another: recording b has the input rows begin[b] to begin[b + 1], and in a queue the
+    // events event_begin[b] to event_begin[b + 1]
+    const i64* begin, const double* end, const double* t_in, const int* i_in, const i64* n_in, const i64* event_begin,
+    const int* order,
+    // their states, outputs and records; numbers of neurons and update groups; bounds of `Run`
+    i64 neurons, i64 groups, i64 most_new, i64 capacity, i64 most_caused, i64 room, double* y, double* last, int* stamp,
+    int* mark, int* touched, Spikes* spikes, i64* counts, double* readout, i64* synops, i64* queue, Record* records,
+    Cursor* cursors) {
     const i64 b = blockIdx.x;
-    const int tid = threadIdx.x, threads = THREADS;
-    const Network net = {population, connection, entry_begin, entry, factor, stencil, weight, threshold,
-                         lower,      upper,      v_reset,     rest,  tau,    gain,    powers};
-    const State state = {y + b * neurons,
-                         last ? last + b * neurons : last,
-                         stamp + b * groups,
-                         mark ? mark + b * neurons : mark,
-                         touched + b * groups,
-                         spikes + b * neurons,
-                         counts + b * neurons};
-    // The spikes that a population fires, the same in ascending order, and a tile of hits.
+    const int tid = threadIdx.x;
     extern __shared__ Spikes shared[];
-    Spikes *const latest = shared, *const ordered = shared + tile;
-    double* const amounts = (double*)(ordered + tile);
-    int* const integers = (int*)(amounts + tile);
-    const Hits hits = {amounts, integers, integers + tile, integers + 2 * tile, integers + 3 * tile, integers + 4 * tile};
-    int *const n_touched = hits.firsts + 1, *const n_fired = hits.firsts + 2;
+    Spikes* const one = shared + 2 * tile;
+    int* const starts = (int*)(one + 1);
+    double* const amounts = (double*)(starts + tile);
+    int *const integers = (int*)(amounts + tile), *const firsts = integers + 3 * tile;
     Cursor* const cursor = cursors + b;
-    t_in += begin[b];
-    i_in += begin[b];
-    n_in += begin[b];
-    const int rows = (int)(begin[b + 1] - begin[b]);
-    const double until = end[b];
+    const Run run = {
+        {population, connection, entry_begin, entry, factor, stencil, weight, threshold, lower, upper, v_reset, rest, tau,
+         gain, powers},
+        {y + b * neurons, last ? last + b * neurons : last, stamp + b * groups, mark ? mark + b * neurons : mark,
+         touched + b * groups, spikes + b * neurons, counts + b * neurons},
+        shared, shared + tile, one,
+        {amounts, integers, starts, integers + tile, integers + 2 * tile, firsts},
+        firsts + 1, firsts + 2,
+        (int)tile, (int)populations, QUEUED ? (int)(event_begin[b + 1] - event_begin[b]) : (int)(begin[b + 1] - begin[b]),
+        end[b],
+        t_in + begin[b], i_in + begin[b], QUEUED ? order + event_begin[b] : order, n_in + begin[b],
+        queue + b * room, room, most_caused, most_new, capacity, records + b * capacity, cursor};
+    for (int p = tid; p < 2 * populations; p += THREADS) run.fired[p] = 0;
     int row = cursor->row, now = cursor->now, recorded = 0;
-    // Neurons that fired, by population; every other instant has the second half.
-    for (int p = tid; p < 2 * populations; p += threads) n_fired[p] = 0;
+    if (QUEUED)
+        run_queued(run, row, now, recorded);
+    else
+        run_summed(run, row, now, recorded);
 
-    while (row < rows && t_in[row] <= until && recorded + most_new <= capacity) {
-        const double t = t_in[row];
-        ++now;
-        __syncthreads();  // all threads have left the last instant
-        int m = 1;
-        while (row + m < rows && t_in[row + m] == t) ++m;
-        const Instant instant = {t,    now, row, i_in, n_in, n_fired + (now & 1) * populations, n_touched, &cursor->failed,
-                                 latest, (int)tile};
-        const Spikes* shared_list = latest;
-        int shared_population = 0;
-        for (int p = tid; p < populations; p += threads) n_fired[(~now & 1) * populations + p] = 0;
-        for (int s = tid; s < m; s += threads) count(state, i_in[row + s], n_in[row + s]);
-
-        for (int p = 1; p < populations; ++p) {
-            const int past = net.population[p + 1].into;
-            int tiles = 0;
-            for (int c = net.population[p].into; c < past; ++c) {
-                const Connection& through = net.connection[c];
-                const int spikes = through.source ? instant.fired[through.source] : m;
-                tiles += (spikes * through.most_entries * through.most_rows + (int)tile - 1) / (int)tile;
-            }
-            if (tiles == 0) continue;
-            const Population& target = net.population[p];
-            bool begun = false;
-            if (tid == 0) *n_touched = 0;
-            for (int c = target.into; c < past; ++c) {
-                const Connection& through = net.connection[c];
-                const int spikes = through.source ? instant.fired[through.source] : m;
-                const int of_spike = through.most_entries * through.most_rows, all = spikes * of_spike;
-                for (int base = 0; base < all; base += (int)tile) {
-                    const int size = all - base < tile ? all - base : (int)tile;
-                    // The hits of one arrival are those of different neurons.
-                    const bool linked = base / through.most_rows != (base + size - 1) / through.most_rows;
-                    if (begun) __syncthreads();
-                    begun = true;
-                    if (tid == 0) *hits.firsts = 0;
-                    const Spikes* of_source = nullptr;
-                    if (through.source)
-                        of_source = through.source == shared_population
-                                        ? shared_list
-                                        : state.spikes + net.population[through.source].offset;
-                    list_hits(net, through, of_source, base, size, hits, instant);
-                    __syncthreads();
-                    if (linked) {
-                        link_hits(hits, size);
-                        __syncthreads();
-                    }
-                    const int chains = linked ? *hits.firsts : size;
-                    add_hits(net, state, through, target, p, hits, chains, linked, tiles == 1, instant);
-                }
-            }
-            if (tiles > 1) {
-                __syncthreads();
-                settle_touched(net, state, target, p, instant);
-            }
-            __syncthreads();
-            const int fired_now = instant.fired[p];
-            Spikes* const fired_list = state.spikes + target.offset;
-            shared_list = latest;
-            shared_population = fired_now <= tile ? p : 0;
-            if (fired_now > tile) {
-                sort(fired_list, fired_now);
-            } else if (fired_now > 1) {
-                sort_few(latest, ordered, fired_list, fired_now);
-                shared_list = ordered;
-            }
-            if (target.flags & RECORDED) {
-                const Spikes* const list = shared_population ? shared_list : fired_list;
-                for (int s = tid; s < fired_now; s += threads)
-                    records[b * capacity + recorded + s] = {t, list[s].n, p, (int)list[s].i};
-                recorded += fired_now;
-            }
-        }
-        row += m;
-    }
-
-    if (!(row < rows && t_in[row] <= until)) {
-        row = rows;
+    if (row == run.rows) {
+        const State& state = run.state;
         __syncthreads();
-        const Population& last_one = net.population[output];
-        const int size = net.population[output + 1].offset - last_one.offset;
-        for (int local = tid; local < size; local += threads) {
+        const Population& last_one = population[output];
+        const int size = population[output + 1].offset - last_one.offset;
+        for (int local = tid; local < size; local += THREADS) {
             const int neuron = last_one.offset + local, f = flat(last_one, local);
             double v = state.y[neuron];
             if (last_one.flags & FIRES) {
@@ -467,30 +602,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_summed(
             } else if (ANY_MOVES && last_one.kind != STATIC) {
                 const int k = local % last_one.group_size;
                 const int q = last_one.parameter_offset + (last_one.parameter_stride ? local : k);
-                v = advanced(net, last_one.kind, v, state.last[neuron], until, q);
+                v = advanced(run.net, last_one.kind, v, state.last[neuron], run.until, q);
             }
-            if (v - v != 0.0) cursor->failed = 1;
+            if (v - v != 0.0) cursor->failed = FAILED;
             readout[b * size + f] = v;
         }
         // Synaptic operations, and whether they and all potentials are numbers.
         i64 operations = 0;
         double about = 0.0;
-        for (i64 k = tid; k < neurons; k += threads) {
-            if (state.y[k] - state.y[k] != 0.0) cursor->failed = 1;  // inf or NaN
+        for (i64 k = tid; k < neurons; k += THREADS) {
+            if (state.y[k] - state.y[k] != 0.0) cursor->failed = FAILED;  // inf or NaN
             const i64 n = state.counts[k];
-            if (n < 0 || n > MAX_SPIKES) cursor->failed = 1;
+            if (n < 0 || n > MAX_SPIKES) cursor->failed = FAILED;
             operations += n * fan_out[k];
             about += (double)n * (double)fan_out[k];
         }
-        if (!(about <= (double)MAX_SPIKES)) cursor->failed = 1, operations = 0;
+        if (!(about <= (double)MAX_SPIKES)) cursor->failed = FAILED, operations = 0;
         i64* const of_threads = (i64*)shared;  // a tile has more spikes than a block threads
         of_threads[tid] = operations;
         __syncthreads();
         if (tid == 0) {
             about = 0.0;
-            for (int k = 1; k < threads; ++k) operations += of_threads[k];
-            for (int k = 0; k < threads; ++k) about += (double)of_threads[k];
-            if (!(about <= (double)MAX_SPIKES)) cursor->failed = 1;
+            for (int k = 1; k < THREADS; ++k) operations += of_threads[k];
+            for (int k = 0; k < THREADS; ++k) about += (double)of_threads[k];
+            if (!(about <= (double)MAX_SPIKES)) cursor->failed = FAILED;
             synops[b] = operations;
         }
     }
