@@ -31,13 +31,11 @@ class Block:
         threads: a power of two.
         channels: neurons of a position that a thread updates at a time, a power of two.
         resident: blocks on a multiprocessor at a time, which limits the registers of a thread.
-        streams: whether caches keep weights rather than membranes.
     """
 
     threads: int
     channels: int
     resident: int = 1
-    streams: bool = False
 
     @property
     def tile(self) -> int:
@@ -51,7 +49,7 @@ class Block:
 
 
 #: A warp for small networks; for large ones more threads, each with more reads under way.
-_SMALL, _LARGE = Block(32, 1, 28), Block(256, 4, 3)
+_SMALL, _LARGE = Block(32, 1, 32), Block(256, 4, 3)
 #: Targets of one spike from which a network is large.
 _MANY_TARGETS = 512
 
@@ -127,7 +125,6 @@ class KernelArrays:
             "THREADS": str(self.block.threads),
             "CHANNELS": str(self.block.channels),
             "RESIDENT": str(self.block.resident),
-            "STREAMS": str(int(self.block.streams)),
             "QUEUED": str(int(self.queued)),
             "FAILED": str(FAILED),
             "QUEUE_FULL": str(QUEUE_FULL),
