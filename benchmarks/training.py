@@ -11,9 +11,9 @@ also measured in mixed precision (amp).
 
 The plain loop is the usual form of spiking networks: layer by layer in every time step, with autograd through all
 operations and a surrogate derivative of the spike. With norms, which act on all time steps at once, the layers without
-time process all time steps in one call. Outputs and gradients of all are first compared in float64. "torch" is this
-package on a GPU without its Triton kernels. "spikingjelly", if it is installed, has the same layers and its own
-multi-step neuron (one spike per step, no lower bound), with the fastest of its back ends.
+time process all time steps in one call. Outputs and gradients of all are first compared in float64. On a GPU "torch" is
+this package without its Triton kernels. "spikingjelly", if it is installed, has the same layers and its own multi-step
+neuron (one spike per step, no lower bound).
 
 All implementations alternate in one process, on one core, and their ratios come from one run. Peak memory is measured
 in a separate process (on a GPU by torch's allocator), without the memory before the first iteration.

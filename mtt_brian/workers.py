@@ -29,16 +29,17 @@ def in_workers(function: Callable[[Item], Made], items: Sequence[Item], workers:
     Args:
         function: of one item; it and its results are sent between processes.
         items: N of them.
-        workers: processes, started by joblib and not forked; they stay for the next call. 0: this process.
+        workers: processes, started by joblib and not forked; they stay for the next call. Below 2, or with a single
+            item, this process computes.
     """
-    if not workers or not items:
+    if (processes := min(workers, len(items))) < 2:  # joblib would start none, and _in_worker is for another process
         yield from map(function, items)
         return
     from joblib import Parallel, delayed, parallel_config
 
     # joblib puts the limit in the environment of a process before it starts.
     with parallel_config(backend="loky", inner_max_num_threads=1):
-        parallel = Parallel(n_jobs=min(workers, len(items)), return_as="generator", pre_dispatch="4*n_jobs")
+        parallel = Parallel(n_jobs=processes, return_as="generator", pre_dispatch="4*n_jobs")
     yield from parallel(delayed(partial(_in_worker, function))(item) for item in items)
 
 

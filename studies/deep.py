@@ -32,7 +32,7 @@ from mtt_brian import cli
 cli.configure_threads()
 
 from mtt_brian import files
-from mtt_brian.experiments import study_cli
+from mtt_brian.experiments import option_checks, study_cli
 from mtt_brian.experiments.deep import event_driven, frames, packing, plan, report, training
 from mtt_brian.experiments.deep.event_driven import TIME_STEPPED
 from mtt_brian.experiments.deep.recordings import load_recordings
@@ -41,7 +41,7 @@ from mtt_brian.experiments.run_folder import MODEL
 
 STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
-FOR_TRAINING = {"exact": 0.85, "exact-cuda": 0.7}
+FOR_TRAINING = {"exact": 0.85, "exact-cuda": 0.78}
 #: Of the time limit, the part after which nothing is started: the last jobs, report and archives need the rest.
 STARTS = 0.9
 
@@ -76,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ends, fit = started + share * seconds, bool(options.minutes) and options.epochs is None
             trained = background.submit(training.train, setting, options.seeds, epochs_of(options), fit, ends, jobs)
             if "evaluate" in options.steps:
-                on_gpu = options.engine == "exact-cuda"
-                event_driven.evaluate(models, trained.done, test, store, options.workers, started + seconds, on_gpu)
+                ends = started + seconds
+                event_driven.evaluate(models, trained.done, test, store, options.workers, ends, options.engine)
             trained.result()
         if "report" in options.steps:
             write_report(options, arguments, setting, store)
@@ -141,7 +141,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pack", metavar="DIR", help="write archives of results and networks there")
     parser.add_argument("--unpack", metavar="DIR", help="begin with these archives")
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "recordings", "test", "batch_size", "epochs", "workers", "jobs")
+    option_checks.at_least_one(options, "recordings", "test", "batch_size", "epochs", "workers", "jobs")
     return options
 
 

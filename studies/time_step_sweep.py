@@ -35,7 +35,7 @@ from mtt_brian.evaluate import Estimate, Flexibility, accuracy, flexibility
 from mtt_brian.evaluate.statistics import gap, over_seeds
 from mtt_brian.evaluate.tables import Cell, Table, in_percent, ranking
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS as SCORED
-from mtt_brian.experiments import inference, study_cli
+from mtt_brian.experiments import inference, option_checks, study_cli
 from mtt_brian.experiments.inference import Condition, Mode
 from mtt_brian.plotting import SweepCurve
 from mtt_brian.plotting.axes import spelled_out
@@ -102,7 +102,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     study_cli.add_options(parser, "time_step_sweep")
     study_cli.add_time_steps(parser, TIME_STEPS, "numbers of time steps")
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "limit", "time_steps")
+    option_checks.at_least_one(options, "limit", "time_steps")
     return options
 
 

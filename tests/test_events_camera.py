@@ -158,6 +158,11 @@ def test_an_even_image_keeps_its_brightness_at_any_magnification():
         assert seen == pytest.approx(np.full((len(camera.sample_times), 16, 16), 0.5), abs=1e-3)
 
 
+def test_an_image_too_small_to_see_gives_no_events():
+    for image_pixels in (1e-5, 5e-324):
+        assert len(Camera(image_pixels=image_pixels, noise_hz=0.0).record(np.ones((8, 8)))) == 0
+
+
 def test_recordings_fit_the_sensor_and_have_both_polarities():
     camera = Camera(height=20, width=30, image_pixels=12)
     image = np.zeros((6, 9))

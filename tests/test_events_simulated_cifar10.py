@@ -168,11 +168,13 @@ def test_number_of_events_is_the_published_one():
     image = pytest.importorskip("PIL.Image")
     counts, shares = [], []
     with tarfile.open(ARCHIVE) as archive:
-        members = [member for member in archive if member.isfile() and member.name.startswith("train/")]
-        for number in np.random.default_rng(0).permutation(len(members))[:300]:
-            pixels = np.asarray(image.open(io.BytesIO(archive.extractfile(members[number]).read())).convert("RGB"))
-            recording = CAMERA.record(luminance(pixels.transpose(2, 0, 1)), seed=int(number))
+        for number, member in enumerate(archive):
+            if number % 200 or not member.isfile():
+                continue
+            pixels = np.asarray(image.open(io.BytesIO(archive.extractfile(member).read())).convert("RGB"))
+            recording = CAMERA.record(luminance(pixels.transpose(2, 0, 1)), seed=number)
             counts.append(len(recording))
             shares.append(recording["p"].mean())
+    assert len(counts) > 250
     assert np.mean(counts) == pytest.approx(205_071, rel=0.08)
     assert np.mean(shares) == pytest.approx(0.5, abs=0.005)

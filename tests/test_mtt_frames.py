@@ -146,6 +146,19 @@ def test_batches_are_the_items_in_order(
         assert again.stride() == batch.stride()
 
 
+@gpu
+def test_the_process_does_not_wait_for_the_gpu_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mtt.FrameSet, "_together", lambda frames, items: 1)
+    changes = mtt.Augmentation(shift=1, roll=1, flip=True).draw(np.random.default_rng(3), 23, (6, 5))
+    batches = frame_set().to("cuda", "device").batches(PARTS, changes)
+    next(batches)  # indices and changes are copied
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert len(list(batches)) == len(PARTS) - 1
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_batches_that_a_gpu_selects_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """An item has 180 bytes."""
     frames = frame_set()

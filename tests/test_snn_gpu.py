@@ -262,6 +262,42 @@ def test_norms_that_stay_outside() -> None:
     assert not found.fits_norm(x[:, :1, :, :1, :1], nn.BatchNorm2d(8))
 
 
+# ----- pools
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("windows", [2, (1, 3), (2, 1)])
+def test_pools(windows: int | tuple[int, int], device: str) -> None:
+    layer = nn.AvgPool2d(windows)
+    for dtype, channels in ((torch.float64, 3), (torch.float32, 16), (torch.bfloat16, 32)):
+        x = jumps(4, 6, 12, channels, device=device, dtype=dtype).permute(0, 3, 1, 2)
+        results = []
+        for found in (kernels(device), None):
+            given = x.clone(memory_format=torch.preserve_format).requires_grad_()
+            with mock.patch.object(choice, "_triton_for", return_value=found):
+                means = run([layer], given.unsqueeze(0))[0]
+            weight = jumps(*means.shape, device=device, dtype=dtype)
+            means.backward(weight.contiguous(memory_format=torch.channels_last))
+            assert given.grad is not None
+            assert means.dtype == given.grad.dtype == dtype
+            assert means.is_contiguous(memory_format=torch.channels_last)
+            assert given.grad.stride() == x.stride()
+            results.append((means.detach(), given.grad))
+        close = {"rtol": rounding(device), "atol": 1e-6} if dtype == torch.bfloat16 else {"rtol": 1e-6, "atol": 1e-7}
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, **close)
+
+
+def test_pools_that_torch_computes() -> None:
+    found, x = interpreted(), torch.zeros(2, 4, 4, 3).permute(0, 3, 1, 2)
+    assert found.fits_pool(x, (2, 2))
+    assert not found.fits_pool(x, (3, 2))
+    assert not found.fits_pool(x.contiguous(), (2, 2))
+    with mock.patch.object(choice, "_triton_for", side_effect=AssertionError):
+        for layer in (nn.AvgPool2d(2, stride=1), nn.AvgPool2d(2, padding=1), nn.AvgPool2d(2, divisor_override=1)):
+            assert run([layer], x.unsqueeze(0)).shape[:3] == (1, 2, 3)
+
+
 # ----- which implementation runs
 
 

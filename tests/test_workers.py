@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
 
 from mtt_brian import workers
 from mtt_brian.experiments import dask_backend
+from mtt_brian.workers import in_workers
 
 
 def report(number: int) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_processes_of_joblib_have_one_thread(many_threads: None) -> None:
     pytest.importorskip("torch")
-    check(list(workers.in_workers(report, range(4), workers=2)))
+    check(list(in_workers(report, range(4), workers=2)))
     assert os.environ["OMP_NUM_THREADS"] == "3", "as it was"
 
 
@@ -55,11 +57,22 @@ def test_processes_of_dask_have_one_thread(many_threads: None) -> None:
 
 
 def test_items_keep_their_order_and_errors_their_type() -> None:
-    assert list(workers.in_workers(str, range(7), workers=3)) == list("0123456")
-    assert list(workers.in_workers(str, range(3), workers=0)) == list("012")
-    assert list(workers.in_workers(str, [], workers=2)) == []
+    assert list(in_workers(str, range(7), workers=3)) == list("0123456")
+    assert list(in_workers(str, range(3), workers=0)) == list("012")
+    assert list(in_workers(str, [], workers=2)) == []
     with pytest.raises(ZeroDivisionError):
-        list(workers.in_workers((1).__floordiv__, [1, 0], workers=2))
+        list(in_workers((1).__floordiv__, [1, 0], workers=2))
+
+
+@pytest.mark.parametrize(("items", "workers"), [(1, 2), (3, 1), (3, 0)])
+def test_ctrl_c_still_ends_a_process_without_workers(items: int, workers: int) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert set(in_workers(pid, range(items), workers)) == {os.getpid()}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def pid(number: int) -> int:
+    return os.getpid()
 
 
 @pytest.mark.parametrize("before", [None, "5"])

@@ -9,6 +9,7 @@ from types import ModuleType
 from unittest import mock
 
 import pytest
+import torch
 
 import mtt_brian.snn
 
@@ -26,4 +27,10 @@ def interpreted() -> ModuleType:
     sys.modules["interpreted_gpu"] = module
     with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
         spec.loader.exec_module(module)
+    try:
+        module.check(torch.device("cpu"))
+    except Exception as error:
+        if "0-dimensional" in str(error):
+            pytest.skip("the interpreter of this release of Triton does not run with this one of numpy")
+        raise
     return module

@@ -28,19 +28,20 @@ import argparse
 from collections.abc import Sequence
 
 from mtt_brian import cli
-from mtt_brian.cli import network_options, study
+from mtt_brian.cli import network_options
 from mtt_brian.engines import ORDERS, engine_info
 from mtt_brian.engines.engine_table import engines_with
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
-from mtt_brian.experiments import dask_backend, study_cli
+from mtt_brian.experiments import dask_backend, option_checks, study_cli
 from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE, keep_freed_memory
+from mtt_brian.repository import load_script
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs ``studies/event_driven_eval.py``."""
     keep_freed_memory()
-    study.load("event_driven_eval").main(arguments)
+    load_script("studies", "event_driven_eval").main(arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -85,5 +86,5 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if order not in known:
             others = " or ".join(f"--engine {name}" for name in engines_with(order))
             raise InputError(f"--order {options.order} needs {others}; {options.engine} takes {', '.join(known)}")
-    study_cli.at_least_one(options, "limit", "time_steps", "shard")
+    option_checks.at_least_one(options, "limit", "time_steps", "shard")
     return options

@@ -51,7 +51,7 @@ from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.events import Recordings
-from mtt_brian.experiments import dask_backend, gap, gap_report
+from mtt_brian.experiments import dask_backend, gap, gap_report, option_checks
 from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.neuron import SPIKES_PER_UPDATE
@@ -214,10 +214,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         InputError: for those that do not go together.
     """
     options = make_parser().parse_args(arguments)
-    for name in ("limit", "time_steps", "shard"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    option_checks.at_least_one(options, "limit", "time_steps", "shard")
     if not 0 <= options.within <= 100:
         raise InputError(f"--within must be a percentage from 0 to 100, not {options.within}")
     return options

@@ -28,12 +28,12 @@ from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 from mtt_brian.events import EventDataset, Recordings, find_dataset
 from mtt_brian.events.datasets import is_reference
-from mtt_brian.experiments import run_folder, study_cli
+from mtt_brian.experiments import option_checks, run_folder
 from mtt_brian.experiments.run_folder import Splits
-from mtt_brian.machine import keep_freed_memory
-from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.distributed import Processes
 from mtt_brian.progress import notice
+from mtt_brian.repository import load_script
 from mtt_brian.snn import Staged
 
 #: The time steps of the closing table. The last ones are much finer than those of any training.
@@ -43,21 +43,8 @@ TEST_TIME_STEPS_IMAGES = (1, 2, 5, 10, 20)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The same calls as in training/run_mtt.py, which explains them."""
-    keep_freed_memory()
-    with distributed.join() as processes:
-        settings = read_settings(arguments, processes)
-        if processes.from_first(lambda: is_finished(settings)):
-            return
-        splits = processes.in_turn(lambda: run_folder.load_splits(settings.config))
-        model = build_network(settings.config, splits, processes)
-        folder = processes.from_first(lambda: open_folder(settings))
-        print_summary(settings.config, splits, model, folder)
-        with resume_hint(folder, settings.config, processes):
-            run_folder.train(model, settings.config, splits, folder, settings.resume, processes)
-    if processes.first:
-        print_accuracies(model, splits.test, settings)
-        print_next_command(folder, settings.config)
+    """Runs ``training/run_mtt.py``, which calls the functions below one after another."""
+    load_script("training", "run_mtt").main(arguments)
 
 
 class Settings(NamedTuple):
@@ -89,7 +76,7 @@ def read_settings(arguments: Sequence[str] | None, processes: Processes) -> Sett
 def parse_settings(arguments: Sequence[str] | None, processes: int = 1) -> Settings:
     """The settings of a command line, for so many processes."""
     options = make_parser().parse_args(arguments)
-    study_cli.at_least_one(options, "final_steps")
+    option_checks.at_least_one(options, "final_steps")
     resume = mtt.checkpoint.load(options.resume) if options.resume else None
     return Settings(options, resume, resolve_config(options, resume, processes))
 

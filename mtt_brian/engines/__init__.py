@@ -144,9 +144,10 @@ class Simulator:
             input_spikes_for(self.circuit, *_opened(recording, duration, f"recording {k}"))
             for k, (recording, duration) in enumerate(given)
         )
-        yield from progress_bar(
-            self.engine.run(trains), total=count, description=self.engine.name, unit="recordings", show=progress
-        )
+        results = self.engine.run(trains)
+        if progress:
+            results = progress_bar(results, total=count, description=self.engine.name, unit="recordings")
+        yield from results
 
 
 @shows_conventions

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-import mtt_brian
 from mtt_brian.errors import InputError
 from mtt_brian.events.binning import bin_recordings
 from mtt_brian.events.collections import Recordings
@@ -57,13 +56,8 @@ def cached_frames(recordings: Recordings, time_steps: int, workers: int = 0) -> 
 
 def _key(recordings: Recordings, time_steps: int) -> str:
     digest = hashlib.sha256()
-    parts = [
-        recordings.read,
-        recordings.ids,
-        recordings.sensor_size,
-        time_steps,
-        Path(mtt_brian.__file__).parent / "events",
-    ]
+    code = Path(__file__).parent
+    parts = [recordings.read, recordings.ids, recordings.sensor_size, time_steps, code]
     try:
         for part in _described(parts):
             digest.update(part + b"\0")

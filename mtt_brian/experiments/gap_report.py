@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,6 @@ class GapReport:
         """
         heading = f"From time steps to an event-driven target: {self.name}"
         lead = f"{self.title}: {len(about['ids']):,} recordings"
-        figures = list(self._plots(out))
         content = {
             **about,
             "name": self.name,
@@ -102,19 +102,23 @@ class GapReport:
         said = [markdown(sentence) for sentence in (*self.verdict, *notes)]
         text = "\n\n".join([f"# {markdown(heading)}", markdown(lead), *said, *sections, code_block(about["command"])])
         write_text(out / "gap.md", f"{text}\n")
-        write_page(out / "gap.html", heading, [lead, *self.verdict, *notes], self.tables, figures, content)
+        with tempfile.TemporaryDirectory() as beside:
+            figures = self._plots(out, Path(beside))
+            write_page(out / "gap.html", heading, [lead, *self.verdict, *notes], self.tables, figures, content)
 
-    def _plots(self, out: Path) -> list[ReportFigure]:
+    def _plots(self, out: Path, beside: Path) -> list[ReportFigure]:
+        """Draws the figures as PNG files into one folder and as SVG files, for the page, into another one."""
         path = self.plan.path
         values = [effect(self.cells, [self.name], [c]) for c in path]
         changes = [effect(self.cells, [self.name], [b], [a]) for a, b in itertools.pairwise(path)]
-        heading = literal(f"{self.name}, {self.title}", 80)
-        with plotting.figure(out / WATERFALL, (7.2, 3.4)) as figure:
+        heading = f"{literal(self.name, 48)}\n{literal(self.title, 48)}"
+        paths = {name: (out / name, (beside / name).with_suffix(".svg")) for name in (WATERFALL, STEPS)}
+        with plotting.figure(paths[WATERFALL], (plotting.SCREEN, 3.2), plotting.ON_SCREEN) as figure:
             ax = plotting.waterfall(gap_tables.step_names(path), values, changes, what=self.what, ax=figure.subplots())
             ax.set_title(heading)
         figures = [
             ReportFigure(
-                out / WATERFALL,
+                paths[WATERFALL][1],
                 f"bars: how far each change takes the {self.what}",
                 f"From time steps to the target, one change after another, with paired standard errors; the points are "
                 f"the {self.what} at both ends with its own.",
@@ -123,7 +127,7 @@ class GapReport:
         if not self.steps:
             (out / STEPS).unlink(missing_ok=True)  # of an earlier run
             return figures
-        with plotting.figure(out / STEPS, (7.2, 3.2)) as figure:
+        with plotting.figure(paths[STEPS], (plotting.SCREEN, 3.2), plotting.ON_SCREEN) as figure:
             ax = figure.subplots()
             for (rule, steps), combination in zip(self.steps.items(), self.plan.swept, strict=True):
                 plotting.time_step_sweep(
@@ -140,7 +144,7 @@ class GapReport:
             ax.set_title(heading)
         figures.append(
             ReportFigure(
-                out / STEPS,
+                paths[STEPS][1],
                 f"lines: {self.what} over the length of a time step; across: without steps",
                 "Steps of other lengths; across: the same rule without steps, in a band of one standard error.",
             )

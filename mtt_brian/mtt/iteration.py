@@ -124,13 +124,13 @@ def train_iteration(
         found.append(torch.stack([losses.detach(), accuracies]).double())
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if options.clip is None else options.clip)
     # All that the host must read, at once: a GPU is waited for once per iteration.
-    *means, norm_there = batch.means(torch.cat([torch.cat(found, 1).flatten(), norm.detach().double().reshape(1)]))
+    *means, gradient = batch.means(torch.cat([torch.cat(found, 1).flatten(), norm.detach().double().reshape(1)]))
     each_loss, each_accuracy = means[:count], means[count:]
     for configuration, loss in zip(configurations, each_loss, strict=True):
         if not math.isfinite(loss):
             raise Diverged(f"the loss is {loss} with time steps {configuration}")
-    if not math.isfinite(norm_there):
-        raise Diverged(f"the gradient has norm {norm_there}")
+    if not math.isfinite(gradient):
+        raise Diverged(f"the gradient has norm {gradient}")
     optimizer.step()
     return Iteration(sum(each_loss) / count, sum(each_accuracy) / count)
 

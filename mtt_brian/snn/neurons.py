@@ -100,13 +100,15 @@ class Spiking(nn.Module):
 
     Attributes:
         compile_steps: True: `torch.compile` compiles all time steps into one kernel, for every T, in some seconds each.
-            It needs a C++ compiler (Triton on a GPU). Spikes and gradients are the same up to rounding.
+            It needs a C++ compiler. Spikes and gradients are the same up to rounding. On a GPU with Triton kernels (see
+            `ops.choice`) it changes nothing.
 
     Shape:
-        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With a ``plan``
-        there may be several segments, each of which starts from v = 0; x has the frames before ``plan.repeat``, and the
-        result is summed by ``plan.sums``. With a ``norm`` x is the input of this batch norm, whose output are the
-        jumps; only for norms that `contains` accepts.
+        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least; under autocast on a
+        GPU in x's type, to which the next layer would round them. Membranes are float32 at least. With a ``plan``
+        there may be several segments, each of which starts from v = 0; x has the frames before ``plan.repeat``, and
+        the result is summed by ``plan.sums``. With a ``norm``, which `contains` must accept, x is the norm's input, and
+        its output are the jumps.
 
     Raises:
         InputError: for a rule that cannot be trained.

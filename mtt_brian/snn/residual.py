@@ -13,6 +13,7 @@ from torch.nn import functional
 from mtt_brian.errors import InputError
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.pooling import pool
 from mtt_brian.snn.temporal import apply_map
 
 #: Batch normalisation over time steps and recordings; see `mtt_brian.snn.norm`.
@@ -106,7 +107,7 @@ def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
         # Equals x[..., ::rows, ::columns], whose gradient would have another memory format.
         picked = functional.avg_pool2d(x, 1, layer.stride)
         return functional.conv2d(picked, layer.weight, layer.bias, groups=layer.groups)
-    return layer(x)
+    return pool(layer, x) if isinstance(layer, nn.AvgPool2d) else layer(x)
 
 
 def _frame_by_frame(layer: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -41,36 +42,26 @@ def projection(path: np.ndarray, sensor: tuple[int, int], image: tuple[int, int]
         image_pixels: sensor pixels that the longer side of the image covers.
     """
     places, place = np.unique(path, axis=0, return_inverse=True)
-    pitch = image_pixels / max(image)
-    columns, rows = (
-        _axis(np.stack([_spline_weights(pixels, seen, pitch, shift) for shift in shifts]))
-        for pixels, seen, shifts in zip(sensor[::-1], image[::-1], places.T, strict=True)
-    )
-    return Projection(place.reshape(-1), rows, columns)
+    pitch = max(image_pixels / max(image), 1e-9)  # a smaller one has no visible weight, and would overflow
+    x, y = places.T
+    return Projection(place.reshape(-1), _spline(sensor[0], image[0], pitch, y), _spline(sensor[1], image[1], pitch, x))
 
 
-def _axis(weights: np.ndarray) -> Axis:
-    """The part of ``weights`` [D, sensor, image] that is not 0."""
-    seen = weights != 0
-    first = np.argmax(seen, axis=2)
-    width = int((np.where(seen, np.arange(weights.shape[2]), -1).max(axis=2) - first).max()) + 1
-    first = np.minimum(first, weights.shape[2] - max(width, 1))
-    taps = first[..., None] + np.arange(max(width, 1))
-    return Axis(first, np.take_along_axis(weights, taps, axis=2))
-
-
-def _spline_weights(sensor: int, image: int, pitch: float, shift: float) -> np.ndarray:
-    """Contribution of every image pixel of a line to every sensor pixel: float64 [sensor, image].
+def _spline(sensor: int, image: int, pitch: float, shifts: np.ndarray) -> Axis:
+    """A cubic B-spline over an image pixel, or over a sensor pixel if that is larger.
 
     Args:
         sensor, image: number of pixels.
         pitch: size of an image pixel in sensor pixels.
-        shift: where the image's centre is, in sensor pixels from the sensor's centre.
+        shifts: where the image's centre is, in sensor pixels from the sensor's centre, [D].
     """
     blur = max(pitch, 1.0)  # an image finer than the sensor is averaged, not sampled
-    at_sensor = np.arange(sensor) - (sensor - 1) / 2 - shift
-    at_image = (np.arange(image) - (image - 1) / 2) * pitch
-    distance = np.abs(at_sensor[:, None] - at_image[None, :]) / blur
+    at_sensor = np.arange(sensor) - (sensor - 1) / 2 - shifts[:, None]
+    seen = min(image, math.ceil(4 * blur / pitch))
+    first = np.floor((at_sensor - 2 * blur) / pitch + (image - 1) / 2).astype(np.int64) + 1
+    first = np.clip(first, 0, image - seen)
+    at_image = (first[..., None] + np.arange(seen) - (image - 1) / 2) * pitch
+    distance = np.abs(at_sensor[..., None] - at_image) / blur
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.maximum(2 - distance, 0) ** 3 / 6
-    return np.where(distance < 1, near, far) * (pitch / blur)
+    return Axis(first, np.where(distance < 1, near, far) * (pitch / blur))

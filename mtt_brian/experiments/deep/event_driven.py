@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtt_brian import translate
+from mtt_brian.engines import engine_info
 from mtt_brian.evaluate.factorial import Combination, title
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap
@@ -104,7 +105,7 @@ def evaluate(
     store: ResultStore,
     workers: int,
     ends: float,
-    gpu: bool = False,
+    engine: str = "exact",
 ) -> None:
     """Run the networks on the test recordings; results are kept as they come.
 
@@ -117,8 +118,10 @@ def evaluate(
         store: of the results.
         workers: processes.
         ends: time (`time.time`) after which nothing is started.
-        gpu: whether the engine exact-cuda runs the jobs of kind `SUM`, all recordings at once, once ``complete``.
+        engine: one that runs recordings in batches has all recordings of `SUM` at once, once ``complete``; the rest is
+            run by ``"exact"``, and all if the other one fails.
     """
+    batches = engine_info(engine).batches
     running: dict[Future[PartialResult], Job] = {}
     context = get_context("spawn")
     with (
@@ -129,17 +132,17 @@ def evaluate(
     ):
         while time.time() < ends:
             last, there = complete(), models()
-            jobs = list(jobs_of(there, test, (WAY, FIFO) if gpu else (WAY, FIFO, SUM)))
+            jobs = list(jobs_of(there, test, (WAY, FIFO) if batches else (WAY, FIFO, SUM)))
             missing = (job for job in jobs if not _is_known(store, job, test) and job not in running.values())
             bar.total = max(len(jobs), bar.n)
             while len([job for job in running.values() if not _is_whole(job, test)]) < workers and (
                 job := next(missing, None)
             ):
                 running[pool.submit(_run_job, job, test, "exact")] = job
-            whole = [Job(model, SUM, 0, test.count) for model in there] if gpu and last else []
+            whole = [Job(model, SUM, 0, test.count) for model in there] if batches and last else []
             for job in whole:
                 if job.key not in store and job not in running.values():
-                    running[gpu_pool.submit(_run_job, job, test, "exact-cuda")] = job
+                    running[gpu_pool.submit(_run_job, job, test, engine)] = job
             if not running and last:
                 break
             done, _ = wait(running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
@@ -148,8 +151,8 @@ def evaluate(
             for future in done:
                 job = running.pop(future)
                 if (error := future.exception()) is not None and _is_whole(job, test):
-                    print(f"exact-cuda: {error}; the CPU runs the rest", flush=True)
-                    gpu = False
+                    print(f"{engine}: {error}; the engine exact runs the rest", flush=True)
+                    batches = False
                     continue
                 store.keep(job.key, future.result())
                 bar.update()
@@ -209,10 +212,10 @@ def digest(model: Path) -> str:
 
 def _run_job(job: Job, test: Recorded, engine: str) -> PartialResult:
     """One job, in a process of a pool."""
+    if engine_info(engine).batches:
+        return _build(job.model, test.time_steps, job.kind, engine).evaluate(_in_memory(test), _silent)
     recordings = load_recordings(test.dataset, test.data_root, "test", test.count)
-    if engine == "exact":
-        return _evaluator(job.model, test.time_steps, job.kind).evaluate(recordings[job.start : job.stop], _silent)
-    return _build(job.model, test.time_steps, job.kind, engine).evaluate(_in_memory(test), _silent)
+    return _evaluator(job.model, test.time_steps, job.kind).evaluate(recordings[job.start : job.stop], _silent)
 
 
 def _silent(_: int) -> None:

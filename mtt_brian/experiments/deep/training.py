@@ -37,8 +37,9 @@ from mtt_brian.mtt.loop import Trainer, configure_torch
 BITS = 8
 #: On a GPU, batches of the time-stepped measurements are larger by this factor.
 _GPU_BATCHES = 4
-#: Iterations that are timed, behind as many that are not.
-_TIMED = 12
+#: Iterations that are timed, and how many times as many come before: each new shape of a batch of frames has its own
+#: kernels, and MTT has about 30 numbers of time steps.
+_TIMED, _WARM_UP = 12, {"sdt": 1, "mtt": 8}
 
 
 def train(setting: Setting, seeds: Sequence[int], epochs: Epochs, fit: bool, ends: float, jobs: int) -> None:
@@ -139,8 +140,8 @@ def measure_speed(setting: Setting) -> Speed:
         config = replace(setting.config(Network(method, -1.0, 0), Epochs(2, 1)), calibration_batches=0)
         trainer = _trainer(setting, config, training)
         with trainer.running():
-            trainer.run_epoch()  # compiles
-            trainer.run_epoch()
+            for _ in range(_WARM_UP[method] + 1):
+                trainer.run_epoch()
         per_iteration = trainer.last.history[-1]["seconds"] / config.iterations(len(training))
         seconds.append(per_iteration * config.iterations(len(every)))
     return Speed(*seconds)

@@ -51,6 +51,12 @@ def norm_kernels(x: Tensor, norm: nn.Module, surrogate: Surrogate) -> Any:
     return triton if triton is not None and triton.fits_norm(x, norm) else None
 
 
+def pool_kernels(x: Tensor, windows: tuple[int, int]) -> Any:
+    """The module `gpu` if it has kernels for means over these windows of frames [N, C, H, W]; else None."""
+    triton = _triton_for(x, None)
+    return triton if triton is not None and triton.fits_pool(x, windows) else None
+
+
 def jumps(x: Tensor, surrogate: Surrogate) -> Tensor:
     """The input of a population in the type of its spikes: float32 at least.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -42,9 +42,7 @@ _TYPES = {torch.float16, torch.bfloat16, *_REAL}
 def fits(x: Tensor, surrogate: Surrogate | None = None) -> bool:
     """Whether there are kernels for these frames and this surrogate."""
     return (
-        x.dtype in _TYPES
-        and x[0].numel() < 2**31 - _BLOCK
-        and (surrogate is None or slope_of(surrogate, 1.0) is not None)
+        x.dtype in _TYPES and _size(x) < 2**31 - _BLOCK and (surrogate is None or slope_of(surrogate, 1.0) is not None)
     )
 
 
@@ -65,7 +63,7 @@ def fits_norm(x: Tensor, norm: nn.Module) -> bool:
         and x.stride(2) == 1
         and norm.num_features == x.shape[2] <= _BLOCK
         and x.shape[2].bit_count() == 1
-        and x[0, :, 0].numel() > 1  # the variance of one number is an error
+        and _size(x) > x.shape[2]  # the variance of one number is an error
     )
 
 
@@ -116,7 +114,7 @@ def normed_forward(
     repeated), and the running statistics are updated segment after segment, as by one call each.
     """
     x = dense(x)
-    channels, segments, size = x.shape[2], len(plan.lengths), x[0].numel()
+    channels, segments, size = x.shape[2], len(plan.lengths), _size(x)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
@@ -175,7 +173,7 @@ def normed_backward(
     """Gradients of the norm's input, scales and shifts."""
     x, numbers, training = normed
     grad, sums = _run_backward(grad_spikes, membrane, plan, steps, frames, surrogate, normed)
-    channels, size = x.shape[2], x[0].numel()
+    channels, size = x.shape[2], _size(x)
     grad_weight, grad_bias = numbers.new_empty(2, channels).unbind()
     factors = numbers.new_empty(len(plan.lengths), 3, channels)
     tile = min(channels, _TILE)
@@ -199,9 +197,9 @@ def normed_backward(
             grad,
             x,
             factors,
-            _frames(plan, x.device),
+            _table(plan, x.device),
             size,
-            frames,
+            plan.steps + 2,
             channels=channels,
             training=training,
             real=_REAL[numbers.dtype],
@@ -214,13 +212,62 @@ def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
     """As `reference.apply_map`; sums are rounded once, to x's type."""
     x = dense(x)
     mapped = frames_like(x, frame_map.frames)
-    size = x[0].numel()
-    sources = _sources(frame_map, x.device)
+    size = _size(x)
+    sources = on_device(_sources(frame_map), torch.int32, x.device)
     with torch.cuda.device_of(x):
         _apply_map[(-(-size // _BLOCK), frame_map.frames)](
             x, mapped, sources, size, frame_map.frames + 1, real=_REAL[_real(x)], block=_BLOCK
         )
     return mapped
+
+
+def fits_pool(x: Tensor, windows: tuple[int, int]) -> bool:
+    """Whether there are kernels for means over these windows, side by side, of frames [N, C, H, W].
+
+    The windows divide the frames, and channels are innermost in memory.
+    """
+    return (
+        x.dtype in _TYPES
+        and x.numel() < 2**31 - _BLOCK
+        and x.shape[2] % windows[0] == x.shape[3] % windows[1] == 0
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def pool(x: Tensor, windows: tuple[int, int]) -> Tensor:
+    """Means over windows: [N, C, H, W] -> [N, C, H / rows, W / columns], rounded once."""
+    (n, c, h, w), (rows, columns) = x.shape, windows
+    means = torch.empty(
+        (n, c, h // rows, w // columns), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
+    _run_pool(_pool, x, means, windows)
+    return means
+
+
+def pool_gradient(grad: Tensor, windows: tuple[int, int]) -> Tensor:
+    """Gradient of the mean over windows -> gradient of the frames."""
+    (n, c, h, w), (rows, columns) = grad.shape, windows
+    each = torch.empty(
+        (n, c, h * rows, w * columns), dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
+    )
+    _run_pool(_spread, each, grad.contiguous(memory_format=torch.channels_last), windows)
+    return each
+
+
+def _run_pool(kernel: Any, large: Tensor, small: Tensor, windows: tuple[int, int]) -> None:
+    rows, columns = windows
+    with torch.cuda.device_of(large):
+        kernel[(-(-small.numel() // _BLOCK),)](
+            large,
+            small,
+            small.numel(),
+            small.shape[1],
+            small.shape[3],
+            rows=rows,
+            columns=columns,
+            real=_REAL[_real(large)],
+            block=_BLOCK,
+        )
 
 
 def _run_forward(
@@ -229,7 +276,7 @@ def _run_forward(
     real = _real(x)
     membrane = frames_like(x, plan.steps, real) if keep else None
     spikes = frames_like(x, plan.groups)
-    size = x[0].numel()
+    size = _size(x)
     with torch.cuda.device_of(x):
         _forward[(-(-size // _BLOCK), len(steps))](
             x,
@@ -266,7 +313,7 @@ def _run_backward(
     channels]."""
     grad_spikes = dense_like(grad_spikes, membrane)
     grad_x = frames_like(membrane, frames, grad_spikes.dtype)
-    size = membrane[0].numel()
+    size = _size(membrane)
     slope = slope_of(surrogate, steps[0].threshold)
     assert slope is not None
     programs, channels, sums = -(-size // _BLOCK), 0, grad_x
@@ -297,6 +344,11 @@ def _run_backward(
     return grad_x, sums
 
 
+def _size(x: Tensor) -> int:
+    """Numbers per frame of all recordings."""
+    return x.numel() // len(x)
+
+
 def _real(x: Tensor) -> torch.dtype:
     """The type of the membranes."""
     return torch.promote_types(x.dtype, torch.float32)
@@ -320,36 +372,38 @@ def _decays(steps: Sequence[Step], dtype: torch.dtype, device: torch.device) -> 
     return on_device(tuple(each), dtype, device)
 
 
-@lru_cache(10_000)
 def _table(plan: TimePlan, device: torch.device) -> Tensor:
-    """Three rows of T + 2 integers.
-
-    The first step of every segment and T; the frame of every step; its group. The last two rows have -1 in front of
-    the first and behind the last step.
-    """
-    starts = [sum(plan.lengths[:i]) for i in range(len(plan.lengths) + 1)]
-    starts += [0] * (plan.steps + 2 - len(starts))
-    return on_device((*starts, -1, *plan.frame_of, -1, -1, *plan.group_of, -1), torch.int32, device)
+    return on_device(_steps(plan), torch.int32, device)
 
 
 @lru_cache(10_000)
-def _frames(plan: TimePlan, device: torch.device) -> Tensor:
-    """The segment of every frame, then how many time steps it has."""
+def _steps(plan: TimePlan) -> tuple[int, ...]:
+    """A plan as five rows of T + 2 integers, in one tensor because each is copied to the GPU by itself.
+
+    The first step of every segment, and T; the frame of every step; its group; the segment of every frame; the number
+    of steps of every frame. The second and the third row have -1 in front of the first and behind the last step.
+    """
+    row = plan.steps + 2
     segments = [i for i, length in enumerate(plan.lengths) for _ in range(length)]
     of_frame = dict(zip(plan.frame_of, segments, strict=True))
     counts = Counter(plan.frame_of)
-    return on_device(
-        (*(of_frame[f] for f in sorted(of_frame)), *(counts[f] for f in sorted(counts))), torch.int32, device
-    )
+    rows: list[Iterable[int]] = [
+        itertools.accumulate(plan.lengths, initial=0),
+        (-1, *plan.frame_of, -1),
+        (-1, *plan.group_of, -1),
+        (of_frame[frame] for frame in sorted(of_frame)),
+        (counts[frame] for frame in sorted(counts)),
+    ]
+    return tuple(itertools.chain(*(itertools.islice(itertools.chain(each, itertools.repeat(0)), row) for each in rows)))
 
 
 @lru_cache(10_000)
-def _sources(frame_map: FrameMap, device: torch.device) -> Tensor:
+def _sources(frame_map: FrameMap) -> tuple[int, ...]:
     """The sources of all targets, target after target, behind the frames + 1 places where those of a target begin."""
     pairs = sorted(zip(frame_map.target, frame_map.source, strict=True))
     counts = Counter(frame_map.target)
     begins = itertools.accumulate((counts[target] for target in range(frame_map.frames)), initial=0)
-    return on_device((*begins, *(source for _, source in pairs)), torch.int32, device)
+    return (*begins, *(source for _, source in pairs))
 
 
 @triton.jit
@@ -664,23 +718,23 @@ def _norm_input_gradient(  # type: ignore[no-untyped-def]
     grad,
     x,
     factors,
-    frames,
+    table,
     size,
-    count,
+    row,
     channels: tl.constexpr,
     training: tl.constexpr,
     real: tl.constexpr,
     block: tl.constexpr,
 ):
-    """The gradient of the norm's output becomes that of its input, in place; ``frames``: of `_frames`."""
+    """The gradient of the norm's output becomes that of its input, in place."""
     neuron = tl.program_id(0) * block + tl.arange(0, block)
     there = neuron < size
     frame = tl.program_id(1)
-    factor = factors + tl.load(frames + frame) * 3 * channels + tl.arange(0, block) % channels
+    factor = factors + tl.load(table + 3 * row + frame) * 3 * channels + tl.arange(0, block) % channels
     place = frame.to(tl.int64) * size + neuron
     g = tl.load(factor) * tl.load(grad + place, mask=there, other=0).to(real)
     if training:
-        times = tl.load(frames + count + frame).to(real)
+        times = tl.load(table + 4 * row + frame).to(real)
         input = tl.load(x + place, mask=there, other=0).to(real)
         g += times * (tl.load(factor + channels) * input + tl.load(factor + 2 * channels))
     tl.store(grad + place, g.to(grad.dtype.element_ty), mask=there)
@@ -697,3 +751,55 @@ def _apply_map(x, mapped, sources, size, row, real: tl.constexpr, block: tl.cons
         total += tl.load(x + source * size + neuron, mask=there, other=0).to(real)
     place = mapped + frame.to(tl.int64) * size + neuron
     tl.store(place, total.to(mapped.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _pool(  # type: ignore[no-untyped-def]
+    large,
+    small,
+    size,
+    channels,
+    width,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    real: tl.constexpr,
+    block: tl.constexpr,
+):
+    at = tl.program_id(0) * block + tl.arange(0, block)
+    there = at < size
+    place = large + _first_of_window(at, channels, width, rows, columns)
+    total = tl.full([block], 0, real)
+    for row in tl.static_range(rows):
+        for column in tl.static_range(columns):
+            pixel = place + (row * width * columns + column) * channels
+            total += tl.load(pixel, mask=there, other=0).to(real)
+    tl.store(small + at, (total * (1 / (rows * columns))).to(small.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _spread(  # type: ignore[no-untyped-def]
+    large,
+    small,
+    size,
+    channels,
+    width,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    real: tl.constexpr,
+    block: tl.constexpr,
+):
+    at = tl.program_id(0) * block + tl.arange(0, block)
+    there = at < size
+    place = large + _first_of_window(at, channels, width, rows, columns)
+    share = tl.load(small + at, mask=there, other=0).to(real) * (1 / (rows * columns))
+    for row in tl.static_range(rows):
+        for column in tl.static_range(columns):
+            pixel = place + (row * width * columns + column) * channels
+            tl.store(pixel, share.to(large.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _first_of_window(at, channels, width, rows: tl.constexpr, columns: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Place of the first pixel of each window, for windows ``width`` in a line; channels are innermost."""
+    window = at // channels
+    return ((window // width) * rows * width * columns + (window % width) * columns) * channels + at % channels

@@ -48,6 +48,8 @@ def preserve_memory_format(function: Callable[..., Any], *frames: Tensor) -> Any
 
 def dense(x: Tensor) -> Tensor:
     """``x`` with time outermost in memory and without gaps; the order of the other axes stays."""
+    if x.is_contiguous() or (x.ndim == 5 and x.permute(_LAST).is_contiguous()):
+        return x
     like = torch.empty_like(x)
     if len(x) > 1 and like.stride(0) != x[0].numel():
         return x.contiguous()
@@ -68,4 +70,4 @@ def frames_like(x: Tensor, frames: int, dtype: torch.dtype | None = None) -> Ten
 
 def frame_strides(x: Tensor) -> tuple[int, ...]:
     """Strides of any number of `dense` frames in the memory format of ``x``."""
-    return x[0].numel(), *x.stride()[1:]
+    return x.numel() // len(x), *x.stride()[1:]

@@ -69,4 +69,4 @@ def on_device(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.devi
     """A few numbers as a tensor, which nobody may change. The host does not wait for a GPU."""
     if device.type != "cuda":
         return torch.tensor(numbers, dtype=dtype, device=device)
-    return torch.tensor(numbers, dtype=dtype).pin_memory().to(device, non_blocking=True)
+    return torch.tensor(numbers, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
