@@ -1,7 +1,7 @@
 """`exact-cuda` against `exact` on all cores: the same recordings, spikes counted, spike for spike.
 
     python benchmarks/exact_cuda.py                                  # W1 and W3 of workloads.py; needs a GPU
-    python benchmarks/exact_cuda.py --workloads W1 --recordings 512 4096 --blocks 32x1x24x0 32x2x24x0
+    python benchmarks/exact_cuda.py --workloads W1 --recordings 512 4096 --blocks 32x1x24 32x2x24
 
 "First run" includes the compilation of the kernel. Times are those of a second run over all recordings, from prepared
 input spikes; the last rows are from recordings, through `Simulator.run`. `exact` runs at most 4,096 recordings of W1
@@ -71,14 +71,14 @@ def as_recording(train: InputSpikes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def shape(block: Block) -> str:
-    """Threads, channels of a thread, blocks on a multiprocessor, whether membranes are streamed."""
-    return f"{block.threads}x{block.channels}x{block.resident}x{block.streams:d}"
+    """Threads, channels of a thread, blocks on a multiprocessor."""
+    return f"{block.threads}x{block.channels}x{block.resident}"
 
 
 def block_from(text: str) -> Block:
     """The inverse of `shape`."""
-    threads, channels, resident, streams = map(int, text.split("x"))
-    return Block(threads, channels, resident, bool(streams))
+    threads, channels, resident = map(int, text.split("x"))
+    return Block(threads, channels, resident)
 
 
 def rows(
@@ -137,9 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", choices=list(RECORDINGS), default=["W1", "W3"])
     parser.add_argument("--recordings", nargs="+", type=int, default=[], metavar="N", help="numbers of recordings")
-    parser.add_argument(
-        "--blocks", nargs="+", default=[], metavar="NxCxRxS", help="shapes of a block, such as 256x4x3x0"
-    )
+    parser.add_argument("--blocks", nargs="+", default=[], metavar="NxCxR", help="shapes of a block, such as 256x4x3")
     options = parser.parse_args()
     print(HEADER, flush=True)
     blocks: list[Block | None] = [block_from(text) for text in options.blocks]

@@ -31,13 +31,11 @@ class Block:
         threads: a power of two.
         channels: neurons of a position that a thread updates at a time, a power of two.
         resident: blocks on a multiprocessor at a time, which limits the registers of a thread.
-        streams: whether caches keep weights rather than membranes.
     """
 
     threads: int
     channels: int
     resident: int = 1
-    streams: bool = False
 
     @property
     def tile(self) -> int:
@@ -51,7 +49,7 @@ class Block:
 
 
 #: A warp for small networks; for large ones more threads, each with more reads under way.
-_SMALL, _LARGE = Block(32, 1, 28), Block(256, 4, 3)
+_SMALL, _LARGE = Block(32, 1, 32), Block(256, 4, 3)
 #: Targets of one spike from which a network is large.
 _MANY_TARGETS = 512
 
@@ -127,7 +125,6 @@ class KernelArrays:
             "THREADS": str(self.block.threads),
             "CHANNELS": str(self.block.channels),
             "RESIDENT": str(self.block.resident),
-            "STREAMS": str(int(self.block.streams)),
             "QUEUED": str(int(self.queued)),
             "FAILED": str(FAILED),
             "QUEUE_FULL": str(QUEUE_FULL),
@@ -174,15 +171,12 @@ def kernel_arrays(
         *np.array([*map(_channels_and_pixels, np.split(lowered.flat, lowered.offset[1:-1])), (1, 1)]).T,
     )
     connections = _connections(lowered, queued, block)
-    weight = lowered.weight.astype(np.float32)
-    if not np.array_equal(weight, lowered.weight):
-        weight = lowered.weight
     parameters = ("threshold", "lower", "upper", "v_reset", "rest", "tau", "gain")
     return KernelArrays(
         arrays=(
             *(populations, connections),
             *(_int32(lowered.entry_begin), _int32(lowered.entry_target), lowered.entry_factor),
-            *(_rows(position, first_weight), weight),
+            *(_rows(position, first_weight), lowered.weight),
             *(getattr(lowered, name) for name in parameters),
             powers_of_two(),
             np.concatenate([circuit.fan_out[name] for name in names]),
@@ -245,9 +239,9 @@ def _connections(lowered: LoweredCircuit, queued: bool, block: Block) -> np.ndar
     sources = np.searchsorted(lowered.out, np.arange(len(lowered.target)), side="right") - 1
     entry_target = lowered.entry_target.reshape(-1, 4)
     columns = []
-    for source, target, closes, base, stride, length in zip(
-        sources,
-        *(lowered.target, lowered.closes, lowered.source_base, lowered.channel_stride, lowered.block_length),
+    for source, target, closes, base, first, stride, length in zip(
+        *(sources, lowered.target, lowered.closes, lowered.source_base, lowered.one_each),
+        *(lowered.channel_stride, lowered.block_length),
         strict=True,
     ):
         size = lowered.offset[source + 1] - lowered.offset[source]
@@ -257,7 +251,6 @@ def _connections(lowered: LoweredCircuit, queued: bool, block: Block) -> np.ndar
         most_entries, most_rows = int(entries.max(initial=0)), int(rows.max(initial=1))
         if size * most_entries * most_rows >= 2**31:
             raise InputError(_TOO_LARGE)
-        first = begin[0] if np.all(entries == 1) else -1
         width = block.log_width(length)
         columns.append((source, target, closes, base, first, most_entries, most_rows, stride, length, width))
     table = _int32(np.array(columns, dtype=np.int64).reshape(-1, 10))

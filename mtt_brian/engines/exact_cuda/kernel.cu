@@ -12,8 +12,8 @@
 // tile by tile; the thresholds then follow in a second pass over the touched neurons.
 //
 // Macros given by the compiler's options (`arrays.py`): WEIGHT, the type of the weights; the codes of
-// `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS, RESIDENT and
-// STREAMS of `arrays.Block`; QUEUED, whether there is a queue of single events (``order="fifo"``); FAILED and
+// `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS and RESIDENT of
+// `arrays.Block`; QUEUED, whether there is a queue of single events (``order="fifo"``); FAILED and
 // QUEUE_FULL of `arrays.py`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
 // single neuron.
 
@@ -257,47 +257,31 @@ __device__ __forceinline__ void add_hits(const Network& net, const State& state,
                 const int k = begin + u * width, neuron = offset + start + k;
                 reached[u] = always;
                 if (k >= length) continue;
-                v[u] = STREAMS ? __ldcs(state.y + neuron) : state.y[neuron];
+                v[u] = state.y[neuron];
                 if (moves && grouped) {
                     const int q = parameters + (each ? start + k : k);
                     v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
                 }
             }
-            for (int h = head; h >= 0;) {
-                // The weights of two hits are read together, and added one after the other.
-                const int second = hits.next[h];
+            for (int h = head; h >= 0; h = hits.next[h]) {
+                const double amount = hits.amount[h];
                 const WEIGHT* const weight = net.weight + hits.weight[h];
-                const WEIGHT* const weight_2 = second >= 0 ? net.weight + hits.weight[second] : weight;
-                WEIGHT w[2][CHANNELS];
 #pragma unroll
                 for (int u = 0; u < CHANNELS; ++u) {
-                    const int k = begin + u * width;
+                    const int k = begin + u * width, neuron = offset + start + k;
                     if (k >= length) continue;
-                    w[0][u] = weight[k];
-                    if (second >= 0) w[1][u] = weight_2[k];
-                }
-#pragma unroll
-                for (int of_two = 0; of_two < 2; ++of_two) {
-                    if (of_two && second < 0) break;
-                    const double amount = hits.amount[of_two ? second : h];
-#pragma unroll
-                    for (int u = 0; u < CHANNELS; ++u) {
-                        const int k = begin + u * width, neuron = offset + start + k;
-                        if (k >= length) continue;
-                        const double jump = amount * (double)w[of_two][u];
-                        if (grouped) {
-                            v[u] = v[u] + jump;
-                            reached[u] |= w[of_two][u] != 0;
-                        } else if (jump != 0.0) {  // a zero weight is no arrival
-                            const int q = parameters + (each ? start + k : 0);
-                            if (moves && !reached[u])
-                                v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
-                            v[u] = v[u] + net.gain[q] * jump;
-                            reached[u] = true;
-                        }
+                    const double w = weight[k], jump = amount * w;
+                    if (grouped) {
+                        v[u] = v[u] + jump;
+                        reached[u] |= w != 0.0;
+                    } else if (jump != 0.0) {  // a zero weight is no arrival
+                        const int q = parameters + (each ? start + k : 0);
+                        if (moves && !reached[u])
+                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                        v[u] = v[u] + net.gain[q] * jump;
+                        reached[u] = true;
                     }
                 }
-                h = second >= 0 ? hits.next[second] : -1;
             }
 #pragma unroll
             for (int u = 0; u < CHANNELS; ++u) {
@@ -311,10 +295,7 @@ __device__ __forceinline__ void add_hits(const Network& net, const State& state,
                     if (!grouped || k == 0) touch(state, population, local / population.group_size, instant);
                     if ((flags & MARKED) && reached[u]) state.mark[neuron] = instant.now;
                 }
-                if (STREAMS)
-                    __stcs(state.y + neuron, v[u]);
-                else
-                    state.y[neuron] = v[u];
+                state.y[neuron] = v[u];
             }
         }
     }

@@ -74,16 +74,6 @@ inline double __longlong_as_double(long long x) { return same_bits<double>(x); }
 inline int __float_as_int(float x) { return same_bits<int>(x); }
 inline float __int_as_float(int x) { return same_bits<float>(x); }
 
-// Loads and stores with a hint for caches.
-template <class T>
-T __ldcs(const T* address) {
-    return *address;
-}
-template <class T>
-void __stcs(T* address, Given<T> value) {
-    *address = value;
-}
-
 // ----- launches
 
 enum cudaError {
