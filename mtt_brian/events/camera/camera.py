@@ -238,7 +238,7 @@ class Camera:
 
     def record_many(self, images: np.ndarray, *, progress: bool = True) -> list[np.ndarray]:
         """(Simulated) recordings of ``images`` [N, h, w], each as from `record` with its number as seed."""
-        bar = progress_bar(images, description="simulating", unit="recordings", show=progress)
+        bar = progress_bar(images, description="simulating the camera", unit="recordings", show=progress)
         return [self.record(image, seed) for seed, image in enumerate(bar)]
 
     @cached_property
