@@ -1,4 +1,4 @@
-"""Names of numba outside its documentation, one test each (`kernel_cache`, `exact.jit`, `exact.indexing`)."""
+"""Names of numba that its documentation does not promise, one test each (`kernel_cache`, `exact.jit`, `indexing`)."""
 
 import inspect
 
