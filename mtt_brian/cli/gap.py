@@ -288,14 +288,19 @@ def plan_for(options: argparse.Namespace, opened: Network, given: Given) -> Plan
     Raises:
         InputError: if nothing says how long a time step is, and as `gap.plan`.
     """
-    base = _base(options, opened)
+    base = base_rule(options, opened)
     steps_us = [_whole_us("--steps", step) for step in options.steps] if options.steps is not None else gap.STEPS
     if options.steps is None:
         steps_us = [step for step in steps_us if step <= given.longest_step_us / 3]
     return gap.plan(opened.circuit, base, _target(options, opened.circuit), sorted(set(steps_us)))
 
 
-def _base(options: argparse.Namespace, opened: Network) -> Rule:
+def base_rule(options: argparse.Namespace, opened: Network) -> Rule:
+    """The time-stepped rule of a network, from the options, its run, or its file.
+
+    Raises:
+        InputError: if nothing says how long a time step is.
+    """
     if options.step is not None:
         return Rule(step_us=_whole_us("--step", options.step))
     bins = options.time_steps if options.time_steps is not None else opened.config.get("time_steps")

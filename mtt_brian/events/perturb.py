@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -85,6 +85,21 @@ def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, r
         noise[field] = rng.integers(0, size, len(noise))
     both = np.concatenate([recording, noise])
     return both[np.argsort(both["t"], kind="stable")]
+
+
+def shifted(recording: np.ndarray, down: int, right: int, sensor_size: Sequence[int]) -> np.ndarray:
+    """Moves all events by whole pixels, as if the camera were turned; events that leave the sensor are lost.
+
+    Args:
+        recording: the events.
+        down, right: pixels, of either sign.
+        sensor_size: (C, H, W).
+    """
+    y, x = recording["y"].astype(np.int64) + down, recording["x"].astype(np.int64) + right
+    kept = (y >= 0) & (y < sensor_size[1]) & (x >= 0) & (x < sensor_size[2])
+    moved = recording[kept]
+    moved["y"], moved["x"] = y[kept], x[kept]
+    return moved
 
 
 def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> Recordings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Callable, Iterable
@@ -20,6 +21,8 @@ from mtt_brian.snn.residual import Residual
 from mtt_brian.snn.staged import Staged
 from mtt_brian.snn.surrogate import Surrogate
 from mtt_brian.text import one_line
+from mtt_brian.translate.conventions import Conventions
+from mtt_brian.translate.from_nir import read_nir
 from mtt_brian.translate.nir_files import (
     declared_shape,
     load_graph,
@@ -41,6 +44,7 @@ def from_nir(
     duration: float | None = None,
     surrogate: Surrogate = DEFAULT_SURROGATE,
     blocks_per_stage: int | None = 1,
+    conventions: Conventions | None = None,
 ) -> Staged:
     """Rebuilds the torch network of a graph; its logits equal those of the exported network bit for bit.
 
@@ -52,13 +56,60 @@ def from_nir(
         duration: of a recording, in seconds; for LIF populations if the graph does not contain it.
         surrogate: for further training.
         blocks_per_stage: see `Staged`.
+        conventions: facts that a graph of another tool does not contain, as for `translate.read_nir`. None: the
+            metadata contain them.
 
     Raises:
         InputError: for a file that is no NIR graph, a graph of another form, or a node that has no exact counterpart,
             naming it.
     """
     with naming(graph):
-        return _model(load_graph(graph), duration, surrogate, blocks_per_stage)
+        loaded = load_graph(graph)
+        if conventions is not None:
+            loaded = stated(loaded, conventions)
+        return _model(loaded, duration, surrogate, blocks_per_stage)
+
+
+def stated(graph: nir.NIRGraph, conventions: Conventions) -> nir.NIRGraph:
+    """A copy of a graph whose metadata contain the reset, the spikes per update and the lower bound of all neurons.
+
+    Args:
+        graph: of any tool; its nodes are shared with the copy where they do not change.
+        conventions: facts that the graph does not contain.
+
+    Raises:
+        InputError: as `translate.read_nir`; for a neuron whose membrane does not move by the weight at a spike, naming
+            it.
+    """
+    nodes = dict(graph.nodes)
+    for population in read_nir(graph, conventions).populations:
+        node, rule = nodes.get(population.name), population.rule
+        if not rule.fires or not isinstance(node, nir.IF | nir.LIF) or not isinstance(rule, IF):
+            continue
+        if np.any(rule.gain != 1):
+            raise InputError(
+                f"node {population.name!r}: a spike of weight 1 moves the membrane by {shown(rule.gain)}, which cannot "
+                f"become a torch layer; scale the weights instead"
+            )
+        bound = {} if rule.lower_bound is None else {"lower_bound": rule.lower_bound}
+        nodes[population.name] = copy.copy(node)
+        nodes[population.name].metadata = {"reset": rule.reset, "spikes": rule.spikes, **bound, **node.metadata}
+    return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)
+
+
+def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
+    """A copy of the graph from which a network was rebuilt, with the network's present weights; biases are kept.
+
+    Args:
+        graph: the argument of `from_nir`; it is not changed.
+        model: its result, perhaps trained since.
+    """
+    nodes = dict(graph.nodes)
+    for name, layer in model.layers():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            node = nodes[name] = copy.copy(nodes[name])
+            node.weight = layer.weight.detach().cpu().numpy().astype(node.weight.dtype).reshape(node.weight.shape)
+    return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)
 
 
 def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, blocks_per_stage: int | None) -> Staged:
