@@ -28,7 +28,7 @@ import argparse
 import hashlib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap, repair, repair_report
 from mtt_brian.experiments.gap import Target
-from mtt_brian.experiments.repair import Repair
-from mtt_brian.experiments.repair_report import RepairReport
+from mtt_brian.experiments.repair import AT_TARGET, Repair
+from mtt_brian.experiments.repair_report import RepairReport, Scales
 from mtt_brian.text import printable
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.nir_files import naming
@@ -52,8 +52,6 @@ from mtt_brian.translate.nir_files import naming
 if TYPE_CHECKING:
     from mtt_brian.mtt.in_the_loop import LoopConfig
 
-#: Recordings that are in memory together.
-SHARD = 50
 #: Training recordings on which scales are compared and operations without a bound are counted.
 SCALED_ON = 200
 #: Time steps of the gradient where no run says how many.
@@ -81,10 +79,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files.check_replaceable(out, repair_report.FILES)
     with files.removed_if_empty(out):
         print(printable(f"{name}: {len(train):,} recordings to train on, {len(test.recordings):,} to test on -> {out}"))
-        before = repair.measure(task, opened.graph, test.recordings, test.labels, SHARD)
-        graph, factors, tried, history = _repaired(options, task, train, loop)
-        after = repair.measure(task, graph, test.recordings, test.labels, SHARD)
-    report = RepairReport(name, test.title, task.rules, before, after, options.synops, factors, history)
+
+        def measured(graph: Any, rules: Any = None) -> dict[str, Any]:
+            return repair.measure(task, graph, test.recordings, test.labels, rules)
+
+        before, graph = measured(opened.graph), opened.graph
+        sample, scales, history = _some(train, SCALED_ON), None, []
+        if options.scales:
+            factors, tried = repair.choose_scales(task, sample)
+            graph = repair.scaled(graph, factors)
+            scales = Scales(factors, tried, measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
+        if loop is not None:
+            graph, history = _in_the_loop(options, task, graph, train, sample, loop)
+        graph = task.finished(graph)
+        after = measured(graph)
+    report = RepairReport(name, test.title, task.rules, before, after, options.synops, scales, history)
     _write(out, opened, task, graph, history)
     report.write(
         out,
@@ -95,7 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "trained_on": {"title": f"{train.title}, {train.split}", "recordings": len(train)},
             "ids": list(test.recordings.ids),
             "options": {key: value for key, value in vars(options).items() if key not in ("network", "recordings")},
-            "scales": tried,
             "versions": files.versions(*gap.PACKAGES),
             "command": shlex.join([cli.PROGRAM, "repair", *(sys.argv[2:] if arguments is None else arguments)]),
         },
@@ -103,25 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{report.terminal()}\n\n{files.contents(out)}")
 
 
-def _repaired(
-    options: argparse.Namespace, task: Repair, train: Recordings, loop: LoopConfig | None
-) -> tuple[Any, Mapping[str, float], list[dict[str, Any]], list[dict[str, float]]]:
-    """The repaired graph, the factors of its weights, the factors that were tried, and the history in the loop."""
-    sample = _some(train, SCALED_ON)
-    graph, factors, tried, history = task.graph, {}, [], []
-    if options.scales:
-        factors, tried = repair.choose_scales(task, sample)
-        graph = repair.scaled(graph, factors)
-    if loop is not None:
-        from mtt_brian.experiments import engine_in_the_loop
-        from mtt_brian.mtt.loop import configure_torch
+def _in_the_loop(
+    options: argparse.Namespace, task: Repair, graph: Any, train: Recordings, sample: Recordings, loop: LoopConfig
+) -> tuple[Any, list[dict[str, float]]]:
+    """The fine-tuned graph and the history of its epochs."""
+    from mtt_brian.experiments import engine_in_the_loop
+    from mtt_brian.mtt.loop import configure_torch
 
-        configure_torch(options.threads, deterministic=False)
-        budget = None
-        if options.synops is not None:
-            budget = options.synops * repair.operations_without_bound(task, sample)
-        graph, history = engine_in_the_loop.tune(task, graph, train, loop, budget)
-    return task.finished(graph), factors, tried, history
+    configure_torch(options.threads, deterministic=False)
+    budget = None if options.synops is None else options.synops * repair.operations_without_bound(task, sample)
+    return engine_in_the_loop.tune(task, graph, train, loop, budget)
 
 
 def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequence[Any]) -> None:

@@ -25,6 +25,7 @@ from mtt_brian.engines import Simulator
 from mtt_brian.evaluate import predictions
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap, perturb_networks
+from mtt_brian.experiments.backend import NamedRecordings
 from mtt_brian.experiments.gap import GapTask, Rule, Target
 from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions
@@ -33,6 +34,8 @@ from mtt_brian.translate.conventions import NONE, Conventions
 FACTORS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.42, 0.35, 0.3)
 #: Then of every layer alone, relative to that.
 REFINED = (0.8, 1.25)
+#: Recordings in memory together.
+SHARD = 50
 #: Names of the rules under which a network is measured.
 AT_TARGET, OTHER_ORDER, UNBOUNDED, STEPPED = "target", "other order", "without bound", "time steps"
 
@@ -83,19 +86,25 @@ class Repair:
         return graph if bound is None else perturb_networks.with_bound(graph, bound)
 
 
-def measure(repair: Repair, graph: nir.NIRGraph, recordings: Any, labels: np.ndarray, shard: int) -> dict[str, Any]:
-    """Cells (`gap.merge`) of a network under `Repair.rules`.
+def measure(
+    repair: Repair,
+    graph: nir.NIRGraph,
+    recordings: NamedRecordings,
+    labels: np.ndarray,
+    rules: Mapping[str, Rule] | None = None,
+) -> dict[str, Any]:
+    """Cells (`gap.merge`) of a network by name of the rule.
 
     Args:
         repair: the target.
         graph: the network.
-        recordings: as for `gap.divide`.
+        recordings: N of them.
         labels: classes [N].
-        shard: recordings in memory together.
+        rules: by name; None: `Repair.rules`.
     """
-    task = repair.task(graph, repair.rules)
+    task = repair.task(graph, repair.rules if rules is None else rules)
     evaluator = task.evaluator()
-    shards = gap.divide("", task, recordings, shard)
+    shards = gap.divide("", task, recordings, SHARD)
     with progress_bar(total=len(recordings) * task.passes, description="measuring", unit="runs") as bar:
         parts = [evaluator.evaluate(shard.recordings, bar.update) for shard in shards]
     return gap.merge(parts, labels)

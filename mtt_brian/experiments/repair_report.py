@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,20 @@ REPORT, TEXT, MODEL, CONFIG = "repair.json", "repair.md", "model.nir", "config.j
 FILES = (REPORT, TEXT, MODEL, CONFIG)
 
 
+class Scales(NamedTuple):
+    """The scales of the layers.
+
+    Attributes:
+        factors: of the weights in front of every population.
+        tried: all that were compared, with their correct predictions and synaptic operations on training recordings.
+        at_target: the cell of the scaled network under the target's rule, on the test recordings.
+    """
+
+    factors: Mapping[str, float]
+    tried: Sequence[Mapping[str, Any]]
+    at_target: Mapping[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class RepairReport:
     """A network before and after its repair, on the same test recordings.
@@ -32,7 +46,7 @@ class RepairReport:
         rules: `Repair.rules`.
         before, after: cells by name of the rule (`repair.measure`).
         budget: the most SynOps of a repaired network, as a multiple of those without a bound before; None: any number.
-        factors: of the weights in front of every population; empty if they were not changed.
+        scales: None: they were not changed.
         history: of the epochs in the loop; empty without any.
     """
 
@@ -42,7 +56,7 @@ class RepairReport:
     before: Mapping[str, Any]
     after: Mapping[str, Any]
     budget: float | None
-    factors: Mapping[str, float]
+    scales: Scales | None
     history: Sequence[Mapping[str, float]]
 
     @property
@@ -114,9 +128,13 @@ class RepairReport:
     def steps(self) -> list[str]:
         """What was done, a sentence each."""
         done = []
-        if self.factors:
-            factors = ", ".join(f"{name}: {factor:.3g}" for name, factor in self.factors.items())
-            done.append(f"Weights in front of each population times: {factors}.")
+        if self.scales is not None:
+            factors = ", ".join(f"{name}: {factor:.3g}" for name, factor in self.scales.factors.items())
+            alone, synops = _accuracy(self.scales.at_target), self.scales.at_target["synops_per_recording"]
+            done.append(
+                f"Weights in front of each population times {factors}; this alone gives {percent(alone)} % at "
+                f"{synops:,.0f} SynOps."
+            )
         for epoch in self.history:
             done.append(
                 f"Epoch {epoch['epoch']} in the loop: loss {epoch['loss']:.3f}, training accuracy "
@@ -146,7 +164,7 @@ class RepairReport:
             "rules": {name: in_words(rule) for name, rule in self.rules.items()},
             "before": self.before,
             "after": self.after,
-            "factors": self.factors,
+            "scales": self.scales,
             "history": self.history,
         }
         write_json(out / REPORT, content)
