@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtt_brian import events, export
+from mtt_brian import export
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.factorial import Groups, cell_name, effect
 from mtt_brian.evaluate.tables import Column, Table, decimal, in_percent, words
@@ -50,7 +50,7 @@ from mtt_brian.experiments.gap import Rule, Target
 from mtt_brian.experiments.repair import AT_TARGET, OTHER_ORDER, UNBOUNDED, Repair
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.mtt import MTT, TrainConfig
-from mtt_brian.mtt.in_the_loop import LoopConfig, Outcome, fine_tune
+from mtt_brian.mtt.in_the_loop import LoopConfig, Outcome, fine_tune, frames_of
 from mtt_brian.mtt.loop import configure_torch
 from mtt_brian.snn import Residual, Spiking, Staged
 from mtt_brian.snn.surrogate import Surrogate
@@ -164,7 +164,7 @@ def on_time_steps(
         torch.manual_seed(case.config.seed)
 
         def outcome(batch: Sequence[np.ndarray], labels: Tensor, done: float) -> Outcome:
-            frames = torch.from_numpy(events.frames_batch(batch, case.config.time_steps, model.input_shape))
+            frames = frames_of(model, batch, case.config.time_steps, case.train.sensor_size)
             each, more = readouts_of(model, frames, done)
             losses = [functional.cross_entropy(readouts.mean(0), labels) for readouts in each]
             return Outcome(torch.stack(losses).mean() + more, each[-1].mean(0))
@@ -232,7 +232,8 @@ def in_worst_order(model: Staged, frames: Tensor, bound: float | None) -> tuple[
         readouts [T, N, classes], and the charge below -1 threshold, summed over steps and layers, per neuron and
         recording.
     """
-    x, cut = frames, frames.new_zeros(())
+    x = frames.to(next(model.parameters()).dtype)
+    cut = x.new_zeros(())
     excitation = inhibition = None
     for name, layer in model.layers():
         if isinstance(layer, Residual):

@@ -192,7 +192,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="lower bound: a potential, thresholds as in '-1 thresholds', none, or keep [none where there is one, else "
         "-1 thresholds]",
     )
-    target.add_argument("--target-bits", type=_bits, metavar="N|keep", help="of the weights [8]")
+    target.add_argument("--target-bits", type=bits, metavar="N|keep", help="of the weights [8]")
     parser.add_argument(
         "--shard",
         type=int,
@@ -221,11 +221,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _bits(text: str) -> int | str:
+def bits(text: str) -> int | str:
+    """A number of bits, or keep."""
     return text if text == KEEP else int(text)
 
 
-_bits.__name__ = "number of bits"
+bits.__name__ = "number of bits"
 
 
 # ----- what is asked for

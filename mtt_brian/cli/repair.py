@@ -37,11 +37,12 @@ import numpy as np
 from mtt_brian import cli, files
 from mtt_brian.cli import gap as gap_command
 from mtt_brian.cli import network_options
+from mtt_brian.cli.gap import KEEP
 from mtt_brian.cli.network_options import Network
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.experiments import gap, repair, repair_report
+from mtt_brian.experiments import gap, perturb_networks, repair, repair_report
 from mtt_brian.experiments.gap import Target
 from mtt_brian.experiments.repair import AT_TARGET, Repair
 from mtt_brian.experiments.repair_report import RepairReport, Scales
@@ -72,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             gap_command.base_rule(options, opened),
             _target(options, opened),
         )
-        for rule in task.rules.values():
-            task.task(opened.graph, {}).circuit(rule)  # what cannot be is refused before anything is written
+        _check(options, task, train)
     loop = _loop_config(options, opened) if options.epochs else None
     out = files.results_folder(options.out, "repair")
     files.check_replaceable(out, repair_report.FILES)
@@ -81,17 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(printable(f"{name}: {len(train):,} recordings to train on, {len(test.recordings):,} to test on -> {out}"))
 
         def measured(graph: Any, rules: Any = None) -> dict[str, Any]:
+            assert test.labels is not None  # those of a data set
             return repair.measure(task, graph, test.recordings, test.labels, rules)
 
         before, graph = measured(opened.graph), opened.graph
-        sample, scales, history = _some(train, SCALED_ON), None, []
+        sample, scales = _some(train, SCALED_ON), None
+        history: list[dict[str, float]] = []
         if options.scales:
             factors, tried = repair.choose_scales(task, sample)
             graph = repair.scaled(graph, factors)
             scales = Scales(factors, tried, measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
         if loop is not None:
             graph, history = _in_the_loop(options, task, graph, train, sample, loop)
-        graph = task.finished(graph)
         after = measured(graph)
     report = RepairReport(name, test.title, task.rules, before, after, options.synops, scales, history)
     _write(out, opened, task, graph, history)
@@ -109,6 +110,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     )
     print(f"\n{report.terminal()}\n\n{files.contents(out)}")
+
+
+def _check(options: argparse.Namespace, task: Repair, train: Recordings) -> None:
+    """Refuses what cannot be before anything is written.
+
+    Raises:
+        InputError: naming it.
+    """
+    for rule in task.rules.values():
+        task.task(task.graph, {}).circuit(rule)
+    if options.scales:
+        perturb_networks.weights_of_populations(task.graph)
+    if options.epochs:
+        from mtt_brian.experiments import engine_in_the_loop
+
+        engine_in_the_loop.trainable(task, task.graph, train)
 
 
 def _in_the_loop(
@@ -133,7 +150,7 @@ def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequen
         if "epochs" in opened.config:  # so that no study takes both runs for seeds of one training
             changed["epochs"] = opened.config["epochs"] + max(1, len(history))
         files.write_json(out / repair_report.CONFIG, opened.config | changed)
-    export.write(out / repair_report.MODEL, graph)
+    export.write(out / repair_report.MODEL, task.finished(graph))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -159,7 +176,9 @@ def make_parser() -> argparse.ArgumentParser:
         default="-1 thresholds",
         help="lower bound: a potential, or thresholds [-1 thresholds]",
     )
-    target.add_argument("--target-bits", type=int, metavar="N", help="of the weights [as in the network]")
+    target.add_argument(
+        "--target-bits", type=gap_command.bits, default=KEEP, metavar="N|keep", help="of the weights [keep]"
+    )
     remedies = parser.add_argument_group("remedies")
     remedies.add_argument(
         "--no-scales", dest="scales", action="store_false", help="leave the scales of the layers as they are"
@@ -189,7 +208,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="X|none",
         help="synaptic operations that the repaired network may need, in multiples of those without a bound [1]",
     )
-    remedies.add_argument("--seed", type=int, default=0, help="of order and augmentation [0]")
+    remedies.add_argument("--seed", type=int, default=0, metavar="SEED", help="of order and augmentation [0]")
     remedies.add_argument("--threads", type=int, default=1, metavar="N", help="of torch [1]")
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/repair-<number>]")
     # As for mtt-brian gap, which reads recordings one by one, too.
@@ -225,7 +244,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _training(options: argparse.Namespace, opened: Network) -> Recordings:
-    """The training recordings; they are those of the run without any that it tests on."""
+    """The training split of the data set, or some of it."""
     given = gap_command.recordings_for(
         argparse.Namespace(**vars(options) | {"split": "train", "limit": options.train_limit}), opened
     )
@@ -238,7 +257,7 @@ def _target(options: argparse.Namespace, opened: Network) -> Target:
     if bound == "none":
         raise InputError("--target-bound none: without a lower bound there is nothing to repair")
     order = gap.usual_target(opened.circuit, options.target_order).order
-    return Target(order=order, lower_bound=bound, bits=options.target_bits)
+    return Target(order=order, lower_bound=bound, bits=None if options.target_bits == KEEP else options.target_bits)
 
 
 def _loop_config(options: argparse.Namespace, opened: Network) -> LoopConfig:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, r
     return both[np.argsort(both["t"], kind="stable")]
 
 
-def shifted(recording: np.ndarray, down: int, right: int, sensor_size: Sequence[int]) -> np.ndarray:
+def shifted(recording: np.ndarray, down: int, right: int, sensor_size: SensorSize) -> np.ndarray:
     """Moves all events by whole pixels, as if the camera were turned; events that leave the sensor are lost.
 
     Args:

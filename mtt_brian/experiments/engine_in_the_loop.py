@@ -32,16 +32,28 @@ def tune(
         budget: see `mtt.in_the_loop.tune`.
 
     Raises:
-        InputError: for a network that cannot become a torch network.
+        InputError: as `trainable`.
         Diverged: if the loss is not finite.
     """
-    model = export.from_nir(graph, duration=recordings.duration_us / 1e6, conventions=repair.conventions)
-    for name, parameter in model.named_parameters():
-        # A bias is a current of the file; only weights are written back.
-        parameter.requires_grad_(name.endswith("weight"))
+    model = trainable(repair, graph, recordings)
     target = EngineInTheLoop(repair, graph, config.time_steps)
     history = in_the_loop.tune(model, recordings, target, config, budget)
     return export.with_weights(graph, model), history
+
+
+def trainable(repair: Repair, graph: nir.NIRGraph, recordings: Recordings) -> Staged:
+    """The torch network of a graph, with the target's lower bound: inhibition that it cuts has no gradient.
+
+    Biases are fixed, because a bias is a current of the file.
+
+    Raises:
+        InputError: for a network that cannot become a torch network.
+    """
+    bounded = repair.finished(export.stated(graph, repair.conventions))
+    model = export.from_nir(bounded, duration=recordings.duration_us / 1e6)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith("weight"))
+    return model
 
 
 class EngineInTheLoop:

@@ -94,7 +94,7 @@ def weights_of_populations(graph: nir.NIRGraph) -> dict[str, list[str]]:
     """The nodes with weights in front of every firing population, through pools and the like: names by population.
 
     Raises:
-        InputError: for a nested graph, and for weights in front of two populations, which share their scale.
+        InputError: for a nested graph, for weights in front of two populations, and for a graph without such weights.
     """
     sources: dict[str, list[str]] = {}
     for source, target in graph.edges:
@@ -112,13 +112,13 @@ def weights_of_populations(graph: nir.NIRGraph) -> dict[str, list[str]]:
 
     populations = [name for name, node in sorted(graph.nodes.items()) if hasattr(node, "v_threshold")]
     groups = {name: list(dict.fromkeys(found)) for name in populations if (found := list(walk(name)))}
+    if not groups:
+        raise InputError("no population fires behind weights, so that there is nothing to scale")
     owners: dict[str, str] = {}
     for name, found in groups.items():
         for node in found:
             if owners.setdefault(node, name) != name:
-                raise InputError(
-                    f"the weights of node {node!r} lead to {owners[node]!r} and {name!r}, not to one of them"
-                )
+                raise InputError(f"the weights of node {node!r} lead to two populations, {owners[node]!r} and {name!r}")
     return groups
 
 

@@ -25,8 +25,7 @@ from mtt_brian.engines import Simulator
 from mtt_brian.evaluate import predictions
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap, perturb_networks
-from mtt_brian.experiments.backend import NamedRecordings
-from mtt_brian.experiments.gap import GapTask, Rule, Target
+from mtt_brian.experiments.gap import GapTask, GivenRecordings, Rule, Target
 from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions
 
@@ -89,7 +88,7 @@ class Repair:
 def measure(
     repair: Repair,
     graph: nir.NIRGraph,
-    recordings: NamedRecordings,
+    recordings: Recordings | GivenRecordings,
     labels: np.ndarray,
     rules: Mapping[str, Rule] | None = None,
 ) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mtt_brian import events
 from mtt_brian.errors import Diverged, InputError
 from mtt_brian.events import Recordings
 from mtt_brian.events.perturb import shifted
+from mtt_brian.events.recording import SensorSize
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged
 
@@ -128,9 +129,15 @@ def operations(measured: Measured, through: Mapping[str, Tensor], fan_out: Mappi
     """Mean synaptic operations of a batch: the target's number, with the gradient of its spikes."""
     total = measured.synops
     for name, spikes in through.items():
-        own = spikes.sum(0).flatten(1) @ fan_out[name]
+        own = spikes.sum(0).flatten(1) @ fan_out[name].to(spikes.dtype)
         total = total + own - own.detach()
     return total.mean()
+
+
+def frames_of(model: Staged, recordings: Sequence[np.ndarray], time_steps: int, sensor_size: SensorSize) -> Tensor:
+    """Input frames of N recordings, float32 [T, N, *input_shape]."""
+    frames = torch.from_numpy(events.frames_batch(recordings, time_steps, sensor_size))
+    return frames.reshape(*frames.shape[:2], *model.input_shape)
 
 
 class Outcome(NamedTuple):
@@ -168,7 +175,7 @@ def tune(
 
     def outcome(batch: Sequence[np.ndarray], labels: Tensor, done: float) -> Outcome:
         measured = target.run(model, batch)
-        frames = torch.from_numpy(events.frames_batch(batch, config.time_steps, model.input_shape))
+        frames = frames_of(model, batch, config.time_steps, recordings.sensor_size)
         readouts, through = with_measured(model, frames, measured)
         logits, synops = readouts.mean(0), operations(measured, through, target.fan_out)
         loss = functional.cross_entropy(logits, labels)
@@ -231,7 +238,7 @@ def fine_tune(
     return history
 
 
-def _moved(recording: np.ndarray, reach: int, sensor_size: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+def _moved(recording: np.ndarray, reach: int, sensor_size: SensorSize, rng: np.random.Generator) -> np.ndarray:
     if not reach:
         return recording
     down, right = (int(n) for n in rng.integers(-reach, reach + 1, 2))
