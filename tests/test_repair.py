@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 
 import nir
 import numpy as np
@@ -378,6 +380,16 @@ def test_scales_of_a_foreign_network(three_runs, tmp_path):
             after.nodes[layer].weight, graph.nodes[layer].weight * np.float32(factors[population]), rtol=1e-6
         )
     assert np.array_equal(after.nodes["readout"].weight, graph.nodes["readout"].weight)
+
+
+@pytest.mark.slow
+def test_scales_without_torch(three_runs, tmp_path):
+    """In a process that has no torch."""
+    asked = ["repair", str(three_runs / "runs" / "sdt-0"), "--epochs", "0", "--out", str(tmp_path / "o")]
+    call = f"import sys; sys.modules['torch'] = None; from mtt_brian import cli; sys.exit(cli.entry_point({asked!r}))"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o" / "model.nir").is_file()
 
 
 @pytest.mark.parametrize(

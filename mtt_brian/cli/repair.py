@@ -1,7 +1,7 @@
 """Repairs a network for an event-driven target with a lower bound: other scales, then fine-tuning in the loop.
 
 mtt-brian repair runs/digits-mtt-0-001                               # a run: its own recordings and time steps
-mtt-brian repair RUN --epochs 0                                      # scales of the layers only
+mtt-brian repair RUN --epochs 0                                      # scales of the layers only, without PyTorch
 mtt-brian repair RUN --target-order sum --target-bound -0.5          # another target
 mtt-brian repair foreign.nir --tool sinabs --lower-bound none --time-per-step 1e-3 --dataset nmnist --data-root DIR
 mtt-brian repair RUN --train-limit 300 --limit 100 --epochs 1        # a first look at a large network
@@ -48,7 +48,7 @@ from mtt_brian.experiments.repair import AT_TARGET, Repair
 from mtt_brian.experiments.repair_report import RepairReport, Scales
 from mtt_brian.text import printable
 from mtt_brian.translate.conventions import Conventions
-from mtt_brian.translate.nir_files import naming
+from mtt_brian.translate.nir_files import naming, write_graph
 
 if TYPE_CHECKING:
     from mtt_brian.mtt.in_the_loop import LoopConfig
@@ -142,15 +142,13 @@ def _in_the_loop(
 
 def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequence[Any]) -> None:
     """The network, and for a run its settings: those of its training, with the bound and the epochs of the repair."""
-    from mtt_brian import export
-
     if opened.config:
         bound = task.task(graph, {}).circuit(task.rule).populations[0].rule.lower_bound
         changed = {"init": str(opened.path.parent), "lower_bound": None if bound is None else float(bound)}
         if "epochs" in opened.config:  # so that no study takes both runs for seeds of one training
             changed["epochs"] = opened.config["epochs"] + max(1, len(history))
         files.write_json(out / repair_report.CONFIG, opened.config | changed)
-    export.write(out / repair_report.MODEL, task.finished(graph))
+    write_graph(out / repair_report.MODEL, task.finished(graph))
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -6,7 +6,8 @@ the training is rebuilt.
 """
 
 from mtt_brian.export.from_nir import from_nir, stated, with_weights
-from mtt_brian.export.to_nir import to_nir, write
+from mtt_brian.export.to_nir import to_nir
+from mtt_brian.translate.nir_files import write_graph as write
 
 __all__ = ["from_nir", "stated", "to_nir", "with_weights", "write"]
 

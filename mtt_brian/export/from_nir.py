@@ -88,8 +88,8 @@ def stated(graph: nir.NIRGraph, conventions: Conventions) -> nir.NIRGraph:
             continue
         if np.any(rule.gain != 1):
             raise InputError(
-                f"node {population.name!r}: a spike of weight 1 moves the membrane by {shown(plain(rule.gain))}, which cannot "
-                f"become a torch layer; scale the weights instead"
+                f"node {population.name!r}: a spike of weight 1 moves the membrane by {shown(plain(rule.gain))}, "
+                f"which cannot become a torch layer; scale the weights instead"
             )
         bound = {} if rule.lower_bound is None else {"lower_bound": rule.lower_bound}
         nodes[population.name] = copy.copy(node)
