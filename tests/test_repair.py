@@ -25,6 +25,7 @@ from mtt_brian.mtt.in_the_loop import LoopConfig, Measured, Outcome
 from mtt_brian.neuron import IF
 from mtt_brian.snn import Spiking, Staged
 from mtt_brian.translate.conventions import Conventions
+from mtt_brian.translate.stated import stated
 from tests.test_gap_attribution import STUDIES
 
 CONVENTIONS = Conventions(reset="subtract")
@@ -146,20 +147,20 @@ class TestScales:
 
 class TestForeignNetworks:
     def test_the_metadata_state_what_the_caller_says(self):
-        graph = export.stated(network(), Conventions(reset="subtract", lower_bound=-0.5))
+        graph = stated(network(), Conventions(reset="subtract", lower_bound=-0.5))
         assert graph.nodes["a"].metadata == {"reset": "subtract", "spikes": "many", "lower_bound": -0.5}
-        model = export.from_nir(network(), conventions=CONVENTIONS)
+        model = export.from_nir(stated(network(), CONVENTIONS))
         assert vars(model.populations()["a"].rule) == vars(IF(threshold=1.0, reset="subtract", spikes="many"))
         frames = torch.tensor([[[[[0.0, 2.0]]]], [[[[1.0, 4.0]]]]])
         assert model.readouts(frames, 2).tolist() == [[[0, 2]], [[0, 1]]]
 
     def test_a_spike_that_moves_the_membrane_by_another_amount_is_refused(self):
         with pytest.raises(InputError, match=r"node 'a': a spike of weight 1 moves the membrane by 0\.001"):
-            export.from_nir(network(), conventions=Conventions(reset="subtract", spike_integral=1e-3))
+            stated(network(), Conventions(reset="subtract", spike_integral=1e-3))
 
     def test_weights_go_back_into_the_graph(self):
         graph = network()
-        model = export.from_nir(graph, conventions=CONVENTIONS)
+        model = export.from_nir(stated(graph, CONVENTIONS))
         with torch.no_grad():
             dict(model.layers())["w"].weight += 1
         again = export.with_weights(graph, model)
@@ -435,7 +436,7 @@ def study(monkeypatch):
 
 def test_the_worst_order_by_hand(study):
     """Inhibition of 3 and excitation of 3 in one step: max(-3, -1) + 3 fires twice and cuts 2; without a bound 0."""
-    model = export.from_nir(network(), conventions=CONVENTIONS)
+    model = export.from_nir(stated(network(), CONVENTIONS))
     frames = torch.tensor([[[[[1.0, 3.0]]]], [[[[0.0, 0.0]]]]])
     readouts, cut = study.in_worst_order(model, frames, -1.0)
     assert (readouts.flatten().tolist(), cut.item()) == ([0, 2, 0, 0], 2)

@@ -17,6 +17,7 @@ from mtt_brian.experiments.repair import Repair
 from mtt_brian.mtt import in_the_loop
 from mtt_brian.mtt.in_the_loop import LoopConfig, Measured
 from mtt_brian.snn import Staged
+from mtt_brian.translate.stated import stated
 
 
 def tune(
@@ -49,7 +50,7 @@ def trainable(repair: Repair, graph: nir.NIRGraph, recordings: Recordings) -> St
     Raises:
         InputError: for a network that cannot become a torch network.
     """
-    bounded = repair.finished(export.stated(graph, repair.conventions))
+    bounded = repair.finished(stated(graph, repair.conventions))
     model = export.from_nir(bounded, duration=recordings.duration_us / 1e6)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.endswith("weight"))

@@ -21,8 +21,6 @@ from mtt_brian.snn.residual import Residual
 from mtt_brian.snn.staged import Staged
 from mtt_brian.snn.surrogate import Surrogate
 from mtt_brian.text import one_line
-from mtt_brian.translate.conventions import Conventions
-from mtt_brian.translate.from_nir import read_nir
 from mtt_brian.translate.nir_files import (
     declared_shape,
     load_graph,
@@ -44,57 +42,25 @@ def from_nir(
     duration: float | None = None,
     surrogate: Surrogate = DEFAULT_SURROGATE,
     blocks_per_stage: int | None = 1,
-    conventions: Conventions | None = None,
 ) -> Staged:
     """Rebuilds the torch network of a graph; its logits equal those of the exported network bit for bit.
 
     The graph is sequential, except that two paths from one node may meet in the next population: a residual connection.
-    The bias of one time step is that in the metadata of the exporter.
+    The bias of one time step is that in the metadata of the exporter. A graph of another tool lacks the reset and
+    other facts in its metadata; `translate.stated` adds them.
 
     Args:
         graph: a graph, or the path of a ``.nir`` file.
         duration: of a recording, in seconds; for LIF populations if the graph does not contain it.
         surrogate: for further training.
         blocks_per_stage: see `Staged`.
-        conventions: facts that a graph of another tool does not contain, as for `translate.read_nir`. None: the
-            metadata contain them.
 
     Raises:
         InputError: for a file that is no NIR graph, a graph of another form, or a node that has no exact counterpart,
             naming it.
     """
     with naming(graph):
-        loaded = load_graph(graph)
-        if conventions is not None:
-            loaded = stated(loaded, conventions)
-        return _model(loaded, duration, surrogate, blocks_per_stage)
-
-
-def stated(graph: nir.NIRGraph, conventions: Conventions) -> nir.NIRGraph:
-    """A copy of a graph whose metadata contain the reset, the spikes per update and the lower bound of all neurons.
-
-    Args:
-        graph: of any tool; its nodes are shared with the copy where they do not change.
-        conventions: facts that the graph does not contain.
-
-    Raises:
-        InputError: as `translate.read_nir`; for a neuron whose membrane does not move by the weight at a spike, naming
-            it.
-    """
-    nodes = dict(graph.nodes)
-    for population in read_nir(graph, conventions).populations:
-        node, rule = nodes.get(population.name), population.rule
-        if not rule.fires or not isinstance(node, nir.IF | nir.LIF) or not isinstance(rule, IF):
-            continue
-        if np.any(rule.gain != 1):
-            raise InputError(
-                f"node {population.name!r}: a spike of weight 1 moves the membrane by {shown(plain(rule.gain))}, "
-                f"which cannot become a torch layer; scale the weights instead"
-            )
-        bound = {} if rule.lower_bound is None else {"lower_bound": rule.lower_bound}
-        nodes[population.name] = copy.copy(node)
-        nodes[population.name].metadata = {"reset": rule.reset, "spikes": rule.spikes, **bound, **node.metadata}
-    return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)
+        return _model(load_graph(graph), duration, surrogate, blocks_per_stage)
 
 
 def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
