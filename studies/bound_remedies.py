@@ -15,7 +15,8 @@ The target has the lower bound -1 threshold and single events (fifo). Every reme
   free        by SDT without a bound, and the charge below -1 is added to the loss
   scales      weights times a factor per layer, chosen by the exact engine on training recordings; no gradient
   loop        fine-tuning with the exact engine in the loop
-  scales+loop scales, then the loop, with at most as many operations as without a bound: mtt-brian repair
+  repair      the loop with at most as many operations as without a bound, from weights that are scaled to need so many:
+              mtt-brian repair
 
 All fine-tunings have the same epochs, batches, optimiser and learning rate, on the training recordings only. Every
 network is then run under the target's rule, with sums of instants (sum), and without a bound.
@@ -144,9 +145,11 @@ def loop(case: Case) -> nir.NIRGraph:
     return engine_in_the_loop.tune(case.task, case.task.graph, case.train, case.config, None)[0]
 
 
-def scales_and_loop(case: Case) -> nir.NIRGraph:
+def within_budget(case: Case) -> nir.NIRGraph:
     budget = repair.operations_without_bound(case.task, case.sample)
-    return engine_in_the_loop.tune(case.task, scales(case), case.train, case.config, budget)[0]
+    factors, _ = repair.scale_to_budget(case.task, case.sample, budget)
+    start = repair.scaled(case.task.graph, factors)
+    return engine_in_the_loop.tune(case.task, start, case.train, case.config, budget)[0]
 
 
 def on_time_steps(
@@ -278,7 +281,7 @@ REMEDIES: dict[str, Remedy] = {
     "free": on_time_steps(free),
     "scales": scales,
     "loop": loop,
-    "scales+loop": scales_and_loop,
+    "repair": within_budget,
 }
 
 

@@ -139,6 +139,15 @@ class TestScales:
             assert by_factor[factor] == (correct, np.mean(spikes[factor]))
         assert len(tried) == len(repair.FACTORS) + 2
 
+    def test_the_largest_factor_within_a_budget(self):
+        """Six events on average, and half of 10, 7 and 6 spikes for 1, 0.85 and 0.7: 11, 9.5 and 9 operations."""
+        factors, tried = repair.scale_to_budget(task(), recordings(), 9)
+        assert factors == {"a": 0.7}
+        assert [(t["factors"]["a"], t["synops"]) for t in tried] == [(1.0, 11), (0.85, 9.5), (0.7, 9)]
+        factors, tried = repair.scale_to_budget(task(), recordings(), 1)
+        assert factors == {"a": repair.FACTORS[-1]}
+        assert len(tried) == len(repair.FACTORS)
+
     def test_the_scaled_network(self):
         scaled = repair.scaled(network(), {"a": 0.5})
         assert scaled.nodes["w"].weight.tolist() == [[-1.5, 0.5]]

@@ -1,4 +1,4 @@
-"""Repairs a network for an event-driven target with a lower bound: other scales, then fine-tuning in the loop.
+"""Repairs a network for an event-driven target with a lower bound: by training in the loop, or by scales alone.
 
 mtt-brian repair runs/digits-mtt-0-001                               # a run: its own recordings and time steps
 mtt-brian repair RUN --epochs 0                                      # scales of the layers only, without PyTorch
@@ -10,10 +10,11 @@ A membrane at its lower bound discards inhibition that arrives before excitation
 they sum what arrives in a step. Two remedies, both on training recordings that the exact engine runs under the rule of
 the target:
 
-  scales       the weights in front of every population times a factor: first one for all, then one by one; those with
-               the most correct predictions, and of equal ones those with the fewest synaptic operations
   in the loop  every iteration runs the batch on the engine; its spikes are the forward pass, the surrogate gradient of
-               the time-stepped network is the backward pass; operations beyond --synops add to the loss
+               the time-stepped network is the backward pass; operations beyond --synops add to the loss. It starts
+               from the largest factor of all weights with which the network needs at most --synops operations
+  scales       with --epochs 0: the weights in front of every population times a factor, first one for all, then one by
+               one; those with the most correct predictions, and of equal ones those with the fewest operations
 
 Before and after, the network is run on the test recordings under the target's rule, in the other order of arrivals,
 without a bound, and on its own time steps. Differences are paired; p is that of the exact sign test (McNemar).
@@ -84,15 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             assert test.labels is not None  # those of a data set
             return repair.measure(task, graph, test.recordings, test.labels, rules)
 
-        before, graph = measured(opened.graph), opened.graph
-        sample, scales = _some(train, SCALED_ON), None
+        before = measured(opened.graph)
+        graph, scales = opened.graph, None
         history: list[dict[str, float]] = []
-        if options.scales:
-            factors, tried = repair.choose_scales(task, sample)
-            graph = repair.scaled(graph, factors)
-            scales = Scales(factors, tried, measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
+        sample = _some(train, SCALED_ON)
+        budget = None if options.synops is None else options.synops * repair.operations_without_bound(task, sample)
+        found = _scales(options, task, sample, budget)
+        if found is not None:
+            graph = repair.scaled(graph, found[0])
+            scales = Scales(*found, measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
         if loop is not None:
-            graph, history = _in_the_loop(options, task, graph, train, sample, loop)
+            graph, history = _in_the_loop(options, task, graph, train, loop, budget)
         after = measured(graph)
     report = RepairReport(name, test.title, task.rules, before, after, options.synops, scales, history)
     _write(out, opened, task, graph, history)
@@ -128,15 +131,25 @@ def _check(options: argparse.Namespace, task: Repair, train: Recordings) -> None
         engine_in_the_loop.trainable(task, task.graph, train)
 
 
+def _scales(
+    options: argparse.Namespace, task: Repair, sample: Recordings, budget: float | None
+) -> tuple[dict[str, float], list[dict[str, Any]]] | None:
+    """Factors of the weights and all that were tried; None: they stay as they are."""
+    if not options.scales:
+        return None
+    if not options.epochs:
+        return repair.choose_scales(task, sample)
+    return None if budget is None else repair.scale_to_budget(task, sample, budget)
+
+
 def _in_the_loop(
-    options: argparse.Namespace, task: Repair, graph: Any, train: Recordings, sample: Recordings, loop: LoopConfig
+    options: argparse.Namespace, task: Repair, graph: Any, train: Recordings, loop: LoopConfig, budget: float | None
 ) -> tuple[Any, list[dict[str, float]]]:
     """The fine-tuned graph and the history of its epochs."""
     from mtt_brian.experiments import engine_in_the_loop
     from mtt_brian.mtt.loop import configure_torch
 
     configure_torch(options.threads, deterministic=False)
-    budget = None if options.synops is None else options.synops * repair.operations_without_bound(task, sample)
     return engine_in_the_loop.tune(task, graph, train, loop, budget)
 
 

@@ -1,8 +1,8 @@
-"""Repair of a network for an event-driven target: other scales of its layers, then fine-tuning with the target in the
+"""Repair of a network for an event-driven target: other scales of its layers, and fine-tuning with the target in the
 loop.
 
 A lower bound cuts inhibition that arrives in front of excitation, one arrival after another; time steps do not show it.
-Two remedies work, one after the other, both on training recordings that the exact engine runs under the target's rule:
+Two remedies work, both on training recordings that the exact engine runs under the target's rule:
 
 * **Scales.** Weights times a factor below 1, layer by layer, are smaller beside the bound. An IF network without a
   bound only fires less; under a bound it also loses less.
@@ -14,7 +14,7 @@ Nothing here needs torch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,28 @@ class Score:
         return self.correct, -self.synops
 
 
+class _Trials:
+    """Networks with other scales on training recordings, under the target's rule."""
+
+    def __init__(self, repair: Repair, recordings: Recordings, bar: Any) -> None:
+        self._repair, self._recordings, self._bar = repair, recordings, bar
+        self.tried: list[dict[str, Any]] = []
+
+    def score(self, factors: Mapping[str, float]) -> Score:
+        graph = scaled(self._repair.graph, factors)
+        results = self._repair.simulator(graph, self._repair.rule, "counts").run(self._recordings)
+        found = [(int(predictions(r.readout)), r.synops) for r in results]
+        correct = np.sum(np.array([k for k, _ in found]) == np.asarray(self._recordings.labels))
+        value = Score(int(correct), float(np.mean([n for _, n in found])))
+        self.tried.append({"factors": dict(factors), **dataclasses.asdict(value)})
+        self._bar.update()
+        return value
+
+    def best(self, candidates: Iterable[dict[str, float]]) -> tuple[dict[str, float], Score]:
+        """The first of the best ones."""
+        return max(((c, self.score(c)) for c in candidates), key=lambda pair: pair[1].key)
+
+
 def choose_scales(repair: Repair, recordings: Recordings) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Factors of the weights in front of every firing population: first the same for all, then one by one.
 
@@ -138,33 +160,40 @@ def choose_scales(repair: Repair, recordings: Recordings) -> tuple[dict[str, flo
         the factor of every population, and all that was tried.
     """
     groups = perturb_networks.weights_of_populations(repair.graph)
-    tried: list[dict[str, Any]] = []
-
-    def score(factors: Mapping[str, float]) -> Score:
-        results = repair.simulator(scaled(repair.graph, factors), repair.rule, "counts").run(recordings)
-        found = [(int(predictions(r.readout)), r.synops) for r in results]
-        correct = np.sum(np.array([k for k, _ in found]) == np.asarray(recordings.labels))
-        value = Score(int(correct), float(np.mean([n for _, n in found])))
-        tried.append({"factors": dict(factors), **dataclasses.asdict(value)})
-        bar.update()
-        return value
-
-    trials = len(FACTORS) + len(groups) * len(REFINED)
-    with progress_bar(total=trials, description="scales", unit="networks") as bar:
-        best, found = _best({name: f for name in groups} for f in FACTORS)(score)
+    count = len(FACTORS) + len(groups) * len(REFINED)
+    with progress_bar(total=count, description="scales", unit="networks") as bar:
+        trials = _Trials(repair, recordings, bar)
+        best, found = trials.best(dict.fromkeys(groups, f) for f in FACTORS)
         for name in groups:
-            candidates = [best | {name: best[name] * factor} for factor in REFINED]
-            other, value = _best(candidates)(score)
+            other, value = trials.best([best | {name: best[name] * factor} for factor in REFINED])
             if value.key > found.key:
                 best, found = other, value
-    return best, tried
+    return best, trials.tried
 
 
-def _best(candidates: Iterable[dict[str, float]]) -> Callable[..., tuple[dict[str, float], Score]]:
-    def of(score: Callable[[Mapping[str, float]], Score]) -> tuple[dict[str, float], Score]:
-        return max(((c, score(c)) for c in candidates), key=lambda pair: pair[1].key)
+def scale_to_budget(
+    repair: Repair, recordings: Recordings, budget: float
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The largest factor of all weights with which the network stays within a budget on the target.
 
-    return of
+    Fine-tuning in the loop starts from there: fewer spikes would carry less, and cost accuracy.
+
+    Args:
+        repair: the network and its target.
+        recordings: of the training.
+        budget: mean synaptic operations per recording.
+
+    Returns:
+        the factor of every population, the smallest of `FACTORS` if all need more; and all that was tried.
+    """
+    groups = perturb_networks.weights_of_populations(repair.graph)
+    with progress_bar(total=len(FACTORS), description="scales", unit="networks", leave=False) as bar:
+        trials = _Trials(repair, recordings, bar)
+        for factor in FACTORS:
+            factors = dict.fromkeys(groups, factor)
+            if trials.score(factors).synops <= budget:
+                break
+    return factors, trials.tried
 
 
 def scaled(graph: nir.NIRGraph, factors: Mapping[str, float]) -> nir.NIRGraph:
