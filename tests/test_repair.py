@@ -111,7 +111,12 @@ class TestScales:
         nested = nir.NIRGraph({"inner": network()}, [], type_check=False)
         with pytest.raises(InputError, match="node 'inner' is a nested graph"):
             perturb_networks.weights_of_populations(nested)
-        with pytest.raises(InputError, match="no population fires behind weights"):
+        shortcut = network()
+        shortcut.nodes["b"] = nir.IF(r=np.ones(1), v_threshold=np.ones(1))
+        shortcut.edges += [("a", "b")]
+        with pytest.raises(InputError, match="spikes of 'a' reach 'b' without weights, which cannot be scaled"):
+            perturb_networks.weights_of_populations(shortcut)
+        with pytest.raises(InputError, match="no population fires, so that there is nothing to scale"):
             perturb_networks.weights_of_populations(nir.NIRGraph({"w": network().nodes["w"]}, [], type_check=False))
 
     def test_bound_in_the_metadata(self):

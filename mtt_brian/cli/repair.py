@@ -124,7 +124,10 @@ def _check(options: argparse.Namespace, task: Repair, train: Recordings) -> None
     for rule in task.rules.values():
         task.task(task.graph, {}).circuit(rule)
     if options.scales:
-        perturb_networks.weights_of_populations(task.graph)
+        try:
+            perturb_networks.weights_of_populations(task.graph)
+        except InputError as error:
+            raise InputError(f"{error}; --no-scales leaves all scales as they are") from None
     if options.epochs:
         from mtt_brian.experiments import engine_in_the_loop
 

@@ -94,7 +94,8 @@ def weights_of_populations(graph: nir.NIRGraph) -> dict[str, list[str]]:
     """The nodes with weights in front of every firing population, through pools and the like: names by population.
 
     Raises:
-        InputError: for a nested graph, for weights in front of two populations, and for a graph without such weights.
+        InputError: for a nested graph, a population that spikes reach without weights, weights in front of two
+            populations, and a graph without a population.
     """
     sources: dict[str, list[str]] = {}
     for source, target in graph.edges:
@@ -102,23 +103,25 @@ def weights_of_populations(graph: nir.NIRGraph) -> dict[str, list[str]]:
     if nested := [name for name, node in graph.nodes.items() if isinstance(node, nir.NIRGraph)]:
         raise InputError(f"node {nested[0]!r} is a nested graph; accepted are graphs of layers and neurons")
 
-    def walk(name: str) -> Iterator[str]:
+    def walk(name: str, population: str) -> Iterator[str]:
         for source in sources.get(name, ()):
             node = graph.nodes[source]
             if hasattr(node, "weight"):
                 yield source
-            elif not hasattr(node, "v_threshold"):
-                yield from walk(source)
+            elif hasattr(node, "v_threshold") or isinstance(node, nir.Input):
+                raise InputError(f"spikes of {source!r} reach {population!r} without weights, which cannot be scaled")
+            else:
+                yield from walk(source, population)
 
-    populations = [name for name, node in sorted(graph.nodes.items()) if hasattr(node, "v_threshold")]
-    groups = {name: list(dict.fromkeys(found)) for name in populations if (found := list(walk(name)))}
-    if not groups:
-        raise InputError("no population fires behind weights, so that there is nothing to scale")
+    groups: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
-    for name, found in groups.items():
-        for node in found:
+    for name in sorted(name for name, node in graph.nodes.items() if hasattr(node, "v_threshold")):
+        groups[name] = list(dict.fromkeys(walk(name, name)))
+        for node in groups[name]:
             if owners.setdefault(node, name) != name:
                 raise InputError(f"the weights of node {node!r} lead to two populations, {owners[node]!r} and {name!r}")
+    if not groups:
+        raise InputError("no population fires, so that there is nothing to scale")
     return groups
 
 
