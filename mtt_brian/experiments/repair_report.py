@@ -77,24 +77,37 @@ class RepairReport:
         return after / before if before else float(after > 0)
 
     @property
-    def is_repaired(self) -> bool:
-        """No loss that the recordings can show, within the budget of operations."""
-        lost, gained, p = self.test
-        equal = p >= gap_tables.SIGNIFICANT or gained > lost
-        return equal and (self.budget is None or self.synops <= self.budget)
+    def change(self) -> SignTest:
+        """The network on the target, after the repair against before."""
+        return sign_test(_right(self.before[AT_TARGET]), _right(self.after[AT_TARGET]))
+
+    @property
+    def is_repaired(self) -> bool | None:
+        """True: better on the target than before, with no loss from its best before, and within the budget.
+
+        False: a loss from its best before, or more operations than the budget. None: neither is shown, because there
+        are too few recordings, or because nothing was lost on the target.
+        """
+        if self.budget is not None and self.synops > self.budget:
+            return False
+        if self.test.p < gap_tables.SIGNIFICANT and self.test.lost > self.test.gained:
+            return False
+        gains = self.change.p < gap_tables.SIGNIFICANT and self.change.gained > self.change.lost
+        return True if gains else None
 
     @property
     def verdict(self) -> str:
         """What the repair gives, in a few sentences."""
         count = len(self.before[AT_TARGET]["right"])
         old, new = (_accuracy(cells[AT_TARGET]) for cells in (self.before, self.after))
-        change = sign_test(_right(self.before[AT_TARGET]), _right(self.after[AT_TARGET]))
+        change = self.change
+        head = {True: "Repaired", False: "Not repaired", None: "No difference is shown"}[self.is_repaired]
         lost, gained, p = self.test
         best = _accuracy(self.before[self.reference])
         difference = _difference(self.before[self.reference], self.after[AT_TARGET])
         within = "" if self.budget is None else f" (allowed: {self.budget:g})"
         return (
-            f"{'Repaired' if self.is_repaired else 'Not repaired'}: on {count:,} recordings the accuracy under "
+            f"{head}: on {count:,} recordings the accuracy under "
             f"{in_words(self.rules[AT_TARGET])!r} goes from {percent(old)} to {percent(new)} % ({change.lost} lost, "
             f"{change.gained} gained, sign test p = {gap_tables.p_value(change.p)}). Before, it was {percent(best)} % "
             f"under {in_words(self.rules[self.reference])!r}: {percent(difference, True)} points from there ({lost} "
