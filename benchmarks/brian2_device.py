@@ -1,6 +1,8 @@
 """The CUBA network of Brian2's examples without a clock, against Brian2's C++ project at three time steps.
 
 4,000 neurons, 2 % connections, synapses of 5 and 10 ms, a drive above the threshold, 5 ms refractory period. One core.
+Where NEST is installed, its neurons with precise spike times (iaf_psc_exp_ps) run the same network with delays of 1 ms,
+because NEST needs delays; so does the device, again.
 
     python benchmarks/brian2_device.py --seconds 1
 """
@@ -8,19 +10,22 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import tempfile
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import brian2
 import numpy as np
-from brian2 import ms, mV, second
+from brian2 import ms, mV, second, volt
 
 import mtt_brian.event_driven
 
 STEPS = (1.0, 0.1, 0.01)
 #: Spikes before this time are compared: later ones depend on the last bits of everything before.
 COMPARED = 0.02
+#: Of the synapses, in seconds, where NEST is compared.
+NEST_DELAY = 0.001
 
 EQUATIONS = """
 dv/dt = (ge + gi - (v - El)) / taum : volt (unless refractory)
@@ -39,42 +44,68 @@ NAMESPACE = {
 }
 
 
-def cuba(neurons: int, probability: float, seed: int = 1) -> tuple[brian2.Network, brian2.SpikeMonitor]:
-    """The network; the same synapses and initial potentials on every device."""
+Trains = tuple[np.ndarray, np.ndarray]
+
+
+class Wiring(NamedTuple):
+    """What is drawn: the same on every simulator.
+
+    Attributes:
+        volts: initial potentials.
+        synapses: source and target of every synapse, first of the excitatory neurons, then of the inhibitory ones.
+    """
+
+    volts: np.ndarray
+    synapses: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+def draw(neurons: int, probability: float, seed: int = 1) -> Wiring:
+    """Random potentials and synapses; the first four fifths of the neurons are excitatory."""
     random = np.random.default_rng(seed)
+    volts = (-60 + 10 * random.random(neurons)) * 1e-3
     excitatory = neurons * 4 // 5
-    group = brian2.NeuronGroup(
-        neurons, EQUATIONS, threshold="v > Vt", reset="v = Vr", refractory=5 * ms, method="exact", namespace=NAMESPACE
-    )
-    group.v = (-60 + 10 * random.random(neurons)) * mV
-    parts: list[Any] = [group]
-    for code, sources in (("ge += we", range(excitatory)), ("gi += wi", range(excitatory, neurons))):
-        synapses = brian2.Synapses(group, group, on_pre=code, namespace=NAMESPACE)
+    synapses = []
+    for sources in (range(excitatory), range(excitatory, neurons)):
         each = random.binomial(neurons, probability, len(sources))
         i = np.repeat(np.asarray(sources), each)
         j = np.concatenate([np.sort(random.choice(neurons, n, replace=False)) for n in each])
+        synapses.append((i, j))
+    return Wiring(volts, tuple(synapses))
+
+
+def cuba(neurons: int, probability: float, delay: float = 0.0) -> tuple[brian2.Network, brian2.SpikeMonitor]:
+    """The network in Brian2; the delay is in seconds."""
+    wiring = draw(neurons, probability)
+    group = brian2.NeuronGroup(
+        neurons, EQUATIONS, threshold="v > Vt", reset="v = Vr", refractory=5 * ms, method="exact", namespace=NAMESPACE
+    )
+    group.v = wiring.volts * volt
+    parts: list[Any] = [group]
+    for code, (i, j) in zip(("ge += we", "gi += wi"), wiring.synapses, strict=True):
+        synapses = brian2.Synapses(group, group, on_pre=code, namespace=NAMESPACE)
         synapses.connect(i=i, j=j)
+        synapses.delay = delay * second
         parts.append(synapses)
     monitor = brian2.SpikeMonitor(group)
     return brian2.Network(*parts, monitor), monitor
 
 
-def spikes_of(monitor: brian2.SpikeMonitor) -> tuple[np.ndarray, np.ndarray]:
+def spikes_of(monitor: brian2.SpikeMonitor) -> Trains:
     """Times in seconds and neurons."""
     return np.array(monitor.t_[:]), np.array(monitor.i[:])
 
 
-def exact(seconds: float, neurons: int, probability: float) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
+def exact(seconds: float, neurons: int, probability: float, delay: float = 0.0) -> tuple[float, Trains]:
     """Processor time in seconds and spikes of the device event_driven, without compilation and lowering."""
     brian2.set_device(mtt_brian.event_driven.device)
-    network, monitor = cuba(neurons, probability)
+    network, monitor = cuba(neurons, probability, delay)
     network.run(1e-9 * second)
     started = time.process_time()
     network.run(seconds * second)
     return time.process_time() - started, spikes_of(monitor)
 
 
-def clocked(seconds: float, neurons: int, probability: float, dt: float) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
+def clocked(seconds: float, neurons: int, probability: float, dt: float) -> tuple[float, Trains]:
     """Wall time and spikes of Brian2's C++ project; the time is that of its loop."""
     brian2.set_device("cpp_standalone", build_on_run=False)
     brian2.device.reinit()
@@ -92,7 +123,40 @@ def clocked(seconds: float, neurons: int, probability: float, dt: float) -> tupl
     return elapsed, found
 
 
-def errors(found: tuple[np.ndarray, np.ndarray], true: tuple[np.ndarray, np.ndarray]) -> str:
+def nest(seconds: float, neurons: int, probability: float, delay: float) -> tuple[float, Trains]:
+    """Processor time in seconds and spikes of NEST on one core, without the construction of the network."""
+    import nest as package
+
+    package.ResetKernel()
+    package.set_verbosity("M_ERROR")
+    wiring = draw(neurons, probability)
+    potentials = {"E_L": "El", "V_th": "Vt", "V_reset": "Vr"}
+    times = {"tau_m": "taum", "tau_syn_ex": "taue", "tau_syn_in": "taui"}
+    parameters = {
+        **{name: float(NAMESPACE[ours] / mV) for name, ours in potentials.items()},
+        **{name: float(NAMESPACE[ours] / ms) for name, ours in times.items()},
+        "C_m": float(NAMESPACE["taum"] / ms),  # in pF: a current of 1 pA is a ge of 1 mV
+        "t_ref": 5.0,
+    }
+    cells = package.Create("iaf_psc_exp_ps", neurons, parameters)
+    cells.V_m = 1e3 * wiring.volts
+    identities = np.array(cells.tolist())
+    for weight, (i, j) in zip(("we", "wi"), wiring.synapses, strict=True):
+        each = {"weight": np.full(len(i), NAMESPACE[weight] / mV), "delay": np.full(len(i), 1e3 * delay)}
+        package.Connect(identities[i], identities[j], "one_to_one", each)
+    recorder = package.Create("spike_recorder")
+    package.Connect(cells, recorder)
+    package.Prepare()
+    started = time.process_time()
+    package.Run(1e3 * seconds)
+    elapsed = time.process_time() - started
+    package.Cleanup()
+    events = recorder.get("events")
+    order = np.argsort(events["times"], kind="stable")
+    return elapsed, (events["times"][order] / 1e3, events["senders"][order] - identities[0])
+
+
+def errors(found: Trains, true: Trains) -> str:
     """Errors of the first spike of every neuron, within `COMPARED`."""
     first = [
         {int(i): float(t) for t, i in sorted(zip(*spikes, strict=True), reverse=True) if t < COMPARED}
@@ -109,7 +173,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="simulated seconds (default: %(default)s)")
     parser.add_argument("--neurons", type=int, default=4000, help="(default: %(default)s)")
     parser.add_argument("--probability", type=float, default=0.02, help="of a connection (default: %(default)s)")
-    parser.add_argument("--exact-only", action="store_true", help="leave Brian2's C++ project out")
+    parser.add_argument("--exact-only", action="store_true", help="leave the other simulators out")
     options = parser.parse_args()
     size = options.seconds, options.neurons, options.probability
     print(f"{'':24} {'seconds':>8} {'spikes':>8}  error of the first spikes, us: median, largest")
@@ -120,6 +184,15 @@ def main() -> None:
     for dt in () if options.exact_only else STEPS:
         elapsed, found = clocked(*size, dt)
         print(f"{f'cpp_standalone {dt:g} ms':24} {elapsed:8.3f} {len(found[0]):8d}  {errors(found, true)}", flush=True)
+    if options.exact_only:
+        return
+    if importlib.util.find_spec("nest") is None:
+        print("NEST is not installed (pip install nest-simulator)")
+        return
+    elapsed, true = exact(*size, NEST_DELAY)
+    print(f"{'event_driven, 1 ms delay':24} {elapsed:8.3f} {len(true[0]):8d}", flush=True)
+    elapsed, found = nest(*size, NEST_DELAY)
+    print(f"{'NEST, 1 ms delay':24} {elapsed:8.3f} {len(found[0]):8d}  {errors(found, true)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from workloads import workload
 
 from mtt_brian.engines.brian2.memory import BYTES_PER_NEURON, BYTES_PER_SYNAPSE, Estimate, estimate
 from mtt_brian.engines.brian2.runtime import RuntimeEngine
+from mtt_brian.workers import one_thread_in_new_processes
 
 
 def peak(batch_size: int) -> tuple[Estimate, int]:
@@ -27,7 +28,7 @@ def peak(batch_size: int) -> tuple[Estimate, int]:
 
 
 def main() -> None:
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+    with one_thread_in_new_processes(), multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         measured = [pool.apply(peak, (batch_size,)) for batch_size in (1, 20, 40)]
     (_, start), *rest = measured
     print(f"assumed: {BYTES_PER_SYNAPSE} bytes per synapse, {BYTES_PER_NEURON} per neuron\n")

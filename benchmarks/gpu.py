@@ -1,39 +1,56 @@
-"""GPU against CPU: Brian2 on CUDA and the CPU engines, training on CUDA and the plain loop, in one table.
+"""GPU against CPU in one table each: the exact engine, Brian2 and training.
 
-    python benchmarks/gpu.py                    # without a GPU: the CPU rows, and a list of the others
-    python benchmarks/gpu.py --recordings 512 --batch-size 1 64 512
-    python benchmarks/gpu.py --only engines
+    python benchmarks/gpu.py                         # all sections, at most 6 minutes; without a GPU: the CPU rows
+    python benchmarks/gpu.py --sections exact brian2 --recordings 512
+    python benchmarks/gpu.py --out gpu.txt           # also writes every line to a file as it comes
 
-Engines run workload W1 (the N-MNIST network, 4,000 events per recording) on different recordings and count spikes.
-"First run" includes code generation and compilation. Two networks are run. With weights rounded to multiples of 1/1024,
-whose sums are exact in any order, every engine must give the spikes of `exact`. With unrounded weights a GPU adds in
-the order of its threads, and the table shows the fraction of spikes that differ.
+| section | compared | time limit, s |
+| --- | --- | --- |
+| exact | `exact` on all cores, `exact-cuda`; method: benchmarks/exact_cuda.py | 90 |
+| training | SDT and MTT, plain loop and this package, float32 and --amp; method: benchmarks/training.py | 120 |
+| brian2 | `exact`, `brian2-cpp`, `brian2-cuda` at several batch sizes; workload W1 | 150 |
 
-A step of the network is one instant in all copies together. On a GPU it needs one launch per kernel for any batch size;
-therefore the table shows the time per recording against the batch size.
+Every section runs in a process of its own. At its time limit the process ends, and the rows until then remain.
+
+In the section brian2 the engines run different recordings and count spikes. "First run" includes code generation and
+compilation. Two networks are run. With weights rounded to multiples of 1/1024, whose sums are exact in any order, every
+engine must give the spikes of `exact`. With unrounded weights brian2-cuda adds in the order of its threads, and the
+table shows the fraction of spikes that differ.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
+import sys
+import threading
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import exact_cuda
 import numpy as np
-import torch
 from workloads import on_grid, random_train, workload
 
-import training
 from mtt_brian.engines import Simulator
 from mtt_brian.engines.base import InputSpikes
 from mtt_brian.engines.brian2.cuda import Cuda
 from mtt_brian.engines.result import Result
+from mtt_brian.errors import InputError
 
 HEADER = """| engine | batch size | first run, s | ms per recording | `exact` on all cores / it | spike difference |
 | --- | --- | --- | --- | --- | --- |"""
+
+
+class Kind(NamedTuple):
+    """A row of a table of engines."""
+
+    name: str
+    engine: str
+    options: dict[str, Any]
 
 
 def difference(results: Sequence[Result], expected: Sequence[Result]) -> float:
@@ -53,88 +70,155 @@ def run(simulator: Simulator, trains: Sequence[InputSpikes]) -> tuple[list[Resul
     return results, time.perf_counter() - begin
 
 
-def engines(recordings: int, batch_sizes: Sequence[int]) -> Iterator[str]:
-    """The table of engines, and the batch size from which the GPU is faster."""
-    load = workload("W1")
+def cores() -> int:
+    """CPU cores of this process."""
+    return len(os.sched_getaffinity(0))
+
+
+def engine_rows(name: str, kinds: Sequence[Kind], recordings: int, *, exact_sums: bool) -> Iterator[str]:
+    """A table of engines; the first of ``kinds`` is `exact` on all cores.
+
+    Args:
+        name: of the workload.
+        kinds: the rows.
+        recordings: number of different recordings.
+        exact_sums: with weights whose sums are exact; the spikes must then be those of `exact`.
+    """
+    load = workload(name)
+    circuit = on_grid(load.circuit) if exact_sums else load.circuit
     rng = np.random.default_rng(0)
-    shape, events, end = load.circuit.input_shape, len(load.train.order), load.train.duration
+    shape, events, end = circuit.input_shape, len(load.train.order), load.train.duration
     trains = [random_train(shape, events, end, rng) for _ in range(recordings)]
-    cores = len(os.sched_getaffinity(0))
+    weights = "multiples of 1/1024" if exact_sums else "as they come"
+    yield f"\n{name}, weights {weights}, {recordings} recordings, {cores()} cores\n\n{HEADER}"
+    expected: list[Result] = []
+    fastest = 0.0
+    for kind in kinds:
+        simulator = Simulator(circuit, engine=kind.engine, record="counts", **kind.options)
+        _, first = run(simulator, trains)
+        results, seconds = run(simulator, trains)
+        if not expected:
+            expected, fastest = results, seconds
+        apart = difference(results, expected)
+        if apart and exact_sums:
+            raise AssertionError(f"{kind.name}: other spikes than exact ({apart:.2e}), though all sums are exact")
+        yield (
+            f"| {kind.name} | {kind.options.get('batch_size', '')} | {max(first - seconds, 0):.1f}"
+            f" | {1e3 * seconds / recordings:.3f} | {fastest / seconds:.3f} | {100 * apart:.4f} % |"
+        )
+
+
+def exact_section(options: argparse.Namespace) -> Iterator[str]:
+    """The table of `benchmarks/exact_cuda.py`."""
+    numbers = {"W1": [options.recordings, 8 * options.recordings], "W3": [-(-options.recordings // 2)]}
+    yield f"\nExact engines\n\n{exact_cuda.HEADER}"
+    missing = ""
+    for name, recordings in numbers.items():
+        try:
+            yield from exact_cuda.rows([name], recordings, [None])
+        except InputError as error:
+            missing = str(error)
+    if missing:
+        yield f"\nLeft out: exact-cuda: {missing}"
+    else:
+        yield from exact_cuda.public_rows("W1", 2 * options.recordings)
+
+
+def brian2_section(options: argparse.Namespace) -> Iterator[str]:
+    """The Brian2 engines. A step of the network is one instant in all copies together.
+
+    On a GPU it needs one launch per kernel for any batch size: the time per recording falls with the batch size.
+    """
+    kinds = [Kind("exact, all cores", "exact", {"threads": cores()})]
     missing = Cuda.find().missing()
-    kinds: list[tuple[str, str, dict[str, Any]]] = [
-        ("exact, all cores", "exact", {"threads": cores}),
-        ("exact, one core", "exact", {"threads": 1}),
-        ("brian2-cpp", "brian2-cpp", {}),
-    ]
-    if not missing:
-        kinds += [("brian2-cuda", "brian2-cuda", {"batch_size": size}) for size in batch_sizes if size <= recordings]
-    for text, circuit in (("multiples of 1/1024", on_grid(load.circuit)), ("as they come", load.circuit)):
-        yield f"\nWeights {text}, {recordings} recordings, {cores} cores\n\n{HEADER}"
-        expected: list[Result] = []
-        fastest = 0.0
-        pays = []
-        for name, engine, options in kinds:
-            simulator = Simulator(circuit, engine=engine, record="counts", **options)
-            _, first = run(simulator, trains)
-            results, seconds = run(simulator, trains)
-            if not expected:
-                expected, fastest = results, seconds
-            apart = difference(results, expected)
-            if apart and circuit is not load.circuit:
-                raise AssertionError(f"{name}: other spikes than exact ({apart:.2e}), though all sums are exact")
-            if engine == "brian2-cuda" and seconds < fastest:
-                pays.append(options["batch_size"])
-            yield (
-                f"| {name} | {options.get('batch_size', '')} | {first - seconds:.1f} | {1e3 * seconds / recordings:.3f}"
-                f" | {fastest / seconds:.3f} | {100 * apart:.4f} % |"
-            )
-        if not missing:
-            yield (
-                f"\nThe GPU is faster from a batch size of {min(pays)} on."
-                if pays
-                else "\nThe GPU is not faster at any of these batch sizes."
-            )
     if missing:
         yield f"\nLeft out: brian2-cuda, as this machine lacks {'; '.join(missing)}"
+    else:
+        sizes = [size for size in options.batch_size if size <= options.recordings]
+        kinds += [Kind("brian2-cuda", "brian2-cuda", {"batch_size": size}) for size in sizes]
+    yield from engine_rows("W1", [*kinds, Kind("brian2-cpp", "brian2-cpp", {})], options.recordings, exact_sums=True)
+    if not missing:  # one more project to compile
+        yield from engine_rows("W1", [kinds[0], kinds[-1]], options.recordings, exact_sums=False)
 
 
-def training_rows(rounds: int) -> Iterator[str]:
+def training_section(options: argparse.Namespace) -> Iterator[str]:
     """The table of `benchmarks/training.py`, on the GPU if there is one."""
+    import torch
+
+    import training
+
     torch.set_num_threads(1)
     found = torch.cuda.is_available()
-    yield "\nTraining, one iteration (method: benchmarks/training.py)\n"
-    yield from training.rows(list(training.NETWORKS), rounds, ["cuda"] if found else ["cpu"])
+    yield f"\nTraining, one iteration, on {torch.cuda.get_device_name(0) if found else 'a CPU'}\n"
     if not found:
-        yield "\nLeft out: training on CUDA and in mixed precision, as torch finds no GPU"
+        yield "Left out: training on CUDA and in mixed precision, as torch finds no GPU\n"
+    yield from training.rows(list(training.NETWORKS), options.rounds, ["cuda"] if found else ["cpu"])
 
 
-def main() -> None:
+class Section(NamedTuple):
+    """A part of this benchmark."""
+
+    rows: Callable[[argparse.Namespace], Iterator[str]]
+    limit: float  # seconds
+
+
+SECTIONS = {
+    "exact": Section(exact_section, 90),
+    "training": Section(training_section, 120),
+    "brian2": Section(brian2_section, 150),
+}
+
+
+def run_section(name: str, limit: float, arguments: Sequence[str]) -> Iterator[str]:
+    """The lines of a section as they come, from a process that ends at the time limit."""
+    command = [sys.executable, "-u", __file__, *arguments, "--inside", name]
+    # A group of its own, so that the limit also ends compilers and compiled networks.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        timer = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
+        timer.start()
+        begin = time.perf_counter()
+        for line in process.stdout:
+            yield line.rstrip("\n")
+        code = process.wait()
+        stopped = not timer.is_alive()
+        timer.cancel()
+    seconds = time.perf_counter() - begin
+    if stopped:
+        yield f"\n{name}: stopped at its time limit of {limit:.0f} s"
+    elif code:
+        yield f"\n{name}: failed with exit status {code} after {seconds:.0f} s, see the message above"
+    else:
+        yield f"\n{name}: {seconds:.0f} s"
+
+
+def main() -> int:
+    """Print the tables. The exit status is 1 if a section failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["engines", "training"], help="only this part")
-    parser.add_argument("--recordings", type=int, default=512, help="number of different recordings [512]")
+    parser.add_argument("--sections", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="parts [all]")
+    parser.add_argument("--recordings", type=int, default=512, help="different recordings [512]")
     parser.add_argument(
-        "--batch-size",
-        type=int,
-        nargs="+",
-        default=[1, 16, 64, 256, 512],
-        metavar="N",
-        help="recordings per batch on the GPU [1 16 64 256 512]",
+        "--batch-size", type=int, nargs="+", default=[64, 512], metavar="N", help="of brian2-cuda [64 512]"
     )
-    parser.add_argument("--lanes", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=10, help="training iterations of every kind [10]")
+    parser.add_argument("--limit", type=float, help="time limit of every section, s [as in the table above]")
+    parser.add_argument("--out", type=Path, help="file to which the lines are also written")
+    parser.add_argument("--inside", choices=list(SECTIONS), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.lanes is not None:
-        warnings.warn("--lanes is now called --batch-size", DeprecationWarning, stacklevel=1)
-        options.batch_size = options.lanes
-    if torch.cuda.is_available():
-        print(torch.cuda.get_device_name(0))
-    if options.only != "training":
-        for line in engines(options.recordings, options.batch_size):
+    if options.inside:
+        for line in SECTIONS[options.inside].rows(options):
             print(line, flush=True)
-    if options.only != "engines":
-        for line in training_rows(options.rounds):
+        return 0
+    out = open(options.out, "w", encoding="utf-8") if options.out else None  # noqa: SIM115
+    failed = False
+    for name in options.sections:
+        for line in run_section(name, options.limit or SECTIONS[name].limit, sys.argv[1:]):
+            failed |= line.lstrip().startswith(f"{name}: failed")
             print(line, flush=True)
+            if out is not None:
+                print(line, file=out, flush=True)
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,8 @@
   50,000 events in 1.3 s; 870 million synapses if they were written out.
 
 Integrate-and-fire neurons, threshold 1, reset by subtraction, as many spikes as fit, no lower bound. The weights of
-every layer are drawn once and scaled until the layer fires 0.6 (W1, W2) or 1.0 (W3) times its input.
+every layer are drawn once and scaled until the layer fires 0.6 (W1, W2) or 1.0 (W3) times its input. They are float32
+numbers, as those of trained networks.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import numpy as np
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Conv2d, Dense, Operator, pool2d
-from mtt_brian.engines.base import InputSpikes
+from mtt_brian.circuit.spikes import InputSpikes, input_spikes
 from mtt_brian.engines.exact import ExactEngine
+from mtt_brian.events.recording import make_recording
 from mtt_brian.neuron import IF
 
 SEED = 20250317
@@ -34,10 +36,11 @@ _ROUNDS = 18
 
 @dataclass(frozen=True)
 class Workload:
-    """A circuit, one recording for it, and the scale of the weights of each layer."""
+    """A circuit, one recording for it and its input spikes, and the scale of the weights of each layer."""
 
     name: str
     circuit: Circuit
+    recording: np.ndarray
     train: InputSpikes
     scales: tuple[float, ...]
 
@@ -63,13 +66,16 @@ _RECIPES = {
 NAMES = tuple(_RECIPES)
 
 
-def random_train(shape: tuple[int, ...], events: int, duration: float, rng: np.random.Generator) -> InputSpikes:
+def random_recording(shape: tuple[int, ...], events: int, duration: float, rng: np.random.Generator) -> np.ndarray:
     """Events at random pixels and random whole microseconds."""
-    size = int(np.prod(shape))
     microseconds = np.sort(rng.integers(0, round(duration * 1e6), events))
-    pixel = rng.integers(0, size, events)
-    rows, order, n = np.unique(microseconds * size + pixel, return_inverse=True, return_counts=True)
-    return InputSpikes(t=rows // size * 1e-6, i=rows % size, n=n, order=order, duration=duration)
+    place = np.unravel_index(rng.integers(0, int(np.prod(shape)), events), shape)
+    return make_recording(microseconds, **dict(zip(("p", "y", "x")[-len(shape) :], place, strict=True)))
+
+
+def random_train(shape: tuple[int, ...], events: int, duration: float, rng: np.random.Generator) -> InputSpikes:
+    """The input spikes of `random_recording`."""
+    return input_spikes(random_recording(shape, events, duration, rng), shape, duration)
 
 
 def workload(name: str, scales: Sequence[float] = ()) -> Workload:
@@ -81,7 +87,8 @@ def workload(name: str, scales: Sequence[float] = ()) -> Workload:
     """
     recipe = _RECIPES[name]
     rng = np.random.default_rng([SEED, int(name[1:])])
-    train = random_train(recipe.input_shape, recipe.events, recipe.duration, rng)
+    recording = random_recording(recipe.input_shape, recipe.events, recipe.duration, rng)
+    train = input_spikes(recording, recipe.input_shape, recipe.duration)
     source, shape, spikes = "input", recipe.input_shape, train
     populations: list[Population] = []
     connections: list[Connection] = []
@@ -98,17 +105,17 @@ def workload(name: str, scales: Sequence[float] = ()) -> Workload:
         else:
             scale, spikes = _search(chain, operator, spikes, recipe.ratio)
             found.append(scale)
-        operator = replace(operator, weight=operator.weight * found[-1])
+        operator = _scaled(operator, found[-1])
         connections.append(Connection(source, str(k), (*chain, operator), (), _inputs((*chain, operator))))
         source, shape, chain = str(k), operator.output_shape, ()
         populations.append(Population(source, shape, NEURON))
     classes = 20 if recipe.kernel is None else 10
     size = int(np.prod(shape))
-    chain = (*chain, Dense(rng.normal(size=(classes, size)), (size,)))
+    chain = (*chain, _scaled(Dense(rng.normal(size=(classes, size)), (size,)), 1.0))
     connections.append(Connection(source, "readout", chain, (), _inputs(chain)))
     populations.append(Population("readout", (classes,), IF(threshold=None)))
     circuit = Circuit("input", recipe.input_shape, tuple(populations), tuple(connections), "readout")
-    return Workload(name, circuit, train, tuple(found))
+    return Workload(name, circuit, recording, train, tuple(found))
 
 
 def _operator(
@@ -128,7 +135,7 @@ def _search(
     low, high = 1e-3, 1e1
     for _ in range(_ROUNDS):
         scale = float(np.sqrt(low * high))
-        scaled = replace(operator, weight=operator.weight * scale)
+        scaled = _scaled(operator, scale)
         operators = (*chain, scaled)
         layer = Population("layer", scaled.output_shape, NEURON)
         connection = Connection("input", "layer", operators, (), _inputs(operators))
@@ -140,6 +147,13 @@ def _search(
         low, high = (scale, high) if rate < ratio else (low, scale)
     t, i, n = result.spikes["layer"]
     return scale, InputSpikes(t, i, n, np.repeat(np.arange(len(t)), n), spikes.duration)
+
+
+def _scaled(operator: Conv2d | Dense, scale: float) -> Conv2d | Dense:
+    """The operator with the weights multiplied by ``scale`` and rounded to float32."""
+    weight = operator.weight * scale
+    weight[...] = weight.astype(np.float32)
+    return replace(operator, weight=weight)
 
 
 def _inputs(chain: tuple[Operator, ...]) -> int:

@@ -33,7 +33,7 @@ import numpy as np
 from mtt_brian import plotting
 from mtt_brian.evaluate.early_exit import RULES, Curve, Decisions, exit_when_confident, mean_curve, stop_after
 from mtt_brian.evaluate.tables import Cell, Table, in_percent
-from mtt_brian.experiments import inference, study_cli
+from mtt_brian.experiments import inference, option_checks, study_cli
 from mtt_brian.experiments.inference import MODE_NAMES, MODES, Mode
 from mtt_brian.plotting.axes import common_legend, spelled_out
 
@@ -86,7 +86,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__, "study dynamic_inference")
     study_cli.add_options(parser, "dynamic_inference")
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "limit")
+    option_checks.at_least_one(options, "limit")
     return options
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from mtt_brian import plotting, translate
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.factorial import UNCHANGED, Cells, Groups, effect, title
-from mtt_brian.experiments import backend, gap, gap_report, study_cli
+from mtt_brian.experiments import backend, gap, gap_report, option_checks, study_cli
 from mtt_brian.experiments.gap import GapTask, Plan, Rule
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__, "study gap_attribution")
     study_cli.add_options(parser, "gap_attribution")
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "limit")
+    option_checks.at_least_one(options, "limit")
     return options
 
 

@@ -26,7 +26,7 @@ from mtt_brian.evaluate.factorial import Groups
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import Column, Table, in_percent, words
 from mtt_brian.events import Recordings
-from mtt_brian.experiments import inference, perturb_networks, run_folder, study_cli
+from mtt_brian.experiments import inference, option_checks, perturb_networks, run_folder, study_cli
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting import AccuracyLine, AccuracyPanel
@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--validation", type=float, default=0.2, metavar="PART", help="of the training recordings, held back [0.2]"
     )
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "limit")
+    option_checks.at_least_one(options, "limit")
     return options
 
 

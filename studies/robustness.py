@@ -41,7 +41,7 @@ import numpy as np
 from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate
 from mtt_brian.events import perturb
-from mtt_brian.experiments import study_cli
+from mtt_brian.experiments import option_checks, study_cli
 from mtt_brian.experiments.inference import MODE_NAMES, MODES, Mode
 from mtt_brian.experiments.loss_landscapes import gradient, gradient_table, landscape, line_table
 from mtt_brian.experiments.perturbations import PERTURBATIONS, accuracy_table, accuracy_under, mean_accuracies
@@ -105,7 +105,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=everything, default=everything, metavar="WHAT", help=names)
     parser.add_argument("--draws", type=int, default=3, metavar="N", help="of every perturbation and direction [3]")
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "limit", "draws")
+    option_checks.at_least_one(options, "limit", "draws")
     return options
 
 

@@ -37,7 +37,8 @@ from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.experiments import inference, run_folder
 from mtt_brian.experiments.inference import Condition
-from mtt_brian.experiments.study_cli import Study, at_least_one
+from mtt_brian.experiments.option_checks import at_least_one
+from mtt_brian.experiments.study_cli import Study
 from mtt_brian.experiments.variants import BASE, Variant, VariantResult, compare, result_table, train_variants
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting import AccuracyLine, AccuracyPanel

@@ -21,18 +21,21 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mtt_brian import cli
 
 cli.configure_threads()
 
+import numpy as np
+
 from mtt_brian import plotting
 from mtt_brian.engines import ORDERS, Order
-from mtt_brian.evaluate import Estimate, accuracy
+from mtt_brian.evaluate import Estimate, Flexibility, accuracy, flexibility
 from mtt_brian.evaluate.statistics import gap, over_seeds
-from mtt_brian.evaluate.tables import Cell, Table, in_percent
-from mtt_brian.experiments import inference, study_cli
+from mtt_brian.evaluate.tables import Cell, Table, in_percent, ranking
+from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS as SCORED
+from mtt_brian.experiments import inference, option_checks, study_cli
 from mtt_brian.experiments.inference import Condition, Mode
 from mtt_brian.plotting import SweepCurve
 from mtt_brian.plotting.axes import spelled_out
@@ -41,13 +44,15 @@ TIME_STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
 
 
 class Sweep(NamedTuple):
-    """Accuracy under every condition, and the gap between the largest T and each event-driven convention."""
+    """Accuracy under every condition, the gap between the largest T and each event-driven convention, flexibility."""
 
     accuracy: dict[Condition, Estimate]
     gap: dict[Order, Estimate]
+    flexibility: tuple[Flexibility, ...]
 
-    def by_name(self) -> dict[str, Estimate]:
-        return {str(c): e for c, e in self.accuracy.items()} | {f"gap {order}": e for order, e in self.gap.items()}
+    def by_name(self) -> dict[str, Any]:
+        named = {str(c): e for c, e in self.accuracy.items()} | {f"gap {order}": e for order, e in self.gap.items()}
+        return named | {"flexibility": [score._asdict() for score in self.flexibility]}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,9 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def sweep(run: str) -> Sweep:
         labels, classes = study.recordings.labels, {c: predicted[run, *c] for c in conditions}
         finest = classes[Condition("time-stepped", time_steps[-1])]
+        correct = {t: np.equal(classes[Condition("time-stepped", t)], labels) for t in time_steps}
+        scored = set(SCORED) <= set(time_steps)
         return Sweep(
             {c: accuracy(classes[c], labels) for c in conditions},
             {order: gap(finest, classes[Condition(order)], labels) for order in ORDERS},
+            (flexibility(correct, np.equal(classes[Condition("sum")], labels)),) if scored else (),
         )
 
     by_run = {run: sweep(run) for run in study.runs}
@@ -85,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table("mean over seeds", averaged),
         caption(time_steps[-1]),
         table("single runs", by_run),
+        ranking({label: sweep.flexibility for label, sweep in averaged.items()}),
     )
 
 
@@ -93,7 +102,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     study_cli.add_options(parser, "time_step_sweep")
     study_cli.add_time_steps(parser, TIME_STEPS, "numbers of time steps")
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "limit", "time_steps")
+    option_checks.at_least_one(options, "limit", "time_steps")
     return options
 
 
@@ -101,6 +110,7 @@ def mean(seeds: Sequence[Sweep]) -> Sweep:
     return Sweep(
         {condition: over_seeds([seed.accuracy[condition] for seed in seeds]) for condition in seeds[0].accuracy},
         {order: over_seeds([seed.gap[order] for seed in seeds]) for order in ORDERS},
+        tuple(score for seed in seeds for score in seed.flexibility),
     )
 
 

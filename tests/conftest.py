@@ -1,6 +1,7 @@
 """What tests of several files share: examples that repeat, a faster reader of files, runs that are trained once."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests import reader
+from tests.browser import BROWSERS
 
 # Of two processes side by side, each takes one core; read when torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -73,3 +75,16 @@ def event_driven(monkeypatch):
     yield mtt_brian.event_driven.device
     brian2.set_device("runtime")
     brian2.defaultclock.dt = 0.1 * brian2.ms
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium or Chrome of this machine, without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable)
+        yield browser
+        browser.close()

@@ -100,7 +100,7 @@ def test_an_engine_from_a_file(module, installed, capsys, tmp_path):
     if not installed:
         assert "counting" not in ENGINES
         importlib.import_module("my_engine")
-    assert list(ENGINES) == ["exact", "brian2", "brian2-cpp", "brian2-cuda", "counting"]
+    assert list(ENGINES) == ["exact", "brian2", "brian2-cpp", "brian2-cuda", "exact-cuda", "counting"]
     assert ("my_engine" in sys.modules) is not installed
     simulator = mb.Simulator(one_neuron(), "counting", start=3)
     assert [r.spikes["n"].t.tolist() for r in simulator.run([EVENTS, EVENTS[:2]])] == [[2e-5, 4e-5], [2e-5]]
@@ -121,7 +121,10 @@ def test_an_engine_from_a_file(module, installed, capsys, tmp_path):
     [
         (lambda: mb.Simulator(one_neuron(), "counted"), "engine must be one of 'exact', 'brian2', .*'counting', not"),
         (lambda: engine_info("counted"), "unknown engine 'counted'; known: exact, brian2, brian2-cpp, .*, counting"),
-        (lambda: mb.Simulator(one_neuron(), "counting", order="fifo"), "order='fifo' needs engine='exact'; engine='co"),
+        (
+            lambda: mb.Simulator(one_neuron(), "counting", order="fifo"),
+            "order='fifo' needs engine='exact' or engine='exact-cuda'; engine='co",
+        ),
         (lambda: mb.Simulator(one_neuron(), "counting", lanes=2), "engine='counting' takes no option 'lanes'; its op"),
         (lambda: mb.Simulator(one_neuron(), "exact", lanes=2), "takes no option 'lanes'; its options: threads, max_r"),
         (lambda: register_engine(EngineInfo(name="exact", about=""), print), "already an engine named 'exact': choose"),

@@ -19,6 +19,7 @@ from mtt_brian.evaluate import (
     Estimate,
     EventDriven,
     EventDrivenAccumulator,
+    Flexibility,
     Report,
     RunReport,
     TimeStepped,
@@ -213,6 +214,7 @@ def report(*orders, spike_difference=0.25):
             method=name,
             seed=3,
             n_recordings=150,
+            flexibility=Flexibility(0.871, 0.84, 0.9) if name == "sdt" else None,
             time_stepped=TimeStepped(
                 time_steps=t_max,
                 accuracy={1: Estimate(0.5, 0.04), t_max: Estimate(0.89, 0.026)},
@@ -248,6 +250,8 @@ class TestReport:
         content = json.loads((tmp_path / "new" / "folder" / "report.json").read_text())
         assert [run["run"] for run in content["runs"]] == ["sdt", "mtt"]
         run = content["runs"][0]
+        assert run["flexibility"] == {"value": 0.871, "low": 0.84, "high": 0.9}
+        assert content["runs"][1]["flexibility"] is None
         assert run["time_stepped"]["10"] == {"value": 0.89, "standard_error": 0.026}
         assert run["event_driven"]["order"] == "sum"
         assert run["event_driven"]["spike_difference"] == {"hidden": 0.25, "output": 0.5}
@@ -321,6 +325,7 @@ class TestReport:
             "accuracy in %, time-stepped, T = 20": ["-", "89.0 ± 2.6"],
             "accuracy in %, event-driven, sum": ["81.0 ± 3.2"] * 2,
             "accuracy in %, event-driven, fifo": ["81.0 ± 3.2"] * 2,
+            "temporal flexibility": ["0.87 (0.84 to 0.90)", "-"],
             "SynOps, time-stepped, T_max": ["2,000,000"] * 2,
             "SynOps, event-driven": ["1,500,000"] * 2,
             "median decision time, ms, event-driven": ["120.0"] * 2,

@@ -58,6 +58,22 @@ def test_a_constant_drive_reaches_the_threshold_after_tau_ln_3():
     assert [float(t) for t in monitor.spike_trains()[0] / second] == [t for _, t in times(monitor)]
 
 
+def test_a_cell_of_a_notebook_that_is_run_again_starts_anew():
+    """New objects under the old names, while a spike of the old ones is in a delay and their neuron is refractory."""
+
+    def cell():
+        brian2.start_scope()
+        source, group = (
+            inputs((0.001, 0), (0.004, 0)),
+            lif(equations="dv/dt = -v / (10*ms) : 1 (unless refractory)", refractory=9 * ms),
+        )
+        way, monitor = joined(source, group, weight=1.5, delay=0.002), brian2.SpikeMonitor(group)
+        brian2.run(5 * ms)
+        return len(way), times(monitor)
+
+    assert cell() == cell() == (1, [(0, 0.003)])
+
+
 def test_parameters_can_differ_between_neurons_and_be_shared():
     group = brian2.NeuronGroup(
         3,

@@ -140,6 +140,15 @@ class TestSideBySide:
                 predicted = mtt.predict(model, recordings, int(t)).argmax(1)
                 assert accuracy["value"] == pytest.approx(np.mean(predicted == recordings.labels))
 
+    def test_flexibility_with_the_default_time_steps(self, workspace, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(workspace)
+        evaluate.main(f"runs/sdt --order sum --out {tmp_path}".split())
+        (run,) = json.loads((tmp_path / "report.json").read_text())["runs"]
+        accuracies = [run["time_stepped"][str(t)]["value"] for t in (1, 2, 5, 10, 20, 50, 100, 200)]
+        accuracies.append(run["event_driven"]["accuracy"]["value"])
+        assert run["flexibility"]["value"] == pytest.approx(np.mean(accuracies) / np.max(accuracies))
+        assert "temporal flexibility" in capsys.readouterr().out
+
     def test_the_input_is_the_same_in_both_modes(self, side_by_side):
         for run in json.loads((side_by_side[1] / "report.json").read_text())["runs"]:
             assert run["event_driven"]["spikes_per_recording"]["input"] == 400
@@ -165,7 +174,7 @@ class TestSideBySide:
         assert re.search(r"^Without time steps sdt (loses|gains|keeps) .*, mtt .*\.$", done.stdout, re.MULTILINE)
         assert re.search(r"\|\s+\| sdt +\| mtt +\|", done.stdout)
         rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
-        assert len(rows) == 2 + 7
+        assert len(rows) == 2 + 8
         for row in ("time-stepped, T = 20", "event-driven, fifo", "SynOps"):
             assert any(row in line for line in rows)
         assert "All tables: --verbose, or report.md" in done.stdout

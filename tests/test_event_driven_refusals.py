@@ -163,10 +163,53 @@ def test_time_constants_that_are_not_positive(tau):
     assert expected in refusal(cells)
 
 
+def test_a_neuron_that_fires_too_fast():
+    cells = group("dv/dt = (2 - v) / tau : 1\ntau : second")
+    cells.tau = [0.01, 1e-9] * second
+    message = refusal(cells, duration=1 * second)
+    assert message.startswith("neuron 1 of 'cells' fires more than 1e+06 times per second, at ")
+    assert message.endswith("check its time constants and what drives it, or give it a refractory period")
+
+
+@pytest.mark.parametrize(
+    ("model", "rate"),
+    [
+        ("dv/dt = (2 - v) / tau : 1", "1e+20"),
+        ("dv/dt = w / tau : 1\ndw/dt = -v / tau : 1", "1e+20"),
+        ("dv/dt = u / (10*ms) : 1\ndu/dt = -u / tau : 1", "1e+20"),
+    ],
+)
+def test_time_constants_that_are_too_short(model, rate):
+    cells = group(f"{model}\ntau : second")
+    cells.tau = [0.01, 1e-20] * second
+    name = "u" if "du/dt" in model else "v"
+    message = refusal(cells)
+    assert f"{name} changes at a rate of {rate} per second in neuron 1, faster than float64 resolves times; " in message
+    assert message.endswith("give it a time constant of 1e-15 s or more")
+
+
+def test_a_drive_that_reaches_the_threshold_at_once():
+    cells = group("dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1")
+    cells.drive = [2, 1e20]
+    assert "neuron 1 of 'cells' fires without end at 0 s" in refusal(cells)
+    cells = group("dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1", name="others")
+    cells.drive = [2, 1e308]
+    assert "is inf in neuron 1 (drive = 1e+308, ms = 0.001); give its parameters finite values" in refusal(cells)
+
+
+def test_a_short_time_constant_with_a_refractory_period():
+    cells = group("dv/dt = (2 - v) / (1e-12*second) : 1", refractory=1 * ms)
+    monitor = brian2.SpikeMonitor(cells)
+    brian2.Network(cells, monitor).run(10.5 * ms)
+    assert monitor.count[:].tolist() == [11, 11]
+
+
 def test_values_that_are_no_numbers():
-    cells = group()
-    cells.v = [0, np.nan]
-    assert "cells: v: neuron 1 starts at nan; set it to a number before the run" in refusal(cells)
+    for value in (np.nan, -1e308):
+        cells = group(name="cells*")
+        cells.v = [0, value]
+        message = refusal(cells)
+        assert f": v: neuron 1 starts at {value}; set it to a number from -1e+300 to 1e+300 before the run" in message
     cells = group("dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1", name="others")
     cells.drive = [0, np.inf]
     assert "is inf in neuron 1 (drive = inf)" in refusal(cells)

@@ -8,14 +8,19 @@ import pytest
 from mtt_brian import events
 from mtt_brian.errors import InputError
 from mtt_brian.events.camera.camera import Camera
-from mtt_brian.events.camera.pixel_kernel import crossings
+from mtt_brian.events.camera.pixel_kernel import Pixels, crossings, order_of
 
 
-def one_pixel(times, log_intensity, on=1.0, off=1.0, refractory=0):
-    samples = np.array(log_intensity, dtype=np.float64)[:, None]
-    t, pixel, p = crossings(np.array(times), samples, np.array([on]), np.array([off]), refractory)
-    assert not pixel.any()
-    return list(zip(t.tolist(), p.tolist(), strict=True))
+def found(times, log_intensity, on=1.0, off=1.0, refractory=0, sign=1.0):
+    """(pixel, t, p) of the events of P pixels with these log intensities [K, P], those of a pixel in their order."""
+    light = np.exp(np.array(log_intensity, dtype=np.float64))
+    pixels = Pixels(np.full(light.shape[1], on), np.full(light.shape[1], off), float(refractory), sign)
+    events = crossings(np.array(times), np.arange(len(times)), light, pixels)
+    return sorted(zip(events.pixel.tolist(), events.t.tolist(), events.p.tolist(), strict=True), key=lambda e: e[:2])
+
+
+def one_pixel(times, log_intensity, **parameters):
+    return [(t, p) for _, t, p in found(times, np.transpose([log_intensity]), **parameters)]
 
 
 def test_a_ramp_crosses_its_levels_at_equal_intervals():
@@ -24,8 +29,11 @@ def test_a_ramp_crosses_its_levels_at_equal_intervals():
 
 
 def test_reaching_the_level_is_a_crossing():
+    assert np.log(np.exp([1.0, 0.9999999999999998])).tolist() == [1.0, 0.9999999999999998]
     assert one_pixel([0, 1000], [0, 1.0]) == [(1000, 1)]
-    assert one_pixel([0, 1000], [0, np.nextafter(1.0, 0)]) == []
+    assert one_pixel([0, 1000], [0, 0.9999999999999998]) == []
+    assert one_pixel([0, 1000], [0, 1.0], sign=-1.0) == [(1000, 0)]
+    assert one_pixel([0, 1000], [0, 0.9999999999999998], sign=-1.0) == []
 
 
 def test_on_and_off_have_separate_thresholds_from_the_last_level():
@@ -53,17 +61,43 @@ def test_the_refractory_period_swallows_events_but_not_the_change():
 
 
 def test_pixels_are_independent():
-    samples = np.array([[0, 0, 5], [2.2, -1.5, 5]])
-    t, pixel, p = crossings(np.array([0, 1100]), samples, np.ones(3), np.ones(3), 0)
-    found = sorted(zip(pixel.tolist(), t.tolist(), p.tolist(), strict=True))
-    assert found == [(0, 500, 1), (0, 1000, 1), (1, 733, 0)]
+    events = found([0, 1100], [[0, 0, 5], [2.2, -1.5, 5]])
+    assert events == [(0, 500, 1), (0, 1000, 1), (1, 733, 0)]
+    # as many pixels as are passed over at once, and one more: each has its event at its own time
+    ramps = np.linspace(2, 3.5, 17)
+    expected = [
+        (x, t, 1) for x, ramp in enumerate(ramps) for t in [round(1000 / ramp * k) for k in range(1, int(ramp) + 1)]
+    ]
+    assert found([0, 1000], [np.zeros(17), ramps]) == expected
+
+
+def test_more_events_than_the_first_guess_of_their_number():
+    # 1000 levels up at 1, 2, ... us, and down again
+    events = one_pixel([0, 1000, 2000], [0, 100.05, -0.05], on=0.1, off=0.1)
+    assert len(events) == 2000
+    assert events[:3] == [(1, 1), (2, 1), (3, 1)]
+    assert sorted(p for _, p in events) == [0] * 1000 + [1] * 1000
+
+
+def test_a_place_that_is_seen_again_has_the_same_intensity():
+    pixels = Pixels(np.ones(1), np.ones(1), 0.0, 1.0)
+    events = crossings(np.array([0, 10, 20, 30, 40]), np.array([0, 1, 1, 0, 1]), np.exp([[0.0], [1.25]]), pixels)
+    assert list(zip(events.t.tolist(), events.p.tolist(), strict=True)) == [(8, 1), (30, 0), (38, 1)]
+
+
+def test_events_are_sorted_as_by_a_stable_sort():
+    rng = np.random.default_rng(0)
+    for most in (1, 3, 2**11, 2**11 + 1, 2**35, 2**62):
+        key = rng.integers(most, size=1000)
+        assert np.array_equal(order_of(key), np.argsort(key, kind="stable"))
+    assert len(order_of(np.zeros(0, np.int64))) == 0
 
 
 def test_no_change_no_events():
-    t, pixel, p = crossings(np.array([0, 10]), np.zeros((2, 4)), np.ones(4), np.ones(4), 0)
-    assert t.dtype == pixel.dtype == np.int64
-    assert p.dtype == np.int8
-    assert len(t) == len(pixel) == len(p) == 0
+    events = crossings(np.array([0, 10]), np.array([0, 1]), np.ones((2, 4)), Pixels(np.ones(4), np.ones(4), 0.0, 1.0))
+    assert events.t.dtype == events.pixel.dtype == np.int64
+    assert events.p.dtype == np.int8
+    assert [len(field) for field in events] == [0, 0, 0]
     assert len(Camera(noise_hz=0).record(np.zeros((8, 8)))) == 0
 
 
@@ -80,6 +114,17 @@ def test_the_path_is_a_triangle_of_three_saccades_with_rests_between():
     speed = np.linalg.norm(np.diff(camera.path, axis=0), axis=1)
     assert speed[:100].argmax() in (49, 50)
     assert speed[[0, 99, 100, 199, 200, 299]].max() < 0.01 * speed.max()  # at rest at the corners
+
+
+def test_a_path_of_constant_speed_has_any_number_of_straight_pieces():
+    camera = Camera(
+        corners=((0, 0), (3, 4)), saccades_us=((1000, 11_000), (11_000, 16_000)), constant_speed=True, sample_us=500
+    )
+    assert camera.duration_us == 16_000
+    path = dict(zip(camera.sample_times.tolist(), camera.path.tolist(), strict=True))
+    assert [path[t] for t in (0, 1000, 6000, 11_000, 16_000)] == [[0, 0], [0, 0], [1.5, 2], [3, 4], [0, 0]]
+    speed = np.linalg.norm(np.diff(camera.path, axis=0), axis=1) / 0.5  # pixels per ms: 5 in 10 ms, then 5 in 5 ms
+    assert speed == pytest.approx([0] * 2 + [0.5] * 20 + [1.0] * 10)
 
 
 def test_events_of_a_moved_image_are_at_its_new_position():
@@ -113,6 +158,11 @@ def test_an_even_image_keeps_its_brightness_at_any_magnification():
         assert seen == pytest.approx(np.full((len(camera.sample_times), 16, 16), 0.5), abs=1e-3)
 
 
+def test_an_image_too_small_to_see_gives_no_events():
+    for image_pixels in (1e-5, 5e-324):
+        assert len(Camera(image_pixels=image_pixels, noise_hz=0.0).record(np.ones((8, 8)))) == 0
+
+
 def test_recordings_fit_the_sensor_and_have_both_polarities():
     camera = Camera(height=20, width=30, image_pixels=12)
     image = np.zeros((6, 9))
@@ -124,6 +174,58 @@ def test_recordings_fit_the_sensor_and_have_both_polarities():
     same_time = np.diff(recording["t"]) == 0
     pixel = recording["y"].astype(int) * 30 + recording["x"]
     assert np.all(np.diff(pixel)[same_time] >= 0)
+
+
+def plain_record(camera, image):
+    """What the camera's definition says, pixel by pixel: (t, y, x, p)."""
+    pitch = camera.image_pixels / max(image.shape)
+    blur = max(pitch, 1)
+
+    def weight(sensor_pixels, image_pixels, i, j, shift):
+        at = (i - (sensor_pixels - 1) / 2 - shift) - (j - (image_pixels - 1) / 2) * pitch
+        d = abs(at) / blur
+        spline = 2 / 3 - d**2 + d**3 / 2 if d < 1 else max(2 - d, 0) ** 3 / 6
+        return spline * pitch / blur
+
+    found = []
+    on, off = camera.thresholds
+    for y in range(camera.height):
+        for x in range(camera.width):
+            light = []
+            for shift_x, shift_y in camera.path:
+                rows = [weight(camera.height, image.shape[0], y, j, shift_y) for j in range(image.shape[0])]
+                columns = [weight(camera.width, image.shape[1], x, j, shift_x) for j in range(image.shape[1])]
+                light.append((-1 if camera.negative else 1) * np.log(rows @ image @ columns + camera.dark))
+            reference, last = light[0], -np.inf
+            for k in range(1, len(light)):
+                while light[k] >= reference + on[y, x] or light[k] <= reference - off[y, x]:
+                    rising = light[k] > light[k - 1]
+                    reference += on[y, x] if rising else -off[y, x]
+                    t = camera.sample_us * (k - 1 + (reference - light[k - 1]) / (light[k] - light[k - 1]))
+                    if t - last >= camera.refractory_us:
+                        found.append((round(t), y, x, int(rising)))
+                        last = t
+    return sorted(event for event in found if event[0] < camera.duration_us)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "shape"),
+    [
+        ({"negative": False}, (4, 3)),
+        ({"refractory_us": 100}, (4, 3)),
+        ({"constant_speed": True, "width": 8}, (3, 4)),
+        ({"width": 17, "height": 3, "dark": 0.01}, (3, 3)),
+        ({"image_pixels": 6, "threshold_on": 0.01, "dark": 0.5}, (9, 9)),  # finer than the sensor
+        ({"image_pixels": 50, "dark": 0.1}, (9, 9)),  # the sensor sees a small part
+    ],
+)
+def test_events_are_those_of_the_definition(parameters, shape):
+    camera = Camera(**{"height": 6, "width": 7, "image_pixels": 8, "sample_us": 10_000, "noise_hz": 0.0} | parameters)
+    image = np.random.default_rng(1).random(shape)
+    recording = camera.record(image)
+    expected = plain_record(camera, image)
+    assert len(expected) > 20
+    assert list(zip(*(recording[field].tolist() for field in "tyxp"), strict=True)) == expected
 
 
 def test_many_recordings_have_their_numbers_as_seeds():
@@ -157,7 +259,8 @@ def test_the_hash_depends_on_every_parameter():
     camera = Camera()
     assert camera.parameter_hash == Camera().parameter_hash == Camera(height=34.0).parameter_hash
     other = {name: value * 2 or 1 for name, value in vars(camera).items()}
-    other |= {"corners": ((0, 0),) * 3, "saccades_us": ((0, 1000), (1000, 2000), (2000, 3000)), "negative": False}
+    other |= {"corners": ((0, 0),) * 3, "saccades_us": ((0, 1000), (1000, 2000), (2000, 3000))}
+    other |= {"constant_speed": True, "negative": False}
     changed = [replace(camera, **{name: value}) for name, value in other.items()]
     assert len({c.parameter_hash for c in [camera, *changed]}) == len(changed) + 1
 
@@ -169,16 +272,19 @@ def test_the_hash_depends_on_every_parameter():
         ({"noise_hz": -1.0}, "noise_hz must be >= 0"),
         ({"dark": np.nan}, "dark must be > 0"),
         ({"sample_us": 70_000}, "must divide 300000"),
-        ({"corners": ((0, 0), (1, 1))}, "corners must be three pairs"),
-        ({"corners": ((0, 0), (1, 1), (np.nan, 0))}, "corners must be three pairs"),
-        ({"saccades_us": ((0, 9), (8, 10), (10, 20))}, "saccades_us must be three times .* in order"),
-        ({"saccades_us": ((0, 9), (9, 9), (10, 20))}, "saccades_us must be three times .* in order"),
-        ({"saccades_us": ((0, 9), (9, 20))}, "saccades_us must be three times"),
-        ({"saccades_us": ((0, 9), (9, 20), (20, np.nan))}, "saccades_us must be three times"),
-        ({"saccades_us": ((0, 9), (9, 20), (20, 10**30))}, "saccades_us must be three times"),
-        ({"saccades_us": ((0, 9), (9, 20.5), (21, 30))}, "saccades_us must be three times"),
-        ({"saccades_us": "now"}, "saccades_us must be three times"),
-        ({"corners": None}, "corners must be three pairs"),
+        ({"corners": ((0, 0), (1, 1))}, "corners must be 3 pairs"),
+        ({"corners": ((0, 0), (1, 1), (np.nan, 0))}, "corners must be 3 pairs"),
+        ({"corners": None}, "corners must be 3 pairs"),
+        ({"saccades_us": ((0, 9), (8, 10), (10, 20))}, "saccades_us must be pairs .* in order"),
+        ({"saccades_us": ((0, 9), (9, 9), (10, 20))}, "saccades_us must be pairs .* in order"),
+        ({"saccades_us": ((0, 9), (9, 20))}, "corners must be 2 pairs"),
+        ({"saccades_us": ((0, 9), (9, 20), (20, np.nan))}, "saccades_us must be pairs"),
+        ({"saccades_us": ((0, 9), (9, 20), (20, 10**30))}, "saccades_us must be pairs"),
+        ({"saccades_us": ((0, 9), (9, 20.5), (21, 30))}, "saccades_us must be pairs"),
+        ({"saccades_us": ((-1, 9),)}, "saccades_us must be pairs"),
+        ({"saccades_us": ()}, "saccades_us must be pairs"),
+        ({"saccades_us": "now"}, "saccades_us must be pairs"),
+        ({"constant_speed": 1}, "constant_speed must be True or False, not 1"),
         ({"height": "34"}, "height must be a number, not '34'"),
         ({"height": True}, "height must be a number, not True"),
         ({"height": 10**30}, "height must be at most 32767"),

@@ -15,10 +15,12 @@ from mtt_brian.cli import gap as command
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import factorial, gap_tables
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.experiments import backend, gap
 from mtt_brian.experiments.gap import GapTask, GivenRecordings, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.translate.conventions import Conventions
+from tests.browser import Window
 
 RNG = np.random.default_rng(5)
 #: Multiples of 1/64, so that sums are exact.
@@ -319,11 +321,26 @@ def arguments(folder, *more):
     return [str(folder / "net.nir"), *files, "--reset", "subtract", "--step", "2e-3", *more]
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_fits_its_window_and_its_figures_are_legible(width, scheme, foreign, browser):
+    out = foreign / "out"
+    command.main(arguments(foreign, "--steps", "1e-3", "1e-2", "--out", str(out)))
+    shown = Window(browser, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    shown.open(out / "gap.html")
+    assert shown.tab.evaluate("document.documentElement.scrollWidth") == width
+    sizes = shown.font_sizes()
+    assert len(sizes) == 2
+    assert min(sizes) >= 9
+    assert shown.console == []
+
+
 def test_files_without_labels(foreign, capsys):
     out = foreign / "out"
     command.main(arguments(foreign, "--steps", "1e-3", "1e-2", "--shard", "3", "--out", str(out)))
     report = json.loads((out / "gap.json").read_text())
     assert report["what"] == "agreement"
+    assert report["flexibility"] is None  # no labels
     assert report["path"][-1] == "fifo + bound -1 thresholds + 8 bit"
     assert len(report["results"]) == 20 + 4
     assert report["results"]["time-stepped"]["right"] == "1111"
@@ -354,6 +371,24 @@ def test_a_run_of_this_package(three_runs, tmp_path):
     assert len(report["ids"]) == 5
     assert not (tmp_path / "steps.png").exists()
     assert any("fifo" in note for note in report["notes"])
+
+    # The exact engine on T bins is the time-stepped network, so that the score is that of mtt-brian eval.
+    pytest.importorskip("torch")
+    from mtt_brian import mtt
+
+    data = mb.events.load("nmnist", root=three_runs / "data", split="test")
+    data = data.subset([data.ids.index(name) for name in report["ids"]])
+    model = mtt.load_model(run)
+    accuracies = []
+    for t in TIME_STEPS:
+        right = mtt.predict(model, data, t).argmax(1) == data.labels
+        assert report["results"][f"T = {t}"]["right"] == factorial.as_bits(right)
+        accuracies.append(np.mean(right))
+    accuracies.append(np.mean([bit == "1" for bit in report["results"]["instants"]["right"]]))
+    assert report["flexibility"]["value"] == pytest.approx(np.mean(accuracies) / np.max(accuracies))
+    assert f"Temporal flexibility {report['flexibility']['value']:.2f} (" in (tmp_path / "gap.md").read_text()
+    decided = report["results"]["instants"]["median_decision_seconds"]
+    assert 0 < decided <= max(int(recording["t"][-1]) for recording in data) / 1e6
 
 
 def test_it_continues_after_a_stop(foreign, monkeypatch):

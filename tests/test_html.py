@@ -4,7 +4,6 @@ import base64
 import json
 import math
 import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -14,14 +13,15 @@ from matplotlib.figure import Figure
 
 from mtt_brian import plotting
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import Estimate, EventDriven, Report, RunReport, TimeStepped, write_report
+from mtt_brian.evaluate import Estimate, EventDriven, Flexibility, Report, RunReport, TimeStepped, write_report
 from mtt_brian.evaluate.html import ReportFigure, write_html
 from mtt_brian.experiments import report_files
 from mtt_brian.plotting import ModeRun
+from tests.browser import Window
 from tests.plots import result, train
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WILD = """<b>&"'<script>alert(1)</script>"""
+FLEXIBLE = "0.92 (0.85 to 0.95)"
 CLASSES = ["cat", "dog", "<i>"]
 
 
@@ -57,6 +57,7 @@ def run(name, accuracies, t_max, *conventions, seed=3):
         ),
         event_driven=conventions,
         network="nmnist_3c1fc",
+        flexibility=Flexibility(0.923, 0.85, 0.95) if t_max == 10 else None,
     )
 
 
@@ -258,10 +259,22 @@ class TestTables:
     def test_accuracies(self, page):
         assert page.texts("accuracies") == [
             ["", "event-driven", "time-stepped", ""],
-            ["network", "method", "seed", "sum", "fifo", "T = 1", "T = 10", "T = 20", "T_max", "recordings"],
-            ["run-10", "mtt", "3", "12.5 ± 3.0", "80.0 ± 3.0", "50.0 ± 4.0", "89.0 ± 4.0", "-", "10", "13"],
-            ["run-2", "mtt", "-", "100.0 ± 3.0", "-", "70.0 ± 4.0", "-", "10.0 ± 4.0", "20", "13"],
-            [WILD, "mtt", "3", "96.0 ± 3.0", "85.0 ± 3.0", "60.0 ± 4.0", "88.0 ± 4.0", "-", "10", "13"],
+            [
+                "network",
+                "method",
+                "seed",
+                "sum",
+                "fifo",
+                "T = 1",
+                "T = 10",
+                "T = 20",
+                "flexibility",
+                "T_max",
+                "recordings",
+            ],
+            ["run-10", "mtt", "3", "12.5 ± 3.0", "80.0 ± 3.0", "50.0 ± 4.0", "89.0 ± 4.0", "-", FLEXIBLE, "10", "13"],
+            ["run-2", "mtt", "-", "100.0 ± 3.0", "-", "70.0 ± 4.0", "-", "10.0 ± 4.0", "-", "20", "13"],
+            [WILD, "mtt", "3", "96.0 ± 3.0", "85.0 ± 3.0", "60.0 ± 4.0", "88.0 ± 4.0", "-", FLEXIBLE, "10", "13"],
         ]
 
     def test_accuracies_are_those_of_report_json(self, page):
@@ -271,6 +284,7 @@ class TestTables:
             ]
             estimates += [run["time_stepped"].get(t) for t in ("1", "10", "20")]
             values = [estimate and estimate["value"] for estimate in estimates]
+            values.append(run["flexibility"] and run["flexibility"]["value"])
             assert row[2:] == [run["seed"], *values, run["time_stepped_at_t_max"]["time_steps"], run["n_recordings"]]
 
     def test_layers_go_from_the_input_to_the_output(self, page):
@@ -350,42 +364,6 @@ def figures(tmp_path_factory):
     pictures = [ReportFigure(svg / f"{name}.svg", alt, text) for name, alt, text in report_files.FIGURES]
     write_html(REPORT, pictures, folder / "report.html", CLASSES)
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium or Chrome of this machine, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable)
-        yield browser
-        browser.close()
-
-
-class Window:
-    """A window of the browser, with the console messages and the requested addresses since `open`."""
-
-    def __init__(self, browser, **options):
-        self.tab = browser.new_page(**options)
-        self.console, self.requests = [], []
-        self.tab.on("console", lambda message: self.console.append(message.text))
-        self.tab.on("pageerror", lambda error: self.console.append(str(error)))
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-
-    def open(self, path):
-        self.console.clear()
-        self.requests.clear()
-        self.tab.goto(path.as_uri())
-
-    def heading(self, table, column):
-        return self.tab.locator(f"#{table} thead tr:last-child > :nth-child({column + 1})")
-
-    def column(self, table, column):
-        """Texts of a column of the body, top to bottom."""
-        return self.tab.locator(f"#{table} tbody tr > :nth-child({column + 1})").all_text_contents()
 
 
 @pytest.fixture(scope="module")
@@ -515,15 +493,9 @@ class TestInABrowser:
     def test_the_texts_of_figures_are_legible_on_a_phone(self, browser, figures):
         shown = Window(browser, viewport={"width": 400, "height": 800})
         shown.open(figures)
-        images = shown.tab.eval_on_selector_all(
-            "img", "all => all.map(i => [i.src, i.clientWidth / i.getAttribute('width')])"
-        )
-        assert len(images) == 4
-        for source, scale in images:
-            content = base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")).decode()
-            sizes = [float(size) for size in re.findall(r"\bfont(?:-size)?: [^;\"]*?([\d.]+)px", content)]
-            assert sizes
-            assert min(sizes) * scale >= 9
+        sizes = shown.font_sizes()
+        assert len(sizes) == 4
+        assert min(sizes) >= 9
 
     def test_figures_follow_the_colour_scheme(self, browser, figures):
         shown = Window(browser)

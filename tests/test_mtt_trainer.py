@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,44 +37,45 @@ def test_fit_is_the_epochs_of_a_trainer(tmp_path: Path) -> None:
     assert same_weights(mtt.checkpoint.load(tmp_path / "steps"), whole)
 
 
-class Watched(mtt.Trainer):
-    """Keeps the changes of every item and takes no steps."""
+class Idle(mtt.Trainer):
+    """Takes no steps."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.seen: list[dict[int, tuple[list[int], bool]]] = []
-
-    def run_epoch(self) -> None:
-        self.seen.append({})
-        super().run_epoch()
-
-    def step(self, index: np.ndarray, changes: Changes) -> Iteration:
-        mine = changes[index]
-        assert mine.shifts is not None
-        assert mine.mirrored is not None
-        drawn = zip(mine.shifts.tolist(), mine.mirrored.tolist(), strict=True)
-        self.seen[-1] |= dict(zip(index.tolist(), drawn, strict=True))
+    def step(self, *of_the_batch: Any) -> Iteration:
         return Iteration(0.0, 0.0)
 
 
-def changes_of(**options: Any) -> list[dict[int, tuple[list[int], bool]]]:
+def changes_of(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[dict[int, tuple[list[int], bool]]]:
+    """For each of two epochs, what is drawn for every item."""
     config = small(epochs=2, shift=2, flip=True, calibration_batches=0, **options)
     data = synthetic(28)
-    trainer = Watched.prepare(mtt.build_model(config, data), data, config)
-    assert isinstance(trainer, Watched)
+    trainer = Idle.prepare(mtt.build_model(config, data), data, config)
+    batches, seen = mtt.FrameSet.batches, []
+
+    def watched(frames: mtt.FrameSet, indices: list[np.ndarray], changes: Changes) -> Iterator[Any]:
+        seen.append({})
+        for index in indices:
+            mine = changes[index]
+            assert mine.shifts is not None
+            assert mine.mirrored is not None
+            drawn = zip(mine.shifts.tolist(), mine.mirrored.tolist(), strict=True)
+            seen[-1] |= dict(zip(index.tolist(), drawn, strict=True))
+        return batches(frames, indices, changes)
+
+    monkeypatch.setattr(mtt.FrameSet, "batches", watched)
     with trainer.running():
         trainer.run_epoch()
         trainer.run_epoch()
-    return trainer.seen
+    monkeypatch.undo()
+    return seen
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")  # no steps are taken
-def test_augmentation_depends_on_seed_epoch_and_item_only() -> None:
-    first, second = changes_of(batch_size=8)
+def test_augmentation_depends_on_seed_epoch_and_item_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = changes_of(monkeypatch, batch_size=8)
     assert len(first) == len(second) == 28
-    assert [first, second] == changes_of(batch_size=5, method="sdt")
+    assert [first, second] == changes_of(monkeypatch, batch_size=5, method="sdt")
     assert first != second
-    assert first != changes_of(batch_size=8, seed=7)[0]
+    assert first != changes_of(monkeypatch, batch_size=8, seed=7)[0]
     assert len({str(change) for change in first.values()}) > 10
 
 

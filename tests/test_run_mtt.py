@@ -67,6 +67,26 @@ def test_it_ends_with_a_table_and_the_next_command(finished: tuple[Path, str]) -
     assert output.splitlines()[-1].strip() == f"mtt-brian eval {Path('runs/digits-mtt-0-001')}"
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_time_steps_of_the_table_can_be_chosen(workers: str, tmp_path: Path) -> None:
+    done = run(
+        *SMALL, "--epochs", "1", "--workers", workers, "--final-steps", "4", "1", "4", "--out", "r", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if "%" in line]
+    assert [int(row[0]) for row in rows] == [4, 1]
+    test = run_folder.load_splits(mtt.TrainConfig(**json.loads((tmp_path / "r" / "config.json").read_text()))).test
+    correct = {t: mtt.predict(mtt.load_model(tmp_path / "r"), test, t).argmax(1) == test.labels for t in (4, 1)}
+    assert [row[1] for row in rows] == [f"{correct[t].mean():.1%}" for t in (4, 1)]
+
+
+def test_no_table(tmp_path: Path) -> None:
+    done = run(*SMALL, "--epochs", "1", "--final-steps", "--out", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "%" not in done.stdout
+    assert done.stdout.splitlines()[-1].strip() == "mtt-brian eval r"
+
+
 every_signal = pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -218,6 +238,7 @@ def test_settings_of_the_package_by_name(tmp_path: Path, monkeypatch: pytest.Mon
         (["--config", "small"], "--config 'small': no such file (.toml or .json), and no settings of this package; "),
         (["--config", "list"], "known: cifar100_resnet18, "),
         (["--time-steps", "0"], "command line: time_steps must be at least 1, not 0"),
+        (["--final-steps", "3", "0"], "--final-steps must be at least 1, not 0"),
         (["--dataset", "nowhere"], "unknown data set 'nowhere'"),
         (["--dataset", "nmnist", "--data-root", "nowhere"], "nowhere"),
         (["--limit", "4", "--model", "resnet"], "unknown model 'resnet'"),

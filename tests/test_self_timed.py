@@ -16,137 +16,16 @@ from mtt_brian.circuit.operators import Delay, Dense
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines.brian2 import functions
 from mtt_brian.engines.brian2.network import EventNetwork
-from mtt_brian.engines.brian2.runtime import RuntimeEngine
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
 from tests.engines import every_engine, recording, simulator
-
-INPUTS = 4
-#: Powers of two, so that all jumps are multiples of 1/16 and sums of them are exact.
-TAU, TAU_SYN = (2.0**-7, 2.0**-5), (2.0**-8, 2.0**-7, 2.0**-5)
-
-
-def firing_rule(rng, kind):
-    """A rule of one of the kinds IF, LIF and CubaLIF that can fire between arrivals."""
-    draw = lambda values: rng.choice(values, 3) if rng.random() < 0.3 else float(rng.choice(values))  # noqa: E731
-    reset = str(rng.choice(["subtract", "zero"]))
-    common = {
-        "threshold": draw([0.5, 0.75, 1.0]),
-        "reset": reset,
-        "spikes": str(rng.choice(["one", "many"])),
-        "v_reset": draw([0.0, -0.25]) if reset == "zero" else 0.0,
-        "lower_bound": [None, -1.0, -0.125, 0.0625][rng.integers(4)],
-        "refractory": float(rng.choice([0.0, 0.0, 0.001, 0.003])),
-    }
-    if kind != "IF":
-        # With thresholds that are simple numbers, a decayed potential can be equal to one on paper: rounding decides.
-        common["threshold"] = rng.uniform(0.5, 1.0)
-    if kind == "IF":
-        return IF(**common, bias=draw([-10.0, 0.0, 20.0, 25.0, 30.0, 70.0]))
-    if kind == "LIF":
-        tau = draw(TAU)
-        return LIF(**common, tau=tau, r=tau, v_leak=draw([0.0, 0.25, 1.25]), bias=draw([-8.0, 0.0, 40.0, 160.0]))
-    tau_syn = draw(TAU_SYN)
-    return CubaLIF(
-        **common, tau=draw(TAU), tau_syn=tau_syn, w_in=tau_syn * 4, r=draw([0.5, 1.0]), v_leak=draw([0.0, 0.0, 1.125]),
-        bias=draw([-8.0, 0.0, 0.0, 64.0]),
-    )  # fmt: skip
-
-
-def silent_rule(rng, kind):
-    """A readout: I, LI or CubaLI."""
-    bound = [None, -0.5][rng.integers(2)]
-    if kind == "I":
-        return IF(threshold=None, bias=float(rng.choice([0.0, 3.0])), lower_bound=bound)
-    if kind == "LI":
-        return LIF(threshold=None, tau=2.0**-6, r=2.0**-6, bias=float(rng.choice([0.0, 4.0])), lower_bound=bound)
-    return CubaLIF(threshold=None, tau=2.0**-6, tau_syn=2.0**-7, w_in=2.0**-7, bias=float(rng.choice([0.0, 4.0])))
-
-
-KINDS = ["IF", "LIF", "CubaLIF", "I", "LI", "CubaLI", "delays"]
-
-
-def network(seed, kind):
-    """Two firing populations, the second one also next to the input, and a readout; one of them of the given kind.
-
-    Of the kind "delays", the connections have several delays each, and the second population reaches the first one.
-    """
-    rng = np.random.default_rng(seed)
-    kinds = [str(k) for k in rng.choice(["IF", "LIF", "CubaLIF"], 2)]
-    if kind in ("IF", "LIF", "CubaLIF"):
-        kinds[rng.integers(2)] = kind
-        readout = str(rng.choice(["I", "LI", "CubaLI", "none"]))
-    else:
-        readout = str(rng.choice(["I", "CubaLI", "none"])) if kind == "delays" else kind
-    populations = [Population(name, (3,), firing_rule(rng, k)) for name, k in zip("ab", kinds, strict=True)]
-    edges = [("input", "a", INPUTS), ("input", "b", INPUTS), ("a", "b", 3)]
-    if readout != "none":
-        populations.append(Population("out", (3,), silent_rule(rng, readout)))
-        edges.append(("b", "out", 3))
-    connections = [
-        Connection(source, target, (Dense(rng.integers(-6, 10, (3, n)) / 16, (n,)),), (), n)
-        for source, target, n in edges
-    ]
-    if kind == "delays":
-        late = [replace(c, operators=(*c.operators, Delay(rng.integers(0, 4, 3) / 1000))) for c in connections]
-        back = (Dense(rng.integers(-6, 6, (3, 3)) / 64, (3,)), Delay(rng.integers(1, 6, 3) / 1000))
-        connections = [*late, Connection("b", "a", back, (), 3)]
-    return Circuit("input", (INPUTS,), tuple(populations), tuple(connections), populations[-1].name)
-
-
-def trains(seed, number=3):
-    """Recordings of different lengths with several events at one instant; one has no event at all."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for k in range(number):
-        rows = np.unique(
-            rng.integers(0, 30, 25 if k != 1 else 0) * INPUTS + rng.integers(0, INPUTS, 25 if k != 1 else 0)
-        )
-        counts = rng.integers(1, 3, len(rows))
-        end = float(rng.choice([0.03, 0.0325, 0.04]))
-        made.append(InputSpikes(rows // INPUTS / 1000, rows % INPUTS, counts, np.arange(len(rows)), end))
-    return made
-
-
-def assert_equal_runs(ours, theirs):
-    """The same spikes at times equal up to rounding, the same readouts; returns the number of spikes."""
-    number = 0
-    for a, b in zip(ours, theirs, strict=True):
-        assert list(a.spikes) == list(b.spikes)
-        for name, spikes in b.spikes.items():
-            assert a.spikes[name].i.tolist() == spikes.i.tolist(), name
-            assert a.spikes[name].n.tolist() == spikes.n.tolist(), name
-            np.testing.assert_allclose(a.spikes[name].t, spikes.t, rtol=1e-12, atol=1e-15, err_msg=name)
-        for name, counts in b.counts.items():
-            np.testing.assert_array_equal(a.counts[name], counts, err_msg=name)
-            number += counts.sum() if name != "input" else 0
-        np.testing.assert_allclose(a.readout, b.readout, rtol=1e-9, atol=1e-9)
-        assert a.synops == b.synops
-    return number
-
-
-def compare(seed, kind, engine="brian2", record="all", every_step=False, **options):
-    circuit = network(seed, kind)
-    given = trains(seed)
-    made = simulator(circuit, engine, record=record, **options)
-    if every_step:
-        made.engine = RuntimeEngine(made.circuit, target="numpy", record=record, every_step=True, **options)
-    expected = mb.Simulator(circuit, record=record).engine.run(given)
-    return assert_equal_runs(made.engine.run(given), expected)
+from tests.self_timed import KINDS, compare
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_spikes_as_the_exact_engine(kind):
     fired = [compare(seed, kind, batch_size=1 + seed % 3) for seed in range(4 if kind in KINDS[:2] else 3)]
     assert sum(fired) > 100
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", range(4))
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_same_spikes_as_the_exact_engine_200_times(kind, block):
-    for seed in range(100 + 50 * block, 150 + 50 * block):
-        compare(seed, kind, batch_size=1 + seed % 3)
 
 
 @pytest.mark.slow
@@ -168,13 +47,6 @@ def test_the_same_spikes_when_compiled(kind, engine, options):
 def test_counts_and_final_states_in_tables(kind):
     """As on a GPU, where monitors make every step wait."""
     assert compare(11, kind, record="counts", every_step=True, batch_size=2) > 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_counts_and_final_states_in_tables_often(kind):
-    for seed in range(20):
-        compare(seed, kind, record=["counts", "output"][seed % 2], every_step=True, batch_size=2)
 
 
 # ----- on paper

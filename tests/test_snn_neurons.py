@@ -247,10 +247,10 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: object, threads: int
                 (jumps[:4], [2, 6, 1], [0, 1, 2, 2, 2, 2, 2, 2, 3]),
                 (channels_last[:6], [6, 5], [0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 5]),
             ):
-                each = torch.arange(sum(lengths))
-                repeat = None if seen is None else FrameMap(torch.tensor(seen), each, len(each))
+                each = tuple(range(sum(lengths)))
+                repeat = None if seen is None else FrameMap(tuple(seen), each, len(each))
                 steps = [layer.step(t) for t in lengths]
-                for sums in (None, FrameMap(each, each // 2, (len(each) + 1) // 2)):
+                for sums in (None, FrameMap(each, tuple(t // 2 for t in each), (len(each) + 1) // 2)):
                     plan = TimePlan(tuple(lengths), repeat, sums)
                     ours, theirs = (m.forward(x, plan, steps) for m in (cpu, reference))
                     assert torch.equal(ours[1], theirs[1])
@@ -287,7 +287,7 @@ def test_repetitions_before_and_sums_behind_are_part_of_it(dtype: torch.dtype) -
     """Two segments: 2 frames in 3 time steps and out in 3 sums, 3 in 5 and out in 2."""
     layer = Spiking(IF(spikes="many", lower_bound=-1.0))
     x = (2 * torch.randn(5, 4, 5, 5, 2, generator=torch.Generator().manual_seed(0))).to(dtype).permute(0, 1, 4, 2, 3)
-    repeat, sums = temporal.frame_map([2, 3], [3, 5], x.device), temporal.frame_map([3, 5], [3, 2], x.device)
+    repeat, sums = temporal.frame_map([2, 3], [3, 5]), temporal.frame_map([3, 5], [3, 2])
     assert repeat is not None
     assert sums is not None
     weight = torch.randn(5, 4, 2, 5, 5, generator=torch.Generator().manual_seed(1)).to(dtype)

@@ -29,10 +29,11 @@ class TestStudy:
     def test_report(self, swept, three_runs, capsys):
         report = json.loads((swept / "report.json").read_text())
         assert (report["dataset"], report["split"], report["n_recordings"]) == ("nmnist", "test", 8)
-        places = ["T = 1", "T = 5", "sum", "fifo", "gap sum", "gap fifo"]
+        places = ["T = 1", "T = 5", "sum", "fifo", "gap sum", "gap fifo", "flexibility"]
         recordings = events.load("nmnist", root=three_runs / "data", split="test")
         for name, run in report["runs"].items():
             assert [key for key in run if key != "method"] == places
+            assert run["flexibility"] == []  # T = 2, 10 .. 200 were not run
             model = mtt.load_model(three_runs / "runs" / name)
             for t in (1, 5):
                 right = np.mean(mtt.predict(model, recordings, t).argmax(1) == recordings.labels)
@@ -53,6 +54,19 @@ class TestStudy:
         assert "| mtt (1)" in text
         assert "gap fifo" in text
         assert image.imread(swept / "time_step_sweep.png").std() > 0.05
+
+    def test_flexibility(self, three_runs, study, tmp_path):
+        chosen = " ".join(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
+        study.main(f"{chosen} --time-steps 1 2 5 10 20 50 100 200 --out {tmp_path}".split())
+        report = json.loads((tmp_path / "report.json").read_text())
+        conditions = [*(f"T = {t}" for t in (1, 2, 5, 10, 20, 50, 100, 200)), "sum"]
+        for run in report["runs"].values():
+            (score,) = run["flexibility"]
+            accuracies = [run[condition]["value"] for condition in conditions]
+            assert score["value"] == pytest.approx(np.mean(accuracies) / np.max(accuracies))
+            assert score["low"] <= score["value"] <= score["high"]
+        assert len(report["groups"]["sdt"]["flexibility"]) == 2
+        assert "Temporal flexibility" in (tmp_path / "report.md").read_text()
 
     def test_again_only_what_is_missing(self, swept, three_runs, study, monkeypatch, capsys):
         asked = []

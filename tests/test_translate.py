@@ -214,7 +214,10 @@ def test_files_that_are_no_graphs(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "nest"}, "engine must be one of 'exact', 'brian2', 'brian2-cpp', 'brian2-cuda', not 'nest'"),
+        (
+            {"engine": "nest"},
+            "engine must be one of 'exact', 'brian2', 'brian2-cpp', 'brian2-cuda', 'exact-cuda', not 'nest'",
+        ),
         ({"engine": "exact", "order": "lifo"}, "order must be one of 'sum', 'fifo', not 'lifo'"),
         ({"engine": "exact", "record": "some"}, "record must be one of"),
         ({"engine": "brian2", "order": "fifo"}, "order='fifo' needs engine='exact'"),

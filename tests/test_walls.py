@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mtt_brian"
 
 #: Room -> the rooms that it may import besides its own, whatever the place of the import in a file.
-BASEMENT = {"errors", "text", "files", "machine", "registry", "kernel_cache", "progress", "html_repr", "repository"}
+BASEMENT = {"errors", "text", "files", "machine", "registry", "kernel_cache", "progress", "workers"}
+BASEMENT |= {"html_repr", "repository"}
 ROOMS = {
     **{room: BASEMENT for room in BASEMENT},
     "moved": set(),
@@ -144,9 +145,10 @@ def test_no_engine_imports_another_engine():
 #: Package -> the one file of ours that may use its private or unstable names, and a pattern that finds them.
 PRIVATE = {
     "numba": (
-        ("kernel_cache.py", "engines/exact/jit.py"),
+        ("kernel_cache.py", "engines/exact/jit.py", "engines/exact/indexing.py"),
         r"_nrt\b|forceinline|numba\.core|CACHE_DIR|numba\.config",
     ),
+    "cupy": (("engines/exact_cuda/gpu.py",), r"\bcupyx?\b"),
     "torch": (("snn/ops/internals.py",), r"torch\._(?!_)\w+|_BatchNorm\b|_DropoutNd\b|nn\.modules\."),
     "brian2": (
         ("engines/brian2/internals.py",),
@@ -184,4 +186,4 @@ def test_no_code_tests_the_name_of_an_engine():
     assert not wrong, wrong
 
 
-ENGINE_NAMES = ("exact", "brian2", "brian2-cpp", "brian2-cuda")
+ENGINE_NAMES = ("exact", "brian2", "brian2-cpp", "brian2-cuda", "exact-cuda")

@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_folder.train(model, config, splits, folder, settings.resume, processes)
 
     if processes.first:
-        # Results: time-stepped accuracy for many numbers of time steps, each with newly binned frames.
-        train.print_accuracies(model, splits.test)
+        # Results: time-stepped accuracy for many numbers of time steps (--final-steps), each with newly binned frames.
+        train.print_accuracies(model, splits.test, settings)
 
         # Next: the same weights event-driven, without time steps.
         train.print_next_command(folder, config)

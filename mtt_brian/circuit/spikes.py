@@ -113,8 +113,8 @@ def input_spikes(
     for axis, size in zip(axes, input_shape, strict=True):
         value = recording[axis].astype(np.int64)
         # As unsigned numbers, negative ones are above every size.
-        if np.any(outside := value.view(np.uint64) >= size):
-            k = int(np.argmax(outside))
+        if value.view(np.uint64).max(initial=0) >= size:
+            k = int(np.argmax(value.view(np.uint64) >= size))
             found = recording[axis][k]
             raise InputError(
                 f"{name}: event {k} has {axis} = {found}; the network's input {input_shape} allows"
@@ -125,27 +125,42 @@ def input_spikes(
     end = int(t[-1]) / 1e6 if len(t) else 0.0
     if duration is not None:
         end, last = end_of_run(duration, name)
-        kept = int(np.searchsorted(t, last, side="right"))
+        kept = int(t.searchsorted(last, side="right"))
         t, pixel = t[:kept], pixel[:kept]
-    # Events are sorted by time already: a stable sort by pixel within each instant is one sort of one key.
-    inputs = math.prod(input_shape)
-    later = np.not_equal(t[1:], t[:-1])
-    instant = np.concatenate([np.zeros(min(1, len(t)), np.int64), np.cumsum(later)])
-    key = instant * inputs + pixel
+    return InputSpikes(*_merged(t, pixel, math.prod(input_shape)), duration=end)
+
+
+def _merged(t: np.ndarray, pixel: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The fields ``t``, ``i``, ``n``, ``order`` of `InputSpikes`.
+
+    Args:
+        t: microseconds, sorted, int64 [E].
+        pixel: flat index into the input, int64 [E].
+        inputs: size of the input.
+    """
+    order = np.arange(len(t))
+    same = t[1:] == t[:-1]
+    tied = np.zeros(len(t), dtype=bool)
+    tied[1:] = same
+    tied[:-1] |= same
+    # Few events share their time with another one: only these are sorted by pixel.
+    rows = np.flatnonzero(tied)
+    instant = np.cumsum(np.diff(t[rows], prepend=0) != 0)
+    key = instant * inputs + pixel[rows]
     by_key = np.argsort(key, kind="stable")
-    key = key[by_key]
-    is_first = np.ones(len(key), dtype=bool)
-    np.not_equal(key[1:], key[:-1], out=is_first[1:])
-    order = np.empty(len(key), dtype=np.int64)
-    order[by_key] = np.cumsum(is_first) - 1
+    key, pixel = key[by_key], pixel.copy()
+    pixel[rows] = pixel[rows[by_key]]
+    again = rows[1:][key[1:] == key[:-1]]
+    if not len(again):
+        order[rows[by_key]] = rows
+        return t / 1e6, pixel, np.ones(len(t), dtype=np.int64), order
+    is_first = np.ones(len(t), dtype=bool)
+    is_first[again] = False
     first = np.flatnonzero(is_first)
-    return InputSpikes(
-        t=t[by_key[first]] / 1e6,
-        i=key[first] % inputs,
-        n=np.diff(first, append=len(key)),
-        order=order,
-        duration=end,
-    )
+    row = np.cumsum(is_first) - 1
+    order = row.copy()
+    order[rows[by_key]] = row[rows]
+    return t[first] / 1e6, pixel[first], np.diff(first, append=len(t)), order
 
 
 def input_spikes_for(
@@ -171,6 +186,7 @@ def _times(given: np.ndarray, name: str) -> np.ndarray:
     """Times as int64 [us], sorted, between 0 and `LAST_MICROSECOND`."""
     if not len(given):
         return np.zeros(0, dtype=np.int64)
+    given = np.ascontiguousarray(given)  # a field of a structured array is not; computing with it is slow
     # Compared as they are: differences and casts of 64-bit numbers can wrap.
     backwards = given[1:] < given[:-1]
     if given[0] < 0 or backwards.any():
@@ -182,7 +198,7 @@ def _times(given: np.ndarray, name: str) -> np.ndarray:
     if int(given[-1]) > LAST_MICROSECOND:
         k = int(np.argmax(given > LAST_MICROSECOND))
         raise InputError(f"{name}: event {k} has t = {given[k]}; t counts microseconds from 0 to {LAST_MICROSECOND}")
-    return given.astype(np.int64)
+    return given.astype(np.int64, copy=False)
 
 
 def end_of_run(duration: Any, name: str = "recording") -> tuple[float, int]:

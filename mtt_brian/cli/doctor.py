@@ -171,6 +171,7 @@ CHECKS = (
         wait="compiling for Brian2 in C++, a minute",
     ),
     Check("engine brian2-cuda", _cuda, wait="looking for CUDA, and compiling for it where it is"),
+    Check("engine exact-cuda", lambda: one_neuron("exact-cuda"), wait="looking for a GPU"),
     Check("torch (training)", _torch, _TRAINING),
     Check("cache folder", _cache, "set MTT_BRIAN_CACHE to a folder that can be written"),
     Check("built-in data", _built_in_data, wait="making the built-in data, once"),

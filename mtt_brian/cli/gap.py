@@ -23,7 +23,8 @@ recordings: differences have paired errors, and p is that of the exact sign test
 Without labels the agreement with the time-stepped predictions takes the place of the accuracy.
 
 At last the time-stepped rule is run with steps of other lengths, as it is and with the target's bound and weights, and
-its predictions are compared with those of the same rule without steps.
+its predictions are compared with those of the same rule without steps. With labels, the temporal flexibility score is
+computed from runs with 1, 2, 5 .. 200 steps per recording.
 
 Written are gap.json, gap.md, gap.html, waterfall.png and steps.png.
 """
@@ -48,8 +49,9 @@ from mtt_brian.cli.network_options import Network
 from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
+from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.events import Recordings
-from mtt_brian.experiments import dask_backend, gap, gap_report
+from mtt_brian.experiments import dask_backend, gap, gap_report, option_checks
 from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.neuron import SPIKES_PER_UPDATE
@@ -212,10 +214,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         InputError: for those that do not go together.
     """
     options = make_parser().parse_args(arguments)
-    for name in ("limit", "time_steps", "shard"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    option_checks.at_least_one(options, "limit", "time_steps", "shard")
     if not 0 <= options.within <= 100:
         raise InputError(f"--within must be a percentage from 0 to 100, not {options.within}")
     return options
@@ -293,7 +292,8 @@ def plan_for(options: argparse.Namespace, opened: Network, given: Given) -> Plan
     steps_us = [_whole_us("--steps", step) for step in options.steps] if options.steps is not None else gap.STEPS
     if options.steps is None:
         steps_us = [step for step in steps_us if step <= given.longest_step_us / 3]
-    return gap.plan(opened.circuit, base, _target(options, opened.circuit), sorted(set(steps_us)))
+    scored = TIME_STEPS if given.labels is not None and given.longest_step_us >= TIME_STEPS[-1] else ()
+    return gap.plan(opened.circuit, base, _target(options, opened.circuit), sorted(set(steps_us)), scored)
 
 
 def base_rule(options: argparse.Namespace, opened: Network) -> Rule:

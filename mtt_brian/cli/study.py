@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
-import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from mtt_brian import cli
 from mtt_brian.errors import InputError
-from mtt_brian.repository import shipped
+from mtt_brian.repository import load_script, shipped
 from mtt_brian.text import shown
 
 DESCRIPTION = "Answer one question about finished runs, time-stepped and event-driven: a table, a figure, a report."
@@ -77,9 +75,4 @@ def load(name: str) -> ModuleType:
         near = difflib.get_close_matches(name, found, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"unknown study {shown(name)}{hint} (studies: {', '.join(found)})")
-    spec = importlib.util.spec_from_file_location(f"mtt_brian.studies.{name}", found[name])
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("studies", name)

@@ -9,7 +9,7 @@ mtt-brian train --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's s
 mtt-brian train --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
 torchrun --nproc-per-node 2 -m mtt_brian train --batch-size 16   # two processes share every iteration, 2 x 16
 
-All options but --config, --out and --resume are also the keys of a file for --config.
+All options but --config, --out, --resume and --final-steps are also the keys of a file for --config.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 from mtt_brian.events import EventDataset, Recordings, find_dataset
 from mtt_brian.events.datasets import is_reference
-from mtt_brian.experiments import run_folder
+from mtt_brian.experiments import option_checks, run_folder
 from mtt_brian.experiments.run_folder import Splits
-from mtt_brian.machine import keep_freed_memory
-from mtt_brian.mtt import Checkpoint, Data, TrainConfig, distributed
+from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.distributed import Processes
 from mtt_brian.progress import notice
+from mtt_brian.repository import load_script
 from mtt_brian.snn import Staged
 
 #: The time steps of the closing table. The last ones are much finer than those of any training.
@@ -43,21 +43,8 @@ TEST_TIME_STEPS_IMAGES = (1, 2, 5, 10, 20)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The same calls as in training/run_mtt.py, which explains them."""
-    keep_freed_memory()
-    with distributed.join() as processes:
-        settings = read_settings(arguments, processes)
-        if processes.from_first(lambda: is_finished(settings)):
-            return
-        splits = processes.in_turn(lambda: run_folder.load_splits(settings.config))
-        model = build_network(settings.config, splits, processes)
-        folder = processes.from_first(lambda: open_folder(settings))
-        print_summary(settings.config, splits, model, folder)
-        with resume_hint(folder, settings.config, processes):
-            run_folder.train(model, settings.config, splits, folder, settings.resume, processes)
-    if processes.first:
-        print_accuracies(model, splits.test)
-        print_next_command(folder, settings.config)
+    """Runs ``training/run_mtt.py``, which calls the functions below one after another."""
+    load_script("training", "run_mtt").main(arguments)
 
 
 class Settings(NamedTuple):
@@ -89,6 +76,7 @@ def read_settings(arguments: Sequence[str] | None, processes: Processes) -> Sett
 def parse_settings(arguments: Sequence[str] | None, processes: int = 1) -> Settings:
     """The settings of a command line, for so many processes."""
     options = make_parser().parse_args(arguments)
+    option_checks.at_least_one(options, "final_steps")
     resume = mtt.checkpoint.load(options.resume) if options.resume else None
     return Settings(options, resume, resolve_config(options, resume, processes))
 
@@ -103,6 +91,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
     run.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
+    run.add_argument(
+        "--final-steps",
+        nargs="*",
+        type=int,
+        metavar="T",
+        help="time steps of the closing table of test accuracies; without a number: no table"
+        f" [{' '.join(map(str, TEST_TIME_STEPS))}]",
+    )
     return parser
 
 
@@ -249,14 +245,24 @@ def resumed_folder(name: str) -> Path:
     return run
 
 
-def print_accuracies(model: Staged, test: Data) -> None:
+def print_accuracies(model: Staged, test: Data, settings: Settings) -> None:
     """Time-stepped accuracy on the test data; recordings are binned anew for each number of time steps."""
-    numbers = TEST_TIME_STEPS if isinstance(test, Recordings) else TEST_TIME_STEPS_IMAGES
-    notice(f"testing with {len(numbers)} numbers of time steps, from {numbers[0]} to {numbers[-1]}")
+    numbers = final_steps(settings, test)
+    if not numbers:
+        return
+    notice(f"testing at T = {', '.join(map(str, numbers))}")
+    logits = mtt.predict_each(model, test, numbers, workers=settings.config.workers)
     print(f"\ntest accuracy, time-stepped, {len(test)} of {test.title}\n   T   accuracy   standard error", flush=True)
     for time_steps in numbers:
-        measured = evaluate.accuracy(mtt.predict(model, test, time_steps).argmax(1), test.labels)
+        measured = evaluate.accuracy(logits[time_steps].argmax(1), test.labels)
         print(f"{time_steps:4d}   {measured.value:7.1%}    {measured.standard_error:7.1%}", flush=True)
+
+
+def final_steps(settings: Settings, test: Data) -> Sequence[int]:
+    """The time steps of the closing table."""
+    if settings.options.final_steps is not None:
+        return tuple(dict.fromkeys(settings.options.final_steps))
+    return TEST_TIME_STEPS if isinstance(test, Recordings) else TEST_TIME_STEPS_IMAGES
 
 
 def print_next_command(folder: Path, config: TrainConfig) -> None:

@@ -60,7 +60,8 @@ class Simulator:
     Args:
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
         engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime), ``"brian2-cpp"`` (Brian2's C++ project) or
-            ``"brian2-cuda"`` (brian2cuda, on a GPU), or one added by `register_engine`. All give the same spikes.
+            ``"brian2-cuda"`` (brian2cuda, on a GPU), ``"exact-cuda"`` (event queue on a GPU), or one added by
+            `register_engine`. All give the same spikes.
         order: ``"sum"``: all arrivals at a neuron at one instant are summed and applied once. ``"fifo"``: a queue of
             single events, as on event-driven chips (engines with it in `EngineInfo.orders`: ``"exact"``).
         record: ``"all"`` spikes, those of the populations in front of the ``"output"`` (enough for
@@ -70,7 +71,7 @@ class Simulator:
             bits; by default 8 and 16, as on Speck (engines with `EngineInfo.saturation`: ``"exact"``).
         **options: fields of `Conventions` (``tool="snntorch"``), instead of the object or in addition to it, and
             options of the engine (`EngineInfo.options`): ``threads``, ``max_rate`` (exact); ``batch_size`` (Brian2
-            engines); ``target`` (brian2); ``flags`` (brian2-cpp).
+            engines, exact-cuda); ``target`` (brian2); ``flags`` (brian2-cpp).
 
     Raises:
         InputError: names the unsupported property and an engine that supports it.
@@ -143,9 +144,10 @@ class Simulator:
             input_spikes_for(self.circuit, *_opened(recording, duration, f"recording {k}"))
             for k, (recording, duration) in enumerate(given)
         )
-        yield from progress_bar(
-            self.engine.run(trains), total=count, description=self.engine.name, unit="recordings", show=progress
-        )
+        results = self.engine.run(trains)
+        if progress:
+            results = progress_bar(results, total=count, description=self.engine.name, unit="recordings")
+        yield from results
 
 
 @shows_conventions

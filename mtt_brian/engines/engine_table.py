@@ -52,6 +52,12 @@ def _brian2_memory(circuit: Circuit, order: Order) -> int:
     return estimate(circuit).bytes
 
 
+def _exact_cuda(circuit: Circuit, **options: Any) -> Engine:
+    from mtt_brian.engines.exact_cuda import ExactCudaEngine
+
+    return ExactCudaEngine(circuit, **options)
+
+
 class _Registered(NamedTuple):
     info: EngineInfo
     factory: EngineFactory
@@ -111,6 +117,19 @@ _GIVEN = (
             needs="brian2cuda, nvcc and an NVIDIA GPU",
         ),
         _brian2_cuda,
+    ),
+    _Registered(
+        EngineInfo(
+            name="exact-cuda",
+            about="the event queue of exact on a GPU, many recordings at once",
+            orders=("sum", "fifo"),
+            saturation=True,
+            options=("batch_size",),
+            batches=True,
+            memory=_exact_memory,
+            needs="CuPy and an NVIDIA GPU",
+        ),
+        _exact_cuda,
     ),
 )
 _REGISTRY = Registry[_Registered]("an engine", GROUP, {engine.info.name: engine for engine in _GIVEN})

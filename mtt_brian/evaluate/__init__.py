@@ -18,11 +18,13 @@ from mtt_brian.evaluate.report import EventDriven, Report, RunReport, TimeSteppe
 from mtt_brian.evaluate.report_tables import write_report
 from mtt_brian.evaluate.report_verdict import verdict
 from mtt_brian.evaluate.spike_times import SpikeComparison, SpikeTimeDifferences, compare_spikes, spike_time_differences
+from mtt_brian.evaluate.temporal_flexibility import Flexibility, flexibility
 
 __all__ = [
     "Estimate",
     "EventDriven",
     "EventDrivenAccumulator",
+    "Flexibility",
     "Predictions",
     "Report",
     "RunReport",
@@ -36,6 +38,7 @@ __all__ = [
     "compare_spikes",
     "confusion_matrix",
     "decision_time",
+    "flexibility",
     "predict_event_driven",
     "predictions",
     "readout_trace",

@@ -59,6 +59,11 @@ class TimeSteppedAccumulator:
         _add_up(self._spikes, {name: _number(count) for name, count in counts.items()})
         self._seconds += seconds
 
+    @property
+    def correct(self) -> dict[int, np.ndarray]:
+        """Which predictions are correct, by T: bool [N]."""
+        return {t: np.array(correct, dtype=bool) for t, correct in self._correct.items()}
+
     def state_dict(self) -> dict[str, Any]:
         """The state of the accumulator, JSON-able."""
         return {
@@ -163,6 +168,11 @@ class EventDrivenAccumulator:
         one = SpikeDifference()
         one.add(reference, counts)
         self._differences.setdefault(name, []).append((one.difference, one.reference))
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which predictions are correct, bool [N]."""
+        return np.equal(self._predicted, self._labels)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the accumulator, JSON-able; None for a recording whose final prediction is wrong."""

@@ -57,9 +57,14 @@ def as_bits(right: ArrayLike) -> str:
     return "".join("1" if hit else "0" for hit in np.asarray(right))
 
 
+def from_bits(bits: str) -> np.ndarray:
+    """The recordings of `as_bits`: bool [N]."""
+    return np.array([bit == "1" for bit in bits], dtype=bool)
+
+
 def right(cells: Cells, name: str, combination: Combination) -> np.ndarray:
     """Which recordings a network classifies correctly under a combination: bool [N]."""
-    return np.array([hit == "1" for hit in cells[cell_name(name, combination)]["right"]], dtype=bool)
+    return from_bits(cells[cell_name(name, combination)]["right"])
 
 
 def effect(

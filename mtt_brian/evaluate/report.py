@@ -4,6 +4,7 @@
 
     {"dataset", "title", "split", "engine", "versions", "command", "date",
      "runs": [{"run", "method", "seed", "n_recordings", "network",
+               "flexibility": {"value", "low", "high"},
                "time_stepped": {"1": estimate, "10": estimate, ...},
                "time_stepped_at_t_max": {"time_steps", "spikes_per_recording", "synops_per_recording",
                                          "milliseconds_per_recording"},
@@ -16,8 +17,8 @@
                "event_driven_fifo": the same, where both conventions were run}]}
 
 Accuracies lie between 0 and 1. JSON has no infinity: a spike difference against a silent reference, and a decision
-time where no prediction was correct, are ``null``. Reports of earlier versions have no date and no network; both
-are empty then.
+time where no prediction was correct, are ``null``. So is the flexibility score (`evaluate.flexibility`) if not all of
+its numbers of time steps were run. Reports of earlier versions have no date, no network and no flexibility score.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 from mtt_brian.engines.base import ORDERS, Order
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.temporal_flexibility import Flexibility
 from mtt_brian.files import plain
 from mtt_brian.text import one_line, shown
 
@@ -135,6 +137,8 @@ class RunReport:
         time_stepped: its time-stepped results.
         event_driven: one entry per convention; the first is written under the contract's ``event_driven`` key.
         network: its model, such as ``"nmnist_3c1fc"``.
+        flexibility: its temporal flexibility score, with the first convention; None if a number of time steps of the
+            score was not run.
     """
 
     run: str
@@ -144,6 +148,7 @@ class RunReport:
     time_stepped: TimeStepped
     event_driven: tuple[EventDriven, ...]
     network: str = ""
+    flexibility: Flexibility | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -155,6 +160,7 @@ class RunReport:
             "seed": self.seed,
             "n_recordings": self.n_recordings,
             "network": self.network,
+            "flexibility": None if self.flexibility is None else self.flexibility._asdict(),
             "time_stepped": {str(t): plain(accuracy) for t, accuracy in stepped.accuracy.items()},
             "time_stepped_at_t_max": {
                 "time_steps": stepped.time_steps,
@@ -179,6 +185,7 @@ class RunReport:
             time_stepped=TimeStepped(accuracy=accuracy, **content["time_stepped_at_t_max"]),
             event_driven=tuple(map(EventDriven.from_dict, [content["event_driven"], *others])),
             network=str(content.get("network", "")),
+            flexibility=None if content.get("flexibility") is None else Flexibility(**content["flexibility"]),
         )
 
 

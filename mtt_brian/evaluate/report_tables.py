@@ -21,6 +21,7 @@ from mtt_brian.evaluate.tables import (
     fraction,
     in_percent,
     markdown,
+    score,
     whole,
     words,
 )
@@ -85,6 +86,7 @@ def accuracies(report: Report) -> Table:
                 Column("time-stepped", f"T = {t}", [in_percent(run.time_stepped.accuracy.get(t)) for run in runs])
                 for t in grids
             ),
+            Column("", "flexibility", [score(run.flexibility) for run in runs]),
             Column("", "T_max", [whole(run.time_stepped.time_steps) for run in runs]),
             Column("", "recordings", [whole(run.n_recordings) for run in runs]),
         ],
@@ -220,6 +222,7 @@ def summary(report: Report) -> Table:
                 [in_percent(run.time_stepped.accuracy.get(finest)) for run in runs],
             ),
             *_by_order("accuracy in %, event-driven", report, lambda one: in_percent(one.accuracy)),
+            Column("", "temporal flexibility", [score(run.flexibility) for run in runs]),
             Column("SynOps", "time-stepped, T_max", [decimal(run.time_stepped.synops_per_recording) for run in runs]),
             Column("SynOps", "event-driven", [decimal(one.synops_per_recording) for one in measured]),
             Column("median decision time, ms", "event-driven", list(map(_decision, measured))),
@@ -251,6 +254,8 @@ def markdown_text(report: Report) -> str:
             "`sum`: jumps of one instant are summed and applied once. `fifo`: each event alone, one spike per",
             "neuron and event, as event-driven chips do. Spike difference: sum |s0 - s| / sum s0 with s0 the",
             "event-driven and s the time-stepped counts at T_max (of the values of a readout without spikes).",
+            "Flexibility: mean accuracy over T = 1, 2, 5 .. 200 and event-driven, relative to the largest of them,",
+            "with a 95 % bootstrap interval over the recordings.",
             "",
             f"Engine `{report.engine}`. {versions}.",
             "",

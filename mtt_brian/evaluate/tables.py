@@ -6,11 +6,12 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.temporal_flexibility import Flexibility
 from mtt_brian.text import printable
 
 #: Characters with a meaning in Markdown, in HTML within it, and on GitHub; except an underscore between letters.
@@ -135,6 +136,31 @@ def in_percent(estimate: Estimate | None, sign: bool = False) -> Cell:
         return MISSING
     text, error = percent(estimate, sign).split(" ", 1)
     return Cell(text, exact(estimate.value), error)
+
+
+def score(flexibility: Flexibility | None) -> Cell:
+    """A temporal flexibility score with its interval."""
+    if flexibility is None:
+        return MISSING
+    return Cell(f"{flexibility.value:.2f}", exact(flexibility.value), str(flexibility).partition(" ")[2])
+
+
+def ranking(scores: Mapping[str, Sequence[Flexibility]]) -> Table:
+    """Networks by their temporal flexibility, the best first.
+
+    Args:
+        scores: by network, one for every seed; networks without any are left out.
+    """
+    means = {name: sum(one.value for one in each) / len(each) for name, each in scores.items() if each}
+    ranked = sorted(means, key=means.__getitem__, reverse=True)
+    return Table(
+        "Temporal flexibility: mean accuracy over T = 1 .. 200 and event-driven, relative to the best of them",
+        [
+            words("network", ranked),
+            Column("", "score", [Cell(f"{means[name]:.2f}", exact(means[name])) for name in ranked]),
+            words("by seed, 95 % interval over the recordings", [", ".join(map(str, scores[name])) for name in ranked]),
+        ],
+    )
 
 
 def fraction(value: float | None) -> Cell:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import signal
 import tempfile
-from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.collections import Recordings
-from mtt_brian.events.frames import to_frames
+from mtt_brian.events.frames import bin_index, to_frames
+from mtt_brian.events.recording import SensorSize
 from mtt_brian.files import cache_folder
 from mtt_brian.progress import progress_bar
+from mtt_brian.workers import in_workers
 
 #: Frames of more bytes than this are kept in a temporary file without a name; the system caches in memory what fits.
 IN_MEMORY = 1 << 30
@@ -30,8 +32,8 @@ def bin_recordings(recordings: Recordings, time_steps: int, workers: int = 0) ->
     Args:
         recordings: N of them.
         time_steps: T.
-        workers: processes that share the work (started by joblib, not forked); 0: this process. The result does not
-            depend on the number.
+        workers: processes that share the work (`workers.in_workers`); 0: this process. The result does not depend on
+            the number.
 
     Returns:
         [N, T, C, H, W] with channels innermost in memory, uint8, or int32 if a pixel has more than 255 events in a bin.
@@ -52,49 +54,85 @@ def bin_recordings(recordings: Recordings, time_steps: int, workers: int = 0) ->
 
 def _fill(frames: np.ndarray, recordings: Recordings, workers: int) -> bool:
     """Bin ``recordings`` into ``frames``; False if a count does not fit."""
-    chunks = [recordings[start : start + _CHUNK] for start in range(0, len(recordings), _CHUNK)]
     done = 0
-    with progress_bar(total=len(recordings), description="binning", unit="recordings", leave=False) as bar:
-        for binned in _binned(chunks, frames.shape[1], frames.dtype, min(workers, len(chunks))):
-            for counts in binned:
-                if counts is None:
-                    return False
-                if isinstance(counts, InputError):
-                    raise counts
-                frames[done] = counts
-                done += 1
-                bar.update()
+    with progress_bar(
+        total=len(recordings), description=f"binning {recordings.title}", unit="recordings", leave=False
+    ) as bar:
+        for counts in _made(partial(_counts, frames.shape[1], frames.dtype), recordings, workers):
+            if counts is None:
+                return False
+            frames[done] = counts
+            done += 1
+            bar.update()
     return True
 
 
-#: The counts [T, C, H, W] of a recording; None where they do not fit the type; the error of an unreadable recording.
-_Binned: TypeAlias = np.ndarray | InputError | None
+def bin_indices(recordings: Recordings, grids: Sequence[int], workers: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
+    """`frames.bin_index` of every recording for several numbers of time steps, each recording read once.
+
+    They need a fraction of the memory of frames. If T is a multiple of another number of steps T', the bin k of T gives
+    the bin of T', ``k // (T / T')``, exactly.
+
+    Args:
+        recordings: N of them.
+        grids: numbers of time steps.
+        workers: as for `bin_recordings`.
+
+    Raises:
+        InputError: if one cannot be read.
+    """
+    yield from _made(partial(_indices, grids), recordings, workers)
 
 
-def _binned(chunks: list[Recordings], time_steps: int, dtype: np.dtype, workers: int) -> Iterator[Iterable[_Binned]]:
+#: What is made of a recording.
+_Make: TypeAlias = Callable[[np.ndarray, SensorSize], Any]
+
+
+def _made(make: _Make, recordings: Recordings, workers: int) -> Iterator[Any]:
+    """``make(recording, sensor_size)`` of every recording.
+
+    Raises:
+        InputError: of the first recording that cannot be read.
+    """
+    chunks = [recordings[start : start + _CHUNK] for start in range(0, len(recordings), _CHUNK)]
     if not workers:
-        yield from (_bin(chunk, time_steps, dtype) for chunk in chunks)
-        return
-    from joblib import Parallel, delayed
+        results: Iterator[Iterable[Any]] = (_of_each(make, chunk) for chunk in chunks)
+    else:
+        results = in_workers(partial(_list_of_each, make), chunks, workers)
+    for made in results:
+        for result in made:
+            if isinstance(result, InputError):
+                raise result
+            yield result
 
-    parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator", pre_dispatch="4*n_jobs")
-    yield from parallel(delayed(_bin_in_worker)(chunk, time_steps, dtype) for chunk in chunks)
 
-
-def _bin(recordings: Recordings, time_steps: int, dtype: np.dtype) -> Iterator[_Binned]:
-    """Each recording's counts; ends with the first error."""
+def _of_each(make: _Make, recordings: Recordings) -> Iterator[Any]:
+    """Ends with the first error, as an item."""
     try:
         for recording in recordings:
-            counts = to_frames(recording, time_steps, recordings.sensor_size)
-            yield counts.astype(dtype) if counts.max() <= np.iinfo(dtype).max else None
+            yield make(recording, recordings.sensor_size)
     except InputError as error:
         yield error
 
 
-def _bin_in_worker(recordings: Recordings, time_steps: int, dtype: np.dtype) -> list[_Binned]:
-    """As `_bin`, in a worker, which leaves Ctrl-C to the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return list(_bin(recordings, time_steps, dtype))
+def _list_of_each(make: _Make, recordings: Recordings) -> list[Any]:
+    return list(_of_each(make, recordings))
+
+
+def _counts(time_steps: int, dtype: np.dtype, recording: np.ndarray, sensor_size: SensorSize) -> np.ndarray | None:
+    """[T, C, H, W]; None if a count does not fit the type."""
+    counts = to_frames(recording, time_steps, sensor_size)
+    return counts.astype(dtype) if counts.max() <= np.iinfo(dtype).max else None
+
+
+def _indices(grids: Sequence[int], recording: np.ndarray, sensor_size: SensorSize) -> tuple[np.ndarray, ...]:
+    """As 32 bits where they suffice: half as much is sent between processes."""
+    return tuple(
+        bin_index(recording, steps, sensor_size).astype(
+            np.int32 if steps * math.prod(sensor_size) < 2**31 else np.int64, copy=False
+        )
+        for steps in grids
+    )
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sized
 
@@ -82,14 +83,34 @@ def on_time_steps(
     return moved
 
 
-def _bin(recording: np.ndarray, steps: int, sensor_size: SensorSize, duration_us: int | None, name: str) -> np.ndarray:
+def bin_index(
+    recording: np.ndarray,
+    time_steps: int,
+    sensor_size: SensorSize,
+    duration_us: int | None = None,
+    name: str = "recording",
+) -> np.ndarray:
+    """Where each event is counted in the frames of `to_frames`.
+
+    Args:
+        recording, time_steps, sensor_size, duration_us: as for `to_frames`.
+        name: of the recording, for messages.
+
+    Returns:
+        int64 [E], the index in frames [T, C, H, W] that are flattened.
+    """
+    steps = _positive(time_steps, "time_steps")
     index, _ = _bin_of_each(recording, steps, sensor_size, duration_us, name)
-    channels, height, width = check_sensor_size(sensor_size)
-    for field, size in (("p", channels), ("y", height), ("x", width)):
+    for field, size in zip(("p", "y", "x"), check_sensor_size(sensor_size), strict=True):
         index *= size
         index += recording[field].astype(np.int64)
-    counts = np.bincount(index, minlength=steps * channels * height * width)
-    return counts.astype(np.float32).reshape(steps, channels, height, width)
+    return index
+
+
+def _bin(recording: np.ndarray, steps: int, sensor_size: SensorSize, duration_us: int | None, name: str) -> np.ndarray:
+    index = bin_index(recording, steps, sensor_size, duration_us, name)
+    shape = (steps, *check_sensor_size(sensor_size))
+    return np.bincount(index, minlength=math.prod(shape)).astype(np.float32).reshape(shape)
 
 
 def _bin_of_each(

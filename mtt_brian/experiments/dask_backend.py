@@ -35,6 +35,7 @@ from mtt_brian.experiments.backend import (
     evaluate_here,
 )
 from mtt_brian.files import reason
+from mtt_brian.workers import ONE_THREAD, one_thread_in_new_processes
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -87,15 +88,19 @@ def workers(address: str, most: int, timeout: float = TIMEOUT) -> Iterator[Backe
 def local_cluster(most: int) -> LocalCluster:
     """Single-threaded processes on this machine, one per core but not more than ``most``."""
     distributed = _distributed()
+    import dask
     from dask.system import CPU_COUNT
 
-    return distributed.LocalCluster(
-        n_workers=min(most, CPU_COUNT),
-        threads_per_worker=1,
-        memory_limit=None,  # all memory of the machine, as for a process without Dask
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.ERROR,
-    )
+    # Dask sets this environment before it starts a process, also in place of one that has ended.
+    key = "distributed.nanny.pre-spawn-environ"
+    with one_thread_in_new_processes(), dask.config.set({key: dask.config.get(key) | ONE_THREAD}):
+        return distributed.LocalCluster(
+            n_workers=min(most, CPU_COUNT),
+            threads_per_worker=1,
+            memory_limit=None,  # all memory of the machine, as for a process without Dask
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.ERROR,
+        )
 
 
 def _client(address: str, timeout: float) -> Client:

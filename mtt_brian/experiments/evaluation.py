@@ -30,8 +30,10 @@ from mtt_brian.evaluate import (
     Report,
     RunReport,
     TimeSteppedAccumulator,
+    flexibility,
     predictions,
 )
+from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS, Flexibility
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import inference
 from mtt_brian.experiments.backend import Backend, PartialResult, Shard
@@ -108,6 +110,14 @@ class Accumulators(NamedTuple):
 
     time_stepped: TimeSteppedAccumulator
     event_driven: dict[Order, EventDrivenAccumulator]
+
+    @property
+    def flexibility(self) -> Flexibility | None:
+        """The score under the first convention; None if one of its numbers of time steps was not run."""
+        time_stepped = self.time_stepped.correct
+        if not set(TIME_STEPS) <= time_stepped.keys():
+            return None
+        return flexibility(time_stepped, next(iter(self.event_driven.values())).correct)
 
     def state_dict(self) -> PartialResult:
         """The state of the accumulators, JSON-able."""
@@ -285,6 +295,7 @@ def _run_report(plan: EvaluationPlan, name: str, store: ResultStore) -> RunRepor
         network=str(plan.runs[name].config.get("model", "")),
         time_stepped=accumulators.time_stepped.compute(),
         event_driven=tuple(one.compute() for one in accumulators.event_driven.values()),
+        flexibility=accumulators.flexibility,
     )
 
 

@@ -23,9 +23,9 @@ import numpy as np
 from mtt_brian import translate
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import input_spikes_for
-from mtt_brian.engines import Order, Result, Simulator
+from mtt_brian.engines import Order, Result, Simulator, engine_info
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate import SpikeDifference, factorial, predictions
+from mtt_brian.evaluate import SpikeDifference, decision_time, factorial, predictions, readout_trace
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import perturb_networks
@@ -95,6 +95,7 @@ class Plan:
         never_together: pairs of changes.
         path: from the base to the target: one combination after another.
         steps_us: lengths of steps at which predictions are compared with event-driven ones.
+        scored: numbers of steps per recording of the flexibility score; empty: no score.
     """
 
     base: Rule
@@ -102,6 +103,7 @@ class Plan:
     never_together: tuple[tuple[str, str], ...]
     path: tuple[Combination, ...]
     steps_us: tuple[int, ...]
+    scored: tuple[int, ...] = ()
 
     @property
     def target(self) -> Combination:
@@ -133,7 +135,13 @@ class Plan:
         """All rules with their names, the base first."""
         named = [(factorial.title(c), self.rule(c)) for c in self.combinations]
         swept = [(swept_name(c, us), self.rule(c, us)) for c in self.swept for us in self.steps_us]
-        return (*named, *swept)
+        scored = [(scored_name(t), dataclasses.replace(self.base, step_us=None, bins=t)) for t in self.scored]
+        return (*named, *swept, *scored)
+
+
+def scored_name(time_steps: int) -> str:
+    """Name of the unchanged rule with so many steps per recording."""
+    return f"T = {time_steps}"
 
 
 def swept_name(combination: Combination, step_us: int) -> str:
@@ -141,14 +149,14 @@ def swept_name(combination: Combination, step_us: int) -> str:
     return f"{factorial.title(combination)}, steps of {step_us} us"
 
 
-def plan(circuit: Circuit, base: Rule, target: Target, steps_us: Sequence[int]) -> Plan:
+def plan(circuit: Circuit, base: Rule, target: Target, steps_us: Sequence[int], scored: Sequence[int] = ()) -> Plan:
     """The changes from the time-stepped rule to a target, and the order in which they are made.
 
     Args:
         circuit: the network as its file has it.
         base: its time-stepped rule.
         target: what it is to become.
-        steps_us: see `Plan`.
+        steps_us, scored: see `Plan`.
 
     Raises:
         InputError: for a change that the network contradicts: it is there already, or its neurons have no such thing.
@@ -181,7 +189,14 @@ def plan(circuit: Circuit, base: Rule, target: Target, steps_us: Sequence[int]) 
         name = f"{target.bits} bit"
         changes[name] = {"bits": target.bits}
         path.append((*path[-1], name))
-    return Plan(base=base, changes=changes, never_together=tuple(never), path=tuple(path), steps_us=tuple(steps_us))
+    return Plan(
+        base=base,
+        changes=changes,
+        never_together=tuple(never),
+        path=tuple(path),
+        steps_us=tuple(steps_us),
+        scored=tuple(scored),
+    )
 
 
 def usual_target(circuit: Circuit, order: Order | None) -> Target:
@@ -351,18 +366,23 @@ class GapEvaluator:
     Args:
         task: which network, and under which rules.
         threads: of the engine; None for one per core. The results do not depend on it.
+        engine: any that gives the spikes of ``"exact"``.
 
     Raises:
         InputError: for a rule under which the network cannot run.
     """
 
-    def __init__(self, task: GapTask, threads: int | None = None) -> None:
+    def __init__(self, task: GapTask, threads: int | None = None, engine: str = "exact") -> None:
         self._task = task
         self._simulators: dict[Rule, Simulator] = {}
         for _, rule in task.named_rules:
             if rule.engine not in self._simulators:
                 self._simulators[rule.engine] = Simulator(
-                    task.circuit(rule), order=rule.order, record="counts", threads=threads
+                    task.circuit(rule),
+                    engine=engine,
+                    order=rule.order,
+                    record="output",
+                    **engine_info(engine).options_from({"threads": threads}),
                 )
 
     def evaluate(self, recordings: NamedRecordings, progress: Callable[[int], object]) -> PartialResult:
@@ -373,7 +393,8 @@ class GapEvaluator:
             progress: called with N after every rule.
 
         Returns:
-            by name of the rule predictions, synaptic operations, and the sums of spike differences by population.
+            by name of the rule predictions, synaptic operations, the seconds after which each prediction stays as it
+            is, and the sums of spike differences by population.
 
         Raises:
             InputError: names a recording that does not fit the network, or is shorter than a step.
@@ -393,8 +414,10 @@ class GapEvaluator:
                     input_spikes_for(simulator.circuit, recording, end, called)  # names the recording that does not fit
                 raise
             reference = reference or results
+            predicted = [int(k) for k in predictions([r.readout for r in results])]
             part[name] = {
-                "predictions": [int(k) for k in predictions([r.readout for r in results])],
+                "predictions": predicted,
+                "settled": [decision_time(*readout_trace(r), label=k) for r, k in zip(results, predicted, strict=True)],
                 "synops": [r.synops for r in results],
                 "difference": _differences(reference, results),
             }
@@ -460,7 +483,8 @@ def merge(parts: Sequence[PartialResult], labels: np.ndarray | None) -> dict[str
 
     Returns:
         by name of the rule ``predictions`` and ``synops`` by recording, ``right`` (`factorial.Cells`), the spike
-        difference from the first rule by population (None: spikes against silence), and the mean of the operations.
+        difference from the first rule by population (None: spikes against silence), the mean of the operations, and the
+        median decision time over the recordings that are right (None: there is none).
     """
     cells: dict[str, dict[str, Any]] = {}
     for name in parts[0]:
@@ -472,12 +496,15 @@ def merge(parts: Sequence[PartialResult], labels: np.ndarray | None) -> dict[str
             population: np.sum([part[name]["difference"][population] for part in parts], axis=0)
             for population in parts[0][name]["difference"]
         }
+        right = np.equal(predicted, labels)
+        settled = np.array([seconds for part in parts for seconds in part[name]["settled"]])
         cells[name] = {
-            "right": factorial.as_bits(np.equal(predicted, labels)),
+            "right": factorial.as_bits(right),
             "predictions": predicted,
             "synops": synops,
             "synops_per_recording": float(np.mean(synops)),
             "spike_difference": {population: _ratio(*pair) for population, pair in sums.items()},
+            "median_decision_seconds": float(np.median(settled[right])) if right.any() else None,
         }
     return cells
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtt_brian import plotting
-from mtt_brian.evaluate import gap_tables
-from mtt_brian.evaluate.factorial import UNCHANGED, Cells, Combination, effect, title
+from mtt_brian.evaluate import Flexibility, flexibility, gap_tables
+from mtt_brian.evaluate.factorial import UNCHANGED, Cells, Combination, effect, from_bits, title
 from mtt_brian.evaluate.gap_tables import StepAgreement
 from mtt_brian.evaluate.html.page import ReportFigure, write_page
 from mtt_brian.evaluate.tables import Table, code_block, markdown
-from mtt_brian.experiments.gap import FIFO, INSTANTS, Plan, swept_name
+from mtt_brian.experiments.gap import FIFO, INSTANTS, Plan, scored_name, swept_name
 from mtt_brian.files import write_json, write_text
 from mtt_brian.plotting.axes import literal
 from mtt_brian.text import printable
@@ -35,6 +36,7 @@ class GapReport:
         cells: their results.
         steps: by name of the rule, its predictions at every length of a step beside those without steps.
         within: the part of the recordings that may get another prediction.
+        flexibility: the temporal flexibility score, if the plan has its numbers of steps.
     """
 
     name: str
@@ -44,14 +46,14 @@ class GapReport:
     cells: Cells
     steps: Mapping[str, Sequence[StepAgreement]]
     within: float
+    flexibility: Flexibility | None
 
     @property
     def verdict(self) -> list[str]:
-        """A sentence on the way to the target, and one on every rule that was run with other steps."""
+        """Sentences on the way to the target, on every rule that was run with other steps, and on the flexibility."""
         sentences = [gap_tables.verdict(self.cells, self.name, self.plan.path, self.what)]
-        return sentences + [
-            gap_tables.sentence_on_steps(rule, steps, self.within) for rule, steps in self.steps.items()
-        ]
+        sentences += [gap_tables.sentence_on_steps(rule, steps, self.within) for rule, steps in self.steps.items()]
+        return sentences + ([] if self.flexibility is None else [self.flexibility.sentence])
 
     @property
     def tables(self) -> list[Table]:
@@ -82,7 +84,6 @@ class GapReport:
         """
         heading = f"From time steps to an event-driven target: {self.name}"
         lead = f"{self.title}: {len(about['ids']):,} recordings"
-        figures = list(self._plots(out))
         content = {
             **about,
             "name": self.name,
@@ -94,25 +95,30 @@ class GapReport:
             "results": {name.removeprefix(f"{self.name}: "): cell for name, cell in self.cells.items()},
             "steps": self.steps,
             "within": self.within,
+            "flexibility": None if self.flexibility is None else self.flexibility._asdict(),
         }
         write_json(out / "gap.json", content)
         sections = [f"## {markdown(table.title)}\n\n{table.markdown()}" for table in self.tables]
         said = [markdown(sentence) for sentence in (*self.verdict, *notes)]
         text = "\n\n".join([f"# {markdown(heading)}", markdown(lead), *said, *sections, code_block(about["command"])])
         write_text(out / "gap.md", f"{text}\n")
-        write_page(out / "gap.html", heading, [lead, *self.verdict, *notes], self.tables, figures, content)
+        with tempfile.TemporaryDirectory() as beside:
+            figures = self._plots(out, Path(beside))
+            write_page(out / "gap.html", heading, [lead, *self.verdict, *notes], self.tables, figures, content)
 
-    def _plots(self, out: Path) -> list[ReportFigure]:
+    def _plots(self, out: Path, beside: Path) -> list[ReportFigure]:
+        """Draws the figures as PNG files into one folder and as SVG files, for the page, into another one."""
         path = self.plan.path
         values = [effect(self.cells, [self.name], [c]) for c in path]
         changes = [effect(self.cells, [self.name], [b], [a]) for a, b in itertools.pairwise(path)]
-        heading = literal(f"{self.name}, {self.title}", 80)
-        with plotting.figure(out / WATERFALL, (7.2, 3.4)) as figure:
+        heading = f"{literal(self.name, 48)}\n{literal(self.title, 48)}"
+        paths = {name: (out / name, (beside / name).with_suffix(".svg")) for name in (WATERFALL, STEPS)}
+        with plotting.figure(paths[WATERFALL], (plotting.SCREEN, 3.2), plotting.ON_SCREEN) as figure:
             ax = plotting.waterfall(gap_tables.step_names(path), values, changes, what=self.what, ax=figure.subplots())
             ax.set_title(heading)
         figures = [
             ReportFigure(
-                out / WATERFALL,
+                paths[WATERFALL][1],
                 f"bars: how far each change takes the {self.what}",
                 f"From time steps to the target, one change after another, with paired standard errors; the points are "
                 f"the {self.what} at both ends with its own.",
@@ -121,7 +127,7 @@ class GapReport:
         if not self.steps:
             (out / STEPS).unlink(missing_ok=True)  # of an earlier run
             return figures
-        with plotting.figure(out / STEPS, (7.2, 3.2)) as figure:
+        with plotting.figure(paths[STEPS], (plotting.SCREEN, 3.2), plotting.ON_SCREEN) as figure:
             ax = figure.subplots()
             for (rule, steps), combination in zip(self.steps.items(), self.plan.swept, strict=True):
                 plotting.time_step_sweep(
@@ -138,7 +144,7 @@ class GapReport:
             ax.set_title(heading)
         figures.append(
             ReportFigure(
-                out / STEPS,
+                paths[STEPS][1],
                 f"lines: {self.what} over the length of a time step; across: without steps",
                 "Steps of other lengths; across: the same rule without steps, in a band of one standard error.",
             )
@@ -164,7 +170,9 @@ def report_of(name: str, heading: str, what: str, plan: Plan, results: Mapping[s
             gap_tables.step_agreement(us, results[swept_name(combination, us)], event_driven, within)
             for us in plan.steps_us
         ]
-    return GapReport(name, heading, what, plan, cells_of(name, results), steps, within)
+    correct = {t: from_bits(results[scored_name(t)]["right"]) for t in plan.scored}
+    score = flexibility(correct, from_bits(results[INSTANTS]["right"])) if correct else None
+    return GapReport(name, heading, what, plan, cells_of(name, results), steps, within, score)
 
 
 def cells_of(name: str, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,25 @@ def quantised_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
     return _with_weights(graph, quantised)
 
 
+def rounded_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
+    """Every weight rounded to so many significant bits: 11 as in float16 and TF32, 8 as in bfloat16.
+
+    The type and the range stay; the last bits are 0, so that a compressed file is smaller.
+
+    Raises:
+        InputError: for fewer than 1 bit or more than 52.
+    """
+    check_whole("the significant bits of a weight", bits, most=52)
+    if bits < 1:
+        raise InputError(f"a weight needs at least 1 significant bit, not {bits}")
+
+    def rounded(weight: np.ndarray) -> np.ndarray:
+        fraction, exponent = np.frexp(np.asarray(weight, dtype=np.float64))
+        return np.ldexp(np.round(np.ldexp(fraction, bits)), exponent - bits)
+
+    return _with_weights(graph, rounded)
+
+
 def mismatched_thresholds(graph: nir.NIRGraph, relative: float, rng: np.random.Generator) -> nir.NIRGraph:
     """A separate threshold for every neuron: the old one times ``1 + relative * normal``.
 

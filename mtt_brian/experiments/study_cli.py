@@ -21,10 +21,6 @@ from mtt_brian.experiments import run_folder
 from mtt_brian.experiments.evaluation import result_versions
 from mtt_brian.experiments.result_store import Key, ResultStore
 from mtt_brian.experiments.run_folder import Run
-from mtt_brian.text import shown
-
-#: Largest values of integer options: for time steps the limit of a training, for others 32 bits.
-MOST = {"time_steps": 100_000, "fine": 100_000, "draws": 100_000}
 
 
 @dataclass(frozen=True)
@@ -157,22 +153,6 @@ def add_time_steps(options: argparse.ArgumentParser, default: Sequence[int], wha
     """The option of a study of several numbers of time steps; ``what`` states their purpose."""
     listed = " ".join(map(str, default))
     options.add_argument("--time-steps", nargs="+", type=int, default=default, metavar="T", help=f"{what} [{listed}]")
-
-
-def at_least_one(options: argparse.Namespace, *names: str) -> None:
-    """Refuse numbers below 1, and those above `MOST`, in these options, each a number, several, or None.
-
-    Raises:
-        InputError: naming the option and the number.
-    """
-    for name in names:
-        value = getattr(options, name)
-        for number in value if isinstance(value, Sequence) else [value]:
-            option = f"--{name.replace('_', '-')}"
-            if number is not None and number < 1:
-                raise InputError(f"{option} must be at least 1, not {shown(number)}")
-            if number is not None and number > (most := MOST.get(name, 2**31 - 1)):
-                raise InputError(f"{option} must be at most {most}, not {shown(number)}")
 
 
 def load_runs_and_recordings(options: argparse.Namespace, skip_bad: bool = False) -> tuple[dict[str, Run], Recordings]:

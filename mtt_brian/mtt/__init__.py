@@ -7,7 +7,7 @@ from mtt_brian.mtt.build import build_model
 from mtt_brian.mtt.checkpoint import Checkpoint, load_model
 from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
-from mtt_brian.mtt.inference import predict
+from mtt_brian.mtt.inference import predict, predict_each
 from mtt_brian.mtt.iteration import StepOptions, train_iteration
 from mtt_brian.mtt.loop import Trainer, fit
 from mtt_brian.mtt.loss import TET, Loss, cross_entropy
@@ -36,6 +36,7 @@ __all__ = [
     "load_frames",
     "load_model",
     "predict",
+    "predict_each",
     "train_iteration",
 ]
 

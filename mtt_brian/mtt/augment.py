@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from mtt_brian.kernel_cache import kept
+
+#: A type by its bytes: a pixel with all its channels is copied as one number.
+_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -30,20 +38,20 @@ class Augmentation:
         shifts = rolls = mirrored = None
         if self.shift:
             reach = np.array([self.shift if pixels > 1 else 0 for pixels in size])  # a single pixel stays where it is
-            shifts = reach - rng.integers(0, 2 * reach + 1, size=(items, 2))
+            shifts = torch.from_numpy(reach - rng.integers(0, 2 * reach + 1, size=(items, 2)))
         if self.roll:
-            rolls = rng.integers(-self.roll, self.roll + 1, size=(items, 2))
+            rolls = torch.from_numpy(rng.integers(-self.roll, self.roll + 1, size=(items, 2)))
         if self.flip:
-            mirrored = rng.integers(0, 2, size=items) == 1
+            mirrored = torch.from_numpy(rng.integers(0, 2, size=items) == 1)
         return Changes(shifts, rolls, mirrored)
 
     def __call__(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
-        """Frames [N, T, C, H, W] with changes drawn from ``rng``, in the same memory format."""
+        """Frames [N, T, C, H, W] with changes drawn from ``rng`` on a CPU, in the same memory format."""
         height, width = frames.shape[-2:]
-        return self.draw(rng, len(frames), (height, width))(frames)
+        return self.draw(rng, len(frames), (height, width)).to(frames.device)(frames)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Changes:
     """The drawn changes of N items; None for a disabled change. Indexing gives the changes of some items.
 
@@ -52,39 +60,96 @@ class Changes:
         mirrored: bool [N].
     """
 
-    shifts: np.ndarray | None
-    rolls: np.ndarray | None
-    mirrored: np.ndarray | None
+    shifts: Tensor | None = None
+    rolls: Tensor | None = None
+    mirrored: Tensor | None = None
 
-    def __getitem__(self, index: np.ndarray) -> Changes:
-        shifts, rolls, mirrored = (
-            None if drawn is None else drawn[index] for drawn in (self.shifts, self.rolls, self.mirrored)
-        )
-        return Changes(shifts, rolls, mirrored)
+    def __getitem__(self, index: np.ndarray | Tensor) -> Changes:
+        return self._each(lambda drawn: drawn[index])
+
+    def to(self, device: torch.device | str) -> Changes:
+        """The same changes on the device of the frames."""
+        return self._each(lambda drawn: drawn.to(device))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Changes:
+        drawn = (self.shifts, self.rolls, self.mirrored)
+        return Changes(*(None if values is None else function(values) for values in drawn))
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """Changed frames in the same memory format.
+        """Changed frames in the same memory format: every pixel is copied from one place of the same frame, or empty.
 
         Shape:
             [N, T, C, H, W] -> [N, T, C, H, W].
         """
-        height, width = frames.shape[-2:]
-        if self.shifts is not None:
-            before, frames = frames, torch.zeros_like(frames)
-            for item, source, (down, right) in zip(frames, before, self.shifts.tolist(), strict=True):
-                (to_rows, rows), (to_columns, columns) = _shifted(height, down), _shifted(width, right)
-                item[..., to_rows, to_columns] = source[..., rows, columns]
+        if self.shifts is None and self.rolls is None and self.mirrored is None:
+            return frames
+        items, _, channels, _, width = frames.shape
+        innermost = channels_innermost(frames)
+        ordered = frames.contiguous() if innermost is None else innermost
+        # [N, images, H, W * K]: K numbers per pixel, one if some number has the size of all channels in memory.
+        size = frames.element_size() * (1 if innermost is None else channels)
+        numbers = ordered.view(_NUMBERS.get(size, _NUMBERS[frames.element_size()]))
+        lines = numbers.flatten(1, 2) if innermost is None else numbers.flatten(3)
+        rows, columns = (self._sources(axis, frames).expand(items, -1) for axis in (0, 1))
+        if (per_pixel := lines.shape[-1] // width) > 1:
+            each = columns[:, :, None] * per_pixel + torch.arange(per_pixel, device=frames.device)
+            columns = torch.where(columns[:, :, None] < 0, -1, each).flatten(1)
+        moved = _move(lines, rows, columns).view(numbers.shape).view(frames.dtype)
+        return moved if innermost is None else moved.permute(0, 1, 4, 2, 3)
+
+    def _sources(self, axis: int, frames: Tensor) -> Tensor:
+        """The row (axis 0) or column (1) that each one is copied from: int64 [N or 1, size], -1 for an empty one."""
+        size = frames.shape[3 + axis]
+        source = torch.arange(size, device=frames.device)[None]
+        if self.mirrored is not None and axis == 1:
+            source = torch.where(self.mirrored[:, None], source.flip(1), source)
         if self.rolls is not None:
-            before, frames = frames, torch.empty_like(frames)
-            for item, source, roll in zip(frames, before, self.rolls.tolist(), strict=True):
-                item.copy_(source.roll(roll, (-2, -1)))
-        if self.mirrored is not None:
-            mirrored = torch.from_numpy(self.mirrored).reshape(-1, 1, 1, 1, 1)
-            frames = torch.where(mirrored, frames.flip(-1), frames)
-        return frames
+            source = (source - self.rolls[:, axis, None]) % size
+        if self.shifts is not None:
+            source = source - self.shifts[:, axis, None]
+            source = torch.where((source >= 0) & (source < size), source, -1)
+        return source
 
 
-def _shifted(size: int, by: int) -> tuple[slice, slice]:
-    """Target and source of the pixels of a line that stay in the frame when they move by ``by`` pixels."""
-    by = max(-size, min(by, size))
-    return slice(max(by, 0), size + min(by, 0)), slice(max(-by, 0), size - max(by, 0))
+def _move(lines: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``lines[n, :, rows[n], columns[n]]`` for every item n, and 0 where a row or a column is -1.
+
+    Args:
+        lines: integers [N, images, H, W], contiguous.
+        rows, columns: int64 [N, H] and [N, W].
+    """
+    if lines.device.type != "cpu":
+        return _move_by_gather(lines, rows, columns)
+    moved = torch.empty_like(lines)
+    _move_on_cpu(lines.numpy(), rows.contiguous().numpy(), columns.contiguous().numpy(), moved.numpy())
+    return moved
+
+
+def _move_by_gather(lines: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    source = rows.clamp(min=0)[:, :, None] * lines.shape[3] + columns.clamp(min=0)[:, None, :]
+    moved = lines.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, lines.shape[1], -1)).view(lines.shape)
+    moved *= ((rows >= 0)[:, None, :, None] & (columns >= 0)[:, None, None, :]).to(moved.dtype)
+    return moved
+
+
+@kept([Path(__file__)])
+@numba.njit(nogil=True)
+def _move_on_cpu(lines, rows, columns, moved):  # type: ignore[no-untyped-def]
+    items, images, height, width = lines.shape
+    for n in range(items):
+        for image in range(images):
+            for y in range(height):
+                row, line = rows[n, y], moved[n, image, y]
+                if row < 0:
+                    line[:] = 0
+                    continue
+                source = lines[n, image, row]
+                for x in range(width):
+                    column = columns[n, x]
+                    line[x] = source[np.uint64(column)] if column >= 0 else 0  # unsigned: no count from the end
+
+
+def channels_innermost(frames: Tensor) -> Tensor | None:
+    """Frames [N, T, C, H, W] as a contiguous [N, T, H, W, C] in the same memory; None if they lie in another order."""
+    innermost = frames.permute(0, 1, 3, 4, 2)
+    return innermost if innermost.is_contiguous() else None

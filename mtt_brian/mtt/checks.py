@@ -68,9 +68,8 @@ def check_norms(model: Staged, training: FrameSet, config: TrainConfig) -> None:
     whole, rest = divmod(len(training), config.batch_size)
     if rest and whole < config.calibration_batches:
         smallest[config.time_steps] = min(rest, smallest.get(config.time_steps, rest))
-    device = next(model.parameters()).device
     for time_steps in (steps for steps, items in smallest.items() if items == 1):
-        frames, _ = training.batch(np.zeros(1, dtype=np.int64), device=device)
+        frames, _ = training.batch(np.zeros(1, dtype=np.int64))
         try:
             with torch.no_grad(), torch.random.fork_rng():
                 copy.deepcopy(model).train()(frames, time_steps)

@@ -178,6 +178,17 @@ class TrainConfig:
         free_to_change=True,
     )
     workers: int = _machine(0, "extra processes that bin the recordings; 0: none", 0, most=1024, free_to_change=True)
+    cache_frames: bool = _machine(
+        False,
+        "keep the binned frames on disk, for later runs with the same recordings and time steps",
+        free_to_change=True,
+    )
+    frames_on: Literal["auto", "device", "host"] = _machine(
+        "auto",
+        "where the frames are kept with a GPU: in its memory (device), or in that of the computer (host), from which"
+        " batches are copied ahead; auto: on the GPU if they fill at most half of its free memory",
+        free_to_change=True,
+    )
     together: int | None = _machine(
         None,
         "nmt, mtt: configurations in one pass; fewer need less memory and more time; none: all",

@@ -162,6 +162,8 @@ def _check_optimizer(
         what = f"optimizer: {shown(key)}"
         if key in ("lr", "initial_lr"):
             _check_rate(what, value, config, epoch if key == "lr" else 0)
+        elif key == "fused":  # by the device of the run, which may change
+            _require(value in (None, False, True), what, "true, false or none", value)
         elif key in group:
             _require(type(value) in (list, tuple, *_PLAIN) and value == group[key], what, shown(group[key]), value)
         else:

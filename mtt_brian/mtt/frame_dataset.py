@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -13,10 +13,19 @@ from torch import Tensor
 from mtt_brian.errors import InputError
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.binning import bin_recordings
+from mtt_brian.events.frame_cache import cached_frames
+from mtt_brian.mtt.augment import Changes
+from mtt_brian.mtt.prefetch import prefetched, select
 from mtt_brian.snn.ops.memory_format import to_channels_last
 
 #: Training data.
 Data: TypeAlias = Recordings | Images
+#: Where the frames of a training are kept: see `FrameSet.to`.
+FramesOn: TypeAlias = Literal["auto", "device", "host"]
+#: Of the free memory of a GPU, what frames may fill; the rest is for the network.
+SHARE = 0.5
+#: Batches that a GPU selects and changes together, and the bytes of their frames, at most.
+MOST_TOGETHER, BYTES_TOGETHER = 8, 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,32 +46,101 @@ class FrameSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are; ``frames`` may be in the memory of the host (`to`)."""
+        return self.labels.device
+
+    def to(self, device: torch.device | str, frames_on: FramesOn = "auto") -> FrameSet:
+        """The same items with their batches on ``device``.
+
+        Args:
+            device: of the batches.
+            frames_on: where all the frames are kept. "device": in the memory of a GPU. "host": in that of the computer,
+                and `batches` copies each batch while the one before it is computed. "auto": on the GPU, if they fill at
+                most `SHARE` of its free memory. On a CPU all are the same.
+
+        Raises:
+            InputError: if the frames have to be on the device and are larger than its free memory.
+        """
+        device = torch.device(device)
+        frames = self.frames if _stay(self.frames, device, frames_on) else self.frames.to(device)
+        mean, std = (None if values is None else values.to(device) for values in (self.mean, self.std))
+        return FrameSet(frames, self.labels.to(device), mean, std)
+
     def batch(
-        self,
-        index: np.ndarray,
-        augment: Callable[[Tensor], Tensor] | None = None,
-        device: torch.device | str = "cpu",
+        self, index: np.ndarray | Tensor, augment: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Frames float32 [T, n, C, H, W] and labels [n] of the items ``index``, on ``device``.
+        """Frames float32 [T, n, C, H, W] and labels [n] of the items ``index``, on `device`.
 
         Still images are normalised: ``(pixel - mean) / std``.
 
         Args:
-            index: [n].
+            index: int64 [n].
             augment: applied to the frames [n, T, C, H, W] first.
-            device: of the batch.
         """
-        frames = self.frames[index]
+        index = torch.as_tensor(index)
+        frames = select(self.frames, index.to(self.frames.device)).to(self.device)
         if augment is not None:
             frames = augment(frames)
+        return self._finished(frames), self.labels[index.to(self.device)]
+
+    def batches(self, indices: Sequence[np.ndarray], changes: Changes | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """`batch` of several lists of items, one after the other, without waiting for a GPU in between.
+
+        Indices and changes are copied to the device once, for all batches. On a GPU the frames of some batches are
+        selected and changed together, because each of these operations is a launch, which takes longer than its work.
+        Frames in the memory of the host are read and copied ahead (`prefetch`).
+
+        Args:
+            indices: lists of items, int64 [n] each.
+            changes: of all items of the set; None: no augmentation.
+        """
+        changes = None if changes is None else changes.to(self.device)
+        together = self._together(max(map(len, indices), default=1))
+        groups = [indices[start : start + together] for start in range(0, len(indices), together)]
+        joined = [torch.from_numpy(np.concatenate(group)) for group in groups]
+        on_device = torch.cat(joined).to(self.device).split([len(index) for index in joined])
+        if self.frames.device == self.device:
+            frames_of: Iterator[Tensor] = (select(self.frames, index) for index in on_device)
+        else:
+            frames_of = prefetched(self.frames, joined, self.device)
+        for group, frames, index in zip(groups, frames_of, on_device, strict=True):
+            if changes is not None:
+                frames = changes[index](frames)
+            sizes = [len(each) for each in group]
+            yield from zip(map(self._finished, frames.split(sizes)), self.labels[index].split(sizes), strict=True)
+
+    def _together(self, items: int) -> int:
+        """Batches of so many items that are selected together."""
+        if self.device.type == "cpu":
+            return 1
+        size = items * self.frames[0].numel() * self.frames.element_size()
+        return max(1, min(MOST_TOGETHER, BYTES_TOGETHER // max(1, size)))
+
+    def _finished(self, frames: Tensor) -> Tensor:
+        """The input of the network, of selected and changed frames."""
         # In the memory format of the network's layers, so that no pass converts them again.
-        frames = to_channels_last(frames.to(device).transpose(0, 1), torch.float32)
+        frames = to_channels_last(frames.transpose(0, 1), torch.float32)
         if self.mean is not None and self.std is not None:
-            frames = (frames - self.mean.to(device)) / self.std.to(device)
-        return frames, self.labels[index].to(device)
+            frames = (frames - self.mean) / self.std
+        return frames
 
 
-def load_frames(data: Data, time_steps: int, workers: int = 0) -> FrameSet:
+def _stay(frames: Tensor, device: torch.device, frames_on: FramesOn) -> bool:
+    """Whether frames are not copied to the device as a whole."""
+    if frames.device.type != "cpu" or device.type != "cuda":
+        return frames.device.type == device.type
+    size, (free, _) = frames.numel() * frames.element_size(), torch.cuda.mem_get_info(device)
+    if frames_on == "device" and size > free:
+        raise InputError(
+            f"frames_on = 'device': the frames take {size / 1e9:.1f} GB, and {device} has {free / 1e9:.1f} GB free;"
+            " give frames_on = 'host', a smaller limit, or fewer time_steps"
+        )
+    return frames_on == "host" or (frames_on == "auto" and size > SHARE * free)
+
+
+def load_frames(data: Data, time_steps: int, workers: int = 0, *, cache: bool = False) -> FrameSet:
     """Recordings as ``time_steps`` frames each, still images as one.
 
     A still image is constant: the temporal transform in front of the first stage repeats its one frame.
@@ -71,13 +149,15 @@ def load_frames(data: Data, time_steps: int, workers: int = 0) -> FrameSet:
         data: N recordings or images.
         time_steps: T, for recordings.
         workers: processes that bin the recordings, see `bin_recordings`.
+        cache: keep the frames of recordings on disk, see `cached_frames`.
 
     Raises:
-        InputError: if there are no items, or as `bin_recordings`.
+        InputError: if there are no items, or as `bin_recordings` and `cached_frames`.
     """
     labels = torch.as_tensor(np.asarray(data.labels), dtype=torch.int64)
     if isinstance(data, Recordings):
-        return FrameSet(torch.from_numpy(bin_recordings(data, time_steps, workers)), labels)
+        binned = (cached_frames if cache else bin_recordings)(data, time_steps, workers)
+        return FrameSet(torch.from_numpy(binned), labels)
     if not len(data):
         raise InputError(f"{data.title}: no images")
     mean, std = (255 * torch.tensor(values).reshape(-1, 1, 1) for values in (data.mean, data.std))

@@ -113,25 +113,26 @@ def train_iteration(
         KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
     """
     optimizer.zero_grad(set_to_none=True)
-    total_loss = total_accuracy = 0.0
     count = len(configurations)
     at_once = options.together or count
+    found = []
     for begin in range(0, count, at_once):
         some = configurations[begin : begin + at_once]
         with batch.gradient_pass(model, last=begin + len(some) == count):
             losses, accuracies = _losses(model, frames, labels, some, options)
-            found = batch.means(torch.cat([losses.detach(), accuracies]).double())
-            for configuration, loss in zip(some, found, strict=False):
-                if not math.isfinite(loss):
-                    raise Diverged(f"the loss is {loss} with time steps {configuration}")
             (losses.sum() * (batch.weight / count)).backward()
-        total_loss += sum(found[: len(some)]) / count
-        total_accuracy += sum(found[len(some) :]) / count
+        found.append(torch.stack([losses.detach(), accuracies]).double())
     norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if options.clip is None else options.clip)
-    if not torch.isfinite(norm):
-        raise Diverged(f"the gradient has norm {norm.item()}")
+    # All that the host must read, at once: a GPU is waited for once per iteration.
+    *means, gradient = batch.means(torch.cat([torch.cat(found, 1).flatten(), norm.detach().double().reshape(1)]))
+    each_loss, each_accuracy = means[:count], means[count:]
+    for configuration, loss in zip(configurations, each_loss, strict=True):
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss is {loss} with time steps {configuration}")
+    if not math.isfinite(gradient):
+        raise Diverged(f"the gradient has norm {gradient}")
     optimizer.step()
-    return Iteration(total_loss, total_accuracy)
+    return Iteration(sum(each_loss) / count, sum(each_accuracy) / count)
 
 
 def _losses(

@@ -30,7 +30,7 @@ from mtt_brian.mtt.distributed.processes import ALONE, Processes
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
 from mtt_brian.mtt.inference import predict
 from mtt_brian.mtt.initialise import prepare
-from mtt_brian.mtt.iteration import Iteration, StepOptions, Trainable, train_iteration
+from mtt_brian.mtt.iteration import Batch, Iteration, StepOptions, Trainable, train_iteration
 from mtt_brian.mtt.loss import TET, cross_entropy
 from mtt_brian.mtt.optimizer import make_optimizer, make_scheduler
 from mtt_brian.progress import progress_bar
@@ -128,7 +128,6 @@ class Trainer:
     ) -> None:
         self.model, self.config, self.training, self.validation = model, config, training, validation
         self.processes = processes
-        self.device = next(model.parameters()).device
         self.options = StepOptions(
             loss=TET(config.tet_regulariser) if config.loss == "tet" else cross_entropy,
             clip=config.clip,
@@ -177,10 +176,13 @@ class Trainer:
         prepare(model, config.phase, config.init if resume is None and processes.first else None)
         for population in model.populations().values():
             population.compile_steps = config.compile
-        frames_of = partial(load_frames, time_steps=config.time_steps, workers=config.workers)
-        training = frames_of(data)
+        frames_of = partial(
+            load_frames, time_steps=config.time_steps, workers=config.workers, cache=config.cache_frames
+        )
+        device = next(model.parameters()).device
+        training = frames_of(data).to(device, config.frames_on)
         check_norms(model, training, config)
-        held_back = frames_of(processes.part(validation)) if validation else None
+        held_back = frames_of(processes.part(validation)).to(device, config.frames_on) if validation else None
         return cls(model, config, training, held_back, resume, processes)
 
     @contextmanager
@@ -209,12 +211,15 @@ class Trainer:
         self.model.train()
         items = len(self.training)
         batches = self.config.iterations(items)
-        changes = self._draw_changes(epoch)
         loss = accuracy = 0.0
         lr = self.optimizer.param_groups[0]["lr"]
-        for number, index in enumerate(np.array_split(self.rng["order"].permutation(items), batches), start=1):
+        indices = np.array_split(self.rng["order"].permutation(items), batches)
+        shares = [self.processes.batch(len(index)) for index in indices]
+        mine = [index[share.part] for index, share in zip(indices, shares, strict=True)]
+        fed = self.training.batches(mine, self._draw_changes(epoch))
+        for number, (index, share, (frames, labels)) in enumerate(zip(indices, shares, fed, strict=True), start=1):
             try:
-                done = self.step(index, changes)
+                done = self.step(frames, labels, share)
             except Diverged as error:
                 raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None
             loss += done.loss * len(index) / items
@@ -222,7 +227,7 @@ class Trainer:
             self.bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
             self.bar.update()
         self.calibrate()
-        if not all(torch.isfinite(weight).all() for weight in self.model.state_dict().values()):
+        if not torch.stack([torch.isfinite(weight).all() for weight in self.model.state_dict().values()]).all():
             raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")
         self.scheduler.step()
         row: dict[str, Any] = {"epoch": epoch, "loss": loss, "train_accuracy": accuracy}
@@ -234,15 +239,12 @@ class Trainer:
         row |= {"lr": lr, "seconds": time.perf_counter() - started}
         self.last = self._checkpoint(epoch, [*self.last.history, row], best)
 
-    def step(self, index: np.ndarray, changes: Changes) -> Iteration:
-        """One optimizer step on the training items ``index``, changed by their ``changes``.
+    def step(self, frames: Tensor, labels: Tensor, batch: Batch) -> Iteration:
+        """One optimizer step on this process's part of a batch, float32 [T, n, C, H, W] and int64 [n].
 
         Raises:
             Diverged: see `train_iteration`.
         """
-        batch = self.processes.batch(len(index))
-        mine = index[batch.part]
-        frames, labels = self.training.batch(mine, changes[mine], self.device)
         configurations = self.sampler.sample(self.rng["time_steps"], self.model.num_stages)
         return train_iteration(self.trainable, self.optimizer, frames, labels, configurations, self.options, batch)
 
@@ -254,16 +256,12 @@ class Trainer:
         order = np.random.default_rng(self.config.seed).permutation(len(self.training))
         size = self.config.total_batch_size
         starts = range(0, len(order), size)[:batches]
-        indices = (self.processes.calibration_part(order[start : start + size]) for start in starts)
-        norm.recalibrate(
-            self.model,
-            (self.training.batch(index, device=self.device)[0] for index in indices),
-            self.config.time_steps,
-        )
+        indices = [self.processes.calibration_part(order[start : start + size]) for start in starts]
+        norm.recalibrate(self.model, (frames for frames, _ in self.training.batches(indices)), self.config.time_steps)
 
     def validate(self, validation: FrameSet) -> float:
         """Accuracy at T_max on the validation items of all processes."""
-        correct = predict(self.model, validation, self.config.time_steps).argmax(1) == validation.labels.numpy()
+        correct = predict(self.model, validation, self.config.time_steps).argmax(1) == validation.labels.cpu().numpy()
         of_all, count = self.processes.sum(int(np.count_nonzero(correct)), len(correct))
         return of_all / count
 

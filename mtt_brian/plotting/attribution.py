@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def waterfall(
     for k in (0, len(levels) - 1):
         at = k if k == 0 else k + 0.45  # beside the bar of the last change
         ax.errorbar(at, levels[k], yerr=values[k].standard_error, color="0.1", marker="o", linestyle="none", capsize=2)
-    ax.set_xticks(range(len(names)), [literal_lines(name.replace(" + ", "\n+ ")) for name in names])
+    ax.set_xticks(range(len(names)), [literal_lines(_in_lines(name)) for name in names])
     ax.set_xlim(-0.6, len(names) - 0.2)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.margins(y=0.2)
@@ -63,3 +64,8 @@ def waterfall(
     ax.grid(axis="y", color="0.9")
     ax.set_axisbelow(True)
     return ax
+
+
+def _in_lines(name: str) -> str:
+    """A name below a bar: each change begins a line, and a long one has several."""
+    return "\n".join(line for part in name.replace(" + ", "\n+ ").split("\n") for line in textwrap.wrap(part, 12))

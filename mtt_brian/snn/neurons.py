@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, decay_per_step
-from mtt_brian.snn.ops import cpu, reference
+from mtt_brian.snn.ops.choice import Kernels, jumps, kernels_for, norm_kernels
 from mtt_brian.snn.ops.reference import Step
 from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
@@ -26,24 +26,50 @@ class _SpikeTrain(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, plan: TimePlan, steps: Sequence[Step], surrogate: Surrogate, compile: bool
+        ctx: Any, x: Tensor, plan: TimePlan, steps: Sequence[Step], surrogate: Surrogate, kernels: Kernels
     ) -> Tensor:
-        ctx.known, ctx.compile = (plan, steps, len(x), surrogate), compile
-        ctx.kernels = not compile and cpu.fits(x, surrogate)
-        membrane, spikes = cpu.forward(x, plan, steps) if ctx.kernels else reference.forward(x, plan, steps, compile)
-        ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
+        ctx.known, ctx.kernels = (plan, steps, len(x), surrogate), kernels
+        membrane, spikes = kernels.forward(x, plan, steps)
+        if membrane is not None:
+            ctx.save_for_backward(membrane)  # before the reset: all that the backward pass needs
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None, None]:
         (membrane,) = ctx.saved_tensors
-        plan, steps, frames, surrogate = ctx.known
-        if ctx.kernels:
-            grad_x = cpu.backward(grad_spikes, membrane, plan, steps, frames, surrogate)
-        else:
-            grad_x = reference.backward(grad_spikes, membrane, plan, steps, frames, surrogate, ctx.compile)
-        return grad_x, None, None, None, None
+        return ctx.kernels.backward(grad_spikes, membrane, *ctx.known), None, None, None, None
+
+
+class _NormedSpikeTrain(torch.autograd.Function):
+    """As `_SpikeTrain`, with the batch norm in front of the population; ``kernels``: the module `ops.gpu`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        norm: nn.Module,
+        plan: TimePlan,
+        steps: Sequence[Step],
+        surrogate: Surrogate,
+        kernels: Any,
+    ) -> Tensor:
+        keep = any(ctx.needs_input_grad)
+        membrane, spikes, normed = kernels.normed_forward(x, norm, plan, steps, keep)
+        ctx.known, ctx.kernels = (plan, steps, len(x), surrogate), kernels
+        if keep:
+            ctx.training = normed.training
+            ctx.save_for_backward(membrane, normed.x, normed.numbers)
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
+        membrane, x, numbers = ctx.saved_tensors
+        normed = ctx.kernels.Normed(x, numbers, ctx.training)
+        return *ctx.kernels.normed_backward(grad_spikes, membrane, normed, *ctx.known), *[None] * 5
 
 
 class Spiking(nn.Module):
@@ -74,12 +100,15 @@ class Spiking(nn.Module):
 
     Attributes:
         compile_steps: True: `torch.compile` compiles all time steps into one kernel, for every T, in some seconds each.
-            It needs a C++ compiler (Triton on a GPU). Spikes and gradients are the same up to rounding.
+            It needs a C++ compiler. Spikes and gradients are the same up to rounding. On a GPU with Triton kernels (see
+            `ops.choice`) it changes nothing.
 
     Shape:
-        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least. With a ``plan``
-        there may be several segments, each of which starts from v = 0; x has the frames before ``plan.repeat``, and the
-        result is summed by ``plan.sums``.
+        x: [T, N, *] jumps -> [T, N, *] spike counts, in x's floating-point type, float32 at least; under autocast on a
+        GPU in x's type, to which the next layer would round them. Membranes are float32 at least. With a ``plan``
+        there may be several segments, each of which starts from v = 0; x has the frames before ``plan.repeat``, and
+        the result is summed by ``plan.sums``. With a ``norm``, which `contains` must accept, x is the norm's input, and
+        its output are the jumps.
 
     Raises:
         InputError: for a rule that cannot be trained.
@@ -124,11 +153,17 @@ class Spiking(nn.Module):
             v_leak=float(rule.v_leak) if isinstance(rule, LIF) else 0.0,
         )
 
-    def forward(self, x: Tensor, plan: TimePlan | None = None) -> Tensor:
-        # Membranes are sums of many small jumps: float32 at least, under autocast too.
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        plan = plan or TimePlan((len(x),))
-        return _SpikeTrain.apply(x, plan, [self.step(t) for t in plan.lengths], self.surrogate, self.compile_steps)
+    def contains(self, x: Tensor, norm: nn.Module) -> bool:
+        """Whether the kernels of this population can contain a batch norm in front of it, for its input ``x``."""
+        return norm_kernels(x, norm, self.surrogate) is not None
+
+    def forward(self, x: Tensor, plan: TimePlan | None = None, norm: nn.Module | None = None) -> Tensor:
+        x, plan = jumps(x, self.surrogate), plan or TimePlan((len(x),))
+        steps = [self.step(t) for t in plan.lengths]
+        if norm is not None:
+            kernels = norm_kernels(x, norm, self.surrogate)
+            return _NormedSpikeTrain.apply(x, norm.weight, norm.bias, norm, plan, steps, self.surrogate, kernels)
+        return _SpikeTrain.apply(x, plan, steps, self.surrogate, kernels_for(x, self.surrogate, self.compile_steps))
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

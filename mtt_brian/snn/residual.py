@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 from mtt_brian.errors import InputError
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.pooling import pool
 from mtt_brian.snn.temporal import apply_map
 
 #: Batch normalisation over time steps and recordings; see `mtt_brian.snn.norm`.
@@ -60,17 +62,24 @@ def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | None = None) ->
         plan: the time steps; None: one segment of len(x) steps. ``plan.repeat`` is applied behind the first layers that
             process each frame by itself, a convolution above all, so that none processes the same frame twice.
             ``plan.sums`` is applied by the last layer, which must be a population.
+
+    A population's kernels may contain the batch norm in front of it (`Spiking.contains`); hooks of that norm are then
+    not called.
     """
     layers = list(layers)
     plan = plan or TimePlan((len(x),))
     inner = plan._replace(sums=None)
-    for layer in layers:
+    norm: nn.Module | None = None
+    for layer, follower in zip_longest(layers, layers[1:]):
+        if isinstance(layer, NORMS) and isinstance(follower, Spiking) and follower.contains(x, layer):
+            norm = layer
+            continue
         if isinstance(layer, Residual):
             x, inner = layer(x, inner), inner._replace(repeat=None)
             continue
         if isinstance(layer, Spiking):
             own = inner._replace(sums=plan.sums) if layer is layers[-1] else inner
-            x, inner = layer(x, own), inner._replace(repeat=None)
+            x, inner, norm = layer(x, own, norm), inner._replace(repeat=None), None
             continue
         if inner.repeat is not None and not _frame_by_frame(layer):
             x, inner = apply_map(x, inner.repeat), inner._replace(repeat=None)
@@ -98,7 +107,7 @@ def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:
         # Equals x[..., ::rows, ::columns], whose gradient would have another memory format.
         picked = functional.avg_pool2d(x, 1, layer.stride)
         return functional.conv2d(picked, layer.weight, layer.bias, groups=layer.groups)
-    return layer(x)
+    return pool(layer, x) if isinstance(layer, nn.AvgPool2d) else layer(x)
 
 
 def _frame_by_frame(layer: nn.Module) -> bool:

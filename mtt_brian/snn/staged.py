@@ -158,8 +158,8 @@ class Staged(nn.Module):
             # Hooks may observe the spikes of a single configuration; those of several are summed at once.
             if several and following and self.transform == "hard":
                 before = tuple(map(min, after, following))
-                sums = temporal.frame_map(after, before, x.device)
-            x = run(layers, x, TimePlan(after, temporal.frame_map(fewer, after, x.device), sums))
+                sums = temporal.frame_map(after, before)
+            x = run(layers, x, TimePlan(after, temporal.frame_map(fewer, after), sums))
             shared = False
         return list(x.split(before)) if several else [x]
 

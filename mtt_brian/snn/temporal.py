@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtt_brian.errors import InputError
-from mtt_brian.snn.ops import cpu
+from mtt_brian.snn.ops.choice import kernels_for
 from mtt_brian.snn.ops.memory_format import preserve_memory_format
 from mtt_brian.snn.ops.time_plan import FrameMap
 
@@ -96,22 +96,22 @@ def transform_each(
         blocks = [overlap(*pair) for pair in pairs]
         weights = (torch.cat(blocks) if shared else torch.block_diag(*blocks)).to(x)
         return preserve_memory_format(lambda frames: torch.tensordot(weights, frames, dims=1), x)
-    return apply_map(x, _frame_map(pairs, variant == "trim", shared, x.device))
+    return apply_map(x, _frame_map(pairs, variant == "trim", shared))
 
 
-def frame_map(t_in: Sequence[int], t_out: Sequence[int], device: torch.device) -> FrameMap | None:
+def frame_map(t_in: Sequence[int], t_out: Sequence[int]) -> FrameMap | None:
     """The "hard" transformation of several segments as a map, see `transform_each`; None: nothing changes.
 
     If no segment becomes shorter, the map repeats frames; if no segment becomes longer, it sums frames.
     """
     if list(t_in) == list(t_out):
         return None
-    return _frame_map(tuple(zip(t_in, t_out, strict=True)), False, False, device)
+    return _frame_map(tuple(zip(t_in, t_out, strict=True)), False, False)
 
 
 def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
     """[frames, *] -> [frame_map.frames, *]; differentiable."""
-    mapped: Tensor = _Mapped.apply(x, *frame_map)
+    mapped: Tensor = _Mapped.apply(x, frame_map)
     return mapped
 
 
@@ -119,23 +119,17 @@ class _Mapped(torch.autograd.Function):
     """`apply_map`; its gradient is the transposed map."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, source: Tensor, target: Tensor, frames: int) -> Tensor:
-        ctx.transposed = target, source, len(x)
-        if cpu.fits(x):
-            return cpu.apply_map(x, source, target, frames)
-
-        def add(x: Tensor) -> Tensor:
-            return x.new_zeros(frames, *x.shape[1:]).index_add_(0, target, x.index_select(0, source))
-
-        return preserve_memory_format(add, x)
+    def forward(ctx: Any, x: Tensor, frame_map: FrameMap) -> Tensor:
+        ctx.transposed = frame_map.transposed(len(x))
+        return kernels_for(x).apply_map(x, frame_map)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Mapped.apply(grad, *ctx.transposed), None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Mapped.apply(grad, ctx.transposed), None
 
 
 @lru_cache(10_000)  # limited, because mixed time steps of many stages give many different pairs
-def _frame_map(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, device: torch.device) -> FrameMap:
+def _frame_map(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool) -> FrameMap:
     """The map that sums, repeats and trims frames."""
     source: list[int] = []
     target: list[int] = []
@@ -148,4 +142,4 @@ def _frame_map(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool, dev
         target += [first_out + i for i in (groups if few == t_out else each)]
         first_in += 0 if shared else t_in
         first_out += t_out
-    return FrameMap(torch.tensor(source, device=device), torch.tensor(target, device=device), first_out)
+    return FrameMap(tuple(source), tuple(target), first_out)

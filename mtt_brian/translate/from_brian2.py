@@ -22,6 +22,8 @@ from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, System
 
 #: Name of the one input of a circuit: all sources of spikes one after another.
 SOURCES = "sources"
+#: Rates per second above which a variable changes faster than two instants can be told apart (`circuit.instants`).
+FASTEST = 1e15
 _CLOCK = "use the standard device, set_device('runtime')"
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
@@ -364,13 +366,18 @@ class _Texts:
             k = int(np.argmin(np.isfinite(value)))
             given = {str(x): np.ravel(self._constants[str(x)]) for x in expression.free_symbols}
             here = {name: values[k if len(values) > 1 else 0] for name, values in sorted(given.items())}
-            at = ", ".join(f"{name} = {x:g}" for name, x in here.items() if x == 0 or not np.isfinite(x))
+            at = ", ".join(f"{name} = {x:g}" for name, x in _suspects(here).items())
             raise _Stop(
                 line,
                 f"{expression} is {value[k]} in neuron {k} ({at})",
                 "give its parameters finite values, time constants > 0",
             )
         return value
+
+
+def _suspects(values: Mapping[str, float]) -> dict[str, float]:
+    """The values that make an expression infinite: zeros and those that are not finite, or else all."""
+    return {name: x for name, x in values.items() if x == 0 or not np.isfinite(x)} or dict(values)
 
 
 def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
@@ -397,6 +404,16 @@ def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
                 f"{name} grows without bound (rate {matrix[bad, k, k]:.6g} per second in neuron {bad})",
                 "give it a positive time constant",
             )
+    rates = np.sqrt(np.abs(matrix * matrix.transpose(0, 2, 1)))  # does not depend on the units of the variables
+    if np.any(rates > FASTEST):
+        bad, k = (int(found[0]) for found in np.nonzero(rates > FASTEST)[:2])
+        name = states[k]
+        raise _Stop(
+            f"d{name}/dt = {group.equations[name]}",
+            f"{name} changes at a rate of {rates[bad, k].max():.6g} per second in neuron {bad}, faster than float64 "
+            "resolves times",
+            f"give it a time constant of {1 / FASTEST:g} s or more",
+        )
     row, level, strict = np.zeros((group.size, n)), np.full(group.size, np.inf), True
     if group.threshold is not None:
         row, level, strict = _threshold(group, texts)

@@ -26,6 +26,8 @@ from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circu
 NAME = "event_driven"
 #: Pieces into which a run with progress reports is cut.
 _REPORTS = 100
+#: What a state may be at the beginning of a run, so that a difference of two states is finite.
+LARGEST_STATE = 1e300
 
 
 class EquationRun(Protocol):
@@ -74,6 +76,7 @@ class _Session:
     """What a network keeps from one run to the next.
 
     Attributes:
+        identity: `brian2.Network.id`, which plain `run` calls renew when all objects are new.
         run, translation: of the last run.
         written: states of every group at its end, float64 [N, n].
         lastspike: of every group with a refractory period.
@@ -81,6 +84,7 @@ class _Session:
         trial: number of `restore` calls without the random state.
     """
 
+    identity: str
     run: EquationRun | None = None
     translation: Translation | None = None
     written: dict[str, np.ndarray] = field(default_factory=dict)
@@ -110,12 +114,19 @@ class EventDrivenDevice(internals.RuntimeDevice):
         for session in self._sessions.values():
             session.poisson.clear()
 
+    def _session_of(self, network: Any) -> _Session:
+        """That of earlier runs of a network, or a new one."""
+        session = self._sessions.get(network)
+        if session is None or session.identity != network.id:
+            session = self._sessions[network] = _Session(network.id)
+        return session
+
     # ----- store and restore
 
     def get_random_state(self) -> dict[str, Any]:
         """The state of all that is drawn, and of the network that is being stored."""
         state = {**super().get_random_state(), "seed": self._seed}
-        session = self._sessions.get(self._storing)
+        session = None if self._storing is None else self._session_of(self._storing)
         if session is not None and session.run is not None:
             state["session"] = {
                 "kept": session.run.keep(),
@@ -143,10 +154,10 @@ class EventDrivenDevice(internals.RuntimeDevice):
     ) -> None:
         """`brian2.Network.restore`, with the spikes in delays."""
         state = internals.restore_state(network, name, filename, restore_random_state)
-        session = self._sessions.setdefault(network, _Session())
+        session = self._session_of(network)
         stored = state.get("session")
         if stored is None:
-            self._sessions[network] = _Session(trial=session.trial + 1)
+            self._sessions[network] = _Session(network.id, trial=session.trial + 1)
             return
         if session.run is None:  # stored by another process
             raise InputError(
@@ -191,7 +202,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         internals.begin_run(network)
         begin = float(network.t_)
         end = begin + float(duration)
-        session = self._sessions.setdefault(network, _Session())
+        session = self._session_of(network)
         run = self._prepared(session, translation, parts, begin)
         inputs = self._inputs(session, translation, parts, rates, begin, end)
         reporter = _Reporter(report, float(report_period), begin, float(duration))
@@ -364,7 +375,7 @@ def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
     """States of a group [N, n].
 
     Raises:
-        Refused: for values that are not finite.
+        Refused: for values that are not finite, or larger than `LARGEST_STATE`.
     """
     x = np.empty((len(group), len(names)))
     for k, name in enumerate(names):
@@ -379,15 +390,10 @@ def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
                 ]
             )
         x[:, k] = values
-        if not np.all(np.isfinite(values)):
-            bad = int(np.argmin(np.isfinite(values)))
-            raise Refused(
-                [
-                    Refusal(
-                        group.name, name, f"neuron {bad} starts at {values[bad]}", "set it to a number before the run"
-                    )
-                ]
-            )
+        if not np.all(ok := np.abs(values) <= LARGEST_STATE):
+            bad = int(np.argmin(ok))
+            instead = f"set it to a number from {-LARGEST_STATE:g} to {LARGEST_STATE:g} before the run"
+            raise Refused([Refusal(group.name, name, f"neuron {bad} starts at {values[bad]}", instead)])
     return x
 
 

@@ -14,17 +14,17 @@ from mtt_brian.engines.exact.equation_neurons import (
     REFRACTORY,
     STAMP,
     Equations,
+    GeneralRule,
     carry,
     fire,
     holds,
     listen_again,
     predict_crossing,
-    predict_crossing_from_start,
     read_states,
     refine,
 )
 from mtt_brian.engines.exact.instant import tolerance
-from mtt_brian.engines.exact.jit import inlined, kernel
+from mtt_brian.engines.exact.jit import device_kernel, inlined, piece
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
 
@@ -91,10 +91,11 @@ class Progress(NamedTuple):
 NOW, ROW, SPIKES, NEURON = range(4)
 
 
-@kernel
+@device_kernel
 def run(
     net: SynapseLists,
     eq: Equations,
+    general: GeneralRule | None,
     crossings: CrossingQueue,
     delayed: DelayedSpikes,
     trace: Trace,
@@ -107,7 +108,7 @@ def run(
     """Advances the network to ``end``: all arrivals of an instant are added, then thresholds are compared.
 
     Args:
-        net, eq, crossings, delayed, trace, progress: see there; the first is only read.
+        net, eq, general, crossings, delayed, trace, progress: see there; the first is only read.
         t_in, i_in, n_in: input spikes sorted by time: seconds, source, spikes at once.
         end: seconds, included.
 
@@ -145,91 +146,116 @@ def run(
             return FULL
         now[NOW] += 1
         while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
-            _reach(net, eq, crossings, progress, t)
+            _reach(net, eq, general, crossings, progress, t)
         while delayed.size[0] > 0 and delayed.time[0, 0] <= last:
-            _receive(net, eq, delayed, progress, t, last)
+            _receive(net, eq, general, delayed, progress, t, last)
         while now[ROW] < len(t_in) and t_in[now[ROW]] == t:
             row = now[ROW]
             now[ROW] += 1
             for c in range(net.out[0], net.out[1]):
-                _deliver(net, eq, delayed, progress, c, i_in[row], n_in[row], t)
-        p = 1
+                _deliver(net, eq, general, delayed, progress, c, i_in[row], n_in[row], t)
+        p = int(np.int64(1))  # a literal would be a separate type, and compiled separately
         while p < populations:
             if progress.n_touched[p] > 0:
-                fired = _settle(net, eq, crossings, trace, progress, p, t)
+                fired = _settle(net, eq, general, crossings, trace, progress, p, t)
                 if fired < 0:
                     progress.where[0] = t
                     return WITHOUT_END if fired == -1 else UNDECIDED
                 for j in range(fired):
                     v = progress.fired[j, 0]
                     for c in range(net.out[p], net.out[p + 1]):
-                        _deliver(net, eq, delayed, progress, c, v - net.offset[p - 1], progress.fired[j, 1], t)
+                        _deliver(net, eq, general, delayed, progress, c, v - net.offset[p - 1], progress.fired[j, 1], t)
             p += 1
             if p == populations:  # a loop without a delay may have touched some again
-                p = 1
+                p = int(np.int64(1))
                 while p < populations and progress.n_touched[p] == 0:
                     p += 1
 
 
 @inlined
-def _touch(net: SynapseLists, eq: Equations, progress: Progress, p: int, v: int, t: float) -> None:
+def _touch(
+    net: SynapseLists, eq: Equations, general: GeneralRule | None, progress: Progress, p: int, v: int, t: float
+) -> None:
     """Marks a neuron for the thresholds of this instant."""
     if eq.z[v, STAMP] != progress.now[NOW]:
         eq.z[v, STAMP] = progress.now[NOW]
         progress.touched[net.offset[p - 1] + progress.n_touched[p]] = v
         progress.n_touched[p] += 1
-        carry(eq, v, t)
+        carry(eq, general, v, t)
 
 
-@kernel
-def _reach(net: SynapseLists, eq: Equations, crossings: CrossingQueue, progress: Progress, t: float) -> None:
+@piece
+def _reach(
+    net: SynapseLists,
+    eq: Equations,
+    general: GeneralRule | None,
+    crossings: CrossingQueue,
+    progress: Progress,
+    t: float,
+) -> None:
     """The earliest neuron of ``crossings`` reaches its threshold at ``t``, or the end of its refractory period."""
     v = crossings.heap[0]
-    p = 1
+    p = int(np.int64(1))
     while net.offset[p] <= v:
         p += 1
     schedule_crossing(crossings, v, np.inf)
-    _touch(net, eq, progress, p, v, t)
+    _touch(net, eq, general, progress, p, v, t)
     if eq.z[v, REFRACTORY]:
         listen_again(eq, v)
     else:
         eq.z[v, DUE] = progress.now[NOW]
 
 
-@kernel
+@piece
 def _arrive(
-    net: SynapseLists, eq: Equations, progress: Progress, c: int, begin: int, end: int, n: int, t: float
+    net: SynapseLists,
+    eq: Equations,
+    general: GeneralRule | None,
+    progress: Progress,
+    c: int,
+    begin: int,
+    end: int,
+    n: int,
+    t: float,
 ) -> None:
     """``n`` spikes through synapses of connection ``c`` reach their targets."""
     p, first, port = net.target[c], net.first[c], net.port[c]
     for k in range(begin, end):
         v = first + net.to[k]
-        _touch(net, eq, progress, p, v, t)
+        _touch(net, eq, general, progress, p, v, t)
         jump = n * net.weight[k]
         s = eq.z[v, CURRENT]
         for q in range(4):
             eq.y[v, q] += jump * eq.sets[s, ENTER + 4 * port + q]
 
 
-@kernel
+@piece
 def _deliver(
-    net: SynapseLists, eq: Equations, delayed: DelayedSpikes, progress: Progress, c: int, source: int, n: int, t: float
+    net: SynapseLists,
+    eq: Equations,
+    general: GeneralRule | None,
+    delayed: DelayedSpikes,
+    progress: Progress,
+    c: int,
+    source: int,
+    n: int,
+    t: float,
 ) -> None:
     """``n`` spikes of a source go into connection ``c``."""
     begin, end = net.begin[net.base[c] + source], net.begin[net.base[c] + source + 1]
     if not net.delayed[c]:
-        _arrive(net, eq, progress, c, begin, end, n, t)
+        _arrive(net, eq, general, progress, c, begin, end, n, t)
     elif begin < end:
         now = begin
         if net.varied[c] != SAME:
             while now < end and net.seconds[now + net.varied[c]] == 0.0:
                 now += 1
-            _arrive(net, eq, progress, c, begin, now, n, t)
+            _arrive(net, eq, general, progress, c, begin, now, n, t)
         if now < end:
             _send(net, delayed, c, now, end, n, t)
 
 
-@kernel
+@piece
 def _send(net: SynapseLists, delayed: DelayedSpikes, c: int, synapse: int, stop: int, n: int, t: float) -> None:
     """Adds a spike of time ``t`` to the heap; its next arrival is through ``synapse``."""
     serial = delayed.size[1]
@@ -237,7 +263,7 @@ def _send(net: SynapseLists, delayed: DelayedSpikes, c: int, synapse: int, stop:
     _enter(net, delayed, serial, c, synapse, stop, n, t)
 
 
-@kernel
+@piece
 def _enter(
     net: SynapseLists, delayed: DelayedSpikes, serial: int, c: int, synapse: int, stop: int, n: int, t: float
 ) -> None:
@@ -258,9 +284,15 @@ def _enter(
     delayed.number[k, STOP], delayed.number[k, AMOUNT] = stop, n
 
 
-@kernel
+@piece
 def _receive(
-    net: SynapseLists, eq: Equations, delayed: DelayedSpikes, progress: Progress, t: float, last: float
+    net: SynapseLists,
+    eq: Equations,
+    general: GeneralRule | None,
+    delayed: DelayedSpikes,
+    progress: Progress,
+    t: float,
+    last: float,
 ) -> None:
     """The earliest spike arrives at ``t`` through all its synapses that are due."""
     serial, c, begin = delayed.number[0, SERIAL], delayed.number[0, CONNECTION], delayed.number[0, SYNAPSE]
@@ -284,7 +316,7 @@ def _receive(
         end = begin + 1
         while end < stop and sent + net.seconds[end + net.varied[c]] <= last:
             end += 1
-    _arrive(net, eq, progress, c, begin, end, n, t)
+    _arrive(net, eq, general, progress, c, begin, end, n, t)
     if end < stop:
         _enter(net, delayed, serial, c, end, stop, n, sent)
 
@@ -303,9 +335,16 @@ def _move(delayed: DelayedSpikes, k: int, to: int) -> None:
         delayed.number[to, q] = delayed.number[k, q]
 
 
-@kernel
+@piece
 def _settle(
-    net: SynapseLists, eq: Equations, crossings: CrossingQueue, trace: Trace, progress: Progress, p: int, t: float
+    net: SynapseLists,
+    eq: Equations,
+    general: GeneralRule | None,
+    crossings: CrossingQueue,
+    trace: Trace,
+    progress: Progress,
+    p: int,
+    t: float,
 ) -> int:
     """Thresholds and resets of all neurons of a population that were touched, and their next events.
 
@@ -337,17 +376,8 @@ def _settle(
             trace.t[k], trace.neuron[k], trace.n[k] = t, v, spikes
             progress.fired[fired, 0], progress.fired[fired, 1] = v, spikes
             fired += 1
-        if not refractory and not predict_crossing(eq, crossings, v, due or spikes > 0):
+        if not refractory and not predict_crossing(eq, general, crossings, v, due or spikes > 0):
             now[NEURON] = v
             return -2
     progress.n_touched[p] = 0
     return fired
-
-
-@kernel
-def predict_all_crossings(eq: Equations, crossings: CrossingQueue) -> int:
-    """Predicts the next event of every neuron; -1, or the neuron whose crossing is undecided."""
-    for v in range(len(eq.y)):
-        if not predict_crossing_from_start(eq, crossings, v):
-            return v
-    return -1

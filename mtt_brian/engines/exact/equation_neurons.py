@@ -29,7 +29,7 @@ import numpy as np
 
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.exact.crossing_search import first_crossing
-from mtt_brian.engines.exact.jit import inlined, kernel
+from mtt_brian.engines.exact.jit import device_kernel, inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
@@ -74,8 +74,7 @@ class Equations(NamedTuple):
         sets: float64 [S, `COLUMNS`]: rate and drift of the coordinates, their weights in f, the states at their origin;
             f' and f''; constant of f (-inf: never fires), fastest rate, refractory period; what a jump of a state adds
             to the coordinates (0 for a held state), the same for all states, the states of the coordinates; the reset.
-        kind: number of coordinates, and the number in ``linear`` of a set without modes, else -1, int64 [S, 2].
-        linear, scratch: for the general rule.
+        kind: number of coordinates, and the number in `GeneralRule` of a set without modes, else -1, int64 [S, 2].
         own: memory of this run, float64 [8].
     """
 
@@ -83,9 +82,18 @@ class Equations(NamedTuple):
     z: np.ndarray
     sets: np.ndarray
     kind: np.ndarray
-    linear: LinearSets
-    scratch: Scratch
     own: np.ndarray
+
+
+class GeneralRule(NamedTuple):
+    """The sets without modes.
+
+    Kernels accept ``GeneralRule | None``. None is for networks whose sets all have modes: numba then compiles the
+    kernels without the code of the general rule, which is most of it.
+    """
+
+    sets: LinearSets
+    scratch: Scratch
 
 
 # ---- The kernels -----------------------------------------------------------------------------------------------------
@@ -99,33 +107,34 @@ def _moved(sets: np.ndarray, s: int, k: int, m: float, dt: float) -> float:
     return m * math.exp(rate * dt)
 
 
-@kernel
-def carry_by_general_rule(eq: Equations, v: int, s: int, dt: float) -> None:
+@piece
+def carry_by_general_rule(eq: Equations, general: GeneralRule, v: int, s: int, dt: float) -> None:
     """Advances a neuron without modes by ``dt``."""
     x = eq.own
     for k in range(_W):
         x[k] = eq.y[v, k]
-    evolve(eq.linear, eq.kind[s, 1], x, 0, 1, dt, eq.scratch)
+    evolve(general.sets, eq.kind[s, 1], x, 0, 1, dt, general.scratch)
     for k in range(_W):
         eq.y[v, k] = x[k]
 
 
 @inlined
-def carry(eq: Equations, v: int, t: float) -> None:
+def carry(eq: Equations, general: GeneralRule | None, v: int, t: float) -> None:
     """Advances the coordinates of a neuron to ``t``."""
     dt = t - eq.y[v, LAST]
     if dt <= 0.0:
         return
     eq.y[v, LAST] = t
     s = eq.z[v, CURRENT]
-    if eq.kind[s, 1] >= 0:
-        carry_by_general_rule(eq, v, s, dt)
-        return
+    if general is not None:  # noqa: SIM102 - numba removes the branch only for a plain test for None
+        if eq.kind[s, 1] >= 0:
+            carry_by_general_rule(eq, general, v, s, dt)
+            return
     for k in range(eq.kind[s, 0]):
         eq.y[v, k] = _moved(eq.sets, s, k, eq.y[v, k], dt)
 
 
-@kernel
+@piece
 def read_states(eq: Equations, v: int, x: np.ndarray, at: int) -> None:
     """Writes the states of a neuron, at the time of its coordinates, into ``x[at : at + 4]``."""
     s = eq.z[v, CURRENT]
@@ -136,7 +145,7 @@ def read_states(eq: Equations, v: int, x: np.ndarray, at: int) -> None:
         x[at + q] = total
 
 
-@kernel
+@piece
 def write_states(eq: Equations, v: int, x: np.ndarray, at: int) -> None:
     """Sets the coordinates of a neuron from its states ``x[at : at + 4]``."""
     s = eq.z[v, CURRENT]
@@ -147,7 +156,7 @@ def write_states(eq: Equations, v: int, x: np.ndarray, at: int) -> None:
         eq.y[v, k] = total
 
 
-@kernel
+@piece
 def _change_set(eq: Equations, v: int, s: int) -> None:
     if eq.z[v, CURRENT] != s:
         read_states(eq, v, eq.own, 0)
@@ -155,14 +164,14 @@ def _change_set(eq: Equations, v: int, s: int) -> None:
         write_states(eq, v, eq.own, 0)
 
 
-@kernel
+@piece
 def listen_again(eq: Equations, v: int) -> None:
     """The refractory period of a neuron ends at the time of its coordinates."""
     eq.z[v, REFRACTORY] = 0
     _change_set(eq, v, eq.z[v, ACTIVE])
 
 
-@kernel
+@piece
 def fire(eq: Equations, crossings: CrossingQueue, v: int, t: float) -> bool:
     """Resets a neuron; whether it is refractory now."""
     s, x = eq.z[v, ACTIVE], eq.own
@@ -198,7 +207,7 @@ def holds(eq: Equations, v: int, due: bool) -> bool:
     return f == 0.0 and (eq.z[v, STRICT] == 0 or _rises(eq, v))
 
 
-@kernel
+@piece
 def _rises(eq: Equations, v: int) -> bool:
     """Whether a neuron at its threshold is above it right afterwards."""
     s = eq.z[v, CURRENT]
@@ -244,7 +253,7 @@ def _step(eq: Equations, s: int, v: int, dt: float) -> tuple[float, float, float
     return (-2.0 * f / (slope + root) if slope > 0.0 else (root - slope) / bend), f, size
 
 
-@kernel
+@piece
 def _crossing(eq: Equations, s: int, v: int) -> float:
     """Seconds from the time of the coordinates to the first crossing; inf for none, nan if it is undecided."""
     dt = 0.0
@@ -262,23 +271,12 @@ def _crossing(eq: Equations, s: int, v: int) -> float:
     return np.nan
 
 
-@kernel
-def _predict_by_general_rule(eq: Equations, crossings: CrossingQueue, v: int, s: int) -> bool:
-    """`predict_crossing` for a neuron without modes."""
-    for k in range(_W):
-        eq.own[k] = eq.y[v, k]
-    wait = first_crossing(eq.linear, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], eq.scratch)
-    eq.z[v, EXACT] = 1
-    schedule_crossing(crossings, v, np.inf if math.isnan(wait) else eq.y[v, LAST] + wait)
-    return not math.isnan(wait)
-
-
 @inlined
-def predict_crossing(eq: Equations, crossings: CrossingQueue, v: int, anew: bool) -> bool:
+def predict_crossing(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue, v: int, anew: bool) -> bool:
     """Predicts the next crossing of a neuron that is not refractory, or a time that comes before it.
 
     Args:
-        eq, crossings: of the run.
+        eq, general, crossings: of the run.
         v: the neuron.
         anew: whether the time in the queue is invalid. Otherwise it is before the crossing, unless an arrival has moved
             the crossing to an earlier time.
@@ -289,8 +287,14 @@ def predict_crossing(eq: Equations, crossings: CrossingQueue, v: int, anew: bool
     s = eq.z[v, CURRENT]
     if eq.sets[s, BASE] == -np.inf:
         return True
-    if eq.kind[s, 1] >= 0:
-        return _predict_by_general_rule(eq, crossings, v, s)
+    if general is not None:  # noqa: SIM102
+        if eq.kind[s, 1] >= 0:
+            for k in range(_W):
+                eq.own[k] = eq.y[v, k]
+            wait = first_crossing(general.sets, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], general.scratch)
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, np.inf if math.isnan(wait) else eq.y[v, LAST] + wait)
+            return not math.isnan(wait)
     step, _, _ = _step(eq, s, v, 0.0)
     eq.z[v, EXACT] = 0
     time = eq.y[v, LAST] + step
@@ -299,21 +303,22 @@ def predict_crossing(eq: Equations, crossings: CrossingQueue, v: int, anew: bool
     return True
 
 
-@kernel
-def predict_crossing_from_start(eq: Equations, crossings: CrossingQueue, v: int) -> bool:
-    """Predicts the first event of a neuron from its states, see `predict_crossing`."""
-    if eq.z[v, REFRACTORY]:
-        eq.z[v, EXACT] = 1
-        schedule_crossing(crossings, v, eq.y[v, FREE])
-        return True
-    if holds(eq, v, False):
-        eq.z[v, EXACT] = 1
-        schedule_crossing(crossings, v, eq.y[v, LAST])
-        return True
-    return predict_crossing(eq, crossings, v, True)
+@device_kernel
+def predict_all_crossings(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue) -> int:
+    """Predicts the first event of every neuron from its states; -1, or the neuron whose crossing is undecided."""
+    for v in range(len(eq.y)):
+        if eq.z[v, REFRACTORY]:
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, eq.y[v, FREE])
+        elif holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, eq.y[v, LAST])
+        elif not predict_crossing(eq, general, crossings, v, v >= 0):
+            return v
+    return -1
 
 
-@kernel
+@piece
 def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
     """Computes the crossings that may come before ``until``, so that the earliest time in ``crossings`` is exact.
 
@@ -328,6 +333,9 @@ def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
         if time > until or eq.z[v, EXACT]:
             return -1
         s, last = eq.z[v, CURRENT], eq.y[v, LAST]
+        following = until
+        for k in range(1, min(crossings.size[0], 3)):
+            following = min(following, crossings.time[crossings.heap[k]])
         while True:
             step, f, _ = _step(eq, s, v, max(time - last, 0.0))
             if f >= 0.0 or step * eq.sets[s, FASTEST] < _NEAR or time + step == time:
@@ -338,21 +346,21 @@ def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
                 schedule_crossing(crossings, v, last + wait)
                 break
             time += step
-            if time > until:
+            if time > following:  # another neuron may come first
                 schedule_crossing(crossings, v, time)
                 break
     return -1
 
 
 @kernel
-def states_at(eq: Equations, neurons: np.ndarray, t: float, out: np.ndarray) -> None:
+def states_at(eq: Equations, general: GeneralRule | None, neurons: np.ndarray, t: float, out: np.ndarray) -> None:
     """States of some neurons at ``t``, which has no event of theirs before it, into ``out`` [4 per neuron]."""
     for j in range(len(neurons)):
         v = neurons[j]
         last = eq.y[v, LAST]
         for k in range(_W):
             out[_W * j + k] = eq.y[v, k]
-        carry(eq, v, t)
+        carry(eq, general, v, t)
         read_states(eq, v, eq.own, 0)
         eq.y[v, LAST] = last
         for k in range(_W):
@@ -360,7 +368,7 @@ def states_at(eq: Equations, neurons: np.ndarray, t: float, out: np.ndarray) -> 
             out[_W * j + k] = eq.own[k]
 
 
-@kernel
+@device_kernel
 def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
     """Sets the states of some neurons to ``x`` [4 per neuron] at ``t``, refractory until ``free``."""
     for j in range(len(neurons)):
@@ -376,7 +384,7 @@ def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarr
 # ---- Preparation -----------------------------------------------------------------------------------------------------
 
 
-def equations_of(circuit: Circuit) -> Equations:
+def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None]:
     """The arrays of the kernels; the neurons have no states yet (`start_from`).
 
     Raises:
@@ -406,15 +414,16 @@ def equations_of(circuit: Circuit) -> Equations:
     z = np.zeros((sum(p.size for p in circuit.populations), 8), np.int64)
     for column, values in zip((ACTIVE, HELD, STRICT), zip(*which, strict=True), strict=False):
         z[:, column] = np.concatenate(values)
-    return Equations(
+    equations = Equations(
         y=np.zeros((len(z), 8)),
         z=z,
         sets=np.concatenate(columns),
         kind=np.concatenate(kinds),
-        linear=linear_sets([system for _, system in general.values()]),
-        scratch=new_scratch(),
         own=np.zeros(8),
     )
+    if not general:
+        return equations, None
+    return equations, GeneralRule(linear_sets([system for _, system in general.values()]), new_scratch())
 
 
 def _sets(

@@ -17,13 +17,18 @@ from mtt_brian.engines.exact.equation_neurons import (
     HELD,
     REFRACTORY,
     equations_of,
+    predict_all_crossings,
     start_from,
     states_at,
 )
+from mtt_brian.engines.exact.instant import BURST
 from mtt_brian.engines.exact.queues import CrossingQueue
 from mtt_brian.engines.lowered.synapse_lists import synapse_lists
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
+
+#: Spikes per second of a neuron above which a run ends with an error.
+MAX_RATE = 1e6
 
 
 class EquationRun:
@@ -42,7 +47,7 @@ class EquationRun:
     def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
         self._net = synapse_lists(circuit)
-        self._equations = equations_of(circuit)
+        self._equations, self._general = equations_of(circuit)
         self._crossings = CrossingQueue.empty(self._net.neurons)
         self._delayed = loop.DelayedSpikes.empty(max(self._net.most, 16))
         self._trace = loop.Trace.empty(max(self._net.neurons, 16))
@@ -81,7 +86,7 @@ class EquationRun:
             InputError: for an oscillation whose crossing is undecided.
         """
         self._crossings.time[:], self._crossings.place[:], self._crossings.size[:] = np.inf, -1, 0
-        neuron = loop.predict_all_crossings(self._equations, self._crossings)
+        neuron = predict_all_crossings(self._equations, self._general, self._crossings)
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -94,7 +99,8 @@ class EquationRun:
             end: seconds.
 
         Raises:
-            InputError: for a neuron that fires without end, and an oscillation whose crossing is undecided.
+            InputError: for a neuron that fires without end or faster than `MAX_RATE`, and an oscillation whose crossing
+                is undecided.
         """
         # Computed times that are `end` up to rounding belong to the next piece, like `end` itself.
         last = end - 3 * window(end)
@@ -105,6 +111,7 @@ class EquationRun:
             status = loop.run(
                 self._net,
                 self._equations,
+                self._general,
                 self._crossings,
                 self._delayed,
                 self._trace,
@@ -121,8 +128,10 @@ class EquationRun:
             if status == loop.WITHOUT_END:
                 raise InputError(
                     f"{self._named(int(now[loop.NEURON]))} fires without end at {self._progress.where[0]:.9g} s: its "
-                    "reset leaves its threshold condition fulfilled; change the reset, or give it a refractory period"
+                    "reset leaves its threshold condition fulfilled, or it reaches the threshold again at once; change "
+                    "the reset or what drives it, or give it a refractory period"
                 )
+            self._check_rates()
             self._make_room()
 
     def fetch(self) -> dict[str, FiredSpikes]:
@@ -134,7 +143,7 @@ class EquationRun:
     def states(self, name: str, neurons: np.ndarray, t: float) -> np.ndarray:
         """States of some neurons of a population at ``t``, the end of the last piece: float64 [K, n]."""
         out = np.empty(len(neurons) * MOST_STATES)
-        states_at(self._equations, self.neurons(name).start + neurons.astype(np.int64), t, out)
+        states_at(self._equations, self._general, self.neurons(name).start + neurons.astype(np.int64), t, out)
         return out.reshape(-1, MOST_STATES)[:, : len(self._rule(name).states)]
 
     def refractory(self, name: str) -> np.ndarray:
@@ -211,6 +220,19 @@ class EquationRun:
                 rows, i, states = _repeated(rule, rows, n[rows], i, states)
             out[population.name] = FiredSpikes(t[rows].copy(), i, states.copy())
         return out
+
+    def _check_rates(self) -> None:
+        """Checks the recorded spikes each time that they fill the trace, before there is room for more."""
+        size = int(self._progress.now[loop.SPIKES])
+        t, neuron = self._trace.t[:size], self._trace.neuron[:size]
+        fired = np.bincount(neuron, minlength=1)
+        busiest = int(fired.argmax())
+        times = t[neuron == busiest]
+        if fired[busiest] > BURST + MAX_RATE * (times.max(initial=0.0) - times.min(initial=np.inf)):
+            raise InputError(
+                f"{self._named(busiest)} fires more than {MAX_RATE:g} times per second, at {times[0]:.9g} s: check its "
+                "time constants and what drives it, or give it a refractory period"
+            )
 
     def _make_room(self) -> None:
         if self._progress.now[loop.SPIKES] + self._net.neurons > len(self._trace.t):

@@ -14,6 +14,7 @@ from mtt_brian.engines.exact.jit import inlined, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart, advance_linear, predict_linear_crossing, reset_linear
 from mtt_brian.engines.exact.queues import CrossingQueue, Queues, push_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
+from mtt_brian.engines.exact.vectors import WIDTH, add_products, at_threshold, lowest_bit, prefetch
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LINE, LINEAR, MANY, OWN, ZERO
 
@@ -65,11 +66,15 @@ def propagate(
     net: LoweredCircuit, state: State, linear: LinearPart | None, queues: Queues | None, c: int, m: int, t: float
 ) -> None:
     """Propagates the ``m`` spikes in ``state.keys`` through connection ``c``."""
-    base = net.source_base[c]
+    base, one_each = net.source_base[c], net.one_each[c]
     for s in range(m):
         flat, local = unpacked(state.keys[s])
-        source, n = base + flat, state.fired[local]
-        for e in range(net.entry_begin[source], net.entry_begin[source + 1]):
+        n = state.fired[local]
+        begin = one_each + flat
+        end = begin + 1
+        if one_each < 0:
+            begin, end = net.entry_begin[base + flat], net.entry_begin[base + flat + 1]
+        for e in range(begin, end):
             if queues is not None:  # noqa: SIM102
                 if net.delayed[c] and net.entry_delay[e] > 0.0:
                     push_arrival(queues.pending, t + net.entry_delay[e], c, e, n)
@@ -84,9 +89,12 @@ def arrive(net: LoweredCircuit, state: State, linear: LinearPart | None, c: int,
     group_size, moves, marked = net.group_size[p], net.kind[p] > LINE, net.marked[p]
     group_offset, jump_offset = net.group_offset[p], net.jump_offset[p]
     channel_stride, length = net.channel_stride[c], net.block_length[c]
-    amount, now = n * net.entry_factor[e], state.now[0]
-    shift, first = net.entry_target[4 * e + 2], net.entry_target[4 * e + 3]
-    for row in range(net.entry_target[4 * e], net.entry_target[4 * e + 1]):
+    amount, now = float(n), state.now[0]
+    if net.scaled[c]:
+        amount *= net.entry_factor[e]
+    begin, end = np.int64(net.entry_target[4 * e]), np.int64(net.entry_target[4 * e + 1])
+    shift, first = np.int64(net.entry_target[4 * e + 2]), np.int64(net.entry_target[4 * e + 3])
+    for row in range(begin, end):
         position, block = unpacked(net.stencil[row])
         start = position * channel_stride + shift
         w = first + block
@@ -98,7 +106,7 @@ def arrive(net: LoweredCircuit, state: State, linear: LinearPart | None, c: int,
                 state.n_touched[p] += 1
                 if moves:
                     advance(net, state, linear, p, group, t)
-            add_block(state.y, jump_offset + start, net.weight, w, length, amount)
+            add_products(state.y, jump_offset + start, net.weight, w, length, amount)
             if marked and state.over[group] > 0:
                 mark_block(state.mark, net.offset[p] + start, net.weight, w, length, now)
         else:
@@ -106,16 +114,6 @@ def arrive(net: LoweredCircuit, state: State, linear: LinearPart | None, c: int,
                 jump = amount * net.weight[w + k]
                 if jump != 0.0:  # a zero weight is no arrival
                     arrive_alone(net, state, linear, p, start + k, jump, t)
-
-
-@inlined
-def add_block(y: np.ndarray, to: int, weight: np.ndarray, w: int, length: int, amount: float) -> None:
-    """Adds ``amount`` times a block of weights to the state."""
-    # Without negative indices the compiler removes the wrap-around of Python indices and vectorises the loop.
-    if to < 0 or w < 0:
-        return
-    for k in range(length):
-        y[to + k] += amount * weight[w + k]
 
 
 @piece
@@ -219,8 +217,10 @@ def apply_thresholds(
     m = int(np.int64(0))  # a literal would be a separate type, and compiled separately
     group_size, bounded, marked = net.group_size[p], net.bounded[p], net.marked[p]
     stride, offset, group_offset = net.parameter_stride[p], net.offset[p], net.group_offset[p]
+    group_step, channel_step = net.group_step[p], net.channel_step[p]
     for j in range(state.n_touched[p]):
-        local = (state.touched[group_offset + j] - group_offset) * group_size
+        group = state.touched[group_offset + j] - group_offset
+        local = group * group_size
         q = net.parameter_offset[p] + stride * local
         if group_size > 1:
             if bounded:
@@ -230,15 +230,14 @@ def apply_thresholds(
             if marked:
                 m = apply_thresholds_marked(net, state, p, local, q, m, t)
                 continue
-            for block in range(0, group_size, _BLOCK):
-                width = min(_BLOCK, group_size - block)
-                at, parameters = offset + local + block, q + block
-                if width <= _FEW or reaches(state.y, at, net.threshold, parameters, width):
-                    k = next_at_threshold(state.y, at, net.threshold, parameters, width)
-                    while k < width:
-                        m = fire(net, state, None, p, local + block + k, parameters + k, m, t)
-                        k += 1
-                        k += next_at_threshold(state.y, at + k, net.threshold, parameters + k, width - k)
+            flat = group * group_step
+            for block in range(0, group_size, WIDTH):
+                width = min(WIDTH, group_size - block)
+                bits = at_threshold(state.y, offset + local + block, net.threshold, q + block, width)
+                while bits != 0:
+                    k = block + lowest_bit(bits)
+                    bits &= bits - 1
+                    m = fire(net, state, None, p, local + k, flat + k * channel_step, q + k, m, t)
             continue
         if queues is not None:
             if net.kind[p] == LINE:
@@ -255,10 +254,16 @@ def apply_thresholds(
         if net.saturates[p] and state.y[neuron] > net.upper[q]:
             state.y[neuron] = net.upper[q]
         if state.y[neuron] >= net.threshold[q]:
-            m = fire(net, state, linear, p, local, q, m, t)
+            m = fire(net, state, linear, p, local, np.int64(net.flat[neuron]), q, m, t)
     state.n_touched[p] = 0
     if m > 1:
         ascend(state.keys, np.int64(0), m)
+    for s in range(m):
+        flat, local = unpacked(state.keys[s])
+        total = state.counts[offset + flat] + state.fired[local]
+        state.counts[offset + flat] = total
+        if total > MAX_SPIKES:
+            set_failure(state.failure, TOO_MANY, p, flat, t)
     return m
 
 
@@ -272,7 +277,7 @@ def apply_thresholds_marked(net: LoweredCircuit, state: State, p: int, local: in
         k = next_at_threshold(state.y, at, net.threshold, q, group_size)
         while k < group_size:
             if not waiting or state.mark[at + k] == state.now[0]:
-                m = fire(net, state, None, p, local + k, q + k, m, t)
+                m = fire(net, state, None, p, local + k, np.int64(net.flat[at + k]), q + k, m, t)
             k += 1
             k += next_at_threshold(state.y, at + k, net.threshold, q + k, group_size - k)
     if waiting or m > before_it:
@@ -320,20 +325,28 @@ def next_at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, wid
 
 @inlined
 def fire(
-    net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, local: int, q: int, m: int, t: float
+    net: LoweredCircuit,
+    state: State,
+    linear: LinearPart | None,
+    p: int,
+    local: int,
+    flat: int,
+    q: int,
+    m: int,
+    t: float,
 ) -> int:
     """Fires neuron ``local``, which is at or above its threshold, as number ``m`` of the instant; returns ``m + 1``."""
     neuron = net.offset[p] + local
     if linear is not None:  # noqa: SIM102
         if net.rule[p] == OWN:
             reset_linear(net, state, linear, p, local)
-            return count(net, state, p, local, q, 1, m, t)
+            return enlist(net, state, p, local, flat, q, 1, m, t)
     spikes = how_many(net, state, p, local, q, state.y[neuron], t)
     if net.rule[p] == ZERO:
         state.y[neuron] = net.v_reset[q]
     else:
         state.y[neuron] -= spikes * net.threshold[q]
-    return count(net, state, p, local, q, spikes, m, t)
+    return enlist(net, state, p, local, flat, q, spikes, m, t)
 
 
 @inlined
@@ -349,20 +362,21 @@ def how_many(net: LoweredCircuit, state: State, p: int, local: int, q: int, v: f
 
 
 @inlined
-def count(net: LoweredCircuit, state: State, p: int, local: int, q: int, spikes: int, m: int, t: float) -> int:
-    """Counts the spikes of one neuron and lists the neuron as number ``m`` of the instant."""
+def enlist(
+    net: LoweredCircuit, state: State, p: int, local: int, flat: int, q: int, spikes: int, m: int, t: float
+) -> int:
+    """Lists a neuron that fires ``spikes`` spikes as number ``m`` of the instant; returns ``m + 1``."""
     neuron = net.offset[p] + local
-    flat = np.int64(net.flat[neuron])
     if net.refractory[p]:
         state.refractory_end[neuron] = t + net.dead_time[q]
     if net.rate_limited[p]:
         check_rate(state.fires, net.max_rate, state.failure, neuron, p, flat, t)
-    total = state.counts[net.offset[p] + flat] + spikes
-    state.counts[net.offset[p] + flat] = total
-    if total > MAX_SPIKES:
-        set_failure(state.failure, TOO_MANY, p, flat, t)
     state.fired[local] = spikes
     state.keys[m] = packed(flat, local)
+    # They are needed when all thresholds of this instant have been compared, and are often not in the cache.
+    prefetch(state.counts, net.offset[p] + flat)
+    for c in range(net.out[p], net.out[p + 1]):
+        prefetch(net.entry_target, 4 * (net.one_each[c] + flat))
     return m + 1
 
 
@@ -401,7 +415,7 @@ def apply_threshold_with_crossing(
             state.y[neuron] = net.threshold[q]
             fires = True
     if fires:
-        m = fire(net, state, linear, p, local, q, m, t)
+        m = fire(net, state, linear, p, local, np.int64(net.flat[neuron]), q, m, t)
         time = predict_crossing(net, state, linear, p, local, t)
         if time <= t + tolerance(t):
             time = resolve_remainder(net, state, linear, p, local, q, t)
@@ -448,7 +462,7 @@ def apply_threshold_on_line(
         else:
             v -= spikes * threshold
             state.subtracted[neuron] += spikes
-        m = count(net, state, p, local, q, spikes, m, t)
+        m = enlist(net, state, p, local, np.int64(net.flat[neuron]), q, spikes, m, t)
         state.pauses[neuron] += 1  # it is constant during its refractory period
     if net.crosses[p]:
         time = np.inf
@@ -490,7 +504,6 @@ def resolve_remainder(
     elif left:
         state.y[neuron] = 0.0
         state.fired[local] += 1
-        state.counts[net.offset[p] + flat] += 1
     time = predict_crossing(net, state, linear, p, local, t)
     if time <= t + tolerance(t):
         set_failure(state.failure, NO_PROGRESS, p, flat, t)

@@ -16,11 +16,12 @@ from typing import Any
 import numba
 
 from mtt_brian.circuit import instants
+from mtt_brian.engines.exact.indexing import Compiler
 from mtt_brian.engines.lowered import packing
 from mtt_brian.kernel_cache import kept
 
 #: ``_nrt`` switches the reference counting off; it is a private option of numba.
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "pipeline_class": Compiler}
 #: Files whose functions and constants become part of the machine code.
 _SOURCES = (
     *Path(__file__).parent.glob("*.py"),
@@ -39,6 +40,8 @@ def _compiled(before_compiling: str | None = None, **options: Any) -> Callable[[
 kernel = _compiled()
 #: The same for a kernel that takes seconds to compile.
 loop = _compiled("compiling the exact engine, once, about 10 s")
+#: The same for the kernels of `EquationNeuron`.
+device_kernel = _compiled("compiling the kernels for neurons given by equations, once, 10 to 40 s")
 #: A function of a kernel that is too rare or too large to inline. Python must not call it: the wrapper for Python would
 #: take a quarter of the compile time.
 piece = _compiled(no_cpython_wrapper=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class LoweredCircuit(NamedTuple):
         max_new: upper bounds: records of one instant, arrivals that it delays, spikes that one event causes [3].
         jump_offset: where in the state the jumps of a population go, its potentials or its currents [P].
         flat: C-order index within its population of every neuron [N].
+        group_step, channel_step: for populations with several neurons per update group: neuron k of group g has the
+            C-order index ``g * group_step + k * channel_step`` [P].
         parameter_offset, parameter_stride: neuron k of population p has the parameters at offset + stride * k (+ its
             place in the update group), so that parameters shared by all pixels are stored once [P].
         threshold, lower, upper, v_reset, rest, tau, tau_syn, r, peak, gain, dead_time: parameters; ``rest`` is the
@@ -55,12 +57,16 @@ class LoweredCircuit(NamedTuple):
             ``entry_begin``, target neurons per position, weights per block [C].
         delayed, closes: per connection: whether any arrival is delayed; whether it is the last one of its source into
             its target [C].
+        one_each: per connection: its first entry, if every source has exactly one entry, in the order of the sources;
+            else -1 [C].
+        scaled: per connection: whether any of its factors is not 1 [C].
         entry_begin: first entry of every source neuron (in C order), one more per connection to close the last.
         entry_target: the entries, four numbers each: begin and end of the rows in ``stencil``, first target channel,
-            first weight.
+            first weight; int32 if the numbers fit, else int64.
         entry_factor, entry_delay: the entries' factors and seconds (empty if nothing is delayed).
         stencil: target position and offset of its block of weights, packed (`packing`).
-        weight: all kernels and matrices.
+        weight: all kernels and matrices; float32 if that loses nothing, as for weights that were trained in float32,
+            else float64. Kernels convert each weight to float64 before they use it.
     """
 
     offset: np.ndarray
@@ -80,6 +86,8 @@ class LoweredCircuit(NamedTuple):
     max_new: np.ndarray
     jump_offset: np.ndarray
     flat: np.ndarray
+    group_step: np.ndarray
+    channel_step: np.ndarray
     parameter_offset: np.ndarray
     parameter_stride: np.ndarray
     threshold: np.ndarray
@@ -100,6 +108,8 @@ class LoweredCircuit(NamedTuple):
     block_length: np.ndarray
     delayed: np.ndarray
     closes: np.ndarray
+    one_each: np.ndarray
+    scaled: np.ndarray
     entry_begin: np.ndarray
     entry_target: np.ndarray
     entry_factor: np.ndarray
@@ -154,6 +164,8 @@ def lower_circuit(
         ),
         jump_offset=jump_offset,
         flat=np.concatenate([p.layout.flat for p in populations]).astype(np.int32),
+        group_step=np.array([1 if p.layout.channels_first else p.group_size for p in populations]),
+        channel_step=np.array([p.layout.pixels if p.layout.channels_first else 1 for p in populations]),
         **_parameter_columns(populations),
         out=np.searchsorted(sources, np.arange(len(populations) + 1)),
         target=targets,
@@ -180,7 +192,7 @@ def _lower(
     the jumps by its gain when they arrive.
     """
     layouts = {p.name: layout_of(p, circuit.into(p.name)) for p in circuit.populations}
-    lowered = [lower_connection(c, layouts[c.target]) for c in connections]
+    lowered = [lower_connection(c, layouts[c.target]).narrowed() for c in connections]
     for c, arrays in zip(connections, lowered, strict=True):
         if number[c.target] <= number[c.source] and not np.all(arrays.delay > 0):
             raise InputError(f"the connection {c.source!r} -> {c.target!r} closes a loop without a delay")
@@ -189,7 +201,7 @@ def _lower(
         incoming = [arrays for c, arrays in zip(connections, lowered, strict=True) if c.target == p.name]
         populations.append(lower_population(p, layouts[p.name], incoming, one_spike))
     gains = [populations[number[c.target]].gain for c in connections]
-    return populations, [c if g is None else c.scaled(g) for c, g in zip(lowered, gains, strict=True)]
+    return populations, [c if g is None else c.scaled(g).narrowed() for c, g in zip(lowered, gains, strict=True)]
 
 
 def _states(populations: Sequence[LoweredPopulation], offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -229,23 +241,25 @@ def _connection_columns(
     first_entry = _offsets([len(c.pixel) for c in lowered])
     first_row = _offsets([len(c.position) for c in lowered])
     first_weight = _offsets([len(c.weight) for c in lowered])
-    index = [
-        entry + np.searchsorted(c.source, np.arange(size + 1))
-        for entry, c, size in zip(first_entry[:-1], lowered, source_sizes, strict=True)
-    ]
-    targets = [
-        c.entry_targets(row, weight) for c, row, weight in zip(lowered, first_row[:-1], first_weight[:-1], strict=True)
-    ]
+    each = list(zip(lowered, source_sizes, first_entry, first_row, first_weight, strict=False))
+    index = (entry + np.searchsorted(c.source, np.arange(size + 1)) for c, size, entry, _, _ in each)
+    targets = (c.entry_targets(row, weight) for c, _, _, row, weight in each)
+    number = np.int32 if max(first_row[-1], first_weight[-1]) < 2**31 else np.int64
+    one_each = [entry if np.array_equal(c.source, np.arange(size)) else -1 for c, size, entry, _, _ in each]
     return {
-        "source_base": _offsets([len(rows) for rows in index])[:-1],
+        "source_base": _offsets(source_sizes + 1)[:-1],
         "channel_stride": np.array([c.channel_stride for c in lowered], dtype=np.int64),
         "block_length": np.array([c.block_length for c in lowered], dtype=np.int64),
-        "entry_begin": _joined(index, np.int64),
-        "entry_target": _joined(targets, np.int64),
-        "entry_factor": _joined([c.factor for c in lowered], np.float64),
-        "entry_delay": _joined([c.delay for c in lowered] if any_delayed else [], np.float64),
-        "stencil": _joined([c.stencil for c in lowered], np.int64),
-        "weight": _joined([c.weight for c in lowered], np.float64),
+        "one_each": np.array(one_each, dtype=np.int64),
+        "scaled": np.array([bool(np.any(c.factor != 1)) for c in lowered], dtype=bool),
+        "entry_begin": _joined(index, source_sizes + 1, np.int64),
+        "entry_target": _joined(targets, 4 * np.diff(first_entry), number),
+        "entry_factor": _joined((c.factor for c in lowered), np.diff(first_entry), np.float64),
+        "entry_delay": _joined((c.delay for c in lowered), np.diff(first_entry) * any_delayed, np.float64),
+        "stencil": _joined((c.stencil for c in lowered), np.diff(first_row), np.int64),
+        "weight": _joined(
+            (c.weight for c in lowered), np.diff(first_weight), np.result_type(np.float32, *(c.weight for c in lowered))
+        ),
     }
 
 
@@ -253,5 +267,11 @@ def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate([np.zeros(0, dtype), *parts], dtype=dtype, casting="unsafe")
+def _joined(parts: Iterable[np.ndarray], lengths: np.ndarray, dtype: Any) -> np.ndarray:
+    """The first ``lengths`` numbers of every part, one part after the other; only one of them is in memory."""
+    joined = np.empty(int(np.sum(lengths)), dtype)
+    end = 0
+    for part, length in zip(parts, lengths, strict=True):
+        joined[end : end + length] = part[:length]
+        end += length
+    return joined

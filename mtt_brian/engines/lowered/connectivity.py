@@ -50,7 +50,7 @@ class LoweredConnection:
         factor, delay: of every entry: a factor of all its weights, seconds; float64 [entries].
         stencil_begin: first stencil row of every input pixel, and one more; int64 [pixels + 1].
         position, position_weight: of every stencil row: target position, offset of its block of weights; int64 [rows].
-        weight: all blocks, float64.
+        weight: all blocks, float64, or float32 after `narrowed`.
         channel_stride: target neurons per position.
         block_length: weights per block.
     """
@@ -97,6 +97,12 @@ class LoweredConnection:
     def scaled(self, gain: np.ndarray) -> LoweredConnection:
         """The same with the weights of every channel multiplied by its gain, float64 [channels]."""
         return replace(self, weight=(self.weight.reshape(-1, len(gain)) * gain).ravel())
+
+    def narrowed(self) -> LoweredConnection:
+        """The same with weights in float32, if that holds all of them without rounding."""
+        with np.errstate(over="ignore"):
+            weight = self.weight.astype(np.float32)
+        return replace(self, weight=weight) if np.array_equal(weight, self.weight, equal_nan=True) else self
 
 
 class _Paths(NamedTuple):
@@ -222,7 +228,7 @@ def _convolution(conv: Conv2d, scale: float, paths: _Paths) -> LoweredConnection
     x = ox * conv.stride[1] - conv.padding[1][0] + j * conv.dilation[1]
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     pixel, tap, position = (y * width + x)[inside], (i * k_w + j)[inside], (oy * out_w + ox)[inside]
-    order = np.lexsort((position, pixel))
+    order = np.lexsort((-position, pixel))
     channel = paths.end // (height * width)
     return LoweredConnection(
         source=paths.source,

@@ -165,7 +165,7 @@ def _stored_once(by_pixel: dict[str, np.ndarray], shared: bool) -> dict[str, np.
     same = _is_same_everywhere if shared else _is_uniform
     if not all(same(value) for value in by_pixel.values()):
         return {name: value.ravel() for name, value in by_pixel.items()}
-    return {name: value[0] if shared else value.ravel()[:1] for name, value in by_pixel.items()}
+    return {name: (value[0] if shared else value.ravel()[:1]).copy() for name, value in by_pixel.items()}
 
 
 def _is_uniform(by_pixel: np.ndarray) -> bool:

@@ -1,7 +1,8 @@
 """An event-camera simulator. Its recordings must be called simulated wherever they appear.
 
-A still image is moved along the path of N-MNIST's saccades in front of a sensor; every pixel sends an event when the
-logarithm of its intensity has changed by its threshold since its last event.
+A still image is moved along a closed path in front of a sensor; every pixel sends an event when the logarithm of its
+intensity has changed by its threshold since its last event. The path is that of N-MNIST's saccades, or any other of
+straight pieces, each with the speed profile of a saccade or at constant speed.
 
 Sources: the pixel is the one of Lichtsteiner, Posch, Delbruck, "A 128x128 120 dB 15 us latency asynchronous temporal
 contrast vision sensor", IEEE JSSC 43(2), 2008; thresholds differ from pixel to pixel and crossings are interpolated
@@ -18,13 +19,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mtt_brian.errors import InputError, check_number, check_whole
+from mtt_brian.events.camera.projection import Projection, projection
 from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
 from mtt_brian.progress import progress_bar
 from mtt_brian.text import shown
+
+if TYPE_CHECKING:
+    from mtt_brian.events.camera.pixel_kernel import Pixels
 
 #: Part of every cache key: increase it when the same parameters give other events.
 SIMULATOR_VERSION = 1
@@ -61,9 +67,10 @@ class Camera:
     Attributes:
         height, width: pixels of the sensor.
         image_pixels: sensor pixels that the longer side of the image covers.
-        corners: (x, y) of the image's centre at the start of each of the three saccades, in sensor pixels right of and
-            below the sensor's centre; the last saccade leads back to the first corner.
-        saccades_us: begin and end of each saccade; the recording ends with the last.
+        corners: (x, y) of the image's centre at the start of each movement, in sensor pixels right of and below the
+            sensor's centre; the last movement leads back to the first corner.
+        saccades_us: begin and end of each movement; the recording ends with the last.
+        constant_speed: every movement has a constant speed, not that of a saccade, which starts and ends at rest.
         negative: the recording shows the image's negative, with ON events where it gets darker, as N-MNIST does.
         threshold_on, threshold_off: mean contrast thresholds, in natural logarithms of intensity, > 0.
         mismatch: standard deviation of the thresholds from pixel to pixel, as a fraction of their mean.
@@ -79,6 +86,7 @@ class Camera:
     image_pixels: float = 27.5
     corners: tuple[tuple[float, float], ...] = ((-2.8, -1.7), (-1.0, 4.2), (2.9, -1.7))
     saccades_us: tuple[tuple[int, int], ...] = ((3_000, 92_000), (98_000, 201_000), (215_000, 300_000))
+    constant_speed: bool = False
     negative: bool = True
     threshold_on: float = 0.064
     threshold_off: float = 0.067
@@ -99,18 +107,25 @@ class Camera:
             if name in _WHOLE and value != int(value):
                 raise InputError(f"Camera.{name} must be a whole number, not {value}")
         check_whole("Camera.seed", self.seed, _MOST["seed"])
-        if not isinstance(self.negative, bool | np.bool_):
-            raise InputError(f"Camera.negative must be True or False, not {shown(self.negative)}")
-        for name, shape in (("corners", "three pairs (x, y)"), ("saccades_us", "three times (begin, end), in order")):
-            try:
-                values = np.asarray(getattr(self, name), dtype=np.float64)
-                right = values.shape == (3, 2) and bool(np.all(np.abs(values) < 1e9))
-            except (TypeError, ValueError, OverflowError):
-                right = False
-            if right and name == "saccades_us":
-                right = not np.any(np.diff(values.ravel(), prepend=0) < [0, 1, 0, 1, 0, 1]) and not np.any(values % 1)
-            if not right:
-                raise InputError(f"Camera.{name} must be {shape}, not {shown(getattr(self, name))}")
+        for name in ("constant_speed", "negative"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise InputError(f"Camera.{name} must be True or False, not {shown(getattr(self, name))}")
+        times = _pairs(self.saccades_us)
+        if (
+            times is None
+            or np.any(times % 1)
+            or np.any(np.diff(times.ravel(), prepend=0) < np.tile([0, 1], len(times)))
+        ):
+            raise InputError(
+                "Camera.saccades_us must be pairs (begin, end) of whole numbers, in order, not"
+                f" {shown(self.saccades_us)}"
+            )
+        corners = _pairs(self.corners)
+        if corners is None or len(corners) != len(times):
+            raise InputError(
+                f"Camera.corners must be {len(times)} pairs (x, y), one for each of saccades_us, not"
+                f" {shown(self.corners)}"
+            )
         if self.duration_us % self.sample_us:
             raise InputError(f"Camera.sample_us must divide {self.duration_us}, the end, {self.sample_us} does not")
         self._check_effort()
@@ -161,7 +176,7 @@ class Camera:
         begin, end = np.transpose(self.saccades_us)
         saccade = np.maximum(np.searchsorted(begin, self.sample_times, side="right") - 1, 0)
         s = np.clip((self.sample_times - begin[saccade]) / (end - begin)[saccade], 0, 1)
-        travelled = (s**3 * (10 - 15 * s + 6 * s**2))[:, None]
+        travelled = (s if self.constant_speed else s**3 * (10 - 15 * s + 6 * s**2))[:, None]
         corners = np.array([*self.corners, self.corners[0]])
         return corners[saccade] * (1 - travelled) + corners[saccade + 1] * travelled
 
@@ -184,10 +199,10 @@ class Camera:
         Returns:
             float64 [K, H, W].
         """
-        rows, columns = _weights(self, *image.shape)
-        seen = rows @ image @ columns
-        seen += self.dark
-        return np.log(seen, out=seen)
+        from mtt_brian.events.camera.pixel_kernel import seen  # imports numba, which is slow
+
+        view = _view(self, *image.shape)
+        return np.log(seen(view, np.asarray(image, dtype=np.float64), float(self.dark)))[view.place]
 
     def record(self, image: np.ndarray, seed: int | Sequence[int] = 0) -> np.ndarray:
         """The (simulated) recording of one image.
@@ -202,64 +217,55 @@ class Camera:
         Raises:
             InputError: for an image of another shape or with intensities outside 0..1.
         """
-        image = np.asarray(image, dtype=np.float64)
+        image = np.asarray(image, dtype=np.float64, order="C")
         if image.ndim != 2 or not image.size:
             raise InputError(f"an image must be an array [height, width], not {image.shape}")
         if not (image.min() >= 0 and image.max() <= 1):
             raise InputError(f"intensities must lie in 0..1, not in {image.min()}..{image.max()}")
-        samples = self.log_intensity(image).reshape(len(self.sample_times), -1)
-        if self.negative:
-            samples = -samples
-        on, off = self.thresholds
-        from mtt_brian.events.camera.pixel_kernel import crossings  # imports numba, which is slow
+        from mtt_brian.events.camera import pixel_kernel  # imports numba, which is slow
 
-        t, pixel, p = crossings(self.sample_times, samples, on.ravel(), off.ravel(), self.refractory_us)
-        order = np.lexsort((pixel, t))
-        order = order[t[order] < self.duration_us]
-        recording = self._events(t[order], pixel[order], p[order])
-        return self._with_noise(recording, seed) if self.noise_hz else recording
+        view = _view(self, *image.shape)
+        found = pixel_kernel.record(self.sample_times, view, image, float(self.dark), self._pixels)
+        inside = found.t < self.duration_us
+        t, pixel, p = (
+            np.concatenate([field[inside], noise]) for field, noise in zip(found, self._noise(seed), strict=True)
+        )
+        order = pixel_kernel.order_of(t * (self.height * self.width) + pixel)
+        events = np.empty(len(order), dtype=EVENT_DTYPE)
+        events["t"], events["p"] = t[order], p[order]
+        events["y"], events["x"] = np.divmod(pixel[order], self.width)
+        return events
 
     def record_many(self, images: np.ndarray, *, progress: bool = True) -> list[np.ndarray]:
         """(Simulated) recordings of ``images`` [N, h, w], each as from `record` with its number as seed."""
-        bar = progress_bar(images, description="simulating", unit="recordings", show=progress)
+        bar = progress_bar(images, description="simulating the camera", unit="recordings", show=progress)
         return [self.record(image, seed) for seed, image in enumerate(bar)]
 
-    def _with_noise(self, recording: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
+    @cached_property
+    def _pixels(self) -> Pixels:
+        from mtt_brian.events.camera.pixel_kernel import Pixels
+
+        on, off = (threshold.ravel() for threshold in self.thresholds)
+        return Pixels(on, off, float(self.refractory_us), -1.0 if self.negative else 1.0)
+
+    def _noise(self, seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Background events: t, pixel and p."""
         rng = np.random.default_rng(seed)
         pixels = self.height * self.width
-        n = rng.poisson(self.noise_hz * self.duration_us * 1e-6 * pixels)
+        n = rng.poisson(self.noise_hz * self.duration_us * 1e-6 * pixels) if self.noise_hz else 0
         t, pixel, p = rng.integers(self.duration_us, size=n), rng.integers(pixels, size=n), rng.integers(2, size=n)
-        events = np.concatenate([recording, self._events(t, pixel, p)])
-        return events[np.lexsort((events["x"], events["y"], events["t"]))]
+        return t, pixel, p.astype(np.int8)
 
-    def _events(self, t: np.ndarray, pixel: np.ndarray, p: np.ndarray) -> np.ndarray:
-        events = np.empty(len(t), dtype=EVENT_DTYPE)
-        events["t"], events["p"] = t, p
-        events["y"], events["x"] = np.divmod(pixel, self.width)
-        return events
+
+def _pairs(value: object) -> np.ndarray | None:
+    """Pairs of numbers as float64 [n, 2], n >= 1; None for anything else, and for numbers beyond 1e9."""
+    try:
+        pairs = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return pairs if pairs.ndim == 2 and pairs.shape[1] == 2 and len(pairs) and np.all(np.abs(pairs) < 1e9) else None
 
 
 @lru_cache(maxsize=4)
-def _weights(camera: Camera, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Projection of an image of this size on rows and columns: float64 [K, H, height] and [K, width, W]."""
-    pitch = camera.image_pixels / max(height, width)
-    rows = np.stack([_spline_weights(camera.height, height, pitch, y) for _, y in camera.path])
-    columns = np.stack([_spline_weights(camera.width, width, pitch, x).T for x, _ in camera.path])
-    return rows, columns
-
-
-def _spline_weights(sensor: int, image: int, pitch: float, shift: float) -> np.ndarray:
-    """Contribution of every image pixel of a line to every sensor pixel: float64 [sensor, image].
-
-    Args:
-        sensor, image: number of pixels.
-        pitch: size of an image pixel in sensor pixels.
-        shift: where the image's centre is, in sensor pixels from the sensor's centre.
-    """
-    blur = max(pitch, 1.0)  # an image finer than the sensor is averaged, not sampled
-    at_sensor = np.arange(sensor) - (sensor - 1) / 2 - shift
-    at_image = (np.arange(image) - (image - 1) / 2) * pitch
-    distance = np.abs(at_sensor[:, None] - at_image[None, :]) / blur
-    near = 2 / 3 - distance**2 + distance**3 / 2
-    far = np.maximum(2 - distance, 0) ** 3 / 6
-    return np.where(distance < 1, near, far) * (pitch / blur)
+def _view(camera: Camera, height: int, width: int) -> Projection:
+    return projection(camera.path, (camera.height, camera.width), (height, width), camera.image_pixels)

@@ -23,6 +23,7 @@ from mtt_brian.events.datasets.mnist import FASHION_MNIST, MNIST
 from mtt_brian.events.datasets.ncaltech101 import NCALTECH101
 from mtt_brian.events.datasets.nmnist import NMNIST
 from mtt_brian.events.datasets.shd import SHD
+from mtt_brian.events.datasets.simulated_cifar10 import CIFAR10_EVENTS_128
 from mtt_brian.events.datasets.simulated_mnist import (
     FASHION_MNIST_EVENTS,
     FASHION_MNIST_EVENTS_128,
@@ -34,7 +35,7 @@ from mtt_brian.registry import Registry, import_object
 from mtt_brian.text import printable, shown
 
 _EVENTS = (DIGITS, NMNIST, DVSGESTURE, CIFAR10DVS, NCALTECH101, SHD)
-_SIMULATED = (MNIST_EVENTS, MNIST_EVENTS_128, FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128)
+_SIMULATED = (CIFAR10_EVENTS_128, MNIST_EVENTS, MNIST_EVENTS_128, FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128)
 _IMAGES = (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)
 
 #: Entry point group. An entry point names an `EventDataset` or `ImageDataset`, and has the data set's name.

@@ -3,7 +3,7 @@
 With the camera's default sensor this resembles N-MNIST, image for image: the recording "00007" shows what N-MNIST's
 Train/<digit>/00007.bin shows. ``-128`` is the same scene on 128x128 pixels, with 14 times as many events.
 
-Nothing is stored on disk. A recording is simulated on every access, in 3 ms (128x128: 50 ms). Reading it from disk
+Nothing is stored on disk. A recording is simulated on every access, in 2 ms (128x128: 12 ms). Reading it from disk
 would take 0.3 ms, but 60,000 recordings need 3 GB (128x128: 43 GB), and a few random ones would require the simulation
 of all others in the same file.
 """

@@ -26,6 +26,22 @@ def read_cifar_binary(path: Path, label_bytes: int) -> np.ndarray:
     return read_checked(path, "CIFAR's binary version", partial(_read, path, label_bytes + PIXELS))
 
 
+def read_cifar_row(path: Path, label_bytes: int, number: int) -> np.ndarray:
+    """One row of such a file: uint8 [label_bytes + PIXELS].
+
+    Raises:
+        InputError: if the file ends before the end of the row, with its name.
+    """
+    return read_checked(path, "CIFAR's binary version", partial(_read_row, path, label_bytes + PIXELS, number))
+
+
+def _read_row(path: Path, row: int, number: int) -> np.ndarray:
+    found = np.fromfile(path, np.uint8, row, offset=number * row)
+    if len(found) < row:
+        raise InputError(f"{path}: truncated: it ends before the end of image {number}")
+    return found
+
+
 def _read(path: Path, row: int) -> np.ndarray:
     content = path.read_bytes()
     if len(content) % row:

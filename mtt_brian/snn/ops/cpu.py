@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from mtt_brian.kernel_cache import kept
+from mtt_brian.snn.ops.memory_format import dense, dense_like, frames_like
 from mtt_brian.snn.ops.reference import Step
-from mtt_brian.snn.ops.time_plan import TimePlan
-from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate, Triangular
+from mtt_brian.snn.ops.slope import slope_of
+from mtt_brian.snn.ops.time_plan import FrameMap, TimePlan
+from mtt_brian.snn.surrogate import Surrogate
 
 #: Membranes per block.
 _BLOCK = 1024
@@ -33,43 +35,20 @@ def _kernel(function: Callable[..., Any]) -> Any:
     return _keep(numba.njit(nogil=True, error_model="numpy")(function))
 
 
-class _Slope(NamedTuple):
-    """A surrogate: ``height * f(rate * d)`` with f(u) = exp(-u) or max(0, 1 - u), and d the distance to the threshold,
-    or to the nearest multiple of it."""
-
-    exponential: bool
-    periodic: bool
-    rate: np.float32
-    height: np.float32
-
-
-def _slope(surrogate: Surrogate, threshold: float) -> _Slope | None:
-    match surrogate:
-        case Triangular(width):
-            shape = (False, False, 1 / width, 1 / width)
-        case Exponential(scale):
-            shape = (True, False, scale, 1.0)
-        case PeriodicExponential(width):
-            shape = (True, True, 1 / width, 1 / threshold)
-        case _:
-            return None
-    return _Slope(*shape[:2], *map(np.float32, shape[2:]))
-
-
 def fits(x: Tensor, surrogate: Surrogate | None = None) -> bool:
     """Whether there are kernels for these frames and this surrogate."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and (surrogate is None or _slope(surrogate, 1.0) is not None)
+        and (surrogate is None or slope_of(surrogate, 1.0) is not None)
     )
 
 
 def forward(x: Tensor, plan: TimePlan, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
     """As `reference.forward`."""
-    x = _dense(x)
+    x = dense(x)
     frame_of, group_of = _indices(plan)
-    membrane, spikes = _frames_like(x, len(frame_of)), _frames_like(x, plan.groups)
+    membrane, spikes = frames_like(x, len(frame_of)), frames_like(x, plan.groups)
     x_, membrane_, spikes_ = _flat(x), _flat(membrane), _flat(spikes)
     for at, step in _segments(plan, steps):
         bound = -math.inf if step.lower_bound is None else step.lower_bound
@@ -84,25 +63,31 @@ def backward(
 ) -> Tensor:
     """As `reference.backward`, for membranes of `forward`."""
     frame_of, group_of = _indices(plan)
-    if grad_spikes.stride() != _strides(membrane):
-        grad_spikes = _frames_like(membrane, plan.groups).copy_(grad_spikes)
-    grad_x = _frames_like(membrane, frames)
+    grad_spikes = dense_like(grad_spikes, membrane)
+    grad_x = frames_like(membrane, frames)
     grad_spikes_, membrane_, grad_x_ = _flat(grad_spikes), _flat(membrane), _flat(grad_x)
     for at, step in _segments(plan, steps):
-        slope = _slope(surrogate, step.threshold)
+        slope = slope_of(surrogate, step.threshold)
         assert slope is not None
         bound = -math.inf if step.lower_bound is None else step.lower_bound
         numbers = (step.threshold, bound, step.v_reset, step.decay)
-        rest = (frame_of[at], group_of[at], step.subtract, *map(np.float32, numbers), *slope)
+        rest = (
+            frame_of[at],
+            group_of[at],
+            step.subtract,
+            *map(np.float32, numbers),
+            *slope[:2],
+            *map(np.float32, slope[2:]),
+        )
         _in_parts(_backward, [grad_spikes_, membrane_[at], grad_x_], *rest)
     return grad_x
 
 
-def apply_map(x: Tensor, source: Tensor, target: Tensor, frames: int) -> Tensor:
-    """[T, *] -> [frames, *]: frame source[i] is added to frame target[i], for all i; all others are 0."""
-    x = _dense(x)
-    mapped = _frames_like(x, frames)
-    _in_parts(_apply_map, [_flat(x), _flat(mapped)], source.numpy(), target.numpy())
+def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
+    """As `reference.apply_map`."""
+    x = dense(x)
+    mapped = frames_like(x, frame_map.frames)
+    _in_parts(_apply_map, [_flat(x), _flat(mapped)], np.array(frame_map.source), np.array(frame_map.target))
     return mapped
 
 
@@ -116,31 +101,11 @@ def _segments(plan: TimePlan, steps: Sequence[Step]) -> Iterator[tuple[slice, St
 
 def _indices(plan: TimePlan) -> tuple[np.ndarray, np.ndarray]:
     """Frame and group of every time step."""
-    each = np.arange(plan.steps)
-    frame_of, group_of = (each if of is None else of.numpy() for of in (plan.frame_of, plan.group_of))
-    return frame_of, group_of
-
-
-def _frames_like(x: Tensor, frames: int) -> Tensor:
-    """Uninitialised frames in the memory format of ``x``, which is `_dense`."""
-    return x.new_empty_strided((frames, *x.shape[1:]), _strides(x))
-
-
-def _strides(x: Tensor) -> tuple[int, ...]:
-    """Strides of any number of `_dense` frames in the memory format of ``x``."""
-    return x[0].numel(), *x.stride()[1:]
-
-
-def _dense(x: Tensor) -> Tensor:
-    """``x`` with time outermost in memory and without gaps; the order of the other axes stays."""
-    like = torch.empty_like(x)
-    if len(x) > 1 and like.stride(0) != x[0].numel():
-        return x.contiguous()
-    return x if x.stride() == like.stride() else like.copy_(x)
+    return np.array(plan.frame_of), np.array(plan.group_of)
 
 
 def _flat(x: Tensor) -> np.ndarray:
-    """The memory of a `_dense` tensor as [T, everything else]."""
+    """The memory of a `dense` tensor as [T, everything else]."""
     size = x[0].numel()
     return x.detach().as_strided((len(x), size), (size, 1)).numpy()
 

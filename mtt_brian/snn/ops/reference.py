@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtt_brian.snn.ops.internals import compiled
 from mtt_brian.snn.ops.memory_format import preserve_memory_format
-from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.ops.time_plan import FrameMap, TimePlan, on_device
 from mtt_brian.snn.surrogate import Surrogate
 
 
@@ -42,10 +42,10 @@ def forward(x: Tensor, plan: TimePlan, steps: Sequence[Step], compile: bool = Fa
     one_segment = compiled(_forward) if compile else _forward
 
     def function(x: Tensor) -> tuple[Tensor, Tensor]:
-        seen = x if plan.frame_of is None else x.index_select(0, plan.frame_of)
+        seen = x if plan.repeat is None else x.index_select(0, _index(plan.repeat.source, x))
         segments = zip(seen.split(plan.lengths), steps, strict=True)
         membranes, spikes = zip(*(one_segment(segment, step) for segment, step in segments), strict=True)
-        return _joined(membranes), _summed(_joined(spikes), plan.group_of, plan.groups)
+        return _joined(membranes), _joined(spikes) if plan.sums is None else apply_map(_joined(spikes), plan.sums)
 
     return preserve_memory_format(function, x)
 
@@ -63,16 +63,33 @@ def backward(
     one_segment = compiled(_backward) if compile else _backward
 
     def function(membrane: Tensor, grad_spikes: Tensor) -> Tensor:
-        grad_each = grad_spikes if plan.group_of is None else grad_spikes.index_select(0, plan.group_of)
+        grad_each = (
+            grad_spikes if plan.sums is None else grad_spikes.index_select(0, _index(plan.sums.target, membrane))
+        )
         segments = zip(grad_each.split(plan.lengths), membrane.split(plan.lengths), steps, strict=True)
         gradients = [one_segment(grad, v, step, surrogate) for grad, v, step in segments]
-        return _summed(_joined(gradients), plan.frame_of, frames)
+        return (
+            _joined(gradients) if plan.repeat is None else apply_map(_joined(gradients), plan.repeat.transposed(frames))
+        )
 
     return preserve_memory_format(function, membrane, grad_spikes)
 
 
-def _summed(x: Tensor, to: Tensor | None, frames: int) -> Tensor:
-    return x if to is None else x.new_zeros(frames, *x.shape[1:]).index_add_(0, to, x)
+def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
+    """[T, *] -> [frame_map.frames, *]: the frames that are added to none are 0."""
+
+    def add(x: Tensor) -> Tensor:
+        if frame_map.source != tuple(range(len(x))):
+            x = x.index_select(0, _index(frame_map.source, x))
+        if frame_map.target == tuple(range(frame_map.frames)):
+            return x
+        return x.new_zeros(frame_map.frames, *x.shape[1:]).index_add_(0, _index(frame_map.target, x), x)
+
+    return preserve_memory_format(add, x)
+
+
+def _index(numbers: tuple[int, ...], x: Tensor) -> Tensor:
+    return on_device(numbers, torch.int64, x.device)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -11,13 +14,17 @@ class FrameMap(NamedTuple):
     """A map of frames to frames: frame ``source[i]`` is added to frame ``target[i]``, for all i.
 
     Attributes:
-        source, target: int64 [n].
+        source, target: n integers each.
         frames: number of frames after the map.
     """
 
-    source: Tensor
-    target: Tensor
+    source: tuple[int, ...]
+    target: tuple[int, ...]
     frames: int
+
+    def transposed(self, frames: int) -> FrameMap:
+        """The map from all frames after this map to the ``frames`` before it."""
+        return FrameMap(self.target, self.source, frames)
 
 
 class TimePlan(NamedTuple):
@@ -46,11 +53,20 @@ class TimePlan(NamedTuple):
         return self.steps if self.sums is None else self.sums.frames
 
     @property
-    def frame_of(self) -> Tensor | None:
-        """int64 [T], the input frame of each time step; None: frame t for step t."""
-        return None if self.repeat is None else self.repeat.source
+    def frame_of(self) -> Sequence[int]:
+        """The input frame of each of the T time steps."""
+        return range(self.steps) if self.repeat is None else self.repeat.source
 
     @property
-    def group_of(self) -> Tensor | None:
-        """int64 [T], the group of the spikes of each time step; None: each has its own."""
-        return None if self.sums is None else self.sums.target
+    def group_of(self) -> Sequence[int]:
+        """The group of the spikes of each of the T time steps."""
+        return range(self.steps) if self.sums is None else self.sums.target
+
+
+# Limited, because mixed time steps of many stages give many different maps.
+@lru_cache(10_000)
+def on_device(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A few numbers as a tensor, which nobody may change. The host does not wait for a GPU."""
+    if device.type != "cuda":
+        return torch.tensor(numbers, dtype=dtype, device=device)
+    return torch.tensor(numbers, dtype=dtype, pin_memory=True).to(device, non_blocking=True)

@@ -22,6 +22,7 @@
 #define __global__
 #define __constant__
 #define __forceinline__ inline
+#define __noinline__
 #define __launch_bounds__(...)
 // One block runs at a time, so that what its threads share can be static; the section lets the runtime spoil it in
 // between. bin/nvcc rewrites `extern __shared__`.

@@ -12,6 +12,8 @@
 // anew after each barrier, that of threads.
 // What is not seen: a race of two threads that are both halfway through, as no thread is interrupted but at a barrier.
 //
+// In a library (nvcc -shared) the process is somebody else's: its heap is not spoilt, and its signals are not caught.
+//
 // EMULATED_CUDA_REPORT=file gets, as JSON, how often each kernel was launched and each function waited for a copy.
 #include "cuda_runtime.h"
 
@@ -130,7 +132,7 @@ void on_bad_address(int signal_number, siginfo_t* info, void*) {
 }
 
 Device::Device() {
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(EMULATED_CUDA_LIBRARY)
     mallopt(M_PERTURB, ~SPOILT & 0xFF);  // the heap is spoilt as well: kernels have theirs there
     struct sigaction action = {};
     action.sa_sigaction = on_bad_address;

@@ -1,0 +1,127 @@
+"""Operations on eight neighbouring neurons at once, as vector instructions.
+
+The blocks of weights are short (8 to 512 numbers) and their length is known at run time only. LLVM vectorises such a
+loop for long arrays: it tests for overlap first, and computes the last numbers, often all of them, one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from mtt_brian.engines.exact.jit import inlined
+
+#: Numbers in one vector: one register of AVX-512, two of AVX2, four of SSE and NEON.
+WIDTH = 8
+
+
+def _vector(width: int, context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+    """The address of ``width`` numbers of an array from index ``at`` on, as that of a vector."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), ir.VectorType(data.type.pointee, width).as_pointer())
+
+
+def _loaded(width: int, context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+    """``width`` numbers of an array of float64 or float32 from index ``at`` on, as float64."""
+    address = _vector(width, context, builder, array_type, array, at)
+    numbers = builder.load(address, align=array_type.dtype.bitwidth // 8)
+    return (
+        numbers if array_type.dtype == types.float64 else builder.fpext(numbers, ir.VectorType(ir.DoubleType(), width))
+    )
+
+
+def _adder(width: int) -> Any:
+    @intrinsic
+    def add(_: Any, y: Any, to: Any, weight: Any, w: Any, amount: Any) -> Any:
+        """Adds ``amount * weight[w : w + width]`` to ``y[to : to + width]``."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            y_, to_, weight_, w_, amount_ = arguments
+            whole = ir.VectorType(ir.DoubleType(), width)
+            first = builder.insert_element(ir.Constant(whole, ir.Undefined), amount_, ir.Constant(ir.IntType(32), 0))
+            lanes = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+            amounts = builder.shuffle_vector(first, first, lanes)
+            weights = _loaded(width, context, builder, signature.args[2], weight_, w_)
+            address = _vector(width, context, builder, signature.args[0], y_, to_)
+            total = builder.fadd(builder.load(address, align=8), builder.fmul(amounts, weights))
+            builder.store(total, address, align=8)
+            return context.get_dummy_value()
+
+        return types.void(y, types.int64, weight, types.int64, types.float64), generate
+
+    return add
+
+
+_add_8, _add_4, _add_2 = map(_adder, (WIDTH, 4, 2))
+
+
+@inlined
+def add_products(y: np.ndarray, to: int, weight: np.ndarray, w: int, length: int, amount: float) -> None:
+    """Adds ``amount`` times ``length`` weights, float64 or float32, to the float64 numbers ``y[to : to + length]``."""
+    for k in range(0, length - WIDTH + 1, WIDTH):
+        _add_8(y, to + k, weight, w + k, amount)
+    k = length & ~(WIDTH - 1)
+    if length & 4:
+        _add_4(y, to + k, weight, w + k, amount)
+        k += 4
+    if length & 2:
+        _add_2(y, to + k, weight, w + k, amount)
+        k += 2
+    if length & 1:
+        y[to + k] += amount * weight[w + k]
+
+
+@intrinsic
+def _mask_8(_: Any, y: Any, at: Any, threshold: Any, q: Any) -> Any:
+    """Bit k: whether ``y[at + k] >= threshold[q + k]``, k < 8."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        y_, at_, threshold_, q_ = arguments
+        numbers = _loaded(WIDTH, context, builder, signature.args[0], y_, at_)
+        limits = _loaded(WIDTH, context, builder, signature.args[2], threshold_, q_)
+        bits = builder.bitcast(builder.fcmp_ordered(">=", numbers, limits), ir.IntType(WIDTH))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(y, types.int64, threshold, types.int64), generate
+
+
+@intrinsic
+def lowest_bit(_: Any, bits: Any) -> Any:
+    """The place of the lowest bit of an integer > 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
+
+
+@inlined
+def at_threshold(y: np.ndarray, at: int, threshold: np.ndarray, q: int, width: int) -> int:
+    """Bit k: whether neuron ``at + k`` is at or above its threshold, k < ``width`` <= 8."""
+    if width == WIDTH:
+        return _mask_8(y, at, threshold, q)
+    bits = 0
+    for k in range(width):
+        bits |= (1 if y[at + k] >= threshold[q + k] else 0) << k
+    return bits
+
+
+@intrinsic
+def prefetch(_: Any, array: Any, at: Any) -> Any:
+    """Begins to load the cache line of ``array[at]``, which may lie outside."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        prefetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        )
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(prefetch, [address, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate

@@ -1,0 +1,619 @@
+// The exact engine on a GPU: one block of threads runs one recording, instant by instant.
+//
+// Arrays of the network are those of `LoweredCircuit`, with 32-bit indices (`arrays.py`). All blocks read them; the state
+// of a run belongs to its block.
+//
+// At an instant the populations follow each other. A *hit* is a row of the stencil of one arriving spike: a block of
+// weights that is added to the neurons of one position. For a population the block lists the hits in the order of the
+// spikes (`list_hits`) and links those of one position (`link_hits`). Then each neuron is one thread's: it adds its
+// jumps in the order of the links and is compared with its threshold (`add_hits`). So membranes are read and written
+// once per instant, and every sum has the order of `exact`: all results are equal to the last bit. Products and sums
+// are rounded one by one: the file is compiled with --fmad=false. Hits that do not fit into shared memory are added
+// tile by tile; the thresholds then follow in a second pass over the touched neurons.
+//
+// Macros given by the compiler's options (`arrays.py`): WEIGHT, the type of the weights; the codes of
+// `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS and RESIDENT of
+// `arrays.Block`; QUEUED, whether there is a queue of single events (``order="fifo"``); FAILED and
+// QUEUE_FULL of `arrays.py`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
+// single neuron.
+
+typedef long long i64;
+
+// Rows of `populations` and `connections`; the columns are explained in `arrays.py`.
+struct Population {
+    int offset, group_offset, group_size, log_width, kind, rule, flags, parameter_offset, parameter_stride, connections,
+        channels, pixels;
+};
+struct Connection {
+    int source, target, closes, source_base, first_entry, most_entries, most_rows, channel_stride, block_length, log_width;
+};
+// Rows of the stencil, first target channel and first weight of an entry.
+struct alignas(16) Entry {
+    int begin, end, shift, first;
+};
+struct alignas(8) Row {
+    int position, block;
+};
+struct alignas(16) Quad {
+    int a, b, c, d;
+};
+// Spikes of one neuron at one instant: C order of the neuron, and number.
+struct alignas(16) Spikes {
+    i64 i, n;
+};
+// A recorded spike: time, number, population, neuron (C order).
+struct Record {
+    double t;
+    i64 n;
+    int p, i;
+};
+// Where an interrupted run continues: next input row, number of the instant, records; whether the run failed; begin and
+// length of the queue.
+struct Cursor {
+    int row, now, records, failed, first, length;
+};
+
+struct Network {
+    const Population* population;
+    const Connection* connection;
+    const int* entry_begin;
+    const Entry* entry;
+    const double* factor;
+    const Row* stencil;
+    const WEIGHT* weight;
+    const double *threshold, *lower, *upper, *v_reset, *rest, *tau, *gain;
+    const i64* powers;  // `exponential.powers_of_two`
+};
+
+// State of one run (`exact.state.State`): potentials, time of the last update; instant of the last arrival at an update
+// group and at a marked neuron, touched groups (for tiles only); spikes of this instant by population; counts.
+struct State {
+    double *y, *last;
+    int *stamp, *mark, *touched;
+    Spikes* spikes;
+    i64* counts;
+};
+
+// A tile of hits in shared memory: amount, first weight, first neuron (-1: none), next hit of the same neurons (-1:
+// none), and the first hits of all neurons.
+struct Hits {
+    double* amount;
+    int *weight, *start, *next, *first, *firsts;
+};
+
+// One instant of a run.
+struct Instant {
+    double t;
+    int now, row;
+    const int* i_in;
+    const i64* n_in;
+    int *fired, *touched, *failed;  // neurons that fired, by population; touched groups of a population; a flag
+    Spikes* latest;                 // the first of the spikes that a population is firing, in shared memory
+    int tile;                       // room of `latest`
+};
+
+// exp(x) for x <= 0, operation by operation as the C library of Linux computes it (glibc since 2.28, on a CPU with fused
+// multiply-add), so that leaks have the bits of `exact`. Algorithm and coefficients: Arm Optimized Routines, exp.c.
+// x = ln(2) k / 128 + r; exp(x) = 2^(k / 128) (1 + p(r)).
+__device__ __forceinline__ double exponential(const i64* powers, double x) {
+    if (x > -0x1p-54) return 1.0 + x;
+    if (x < -800.0) return 0.0;
+    const double shifted = fma(0x1.71547652b82fep7, x, 0x1.8p52), k = shifted - 0x1.8p52;
+    const double r = fma(k, -0x1.cf79abc9e3b39p-47, fma(k, -0x1.62e42fefa0000p-8, x)), r2 = r * r;
+    const i64 bits = __double_as_longlong(shifted), *const power = powers + 2 * (bits & 127);
+    const double low = fma(r, 0x1.555555555543cp-3, 0x1.ffffffffffdbdp-2);
+    const double high = fma(r, 0x1.1111167a4d017p-7, 0x1.55555cf172b91p-5);
+    const double p = fma(r2 * r2, high, fma(r2, low, __longlong_as_double(power[0]) + r));
+    const i64 exponent = (i64)((unsigned long long)bits << 45);
+    if (x > -512.0) {
+        const double scale = __longlong_as_double(power[1] + exponent);
+        return fma(scale, p, scale);
+    }
+    // Far below 1 the result is computed 2^1022 times as large; subnormal results are rounded once.
+    const double scale = __longlong_as_double(power[1] + exponent + (1022LL << 52)), rest = scale * p;
+    double y = scale + rest;
+    if (y < 1.0) {
+        const double above = 1.0 + y, below = 1.0 - above + y + (scale - y + rest);
+        y = (above + below) - 1.0;
+    }
+    return 0x1p-1022 * y;
+}
+
+// A potential after dt seconds without arrivals.
+__device__ __noinline__ double after(const i64* powers, int kind, double v, double dt, double rest, double tau) {
+    if (!(dt > 0.0)) return v;
+    if (kind == DRIFT) return v + rest * dt;
+    return rest + (v - rest) * exponential(powers, -dt / tau);
+}
+
+__device__ __forceinline__ double advanced(const Network& net, int kind, double v, double last, double t, int q) {
+    return after(net.powers, kind, v, t - last, net.rest[q], net.tau[q]);
+}
+
+// C order of a neuron, which are numbered channels last.
+__device__ __forceinline__ int flat(const Population& population, int local) {
+    return local % population.channels * population.pixels + local / population.channels;
+}
+
+// Adds to a spike count without waiting for its value. Sums above MAX_SPIKES are found at the end of the run.
+__device__ __forceinline__ void count(const State& state, int neuron, i64 n) {
+    atomicAdd((unsigned long long*)state.counts + neuron, (unsigned long long)n);
+}
+
+// Bound, threshold and reset of a neuron at which spikes arrived; returns its potential.
+__device__ __forceinline__ double settled(const Network& net, const State& state, const Population& population, int p,
+                                          int flags, int local, int q, double v, bool marked,
+                                          const Instant& instant) {
+    if (flags & (BOUNDED | SATURATES)) {
+        if ((flags & BOUNDED) && v < net.lower[q]) v = net.lower[q];
+        if ((flags & SATURATES) && v > net.upper[q]) v = net.upper[q];
+    }
+    const double threshold = net.threshold[q];
+    if (!(v >= threshold) || !marked) return v;
+    i64 spikes = 1;
+    if (population.rule == MANY) {
+        const double ratio = v / threshold;
+        if (ratio < MAX_SPIKES_AT_ONCE)
+            spikes = (i64)floor(ratio);
+        else
+            *instant.failed = FAILED;
+    }
+    const Spikes spike = {flat(population, local), spikes};
+    count(state, population.offset + (int)spike.i, spikes);
+    const int slot = atomicAdd(instant.fired + p, 1);
+    state.spikes[population.offset + slot] = spike;
+    if (slot < instant.tile) instant.latest[slot] = spike;
+    return population.rule == ZERO ? net.v_reset[q] : v - (double)spikes * threshold;
+}
+
+// Lists an update group for the second pass.
+__device__ __forceinline__ void touch(const State& state, const Population& population, int group,
+                                      const Instant& instant) {
+    const int g = population.group_offset + group;
+    if (state.stamp[g] == instant.now) return;
+    state.stamp[g] = instant.now;
+    state.touched[population.group_offset + atomicAdd(instant.touched, 1)] = group;
+}
+
+// Writes the hits number base to base + size of a connection into shared memory.
+// `spikes` are those of the source, null for the input.
+__device__ __forceinline__ void list_hits(const Network& net, const Connection& connection, const Spikes* spikes,
+                                          int base, int size, const Hits& hits, const Instant& instant) {
+    const int padded = (size + 3) & ~3;  // to whole groups of four
+    for (int h = threadIdx.x; h < padded; h += THREADS) {
+        if (h >= size) {
+            hits.start[h] = -1;
+            continue;
+        }
+        const int arrival = (base + h) / connection.most_rows, r = base + h - arrival * connection.most_rows;
+        int s = arrival, e = 0;
+        if (connection.most_entries > 1) s = arrival / connection.most_entries, e = arrival - s * connection.most_entries;
+        const Spikes spike = spikes ? spikes[s] : Spikes{instant.i_in[instant.row + s], instant.n_in[instant.row + s]};
+        const int source = (int)spike.i;
+        bool exists = true;
+        if (connection.first_entry >= 0) {
+            e = connection.first_entry + source;
+        } else {
+            const int place = connection.source_base + source;
+            e += net.entry_begin[place];
+            exists = e < net.entry_begin[place + 1];
+        }
+        int start = -1;
+        if (exists) {
+            const Entry entry = net.entry[e];
+            if (r < entry.end - entry.begin) {
+                const Row row = net.stencil[entry.begin + r];
+                start = row.position * connection.channel_stride + entry.shift;
+                hits.weight[h] = entry.first + row.block;
+                hits.amount[h] = (double)spike.n * net.factor[e];
+            }
+        }
+        hits.start[h] = start;
+        hits.next[h] = -1;
+    }
+}
+
+// Links the hits of the same neurons in ascending order, and lists the first ones.
+__device__ __forceinline__ void link_hits(const Hits& hits, int size) {
+    for (int h = threadIdx.x; h < size; h += THREADS) {
+        const int start = hits.start[h];
+        if (start < 0) continue;
+        int before = 0, next = size;
+#pragma unroll 4
+        for (int g = 0; g < size; g += 4) {
+            const Quad four = *(const Quad*)(hits.start + g);
+            const int same = (four.a == start) | (four.b == start) << 1 | (four.c == start) << 2 | (four.d == start) << 3;
+            if (same == 0) continue;
+            for (int other = g; other < g + 4; ++other) {
+                if (!(same >> (other - g) & 1)) continue;
+                before += other < h;
+                if (other > h && other < next) next = other;
+            }
+        }
+        if (before == 0) hits.first[atomicAdd(hits.firsts, 1)] = h;
+        if (next < size) hits.next[h] = next;
+    }
+}
+
+// Adds the hits of a tile to the neurons of population p. If these are all hits of the instant the thresholds follow at
+// once (`last`); otherwise the neurons are listed. A thread has CHANNELS neurons of a position at a time, so that as many
+// reads are under way.
+__device__ __forceinline__ void add_hits(const Network& net, const State& state, const Connection& connection,
+                                         const Population& population, int p, const Hits& hits, int chains,
+                                         bool linked, bool last, const Instant& instant) {
+    const int width = 1 << connection.log_width, first_k = threadIdx.x & (width - 1);
+    const int step = THREADS >> connection.log_width, length = connection.block_length;
+    const bool grouped = !ANY_SINGLE || population.group_size > 1, moves = ANY_MOVES && population.kind != STATIC;
+    const int offset = population.offset, flags = population.flags, parameters = population.parameter_offset;
+    const bool each = population.parameter_stride, always = grouped && !(flags & MARKED);
+    for (int j = threadIdx.x >> connection.log_width; j < chains; j += step) {
+        const int head = linked ? hits.first[j] : j, start = hits.start[head];
+        if (start < 0) continue;
+        for (int begin = first_k; begin < length; begin += CHANNELS * width) {
+            double v[CHANNELS];
+            bool reached[CHANNELS];
+#pragma unroll
+            for (int u = 0; u < CHANNELS; ++u) {
+                const int k = begin + u * width, neuron = offset + start + k;
+                reached[u] = always;
+                if (k >= length) continue;
+                v[u] = state.y[neuron];
+                if (moves && grouped) {
+                    const int q = parameters + (each ? start + k : k);
+                    v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                }
+            }
+            for (int h = head; h >= 0; h = hits.next[h]) {
+                const double amount = hits.amount[h];
+                const WEIGHT* const weight = net.weight + hits.weight[h];
+#pragma unroll
+                for (int u = 0; u < CHANNELS; ++u) {
+                    const int k = begin + u * width, neuron = offset + start + k;
+                    if (k >= length) continue;
+                    const double w = weight[k], jump = amount * w;
+                    if (grouped) {
+                        v[u] = v[u] + jump;
+                        reached[u] |= w != 0.0;
+                    } else if (jump != 0.0) {  // a zero weight is no arrival
+                        const int q = parameters + (each ? start + k : 0);
+                        if (moves && !reached[u])
+                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
+                        v[u] = v[u] + net.gain[q] * jump;
+                        reached[u] = true;
+                    }
+                }
+            }
+#pragma unroll
+            for (int u = 0; u < CHANNELS; ++u) {
+                const int k = begin + u * width, local = start + k, neuron = offset + local;
+                if (k >= length || !(grouped || reached[u])) continue;
+                if (moves) state.last[neuron] = instant.t;
+                if (last) {
+                    const int q = parameters + (each ? local : grouped ? k : 0);
+                    v[u] = settled(net, state, population, p, flags, local, q, v[u], reached[u], instant);
+                } else {
+                    if (!grouped || k == 0) touch(state, population, local / population.group_size, instant);
+                    if ((flags & MARKED) && reached[u]) state.mark[neuron] = instant.now;
+                }
+                state.y[neuron] = v[u];
+            }
+        }
+    }
+}
+
+// Thresholds of all neurons that the tiles have touched.
+__device__ __forceinline__ void settle_touched(const Network& net, const State& state, const Population& population,
+                                               int p, const Instant& instant) {
+    const int size = population.group_size, width = 1 << population.log_width, touched = *instant.touched;
+    const int first_k = threadIdx.x & (width - 1), step = THREADS >> population.log_width;
+    for (int j = threadIdx.x >> population.log_width; j < touched; j += step) {
+        const int start = state.touched[population.group_offset + j] * size;
+        for (int k = first_k; k < size; k += width) {
+            const int local = start + k, neuron = population.offset + local;
+            const int q = population.parameter_offset + (population.parameter_stride ? local : k);
+            const bool marked = !(population.flags & MARKED) || state.mark[neuron] == instant.now;
+            state.y[neuron] =
+                settled(net, state, population, p, population.flags, local, q, state.y[neuron], marked, instant);
+        }
+    }
+}
+
+// Writes up to a tile of spikes in ascending order into shared memory and the state; ends with a barrier.
+__device__ __forceinline__ void sort_few(const Spikes* latest, Spikes* ordered, Spikes* spikes, int m) {
+    for (int s = threadIdx.x; s < m; s += THREADS) {
+        const Spikes spike = latest[s];
+        int rank = 0;
+        for (int other = 0; other < m; ++other) rank += latest[other].i < spike.i;
+        ordered[rank] = spike;
+        spikes[rank] = spike;
+    }
+    __syncthreads();
+}
+
+// Sorts spikes by merging exchanges (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
+__device__ __noinline__ void sort(Spikes* spikes, int m) {
+    int top = 1;
+    while (2 * top < m) top *= 2;
+    for (int p = top; p > 0; p /= 2) {
+        int q = top, r = 0, d = p;
+        for (;;) {
+            for (int i = threadIdx.x; i < m - d; i += THREADS) {
+                if ((i & p) != r) continue;
+                const Spikes low = spikes[i], high = spikes[i + d];
+                if (low.i > high.i) spikes[i] = high, spikes[i + d] = low;
+            }
+            __syncthreads();
+            if (q == p) break;
+            d = q - p;
+            q /= 2;
+            r = p;
+        }
+    }
+}
+
+// What a block works with: the network, the state of its run, shared memory, the input and the output.
+struct Run {
+    Network net;
+    State state;
+    Spikes *latest, *ordered;  // the spikes that a population fires, and the same in ascending order
+    Spikes* one;               // a single spike
+    Hits hits;
+    int *touched, *fired;  // touched groups of a population; neurons that fired, by population, for two instants
+    int tile, populations, rows;
+    double until;
+    const double* t_in;
+    const int *i_in, *order;
+    const i64* n_in;
+    i64* queue;
+    i64 room, most_caused, most_new, capacity;
+    Record* records;
+    Cursor* cursor;
+};
+
+// The next instant (in a queue: event). Neurons that fired are counted in one half of `fired`; the other one is emptied.
+__device__ __forceinline__ Instant begin_instant(const Run& run, double t, int now, int row) {
+    __syncthreads();  // all threads have left the last instant
+    int* const counters = run.fired + (now & 1) * run.populations;
+    int* const others = run.fired + (~now & 1) * run.populations;
+    for (int p = threadIdx.x; p < run.populations; p += THREADS) others[p] = 0;
+    return {t, now, row, run.i_in, run.n_in, counters, run.touched, &run.cursor->failed, run.latest, run.tile};
+}
+
+// Adds the `all` hits of a connection, tile by tile. `begun`: whether shared memory may still be read.
+__device__ __forceinline__ void add_connection(const Run& run, const Connection& through, const Spikes* spikes, int all,
+                                               bool once, bool& begun, const Instant& instant) {
+    const Population& target = run.net.population[through.target];
+    for (int base = 0; base < all; base += run.tile) {
+        const int size = all - base < run.tile ? all - base : run.tile, rows = through.most_rows;
+        // The hits of one arrival are those of different neurons.
+        const bool linked = size > rows || (base && base % rows + size > rows);
+        if (begun) __syncthreads();
+        begun = true;
+        if (threadIdx.x == 0) *run.hits.firsts = 0;
+        list_hits(run.net, through, spikes, base, size, run.hits, instant);
+        __syncthreads();
+        if (linked) {
+            link_hits(run.hits, size);
+            __syncthreads();
+        }
+        const int chains = linked ? *run.hits.firsts : size;
+        add_hits(run.net, run.state, through, target, through.target, run.hits, chains, linked, once, instant);
+    }
+}
+
+// The spikes that population p has fired, in ascending order, recorded; `list` is where they stand.
+__device__ __forceinline__ int fired_by(const Run& run, int p, bool once, const Spikes*& list, int& recorded,
+                                        const Instant& instant) {
+    const Population& target = run.net.population[p];
+    if (!once) {
+        __syncthreads();
+        settle_touched(run.net, run.state, target, p, instant);
+    }
+    __syncthreads();
+    const int m = instant.fired[p];
+    Spikes* const all = run.state.spikes + target.offset;
+    list = run.latest;
+    if (m > run.tile) {
+        sort(all, m);
+        list = all;
+    } else if (m > 1) {
+        sort_few(run.latest, run.ordered, all, m);
+        list = run.ordered;
+    }
+    if (target.flags & RECORDED) {
+        for (int s = threadIdx.x; s < m; s += THREADS)
+            run.records[recorded + s] = {instant.t, list[s].n, p, (int)list[s].i};
+        recorded += m;
+    }
+    return m;
+}
+
+// Runs to the end, or until there is no room for records: all arrivals of an instant are added up, then compared with
+// the thresholds, population by population.
+__device__ __forceinline__ void run_summed(const Run& run, int& row, int& now, int& recorded) {
+    const Network& net = run.net;
+    const double* const t_in = run.t_in;
+    while (row < run.rows && recorded + run.most_new <= run.capacity) {
+        const double t = t_in[row];
+        if (!(t <= run.until)) {
+            row = run.rows;
+            return;
+        }
+        const Instant instant = begin_instant(run, t, ++now, row);
+        int m = 1;
+        while (row + m < run.rows && t_in[row + m] == t) ++m;
+        for (int s = threadIdx.x; s < m; s += THREADS) count(run.state, run.i_in[row + s], run.n_in[row + s]);
+        const Spikes* list = nullptr;
+        int listed = 0;  // the population whose spikes `list` holds
+        for (int p = 1; p < run.populations; ++p) {
+            const int first = net.population[p].connections, past = net.population[p + 1].connections;
+            int with_hits = 0;
+            bool fits = true;
+            for (int c = first; c < past; ++c) {
+                const Connection& through = net.connection[c];
+                const int spikes = through.source ? instant.fired[through.source] : m;
+                const int all = spikes * through.most_entries * through.most_rows;
+                with_hits += all > 0;
+                fits &= all <= run.tile;
+            }
+            if (with_hits == 0) continue;
+            const bool once = fits && with_hits == 1;  // all hits are one tile
+            bool begun = false;
+            if (threadIdx.x == 0) *run.touched = 0;
+            for (int c = first; c < past; ++c) {
+                const Connection& through = net.connection[c];
+                const int source = through.source, spikes = source ? instant.fired[source] : m;
+                const Spikes* const from = source == 0        ? nullptr
+                                           : source == listed ? list
+                                                              : run.state.spikes + net.population[source].offset;
+                add_connection(run, through, from, spikes * through.most_entries * through.most_rows, once, begun, instant);
+            }
+            fired_by(run, p, once, list, recorded, instant);
+            listed = p;
+        }
+        row += m;
+    }
+}
+
+// Runs to the end, or until there is no room for records: one event at a time, breadth first. `row` counts the single
+// events of the recording.
+__device__ __forceinline__ void run_queued(const Run& run, int& row, int& now, int& recorded) {
+    int first = run.cursor->first, length = run.cursor->length;
+    while (recorded + run.most_new <= run.capacity) {
+        if (length == 0 && (row == run.rows || !(run.t_in[run.order[row]] <= run.until))) {
+            row = run.rows;
+            break;
+        }
+        if (length + run.most_caused > run.room) {  // the engine runs this recording elsewhere
+            run.cursor->failed = QUEUE_FULL;
+            row = run.rows;
+            break;
+        }
+        const int event = length ? row - 1 : row, input = run.order[event];
+        const Instant instant = begin_instant(run, run.t_in[input], ++now, 0);
+        int p = 0;
+        i64 neuron = run.i_in[input];
+        if (length) {
+            const i64 key = run.queue[first];
+            p = (int)(key >> 32);
+            neuron = (int)key;
+            first = (int)((first + 1) % run.room);
+            --length;
+        } else {
+            ++row;
+            if (threadIdx.x == 0) count(run.state, (int)neuron, 1);
+        }
+        if (threadIdx.x == 0) *run.one = {neuron, 1};
+        __syncthreads();
+        bool opens = true, begun = false;
+        const int past = run.net.population[p + 1].connections;
+        for (int c = run.net.population[p].connections; c < past; ++c) {
+            const Connection& through = run.net.connection[c];
+            const int all = through.most_entries * through.most_rows;
+            const bool once = opens && through.closes && all <= run.tile;
+            if (opens && threadIdx.x == 0) *run.touched = 0;
+            add_connection(run, through, run.one, all, once, begun, instant);
+            opens = through.closes;
+            if (!opens) continue;
+            const Spikes* list;
+            const int m = fired_by(run, through.target, once, list, recorded, instant);
+            for (int s = threadIdx.x; s < m; s += THREADS)
+                run.queue[(first + length + s) % run.room] = (i64)through.target << 32 | list[s].i;
+            length += m;
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        run.cursor->first = first;
+        run.cursor->length = length;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_recordings(
+    // the network
+    const Population* population, const Connection* connection, const int* entry_begin, const Entry* entry,
+    const double* factor, const Row* stencil, const WEIGHT* weight, const double* threshold,
+    const double* lower, const double* upper, const double* v_reset, const double* rest, const double* tau,
+    const double* gain, const i64* powers, const i64* fan_out, i64 populations, i64 output, i64 tile,
+    // the recordings, one after another: recording b has the input rows begin[b] to begin[b + 1], and in a queue the
+    // events event_begin[b] to event_begin[b + 1]
+    const i64* begin, const double* end, const double* t_in, const int* i_in, const i64* n_in, const i64* event_begin,
+    const int* order,
+    // their states, outputs and records; numbers of neurons and update groups; bounds of `Run`
+    i64 neurons, i64 groups, i64 most_new, i64 capacity, i64 most_caused, i64 room, double* y, double* last, int* stamp,
+    int* mark, int* touched, Spikes* spikes, i64* counts, double* readout, i64* synops, i64* queue, Record* records,
+    Cursor* cursors) {
+    const i64 b = blockIdx.x;
+    const int tid = threadIdx.x;
+    extern __shared__ Spikes shared[];
+    Spikes* const one = shared + 2 * tile;
+    int* const starts = (int*)(one + 1);
+    double* const amounts = (double*)(starts + tile);
+    int *const integers = (int*)(amounts + tile), *const firsts = integers + 3 * tile;
+    Cursor* const cursor = cursors + b;
+    const Run run = {
+        {population, connection, entry_begin, entry, factor, stencil, weight, threshold, lower, upper, v_reset, rest, tau,
+         gain, powers},
+        {y + b * neurons, last ? last + b * neurons : last, stamp + b * groups, mark ? mark + b * neurons : mark,
+         touched + b * groups, spikes + b * neurons, counts + b * neurons},
+        shared, shared + tile, one,
+        {amounts, integers, starts, integers + tile, integers + 2 * tile, firsts},
+        firsts + 1, firsts + 2,
+        (int)tile, (int)populations, QUEUED ? (int)(event_begin[b + 1] - event_begin[b]) : (int)(begin[b + 1] - begin[b]),
+        end[b],
+        t_in + begin[b], i_in + begin[b], QUEUED ? order + event_begin[b] : order, n_in + begin[b],
+        queue + b * room, room, most_caused, most_new, capacity, records + b * capacity, cursor};
+    for (int p = tid; p < 2 * populations; p += THREADS) run.fired[p] = 0;
+    int row = cursor->row, now = cursor->now, recorded = 0;
+    if (QUEUED)
+        run_queued(run, row, now, recorded);
+    else
+        run_summed(run, row, now, recorded);
+
+    if (row == run.rows) {
+        const State& state = run.state;
+        __syncthreads();
+        const Population& last_one = population[output];
+        const int size = population[output + 1].offset - last_one.offset;
+        for (int local = tid; local < size; local += THREADS) {
+            const int neuron = last_one.offset + local, f = flat(last_one, local);
+            double v = state.y[neuron];
+            if (last_one.flags & FIRES) {
+                v = (double)state.counts[last_one.offset + f];
+            } else if (ANY_MOVES && last_one.kind != STATIC) {
+                const int k = local % last_one.group_size;
+                const int q = last_one.parameter_offset + (last_one.parameter_stride ? local : k);
+                v = advanced(run.net, last_one.kind, v, state.last[neuron], run.until, q);
+            }
+            if (v - v != 0.0) cursor->failed = FAILED;
+            readout[b * size + f] = v;
+        }
+        // Synaptic operations, and whether they and all potentials are numbers.
+        i64 operations = 0;
+        double about = 0.0;
+        for (i64 k = tid; k < neurons; k += THREADS) {
+            if (state.y[k] - state.y[k] != 0.0) cursor->failed = FAILED;  // inf or NaN
+            const i64 n = state.counts[k];
+            if (n < 0 || n > MAX_SPIKES) cursor->failed = FAILED;
+            operations += n * fan_out[k];
+            about += (double)n * (double)fan_out[k];
+        }
+        if (!(about <= (double)MAX_SPIKES)) cursor->failed = FAILED, operations = 0;
+        i64* const of_threads = (i64*)shared;  // a tile has more spikes than a block threads
+        of_threads[tid] = operations;
+        __syncthreads();
+        if (tid == 0) {
+            about = 0.0;
+            for (int k = 1; k < THREADS; ++k) operations += of_threads[k];
+            for (int k = 0; k < THREADS; ++k) about += (double)of_threads[k];
+            if (!(about <= (double)MAX_SPIKES)) cursor->failed = FAILED;
+            synops[b] = operations;
+        }
+    }
+    __syncthreads();
+    if (tid == 0) {
+        cursor->row = row;
+        cursor->now = now;
+        cursor->records = recorded;
+    }
+}

@@ -1,0 +1,84 @@
+"""Temporal flexibility: one number for how much a network depends on the number of its time steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mtt_brian.errors import InputError
+
+#: Numbers of time steps of the score, from 1 to 200, about evenly spaced on a logarithmic axis.
+TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
+#: Resamples of the bootstrap.
+RESAMPLES = 1000
+
+
+class Flexibility(NamedTuple):
+    """A score with its 95 % interval.
+
+    Attributes:
+        value: 1: the same accuracy at every T and event-driven.
+        low, high: percentiles 2.5 and 97.5 of the bootstrap over the recordings.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def sentence(self) -> str:
+        """The score, its interval and its definition."""
+        return (
+            f"Temporal flexibility {self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f}): mean accuracy "
+            f"over T = {', '.join(map(str, TIME_STEPS))} steps per recording and event-driven, relative to the best of "
+            "them."
+        )
+
+    def __str__(self) -> str:
+        """``"0.87 (0.84 to 0.90)"``."""
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def flexibility(
+    time_stepped: Mapping[int, ArrayLike], event_driven: ArrayLike, resamples: int = RESAMPLES
+) -> Flexibility:
+    """The temporal flexibility score: mean accuracy over all conditions, divided by the largest of them.
+
+    ``F = mean_c(a_c) / max_c(a_c)``; the conditions c are the T of `TIME_STEPS` and the event-driven run, with equal
+    weights, and a_c is the accuracy under c. F is 1 if all accuracies are equal, and 1/9 if the network is right under
+    one condition only. F does not contain the accuracy itself: a network that is at chance everywhere has 1. It is 0 if
+    no prediction is correct.
+
+    The bootstrap draws recordings with replacement, the same ones for all conditions of a resample (paired), and
+    computes mean and maximum anew. The random numbers are fixed: equal arguments give equal intervals.
+
+    Args:
+        time_stepped: by T, whether each recording is classified correctly, bool [N]; T besides those of `TIME_STEPS`
+            are not used.
+        event_driven: likewise for the event-driven run (reports use the convention ``sum``).
+        resamples: of the bootstrap.
+
+    Raises:
+        InputError: if a T is missing, there is no recording, or the lengths differ.
+    """
+    if missing := [t for t in TIME_STEPS if t not in time_stepped]:
+        raise InputError(f"the flexibility score needs T = {', '.join(map(str, TIME_STEPS))}; without {missing}")
+    rows = [np.asarray(row, dtype=bool) for row in (*(time_stepped[t] for t in TIME_STEPS), event_driven)]
+    if {row.shape for row in rows} != {rows[0].shape} or rows[0].ndim != 1:
+        raise InputError(f"the conditions need the same recordings, not {sorted({row.shape for row in rows})} of them")
+    if not rows[0].size:
+        raise InputError("no flexibility score without a recording")
+    correct = np.stack(rows, axis=1)
+    rng = np.random.default_rng(0)
+    drawn = [_score(correct[rng.integers(0, len(correct), len(correct))]) for _ in range(resamples)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Flexibility(_score(correct), float(low), float(high))
+
+
+def _score(correct: np.ndarray) -> float:
+    """Of correct predictions [N, conditions]."""
+    counts = correct.sum(axis=0)
+    return float(counts.sum() / (counts.size * counts.max())) if counts.any() else 0.0

@@ -1,0 +1,1 @@
+"""The paper's deep event-driven experiment on simulated recordings, see `studies/deep.py`."""

@@ -1,0 +1,241 @@
+"""The networks of the experiment event by event, on many processes and within a time limit; without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtt_brian import translate
+from mtt_brian.engines import engine_info
+from mtt_brian.evaluate.factorial import Combination, title
+from mtt_brian.events import Recordings
+from mtt_brian.experiments import gap
+from mtt_brian.experiments.backend import PartialResult
+from mtt_brian.experiments.deep.recordings import load_recordings
+from mtt_brian.experiments.gap import GapEvaluator, GapTask, Plan, Rule, Target
+from mtt_brian.experiments.result_store import Key, ResultStore
+from mtt_brian.progress import progress_bar
+from mtt_brian.translate.conventions import NONE, Conventions
+from mtt_brian.translate.nir_files import load_graph
+
+#: Recordings of a job on a CPU.
+CHUNK = 4
+#: Recordings that are run under all rules on the way to a chip; the others under the two event-driven ones only.
+ON_THE_WAY = 16
+#: File beside a model: its digest, and its time-stepped predictions.
+TIME_STEPPED = "time_stepped.json"
+#: Kinds of jobs.
+SUM, FIFO, WAY = "sum", "fifo", "way"
+#: The rules of the first two.
+RULES = {SUM: gap.INSTANTS, FIFO: gap.FIFO}
+#: Seconds between two looks for new networks.
+_PAUSE = 1.0
+#: Priority of the processes.
+_NICE = 10
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The test recordings: the first ``count`` of the drawing of `load_recordings`; ``time_steps`` is T_max."""
+
+    dataset: str
+    data_root: str | None
+    count: int
+    time_steps: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on besides the networks, for the `ResultStore`."""
+        return {"dataset": self.dataset, "recordings": self.count, "time_steps": self.time_steps}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some recordings through one network.
+
+    Attributes:
+        model: the ``.nir`` file.
+        kind: `SUM` and `FIFO`: the event-driven rule of this name; `WAY`: all rules on the way to a chip.
+        start, stop: numbers of the recordings.
+    """
+
+    model: Path
+    kind: str
+    start: int
+    stop: int
+
+    @property
+    def key(self) -> Key:
+        """In the `ResultStore`."""
+        return digest(self.model), self.kind, self.start, self.stop
+
+
+def jobs_of(models: Sequence[Path], test: Recorded, kinds: Sequence[str]) -> Iterator[Job]:
+    """The jobs of these kinds: the first recordings of all networks first, under all rules of `WAY`."""
+    for start in range(0, test.count, CHUNK):
+        stop = min(test.count, start + CHUNK)
+        for model in models:
+            for kind in kinds:
+                if (kind == WAY) == (start < ON_THE_WAY):
+                    yield Job(model, kind, start, stop)
+
+
+def plan_of(model: Path, time_steps: int) -> Plan:
+    """From the trained rule to a chip's: instants, single events, and the other kind of lower bound."""
+    circuit = translate.read_nir(model)
+    bounded = any(p.rule.lower_bound is not None for p in circuit.populations if p.rule.fires)
+    target = Target(order="fifo", lower_bound=NONE if bounded else "-1.0 thresholds")
+    return gap.plan(circuit, Rule(bins=time_steps), target, ())
+
+
+def evaluate(
+    models: Callable[[], Sequence[Path]],
+    complete: Callable[[], bool],
+    test: Recorded,
+    store: ResultStore,
+    workers: int,
+    ends: float,
+    engine: str = "exact",
+) -> None:
+    """Run the networks on the test recordings; results are kept as they come.
+
+    After a stop all networks have about the same recordings.
+
+    Args:
+        models: the ``.nir`` files that are there, the most important first; more may come.
+        complete: whether no more will come.
+        test: the recordings.
+        store: of the results.
+        workers: processes.
+        ends: time (`time.time`) after which nothing is started.
+        engine: one that runs recordings in batches has all recordings of `SUM` at once, once ``complete``; the rest is
+            run by ``"exact"``, and all if the other one fails.
+    """
+    batches = engine_info(engine).batches
+    running: dict[Future[PartialResult], Job] = {}
+    context = get_context("spawn")
+    with (
+        # Behind the trainings, which run at the same time.
+        ProcessPoolExecutor(workers, context, initializer=os.nice, initargs=(_NICE,)) as pool,
+        ProcessPoolExecutor(1, context) as gpu_pool,
+        progress_bar(description="event-driven", unit="jobs", total=0) as bar,
+    ):
+        while time.time() < ends:
+            last, there = complete(), models()
+            jobs = list(jobs_of(there, test, (WAY, FIFO) if batches else (WAY, FIFO, SUM)))
+            missing = (job for job in jobs if not _is_known(store, job, test) and job not in running.values())
+            bar.total = max(len(jobs), bar.n)
+            while len([job for job in running.values() if not _is_whole(job, test)]) < workers and (
+                job := next(missing, None)
+            ):
+                running[pool.submit(_run_job, job, test, "exact")] = job
+            whole = [Job(model, SUM, 0, test.count) for model in there] if batches and last else []
+            for job in whole:
+                if job.key not in store and job not in running.values():
+                    running[gpu_pool.submit(_run_job, job, test, engine)] = job
+            if not running and last:
+                break
+            done, _ = wait(running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+            if not running:
+                time.sleep(_PAUSE)
+            for future in done:
+                job = running.pop(future)
+                if (error := future.exception()) is not None and _is_whole(job, test):
+                    print(f"{engine}: {error}; the engine exact runs the rest", flush=True)
+                    batches = False
+                    continue
+                store.keep(job.key, future.result())
+                bar.update()
+        for one in (pool, gpu_pool):
+            one.shutdown(wait=True, cancel_futures=True)
+    for future, job in running.items():
+        if not future.cancelled() and future.exception() is None:
+            store.keep(job.key, future.result())
+
+
+def _is_whole(job: Job, test: Recorded) -> bool:
+    return job.kind == SUM and job.stop - job.start == test.count > CHUNK
+
+
+def _is_known(store: ResultStore, job: Job, test: Recorded) -> bool:
+    return job.key in store or Job(job.model, job.kind, 0, test.count).key in store
+
+
+class Results(NamedTuple):
+    """The results of a network for some of the recordings.
+
+    Attributes:
+        numbers: of the recordings.
+        rules: by name of the rule, see `gap.merge`; empty if there are no recordings.
+    """
+
+    numbers: list[int]
+    rules: dict[str, dict[str, Any]]
+
+
+def results(store: ResultStore, model: Path, kind: str, test: Recorded, labels: Sequence[int]) -> Results:
+    """What is known of a network from the jobs of one kind.
+
+    Args:
+        store: of `evaluate`.
+        model: the ``.nir`` file.
+        kind: `SUM` or `FIFO` for one rule, `WAY` for all.
+        test: the recordings.
+        labels: of all of them.
+    """
+    whole = Job(model, kind, 0, test.count)
+    jobs = [whole] if whole.key in store else [j for j in jobs_of([model], test, [WAY, kind]) if j.key in store]
+    if not jobs:
+        return Results([], {})
+    rules = store[jobs[0].key] if kind == WAY else [RULES[kind]]
+    numbers = [number for job in jobs for number in range(job.start, job.stop)]
+    parts = [{rule: store[job.key][rule] for rule in rules} for job in jobs]
+    return Results(numbers, gap.merge(parts, np.array(labels)[numbers]))
+
+
+@lru_cache(maxsize=256)
+def digest(model: Path) -> str:
+    """SHA-256 of a model, which does not have to be there."""
+    found: str = json.loads(model.with_name(TIME_STEPPED).read_text())["model"]
+    return found
+
+
+def _run_job(job: Job, test: Recorded, engine: str) -> PartialResult:
+    """One job, in a process of a pool."""
+    if engine_info(engine).batches:
+        return _build(job.model, test.time_steps, job.kind, engine).evaluate(_in_memory(test), _silent)
+    recordings = load_recordings(test.dataset, test.data_root, "test", test.count)
+    return _evaluator(job.model, test.time_steps, job.kind).evaluate(recordings[job.start : job.stop], _silent)
+
+
+def _silent(_: int) -> None:
+    """No progress: the jobs are counted."""
+
+
+@lru_cache(maxsize=1)
+def _in_memory(test: Recorded) -> Recordings:
+    """All recordings, simulated once."""
+    recordings = load_recordings(test.dataset, test.data_root, "test", test.count)
+    return replace(recordings, read=dict(zip(recordings.ids, recordings, strict=True)).__getitem__)
+
+
+@lru_cache(maxsize=64)
+def _evaluator(model: Path, time_steps: int, kind: str) -> GapEvaluator:
+    return _build(model, time_steps, kind, "exact")
+
+
+def _build(model: Path, time_steps: int, kind: str, engine: str) -> GapEvaluator:
+    plan = plan_of(model, time_steps)
+    path: Mapping[str, Sequence[Combination]] = {kind: [(rule,)] for kind, rule in RULES.items()}
+    rules = tuple((title(combination), plan.rule(combination)) for combination in path.get(kind, plan.path))
+    return GapEvaluator(GapTask(load_graph(model), digest(model), Conventions(), rules), threads=1, engine=engine)

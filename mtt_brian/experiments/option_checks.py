@@ -1,0 +1,28 @@
+"""Checks of numbers on a command line. Nothing here imports torch: ``mtt-brian gap`` does not need it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from mtt_brian.errors import InputError
+from mtt_brian.text import shown
+
+#: Largest values of integer options: for time steps the limit of a training, for others 32 bits.
+MOST = {"time_steps": 100_000, "final_steps": 100_000, "fine": 100_000, "draws": 100_000}
+
+
+def at_least_one(options: argparse.Namespace, *names: str) -> None:
+    """Refuse numbers below 1, and those above `MOST`, in these options, each a number, several, or None.
+
+    Raises:
+        InputError: naming the option and the number.
+    """
+    for name in names:
+        value = getattr(options, name)
+        for number in value if isinstance(value, Sequence) else [value]:
+            option = f"--{name.replace('_', '-')}"
+            if number is not None and number < 1:
+                raise InputError(f"{option} must be at least 1, not {shown(number)}")
+            if number is not None and number > (most := MOST.get(name, 2**31 - 1)):
+                raise InputError(f"{option} must be at most {most}, not {shown(number)}")

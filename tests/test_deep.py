@@ -1,0 +1,228 @@
+"""The deep experiment: its plan, its frames, its archives, and all steps at a tiny size."""
+
+import importlib
+import json
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+
+from mtt_brian import events
+from mtt_brian.errors import InputError
+from mtt_brian.experiments import perturb_networks
+from mtt_brian.experiments.deep import frames, packing, plan
+from mtt_brian.experiments.deep.plan import Epochs, Network, Second, Setting, Speed
+from mtt_brian.experiments.deep.recordings import load_recordings
+from tests.test_gap_attribution import STUDIES
+
+
+def setting(folder, root, **changes):
+    usual = {"size": "tiny", "device": "cpu", "recordings": 6, "test": 5}
+    return Setting(Path(folder), dataset="nmnist", data_root=str(root), **usual | changes)
+
+
+class TestPlan:
+    def test_every_network_comes_behind_its_first_phase(self):
+        every = plan.networks(3)
+        assert len(every) == len({network.name for network in every}) == 5 + 12
+        for number, network in enumerate(every):
+            assert network.seed == 3
+            assert network.init is None or network.init in every[:number]
+
+    def test_the_question_comes_first(self):
+        assert [network.label for network in plan.networks(0, groups=1)] == [
+            "first phase, SDT, bound -1",
+            "SDT, bound -1",
+            "MTT, bound -1",
+            "first phase, SDT, no bound",
+            "SDT, no bound",
+            "MTT, no bound",
+        ]
+        seeds = [network.seed for network in plan.second_phases([0, 1])]
+        assert seeds[:8] == [0] * 4 + [1] * 4
+
+    def test_names_of_rows(self):
+        longer = Network("sdt", None, 0, Second("sdt", None, longer=True))
+        assert (longer.label, longer.name) == ("SDT, equal compute, no bound", "sdt-sdt-longer-unbound-seed0")
+        start = Network("mtt", -1.0, 2, Second("mtt", -1.0, "mtt"))
+        assert (start.label, start.name) == ("MTT from the start, bound -1", "mtt-mtt-bound1-seed2")
+
+    def test_equal_compute(self):
+        """MTT: 3 configurations of 5.5 steps on average; SDT: 10 steps."""
+        epochs = Epochs(20, 12)
+        assert epochs.of(Network("sdt", -1.0, 0, Second("sdt", -1.0, longer=True))) == 12 * 3 * 5.5 // 10 + 1 == 20
+        assert epochs.of(Network("sdt", -1.0, 0, Second("mtt", -1.0))) == 12
+        assert epochs.of(Network("sdt", -1.0, 0)) == 20
+
+    def test_both_phases_have_the_same_bound(self, tmp_path):
+        network = Network("sdt", -4.0, 1, Second("mtt", -4.0))
+        here = setting(tmp_path, "data")
+        first, second = (here.config(one, Epochs(2, 1)) for one in (network.init, network))
+        assert (first.method, first.phase, first.lower_bound, first.epochs) == ("sdt", "train", -4, 2)
+        assert (second.method, second.phase, second.lower_bound, second.epochs) == ("mtt", "bias-removal", -4, 1)
+        assert second.init == str(here.run(network.init))
+
+    def test_epochs_that_fit(self):
+        """The first group: 2 x 20 and 2 x 12 epochs of SDT, 2 x 12 of MTT; with one and two seconds each: 112 s."""
+        speed = Speed(1, 2)
+        enough = 1e6
+        assert plan.epochs_within(enough, speed) == plan.USUAL
+        half = 0.5 * 112 / plan.MARGIN
+        assert plan.epochs_within(half, speed, overhead=0) == Epochs(10, 6, groups=1)
+        assert plan.epochs_within(half + 6 * 5 / plan.MARGIN, speed, overhead=5) == Epochs(10, 6, groups=1)
+        assert plan.epochs_within(0, speed) == Epochs(1, 1, groups=1)
+        # Two groups: 20 of SDT and 12 of NMT more, 156 s.
+        assert plan.epochs_within(2 * half, speed, overhead=0) == Epochs(14, 8, groups=2)
+
+    @pytest.mark.parametrize("seconds", [30, 100, 200, 400, 800])
+    def test_the_plan_fits(self, seconds):
+        speed = Speed(1.3, 2.1)
+        found = plan.epochs_within(seconds, speed)
+        every = plan.networks(0, found.groups)
+        needed = sum(speed.seconds(network, found) for network in every) + 5 * len(every)
+        assert needed <= seconds or found == Epochs(1, 1, 1)
+
+    def test_unknown_size(self, tmp_path):
+        with pytest.raises(InputError, match="--size must be one of full, half, quarter, eighth, tiny, not 'big'"):
+            setting(tmp_path, "data", size="big")
+
+
+class TestFrames:
+    def test_fewer_steps_are_sums(self, three_runs, tmp_path):
+        here = setting(tmp_path, three_runs / "data")
+        frames.prepare(here, workers=0)
+        recordings = load_recordings("nmnist", here.data_root, "test", 5)
+        for t in frames.MEASURED:
+            found = frames.test_frames(here, t)
+            expected = events.frames_batch(list(recordings), t, recordings.sensor_size).transpose(1, 0, 2, 3, 4)
+            assert np.array_equal(found.frames.numpy(), expected), t
+            assert found.labels.tolist() == recordings.labels.tolist()
+
+    def test_a_smaller_number_is_the_beginning_of_a_larger_one(self, three_runs):
+        root = str(three_runs / "data")
+        assert load_recordings("nmnist", root, "test", 3).ids == load_recordings("nmnist", root, "test", 7).ids[:3]
+
+    def test_too_many(self, three_runs):
+        with pytest.raises(InputError, match="8 recordings, fewer than the 9"):
+            load_recordings("nmnist", str(three_runs / "data"), "test", 9)
+
+    def test_still_images(self):
+        pytest.importorskip("torch")
+        root = Path(__file__).parents[1].parent / "shared" / "data" / "mnist"
+        if not root.is_dir():
+            pytest.skip(f"no {root}")
+        with pytest.raises(InputError, match="still images, without events"):
+            load_recordings("mnist", str(root), "test", 1)
+
+
+class TestArchives:
+    def test_there_and_back(self, tmp_path, monkeypatch, capsys):
+        folder, rng = tmp_path / "here", np.random.default_rng(0)
+        models = []
+        for number in range(5):
+            model = folder / "networks" / f"n{number}" / "model.nir"
+            model.parent.mkdir(parents=True)
+            model.write_bytes(rng.bytes(1000))
+            model.with_name("config.json").write_text(f"{number}")
+            model.with_name("checkpoint.pt").write_bytes(b"not needed")
+            models.append(model)
+        (folder / "event_driven.jsonl").write_text("results")
+        monkeypatch.setattr(packing, "ARCHIVES", 2)
+        monkeypatch.setattr(packing, "MOST_BYTES", 3200)  # two models each, with their entries
+        packing.pack(folder, tmp_path / "out", models)
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            "networks-0.zip",
+            "networks-1.zip",
+            "results.zip",
+        ]
+        assert all(path.stat().st_size <= 3200 for path in (tmp_path / "out").glob("networks-*"))
+        assert "no room for networks/n4/model.nir" in capsys.readouterr().out
+        packing.unpack(tmp_path / "out", tmp_path / "there")
+        for number, model in enumerate(models[:4]):
+            copy = tmp_path / "there" / model.relative_to(folder)
+            assert copy.read_bytes() == model.read_bytes()
+            assert copy.with_name("config.json").read_text() == f"{number}"
+        assert not list((tmp_path / "there").rglob("checkpoint.pt"))
+        assert (tmp_path / "there" / "event_driven.jsonl").read_text() == "results"
+
+
+class TestRoundedWeights:
+    def test_by_hand(self):
+        weights = np.array([[1.0, 1 + 2**-3, 1 + 2**-4, -3.3, 0.0, 1e-30]], dtype=np.float32)
+        graph = nir.NIRGraph({"w": nir.Linear(weights)}, [], type_check=False)
+        found = perturb_networks.rounded_weights(graph, 3).nodes["w"].weight
+        # 3 significant bits: steps of 1/4 from 1 to 2, of 1/2 from 2 to 4; ties to even.
+        assert found[0, :5].tolist() == [1, 1, 1, -3.5, 0]
+        assert found.dtype == np.float32
+        assert found[0, 5] == pytest.approx(1e-30, rel=2**-3)
+        assert graph.nodes["w"].weight is weights
+
+    def test_11_bits_are_those_of_float16(self):
+        weights = np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)
+        graph = nir.NIRGraph({"w": nir.Linear(weights)}, [], type_check=False)
+        found = perturb_networks.rounded_weights(graph, 11).nodes["w"].weight
+        large = np.abs(weights) > 2**-14  # float16 has fewer bits below
+        assert np.array_equal(found[large], weights.astype(np.float16).astype(np.float32)[large])
+
+    def test_bad_input(self):
+        with pytest.raises(InputError, match="at least 1 significant bit, not 0"):
+            perturb_networks.rounded_weights(nir.NIRGraph({}, []), 0)
+
+
+@pytest.mark.slow
+class TestStudy:
+    @pytest.fixture
+    def study(self, monkeypatch):
+        monkeypatch.syspath_prepend(STUDIES)
+        return importlib.import_module("deep")
+
+    def test_all_steps_then_elsewhere(self, three_runs, study, tmp_path, monkeypatch, capsys):
+        root, here, out, there = three_runs / "data", tmp_path / "here", tmp_path / "out", tmp_path / "there"
+        options = (
+            f"--groups 1 --dataset nmnist --data-root {root} --size tiny --recordings 8 --test 8 --workers 1 --seeds 0"
+        )
+        study.main(f"{options} --batch-size 4 --epochs 1 1 --steps data train --out {here} --pack {out}".split())
+        names = [network.name for network in plan.networks(0, groups=1)]
+        assert len(names) == 6
+        stepped = {name: json.loads((here / "networks" / name / "time_stepped.json").read_text()) for name in names}
+        stepped = {name: kept["predictions"] for name, kept in stepped.items()}
+        assert all([*map(int, by_t)] == list(frames.MEASURED) for by_t in stepped.values())
+
+        # A GPU is asked for; without one the CPU does its part.
+        study.main(f"{options} --steps evaluate report --engine exact-cuda --unpack {out} --out {there}".split())
+        report = json.loads((there / "report.json").read_text())
+        labels = load_recordings("nmnist", str(root), "test", 8).labels
+        for name in names:
+            found = report["networks"][name]
+            for t, predicted in stepped[name].items():
+                assert found["accuracy"][f"T = {t}"]["value"] == np.mean(np.equal(predicted, labels))
+            first = len(name.split("-")) == 3
+            assert found["recordings"]["instants"] == found["recordings"]["fifo"] == (0 if first else 8)
+            assert (found["flexibility"] is None) == first
+            if not first:
+                assert found["rules"]["instants"]["synops_per_recording"] > 0
+        text = (there / "report.md").read_text()
+        assert "MTT - SDT, no bound" in text
+        assert "From time steps to a chip" in text
+
+        # The exact engine on bins is the time-stepped network of torch.
+        model = there / "networks" / "sdt-mtt-bound1-seed0" / "model.nir"
+        assert model.exists()
+        store = [json.loads(line) for line in (there / "event_driven.jsonl").read_text().splitlines()[1:]]
+        found = {tuple(entry["key"]): entry["result"] for entry in store}
+        digest = study.event_driven.digest(model)
+        halves = [found[digest, "way", *part]["time-stepped"]["predictions"] for part in ((0, 4), (4, 8))]
+        assert [*halves[0], *halves[1]] == stepped["sdt-mtt-bound1-seed0"]["10"]
+
+        monkeypatch.setattr(study.event_driven, "_run_job", None)  # again: nothing is run
+        study.main(f"{options} --steps evaluate --out {there}".split())
+
+    def test_the_time_is_over(self, three_runs, study, tmp_path, capfd):
+        root = three_runs / "data"
+        study.main(
+            f"--dataset nmnist --data-root {root} --size tiny --recordings 8 --test 4 --batch-size 4 --workers 1"
+            f" --minutes 0.01 --steps data train --out {tmp_path / 'here'} --pack {tmp_path / 'out'}".split()
+        )
+        assert "the time is over" in capfd.readouterr().out
+        assert (tmp_path / "out" / "results.zip").exists()
