@@ -48,6 +48,7 @@ from mtt_brian.evaluate.tables import Column, Table, decimal, in_percent, words
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import engine_in_the_loop, repair, run_folder, study_cli
 from mtt_brian.experiments.gap import Rule, Target
+from mtt_brian.experiments.option_checks import at_least_one
 from mtt_brian.experiments.repair import AT_TARGET, OTHER_ORDER, UNBOUNDED, Repair
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.mtt import MTT, TrainConfig
@@ -110,7 +111,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--train-limit", type=int, metavar="N", help="only N training recordings [all]")
     options = parser.parse_args(arguments)
-    study_cli.at_least_one(options, "limit", "epochs", "train_limit")
+    at_least_one(options, "limit", "epochs", "train_limit")
     return options
 
 

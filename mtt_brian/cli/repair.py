@@ -43,7 +43,7 @@ from mtt_brian.cli.network_options import Network
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.experiments import gap, perturb_networks, repair, repair_report
+from mtt_brian.experiments import gap, option_checks, perturb_networks, repair, repair_report
 from mtt_brian.experiments.gap import Target
 from mtt_brian.experiments.repair import AT_TARGET, Repair
 from mtt_brian.experiments.repair_report import RepairReport, Scales
@@ -244,10 +244,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         InputError: for a number out of range.
     """
     options = make_parser().parse_args(arguments)
-    for name in ("limit", "train_limit", "time_steps", "batch_size", "gradient_steps", "threads"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    option_checks.at_least_one(options, "limit", "train_limit", "time_steps", "batch_size", "gradient_steps", "threads")
     if options.epochs < 0:
         raise InputError(f"--epochs must be at least 0, not {options.epochs}")
     if options.synops is not None and not 0 < options.synops < np.inf:
