@@ -184,10 +184,12 @@ def test_an_option_has_the_same_kind_of_value_in_all_commands():
     assert different == {"--out", "--order"}, {option: values[option] for option in different}
     assert {o for o, found in ways.items() if len(found) > 1} == set()
     for option, value, commands in (
-        ("--limit", "N", ["train", "eval", "gap"]),
-        ("--data-root", "DIR", ["train", "eval", "simulate", "gap"]),
+        ("--limit", "N", ["train", "eval", "gap", "repair"]),
+        ("--data-root", "DIR", ["train", "eval", "simulate", "gap", "repair"]),
         ("--engine", "NAME", ["eval", "simulate"]),
-        ("--time-steps", "T", ["train", "eval", "gap"]),
+        ("--epochs", "N", ["train", "repair"]),
+        ("--target-bits", "N|keep", ["gap", "repair"]),
+        ("--time-steps", "T", ["train", "eval", "gap", "repair"]),
     ):
         assert values[option] == {value: commands}
     assert set(values["--out"]) == {"DIR", "RUN", "FILE.nir"}

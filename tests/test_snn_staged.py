@@ -217,12 +217,19 @@ def test_blocks_per_stage() -> None:
             one_neuron(2, block_ends=ends)
 
 
+def test_a_last_population_is_read_out_by_its_spikes() -> None:
+    model = Staged({"spikes": Spiking(IF(spikes="many"))}, (2,))
+    frames = torch.tensor([[[0.5, 3.0]], [[0.75, 0.5]]])
+    assert model.readouts(frames, 2).tolist() == [[[0, 3]], [[1, 0]]]
+    assert model(frames, 2).tolist() == [[0.5, 1.5]]
+    # Several configurations: in one step 1.25 and 3.5 arrive at once.
+    assert [each.tolist() for each in model.readouts_of_each(frames, [1, 2])] == [[[[1, 3]]], [[[0, 3]], [[1, 0]]]]
+
+
 def test_bad_networks_are_refused() -> None:
     spiking = Spiking(IF())
     with pytest.raises(InputError, match="needs a spiking population"):
         Staged({"readout": linear(1)}, (1,))
-    with pytest.raises(InputError, match="behind the last one"):
-        Staged({"spikes": spiking}, (1,))
     with pytest.raises(InputError, match=r"'a\.b' cannot name a layer"):
         Staged({"a.b": spiking, "readout": linear(1)}, (1,))
     with pytest.raises(InputError, match="'input' cannot name a layer"):

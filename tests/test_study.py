@@ -53,8 +53,8 @@ def test_arguments_reach_the_study_and_its_refusal_the_user(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("time_step_swep", "unknown study 'time_step_swep'; did you mean 'time_step_sweep'? (studies: deep, dynamic_"),
-        ("../x\n", "unknown study '../x\\\\n' (studies: deep, dynamic_inference"),
+        ("time_step_swep", "unknown study 'time_step_swep'; did you mean 'time_step_sweep'? (studies: bound_"),
+        ("../x\n", "unknown study '../x\\\\n' (studies: bound_remedies, deep, dynamic_inference"),
     ],
 )
 def test_an_unknown_study_is_refused_with_the_nearest(typed, message, capsys):

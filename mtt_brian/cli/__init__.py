@@ -79,6 +79,11 @@ COMMANDS = {
         "what the rule of an event-driven target costs a network, one change at a time",
         "runs/digits-mtt-0-001",
     ),
+    "repair": Command(
+        "mtt_brian.cli.repair",
+        "repair a network for a target with a lower bound: scales, and fine-tuning with the target in the loop",
+        "runs/digits-mtt-0-001",
+    ),
     "study": Command(
         "mtt_brian.cli.study",
         "answer one question about finished runs: time_step_sweep, robustness, dynamic_inference ...",

@@ -194,7 +194,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="lower bound: a potential, thresholds as in '-1 thresholds', none, or keep [none where there is one, else "
         "-1 thresholds]",
     )
-    target.add_argument("--target-bits", type=_bits, metavar="N|keep", help="of the weights [8]")
+    target.add_argument("--target-bits", type=bits, metavar="N|keep", help="of the weights [8]")
     parser.add_argument(
         "--shard",
         type=int,
@@ -220,11 +220,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _bits(text: str) -> int | str:
+def bits(text: str) -> int | str:
+    """A number of bits, or keep."""
     return text if text == KEEP else int(text)
 
 
-_bits.__name__ = "number of bits"
+bits.__name__ = "number of bits"
 
 
 # ----- what is asked for
@@ -287,7 +288,7 @@ def plan_for(options: argparse.Namespace, opened: Network, given: Given) -> Plan
     Raises:
         InputError: if nothing says how long a time step is, and as `gap.plan`.
     """
-    base = _base(options, opened)
+    base = base_rule(options, opened)
     steps_us = [_whole_us("--steps", step) for step in options.steps] if options.steps is not None else gap.STEPS
     if options.steps is None:
         steps_us = [step for step in steps_us if step <= given.longest_step_us / 3]
@@ -295,7 +296,12 @@ def plan_for(options: argparse.Namespace, opened: Network, given: Given) -> Plan
     return gap.plan(opened.circuit, base, _target(options, opened.circuit), sorted(set(steps_us)), scored)
 
 
-def _base(options: argparse.Namespace, opened: Network) -> Rule:
+def base_rule(options: argparse.Namespace, opened: Network) -> Rule:
+    """The time-stepped rule of a network, from the options, its run, or its file.
+
+    Raises:
+        InputError: if nothing says how long a time step is.
+    """
     if options.step is not None:
         return Rule(step_us=_whole_us("--step", options.step))
     bins = options.time_steps if options.time_steps is not None else opened.config.get("time_steps")

@@ -87,6 +87,21 @@ def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, r
     return both[np.argsort(both["t"], kind="stable")]
 
 
+def shifted(recording: np.ndarray, down: int, right: int, sensor_size: SensorSize) -> np.ndarray:
+    """Moves all events by whole pixels, as if the camera were turned; events that leave the sensor are lost.
+
+    Args:
+        recording: the events.
+        down, right: pixels, of either sign.
+        sensor_size: (C, H, W).
+    """
+    y, x = recording["y"].astype(np.int64) + down, recording["x"].astype(np.int64) + right
+    kept = (y >= 0) & (y < sensor_size[1]) & (x >= 0) & (x < sensor_size[2])
+    moved = recording[kept]
+    moved["y"], moved["x"] = y[kept], x[kept]
+    return moved
+
+
 def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> Recordings:
     """Changes all recordings once, in their order, and keeps them in memory."""
     changed = {name: change(recording) for name, recording in zip(recordings.ids, recordings, strict=True)}

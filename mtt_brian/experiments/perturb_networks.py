@@ -6,13 +6,15 @@ Weights are those of linear nodes and convolutions. Pools have none, and a `nir.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import nir
 import numpy as np
 
 from mtt_brian.errors import InputError, check_number, check_whole
+from mtt_brian.translate.conventions import LowerBound, bound_of
+from mtt_brian.translate.nir_files import uniform
 
 #: Smallest perturbed threshold, as a fraction of the original one.
 LEAST_THRESHOLD = 0.1
@@ -86,6 +88,69 @@ def mismatched_thresholds(graph: nir.NIRGraph, relative: float, rng: np.random.G
     for node in _nodes(graph, "v_threshold"):
         factor = 1 + relative * rng.standard_normal(np.shape(node.v_threshold))
         node.v_threshold = node.v_threshold * np.maximum(factor, LEAST_THRESHOLD)
+    return graph
+
+
+def scaled_weights(graph: nir.NIRGraph, factors: Mapping[str, float]) -> nir.NIRGraph:
+    """The weights and biases of some nodes times a factor each: as if the thresholds behind were divided by it.
+
+    Args:
+        graph: without nested graphs.
+        factors: by name of the node.
+    """
+    graph = nir.NIRGraph(dict(graph.nodes), graph.edges, metadata=graph.metadata, type_check=False)
+    for name, factor in factors.items():
+        node = graph.nodes[name] = copy.copy(graph.nodes[name])
+        node.weight = (node.weight * factor).astype(node.weight.dtype)
+        if hasattr(node, "bias"):
+            node.bias = np.asarray(node.bias) * factor
+        if "bias_per_step" in node.metadata:
+            node.metadata = node.metadata | {"bias_per_step": np.asarray(node.metadata["bias_per_step"]) * factor}
+    return graph
+
+
+def weights_of_populations(graph: nir.NIRGraph) -> dict[str, list[str]]:
+    """The nodes with weights in front of every firing population, through pools and the like: names by population.
+
+    Raises:
+        InputError: for a nested graph, a population that spikes reach without weights, weights in front of two
+            populations, and a graph without a population.
+    """
+    sources: dict[str, list[str]] = {}
+    for source, target in graph.edges:
+        sources.setdefault(target, []).append(source)
+    if nested := [name for name, node in graph.nodes.items() if isinstance(node, nir.NIRGraph)]:
+        raise InputError(f"node {nested[0]!r} is a nested graph; accepted are graphs of layers and neurons")
+
+    def walk(name: str, population: str) -> Iterator[str]:
+        for source in sources.get(name, ()):
+            node = graph.nodes[source]
+            if hasattr(node, "weight"):
+                yield source
+            elif hasattr(node, "v_threshold") or isinstance(node, nir.Input):
+                raise InputError(f"spikes of {source!r} reach {population!r} without weights, which cannot be scaled")
+            else:
+                yield from walk(source, population)
+
+    groups: dict[str, list[str]] = {}
+    owners: dict[str, str] = {}
+    for name in sorted(name for name, node in graph.nodes.items() if hasattr(node, "v_threshold")):
+        groups[name] = list(dict.fromkeys(walk(name, name)))
+        for node in groups[name]:
+            if owners.setdefault(node, name) != name:
+                raise InputError(f"the weights of node {node!r} lead to two populations, {owners[node]!r} and {name!r}")
+    if not groups:
+        raise InputError("no population fires, so that there is nothing to scale")
+    return groups
+
+
+def with_bound(graph: nir.NIRGraph, lower_bound: LowerBound) -> nir.NIRGraph:
+    """The given lower bound in the metadata of every firing node; ``"none"``: as `without_bound`."""
+    graph = without_bound(graph)
+    for node in _nodes(graph, "v_threshold"):
+        bound = bound_of(lower_bound, uniform(node.v_threshold))
+        if bound is not None:
+            node.metadata = node.metadata | {"lower_bound": bound}
     return graph
 
 

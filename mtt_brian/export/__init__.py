@@ -5,10 +5,11 @@ NIR (neuromorphs/NIR) is the format that all engines read. Metadata contain valu
 the training is rebuilt.
 """
 
-from mtt_brian.export.from_nir import from_nir
-from mtt_brian.export.to_nir import to_nir, write
+from mtt_brian.export.from_nir import from_nir, with_weights
+from mtt_brian.export.to_nir import to_nir
+from mtt_brian.translate.nir_files import write_graph as write
 
-__all__ = ["from_nir", "to_nir", "write"]
+__all__ = ["from_nir", "to_nir", "with_weights", "write"]
 
 
 def __dir__() -> list[str]:

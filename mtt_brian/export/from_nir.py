@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Callable, Iterable
@@ -45,7 +46,8 @@ def from_nir(
     """Rebuilds the torch network of a graph; its logits equal those of the exported network bit for bit.
 
     The graph is sequential, except that two paths from one node may meet in the next population: a residual connection.
-    The bias of one time step is that in the metadata of the exporter.
+    The bias of one time step is that in the metadata of the exporter. A graph of another tool lacks the reset and
+    other facts in its metadata; `translate.stated` adds them.
 
     Args:
         graph: a graph, or the path of a ``.nir`` file.
@@ -59,6 +61,21 @@ def from_nir(
     """
     with naming(graph):
         return _model(load_graph(graph), duration, surrogate, blocks_per_stage)
+
+
+def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
+    """A copy of the graph from which a network was rebuilt, with the network's present weights; biases are kept.
+
+    Args:
+        graph: the argument of `from_nir`; it is not changed.
+        model: its result, perhaps trained since.
+    """
+    nodes = dict(graph.nodes)
+    for name, layer in model.layers():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            node = nodes[name] = copy.copy(nodes[name])
+            node.weight = layer.weight.detach().cpu().numpy().astype(node.weight.dtype).reshape(node.weight.shape)
+    return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)
 
 
 def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, blocks_per_stage: int | None) -> Staged:

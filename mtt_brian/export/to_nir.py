@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,7 +11,6 @@ import torch
 from torch import nn
 
 from mtt_brian.errors import InputError
-from mtt_brian.files import replacing
 from mtt_brian.neuron import LIF, tau_from_decay
 from mtt_brian.snn import norm
 from mtt_brian.snn.neurons import Spiking
@@ -96,19 +93,6 @@ def to_nir(
         return graph
     step = None if duration is None or time_steps is None else duration / time_steps
     return to_tool.for_tool(graph, for_tool, step=step, allow=allow)[0]
-
-
-def write(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
-    """Write a graph to a ``.nir`` file, atomically.
-
-    Raises:
-        OSError: naming the file, if it cannot be written.
-    """
-    # First in memory: on a full disk HDF5 ends the process when it closes a file.
-    content = io.BytesIO()
-    nir.write(content, graph)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
 
 
 class _Writer:

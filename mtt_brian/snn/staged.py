@@ -29,8 +29,8 @@ class Staged(nn.Module):
     """A feed-forward spiking network whose stage i runs with t_i time steps (MTT paper, section 4).
 
     Before each stage the frames are transformed to its number of time steps (`temporal.transform`), the input frames
-    included. The network ends with linear layers: its logits are the mean of their output over the time steps of the
-    last stage. The network is stateless.
+    included. Its logits are the mean of the last layer's output over the time steps of the last stage: of a linear
+    layer, or of a population whose spikes are counted. The network is stateless.
 
     Args:
         layers: all layers by name, in order: `Spiking` populations, modules that act on single frames [N, *]
@@ -213,8 +213,8 @@ def _blocks(layers: Mapping[str, nn.Module], block_ends: Collection[str] | None)
             if follower not in populations:
                 raise InputError(f"behind the residual connection {name!r} there must be a spiking population")
             behind_residual.append(follower)
-    if not populations or populations[-1] == list(layers)[-1]:
-        raise InputError("a staged network needs a spiking population, and a linear layer behind the last one")
+    if not populations:
+        raise InputError("a staged network needs a spiking population")
     ends = (behind_residual or populations) if block_ends is None else block_ends
     if not ends or not set(ends) <= set(populations):
         raise InputError(f"a block can end with {', '.join(populations)}, not with {', '.join(ends) or 'nothing'}")

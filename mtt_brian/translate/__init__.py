@@ -12,6 +12,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.from_nir import read_nir
 from mtt_brian.translate.node_types import register_node, unregister_node
+from mtt_brian.translate.stated import stated
 from mtt_brian.translate.to_tool import for_tool
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "for_tool",
     "read_nir",
     "register_node",
+    "stated",
     "to_brian2",
     "to_clock_driven",
     "unregister_node",

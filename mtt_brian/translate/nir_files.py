@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mtt_brian.errors import InputError
+from mtt_brian.files import replacing
 from mtt_brian.text import one_line, printable, shortened
 from mtt_brian.translate import hdf5_tree
 
@@ -28,6 +30,21 @@ LARGEST = 2**31 - 1
 _SECONDS = 60.0
 #: Attribute of a graph from a file: its path and its ignored contents, see `naming` and `not_read`.
 _OF_FILE = "_file_of_this_graph"
+
+
+def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
+    """Write a graph to a ``.nir`` file, atomically.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
+    import nir
+
+    # First in memory: on a full disk HDF5 ends the process when it closes a file.
+    content = io.BytesIO()
+    nir.write(content, graph)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:

@@ -1,0 +1,291 @@
+"""Repairs a network for an event-driven target with a lower bound: by training in the loop, or by scales alone.
+
+mtt-brian repair runs/digits-mtt-0-001                               # a run: its own recordings and time steps
+mtt-brian repair RUN --epochs 0                                      # scales of the layers only, without PyTorch
+mtt-brian repair RUN --target-order sum --target-bound -0.5          # another target
+mtt-brian repair foreign.nir --tool sinabs --lower-bound none --time-per-step 1e-3 --dataset nmnist --data-root DIR
+mtt-brian repair RUN --train-limit 300 --limit 100 --epochs 1        # a first look at a large network
+
+A membrane at its lower bound discards inhibition that arrives before excitation. Time steps show little of it, because
+they sum what arrives in a step. Two remedies, both on training recordings that the exact engine runs under the rule of
+the target:
+
+  in the loop  every iteration runs the batch on the engine; its spikes are the forward pass, the surrogate gradient of
+               the time-stepped network is the backward pass; operations beyond --synops add to the loss. It starts
+               from the largest factor of all weights with which the network needs at most --synops operations
+  scales       with --epochs 0: the weights in front of every population times a factor, first one for all, then one by
+               one; those with the most correct predictions, and of equal ones those with the fewest operations
+
+Before and after, the network is run on the test recordings under the target's rule, in the other order of arrivals,
+without a bound, and on its own time steps. Differences are paired; p is that of the exact sign test (McNemar).
+
+Written are model.nir, with the target's bound in its metadata, repair.json and repair.md; for a run also its
+config.json, so that the folder is a run that mtt-brian eval reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mtt_brian import cli, files
+from mtt_brian.cli import gap as gap_command
+from mtt_brian.cli import network_options
+from mtt_brian.cli.gap import KEEP
+from mtt_brian.cli.network_options import Network
+from mtt_brian.engines import ORDERS
+from mtt_brian.errors import InputError
+from mtt_brian.events import Recordings
+from mtt_brian.experiments import gap, option_checks, perturb_networks, repair, repair_report
+from mtt_brian.experiments.gap import Target
+from mtt_brian.experiments.repair import AT_TARGET, Repair
+from mtt_brian.experiments.repair_report import RepairReport, Scales
+from mtt_brian.text import printable
+from mtt_brian.translate.conventions import Conventions
+from mtt_brian.translate.nir_files import naming, write_graph
+
+if TYPE_CHECKING:
+    from mtt_brian.mtt.in_the_loop import LoopConfig
+
+#: Training recordings on which scales are compared and operations without a bound are counted.
+SCALED_ON = 200
+#: Time steps of the gradient where no run says how many.
+STEPS = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    opened = network_options.open_network(options)
+    test = gap_command.recordings_for(options, opened)
+    train = _training(options, opened)
+    name = opened.path.parent.name if opened.config else opened.path.name
+    with naming(opened.path):
+        task = Repair(
+            opened.graph,
+            hashlib.sha256(opened.path.read_bytes()).hexdigest(),
+            network_options.conventions_from(options),
+            gap_command.base_rule(options, opened),
+            _target(options, opened),
+        )
+        _check(options, task, train)
+    loop = _loop_config(options, opened) if options.epochs else None
+    out = files.results_folder(options.out, "repair")
+    files.check_replaceable(out, repair_report.FILES)
+    with files.removed_if_empty(out):
+        print(printable(f"{name}: {len(train):,} recordings to train on, {len(test.recordings):,} to test on -> {out}"))
+
+        def measured(graph: Any, rules: Any = None) -> dict[str, Any]:
+            assert test.labels is not None  # those of a data set
+            return repair.measure(task, graph, test.recordings, test.labels, rules)
+
+        before = measured(opened.graph)
+        graph, scales = opened.graph, None
+        history: list[dict[str, float]] = []
+        sample = _some(train, SCALED_ON)
+        budget = None if options.synops is None else options.synops * repair.operations_without_bound(task, sample)
+        found = _scales(options, task, sample, budget)
+        if found is not None:
+            graph = repair.scaled(graph, found[0])
+            scales = Scales(*found, measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
+        if loop is not None:
+            graph, history = _in_the_loop(options, task, graph, train, loop, budget)
+        after = measured(graph)
+    report = RepairReport(name, test.title, task.rules, before, after, options.synops, scales, history)
+    _write(out, opened, task, graph, history)
+    report.write(
+        out,
+        {
+            "network": task.digest,
+            "conventions": task.conventions.given,
+            "assumptions": opened.circuit.assumptions,
+            "trained_on": {"title": f"{train.title}, {train.split}", "recordings": len(train)},
+            "ids": list(test.recordings.ids),
+            "options": {key: value for key, value in vars(options).items() if key not in ("network", "recordings")},
+            "versions": files.versions(*gap.PACKAGES),
+            "command": shlex.join([cli.PROGRAM, "repair", *(sys.argv[2:] if arguments is None else arguments)]),
+        },
+    )
+    print(f"\n{report.terminal()}\n\n{files.contents(out)}")
+
+
+def _check(options: argparse.Namespace, task: Repair, train: Recordings) -> None:
+    """Refuses what cannot be before anything is written.
+
+    Raises:
+        InputError: naming it.
+    """
+    for rule in task.rules.values():
+        task.task(task.graph, {}).circuit(rule)
+    if options.scales:
+        try:
+            perturb_networks.weights_of_populations(task.graph)
+        except InputError as error:
+            raise InputError(f"{error}; --no-scales leaves all scales as they are") from None
+    if options.epochs:
+        from mtt_brian.experiments import engine_in_the_loop
+
+        engine_in_the_loop.trainable(task, task.graph, train)
+
+
+def _scales(
+    options: argparse.Namespace, task: Repair, sample: Recordings, budget: float | None
+) -> tuple[dict[str, float], list[dict[str, Any]]] | None:
+    """Factors of the weights and all that were tried; None: they stay as they are."""
+    if not options.scales:
+        return None
+    if not options.epochs:
+        return repair.choose_scales(task, sample)
+    return None if budget is None else repair.scale_to_budget(task, sample, budget)
+
+
+def _in_the_loop(
+    options: argparse.Namespace, task: Repair, graph: Any, train: Recordings, loop: LoopConfig, budget: float | None
+) -> tuple[Any, list[dict[str, float]]]:
+    """The fine-tuned graph and the history of its epochs."""
+    from mtt_brian.experiments import engine_in_the_loop
+    from mtt_brian.mtt.loop import configure_torch
+
+    configure_torch(options.threads, deterministic=False)
+    return engine_in_the_loop.tune(task, graph, train, loop, budget)
+
+
+def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequence[Any]) -> None:
+    """The network, and for a run its settings: those of its training, with the bound and the epochs of the repair."""
+    if opened.config:
+        bound = task.task(graph, {}).circuit(task.rule).populations[0].rule.lower_bound
+        changed = {"init": str(opened.path.parent), "lower_bound": None if bound is None else float(bound)}
+        if "epochs" in opened.config:  # so that no study takes both runs for seeds of one training
+            changed["epochs"] = opened.config["epochs"] + max(1, len(history))
+        files.write_json(out / repair_report.CONFIG, opened.config | changed)
+    write_graph(out / repair_report.MODEL, task.finished(graph))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = cli.parser(__doc__, "repair")
+    network_options.add_options(parser)
+    parser.add_argument("--dataset", metavar="NAME", help="data set, or package.module:NAME [that of the run]")
+    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only N test recordings, the same random ones every time [all]"
+    )
+    parser.add_argument("--train-limit", type=int, metavar="N", help="only N training recordings, likewise [all]")
+    stepped = parser.add_mutually_exclusive_group()
+    stepped.add_argument(
+        "--step", type=float, metavar="SECONDS", help="length of a time step [of the tool, or of the run's training]"
+    )
+    stepped.add_argument("--time-steps", type=int, metavar="T", help="so many steps per recording instead")
+    target = parser.add_argument_group("the target")
+    target.add_argument("--target-order", choices=ORDERS, help="single events, or sums of instants [fifo if it exists]")
+    target.add_argument(
+        "--target-bound",
+        metavar="V",
+        default="-1 thresholds",
+        help="lower bound: a potential, or thresholds [-1 thresholds]",
+    )
+    target.add_argument(
+        "--target-bits", type=gap_command.bits, default=KEEP, metavar="N|keep", help="of the weights [keep]"
+    )
+    remedies = parser.add_argument_group("remedies")
+    remedies.add_argument(
+        "--no-scales", dest="scales", action="store_false", help="leave the scales of the layers as they are"
+    )
+    remedies.add_argument("--epochs", type=int, default=5, metavar="N", help="in the loop; 0: none [5]")
+    remedies.add_argument("--batch-size", type=int, default=32, metavar="N", help="recordings per iteration [32]")
+    remedies.add_argument(
+        "--lr",
+        type=float,
+        default=0.03,
+        metavar="RATE",
+        help="peak learning rate, relative to the root mean square of a layer's weights [0.03]",
+    )
+    remedies.add_argument(
+        "--gradient-steps",
+        type=int,
+        metavar="T",
+        help=f"time steps in which spikes are counted for the gradient [of the run's training, or {STEPS}]",
+    )
+    remedies.add_argument(
+        "--shift", type=int, default=1, metavar="PIXELS", help="augmentation: move by up to so many pixels [1]"
+    )
+    remedies.add_argument(
+        "--synops",
+        type=_multiple,
+        default=1.0,
+        metavar="X|none",
+        help="synaptic operations that the repaired network may need, in multiples of those without a bound [1]",
+    )
+    remedies.add_argument("--seed", type=int, default=0, metavar="SEED", help="of order and augmentation [0]")
+    remedies.add_argument("--threads", type=int, default=1, metavar="N", help="of torch [1]")
+    parser.add_argument("--out", metavar="DIR", help="folder for the results [results/repair-<number>]")
+    # As for mtt-brian gap, which reads recordings one by one, too.
+    parser.set_defaults(recordings=[], split="test")
+    return parser
+
+
+def _multiple(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
+_multiple.__name__ = "number"
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options that are given.
+
+    Raises:
+        InputError: for a number out of range.
+    """
+    options = make_parser().parse_args(arguments)
+    option_checks.at_least_one(options, "limit", "train_limit", "time_steps", "batch_size", "gradient_steps", "threads")
+    if options.epochs < 0:
+        raise InputError(f"--epochs must be at least 0, not {options.epochs}")
+    if options.synops is not None and not 0 < options.synops < np.inf:
+        raise InputError(f"--synops must be a number > 0, or none, not {options.synops}")
+    if not options.scales and not options.epochs:
+        raise InputError("--no-scales with --epochs 0 leaves nothing to do")
+    return options
+
+
+def _training(options: argparse.Namespace, opened: Network) -> Recordings:
+    """The training split of the data set, or some of it."""
+    given = gap_command.recordings_for(
+        argparse.Namespace(**vars(options) | {"split": "train", "limit": options.train_limit}), opened
+    )
+    assert isinstance(given.recordings, Recordings)
+    return given.recordings
+
+
+def _target(options: argparse.Namespace, opened: Network) -> Target:
+    bound = Conventions(lower_bound=options.target_bound).lower_bound
+    if bound == "none":
+        raise InputError("--target-bound none: without a lower bound there is nothing to repair")
+    order = gap.usual_target(opened.circuit, options.target_order).order
+    return Target(order=order, lower_bound=bound, bits=None if options.target_bits == KEEP else options.target_bits)
+
+
+def _loop_config(options: argparse.Namespace, opened: Network) -> LoopConfig:
+    from mtt_brian.mtt.in_the_loop import LoopConfig
+
+    return LoopConfig(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        time_steps=options.gradient_steps or opened.config.get("time_steps") or STEPS,
+        shift=options.shift,
+        seed=options.seed,
+    )
+
+
+def _some(recordings: Recordings, most: int) -> Recordings:
+    """The same random ones every time."""
+    if len(recordings) <= most:
+        return recordings
+    return recordings.subset(np.sort(np.random.default_rng(0).permutation(len(recordings))[:most]))

@@ -1,0 +1,245 @@
+"""Training with the target in the loop: its spikes forward, the surrogate gradient backward.
+
+The target (an event-driven chip, or the exact engine under its rule) runs the network on the events of a batch. Its
+spikes, counted in time steps, take the place of the spikes of the time-stepped network. The loss is that of the
+target's own readout; only the gradient comes from the time-stepped network, at the target's spikes. What time steps
+cannot show, such as a lower bound that cuts single arrivals, acts on every iteration.
+
+Source: Schmitt et al., "Neuromorphic hardware in the loop", IJCNN 2017, with the surrogate gradients of Cramer et al.,
+PNAS 119, 2022 (in-the-loop training of spiking networks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mtt_brian import events
+from mtt_brian.errors import Diverged, InputError
+from mtt_brian.events import Recordings
+from mtt_brian.events.perturb import shifted
+from mtt_brian.events.recording import SensorSize
+from mtt_brian.progress import progress_bar
+from mtt_brian.snn import Staged
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """The settings of a fine-tuning in the loop.
+
+    Attributes:
+        epochs: passes over the training recordings, >= 1.
+        batch_size: recordings per iteration, >= 1.
+        lr: peak learning rate of AdamW, relative to the root mean square of a layer's weights; cosine schedule.
+        time_steps: T, the time steps in which the target's spikes are counted for the gradient.
+        shift: recordings are moved by up to so many pixels each way.
+        seed: of the order and of the shifts.
+        synops_weight: of the loss ``synops / budget - 1``, which counts where it is above 0.
+
+    Raises:
+        InputError: for a value out of range.
+    """
+
+    epochs: int = 5
+    batch_size: int = 32
+    lr: float = 0.03
+    time_steps: int = 10
+    shift: int = 1
+    seed: int = 0
+    synops_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("time_steps", 1), ("shift", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for name in ("lr", "synops_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a number >= 0, not {getattr(self, name)}")
+
+
+class Measured(NamedTuple):
+    """A batch of N recordings on the target.
+
+    Attributes:
+        spikes: float32 [T, N, *shape] by population, counted in T time steps.
+        synops: float32 [N], synaptic operations of each recording.
+    """
+
+    spikes: Mapping[str, Tensor]
+    synops: Tensor
+
+
+class LoopTarget(Protocol):
+    """A target that runs a network on recordings."""
+
+    @property
+    def fan_out(self) -> Mapping[str, Tensor]:
+        """Synapses that a spike reaches, float32 [neurons] by population."""
+        ...
+
+    def run(self, model: Staged, recordings: Sequence[np.ndarray]) -> Measured:
+        """Run the network with the model's weights."""
+        ...
+
+
+def with_measured(model: Staged, frames: Tensor, measured: Measured) -> tuple[Tensor, dict[str, Tensor]]:
+    """The readout of the target's spikes, with the gradient of the time-stepped network.
+
+    Args:
+        model: the network; all stages run with T time steps.
+        frames: input frames [T, N, *input_shape].
+        measured: of the same N recordings, in T time steps.
+
+    Returns:
+        readouts [T, N, classes], and the target's spikes by population, which carry gradients.
+    """
+    through: dict[str, Tensor] = {}
+    with _replaced(model, measured.spikes, through):
+        return model.readouts(frames, len(frames)), through
+
+
+@contextmanager
+def _replaced(model: Staged, spikes: Mapping[str, Tensor], through: dict[str, Tensor]) -> Iterator[None]:
+    """Within the block every population returns ``spikes``; their gradient is that of its own spikes."""
+
+    def hook(name: str) -> Any:
+        def replace(module: nn.Module, arguments: Any, own: Tensor) -> Tensor:
+            through[name] = own + (spikes[name] - own).detach()
+            return through[name]
+
+        return replace
+
+    hooks = [layer.register_forward_hook(hook(name)) for name, layer in model.populations().items()]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def operations(measured: Measured, through: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tensor:
+    """Mean synaptic operations of a batch: the target's number, with the gradient of its spikes."""
+    total = measured.synops
+    for name, spikes in through.items():
+        own = spikes.sum(0).flatten(1) @ fan_out[name].to(spikes.dtype)
+        total = total + own - own.detach()
+    return total.mean()
+
+
+def frames_of(model: Staged, recordings: Sequence[np.ndarray], time_steps: int, sensor_size: SensorSize) -> Tensor:
+    """Input frames of N recordings, float32 [T, N, *input_shape]."""
+    frames = torch.from_numpy(events.frames_batch(recordings, time_steps, sensor_size))
+    return frames.reshape(*frames.shape[:2], *model.input_shape)
+
+
+class Outcome(NamedTuple):
+    """A batch of N recordings in one iteration.
+
+    Attributes:
+        loss: one number, with its gradient.
+        logits: [N, classes].
+        synops: mean synaptic operations; NaN where they are not counted.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    synops: float = math.nan
+
+
+def tune(
+    model: Staged, recordings: Recordings, target: LoopTarget, config: LoopConfig, budget: float | None = None
+) -> list[dict[str, float]]:
+    """Fine-tunes ``model`` in place, with the target in the loop.
+
+    Args:
+        model: the network; parameters with ``requires_grad=False`` stay as they are.
+        recordings: to train on.
+        target: runs the network in every iteration.
+        config: the settings.
+        budget: mean synaptic operations per recording above which operations count in the loss; None: they never do.
+
+    Returns:
+        see `fine_tune`; all values are those of the target.
+
+    Raises:
+        Diverged: if the loss is not finite.
+    """
+
+    def outcome(batch: Sequence[np.ndarray], labels: Tensor, done: float) -> Outcome:
+        measured = target.run(model, batch)
+        frames = frames_of(model, batch, config.time_steps, recordings.sensor_size)
+        readouts, through = with_measured(model, frames, measured)
+        logits, synops = readouts.mean(0), operations(measured, through, target.fan_out)
+        loss = functional.cross_entropy(logits, labels)
+        if budget is not None:
+            loss = loss + config.synops_weight * functional.relu(synops / budget - 1)
+        return Outcome(loss, logits, synops.item())
+
+    return fine_tune(model, recordings, config, outcome)
+
+
+def fine_tune(
+    model: Staged,
+    recordings: Recordings,
+    config: LoopConfig,
+    outcome: Callable[[list[np.ndarray], Tensor, float], Outcome],
+) -> list[dict[str, float]]:
+    """Fine-tunes ``model`` in place by any loss of recordings.
+
+    Args:
+        model: the network; parameters with ``requires_grad=False`` stay as they are.
+        recordings: to train on.
+        config: the settings.
+        outcome: of a batch: called with its recordings, its labels int64 [N], and the part of all iterations that is
+            done.
+
+    Returns:
+        for every epoch its number, mean loss, accuracy and synaptic operations, as the weights change.
+
+    Raises:
+        Diverged: if the loss is not finite; the step is not taken.
+    """
+    rng = np.random.default_rng(config.seed)
+    labels = torch.as_tensor(np.asarray(recordings.labels), dtype=torch.int64)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [{"params": [w], "lr": config.lr * w.detach().square().mean().sqrt().item()} for w in weights]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    iterations = config.epochs * -(-len(recordings) // config.batch_size)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    history = []
+    with progress_bar(total=iterations, description="fine-tuning", unit="iterations") as bar:
+        for epoch in range(1, config.epochs + 1):
+            sums = np.zeros(3)
+            order = rng.permutation(len(recordings))
+            for start in range(0, len(order), config.batch_size):
+                index = np.sort(order[start : start + config.batch_size])
+                batch = [_moved(r, config.shift, recordings.sensor_size, rng) for r in recordings.subset(index)]
+                found = outcome(batch, labels[index], bar.n / iterations)
+                if not math.isfinite(loss := found.loss.item()):
+                    raise Diverged(f"epoch {epoch}: the loss is {loss}; lower lr = {config.lr:g}")
+                optimizer.zero_grad(set_to_none=True)
+                found.loss.backward()
+                optimizer.step()
+                scheduler.step()
+                right = (found.logits.argmax(1) == labels[index]).double().mean().item()
+                sums += len(index) * np.array([loss, right, found.synops])
+                bar.set_postfix_str(f"accuracy {sums[1] / (start + len(index)):.3f}", refresh=False)
+                bar.update()
+            loss, accuracy, synops = (sums / len(order)).tolist()
+            history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "synops": synops})
+    return history
+
+
+def _moved(recording: np.ndarray, reach: int, sensor_size: SensorSize, rng: np.random.Generator) -> np.ndarray:
+    if not reach:
+        return recording
+    down, right = (int(n) for n in rng.integers(-reach, reach + 1, 2))
+    return shifted(recording, down, right, sensor_size)

@@ -1,0 +1,488 @@
+"""Repair for a target with a lower bound: scales, training in the loop, the report and the command, by hand."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import nir
+import numpy as np
+import pytest
+import torch
+
+import mtt_brian as mb
+from mtt_brian import export
+from mtt_brian.cli import repair as command
+from mtt_brian.errors import Diverged, InputError
+from mtt_brian.events import Recordings, perturb
+from mtt_brian.experiments import engine_in_the_loop, inference, perturb_networks, repair, repair_report, run_folder
+from mtt_brian.experiments.engine_in_the_loop import EngineInTheLoop, counted
+from mtt_brian.experiments.gap import Rule, Target
+from mtt_brian.experiments.repair import AT_TARGET, OTHER_ORDER, STEPPED, UNBOUNDED, Repair
+from mtt_brian.experiments.repair_report import RepairReport, Scales
+from mtt_brian.mtt import in_the_loop
+from mtt_brian.mtt.in_the_loop import LoopConfig, Measured, Outcome
+from mtt_brian.neuron import IF
+from mtt_brian.snn import Spiking, Staged
+from mtt_brian.translate.conventions import Conventions
+from mtt_brian.translate.stated import stated
+from tests.test_gap_attribution import STUDIES
+
+CONVENTIONS = Conventions(reset="subtract")
+
+
+def network(inhibition=-3.0, excitation=1.0):
+    """Two inputs, one neuron, and the sum of its spikes as class 1; without metadata, as of another tool."""
+    return nir.NIRGraph(
+        nodes={
+            "input": nir.Input({"input": np.array([1, 1, 2])}),
+            "flat": nir.Flatten({"input": np.array([1, 1, 2])}, start_dim=0, end_dim=-1),
+            "w": nir.Linear(np.array([[inhibition, excitation]])),
+            "a": nir.IF(r=np.ones(1), v_threshold=np.ones(1)),
+            "out": nir.Linear(np.array([[0.0], [1.0]])),
+            "output": nir.Output({"output": np.array([2])}),
+        },
+        edges=[("input", "flat"), ("flat", "w"), ("w", "a"), ("a", "out"), ("out", "output")],
+        type_check=False,
+    )
+
+
+def two_neurons():
+    """The same neuron, and one that counts the events of the first input for class 0."""
+    graph = network()
+    graph.nodes["w"] = nir.Linear(np.array([[-3.0, 1.0], [1.0, 0.0]]))
+    graph.nodes["a"] = nir.IF(r=np.ones(2), v_threshold=np.ones(2))
+    graph.nodes["out"] = nir.Linear(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    return graph
+
+
+#: Inhibition in front of three excitations cancels them without a bound; eight excitations are class 1.
+BALANCED, EXCITED = [0, 1, 1, 1], [1] * 8
+
+
+def recordings(copies=2):
+    def read(name):
+        x = np.array(BALANCED if name[0] == "0" else EXCITED)
+        return mb.events.make_recording(100 * np.arange(1, len(x) + 1), x, 0 * x, 0 * x)
+
+    labels = np.arange(2 * copies) % 2
+    return Recordings(
+        name="two",
+        title="two",
+        split="train",
+        classes=["balanced", "excited"],
+        sensor_size=(1, 1, 2),
+        duration_us=1000,
+        ids=[f"{label}-{k}" for k, label in enumerate(labels)],
+        labels=labels,
+        read=read,
+    )
+
+
+def task(graph=None, target=None):
+    target = target or Target(order="fifo", lower_bound="-1.0 thresholds")
+    return Repair(graph or network(), "digest", CONVENTIONS, Rule(bins=2), target)
+
+
+class TestScales:
+    def test_weights_and_biases_are_scaled(self):
+        graph = nir.NIRGraph(
+            {"c": nir.Affine(np.array([[2.0, -4.0]]), np.array([6.0]), metadata={"bias_per_step": np.array([1.0])})},
+            [],
+            type_check=False,
+        )
+        scaled = perturb_networks.scaled_weights(graph, {"c": 0.25}).nodes["c"]
+        assert scaled.weight.tolist() == [[0.5, -1.0]]
+        assert scaled.bias.tolist() == [1.5]
+        assert scaled.metadata["bias_per_step"].tolist() == [0.25]
+        assert graph.nodes["c"].weight.tolist() == [[2.0, -4.0]]
+
+    def test_weights_of_populations(self):
+        assert perturb_networks.weights_of_populations(network()) == {"a": ["w"]}
+
+    def test_weights_of_two_populations_are_refused(self):
+        graph = network()
+        graph.nodes["b"] = nir.IF(r=np.ones(1), v_threshold=np.ones(1))
+        graph.edges.append(("w", "b"))
+        with pytest.raises(InputError, match="the weights of node 'w' lead to two populations, 'a' and 'b'"):
+            perturb_networks.weights_of_populations(graph)
+
+    def test_graphs_that_cannot_be_scaled_are_refused(self):
+        nested = nir.NIRGraph({"inner": network()}, [], type_check=False)
+        with pytest.raises(InputError, match="node 'inner' is a nested graph"):
+            perturb_networks.weights_of_populations(nested)
+        shortcut = network()
+        shortcut.nodes["b"] = nir.IF(r=np.ones(1), v_threshold=np.ones(1))
+        shortcut.edges += [("a", "b")]
+        with pytest.raises(InputError, match="spikes of 'a' reach 'b' without weights, which cannot be scaled"):
+            perturb_networks.weights_of_populations(shortcut)
+        with pytest.raises(InputError, match="no population fires, so that there is nothing to scale"):
+            perturb_networks.weights_of_populations(nir.NIRGraph({"w": network().nodes["w"]}, [], type_check=False))
+
+    def test_bound_in_the_metadata(self):
+        graph = network()
+        graph.nodes["a"].v_threshold = np.array([2.0])
+        bounded = perturb_networks.with_bound(graph, "-1.5 thresholds")
+        assert bounded.nodes["a"].metadata == {"lower_bound": -3.0}
+        assert perturb_networks.with_bound(bounded, -0.25).nodes["a"].metadata == {"lower_bound": -0.25}
+        assert perturb_networks.with_bound(bounded, "none").nodes["a"].metadata == {}
+        assert graph.nodes["a"].metadata == {}
+
+    def test_the_choice_by_hand(self):
+        """Times f, the balanced recording ends at max(-3 f, -1) + 3 f: it fires if f >= 2/3, by error.
+
+        The excited one fires floor(8 f) times: 4, 4, 3, 2 and 2 for f = 0.6 .. 0.3. Every event is one operation, and
+        so is every spike, since one of the two weights behind the neuron is 0. Then 0.8 and 1.25 times 0.35: 2 and 3
+        spikes, neither better.
+        """
+        factors, tried = repair.choose_scales(task(), recordings())
+        assert factors == {"a": 0.35}
+        expected = [(1.0, 2, 7), (0.85, 2, 6.5), (0.7, 2, 6), (0.6, 4, 4), (0.5, 4, 4), (0.42, 4, 3.5), (0.35, 4, 3)]
+        by_factor = {t["factors"]["a"]: (t["correct"], t["synops"] - 6) for t in tried}
+        spikes = {1.0: (2, 8), 0.85: (1, 6), 0.7: (1, 5), 0.6: (0, 4), 0.5: (0, 4), 0.42: (0, 3), 0.35: (0, 2)}
+        for factor, correct, _ in expected:
+            assert by_factor[factor] == (correct, np.mean(spikes[factor]))
+        assert len(tried) == len(repair.FACTORS) + 2
+
+    def test_the_largest_factor_within_a_budget(self):
+        """Six events on average, and half of 10, 7 and 6 spikes for 1, 0.85 and 0.7: 11, 9.5 and 9 operations."""
+        factors, tried = repair.scale_to_budget(task(), recordings(), 9)
+        assert factors == {"a": 0.7}
+        assert [(t["factors"]["a"], t["synops"]) for t in tried] == [(1.0, 11), (0.85, 9.5), (0.7, 9)]
+        factors, tried = repair.scale_to_budget(task(), recordings(), 1)
+        assert factors == {"a": repair.FACTORS[-1]}
+        assert len(tried) == len(repair.FACTORS)
+
+    def test_the_scaled_network(self):
+        scaled = repair.scaled(network(), {"a": 0.5})
+        assert scaled.nodes["w"].weight.tolist() == [[-1.5, 0.5]]
+        assert scaled.nodes["out"].weight.tolist() == [[0], [1]]
+
+
+class TestForeignNetworks:
+    def test_the_metadata_state_what_the_caller_says(self):
+        graph = stated(network(), Conventions(reset="subtract", lower_bound=-0.5))
+        assert graph.nodes["a"].metadata == {"reset": "subtract", "spikes": "many", "lower_bound": -0.5}
+        model = export.from_nir(stated(network(), CONVENTIONS))
+        assert vars(model.populations()["a"].rule) == vars(IF(threshold=1.0, reset="subtract", spikes="many"))
+        frames = torch.tensor([[[[[0.0, 2.0]]]], [[[[1.0, 4.0]]]]])
+        assert model.readouts(frames, 2).tolist() == [[[0, 2]], [[0, 1]]]
+
+    def test_a_spike_that_moves_the_membrane_by_another_amount_is_refused(self):
+        with pytest.raises(InputError, match=r"node 'a': a spike of weight 1 moves the membrane by 0\.001"):
+            stated(network(), Conventions(reset="subtract", spike_integral=1e-3))
+
+    def test_weights_go_back_into_the_graph(self):
+        graph = network()
+        model = export.from_nir(stated(graph, CONVENTIONS))
+        with torch.no_grad():
+            dict(model.layers())["w"].weight += 1
+        again = export.with_weights(graph, model)
+        assert again.nodes["w"].weight.tolist() == [[-2.0, 2.0]]
+        assert again.nodes["w"].weight.dtype == graph.nodes["w"].weight.dtype
+        assert graph.nodes["w"].weight.tolist() == [[-3.0, 1.0]]
+
+
+def one_neuron(weight=0.75, out=2.0):
+    layers = {
+        "w": torch.nn.Linear(1, 1, bias=False),
+        "a": Spiking(IF(spikes="many")),
+        "out": torch.nn.Linear(1, 1, bias=False),
+    }
+    model = Staged(layers, (1,))
+    with torch.no_grad():
+        layers["w"].weight.fill_(weight)
+        layers["out"].weight.fill_(out)
+    return model, layers
+
+
+class TestInTheLoop:
+    def test_spikes_of_the_target_with_the_surrogate_gradient(self):
+        """Membranes 0.75 and 1.5 (one spike); the target fired 0 and 3 times."""
+        model, layers = one_neuron()
+        frames = torch.ones(2, 1, 1)
+        measured = Measured({"a": torch.tensor([[[0.0]], [[3.0]]])}, torch.tensor([7.0]))
+        readouts, through = in_the_loop.with_measured(model, frames, measured)
+        assert readouts.flatten().tolist() == [0, 6]
+        synops = in_the_loop.operations(measured, through, {"a": torch.tensor([5.0])})
+        assert synops.item() == 7
+        (readouts.sum() + 0 * synops).backward(retain_graph=True)
+        assert layers["out"].weight.grad.item() == 3
+        # dn1/dw = s1; v2 = 2 w - n1, so that dn2/dw = (2 - s1) s2; s = exp(-2 distance): 0.25 to 1, 0.5 to 2.
+        s1, s2 = np.exp(-0.5), np.exp(-1)
+        assert layers["w"].weight.grad.item() == pytest.approx(2 * (s1 + (2 - s1) * s2))
+        layers["w"].weight.grad = None
+        synops.backward()
+        assert layers["w"].weight.grad.item() == pytest.approx(5 * (s1 + (2 - s1) * s2))
+
+    def test_hooks_are_removed(self):
+        model, _ = one_neuron()
+        frames = torch.ones(2, 1, 1)
+        before = model(frames, 2)
+        in_the_loop.with_measured(model, frames, Measured({"a": torch.full((2, 1, 1), 9.0)}, torch.zeros(1)))
+        assert torch.equal(model(frames, 2), before)
+
+    def test_counts_in_the_bins_of_frames(self):
+        """Copies of the input through weights 1 fire at every event: counts are frames."""
+        rng = np.random.default_rng(0)
+        t = np.sort(rng.integers(0, 1000, 200))
+        given = [mb.events.make_recording(t, rng.integers(0, 2, 200), 0 * t, 0 * t), recordings()[0]]
+        graph = network()
+        graph.nodes["w"] = nir.Linear(np.eye(2))
+        graph.nodes["a"] = nir.IF(r=np.ones(2), v_threshold=np.ones(2))
+        graph.nodes["out"] = nir.Linear(np.eye(2))
+        results = list(mb.Simulator(graph, reset="subtract", order="fifo").run(given))
+        for steps in (1, 3, 7):
+            frames = mb.events.frames_batch(given, steps, (1, 1, 2))
+            assert np.array_equal(counted("a", (2,), results, given, steps), frames.reshape(steps, 2, 2))
+
+    def test_the_readout_is_that_of_the_engine(self):
+        """Under the bound the balanced recording fires twice, on two time steps once: max(-3 + 1, -1) + 2."""
+        case, given = task(), recordings(1)
+        model = engine_in_the_loop.trainable(case, case.graph, given)
+        measured = EngineInTheLoop(case, case.graph, 2).run(model, list(given))
+        frames = in_the_loop.frames_of(model, list(given), 2, given.sensor_size)
+        readouts, _ = in_the_loop.with_measured(model, frames, measured)
+        engine = list(mb.Simulator(network(), reset="subtract", lower_bound=-1.0, order="fifo").run(given))
+        assert readouts.sum(0).tolist() == [list(r.readout) for r in engine] == [[0, 2], [0, 8]]
+        assert measured.synops.tolist() == [r.synops for r in engine]
+        assert model.readouts(frames, 2).sum(0)[0].tolist() == [0, 1]
+
+    def test_it_learns_what_time_steps_do_not_show(self):
+        """Right on time steps from the start; on the target only after it was in the loop."""
+        case, given = task(two_neurons()), recordings(4)
+        before = repair.measure(case, case.graph, given, given.labels)
+        assert before[STEPPED]["right"] == before[UNBOUNDED]["right"] == "1" * 8
+        assert before[AT_TARGET]["right"] == "01" * 4
+        config = LoopConfig(epochs=3, batch_size=4, lr=0.05, time_steps=2, shift=0)
+        graph, history = engine_in_the_loop.tune(case, case.graph, given, config, None)
+        assert repair.measure(case, graph, given, given.labels)[AT_TARGET]["right"] == "1" * 8
+        assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
+        assert (history[0]["accuracy"], history[-1]["accuracy"]) == (0.625, 1.0)
+        # -3 + 1 in the first step lies below the bound, so that inhibition has no gradient.
+        (inhibition, excitation), _ = graph.nodes["w"].weight
+        assert inhibition == -3
+        assert excitation < 1
+        again, _ = engine_in_the_loop.tune(case, case.graph, given, config, None)
+        assert np.array_equal(again.nodes["w"].weight, graph.nodes["w"].weight)
+
+    def test_operations_beyond_the_budget_are_avoided(self):
+        case, given = task(network(inhibition=-0.5)), recordings(4)
+        config = LoopConfig(epochs=6, batch_size=4, lr=0.1, time_steps=2, shift=0)
+        free, limited = (engine_in_the_loop.tune(case, case.graph, given, config, budget)[1] for budget in (None, 8.0))
+        assert free[0]["synops"] > 8
+        assert limited[-1]["synops"] < free[-1]["synops"]
+
+    def test_a_loss_that_is_not_finite_is_reported(self):
+        model, _ = one_neuron()
+        with pytest.raises(Diverged, match="epoch 1: the loss is nan"):
+            in_the_loop.fine_tune(
+                model,
+                recordings(),
+                LoopConfig(shift=0),
+                lambda batch, labels, done: Outcome(torch.tensor(np.nan), torch.zeros(len(labels), 2)),
+            )
+
+    @pytest.mark.parametrize("field", ["epochs", "batch_size", "time_steps", "lr", "shift", "synops_weight"])
+    def test_bad_settings(self, field):
+        with pytest.raises(InputError, match=field):
+            LoopConfig(**{field: -1})
+
+
+def test_shifted_events():
+    given = mb.events.make_recording([0, 1, 2, 3], [0, 1, 2, 2], [0, 1, 1, 0], [0, 0, 0, 0])
+    moved = perturb.shifted(given, down=1, right=-1, sensor_size=(1, 2, 3))
+    assert moved.tolist() == [(3, 1, 1, 0)]
+    assert given["x"].tolist() == [0, 1, 2, 2]
+    assert perturb.shifted(given, 0, 0, (1, 2, 3)).tolist() == given.tolist()
+
+
+# ----- the report
+
+
+def cell(right, synops=100.0):
+    return {"right": right, "synops_per_recording": synops}
+
+
+def report(after="1111111110", synops=90.0, budget=1.0):
+    rules = task().rules
+    before = {AT_TARGET: cell("1100000000", 300.0), OTHER_ORDER: cell("1" * 10), UNBOUNDED: cell("1111111110")}
+    return RepairReport(
+        "net",
+        "two, test",
+        rules,
+        before | {STEPPED: cell("1111100000")},
+        {name: cell(after, synops) for name in rules},
+        budget,
+        Scales({"a": 0.5}, [], cell("1111100000", 80.0)),
+        [{"epoch": 1, "loss": 0.5, "accuracy": 0.75, "synops": 95.0}],
+    )
+
+
+class TestReport:
+    def test_rules(self):
+        words = [repair_report.in_words(rule) for rule in task().rules.values()]
+        assert words == ["fifo, bound -1 thresholds", "sum, bound -1 thresholds", "fifo, no bound", "2 time steps"]
+        assert OTHER_ORDER not in task(target=Target(order="sum", lower_bound=-0.5)).rules
+
+    def test_verdict(self):
+        found = report()
+        assert found.is_repaired is True
+        assert found.verdict == (
+            "Repaired: on 10 recordings the accuracy under 'fifo, bound -1 thresholds' goes from 20.0 ± 12.6 to 90.0 ± "
+            "9.5 % (0 lost, 7 gained, sign test p = 0.016). Before, it was 90.0 ± 9.5 % under 'fifo, no bound': +0.0 ± "
+            "0.0 points from there (0 lost, 0 gained, p = 1.000). SynOps: 0.90 times those without a bound before "
+            "(allowed: 1)."
+        )
+        assert found.steps == [
+            "Weights in front of each population times a: 0.5; this alone gives 50.0 ± 15.8 % at 80 SynOps.",
+            "Epoch 1 in the loop: loss 0.500, training accuracy 75.0 %, 95 SynOps.",
+        ]
+
+    def test_too_many_operations_are_no_repair(self):
+        assert report(synops=101.0).is_repaired is False
+        assert report(synops=101.0, budget=None).is_repaired is True
+
+    def test_a_loss_from_the_best_before_is_no_repair(self):
+        """Seven gained on the target, and six lost from the accuracy without a bound: p = 2 / 64."""
+        losing = report(after="1110000000")
+        assert losing.test == (6, 0, 2 / 64)
+        assert losing.is_repaired is False
+        assert losing.verdict.startswith("Not repaired: ")
+
+    def test_too_little_is_shown(self):
+        """Five of ten: three gained on the target and four lost from the best, p = 1/4 and 1/8."""
+        found = report(after="1111100000")
+        assert (found.change.p, found.test.p) == (0.25, 0.125)
+        assert found.is_repaired is None
+        assert found.verdict.startswith("No difference is shown: ")
+
+
+# ----- the command
+
+
+def test_a_run_is_repaired(three_runs, tmp_path, capsys):
+    run = three_runs / "runs" / "sdt-0"
+    options = ["--epochs", "1", "--batch-size", "4", "--lr", "0.01", "--out", str(tmp_path)]
+    command.main([str(run), *options])
+    written = json.loads((tmp_path / "repair.json").read_text())
+    assert written["verdict"] in capsys.readouterr().out
+    assert written["verdict"].split(" (")[0] in (tmp_path / "repair.md").read_text().replace("&#39;", "'")
+    repaired = run_folder.load(tmp_path)
+    assert repaired.config["lower_bound"] == -1
+    assert (repaired.config["epochs"], repaired.config["init"]) == (3, str(run))
+    # The numbers are those of the file that was written.
+    data = mb.events.load("nmnist", root=three_runs / "data", split="test")
+    for model, cells in ((run / "model.nir", written["before"]), (repaired.model, written["after"])):
+        for mode, rule in (("fifo", AT_TARGET), ("sum", OTHER_ORDER)):
+            found = inference.predict(model, data, mode, 3)
+            assert cells[rule]["right"] == "".join("01"[int(c)] for c in found.correct(data.labels))
+            assert cells[rule]["synops_per_recording"] == pytest.approx(found.synops.mean())
+        stepped = inference.predict(model, data, "time-stepped", 3)
+        assert cells[STEPPED]["predictions"] == stepped.classes.tolist()
+    assert written["scales"]["factors"].keys() == {"spikes1", "spikes2", "spikes3"}
+
+
+def test_scales_of_a_foreign_network(three_runs, tmp_path):
+    """Without a run there is no config.json; the bound is in the metadata, and so is what they said before."""
+    graph = nir.read(three_runs / "runs" / "sdt-0" / "model.nir", type_check=False)
+    for node in graph.nodes.values():
+        node.metadata = {}
+    nir.write(tmp_path / "foreign.nir", graph)
+    said = ["--tool", "sinabs", "--lower-bound", "none", "--time-per-step", "0.1"]
+    data = ["--dataset", "nmnist", "--data-root", str(three_runs / "data")]
+    command.main([str(tmp_path / "foreign.nir"), *said, *data, "--epochs", "0", "--out", str(tmp_path / "out")])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["model.nir", "repair.json", "repair.md"]
+    after = nir.read(tmp_path / "out" / "model.nir", type_check=False)
+    factors = json.loads((tmp_path / "out" / "repair.json").read_text())["scales"]["factors"]
+    for population, layer in (("spikes1", "conv1"), ("spikes2", "conv2"), ("spikes3", "conv3")):
+        assert after.nodes[population].metadata == {"lower_bound": -1.0}
+        np.testing.assert_allclose(
+            after.nodes[layer].weight, graph.nodes[layer].weight * np.float32(factors[population]), rtol=1e-6
+        )
+    assert np.array_equal(after.nodes["readout"].weight, graph.nodes["readout"].weight)
+
+
+@pytest.mark.slow
+def test_scales_without_torch(three_runs, tmp_path):
+    """In a process that has no torch."""
+    asked = ["repair", str(three_runs / "runs" / "sdt-0"), "--epochs", "0", "--out", str(tmp_path / "o")]
+    call = f"import sys; sys.modules['torch'] = None; from mtt_brian import cli; sys.exit(cli.entry_point({asked!r}))"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o" / "model.nir").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--target-bound", "none"], "--target-bound none: without a lower bound there is nothing to repair"),
+        (["--target-bound", "low"], "lower_bound must be a potential"),
+        (["--target-bits", "1"], "at least 2 bits"),
+        (["--epochs", "-1"], "--epochs must be at least 0, not -1"),
+        (["--no-scales", "--epochs", "0"], "--no-scales with --epochs 0 leaves nothing to do"),
+        (["--synops", "0"], "--synops must be a number > 0, or none, not 0.0"),
+        (["--train-limit", "0"], "--train-limit must be at least 1"),
+        (["--lr", "-1"], "lr must be a number >= 0"),
+        (["--step", "1.5e-6"], "--step must be a whole number of microseconds"),
+    ],
+)
+def test_bad_input(three_runs, tmp_path, more, message):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=message):
+        command.main([str(three_runs / "runs" / "sdt-0"), *more, "--out", str(out)])
+    assert not out.exists()
+
+
+def test_a_network_that_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):
+    graph = network()
+    graph.nodes["flat"] = nir.Scale(np.ones((1, 1, 2)))
+    graph.nodes["w"] = nir.Linear(np.ones((4, 2)))
+    nir.write(tmp_path / "net.nir", graph)
+    asked = [str(tmp_path / "net.nir"), "--reset", "subtract", "--step", "1e-3", "--dataset", "digits"]
+    with pytest.raises(InputError, match=r"net\.nir: "):
+        command.main([*asked, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+# ----- the study
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(STUDIES)
+    return importlib.import_module("bound_remedies")
+
+
+def test_the_worst_order_by_hand(study):
+    """Inhibition of 3 and excitation of 3 in one step: max(-3, -1) + 3 fires twice and cuts 2; without a bound 0."""
+    model = export.from_nir(stated(network(), CONVENTIONS))
+    frames = torch.tensor([[[[[1.0, 3.0]]]], [[[[0.0, 0.0]]]]])
+    readouts, cut = study.in_worst_order(model, frames, -1.0)
+    assert (readouts.flatten().tolist(), cut.item()) == ([0, 2, 0, 0], 2)
+    readouts, cut = study.in_worst_order(model, frames, None)
+    assert (readouts.flatten().tolist(), cut.item()) == ([0, 0, 0, 0], 2)
+    cut.backward()
+    assert dict(model.layers())["w"].weight.grad.tolist() == [[-1.0, 0.0]]
+
+
+def test_the_study(study, three_runs, tmp_path):
+    asked = [str(three_runs / "runs" / "sdt-0"), "--epochs", "1", "--train-limit", "4", "--limit", "4"]
+    study.main([*asked, "--only", "none", "worst", "annealed", "--out", str(tmp_path)])
+    written = json.loads((tmp_path / "report.json").read_text())["remedies"]
+    assert set(written) == {
+        f"sdt-0: {remedy} + {rule}"
+        for remedy in ("none", "worst", "annealed")
+        for rule in (AT_TARGET, OTHER_ORDER, UNBOUNDED)
+    }
+    table = (tmp_path / "report.md").read_text()
+    assert table.count("\n| ") == 2 + 3
+    assert "| worst " in table
+
+
+@pytest.mark.slow
+def test_all_remedies_of_the_study(study, three_runs, tmp_path):
+    asked = [str(three_runs / "runs" / "sdt-0"), "--epochs", "1", "--train-limit", "4", "--limit", "4"]
+    study.main([*asked, "--out", str(tmp_path)])
+    written = json.loads((tmp_path / "report.json").read_text())["remedies"]
+    assert len(written) == 3 * len(study.REMEDIES)
