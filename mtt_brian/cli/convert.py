@@ -19,7 +19,6 @@ from mtt_brian.cli import network_options
 from mtt_brian.files import replacing
 from mtt_brian.text import printable
 from mtt_brian.translate import for_tool
-from mtt_brian.translate.nir_files import naming
 from mtt_brian.translate.to_tool import IMPORTERS, LOSSES
 
 
@@ -27,12 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import nir
 
     options = make_parser().parse_args(arguments)
-    opened = network_options.open_network(options)
     given = network_options.conventions_from(options)
-    with naming(opened.path):
-        graph, lost = for_tool(
-            opened.graph, options.for_tool, step=options.step, allow=tuple(options.allow), conventions=given
-        )
+    path = network_options.network_path(options)
+    graph, lost = for_tool(path, options.for_tool, step=options.step, allow=tuple(options.allow), conventions=given)
     out = Path(options.out)
     with replacing(out) as temporary:
         nir.write(temporary, graph)

@@ -152,17 +152,27 @@ def conventions_from(options: argparse.Namespace) -> Conventions:
     return Conventions(**{name: getattr(options, name) for name in CONVENTION_NAMES})
 
 
-def open_network(options: argparse.Namespace) -> Network:
-    """The network that the options of `add_options` name.
+def network_path(options: argparse.Namespace) -> Path:
+    """The ``.nir`` file that the options of `add_options` name.
 
     Raises:
-        InputError: for a folder without a network, and as `translate.read_nir`.
+        InputError: for a folder without a network.
     """
     path = Path(options.network)
     if path.is_dir():
         path /= _MODEL
         if not path.is_file():
             raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
+    return path
+
+
+def open_network(options: argparse.Namespace) -> Network:
+    """The network that the options of `add_options` name.
+
+    Raises:
+        InputError: for a folder without a network, and as `translate.read_nir`.
+    """
+    path = network_path(options)
     graph = load_graph(path)
     with naming(path):
         circuit = translate.read_nir(graph, conventions_from(options))
