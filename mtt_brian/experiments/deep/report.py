@@ -63,18 +63,21 @@ class Measured:
 
     @property
     def score(self) -> Flexibility | None:
-        """The flexibility on the recordings that were run event by event."""
-        ran = np.isfinite(self.correct[SUM])
+        """The flexibility on the recordings that were run under all its conditions; None without any."""
+        ran = np.all([np.isfinite(self.correct[c]) for c in (*(f"T = {t}" for t in TIME_STEPS), SUM)], axis=0)
         if not ran.any():
             return None
         return flexibility({t: self.correct[f"T = {t}"][ran] for t in TIME_STEPS}, self.correct[SUM][ran])
 
 
 def measured(network: Network, stepped: Path, labels: Sequence[int], ran: Sequence[Results], way: Results) -> Measured:
-    """A network from the file of its time-stepped predictions and the results of its event-driven runs."""
-    correct = {SUM: np.full(len(labels), np.nan), FIFO: np.full(len(labels), np.nan)}
+    """A network from the file of its time-stepped predictions (null: not run) and its event-driven results."""
+    conditions = [*(f"T = {t}" for t in TIME_STEPS), SUM, FIFO]
+    correct = {condition: np.full(len(labels), np.nan) for condition in conditions}
     for t, predicted in json.loads(stepped.read_text())["predictions"].items():
-        correct[f"T = {t}"] = np.equal(predicted, labels).astype(np.float64)
+        correct[f"T = {t}"][:] = [
+            np.nan if k is None else k == label for k, label in zip(predicted, labels, strict=True)
+        ]
     for numbers, rules in ran:
         for name, result in rules.items():
             correct[name][numbers] = from_bits(result["right"])
@@ -282,19 +285,15 @@ def _combination(rule: str) -> Combination:
 
 def plot(groups: Groups, heading: str, path: Path) -> None:
     """Accuracy over T, and event-driven, of the second phases that were run event by event."""
-    curves = [
-        SweepCurve(literal(label), list(TIME_STEPS), [_known(accuracy_of(s, f"T = {t}")) for t in TIME_STEPS], ends)
-        for label, s in groups.items()
-        if (ends := accuracy_of(s, SUM)) is not None
-    ]
+    curves = []
+    for label, seeds in groups.items():
+        over = {t: one for t in TIME_STEPS if (one := accuracy_of(seeds, f"T = {t}")) is not None}
+        event_driven = accuracy_of(seeds, SUM)
+        if over and event_driven is not None:
+            curves.append(SweepCurve(literal(label), list(over), list(over.values()), event_driven))
     if curves:
         with plotting.figure(path, (6.4, 0.17 * len(curves) + 2.8)) as figure:
             plotting.sweep_panels(figure, curves, literal(heading, 100))
-
-
-def _known(estimate: Estimate | None) -> Estimate:
-    assert estimate is not None  # every network has all T
-    return estimate
 
 
 def as_json(every: Sequence[Measured]) -> dict[str, Any]:
