@@ -117,7 +117,9 @@ def side_by_side(parts):
 
     populations = [Population(p.name, (3 * count,), rule_of(p.name)) for p in first.populations]
     connections = [
-        Connection(c.source, c.target, tuple(operator_of(k, m) for m in range(len(c.operators))), (), count * c.source_size)
+        Connection(
+            c.source, c.target, tuple(operator_of(k, m) for m in range(len(c.operators))), (), count * c.source_size
+        )
         for k, c in enumerate(first.connections)
     ]
     return Circuit("input", (INPUTS * count,), tuple(populations), tuple(connections), first.output)

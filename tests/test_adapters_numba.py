@@ -1,4 +1,4 @@
-"""Names of numba that its documentation does not promise, one test each (`kernel_cache`, `exact.jit`)."""
+"""Names of numba outside its documentation, one test each (`kernel_cache`, `exact.jit`, `exact.indexing`)."""
 
 import inspect
 
@@ -110,3 +110,22 @@ def test_kernels_of_the_package_are_compiled_with_these_options():
     assert options["forceinline"] is True
     assert options["_nrt"] is False
     assert "forceinline" not in jit.kernel(fill).targetoptions
+
+
+def test_indices_of_our_kernels_are_unsigned():
+    """``pipeline_class``: no code for negative indices, which in Python count from the end."""
+
+    def at(x, k):
+        return x[k]
+
+    def at_two(x, k):
+        x[k, 1] += x[1, k]
+
+    x = np.arange(6.0).reshape(2, 3)
+    plain, ours = numba.njit(at), jit.kernel(at)
+    assert (plain(x[0], -1), plain(x[0], 1), ours(x[0], 1)) == (2.0, 1.0, 1.0)
+    code = {kernel: next(iter(kernel.inspect_llvm().values())) for kernel in (plain, ours)}
+    assert "ashr" in code[plain] or "icmp slt" in code[plain]
+    assert not any(sign in code[ours] for sign in ("ashr", "icmp slt"))
+    jit.kernel(at_two)(x, 1)
+    assert x.tolist() == [[0.0, 1.0, 2.0], [3.0, 8.0, 5.0]]

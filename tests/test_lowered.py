@@ -7,8 +7,10 @@ import pytest
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Conv2d, Delay, Dense, pool2d
+from mtt_brian.circuit.spikes import input_spikes
+from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.engines.lowered.arrays import lower_circuit
-from mtt_brian.engines.lowered.connectivity import layout_of, lower_connection
+from mtt_brian.engines.lowered.connectivity import LoweredConnection, layout_of, lower_connection
 from mtt_brian.engines.lowered.packing import pack, unpack
 from mtt_brian.engines.lowered.populations import lower_population
 from mtt_brian.engines.lowered.rules import (
@@ -25,6 +27,7 @@ from mtt_brian.engines.lowered.rules import (
     dynamics,
     reset_code,
 )
+from mtt_brian.events.recording import make_recording
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
 
 RNG = np.random.default_rng(20250317)
@@ -225,3 +228,67 @@ def test_a_delay_of_all_commutes_and_a_delay_of_each_is_kept():
     assert np.allclose(net.entry_delay, 0.5 + wait.ravel(), rtol=1e-15)
     assert net.delayed.tolist() == [True]
     assert net.max_new.tolist() == [0, 60, 90]
+
+
+def rounded_to_float32(conv):
+    return replace(conv, weight=conv.weight.astype(np.float32).astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("operator", "r", "dtype"),
+    [
+        (CONV, 1.0, np.float64),
+        (rounded_to_float32(CONV), 1.0, np.float32),
+        (rounded_to_float32(CONV), 0.25, np.float32),
+        (rounded_to_float32(CONV), 1 / 3, np.float64),
+        (replace(CONV, weight=1e300 * np.ones_like(CONV.weight)), 1.0, np.float64),
+    ],
+)
+def test_weights_are_stored_as_float32_where_that_loses_nothing(operator, r, dtype):
+    net = lower_circuit(between(operator, rule=IF(r=r)), frozenset(), False)
+    assert net.weight.dtype == dtype
+    expected = lower_connection(
+        between(operator).connections[0], layout_of(between(operator).populations[0], ())
+    ).weight
+    assert np.array_equal(net.weight.astype(np.float64), expected * r)
+
+
+def test_the_storage_of_weights_changes_no_bit_of_a_run(monkeypatch):
+    rng = np.random.default_rng(3)
+    circuit = between(rounded_to_float32(CONV), rule=LIF(tau=0.125, r=0.125, threshold=0.4, reset="subtract"))
+    t = np.sort(rng.integers(0, 20_000, 400))
+    train = input_spikes(make_recording(t, *(rng.integers(0, n, 400) for n in (6, 5, 2))), SHAPE)
+    stored = ExactEngine(circuit)
+    monkeypatch.setattr(LoweredConnection, "narrowed", lambda self: self)
+    wide = ExactEngine(circuit)
+    assert (stored._lowered.weight.dtype, wide._lowered.weight.dtype) == (np.float32, np.float64)
+    (ours,), (expected,) = stored.run([train]), wide.run([train])
+    assert len(ours.spikes["a"].t) > 100
+    for one, other in zip(ours.spikes["a"], expected.spikes["a"], strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert stored._idle.get()._state.y.tobytes() == wide._idle.get()._state.y.tobytes()
+
+
+def test_the_entry_of_a_source_with_one_entry_is_known_without_the_index():
+    dense = Dense(RNG.normal(size=(4, 60)), (60,))
+    overlap = pool2d((3, 3), (1, 1), ((1, 1), (1, 1)), SHAPE, average=True)
+    for operators, shape, one_each in (
+        ((CONV,), (3, 5, 6), True),
+        ((dense,), (4,), True),
+        ((overlap, CONV), (3, 5, 6), False),
+    ):
+        net = lower_circuit(between(*operators, shape=shape), frozenset(), False)
+        begin = net.entry_begin[: 60 + 1]
+        assert (net.one_each[0] >= 0) == one_each == (np.diff(begin) == 1).all()
+        if one_each:
+            assert np.array_equal(net.one_each[0] + np.arange(60), begin[:60])
+        assert net.scaled[0] == bool(np.any(net.entry_factor != 1))
+
+
+def test_the_c_order_index_follows_from_group_and_channel():
+    net = lower_circuit(between(CONV), frozenset(), False)
+    group, channel = np.divmod(np.arange(90), 3)
+    assert np.array_equal(net.flat[60:], group * net.group_step[1] + channel * net.channel_step[1])
+    dense = Dense(RNG.normal(size=(4, 60)), (60,))
+    net = lower_circuit(between(dense, shape=(4,)), frozenset(), False)
+    assert np.array_equal(net.flat[60:], np.arange(4) * net.channel_step[1])

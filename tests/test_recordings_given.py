@@ -606,3 +606,20 @@ def test_two_arrays_of_one_name_in_a_file_are_refused(tmp_path):
         archive.writestr("t.npy", archive.read("t.npy"))
     with pytest.raises(InputError, match=r"a\.npz: there are 2 arrays named 't'"):
         open_recording(str(tmp_path / "a.npz"), None, {})
+
+
+@pytest.mark.parametrize("span", [3, 40, 5000])
+@pytest.mark.parametrize("shape", [(7,), (3, 4), (2, 5, 6)])
+def test_events_of_one_pixel_at_one_instant_are_merged(span, shape):
+    rng = np.random.default_rng(span)
+    for count in (0, 1, 2, 150):
+        t = np.sort(rng.integers(0, span, count))
+        place = [rng.integers(0, size, count) for size in shape]
+        train = input_spikes(mb.events.make_recording(t, **dict(zip("pyx"[-len(shape) :], place, strict=True))), shape)
+        single = list(zip(t.tolist(), np.ravel_multi_index(place, shape).tolist(), strict=True))
+        rows = sorted(set(single))
+        assert train.t.tolist() == [us / 1e6 for us, _ in rows]
+        assert train.i.tolist() == [pixel for _, pixel in rows]
+        assert train.n.tolist() == [single.count(row) for row in rows]
+        assert train.order.tolist() == [rows.index(event) for event in single]
+        assert {array.dtype for array in train[1:4]} == {np.dtype(np.int64)}

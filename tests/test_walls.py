@@ -145,7 +145,7 @@ def test_no_engine_imports_another_engine():
 #: Package -> the one file of ours that may use its private or unstable names, and a pattern that finds them.
 PRIVATE = {
     "numba": (
-        ("kernel_cache.py", "engines/exact/jit.py"),
+        ("kernel_cache.py", "engines/exact/jit.py", "engines/exact/indexing.py"),
         r"_nrt\b|forceinline|numba\.core|CACHE_DIR|numba\.config",
     ),
     "cupy": (("engines/exact_cuda/gpu.py",), r"\bcupyx?\b"),

@@ -20,7 +20,6 @@ from mtt_brian.engines.exact.equation_neurons import (
     holds,
     listen_again,
     predict_crossing,
-    predict_crossing_from_start,
     read_states,
     refine,
 )
@@ -382,12 +381,3 @@ def _settle(
             return -2
     progress.n_touched[p] = 0
     return fired
-
-
-@device_kernel
-def predict_all_crossings(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue) -> int:
-    """Predicts the next event of every neuron; -1, or the neuron whose crossing is undecided."""
-    for v in range(len(eq.y)):
-        if not predict_crossing_from_start(eq, general, crossings, v):
-            return v
-    return -1

@@ -271,17 +271,6 @@ def _crossing(eq: Equations, s: int, v: int) -> float:
     return np.nan
 
 
-@piece
-def _predict_by_general_rule(eq: Equations, general: GeneralRule, crossings: CrossingQueue, v: int, s: int) -> bool:
-    """`predict_crossing` for a neuron without modes."""
-    for k in range(_W):
-        eq.own[k] = eq.y[v, k]
-    wait = first_crossing(general.sets, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], general.scratch)
-    eq.z[v, EXACT] = 1
-    schedule_crossing(crossings, v, np.inf if math.isnan(wait) else eq.y[v, LAST] + wait)
-    return not math.isnan(wait)
-
-
 @inlined
 def predict_crossing(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue, v: int, anew: bool) -> bool:
     """Predicts the next crossing of a neuron that is not refractory, or a time that comes before it.
@@ -300,7 +289,12 @@ def predict_crossing(eq: Equations, general: GeneralRule | None, crossings: Cros
         return True
     if general is not None:  # noqa: SIM102
         if eq.kind[s, 1] >= 0:
-            return _predict_by_general_rule(eq, general, crossings, v, s)
+            for k in range(_W):
+                eq.own[k] = eq.y[v, k]
+            wait = first_crossing(general.sets, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], general.scratch)
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, np.inf if math.isnan(wait) else eq.y[v, LAST] + wait)
+            return not math.isnan(wait)
     step, _, _ = _step(eq, s, v, 0.0)
     eq.z[v, EXACT] = 0
     time = eq.y[v, LAST] + step
@@ -309,19 +303,19 @@ def predict_crossing(eq: Equations, general: GeneralRule | None, crossings: Cros
     return True
 
 
-@piece
-def predict_crossing_from_start(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue, v: int) -> bool:
-    """Predicts the first event of a neuron from its states, see `predict_crossing`."""
-    if eq.z[v, REFRACTORY]:
-        eq.z[v, EXACT] = 1
-        schedule_crossing(crossings, v, eq.y[v, FREE])
-        return True
-    no = v < 0  # a literal would be a separate type, and compiled separately
-    if holds(eq, v, no):
-        eq.z[v, EXACT] = 1
-        schedule_crossing(crossings, v, eq.y[v, LAST])
-        return True
-    return predict_crossing(eq, general, crossings, v, not no)
+@device_kernel
+def predict_all_crossings(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue) -> int:
+    """Predicts the first event of every neuron from its states; -1, or the neuron whose crossing is undecided."""
+    for v in range(len(eq.y)):
+        if eq.z[v, REFRACTORY]:
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, eq.y[v, FREE])
+        elif holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, eq.y[v, LAST])
+        elif not predict_crossing(eq, general, crossings, v, v >= 0):
+            return v
+    return -1
 
 
 @piece

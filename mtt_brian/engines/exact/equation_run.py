@@ -17,6 +17,7 @@ from mtt_brian.engines.exact.equation_neurons import (
     HELD,
     REFRACTORY,
     equations_of,
+    predict_all_crossings,
     start_from,
     states_at,
 )
@@ -85,7 +86,7 @@ class EquationRun:
             InputError: for an oscillation whose crossing is undecided.
         """
         self._crossings.time[:], self._crossings.place[:], self._crossings.size[:] = np.inf, -1, 0
-        neuron = loop.predict_all_crossings(self._equations, self._general, self._crossings)
+        neuron = predict_all_crossings(self._equations, self._general, self._crossings)
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 

@@ -18,7 +18,7 @@ from numba.core.typing import signature
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
-class _UnsignedIndices(FunctionPass):  # type: ignore[misc]
+class _UnsignedIndices(FunctionPass):
     """Casts every signed integer, or tuple of them, that indexes an array."""
 
     _name = "unsigned_indices"
@@ -64,7 +64,7 @@ def _unsigned(index: Any) -> Any:
     return None
 
 
-class Compiler(CompilerBase):  # type: ignore[misc]
+class Compiler(CompilerBase):
     """Numba's compiler with this step."""
 
     def define_pipelines(self) -> list[Any]:

@@ -41,7 +41,7 @@ kernel = _compiled()
 #: The same for a kernel that takes seconds to compile.
 loop = _compiled("compiling the exact engine, once, about 10 s")
 #: The same for the kernels of `EquationNeuron`.
-device_kernel = _compiled("compiling the kernels for neurons given by equations, once, about 10 s")
+device_kernel = _compiled("compiling the kernels for neurons given by equations, once, 10 to 40 s")
 #: A function of a kernel that is too rare or too large to inline. Python must not call it: the wrapper for Python would
 #: take a quarter of the compile time.
 piece = _compiled(no_cpython_wrapper=True)
