@@ -158,7 +158,8 @@ def costs(groups: Groups) -> Table:
         columns = []
         for rule, name in (("time-stepped", "T_max"), (SUM, "sum"), (FIFO, "fifo")):
             found = [[_rules(seed).get(rule, {}).get(key) for seed in seeds] for seeds in rows.values()]
-            means = [None if None in each else float(np.mean(each)) for each in found]
+            known = [[value for value in each if value is not None] for each in found]
+            means = [float(np.mean(k)) if len(k) == len(each) else None for k, each in zip(known, found, strict=True)]
             columns.append(Column(unit, name, [_scaled(mean, factor) for mean in means]))
         return columns
 
