@@ -638,7 +638,7 @@ BAD_RECORDINGS = {
     "ragged": ("bad.csv", bad_csv("t,x,y,p\n0,1,2,1\n5,1,2\n"), "bad.csv: cannot be read as a CSV table"),
     "seconds": ("bad.csv", bad_csv("t,x,y,p\n0.25,1,2,1\n"), "bad.csv: t[0] = 0.25: not a whole number"),
     "no polarity": ("bad.csv", bad_csv("t,x,y\n0,1,2\n"), "bad.csv has no field 'p'"),
-    "no events": ("bad.csv", bad_csv("t,x,y,p\n"), "bad.csv: no events; --duration says"),
+    "no events": ("bad.csv", bad_csv("t,x,y,p\n"), "bad.csv: no events; give the length of the run by --duration"),
     "unsorted": ("bad.csv", bad_csv("t,x,y,p\n5,1,2,1\n4,1,2,1\n"), "bad.csv: times go backwards at event 1"),
     "before 0": ("bad.csv", bad_csv("t,x,y,p\n-5,1,2,1\n"), "bad.csv: event 0 has t = -5 us"),
     "outside": ("bad.csv", bad_csv("t,x,y,p\n0,1,2,1\n5,34,2,1\n"), "bad.csv: event 1 has x = 34"),

@@ -58,6 +58,13 @@ def test_a_constant_drive_reaches_the_threshold_after_tau_ln_3():
     assert [float(t) for t in monitor.spike_trains()[0] / second] == [t for _, t in times(monitor)]
 
 
+def test_many_spikes_in_delays_before_the_first_neuron_fires():
+    source, group = inputs(*((0.0001 * k, 0) for k in range(1, 100))), lif(equations="v : 1", threshold="v >= 99")
+    way, monitor = joined(source, group, delay=0.5), brian2.SpikeMonitor(group)
+    brian2.Network(source, group, way, monitor).run(1 * second)
+    close(times(monitor), [(0, 0.5099)])
+
+
 def test_a_cell_of_a_notebook_that_is_run_again_starts_anew():
     """New objects under the old names, while a spike of the old ones is in a delay and their neuron is refractory."""
 

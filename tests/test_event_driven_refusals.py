@@ -254,9 +254,17 @@ def test_a_device_that_is_switched_within_a_script():
     assert "'early' was created before set_device('event_driven')" in refusal(early)
 
 
-def test_a_negative_duration():
-    with pytest.raises(ValueError, match="non-negative duration"):
-        brian2.Network(group()).run(-1 * ms)
+@pytest.mark.parametrize("duration", [-1, np.nan, np.inf])
+def test_a_duration_that_is_none(duration):
+    with pytest.raises(ValueError, match="finite, non-negative duration"):
+        brian2.Network(group()).run(duration * ms)
+
+
+def test_a_neuron_with_compartments():
+    cell = brian2.SpatialNeuron(
+        brian2.Soma(diameter=10 * brian2.um), "Im = -1*siemens/meter**2*v : amp/meter**2", name="cell"
+    )
+    assert "event_driven cannot run cell" in refusal(cell)
 
 
 def test_objects_of_another_network():

@@ -190,8 +190,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
         Raises:
             Refused: lists what the script has that cannot run exactly.
         """
-        if duration < 0 * brian2.second:
-            raise ValueError(f"Function 'run' expected a non-negative duration but got '{duration}'")
+        if not 0 <= float(duration) < np.inf:
+            raise ValueError(f"Function 'run' expected a finite, non-negative duration but got '{duration}'")
         if namespace is None:
             namespace = get_local_namespace(level=level + 3)
         network.check_dependencies()

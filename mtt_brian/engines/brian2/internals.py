@@ -279,7 +279,8 @@ def is_stateless(function: Any) -> bool:
 
 def memory_is_on(owner: Any, device: Any) -> bool:
     """Whether the values of an object belong to a device."""
-    return owner.variables["N" if "i" not in owner.variables else "i"].device is device
+    variable = owner.variables["N" if "i" not in owner.variables else "i"]
+    return getattr(variable, "device", device) is device  # the number of compartments is a constant
 
 
 def record_spikes(monitor: brian2.EventMonitor, columns: Mapping[str, np.ndarray], counts: np.ndarray) -> None:

@@ -227,8 +227,10 @@ class EquationRun:
         t, neuron = self._trace.t[:size], self._trace.neuron[:size]
         fired = np.bincount(neuron, minlength=1)
         busiest = int(fired.argmax())
+        if fired[busiest] <= BURST:
+            return
         times = t[neuron == busiest]
-        if fired[busiest] > BURST + MAX_RATE * (times.max(initial=0.0) - times.min(initial=np.inf)):
+        if fired[busiest] > BURST + MAX_RATE * (times.max() - times.min()):
             raise InputError(
                 f"{self._named(busiest)} fires more than {MAX_RATE:g} times per second, at {times[0]:.9g} s: check its "
                 "time constants and what drives it, or give it a refractory period"
