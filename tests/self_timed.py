@@ -117,8 +117,8 @@ def side_by_side(parts):
 
     populations = [Population(p.name, (3 * count,), rule_of(p.name)) for p in first.populations]
     connections = [
-        Connection(
-            c.source, c.target, tuple(operator_of(k, m) for m in range(len(c.operators))), (), count * c.source_size
+        replace(
+            c, operators=tuple(operator_of(k, m) for m in range(len(c.operators))), source_size=count * c.source_size
         )
         for k, c in enumerate(first.connections)
     ]

@@ -1,4 +1,4 @@
-"""Names of numba that its documentation does not promise, one test each (`kernel_cache`, `exact.jit`, `exact.indexing`)."""
+"""Names of numba that its documentation does not promise, one test each (`kernel_cache`, `exact.jit`, `indexing`)."""
 
 import inspect
 
@@ -7,6 +7,7 @@ import numpy as np
 from numba.core import caching, serialize
 
 from mtt_brian.engines.exact import jit
+from mtt_brian.engines.exact.indexing import Compiler
 
 
 def double(x):
@@ -122,10 +123,11 @@ def test_indices_of_our_kernels_are_unsigned():
         x[k, 1] += x[1, k]
 
     x = np.arange(6.0).reshape(2, 3)
-    plain, ours = numba.njit(at), jit.kernel(at)
+    plain, ours = numba.njit(at), numba.njit(pipeline_class=Compiler)(at)
     assert (plain(x[0], -1), plain(x[0], 1), ours(x[0], 1)) == (2.0, 1.0, 1.0)
     code = {kernel: next(iter(kernel.inspect_llvm().values())) for kernel in (plain, ours)}
     assert "ashr" in code[plain] or "icmp slt" in code[plain]
+    assert "load double" in code[ours]
     assert not any(sign in code[ours] for sign in ("ashr", "icmp slt"))
     jit.kernel(at_two)(x, 1)
     assert x.tolist() == [[0.0, 1.0, 2.0], [3.0, 8.0, 5.0]]

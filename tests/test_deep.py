@@ -201,7 +201,9 @@ class TestStudy:
             assert found["recordings"]["instants"] == found["recordings"]["fifo"] == (0 if first else 8)
             assert (found["flexibility"] is None) == first
             if not first:
-                assert found["rules"]["instants"]["synops_per_recording"] > 0
+                assert found["event_driven"]["instants"]["synops_per_recording"] > 0
+                assert found["way"]["time-stepped"]["spike_difference"]["output"] == 0
+                assert found["way"]["instants"]["spike_difference"]["spikes1"] > 0
         text = (there / "report.md").read_text()
         assert "MTT - SDT, no bound" in text
         assert "From time steps to a chip" in text

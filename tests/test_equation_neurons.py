@@ -1,6 +1,10 @@
 """Circuits of `EquationNeuron`, and single synapses with a delay each, without Brian2."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,3 +183,24 @@ def test_equations_that_are_none():
         neurons([[np.nan]], [0.0], [1.0])
     with pytest.raises(InputError, match=r"Systems\.refractory must be >= 0 seconds, not -1"):
         neurons([[-1.0]], [0.0], [1.0], refractory=-1.0)
+
+
+@pytest.mark.slow
+def test_the_first_run_announces_the_compilation_and_compiles_no_unused_rule(tmp_path):
+    """The general rule is most of the code; a network whose equations all have modes runs without it."""
+    code = (
+        "import logging; logging.basicConfig(level='INFO', format='%(message)s');"
+        "from tests import test_equation_neurons as t; print(len(t.spikes_of(t.two_exponentials()).t))"
+    )
+    environment = os.environ | {"MTT_BRIAN_CACHE": str(tmp_path)}
+    notices = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True
+        )
+        assert int(done.stdout) > 100, done.stderr
+        notices.append(done.stderr.count("compiling the kernels for neurons given by equations, once"))
+    assert notices == [1, 0]
+    compiled = {path.name.split("-")[0] for path in tmp_path.rglob("*.nbc")}
+    assert "equation_loop.run" in compiled
+    assert not any(name.startswith("crossing_search.") for name in compiled)

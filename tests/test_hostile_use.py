@@ -172,7 +172,7 @@ class TestReplay:
 
     def test_a_tolerance_without_a_replay(self, files, capsys):
         assert self.run(files, "--tolerance", "1e-6") == 2
-        assert "--tolerance goes with --replay" in capsys.readouterr().err
+        assert "--tolerance needs --replay" in capsys.readouterr().err
 
     def test_what_was_not_recorded_is_said_with_its_spikes(self, files, capsys):
         nir.write(files / "net.nir", chain(*(nir.IF(np.ones(2), np.ones(2), metadata={"reset": "zero"}) for _ in "ab")))

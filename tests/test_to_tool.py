@@ -146,7 +146,7 @@ BAD = {
     "rockpool": (network("IF"), "rockpool", {}, "for_tool='rockpool': Rockpool 3.1.0 does not read IF"),
     "unknown": (network("IF"), "nest", {}, "for_tool must be one of 'snntorch', 'norse', 'spikingjelly', 'nir', not"),
     "allow": (network("IF"), "norse", {"allow": ("bias",)}, "allow names what may be lost, of 'reset', .*not 'bias'"),
-    "units": (network("IF"), "norse", {"spike_integral": 2}, "spike_integral changes the units of the graph"),
+    "units": (network("IF"), "norse", {"spike_integral": 2}, "spike_integral cannot be given here"),
     "no step": (network("LIF"), "norse", {}, "node 'n1' leaks: pass step=, the seconds of a recording"),
     "no step for a bias": (network("IF", 1.0), "norse", {}, "node 'n0' has a bias: pass step="),
     "step": (network("LIF"), "norse", {"step": -1.0}, "step must be > 0 seconds per time step, not -1.0"),
@@ -284,4 +284,23 @@ def test_the_command_lists_what_is_lost(tmp_path, capsys):
     assert f"{out}: 6 nodes for spikingjelly\nlost is the reset by subtraction: SpikingJelly resets to a value" in shown
     assert mb.translate.read_nir(str(out), tool="spikingjelly").population["n1"].rule.reset == "zero"
     assert mb.cli.main("convert", [str(path), "norse", "--tool", "nir", "--out", str(out)]) == 2
-    assert "tool changes the units of the graph and cannot be given here" in capsys.readouterr().err
+    assert "tool cannot be given here, the graph keeps its units and delays" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tool", "remedy"),
+    [("snntorch", "for snnTorch; networks without loops are"), ("nir", "for NIR; give it a Delay > 0")],
+)
+def test_a_loop_without_a_delay(tool, remedy, tmp_path, capsys):
+    """No remedy is named that the command would refuse."""
+    graph = network("IF", reset="subtract")
+    graph.nodes["back"] = nir.Linear(np.eye(24))
+    graph.edges += [("n1", "back"), ("back", "n1")]
+    nir.write(tmp_path / "loop.nir", graph)
+    arguments = [str(tmp_path / "loop.nir"), tool, "--out", str(tmp_path / "out.nir"), "--allow", "reset"]
+    assert mb.cli.main("convert", arguments) == 2
+    said = capsys.readouterr().err
+    assert f"has no delay, and is not written {remedy}" in said
+    assert "loop_delay" not in said
+    assert mb.cli.main("convert", [*arguments, "--loop-delay", "1e-4"]) == 2
+    assert "loop_delay cannot be given here, the graph keeps its units and delays" in capsys.readouterr().err

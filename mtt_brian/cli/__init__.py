@@ -102,7 +102,7 @@ COMMANDS = {
     ),
     "doctor": Command(
         "mtt_brian.cli.doctor",
-        "what works on this machine, and what to do about the rest",
+        "check the installation: what works on this machine, and remedies",
         "--data nmnist=DIR",
     ),
 }

@@ -7,7 +7,7 @@ mtt-brian conformance --paper DIR --golden DIR --out results/conformance
 Spikes are compared one by one: the k-th of a neuron with its k-th in the exact solution. Missing ones have no partner
 on the platform, additional ones none in the exact solution; late and early ones are a step or more away.
 
-Written are conformance.md and conformance.json. What lies behind the deviations is on the page
+Files: conformance.md and conformance.json. The causes of the deviations are on the page
 "Conformance" of the documentation.
 """
 

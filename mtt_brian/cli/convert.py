@@ -3,9 +3,9 @@
 mtt-brian convert model.nir spikingjelly --out for_spikingjelly.nir --allow reset spikes lower_bound
 mtt-brian convert runs/digits-mtt-0-001 snntorch --step 0.01 --out digits.nir --allow reset spikes lower_bound
 
-The tool then runs the network on time steps of --step seconds of a recording. What it cannot keep is refused, unless
---allow names it; then it is listed. In a file for SpikingJelly and snnTorch a step is 1e-4 s, in one for Norse 1e-3 s,
-which their importers take by default.
+The tool then runs the network on time steps of --step seconds of a recording. Properties that the tool cannot represent
+are refused, unless --allow names them; then they are listed. In a file for SpikingJelly and snnTorch a step is 1e-4 s,
+in one for Norse 1e-3 s, which their importers take by default.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from mtt_brian.cli import network_options
 from mtt_brian.files import replacing
 from mtt_brian.text import printable
 from mtt_brian.translate import for_tool
-from mtt_brian.translate.nir_files import naming
 from mtt_brian.translate.to_tool import IMPORTERS, LOSSES
 
 
@@ -27,12 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import nir
 
     options = make_parser().parse_args(arguments)
-    opened = network_options.open_network(options)
     given = network_options.conventions_from(options)
-    with naming(opened.path):
-        graph, lost = for_tool(
-            opened.graph, options.for_tool, step=options.step, allow=tuple(options.allow), conventions=given
-        )
+    path = network_options.network_path(options)
+    graph, lost = for_tool(path, options.for_tool, step=options.step, allow=tuple(options.allow), conventions=given)
     out = Path(options.out)
     with replacing(out) as temporary:
         nir.write(temporary, graph)
@@ -51,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--step",
         type=float,
         metavar="SECONDS",
-        help="of a recording per time step, where something leaks or has a bias",
+        help="of a recording per time step; needed for neurons with a leak or a bias",
     )
     parser.add_argument("--allow", nargs="+", choices=LOSSES, default=[], help="what may be lost [nothing]")
     return parser

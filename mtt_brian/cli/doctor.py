@@ -1,4 +1,4 @@
-"""What works on this machine, and what to do about the rest.
+"""Check the installation: what works on this machine, and the remedy for what does not.
 
 mtt-brian doctor                       # the engines, training, the cache and the built-in data
 mtt-brian doctor --data nmnist=~/data  # a data set, too
@@ -34,7 +34,7 @@ _CORE, _TRAINING = pip_install("mtt_brian"), pip_install('"mtt_brian[train]"')
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to find out.
+    """One check.
 
     Attributes:
         name: for people.
@@ -217,7 +217,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "doctor")
     parser.add_argument(
-        "--data", action="append", default=[], metavar="NAME=DIR", help="also look for a data set, as nmnist=~/data"
+        "--data", action="append", default=[], metavar="NAME=DIR", help="also check a data set, as nmnist=~/data"
     )
     return parser
 

@@ -8,9 +8,9 @@ mtt-brian eval RUN --dask                       # a process per core of this mac
 mtt-brian eval RUN --dask tcp://host:8786       # the workers of a Dask cluster
 mtt-brian eval RUN --out results/mine           # again with the same --out after a stop: the rest
 
-Printed are a sentence and the numbers that answer whether the networks need their time steps; --verbose prints all
-tables, which are in the files in any case. The temporal flexibility is the mean accuracy over T = 1 .. 200 and
-event-driven, divided by the largest of these accuracies; it needs the default --time-steps.
+The command prints a verdict and the numbers behind it; --verbose prints all tables, which are also in the files. The
+temporal flexibility is the mean accuracy over T = 1 .. 200 and event-driven, divided by the largest of these
+accuracies; it needs the default --time-steps.
 
 Two conventions define what happens to events that arrive at the same instant:
 
@@ -58,9 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=False,
         help="leave out recordings that cannot be read, and list them [false]",
     )
-    parser.add_argument(
-        "--html", action="store_true", help="also write report.html: tables and figures in one file, to pass on"
-    )
+    parser.add_argument("--html", action="store_true", help="also write report.html: tables and figures in one file")
     parser.add_argument("--verbose", action="store_true", help="print all tables, by layer and with operations")
     study_cli.add_time_steps(parser, TIME_STEPS, "numbers of time steps to compare with, besides T_max of each run")
     dask_backend.add_option(parser)
@@ -68,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--shard",
         type=int,
         metavar="N",
-        help="recordings that are computed, kept and, at worst, lost together"
+        help="recordings per chunk; finished chunks are kept when the command is stopped"
         f" [{BATCH}; {BATCH_SIDE_BY_SIDE} for engines that run them side by side; fewer for a large network]",
     )
     return parser

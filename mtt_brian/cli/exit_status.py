@@ -132,7 +132,7 @@ def _escape(stream: TextIO | None) -> None:
 
 
 def _flush() -> None:
-    """Print what is left; an error in it is the command's, not that of the interpreter's last moment.
+    """Flush the output, so that an error in it is reported as the command's.
 
     Raises:
         OSError: if stdout is closed, or the disk is full.

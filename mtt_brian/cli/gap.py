@@ -22,11 +22,11 @@ step; a membrane that a bias or a synaptic current carries to the threshold betw
 recordings: differences have paired errors, and p is that of the exact sign test (McNemar) of lost against gained ones.
 Without labels the agreement with the time-stepped predictions takes the place of the accuracy.
 
-At last the time-stepped rule is run with steps of other lengths, as it is and with the target's bound and weights, and
+Finally the time-stepped rule is run with steps of other lengths, as it is and with the target's bound and weights, and
 its predictions are compared with those of the same rule without steps. With labels, the temporal flexibility score is
 computed from runs with 1, 2, 5 .. 200 steps per recording.
 
-Written are gap.json, gap.md, gap.html, waterfall.png and steps.png.
+Files: gap.json, gap.md, gap.html, waterfall.png and steps.png.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=1.0,
         metavar="PERCENT",
-        help="predictions of a step agree if no more than so many recordings get another one [1]",
+        help="largest part of the recordings whose prediction may differ where a step counts as equal [1]",
     )
     target = parser.add_argument_group("the target")
     target.add_argument("--target-order", choices=ORDERS, help="single events, or sums of instants [fifo if it exists]")
@@ -200,7 +200,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=int,
         default=SHARD,
         metavar="N",
-        help=f"recordings that are computed and kept together [{SHARD}]",
+        help=f"recordings per chunk; finished chunks are kept when the command is stopped [{SHARD}]",
     )
     dask_backend.add_option(parser)
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/gap-<number>]")
@@ -283,10 +283,10 @@ def _check_fit(data: Recordings, opened: Network) -> None:
 
 
 def plan_for(options: argparse.Namespace, opened: Network, given: Given) -> Plan:
-    """The rules to run, from the options and from what the network's file and run say.
+    """The rules to run, from the options, the network's file and its run.
 
     Raises:
-        InputError: if nothing says how long a time step is, and as `gap.plan`.
+        InputError: if the length of a time step is not given, and as `gap.plan`.
     """
     base = base_rule(options, opened)
     steps_us = [_whole_us("--steps", step) for step in options.steps] if options.steps is not None else gap.STEPS

@@ -2,7 +2,7 @@
 
 mtt-brian info model.nir
 mtt-brian info runs/digits-mtt-0-001          # the network of a run, and the settings it was trained with
-mtt-brian info foreign.nir --tool snntorch    # a network of another tool, which leaves out what it takes for granted
+mtt-brian info foreign.nir --tool snntorch    # a network of another tool, with its conventions
 mtt-brian info model.nir --json               # the same as JSON, for other programs
 
 A synapse is a non-zero entry of the matrix that a chain of nodes between two populations amounts to; weights are the

@@ -46,42 +46,45 @@ class Network:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """A network, and what to say about one that another tool wrote."""
+    """A network, and the conventions of the tool that wrote it."""
     parser.add_argument("network", metavar="FILE.nir", help=f"a network, or the folder of a run, which has a {_MODEL}")
     foreign = parser.add_argument_group("networks of other tools")
     foreign.add_argument(
         "--tool",
         choices=TOOL_NAMES,
-        help="the tool that wrote it: sets all that follows as its exporter needs it; what you pass comes before it",
+        help="the tool that wrote the file: sets the options below as its exporter needs them; those that are given "
+        "take precedence",
     )
-    foreign.add_argument("--reset", choices=RESETS, help="for neurons whose metadata do not say how they reset")
+    foreign.add_argument("--reset", choices=RESETS, help="for neurons without a reset in their metadata")
     foreign.add_argument(
-        "--spikes", choices=SPIKES_PER_UPDATE, help="how many per update, where the metadata do not say it [many]"
+        "--spikes",
+        choices=SPIKES_PER_UPDATE,
+        help="how many per update, for neurons without this in their metadata [many]",
     )
     foreign.add_argument(
         "--spike-integral",
         type=_seconds_or_infer,
         metavar="SECONDS|infer",
         help="integral of one spike where it is one time step wide; infer: tau / r, 1 / r or tau_syn / w_in, if "
-        "that is one number [as --tool says, or 1: a pulse]",
+        "that is one number [that of --tool, or 1: a pulse]",
     )
     foreign.add_argument(
         "--loop-delay",
         type=float,
         metavar="SECONDS",
-        help="of the file's time: what spikes take round a loop that has no delay, one time step (snnTorch: 1e-4) [as "
-        "--tool says, or such loops are refused]",
+        help="of the file's time: delay of spikes in a loop that has none, one time step (snnTorch: 1e-4) [that of "
+        "--tool, or such loops are refused]",
     )
     foreign.add_argument(
         "--lower-bound",
         metavar="V",
-        help="of firing neurons whose metadata do not say it: a potential, thresholds as in '-1 thresholds', or none "
-        "[as --tool says, or none]",
+        help="of firing neurons without one in their metadata: a potential, thresholds as in '-1 thresholds', or none "
+        "[that of --tool, or none]",
     )
     foreign.add_argument(
         "--bias",
         choices=BIAS_RULES,
-        help="a constant current, or in every time step the same as a spike [as --tool says, or per-second]",
+        help="a constant current, or in every time step the same as a spike [that of --tool, or per-second]",
     )
     foreign.add_argument(
         "--time-per-step",
@@ -93,7 +96,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--file-time-per-step",
         type=float,
         metavar="SECONDS",
-        help="of the file's time per time step of the tool [as --tool says, or --spike-integral]",
+        help="of the file's time per time step of the tool [that of --tool, or --spike-integral]",
     )
 
 
@@ -128,7 +131,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
 
 
 def integers_from(options: argparse.Namespace) -> Integers | None:
-    """What the options of `add_target_options` ask for.
+    """The integers that the options of `add_target_options` give.
 
     Raises:
         InputError: for numbers of bits that make no sense, and for membranes without weights.
@@ -148,8 +151,22 @@ _seconds_or_infer.__name__ = "seconds"
 
 
 def conventions_from(options: argparse.Namespace) -> Conventions:
-    """What the options of `add_options` say of a network of another tool."""
+    """The conventions that the options of `add_options` give."""
     return Conventions(**{name: getattr(options, name) for name in CONVENTION_NAMES})
+
+
+def network_path(options: argparse.Namespace) -> Path:
+    """The ``.nir`` file that the options of `add_options` name.
+
+    Raises:
+        InputError: for a folder without a network.
+    """
+    path = Path(options.network)
+    if path.is_dir():
+        path /= _MODEL
+        if not path.is_file():
+            raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
+    return path
 
 
 def open_network(options: argparse.Namespace) -> Network:
@@ -158,11 +175,7 @@ def open_network(options: argparse.Namespace) -> Network:
     Raises:
         InputError: for a folder without a network, and as `translate.read_nir`.
     """
-    path = Path(options.network)
-    if path.is_dir():
-        path /= _MODEL
-        if not path.is_file():
-            raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
+    path = network_path(options)
     graph = load_graph(path)
     with naming(path):
         circuit = translate.read_nir(graph, conventions_from(options))

@@ -18,7 +18,7 @@ _NIR_DATA = re.compile(rf"(?P<path>.+({'|'.join(map(re.escape, NIR_DATA))}))(:(?
 def open_recording(
     text: str, data_root: str | None, config: Mapping[str, Any], circuit: Circuit | None = None
 ) -> NamedRecording:
-    """A recording from a file, or from a data set, as the network that it is meant for sees it.
+    """A recording from a file, or from a data set, with the axes of a network's input.
 
     Args:
         text: a path, or ``DATASET:SPLIT:NUMBER``.

@@ -15,7 +15,7 @@ from mtt_brian.translate import Circuit
 
 
 def recorded_spikes(path: Path, circuit: Circuit) -> dict[str, Spikes]:
-    """Spikes of a network's populations from a file; those of its input are left out, they are what is played.
+    """Spikes of a network's populations from a file; without those of its input, which are replayed.
 
     Raises:
         InputError: as `read_spikes`, and for a population or a neuron that the network does not have.
@@ -36,7 +36,7 @@ def recorded_spikes(path: Path, circuit: Circuit) -> dict[str, Spikes]:
 
 
 def compare(result: Result, recorded: Mapping[str, Spikes], tolerance: float) -> dict[str, SpikeComparison]:
-    """Every population of the run that was recorded, in the order of the network, held against that.
+    """Compares every recorded population with the run, in the order of the network.
 
     Spikes behind the end of the run are part of the recording all the same.
     """

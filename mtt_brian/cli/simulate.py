@@ -12,14 +12,14 @@ Prophesee), .npy (a structured array with the fields t, x, y, p), .npz (such an 
 (polarity) count from 0; a network whose input has one axis needs t and x only. A field that the network would drop must
 hold one value everywhere. .h5 is NIRData with spikes of the input; with several samples, FILE.h5:NUMBER.
 
---bits and --membrane-bits run the network as an integer chip holds it: integer weights and thresholds, membranes that
-saturate.
+--bits and --membrane-bits run the network with integer weights, integer thresholds and saturating membranes, as integer
+chips do.
 
 --replay compares the run with spikes that were recorded before, here or by another simulator: NIRData (.h5), spikes.npz
 or spikes.csv as written here. The exit status is 0 if all are the same within --tolerance, and 1 if not.
 
-Written are spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...;
-"keys" says what stands for a name that no file may have),
+Files: spikes.npz (for numpy.load: spikes1_t, spikes1_i, spikes1_n for every population, counts, readout ...;
+"keys" lists the replacements of names that a file cannot have),
 spikes.csv (population,t,i,n; t in seconds with all its digits), readout.csv (the readout whenever it changed; for one
 that is linear or fires) and raster.png.
 """
@@ -52,12 +52,12 @@ from mtt_brian.translate.nir_files import naming
 def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     if options.tolerance is not None and options.replay is None:
-        raise InputError("--tolerance goes with --replay: it says how far apart equal spikes may be")
+        raise InputError("--tolerance needs --replay: it is the largest difference between times of equal spikes")
     opened = network_options.open_network(options)
     recording = open_recording(options.recording, options.data_root, opened.config, opened.circuit)
     recorded = None if options.replay is None else replay.recorded_spikes(Path(options.replay), opened.circuit)
     if not len(recording.events) and options.duration is None:
-        raise InputError(f"{recording.name}: no events; --duration says how long to run a network without any")
+        raise InputError(f"{recording.name}: no events; give the length of the run by --duration")
     # The engines check it too, but do not know what it is called.
     train = input_spikes_for(opened.circuit, recording.events, options.duration, recording.name)
     started = time.perf_counter()
@@ -135,7 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--tolerance",
         type=seconds,
         metavar="SECONDS",
-        help="how far apart two spikes may be that count as the same [0]",
+        help="largest difference between the times of equal spikes [0]",
     )
     return parser
 

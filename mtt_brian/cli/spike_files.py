@@ -25,7 +25,7 @@ _LONGEST_KEY = 200
 
 
 def write_npz(path: Path, result: Result, **about: str) -> None:
-    """All that a run gave, for ``numpy.load``; nothing in it needs pickle.
+    """All results of a run, for ``numpy.load`` without pickle.
 
     ``populations`` lists the names of those whose spikes follow: ``<name>_t`` (float64, seconds), ``<name>_i`` (int64,
     flat index in C order) and ``<name>_n`` (int64, spikes at once), sorted by time. ``<name>_counts`` holds the spikes

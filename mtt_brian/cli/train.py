@@ -6,7 +6,7 @@ mtt-brian train --dataset nmnist --data-root DIR  # N-MNIST from a local folder,
 mtt-brian train --config small/mnist_vgg14 --data-root DIR    # settings of the package; still images
 mtt-brian train --config FILE.toml --seed 1       # settings of a file; options override them
 mtt-brian train --init RUN --phase bias-removal --epochs 20 --lr 1e-3  # RUN's settings where no others are given
-mtt-brian train --resume runs/digits-mtt-0-001    # go on where a run was stopped (Ctrl-C)
+mtt-brian train --resume runs/digits-mtt-0-001    # continue a stopped run (Ctrl-C)
 torchrun --nproc-per-node 2 -m mtt_brian train --batch-size 16   # two processes share every iteration, 2 x 16
 
 All options but --config, --out, --resume and --final-steps are also the keys of a file for --config.
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class Settings(NamedTuple):
-    """What the command line asks for.
+    """The settings of a command line.
 
     Attributes:
         options: of the command line, beside the training settings.
@@ -90,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--config", metavar="FILE", help=f"settings from a .toml file, from a run's config.json, or one of: {names}"
     )
     run.add_argument("--out", metavar="RUN", help="new run folder [runs/<dataset>-<method>-<seed>-<number>]")
-    run.add_argument("--resume", metavar="RUN", help="go on with this run; its settings stay")
+    run.add_argument("--resume", metavar="RUN", help="continue this run with its settings")
     run.add_argument(
         "--final-steps",
         nargs="*",
@@ -196,7 +196,7 @@ def _dataset_option(config: TrainConfig) -> str:
 
 
 def new_run_folder(out: str | None, config: TrainConfig) -> Path:
-    """``out``, which must be empty, or a new folder under runs/; created, and claimed for this run.
+    """``out``, which must be empty, or a new folder under runs/; created and reserved for this run.
 
     Raises:
         InputError: if it holds something, cannot be made, or takes no files.
@@ -231,7 +231,7 @@ def _taken(run: Path) -> InputError:
 
 
 def resumed_folder(name: str) -> Path:
-    """The folder of the run to go on with, of which ``name`` may be the checkpoint.
+    """The folder of the run to continue; ``name`` is the folder or its checkpoint.
 
     Raises:
         InputError: if it takes no files.

@@ -68,7 +68,7 @@ class SweepCurve(NamedTuple):
 
 
 def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> None:
-    """Accuracy against the number of time steps; on the right, what is left of that at the largest one without any.
+    """Accuracy against the number of time steps; on the right, the part of it that is left without time steps.
 
     The accuracy axis begins below the event-driven accuracies. A point that lies below the axis is a number at its
     foot.

@@ -67,7 +67,7 @@ def event_cloud(recording: np.ndarray, *, sensor_size: SensorSize | None = None,
 
 
 def time_surface_values(recording: np.ndarray, sensor_size: SensorSize, time: float, tau: float) -> np.ndarray:
-    """How recently every pixel has seen an event: ``exp(-(time - t_last) / tau)``.
+    """How recent the last event of every pixel is: ``exp(-(time - t_last) / tau)``.
 
     The time surface of HOTS (Lagorce, Orchard, Galluppi, Shi, Benosman: "HOTS: A Hierarchy of Event-Based
     Time-Surfaces for Pattern Recognition", IEEE TPAMI 39(7), 2017, equations 2 and 3), of the whole sensor where HOTS

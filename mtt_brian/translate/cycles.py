@@ -16,6 +16,12 @@ from mtt_brian.text import listed
 from mtt_brian.translate.linear_nodes import Assumptions
 
 
+class NoDelay(InputError):
+    """A loop without a delay; the message begins with its populations, up to `WHY`."""
+
+    WHY = ": an instant would never end"
+
+
 def with_loop_delays(
     start: str, populations: Sequence[Population], connections: list[Connection], delay: float, assumed: Assumptions
 ) -> list[Connection]:
@@ -103,7 +109,7 @@ def topological(names: list[str], connections: list[Connection]) -> list[str]:
         return list(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError as error:
         cycle = " -> ".join(map(repr, error.args[1]))
-        raise InputError(
-            f"the cycle {cycle} has no delay: an instant would never end; give it a Delay > 0, or pass loop_delay= (in "
-            f"seconds: one time step of the tool that wrote the graph)"
+        raise NoDelay(
+            f"the cycle {cycle} has no delay{NoDelay.WHY}; give it a Delay > 0, or pass loop_delay= (in seconds: one "
+            "time step of the tool that wrote the graph)"
         ) from None

@@ -21,7 +21,7 @@ from mtt_brian.errors import InputError, check_number
 from mtt_brian.neuron import IF, LIF, CubaLIF
 from mtt_brian.text import listed, shown
 from mtt_brian.translate.conventions import Conventions, conventions_of
-from mtt_brian.translate.cycles import has_loop
+from mtt_brian.translate.cycles import NoDelay, has_loop
 from mtt_brian.translate.flat_graph import flatten, metadata_of
 from mtt_brian.translate.from_nir import read_nir
 from mtt_brian.translate.nir_files import load_graph, naming
@@ -111,7 +111,9 @@ def for_tool(
     """
     given = conventions_of(conventions, options)
     if other := [name for name in given.given if name not in _OPTIONS]:
-        raise InputError(f"{other[0]} changes the units of the graph and cannot be given here; {listed(_OPTIONS)} can")
+        raise InputError(
+            f"{other[0]} cannot be given here, the graph keeps its units and delays; {listed(_OPTIONS)} can"
+        )
     if not isinstance(tool, str):
         raise InputError(f"for_tool must be one of {listed([*IMPORTERS, 'nir'])}, not {shown(tool)}")
     if tool in _NOT_READ:
@@ -129,8 +131,13 @@ def for_tool(
             raise InputError(f"step must be > 0 seconds per time step, not {step}")
     with naming(graph):
         loaded = load_graph(graph)
-        circuit = read_nir(loaded, given)
         title = IMPORTERS[tool].title if tool in IMPORTERS else "NIR"
+        try:
+            circuit = read_nir(loaded, given)
+        except NoDelay as error:
+            remedy = "give it a Delay > 0" if tool == "nir" else "networks without loops are"
+            loop = str(error).partition(NoDelay.WHY)[0]
+            raise InputError(f"{loop}, and is not written for {title}; {remedy}") from None
         lost = (*_losses(circuit, title, allow), *_other_metadata(loaded))
         return (_plain(loaded, circuit) if tool == "nir" else _written(loaded, circuit, IMPORTERS[tool], step)), lost
 

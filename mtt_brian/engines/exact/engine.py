@@ -276,9 +276,11 @@ class Run:
                 " that are free; run with record='counts', or for a shorter duration"
             )
         if self._trace.size[0] + max_new[0] > len(self._trace.t):
-            self._trace = doubled(self._trace)
-        if self._queues is not None and self._queues.pending.state[0] + max_new[1] > len(self._queues.pending.t):
-            self._queues = self._queues._replace(pending=doubled(self._queues.pending))
+            self._trace = doubled(self._trace, int(self._trace.size[0]))
+        if self._queues is not None:
+            pending = self._queues.pending
+            if pending.state[0] + max_new[1] > len(pending.t):
+                self._queues = self._queues._replace(pending=doubled(pending, int(pending.state[0])))
         if cursor[2] + max_new[2] > len(self._queue):
             self._queue = np.concatenate([self._queue[cursor[1] :], self._queue[: cursor[1]], 0 * self._queue])
             cursor[1] = 0

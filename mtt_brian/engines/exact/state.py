@@ -121,11 +121,17 @@ def new_queue(lowered: LoweredCircuit) -> np.ndarray:
 _Arrays = TypeVar("_Arrays", ArrivalQueue, Trace)
 
 
-def doubled(arrays: _Arrays) -> _Arrays:
-    """A copy with room for twice as much."""
+def doubled(arrays: _Arrays, used: int) -> _Arrays:
+    """A copy with room for twice as much.
+
+    Args:
+        arrays: columns, and their counters as the last field.
+        used: records in the columns. The others are not copied: memory that was never written takes no space.
+    """
     larger = type(arrays).empty(2 * len(arrays.t))
-    for new, old in zip(larger, arrays, strict=True):
-        new[: len(old)] = old
+    for new, old in zip(larger[:-1], arrays[:-1], strict=True):
+        new[:used] = old[:used]
+    larger[-1][:] = arrays[-1]
     return larger
 
 

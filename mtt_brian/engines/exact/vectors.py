@@ -19,15 +19,16 @@ from mtt_brian.engines.exact.jit import inlined
 WIDTH = 8
 
 
-def _vector(width: int, context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
-    """The address of ``width`` numbers of an array from index ``at`` on, as that of a vector."""
+def _address(width: int, context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+    """The address of ``width`` numbers of an array of float64 or float32 from index ``at`` on, as that of a vector."""
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [at]), ir.VectorType(data.type.pointee, width).as_pointer())
+    number = ir.DoubleType() if array_type.dtype == types.float64 else ir.FloatType()
+    return builder.bitcast(builder.gep(data, [at]), ir.VectorType(number, width).as_pointer())
 
 
 def _loaded(width: int, context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
-    """``width`` numbers of an array of float64 or float32 from index ``at`` on, as float64."""
-    address = _vector(width, context, builder, array_type, array, at)
+    """These numbers as float64."""
+    address = _address(width, context, builder, array_type, array, at)
     numbers = builder.load(address, align=array_type.dtype.bitwidth // 8)
     return (
         numbers if array_type.dtype == types.float64 else builder.fpext(numbers, ir.VectorType(ir.DoubleType(), width))
@@ -46,7 +47,7 @@ def _adder(width: int) -> Any:
             lanes = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
             amounts = builder.shuffle_vector(first, first, lanes)
             weights = _loaded(width, context, builder, signature.args[2], weight_, w_)
-            address = _vector(width, context, builder, signature.args[0], y_, to_)
+            address = _address(width, context, builder, signature.args[0], y_, to_)
             total = builder.fadd(builder.load(address, align=8), builder.fmul(amounts, weights))
             builder.store(total, address, align=8)
             return context.get_dummy_value()

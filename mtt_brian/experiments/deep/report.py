@@ -36,6 +36,8 @@ from mtt_brian.plotting import SweepCurve
 from mtt_brian.plotting.axes import literal
 
 SUM, FIFO = "instants", "fifo"
+#: Keys of `gap.merge`.
+_SYNOPS, _DECISION = "synops_per_recording", "median_decision_seconds"
 #: Compared in pairs: what, and the labels without their bound.
 COMPARISONS = (
     ("MTT", "SDT"),
@@ -54,31 +56,35 @@ class Measured:
         network: which.
         correct: by condition (``"T = 10"``, `SUM`, `FIFO`), for each test recording 1 if it is classified right, 0 if
             not, NaN if it was not run: float64 [N].
-        way: results of all rules on the way to a chip, for some recordings, see `gap.merge`; empty if there are none.
+        event_driven: results of `SUM` and `FIFO`, see `gap.merge`, as far as they were run.
+        way: those of all rules on the way to a chip, for some recordings; empty if there are none.
     """
 
     network: Network
     correct: Mapping[str, np.ndarray]
+    event_driven: Mapping[str, Mapping[str, Any]]
     way: Mapping[str, Mapping[str, Any]]
 
     @property
     def score(self) -> Flexibility | None:
-        """The flexibility on the recordings that were run event by event."""
-        ran = np.isfinite(self.correct[SUM])
+        """The flexibility on the recordings that were run under all its conditions; None without any."""
+        ran = np.all([np.isfinite(self.correct[c]) for c in (*(f"T = {t}" for t in TIME_STEPS), SUM)], axis=0)
         if not ran.any():
             return None
         return flexibility({t: self.correct[f"T = {t}"][ran] for t in TIME_STEPS}, self.correct[SUM][ran])
 
 
 def measured(network: Network, stepped: Path, labels: Sequence[int], ran: Sequence[Results], way: Results) -> Measured:
-    """A network from the file of its time-stepped predictions and the results of its event-driven runs."""
-    correct = {SUM: np.full(len(labels), np.nan), FIFO: np.full(len(labels), np.nan)}
+    """A network from the file of its time-stepped predictions (null: not run) and its event-driven results."""
+    conditions = [*(f"T = {t}" for t in TIME_STEPS), SUM, FIFO]
+    correct = {condition: np.full(len(labels), np.nan) for condition in conditions}
     for t, predicted in json.loads(stepped.read_text())["predictions"].items():
-        correct[f"T = {t}"] = np.equal(predicted, labels).astype(np.float64)
+        known = np.array([k is not None for k in predicted])
+        correct[f"T = {t}"][known] = np.equal(predicted, labels)[known]
     for numbers, rules in ran:
         for name, result in rules.items():
             correct[name][numbers] = from_bits(result["right"])
-    return Measured(network, correct, way.rules)
+    return Measured(network, correct, {name: rule for each in ran for name, rule in each.rules.items()}, way.rules)
 
 
 Groups = Mapping[str, Sequence[Measured]]
@@ -114,6 +120,7 @@ def tables(groups: Groups) -> list[Table]:
     """All tables of the report."""
     return [
         accuracies(groups),
+        losses(groups),
         comparisons(groups),
         *ways(groups),
         costs(groups),
@@ -145,35 +152,30 @@ def accuracies(groups: Groups) -> Table:
 
 def costs(groups: Groups) -> Table:
     """Synaptic operations and decision time of the networks that were run event by event."""
-    rows = {label: seeds for label, seeds in groups.items() if all(seed.way for seed in seeds)}
-    rules = {"time-stepped": "T_max", SUM: "sum", FIFO: "fifo"}
+    rows = {label: seeds for label, seeds in groups.items() if any(seed.event_driven for seed in seeds)}
 
-    def mean(seeds: Sequence[Measured], rule: str, key: str) -> float | None:
-        values = [seed.way[rule][key] for seed in seeds]
-        return None if None in values else float(np.mean(values))
+    def cells(unit: str, key: str, factor: float) -> list[Column]:
+        columns = []
+        for rule, name in (("time-stepped", "T_max"), (SUM, "sum"), (FIFO, "fifo")):
+            found = [[_rules(seed).get(rule, {}).get(key) for seed in seeds] for seeds in rows.values()]
+            known = [[value for value in each if value is not None] for each in found]
+            means = [float(np.mean(k)) if len(k) == len(each) else None for k, each in zip(known, found, strict=True)]
+            columns.append(Column(unit, name, [_scaled(mean, factor) for mean in means]))
+        return columns
 
     return Table(
         "Synaptic operations and decision time, means over the seeds",
         [
             words("network", rows),
-            *(
-                Column(
-                    "SynOps, millions",
-                    title,
-                    [_scaled(mean(s, rule, "synops_per_recording"), 1e-6) for s in rows.values()],
-                )
-                for rule, title in rules.items()
-            ),
-            *(
-                Column(
-                    "median decision time, ms",
-                    title,
-                    [_scaled(mean(s, rule, "median_decision_seconds"), 1e3) for s in rows.values()],
-                )
-                for rule, title in rules.items()
-            ),
+            *cells("SynOps, millions", _SYNOPS, 1e-6),
+            *cells("median decision time, ms", _DECISION, 1e3),
         ],
     )
+
+
+def _rules(one: Measured) -> dict[str, Mapping[str, Any]]:
+    """The results of all rules; of the event-driven ones those of all recordings."""
+    return {**one.way, **one.event_driven}
 
 
 def _scaled(value: float | None, factor: float) -> Cell:
@@ -218,9 +220,41 @@ def comparisons(groups: Groups) -> Table:
     return Table.of_rows("Differences in points: mean over the seeds (lost, gained; p of the sign test)", header, rows)
 
 
+def losses(groups: Groups) -> Table:
+    """What is lost without time steps, and by single events, on the same recordings."""
+    rows = {label: seeds for label, seeds in groups.items() if any(seed.event_driven for seed in seeds)}
+    pairs = {
+        f"sum - T = {T_MAX}": (SUM, f"T = {T_MAX}"),
+        f"sum - T = {TIME_STEPS[-1]}": (SUM, f"T = {TIME_STEPS[-1]}"),
+        "fifo - sum": (FIFO, SUM),
+    }
+    return Table(
+        "Event-driven minus time-stepped in points: mean over the seeds (lost, gained; p of the sign test)",
+        [
+            words("network", rows),
+            *(
+                Column(
+                    "",
+                    name,
+                    [_paired([(s.correct[after], s.correct[before]) for s in seeds]) for seeds in rows.values()],
+                )
+                for name, (after, before) in pairs.items()
+            ),
+        ],
+    )
+
+
+def _change(seeds: Sequence[Measured], after: str, before: str) -> Cell:
+    return _paired([(seed.correct[after], seed.correct[before]) for seed in seeds])
+
+
 def _difference(ones: Sequence[Measured], others: Sequence[Measured], condition: str) -> Cell:
     by_seed = {other.network.seed: other.correct[condition] for other in others}
-    pairs = [(one.correct[condition], by_seed[one.network.seed]) for one in ones if one.network.seed in by_seed]
+    return _paired([(one.correct[condition], by_seed[one.network.seed]) for one in ones if one.network.seed in by_seed])
+
+
+def _paired(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Cell:
+    """The mean difference (after, before) over the seeds, on the recordings that have both."""
     changes = [change for after, before in pairs if (change := _mean(after - before)) is not None]
     if not changes:
         return MISSING
@@ -282,19 +316,15 @@ def _combination(rule: str) -> Combination:
 
 def plot(groups: Groups, heading: str, path: Path) -> None:
     """Accuracy over T, and event-driven, of the second phases that were run event by event."""
-    curves = [
-        SweepCurve(literal(label), list(TIME_STEPS), [_known(accuracy_of(s, f"T = {t}")) for t in TIME_STEPS], ends)
-        for label, s in groups.items()
-        if (ends := accuracy_of(s, SUM)) is not None
-    ]
+    curves = []
+    for label, seeds in groups.items():
+        over = {t: one for t in TIME_STEPS if (one := accuracy_of(seeds, f"T = {t}")) is not None}
+        event_driven = accuracy_of(seeds, SUM)
+        if over and event_driven is not None:
+            curves.append(SweepCurve(literal(label), list(over), list(over.values()), event_driven))
     if curves:
         with plotting.figure(path, (6.4, 0.17 * len(curves) + 2.8)) as figure:
             plotting.sweep_panels(figure, curves, literal(heading, 100))
-
-
-def _known(estimate: Estimate | None) -> Estimate:
-    assert estimate is not None  # every network has all T
-    return estimate
 
 
 def as_json(every: Sequence[Measured]) -> dict[str, Any]:
@@ -306,12 +336,15 @@ def as_json(every: Sequence[Measured]) -> dict[str, Any]:
             "accuracy": {condition: _mean(correct) for condition, correct in one.correct.items()},
             "recordings": {condition: _recordings([one], condition) for condition in one.correct},
             "flexibility": None if (score := one.score) is None else score._asdict(),
-            "rules": {
-                rule: {
-                    key: result[key] for key in ("synops_per_recording", "spike_difference", "median_decision_seconds")
-                }
+            "event_driven": {rule: _costs(result) for rule, result in one.event_driven.items()},
+            "way": {
+                rule: _costs(result) | {"spike_difference": result["spike_difference"]}
                 for rule, result in one.way.items()
             },
         }
         for one in every
     }
+
+
+def _costs(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in (_SYNOPS, _DECISION)}
