@@ -159,8 +159,9 @@ def _in_the_loop(
 def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequence[Any]) -> None:
     """The network, and for a run its settings: those of its training, with the bound and the epochs of the repair."""
     if opened.config:
-        bound = task.task(graph, {}).circuit(task.rule).populations[0].rule.lower_bound
-        changed = {"init": str(opened.path.parent), "lower_bound": None if bound is None else float(bound)}
+        # A run has one threshold and one bound.
+        bound = next(p.rule.lower_bound for p in task.task(graph, {}).circuit(task.rule).populations if p.rule.fires)
+        changed = {"init": str(opened.path.parent), "lower_bound": bound}
         if "epochs" in opened.config:  # so that no study takes both runs for seeds of one training
             changed["epochs"] = opened.config["epochs"] + max(1, len(history))
         files.write_json(out / repair_report.CONFIG, opened.config | changed)
