@@ -11,7 +11,8 @@ import pytest
 from mtt_brian import events
 from mtt_brian.errors import InputError
 from mtt_brian.experiments import perturb_networks
-from mtt_brian.experiments.deep import frames, packing, plan
+from mtt_brian.experiments.deep import frames, packing, plan, report
+from mtt_brian.experiments.deep.event_driven import Results
 from mtt_brian.experiments.deep.plan import Epochs, Network, Second, Setting, Speed
 from mtt_brian.experiments.deep.recordings import load_recordings
 from tests.test_gap_attribution import STUDIES
@@ -116,6 +117,49 @@ class TestFrames:
             load_recordings("mnist", str(root), "test", 1)
 
 
+class TestReport:
+    """Six test recordings of class 0; event-driven runs of the first four."""
+
+    @pytest.fixture
+    def groups(self, tmp_path):
+        def network(bound, method, stepped, summed):
+            path = tmp_path / f"{method}{bound}.json"
+            path.write_text(json.dumps({"model": "", "predictions": {"10": stepped, "200": [None, *stepped[1:]]}}))
+            bits = "".join("1" if k == 0 else "0" for k in summed)
+            cell = {"right": bits, "synops_per_recording": 2e6, "median_decision_seconds": None}
+            ran = [Results([0, 1, 2, 3], {report.SUM: cell}), Results([], {})]
+            one = Network("sdt", bound, 0, Second(method, bound))
+            return report.measured(one, path, [0] * 6, ran, Results([], {}))
+
+        sdt = network(-1.0, "sdt", [0, 0, 0, 0, 0, 1], [0, 1, 1, 0])
+        mtt = network(-1.0, "mtt", [0, 0, 0, 1, 1, 1], [0, 0, 0, 0])
+        return report.by_label([sdt, mtt])
+
+    def test_accuracies(self, groups):
+        (row, _), columns = list(report.accuracies(groups).rows), report.accuracies(groups).columns
+        found = dict(zip([column.heading for column in columns], map(str, row), strict=True))
+        assert found["T = 10"] == "83.3 ± 15.2"  # 5 of 6
+        assert found["T = 200"] == "80.0 ± 17.9"  # 4 of 5, one was not run
+        assert found["event-driven, sum"] == "50.0 ± 25.0"
+        assert found["T = 1"] == found["fifo"] == "-"
+        assert [found[f"recordings, {kind}"] for kind in ("T", "sum", "fifo")] == ["0", "4", "0"]
+
+    def test_differences_are_those_of_the_same_recordings(self, groups):
+        (loss, gain) = report.losses(groups).rows
+        assert str(loss[1]) == "-50.0 ± 25.0 (2, 0; 0.500)"  # of the first four, all of which were right
+        assert str(gain[1]) == "+25.0 ± 21.7 (0, 1; 1.000)"
+        (row,) = [row for row in report.comparisons(groups).rows if str(row[0]) == "MTT - SDT, bound -1"]
+        assert str(row[2]) == "-33.3 ± 19.2 (2, 0; 0.500)"  # T = 10, all six
+        assert str(row[4]) == "+50.0 ± 25.0 (0, 2; 0.500)"  # event-driven
+
+    def test_no_score_where_a_number_of_time_steps_is_missing(self, groups):
+        assert all(one.score is None for seeds in groups.values() for one in seeds)
+
+    def test_costs(self, groups):
+        (row, _) = report.costs(groups).rows
+        assert [str(cell) for cell in row] == ["SDT, bound -1", "-", "2.00", "-", "-", "-", "-"]
+
+
 class TestArchives:
     def test_there_and_back(self, tmp_path, monkeypatch, capsys):
         folder, rng = tmp_path / "here", np.random.default_rng(0)
@@ -191,10 +235,10 @@ class TestStudy:
 
         # A GPU is asked for; without one the CPU does its part.
         study.main(f"{options} --steps evaluate report --engine exact-cuda --unpack {out} --out {there}".split())
-        report = json.loads((there / "report.json").read_text())
+        written = json.loads((there / "report.json").read_text())
         labels = load_recordings("nmnist", str(root), "test", 8).labels
         for name in names:
-            found = report["networks"][name]
+            found = written["networks"][name]
             for t, predicted in stepped[name].items():
                 assert found["accuracy"][f"T = {t}"]["value"] == np.mean(np.equal(predicted, labels))
             first = len(name.split("-")) == 3
