@@ -201,6 +201,16 @@ def test_a_device_can_be_registered():
     assert not internals.memory_is_on(group, internals.active_device())
 
 
+def test_an_object_can_refuse_a_run_on_another_device():
+    here, elsewhere = (brian2.NeuronGroup(1, "v : 1") for _ in range(2))
+    internals.check_before_run(here.variables["v"].owner, internals.active_device(), "first")
+    internals.check_before_run(here.variables["v"].owner, internals.RuntimeDevice(), "second")  # has a check
+    here.before_run({})
+    internals.check_before_run(elsewhere.variables["v"].owner, internals.RuntimeDevice(), "elsewhere")
+    with pytest.raises(RuntimeError, match="was created on the device 'elsewhere' and cannot run on 'runtime'"):
+        elsewhere.before_run({})
+
+
 def test_the_run_of_a_network_can_be_overridden(monkeypatch):
     for name in ("run", "store", "restore"):
         seen = []

@@ -1,5 +1,9 @@
 """What the device event_driven cannot run exactly: refused by object, line, reason and remedy."""
 
+import gc
+import re
+import weakref
+
 import brian2
 import numpy as np
 import pytest
@@ -252,6 +256,27 @@ def test_a_device_that_is_switched_within_a_script():
     early = group(name="early")
     brian2.set_device("event_driven")
     assert "'early' was created before set_device('event_driven')" in refusal(early)
+
+
+def test_a_device_that_is_switched_back_within_a_script():
+    late = group(name="late")
+    watch = brian2.StateMonitor(late, "v", record=True, name="watch")
+    network = brian2.Network(late, watch)
+    brian2.set_device("runtime")
+    with pytest.raises(brian2.BrianObjectException) as caught:
+        network.run(1 * ms)
+    line = r"'(late|watch)\w*' was created on the device 'event_driven' and cannot run on 'runtime'; create all objects"
+    assert re.search(line, str(caught.value.__cause__))
+    brian2.Network(group(name="new")).run(1 * ms)
+    brian2.set_device("event_driven")
+    network.run(1 * ms)
+    assert watch.t[:].size
+
+
+def test_a_group_is_forgotten_with_its_name():
+    forgotten = weakref.ref(group(name="short"))
+    gc.collect()
+    assert forgotten() is None
 
 
 @pytest.mark.parametrize("duration", [-1, np.nan, np.inf])

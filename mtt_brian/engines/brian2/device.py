@@ -107,6 +107,12 @@ class EventDrivenDevice(internals.RuntimeDevice):
         self._seed = secrets.randbits(63)
         self._storing: Any = None
 
+    def add_array(self, variable: Any) -> None:
+        """Makes the memory of a variable. The object that owns it can then run on this device only."""
+        super().add_array(variable)
+        if isinstance(variable.owner, brian2.BrianObject):
+            internals.check_before_run(variable.owner, self, NAME)
+
     def seed(self, seed: int | None = None) -> None:
         """Seeds Brian2's random numbers, and the Poisson processes from here on."""
         super().seed(seed)

@@ -7,6 +7,7 @@ Brian2) that names what is missing. No other module of this package uses such a 
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -236,6 +237,33 @@ def pathways_of(synapses: brian2.Synapses) -> list[Any]:
 def register_device(name: str, device: RuntimeDevice) -> None:
     """Makes a device known to `brian2.set_device`; does nothing where the name is taken."""
     all_devices.setdefault(name, device)
+
+
+def check_before_run(owner: Any, device: RuntimeDevice, name: str) -> None:
+    """Lets an object refuse a run on another device than the one that has its memory.
+
+    Args:
+        owner: a weak reference to the object, as `brian2.Variable.owner`.
+        device: has its memory.
+        name: of this device.
+    """
+    thing = owner.after_run.__self__  # the object behind the weak reference
+    if "before_run" in vars(thing):
+        return
+    # No reference to the object itself: Brian2 forgets objects as soon as a script does.
+    reference = weakref.ref(thing)
+
+    def before_run(run_namespace: Any = None) -> None:
+        found = reference()
+        assert found is not None
+        if get_device() is not device:
+            raise RuntimeError(
+                f"{found.name!r} was created on the device {name!r} and cannot run on {device_name()!r}; create all "
+                "objects after set_device"
+            )
+        type(found).before_run(found, run_namespace)
+
+    object.__setattr__(thing, "before_run", before_run)
 
 
 def memory(variable: Any) -> np.ndarray:
