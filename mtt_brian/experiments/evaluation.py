@@ -254,7 +254,7 @@ def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command
         command: the command line, for the report.
 
     Raises:
-        All exceptions of the backend; then a line with the number of stored shards is logged.
+        Exception: any one of the backend; then a line with the number of stored shards is logged.
     """
     missing = [shard for shard in plan.shards if shard.key not in store]
     done = plan.passes - sum(shard.passes for shard in missing)
