@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from workloads import Workload, random_train, workload
+from workloads import Workload, random_trains, workload
 
 from mtt_brian.engines import Simulator
 from mtt_brian.engines.base import InputSpikes
@@ -37,10 +37,15 @@ HEADER = """| workload | recordings | engine | block | first run, s | ms each | 
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
+def cores() -> int:
+    """CPU cores of this process."""
+    return len(os.sched_getaffinity(0))
+
+
 def difference(results: Sequence[Result], expected: Sequence[Result]) -> float:
-    """sum |s0 - s| / sum s0 over the spike counts of all neurons and those recordings that both have."""
+    """sum |s0 - s| / sum s0 over the spike counts of all neurons and recordings."""
     apart = total = 0.0
-    for ours, theirs in zip(results, expected, strict=False):
+    for ours, theirs in zip(results, expected, strict=True):
         for name, counts in theirs.counts.items():
             apart += float(np.abs(ours.counts[name] - counts).sum())
             total += float(counts.sum())
@@ -56,9 +61,7 @@ def timed(function: Any, *arguments: Any) -> tuple[list[Result], float]:
 
 def trains(load: Workload, number: int) -> list[InputSpikes]:
     """Recordings like that of the workload."""
-    rng = np.random.default_rng(0)
-    shape, events, end = load.circuit.input_shape, len(load.train.order), load.train.duration
-    different = [random_train(shape, events, end, rng) for _ in range(min(number, _DIFFERENT))]
+    different = random_trains(load, min(number, _DIFFERENT))
     return [different[k % len(different)] for k in range(number)]
 
 
@@ -92,16 +95,16 @@ def rows(
         blocks: shapes of a block; None: the engine's choice.
         gpu: the GPU; None: the current one of CuPy.
     """
-    cores = len(os.sched_getaffinity(0))
+    threads = cores()
     for name in names:
         load = workload(name)
         numbers = recordings or RECORDINGS[name]
         every = trains(load, max(numbers))
-        exact = ExactEngine(load.circuit, record="counts", threads=cores)
-        list(exact.run(every[: 2 * cores]))  # compiles
+        exact = ExactEngine(load.circuit, record="counts", threads=threads)
+        list(exact.run(every[: 2 * threads]))  # compiles
         expected, seconds = timed(exact.run, every[: _MOST_EXACT[name]])
         each = seconds / len(expected)
-        yield f"| {name} | {len(expected)} | exact, {cores} cores | | | {1e3 * each:.4f} | 1 | |"
+        yield f"| {name} | {len(expected)} | exact, {threads} cores | | | {1e3 * each:.4f} | 1 | |"
         for block in blocks:
             begin = time.perf_counter()
             engine = ExactCudaEngine(load.circuit, record="counts", gpu=gpu, block=block)
@@ -110,7 +113,8 @@ def rows(
             for number in numbers:
                 results, seconds = timed(engine.run, every[:number])
                 again, seconds = timed(engine.run, every[:number])
-                apart = max(difference(results, expected), difference(again, expected))
+                both = min(number, len(expected))
+                apart = max(difference(found[:both], expected[:both]) for found in (results, again))
                 yield (
                     f"| {name} | {number} | exact-cuda | {shape(engine.block)} | {first:.1f} "
                     f"| {1e3 * seconds / number:.4f} | {each * number / seconds:.2f} | {100 * apart:.4f} % |"

@@ -32,11 +32,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import exact_cuda
-import numpy as np
-from workloads import on_grid, random_train, workload
+from exact_cuda import cores, difference, timed
+from workloads import on_grid, random_trains, workload
 
 from mtt_brian.engines import Simulator
-from mtt_brian.engines.base import InputSpikes
 from mtt_brian.engines.brian2.cuda import Cuda
 from mtt_brian.engines.result import Result
 from mtt_brian.errors import InputError
@@ -53,28 +52,6 @@ class Kind(NamedTuple):
     options: dict[str, Any]
 
 
-def difference(results: Sequence[Result], expected: Sequence[Result]) -> float:
-    """sum |s0 - s| / sum s0 over the spike counts of all neurons and recordings."""
-    apart = total = 0.0
-    for ours, theirs in zip(results, expected, strict=True):
-        for name, counts in theirs.counts.items():
-            apart += float(np.abs(ours.counts[name] - counts).sum())
-            total += float(counts.sum())
-    return apart / total
-
-
-def run(simulator: Simulator, trains: Sequence[InputSpikes]) -> tuple[list[Result], float]:
-    """Results, and their time in seconds."""
-    begin = time.perf_counter()
-    results = list(simulator.engine.run(trains))
-    return results, time.perf_counter() - begin
-
-
-def cores() -> int:
-    """CPU cores of this process."""
-    return len(os.sched_getaffinity(0))
-
-
 def engine_rows(name: str, kinds: Sequence[Kind], recordings: int, *, exact_sums: bool) -> Iterator[str]:
     """A table of engines; the first of ``kinds`` is `exact` on all cores.
 
@@ -86,17 +63,15 @@ def engine_rows(name: str, kinds: Sequence[Kind], recordings: int, *, exact_sums
     """
     load = workload(name)
     circuit = on_grid(load.circuit) if exact_sums else load.circuit
-    rng = np.random.default_rng(0)
-    shape, events, end = circuit.input_shape, len(load.train.order), load.train.duration
-    trains = [random_train(shape, events, end, rng) for _ in range(recordings)]
+    trains = random_trains(load, recordings)
     weights = "multiples of 1/1024" if exact_sums else "as they come"
     yield f"\n{name}, weights {weights}, {recordings} recordings, {cores()} cores\n\n{HEADER}"
     expected: list[Result] = []
     fastest = 0.0
     for kind in kinds:
         simulator = Simulator(circuit, engine=kind.engine, record="counts", **kind.options)
-        _, first = run(simulator, trains)
-        results, seconds = run(simulator, trains)
+        _, first = timed(simulator.engine.run, trains)
+        results, seconds = timed(simulator.engine.run, trains)
         if not expected:
             expected, fastest = results, seconds
         apart = difference(results, expected)

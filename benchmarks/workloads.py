@@ -78,6 +78,13 @@ def random_train(shape: tuple[int, ...], events: int, duration: float, rng: np.r
     return input_spikes(random_recording(shape, events, duration, rng), shape, duration)
 
 
+def random_trains(load: Workload, number: int) -> list[InputSpikes]:
+    """Different recordings like that of the workload, the same ones every time."""
+    rng = np.random.default_rng(0)
+    shape, events, end = load.circuit.input_shape, len(load.train.order), load.train.duration
+    return [random_train(shape, events, end, rng) for _ in range(number)]
+
+
 def workload(name: str, scales: Sequence[float] = ()) -> Workload:
     """W1, W2 or W3.
 

@@ -33,6 +33,23 @@ def recording(events):
     return array
 
 
+def run_of(simulator):
+    """``run(events, duration)``, the result of one recording; ``run.many``: the results of several.
+
+    Args:
+        simulator: makes a `Simulator`, at every call.
+    """
+
+    def many(lists, duration=None):
+        return list(simulator().run([recording(events) for events in lists], duration))
+
+    def run(events, duration=None):
+        return many([events], duration)[0]
+
+    run.many = many
+    return run
+
+
 def trains(result):
     """Spikes as {population: [(t, i, n), ...]}, the form of the reference."""
     return {name: list(zip(s.t.tolist(), s.i.tolist(), s.n.tolist(), strict=True)) for name, s in result.spikes.items()}

@@ -164,3 +164,15 @@ def compare(seed, kind, engine="brian2", record="all", every_step=False, parts=1
         made.engine = RuntimeEngine(made.circuit, target="numpy", record=record, every_step=True, **options)
     expected = mb.Simulator(circuit, record=record).engine.run(given)
     return assert_equal_runs(made.engine.run(given), expected)
+
+
+def compare_200(kind, structures=range(40)):
+    """40 structures with five sets of values each, side by side: Brian2 makes code for each structure."""
+    for seed in structures:
+        compare(100 + seed, kind, parts=5, batch_size=1 + (100 + seed) % 3)
+
+
+def compare_tables(kind):
+    """Counts and final states, with all instants in tables."""
+    for seed in range(8):
+        compare(seed, kind, record=["counts", "output"][seed % 2], every_step=True, parts=3, batch_size=2)

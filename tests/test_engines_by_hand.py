@@ -10,7 +10,7 @@ import nir
 import numpy as np
 import pytest
 
-from tests.engines import ENGINES, microseconds, recording, simulator, trains, with_the_code_of_a_gpu
+from tests.engines import ENGINES, microseconds, run_of, simulator, trains, with_the_code_of_a_gpu
 
 HALF, ONE, MINUS, FALL, QUARTER, BIG = range(6)
 WEIGHTS = np.array([[0.5, 1.0, -1.0, -3.0, 0.25, 2.5]])
@@ -60,15 +60,7 @@ def made_once(engine, gpus_code):
 @pytest.fixture(params=[*ENGINES, "brian2 with a GPU's code"])
 def run(request):
     engine, _, gpus_code = request.param.partition(" with ")
-
-    def many(lists, duration=None):
-        return list(made_once(engine, gpus_code).run([recording(events) for events in lists], duration))
-
-    def run(events, duration=None):
-        return many([events], duration)[0]
-
-    run.many = many
-    return run
+    return run_of(lambda: made_once(engine, gpus_code))
 
 
 def spikes(result, name):

@@ -113,14 +113,7 @@ class TestByHand:
 
     @pytest.fixture
     def run(self, by_hand):
-        def many(lists, duration=None):
-            return list(by_hand.run([engines.recording(events) for events in lists], duration))
-
-        def run(events, duration=None):
-            return many([events], duration)[0]
-
-        run.many = many
-        return run
+        return engines.run_of(lambda: by_hand)
 
 
 for _name, _test in vars(test_engines_by_hand).items():

@@ -159,18 +159,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "recordings", nargs="*", metavar="RECORDING", help="files of events, or DATASET:SPLIT:NUMBER; or --dataset"
     )
-    parser.add_argument("--dataset", metavar="NAME", help="data set, or package.module:NAME [that of the run]")
-    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")
+    network_options.add_data_set(parser)
     parser.add_argument("--split", default="test", help="train or test [test]")
     parser.add_argument(
         "--limit", type=int, metavar="N", help="only N recordings, the same random ones every time [all]"
     )
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end of every run [its last event]")
-    stepped = parser.add_mutually_exclusive_group()
-    stepped.add_argument(
-        "--step", type=float, metavar="SECONDS", help="length of a time step [of the tool, or of the run's training]"
-    )
-    stepped.add_argument("--time-steps", type=int, metavar="T", help="so many steps per recording instead")
+    network_options.add_time_step(parser)
     parser.add_argument(
         "--steps", type=float, nargs="*", metavar="SECONDS", help="other lengths to compare [1e-5, 3e-5 .. 0.1]"
     )

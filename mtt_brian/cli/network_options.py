@@ -116,6 +116,21 @@ def _engine(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def add_data_set(parser: argparse.ArgumentParser) -> None:
+    """Options for the data set; by default it is that of the run."""
+    parser.add_argument("--dataset", metavar="NAME", help="data set, or package.module:NAME [that of the run]")
+    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")
+
+
+def add_time_step(parser: argparse.ArgumentParser) -> None:
+    """Options for the length of a time step, or the number of steps."""
+    stepped = parser.add_mutually_exclusive_group()
+    stepped.add_argument(
+        "--step", type=float, metavar="SECONDS", help="length of a time step [of the tool, or of the run's training]"
+    )
+    stepped.add_argument("--time-steps", type=int, metavar="T", help="so many steps per recording instead")
+
+
 def add_target_options(parser: argparse.ArgumentParser) -> None:
     """What the network is run on."""
     target = parser.add_argument_group("integer chips")

@@ -172,17 +172,12 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.parser(__doc__, "repair")
     network_options.add_options(parser)
-    parser.add_argument("--dataset", metavar="NAME", help="data set, or package.module:NAME [that of the run]")
-    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the data set [that of the run]")
+    network_options.add_data_set(parser)
     parser.add_argument(
         "--limit", type=int, metavar="N", help="only N test recordings, the same random ones every time [all]"
     )
     parser.add_argument("--train-limit", type=int, metavar="N", help="only N training recordings, likewise [all]")
-    stepped = parser.add_mutually_exclusive_group()
-    stepped.add_argument(
-        "--step", type=float, metavar="SECONDS", help="length of a time step [of the tool, or of the run's training]"
-    )
-    stepped.add_argument("--time-steps", type=int, metavar="T", help="so many steps per recording instead")
+    network_options.add_time_step(parser)
     target = parser.add_argument_group("the target")
     target.add_argument("--target-order", choices=ORDERS, help="single events, or sums of instants [fifo if it exists]")
     target.add_argument(

@@ -12,8 +12,8 @@ PNAS 119, 2022 (in-the-loop training of spiking networks).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +29,7 @@ from mtt_brian.events.perturb import shifted
 from mtt_brian.events.recording import SensorSize
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged
+from mtt_brian.snn.staged import hooked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,7 @@ def with_measured(model: Staged, frames: Tensor, measured: Measured) -> tuple[Te
         return model.readouts(frames, len(frames)), through
 
 
-@contextmanager
-def _replaced(model: Staged, spikes: Mapping[str, Tensor], through: dict[str, Tensor]) -> Iterator[None]:
+def _replaced(model: Staged, spikes: Mapping[str, Tensor], through: dict[str, Tensor]) -> AbstractContextManager[None]:
     """Within the block every population returns ``spikes``; their gradient is that of its own spikes."""
 
     def hook(name: str) -> Any:
@@ -117,12 +117,7 @@ def _replaced(model: Staged, spikes: Mapping[str, Tensor], through: dict[str, Te
 
         return replace
 
-    hooks = [layer.register_forward_hook(hook(name)) for name, layer in model.populations().items()]
-    try:
-        yield
-    finally:
-        for handle in hooks:
-            handle.remove()
+    return hooked(model, hook)
 
 
 def operations(measured: Measured, through: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ import itertools
 import operator
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 import torch
@@ -257,13 +257,18 @@ def _through(layers: nn.Module, x: Tensor, shapes: dict[str, tuple[int, ...]]) -
     return x
 
 
-@contextmanager
-def observing(model: Staged, observe: Callable[[str, Tensor], None]) -> Iterator[None]:
+def observing(model: Staged, observe: Callable[[str, Tensor], None]) -> AbstractContextManager[None]:
     """Within the block, every population calls ``observe(name, spikes [t, N, *])`` after its run."""
 
     def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         return lambda module, arguments, spikes: observe(name, spikes)
 
+    return hooked(model, hook)
+
+
+@contextmanager
+def hooked(model: Staged, hook: Callable[[str], Callable[[nn.Module, Any, Tensor], Tensor | None]]) -> Iterator[None]:
+    """Within the block, every population has the forward hook ``hook(name)`` of torch, which may replace its spikes."""
     hooks = [layer.register_forward_hook(hook(name)) for name, layer in model.populations().items()]
     try:
         yield
