@@ -54,6 +54,8 @@ class Processes:
     local_rank: int = 0
     launcher: str = "python"
     _interrupted: bool = field(default=False, init=False)
+    #: Of the numbers and decisions; gradients and batch norms have the default group.
+    _group: Any = field(default=None, init=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -125,7 +127,7 @@ class Processes:
         if self.count == 1:
             return list(values)
         total = torch.tensor([*values, self._interrupted], dtype=torch.float64)
-        distributed.all_reduce(total)
+        distributed.all_reduce(total, group=self._group)
         *sums, interrupted = total.tolist()
         if interrupted:
             raise KeyboardInterrupt
@@ -155,7 +157,7 @@ class Processes:
         except SystemExit as leave:
             error = leave
         seen: list[Any] = [None] * self.count
-        distributed.all_gather_object(seen, (error, self._interrupted))
+        distributed.all_gather_object(seen, (error, self._interrupted), group=self._group)
         if any(interrupted for _, interrupted in seen):
             raise KeyboardInterrupt
         for error, _ in seen:
@@ -173,7 +175,7 @@ class Processes:
             if self.first:
                 made = [make()]
         if self.count > 1:
-            distributed.broadcast_object_list(made)
+            distributed.broadcast_object_list(made, group=self._group)
         return cast(T, made[0])
 
     def in_turn(self, load: Callable[[], T]) -> T:
@@ -271,8 +273,9 @@ def join() -> Iterator[Processes]:
         yield ALONE
         return
     # CPUs exchange numbers and decisions; the networks' devices exchange gradients.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+        distributed.init_process_group(backend, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"RANK and WORLD_SIZE are set, as by torchrun, but the processes do not connect: {error}"
@@ -283,6 +286,7 @@ def join() -> Iterator[Processes]:
     processes = Processes(
         rank, count, int(os.environ.get("LOCAL_RANK", rank)), f"torchrun {hosts}--nproc-per-node {local}"
     )
+    processes._group = distributed.new_group(timeout=TIMEOUT, backend="gloo")
     end: BaseException | None = None
     try:
         with _silent(unless=processes.first), _on_interrupt(processes._interrupt):
@@ -294,8 +298,12 @@ def join() -> Iterator[Processes]:
     except (KeyboardInterrupt, SystemExit) as error:
         end = error
     # torchrun stops all processes when one ends with an error: the first one must have printed the reason by then.
+    # A thread of gloo that still deletes a tensor when the interpreter ends aborts the process. The threads of a group
+    # end with it, but a DistributedDataParallel never releases its group: hence a group of its own for the rest.
     with contextlib.suppress(RuntimeError):
-        distributed.all_reduce(torch.zeros(1), async_op=True).wait(timedelta(seconds=20))
+        distributed.all_reduce(torch.zeros(1), group=processes._group, async_op=True).wait(timedelta(seconds=20))
+        distributed.destroy_process_group(processes._group)  # not of a process that does not answer: it would wait on
+        processes._group = None
     distributed.destroy_process_group()
     if end is not None:
         raise end
