@@ -12,8 +12,8 @@ are those of the rounded weights.
 
 Steps: data (recordings to frames), train (time-stepped accuracy included), evaluate (the exact engine, event by event),
 report. With --minutes the epochs are chosen so that the networks fit, and less important groups of networks are left
-out. Groups: SDT and MTT with the bound -1 and without; NMT and SDT with equal computation, bound -1; SDT and MTT, bound
--4; MTT from the start; NMT and SDT with equal computation without a bound.
+out. Groups: 1: SDT and MTT with the bound -1 and without; 2: NMT and SDT with equal computation, bound -1; 3: SDT and
+MTT, bound -4; 4: MTT from the start; 5: NMT and SDT with equal computation without a bound.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def write_report(
 def epochs_of(options: argparse.Namespace) -> plan.Epochs:
     """Those that are given, or the usual ones."""
     first, second = options.epochs or plan.USUAL[:2]
-    return plan.Epochs(first, second, options.groups)
+    return plan.Epochs(first, second, tuple(sorted(set(options.groups))))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -129,8 +129,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=264, metavar="N", help="test recordings [264]")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of the training [64]")
     parser.add_argument("--epochs", nargs=2, type=int, metavar=("FIRST", "SECOND"), help="of both phases [20 12]")
-    most = len(plan.GROUPS)
-    parser.add_argument("--groups", type=int, choices=range(1, most + 1), default=most, help=f"of networks [{most}]")
+    every = plan.ALL_GROUPS
+    parser.add_argument("--groups", nargs="+", type=int, choices=every, default=every, help="of networks [all]")
     parser.add_argument("--minutes", type=float, metavar="N", help="time limit for all steps together [none]")
     cores = os.cpu_count() or 1
     engines = ("exact", "exact-cuda")

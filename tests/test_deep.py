@@ -32,7 +32,7 @@ class TestPlan:
             assert network.init is None or network.init in every[:number]
 
     def test_the_question_comes_first(self):
-        assert [network.label for network in plan.networks(0, groups=1)] == [
+        assert [network.label for network in plan.networks(0, groups=(1,))] == [
             "first phase, SDT, bound -1",
             "SDT, bound -1",
             "MTT, bound -1",
@@ -70,11 +70,11 @@ class TestPlan:
         enough = 1e6
         assert plan.epochs_within(enough, speed) == plan.USUAL
         half = 0.5 * 112 / plan.MARGIN
-        assert plan.epochs_within(half, speed, overhead=0) == Epochs(10, 6, groups=1)
-        assert plan.epochs_within(half + 6 * 5 / plan.MARGIN, speed, overhead=5) == Epochs(10, 6, groups=1)
-        assert plan.epochs_within(0, speed) == Epochs(1, 1, groups=1)
+        assert plan.epochs_within(half, speed, overhead=0) == Epochs(10, 6, groups=(1,))
+        assert plan.epochs_within(half + 6 * 5 / plan.MARGIN, speed, overhead=5) == Epochs(10, 6, groups=(1,))
+        assert plan.epochs_within(0, speed) == Epochs(1, 1, groups=(1,))
         # Two groups: 20 of SDT and 12 of NMT more, 156 s.
-        assert plan.epochs_within(2 * half, speed, overhead=0) == Epochs(14, 8, groups=2)
+        assert plan.epochs_within(2 * half, speed, overhead=0) == Epochs(14, 8, groups=(1, 2))
 
     @pytest.mark.parametrize("seconds", [30, 100, 200, 400, 800])
     def test_the_plan_fits(self, seconds):
@@ -227,7 +227,7 @@ class TestStudy:
             f"--groups 1 --dataset nmnist --data-root {root} --size tiny --recordings 8 --test 8 --workers 1 --seeds 0"
         )
         study.main(f"{options} --batch-size 4 --epochs 1 1 --steps data train --out {here} --pack {out}".split())
-        names = [network.name for network in plan.networks(0, groups=1)]
+        names = [network.name for network in plan.networks(0, groups=(1,))]
         assert len(names) == 6
         stepped = {name: json.loads((here / "networks" / name / "time_stepped.json").read_text()) for name in names}
         stepped = {name: kept["predictions"] for name, kept in stepped.items()}

@@ -94,10 +94,14 @@ class Network:
         return None if self.second is None else Network(self.start, self.bound, self.seed)
 
 
-def networks(seed: int, groups: int = len(GROUPS)) -> list[Network]:
+#: The numbers of `GROUPS`.
+ALL_GROUPS = tuple(range(1, len(GROUPS) + 1))
+
+
+def networks(seed: int, groups: Sequence[int] = ALL_GROUPS) -> list[Network]:
     """The networks of a seed in the order of training: every network behind the one that it begins with."""
     found: dict[Network, None] = {}
-    for second in itertools.chain(*GROUPS[:groups]):
+    for second in itertools.chain(*(GROUPS[number - 1] for number in groups)):
         first = Network(second.start, second.bound, seed)
         found |= {first: None, Network(second.start, second.bound, seed, second): None}
     return list(found)
@@ -109,11 +113,11 @@ def second_phases(seeds: Sequence[int]) -> list[Network]:
 
 
 class Epochs(NamedTuple):
-    """Epochs of both phases; the first ``groups`` of `GROUPS` are trained."""
+    """Epochs of both phases, and the numbers of the `GROUPS` that are trained, the most important one first."""
 
     first: int
     second: int
-    groups: int = len(GROUPS)
+    groups: tuple[int, ...] = ALL_GROUPS
 
     def of(self, network: Network) -> int:
         """Epochs of a network."""
@@ -157,10 +161,10 @@ def epochs_within(seconds: float, speed: Speed, usual: Epochs = USUAL, overhead:
         every = networks(0, groups)
         needed = sum(speed.seconds(network, usual) for network in every)
         part = max(0.0, MARGIN * seconds - overhead * len(every)) / needed
-        if part >= LEAST or groups == 1:
+        if part >= LEAST or len(groups) == 1:
             part = min(1.0, part)
             return Epochs(max(1, int(part * usual.first)), max(1, int(part * usual.second)), groups)
-        groups -= 1
+        groups = groups[:-1]
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def train(setting: Setting, seeds: Sequence[int], epochs: Epochs, fit: bool, end
     rounds = -(-len(seeds) // jobs)
     kept = setting.folder / "epochs.json"
     if fit and kept.exists():
-        epochs, fit = Epochs(**json.loads(kept.read_text())), False
+        first, second, groups = json.loads(kept.read_text()).values()
+        epochs, fit = Epochs(first, second, tuple(groups)), False
     with ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=get_context("spawn")) as pool:
         if fit:
             speeds = list(pool.map(measure_speed, itertools.repeat(setting, min(jobs, len(seeds)))))
