@@ -75,10 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             jobs = options.jobs if "train" in options.steps else 0
             ends, fit = started + share * seconds, bool(options.minutes) and options.epochs is None
             trained = background.submit(training.train, setting, options.seeds, epochs_of(options), fit, ends, jobs)
-            if "evaluate" in options.steps:
-                ends = started + seconds
-                event_driven.evaluate(models, trained.done, test, store, options.workers, ends, options.engine)
-            trained.result()
+            try:
+                if "evaluate" in options.steps:
+                    ends = started + seconds
+                    event_driven.evaluate(models, trained.done, test, store, options.workers, ends, options.engine)
+                trained.result()
+            except BaseException:
+                training.stop()
+                raise
         if "report" in options.steps:
             write_report(options, arguments, setting, store)
     finally:

@@ -1,7 +1,13 @@
 """The deep experiment: its plan, its frames, its archives, and all steps at a tiny size."""
 
+import contextlib
 import importlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nir
@@ -82,7 +88,7 @@ class TestPlan:
         found = plan.epochs_within(seconds, speed)
         every = plan.networks(0, found.groups)
         needed = sum(speed.seconds(network, found) for network in every) + 5 * len(every)
-        assert needed <= seconds or found == Epochs(1, 1, 1)
+        assert needed <= seconds or found == Epochs(1, 1, (1,))
 
     def test_unknown_size(self, tmp_path):
         with pytest.raises(InputError, match="--size must be one of full, half, quarter, eighth, tiny, not 'big'"):
@@ -263,6 +269,26 @@ class TestStudy:
 
         monkeypatch.setattr(study.event_driven, "_run_job", None)  # again: nothing is run
         study.main(f"{options} --steps evaluate --out {there}".split())
+
+    def test_a_signal_ends_the_trainings(self, three_runs, tmp_path):
+        options = (
+            f"--dataset nmnist --data-root {three_runs / 'data'} --size tiny --recordings 8 --test 8 --batch-size 4"
+            f" --steps data train --epochs 100000 1 --out {tmp_path / 'out'}"
+        )
+        study = subprocess.Popen([sys.executable, f"{STUDIES}/deep.py", *options.split()], start_new_session=True)
+        try:
+            while not (tmp_path / "out" / "networks" / "sdt-bound1-seed0" / "config.json").exists():
+                assert study.poll() is None
+                time.sleep(0.1)
+            study.terminate()
+            assert study.wait(60) == 143
+            with pytest.raises(ProcessLookupError):  # soon there is no process of its group
+                for _ in range(300):
+                    os.killpg(study.pid, 0)
+                    time.sleep(0.1)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(study.pid, signal.SIGKILL)
 
     def test_the_time_is_over(self, three_runs, study, tmp_path, capfd):
         root = three_runs / "data"

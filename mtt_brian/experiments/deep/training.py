@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import nir
@@ -69,6 +69,12 @@ def train(setting: Setting, seeds: Sequence[int], epochs: Epochs, fit: bool, end
         write_json(kept, epochs._asdict())
         for seed in pool.map(train_seed, *zip(*((setting, seed, epochs, ends) for seed in seeds), strict=True)):
             print(f"seed {seed}: done", flush=True)
+
+
+def stop() -> None:
+    """Ends the processes of the trainings at once, for example after Ctrl-C; networks that are ready stay."""
+    for process in active_children():
+        process.terminate()
 
 
 def train_seed(setting: Setting, seed: int, epochs: Epochs, ends: float) -> int:
