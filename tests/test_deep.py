@@ -17,16 +17,25 @@ import pytest
 from mtt_brian import events
 from mtt_brian.errors import InputError
 from mtt_brian.experiments import perturb_networks
-from mtt_brian.experiments.deep import frames, packing, plan, report
+from mtt_brian.experiments.deep import frames, packing, plan, report, training
 from mtt_brian.experiments.deep.event_driven import Results
 from mtt_brian.experiments.deep.plan import Epochs, Network, Second, Setting, Speed
 from mtt_brian.experiments.deep.recordings import load_recordings
+from mtt_brian.mtt import Trainer
 from tests.test_gap_attribution import STUDIES
 
 
 def setting(folder, root, **changes):
     usual = {"size": "tiny", "device": "cpu", "recordings": 6, "test": 5}
     return Setting(Path(folder), dataset="nmnist", data_root=str(root), **usual | changes)
+
+
+def has_processes(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class TestPlan:
@@ -270,6 +279,34 @@ class TestStudy:
         monkeypatch.setattr(study.event_driven, "_run_job", None)  # again: nothing is run
         study.main(f"{options} --steps evaluate --out {there}".split())
 
+    def test_a_training_goes_on_where_it_stopped(self, three_runs, tmp_path, monkeypatch):
+        root, epochs, first = three_runs / "data", Epochs(3, 1, (1,)), Network("sdt", -1.0, 0)
+        monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
+        whole, parts = (setting(tmp_path / name, root, batch_size=3) for name in ("whole", "parts"))
+        for each in (whole, parts):
+            frames.prepare(each, workers=1)
+        assert training.train_network(whole, first, epochs, ends=float("inf"))
+        run_epoch = Trainer.run_epoch
+
+        def interrupted(trainer):
+            if trainer.last.epoch == 2:
+                raise KeyboardInterrupt
+            run_epoch(trainer)
+
+        monkeypatch.setattr(Trainer, "run_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            training.train_network(parts, first, epochs, ends=float("inf"))
+        monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
+        training.train_network(parts, first, epochs, ends=float("inf"))
+        one, other = (json.loads((each.run(first) / "time_stepped.json").read_text()) for each in (whole, parts))
+        assert one == other  # the digest of the network, too
+        assert len((parts.run(first) / "metrics.jsonl").read_text().splitlines()) == 3
+
+        stopped = setting(tmp_path / "parts", root, batch_size=2)
+        (stopped.run(first) / "time_stepped.json").unlink()
+        with pytest.raises(InputError, match="batch_size"):
+            training.train_network(stopped, first, epochs, ends=float("inf"))
+
     def test_a_signal_ends_the_trainings(self, three_runs, tmp_path):
         options = (
             f"--dataset nmnist --data-root {three_runs / 'data'} --size tiny --recordings 8 --test 8 --batch-size 4"
@@ -282,10 +319,10 @@ class TestStudy:
                 time.sleep(0.1)
             study.terminate()
             assert study.wait(60) == 143
-            with pytest.raises(ProcessLookupError):  # soon there is no process of its group
-                for _ in range(300):
-                    os.killpg(study.pid, 0)
-                    time.sleep(0.1)
+            ends = time.time() + 30
+            while has_processes(study.pid) and time.time() < ends:
+                time.sleep(0.1)
+            assert not has_processes(study.pid)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(study.pid, signal.SIGKILL)

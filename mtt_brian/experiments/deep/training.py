@@ -25,7 +25,7 @@ from mtt_brian.experiments.deep.plan import TIME_STEPS, Epochs, Network, Setting
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.run_folder import CONFIG, MODEL
 from mtt_brian.files import write_json
-from mtt_brian.mtt.checks import check_norms
+from mtt_brian.mtt.checks import check_norms, check_resume
 from mtt_brian.mtt.config import TrainConfig, read_config
 from mtt_brian.mtt.frame_dataset import FrameSet
 from mtt_brian.mtt.inference import max_batch_size
@@ -35,6 +35,8 @@ from mtt_brian.mtt.loop import Trainer, configure_torch
 #: Significant bits of the exported weights: those of bfloat16, in which mixed precision computes convolutions. All
 #: results are those of the rounded weights, and a compressed file is small.
 BITS = 8
+#: Seconds between checkpoints of a training: what is lost when it is stopped.
+SAVED_EVERY = 30.0
 #: On a GPU, batches of the time-stepped measurements are larger by this factor.
 _GPU_BATCHES = 4
 #: Iterations that are timed, and how many times as many come before: each new shape of a batch of frames has its own
@@ -99,20 +101,27 @@ def train_seed(setting: Setting, seed: int, epochs: Epochs, ends: float) -> int:
 def train_network(setting: Setting, network: Network, epochs: Epochs, ends: float) -> bool:
     """One training: run folder with settings, metrics, checkpoint, model and time-stepped predictions.
 
+    A training that was stopped goes on from its checkpoint.
+
     Returns:
         False if the time ended before the training did; then there is no model.
     """
     folder, config = setting.run(network), setting.config(network, epochs)
     folder.mkdir(parents=True, exist_ok=True)
+    begun = (folder / mtt.checkpoint.FILE_NAME).exists()
+    trainer = _trainer(setting, config, _frames(setting), mtt.checkpoint.load(folder) if begun else None)
     write_json(folder / CONFIG, config.as_dict())
-    trainer = _trainer(setting, config, _frames(setting))
-    started = time.time()
+    started = saved = time.time()
+    first = trainer.last.epoch
     with trainer.running():
         while trainer.last.epoch < config.epochs:
-            done = trainer.last.epoch
+            done = trainer.last.epoch - first
             if time.time() + (time.time() - started) / max(1, done) > ends:
                 return False
             trainer.run_epoch()
+            if time.time() - saved > SAVED_EVERY:
+                trainer.save(folder)
+                saved = time.time()
     trainer.save(folder)
     recordings = load_recordings(setting.dataset, setting.data_root, "test", setting.test)
     graph = export.to_nir(trainer.model, time_steps=TIME_STEPS, duration=recordings.duration_us / 1e6)
@@ -154,12 +163,16 @@ def measure_speed(setting: Setting) -> Speed:
     return Speed(*seconds)
 
 
-def _trainer(setting: Setting, config: TrainConfig, training: FrameSet) -> Trainer:
+def _trainer(
+    setting: Setting, config: TrainConfig, training: FrameSet, resume: mtt.checkpoint.Checkpoint | None = None
+) -> Trainer:
     configure_torch(config.threads, deterministic=config.deterministic)
     model = mtt.build_model(config, load_recordings(setting.dataset, setting.data_root, "test", setting.test))
-    prepare(model, config.phase, config.init)
+    if resume is not None:
+        check_resume(resume, model, config)
+    prepare(model, config.phase, config.init if resume is None else None)
     check_norms(model, training, config)
-    return Trainer(model, config, training)
+    return Trainer(model, config, training, resume=resume)
 
 
 @lru_cache(maxsize=1)
