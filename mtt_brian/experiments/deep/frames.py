@@ -53,7 +53,6 @@ def training_frames(setting: Setting) -> FrameSet:
     return _load(_path(setting, "train"), setting.device)
 
 
-@lru_cache(maxsize=len(MEASURED))
 def test_frames(setting: Setting, time_steps: int) -> FrameSet:
     """The test recordings at one of the measured T, on the device.
 
@@ -65,12 +64,17 @@ def test_frames(setting: Setting, time_steps: int) -> FrameSet:
     finest = test_frames(setting, MEASURED[-1])
     count, steps, *shape = finest.frames.shape
     parts = finest.frames.reshape(count, time_steps, steps // time_steps, *shape).split(_PART)
-    sums = [part.sum(2, dtype=torch.int32) for part in parts]
-    small = max(int(part.max()) for part in sums) <= np.iinfo(np.uint8).max
-    return FrameSet(torch.cat([part.to(torch.uint8) if small else part for part in sums]), finest.labels)
+    return FrameSet(torch.cat([_narrowest(part.sum(2, dtype=torch.int32)) for part in parts]), finest.labels)
 
 
+def _narrowest(frames: torch.Tensor) -> torch.Tensor:
+    """As uint8 where the largest number allows it."""
+    return frames.to(torch.uint8) if int(frames.max()) <= np.iinfo(np.uint8).max else frames
+
+
+@lru_cache(maxsize=2)
 def _load(path: Path, device: str) -> FrameSet:
-    frames = torch.from_numpy(np.load(path, allow_pickle=False)).permute(0, 1, 4, 2, 3)
+    # The processes of all seeds share the memory of a mapped file.
+    frames = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False)).permute(0, 1, 4, 2, 3)
     labels = torch.tensor(json.loads(path.with_suffix(".json").read_text()), dtype=torch.int64)
     return FrameSet(frames.to(device), labels.to(device))
