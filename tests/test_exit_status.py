@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -43,6 +44,7 @@ def raises(error):
         (MemoryError(), "not enough memory"),
         (MemoryError("Unable to allocate 8 TiB"), "not enough memory: Unable to allocate 8 TiB"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory:\nyou tried"), None),
+        (BrokenProcessPool("A process in the process pool was terminated abruptly"), None),
         (RecursionError("maximum recursion depth exceeded"), None),
         (UnicodeEncodeError("utf-8", "a\ud800", 1, 2, "surrogates not allowed"), None),
     ],

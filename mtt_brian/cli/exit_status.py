@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -102,6 +103,10 @@ def _text(error: Exception) -> str | None:
         return f"the input is nested too deeply ({error})"
     if isinstance(error, MemoryError) or _is_of_torch_memory(error):
         return f"not enough memory: {error}" if str(error) else "not enough memory"
+    if isinstance(error, BrokenExecutor):
+        return (
+            "a worker process was killed, most likely because the memory was used up; fewer workers or jobs need less"
+        )
     return None
 
 
