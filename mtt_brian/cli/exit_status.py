@@ -105,7 +105,7 @@ def _text(error: Exception) -> str | None:
         return f"not enough memory: {error}" if str(error) else "not enough memory"
     if isinstance(error, BrokenExecutor):
         return (
-            "a worker process was killed, most likely because the memory was used up; fewer workers or jobs need less"
+            "a worker process was killed, most likely for lack of memory; fewer workers or jobs need less"
         )
     return None
 
