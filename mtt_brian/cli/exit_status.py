@@ -104,9 +104,7 @@ def _text(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or _is_of_torch_memory(error):
         return f"not enough memory: {error}" if str(error) else "not enough memory"
     if isinstance(error, BrokenExecutor):
-        return (
-            "a worker process was killed, most likely for lack of memory; fewer workers or jobs need less"
-        )
+        return "a worker process was killed, most likely for lack of memory; fewer workers or jobs need less"
     return None
 
 

@@ -79,7 +79,7 @@ def predict_time_stepped(
         recordings: N of them, binned here.
         time_steps: T.
         change: a function of each batch of frames, float32 [T, n, C, H, W]; its result is the input of the network.
-        batch_size: n at most; None: `mtt.frame_dataset.max_batch_size`.
+        batch_size: n at most; None: `mtt.inference.max_batch_size`.
 
     Returns:
         Readouts are **sums** over the steps, as event-driven readouts are.

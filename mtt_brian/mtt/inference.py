@@ -22,8 +22,9 @@ from mtt_brian.snn import Staged
 
 def max_batch_size(model: Staged, time_steps: int) -> int:
     """Recordings per batch: see `machine.batch_size`; the largest layer has `machine.ACTIVATIONS` numbers at most."""
+    device = next(model.parameters()).device.type
     largest = max(math.prod(shape) for shape in (model.input_shape, *model.shapes.values()))
-    return machine.batch_size(largest * time_steps, machine.ACTIVATIONS)
+    return machine.batch_size(largest * time_steps, machine.ACTIVATIONS.get(device, machine.ACTIVATIONS["cpu"]))
 
 
 def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: int | None = None) -> np.ndarray:
