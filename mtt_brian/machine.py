@@ -26,9 +26,9 @@ BATCH = 50
 BATCH_SIDE_BY_SIDE = 200
 #: Largest number of elements in an array of spike counts (100 MB of float32).
 SPIKE_COUNTS = 25_000_000
-#: Largest number of activations of a layer in a pass without gradients, by the type of the device: 400 MB of float32 on a
-#: GPU, which needs much work at a time. On a CPU 16 MB: glibc requests larger blocks from the system page by page, every
-#: time, which more than doubled the time of a pass over 200 time steps.
+#: Largest number of activations of a layer in a pass without gradients, by the type of the device. 400 MB of float32 on
+#: a GPU, which needs much work at a time. 16 MB on a CPU: glibc requests larger blocks from the system page by page,
+#: every time, which more than doubled the time of a pass over 200 time steps.
 ACTIVATIONS = {"cuda": 100_000_000, "cpu": 4_000_000}
 
 
