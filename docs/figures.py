@@ -19,6 +19,7 @@ from mtt_brian.plotting.axes import spelled_out
 
 DOCS = Path(__file__).parent
 DATA = "N-MNIST, 150 recordings, 3 seeds"
+BOUND_DATA = "N-MNIST, 170 validation and 150 test recordings, 3 seeds"
 DEMO = DOCS.parent / "mtt_brian" / "demo_data"
 #: So that a figure on a page is not larger than it has to be.
 DPI = 200
@@ -79,7 +80,7 @@ def main() -> None:
     with plotting.figure(DOCS / "time_step_sweep.png", (5.6, 3), settings={"savefig.dpi": DPI}) as figure:
         plotting.sweep_panels(figure, list(sweep_curves()), DATA)
     with plotting.figure(DOCS / "bounds.png", (7.2, 3.2), settings={"savefig.dpi": DPI}) as figure:
-        plotting.accuracy_panels(figure, list(bound_panels()), DATA)
+        plotting.accuracy_panels(figure, list(bound_panels()), BOUND_DATA)
     recording = events.read(DEMO / "digit-0.npz")
     simulator = Simulator(DEMO / "sdt.nir", record="all")
     binned = events.on_time_steps(recording, 10, (2, 34, 34))  # which gives what the time-stepped network gives

@@ -127,7 +127,7 @@ class EventDriven:
 
 @dataclass(frozen=True, eq=False)
 class RunReport:
-    """One trained network.
+    """The results of one trained network.
 
     Attributes:
         run: name of the run folder.

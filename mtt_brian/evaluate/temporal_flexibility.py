@@ -17,7 +17,7 @@ RESAMPLES = 1000
 
 
 class Flexibility(NamedTuple):
-    """A score with its 95 % interval.
+    """A temporal flexibility score with its 95 % interval.
 
     Attributes:
         value: 1: the same accuracy at every T and event-driven.

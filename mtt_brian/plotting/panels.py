@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AccuracyLine(NamedTuple):
-    """One line of a panel.
+    """One line of accuracies in a panel.
 
     Attributes:
         label: in the legend.
@@ -38,7 +38,7 @@ class AccuracyLine(NamedTuple):
 
 
 class AccuracyPanel(NamedTuple):
-    """One panel.
+    """One panel: lines of accuracies over the same levels.
 
     Attributes:
         levels: names along the axis.
