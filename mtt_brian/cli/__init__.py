@@ -157,7 +157,7 @@ def _overview() -> argparse.ArgumentParser:
 
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    examples = [f"  {PROGRAM} {name} {command.example}" for name, command in COMMANDS.items()]
+    examples = [f"  {PROGRAM} {name} {command.example}".rstrip() for name, command in COMMANDS.items()]
     overview = Parser(
         PROGRAM,
         usage=f"{PROGRAM} COMMAND [ARGUMENT ...]",
