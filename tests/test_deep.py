@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import nir
@@ -90,6 +91,21 @@ class TestPlan:
 
 
 class TestFrames:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
+
+    def test_other_recordings_in_the_same_folder_are_binned_anew(self, three_runs, tmp_path):
+        other = tmp_path / "other"
+        shutil.copytree(three_runs / "data", other)
+        next((other / "Test").rglob("*.bin")).unlink()
+        for root in (three_runs / "data", other):
+            here = setting(tmp_path, root)
+            frames.prepare(here, workers=0)
+            recordings = load_recordings("nmnist", here.data_root, "test", 5)
+            expected = events.frames_batch(list(recordings), 200, recordings.sensor_size).transpose(1, 0, 2, 3, 4)
+            assert np.array_equal(frames.test_frames(here, 200).frames.numpy(), expected), root
+
     def test_fewer_steps_are_sums(self, three_runs, tmp_path):
         here = setting(tmp_path, three_runs / "data")
         frames.prepare(here, workers=0)
@@ -226,7 +242,9 @@ class TestStudy:
         options = (
             f"--groups 1 --dataset nmnist --data-root {root} --size tiny --recordings 8 --test 8 --workers 1 --seeds 0"
         )
-        study.main(f"{options} --batch-size 4 --epochs 1 1 --steps data train --out {here} --pack {out}".split())
+        with monkeypatch.context() as patch:
+            patch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
+            study.main(f"{options} --batch-size 4 --epochs 1 1 --steps data train --out {here} --pack {out}".split())
         names = [network.name for network in plan.networks(0, groups=1)]
         assert len(names) == 6
         stepped = {name: json.loads((here / "networks" / name / "time_stepped.json").read_text()) for name in names}
@@ -264,7 +282,8 @@ class TestStudy:
         monkeypatch.setattr(study.event_driven, "_run_job", None)  # again: nothing is run
         study.main(f"{options} --steps evaluate --out {there}".split())
 
-    def test_the_time_is_over(self, three_runs, study, tmp_path, capfd):
+    def test_the_time_is_over(self, three_runs, study, tmp_path, monkeypatch, capfd):
+        monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
         root = three_runs / "data"
         study.main(
             f"--dataset nmnist --data-root {root} --size tiny --recordings 8 --test 4 --batch-size 4 --workers 1"
