@@ -86,7 +86,7 @@ COMMANDS = {
     ),
     "study": Command(
         "mtt_brian.cli.study",
-        "answer one question about finished runs: time_step_sweep, robustness, dynamic_inference ...",
+        "answer one question about trained networks: time_step_sweep, robustness, deep ...",
         "time_step_sweep runs/digits-mtt-0-001",
         GOES_ON,
     ),
