@@ -19,6 +19,8 @@ import pytest
 import mtt_brian as mb
 from mtt_brian import cli, events
 from mtt_brian.cli import info, simulate
+from mtt_brian.engines.exact_cuda import gpu
+from mtt_brian.errors import InputError
 from mtt_brian.events.named import NamedRecording
 
 SENSOR = (2, 34, 34)
@@ -312,7 +314,7 @@ def test_info_in_words(model, capsys):
     assert "IF, never fires (the readout)" in said
     assert "input -> spikes1" in said
     assert "flatten (Flatten), hidden (Affine)" in said
-    assert "  exact       fifo runs it in " in said
+    assert "  exact       sum, fifo runs it in " in said
 
 
 def test_info_lists_the_engines_that_refuse_with_the_reason(tmp_path, capsys):
@@ -329,7 +331,28 @@ def test_info_lists_the_engines_that_refuse_with_the_reason(tmp_path, capsys):
     assert call("info", tmp_path / "drifts.nir") == 0
     said = capsys.readouterr().out
     assert "bias 0 .. 4" in said
-    assert "  exact       fifo refuses: " in said
+    assert "  exact       sum       runs it in " in said
+    assert "  exact       fifo      refuses: " in said
+
+
+def lacks_a_gpu():
+    raise InputError("no GPU, for this test")
+
+
+def test_info_names_engines_that_cannot_run_here_in_one_line(model, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "CupyGpu", lacks_a_gpu)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    engines = {(e["engine"], e["order"]): e for e in described(capsys, model)["engines"]}
+    assert engines["exact-cuda", "fifo"]["missing"] == ["no GPU, for this test"]
+    assert engines["brian2-cpp", "sum"]["missing"] == ["no-such-compiler"]
+    assert engines["brian2-cpp", "sum"]["refused"] is engines["brian2-cpp", "sum"]["bytes"] is None
+    assert engines["exact", "sum"]["missing"] == []
+    assert call("info", model) == 0
+    said = capsys.readouterr().out
+    assert "refuses" not in said
+    (elsewhere,) = [line for line in said.splitlines() if line.startswith("not on this machine: ")]
+    assert "brian2-cpp" in elsewhere
+    assert elsewhere.endswith("exact-cuda (what they need: mtt-brian doctor)")
 
 
 def test_info_of_leaks(tmp_path, capsys):

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,21 @@ class TestPlan:
 
 
 class TestFrames:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
+
+    def test_other_recordings_in_the_same_folder_are_binned_anew(self, three_runs, tmp_path):
+        other = tmp_path / "other"
+        shutil.copytree(three_runs / "data", other)
+        next((other / "Test").rglob("*.bin")).unlink()
+        for root in (three_runs / "data", other):
+            here = setting(tmp_path, root)
+            frames.prepare(here, workers=0)
+            recordings = load_recordings("nmnist", here.data_root, "test", 5)
+            expected = events.frames_batch(list(recordings), 200, recordings.sensor_size).transpose(1, 0, 2, 3, 4)
+            assert np.array_equal(frames.test_frames(here, 200).frames.numpy(), expected), root
+
     def test_fewer_steps_are_sums(self, three_runs, tmp_path):
         here = setting(tmp_path, three_runs / "data")
         frames.prepare(here, workers=0)
@@ -241,7 +257,9 @@ class TestStudy:
         options = (
             f"--groups 1 --dataset nmnist --data-root {root} --size tiny --recordings 8 --test 8 --workers 1 --seeds 0"
         )
-        study.main(f"{options} --batch-size 4 --epochs 1 1 --steps data train --out {here} --pack {out}".split())
+        with monkeypatch.context() as patch:
+            patch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
+            study.main(f"{options} --batch-size 4 --epochs 1 1 --steps data train --out {here} --pack {out}".split())
         names = [network.name for network in plan.networks(0, groups=(1,))]
         assert len(names) == 6
         stepped = {name: json.loads((here / "networks" / name / "time_stepped.json").read_text()) for name in names}
@@ -281,6 +299,7 @@ class TestStudy:
 
     def test_a_training_goes_on_where_it_stopped(self, three_runs, tmp_path, monkeypatch):
         root, epochs, first = three_runs / "data", Epochs(3, 1, (1,)), Network("sdt", -1.0, 0)
+        monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
         whole, parts = (setting(tmp_path / name, root, batch_size=3) for name in ("whole", "parts"))
         for each in (whole, parts):
@@ -312,7 +331,11 @@ class TestStudy:
             f"--dataset nmnist --data-root {three_runs / 'data'} --size tiny --recordings 8 --test 8 --batch-size 4"
             f" --steps data train --epochs 100000 1 --out {tmp_path / 'out'}"
         )
-        study = subprocess.Popen([sys.executable, f"{STUDIES}/deep.py", *options.split()], start_new_session=True)
+        study = subprocess.Popen(
+            [sys.executable, f"{STUDIES}/deep.py", *options.split()],
+            env=os.environ | {"MTT_BRIAN_CACHE": str(tmp_path / "cache")},
+            start_new_session=True,
+        )
         try:
             while not (tmp_path / "out" / "networks" / "sdt-bound1-seed0" / "config.json").exists():
                 assert study.poll() is None
@@ -327,7 +350,8 @@ class TestStudy:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(study.pid, signal.SIGKILL)
 
-    def test_the_time_is_over(self, three_runs, study, tmp_path, capfd):
+    def test_the_time_is_over(self, three_runs, study, tmp_path, monkeypatch, capfd):
+        monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
         root = three_runs / "data"
         study.main(
             f"--dataset nmnist --data-root {root} --size tiny --recordings 8 --test 4 --batch-size 4 --workers 1"

@@ -108,7 +108,7 @@ def test_an_engine_from_a_file(module, installed, capsys, tmp_path):
     assert engine_info("counting").batches
     nir.write(tmp_path / "net.nir", one_neuron())
     cli.entry_point(["info", str(tmp_path / "net.nir")])
-    assert "counting    sum  runs it\n" in capsys.readouterr().out
+    assert "counting    sum       runs it\n" in capsys.readouterr().out
     np.save(tmp_path / "events.npy", EVENTS)
     out = tmp_path / "results"
     files = [str(tmp_path / "net.nir"), str(tmp_path / "events.npy")]
@@ -177,7 +177,7 @@ def test_an_installed_engine_that_is_broken_does_not_stop_the_others(module, cap
     assert mb.Simulator(one_neuron(), "exact").engine.name == "exact"
     nir.write(tmp_path / "net.nir", one_neuron())
     cli.entry_point(["info", str(tmp_path / "net.nir")])
-    assert "broken      sum  refuses: an engine 'broken'" in capsys.readouterr().out
+    assert "broken      sum       refuses: an engine 'broken'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

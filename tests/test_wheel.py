@@ -92,7 +92,7 @@ def test_demo_info_and_simulate(scripts, tmp_path):
 
     first = called(program, "demo", cwd=tmp_path, **cache)
     assert "Without time steps SDT loses" in first.stdout
-    assert first.stderr.count("compiling the exact engine, once") == 1
+    assert first.stderr.count("compiling the exact engine, order sum, once") == first.stderr.count("compiling") == 1
     assert (tmp_path / "results" / "demo-001" / "demo.png").stat().st_size > 100_000
     again = called(program, "demo", cwd=tmp_path, **cache)
     assert again.stderr == ""
@@ -101,5 +101,7 @@ def test_demo_info_and_simulate(scripts, tmp_path):
     assert "answer" in called(program, *command.split(), cwd=tmp_path, **cache).stdout
     described = called(program, "info", "results/demo-001/sdt.nir", cwd=tmp_path, **cache).stdout
     assert "159,424 synapses, 6,160 weights" in described
+    assert "refuses" not in described
+    assert "\nnot on this machine: brian2-cuda, exact-cuda (" in described
     own = called(program, "simulate", "results/demo-001/mtt.nir", "digits:test:0", cwd=tmp_path, **cache)
     assert re.search(r"answer \d \((right|wrong; right is 5)\), ahead of \d by \d", own.stdout)

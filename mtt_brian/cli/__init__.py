@@ -86,7 +86,7 @@ COMMANDS = {
     ),
     "study": Command(
         "mtt_brian.cli.study",
-        "answer one question about finished runs: time_step_sweep, robustness, dynamic_inference ...",
+        "answer one question about trained networks: time_step_sweep, robustness, deep ...",
         "time_step_sweep runs/digits-mtt-0-001",
         GOES_ON,
     ),
@@ -157,7 +157,7 @@ def _overview() -> argparse.ArgumentParser:
 
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    examples = [f"  {PROGRAM} {name} {command.example}" for name, command in COMMANDS.items()]
+    examples = [f"  {PROGRAM} {name} {command.example}".rstrip() for name, command in COMMANDS.items()]
     overview = Parser(
         PROGRAM,
         usage=f"{PROGRAM} COMMAND [ARGUMENT ...]",

@@ -30,9 +30,9 @@ def describe(network: Network) -> dict[str, Any]:
         ``file``, ``bytes`` (on disk), ``nodes`` and ``weights`` (their numbers), ``metadata`` (of the graph),
         ``config`` (of the run), ``assumptions`` (what the file does not say), ``input`` and ``output``;
         ``populations`` (with ``thresholds_per_spike``: how far the median and the largest weight move a neuron) and
-        ``connections``, each with its ``bytes`` in the file; ``engines``: for each engine and
-        convention the reason why it refuses the network (None: it runs it) and, where it runs it, the bytes that it
-        keeps for it (Brian2: an estimate, one lane).
+        ``connections``, each with its ``bytes`` in the file; ``engines``: for each engine and order what this machine
+        lacks for it (``missing``); where nothing is missing, the reason why it refuses the network (``refused``; None:
+        it runs it) and, where it runs it, the bytes that it keeps for it (Brian2: an estimate, batch size 1).
     """
     circuit, nodes = network.circuit, flatten(network.graph).nodes
     place = {population.name: k for k, population in enumerate(circuit.populations)}
@@ -50,7 +50,7 @@ def describe(network: Network) -> dict[str, Any]:
         "connections": [
             _connection(c, circuit, nodes) for c in sorted(circuit.connections, key=lambda c: place[c.target])
         ],
-        "engines": [_engine(circuit, engine, order) for engine in ENGINES for order in _conventions(engine)],
+        "engines": [_engine(circuit, engine, order) for engine in ENGINES for order in _orders(engine)],
     }
 
 
@@ -128,17 +128,19 @@ def _connection(connection: Connection, circuit: Circuit, nodes: dict[str, nir.N
 
 
 def _engine(circuit: Circuit, engine: str, order: Order) -> dict[str, Any]:
-    """Whether an engine takes the network, asked of the engine itself, and the memory that it needs for one run."""
-    found: dict[str, Any] = {"engine": engine, "order": order, "refused": None, "bytes": None}
+    """Whether an engine runs the network here, tried by building it, and the memory that it needs for one run."""
+    found: dict[str, Any] = {"engine": engine, "order": order, "missing": [], "refused": None, "bytes": None}
     try:
+        info = engine_info(engine)
+        if info.missing is not None and (missing := info.missing()):
+            return found | {"missing": missing}
         Simulator(circuit, engine, order=order, record="counts")
     except InputError as error:
         return found | {"refused": str(error)}
-    memory = engine_info(engine).memory
-    return found | {"bytes": None if memory is None else memory(circuit, order)}
+    return found | {"bytes": None if info.memory is None else info.memory(circuit, order)}
 
 
-def _conventions(engine: str) -> tuple[Order, ...]:
+def _orders(engine: str) -> tuple[Order, ...]:
     try:
         return engine_info(engine).orders
     except InputError:  # an installed package that cannot be imported: said when it is asked for the network

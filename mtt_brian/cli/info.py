@@ -6,7 +6,7 @@ mtt-brian info foreign.nir --tool snntorch    # a network of another tool, with 
 mtt-brian info model.nir --json               # the same as JSON, for other programs
 
 A synapse is a non-zero entry of the matrix that a chain of nodes between two populations amounts to; weights are the
-numbers that they share. Whether this machine has what an engine needs: mtt-brian doctor.
+numbers that they share. What an engine needs that this machine does not have: mtt-brian doctor.
 """
 
 from __future__ import annotations
@@ -60,10 +60,8 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
         yield f"trained with: {settings({key: config[key] for key in _SETTINGS if config.get(key) is not None})}"
     for assumption in description["assumptions"]:
         yield f"assumed: {assumption}"
-    yield f"\n{population_table(description)}\n\n{connection_table(connections)}\n\nengines"
-    for e in description["engines"]:
-        verdict = _runs_in(e["bytes"]) if e["refused"] is None else f"refuses: {e['refused']}"
-        yield f"  {e['engine']:11} {e['order']:4} {verdict}"
+    yield f"\n{population_table(description)}\n\n{connection_table(connections)}\n"
+    yield from engine_lines(description["engines"])
 
 
 def population_table(description: Mapping[str, Any]) -> str:
@@ -97,6 +95,20 @@ def connection_table(connections: Sequence[Mapping[str, Any]]) -> str:
             )
         )
     return Table.of_rows("connections", header, rows).terminal()
+
+
+def engine_lines(engines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The engines of this machine, one line for each verdict; the others by name."""
+    orders: dict[tuple[str, str], list[str]] = {}
+    for e in engines:
+        if not e["missing"]:
+            verdict = _runs_in(e["bytes"]) if e["refused"] is None else f"refuses: {e['refused']}"
+            orders.setdefault((e["engine"], verdict), []).append(e["order"])
+    yield "engines"
+    for (engine, verdict), own in orders.items():
+        yield f"  {engine:11} {', '.join(own):9} {verdict}"
+    if elsewhere := dict.fromkeys(e["engine"] for e in engines if e["missing"]):
+        yield f"not on this machine: {', '.join(elsewhere)} (what they need: mtt-brian doctor)"
 
 
 def in_words(rule: Mapping[str, Any]) -> str:

@@ -117,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--order",
         choices=ORDERS,
         default="sum",
-        help="what arrives at one instant: all at once, or one event after another (exact only) [sum]",
+        help="what arrives at one instant: all at once, or one event after another (exact, exact-cuda) [sum]",
     )
     parser.add_argument(
         "--max-rate",

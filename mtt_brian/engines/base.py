@@ -51,6 +51,7 @@ class EngineInfo:
         memory: bytes that it allocates for a circuit and an order, one recording at a time; None: not known.
         imports: modules that the main thread must import before the engine is built.
         needs: requirements besides this package, for listings.
+        missing: gives what this machine lacks of them, in words, each with its remedy; None: nothing can be missing.
     """
 
     name: str
@@ -64,6 +65,7 @@ class EngineInfo:
     memory: Callable[[Circuit, Order], int] | None = None
     imports: tuple[str, ...] = ()
     needs: str = ""
+    missing: Callable[[], list[str]] | None = None
 
     def options_from(self, options: dict[str, Any]) -> dict[str, Any]:
         """Those of ``options`` that the engine accepts."""

@@ -42,10 +42,22 @@ def _brian2_cpp(circuit: Circuit, **options: Any) -> Engine:
     return CppEngine(circuit, **options)
 
 
+def _brian2_cpp_missing() -> list[str]:
+    from mtt_brian.engines.brian2.compilers import missing_for_projects
+
+    return missing_for_projects()
+
+
 def _brian2_cuda(circuit: Circuit, **options: Any) -> Engine:
     from mtt_brian.engines.brian2.cuda import CudaEngine
 
     return CudaEngine(circuit, **options)
+
+
+def _brian2_cuda_missing() -> list[str]:
+    from mtt_brian.engines.brian2.cuda import Cuda
+
+    return Cuda.find().missing()
 
 
 def _brian2_memory(circuit: Circuit, order: Order) -> int:
@@ -56,6 +68,12 @@ def _exact_cuda(circuit: Circuit, **options: Any) -> Engine:
     from mtt_brian.engines.exact_cuda import ExactCudaEngine
 
     return ExactCudaEngine(circuit, **options)
+
+
+def _exact_cuda_missing() -> list[str]:
+    from mtt_brian.engines.exact_cuda.gpu import missing
+
+    return missing()
 
 
 class _Registered(NamedTuple):
@@ -101,6 +119,7 @@ _GIVEN = (
             memory=_brian2_memory,
             imports=("brian2",),
             needs="g++ and make",
+            missing=_brian2_cpp_missing,
         ),
         _brian2_cpp,
     ),
@@ -115,6 +134,7 @@ _GIVEN = (
             memory=_brian2_memory,
             imports=("brian2",),
             needs="brian2cuda, nvcc and an NVIDIA GPU",
+            missing=_brian2_cuda_missing,
         ),
         _brian2_cuda,
     ),
@@ -128,6 +148,7 @@ _GIVEN = (
             batches=True,
             memory=_exact_memory,
             needs="CuPy and an NVIDIA GPU",
+            missing=_exact_cuda_missing,
         ),
         _exact_cuda,
     ),

@@ -47,9 +47,13 @@ def check_project_programs(engine: str) -> None:
     Raises:
         CannotCompile: naming the programs that are missing.
     """
-    missing = _missing(["make", os.environ.get("CXX", "g++")])
-    if missing:
+    if missing := missing_for_projects():
         raise CannotCompile(f"engine={engine!r} needs {' and '.join(missing)}, not found: {_INSTALL}, or {_instead()}")
+
+
+def missing_for_projects() -> list[str]:
+    """Programs that compile a project of Brian2's and are not found."""
+    return _missing(["make", os.environ.get("CXX", "g++")])
 
 
 def check_compiled(engine: str, returncode: int, stderr: str) -> None:

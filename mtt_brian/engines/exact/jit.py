@@ -16,6 +16,7 @@ from typing import Any
 import numba
 
 from mtt_brian.circuit import instants
+from mtt_brian.engines.base import Order
 from mtt_brian.engines.exact.indexing import Compiler
 from mtt_brian.engines.lowered import packing
 from mtt_brian.kernel_cache import kept
@@ -38,8 +39,16 @@ def _compiled(before_compiling: str | None = None, **options: Any) -> Callable[[
 
 #: A kernel that Python calls.
 kernel = _compiled()
-#: The same for a kernel that takes seconds to compile.
-loop = _compiled("compiling the exact engine, once, about 10 s")
+
+
+def loop(order: Order) -> Callable[[Callable[..., Any]], Any]:
+    """The same for the loop of an order, which takes seconds to compile.
+
+    It is compiled again for neurons given by a linear system, and for networks with crossings or delays.
+    """
+    return _compiled(f"compiling the exact engine, order {order}, once for each kind of network, about 10 s")
+
+
 #: The same for the kernels of `EquationNeuron`.
 device_kernel = _compiled("compiling the kernels for neurons given by equations, once, 10 to 40 s")
 #: A function of a kernel that is too rare or too large to inline. Python must not call it: the wrapper for Python would

@@ -39,7 +39,7 @@ def predict_first_crossings(
                 schedule_crossing(crossings, net.offset[p] + local, predict_crossing(net, state, linear, p, local, 0.0))
 
 
-@loop
+@loop("sum")
 def run_summed(
     net: LoweredCircuit,
     state: State,
@@ -130,7 +130,7 @@ def apply_crossing(
         state.y[neuron] = net.threshold[net.parameter_offset[p] + net.parameter_stride[p] * local]
 
 
-@loop
+@loop("fifo")
 def run_queued(
     net: LoweredCircuit,
     state: State,

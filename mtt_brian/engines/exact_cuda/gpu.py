@@ -152,6 +152,15 @@ class CupyGpu:
         return int(buffer.data.ptr)
 
 
+def missing() -> list[str]:
+    """What this machine lacks for `CupyGpu`, in words; empty where it can be used."""
+    try:
+        CupyGpu()
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
 class _CupyStream:
     """A stream of CuPy whose errors are one line."""
 

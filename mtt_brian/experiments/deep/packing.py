@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 #: Files that are needed elsewhere, besides the models: settings, curves, predictions, results.
-_KEPT = ("*.json", "*.jsonl", "networks/*/*.json", "networks/*/*.jsonl", "data/*.json")
+_KEPT = ("*.json", "*.jsonl", "networks/*/*.json", "networks/*/*.jsonl")
 #: Archives of models, and bytes of each, at most.
 ARCHIVES, MOST_BYTES = 4, 14_500_000
 #: Bytes of an entry of an archive besides its content, at most.
