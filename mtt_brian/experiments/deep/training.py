@@ -25,7 +25,6 @@ from mtt_brian.experiments.deep.plan import TIME_STEPS, Epochs, Network, Setting
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.run_folder import CONFIG, MODEL
 from mtt_brian.files import write_json
-from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt.checks import check_norms, check_resume
 from mtt_brian.mtt.config import TrainConfig, read_config
 from mtt_brian.mtt.frame_dataset import FrameSet
@@ -82,7 +81,6 @@ def stop() -> None:
 
 def train_seed(setting: Setting, seed: int, epochs: Epochs, ends: float) -> int:
     """The networks of one seed, in order, as long as there is time; returns the seed."""
-    keep_freed_memory()
     for network in networks(seed, epochs.groups):
         folder = setting.run(network)
         if (folder / TIME_STEPPED).exists():
