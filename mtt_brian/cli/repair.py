@@ -147,7 +147,9 @@ def _check_kept(out: Path, network: Path) -> None:
         if not os.path.lexists(path):
             continue
         if name == repair_report.MODEL and path.exists() and path.samefile(network):
-            raise InputError(f"--out {out}: {path} is the network to repair, and would be replaced; name another folder")
+            raise InputError(
+                f"--out {out}: {path} is the network to repair, and would be replaced; name another folder"
+            )
         if not (out / repair_report.REPORT).is_file():
             raise InputError(f"--out {out}: {path} is of no repair, and would be replaced; name another folder")
 
