@@ -146,6 +146,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--unpack", metavar="DIR", help="begin with these archives")
     options = parser.parse_args(arguments)
     option_checks.at_least_one(options, "recordings", "test", "batch_size", "epochs", "workers", "jobs")
+    option_checks.experiment(options.seeds, options.minutes)
     return options
 
 

@@ -35,9 +35,8 @@ import numpy as np
 from mtt_brian import files, mtt, plotting, snn
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
-from mtt_brian.experiments import inference, run_folder
+from mtt_brian.experiments import inference, option_checks, run_folder
 from mtt_brian.experiments.inference import Condition
-from mtt_brian.experiments.option_checks import at_least_one
 from mtt_brian.experiments.study_cli import Study
 from mtt_brian.experiments.variants import BASE, Variant, VariantResult, compare, result_table, train_variants
 from mtt_brian.mtt import TrainConfig
@@ -109,7 +108,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, TrainCon
     given = mtt.config.given_options(options)
     if taken := [key for key in OWN if key in given]:
         raise InputError(f"--{taken[0].replace('_', '-')}: this study sets it itself; see --seeds and --vary-...")
-    at_least_one(options, "fine")
+    option_checks.at_least_one(options, "fine")
+    option_checks.experiment(options.seeds)
     return options, TrainConfig(**given, method="mtt", **BASE._asdict())
 
 

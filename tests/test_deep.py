@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import nir
@@ -220,6 +221,57 @@ class TestArchives:
             assert copy.with_name("config.json").read_text() == f"{number}"
         assert not list((tmp_path / "there").rglob("checkpoint.pt"))
         assert (tmp_path / "there" / "event_driven.jsonl").read_text() == "results"
+
+    def test_what_is_there_is_kept(self, tmp_path):
+        """By the same command again: results since, and archives of earlier runs."""
+        here, there, out = tmp_path / "here", tmp_path / "there", tmp_path / "out"
+        (here / "networks" / "n").mkdir(parents=True)
+        (here / "networks" / "n" / "config.json").write_text("{}")
+        (here / "event_driven.jsonl").write_text("old")
+        packing.pack(here, out, [])
+        packing.unpack(out, there)
+        (there / "event_driven.jsonl").write_text("old and new")
+        packing.unpack(out, there)
+        assert (there / "event_driven.jsonl").read_text() == "old and new"
+        (tmp_path / "empty").mkdir()
+        before = (out / "results.zip").read_bytes()
+        packing.pack(tmp_path / "empty", out, [])
+        assert (out / "results.zip").read_bytes() == before
+
+    def test_archives_that_cannot_be(self, tmp_path):
+        for folder in (tmp_path, tmp_path / "nowhere"):
+            with pytest.raises(InputError, match=r"no archives \(\*\.zip\) there; name the folder that --pack wrote"):
+                packing.unpack(folder, tmp_path / "there")
+        archive = tmp_path / "results.zip"
+        for name in ("../up.json", "networks/n/checkpoint.pt", "/top.json", "a/b.json", "networks/../x.json"):
+            with zipfile.ZipFile(archive, "w") as file:
+                file.writestr(name, "{}")
+            with pytest.raises(InputError, match=r"results\.zip: .* is no file of the experiment"):
+                packing.unpack(tmp_path, tmp_path / "there")
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("epochs.json", "0123456789" * 100)
+        whole = archive.read_bytes()
+        for damaged in (whole[:-30], whole[:50] + bytes([whole[50] ^ 255]) + whole[51:], b"", b"PK"):
+            archive.write_bytes(damaged)
+            with pytest.raises(InputError, match=r"results\.zip: not a readable archive: "):
+                packing.unpack(tmp_path, tmp_path / "there")
+        assert not (tmp_path / "there").exists() or not any((tmp_path / "there").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--seeds", "1", "1"], "--seeds: 1 is given twice"),
+        (["--seeds", "-1"], "--seeds must be numbers from 0 to 2"),
+        (["--seeds", str(2**64)], "--seeds must be numbers from 0 to 2"),
+        (["--minutes", "0"], "--minutes must be a number > 0, not 0"),
+        (["--minutes", "nan"], "--minutes must be a number > 0, not nan"),
+    ],
+)
+def test_options_that_cannot_be(monkeypatch, given, message):
+    monkeypatch.syspath_prepend(STUDIES)
+    with pytest.raises(InputError, match=message):
+        importlib.import_module("deep").parse(given)
 
 
 class TestRoundedWeights:

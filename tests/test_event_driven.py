@@ -1,5 +1,6 @@
 """Plain Brian2 scripts on the device event_driven, with numbers that one can check on paper."""
 
+import itertools
 import math
 
 import brian2
@@ -8,6 +9,7 @@ import pytest
 from brian2 import Hz, ms, mV, second
 
 import mtt_brian.event_driven
+from mtt_brian.engines.brian2.poisson import PoissonProcess
 
 TAU = 0.010
 
@@ -637,3 +639,47 @@ def test_restore_after_parameters_were_changed():
         network.restore()
     assert found[0] == found[1]
     close(found[0], [(0, TAU * math.log(3))], 1e-14)
+
+
+def test_sources_that_are_inactive_are_silent():
+    generator = brian2.SpikeGeneratorGroup(1, [0, 0], [1, 6] * ms)
+    poisson = brian2.PoissonGroup(20, 1e4 * Hz)
+    cells = lif(n=20)
+    drive = brian2.PoissonInput(cells, "v", 10, 1e4 * Hz, weight=2)
+    monitors = [brian2.SpikeMonitor(part) for part in (generator, poisson, cells)]
+    network = brian2.Network(generator, poisson, cells, drive, monitors)
+    for part in (generator, poisson, drive):
+        part.active = False
+    network.run(5 * ms)
+    assert [monitor.num_spikes for monitor in monitors] == [0, 0, 0]
+    for part in (generator, poisson, drive):
+        part.active = True
+    network.run(5 * ms)
+    assert monitors[0].t / ms == [6]
+    for monitor in monitors[1:]:
+        assert monitor.num_spikes > 0
+        assert min(monitor.t) >= 5 * ms
+
+
+def test_poisson_neurons_do_not_wait_for_one_another():
+    """20 s at 10 kHz beside neurons that hardly ever fire: drawn in a moment, whatever the pieces of the run."""
+    rates = np.array([1e4, 0.0, 0.1])
+    whole = PoissonProcess(np.random.SeedSequence(1), 3, 0.0)
+    t, i = whole.until(rates, 0.0, 20.0)
+    assert abs(np.sum(i == 0) - 2e5) < 5 * np.sqrt(2e5)
+    assert not np.any(i == 1)
+    pieces = PoissonProcess(np.random.SeedSequence(1), 3, 0.0)
+    found = [pieces.until(rates, *ends) for ends in itertools.pairwise((0, 1e-4, 0.3, 7, 20))]
+    assert np.concatenate([part[0] for part in found]).tolist() == t.tolist()
+    assert np.concatenate([part[1] for part in found]).tolist() == i.tolist()
+
+
+def test_parameters_may_have_the_name_of_a_function_of_numpy():
+    cells = brian2.NeuronGroup(
+        2, "dv/dt = (less*int(i > 0) - v) / (10*ms) : 1\nless : 1", threshold="v > 1", reset="v = 0"
+    )
+    cells.less = 2
+    monitor = brian2.SpikeMonitor(cells)
+    brian2.Network(cells, monitor).run(7 * ms)
+    assert monitor.i[:].tolist() == [1]
+    assert float(monitor.t[0]) == pytest.approx(0.01 * np.log(2), abs=1e-12)

@@ -92,6 +92,19 @@ def test_a_timed_array():
     assert "table changes from call to call or with time" in message
 
 
+@pytest.mark.parametrize("name", ["square", "sinc", "beta", "Max", "own"])
+def test_a_function_of_the_script(name):
+    """numpy's square and sympy's beta are other functions."""
+    namespace = {name: brian2.Function(lambda x: x + 10, arg_units=[1], return_unit=1, stateless=True)}
+    message = refusal(group(f"dv/dt = ({name}(2) - v) / (10*ms) : 1", namespace=namespace))
+    assert f"{name} is not a function of Brian2; set a parameter to its value before the run" in message
+    assert f"{name} is not a function of Brian2" in refusal(group(reset=f"v = {name}(2)", namespace=namespace))
+    cells = group(name="targets")
+    assert f"{name} is not" in refusal(cells, *synapses(cells, f"v_post += {name}(2)", namespace=namespace))
+    source = brian2.PoissonGroup(2, f"{name}(2)*Hz", namespace=namespace)
+    assert f"{name} is not a function of Brian2; give constant rates" in refusal(source)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -155,6 +168,24 @@ def test_rates_that_depend_on_time():
 def test_rates_that_are_none(rate, shown):
     source = brian2.PoissonGroup(2, [1, rate] * Hz, name="source")
     assert f"source: rates: the rate of neuron 1 is {shown} Hz" in refusal(source)
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "expected"),
+    [(-1, 10, "N: it is -1;"), (1, -10, "rate: it is -10 Hz;"), (1, np.nan, "rate: it is nan Hz;")],
+)
+def test_poisson_inputs_that_are_none(count, rate, expected):
+    cells = group()
+    source = brian2.PoissonInput(cells, "v", count, rate * Hz, weight=1)
+    assert f"event_driven cannot run {source.name}: {expected} give a number >= 0" in refusal(cells, source)
+
+
+def test_rates_that_no_memory_can_hold():
+    source = brian2.PoissonGroup(2, 1e20 * Hz, name="source")
+    assert "source: it would send about 2e+17 spikes in this run, more than 1e+09; lower its rates" in refusal(source)
+    cells = group()
+    other = brian2.PoissonInput(cells, "v", 1, np.inf * Hz, weight=1)
+    assert f"{other.name}: it would send about inf spikes" in refusal(cells, other)
 
 
 @pytest.mark.parametrize("tau", [0, -1])
@@ -233,8 +264,14 @@ def test_units_are_checked_by_brian2():
             brian2.Network(group(name="cells*", **options)).run(1 * ms)
         assert isinstance(caught.value.__cause__, brian2.DimensionMismatchError)
     cells = group(name="targets")
-    with pytest.raises(brian2.BrianObjectException, match="wires") as caught:
-        brian2.Network(cells, *synapses(cells, "v_post += 1*mV")).run(1 * ms)
+    volts = brian2.NeuronGroup(2, "dv/dt = -v / (10*ms) : volt", name="volts")
+    for options in ({"on_pre": "v_post += 1"}, {"on_pre": "v_post += u", "model": "w : 1\nu = 2*w : volt"}):
+        with pytest.raises(brian2.BrianObjectException, match="wires") as caught:
+            brian2.Network(volts, *synapses(volts, **options)).run(1 * ms)
+        assert isinstance(caught.value.__cause__, brian2.DimensionMismatchError)
+    source = brian2.PoissonInput(volts, "v", 1, 10 * Hz, weight="2")
+    with pytest.raises(brian2.BrianObjectException, match="poissoninput") as caught:
+        brian2.Network(volts, source).run(1 * ms)
     assert isinstance(caught.value.__cause__, brian2.DimensionMismatchError)
 
 

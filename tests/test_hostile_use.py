@@ -56,6 +56,28 @@ class TestOldNames:
             getattr(importlib.import_module(name), "nothing")  # noqa: B009 - not useless: it raises
 
 
+@pytest.mark.parametrize(
+    ("engine", "options"), [("exact", {"order": "fifo", "threads": 1}), ("brian2", {"target": "numpy"})]
+)
+def test_a_simulator_can_be_pickled_and_copied(engine, options):
+    """For other processes; the options come along, and the circuit is not read again."""
+    simulator = mb.Simulator(one_layer(), engine, record="counts", lower_bound=-0.5, **options)
+    (expected,) = simulator.run([RECORDING])
+    for other in (pickle.loads(pickle.dumps(simulator)), copy.deepcopy(simulator), copy.copy(simulator)):
+        (found,) = other.run([RECORDING])
+        assert {name: counts.tolist() for name, counts in found.counts.items()} == {
+            name: counts.tolist() for name, counts in expected.counts.items()
+        }
+        assert found.spikes.keys() == expected.spikes.keys()
+        assert (repr(other), other.circuit.assumptions) == (repr(simulator), simulator.circuit.assumptions)
+
+
+@pytest.mark.parametrize("t", ["x", [[1], [1, 2]], {}, object()])
+def test_times_of_a_readout_that_are_none(t):
+    with pytest.raises(InputError, match=r"readout_at\(\) needs times in seconds, not "):
+        mb.simulate(one_layer(), RECORDING).readout_at(t)
+
+
 def test_a_result_can_be_pickled_and_copied():
     result = mb.simulate(one_layer(), RECORDING)
     assert result.synops == 3  # from a cached value, which is left out

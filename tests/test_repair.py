@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -99,6 +100,12 @@ class TestScales:
 
     def test_weights_of_populations(self):
         assert perturb_networks.weights_of_populations(network()) == {"a": ["w"]}
+
+    def test_a_network_without_operations_is_refused(self):
+        graph = network(0.0, 0.0)
+        graph.nodes["out"].weight[:] = 0
+        with pytest.raises(InputError, match="4 training recordings cause no synaptic operation"):
+            repair.operations_without_bound(task(graph), recordings())
 
     def test_weights_of_two_populations_are_refused(self):
         graph = network()
@@ -423,7 +430,11 @@ def test_scales_without_torch(three_runs, tmp_path):
         (["--no-scales", "--epochs", "0"], "--no-scales with --epochs 0 leaves nothing to do"),
         (["--synops", "0"], "--synops must be a number > 0, or none, not 0.0"),
         (["--train-limit", "0"], "--train-limit must be at least 1"),
-        (["--lr", "-1"], "lr must be a number >= 0"),
+        (["--lr", "-1"], "lr must be at least 0, not -1.0"),
+        (["--lr", "nan"], "lr must be at least 0, not nan"),
+        (["--lr", "1e300"], r"lr must be at most 1e\+06, not 1e\+300"),
+        (["--epochs", "10000000000"], r"epochs must be at most 1e\+06"),
+        (["--gradient-steps", "100000000"], "time_steps must be at most 100000, not 100000000"),
         (["--step", "1.5e-6"], "--step must be a whole number of microseconds"),
     ],
 )
@@ -432,6 +443,29 @@ def test_bad_input(three_runs, tmp_path, more, message):
     with pytest.raises(InputError, match=message):
         command.main([str(three_runs / "runs" / "sdt-0"), *more, "--out", str(out)])
     assert not out.exists()
+
+
+def test_files_of_no_repair_are_kept(three_runs, tmp_path):
+    """The network to repair, another run, a config.json without a network; what a repair wrote is replaced."""
+
+    def repair_into(out, network=three_runs / "runs" / "sdt-0"):
+        command.main([str(network), "--limit", "1", "--train-limit", "2", "--epochs", "0", "--out", str(out)])
+
+    run, alone, out = tmp_path / "run", tmp_path / "alone", tmp_path / "out"
+    shutil.copytree(three_runs / "runs" / "sdt-0", run)
+    alone.mkdir()
+    (alone / "config.json").write_text("mine")
+    for folder, name in ((run, "model.nir"), (alone, "config.json")):
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(InputError, match=rf"{name} is of no repair, and would be replaced; name another folder"):
+            repair_into(folder)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(InputError, match=r"model\.nir is the network to repair, and would be replaced"):
+        repair_into(run, network=run)
+    repair_into(out)
+    repair_into(out)
+    with pytest.raises(InputError, match=r"model\.nir is the network to repair, and would be replaced"):
+        repair_into(out, network=out / "model.nir")
 
 
 def test_a_network_that_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     loop = _loop_config(options, opened) if options.epochs else None
     out = files.results_folder(options.out, "repair")
     files.check_replaceable(out, repair_report.FILES)
+    _check_kept(out, opened.path)
     with files.removed_if_empty(out):
         print(printable(f"{name}: {len(train):,} recordings to train on, {len(test.recordings):,} to test on -> {out}"))
 
@@ -98,7 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             graph, history = _in_the_loop(options, task, graph, train, loop, budget)
         after = measured(graph)
     report = RepairReport(name, test.title, task.rules, before, after, options.synops, scales, history)
-    _write(out, opened, task, graph, history)
     report.write(
         out,
         {
@@ -112,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "command": shlex.join([cli.PROGRAM, "repair", *(sys.argv[2:] if arguments is None else arguments)]),
         },
     )
+    _write(out, opened, task, graph, history)
     print(f"\n{report.terminal()}\n\n{files.contents(out)}")
 
 
@@ -132,6 +134,24 @@ def _check(options: argparse.Namespace, task: Repair, train: Recordings) -> None
         from mtt_brian.experiments import engine_in_the_loop
 
         engine_in_the_loop.trainable(task, task.graph, train)
+
+
+def _check_kept(out: Path, network: Path) -> None:
+    """Refuses a folder in which the repair would replace the given network, or files that no repair wrote.
+
+    Raises:
+        InputError: naming the file.
+    """
+    for name in (repair_report.MODEL, repair_report.CONFIG):
+        path = out / name
+        if not os.path.lexists(path):
+            continue
+        if name == repair_report.MODEL and path.exists() and path.samefile(network):
+            raise InputError(
+                f"--out {out}: {path} is the network to repair, and would be replaced; name another folder"
+            )
+        if not (out / repair_report.REPORT).is_file():
+            raise InputError(f"--out {out}: {path} is of no repair, and would be replaced; name another folder")
 
 
 def _scales(

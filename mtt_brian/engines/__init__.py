@@ -10,6 +10,7 @@ import numpy as np
 
 from mtt_brian import html_repr
 from mtt_brian.circuit.integers import Integers
+from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
 from mtt_brian.engines.engine_table import (
@@ -106,6 +107,12 @@ class Simulator:
                 self.circuit = integers.of(self.circuit)
             self.engine = build_engine(engine, self.circuit, order, record, options)
         self._shown = f"{engine}, {order}"
+        self._made = engine, order, record, options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: the circuit and the options; the engine is built anew."""
+        engine, order, record, options = self._made
+        return _simulator, (self.circuit, engine, order, record, options)
 
     def __repr__(self) -> str:
         synapses = sum(int(fan_out.sum()) for fan_out in self.circuit.fan_out.values())
@@ -148,6 +155,10 @@ class Simulator:
         if progress:
             results = progress_bar(results, total=count, description=self.engine.name, unit="recordings")
         yield from results
+
+
+def _simulator(circuit: Circuit, engine: str, order: Order, record: Record, options: dict[str, Any]) -> Simulator:
+    return Simulator(circuit, engine, order=order, record=record, **options)
 
 
 @shows_conventions

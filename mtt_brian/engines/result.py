@@ -14,6 +14,7 @@ from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
 from mtt_brian.errors import InputError
+from mtt_brian.text import shown
 
 #: Recorded spikes of a run: of every population, of those that feed the readout, or only their counts.
 Record: TypeAlias = Literal["all", "output", "counts"]
@@ -107,7 +108,10 @@ class Result:
             InputError: if the run recorded too little, or the readout is neither linear nor firing; for times that are
                 no numbers, and for a piece of a run that does not start at time 0.
         """
-        at = on_whole_microseconds(t)
+        try:
+            at = on_whole_microseconds(t)
+        except (TypeError, ValueError):
+            raise InputError(f"readout_at() needs times in seconds, not {shown(t)}") from None
         if np.any(np.isnan(at)):
             raise InputError("readout_at() needs times in seconds, not NaN")
         if self.begin > 0:

@@ -22,6 +22,7 @@ import nir
 import numpy as np
 
 from mtt_brian.engines import Simulator
+from mtt_brian.errors import InputError
 from mtt_brian.evaluate import predictions
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap, perturb_networks
@@ -203,6 +204,16 @@ def scaled(graph: nir.NIRGraph, factors: Mapping[str, float]) -> nir.NIRGraph:
 
 
 def operations_without_bound(repair: Repair, recordings: Recordings) -> float:
-    """Mean synaptic operations of the network as it is, without a lower bound."""
+    """Mean synaptic operations of the network as it is, without a lower bound.
+
+    Raises:
+        InputError: if there are none.
+    """
     results = repair.simulator(repair.graph, repair.rules[UNBOUNDED], "counts").run(recordings)
-    return float(np.mean([result.synops for result in results]))
+    synops = float(np.mean([result.synops for result in results]))
+    if not synops:
+        raise InputError(
+            f"{len(recordings):,} training recordings cause no synaptic operation in the network without a bound, so "
+            "that there is nothing to repair: its weights are 0, or the recordings have no events"
+        )
+    return synops

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtt_brian import events
-from mtt_brian.errors import Diverged, InputError
+from mtt_brian.errors import Diverged, InputError, check_number
 from mtt_brian.events import Recordings
 from mtt_brian.events.perturb import shifted
 from mtt_brian.events.recording import SensorSize
@@ -58,12 +58,22 @@ class LoopConfig:
     synops_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("time_steps", 1), ("shift", 0), ("seed", 0)):
-            if getattr(self, name) < least:
+        for name, (least, most) in _RANGES.items():
+            if not getattr(self, name) >= least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for name in ("lr", "synops_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be a number >= 0, not {getattr(self, name)}")
+            check_number(name, getattr(self, name), most)
+
+
+#: Least and largest values; as in `mtt.TrainConfig`.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 1_000_000_000),
+    "lr": (0, 1e6),
+    "time_steps": (1, 100_000),
+    "shift": (0, 1_000_000),
+    "seed": (0, 2**64 - 1),
+    "synops_weight": (0, 1e6),
+}
 
 
 class Measured(NamedTuple):

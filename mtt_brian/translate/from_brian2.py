@@ -76,7 +76,7 @@ class Group:
         subexpressions: by name.
         parameters: names of the parameters of the equations.
         values: every other name in the texts: a number, or one value per neuron; parameters and states included.
-        functions: names that are functions, and whether a call depends on time or chance.
+        functions: names that are functions, and why a call has no value before the run; "" where it has one.
         threshold, reset: texts; None without one.
         refractory: seconds, a number or one per neuron, or the text of an expression; None without one.
     """
@@ -88,7 +88,7 @@ class Group:
     subexpressions: Mapping[str, str]
     parameters: frozenset[str]
     values: Mapping[str, Any]
-    functions: Mapping[str, bool]
+    functions: Mapping[str, str]
     threshold: str | None
     reset: str | None
     refractory: float | np.ndarray | str | None
@@ -123,7 +123,7 @@ class Pathway:
     variables: Mapping[str, str]
     reads: Mapping[str, tuple[str, str]]
     values: Mapping[str, Any]
-    functions: Mapping[str, bool]
+    functions: Mapping[str, str]
     seconds: float | np.ndarray
 
 
@@ -223,7 +223,7 @@ def circuit_of(script: Script) -> Translation:
     return Translation(circuit, states, first)
 
 
-def evaluate(text: str, values: Mapping[str, Any], functions: Mapping[str, bool]) -> Any:
+def evaluate(text: str, values: Mapping[str, Any], functions: Mapping[str, str]) -> Any:
     """The value of an expression without states: a number or an array.
 
     Raises:
@@ -238,13 +238,13 @@ def evaluate(text: str, values: Mapping[str, Any], functions: Mapping[str, bool]
 # ---- Text ------------------------------------------------------------------------------------------------------------
 
 
-def _parsed(text: str, line: str, functions: Mapping[str, bool]) -> sympy.Expr:
+def _parsed(text: str, line: str, functions: Mapping[str, str]) -> sympy.Expr:
     """An expression by sympy.
 
     Args:
         text: the expression.
         line: what a refusal shows.
-        functions: names of functions, and whether a call depends on time or chance.
+        functions: names of functions, and why a call has no value before the run; "" where it has one.
     """
     from brian2.parsing.sympytools import str_to_sympy
 
@@ -252,9 +252,9 @@ def _parsed(text: str, line: str, functions: Mapping[str, bool]) -> sympy.Expr:
     for name in names:
         if name == "xi" or name.startswith("xi_"):
             raise _Stop(line, f"it is noisy ({name})", f"leave the noise out, or {_CLOCK}")
-        if functions.get(name):
+        if obstacle := functions.get(name):
             instead = f"set a parameter to its value before the run, or {_CLOCK}"
-            raise _Stop(line, f"{name} changes from call to call or with time", instead)
+            raise _Stop(line, f"{name} {obstacle}", instead)
     for name in names:
         if name in ("t", "t_in_timesteps", "dt", "lastspike", "not_refractory"):
             raise _Stop(line, f"it depends on time ({name})", f"change a parameter between two runs, or {_CLOCK}")
@@ -302,7 +302,8 @@ def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
         if name not in values:
             raise _Stop(line, f"{name} is not a constant", _CLOCK)
     try:
-        function = sympy.lambdify([_symbol(name) for name in names], expression, "numpy")
+        # Under other names than those of the script: one of these can be that of a function of numpy.
+        function = sympy.lambdify([_symbol(name) for name in names], expression, "numpy", dummify=True)
         with np.errstate(all="ignore"):
             found = np.asarray(function(*(np.asarray(values[name], dtype=np.float64) for name in names)))
         if found.dtype.kind not in "fiub":

@@ -28,6 +28,8 @@ NAME = "event_driven"
 _REPORTS = 100
 #: What a state may be at the beginning of a run, so that a difference of two states is finite.
 LARGEST_STATE = 1e300
+#: Spikes of a source of Poisson processes in one run, which are in memory together.
+MOST_ARRIVALS = 1e9
 
 
 class EquationRun(Protocol):
@@ -261,6 +263,9 @@ class EventDrivenDevice(internals.RuntimeDevice):
         for source in parts.inputs:
             total = float(source.N) * float(source.rate)
             out[source.name] = np.full(len(internals.target_of(source)), total)
+        for source in (*parts.poisson, *parts.inputs):
+            if not script.is_active(source):
+                out[source.name] = np.zeros_like(out[source.name])
         return out
 
     def _prepared(self, session: _Session, translation: Translation, parts: script.Parts, t: float) -> EquationRun:
@@ -321,14 +326,17 @@ class EventDrivenDevice(internals.RuntimeDevice):
         """All spikes from outside in this run."""
         first, last = begin - 3 * window(begin), end - 3 * window(end)
         t, i = [np.zeros(0)], [np.zeros(0, np.int64)]
-        for group in parts.generators:
+        for group in filter(script.is_active, parts.generators):
             times, neurons = _generated(group, first, last)
             t.append(times)
             i.append(neurons + translation.first[group.name])
         for k, (name, rate) in enumerate(rates.items()):
+            if (count := float(np.sum(rate)) * (end - begin)) > MOST_ARRIVALS:
+                what = f"it would send about {count:.3g} spikes in this run, more than {MOST_ARRIVALS:g}"
+                raise Refused([Refusal(name, "", what, "lower its rates, or split the run")])
             if name not in session.poisson:
-                random = np.random.default_rng(np.random.SeedSequence([abs(self._seed), session.trial, k]))
-                session.poisson[name] = PoissonProcess(random, len(rate), begin)
+                seeds = np.random.SeedSequence([abs(self._seed), session.trial, k])
+                session.poisson[name] = PoissonProcess(seeds, len(rate), begin)
             times, neurons = session.poisson[name].until(rate, begin, last)
             t.append(times)
             i.append(neurons + translation.first[name])

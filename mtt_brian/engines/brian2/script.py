@@ -9,7 +9,7 @@ from typing import Any
 
 import brian2
 import numpy as np
-from brian2.core.functions import Function
+from brian2.core.functions import DEFAULT_FUNCTIONS, Function
 from brian2.core.variables import AuxiliaryVariable, Subexpression
 from brian2.equations.equations import DIFFERENTIAL_EQUATION, PARAMETER, SUBEXPRESSION
 from brian2.equations.unitcheck import check_units_statements
@@ -101,6 +101,11 @@ def whole(group: Any) -> Any:
     return group.source if isinstance(group, brian2.Subgroup) else group
 
 
+def is_active(thing: Any) -> bool:
+    """Whether an object and all that it contains run."""
+    return bool(thing.active and all(part.active for part in thing.contained_objects))
+
+
 def script_of(parts: Parts, namespace: Mapping[str, Any]) -> Script:
     """Describes the objects of a network.
 
@@ -142,14 +147,22 @@ def _refuse(line: str, reason: str, instead: str) -> None:
     raise Refused([Refusal("", line, reason, instead)])
 
 
-def _functions(resolved: Resolved) -> dict[str, bool]:
-    """Names of functions, and whether a call depends on time or chance."""
+def _functions(resolved: Resolved) -> dict[str, str]:
+    """Names of functions, and why a call has no value that is known before the run; "" where it has one."""
     found = {k: v for k, v in resolved.items() if isinstance(v, Function | brian2.TimedArray)}
-    return {name: not internals.is_stateless(f) or isinstance(f, brian2.TimedArray) for name, f in found.items()}
+    return {name: _obstacle(name, function) for name, function in found.items()}
+
+
+def _obstacle(name: str, function: Any) -> str:
+    own = DEFAULT_FUNCTIONS.get(name) is function
+    if isinstance(function, brian2.TimedArray) or (own and not internals.is_stateless(function)):
+        return "changes from call to call or with time"
+    # An expression is computed by the names of its functions, which another library can have for something else.
+    return "" if own else "is not a function of Brian2"
 
 
 def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
-    if not group.active or not all(part.active for part in group.contained_objects):
+    if not is_active(group):
         _refuse("", "a part of it is inactive", "set active to True, or leave the object out of the network")
     others = sorted(set(group.events) - {"spike"})
     if others:
@@ -260,6 +273,7 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
     for part in synapses.contained_objects:
         if part not in internals.pathways_of(synapses):
             _refuse(part.name, "it runs code in every time step", _BETWEEN)
+    synapses.before_run(namespace)  # Brian2's own check of units
     return [_pathway(synapses, pathway, namespace) for pathway in internals.pathways_of(synapses) if pathway.active]
 
 
@@ -333,8 +347,14 @@ def _ordered_subexpressions(resolved: Resolved) -> list[str]:
 def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) -> Pathway:
     group = internals.target_of(source)
     target, first = whole(group), getattr(group, "start", 0)
+    for name, value, unit in (("N", float(source.N), ""), ("rate", float(source.rate), " Hz")):
+        if not value >= 0:
+            _refuse(name, f"it is {value:g}{unit}", "give a number >= 0")
     weight = source.weight if isinstance(source.weight, str) else repr(float(source.weight))
     resolved = _resolve(target, [weight], namespace)
+    if isinstance(source.weight, str):
+        variable = target.variables[source.target_var]
+        check_units_statements(f"{source.target_var} += {weight}", resolved | {source.target_var: variable})
     each = np.arange(len(group))
     values = {}
     for name, variable in resolved.items():

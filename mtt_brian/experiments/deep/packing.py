@@ -5,10 +5,15 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from mtt_brian.errors import InputError
+from mtt_brian.files import replacing
+from mtt_brian.text import one_line, shown
 
 #: Files that are needed elsewhere, besides the models: settings, curves, predictions, results.
 _KEPT = ("*.json", "*.jsonl", "networks/*/*.json", "networks/*/*.jsonl")
+_MODELS = "networks/*/model.nir"
 #: Archives of models, and bytes of each, at most.
 ARCHIVES, MOST_BYTES = 4, 14_500_000
 #: Bytes of an entry of an archive besides its content, at most.
@@ -16,13 +21,15 @@ _ENTRY = 500
 
 
 def pack(folder: Path, out: Path, models: Sequence[Path]) -> None:
-    """Write ``results.zip`` and ``networks-<number>.zip``.
+    """Write ``results.zip`` and ``networks-<number>.zip``; nothing as long as the folder has no network.
 
     Args:
         folder: of the experiment.
         out: folder of the archives.
         models: the ``.nir`` files, the most important first; those without room are named in a line and left out.
     """
+    if not any(folder.glob("networks/*/*")):
+        return  # earlier archives are kept
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "results.zip", folder, sorted(path for pattern in _KEPT for path in folder.glob(pattern)))
     contents: list[list[Path]] = [[] for _ in range(ARCHIVES)]
@@ -41,13 +48,40 @@ def pack(folder: Path, out: Path, models: Sequence[Path]) -> None:
 
 
 def unpack(archives: Path, folder: Path) -> None:
-    """The files of `pack` into the folder of an experiment."""
-    for path in sorted(archives.glob("*.zip")):
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(folder)
+    """The files of `pack` into the folder of an experiment; those that are there already are kept.
+
+    Raises:
+        InputError: if there is no archive, one cannot be read, or one has other files.
+    """
+    paths = sorted(archives.glob("*.zip"))
+    if not paths:
+        raise InputError(f"--unpack {archives}: no archives (*.zip) there; name the folder that --pack wrote")
+    for path in paths:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    _extract(archive, name, folder)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise InputError(f"{path}: not a readable archive: {one_line(error)}") from None
+
+
+def _extract(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
+    inside = PurePosixPath(name)
+    if ".." in inside.parts or not any(_has_form(inside, form) for form in (*_KEPT, _MODELS)):
+        raise InputError(f"{archive.filename}: {shown(name)} is no file of the experiment")
+    target = folder / inside
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        temporary.write_bytes(archive.read(name))
+
+
+def _has_form(path: PurePosixPath, form: str) -> bool:
+    return len(path.parts) == len(PurePosixPath(form).parts) and path.match(form)
 
 
 def _write(path: Path, folder: Path, files: Sequence[Path]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
             archive.write(file, file.relative_to(folder))
