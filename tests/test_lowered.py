@@ -176,7 +176,7 @@ def test_lowering_a_population_leaves_its_connections_as_they_are():
     population = lower_population(circuit.populations[0], layout, [connection], False)
     assert population.gain.tolist() == [3.0] * 3
     assert np.array_equal(connection.weight, weight)
-    assert np.array_equal(connection.scaled(population.gain).weight, 3.0 * weight)
+    assert np.array_equal(connection.scaled(population.gain).weight.ravel(), 3.0 * weight.ravel())
     assert np.array_equal(connection.weight, weight)
 
 
@@ -249,7 +249,7 @@ def test_weights_are_stored_as_float32_where_that_loses_nothing(operator, r, dty
     assert net.weight.dtype == dtype
     expected = lower_connection(
         between(operator).connections[0], layout_of(between(operator).populations[0], ())
-    ).weight
+    ).weight.ravel()
     assert np.array_equal(net.weight.astype(np.float64), expected * r)
 
 
