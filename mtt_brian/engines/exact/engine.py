@@ -97,6 +97,8 @@ class ExactEngine:
         self._linear = linear_part(self._lowered, circuit.populations)
         self._numbers = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
         self._counted = list(_counted(circuit))
+        self._fan_out = circuit.fan_out_of_all
+        machine.return_freed_memory()  # of the lowering
         self._idle: SimpleQueue[Run] = SimpleQueue()
         self._seconds_each = math.inf  # of the recordings in the last task
 
@@ -218,7 +220,7 @@ class Run:
         self._check_finite(end)
         self._ended = end
         counts = state.counts.copy()
-        synops = synaptic_operations(counts, circuit.fan_out_of_all)
+        synops = synaptic_operations(counts, self._engine._fan_out)
         return result_of(
             circuit,
             self._engine.name,

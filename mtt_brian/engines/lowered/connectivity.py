@@ -55,7 +55,7 @@ class LoweredConnection:
 
     Attributes:
         source, pixel, shift, first_weight: of every entry: source neuron (C order), input pixel of the stencil, first
-            target channel, first weight; int64 [entries].
+            target channel, first weight; int32 or int64 [entries].
         factor, delay: of every entry: a factor of all its weights, seconds; float64 [entries].
         stencil_begin: first stencil row of every input pixel, and one more; int64 [pixels + 1].
         position, position_weight: of every stencil row: target position, offset of its block of weights; int64 [rows].
@@ -90,7 +90,7 @@ class LoweredConnection:
         targets = np.empty((len(self.pixel), 4), number)
         row = self.stencil_begin + first_row
         targets[:, 0], targets[:, 1] = row[self.pixel], row[1:][self.pixel]
-        targets[:, 2], targets[:, 3] = self.shift, self.first_weight + first_weight
+        targets[:, 2], targets[:, 3] = self.shift, np.add(self.first_weight, first_weight, dtype=np.int64)
         return targets.ravel()
 
     @property
@@ -228,12 +228,18 @@ def _through(operator: LinearOperator, paths: _Paths) -> _Paths:
     ends.eliminate_zeros()
     ends.sort_indices()
     of = np.repeat(keys, np.diff(ends.indptr))
-    return _Paths(of // len(delays), ends.indices.astype(np.int64), ends.data, delays[of % len(delays)])
+    late = _repeated(delays[0], len(of)) if len(delays) == 1 else delays[of % len(delays)]
+    return _Paths(of // len(delays), ends.indices.astype(np.int64), ends.data, late)
 
 
 def _times(weight: np.ndarray, scale: float) -> np.ndarray:
     """Weights times a factor, computed in float64."""
     return weight if scale == 1 else np.multiply(weight, scale, dtype=np.float64)
+
+
+def _short(numbers: np.ndarray) -> np.ndarray:
+    """Whole numbers in int32 if they fit, else in int64."""
+    return numbers.astype(np.int32) if numbers.max(initial=0) < 2**31 else numbers
 
 
 def _convolution(conv: Conv2d, scale: float, paths: _Paths) -> LoweredConnection:
@@ -253,10 +259,10 @@ def _convolution(conv: Conv2d, scale: float, paths: _Paths) -> LoweredConnection
     order = np.lexsort((-position, pixel))
     channel = paths.end // (height * width)
     return LoweredConnection(
-        source=paths.source,
-        pixel=paths.end % (height * width),
-        shift=channel // per_group * block_length,
-        first_weight=channel * taps * block_length,
+        source=_short(paths.source),
+        pixel=_short(paths.end % (height * width)),
+        shift=_short(channel // per_group * block_length),
+        first_weight=_short(channel * taps * block_length),
         factor=paths.factor,
         delay=paths.delay,
         stencil_begin=np.searchsorted(pixel[order], np.arange(height * width + 1)),
