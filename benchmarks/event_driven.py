@@ -181,11 +181,11 @@ def torch_stepped(step: float) -> Callable[[Workload], Cell]:
 
         def layer(x: torch.Tensor, operator: object) -> torch.Tensor:
             if isinstance(operator, Conv2d):
-                weight = torch.from_numpy(operator.weight)
+                weight = torch.from_numpy(operator.weight.astype(np.float64))
                 padding = operator.padding[0][0]
                 return torch.nn.functional.conv2d(x, weight, None, operator.stride, padding, 1, operator.groups)
             if isinstance(operator, Dense):
-                return x.reshape(1, -1) @ torch.from_numpy(operator.weight).T
+                return x.reshape(1, -1) @ torch.from_numpy(operator.weight.astype(np.float64)).T
             raise TypeError(f"the torch row has no {type(operator).__name__}")
 
         def run() -> dict[str, np.ndarray]:

@@ -66,7 +66,7 @@ class Scatter:
             sizes = (weight.shape[0], 1, 1, weight.shape[1], 1, 1, 1, 1, 0)
         else:
             raise TypeError(f"the C loop has no {type(last).__name__}")
-        self._weights.append(np.ascontiguousarray(weight))
+        self._weights.append(np.ascontiguousarray(weight, np.float64))
         pointer = self._weights[-1].ctypes.data_as(ctypes.POINTER(ctypes.c_double))
         return _Layer(*sizes, pool, fires, pointer)
 

@@ -158,9 +158,7 @@ def _search(
 
 def _scaled(operator: Conv2d | Dense, scale: float) -> Conv2d | Dense:
     """The operator with the weights multiplied by ``scale`` and rounded to float32."""
-    weight = operator.weight * scale
-    weight[...] = weight.astype(np.float32)
-    return replace(operator, weight=weight)
+    return replace(operator, weight=(operator.weight * scale).astype(np.float32))
 
 
 def _inputs(chain: tuple[Operator, ...]) -> int:

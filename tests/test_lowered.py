@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.circuit.operators import Conv2d, Delay, Dense, pool2d
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, narrowed, pool2d
 from mtt_brian.circuit.spikes import input_spikes
 from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.engines.lowered.arrays import lower_circuit
@@ -32,6 +32,7 @@ from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron
 
 RNG = np.random.default_rng(20250317)
 SHAPE = (2, 5, 6)
+POOL = pool2d((1, 1), (1, 1), ((0, 0), (0, 0)), SHAPE, average=False)
 CONV = Conv2d(RNG.normal(size=(3, 2, 3, 3)), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, SHAPE)
 
 
@@ -176,7 +177,7 @@ def test_lowering_a_population_leaves_its_connections_as_they_are():
     population = lower_population(circuit.populations[0], layout, [connection], False)
     assert population.gain.tolist() == [3.0] * 3
     assert np.array_equal(connection.weight, weight)
-    assert np.array_equal(connection.scaled(population.gain).weight, 3.0 * weight)
+    assert np.array_equal(connection.scaled(population.gain).weight.ravel(), 3.0 * weight.ravel())
     assert np.array_equal(connection.weight, weight)
 
 
@@ -249,8 +250,40 @@ def test_weights_are_stored_as_float32_where_that_loses_nothing(operator, r, dty
     assert net.weight.dtype == dtype
     expected = lower_connection(
         between(operator).connections[0], layout_of(between(operator).populations[0], ())
-    ).weight
+    ).weight.ravel()
     assert np.array_equal(net.weight.astype(np.float64), expected * r)
+
+
+@pytest.mark.parametrize("operators", [(CONV,), (POOL, Dense(RNG.normal(size=(4, 60)), (60,)))])
+def test_operators_with_weights_in_float32_are_the_same_operators(operators):
+    *front, last = operators
+    wide = replace(last, weight=last.weight.astype(np.float32).astype(np.float64))
+    stored = replace(wide, weight=narrowed(wide.weight))
+    assert stored.weight.dtype == np.float32
+    assert stored.matrix().dtype == np.float64
+    assert (stored.matrix() != wide.matrix()).nnz == 0
+    assert stored.largest_row() == pytest.approx(wide.largest_row(), rel=1e-12)
+    assert np.array_equal(stored.fan_out(), wide.fan_out())
+    for first, second in zip(
+        *(lower_circuit(between(*front, o), frozenset(), False) for o in (wide, stored)), strict=True
+    ):
+        assert first.dtype == second.dtype
+        assert np.array_equal(first, second)
+
+
+def test_only_what_float32_holds_is_narrowed():
+    for numbers, dtype in (
+        ([0.5, -0.0, np.inf, np.nan], np.float32),
+        ([0.1], np.float64),
+        ([1e-300], np.float64),
+        ([1e300], np.float64),
+        ([2**24 + 1], np.float64),
+        ([3], np.float32),
+    ):
+        given = np.array(numbers)
+        found = narrowed(given)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.astype(np.float64), given.astype(np.float64))
 
 
 def test_the_storage_of_weights_changes_no_bit_of_a_run(monkeypatch):

@@ -608,7 +608,7 @@ def test_two_arrays_of_one_name_in_a_file_are_refused(tmp_path):
         open_recording(str(tmp_path / "a.npz"), None, {})
 
 
-@pytest.mark.parametrize("span", [3, 40, 5000])
+@pytest.mark.parametrize("span", [1, 3, 40, 5000])
 @pytest.mark.parametrize("shape", [(7,), (3, 4), (2, 5, 6)])
 def test_events_of_one_pixel_at_one_instant_are_merged(span, shape):
     rng = np.random.default_rng(span)

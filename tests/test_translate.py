@@ -98,6 +98,23 @@ def test_a_chain_is_the_product_of_its_parts():
     np.testing.assert_allclose(connection.matrix @ x, expected)
 
 
+def test_weights_are_copies_in_float32_where_that_loses_nothing():
+    rng = np.random.default_rng(0)
+    single = rng.normal(size=(3, 4)).astype(np.float32)
+    for weight, dtype in ((single, np.float32), (single.astype(np.float64), np.float32), (single / 3.0, np.float32)):
+        assert read((4,), nir.Linear(weight)).connections[0].operators[0].weight.dtype == dtype
+    wide = rng.normal(size=(3, 4))
+    for weight, dtype in ((single, np.float32), (wide, np.float64)):
+        expected = weight.copy()
+        (connection,) = read((4,), nir.Linear(weight)).connections
+        weight[:] = 0
+        assert connection.operators[0].weight.dtype == dtype
+        assert np.array_equal(connection.matrix.toarray(), expected)
+    kernel = rng.normal(size=(2, 1, 1, 1)).astype(np.float32)
+    node = nir.Conv2d(None, kernel, 1, 0, 1, 1, None)
+    assert read((1, 2, 2), node).connections[0].operators[0].weight.dtype == np.float32
+
+
 def test_fan_out_counts_the_synapses_without_writing_them_out():
     for seed in range(20):
         circuit = mb.translate.read_nir(random_networks.graph(seed))

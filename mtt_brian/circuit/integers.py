@@ -174,9 +174,9 @@ def _values(operator: Operator) -> np.ndarray:
 
 
 def _map(operator: Operator, change: Callable[[np.ndarray], np.ndarray]) -> LinearOperator:
-    """The operator with other weights; 0 stays 0."""
+    """The operator with other weights, computed in float64; 0 stays 0."""
     if isinstance(operator, Conv2d | Dense):
-        return replace(operator, weight=change(operator.weight))
+        return replace(operator, weight=change(operator.weight.astype(np.float64)))
     if isinstance(operator, Sparse):
         weight = operator.weight.copy()
         weight.data = change(weight.data)

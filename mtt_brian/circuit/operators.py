@@ -3,6 +3,9 @@
 Every linear NIR node becomes one of the small objects here. Each has an input shape, an output shape and a sparse
 matrix; an engine with a better form (a convolution as a stencil) reads the fields instead. Pooling is a depthwise
 `Conv2d` with a constant kernel; flattening changes a shape and no index, so it is no operator.
+
+The weights of `Conv2d` and `Dense` are float64 or, for half the memory, float32 (`narrowed`). What is computed from
+them is float64 in both cases: convert them before any arithmetic.
 """
 
 from __future__ import annotations
@@ -18,12 +21,23 @@ from mtt_brian.errors import InputError
 Pair: TypeAlias = tuple[int, int]
 
 
+def narrowed(numbers: np.ndarray) -> np.ndarray:
+    """The same numbers in float32 if that holds all of them without rounding, else in float64; of any shape."""
+    if numbers.dtype == np.float32:
+        return numbers
+    with np.errstate(over="ignore"):
+        narrow = numbers.astype(np.float32)
+    same = narrow == numbers
+    same |= numbers != numbers  # NaN
+    return narrow if same.all() else numbers.astype(np.float64, copy=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Conv2d:
     """Cross-correlation as in torch: ``out[o, y, x] = sum_(c, i, j) weight[o, c, i, j] * in[c, y*s - p + i*d, ...]``.
 
     Attributes:
-        weight: float64 [C_out, C_in / groups, kernel height, kernel width].
+        weight: float64 or float32 [C_out, C_in / groups, kernel height, kernel width].
         stride, dilation: (vertical, horizontal).
         padding: zeros added before and after, ((top, bottom), (left, right)).
         groups: channel groups.
@@ -82,7 +96,7 @@ class Conv2d:
         channel = (o // per_group_out) * per_group_in + c
         rows = (o[:, None] * out_h + oy) * out_w + ox
         columns = (channel[:, None] * height + iy) * width + ix
-        values = np.broadcast_to(self.weight[o, c, i, j][:, None], inside.shape)
+        values = np.broadcast_to(self.weight[o, c, i, j].astype(np.float64)[:, None], inside.shape)
         return sparse.csr_array(
             (values[inside], (rows[inside], columns[inside])),
             shape=(c_out * out_h * out_w, c_in * height * width),
@@ -90,7 +104,7 @@ class Conv2d:
 
     def largest_row(self) -> float:
         """The largest sum of absolute entries in a row of `matrix`, or more."""
-        return float(np.abs(self.weight).sum(axis=(1, 2, 3)).max())
+        return float(np.abs(self.weight).sum(axis=(1, 2, 3), dtype=np.float64).max())
 
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [C_in*H*W], counted without writing it out."""
@@ -116,7 +130,7 @@ class Dense:
     """A matrix on the last axis: ``out[..., o] = sum_i weight[o, i] * in[..., i]``.
 
     Attributes:
-        weight: float64 [out, in].
+        weight: float64 or float32 [out, in].
         input_shape: (..., in).
     """
 
@@ -139,13 +153,13 @@ class Dense:
 
     def matrix(self) -> sparse.csr_array:
         """Sparse [n_out, n_in]; zero weights are not stored."""
-        block = sparse.csr_array(self.weight)
+        block = sparse.csr_array(self.weight).astype(np.float64)
         copies = int(np.prod(self.input_shape[:-1], dtype=np.int64))
         return block if copies == 1 else sparse.csr_array(sparse.block_diag([block] * copies))
 
     def largest_row(self) -> float:
         """The largest sum of absolute entries in a row of `matrix`."""
-        return float(np.abs(self.weight).sum(axis=1).max())
+        return float(np.abs(self.weight).sum(axis=1, dtype=np.float64).max())
 
     def fan_out(self) -> np.ndarray:
         """Non-zero entries in every column of `matrix`, int64 [n_in]."""

@@ -108,59 +108,22 @@ def input_spikes(
             raise
         zeros = " and ".join(f"{axis} = 0" for axis in missing)
         raise InputError(f"{error}; all events of an input of shape {input_shape} have {zeros}") from None
-    t = _times(recording["t"], name)
-    pixel = np.zeros(len(t), dtype=np.int64)
-    for axis, size in zip(axes, input_shape, strict=True):
-        value = recording[axis].astype(np.int64)
-        # As unsigned numbers, negative ones are above every size.
-        if value.view(np.uint64).max(initial=0) >= size:
-            k = int(np.argmax(value.view(np.uint64) >= size))
-            found = recording[axis][k]
-            raise InputError(
-                f"{name}: event {k} has {axis} = {found}; the network's input {input_shape} allows"
-                f" 0..{size - 1}{polarity_hint(axis, found)}"
-            )
-        pixel *= size
-        pixel += value
-    end = int(t[-1]) / 1e6 if len(t) else 0.0
+    from mtt_brian.circuit import events_to_spikes  # imports numba, which is slow
+
+    t, sizes = recording["t"].astype(np.int64), np.array(input_shape, dtype=np.int64)
+    places = np.empty((len(axes), len(t)), dtype=np.int64)
+    for place, axis in zip(places, axes, strict=True):
+        place[:] = recording[axis]
+    if not events_to_spikes.fit(t, places, sizes, LAST_MICROSECOND):
+        _refuse_times(recording["t"], name)
+        _refuse_places(recording, axes, input_shape, name)
+    events, end = len(t), int(t[-1]) / 1e6 if len(t) else 0.0
     if duration is not None:
         end, last = end_of_run(duration, name)
-        kept = int(t.searchsorted(last, side="right"))
-        t, pixel = t[:kept], pixel[:kept]
-    return InputSpikes(*_merged(t, pixel, math.prod(input_shape)), duration=end)
-
-
-def _merged(t: np.ndarray, pixel: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The fields ``t``, ``i``, ``n``, ``order`` of `InputSpikes`.
-
-    Args:
-        t: microseconds, sorted, int64 [E].
-        pixel: flat index into the input, int64 [E].
-        inputs: size of the input.
-    """
-    order = np.arange(len(t))
-    same = t[1:] == t[:-1]
-    tied = np.zeros(len(t), dtype=bool)
-    tied[1:] = same
-    tied[:-1] |= same
-    # Few events share their time with another one: only these are sorted by pixel.
-    rows = np.flatnonzero(tied)
-    instant = np.cumsum(np.diff(t[rows], prepend=0) != 0)
-    key = instant * inputs + pixel[rows]
-    by_key = np.argsort(key, kind="stable")
-    key, pixel = key[by_key], pixel.copy()
-    pixel[rows] = pixel[rows[by_key]]
-    again = rows[1:][key[1:] == key[:-1]]
-    if not len(again):
-        order[rows[by_key]] = rows
-        return t / 1e6, pixel, np.ones(len(t), dtype=np.int64), order
-    is_first = np.ones(len(t), dtype=bool)
-    is_first[again] = False
-    first = np.flatnonzero(is_first)
-    row = np.cumsum(is_first) - 1
-    order = row.copy()
-    order[rows[by_key]] = row[rows]
-    return t[first] / 1e6, pixel[first], np.diff(first, append=len(t)), order
+        events = int(t.searchsorted(last, side="right"))
+    seconds, (i, n, order) = np.empty(events), np.empty((3, events), dtype=np.int64)
+    rows = events_to_spikes.merge(t, places, sizes, seconds, i, n, order)
+    return InputSpikes(seconds[:rows], i[:rows], n[:rows], order, end)
 
 
 def input_spikes_for(
@@ -182,11 +145,10 @@ def input_spikes_for(
     return spikes
 
 
-def _times(given: np.ndarray, name: str) -> np.ndarray:
-    """Times as int64 [us], sorted, between 0 and `LAST_MICROSECOND`."""
+def _refuse_times(given: np.ndarray, name: str) -> None:
+    """Refuses times that go backwards or are not between 0 and `LAST_MICROSECOND`."""
     if not len(given):
-        return np.zeros(0, dtype=np.int64)
-    given = np.ascontiguousarray(given)  # a field of a structured array is not; computing with it is slow
+        return
     # Compared as they are: differences and casts of 64-bit numbers can wrap.
     backwards = given[1:] < given[:-1]
     if given[0] < 0 or backwards.any():
@@ -198,7 +160,19 @@ def _times(given: np.ndarray, name: str) -> np.ndarray:
     if int(given[-1]) > LAST_MICROSECOND:
         k = int(np.argmax(given > LAST_MICROSECOND))
         raise InputError(f"{name}: event {k} has t = {given[k]}; t counts microseconds from 0 to {LAST_MICROSECOND}")
-    return given.astype(np.int64, copy=False)
+
+
+def _refuse_places(recording: np.ndarray, axes: tuple[str, ...], input_shape: tuple[int, ...], name: str) -> None:
+    """Refuses coordinates outside the sensor."""
+    for axis, size in zip(axes, input_shape, strict=True):
+        value = recording[axis]
+        outside = (value < 0) | (value >= size)
+        if outside.any():
+            k = int(np.argmax(outside))
+            raise InputError(
+                f"{name}: event {k} has {axis} = {value[k]}; the network's input {input_shape} allows"
+                f" 0..{size - 1}{polarity_hint(axis, value[k])}"
+            )
 
 
 def end_of_run(duration: Any, name: str = "recording") -> tuple[float, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mtt_brian import machine
 from mtt_brian.circuit.instants import on_whole_microseconds
-from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Operator, Pair, Scale, pool2d
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Operator, Pair, Scale, narrowed, pool2d
 from mtt_brian.errors import InputError
 from mtt_brian.translate.nir_files import (
     LARGEST,
@@ -82,7 +82,7 @@ class Reading:
 
 def _read_conv2d(node: Any, shape: Shape, reading: Reading) -> Linear:
     given = convolution(node)
-    weight = given.weight.astype(np.float64)
+    weight = _own(given.weight)
     if len(shape) != 3:
         raise InputError(f"a convolution needs an input of shape (C, H, W), not {shape}")
     if node.input_shape is not None:
@@ -104,7 +104,7 @@ def _read_conv2d(node: Any, shape: Shape, reading: Reading) -> Linear:
 
 
 def _read_linear(node: Any, shape: Shape, reading: Reading) -> Linear:
-    operator = Dense(_weight(node), shape)
+    operator = Dense(_own(numbers(node.weight, "weight")), shape)
     out = that_fits(operator.output_shape, "its output")
     given = numbers(getattr(node, "bias", 0.0), "bias").astype(np.float64)
     bias = given if len(out) > 1 and given.shape == out else _bias(given, out[-1], "outputs")
@@ -176,8 +176,9 @@ LINEAR: dict[str, Callable[[Any, Shape, Reading], Linear]] = {
 # ----- values
 
 
-def _weight(node: Any) -> np.ndarray:
-    return numbers(node.weight, "weight").astype(np.float64)
+def _own(weight: np.ndarray) -> np.ndarray:
+    """A copy of weights, which the graph may change later; float32 if that loses nothing, else float64."""
+    return narrowed(weight.astype(np.float32 if weight.dtype == np.float32 else np.float64))
 
 
 def _bias(value: Any, size: int, what: str) -> np.ndarray:

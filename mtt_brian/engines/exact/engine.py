@@ -96,7 +96,9 @@ class ExactEngine:
         self._lowered = lower_circuit(circuit, frozenset(self._recorded), self._fifo, max_rate)
         self._linear = linear_part(self._lowered, circuit.populations)
         self._numbers = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
-        self._fan_out = np.concatenate([circuit.fan_out[name] for name in self._numbers])
+        self._counted = list(_counted(circuit))
+        self._fan_out = circuit.fan_out_of_all
+        machine.return_freed_memory()  # of the lowering
         self._idle: SimpleQueue[Run] = SimpleQueue()
         self._seconds_each = math.inf  # of the recordings in the last task
 
@@ -217,18 +219,15 @@ class Run:
             loops.finish(net, state, self._linear, p, end)
         self._check_finite(end)
         self._ended = end
-        counts = {
-            name: state.counts[net.offset[k] : net.offset[k + 1]].reshape(shape).copy()
-            for name, k, shape in self._fired()
-        }
-        synops = synaptic_operations(state.counts, self._engine._fan_out)
+        counts = state.counts.copy()
+        synops = synaptic_operations(counts, self._engine._fan_out)
         return result_of(
             circuit,
             self._engine.name,
             self._engine.record,
             piece,
             self._spikes(),
-            counts,
+            {name: counts[part].reshape(shape) for name, part, shape in self._engine._counted},
             self._readout(p),
             synops,
             begin,
@@ -285,13 +284,6 @@ class Run:
             self._queue = np.concatenate([self._queue[cursor[1] :], self._queue[: cursor[1]], 0 * self._queue])
             cursor[1] = 0
 
-    def _fired(self) -> Iterator[tuple[str, int, tuple[int, ...]]]:
-        circuit = self._engine.circuit
-        yield circuit.input, 0, circuit.input_shape
-        for k, population in enumerate(circuit.populations, 1):
-            if population.rule.fires:
-                yield population.name, k, population.shape
-
     def _spikes(self) -> dict[str, Spikes]:
         recorded = self._engine._recorded
         if not recorded:
@@ -313,6 +305,16 @@ class Run:
         readout = np.empty(part.stop - part.start)
         readout[net.flat[part]] = self._state.y[part]
         return readout
+
+
+def _counted(circuit: Circuit) -> Iterator[tuple[str, slice, tuple[int, ...]]]:
+    """Name, neurons and shape of the input and of every population that fires."""
+    yield circuit.input, slice(circuit.input_size), circuit.input_shape
+    begin = circuit.input_size
+    for population in circuit.populations:
+        if population.rule.fires:
+            yield population.name, slice(begin, begin + population.size), population.shape
+        begin += population.size
 
 
 def _cores() -> int:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from mtt_brian.circuit import sorting
 from mtt_brian.circuit.instants import window
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE
 from mtt_brian.engines.exact.dynamics import factors, time_to_threshold
@@ -18,8 +19,6 @@ from mtt_brian.engines.exact.vectors import WIDTH, add_products, at_threshold, l
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LINE, LINEAR, MANY, OWN, ZERO
 
-#: Up to this length a plain insertion sort is the fastest.
-_SHORT = 24
 #: Channels that are compared with their thresholds together before each is compared alone. For fewer than two full
 #: registers this is slower, because one wide read after several narrow writes stalls.
 _BLOCK = 64
@@ -32,8 +31,9 @@ _ROUNDED_SUM = 1e-15
 BURST = 1000.0
 
 
-#: `window`, compiled.
+#: `window` and `mtt_brian.circuit.sorting.ascend`, compiled.
 tolerance = inlined(window)
+ascend = piece(sorting.ascend)
 
 
 @inlined
@@ -508,23 +508,6 @@ def resolve_remainder(
     if time <= t + tolerance(t):
         set_failure(state.failure, NO_PROGRESS, p, flat, t)
     return time
-
-
-@piece
-def ascend(keys: np.ndarray, begin: int, end: int) -> None:
-    """Sorts ``keys[begin:end]``, which are most often few or already sorted."""
-    gap = 1
-    while end - begin > _SHORT and gap < (end - begin) // 9:
-        gap = 3 * gap + 1
-    while gap > 0:  # Shell's sort; an insertion sort for few keys
-        for j in range(begin + gap, end):
-            key = keys[j]
-            k = j
-            while k - gap >= begin and keys[k - gap] > key:
-                keys[k] = keys[k - gap]
-                k -= gap
-            keys[k] = key
-        gap //= 3
 
 
 @piece

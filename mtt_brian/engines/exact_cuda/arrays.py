@@ -179,7 +179,7 @@ def kernel_arrays(
             *(_rows(position, first_weight), lowered.weight),
             *(getattr(lowered, name) for name in parameters),
             powers_of_two(),
-            np.concatenate([circuit.fan_out[name] for name in names]),
+            circuit.fan_out_of_all,
         ),
         block=block,
         populations=len(names),

@@ -240,11 +240,12 @@ def _connection_columns(
     """Index, entries, stencils and weights of all connections, in the numbering of `LoweredCircuit`."""
     first_entry = _offsets([len(c.pixel) for c in lowered])
     first_row = _offsets([len(c.position) for c in lowered])
-    first_weight = _offsets([len(c.weight) for c in lowered])
+    first_weight = _offsets([c.weight.size for c in lowered])
     each = list(zip(lowered, source_sizes, first_entry, first_row, first_weight, strict=False))
     index = (entry + np.searchsorted(c.source, np.arange(size + 1)) for c, size, entry, _, _ in each)
-    targets = (c.entry_targets(row, weight) for c, _, _, row, weight in each)
     number = np.int32 if max(first_row[-1], first_weight[-1]) < 2**31 else np.int64
+    targets = (c.entry_targets(row, weight, number) for c, _, _, row, weight in each)
+    delays = [c.delay if any_delayed else c.delay[:0] for c in lowered]
     one_each = [entry if np.array_equal(c.source, np.arange(size)) else -1 for c, size, entry, _, _ in each]
     return {
         "source_base": _offsets(source_sizes + 1)[:-1],
@@ -255,7 +256,7 @@ def _connection_columns(
         "entry_begin": _joined(index, source_sizes + 1, np.int64),
         "entry_target": _joined(targets, 4 * np.diff(first_entry), number),
         "entry_factor": _joined((c.factor for c in lowered), np.diff(first_entry), np.float64),
-        "entry_delay": _joined((c.delay for c in lowered), np.diff(first_entry) * any_delayed, np.float64),
+        "entry_delay": _joined(delays, np.diff(first_entry) * any_delayed, np.float64),
         "stencil": _joined((c.stencil for c in lowered), np.diff(first_row), np.int64),
         "weight": _joined(
             (c.weight for c in lowered), np.diff(first_weight), np.result_type(np.float32, *(c.weight for c in lowered))
@@ -267,11 +268,11 @@ def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def _joined(parts: Iterable[np.ndarray], lengths: np.ndarray, dtype: Any) -> np.ndarray:
-    """The first ``lengths`` numbers of every part, one part after the other; only one of them is in memory."""
-    joined = np.empty(int(np.sum(lengths)), dtype)
+def _joined(parts: Iterable[np.ndarray], sizes: np.ndarray, dtype: Any) -> np.ndarray:
+    """All parts in C order, one after the other; only one of them is in memory."""
+    joined = np.empty(int(np.sum(sizes)), dtype)
     end = 0
-    for part, length in zip(parts, lengths, strict=True):
-        joined[end : end + length] = part[:length]
-        end += length
+    for part, size in zip(parts, sizes, strict=True):
+        joined[end : end + size].reshape(part.shape)[...] = part
+        end += size
     return joined

@@ -20,7 +20,16 @@ import numpy as np
 from scipy import sparse
 
 from mtt_brian.circuit.model import Connection, Population
-from mtt_brian.circuit.operators import Conv2d, Delay, Dense, LinearOperator, Operator, Scale, Synapses
+from mtt_brian.circuit.operators import (
+    Conv2d,
+    Delay,
+    Dense,
+    LinearOperator,
+    Operator,
+    Scale,
+    Synapses,
+    narrowed,
+)
 from mtt_brian.engines.lowered.packing import pack
 from mtt_brian.errors import InputError
 
@@ -46,11 +55,12 @@ class LoweredConnection:
 
     Attributes:
         source, pixel, shift, first_weight: of every entry: source neuron (C order), input pixel of the stencil, first
-            target channel, first weight; int64 [entries].
+            target channel, first weight; int32 or int64 [entries].
         factor, delay: of every entry: a factor of all its weights, seconds; float64 [entries].
         stencil_begin: first stencil row of every input pixel, and one more; int64 [pixels + 1].
         position, position_weight: of every stencil row: target position, offset of its block of weights; int64 [rows].
-        weight: all blocks, float64, or float32 after `narrowed`.
+        weight: all blocks, float64, or float32 after `narrowed`; of any shape, in C order, and often a view of the
+            operator's weights.
         channel_stride: target neurons per position.
         block_length: weights per block.
     """
@@ -68,16 +78,20 @@ class LoweredConnection:
     channel_stride: int
     block_length: int
 
-    def entry_targets(self, first_row: int, first_weight: int) -> np.ndarray:
-        """Where every entry points: four numbers each, int64 [4 * entries].
+    def entry_targets(self, first_row: int, first_weight: int, number: type[np.integer]) -> np.ndarray:
+        """Where every entry points: four numbers each [4 * entries].
 
         They are the begin and the end of its stencil rows, its first target channel and its first weight.
 
         Args:
             first_row, first_weight: where the stencil and the weights of this connection begin among those of all.
+            number: type of the result.
         """
-        begin, end = self.stencil_begin[self.pixel] + first_row, self.stencil_begin[self.pixel + 1] + first_row
-        return np.stack([begin, end, self.shift, self.first_weight + first_weight], axis=1).ravel()
+        targets = np.empty((len(self.pixel), 4), number)
+        row = self.stencil_begin + first_row
+        targets[:, 0], targets[:, 1] = row[self.pixel], row[1:][self.pixel]
+        targets[:, 2], targets[:, 3] = self.shift, np.add(self.first_weight, first_weight, dtype=np.int64)
+        return targets.ravel()
 
     @property
     def stencil(self) -> np.ndarray:
@@ -96,13 +110,11 @@ class LoweredConnection:
 
     def scaled(self, gain: np.ndarray) -> LoweredConnection:
         """The same with the weights of every channel multiplied by its gain, float64 [channels]."""
-        return replace(self, weight=(self.weight.reshape(-1, len(gain)) * gain).ravel())
+        return replace(self, weight=self.weight.reshape(-1, len(gain)) * gain)
 
     def narrowed(self) -> LoweredConnection:
         """The same with weights in float32, if that holds all of them without rounding."""
-        with np.errstate(over="ignore"):
-            weight = self.weight.astype(np.float32)
-        return replace(self, weight=weight) if np.array_equal(weight, self.weight, equal_nan=True) else self
+        return replace(self, weight=narrowed(self.weight))
 
 
 class _Paths(NamedTuple):
@@ -150,8 +162,8 @@ def lower_connection(connection: Connection, layout: Layout) -> LoweredConnectio
                 f"the connection {connection.source!r} -> {connection.target!r}: Synapses cannot be combined with "
                 "other operators"
             )
-    n = connection.source_size
-    paths = _Paths(np.arange(n), np.arange(n), np.ones(n), np.full(n, uniform_delay))
+    n, each = connection.source_size, np.arange(connection.source_size)
+    paths = _Paths(each, each, _repeated(1.0, n), _repeated(uniform_delay, n))
     last = operators[-1] if operators else None
     kernel = last if _fits(last, layout) else None
     for operator in operators[:-1] if kernel is not None else operators:
@@ -161,13 +173,18 @@ def lower_connection(connection: Connection, layout: Layout) -> LoweredConnectio
             paths = _through(operator, paths)
     scale = 1.0
     if kernel is not None and len(paths.factor) and np.all(paths.factor == paths.factor[0]):
-        scale, paths = paths.factor[0], paths._replace(factor=np.ones(len(paths.factor)))
+        scale, paths = paths.factor[0], paths._replace(factor=_repeated(1.0, len(paths.factor)))
     if isinstance(kernel, Conv2d):
         return _convolution(kernel, scale, paths)
     if isinstance(kernel, Dense):
         return _matrix(kernel, scale, paths)
     # Without a common kernel the factors are the weights.
     return _sparse(paths._replace(end=neuron[paths.end]))
+
+
+def _repeated(value: float, times: int) -> np.ndarray:
+    """The same number everywhere, float64 [times], stored once; it cannot be written."""
+    return np.broadcast_to(np.float64(value), times)
 
 
 def _absorb_scales(operators: tuple[Operator, ...]) -> list[Operator]:
@@ -211,7 +228,18 @@ def _through(operator: LinearOperator, paths: _Paths) -> _Paths:
     ends.eliminate_zeros()
     ends.sort_indices()
     of = np.repeat(keys, np.diff(ends.indptr))
-    return _Paths(of // len(delays), ends.indices.astype(np.int64), ends.data, delays[of % len(delays)])
+    late = _repeated(delays[0], len(of)) if len(delays) == 1 else delays[of % len(delays)]
+    return _Paths(of // len(delays), ends.indices.astype(np.int64), ends.data, late)
+
+
+def _times(weight: np.ndarray, scale: float) -> np.ndarray:
+    """Weights times a factor, computed in float64."""
+    return weight if scale == 1 else np.multiply(weight, scale, dtype=np.float64)
+
+
+def _short(numbers: np.ndarray) -> np.ndarray:
+    """Whole numbers in int32 if they fit, else in int64."""
+    return numbers.astype(np.int32) if numbers.max(initial=0) < 2**31 else numbers
 
 
 def _convolution(conv: Conv2d, scale: float, paths: _Paths) -> LoweredConnection:
@@ -220,8 +248,8 @@ def _convolution(conv: Conv2d, scale: float, paths: _Paths) -> LoweredConnection
     _, per_group, k_h, k_w = conv.weight.shape
     block_length, taps = c_out // conv.groups, k_h * k_w
     # Blocks of the kernel [C_in, kernel position, output channels of the convolution's group].
-    grouped = (conv.weight * scale).reshape(conv.groups, block_length, per_group, k_h, k_w)
-    weight = grouped.transpose(0, 2, 3, 4, 1).ravel()
+    grouped = _times(conv.weight, scale).reshape(conv.groups, block_length, per_group, k_h, k_w)
+    weight = grouped.transpose(0, 2, 3, 4, 1)
     # For every pixel the output positions that it reaches, and through which part of the kernel.
     i, j, oy, ox = (a.ravel() for a in np.mgrid[:k_h, :k_w, :out_h, :out_w])
     y = oy * conv.stride[0] - conv.padding[0][0] + i * conv.dilation[0]
@@ -231,10 +259,10 @@ def _convolution(conv: Conv2d, scale: float, paths: _Paths) -> LoweredConnection
     order = np.lexsort((-position, pixel))
     channel = paths.end // (height * width)
     return LoweredConnection(
-        source=paths.source,
-        pixel=paths.end % (height * width),
-        shift=channel // per_group * block_length,
-        first_weight=channel * taps * block_length,
+        source=_short(paths.source),
+        pixel=_short(paths.end % (height * width)),
+        shift=_short(channel // per_group * block_length),
+        first_weight=_short(channel * taps * block_length),
         factor=paths.factor,
         delay=paths.delay,
         stencil_begin=np.searchsorted(pixel[order], np.arange(height * width + 1)),
@@ -252,14 +280,14 @@ def _matrix(dense: Dense, scale: float, paths: _Paths) -> LoweredConnection:
     return LoweredConnection(
         source=paths.source,
         pixel=paths.end // n_in,
-        shift=np.zeros(len(paths.end), dtype=np.int64),
+        shift=np.broadcast_to(np.int64(0), len(paths.end)),
         first_weight=paths.end % n_in * n_out,
         factor=paths.factor,
         delay=paths.delay,
         stencil_begin=np.arange(copies + 1),
         position=np.arange(copies),
         position_weight=np.zeros(copies, dtype=np.int64),
-        weight=(dense.weight * scale).T.ravel(),
+        weight=_times(dense.weight, scale).T,
         channel_stride=n_out,
         block_length=n_out,
     )
