@@ -113,14 +113,15 @@ def _rule(rule: NeuronRule) -> dict[str, Any]:
 
 def _connection(connection: Connection, circuit: Circuit, nodes: dict[str, nir.NIRNode]) -> dict[str, Any]:
     chain = {name: nodes[name] for name in connection.nodes}
-    synapses = int(connection.fan_out.sum())
+    fan_out = connection.fan_out
+    synapses = int(fan_out.sum())
     return {
         "source": connection.source,
         "target": connection.target,
         "nodes": [{"name": name, "type": type(node).__name__} for name, node in chain.items()],
         "synapses": synapses,
         "weights": sum(map(_weights, chain.values())),
-        "fan_out": {"mean": synapses / connection.source_size, "max": int(connection.fan_out.max(initial=0))},
+        "fan_out": {"mean": synapses / connection.source_size, "max": int(fan_out.max(initial=0))},
         "fan_in": {"mean": synapses / circuit.population[connection.target].size},
         "delayed": connection.delayed,
         "bytes": sum(map(_bytes, chain.values())),

@@ -64,7 +64,7 @@ class LoopConfig:
             check_number(name, getattr(self, name), most)
 
 
-#: Least and largest values; as in `mtt.TrainConfig`.
+#: Least and largest values.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "epochs": (1, 1_000_000),
     "batch_size": (1, 1_000_000_000),
