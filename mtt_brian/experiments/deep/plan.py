@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ SIZES = {"full": 1.0, "half": 0.5, "quarter": 0.25, "eighth": 0.125, "tiny": 0.0
 TIME_STEPS = 10
 #: Configurations of an iteration of NMT and MTT.
 SAMPLES = 3
+#: Recordings of a batch for which the learning rates were chosen. Those of other batches are in proportion to the square
+#: root of their size, as AdamW wants (Malladi et al., NeurIPS 2022).
+_USUAL_BATCH = 64
 #: Time steps that an iteration of NMT or MTT computes on average, over those of SDT.
 EQUAL_COMPUTE = SAMPLES * (1 + TIME_STEPS) / 2 / TIME_STEPS
 
@@ -191,7 +195,7 @@ class Setting:
     device: str
     recordings: int
     test: int
-    batch_size: int = 64
+    batch_size: int = _USUAL_BATCH
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -222,7 +226,7 @@ class Setting:
             samples=SAMPLES,
             epochs=epochs.of(network),
             batch_size=self.batch_size,
-            lr=3e-3 if first is None else 2e-3,
+            lr=(3e-3 if first is None else 2e-3) * math.sqrt(self.batch_size / _USUAL_BATCH),
             weight_decay=0.02,
             shift=0,
             roll=8,
