@@ -46,7 +46,10 @@ def kept(sources: Iterable[Path], before_compiling: str | None = None) -> Callab
 
 
 def _folder(sources: Iterable[Path]) -> Path:
-    """Numba detects a change in the kernel's own file only, not in the file of a function that it calls."""
+    """Numba detects a change in the kernel's own file only, not in the file of a function that it calls.
+
+    This file belongs to the sources: its options become part of the machine code.
+    """
     content = b"".join(path.read_bytes() for path in sorted({*sources, Path(__file__)}))
     return cache_folder() / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}"
 
@@ -55,8 +58,13 @@ def _folder(sources: Iterable[Path]) -> Path:
 def _cache_in(folder: Path, before_compiling: str | None, runtime: bool) -> type[FunctionCache]:
     """Numba's cache of one function with files in this folder; see `kept`.
 
-    Numba's own ``load_overload`` first prepares the compiler and compiles numba's runtime: 50 MB and 0.4 s. A kernel
-    without that runtime is loaded without it; numba prepares the compiler when it compiles.
+    Numba's ``load_overload`` first prepares the compiler and compiles numba's runtime, which takes 50 MB and most of
+    the time of a load. A kernel without the runtime (`WITHOUT_RUNTIME`) needs neither. Numba prepares the compiler
+    before it compiles.
+
+    Args:
+        folder, before_compiling: see `kept`.
+        runtime: whether the kernel uses numba's runtime.
     """
 
     class Locator(_CacheLocator):
