@@ -12,8 +12,8 @@ also measured in mixed precision (amp).
 The plain loop is the usual form of spiking networks: layer by layer in every time step, with autograd through all
 operations and a surrogate derivative of the spike. With norms, which act on all time steps at once, the layers without
 time process all time steps in one call. Outputs and gradients of all are first compared in float64. On a GPU "torch" is
-this package without its Triton kernels. "spikingjelly", if it is installed, has the same layers and its own multi-step
-neuron (one spike per step, no lower bound).
+this package without its Triton kernels, "graph" with --cuda-graph (only SDT). "spikingjelly", if it
+is installed, has the same layers and its own multi-step neuron (one spike per step, no lower bound).
 
 All implementations alternate in one process, on one core, and their ratios come from one run. Peak memory is measured
 in a separate process (on a GPU by torch's allocator), without the memory before the first iteration.
@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from mtt_brian import mtt
 from mtt_brian.machine import keep_freed_memory
+from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.optimizer import make_optimizer
 from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.snn import Spiking, Staged, models, temporal
@@ -216,7 +217,9 @@ class Cell:
         implementation, _, precision = kind.partition(", ")
         self.implementation = implementation
         self.model = _build(network, implementation, device)
-        self.options = mtt.StepOptions(amp=precision == "amp", together=1 if implementation == "apart" else None)
+        graphs = Graphs() if implementation == "graph" and method == "sdt" else None
+        together = 1 if implementation == "apart" else None
+        self.options = mtt.StepOptions(amp=precision == "amp", together=together, graphs=graphs)
         self.sampler: mtt.Sampler = mtt.SDT(T_MAX) if method == "sdt" else mtt.MTT(T_MAX)
         # Small steps: the network hardly changes between rounds, and no gradient vanishes.
         self.optimizer = make_optimizer(self.model, mtt.TrainConfig(lr=1e-6))
@@ -284,7 +287,7 @@ def check(network: Network, device: str, implementations: Sequence[str]) -> None
 
 #: Apart: this package with --together 1, one configuration after the other; compiled: with --compile.
 CPU_KINDS = ("ours", "apart", "compiled", "plain")
-GPU_KINDS = ("ours", "torch", "plain", "spikingjelly")
+GPU_KINDS = ("ours", "graph", "torch", "plain", "spikingjelly")
 
 
 def kinds(device: str, chosen: Sequence[str] = ()) -> tuple[str, ...]:

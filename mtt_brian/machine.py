@@ -63,7 +63,8 @@ def keep_freed_memory() -> None:
     """Keeps freed memory in this process for reuse (glibc; no effect on other systems).
 
     glibc returns the memory of large tensors to the system, and the next pass requests it again page by page, which
-    takes a tenth of the time of a large network. The setting changes the whole process; only commands call it.
+    takes a tenth to a third of the time of a large network. The setting changes the whole process; only commands call
+    it, for their own process or for those that they start.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(_MMAP_MAX, 0)

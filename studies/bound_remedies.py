@@ -51,6 +51,7 @@ from mtt_brian.experiments.gap import Rule, Target
 from mtt_brian.experiments.option_checks import at_least_one
 from mtt_brian.experiments.repair import AT_TARGET, OTHER_ORDER, UNBOUNDED, Repair
 from mtt_brian.experiments.run_folder import Run
+from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt import MTT, TrainConfig
 from mtt_brian.mtt.in_the_loop import LoopConfig, Outcome, fine_tune, frames_of
 from mtt_brian.mtt.loop import configure_torch
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     study = study_cli.open_study("bound_remedies", options, arguments)
     configure_torch(1, deterministic=False)
+    keep_freed_memory()
     names = options.only or list(REMEDIES)
     keys = [(run, remedy) for run in study.runs for remedy in names]
     results = study.compute(

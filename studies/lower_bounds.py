@@ -28,6 +28,7 @@ from mtt_brian.evaluate.tables import Column, Table, in_percent, words
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import inference, option_checks, perturb_networks, run_folder, study_cli
 from mtt_brian.experiments.run_folder import Run
+from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting import AccuracyLine, AccuracyPanel
 from mtt_brian.plotting.axes import spelled_out
@@ -41,6 +42,7 @@ Results = Mapping[tuple[Any, ...], Mapping[str, Mapping[str, Any]]]
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     study = study_cli.open_study("lower_bounds", options, arguments)
+    keep_freed_memory()
     keys = [(name, bound) for name in study.runs for bound in options.bounds]
     results = study.compute(
         keys,

@@ -39,6 +39,7 @@ from mtt_brian.experiments import inference, option_checks, run_folder
 from mtt_brian.experiments.inference import Condition
 from mtt_brian.experiments.study_cli import Study
 from mtt_brian.experiments.variants import BASE, Variant, VariantResult, compare, result_table, train_variants
+from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting import AccuracyLine, AccuracyPanel
 
@@ -48,6 +49,7 @@ OWN = ("method", "seed", *Variant._fields)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options, shared = parse(arguments)
+    keep_freed_memory()
     splits = run_folder.load_splits(shared)
     test = run_folder.with_events(splits.test)
     has_norms = snn.norm.has_norms(mtt.build_model(shared, splits.train))

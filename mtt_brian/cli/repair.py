@@ -48,6 +48,7 @@ from mtt_brian.experiments import gap, option_checks, perturb_networks, repair, 
 from mtt_brian.experiments.gap import Target
 from mtt_brian.experiments.repair import AT_TARGET, Repair
 from mtt_brian.experiments.repair_report import RepairReport, Scales
+from mtt_brian.machine import keep_freed_memory
 from mtt_brian.text import printable
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.nir_files import naming, write_graph
@@ -77,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         _check(options, task, train)
     loop = _loop_config(options, opened) if options.epochs else None
+    if loop:
+        keep_freed_memory()
     out = files.results_folder(options.out, "repair")
     files.check_replaceable(out, repair_report.FILES)
     _check_kept(out, opened.path)

@@ -201,6 +201,11 @@ class TrainConfig:
         False,
         "compile all time steps of a population into one kernel (torch.compile); takes some seconds for every T",
     )
+    cuda_graph: bool = _machine(
+        False,
+        "sdt on a GPU: record an iteration once and replay it (CUDA graph): one launch, more memory",
+        free_to_change=True,
+    )
     deterministic: bool = _machine(False, "only deterministic algorithms, also on a GPU; for the whole process")
 
     def __post_init__(self) -> None:
@@ -216,6 +221,11 @@ class TrainConfig:
             raise InputError("neuron = 'lif' needs either tau (seconds) or decay (per step), neuron = 'if' neither")
         if self.tet_regulariser and self.loss != "tet":
             raise InputError("tet_regulariser needs loss = 'tet'")
+        if self.cuda_graph and (self.method != "sdt" or not self.device.startswith("cuda") or self.processes > 1):
+            raise InputError(
+                "cuda_graph needs method = 'sdt', a GPU (device = 'cuda') and one process: "
+                "the iterations of nmt and mtt have different shapes"
+            )
         self.sampler()
 
     def sampler(self) -> Sampler:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mtt_brian.errors import Diverged
+from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.loss import Loss, cross_entropy
 from mtt_brian.mtt.samplers import Configuration
 
@@ -37,12 +38,15 @@ class StepOptions:
             scaling of the loss; membranes and weights stay float32.
         together: configurations per forward and backward pass. Fewer take more time and less memory, that of one pass.
             None: all.
+        graphs: records iterations on a GPU and replays them; for a sampler with few configurations, one network and one
+            optimizer. None: every iteration is launched step by step.
     """
 
     loss: Loss = cross_entropy
     clip: float | None = None
     amp: bool = False
     together: int | None = None
+    graphs: Graphs | None = None
 
 
 class Trainable(Protocol):
@@ -112,25 +116,34 @@ def train_iteration(
         Diverged: if a loss or the gradient is not finite; the step is not taken.
         KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
     """
-    optimizer.zero_grad(set_to_none=True)
     count = len(configurations)
     at_once = options.together or count
-    found = []
-    for begin in range(0, count, at_once):
-        some = configurations[begin : begin + at_once]
-        with batch.gradient_pass(model, last=begin + len(some) == count):
-            losses, accuracies = _losses(model, frames, labels, some, options)
-            (losses.sum() * (batch.weight / count)).backward()
-        found.append(torch.stack([losses.detach(), accuracies]).double())
-    norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if options.clip is None else options.clip)
+
+    def gradient(frames: Tensor, labels: Tensor) -> Tensor:
+        """Replaces the gradients; losses and accuracies of the configurations and the gradient's norm, float64."""
+        optimizer.zero_grad(set_to_none=True)
+        found = []
+        for begin in range(0, count, at_once):
+            some = configurations[begin : begin + at_once]
+            with batch.gradient_pass(model, last=begin + len(some) == count):
+                losses, accuracies = _losses(model, frames, labels, some, options)
+                (losses.sum() * (batch.weight / count)).backward()
+            found.append(torch.stack([losses.detach(), accuracies]).double())
+        norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if options.clip is None else options.clip)
+        return torch.cat([torch.cat(found, 1).flatten(), norm.detach().double().reshape(1)])
+
+    if options.graphs is None or batch is not WHOLE:
+        numbers = gradient(frames, labels)
+    else:
+        numbers = options.graphs(gradient, list(model.parameters()), frames, labels, tuple(configurations))
     # All that the host must read, at once: a GPU is waited for once per iteration.
-    *means, gradient = batch.means(torch.cat([torch.cat(found, 1).flatten(), norm.detach().double().reshape(1)]))
+    *means, norm = batch.means(numbers)
     each_loss, each_accuracy = means[:count], means[count:]
     for configuration, loss in zip(configurations, each_loss, strict=True):
         if not math.isfinite(loss):
             raise Diverged(f"the loss is {loss} with time steps {configuration}")
-    if not math.isfinite(gradient):
-        raise Diverged(f"the gradient has norm {gradient}")
+    if not math.isfinite(norm):
+        raise Diverged(f"the gradient has norm {norm}")
     optimizer.step()
     return Iteration(sum(each_loss) / count, sum(each_accuracy) / count)
 

@@ -26,6 +26,7 @@ from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.checks import check_norms, check_resume, check_sizes
 from mtt_brian.mtt.config import TrainConfig
+from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
 from mtt_brian.mtt.inference import predict
@@ -133,6 +134,7 @@ class Trainer:
             clip=config.clip,
             amp=config.amp,
             together=config.together,
+            graphs=Graphs() if config.cuda_graph else None,
         )
         self.augmentation = Augmentation(config.shift, config.roll, config.flip)
         self.sampler = config.sampler()

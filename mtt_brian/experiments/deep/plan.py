@@ -18,8 +18,8 @@ SIZES = {"full": 1.0, "half": 0.5, "quarter": 0.25, "eighth": 0.125, "tiny": 0.0
 TIME_STEPS = 10
 #: Configurations of an iteration of NMT and MTT.
 SAMPLES = 3
-#: Recordings of a batch for which the learning rates were chosen. Those of other batches are in proportion to the square
-#: root of their size, as AdamW wants (Malladi et al., NeurIPS 2022).
+#: Recordings of a batch for which the learning rates were chosen. Those of other batches are in proportion to the
+#: square root of their size: the rule for AdamW (Malladi et al., NeurIPS 2022).
 _USUAL_BATCH = 64
 #: Time steps that an iteration of NMT or MTT computes on average, over those of SDT.
 EQUAL_COMPUTE = SAMPLES * (1 + TIME_STEPS) / 2 / TIME_STEPS

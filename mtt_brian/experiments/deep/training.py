@@ -25,6 +25,7 @@ from mtt_brian.experiments.deep.plan import TIME_STEPS, Epochs, Network, Setting
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.run_folder import CONFIG, MODEL
 from mtt_brian.files import write_json
+from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt.checks import check_norms, check_resume
 from mtt_brian.mtt.config import TrainConfig, read_config
 from mtt_brian.mtt.frame_dataset import FrameSet
@@ -62,7 +63,7 @@ def train(setting: Setting, seeds: Sequence[int], epochs: Epochs, fit: bool, end
     if fit and kept.exists():
         first, second, groups = json.loads(kept.read_text()).values()
         epochs, fit = Epochs(first, second, tuple(groups)), False
-    with ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(jobs, len(seeds)), get_context("spawn"), initializer=keep_freed_memory) as pool:
         if fit:
             speeds = list(pool.map(measure_speed, itertools.repeat(setting, min(jobs, len(seeds)))))
             slowest = Speed(max(s.sdt for s in speeds), max(s.mixed for s in speeds))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -63,10 +64,34 @@ class TimePlan(NamedTuple):
         return range(self.steps) if self.sums is None else self.sums.target
 
 
-# Limited, because mixed time steps of many stages give many different maps.
-@lru_cache(10_000)
 def on_device(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A few numbers as a tensor, which nobody may change. The host does not wait for a GPU."""
+    tensor = _on_device(numbers, dtype, device)
+    if _kept is not None:
+        _kept.append(tensor)
+    return tensor
+
+
+# Limited, because mixed time steps of many stages give many different maps.
+@lru_cache(10_000)
+def _on_device(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return torch.tensor(numbers, dtype=dtype, device=device)
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("numbers cannot be copied to the GPU while a CUDA graph is recorded")
     return torch.tensor(numbers, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+
+
+_kept: list[Tensor] | None = None
+
+
+@contextmanager
+def kept_for_graphs() -> Iterator[list[Tensor]]:
+    """Within the block, the yielded list gets all tensors of `on_device`: a CUDA graph reads them again later."""
+    global _kept
+    kept: list[Tensor] = []
+    _kept = kept
+    try:
+        yield kept
+    finally:
+        _kept = None

@@ -1,0 +1,121 @@
+"""Iterations as CUDA graphs: recorded and replayed on a GPU where there is one, and emulated on a CPU."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mtt_brian import mtt
+from mtt_brian.errors import InputError
+from mtt_brian.mtt import TrainConfig
+from mtt_brian.mtt.cuda_graphs import MOST, WARM_UP, Graphs
+from mtt_brian.mtt.optimizer import make_optimizer
+from mtt_brian.snn import models
+from mtt_brian.snn.ops import choice
+from tests import emulated_graphs
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
+
+
+@pytest.fixture(autouse=True)
+def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU: emulated graphs, and operations of torch instead of compiled loops, which are not recorded."""
+    if request.getfixturevalue("device") == "cpu":
+        emulated_graphs.install(monkeypatch)
+        monkeypatch.setattr(choice, "LOOPS", choice.PLAIN)
+
+
+def trained(
+    device: str, graphs: Graphs | None, iterations: int = 12, loss: Any = mtt.cross_entropy
+) -> tuple[list[Any], list[Tensor]]:
+    """Losses and weights of a training by SDT with two sizes of batches."""
+    torch.manual_seed(0)
+    network = models.vggsnn((2, 24, 24), 3, width_multiplier=0.25).to(device)
+    optimizer = make_optimizer(network, TrainConfig(lr=1e-3))
+    frames = torch.poisson(torch.full((4, 24, 2, 24, 24), 0.3), generator=torch.Generator().manual_seed(0)).to(device)
+    labels = (torch.arange(24) % 3).to(device)
+    options = mtt.StepOptions(amp=device == "cuda", clip=1.0, graphs=graphs, loss=loss)
+    found = []
+    for i in range(iterations):
+        some = slice(0, 8) if i % 3 == 2 else slice(8, 20)
+        done = mtt.train_iteration(network, optimizer, frames[:, some], labels[some], [(4,) * 4], options)
+        found.append((done.loss, done.accuracy))
+    return found, [tensor.detach().double() for tensor in network.state_dict().values()]
+
+
+def assert_same(device: str, ours: tuple[list[Any], list[Tensor]], theirs: tuple[list[Any], list[Tensor]]) -> None:
+    """To the last bit on a CPU; on a GPU sums are in no fixed order."""
+    near = 2e-2 if device == "cuda" else 0.0
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=near, atol=near / 10)
+    for a, b in zip(ours[1], theirs[1], strict=True):
+        assert (a - b).norm() <= near * b.norm()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_recorded_iterations_train_as_launched_ones(device: str) -> None:
+    graphs = Graphs()
+    ours, theirs = trained(device, graphs), trained(device, None)
+    assert len(graphs._recorded) == 2
+    if device == "cpu":  # 12 iterations, 8 with one size and 4 with the other, the first three of each without a graph
+        assert [each.graph.replays for each in graphs._recorded.values()] == [8 - WARM_UP, 4 - WARM_UP]
+    assert len({loss for loss, _ in ours[0]}) == 12
+    assert_same(device, ours, theirs)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_cannot_be_recorded_is_launched(device: str, caplog: pytest.LogCaptureFixture) -> None:
+    def waiting(readouts: Tensor, labels: Tensor) -> Tensor:
+        loss = mtt.cross_entropy(readouts, labels)
+        return loss if loss.item() > -1 else -loss
+
+    graphs = Graphs()
+    with caplog.at_level(logging.WARNING):
+        ours, theirs = trained(device, graphs, 8, waiting), trained(device, None, 8)
+    assert not graphs._recorded
+    assert len([r for r in caplog.records if "no CUDA graph" in r.getMessage()]) == 1
+    assert_same(device, ours, theirs)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_recorded_step_that_is_not_finite_is_not_taken(device: str) -> None:
+    network = models.nmnist_3c1fc((2, 12, 12), 3, width_multiplier=0.25).to(device)
+    optimizer = make_optimizer(network, TrainConfig())
+    graphs, labels, frames = Graphs(), torch.tensor([0, 1], device=device), torch.ones(2, 2, 2, 12, 12, device=device)
+    options = mtt.StepOptions(graphs=graphs)
+    for _ in range(WARM_UP + 2):
+        mtt.train_iteration(network, optimizer, frames, labels, [(2, 2, 2)], options)
+    assert len(graphs._recorded) == 1
+    before = [p.detach().clone() for p in network.parameters()]
+    with pytest.raises(mtt.Diverged, match="the loss is nan with time steps"):
+        mtt.train_iteration(network, optimizer, frames * torch.nan, labels, [(2, 2, 2)], options)
+    for a, b in zip(before, network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_more_shapes_than_the_limit_are_launched(device: str) -> None:
+    graphs = Graphs()
+    for size in range(1, MOST + 3):
+        x = torch.arange(float(size), device=device)
+        for i in range(WARM_UP + 2):
+            found = graphs(lambda frames, labels: (2 * frames + labels).sum(), [], x, x + i, "key")
+            assert found.item() == sum(3 * k + i for k in range(size))
+    assert len(graphs._recorded) == MOST
+
+
+@pytest.mark.parametrize("device", ["cpu"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "mtt", "device": "cuda"}, "cuda_graph needs method = 'sdt'"),
+        ({"method": "sdt", "device": "cpu"}, "cuda_graph needs method = 'sdt', a GPU"),
+        ({"method": "sdt", "device": "cuda", "processes": 2}, "and one process"),
+    ],
+)
+def test_a_setting_that_would_have_no_effect_is_refused(options: dict[str, Any], message: str, device: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainConfig(cuda_graph=True, **options)
