@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numba
@@ -22,6 +23,9 @@ from mtt_brian.files import cache_folder, check_writable, read_regular, reason, 
 from mtt_brian.progress import notice
 
 _DIGEST = hashlib.sha256().digest_size
+#: Options of ``numba.njit`` for kernels that allocate nothing: without numba's runtime (NRT), which counts the
+#: references to arrays. ``_nrt`` is a private option of numba.
+WITHOUT_RUNTIME: Mapping[str, bool] = MappingProxyType({"_nrt": False})
 
 
 def kept(sources: Iterable[Path], before_compiling: str | None = None) -> Callable[[Any], Any]:
@@ -34,21 +38,34 @@ def kept(sources: Iterable[Path], before_compiling: str | None = None) -> Callab
     folder = _folder(sources)
 
     def decorate(dispatcher: Any) -> Any:
-        dispatcher._cache = _cache_in(folder, before_compiling)(dispatcher.py_func)
+        runtime = dispatcher.targetoptions.get("_nrt", True)
+        dispatcher._cache = _cache_in(folder, before_compiling, runtime)(dispatcher.py_func)
         return dispatcher
 
     return decorate
 
 
 def _folder(sources: Iterable[Path]) -> Path:
-    """Numba detects a change in the kernel's own file only, not in the file of a function that it calls."""
-    content = b"".join(path.read_bytes() for path in sorted(sources))
+    """Numba detects a change in the kernel's own file only, not in the file of a function that it calls.
+
+    This file belongs to the sources: its options become part of the machine code.
+    """
+    content = b"".join(path.read_bytes() for path in sorted({*sources, Path(__file__)}))
     return cache_folder() / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
 @cache
-def _cache_in(folder: Path, before_compiling: str | None) -> type[FunctionCache]:
-    """Numba's cache of one function with files in this folder; see `kept`."""
+def _cache_in(folder: Path, before_compiling: str | None, runtime: bool) -> type[FunctionCache]:
+    """Numba's cache of one function with files in this folder; see `kept`.
+
+    Numba's ``load_overload`` first prepares the compiler and compiles numba's runtime, which takes 50 MB and most of
+    the time of a load. A kernel without the runtime (`WITHOUT_RUNTIME`) needs neither. Numba prepares the compiler
+    before it compiles.
+
+    Args:
+        folder, before_compiling: see `kept`.
+        runtime: whether the kernel uses numba's runtime.
+    """
 
     class Locator(_CacheLocator):
         def __init__(self, py_func: Any) -> None:
@@ -82,7 +99,8 @@ def _cache_in(folder: Path, before_compiling: str | None) -> type[FunctionCache]
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:
-                found = super().load_overload(sig, target_context)
+                load = super().load_overload if runtime else self._load_overload
+                found = load(sig, target_context)
             except Exception as error:  # the file is undamaged, but numba cannot make a kernel of it
                 path = self._cache_file.path(self._index_key(sig, target_context.codegen()))
                 _remove(path, f"{type(error).__name__}: {error}")

@@ -162,3 +162,63 @@ print(kernel_cache.kept([])(numba.njit(add))(1, 2))
     ]
     assert [process.communicate() for process in both] == [("3\n", "")] * 2
     assert len(list((tmp_path / "cache").rglob("*"))) == 2  # a folder and a file
+
+
+def _in_new_process(code, folder):
+    """What a script prints in a process of its own, with the cache in ``folder``; from a file, as numba needs one."""
+    (folder / "script.py").write_text(code)
+    environment = {**os.environ, "MTT_BRIAN_CACHE": str(folder / "cache")}
+    command = [sys.executable, str(folder / "script.py")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+
+#: Numba imports this module when it prepares its compiler, which takes 50 MB.
+_PREPARED = "print('numba.np.linalg' in sys.modules)"
+
+
+def test_a_kernel_without_runtime_is_loaded_without_the_compiler(tmp_path):
+    code = f"""
+import numba, sys
+from mtt_brian.kernel_cache import WITHOUT_RUNTIME, kept
+def total(x):
+    s = x[0]
+    for k in range(1, len(x)):
+        s += x[k]
+    return s
+kernel = kept([])(numba.njit(**WITHOUT_RUNTIME)(total))
+import numpy as np
+print(kernel(np.arange(4)))
+{_PREPARED}
+"""
+    assert _in_new_process(code, tmp_path) == ["6", "True"]
+    # Another type is compiled after one was loaded; so is a kernel with the runtime.
+    after = f"""
+print(kernel(np.array([0.5, 1.0])), numba.njit(lambda n: np.arange(n).sum())(4))
+{_PREPARED}
+"""
+    assert _in_new_process(code + after, tmp_path) == ["6", "False", "1.5", "6", "True"]
+
+
+@pytest.mark.slow
+def test_the_kernels_of_the_exact_engine_are_loaded_without_the_compiler(tmp_path):
+    code = f"""
+import sys
+import numpy as np
+import mtt_brian as mb
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Dense
+from mtt_brian.neuron import IF, LIF
+recording = mb.events.make_recording([0, 1, 2], x=[0, 1, 1])
+for rule, order in ((IF(), "sum"), (LIF(tau=0.1), "sum"), (IF(), "fifo"), (IF(bias=9.0), "sum")):
+    connection = Connection("input", "a", (Dense(np.full((1, 2), 0.6), (2,)),), (), 2)
+    circuit = Circuit("input", (2,), (Population("a", (1,), rule),), (connection,), "a")
+    (result,) = mb.engines.Simulator(circuit, order=order).run([recording], 0.5)
+    print(result.counts["a"][0])
+{_PREPARED}
+"""
+    compiled = _in_new_process(code, tmp_path)
+    assert compiled[-1] == "True"
+    assert _in_new_process(code, tmp_path) == [*compiled[:-1], "False"]
+    stored = [path.read_bytes() for path in (tmp_path / "cache").rglob("*.nbc")]
+    assert len(stored) > 10
+    assert not any(b"NRT_" in content for content in stored)  # functions of numba's runtime

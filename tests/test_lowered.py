@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.circuit.operators import Conv2d, Delay, Dense, narrowed, pool2d
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Scale, narrowed, pool2d
 from mtt_brian.circuit.spikes import input_spikes
 from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.engines.lowered.arrays import lower_circuit
@@ -34,6 +34,7 @@ RNG = np.random.default_rng(20250317)
 SHAPE = (2, 5, 6)
 POOL = pool2d((1, 1), (1, 1), ((0, 0), (0, 0)), SHAPE, average=False)
 CONV = Conv2d(RNG.normal(size=(3, 2, 3, 3)), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, SHAPE)
+PER_PIXEL = Scale(np.linspace(0.5, 2.0, 60).reshape(SHAPE))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,11 +134,12 @@ def matrix_of(net, c, sources, targets):
     for s in range(sources):
         for e in range(net.entry_begin[net.source_base[c] + s], net.entry_begin[net.source_base[c] + s + 1]):
             begin, end, shift, first = net.entry_target[4 * e : 4 * e + 4]
+            factor = net.entry_factor[e] if net.scaled[c] else 1.0
             for row in range(begin, end):
                 position, block = unpack(net.stencil[row])
                 for k in range(net.block_length[c]):
                     neuron = position * net.channel_stride[c] + shift + k
-                    matrix[net.flat[net.offset[q] + neuron], s] += net.entry_factor[e] * net.weight[first + block + k]
+                    matrix[net.flat[net.offset[q] + neuron], s] += factor * net.weight[first + block + k]
     return matrix
 
 
@@ -145,6 +147,7 @@ def matrix_of(net, c, sources, targets):
     ("operators", "shape"),
     [
         ((CONV,), (3, 5, 6)),
+        ((PER_PIXEL, CONV), (3, 5, 6)),
         ((Conv2d(RNG.normal(size=(4, 1, 2, 2)), (2, 1), ((0, 1), (1, 0)), (1, 2), 2, SHAPE),), None),
         ((pool2d((2, 2), (2, 2), ((0, 0), (0, 0)), SHAPE, average=True), Dense(RNG.normal(size=(7, 12)), (12,))), (7,)),
         ((Dense(RNG.normal(size=(7, 60)), (60,)),), (7,)),
@@ -315,7 +318,14 @@ def test_the_entry_of_a_source_with_one_entry_is_known_without_the_index():
         assert (net.one_each[0] >= 0) == one_each == (np.diff(begin) == 1).all()
         if one_each:
             assert np.array_equal(net.one_each[0] + np.arange(60), begin[:60])
-        assert net.scaled[0] == bool(np.any(net.entry_factor != 1))
+
+
+def test_factors_are_stored_only_where_one_differs_from_1():
+    same = lower_circuit(between(Scale(np.full(SHAPE, 3.0)), CONV), frozenset(), False)
+    assert (same.scaled.tolist(), len(same.entry_factor)) == ([False], 0)
+    each = lower_circuit(between(PER_PIXEL, CONV), frozenset(), False)
+    assert each.scaled.tolist() == [True]
+    assert np.array_equal(each.entry_factor, PER_PIXEL.factor.ravel())
 
 
 def test_the_c_order_index_follows_from_group_and_channel():

@@ -8,9 +8,9 @@ import numba
 import numpy as np
 
 from mtt_brian.circuit import sorting
-from mtt_brian.kernel_cache import kept
+from mtt_brian.kernel_cache import WITHOUT_RUNTIME, kept
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **WITHOUT_RUNTIME}
 _keep = kept([Path(__file__), Path(sorting.__file__)])
 _ascend = numba.njit(**_OPTIONS, no_cpython_wrapper=True)(sorting.ascend)
 

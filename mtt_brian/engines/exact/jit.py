@@ -19,10 +19,9 @@ from mtt_brian.circuit import instants
 from mtt_brian.engines.base import Order
 from mtt_brian.engines.exact.indexing import Compiler
 from mtt_brian.engines.lowered import packing
-from mtt_brian.kernel_cache import kept
+from mtt_brian.kernel_cache import WITHOUT_RUNTIME, kept
 
-#: ``_nrt`` switches the reference counting off; it is a private option of numba.
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "pipeline_class": Compiler}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "pipeline_class": Compiler, **WITHOUT_RUNTIME}
 #: Files whose functions and constants become part of the machine code.
 _SOURCES = (
     *Path(__file__).parent.glob("*.py"),

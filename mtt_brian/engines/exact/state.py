@@ -64,9 +64,9 @@ class Trace(NamedTuple):
 
     @classmethod
     def empty(cls, capacity: int) -> Trace:
-        """Room for ``capacity`` records."""
-        p, i, n = (np.zeros(capacity, dtype) for dtype in (np.int32, np.int64, np.int64))
-        return cls(np.zeros(capacity), p, i, n, own_lines(1))
+        """Room for ``capacity`` records; memory that was never written takes no space."""
+        t, p, i, n = (np.empty(capacity, dtype) for dtype in (np.float64, np.int32, np.int64, np.int64))
+        return cls(t, p, i, n, own_lines(1))
 
 
 def new_state(lowered: LoweredCircuit) -> State:
@@ -115,7 +115,7 @@ def new_trace(lowered: LoweredCircuit) -> Trace:
 
 def new_queue(lowered: LoweredCircuit) -> np.ndarray:
     """Room for the spikes of one event."""
-    return np.zeros((int(lowered.max_new[2]), 2), np.int64)
+    return np.empty((int(lowered.max_new[2]), 2), np.int64)
 
 
 _Arrays = TypeVar("_Arrays", ArrivalQueue, Trace)
@@ -126,7 +126,7 @@ def doubled(arrays: _Arrays, used: int) -> _Arrays:
 
     Args:
         arrays: columns, and their counters as the last field.
-        used: records in the columns. The others are not copied: memory that was never written takes no space.
+        used: records in the columns. The others are not copied, and take no space.
     """
     larger = type(arrays).empty(2 * len(arrays.t))
     for new, old in zip(larger[:-1], arrays[:-1], strict=True):

@@ -171,11 +171,12 @@ def kernel_arrays(
         *np.array([*map(_channels_and_pixels, np.split(lowered.flat, lowered.offset[1:-1])), (1, 1)]).T,
     )
     connections = _connections(lowered, queued, block)
+    factor = lowered.entry_factor if lowered.scaled.any() else np.ones(len(lowered.entry_target) // 4)
     parameters = ("threshold", "lower", "upper", "v_reset", "rest", "tau", "gain")
     return KernelArrays(
         arrays=(
             *(populations, connections),
-            *(_int32(lowered.entry_begin), _int32(lowered.entry_target), lowered.entry_factor),
+            *(_int32(lowered.entry_begin), _int32(lowered.entry_target), factor),
             *(_rows(position, first_weight), lowered.weight),
             *(getattr(lowered, name) for name in parameters),
             powers_of_two(),

@@ -60,10 +60,11 @@ class LoweredCircuit(NamedTuple):
         one_each: per connection: its first entry, if every source has exactly one entry, in the order of the sources;
             else -1 [C].
         scaled: per connection: whether any of its factors is not 1 [C].
-        entry_begin: first entry of every source neuron (in C order), one more per connection to close the last.
+        entry_begin: first entry of every source neuron (in C order), one more per connection to close the last; int32
+            if all numbers of ``entry_begin`` and ``entry_target`` fit, else int64.
         entry_target: the entries, four numbers each: begin and end of the rows in ``stencil``, first target channel,
-            first weight; int32 if the numbers fit, else int64.
-        entry_factor, entry_delay: the entries' factors and seconds (empty if nothing is delayed).
+            first weight; of the type of ``entry_begin``.
+        entry_factor, entry_delay: the entries' factors (empty if all are 1) and seconds (empty if nothing is delayed).
         stencil: target position and offset of its block of weights, packed (`packing`).
         weight: all kernels and matrices; float32 if that loses nothing, as for weights that were trained in float32,
             else float64. Kernels convert each weight to float64 before they use it.
@@ -243,8 +244,11 @@ def _connection_columns(
     first_weight = _offsets([c.weight.size for c in lowered])
     each = list(zip(lowered, source_sizes, first_entry, first_row, first_weight, strict=False))
     index = (entry + np.searchsorted(c.source, np.arange(size + 1)) for c, size, entry, _, _ in each)
-    number = np.int32 if max(first_row[-1], first_weight[-1]) < 2**31 else np.int64
+    number = np.int32 if max(first_entry[-1], first_row[-1], first_weight[-1]) < 2**31 else np.int64
     targets = (c.entry_targets(row, weight, number) for c, _, _, row, weight in each)
+    scaled = np.array([bool(np.any(c.factor != 1)) for c in lowered], dtype=bool)
+    any_scaled = bool(scaled.any())
+    factors = [c.factor if any_scaled else c.factor[:0] for c in lowered]
     delays = [c.delay if any_delayed else c.delay[:0] for c in lowered]
     one_each = [entry if np.array_equal(c.source, np.arange(size)) else -1 for c, size, entry, _, _ in each]
     return {
@@ -252,10 +256,10 @@ def _connection_columns(
         "channel_stride": np.array([c.channel_stride for c in lowered], dtype=np.int64),
         "block_length": np.array([c.block_length for c in lowered], dtype=np.int64),
         "one_each": np.array(one_each, dtype=np.int64),
-        "scaled": np.array([bool(np.any(c.factor != 1)) for c in lowered], dtype=bool),
-        "entry_begin": _joined(index, source_sizes + 1, np.int64),
+        "scaled": scaled,
+        "entry_begin": _joined(index, source_sizes + 1, number),
         "entry_target": _joined(targets, 4 * np.diff(first_entry), number),
-        "entry_factor": _joined((c.factor for c in lowered), np.diff(first_entry), np.float64),
+        "entry_factor": _joined(factors, np.diff(first_entry) * any_scaled, np.float64),
         "entry_delay": _joined(delays, np.diff(first_entry) * any_delayed, np.float64),
         "stencil": _joined((c.stencil for c in lowered), np.diff(first_row), np.int64),
         "weight": _joined(
