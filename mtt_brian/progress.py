@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Iterable
 from functools import cache
@@ -11,6 +12,8 @@ from typing import Any
 
 #: The package's logger: `notice` writes to it, and its level silences notices (above WARNING: none).
 LOGGER = logging.getLogger("mtt_brian")
+#: Seconds.
+_LONGEST_WITHOUT_A_LINE = 60
 
 
 def progress_bar(
@@ -26,7 +29,8 @@ def progress_bar(
 ) -> Any:
     """A bar of tqdm: a widget in a notebook, text in a terminal.
 
-    If stderr is neither (a log file, CI), a line is printed for each tenth of the work.
+    If stderr is neither (a log file, CI), a line is printed for each tenth of the work, and at the first progress that
+    comes a minute after the last line.
 
     Args:
         iterable: the items; None: the caller calls ``update``.
@@ -86,14 +90,18 @@ def _lines_class() -> Any:
     from tqdm.std import tqdm
 
     class Lines(tqdm):
-        """A bar that prints a line each time a further part of the work is done, and when the last line changes."""
+        """A bar that prints lines.
+
+        One comes each time a further part of the work is done, after `_LONGEST_WITHOUT_A_LINE`, and when the last line
+        changes.
+        """
 
         def __init__(self, parts: int, **options: Any) -> None:
             # As in tqdm's own front ends: the base class counts, and `display` draws.
             # With gui=True the base class displays nothing while it is initialised.
             super().__init__(gui=True, mininterval=0, miniters=1, **options)
             self._parts = parts
-            self._shown = self._done()
+            self._shown, self._shown_at = self._done(), time.monotonic()
 
         def _done(self) -> tuple[int, str | None]:
             """The number of parts that are done and, behind the last one, the postfix."""
@@ -101,8 +109,10 @@ def _lines_class() -> Any:
             return parts, self.postfix if self.n == self.total else None
 
         def display(self, *arguments: Any, **options: Any) -> None:
-            if self._done() != self._shown:
-                self._shown = self._done()
+            now = time.monotonic()
+            late = self.n != self.total and now - self._shown_at >= _LONGEST_WITHOUT_A_LINE
+            if late or self._done() != self._shown:
+                self._shown, self._shown_at = self._done(), now
                 more = f", {self.postfix}" if self.postfix else ""
                 what = self.desc.removesuffix(": ")
                 print(f"{what}: {self.n} of {self.total} {self.unit}{more}", file=sys.stderr, flush=True)

@@ -1,15 +1,21 @@
 """Whole runs of the exact engine: results do not depend on threads, pieces and batches; `record` selects the spikes."""
 
+import re
 import subprocess
 import sys
+import time
+from concurrent.futures import CancelledError
+from threading import Event
 
 import numpy as np
 import pytest
 
+from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Scale, pool2d
 from mtt_brian.engines.base import InputSpikes
-from mtt_brian.engines.exact import ExactEngine
+from mtt_brian.engines.exact import ExactEngine, loops
+from mtt_brian.engines.exact import engine as engine_module
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
 
@@ -97,6 +103,80 @@ def test_results_stream_and_a_run_can_be_left_early():
     run = engine.run([play(np.random.default_rng(k)) for k in range(30)])
     next(run)
     run.close()
+
+
+def exploding(events):
+    """One event causes 10**6 spikes in single order: each of three layers sends a spike for every arrival."""
+    sizes = [1, 100, 100, 100]
+    populations = [Population(name, (100,), IF()) for name in "abc"] + [Population("out", (1,), IF(threshold=None))]
+    names = ["input", *(p.name for p in populations)]
+    connections = [
+        Connection(source, target.name, (Dense(np.full((target.size, size), 2.0), (size,)),), (), size)
+        for source, target, size in zip(names, populations, sizes, strict=False)
+    ]
+    t = np.arange(1, events + 1) * 1e-6
+    each = np.arange(events)
+    train = InputSpikes(t, 0 * each, np.ones(events, np.int64), each, 1.0)
+    return Circuit("input", (1,), tuple(populations), tuple(connections), "out"), train
+
+
+def test_what_nobody_reads_is_not_computed_to_its_end():
+    """Each of the others would take minutes, and the pool waits for its threads."""
+    circuit, long = exploding(100_000)
+    engine = ExactEngine(circuit, order="fifo", record="counts", threads=2)
+    _, short = exploding(1)
+    run = engine.run([short, long, long, long])
+    assert next(run).counts["c"].sum() == 10**6
+    began = time.monotonic()
+    run.close()
+    assert time.monotonic() - began < 20
+    stop = Event()
+    stop.set()
+    with pytest.raises(CancelledError):
+        engine.start().feed(long, stop)
+    (again,) = engine.run([short])
+    assert again.counts["c"].sum() == 10**6
+
+
+@pytest.mark.parametrize("order", ["sum", "fifo"])
+def test_a_long_run_is_the_same_in_one_piece_and_reports_its_progress(order, monkeypatch, caplog):
+    rng = np.random.default_rng(7)
+    weight = Dense(rng.normal(0.2, 1, (4, 9)), (9,))
+    connections = (Connection("input", "a", (weight,), (), 9),)
+    circuit = Circuit("input", (9,), (Population("a", (4,), IF(spikes="many", lower_bound=-1.0)),), connections, "a")
+    train = play(rng, events=3 * loops.PAUSE, duration=1.0, shape=(9,))
+    half = train.t <= 0.5
+    events = train.order < half.sum()
+    first = InputSpikes(train.t[half], train.i[half], train.n[half], train.order[events], 0.5)
+    later = InputSpikes(train.t[~half], train.i[~half], train.n[~half], train.order[~events] - half.sum(), 1.0)
+    monkeypatch.setattr(engine_module, "_SECONDS_WITHOUT_NOTICE", 0.0)
+    with caplog.at_level("INFO", "mtt_brian"):
+        (whole,) = ExactEngine(circuit, order=order).run([train])
+    assert caplog.messages
+    assert all(
+        re.fullmatch(r"one recording has been running for \d+ s: [\d,]+ of its [\d,]+ input spikes are done", message)
+        for message in caplog.messages
+    )
+    run = ExactEngine(circuit, order=order).start()
+    parts = [run.feed(piece) for piece in (first, later)]
+    for k in range(3):
+        assert np.array_equal(np.concatenate([part.spikes["a"][k] for part in parts]), whole.spikes["a"][k])
+    assert parts[1].readout.tolist() == whole.readout.tolist()
+
+
+def test_runs_side_by_side_share_the_free_memory(monkeypatch):
+    """What one of them has allocated and not written to yet counts as free for the system."""
+    monkeypatch.setattr(machine, "available_bytes", lambda: 100)
+    engine = ExactEngine(mixed(), threads=2)
+    first, second = engine.start(), engine.start()
+    assert engine._memory.reserve(first, 40) is None
+    assert engine._memory.reserve(second, 40) == 60
+    assert engine._memory.reserve(first, 50) is None
+    first.reset()
+    assert engine._memory.reserve(second, 40) is None
+    monkeypatch.setattr(machine, "available_bytes", lambda: 1000)
+    with pytest.raises(InputError, match="the spikes of this run need more than the 0 MiB of memory that are free; "):
+        list(engine.run([play(np.random.default_rng(1), events=3000)]))
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.0123, 0.05, 0.0999])

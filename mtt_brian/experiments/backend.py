@@ -7,7 +7,7 @@ does not need torch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -32,7 +32,7 @@ class Evaluator(Protocol):
     """A task with its networks built in this process."""
 
     def evaluate(self, recordings: Any, progress: Callable[[int], object]) -> PartialResult:
-        """Compute some recordings; ``progress`` is called with their number after every pass."""
+        """Compute some recordings; ``progress`` is called with the number of runs of single recordings as they end."""
 
 
 class Task(Protocol):
@@ -57,6 +57,7 @@ class Task(Protocol):
 
 SomeTask = TypeVar("SomeTask", bound=Task)
 SomeRecordings = TypeVar("SomeRecordings", bound=NamedRecordings)
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +96,15 @@ class Shard(Generic[SomeTask, SomeRecordings]):
 Backend: TypeAlias = Callable[
     [Sequence[Shard[Any, Any]], Callable[[int], object]], Iterator[tuple[Shard[Any, Any], PartialResult]]
 ]
+
+
+def collected(results: Iterable[_Result], progress: Callable[[int], object]) -> list[_Result]:
+    """All results of a generator; ``progress`` is called with 1 after each of them."""
+    done = []
+    for result in results:
+        done.append(result)
+        progress(1)
+    return done
 
 
 def evaluate_here(

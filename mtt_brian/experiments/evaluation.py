@@ -36,7 +36,7 @@ from mtt_brian.evaluate import (
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS, Flexibility
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import inference
-from mtt_brian.experiments.backend import Backend, PartialResult, Shard
+from mtt_brian.experiments.backend import Backend, PartialResult, Shard, collected
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.files import versions
@@ -326,7 +326,7 @@ class Evaluator:
 
         Args:
             recordings: N of them; each is read once.
-            progress: called with N after every pass.
+            progress: called with N after every time-stepped pass, and with 1 after every event-driven run.
 
         Raises:
             InputError: if a recording cannot be read.
@@ -335,8 +335,7 @@ class Evaluator:
         accumulators = self._task.accumulators()
         time_stepped = self._time_stepped(recordings, accumulators.time_stepped, progress)
         for order, accumulator in accumulators.event_driven.items():
-            self._event_driven(order, recordings, time_stepped, accumulator)
-            progress(len(recordings))
+            self._event_driven(order, recordings, time_stepped, accumulator, progress)
         return accumulators.state_dict()
 
     def _time_stepped(
@@ -361,11 +360,12 @@ class Evaluator:
         recordings: Recordings,
         time_stepped: Predictions,
         accumulator: EventDrivenAccumulator,
+        progress: Callable[[int], object],
     ) -> None:
-        results, seconds = _timed_run(self._engines[order], recordings)
+        results, seconds = _timed_run(self._engines[order], recordings, progress)
         if order not in self._compiled:
             # Engines are built and compiled in their first run; a second one measures the run alone.
-            results, again = _timed_run(self._engines[order], recordings)
+            results, again = _timed_run(self._engines[order], recordings, lambda _: None)
             accumulator.compile_seconds, seconds = max(0.0, seconds - again), again
             self._compiled.add(order)
         for k, result in enumerate(results):
@@ -380,10 +380,12 @@ def _in_memory(recordings: Recordings) -> Recordings:
     return dataclasses.replace(recordings, read=loaded.__getitem__)
 
 
-def _timed_run(engine: Simulator, recordings: Recordings) -> tuple[list[Result], float]:
-    """Results, and their total time in seconds."""
+def _timed_run(
+    engine: Simulator, recordings: Recordings, progress: Callable[[int], object]
+) -> tuple[list[Result], float]:
+    """Results, and their total time in seconds; ``progress`` is called with 1 as each of them comes."""
     started = time.perf_counter()
-    results = list(engine.run(recordings))
+    results = collected(engine.run(recordings), progress)
     return results, time.perf_counter() - started
 
 

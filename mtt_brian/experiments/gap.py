@@ -29,7 +29,7 @@ from mtt_brian.evaluate import SpikeDifference, decision_time, factorial, predic
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import perturb_networks
-from mtt_brian.experiments.backend import Backend, NamedRecordings, PartialResult, Shard
+from mtt_brian.experiments.backend import Backend, NamedRecordings, PartialResult, Shard, collected
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.files import versions
 from mtt_brian.neuron import IF, NeuronRule, SpikesPerUpdate
@@ -390,7 +390,7 @@ class GapEvaluator:
 
         Args:
             recordings: N of them; each is read once.
-            progress: called with N after every rule.
+            progress: called with 1 after every run of a recording.
 
         Returns:
             by name of the rule predictions, synaptic operations, the seconds after which each prediction stays as it
@@ -408,7 +408,7 @@ class GapEvaluator:
             stepped = [on_steps(r, rule, called) for r, called in zip(loaded, recordings.ids, strict=True)]
             simulator = self._simulators[rule.engine]
             try:
-                results = list(simulator.run(stepped, ends))
+                results = collected(simulator.run(stepped, ends), progress)
             except InputError:
                 for recording, end, called in zip(stepped, ends, recordings.ids, strict=True):
                     input_spikes_for(simulator.circuit, recording, end, called)  # names the recording that does not fit
@@ -421,7 +421,6 @@ class GapEvaluator:
                 "synops": [r.synops for r in results],
                 "difference": _differences(reference, results),
             }
-            progress(len(loaded))
         return part
 
 

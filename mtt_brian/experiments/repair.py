@@ -126,7 +126,13 @@ class Score:
 
 
 class _Trials:
-    """Networks with other scales on training recordings, under the target's rule."""
+    """Networks with other scales on training recordings, under the target's rule.
+
+    Args:
+        repair: the network and its target.
+        recordings: of the training.
+        bar: of the progress, in runs of a recording.
+    """
 
     def __init__(self, repair: Repair, recordings: Recordings, bar: Any) -> None:
         self._repair, self._recordings, self._bar = repair, recordings, bar
@@ -134,12 +140,13 @@ class _Trials:
 
     def score(self, factors: Mapping[str, float]) -> Score:
         graph = scaled(self._repair.graph, factors)
-        results = self._repair.simulator(graph, self._repair.rule, "counts").run(self._recordings)
-        found = [(int(predictions(r.readout)), r.synops) for r in results]
+        found = []
+        for result in self._repair.simulator(graph, self._repair.rule, "counts").run(self._recordings):
+            found.append((int(predictions(result.readout)), result.synops))
+            self._bar.update()
         correct = np.sum(np.array([k for k, _ in found]) == np.asarray(self._recordings.labels))
         value = Score(int(correct), float(np.mean([n for _, n in found])))
         self.tried.append({"factors": dict(factors), **dataclasses.asdict(value)})
-        self._bar.update()
         return value
 
     def best(self, candidates: Iterable[dict[str, float]]) -> tuple[dict[str, float], Score]:
@@ -161,8 +168,8 @@ def choose_scales(repair: Repair, recordings: Recordings) -> tuple[dict[str, flo
         the factor of every population, and all that was tried.
     """
     groups = perturb_networks.weights_of_populations(repair.graph)
-    count = len(FACTORS) + len(groups) * len(REFINED)
-    with progress_bar(total=count, description="scales", unit="networks") as bar:
+    count = (len(FACTORS) + len(groups) * len(REFINED)) * len(recordings)
+    with progress_bar(total=count, description="scales", unit="runs") as bar:
         trials = _Trials(repair, recordings, bar)
         best, found = trials.best(dict.fromkeys(groups, f) for f in FACTORS)
         for name in groups:
@@ -188,7 +195,8 @@ def scale_to_budget(
         the factor of every population, the smallest of `FACTORS` if all need more; and all that was tried.
     """
     groups = perturb_networks.weights_of_populations(repair.graph)
-    with progress_bar(total=len(FACTORS), description="scales", unit="networks", leave=False) as bar:
+    count = len(FACTORS) * len(recordings)
+    with progress_bar(total=count, description="scales", unit="runs", leave=False) as bar:
         trials = _Trials(repair, recordings, bar)
         for factor in FACTORS:
             factors = dict.fromkeys(groups, factor)
@@ -210,7 +218,10 @@ def operations_without_bound(repair: Repair, recordings: Recordings) -> float:
         InputError: if there are none.
     """
     results = repair.simulator(repair.graph, repair.rules[UNBOUNDED], "counts").run(recordings)
-    synops = float(np.mean([result.synops for result in results]))
+    bar = progress_bar(
+        results, total=len(recordings), description="operations without a bound", unit="runs", leave=False
+    )
+    synops = float(np.mean([result.synops for result in bar]))
     if not synops:
         raise InputError(
             f"{len(recordings):,} training recordings cause no synaptic operation in the network without a bound, so "

@@ -7,9 +7,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import chain, islice
 from queue import Empty, SimpleQueue
+from threading import Event, Lock
 
 import numpy as np
 
@@ -32,9 +33,12 @@ from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.engines.lowered.rules import STATIC
 from mtt_brian.engines.result import RECORDS, Result, recorded_populations, result_of
 from mtt_brian.errors import InputError, check_number, check_whole
+from mtt_brian.progress import notice
 
 #: Size of one task of a thread: its target duration, and the largest number of recordings.
 _SECONDS_TOGETHER, _MOST_TOGETHER = 0.01, 16
+#: Time after which a run of one recording reports its progress, and then again and again.
+_SECONDS_WITHOUT_NOTICE = 60.0
 
 
 class ExactEngine:
@@ -101,6 +105,7 @@ class ExactEngine:
         machine.return_freed_memory()  # of the lowering
         self._idle: SimpleQueue[Run] = SimpleQueue()
         self._seconds_each = math.inf  # of the recordings in the last task
+        self._memory = _Memory()
 
     def run(self, inputs: Iterable[InputSpikes]) -> Iterator[Result]:
         """Runs recordings, each from rest at time 0, several at once.
@@ -119,17 +124,19 @@ class ExactEngine:
             return
         recordings = chain(first, recordings)
         ahead = 4 * self._threads  # enough tasks for every thread, few enough to bound the number of unread results
+        stop = Event()
         futures: deque[Future[list[Result]]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             try:
                 # Every finished task schedules the reading thread, which uses a core of the others.
                 while batch := list(islice(recordings, self._batch_size())):
-                    futures.append(pool.submit(self._results, batch))
+                    futures.append(pool.submit(self._results, batch, stop))
                     if len(futures) > ahead:
                         yield from futures.popleft().result()
                 while futures:
                     yield from futures.popleft().result()
-            finally:
+            finally:  # after an error, or where no more results are read, the pool waits for what it computes
+                stop.set()
                 for future in futures:
                     future.cancel()
 
@@ -137,9 +144,9 @@ class ExactEngine:
         """Recordings in the next task of a thread."""
         return max(1, min(_MOST_TOGETHER, int(_SECONDS_TOGETHER / self._seconds_each)))
 
-    def _results(self, recordings: Sequence[InputSpikes]) -> list[Result]:
+    def _results(self, recordings: Sequence[InputSpikes], stop: Event) -> list[Result]:
         started = time.perf_counter()
-        results = [self._result(recording) for recording in recordings]
+        results = [self._result(recording, stop) for recording in recordings]
         self._seconds_each = (time.perf_counter() - started) / len(recordings)
         return results
 
@@ -147,14 +154,14 @@ class ExactEngine:
         """A run at rest at time 0, which is continued piece by piece."""
         return Run(self)
 
-    def _result(self, recording: InputSpikes) -> Result:
+    def _result(self, recording: InputSpikes, stop: Event | None = None) -> Result:
         try:
             run = self._idle.get_nowait()
         except Empty:
             run = Run(self)
         run.reset()
         try:
-            return run.feed(recording)
+            return run.feed(recording, stop)
         finally:
             self._idle.put(run)
 
@@ -183,23 +190,26 @@ class Run:
     def reset(self) -> None:
         """Back to rest at time 0."""
         reset(self._lowered, self._state)
+        self._engine._memory.release(self)
         self._ended = -1.0
         if self._queues is not None:
             for array, first in zip(self._queues.crossings, self._first_crossings, strict=True):
                 array[:] = first
             self._queues.pending.state[:] = 0
 
-    def feed(self, piece: InputSpikes) -> Result:
+    def feed(self, piece: InputSpikes, stop: Event | None = None) -> Result:
         """Advances the run to ``piece.duration``.
 
         Args:
             piece: input spikes later than everything fed before, at absolute times.
+            stop: ends the run when it is set, so that no thread computes what nobody will read.
 
         Returns:
             The spikes of this piece; counts, readout and synops since time 0.
 
         Raises:
             InputError: see `ExactEngine`; the run must be reset before it is used again.
+            CancelledError: if ``stop`` was set; likewise.
         """
         net, state, circuit = self._lowered, self._state, self._engine.circuit
         end, begin = float(piece.duration), max(self._ended, 0.0)
@@ -209,10 +219,20 @@ class Run:
                 f"{piece.t[0] if len(piece.t) else end:g} s"
             )
         self._trace.size[0] = state.cursor[:] = 0
+        started = noticed = time.monotonic()
         while (status := self._advance(piece, end)) != loops.DONE:
             if status == loops.FAILED:
                 raise self._failure()
-            self._make_room()
+            if stop is not None and stop.is_set():
+                raise CancelledError
+            if status == loops.FULL:
+                self._make_room()
+            if (now := time.monotonic()) - noticed >= _SECONDS_WITHOUT_NOTICE:
+                noticed = now
+                notice(
+                    f"one recording has been running for {now - started:,.0f} s: {int(state.cursor[0]):,} of its "
+                    f"{len(piece.order if self._engine._fifo else piece.t):,} input spikes are done"
+                )
         places = self._engine._numbers
         p = places[circuit.output]
         if net.kind[p] != STATIC and not circuit.readout.rule.fires:
@@ -269,10 +289,11 @@ class Run:
         max_new, cursor = self._lowered.max_new, self._state.cursor
         pending = () if self._queues is None else self._queues.pending
         held = sum(array.nbytes for array in (*self._trace, *pending, self._queue))
-        if 2 * held > machine.available_bytes():
+        if (free := self._engine._memory.reserve(self, held)) is not None:
+            remedy = "record fewer populations, or run it" if len(self._trace.t) > len(self._queue) else "run it"
             raise InputError(
-                f"the spikes of this run need more than the {machine.available_bytes() / 2**20:,.0f} MiB of memory"
-                " that are free; run with record='counts', or for a shorter duration"
+                f"the spikes of this run need more than the {free / 2**20:,.0f} MiB of memory that are free; {remedy} "
+                "for a shorter duration, in fewer threads, or with smaller weights"
             )
         if self._trace.size[0] + max_new[0] > len(self._trace.t):
             self._trace = doubled(self._trace, int(self._trace.size[0]))
@@ -281,8 +302,9 @@ class Run:
             if pending.state[0] + max_new[1] > len(pending.t):
                 self._queues = self._queues._replace(pending=doubled(pending, int(pending.state[0])))
         if cursor[2] + max_new[2] > len(self._queue):
-            self._queue = np.concatenate([self._queue[cursor[1] :], self._queue[: cursor[1]], 0 * self._queue])
-            cursor[1] = 0
+            larger, first = np.zeros((2 * len(self._queue), 2), np.int64), len(self._queue) - cursor[1]
+            larger[:first], larger[first : len(self._queue)] = self._queue[cursor[1] :], self._queue[: cursor[1]]
+            self._queue, cursor[1] = larger, 0
 
     def _spikes(self) -> dict[str, Spikes]:
         recorded = self._engine._recorded
@@ -305,6 +327,37 @@ class Run:
         readout = np.empty(part.stop - part.start)
         readout[net.flat[part]] = self._state.y[part]
         return readout
+
+
+class _Memory:
+    """Memory that the runs of an engine have allocated and not yet written to, which the system counts as free."""
+
+    def __init__(self) -> None:
+        self._unwritten: dict[Run, int] = {}
+        self._lock = Lock()
+
+    def reserve(self, run: Run, held: int) -> int | None:
+        """Lets a run double its arrays.
+
+        Args:
+            run: one of the engine.
+            held: bytes of its arrays, which are full.
+
+        Returns:
+            None, or the number of free bytes if these are too few.
+        """
+        with self._lock:
+            self._unwritten.pop(run, None)
+            free = machine.available_bytes() - sum(self._unwritten.values())
+            if 2 * held > free:
+                return max(free, 0)
+            self._unwritten[run] = held
+        return None
+
+    def release(self, run: Run) -> None:
+        """The run needs no more memory."""
+        with self._lock:
+            self._unwritten.pop(run, None)
 
 
 def _counted(circuit: Circuit) -> Iterator[tuple[str, slice, tuple[int, ...]]]:

@@ -25,12 +25,14 @@ from mtt_brian.engines.exact.equation_neurons import (
 )
 from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import device_kernel, inlined, piece
+from mtt_brian.engines.exact.loops import PAUSE
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
 
 #: Results of the loop: the end is reached; it needs more memory and must be called again; a neuron fires without end,
-#: or an oscillation stays so close to the threshold that its crossing is not found (`Progress.where`).
-DONE, FULL, WITHOUT_END, UNDECIDED = range(4)
+#: or an oscillation stays so close to the threshold that its crossing is not found (`Progress.where`); `PAUSE` instants
+#: have passed and it must be called again.
+DONE, FULL, WITHOUT_END, UNDECIDED, PAUSED = range(5)
 #: Columns of `DelayedSpikes.number`.
 SERIAL, CONNECTION, SYNAPSE, STOP, AMOUNT = range(5)
 
@@ -117,6 +119,7 @@ def run(
     """
     now = progress.now
     populations, neurons = len(net.offset), net.offset[-1]
+    pause = now[NOW] + PAUSE
     while True:
         row = now[ROW]
         t = last = t_in[row] if row < len(t_in) else np.inf
@@ -144,6 +147,8 @@ def run(
             return DONE
         if now[SPIKES] + neurons > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):
             return FULL
+        if now[NOW] == pause:
+            return PAUSED
         now[NOW] += 1
         while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
             _reach(net, eq, general, crossings, progress, t)

@@ -123,6 +123,8 @@ class EquationRun:
             )
             if status == loop.DONE:
                 return
+            if status == loop.PAUSED:  # Python handles a signal now
+                continue
             if status == loop.UNDECIDED:
                 raise InputError(self._undecided(int(now[loop.NEURON])))
             if status == loop.WITHOUT_END:

@@ -24,8 +24,10 @@ from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import LINE
 
 #: Results of a loop: the end is reached; it needs more memory and must be called again; `State.failure` holds the
-#: reason.
-DONE, FULL, FAILED = 0, 1, 2
+#: reason; `PAUSE` instants have passed and it must be called again.
+DONE, FULL, FAILED, PAUSED = 0, 1, 2, 3
+#: Instants after which a loop returns to Python, which can stop it then.
+PAUSE = 1 << 14
 
 
 @kernel
@@ -59,9 +61,10 @@ def run_summed(
         end: seconds.
 
     Returns:
-        `DONE`, `FULL` if ``queues.pending`` or ``trace`` may not have room for the next instant, or `FAILED`.
+        `DONE`, `FULL` if ``queues.pending`` or ``trace`` may not have room for the next instant, `FAILED` or `PAUSED`.
     """
     row, rows = state.cursor[0], len(t_in)
+    pause = state.now[0] + PAUSE
     while True:
         if state.failure[0] != 0.0:
             return FAILED
@@ -87,6 +90,8 @@ def run_summed(
         if queues is not None:  # noqa: SIM102
             if queues.pending.state[0] + net.max_new[1] > len(queues.pending.t):
                 return FULL
+        if state.now[0] == pause:
+            return PAUSED
         state.now[0] += 1
         if queues is not None:
             while queues.crossings.size[0] > 0 and queues.crossings.time[queues.crossings.heap[0]] <= last:
@@ -154,9 +159,10 @@ def run_queued(
         end: seconds.
 
     Returns:
-        `DONE`, `FULL` if ``trace`` or ``queue`` may not have room for the next event, or `FAILED`.
+        `DONE`, `FULL` if ``trace`` or ``queue`` may not have room for the next event, `FAILED` or `PAUSED`.
     """
     cursor = state.cursor
+    pause = state.now[0] + PAUSE
     while True:
         if state.failure[0] != 0.0:
             return FAILED
@@ -170,6 +176,8 @@ def run_queued(
                 cursor[3] = trace.size[0]
         if trace.size[0] + net.max_new[0] > len(trace.t) or cursor[2] + net.max_new[2] > len(queue):
             return FULL
+        if state.now[0] == pause:
+            return PAUSED
         if cursor[2] == 0:
             p, local = 0, i_in[order[cursor[0]]]
             key = packed(local, local)
