@@ -46,6 +46,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate.factorial import Groups, cell_name, effect
 from mtt_brian.evaluate.tables import Column, Table, decimal, in_percent, words
 from mtt_brian.events import Recordings
+from mtt_brian.events.datasets import check_not_a_reference
 from mtt_brian.experiments import engine_in_the_loop, repair, run_folder, study_cli
 from mtt_brian.experiments.gap import Rule, Target
 from mtt_brian.experiments.option_checks import at_least_one
@@ -119,6 +120,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def case_of(run: Run, options: argparse.Namespace) -> Case:
     """The training recordings of the run, without those that it keeps for validation, and the target."""
+    check_not_a_reference(run.config["dataset"], options.dataset)
     own = {"data_root": options.data_root or run.config.get("data_root")}
     config = TrainConfig(**run.config | own)
     train = run_folder.with_events(run_folder.load_splits(config).train)

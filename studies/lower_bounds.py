@@ -26,6 +26,7 @@ from mtt_brian.evaluate.factorial import Groups
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import Column, Table, in_percent, words
 from mtt_brian.events import Recordings
+from mtt_brian.events.datasets import check_not_a_reference
 from mtt_brian.experiments import inference, option_checks, perturb_networks, run_folder, study_cli
 from mtt_brian.experiments.run_folder import Run
 from mtt_brian.machine import keep_freed_memory
@@ -91,6 +92,7 @@ def train(
     run: Run, lower_bound: float | None, test: Recordings, options: argparse.Namespace, out: Path
 ) -> dict[str, dict[str, Estimate]]:
     """The run trained anew with another bound: accuracy by part of the data and way to run it."""
+    check_not_a_reference(run.config["dataset"], options.dataset)
     own = {"data_root": options.data_root or run.config.get("data_root"), "validation": options.validation}
     config = TrainConfig(**run.config | own | {"lower_bound": lower_bound})
     splits = run_folder.load_splits(config)

@@ -1,5 +1,6 @@
 """Additions from a file outside the package: an engine, a data set, a neuron rule with its own node."""
 
+import argparse
 import importlib
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from mtt_brian.circuit.operators import Delay
 from mtt_brian.cli import recording_files as console_recording
 from mtt_brian.engines import ENGINES, EngineInfo, engine_info, register_engine
 from mtt_brian.errors import InputError
+from tests.test_gap_attribution import STUDIES
 
 ENGINE = """
     '''Runs everything on the exact engine and counts the recordings.'''
@@ -244,12 +246,31 @@ def test_what_is_no_data_set_is_refused_in_one_line(module, call, message):
 
 def test_a_module_that_a_run_names_is_not_imported(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from mtt_brian.cli import train
+    from mtt_brian.cli import gap, repair, train
     from mtt_brian.experiments import run_folder
 
     run = run_folder.Run("a", tmp_path, {"dataset": "evil:DATA"})
-    with pytest.raises(InputError, match="trained on evil:DATA; to import that module, give --dataset evil:DATA"):
+    refusal = "trained on the data set evil:DATA; to import that module, give --dataset evil:DATA"
+    with pytest.raises(InputError, match=refusal):
         run_folder.recordings_for([run])
+    ones = np.ones((1, 1, 2))
+    nodes = {"i": nir.Input({"input": np.array([1, 1, 2])}), "a": nir.IF(ones, ones, metadata={"reset": "subtract"})}
+    nodes["o"] = nir.Output({"output": np.array([1, 1, 2])})
+    nir.write(tmp_path / "model.nir", nir.NIRGraph(nodes, [("i", "a"), ("a", "o")], type_check=False))
+    (tmp_path / "config.json").write_text('{"dataset": "evil:DATA", "time_steps": 2}')
+    for command in (gap, repair):
+        with pytest.raises(InputError, match=refusal):
+            command.main([str(tmp_path)])
+        with pytest.raises(InputError, match="evil:DATA: the module 'evil' cannot be imported"):
+            command.main([str(tmp_path), "--dataset", "evil:DATA"])
+    monkeypatch.syspath_prepend(STUDIES)
+    named = argparse.Namespace(dataset="digits", data_root=None, validation=0.1)
+    for name, call in (
+        ("lower_bounds", lambda study: study.train(run, None, None, named, tmp_path)),
+        ("bound_remedies", lambda study: study.case_of(run, named)),
+    ):
+        with pytest.raises(InputError, match=refusal):
+            call(importlib.import_module(name))
     checkpoint = type("Checkpoint", (), {"config": {"dataset": "evil:DATA"}})
     options = train.make_parser().parse_args(["--resume", "run"])
     with pytest.raises(InputError, match="to import that module, give --dataset evil:DATA"):

@@ -98,6 +98,27 @@ class TestScales:
         assert scaled.metadata["bias_per_step"].tolist() == [0.25]
         assert graph.nodes["c"].weight.tolist() == [[2.0, -4.0]]
 
+    def test_integers_become_fractions(self):
+        """As integers, 3 times 0.85 would be 2, and 127 times 1.25 would be -98."""
+        graph = network()
+        graph.nodes["w"].weight = np.array([[3, 127]], dtype=np.int8)
+        scaled = perturb_networks.scaled_weights(graph, {"w": 1.25}).nodes["w"].weight
+        assert (scaled.dtype, scaled.tolist()) == (np.float32, [[3.75, 158.75]])
+        (noise,) = perturb_networks.noisy_weights(graph, 0.1, np.random.default_rng(0)).nodes["w"].weight - [3, 127]
+        assert np.all(noise % 1 != 0)
+        assert np.all(np.abs(noise) < 30)
+        case = task(graph)
+        model = engine_in_the_loop.trainable(case, graph, recordings())
+        with torch.no_grad():
+            dict(model.layers())["w"].weight += 0.5
+        assert export.with_weights(graph, model).nodes["w"].weight.tolist() == [[3.5, 127.5]]
+
+    def test_many_bits_of_half_precision(self):
+        """In float16 itself 2^19 - 1 steps are infinite."""
+        graph = network()
+        graph.nodes["w"].weight = np.array([[0.25, -0.5]], dtype=np.float16)
+        assert perturb_networks.quantised_weights(graph, 20).nodes["w"].weight.tolist() == [[0.25, -0.5]]
+
     def test_weights_of_populations(self):
         assert perturb_networks.weights_of_populations(network()) == {"a": ["w"]}
 
@@ -290,6 +311,25 @@ class TestInTheLoop:
                 lambda batch, labels, done: Outcome(torch.tensor(np.nan), torch.zeros(len(labels), 2)),
             )
 
+    def test_a_network_that_a_step_has_made_impossible_is_a_matter_of_the_learning_rate(self):
+        """The given network is not: its own message stays."""
+        model, _ = one_neuron()
+
+        def outcome(batch, labels, done):
+            if done >= limit:
+                raise InputError("population 'a': more spikes than can be counted")
+            return Outcome(model.readouts(torch.zeros(1, len(labels), 1), 1).sum(), torch.zeros(len(labels), 2))
+
+        config = LoopConfig(shift=0, batch_size=2, epochs=2)
+        limit = 0
+        with pytest.raises(InputError, match=r"^population 'a': more spikes"):
+            in_the_loop.fine_tune(model, recordings(), config, outcome)
+        limit = 0.5
+        with pytest.raises(
+            Diverged, match=r"^epoch 2: population 'a': more spikes than can be counted; lower lr = 0.03"
+        ):
+            in_the_loop.fine_tune(model, recordings(), config, outcome)
+
     @pytest.mark.parametrize("field", ["epochs", "batch_size", "time_steps", "lr", "shift", "synops_weight"])
     def test_bad_settings(self, field):
         with pytest.raises(InputError, match=field):
@@ -428,13 +468,16 @@ def test_scales_without_torch(three_runs, tmp_path):
         (["--target-bits", "1"], "at least 2 bits"),
         (["--epochs", "-1"], "--epochs must be at least 0, not -1"),
         (["--no-scales", "--epochs", "0"], "--no-scales with --epochs 0 leaves nothing to do"),
-        (["--synops", "0"], "--synops must be a number > 0, or none, not 0.0"),
+        (["--synops", "0"], r"--synops must be a number from 1e-06 to 1e\+06, or none, not 0.0"),
+        (["--synops", "1e-300"], "--synops must be a number from 1e-06"),
+        (["--synops", "nan"], "--synops must be a number from 1e-06"),
+        (["--threads", "1025"], "--threads must be at most 1024, not 1025"),
         (["--train-limit", "0"], "--train-limit must be at least 1"),
         (["--lr", "-1"], "lr must be at least 0, not -1.0"),
         (["--lr", "nan"], "lr must be at least 0, not nan"),
         (["--lr", "1e300"], r"lr must be at most 1e\+06, not 1e\+300"),
         (["--epochs", "10000000000"], r"epochs must be at most 1e\+06"),
-        (["--gradient-steps", "100000000"], "time_steps must be at most 100000, not 100000000"),
+        (["--gradient-steps", "100000000"], "--gradient-steps must be at most 100000, not 100000000"),
         (["--step", "1.5e-6"], "--step must be a whole number of microseconds"),
     ],
 )
@@ -443,6 +486,29 @@ def test_bad_input(three_runs, tmp_path, more, message):
     with pytest.raises(InputError, match=message):
         command.main([str(three_runs / "runs" / "sdt-0"), *more, "--out", str(out)])
     assert not out.exists()
+
+
+def test_a_network_without_a_data_set(tmp_path):
+    nir.write(tmp_path / "net.nir", network())
+    with pytest.raises(InputError, match=r"which recordings. --dataset names a data set with labels"):
+        command.main([str(tmp_path / "net.nir"), "--reset", "subtract", "--step", "1e-3"])
+
+
+def test_a_stop_while_the_files_are_written_leaves_no_other_network(three_runs, tmp_path, monkeypatch, capsys):
+    """That of an earlier repair would be taken for the network of the new report."""
+    asked = [str(three_runs / "runs" / "sdt-0"), "--limit", "1", "--train-limit", "2", "--epochs", "0"]
+    command.main([*asked, "--out", str(tmp_path)])
+
+    def stop(path, text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(repair_report, "write_text", stop)
+    capsys.readouterr()
+    with pytest.raises(KeyboardInterrupt):
+        command.main([*asked, "--out", str(tmp_path)])
+    assert not (tmp_path / "model.nir").exists()
+    # What was measured is on the screen all the same.
+    assert "on 1 recording the accuracy" in capsys.readouterr().out
 
 
 def test_files_of_no_repair_are_kept(three_runs, tmp_path):

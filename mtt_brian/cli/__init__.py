@@ -58,6 +58,7 @@ COMMANDS = {
         "mtt_brian.cli.evaluate",
         "evaluate trained networks, time-stepped and event-driven",
         "runs/digits-mtt-0-001",
+        GOES_ON,
     ),
     "simulate": Command(
         "mtt_brian.cli.simulate",
@@ -78,11 +79,14 @@ COMMANDS = {
         "mtt_brian.cli.gap",
         "what the rule of an event-driven target costs a network, one change at a time",
         "runs/digits-mtt-0-001",
+        GOES_ON,
     ),
     "repair": Command(
         "mtt_brian.cli.repair",
         "repair a network for a target with a lower bound: scales, and fine-tuning with the target in the loop",
         "runs/digits-mtt-0-001",
+        "a repair writes its files at its end; the same command starts anew (--limit, --train-limit and --epochs make "
+        "it shorter)",
     ),
     "study": Command(
         "mtt_brian.cli.study",

@@ -51,6 +51,7 @@ from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.events import Recordings
+from mtt_brian.events.datasets import check_not_a_reference
 from mtt_brian.experiments import dask_backend, gap, gap_report, option_checks
 from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
@@ -249,6 +250,7 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
     name = options.dataset or opened.config.get("dataset")
     if name is None:
         raise InputError("which recordings? Name files, DATASET:SPLIT:NUMBER, or --dataset NAME")
+    check_not_a_reference(name, options.dataset)
     root = options.data_root or (opened.config.get("data_root") if opened.config.get("dataset") == name else None)
     data = events.load(name, root=root, split=options.split)
     if not isinstance(data, Recordings):

@@ -60,11 +60,15 @@ if TYPE_CHECKING:
 SCALED_ON = 200
 #: Time steps of the gradient where no run says how many.
 STEPS = 10
+#: Smallest value of --synops; the largest one is its inverse.
+LEAST_SYNOPS = 1e-6
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     opened = network_options.open_network(options)
+    if (options.dataset or opened.config.get("dataset")) is None:
+        raise InputError("which recordings? --dataset names a data set with labels")
     test = gap_command.recordings_for(options, opened)
     train = _training(options, opened)
     name = opened.path.parent.name if opened.config else opened.path.name
@@ -103,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             graph, history = _in_the_loop(options, task, graph, train, loop, budget)
         after = measured(graph)
     report = RepairReport(name, test.title, task.rules, before, after, options.synops, scales, history)
+    print(f"\n{report.terminal()}\n")
+    # A repair that ends in between leaves no network that could be taken for that of its report.
+    (out / repair_report.MODEL).unlink(missing_ok=True)
     report.write(
         out,
         {
@@ -117,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     )
     _write(out, opened, task, graph, history)
-    print(f"\n{report.terminal()}\n\n{files.contents(out)}")
+    print(files.contents(out))
 
 
 def _check(options: argparse.Namespace, task: Repair, train: Recordings) -> None:
@@ -266,8 +273,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     option_checks.at_least_one(options, "limit", "train_limit", "time_steps", "batch_size", "gradient_steps", "threads")
     if options.epochs < 0:
         raise InputError(f"--epochs must be at least 0, not {options.epochs}")
-    if options.synops is not None and not 0 < options.synops < np.inf:
-        raise InputError(f"--synops must be a number > 0, or none, not {options.synops}")
+    if options.synops is not None and not LEAST_SYNOPS <= options.synops <= 1 / LEAST_SYNOPS:
+        raise InputError(
+            f"--synops must be a number from {LEAST_SYNOPS:g} to {1 / LEAST_SYNOPS:g}, or none, not {options.synops}"
+        )
     if not options.scales and not options.epochs:
         raise InputError("--no-scales with --epochs 0 leaves nothing to do")
     return options

@@ -27,7 +27,7 @@ from mtt_brian import cli, evaluate, files, mtt
 from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 from mtt_brian.events import EventDataset, Recordings, find_dataset
-from mtt_brian.events.datasets import is_reference
+from mtt_brian.events.datasets import check_not_a_reference, is_reference
 from mtt_brian.experiments import option_checks, run_folder
 from mtt_brian.experiments.run_folder import Splits
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
@@ -114,9 +114,8 @@ def resolve_config(options: argparse.Namespace, resume: Checkpoint | None, proce
     elif given.get("init") is not None:
         before = mtt.config.check_values(mtt.checkpoint.load(given["init"]).config, given["init"])
         del before["phase"]
-    if "dataset" not in given and is_reference(name := before.get("dataset")):
-        # A checkpoint may be from an untrusted source: the module that it names is not imported.
-        raise InputError(f"the run was trained on the data set {name}; to import that module, give --dataset {name}")
+    if "dataset" not in given:
+        check_not_a_reference(before.get("dataset"))
     return TrainConfig(**before | {"processes": processes} | given)
 
 

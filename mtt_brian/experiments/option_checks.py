@@ -9,8 +9,16 @@ from collections.abc import Sequence
 from mtt_brian.errors import InputError
 from mtt_brian.text import shown
 
-#: Largest values of integer options: for time steps the limit of a training, for others 32 bits.
-MOST = {"time_steps": 100_000, "final_steps": 100_000, "fine": 100_000, "draws": 100_000}
+#: Largest values of integer options: for time steps and threads the limit of a training, for others
+#: 32 bits.
+MOST = {
+    "time_steps": 100_000,
+    "gradient_steps": 100_000,
+    "final_steps": 100_000,
+    "fine": 100_000,
+    "draws": 100_000,
+    "threads": 1024,
+}
 
 
 def at_least_one(options: argparse.Namespace, *names: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from mtt_brian.errors import InputError, check_number, check_whole
 from mtt_brian.translate.conventions import LowerBound, bound_of
 from mtt_brian.translate.nir_files import uniform
+from mtt_brian.translate.node_fields import stored_weight
 
 #: Smallest perturbed threshold, as a fraction of the original one.
 LEAST_THRESHOLD = 0.1
@@ -68,7 +69,7 @@ def rounded_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
         raise InputError(f"a weight needs at least 1 significant bit, not {bits}")
 
     def rounded(weight: np.ndarray) -> np.ndarray:
-        fraction, exponent = np.frexp(np.asarray(weight, dtype=np.float64))
+        fraction, exponent = np.frexp(weight)
         return np.ldexp(np.round(np.ldexp(fraction, bits)), exponent - bits)
 
     return _with_weights(graph, rounded)
@@ -101,7 +102,7 @@ def scaled_weights(graph: nir.NIRGraph, factors: Mapping[str, float]) -> nir.NIR
     graph = nir.NIRGraph(dict(graph.nodes), graph.edges, metadata=graph.metadata, type_check=False)
     for name, factor in factors.items():
         node = graph.nodes[name] = copy.copy(graph.nodes[name])
-        node.weight = (node.weight * factor).astype(node.weight.dtype)
+        node.weight = stored_weight(node, np.asarray(node.weight, np.float64) * factor)
         if hasattr(node, "bias"):
             node.bias = np.asarray(node.bias) * factor
         if "bias_per_step" in node.metadata:
@@ -165,7 +166,7 @@ def without_bound(graph: nir.NIRGraph) -> nir.NIRGraph:
 def _with_weights(graph: nir.NIRGraph, change: Any) -> nir.NIRGraph:
     graph = copy.deepcopy(graph)
     for node in _nodes(graph, "weight"):
-        node.weight = change(node.weight).astype(node.weight.dtype)
+        node.weight = stored_weight(node, change(np.asarray(node.weight, np.float64)))
     return graph
 
 

@@ -107,7 +107,7 @@ class RepairReport:
         difference = _difference(self.before[self.reference], self.after[AT_TARGET])
         within = "" if self.budget is None else f" (allowed: {self.budget:g})"
         return (
-            f"{head}: on {count:,} recordings the accuracy under "
+            f"{head}: on {count:,} recording{'s' if count > 1 else ''} the accuracy under "
             f"{in_words(self.rules[AT_TARGET])!r} goes from {percent(old)} to {percent(new)} % ({change.lost} lost, "
             f"{change.gained} gained, sign test p = {gap_tables.p_value(change.p)}). Before, it was {percent(best)} % "
             f"under {in_words(self.rules[self.reference])!r}: {percent(difference, True)} points from there ({lost} "

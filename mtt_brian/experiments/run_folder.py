@@ -22,7 +22,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate.statistics import same_but_seed
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.collections import SomeCollection
-from mtt_brian.events.datasets import is_reference, names_of_recordings
+from mtt_brian.events.datasets import check_not_a_reference, names_of_recordings
 from mtt_brian.files import create_text, json_text, versions, write_json
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.config import FREE_TO_CHANGE
@@ -256,8 +256,7 @@ def recordings_for(
         raise InputError(f"the runs were trained on different data ({', '.join(sorted(trained_on))}): give --dataset")
     if not dataset:
         dataset = trained_on.pop()
-        if is_reference(dataset):  # a run folder may be untrusted: modules that it names are not imported
-            raise InputError(f"the runs were trained on {dataset}; to import that module, give --dataset {dataset}")
+        check_not_a_reference(dataset)
     root = data_root_for(runs, dataset, data_root)
     recordings = with_events(report_bad(events.load(dataset, root=root, split=split, skip_bad=skip_bad)))
     resolutions = {run.config.get("resolution") for run in runs}

@@ -31,7 +31,7 @@ from mtt_brian.translate.nir_files import (
     typed_shape,
     uniform,
 )
-from mtt_brian.translate.node_fields import convolution, flattened_dims, pooling
+from mtt_brian.translate.node_fields import convolution, flattened_dims, pooling, stored_weight
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -74,7 +74,7 @@ def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
     for name, layer in model.layers():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             node = nodes[name] = copy.copy(nodes[name])
-            node.weight = layer.weight.detach().cpu().numpy().astype(node.weight.dtype).reshape(node.weight.shape)
+            node.weight = stored_weight(node, layer.weight.detach().cpu().numpy())
     return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)
 
 

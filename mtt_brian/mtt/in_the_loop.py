@@ -210,7 +210,7 @@ def fine_tune(
         for every epoch its number, mean loss, accuracy and synaptic operations, as the weights change.
 
     Raises:
-        Diverged: if the loss is not finite; the step is not taken.
+        Diverged: if the loss is not finite, or the network can no longer run; the step is not taken.
     """
     rng = np.random.default_rng(config.seed)
     labels = torch.as_tensor(np.asarray(recordings.labels), dtype=torch.int64)
@@ -227,7 +227,12 @@ def fine_tune(
             for start in range(0, len(order), config.batch_size):
                 index = np.sort(order[start : start + config.batch_size])
                 batch = [_moved(r, config.shift, recordings.sensor_size, rng) for r in recordings.subset(index)]
-                found = outcome(batch, labels[index], bar.n / iterations)
+                try:
+                    found = outcome(batch, labels[index], bar.n / iterations)
+                except InputError as error:
+                    if not bar.n:  # the weights are the given ones
+                        raise
+                    raise Diverged(f"epoch {epoch}: {error}; lower lr = {config.lr:g}") from error
                 if not math.isfinite(loss := found.loss.item()):
                     raise Diverged(f"epoch {epoch}: the loss is {loss}; lower lr = {config.lr:g}")
                 optimizer.zero_grad(set_to_none=True)

@@ -49,6 +49,20 @@ def convolution(node: Any) -> Convolution:
     )
 
 
+def stored_weight(node: Any, weight: np.ndarray) -> np.ndarray:
+    """Other weights of a node in the shape and the floating-point type of its own ones.
+
+    Where these are integers, the type is the smallest one from float32 on that holds them: fractions stay.
+
+    Args:
+        node: with ``weight``.
+        weight: as many values.
+    """
+    old = np.asarray(node.weight)
+    dtype = old.dtype if old.dtype.kind == "f" else np.result_type(old.dtype, np.float32)
+    return weight.reshape(old.shape).astype(dtype)
+
+
 class Pooling(NamedTuple):
     """A `nir.AvgPool2d` or `nir.SumPool2d`; sizes are (vertical, horizontal)."""
 

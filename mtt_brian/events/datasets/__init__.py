@@ -99,6 +99,20 @@ def is_reference(name: object) -> bool:
     return isinstance(name, str) and ":" in name
 
 
+def check_not_a_reference(name: object, given: str | None = None) -> None:
+    """Refuses to import the module that a run names, because a run may be from an untrusted source.
+
+    Args:
+        name: of the data set in the settings of a run.
+        given: of the data set on the command line, which is imported.
+
+    Raises:
+        InputError: for ``package.module:NAME``; the message states how to allow it.
+    """
+    if is_reference(name) and name != given:
+        raise InputError(f"the run was trained on the data set {name}; to import that module, give --dataset {name}")
+
+
 @functools.cache
 def _tell_unused(name: str, root: str) -> None:
     """Prints once per folder that the folder is not read."""
