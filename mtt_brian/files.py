@@ -145,9 +145,14 @@ def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
         _show = before
 
 
+def message_of(error: OSError) -> str:
+    """The message of the system, or of the library that raised the error without one, without a path."""
+    return error.strerror or " ".join(map(str, error.args)) or type(error).__name__
+
+
 def reason(error: OSError) -> str:
     """``"PATH: message of the system"``; without a path, the message alone."""
-    text = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
+    text = message_of(error)
     path = error.filename if error.filename2 is None else error.filename2
     return text if path is None else f"{os.fsdecode(path) if isinstance(path, str | bytes) else path}: {text}"
 

@@ -1,12 +1,14 @@
 """Still images in folders: files written here, byte by byte, and read back; what is broken is named."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
 
 from mtt_brian import events
 from mtt_brian.errors import InputError
+from mtt_brian.events.formats import idx as idx_format
 
 LABELS = [3, 0, 9, 3, 1]
 
@@ -104,6 +106,26 @@ def test_a_truncated_gzip_file_is_named(tmp_path):
         events.load("mnist", tmp_path)
 
 
+@pytest.mark.parametrize(("pack", "suffix"), [(gzip.compress, ""), (bytes, ".gz")])
+def test_the_content_states_whether_a_file_is_gzipped(tmp_path, pack, suffix):
+    """Browsers unpack a .gz file, and keep its name."""
+    write_mnist(tmp_path, pack=pack, suffix=suffix)
+    assert len(events.load("mnist", tmp_path)) == 5
+
+
+def test_a_gzipped_file_larger_than_its_header_or_the_memory(tmp_path, monkeypatch):
+    path = write_mnist(tmp_path, pack=gzip.compress, suffix=".gz") / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx(images_of(5)) + bytes(10**6)))
+    with pytest.raises(
+        InputError, match=r"ubyte\.gz: truncated or damaged: 3937 bytes, its header of 5 x 28 x 28 promis"
+    ):
+        events.load("mnist", tmp_path)
+    path.write_bytes(gzip.compress(idx(np.zeros((500, 28, 28)))))
+    monkeypatch.setattr(idx_format, "available_bytes", lambda: 500_000)
+    with pytest.raises(InputError, match=r"ubyte\.gz: 392,016 bytes, more than half of the memory \(250,000 bytes\)"):
+        events.load("mnist", tmp_path)
+
+
 def test_images_without_labels_are_refused(tmp_path):
     (write_mnist(tmp_path) / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(InputError, match=r"train-images-idx3-ubyte: its labels, train-labels-idx1-ubyte"):
@@ -128,6 +150,41 @@ def test_cifar10_reads_the_batches_that_are_there(tmp_path):
     assert len(train.mean) == len(train.std) == 3
     assert test.labels.tolist() == [4]
     assert events.load("cifar10", folder).ids == train.ids
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10-events-128"])
+def test_a_batch_that_is_missing_is_named(tmp_path, name, caplog):
+    """The simulated recordings are of as many other images then."""
+    for number in range(2, 6):
+        (tmp_path / f"data_batch_{number}.bin").write_bytes(rows([7]))
+    (tmp_path / "test_batch.bin").write_bytes(rows([7]))
+    with caplog.at_level("INFO", "mtt_brian"):
+        events.load(name, tmp_path, "test")
+        assert not caplog.messages
+        events.load(name, tmp_path)
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path}: without 'data_batch_1.bin'; the images are those of 'data_batch_2.bin', ")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fashion_mnist"])
+def test_what_has_the_name_of_a_file_and_is_none_is_not_left_out(tmp_path, name):
+    if name == "cifar10":
+        (tmp_path / "data_batch_2.bin").write_bytes(rows([7]))
+        path = tmp_path / "data_batch_1.bin"
+    else:
+        path = write_mnist(tmp_path) / "train-images-idx3-ubyte"
+        path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match=f"{path.name}: is a folder; accepted is a file, or nothing of this name"):
+        events.load(name, tmp_path)
+    path.rmdir()
+    path.symlink_to("nothing")
+    with pytest.raises(InputError, match=f"{path.name}: is a link to nothing; "):
+        events.load(name, tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=f"{path.name}: is no regular file; "):
+        events.load(name, tmp_path)
 
 
 def test_cifar100_has_the_fine_labels(tmp_path):

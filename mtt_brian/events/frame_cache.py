@@ -16,7 +16,7 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.events.binning import bin_recordings
 from mtt_brian.events.collections import Recordings
-from mtt_brian.files import cache_folder, replacing, warn
+from mtt_brian.files import cache_folder, message_of, replacing, warn
 from mtt_brian.progress import notice
 
 #: From [N, T, H, W, C] in the file to [N, T, C, H, W], and back.
@@ -40,17 +40,19 @@ def cached_frames(recordings: Recordings, time_steps: int, workers: int = 0) -> 
         InputError: if two functions like the one that reads cannot be compared, and as `bin_recordings`.
     """
     path = cache_folder() / f"frames-{_key(recordings, time_steps)}.npy"
-    if path.exists():
-        notice(f"reading frames of {recordings.title} from {path}")
-        try:
+    try:
+        if path.exists():
+            notice(f"reading frames of {recordings.title} from {path}")
             return _read(path)
-        except (OSError, ValueError) as error:
-            warn(f"{path} cannot be read ({error}); making it anew")
+    except OSError as error:
+        warn(f"{path} cannot be read ({message_of(error)}); making it anew")
+    except ValueError as error:
+        warn(f"{path} cannot be read ({error}); making it anew")
     frames = bin_recordings(recordings, time_steps, workers)
     try:
         _write(path, frames)
     except OSError as error:
-        warn(f"{path} cannot be written ({error.strerror or error}); the recordings will be binned again next time")
+        warn(f"{path} cannot be written ({message_of(error)}); the recordings will be binned again next time")
     return frames
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtt_brian.events.camera.camera import Camera
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording
-from mtt_brian.files import cache_folder, replacing, warn
+from mtt_brian.files import cache_folder, message_of, replacing, warn
 
 
 def cached_recordings(
@@ -26,16 +26,17 @@ def cached_recordings(
         folder: default: `mtt_brian.files.cache_folder`.
     """
     path = (folder or cache_folder()) / f"{name}-{camera.parameter_hash}-{_digest(images)}.npz"
-    if path.exists():
-        try:
+    try:
+        if path.exists():
             return _read(path, len(images), camera)
-        except Exception as error:  # numpy and zipfile raise many types of exceptions for a damaged file
-            warn(f"{path} cannot be read ({str(error) or type(error).__name__}); making it anew")
+    except Exception as error:  # numpy and zipfile raise many types of exceptions for a damaged file
+        why = message_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+        warn(f"{path} cannot be read ({why}); making it anew")
     recordings = camera.record_many(images, progress=progress)
     try:
         _write(path, recordings)
     except OSError as error:
-        warn(f"{path} cannot be written ({error.strerror or error}); the simulation will run again next time")
+        warn(f"{path} cannot be written ({message_of(error)}); the simulation will run again next time")
     return recordings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -125,6 +126,22 @@ def files_by_class(folder: Path, classes: Iterable[str], suffixes: tuple[str, ..
         if (folder / name).is_dir():
             files = [path.name for path in (folder / name).iterdir() if path.name.endswith(suffixes)]
             found += [(f"{name}/{file}", label) for file in natural_order(files)]
+    return found
+
+
+def files_there(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The files of a folder with these names; those that are missing are left out.
+
+    Raises:
+        InputError: if a name is that of a folder, of a link to nothing or of a device.
+    """
+    found = []
+    for path in (folder / name for name in names):
+        if path.is_file():
+            found.append(path)
+        elif os.path.lexists(path):
+            what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no regular file"
+            raise InputError(f"{path}: is {what}; accepted is a file, or nothing of this name")
     return found
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import ImageArrays, ImageDataset, check_labels
+from mtt_brian.events.datasets.base import ImageArrays, ImageDataset, check_labels, files_there
 from mtt_brian.events.formats.cifar_binary import PIXELS, read_cifar_binary
+from mtt_brian.progress import notice
+from mtt_brian.text import listed
 
 SENSOR_SIZE = (3, 32, 32)
 
@@ -38,7 +40,7 @@ def _open(
     files: dict[str, list[str]], label_bytes: int, classes: int, pickled: tuple[str, ...], folder: Path, split: str
 ) -> ImageArrays:
     """The images of the files that exist; ``pickled`` are names of files of the python version."""
-    found = [name for name in files[split] if (folder / name).is_file()]
+    found = [path.name for path in files_there(folder, files[split])]
     for name in pickled:
         if not found and (folder / name).exists():
             raise InputError(
@@ -46,6 +48,8 @@ def _open(
                 f" holds. Accepted is the binary version ({', '.join(files[split])})."
                 " To get it: https://www.cs.toronto.edu/~kriz/cifar.html"
             )
+    if found and (missing := [name for name in files[split] if name not in found]):
+        notice(f"{folder}: without {listed(missing)}; the images are those of {listed(found)}")
     ids, rows = [], [np.zeros((0, label_bytes + PIXELS), np.uint8)]
     for name in found:
         batch = read_cifar_binary(folder / name, label_bytes)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import ImageArrays, ImageDataset, check_labels
+from mtt_brian.events.datasets.base import ImageArrays, ImageDataset, check_labels, files_there
 from mtt_brian.events.formats.idx import read_idx
 
 SENSOR_SIZE = (1, 28, 28)
@@ -21,12 +21,8 @@ _STEM = {"train": "train", "test": "t10k"}
 
 def _file(folder: Path, stem: str, dimensions: int) -> Path | None:
     """The first there is of the usual names of one file."""
-    for separator in "-.":
-        for suffix in ("", ".gz"):
-            path = folder / f"{stem}{separator}idx{dimensions}-ubyte{suffix}"
-            if path.is_file():
-                return path
-    return None
+    names = [f"{stem}{separator}idx{dimensions}-ubyte{suffix}" for separator in "-." for suffix in ("", ".gz")]
+    return next(iter(files_there(folder, names)), None)
 
 
 def _open(folder: Path, split: str) -> ImageArrays:
