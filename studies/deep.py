@@ -32,6 +32,7 @@ from mtt_brian import cli
 cli.configure_threads()
 
 from mtt_brian import files
+from mtt_brian.errors import InputError
 from mtt_brian.experiments import option_checks, study_cli
 from mtt_brian.experiments.deep import event_driven, frames, packing, plan, report, training
 from mtt_brian.experiments.deep.event_driven import TIME_STEPPED
@@ -105,6 +106,11 @@ def write_report(
                 kinds = (event_driven.SUM, event_driven.FIFO, event_driven.WAY)
                 *ran, way = [event_driven.results(store, run / MODEL, kind, test, labels) for kind in kinds]
                 every.append(report.measured(network, run / TIME_STEPPED, labels, ran, way))
+    if not every:
+        raise InputError(
+            f"{setting.folder}: no trained network of the seeds {', '.join(map(str, options.seeds))}; "
+            "the step train makes them, and --unpack reads those of another machine"
+        )
     groups = report.by_label(every)
     epochs = json.loads((setting.folder / "epochs.json").read_text())
     study = study_cli.Study("deep", arguments, recordings, setting.folder, {})

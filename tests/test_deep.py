@@ -378,6 +378,11 @@ class TestStudy:
         with pytest.raises(InputError, match="batch_size"):
             training.train_network(stopped, first, epochs, ends=float("inf"))
 
+    def test_a_report_without_networks_names_the_step_that_makes_them(self, three_runs, study, tmp_path):
+        options = f"--dataset nmnist --data-root {three_runs / 'data'} --size tiny --test 8 --seeds 3 4 --steps report"
+        with pytest.raises(InputError, match="no trained network of the seeds 3, 4; the step train makes them"):
+            study.main([*options.split(), "--out", str(tmp_path / "out")])
+
     def test_a_signal_ends_the_trainings(self, three_runs, tmp_path):
         options = (
             f"--dataset nmnist --data-root {three_runs / 'data'} --size tiny --recordings 8 --test 8 --batch-size 4"
