@@ -145,8 +145,10 @@ def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
         _show = before
 
 
-def message_of(error: OSError) -> str:
-    """The message of the system, or of the library that raised the error without one, without a path."""
+def message_of(error: Exception) -> str:
+    """The message of the error; of the system without a path; the name of the error's class where there is none."""
+    if not isinstance(error, OSError):
+        return str(error) or type(error).__name__
     return error.strerror or " ".join(map(str, error.args)) or type(error).__name__
 
 

@@ -44,10 +44,8 @@ def cached_frames(recordings: Recordings, time_steps: int, workers: int = 0) -> 
         if path.exists():
             notice(f"reading frames of {recordings.title} from {path}")
             return _read(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         warn(f"{path} cannot be read ({message_of(error)}); making it anew")
-    except ValueError as error:
-        warn(f"{path} cannot be read ({error}); making it anew")
     frames = bin_recordings(recordings, time_steps, workers)
     try:
         _write(path, frames)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from mtt_brian.errors import InputError
 from mtt_brian.text import shown
 
-#: Largest values of integer options: for time steps and threads the limit of a training, for others
-#: 32 bits.
+#: Largest values of integer options: for time steps and threads the limit of a training, for others 32 bits.
 MOST = {
     "time_steps": 100_000,
     "gradient_steps": 100_000,

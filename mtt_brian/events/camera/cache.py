@@ -30,8 +30,7 @@ def cached_recordings(
         if path.exists():
             return _read(path, len(images), camera)
     except Exception as error:  # numpy and zipfile raise many types of exceptions for a damaged file
-        why = message_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
-        warn(f"{path} cannot be read ({why}); making it anew")
+        warn(f"{path} cannot be read ({message_of(error)}); making it anew")
     recordings = camera.record_many(images, progress=progress)
     try:
         _write(path, recordings)
