@@ -1,10 +1,12 @@
 """Repair for a target with a lower bound: scales, training in the loop, the report and the command, by hand."""
 
+import dataclasses
 import importlib
 import json
 import shutil
 import subprocess
 import sys
+import warnings
 
 import nir
 import numpy as np
@@ -14,11 +16,12 @@ import torch
 import mtt_brian as mb
 from mtt_brian import export
 from mtt_brian.cli import repair as command
-from mtt_brian.errors import Diverged, InputError
+from mtt_brian.errors import CacheWarning, Diverged, InputError
 from mtt_brian.events import Recordings, perturb
 from mtt_brian.experiments import engine_in_the_loop, inference, perturb_networks, repair, repair_report, run_folder
 from mtt_brian.experiments.engine_in_the_loop import EngineInTheLoop, counted
 from mtt_brian.experiments.gap import Rule, Target
+from mtt_brian.experiments.loop_search import LoopSearch
 from mtt_brian.experiments.repair import AT_TARGET, OTHER_ORDER, STEPPED, UNBOUNDED, Repair
 from mtt_brian.experiments.repair_report import RepairReport, Scales
 from mtt_brian.mtt import in_the_loop
@@ -336,6 +339,101 @@ class TestInTheLoop:
             LoopConfig(**{field: -1})
 
 
+class TestSearch:
+    """Learning rate and epoch, on held-back recordings of which the start has half right."""
+
+    @staticmethod
+    def search(rates, graph=None, epochs=3, **options):
+        case = task(graph or two_neurons())
+        config = LoopConfig(epochs=epochs, batch_size=4, time_steps=2, shift=0)
+        return LoopSearch(case, case.graph, recordings(4), recordings(4), config, rates, **options)
+
+    def test_a_rate_that_makes_it_worse_is_given_up(self, tmp_path):
+        """With 100, the second epoch has none right; 0.05 learns all, and the first epoch that does is kept."""
+        lines = []
+        graph, history = self.search((100.0, 0.05)).run(tmp_path / "state.pt", lines.append)
+        assert [(e["lr"], e["epoch"], e["held_back"], e["kept"]) for e in history] == [
+            *[(100.0, 1, 4, False), (100.0, 2, 0, False)],
+            *[(0.05, 1, 8, True), (0.05, 2, 8, False), (0.05, 3, 8, False)],
+        ]
+        assert lines[1] == (
+            "learning rate 100, epoch 2 of 3: of 8 held-back recordings 0 right, 4 at the start; 16 SynOps; "
+            "again with 0.05"
+        )
+        # The weights are those of the first epoch at 0.05, as counted in a run of its own.
+        case = task(two_neurons())
+        at_target = repair.measure(case, graph, recordings(4), recordings(4).labels)[AT_TARGET]
+        assert (at_target["right"], at_target["synops_per_recording"]) == ("1" * 8, history[2]["held_back_synops"])
+
+    def test_the_start_is_kept_where_no_epoch_is_better(self, tmp_path):
+        search = self.search((100.0,))
+        graph, history = search.run(tmp_path / "state.pt", print)
+        assert graph is search.graph
+        assert [(e["held_back"], e["kept"]) for e in history] == [(4, False), (0, False), (0, False)]
+
+    @pytest.mark.parametrize(("budget", "kept"), [(19, False), (20, True)])
+    def test_a_network_within_the_budget_is_preferred(self, tmp_path, budget, kept):
+        """The start needs 12 operations and has half right; the epoch needs 20 and has all right."""
+        search = self.search((0.05,), epochs=2, budget=budget)
+        graph, (first, _) = search.run(tmp_path / "state.pt", print)
+        assert (first["held_back"], first["held_back_synops"], first["kept"]) == (8, 20, kept)
+        assert (graph is search.graph) == (not kept)
+
+    @pytest.mark.parametrize("stopped_after", [1, 2, 3, 4])
+    def test_a_stopped_search_goes_on_to_the_same_network(self, tmp_path, stopped_after):
+        rates = (100.0, 0.05)
+        whole, history = self.search(rates).run(tmp_path / "whole.pt", print)
+        lines = []
+
+        def stop(line):
+            lines.append(line)
+            if len(lines) == stopped_after:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.search(rates).run(tmp_path / "state.pt", stop)
+        more = []
+        graph, again = self.search(rates).run(tmp_path / "state.pt", more.append)
+        assert again == history
+        assert np.array_equal(graph.nodes["w"].weight, whole.nodes["w"].weight)
+        # The epoch of the stop is trained once more, and at most the one in front of it, of a rate that was given up.
+        assert len(more) <= 5 - stopped_after + 2
+        assert self.search(rates).run(tmp_path / "state.pt", pytest.fail)[1] == history
+
+    def test_a_damaged_state_begins_anew(self, tmp_path):
+        (tmp_path / "state.pt").write_bytes(b"no state")
+        with pytest.warns(CacheWarning, match=r"state\.pt: not the state of a training in the loop \(\w+\); it begins"):
+            _, history = self.search((0.05,)).run(tmp_path / "state.pt", print)
+        assert [e["held_back"] for e in history] == [8, 8, 8]
+
+    @pytest.mark.parametrize(("rates", "kept"), [((0.03,), None), ((0.05, 0.03), None), ((0.05,), 1)])
+    def test_a_rate_that_diverges(self, tmp_path, monkeypatch, rates, kept):
+        """The next one is tried; after the last one the best epoch is kept, if there is one."""
+        usual = in_the_loop.on_target
+
+        def diverging(model, given, target, config, budget):
+            training = usual(model, given, target, config, budget)
+
+            def epochs():
+                if kept is not None:
+                    yield next(usual(model, given, target, config, budget).epochs())
+                raise Diverged(f"the loss is nan; lower lr = {config.lr:g}")
+
+            training.epochs = epochs
+            return training
+
+        monkeypatch.setattr(in_the_loop, "on_target", diverging)
+        lines = []
+        if kept is None:
+            with pytest.raises(Diverged, match=r"lower lr = 0\.03"):
+                self.search(rates).run(tmp_path / "state.pt", lines.append)
+            assert lines == ["the loss is nan; lower lr = 0.05; again with 0.03"] * (len(rates) - 1)
+        else:
+            _, history = self.search(rates).run(tmp_path / "state.pt", lines.append)
+            assert [e["kept"] for e in history] == [True]
+            assert lines[-1] == "the loss is nan; lower lr = 0.05; the best epoch before is kept"
+
+
 def test_shifted_events():
     given = mb.events.make_recording([0, 1, 2, 3], [0, 1, 2, 2], [0, 1, 1, 0], [0, 0, 0, 0])
     moved = perturb.shifted(given, down=1, right=-1, sensor_size=(1, 2, 3))
@@ -362,8 +460,14 @@ def report(after="1111111110", synops=90.0, budget=1.0):
         {name: cell(after, synops) for name in rules},
         budget,
         Scales({"a": 0.5}, [], cell("1111100000", 80.0)),
-        [{"epoch": 1, "loss": 0.5, "accuracy": 0.75, "synops": 95.0}],
+        [epoch(1, 8, kept=True), epoch(2, 7)],
     )
+
+
+def epoch(number, held_back, kept=False):
+    """A record of `LoopSearch.run`."""
+    trained = {"epoch": number, "loss": 0.5, "accuracy": 0.75, "synops": 95.0, "lr": 0.03}
+    return {**trained, "held_back": held_back, "held_back_synops": 90.0, "kept": kept}
 
 
 class TestReport:
@@ -383,8 +487,15 @@ class TestReport:
         )
         assert found.steps == [
             "Weights in front of each population times a: 0.5; this alone gives 50.0 ± 15.8 % at 80 SynOps.",
-            "Epoch 1 in the loop: loss 0.500, training accuracy 75.0 %, 95 SynOps.",
+            "Epoch 1 in the loop, learning rate 0.03: loss 0.500, training accuracy 75.0 %, 95 SynOps; at its end 8 "
+            "held-back recordings right, 90 SynOps (kept).",
+            "Epoch 2 in the loop, learning rate 0.03: loss 0.500, training accuracy 75.0 %, 95 SynOps; at its end 7 "
+            "held-back recordings right, 90 SynOps.",
         ]
+
+    def test_no_epoch_is_kept(self):
+        found = dataclasses.replace(report(), history=[epoch(1, 7)])
+        assert found.steps[-1].startswith("No epoch is better than the start on the held-back recordings")
 
     def test_too_many_operations_are_no_repair(self):
         assert report(synops=101.0).is_repaired is False
@@ -509,6 +620,56 @@ def test_a_stop_while_the_files_are_written_leaves_no_other_network(three_runs, 
     assert not (tmp_path / "model.nir").exists()
     # What was measured is on the screen all the same.
     assert "on 1 recording the accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_stopped_repair_goes_on(three_runs, tmp_path, monkeypatch, capsys, step):
+    """The files are those of a repair that was not stopped; other settings are refused."""
+    asked = [str(three_runs / "runs" / "sdt-0"), "--limit", "4", "--train-limit", "10", "--epochs", "2"]
+    command.main([*asked, "--out", str(tmp_path / "whole")])
+    calls, usual = [], repair.score if step == 4 else repair.measure
+
+    def stop(*arguments):
+        calls.append(1)
+        # 4: while the second epoch is scored, after start, scales and the first epoch.
+        if len(calls) == (stops_at if step == 4 else step):
+            raise KeyboardInterrupt
+        return usual(*arguments)
+
+    scored = len(json.loads((tmp_path / "whole" / "repair.json").read_text())["scales"]["tried"])
+    stops_at = scored + 3
+    with monkeypatch.context() as patched:
+        patched.setattr(repair, "score" if step == 4 else "measure", stop)
+        with pytest.raises(KeyboardInterrupt):
+            command.main([*asked, "--out", str(tmp_path / "out")])
+    if step > 1:
+        with pytest.raises(InputError, match=r"repair\.jsonl holds results of other settings: --seed was 0, is 1\."):
+            command.main([*asked, "--seed", "1", "--out", str(tmp_path / "out")])
+    command.main([*asked, "--out", str(tmp_path / "out")])
+    whole, again = (
+        {p.name: p.read_text() for p in (tmp_path / n).iterdir() if p.suffix != ".nir"} for n in ("whole", "out")
+    )
+    assert sorted(again) == ["config.json", "repair.json", "repair.md"]
+    for name, text in again.items():
+        assert text.replace(str(tmp_path / "out"), str(tmp_path / "whole")) == whole[name]
+    first, second = (nir.read(tmp_path / n / "model.nir", type_check=False) for n in ("whole", "out"))
+    for layer in ("conv1", "conv2", "conv3", "readout"):
+        assert np.array_equal(first.nodes[layer].weight, second.nodes[layer].weight)
+
+
+def test_a_state_without_its_steps_is_not_used(three_runs, tmp_path):
+    """It is of another repair, or of one whose steps were damaged."""
+    asked = [str(three_runs / "runs" / "sdt-0"), "--limit", "1", "--train-limit", "5", "--epochs", "1"]
+    (tmp_path / "in_the_loop.pt").write_bytes(b"of another repair")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CacheWarning)
+        command.main([*asked, "--out", str(tmp_path)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.nir", "repair.json", "repair.md"]
+
+
+def test_one_recording_cannot_be_trained_on_and_held_back(three_runs, tmp_path):
+    with pytest.raises(InputError, match="one recording to train on and one to choose by are needed; there is one"):
+        command.main([str(three_runs / "runs" / "sdt-0"), "--train-limit", "1", "--out", str(tmp_path / "out")])
 
 
 def test_files_of_no_repair_are_kept(three_runs, tmp_path):

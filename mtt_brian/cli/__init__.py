@@ -85,8 +85,7 @@ COMMANDS = {
         "mtt_brian.cli.repair",
         "repair a network for a target with a lower bound: scales, and fine-tuning with the target in the loop",
         "runs/digits-mtt-0-001",
-        "a repair writes its files at its end; the same command starts anew (--limit, --train-limit and --epochs make "
-        "it shorter)",
+        GOES_ON,
     ),
     "study": Command(
         "mtt_brian.cli.study",

@@ -12,7 +12,9 @@ the target:
 
   in the loop  every iteration runs the batch on the engine; its spikes are the forward pass, the surrogate gradient of
                the time-stepped network is the backward pass; operations beyond --synops add to the loss. It starts
-               from the largest factor of all weights with which the network needs at most --synops operations
+               from the largest factor of all weights with which the network needs at most --synops operations. A
+               fifth of the training recordings, at most 200, is held back: the learning rate is lowered if an epoch
+               is worse on them than the start, and the best epoch on them is kept
   scales       with --epochs 0: the weights in front of every population times a factor, first one for all, then one by
                one; those with the most correct predictions, and of equal ones those with the fewest operations
 
@@ -20,7 +22,8 @@ Before and after, the network is run on the test recordings under the target's r
 without a bound, and on its own time steps. Differences are paired; p is that of the exact sign test (McNemar).
 
 Written are model.nir, with the target's bound in its metadata, repair.json and repair.md; for a run also its
-config.json, so that the folder is a run that mtt-brian eval reads.
+config.json, so that the folder is a run that mtt-brian eval reads. The same command with --out continues a repair
+that was stopped.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import hashlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +51,23 @@ from mtt_brian.experiments import gap, option_checks, perturb_networks, repair, 
 from mtt_brian.experiments.gap import Target
 from mtt_brian.experiments.repair import AT_TARGET, Repair
 from mtt_brian.experiments.repair_report import RepairReport, Scales
+from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.machine import keep_freed_memory
 from mtt_brian.text import printable
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.nir_files import naming, write_graph
 
 if TYPE_CHECKING:
+    from mtt_brian.experiments.loop_search import LoopSearch
     from mtt_brian.mtt.in_the_loop import LoopConfig
 
-#: Training recordings on which scales are compared and operations without a bound are counted.
+#: Training recordings on which scales are compared and operations without a bound are counted, at most.
 SCALED_ON = 200
+#: Part of the training recordings that a training in the loop is chosen by, at most `SCALED_ON`.
+HELD_BACK = 0.2
+#: Files of an unfinished repair: its steps, and the state of the training in the loop.
+STEPS_DONE, LOOP_STATE = "repair.jsonl", "in_the_loop.pt"
+BEFORE = ("before",)
 #: Time steps of the gradient where no run says how many.
 STEPS = 10
 #: Smallest value of --synops; the largest one is its inverse.
@@ -85,27 +95,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if loop:
         keep_freed_memory()
     out = files.results_folder(options.out, "repair")
-    files.check_replaceable(out, repair_report.FILES)
+    files.check_replaceable(out, (*repair_report.FILES, STEPS_DONE, LOOP_STATE))
     _check_kept(out, opened.path)
     with files.removed_if_empty(out):
+        store = ResultStore(out / STEPS_DONE, _settings(options, task, train, test.recordings))
+        if BEFORE not in store:  # a state without it is of another repair
+            (out / LOOP_STATE).unlink(missing_ok=True)
         print(printable(f"{name}: {len(train):,} recordings to train on, {len(test.recordings):,} to test on -> {out}"))
+
+        def once(step: str, compute: Callable[[], Any]) -> Any:
+            return store[(step,)] if (step,) in store else store.keep((step,), compute())
 
         def measured(graph: Any, rules: Any = None) -> dict[str, Any]:
             assert test.labels is not None  # those of a data set
             return repair.measure(task, graph, test.recordings, test.labels, rules)
 
-        before = measured(opened.graph)
+        before = once(*BEFORE, lambda: measured(opened.graph))
         graph, scales = opened.graph, None
-        history: list[dict[str, float]] = []
-        sample = _some(train, SCALED_ON)
-        budget = None if options.synops is None else options.synops * repair.operations_without_bound(task, sample)
-        found = _scales(options, task, sample, budget)
+        history: list[dict[str, Any]] = []
+        sample, rest = _held_back(train) if loop else (_some(train, SCALED_ON), train)
+        budget = None
+        if options.synops is not None:
+            without_bound = once("operations without a bound", lambda: repair.operations_without_bound(task, sample))
+            budget = options.synops * without_bound
+        found = once("scales", lambda: _scales(options, task, sample, budget))
         if found is not None:
-            graph = repair.scaled(graph, found[0])
-            scales = Scales(*found, measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
+            factors, tried = found
+            graph = repair.scaled(graph, factors)
+            at_target = once("scaled", lambda: measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
+            scales = Scales(factors, tried, at_target)
         if loop is not None:
-            graph, history = _in_the_loop(options, task, graph, train, loop, budget)
-        after = measured(graph)
+            search = _search(options, task, graph, (rest, sample), loop, budget)
+            graph, history = search.run(out / LOOP_STATE, lambda line: print(printable(line), flush=True))
+        after = once("after", lambda: measured(graph))
     report = RepairReport(name, test.title, task.rules, before, after, options.synops, scales, history)
     print(f"\n{report.terminal()}\n")
     # A repair that ends in between leaves no network that could be taken for that of its report.
@@ -116,7 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "network": task.digest,
             "conventions": task.conventions.given,
             "assumptions": opened.circuit.assumptions,
-            "trained_on": {"title": f"{train.title}, {train.split}", "recordings": len(train)},
+            "trained_on": {
+                "title": f"{train.title}, {train.split}",
+                "recordings": len(rest),
+                "held_back": len(train) - len(rest),
+            },
             "ids": list(test.recordings.ids),
             "options": {key: value for key, value in vars(options).items() if key not in ("network", "recordings")},
             "versions": files.versions(*gap.PACKAGES),
@@ -124,7 +150,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     )
     _write(out, opened, task, graph, history)
+    store.remove()
+    (out / LOOP_STATE).unlink(missing_ok=True)
     print(files.contents(out))
+
+
+def _settings(options: argparse.Namespace, task: Repair, train: Recordings, test: Any) -> dict[str, Any]:
+    """All that the steps of a repair depend on."""
+    return {
+        **task.task(task.graph, task.rules).settings(),
+        **{
+            f"--{k.replace('_', '-')}": v for k, v in vars(options).items() if k not in ("network", "recordings", "out")
+        },
+        "train": list(train.ids),
+        "test": list(test.ids),
+    }
 
 
 def _check(options: argparse.Namespace, task: Repair, train: Recordings) -> None:
@@ -143,6 +183,8 @@ def _check(options: argparse.Namespace, task: Repair, train: Recordings) -> None
     if options.epochs:
         from mtt_brian.experiments import engine_in_the_loop
 
+        if len(train) < 2:
+            raise InputError("in the loop: one recording to train on and one to choose by are needed; there is one")
         engine_in_the_loop.trainable(task, task.graph, train)
 
 
@@ -175,15 +217,21 @@ def _scales(
     return None if budget is None else repair.scale_to_budget(task, sample, budget)
 
 
-def _in_the_loop(
-    options: argparse.Namespace, task: Repair, graph: Any, train: Recordings, loop: LoopConfig, budget: float | None
-) -> tuple[Any, list[dict[str, float]]]:
-    """The fine-tuned graph and the history of its epochs."""
-    from mtt_brian.experiments import engine_in_the_loop
+def _search(
+    options: argparse.Namespace,
+    task: Repair,
+    graph: Any,
+    recordings: tuple[Recordings, Recordings],
+    loop: LoopConfig,
+    budget: float | None,
+) -> LoopSearch:
+    """The training in the loop on the first recordings, and its choice on the second ones."""
+    from mtt_brian.experiments import loop_search
     from mtt_brian.mtt.loop import configure_torch
 
     configure_torch(options.threads, deterministic=False)
-    return engine_in_the_loop.tune(task, graph, train, loop, budget)
+    rates = loop_search.RATES if options.lr is None else (options.lr,)
+    return loop_search.LoopSearch(task, graph, *recordings, loop, rates, budget)
 
 
 def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequence[Any]) -> None:
@@ -193,7 +241,8 @@ def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequen
         bound = next(p.rule.lower_bound for p in task.task(graph, {}).circuit(task.rule).populations if p.rule.fires)
         changed = {"init": str(opened.path.parent), "lower_bound": bound}
         if "epochs" in opened.config:  # so that no study takes both runs for seeds of one training
-            changed["epochs"] = opened.config["epochs"] + max(1, len(history))
+            kept = (epoch["epoch"] for epoch in history if epoch["kept"])
+            changed["epochs"] = opened.config["epochs"] + next(kept, 1)
         files.write_json(out / repair_report.CONFIG, opened.config | changed)
     write_graph(out / repair_report.MODEL, task.finished(graph))
 
@@ -227,10 +276,10 @@ def make_parser() -> argparse.ArgumentParser:
     remedies.add_argument("--batch-size", type=int, default=32, metavar="N", help="recordings per iteration [32]")
     remedies.add_argument(
         "--lr",
-        type=float,
-        default=0.03,
-        metavar="RATE",
-        help="peak learning rate, relative to the root mean square of a layer's weights [0.03]",
+        type=_rate,
+        metavar="RATE|auto",
+        help="peak learning rate, relative to the root mean square of a layer's weights [auto: 0.03, and lower ones if "
+        "held-back recordings show a loss]",
     )
     remedies.add_argument(
         "--gradient-steps",
@@ -260,7 +309,11 @@ def _multiple(text: str) -> float | None:
     return None if text == "none" else float(text)
 
 
-_multiple.__name__ = "number"
+def _rate(text: str) -> float | None:
+    return None if text == "auto" else float(text)
+
+
+_multiple.__name__ = _rate.__name__ = "number"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -305,7 +358,7 @@ def _loop_config(options: argparse.Namespace, opened: Network) -> LoopConfig:
     return LoopConfig(
         epochs=options.epochs,
         batch_size=options.batch_size,
-        lr=options.lr,
+        **{} if options.lr is None else {"lr": options.lr},
         time_steps=options.gradient_steps or opened.config.get("time_steps") or STEPS,
         shift=options.shift,
         seed=options.seed,
@@ -316,4 +369,15 @@ def _some(recordings: Recordings, most: int) -> Recordings:
     """The same random ones every time."""
     if len(recordings) <= most:
         return recordings
-    return recordings.subset(np.sort(np.random.default_rng(0).permutation(len(recordings))[:most]))
+    return recordings.subset(np.sort(_shuffled(recordings)[:most]))
+
+
+def _held_back(recordings: Recordings) -> tuple[Recordings, Recordings]:
+    """Recordings to choose by, and the rest, to train on: the same random ones every time."""
+    count = max(1, min(SCALED_ON, round(HELD_BACK * len(recordings))))
+    order = _shuffled(recordings)
+    return recordings.subset(np.sort(order[:count])), recordings.subset(np.sort(order[count:]))
+
+
+def _shuffled(recordings: Recordings) -> np.ndarray:
+    return np.random.default_rng(0).permutation(len(recordings))

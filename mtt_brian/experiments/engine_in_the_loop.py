@@ -30,7 +30,7 @@ def tune(
         graph: the network to start from.
         recordings: of the training.
         config: the settings.
-        budget: see `mtt.in_the_loop.tune`.
+        budget: see `mtt.in_the_loop.on_target`.
 
     Raises:
         InputError: as `trainable`.
@@ -38,7 +38,7 @@ def tune(
     """
     model = trainable(repair, graph, recordings)
     target = EngineInTheLoop(repair, graph, config.time_steps)
-    history = in_the_loop.tune(model, recordings, target, config, budget)
+    history = list(in_the_loop.on_target(model, recordings, target, config, budget).epochs())
     return export.with_weights(graph, model), history
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import nir
 import numpy as np
@@ -113,16 +113,38 @@ def measure(
 # ----- scales
 
 
-@dataclass(frozen=True)
-class Score:
-    """How well a network does on the training recordings; a larger one is better."""
+class Score(NamedTuple):
+    """How well a network does under the target's rule.
+
+    Attributes:
+        correct: predictions.
+        synops: mean synaptic operations per recording.
+    """
 
     correct: int
     synops: float
 
     @property
     def key(self) -> tuple[int, float]:
+        """A larger one is better."""
         return self.correct, -self.synops
+
+
+def score(repair: Repair, graph: nir.NIRGraph, recordings: Recordings, bar: Any) -> Score:
+    """The score of a network of the same form.
+
+    Args:
+        repair: the target.
+        graph: the network.
+        recordings: with labels.
+        bar: of the progress, in runs of a recording.
+    """
+    found = []
+    for result in repair.simulator(graph, repair.rule, "counts").run(recordings):
+        found.append((int(predictions(result.readout)), result.synops))
+        bar.update()
+    correct = np.sum(np.array([k for k, _ in found]) == np.asarray(recordings.labels))
+    return Score(int(correct), float(np.mean([n for _, n in found])))
 
 
 class _Trials:
@@ -139,14 +161,8 @@ class _Trials:
         self.tried: list[dict[str, Any]] = []
 
     def score(self, factors: Mapping[str, float]) -> Score:
-        graph = scaled(self._repair.graph, factors)
-        found = []
-        for result in self._repair.simulator(graph, self._repair.rule, "counts").run(self._recordings):
-            found.append((int(predictions(result.readout)), result.synops))
-            self._bar.update()
-        correct = np.sum(np.array([k for k, _ in found]) == np.asarray(self._recordings.labels))
-        value = Score(int(correct), float(np.mean([n for _, n in found])))
-        self.tried.append({"factors": dict(factors), **dataclasses.asdict(value)})
+        value = score(self._repair, scaled(self._repair.graph, factors), self._recordings, self._bar)
+        self.tried.append({"factors": dict(factors), **value._asdict()})
         return value
 
     def best(self, candidates: Iterable[dict[str, float]]) -> tuple[dict[str, float], Score]:

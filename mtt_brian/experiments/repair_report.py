@@ -47,7 +47,7 @@ class RepairReport:
         before, after: cells by name of the rule (`repair.measure`).
         budget: the most SynOps of a repaired network, as a multiple of those without a bound before; None: any number.
         scales: None: they were not changed.
-        history: of the epochs in the loop; empty without any.
+        history: of the epochs in the loop (`loop_search.LoopSearch.run`); empty without any.
     """
 
     name: str
@@ -57,7 +57,7 @@ class RepairReport:
     after: Mapping[str, Any]
     budget: float | None
     scales: Scales | None
-    history: Sequence[Mapping[str, float]]
+    history: Sequence[Mapping[str, Any]]
 
     @property
     def reference(self) -> str:
@@ -150,8 +150,14 @@ class RepairReport:
             )
         for epoch in self.history:
             done.append(
-                f"Epoch {epoch['epoch']} in the loop: loss {epoch['loss']:.3f}, training accuracy "
-                f"{100 * epoch['accuracy']:.1f} %, {epoch['synops']:,.0f} SynOps."
+                f"Epoch {epoch['epoch']} in the loop, learning rate {epoch['lr']:g}: loss {epoch['loss']:.3f}, "
+                f"training accuracy {100 * epoch['accuracy']:.1f} %, {epoch['synops']:,.0f} SynOps; at its end "
+                f"{epoch['held_back']} held-back recordings right, {epoch['held_back_synops']:,.0f} SynOps"
+                + (" (kept)." if epoch["kept"] else ".")
+            )
+        if self.history and not any(epoch["kept"] for epoch in self.history):
+            done.append(
+                "No epoch is better than the start on the held-back recordings: the weights of the start are kept."
             )
         return done
 

@@ -12,7 +12,7 @@ PNAS 119, 2022 (in-the-loop training of spiking networks).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -159,23 +159,122 @@ class Outcome(NamedTuple):
     synops: float = math.nan
 
 
-def tune(
-    model: Staged, recordings: Recordings, target: LoopTarget, config: LoopConfig, budget: float | None = None
+def fine_tune(
+    model: Staged,
+    recordings: Recordings,
+    config: LoopConfig,
+    outcome: Callable[[list[np.ndarray], Tensor, float], Outcome],
 ) -> list[dict[str, float]]:
-    """Fine-tunes ``model`` in place, with the target in the loop.
+    """Fine-tunes ``model`` in place by any loss of recordings, see `FineTuning`; returns the records of all epochs."""
+    return list(FineTuning(model, recordings, config, outcome).epochs())
+
+
+class FineTuning:
+    """A fine-tuning that can be saved after every epoch, and goes on from there with the same weights.
 
     Args:
-        model: the network; parameters with ``requires_grad=False`` stay as they are.
+        model: the network, changed in place; parameters with ``requires_grad=False`` stay as they are.
         recordings: to train on.
-        target: runs the network in every iteration.
+        config: the settings.
+        outcome: of a batch: called with its recordings, its labels int64 [N], and the part of all iterations that is
+            done.
+
+    Attributes:
+        history: for every finished epoch its number, mean loss, accuracy and synaptic operations, as the weights
+            change.
+    """
+
+    def __init__(
+        self,
+        model: Staged,
+        recordings: Recordings,
+        config: LoopConfig,
+        outcome: Callable[[list[np.ndarray], Tensor, float], Outcome],
+    ) -> None:
+        self._model, self._recordings, self._config, self._outcome = model, recordings, config, outcome
+        self.history: list[dict[str, float]] = []
+        self._rng = np.random.default_rng(config.seed)
+        self._labels = torch.as_tensor(np.asarray(recordings.labels), dtype=torch.int64)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        groups = [{"params": [w], "lr": config.lr * w.detach().square().mean().sqrt().item()} for w in weights]
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+        self._per_epoch = -(-len(recordings) // config.batch_size)
+        self._scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, config.epochs * self._per_epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values, at the end of an epoch."""
+        return {
+            "weights": {name: value.clone() for name, value in self._model.state_dict().items()},
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "history": list(self.history),
+        }
+
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Restore a `state` of the same network, recordings and settings."""
+        self._model.load_state_dict(state["weights"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict(state["scheduler"])
+        self._rng.bit_generator.state = state["rng"]
+        self.history = list(state["history"])
+
+    def epochs(self) -> Iterator[dict[str, float]]:
+        """Trains the epochs that are left; yields the record of each at its end.
+
+        Raises:
+            Diverged: if the loss is not finite, or the network can no longer run; the step is not taken.
+        """
+        for epoch in range(len(self.history) + 1, self._config.epochs + 1):
+            self.history.append(self._epoch(epoch))
+            yield self.history[-1]
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        config, sums = self._config, np.zeros(3)
+        iterations = config.epochs * self._per_epoch
+        order = self._rng.permutation(len(self._recordings))
+        description = f"fine-tuning, epoch {epoch} of {config.epochs}"
+        with progress_bar(
+            total=self._per_epoch, description=description, unit="iterations", lines=4, leave=False
+        ) as bar:
+            for start in range(0, len(order), config.batch_size):
+                index = np.sort(order[start : start + config.batch_size])
+                batch = [
+                    _moved(r, config.shift, self._recordings.sensor_size, self._rng)
+                    for r in self._recordings.subset(index)
+                ]
+                done = (epoch - 1) * self._per_epoch + bar.n
+                try:
+                    found = self._outcome(batch, self._labels[index], done / iterations)
+                except InputError as error:
+                    if not done:  # the weights are the given ones
+                        raise
+                    raise Diverged(f"epoch {epoch}: {error}; lower lr = {config.lr:g}") from error
+                if not math.isfinite(loss := found.loss.item()):
+                    raise Diverged(f"epoch {epoch}: the loss is {loss}; lower lr = {config.lr:g}")
+                self._optimizer.zero_grad(set_to_none=True)
+                found.loss.backward()
+                self._optimizer.step()
+                self._scheduler.step()
+                right = (found.logits.argmax(1) == self._labels[index]).double().mean().item()
+                sums += len(index) * np.array([loss, right, found.synops])
+                bar.set_postfix_str(f"accuracy {sums[1] / (start + len(index)):.3f}", refresh=False)
+                bar.update()
+        loss, accuracy, synops = (sums / len(order)).tolist()
+        return {"epoch": epoch, "loss": loss, "accuracy": accuracy, "synops": synops}
+
+
+def on_target(
+    model: Staged, recordings: Recordings, target: LoopTarget, config: LoopConfig, budget: float | None = None
+) -> FineTuning:
+    """The fine-tuning of a network with the target in the loop.
+
+    Args:
+        model: the network, changed in place; parameters with ``requires_grad=False`` stay as they are.
+        recordings: to train on.
+        target: runs the network in every iteration; all values of the history are its own.
         config: the settings.
         budget: mean synaptic operations per recording above which operations count in the loss; None: they never do.
-
-    Returns:
-        see `fine_tune`; all values are those of the target.
-
-    Raises:
-        Diverged: if the loss is not finite.
     """
 
     def outcome(batch: Sequence[np.ndarray], labels: Tensor, done: float) -> Outcome:
@@ -188,64 +287,7 @@ def tune(
             loss = loss + config.synops_weight * functional.relu(synops / budget - 1)
         return Outcome(loss, logits, synops.item())
 
-    return fine_tune(model, recordings, config, outcome)
-
-
-def fine_tune(
-    model: Staged,
-    recordings: Recordings,
-    config: LoopConfig,
-    outcome: Callable[[list[np.ndarray], Tensor, float], Outcome],
-) -> list[dict[str, float]]:
-    """Fine-tunes ``model`` in place by any loss of recordings.
-
-    Args:
-        model: the network; parameters with ``requires_grad=False`` stay as they are.
-        recordings: to train on.
-        config: the settings.
-        outcome: of a batch: called with its recordings, its labels int64 [N], and the part of all iterations that is
-            done.
-
-    Returns:
-        for every epoch its number, mean loss, accuracy and synaptic operations, as the weights change.
-
-    Raises:
-        Diverged: if the loss is not finite, or the network can no longer run; the step is not taken.
-    """
-    rng = np.random.default_rng(config.seed)
-    labels = torch.as_tensor(np.asarray(recordings.labels), dtype=torch.int64)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    groups = [{"params": [w], "lr": config.lr * w.detach().square().mean().sqrt().item()} for w in weights]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-    iterations = config.epochs * -(-len(recordings) // config.batch_size)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-    history = []
-    with progress_bar(total=iterations, description="fine-tuning", unit="iterations") as bar:
-        for epoch in range(1, config.epochs + 1):
-            sums = np.zeros(3)
-            order = rng.permutation(len(recordings))
-            for start in range(0, len(order), config.batch_size):
-                index = np.sort(order[start : start + config.batch_size])
-                batch = [_moved(r, config.shift, recordings.sensor_size, rng) for r in recordings.subset(index)]
-                try:
-                    found = outcome(batch, labels[index], bar.n / iterations)
-                except InputError as error:
-                    if not bar.n:  # the weights are the given ones
-                        raise
-                    raise Diverged(f"epoch {epoch}: {error}; lower lr = {config.lr:g}") from error
-                if not math.isfinite(loss := found.loss.item()):
-                    raise Diverged(f"epoch {epoch}: the loss is {loss}; lower lr = {config.lr:g}")
-                optimizer.zero_grad(set_to_none=True)
-                found.loss.backward()
-                optimizer.step()
-                scheduler.step()
-                right = (found.logits.argmax(1) == labels[index]).double().mean().item()
-                sums += len(index) * np.array([loss, right, found.synops])
-                bar.set_postfix_str(f"accuracy {sums[1] / (start + len(index)):.3f}", refresh=False)
-                bar.update()
-            loss, accuracy, synops = (sums / len(order)).tolist()
-            history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "synops": synops})
-    return history
+    return FineTuning(model, recordings, config, outcome)
 
 
 def _moved(recording: np.ndarray, reach: int, sensor_size: SensorSize, rng: np.random.Generator) -> np.ndarray:

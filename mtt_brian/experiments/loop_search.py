@@ -1,0 +1,184 @@
+"""The learning rate and the epoch of a training in the loop, chosen on recordings that it is not trained on.
+
+A rate that suits a small network destroys a deep one within an epoch. Rates are tried from large to small: one is given
+up for the next as soon as an epoch has fewer correct predictions than the start, if none before had more. Of all epochs
+and the start, the best on the held-back recordings is kept.
+
+After every epoch the state is written to a file, from which the same search goes on to the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nir
+import torch
+
+from mtt_brian import export
+from mtt_brian.errors import Diverged
+from mtt_brian.events import Recordings
+from mtt_brian.experiments import repair as repairs
+from mtt_brian.experiments.engine_in_the_loop import EngineInTheLoop, trainable
+from mtt_brian.experiments.repair import Repair, Score
+from mtt_brian.files import replacing, warn
+from mtt_brian.mtt import in_the_loop
+from mtt_brian.mtt.in_the_loop import LoopConfig
+from mtt_brian.progress import progress_bar
+from mtt_brian.snn import Staged
+
+#: Learning rates, the usual one first.
+RATES = (0.03, 0.01, 0.003, 0.001)
+
+
+@dataclass(frozen=True, eq=False)
+class LoopSearch:
+    """A search for the best network that a training in the loop gives.
+
+    Attributes:
+        repair: the target.
+        graph: the network to start from.
+        train: recordings to train on.
+        held_back: recordings to choose by.
+        config: the settings; the learning rate is one of `rates`.
+        rates: learning rates in the order in which they are tried.
+        budget: see `mtt.in_the_loop.on_target`; no network that needs more is preferred to one that does not.
+    """
+
+    repair: Repair
+    graph: nir.NIRGraph
+    train: Recordings
+    held_back: Recordings
+    config: LoopConfig
+    rates: Sequence[float] = RATES
+    budget: float | None = None
+
+    def run(self, state: Path, show: Callable[[str], None]) -> tuple[nir.NIRGraph, list[dict[str, Any]]]:
+        """The best network, and the history of all epochs.
+
+        Args:
+            state: the file from which this search goes on if it exists, and to which every epoch is written; it must
+                be that of the same search.
+            show: called with a line for every epoch.
+
+        Returns:
+            the graph, the given one if no epoch is better; and for every epoch what `mtt.in_the_loop.FineTuning.epochs`
+            yields, its ``"lr"``, the ``"held_back"`` recordings that are right and their mean
+            ``"held_back_synops"``, and whether it is ``"kept"``.
+
+        Raises:
+            InputError: as `engine_in_the_loop.trainable`.
+            Diverged: if the loss is not finite at the last rate, and no epoch was better than the start.
+        """
+        found = self._read(state)
+        if found is None:
+            found = _State(self._score(self.graph, "held-back recordings, at the start"))
+        while found.rate < len(self.rates):
+            self._train(found, state, show)
+            found.rate, found.training = found.rate + 1, None
+        found.write(state)
+        if found.best is None:
+            return self.graph, found.history
+        model = self._model()
+        model.load_state_dict(found.best)
+        return export.with_weights(self.graph, model), found.history
+
+    def _train(self, found: _State, state: Path, show: Callable[[str], None]) -> None:
+        """Trains with one rate; ends all others unless the next one is to be tried."""
+        config, is_last = replace(self.config, lr=self.rates[found.rate]), found.rate == len(self.rates) - 1
+        model = self._model()
+        target = EngineInTheLoop(self.repair, self.graph, config.time_steps)
+        training = in_the_loop.on_target(model, self.train, target, config, self.budget)
+        if found.training is not None:
+            training.go_on_from(found.training)
+        try:
+            for epoch in training.epochs():
+                name = f"held-back recordings, epoch {epoch['epoch']}"
+                value = self._score(export.with_weights(self.graph, model), name)
+                self._add(found, {**epoch, "lr": config.lr}, value, model)
+                best = max(other["held_back"] for other in found.history)
+                gives_up = not is_last and value.correct < found.start.correct and best <= found.start.correct
+                show(self._line(found, value) + (f"; again with {self.rates[found.rate + 1]:g}" if gives_up else ""))
+                if gives_up:
+                    return
+                found.training = training.state()
+                found.write(state)
+        except Diverged as error:
+            if not is_last:
+                show(f"{error}; again with {self.rates[found.rate + 1]:g}")
+                return
+            if found.best is None:
+                raise
+            show(f"{error}; the best epoch before is kept")
+        found.rate = len(self.rates)
+
+    def _add(self, found: _State, epoch: dict[str, Any], value: Score, model: Staged) -> None:
+        """Adds an epoch to the history, and keeps its weights if they are the best."""
+        kept = self._key(value) > self._key(found.best_score)
+        if kept:
+            found.best_score = value
+            found.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            found.history = [{**other, "kept": False} for other in found.history]
+        found.history.append({**epoch, "held_back": value.correct, "held_back_synops": value.synops, "kept": kept})
+
+    def _key(self, value: Score) -> tuple[bool, int, float]:
+        """A larger one is better."""
+        return self.budget is None or value.synops <= self.budget, *value.key
+
+    def _line(self, found: _State, value: Score) -> str:
+        epoch = found.history[-1]
+        allowed = "" if self.budget is None else f" (allowed: {self.budget:,.0f})"
+        return (
+            f"learning rate {epoch['lr']:g}, epoch {epoch['epoch']} of {self.config.epochs}: of {len(self.held_back)} "
+            f"held-back recordings {value.correct} right, {found.start.correct} at the start; "
+            f"{value.synops:,.0f} SynOps{allowed}"
+        )
+
+    def _model(self) -> Staged:
+        return trainable(self.repair, self.graph, self.train)
+
+    def _score(self, graph: nir.NIRGraph, description: str) -> Score:
+        with progress_bar(total=len(self.held_back), description=description, unit="runs", lines=1, leave=False) as bar:
+            return repairs.score(self.repair, graph, self.held_back, bar)
+
+    def _read(self, path: Path) -> _State | None:
+        """The state of a file; None if there is none, or it is damaged."""
+        if not path.exists():
+            return None
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            found = _State(Score(*content["start"]))
+            found.rate, found.history, found.best = content["rate"], content["history"], content["best"]
+            found.best_score, found.training = Score(*content["best_score"]), content["training"]
+        except Exception as error:  # torch raises exceptions of many types
+            warn(f"{path}: not the state of a training in the loop ({type(error).__name__}); it begins anew")
+            return None
+        return found
+
+
+class _State:
+    """Of a search between two epochs.
+
+    Attributes:
+        start: score of the network to start from.
+        rate: index of the learning rate.
+        training: state of its training; None before the first epoch.
+        best: weights of the best epoch; None: the start is the best.
+        best_score: of the best.
+        history: of all epochs.
+    """
+
+    def __init__(self, start: Score) -> None:
+        self.start = self.best_score = start
+        self.rate = 0
+        self.training: dict[str, Any] | None = None
+        self.best: dict[str, torch.Tensor] | None = None
+        self.history: list[dict[str, Any]] = []
+
+    def write(self, path: Path) -> None:
+        """Write the file; an older one is kept until the new one is complete."""
+        content = {**vars(self), "start": tuple(self.start), "best_score": tuple(self.best_score)}
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
