@@ -120,17 +120,21 @@ class TestFrames:
             frames.prepare(here, workers=0)
             recordings = load_recordings("nmnist", here.data_root, "test", 5)
             expected = events.frames_batch(list(recordings), 200, recordings.sensor_size).transpose(1, 0, 2, 3, 4)
-            assert np.array_equal(frames.test_frames(here, 200).frames.numpy(), expected), root
+            (part,) = frames.test_frames(here)
+            assert np.array_equal(part[200].frames.numpy(), expected), root
 
-    def test_fewer_steps_are_sums(self, three_runs, tmp_path):
+    def test_fewer_steps_are_sums(self, three_runs, tmp_path, monkeypatch):
+        """In parts of 2, 2 and 1 recordings."""
+        monkeypatch.setattr(frames, "_PART", 2)
         here = setting(tmp_path, three_runs / "data")
         frames.prepare(here, workers=0)
         recordings = load_recordings("nmnist", here.data_root, "test", 5)
+        parts = list(frames.test_frames(here))
+        assert [len(part[1]) for part in parts] == [2, 2, 1]
         for t in frames.MEASURED:
-            found = frames.test_frames(here, t)
             expected = events.frames_batch(list(recordings), t, recordings.sensor_size).transpose(1, 0, 2, 3, 4)
-            assert np.array_equal(found.frames.numpy(), expected), t
-            assert found.labels.tolist() == recordings.labels.tolist()
+            assert np.array_equal(np.concatenate([part[t].frames.numpy() for part in parts]), expected), t
+            assert np.concatenate([part[t].labels for part in parts]).tolist() == recordings.labels.tolist()
 
     def test_a_smaller_number_is_the_beginning_of_a_larger_one(self, three_runs):
         root = str(three_runs / "data")

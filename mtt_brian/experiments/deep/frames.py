@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from mtt_brian.experiments.deep.plan import TIME_STEPS, Setting
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.mtt.frame_dataset import FrameSet, load_frames
 
-#: Recordings whose frames are added up at a time.
+#: Recordings whose frames are added up and predicted at a time.
 _PART = 25
 
 
@@ -36,28 +36,28 @@ def training_frames(setting: Setting) -> FrameSet:
     return _binned(setting, "train", TIME_STEPS).to(setting.device)
 
 
-def test_frames(setting: Setting, time_steps: int) -> FrameSet:
-    """The test recordings at one of the measured T, with batches on the device.
+def test_frames(setting: Setting) -> Iterator[Mapping[int, FrameSet]]:
+    """The test recordings, some at a time, at all measured T, with batches on the device.
 
-    The measured T divide the finest, so that a step is the sum of some of its steps: bin ``t T // end`` of T steps is
-    bin ``t 200 // end`` of 200 steps, divided by ``200 / T`` and rounded down.
+    All recordings at one T would need gigabytes. The measured T divide the finest, so that a step is the sum of some of
+    its steps: bin ``t T // end`` of T steps is bin ``t 200 // end`` of 200 steps, divided by ``200 / T`` and rounded
+    down.
     """
-    finest = _finest(setting)
-    if time_steps == MEASURED[-1]:
-        return finest
-    count, steps, *shape = finest.frames.shape
-    parts = finest.frames.reshape(count, time_steps, steps // time_steps, *shape).split(_PART)
-    return FrameSet(torch.cat([_narrowest(part.sum(2, dtype=torch.int32)) for part in parts]), finest.labels)
+    finest = _binned(setting, "test", MEASURED[-1])
+    for start in range(0, len(finest), _PART):
+        part = finest.frames[start : start + _PART]
+        labels = finest.labels[start : start + _PART]
+        count, steps, *shape = part.shape
+        sums = {t: part.reshape(count, t, steps // t, *shape) for t in MEASURED}
+        yield {t: FrameSet(_narrowest(each), labels).to(setting.device) for t, each in sums.items()}
 
 
-def _narrowest(frames: torch.Tensor) -> torch.Tensor:
-    """As uint8 where the largest number allows it."""
+def _narrowest(steps: torch.Tensor) -> torch.Tensor:
+    """Sums of groups of steps [N, T, steps, ...], as uint8 where the largest number allows it."""
+    if steps.shape[2] == 1:
+        return steps.squeeze(2)
+    frames = steps.sum(2, dtype=torch.int32)
     return frames.to(torch.uint8) if int(frames.max()) <= np.iinfo(np.uint8).max else frames
-
-
-@lru_cache(maxsize=1)
-def _finest(setting: Setting) -> FrameSet:
-    return _binned(setting, "test", MEASURED[-1]).to(setting.device)
 
 
 def _binned(setting: Setting, split: str, time_steps: int, workers: int = 0) -> FrameSet:

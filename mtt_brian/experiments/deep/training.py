@@ -142,10 +142,11 @@ def time_stepped_predictions(setting: Setting, graph: nir.NIRGraph) -> dict[int,
     """Predicted classes of the test recordings at every measured T, on the device."""
     model = export.from_nir(graph, duration=1.0).to(setting.device).eval()
     more = _GPU_BATCHES if setting.device.startswith("cuda") else 1
-    return {
-        t: mtt.predict(model, test_frames(setting, t), t, more * max_batch_size(model, t)).argmax(1).tolist()
-        for t in MEASURED
-    }
+    found: dict[int, list[int]] = {t: [] for t in MEASURED}
+    for part in test_frames(setting):
+        for t, frames in part.items():
+            found[t] += mtt.predict(model, frames, t, more * max_batch_size(model, t)).argmax(1).tolist()
+    return found
 
 
 def measure_speed(setting: Setting) -> Speed:
