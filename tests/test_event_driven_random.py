@@ -136,7 +136,7 @@ def test_random_scripts(seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(10**6, 10**9))
 def test_many_random_scripts(seed):
     compare(seed)
