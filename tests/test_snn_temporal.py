@@ -1,9 +1,11 @@
 """The temporal transformation between stages."""
 
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.temporal import VARIANTS, boundaries, overlap, transform, transform_each
@@ -33,6 +35,25 @@ def test_boundaries_cover_every_frame_once(few: int, more: int) -> None:
 def test_hard_by_hand() -> None:
     assert transform(torch.tensor([1.0, 2, 3, 4, 5]), 3).tolist() == [3, 3, 9]
     assert transform(torch.tensor([1.0, 2, 3]), 5).tolist() == [1, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_second_transform_makes_no_tensor_of_numbers(variant: str) -> None:
+    """A copy from the host would let a GPU wait, and cannot be part of a CUDA graph."""
+
+    class Operations(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    x, found = torch.ones(5, 2, 3), list[str]()
+    with Operations():
+        first = transform_each(x, [5], [3], variant), transform_each(x, [5, 5], [3, 4], variant, shared=True)
+        made = len(found)
+        again = transform_each(x, [5], [3], variant), transform_each(x, [5, 5], [3, 4], variant, shared=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len(found) > made
+    assert not [name for name in found[made:] if any(op in name for op in ("arange", "_to_copy", "lift_fresh"))]
 
 
 def test_trim_by_hand() -> None:
