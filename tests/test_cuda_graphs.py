@@ -1,25 +1,28 @@
 """Iterations as CUDA graphs: recorded and replayed on a GPU where there is one, and emulated on a CPU."""
 
+import copy
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtt_brian import mtt
 from mtt_brian.errors import InputError
 from mtt_brian.mtt import TrainConfig
+from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.cuda_graphs import MOST, WARM_UP, Graphs
 from mtt_brian.mtt.optimizer import make_optimizer
-from mtt_brian.snn import models
+from mtt_brian.neuron import IF
+from mtt_brian.snn import Spiking, Staged, models
 from mtt_brian.snn.ops import choice
 from tests import emulated_graphs
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +114,59 @@ def test_recorded_iterations_of_every_transform(transform: str, device: str) -> 
         found.append((losses, [tensor.detach().double() for tensor in network.state_dict().values()]))
         assert graphs is None or len(graphs._recorded) == 1
     assert_same(device, found[0], found[1])
+
+
+def run_of(device: str, graphs: Graphs | None, epochs: int, resume: Checkpoint | None = None) -> Checkpoint:
+    """A training with all that comes between iterations: two sizes of batches, norms, validation, a falling rate."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.poisson(torch.full((18, 3, 2, 12, 12), 0.3), generator=generator).to(torch.uint8)
+    data = mtt.FrameSet(frames, torch.arange(18) % 3).to(device)
+    held_back = mtt.FrameSet(frames[:7], torch.arange(7) % 3).to(device)
+    torch.manual_seed(0)
+    network = models.vggsnn((2, 12, 12), 3, width_multiplier=0.25 if device == "cuda" else 0.05).to(device)
+    config = TrainConfig(
+        method="sdt", time_steps=3, epochs=3, batch_size=4, lr=1e-3, clip=1.0, roll=2, flip=True, validation=0.1
+    )
+    trainer = mtt.Trainer(network, config, data, held_back, resume)
+    trainer.options = replace(trainer.options, graphs=graphs)
+    with trainer.running(), torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        for _ in range(epochs):
+            trainer.run_epoch()
+    return trainer.last
+
+
+def numbers_of(run: Checkpoint) -> tuple[list[Any], list[Tensor]]:
+    """Losses and rates, weights and moments. An accuracy of few items would jump with the rounding of a GPU."""
+    rows = [(row["loss"], row["lr"]) for row in run.history]
+    assert all("validation_accuracy" in row for row in run.history)
+    moments = [tensor for state in run.optimizer["state"].values() for tensor in state.values()]
+    return rows, [tensor.detach().double().clone() for tensor in [*run.weights.values(), *moments]]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_epochs_of_recorded_iterations_are_those_of_launched_ones(device: str) -> None:
+    """Norms that are measured again, a rate of its own in every epoch, and a run that is resumed."""
+    graphs = Graphs()
+    ours, theirs = numbers_of(run_of(device, graphs, 3)), numbers_of(run_of(device, None, 3))
+    assert len(graphs._recorded) == 2
+    assert len({lr for _, lr in ours[0]}) == 3
+    assert_same(device, ours, theirs)
+    half = run_of(device, Graphs(), 1)
+    half = replace(half, optimizer=copy.deepcopy(half.optimizer))
+    assert_same(device, numbers_of(run_of(device, Graphs(), 2, half)), theirs)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_replay_draws_its_own_random_numbers(device: str) -> None:
+    torch.manual_seed(0)
+    layers = {"linear": nn.Linear(8, 32), "drop": nn.Dropout(0.5), "spikes": Spiking(IF()), "out": nn.Linear(32, 3)}
+    network = Staged(layers, (8,)).to(device)
+    optimizer = make_optimizer(network, TrainConfig(lr=0.0))
+    frames, labels = torch.ones(3, 6, 8, device=device), torch.arange(6, device=device) % 3
+    options = mtt.StepOptions(graphs=(graphs := Graphs()))
+    losses = [mtt.train_iteration(network, optimizer, frames, labels, [(3,)], options).loss for _ in range(WARM_UP + 4)]
+    assert len(graphs._recorded) == 1
+    assert len(set(losses)) == len(losses)
 
 
 #: On a GPU in a process of its own: PyTorch does not recover from it.

@@ -20,9 +20,8 @@ from mtt_brian.mtt import augment, frame_dataset, inference, prefetch
 from mtt_brian.mtt.augment import Changes
 from tests.test_mtt_fit import small, synthetic
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 #: A device and where its frames are kept.
-PLACES = [("cpu", "auto"), *(pytest.param("cuda", where, marks=gpu) for where in ("device", "host"))]
+PLACES = [("cpu", "auto"), *(pytest.param("cuda", where, marks=pytest.mark.gpu) for where in ("device", "host"))]
 
 #: [N, T, C, H, W], and whether the channels are innermost in memory.
 SHAPES = [((9, 3, 2, 8, 6), True), ((9, 3, 2, 8, 6), False), ((5, 1, 3, 7, 7), False), ((4, 2, 3, 5, 2), True)]
@@ -85,7 +84,7 @@ def test_the_changes_of_a_batch_are_those_of_its_items(
     assert torch.equal(changes(frames), expected)
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
 def test_changes_on_a_gpu_are_those_on_a_cpu(dtype: torch.dtype) -> None:
     for shape, innermost in SHAPES:
@@ -146,7 +145,7 @@ def test_batches_are_the_items_in_order(
         assert again.stride() == batch.stride()
 
 
-@gpu
+@pytest.mark.gpu
 def test_the_process_does_not_wait_for_the_gpu_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mtt.FrameSet, "_together", lambda frames, items: 1)
     changes = mtt.Augmentation(shift=1, roll=1, flip=True).draw(np.random.default_rng(3), 23, (6, 5))
@@ -280,7 +279,7 @@ def test_frames_that_have_to_be_on_the_gpu_but_do_not_fit(monkeypatch: pytest.Mo
 NUMBERS = [[1], [1, 2, 5, 10, 20, 50, 150], [7, 3, 7], [97, 89, 83, 1]]
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("numbers", NUMBERS, ids=str)
 def test_recordings_that_are_read_once_give_the_frames_of_every_grid(
