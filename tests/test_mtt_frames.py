@@ -18,6 +18,7 @@ from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
 from mtt_brian.mtt import augment, frame_dataset, inference, prefetch
 from mtt_brian.mtt.augment import Changes
+from tests.operations import Operations
 from tests.test_mtt_fit import small, synthetic
 
 #: A device and where its frames are kept.
@@ -246,6 +247,37 @@ def test_prefetched_batches_are_read_before_their_buffer_is_filled_again(
     for a, b in zip(found, expected, strict=True):
         assert torch.equal(a, b)
         assert a.stride() == b.stride()
+
+
+def test_a_batch_is_made_ahead_only_when_asked_for() -> None:
+    made: list[int] = []
+
+    def batches() -> Iterator[Any]:
+        for k in range(3):
+            made.append(k)
+            yield k
+
+    ahead = prefetch.Ahead(batches())
+    assert next(ahead) == 0  # type: ignore[comparison-overlap]
+    assert made == [0]
+    ahead.prepare()
+    ahead.prepare()
+    assert made == [0, 1]
+    assert list(ahead) == [1, 2]
+    ahead.prepare()
+    assert list(ahead) == []
+
+
+def test_pixels_that_all_come_from_somewhere_are_not_masked() -> None:
+    """On a GPU the mask is a further pass over the frames of several batches."""
+    frames = some((9, 3, 2, 8, 6), True, torch.uint8)
+    lines = frames.permute(0, 1, 3, 4, 2).contiguous().view(torch.int16).flatten(3)
+    rows, columns = torch.arange(8).flip(0).expand(9, -1), torch.arange(6).roll(2).expand(9, -1)
+    with Operations() as operations:
+        moved = augment._move_by_gather(lines, rows, columns, empty=False)
+    assert torch.equal(moved, lines.flip(2).roll(2, 3))
+    assert "aten.gather.default" in operations.names
+    assert not [name for name in operations.names if any(op in name for op in ("mul_", "clamp", "ge."))]
 
 
 def test_a_stopped_epoch_ends_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
