@@ -38,8 +38,8 @@ class StepOptions:
             scaling of the loss; membranes and weights stay float32.
         together: configurations per forward and backward pass. Fewer take more time and less memory, that of one pass.
             None: all.
-        graphs: records iterations on a GPU and replays them; for a sampler with few configurations, one network and one
-            optimizer. None: every iteration is launched step by step.
+        graphs: records iterations on a GPU and replays them; for a sampler with few configurations, and these options
+            only. None: every iteration is launched step by step.
     """
 
     loss: Loss = cross_entropy
