@@ -443,7 +443,6 @@ def rows(
             if network.gpu_only and device == "cpu":
                 continue
             measured = kinds(device, chosen)
-            check(network, device, [kind.partition(", ")[0] for kind in measured])
             if device == "cpu":
                 costs = costs_on_cpu(name, measured, rounds, limit, memory)
             else:
@@ -501,6 +500,10 @@ def main() -> None:
                 for method in METHODS:
                     print(name, *profile(NETWORKS[name], kind, method, "cuda"), sep="\n", flush=True)
         return
+    for name in options.networks:
+        for device in options.devices:
+            if device != "cpu" or not NETWORKS[name].gpu_only:
+                check(NETWORKS[name], device, [kind.partition(", ")[0] for kind in kinds(device, options.kinds)])
     for row in rows(
         options.networks, options.rounds, options.devices, options.kinds, options.seconds, not options.no_memory
     ):
