@@ -71,7 +71,7 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
     )
     with trainer.running():
         model.train()
-        batch, labels = placed.batch(order[0], changes[order[0]].to(device))
+        batch, labels = next(placed.batches(order[:1], changes, amp=config.amp))
         share = trainer.processes.batch(len(labels))
 
         def iterate() -> None:
@@ -79,7 +79,7 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
                 trainer.step(batch, labels, share)
 
         def feed() -> None:
-            for _ in placed.batches(order, changes):
+            for _ in placed.batches(order, changes, amp=config.amp):
                 pass
 
         if device == "cuda":

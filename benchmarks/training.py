@@ -230,7 +230,8 @@ class Cell:
         self.batches = []
         if device != "cpu":
             each = np.array_split(np.arange(len(self.data)), BATCHES)
-            self.batches = [self.data.batch(index) for index in each]
+            # The other implementations expect torch's own order in memory.
+            self.batches = list(self.data.batches(each, amp=self.options.amp and isinstance(self.model, Staged)))
 
     def iteration(self, round_: int) -> float:
         """Seconds of an iteration; the same round has the same batch and configurations in every cell of a method.

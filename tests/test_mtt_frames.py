@@ -249,6 +249,33 @@ def test_prefetched_batches_are_read_before_their_buffer_is_filled_again(
         assert a.stride() == b.stride()
 
 
+@pytest.mark.parametrize("amp", [False, True])
+def test_frames_for_mixed_precision_are_made_in_its_memory_format(amp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, frames = [], frame_set()
+    convert = frame_dataset.to_channels_last
+
+    def watched(frames: Tensor, dtype: torch.dtype) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return convert(frames, dtype)
+
+    monkeypatch.setattr(frame_dataset, "to_channels_last", watched)
+    (batch, _), (again, _) = (next(frames.batches([np.arange(4)], amp=choice)) for choice in (amp, not amp))
+    assert seen == [amp, not amp]
+    assert torch.equal(batch, again)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.gpu
+def test_a_pass_in_mixed_precision_does_not_convert_its_frames() -> None:
+    frames = frame_set().to("cuda")
+    (batch, _) = next(frames.batches([np.arange(4)], amp=True))
+    with torch.autocast("cuda", torch.bfloat16):
+        assert frame_dataset.to_channels_last(batch, torch.float32).data_ptr() == batch.data_ptr()
+    (plain, _) = next(frames.batches([np.arange(4)]))
+    assert torch.equal(batch, plain)
+    assert frame_dataset.to_channels_last(plain, torch.float32).data_ptr() == plain.data_ptr()
+
+
 def test_a_batch_is_made_ahead_only_when_asked_for() -> None:
     made: list[int] = []
 

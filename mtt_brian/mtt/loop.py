@@ -219,7 +219,7 @@ class Trainer:
         indices = np.array_split(self.rng["order"].permutation(items), batches)
         shares = [self.processes.batch(len(index)) for index in indices]
         mine = [index[share.part] for index, share in zip(indices, shares, strict=True)]
-        fed = Ahead(self.training.batches(mine, self._draw_changes(epoch)))
+        fed = Ahead(self.training.batches(mine, self._draw_changes(epoch), amp=self.config.amp))
         # On a CPU nothing would run at the same time, and a second batch would need memory.
         meanwhile = fed.prepare if self.training.device.type == "cuda" else None
         for number, (index, share, (frames, labels)) in enumerate(zip(indices, shares, fed, strict=True), start=1):
