@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mtt_brian.neuron import IF
 from mtt_brian.snn import Spiking, Staged, models
 from mtt_brian.snn.ops import choice
 from tests import emulated_graphs
+from tests.test_mtt_fit import small, train
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -163,6 +165,19 @@ def test_epochs_of_recorded_iterations_are_those_of_launched_ones(device: str) -
     half = run_of(device, Graphs(), 1)
     half = replace(half, optimizer=copy.deepcopy(half.optimizer))
     assert_same(device, numbers_of(run_of(device, Graphs(), 2, half)), theirs)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("where", ["device", "host"])
+def test_a_run_with_the_option_is_one_without(where: str, device: str, tmp_path: Path) -> None:
+    """In mixed precision, with frames on either side."""
+    settings: dict[str, Any] = {"method": "sdt", "device": device, "amp": True, "frames_on": where, "batch_size": 4}
+    losses = []
+    for graph in (True, False):
+        done = train(small(**settings, cuda_graph=graph), tmp_path / str(graph))
+        losses.append([row["loss"] for row in done.history])
+    np.testing.assert_allclose(*losses, rtol=5e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("device", DEVICES)
