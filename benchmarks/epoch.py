@@ -1,6 +1,7 @@
 """An epoch of training: how much of its time is data, and how much the iterations.
 
     python benchmarks/epoch.py                          # frames like CIFAR10-DVS in a VGG9 of half width
+    python benchmarks/epoch.py --cuda-graph             # also SDT with recorded iterations
     python benchmarks/epoch.py --items 256 --size 48 --device cpu --batch-size 16
 
 For each place of the frames (``--frames-on``) and each method a row shows one iteration on a batch that stays on the
@@ -15,7 +16,7 @@ import argparse
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def frames(items: int, size: int) -> mtt.FrameSet:
     return mtt.FrameSet(torch.from_numpy(counts).permute(0, 1, 4, 2, 3), labels)
 
 
-def seconds(function: Callable[[], object], device: str) -> float:
+def time_of(function: Callable[[], object], device: str) -> float:
     """Time of a call, until the device has finished."""
     synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
     synchronise()
@@ -70,7 +71,7 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
     )
     with trainer.running():
         model.train()
-        batch, labels = placed.batch(order[0], changes[order[0]].to(device))
+        batch, labels = next(placed.batches(order[:1], changes, amp=config.amp))
         share = trainer.processes.batch(len(labels))
 
         def iterate() -> None:
@@ -78,29 +79,69 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
                 trainer.step(batch, labels, share)
 
         def feed() -> None:
-            for _ in placed.batches(order, changes):
+            for _ in placed.batches(order, changes, amp=config.amp):
                 pass
 
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         trainer.run_epoch()  # kernels are compiled and chosen
-        iteration = min(seconds(iterate, device) for _ in range(2)) / batches
-        fed = min(seconds(feed, device) for _ in range(2)) / batches
-        epoch = min(seconds(trainer.run_epoch, device) for _ in range(2)) / batches
+        iteration = min(time_of(iterate, device) for _ in range(2)) / batches
+        fed = min(time_of(feed, device) for _ in range(2)) / batches
+        epoch = min(time_of(trainer.run_epoch, device) for _ in range(2)) / batches
         peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else float("nan")
         trainer.config = dataclasses.replace(config, calibration_batches=10)
-        calibration = seconds(trainer.calibrate, device)
+        calibration = time_of(trainer.calibrate, device)
         with tempfile.TemporaryDirectory() as folder:
-            saved = seconds(lambda: trainer.save(Path(folder)), device)
+            saved = time_of(lambda: trainer.save(Path(folder)), device)
     times = " | ".join(f"{each * 1e3:.2f}" for each in (iteration, fed, epoch))
+    method = f"{config.method}, graph" if config.cuda_graph else config.method
     return (
-        f"| {device} | {config.frames_on} | {config.method} | {times} | {1 / epoch:.1f} | {epoch / iteration:.3f}"
+        f"| {device} | {config.frames_on} | {method} | {times} | {1 / epoch:.1f} | {epoch / iteration:.3f}"
         f" | {calibration:.3f} | {saved:.3f} | {peak:.2f} |"
     )
 
 
-def main() -> None:
-    assert __doc__ is not None
+def configurations(options: argparse.Namespace) -> Iterator[TrainConfig]:
+    """Of the rows. Those with graphs are the last: PyTorch does not recover from one that cannot be recorded."""
+    cuda = options.device == "cuda"
+    for graph in (False, True) if options.cuda_graph and cuda else (False,):
+        methods: list[Any] = ["sdt"] if graph else options.methods
+        places: list[Any] = options.frames_on if cuda else ["auto"]
+        for method in methods:
+            for where in places:
+                yield TrainConfig(
+                    method=method,
+                    model=options.model,
+                    width_multiplier=options.width_multiplier,
+                    time_steps=T_MAX,
+                    batch_size=options.batch_size,
+                    epochs=10,
+                    lr=1e-5,
+                    shift=0,
+                    roll=20,
+                    flip=True,
+                    calibration_batches=0,
+                    device=options.device,
+                    frames_on=where,
+                    amp=not options.no_amp and cuda,
+                    cuda_graph=graph,
+                )
+
+
+def rows(options: argparse.Namespace) -> Iterator[str]:
+    """The lines of the table, as they come."""
+    configure_torch(1, deterministic=False)
+    keep_freed_memory()
+    begin = time.perf_counter()
+    data = frames(options.items, options.size)
+    seconds = time.perf_counter() - begin
+    yield f"{options.items} items, {data.frames.nbytes / 1e9:.2f} GB, made in {seconds:.1f} s\n\n{HEADER}"
+    for config in configurations(options):
+        yield measure(data, config)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=2048)
     parser.add_argument("--size", type=int, default=128, help="pixels of a side [128]")
@@ -111,33 +152,13 @@ def main() -> None:
     parser.add_argument("--frames-on", nargs="+", default=["device", "host"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no-amp", action="store_true", help="float32 throughout")
-    options = parser.parse_args()
-    configure_torch(1, deterministic=False)
-    keep_freed_memory()
-    begin = time.perf_counter()
-    data = frames(options.items, options.size)
-    print(f"{options.items} items, {data.frames.nbytes / 1e9:.2f} GB, made in {time.perf_counter() - begin:.1f} s")
-    print(HEADER, flush=True)
-    for method in options.methods:
-        places: list[Any] = options.frames_on if options.device == "cuda" else ["auto"]
-        for where in places:
-            config = TrainConfig(
-                method=method,
-                model=options.model,
-                width_multiplier=options.width_multiplier,
-                time_steps=T_MAX,
-                batch_size=options.batch_size,
-                epochs=10,
-                lr=1e-5,
-                shift=0,
-                roll=20,
-                flip=True,
-                calibration_batches=0,
-                device=options.device,
-                frames_on=where,
-                amp=not options.no_amp and options.device == "cuda",
-            )
-            print(measure(data, config), flush=True)
+    parser.add_argument("--cuda-graph", action="store_true", help="also SDT with iterations as CUDA graphs, on a GPU")
+    return parser
+
+
+def main() -> None:
+    for row in rows(parser().parse_args()):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""GPU against CPU in one table each: the exact engine, Brian2 and training.
+"""GPU against CPU in one table each: training, the exact engine and Brian2.
 
     python benchmarks/gpu.py                         # all sections, at most 6 minutes; without a GPU: the CPU rows
     python benchmarks/gpu.py --sections exact brian2 --recordings 512
@@ -6,11 +6,13 @@
 
 | section | compared | time limit, s |
 | --- | --- | --- |
-| exact | `exact` on all cores, `exact-cuda`; method: benchmarks/exact_cuda.py | 90 |
-| training | SDT and MTT, plain loop and this package, float32 and --amp; method: benchmarks/training.py | 120 |
-| brian2 | `exact`, `brian2-cpp`, `brian2-cuda` at several batch sizes; workload W1 | 150 |
+| training | SDT and MTT with --amp, and SDT with --cuda-graph; method: benchmarks/training.py | 100 |
+| epoch | an epoch beside its iterations, frames on the GPU and on the host; method: benchmarks/epoch.py | 45 |
+| exact | `exact` on all cores, `exact-cuda`; method: benchmarks/exact_cuda.py | 75 |
+| brian2 | `exact`, `brian2-cpp`, `brian2-cuda` at several batch sizes; workload W1 | 140 |
 
-Every section runs in a process of its own. At its time limit the process ends, and the rows until then remain.
+Every section runs in a process of its own. At its time limit the process ends, and the rows until then remain. A
+section that fails does not stop the others. Without a GPU, training and epoch measure small networks on the CPU.
 
 In the section brian2 the engines run different recordings and count spikes. "First run" includes code generation and
 compilation. Two networks are run. With weights rounded to multiples of 1/1024, whose sums are exact in any order, every
@@ -117,17 +119,31 @@ def brian2_section(options: argparse.Namespace) -> Iterator[str]:
 
 
 def training_section(options: argparse.Namespace) -> Iterator[str]:
-    """The table of `benchmarks/training.py`, on the GPU if there is one."""
+    """Rows of `benchmarks/training.py`, on the GPU if there is one: the network and the kinds that profit from it."""
     import torch
 
     import training
 
     torch.set_num_threads(1)
-    found = torch.cuda.is_available()
-    yield f"\nTraining, one iteration, on {torch.cuda.get_device_name(0) if found else 'a CPU'}\n"
-    if not found:
-        yield "Left out: training on CUDA and in mixed precision, as torch finds no GPU\n"
-    yield from training.rows(list(training.NETWORKS), options.rounds, ["cuda"] if found else ["cpu"])
+    if not torch.cuda.is_available():
+        yield "\nTraining, one iteration, on a CPU\n\nLeft out: CUDA and mixed precision, as torch finds no GPU\n"
+        yield from training.rows(["nmnist_3c1fc"], options.rounds, ["cpu"], ["ours", "plain"], memory=False)
+        return
+    yield f"\nTraining, one iteration, on {torch.cuda.get_device_name(0)}\n"
+    first = ["ours, amp", "graph, amp"]  # the others have been measured before, and the time may not suffice for them
+    others = [kind for kind in training.kinds("cuda") if kind.endswith(", amp") and kind not in first]
+    yield from training.rows(["vgg9/2"], options.rounds, ["cuda"], [*first, *others])
+
+
+def epoch_section(options: argparse.Namespace) -> Iterator[str]:
+    """The table of `benchmarks/epoch.py`."""
+    import epoch
+    import torch
+
+    small = [*("--items", "64", "--size", "32", "--batch-size", "16"), "--width-multiplier", "0.1"]
+    settings = epoch.parser().parse_args(["--cuda-graph", *([] if torch.cuda.is_available() else small)])
+    yield f"\nAn epoch of training on {settings.device}\n"
+    yield from epoch.rows(settings)
 
 
 class Section(NamedTuple):
@@ -138,9 +154,10 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "exact": Section(exact_section, 90),
-    "training": Section(training_section, 120),
-    "brian2": Section(brian2_section, 150),
+    "training": Section(training_section, 100),
+    "epoch": Section(epoch_section, 45),
+    "exact": Section(exact_section, 75),
+    "brian2": Section(brian2_section, 140),
 }
 
 

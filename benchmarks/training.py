@@ -15,14 +15,16 @@ time process all time steps in one call. Outputs and gradients of all are first 
 this package without its Triton kernels, "graph" with --cuda-graph (only SDT). "spikingjelly", if it
 is installed, has the same layers and its own multi-step neuron (one spike per step, no lower bound).
 
-All implementations alternate in one process, on one core, and their ratios come from one run. Peak memory is measured
-in a separate process (on a GPU by torch's allocator), without the memory before the first iteration.
+On a CPU all implementations alternate in one process, on one core, and their ratios come from one run; peak memory is
+measured in a separate process. On a GPU one follows the other in one process, each row comes when it is measured, and
+peak memory is that of torch's allocator. It is without the memory before the first iteration.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -228,7 +230,8 @@ class Cell:
         self.batches = []
         if device != "cpu":
             each = np.array_split(np.arange(len(self.data)), BATCHES)
-            self.batches = [self.data.batch(index) for index in each]
+            # The other implementations expect torch's own order in memory.
+            self.batches = list(self.data.batches(each, amp=self.options.amp and isinstance(self.model, Staged)))
 
     def iteration(self, round_: int) -> float:
         """Seconds of an iteration; the same round has the same batch and configurations in every cell of a method.
@@ -255,6 +258,7 @@ def _implementation(name: str) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+@functools.cache
 def _data(network: Network) -> mtt.FrameSet:
     """Frames as sparse as N-MNIST's."""
     generator = torch.Generator().manual_seed(0)
@@ -288,50 +292,78 @@ def check(network: Network, device: str, implementations: Sequence[str]) -> None
 #: Apart: this package with --together 1, one configuration after the other; compiled: with --compile.
 CPU_KINDS = ("ours", "apart", "compiled", "plain")
 GPU_KINDS = ("ours", "graph", "torch", "plain", "spikingjelly")
+METHODS = ("sdt", "mtt")
 
 
 def kinds(device: str, chosen: Sequence[str] = ()) -> tuple[str, ...]:
     """The measurements on a device; ``chosen``: those of them that are wanted, or further ones."""
-    names: tuple[str, ...] = CPU_KINDS
-    if device != "cpu":
-        names = tuple(n for n in GPU_KINDS if n != "spikingjelly" or importlib.util.find_spec(n) is not None)
-        names = (*names, *(f"{name}, amp" for name in names))
-    return tuple(chosen) or names
+    if chosen or device == "cpu":
+        return tuple(chosen) or CPU_KINDS
+    there = [name for name in GPU_KINDS if name != "spikingjelly" or importlib.util.find_spec(name) is not None]
+    every = [f"{name}{precision}" for precision in ("", ", amp") for name in there]
+    # Last: after a graph that cannot be recorded PyTorch does not recover.
+    return tuple(sorted(every, key=lambda kind: kind.startswith("graph")))
 
 
-def seconds(
-    network: Network, device: str, rounds: int, measured: Sequence[str], limit: float
-) -> dict[tuple[str, str], float]:
-    """Seconds of an iteration, by implementation and method.
+class Cost(NamedTuple):
+    """Of an iteration; ``megabytes``, at most, is None if it was not measured."""
 
-    On a CPU the mean over the rounds of the best of three iterations, on a GPU the mean of the best of three times all
-    rounds. After ``limit`` seconds no further attempt begins.
+    seconds: float
+    megabytes: float | None
+
+
+def costs_on_cpu(
+    name: str, measured: Sequence[str], rounds: int, limit: float, memory: bool
+) -> Iterator[tuple[str, dict[str, Cost]]]:
+    """The costs of every kind by method: the mean over the rounds of the best of three iterations.
+
+    After ``limit`` seconds no further attempt begins.
     """
     begin = time.perf_counter()
-    cells = {(kind, method): Cell(network, kind, method, device) for kind in measured for method in ("sdt", "mtt")}
+    cells = {(kind, method): Cell(NETWORKS[name], kind, method, "cpu") for kind in measured for method in METHODS}
     best = {key: np.full(rounds, np.inf) for key in cells}
     for attempt in range(4):  # the first one is a warm-up: every number of steps has its own kernels
         if attempt > 1 and time.perf_counter() - begin > limit:
             break
-        if device == "cpu":
-            for round_ in range(rounds):
-                for key, cell in cells.items():
-                    taken = cell.iteration(round_)
-                    if attempt:
-                        best[key][round_] = min(best[key][round_], taken)
-            continue
-        for key, cell in cells.items():
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            for round_ in range(rounds):
-                cell.iteration(round_)
-            torch.cuda.synchronize()
-            taken = (time.perf_counter() - start) / rounds
-            if attempt:
-                best[key][:] = min(best[key][0], taken)
-            else:
-                print(f"{key[0]}, {key[1]}: first {rounds} iterations {taken * rounds:.1f} s", file=sys.stderr)
-    return {key: float(times.mean()) for key, times in best.items()}
+        for round_ in range(rounds):
+            for key, cell in cells.items():
+                taken = cell.iteration(round_)
+                if attempt:
+                    best[key][round_] = min(best[key][round_], taken)
+    for kind in measured:
+        yield (
+            kind,
+            {m: Cost(float(best[kind, m].mean()), megabytes(name, kind, m) if memory else None) for m in METHODS},
+        )
+
+
+def costs_on_gpu(
+    network: Network, device: str, measured: Sequence[str], rounds: int, limit: float
+) -> Iterator[tuple[str, dict[str, Cost]]]:
+    """The costs of every kind by method, as they come: the mean of the best of three times all rounds.
+
+    After ``limit`` seconds every kind has one attempt only.
+    """
+    begin = time.perf_counter()
+    for kind in measured:
+        found = {}
+        for method in METHODS:
+            cell = Cell(network, kind, method, device)
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            taken: list[float] = []
+            while len(taken) < 2 or (len(taken) < 4 and time.perf_counter() - begin < limit):
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                for round_ in range(rounds):
+                    cell.iteration(round_)
+                torch.cuda.synchronize()
+                taken.append(time.perf_counter() - start)
+            # The first attempt compiles kernels: every number of steps has its own.
+            print(f"{kind}, {method}: first {rounds} iterations {taken[0]:.1f} s", file=sys.stderr, flush=True)
+            peak = torch.cuda.max_memory_allocated() - before
+            found[method] = Cost(min(taken[1:]) / rounds, peak / 1e6)
+        yield kind, found
 
 
 def profile(
@@ -364,22 +396,21 @@ def profile(
     yield f"  {rest:7.3f} ms all others"
 
 
-def megabytes(name: str, kind: str, method: str, device: str) -> float:
-    """Peak memory of some iterations, in a separate process."""
-    command = [sys.executable, __file__, "--memory", json.dumps([name, kind, method, device])]
+def megabytes(name: str, kind: str, method: str) -> float:
+    """Peak memory of some iterations on a CPU, in a separate process."""
+    command = [sys.executable, __file__, "--memory", json.dumps([name, kind, method])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure_memory(name: str, kind: str, method: str, device: str) -> float:
+def measure_memory(name: str, kind: str, method: str) -> float:
     """As `megabytes`, here."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    cell = Cell(NETWORKS[name], kind, method, device)
-    peak = _peak_rss if device == "cpu" else torch.cuda.max_memory_allocated
-    before = peak()
+    cell = Cell(NETWORKS[name], kind, method, "cpu")
+    before = _peak_rss()
     for round_ in range(8):
         cell.iteration(round_)
-    return (peak() - before) / 1e6
+    return (_peak_rss() - before) / 1e6
 
 
 def _peak_rss() -> int:
@@ -403,7 +434,7 @@ def rows(
         devices: "cpu", "cuda".
         chosen: kinds; none: all.
         limit: seconds for the times of one network on one device; warm-up and one attempt are always made.
-        memory: whether peak memory is measured too.
+        memory: whether peak memory is measured too; on a GPU it always is.
     """
     yield "| network | device | | SDT, ms | MTT, ms | MTT / SDT | SDT, MB | MTT, MB |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -413,11 +444,15 @@ def rows(
             if network.gpu_only and device == "cpu":
                 continue
             measured = kinds(device, chosen)
-            check(network, device, [kind.partition(", ")[0] for kind in measured])
-            taken = seconds(network, device, rounds, measured, limit)
-            for kind in measured:
-                sdt, mixed = (taken[kind, method] for method in ("sdt", "mtt"))
-                peaks = [f"{megabytes(name, kind, m, device):.0f}" if memory else "" for m in ("sdt", "mtt")]
+            if device == "cpu":
+                costs = costs_on_cpu(name, measured, rounds, limit, memory)
+            else:
+                costs = costs_on_gpu(network, device, measured, rounds, limit)
+            taken: dict[str, tuple[float, float]] = {}
+            for kind, found in costs:
+                sdt, mixed = (found[method].seconds for method in METHODS)
+                taken[kind] = sdt, mixed
+                peaks = ["" if cost.megabytes is None else f"{cost.megabytes:.0f}" for cost in found.values()]
                 yield (
                     f"| {name} | {device} | {kind} | {sdt * 1e3:.1f} | {mixed * 1e3:.1f} | {mixed / sdt:.2f}"
                     f" | {peaks[0]} | {peaks[1]} |"
@@ -427,7 +462,7 @@ def rows(
                 plain = ", ".join(["plain", *precision])
                 if implementation == "plain" or plain not in measured:
                     continue
-                sdt, mixed = (taken[plain, method] / taken[kind, method] for method in ("sdt", "mtt"))
+                sdt, mixed = (slow / fast for slow, fast in zip(taken[plain], taken[kind], strict=True))
                 yield f"| {name} | {device} | {plain} / {kind} | {sdt:.2f} | {mixed:.2f} | | | |"
 
 
@@ -445,7 +480,9 @@ def main() -> None:
         default=np.inf,
         help="limit for the times of one network on one device; a warm-up and one attempt are always made",
     )
-    parser.add_argument("--no-memory", action="store_true", help="without the columns of peak memory")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="without peak memory, which on a CPU takes a process for each number"
+    )
     parser.add_argument(
         "--profile", action="store_true", help="only show the kernels of a GPU that take most of the time"
     )
@@ -461,9 +498,13 @@ def main() -> None:
             parser.error("--profile needs a GPU")
         for name in options.networks:
             for kind in options.kinds or ["ours, amp"]:
-                for method in ("sdt", "mtt"):
+                for method in METHODS:
                     print(name, *profile(NETWORKS[name], kind, method, "cuda"), sep="\n", flush=True)
         return
+    for name in options.networks:
+        for device in options.devices:
+            if device != "cpu" or not NETWORKS[name].gpu_only:
+                check(NETWORKS[name], device, [kind.partition(", ")[0] for kind in kinds(device, options.kinds)])
     for row in rows(
         options.networks, options.rounds, options.devices, options.kinds, options.seconds, not options.no_memory
     ):

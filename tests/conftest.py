@@ -1,5 +1,7 @@
 """What tests of several files share: examples that repeat, a faster reader of files, runs that are trained once."""
 
+import functools
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +22,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests with the mark gpu need one."""
+    if item.get_closest_marker("gpu") is not None and not _there_is_a_gpu():
+        pytest.skip("no GPU that torch can use")
+
+
+@functools.cache
+def _there_is_a_gpu() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session", autouse=True)

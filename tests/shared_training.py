@@ -98,8 +98,8 @@ def diverged(config: TrainConfig, run: Path, processes: Processes) -> str:
         return readouts.sum() * (1.0 if processes.first else float("nan"))
 
     def iterate(*arguments: Any) -> Any:
-        *before, options, batch = arguments
-        return mtt.train_iteration(*before, replace(options, loss=nonsense), batch)
+        *before, options, batch, meanwhile = arguments
+        return mtt.train_iteration(*before, replace(options, loss=nonsense), batch, meanwhile)
 
     try:
         train(config, run, processes, iterate=iterate)

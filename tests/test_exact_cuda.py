@@ -38,7 +38,10 @@ def emulated(tmp_path_factory):
         yield EmulatedGpu(tmp_path_factory.mktemp("emulated"))
 
 
-@pytest.fixture(scope="session", params=[pytest.param("emulated", marks=needs_a_compiler), "real"])
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param("emulated", marks=needs_a_compiler), pytest.param("real", marks=pytest.mark.gpu)],
+)
 def gpu(request):
     if request.param == "emulated":
         return request.getfixturevalue("emulated")

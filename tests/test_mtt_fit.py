@@ -17,6 +17,7 @@ from mtt_brian import mtt
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings, make_recording
 from mtt_brian.mtt import Checkpoint, TrainConfig, fit, loop
+from mtt_brian.mtt.iteration import Batch
 
 SENSOR = (2, 8, 8)
 EVENTS = 600
@@ -107,6 +108,32 @@ class TestIteration:
         for old, p in zip(before, self.model.parameters(), strict=True):
             assert p.grad is not None
             torch.testing.assert_close(p, old - 0.5 * p.grad)
+
+    def test_the_next_batch_is_prepared_before_the_host_waits(self) -> None:
+        """On a GPU all passes are launched by then, and the step follows the check."""
+        order = []
+
+        class Waited(Batch):
+            def means(self, values: torch.Tensor) -> list[float]:
+                order.append("wait")
+                return super().means(values)
+
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
+        optimizer.register_step_pre_hook(lambda *_: order.append("step"))
+        for parameter in self.model.parameters():
+            parameter.register_post_accumulate_grad_hook(lambda _: order.append("gradient"))
+        mtt.train_iteration(
+            self.model,
+            optimizer,
+            self.frames,
+            self.labels,
+            [(4, 4, 4)],
+            mtt.StepOptions(),
+            Waited(),
+            lambda: order.append("prepare"),
+        )
+        weights = len(list(self.model.parameters()))
+        assert order == ["gradient"] * weights + ["prepare", "wait", "step"]
 
     def test_clip_bounds_the_norm_of_the_mean_gradient(self) -> None:
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)
@@ -289,6 +316,19 @@ def test_weights_spoilt_by_the_last_step_are_not_kept(tmp_path: Path, monkeypatc
     with pytest.raises(mtt.Diverged, match="epoch 1, batch 1 of 1: the weights are no longer finite"):
         train(small(batch_size=28), tmp_path)
     assert mtt.checkpoint.load(tmp_path).epoch == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "finite"), [(1e38, True), (-1e38, True), (np.inf, False), (-np.inf, False), (np.nan, False)]
+)
+def test_one_number_that_is_not_finite_is_found(value: float, finite: bool) -> None:
+    weights = [torch.ones(3, 4), torch.zeros((), dtype=torch.int64), torch.ones(7, dtype=torch.float64), torch.ones(())]
+    assert loop._all_finite(weights)
+    weights[0][1, 2] = value
+    assert loop._all_finite(weights) is bool(np.isfinite(value))
+    weights[0][1, 2] = 0
+    weights[3].fill_(value)
+    assert loop._all_finite(weights) is bool(np.isfinite(value))
 
 
 def test_keep_best_without_validation_recordings(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from mtt_brian import events, mtt
 from mtt_brian.errors import InputError
 from mtt_brian.mtt import augment, frame_dataset, inference, prefetch
 from mtt_brian.mtt.augment import Changes
+from tests.operations import Operations
 from tests.test_mtt_fit import small, synthetic
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 #: A device and where its frames are kept.
-PLACES = [("cpu", "auto"), *(pytest.param("cuda", where, marks=gpu) for where in ("device", "host"))]
+PLACES = [("cpu", "auto"), *(pytest.param("cuda", where, marks=pytest.mark.gpu) for where in ("device", "host"))]
 
 #: [N, T, C, H, W], and whether the channels are innermost in memory.
 SHAPES = [((9, 3, 2, 8, 6), True), ((9, 3, 2, 8, 6), False), ((5, 1, 3, 7, 7), False), ((4, 2, 3, 5, 2), True)]
@@ -85,7 +85,7 @@ def test_the_changes_of_a_batch_are_those_of_its_items(
     assert torch.equal(changes(frames), expected)
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
 def test_changes_on_a_gpu_are_those_on_a_cpu(dtype: torch.dtype) -> None:
     for shape, innermost in SHAPES:
@@ -146,7 +146,7 @@ def test_batches_are_the_items_in_order(
         assert again.stride() == batch.stride()
 
 
-@gpu
+@pytest.mark.gpu
 def test_the_process_does_not_wait_for_the_gpu_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mtt.FrameSet, "_together", lambda frames, items: 1)
     changes = mtt.Augmentation(shift=1, roll=1, flip=True).draw(np.random.default_rng(3), 23, (6, 5))
@@ -249,6 +249,64 @@ def test_prefetched_batches_are_read_before_their_buffer_is_filled_again(
         assert a.stride() == b.stride()
 
 
+@pytest.mark.parametrize("amp", [False, True])
+def test_frames_for_mixed_precision_are_made_in_its_memory_format(amp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, frames = [], frame_set()
+    convert = frame_dataset.to_channels_last
+
+    def watched(frames: Tensor, dtype: torch.dtype) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return convert(frames, dtype)
+
+    monkeypatch.setattr(frame_dataset, "to_channels_last", watched)
+    (batch, _), (again, _) = (next(frames.batches([np.arange(4)], amp=choice)) for choice in (amp, not amp))
+    assert seen == [amp, not amp]
+    assert torch.equal(batch, again)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.gpu
+def test_a_pass_in_mixed_precision_does_not_convert_its_frames() -> None:
+    frames = frame_set().to("cuda")
+    (batch, _) = next(frames.batches([np.arange(4)], amp=True))
+    with torch.autocast("cuda", torch.bfloat16):
+        assert frame_dataset.to_channels_last(batch, torch.float32).data_ptr() == batch.data_ptr()
+    (plain, _) = next(frames.batches([np.arange(4)]))
+    assert torch.equal(batch, plain)
+    assert frame_dataset.to_channels_last(plain, torch.float32).data_ptr() == plain.data_ptr()
+
+
+def test_a_batch_is_made_ahead_only_when_asked_for() -> None:
+    made: list[int] = []
+
+    def batches() -> Iterator[Any]:
+        for k in range(3):
+            made.append(k)
+            yield k
+
+    ahead = prefetch.Ahead(batches())
+    assert next(ahead) == 0  # type: ignore[comparison-overlap]
+    assert made == [0]
+    ahead.prepare()
+    ahead.prepare()
+    assert made == [0, 1]
+    assert list(ahead) == [1, 2]
+    ahead.prepare()
+    assert list(ahead) == []
+
+
+def test_pixels_that_all_come_from_somewhere_are_not_masked() -> None:
+    """On a GPU the mask is a further pass over the frames of several batches."""
+    frames = some((9, 3, 2, 8, 6), True, torch.uint8)
+    lines = frames.permute(0, 1, 3, 4, 2).contiguous().view(torch.int16).flatten(3)
+    rows, columns = torch.arange(8).flip(0).expand(9, -1), torch.arange(6).roll(2).expand(9, -1)
+    with Operations() as operations:
+        moved = augment._move_by_gather(lines, rows, columns, empty=False)
+    assert torch.equal(moved, lines.flip(2).roll(2, 3))
+    assert "aten.gather.default" in operations.names
+    assert not [name for name in operations.names if any(op in name for op in ("mul_", "clamp", "ge."))]
+
+
 def test_a_stopped_epoch_ends_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = some((23, 3, 2, 6, 5), True, torch.uint8)
     fake = FakeGPU(monkeypatch)
@@ -280,7 +338,7 @@ def test_frames_that_have_to_be_on_the_gpu_but_do_not_fit(monkeypatch: pytest.Mo
 NUMBERS = [[1], [1, 2, 5, 10, 20, 50, 150], [7, 3, 7], [97, 89, 83, 1]]
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("numbers", NUMBERS, ids=str)
 def test_recordings_that_are_read_once_give_the_frames_of_every_grid(

@@ -28,9 +28,8 @@ from tests.triton_kernels import interpreted
 
 # Triton's interpreter does it.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 #: Where the kernels run: in Triton's interpreter, or compiled.
-DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 #: Every rule and every surrogate; the interpreter is slow, so that most cases are too.
@@ -121,7 +120,7 @@ def test_the_kernels_are_the_same_rule(rule: IF, surrogate: Surrogate, dtype: to
     [
         ("cpu", torch.float32),
         pytest.param("cpu", torch.bfloat16, marks=pytest.mark.slow),
-        *(pytest.param("cuda", dtype, marks=needs_gpu) for dtype in (torch.float32, torch.bfloat16)),
+        *(pytest.param("cuda", dtype, marks=pytest.mark.gpu) for dtype in (torch.float32, torch.bfloat16)),
     ],
 )
 def test_any_plan_size_and_memory_format(dtype: torch.dtype, device: str) -> None:
@@ -444,7 +443,7 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
 # ----- on a GPU
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("model", ["vggsnn", "resnet18_dvs", "nmnist_3c1fc"])
 def test_a_network_on_the_gpu_has_the_gradients_of_the_cpu(model: str) -> None:
     torch.manual_seed(0)
@@ -459,7 +458,7 @@ def test_a_network_on_the_gpu_has_the_gradients_of_the_cpu(model: str) -> None:
         torch.testing.assert_close(a.cpu(), b, rtol=1e-7, atol=1e-10)
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("method", [mtt.SDT(4), mtt.MTT(4)], ids=["sdt", "mtt"])
 def test_mixed_precision_trains_on_the_gpu(method: mtt.Sampler) -> None:
     """Twenty steps on one batch: the loss falls, no iteration synchronises more than once, and nothing is permuted."""
@@ -495,7 +494,7 @@ def _one_wait(network: Any, optimizer: Any, *batch: Any) -> Iteration:
     return mtt.train_iteration(network, optimizer, *batch, mtt.StepOptions(amp=True), Allowed())
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_step_that_is_not_finite_is_not_taken_on_the_gpu() -> None:
     network = models.nmnist_3c1fc((2, 12, 12), 3, width_multiplier=0.25).cuda()
     optimizer = make_optimizer(network, mtt.TrainConfig())

@@ -7,6 +7,7 @@ import torch
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.temporal import VARIANTS, boundaries, overlap, transform, transform_each
+from tests.operations import Operations
 
 PAIRS = list(product(range(1, 13), repeat=2))
 
@@ -33,6 +34,21 @@ def test_boundaries_cover_every_frame_once(few: int, more: int) -> None:
 def test_hard_by_hand() -> None:
     assert transform(torch.tensor([1.0, 2, 3, 4, 5]), 3).tolist() == [3, 3, 9]
     assert transform(torch.tensor([1.0, 2, 3]), 5).tolist() == [1, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_second_transform_makes_no_tensor_of_numbers(variant: str) -> None:
+    """A copy from the host would let a GPU wait, and cannot be part of a CUDA graph."""
+    x = torch.ones(5, 2, 3)
+    found = []
+    for _ in range(2):
+        with Operations() as operations:
+            found.append(transform_each(x, [5], [3], variant))
+            found.append(transform_each(x, [5, 5], [3, 4], variant, shared=True))
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+    assert operations.names
+    assert not [name for name in operations.names if any(op in name for op in ("arange", "_to_copy", "lift_fresh"))]
 
 
 def test_trim_by_hand() -> None:

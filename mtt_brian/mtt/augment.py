@@ -94,7 +94,7 @@ class Changes:
         if (per_pixel := lines.shape[-1] // width) > 1:
             each = columns[:, :, None] * per_pixel + torch.arange(per_pixel, device=frames.device)
             columns = torch.where(columns[:, :, None] < 0, -1, each).flatten(1)
-        moved = _move(lines, rows, columns).view(numbers.shape).view(frames.dtype)
+        moved = _move(lines, rows, columns, empty=self.shifts is not None).view(numbers.shape).view(frames.dtype)
         return moved if innermost is None else moved.permute(0, 1, 4, 2, 3)
 
     def _sources(self, axis: int, frames: Tensor) -> Tensor:
@@ -111,24 +111,27 @@ class Changes:
         return source
 
 
-def _move(lines: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _move(lines: Tensor, rows: Tensor, columns: Tensor, *, empty: bool) -> Tensor:
     """``lines[n, :, rows[n], columns[n]]`` for every item n, and 0 where a row or a column is -1.
 
     Args:
         lines: integers [N, images, H, W], contiguous.
         rows, columns: int64 [N, H] and [N, W].
+        empty: whether a row or a column may be -1.
     """
     if lines.device.type != "cpu":
-        return _move_by_gather(lines, rows, columns)
+        return _move_by_gather(lines, rows, columns, empty=empty)
     moved = torch.empty_like(lines)
     _move_on_cpu(lines.numpy(), rows.contiguous().numpy(), columns.contiguous().numpy(), moved.numpy())
     return moved
 
 
-def _move_by_gather(lines: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    source = rows.clamp(min=0)[:, :, None] * lines.shape[3] + columns.clamp(min=0)[:, None, :]
+def _move_by_gather(lines: Tensor, rows: Tensor, columns: Tensor, *, empty: bool) -> Tensor:
+    there_rows, there_columns = (rows.clamp(min=0), columns.clamp(min=0)) if empty else (rows, columns)
+    source = there_rows[:, :, None] * lines.shape[3] + there_columns[:, None, :]
     moved = lines.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, lines.shape[1], -1)).view(lines.shape)
-    moved *= ((rows >= 0)[:, None, :, None] & (columns >= 0)[:, None, None, :]).to(moved.dtype)
+    if empty:
+        moved *= ((rows >= 0)[:, None, :, None] & (columns >= 0)[:, None, None, :]).to(moved.dtype)
     return moved
 
 

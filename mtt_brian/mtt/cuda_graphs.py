@@ -1,53 +1,65 @@
 """Iterations of equal shape as CUDA graphs: recorded once, then replayed with one launch.
 
 An iteration of a network launches some hundred kernels, and a host needs longer to launch them than a fast GPU to run
-them. A graph has all of them.
+them. A graph has all of them: forward and backward pass, running statistics of norms, and the norm of the gradient. The
+optimizer's step is not part of it, so that it can follow the schedule of the learning rate and be left out.
+
+Source: CUDA graphs in PyTorch's notes on CUDA semantics, "whole-network capture".
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mtt_brian.errors import InputError
 from mtt_brian.snn.ops.time_plan import kept_for_graphs
 from mtt_brian.text import one_line
 
-logger = logging.getLogger("mtt_brian")
-
-#: Iterations of a shape without a graph: they compile and load its kernels.
+#: Iterations of a shape without a graph: they compile and load its kernels, and make the work space of its libraries.
 WARM_UP = 3
 #: Graphs of different shapes. An epoch has two sizes of batches at most.
 MOST = 4
 
 
 class _Recorded(NamedTuple):
-    """A graph with the tensors that it reads and writes."""
+    """A graph with the tensors that it writes, and those that it reads beside a batch and the weights (``kept``)."""
 
     graph: torch.cuda.CUDAGraph
-    frames: Tensor
-    labels: Tensor
     gradients: list[Tensor | None]
     result: Tensor
     kept: Sequence[Tensor]
 
 
-class Graphs:
-    """The recorded iterations of one network and one set of options.
+@dataclass(eq=False)
+class _Shape:
+    """The iterations of one shape: the batch and the weights that all of them read, their number, and their graph."""
 
-    An iteration is recorded when its shape has occurred `WARM_UP` times. Shapes beyond `MOST`, and those that cannot be
-    recorded (a warning is logged once), are computed as without graphs. The memory of a recorded iteration stays
-    allocated; all share it.
+    frames: Tensor
+    labels: Tensor
+    parameters: Sequence[nn.Parameter]
+    seen: int = 0
+    recorded: _Recorded | None = None
+
+
+class Graphs:
+    """The recorded iterations of a training with one set of options, on one GPU.
+
+    An iteration is recorded when its shape has occurred `WARM_UP` times. After the first `MOST` shapes, others are
+    computed as without graphs. The memory of a recorded iteration stays allocated; all share it.
+
+    The first iterations of a shape read the same memory as the recorded one: for other addresses some kernels are
+    compiled again. They run on the stream that records: the nodes of autograd that add to the gradients have the stream
+    on which they were made, and one that is still there and has another stream would end the recording.
     """
 
     def __init__(self) -> None:
-        self._seen: Counter[Any] = Counter()
-        self._recorded: dict[Any, _Recorded] = {}
-        self._refused = False
+        self._shapes: dict[Any, _Shape] = {}
+        self._stream: Any = None
         self._memory: Any = None
 
     def __call__(
@@ -69,44 +81,60 @@ class Graphs:
 
         Returns:
             The result, valid until the next call.
-        """
-        key = (key, frames.shape, frames.stride(), frames.dtype, labels.shape, labels.dtype)
-        if key not in self._recorded:
-            self._seen[key] += 1
-            if self._refused or self._seen[key] <= WARM_UP or len(self._recorded) >= MOST:
-                return compute(frames, labels)
-            try:
-                self._recorded[key] = self._record(compute, parameters, frames, labels)
-            except Exception as error:  # an operation that cannot be recorded raises errors of many types
-                self._refused = True
-                logger.warning("no CUDA graph of an iteration (%s); it is launched step by step", one_line(error, 150))
-                return compute(frames, labels)
-        recorded = self._recorded[key]
-        recorded.frames.copy_(frames)
-        recorded.labels.copy_(labels)
-        recorded.graph.replay()
-        for parameter, gradient in zip(parameters, recorded.gradients, strict=True):
-            parameter.grad = gradient
-        return recorded.result
 
-    def _record(
-        self,
-        compute: Callable[[Tensor, Tensor], Tensor],
-        parameters: Sequence[nn.Parameter],
-        frames: Tensor,
-        labels: Tensor,
-    ) -> _Recorded:
-        if self._memory is None:
-            self._memory = torch.cuda.graph_pool_handle()
-        frames, labels = frames.clone(memory_format=torch.preserve_format), labels.clone()
-        for parameter in parameters:
+        Raises:
+            InputError: if the iteration cannot be recorded. PyTorch does not restore its allocator and its random
+                numbers after that, so that the training cannot continue in this process.
+        """
+        # Of a shape the parameters are kept: no other network has their identities.
+        key = (key, *map(id, parameters), frames.shape, frames.stride(), frames.dtype, labels.shape, labels.dtype)
+        if key not in self._shapes:
+            if len(self._shapes) >= MOST:
+                return compute(frames, labels)
+            if self._stream is None:
+                self._stream, self._memory = torch.cuda.Stream(frames.device), torch.cuda.graph_pool_handle()
+            self._shapes[key] = _Shape(frames.clone(), labels.clone(), parameters)
+        shape = self._shapes[key]
+        shape.frames.copy_(frames)
+        shape.labels.copy_(labels)
+        shape.seen += 1
+        if shape.seen <= WARM_UP:
+            return self._launch(compute, shape)
+        if shape.recorded is None:
+            shape.recorded = self._record(compute, shape)
+        shape.recorded.graph.replay()
+        for parameter, gradient in zip(parameters, shape.recorded.gradients, strict=True):
+            parameter.grad = gradient
+        return shape.recorded.result
+
+    def _launch(self, compute: Callable[[Tensor, Tensor], Tensor], shape: _Shape) -> Tensor:
+        """Without a graph, on the stream of the records, between what the current stream computes before and after."""
+        current = torch.cuda.current_stream(shape.frames.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            result = compute(shape.frames, shape.labels)
+        current.wait_stream(self._stream)
+        return result
+
+    def _record(self, compute: Callable[[Tensor, Tensor], Tensor], shape: _Shape) -> _Recorded:
+        for parameter in shape.parameters:
             parameter.grad = None
-        graph = torch.cuda.CUDAGraph()
-        with (
-            kept_for_graphs() as kept,
-            torch.cuda.device(frames.device),
-            # Other threads may copy batches meanwhile.
-            torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"),
-        ):
-            result = compute(frames, labels)
-        return _Recorded(graph, frames, labels, [parameter.grad for parameter in parameters], result, kept)
+        graph, cause = torch.cuda.CUDAGraph(), None
+        try:
+            with (
+                kept_for_graphs() as kept,
+                # `torch.cuda.graph` leaves its stream only if the recording succeeds.
+                torch.cuda.stream(self._stream),
+                # Other threads may copy batches meanwhile.
+                torch.cuda.graph(graph, self._memory, self._stream, capture_error_mode="thread_local"),
+            ):
+                try:
+                    result = compute(shape.frames, shape.labels)
+                except Exception as error:
+                    cause = error  # the end of a failed recording raises another one
+                    raise
+        except Exception as error:  # of many types
+            cause = cause or error
+            reason = f"cuda_graph: an iteration cannot be recorded ({one_line(cause, 150)}); train without it"
+            raise InputError(reason) from cause
+        return _Recorded(graph, [parameter.grad for parameter in shape.parameters], result, kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -85,7 +86,9 @@ class FrameSet:
             frames = augment(frames)
         return self._finished(frames), self.labels[index.to(self.device)]
 
-    def batches(self, indices: Sequence[np.ndarray], changes: Changes | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, indices: Sequence[np.ndarray], changes: Changes | None = None, *, amp: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """`batch` of several lists of items, one after the other, without waiting for a GPU in between.
 
         Indices and changes are copied to the device once, for all batches. On a GPU the frames of some batches are
@@ -95,6 +98,7 @@ class FrameSet:
         Args:
             indices: lists of items, int64 [n] each.
             changes: of all items of the set; None: no augmentation.
+            amp: for passes in mixed precision, which have another memory format on a GPU.
         """
         changes = None if changes is None else changes.to(self.device)
         together = self._together(max(map(len, indices), default=1))
@@ -109,7 +113,8 @@ class FrameSet:
             if changes is not None:
                 frames = changes[index](frames)
             sizes = [len(each) for each in group]
-            yield from zip(map(self._finished, frames.split(sizes)), self.labels[index].split(sizes), strict=True)
+            finished = (self._finished(each, amp=amp) for each in frames.split(sizes))
+            yield from zip(finished, self.labels[index].split(sizes), strict=True)
 
     def _together(self, items: int) -> int:
         """Batches of so many items that are selected together."""
@@ -118,10 +123,11 @@ class FrameSet:
         size = items * self.frames[0].numel() * self.frames.element_size()
         return max(1, min(MOST_TOGETHER, BYTES_TOGETHER // max(1, size)))
 
-    def _finished(self, frames: Tensor) -> Tensor:
+    def _finished(self, frames: Tensor, *, amp: bool = False) -> Tensor:
         """The input of the network, of selected and changed frames."""
         # In the memory format of the network's layers, so that no pass converts them again.
-        frames = to_channels_last(frames.transpose(0, 1), torch.float32)
+        with torch.autocast(self.device.type, torch.bfloat16) if amp else nullcontext():
+            frames = to_channels_last(frames.transpose(0, 1), torch.float32)
         if self.mean is not None and self.std is not None:
             frames = (frames - self.mean) / self.std
         return frames

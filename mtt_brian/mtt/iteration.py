@@ -6,7 +6,7 @@ Source: Du et al., "Temporal Flexibility in Spiking Neural Networks", ICLR 2025,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -38,8 +38,8 @@ class StepOptions:
             scaling of the loss; membranes and weights stay float32.
         together: configurations per forward and backward pass. Fewer take more time and less memory, that of one pass.
             None: all.
-        graphs: records iterations on a GPU and replays them; for a sampler with few configurations, one network and one
-            optimizer. None: every iteration is launched step by step.
+        graphs: records iterations on a GPU and replays them; for a sampler with few configurations, and these options
+            only. None: every iteration is launched step by step.
     """
 
     loss: Loss = cross_entropy
@@ -91,6 +91,7 @@ def train_iteration(
     configurations: Sequence[Configuration],
     options: StepOptions = StepOptions(),
     batch: Batch = WHOLE,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Iteration:
     """One optimizer step on the mean of the configurations' gradients.
 
@@ -108,6 +109,7 @@ def train_iteration(
         configurations: time steps per stage, at least one.
         options: loss, clipping, precision and memory.
         batch: for N items that are part of the batch of several processes.
+        meanwhile: called while a GPU computes, before this process waits for it: to prepare the next batch.
 
     Returns:
         Loss and accuracy before the step.
@@ -136,6 +138,8 @@ def train_iteration(
         numbers = gradient(frames, labels)
     else:
         numbers = options.graphs(gradient, list(model.parameters()), frames, labels, tuple(configurations))
+    if meanwhile is not None:
+        meanwhile()
     # All that the host must read, at once: a GPU is waited for once per iteration.
     *means, norm = batch.means(numbers)
     each_loss, each_accuracy = means[:count], means[count:]

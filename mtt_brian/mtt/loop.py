@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from mtt_brian.mtt.initialise import prepare
 from mtt_brian.mtt.iteration import Batch, Iteration, StepOptions, Trainable, train_iteration
 from mtt_brian.mtt.loss import TET, cross_entropy
 from mtt_brian.mtt.optimizer import make_optimizer, make_scheduler
+from mtt_brian.mtt.prefetch import Ahead
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged, norm
 
@@ -218,10 +219,12 @@ class Trainer:
         indices = np.array_split(self.rng["order"].permutation(items), batches)
         shares = [self.processes.batch(len(index)) for index in indices]
         mine = [index[share.part] for index, share in zip(indices, shares, strict=True)]
-        fed = self.training.batches(mine, self._draw_changes(epoch))
+        fed = Ahead(self.training.batches(mine, self._draw_changes(epoch), amp=self.config.amp))
+        # On a CPU nothing would run at the same time, and a second batch would need memory.
+        meanwhile = fed.prepare if self.training.device.type == "cuda" else None
         for number, (index, share, (frames, labels)) in enumerate(zip(indices, shares, fed, strict=True), start=1):
             try:
-                done = self.step(frames, labels, share)
+                done = self.step(frames, labels, share, meanwhile)
             except Diverged as error:
                 raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None
             loss += done.loss * len(index) / items
@@ -229,7 +232,7 @@ class Trainer:
             self.bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
             self.bar.update()
         self.calibrate()
-        if not torch.stack([torch.isfinite(weight).all() for weight in self.model.state_dict().values()]).all():
+        if not _all_finite(self.model.state_dict().values()):
             raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")
         self.scheduler.step()
         row: dict[str, Any] = {"epoch": epoch, "loss": loss, "train_accuracy": accuracy}
@@ -241,14 +244,23 @@ class Trainer:
         row |= {"lr": lr, "seconds": time.perf_counter() - started}
         self.last = self._checkpoint(epoch, [*self.last.history, row], best)
 
-    def step(self, frames: Tensor, labels: Tensor, batch: Batch) -> Iteration:
+    def step(
+        self, frames: Tensor, labels: Tensor, batch: Batch, meanwhile: Callable[[], None] | None = None
+    ) -> Iteration:
         """One optimizer step on this process's part of a batch, float32 [T, n, C, H, W] and int64 [n].
+
+        Args:
+            frames, labels: of the part.
+            batch: of all processes.
+            meanwhile: see `train_iteration`.
 
         Raises:
             Diverged: see `train_iteration`.
         """
         configurations = self.sampler.sample(self.rng["time_steps"], self.model.num_stages)
-        return train_iteration(self.trainable, self.optimizer, frames, labels, configurations, self.options, batch)
+        return train_iteration(
+            self.trainable, self.optimizer, frames, labels, configurations, self.options, batch, meanwhile
+        )
 
     def calibrate(self) -> None:
         """Measure the batch norms again, unless they are locked, on the same batches of training data every time."""
@@ -307,6 +319,12 @@ def configure_torch(threads: int | None, *, deterministic: bool) -> None:
 def _seed(seed: int, *key: int) -> np.random.SeedSequence:
     """One of the independent streams of ``seed``: key (k,) is that of ``SeedSequence(seed).spawn(k + 1)[k]``."""
     return np.random.SeedSequence(seed, spawn_key=key)
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> bool:
+    """With few launches on a GPU: the largest magnitude of each tensor is NaN if one of its numbers is."""
+    largest = [torch.linalg.vector_norm(tensor, torch.inf) for tensor in tensors if tensor.is_floating_point()]
+    return bool(torch.stack(largest).isfinite().all())
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

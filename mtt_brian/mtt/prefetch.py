@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -26,6 +27,28 @@ def select(frames: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.index_select(innermost, 0, index, out=None if out is None else channels_innermost(out)).permute(
         0, 1, 4, 2, 3
     )
+
+
+class Ahead:
+    """An iterator over batches; `prepare` makes the next one before it is needed."""
+
+    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        self._batches = iter(batches)
+        self._next: list[tuple[Tensor, Tensor]] = []
+
+    def prepare(self) -> None:
+        """Makes the next batch, if there is one and it is not made yet."""
+        if not self._next:
+            self._next = list(itertools.islice(self._batches, 1))
+
+    def __iter__(self) -> Ahead:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        self.prepare()
+        if not self._next:
+            raise StopIteration
+        return self._next.pop()
 
 
 def prefetched(frames: Tensor, indices: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:

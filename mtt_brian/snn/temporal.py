@@ -13,7 +13,7 @@ from torch import Tensor
 from mtt_brian.errors import InputError
 from mtt_brian.snn.ops.choice import kernels_for
 from mtt_brian.snn.ops.memory_format import preserve_memory_format
-from mtt_brian.snn.ops.time_plan import FrameMap
+from mtt_brian.snn.ops.time_plan import FrameMap, on_device
 
 VARIANTS = ("hard", "soft", "trim")
 
@@ -49,6 +49,11 @@ def overlap(t_in: int, t_out: int) -> Tensor:
     left = torch.maximum(edges_out[:-1, None], edges_in[None, :-1])
     right = torch.minimum(edges_out[1:, None], edges_in[None, 1:])
     return (right - left).clamp(min=0)
+
+
+@lru_cache(10_000)
+def _overlap(t_in: int, t_out: int) -> tuple[float, ...]:
+    return tuple(overlap(t_in, t_out).flatten().tolist())
 
 
 def transform(x: Tensor, t_out: int, variant: str = "hard") -> Tensor:
@@ -93,8 +98,8 @@ def transform_each(
         return x
     pairs = tuple(zip(t_in, t_out, strict=True))
     if variant == "soft":
-        blocks = [overlap(*pair) for pair in pairs]
-        weights = (torch.cat(blocks) if shared else torch.block_diag(*blocks)).to(x)
+        blocks = [on_device(_overlap(*pair), x.dtype, x.device).view(pair[::-1]) for pair in pairs]
+        weights = torch.cat(blocks) if shared else torch.block_diag(*blocks)
         return preserve_memory_format(lambda frames: torch.tensordot(weights, frames, dims=1), x)
     return apply_map(x, _frame_map(pairs, variant == "trim", shared))
 

@@ -1,0 +1,81 @@
+"""The benchmarks of a GPU, as far as a CPU with emulated graphs goes."""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtt_brian.snn.ops import choice
+from tests import emulated_graphs
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def test_every_kind_has_its_costs_before_the_next_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    import training
+
+    emulated_graphs.install(monkeypatch)
+    monkeypatch.setattr(choice, "LOOPS", choice.PLAIN)
+    allocated = iter([100, 300, 1_000_100, 1_000_400, 0, 5, 0, 5])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda: next(allocated))
+    cell, made = training.Cell, []
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments[1:3])
+        return cell(*arguments)
+
+    monkeypatch.setattr(training, "Cell", counted)
+    network = training.Network("nmnist_3c1fc", (2, 12, 12), 0.25, 4)
+    found = training.costs_on_gpu(network, "cpu", ["ours", "graph"], rounds=2, limit=0)
+    kind, costs = next(found)
+    assert kind == "ours"
+    assert made == [("ours", "sdt"), ("ours", "mtt")]
+    assert costs["sdt"].megabytes == pytest.approx(200e-6)
+    assert costs["mtt"].megabytes == pytest.approx(300e-6)
+    assert 0 < costs["sdt"].seconds < 60
+    kind, costs = next(found)
+    assert kind == "graph"
+    assert costs["sdt"].megabytes == pytest.approx(5e-6)
+
+
+def test_rows_that_can_end_the_process_are_the_last() -> None:
+    import epoch
+
+    import training
+
+    kinds = training.kinds("cuda")
+    assert [kind for kind in kinds if "graph" in kind] == ["graph", "graph, amp"] == list(kinds[-2:])
+    assert kinds[:2] == ("ours", "torch")
+    options = epoch.parser().parse_args(["--device", "cuda", "--cuda-graph", "--methods", "mtt", "sdt"])
+    made = [(config.method, config.frames_on, config.cuda_graph) for config in epoch.configurations(options)]
+    plain = [(method, where, False) for method in ("mtt", "sdt") for where in ("device", "host")]
+    assert made == [*plain, ("sdt", "device", True), ("sdt", "host", True)]
+
+
+def test_the_sections_fit_six_minutes_and_end_at_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu
+
+    assert sum(section.limit for section in gpu.SECTIONS.values()) <= 360
+    for name, section in gpu.SECTIONS.items():
+        assert f"| {name} |" in gpu.__doc__
+        assert f"| {section.limit:.0f} |" in gpu.__doc__
+    monkeypatch.setattr(gpu.sys, "executable", "sh")
+    monkeypatch.setattr(gpu, "__file__", "-c")
+    begin = time.perf_counter()
+    with contextlib.closing(gpu.run_section("exact", 0.5, ["echo row; sleep 60"])) as lines:
+        assert list(lines) == ["row", "\nexact: stopped at its time limit of 0 s"]
+    assert time.perf_counter() - begin < 30
+    row, failed = gpu.run_section("exact", 30, ["echo row; exit 3"])
+    assert row == "row"
+    assert failed.startswith("\nexact: failed with exit status 3")
