@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mtt_brian.errors import InputError, check_number
+from mtt_brian.errors import InputError, check_number, check_whole
 from mtt_brian.events import Recordings
 from mtt_brian.events.recording import SensorSize
 
@@ -95,6 +95,10 @@ def shifted(recording: np.ndarray, down: int, right: int, sensor_size: SensorSiz
         down, right: pixels, of either sign.
         sensor_size: (C, H, W).
     """
+    for name, pixels in (("down", down), ("right", right)):
+        check_whole(name, pixels, most=2**31)
+        if pixels < -(2**31):
+            raise InputError(f"{name} must be at least {-(2**31)}, not {pixels}")
     y, x = recording["y"].astype(np.int64) + down, recording["x"].astype(np.int64) + right
     kept = (y >= 0) & (y < sensor_size[1]) & (x >= 0) & (x < sensor_size[2])
     moved = recording[kept]
