@@ -244,3 +244,12 @@ class TestRecordings:
 def test_bad_levels(call, message, rng):
     with pytest.raises(InputError, match=message):
         call(rng)
+
+
+@pytest.mark.parametrize(
+    ("down", "message"), [(1.5, "whole number, not 1.5"), (True, "not True"), (-(2**32), "at least")]
+)
+def test_a_shift_is_a_whole_number_of_pixels(down, message):
+    recording = events.make_recording([1], [0], [0])
+    with pytest.raises(InputError, match=f"down must be .*{message}"):
+        perturb.shifted(recording, down, 0, SENSOR)

@@ -52,7 +52,10 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
             _check_values(name, columns[name], "iuf", "whole numbers")
         if np.ma.isMaskedArray(column) and np.ma.getmaskarray(column).any():
             raise InputError(f"{name} has masked values; leave these events out")
-    if len({column.shape for column in columns.values() if column.ndim}) > 1 or max(c.ndim for c in columns.values()) > 1:
+    if (
+        len({column.shape for column in columns.values() if column.ndim}) > 1
+        or max(c.ndim for c in columns.values()) > 1
+    ):
         shapes = ", ".join(f"{name} {column.shape}" for name, column in columns.items())
         raise InputError(f"t, x, y and p must have one length (or be single numbers), not {shapes}")
     arrays = np.broadcast_arrays(*map(np.atleast_1d, columns.values()))

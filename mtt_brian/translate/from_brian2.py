@@ -500,7 +500,9 @@ def _refractory(group: Group, texts: _Texts) -> np.ndarray:
         if isinstance(expression, sympy.core.relational.Relational | sympy.logic.boolalg.BooleanFunction):
             raise _Stop(line, "it is a condition, not a time", "give a time, or a parameter in seconds")
         if used:
-            raise _Stop(line, f"it depends on {used[0]}, which changes during a run", "give a time that does not change")
+            raise _Stop(
+                line, f"it depends on {used[0]}, which changes during a run", "give a time that does not change"
+            )
         found = texts.value(expression, line)
     seconds = np.broadcast_to(np.asarray(found, dtype=np.float64), group.size)
     if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):

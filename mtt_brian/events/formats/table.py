@@ -127,9 +127,10 @@ def _name_line(path: Path, header: Sequence[str]) -> None:
         for number, line in enumerate(file, 1):
             cells = _cells(line)
             if number > 1 and cells and not (len(cells) == len(header) and all(map(_is_number, cells))):
+                names = shown(",".join(header))[1:-1]
                 raise InputError(
-                    f"{path}: cannot be read as a CSV table with the header {shown(','.join(header))[1:-1]}: line {number}"
-                    f" is {shown(line.strip())}; accepted are {len(header)} numbers separated by commas"
+                    f"{path}: cannot be read as a CSV table with the header {names}: line {number} is "
+                    f"{shown(line.strip())}; accepted are {len(header)} numbers separated by commas"
                 )
 
 
