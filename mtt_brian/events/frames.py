@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Sized
 
 import numpy as np
@@ -133,7 +132,7 @@ def _bin_of_each(
 
 
 def _positive(value: int, name: str) -> int:
-    check_whole(name, value, np.iinfo(np.int64).max)
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, not {value}")
-    return operator.index(value)
+    number = check_whole(name, value, np.iinfo(np.int64).max)
+    if number < 1:
+        raise InputError(f"{name} must be at least 1, not {number}")
+    return number
