@@ -78,7 +78,8 @@ def on_time_steps(
     if duration < steps:
         raise InputError(f"recording: {steps} time steps of {duration} us are shorter than a microsecond")
     # Times of few bits do not hold the end of the last bin.
-    wide = [(name, "<i8" if name == "t" else recording.dtype[name]) for name in recording.dtype.names]
+    names = recording.dtype.names or ()
+    wide = [(name, "<i8" if name == "t" else recording.dtype[name]) for name in names]
     moved = recording.astype(wide)
     moved["t"] = -(-(index + 1) * duration // steps)
     return moved
