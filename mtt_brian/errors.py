@@ -22,11 +22,11 @@ class CacheWarning(UserWarning):
     """A cached file was damaged and is made again, or nothing can be cached; results do not depend on it."""
 
 
-def check_whole(name: str, value: Any, most: int) -> None:
-    """Refuses values that are no whole numbers or exceed ``most``; numpy integers are accepted, True and 2.0 are not.
+def check_whole(name: str, value: Any, most: int) -> int:
+    """The value as an integer of Python, which does not overflow; numpy integers are accepted, True and 2.0 are not.
 
     Raises:
-        InputError: naming ``name`` and the value.
+        InputError: naming ``name`` and the value, if it is no whole number or exceeds ``most``.
     """
     try:
         whole = None if isinstance(value, bool | np.bool_) else operator.index(value)
@@ -36,6 +36,7 @@ def check_whole(name: str, value: Any, most: int) -> None:
         raise InputError(f"{name} must be a whole number, not {shown(value)}")
     if whole > most:
         raise InputError(f"{name} must be at most {most}, not {shown(whole)}")
+    return whole
 
 
 def check_number(name: str, value: Any, most: float) -> None:

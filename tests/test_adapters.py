@@ -238,6 +238,11 @@ def test_parts_of_a_group_and_of_synapses(one_neuron):
     assert list(group.v) == [0, 7, 0]
 
 
+def test_names_in_statements(one_neuron):
+    code = "new = v + w # comment\nv = new * exp(x)"
+    assert internals.names_in(code, one_neuron[1].variables) == ({"new"}, {"v", "w", "exp", "x"})
+
+
 def test_functions_may_have_a_state():
     assert internals.is_stateless(brian2.DEFAULT_FUNCTIONS["exp"])
     assert not internals.is_stateless(brian2.DEFAULT_FUNCTIONS["rand"])

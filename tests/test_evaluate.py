@@ -347,3 +347,19 @@ class TestReport:
         with pytest.raises(ValueError, match="Out of range"):  # NaN is no JSON
             write_report(replace(report("sum"), versions={"numpy": math.nan}), tmp_path)
         assert (tmp_path / "report.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labels", "message"),
+    [
+        ([0, -1], [0, 1], "the prediction -1 is no class from 0 to 2"),
+        ([0, 1], [0, 3], "the label 3 is no class from 0 to 2"),
+        ([0.5], [0], "the prediction 0.5 is no class"),
+        ([True], [0], "the prediction True is no class"),
+        ([0, 1], [0], r"predictions of shape \(2,\) and labels of shape \(1,\) do not match"),
+    ],
+)
+def test_a_confusion_matrix_is_of_classes(predicted, labels, message):
+    """-1 counted for the last class."""
+    with pytest.raises(InputError, match=message):
+        evaluate.confusion_matrix(predicted, labels, 3)

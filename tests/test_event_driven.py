@@ -683,3 +683,40 @@ def test_parameters_may_have_the_name_of_a_function_of_numpy():
     brian2.Network(cells, monitor).run(7 * ms)
     assert monitor.i[:].tolist() == [1]
     assert float(monitor.t[0]) == pytest.approx(0.01 * np.log(2), abs=1e-12)
+
+
+# ----- what Brian2 permits in statements
+
+
+def test_a_reset_may_have_comments_and_names_of_its_own():
+    """w starts with the v of the crossing, 1.5 thresholds, which the reset has set to 0 before."""
+    group = lif(
+        equations="dv/dt = (3 - v) / (10*ms) : 1\ndw/dt = -w / (20*ms) : 1",
+        threshold="v > 1.5",
+        reset="old = 2*v  # a name of its own\nv = 0  # rest\nw += old / 2",
+    )
+    monitor = brian2.SpikeMonitor(group, variables=["w"])
+    brian2.run(15 * ms)
+    close(times(monitor), [(0, k * TAU * math.log(2)) for k in (1, 2)])
+    np.testing.assert_allclose(monitor.w, [0, 1.5 * 0.5**0.5], rtol=1e-12)
+
+
+def test_statements_of_synapses_may_have_comments_and_names_of_their_own():
+    group = lif(2, equations="v : 1\nu : 1", threshold="v > 100")
+    source = inputs((0.001, 0))
+    synapses = joined(source, group, "double = 2*w # of one\nsum_ = double + 1\nv_post += sum_; u_post -= double", 3.0)
+    brian2.Network(source, group, synapses).run(2 * ms)
+    assert list(group.v) == [7, 7]
+    assert list(group.u) == [-6, -6]
+
+
+def test_exprel_of_a_parameter_has_a_value():
+    """exprel(x) = (exp(x) - 1) / x, and 1 at 0."""
+    group = lif(2, "dv/dt = (2*exprel(x) - v) / (10*ms) : 1\nx : 1")
+    group.x = [0, 1]
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(7 * ms)
+    drive = 2 * (math.e - 1)
+    first = TAU * math.log(drive / (drive - 1))
+    assert 2 * first < 0.007 < 3 * first
+    close(times(monitor), [(1, first), (1, 2 * first), (0, TAU * math.log(2))], 1e-14)

@@ -74,6 +74,10 @@ GROUPS = {
         {"refractory": "v > 0.5"},
         "refractory 'v > 0.5': it is a condition, not a time",
     ),
+    "a refractory period that changes": (
+        {"model": f"{EQUATION}\ndr/dt = -r / (5*ms) : second", "refractory": "r"},
+        "refractory 'r': it depends on r, which changes during a run; give a time that does not change",
+    ),
 }
 
 

@@ -137,3 +137,19 @@ def test_to_frames_refuses(arguments, message):
     recording = events.make_recording([0, 9], x=[0, 3])
     with pytest.raises(InputError, match=message):
         events.to_frames(recording, **{"sensor_size": SENSOR, **arguments})
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "i4"])
+def test_ends_of_time_steps_fit_times_of_few_bits(kind):
+    """The end of the last bin, 256 us, was 0 us in 8 bits."""
+    last = 255 if kind == "u1" else 300
+    recording = np.array([(0, 0, 0, 0), (last, 1, 0, 0)], [("t", kind), ("x", "i2"), ("y", "i2"), ("p", "i1")])
+    moved = events.on_time_steps(recording, 2, (1, 1, 2), None if kind == "u1" else 4_000_000_000)
+    expected = [128, 256] if kind == "u1" else [2_000_000_000, 2_000_000_000]
+    assert moved["t"].tolist() == expected
+    assert moved["x"].tolist() == [0, 1]
+
+
+def test_a_truth_value_is_no_number_of_time_steps():
+    with pytest.raises(InputError, match="time_steps must be a whole number, not True"):
+        events.to_frames(events.make_recording([1], [0]), True, (1, 1, 1))

@@ -250,3 +250,23 @@ class TestForTool:
             "left out are the metadata 'note' of the graph",
         )
         assert "author" not in written.nodes["n1"].metadata
+
+
+@pytest.mark.parametrize("name", ["time_per_step", "spike_integral", "loop_delay", "file_time_per_step", "lower_bound"])
+def test_options_with_a_unit_are_refused(name):
+    """One volt was one second."""
+    import brian2
+
+    with pytest.raises(InputError, match=f"{name} must be a number, not 1. \\* volt; divide a Brian2 time"):
+        mb.Conventions(**{name: 1 * brian2.volt})
+
+
+@pytest.mark.parametrize("t", ["1", True, None, [1, None]])
+def test_times_of_a_readout_that_are_no_numbers(t):
+    with pytest.raises(InputError, match=r"readout_at\(\) needs times in seconds, not"):
+        mb.simulate(one_layer(), RECORDING).readout_at(t)
+
+
+def test_a_batch_size_may_be_an_integer_of_numpy():
+    (result,) = mb.Simulator(one_layer(), "brian2", target="numpy", batch_size=np.int64(2)).run([RECORDING])
+    assert result.counts["n1"].tolist() == [2, 1]

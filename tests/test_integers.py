@@ -328,3 +328,9 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert "upper bound 32767" in capsys.readouterr().out
     assert cli.main("simulate", ["a.nir", "a.npz", "--membrane-bits", "6"]) == 2
     assert "--membrane-bits goes with --bits" in capsys.readouterr().err
+
+
+def test_numbers_of_bits_may_be_integers_of_numpy():
+    """2^7 overflows int8."""
+    assert Integers(np.int8(8), np.int16(16)) == Integers(8, 16)
+    assert type(Integers(np.int8(8)).bits) is int

@@ -169,6 +169,23 @@ def test_a_leading_axis_of_1_is_the_batch(declared, nodes, last, shape):
     assert np.array_equal(circuit.connections[0].matrix.toarray(), plain.connections[0].matrix.toarray())
 
 
+@pytest.mark.parametrize(
+    ("dims", "shape"),
+    [((-4, -1), (16,)), ((0, 0), (1, 4, 4)), ((-2, -1), (1, 16)), ((2, 3), (1, 16)), ((1, 2), (4, 4))],
+)
+def test_dimensions_of_a_flatten_count_the_batch(dims, shape):
+    """As torch counts them in (1, 1, 4, 4), with the batch left out of the result."""
+    nodes = [CONV, nir.Flatten(np.array([1, 1, 4, 4]), *dims), if_node(*shape)]
+    assert read(chain(inputs(1, 1, 4, 4), *nodes, last=outputs(*shape))).readout.shape == shape
+
+
+@pytest.mark.parametrize("dims", [(-2, 0), (2, 1), (0, 4), (-5, -1)])
+def test_dimensions_of_a_flatten_that_torch_refuses(dims):
+    flat = nir.Flatten(None, *dims)
+    with pytest.raises(InputError, match=r"'n1' \(Flatten\): (start_dim .* do not fit|start_dim must consist)"):
+        read(chain(inputs(1, 1, 4, 4), CONV, flat, if_node(16), last=outputs(16)))
+
+
 def test_axes_that_neurons_have_are_no_batch():
     circuit = read(chain(inputs(1, 3), if_node(1, 3), last=outputs(1, 3)))
     assert circuit.input_shape == (1, 3)
@@ -905,7 +922,7 @@ def in_the_file(path):
         (lambda f: f.attrs.update({"a\x1b": 1}), r"attributes 'a\x1b' of the file are not used"),
         (lambda f: f.create_group("extra/deep"), "'extra' beside 'node' in the file is not read"),
         (lambda f: put("version", "99.9")(f), "the version of the file is '99.9', and it is read as one of NIR 1"),
-        (lambda f: put("version", 3)(f), "the version of the file is 'no text'"),
+        (lambda f: put("version", 3)(f), "the version of the file is no text"),
     ],
 )
 def test_parts_of_a_file_without_a_meaning_are_listed(change, sentence, tmp_path):

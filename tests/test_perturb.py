@@ -7,6 +7,7 @@ import pytest
 from mtt_brian import events, translate
 from mtt_brian.errors import InputError
 from mtt_brian.events import perturb
+from mtt_brian.experiments import perturb_networks
 from mtt_brian.experiments.perturb_networks import (
     mismatched_thresholds,
     noisy_weights,
@@ -244,3 +245,33 @@ class TestRecordings:
 def test_bad_levels(call, message, rng):
     with pytest.raises(InputError, match=message):
         call(rng)
+
+
+@pytest.mark.parametrize(
+    ("down", "message"), [(1.5, "whole number, not 1.5"), (True, "not True"), (-(2**32), "at least")]
+)
+def test_a_shift_is_a_whole_number_of_pixels(down, message):
+    recording = events.make_recording([1], [0], [0])
+    with pytest.raises(InputError, match=f"down must be .*{message}"):
+        perturb.shifted(recording, down, 0, SENSOR)
+
+
+@pytest.mark.parametrize("bits", [np.int8(8), np.uint8(8), np.int64(8)])
+def test_bits_of_any_integer_type(bits):
+    """2^7 overflows int8."""
+    weight = [[1.0, -0.3, 0.77]]
+    for change in (perturb_networks.quantised_weights, perturb_networks.rounded_weights):
+        found, expected = (change(network(weight), b).nodes["linear"].weight for b in (bits, 8))
+        assert found.tolist() == expected.tolist()
+    assert np.allclose(
+        perturb_networks.quantised_weights(network(weight), bits).nodes["linear"].weight, weight, atol=4e-3
+    )
+
+
+def test_background_activity_fits_the_recording(rng):
+    """Columns up to 299 wrapped around in 8 bits."""
+    narrow = np.array([(5000, 1, 1, 1)], [("t", "i8"), ("x", "i1"), ("y", "i1"), ("p", "i1")])
+    with pytest.raises(InputError, match="the field x holds int8, too few bits for a sensor of 300"):
+        perturb.with_spurious(narrow, 1000, (2, 3, 300), rng)
+    with pytest.raises(InputError, match="has no field 'y'"):
+        perturb.with_spurious(narrow[["t", "x"]], 1000, SENSOR, rng)

@@ -68,7 +68,7 @@ def test_arrays_must_hold_integers_in_memory_and_in_files(kind, tmp_path):
         said.append(from_file)
     for error in said:
         assert message in str(error.value)
-        assert "t counts microseconds" in str(error.value)
+        assert ("t counts microseconds" in str(error.value)) == ("field t" in str(error.value))
         assert "\n" not in str(error.value)
 
 
@@ -549,11 +549,28 @@ TABLES = {
     "two columns t": ("t,x,t\n1,0,5\n", "there are 2 columns named 't'"),
     "above 2^53": ("t,x\n9007199254740993,0\n", "t[0] = 9007199254740992.0: float64 does not hold every whole number"),
     "not finite": ("t,x\ninf,0\n", "t[0] = inf: not a whole number"),
-    "a comment": ("t,x\n1,0 # first\n2,1\n", "cannot be read as a CSV table with the header t,x,y,p"),
-    "a line as a comment": ("t,x\n1,0\n# 2,1\n", "cannot be read as a CSV table with the header t,x,y,p"),
+    "a comment": ("t,x\n1,0 # first\n2,1\n", "cannot be read as a CSV table with the header t,x: line 2 is '1,0 #"),
+    "a line as a comment": ("t,x\n1,0\n# 2,1\n", "cannot be read as a CSV table with the header t,x: line 3 is '# 2"),
     "more columns": ("t,x\n1,0,1\n", "the header names 2 columns, and the lines below have 3"),
     "fewer columns": ("t,x,y,p\n1,0\n2,1\n", "the header names 4 columns, and the lines below have 2"),
     "seconds": ("t,x\n0.25,0\n", "t[0] = 0.25: not a whole number that fits int64; t counts microseconds"),
+    "semicolons": (
+        "t;x\n1;0\n",
+        "events need t (microseconds) and x, as a rule y and p; there are 't;x'; the fir",
+    ),
+    "no header": ("1,0\n2,1\n", "events need t (microseconds) and x, as a rule y and p; there are '1', '0'; the first"),
+    "a decimal comma": (
+        't,x\n1,0\n"2,5",0\n',
+        "cannot be read as a CSV table with the header t,x: line 3 is '\"2,5\",0'; accepted are 2 numbers separated by",
+    ),
+    "a missing value": ("t,x\n\n1,0\n,1\n", "cannot be read as a CSV table with the header t,x: line 4 is ',1';"),
+    "a short line": ("t,x\n1,0\n2\n", "cannot be read as a CSV table with the header t,x: line 3 is '2'; accepted are"),
+    "truth values": ("t,x,p\n1,0,True\n", "cannot be read as a CSV table with the header t,x,p: line 2 is '1,0,True';"),
+    "a polarity of 255": (
+        "t,x,p\n1,0,255\n",
+        "p[0] = 255.0: not a whole number that fits int8; polarities are",
+    ),
+    "a column beyond 16 bits": ("t,x\n1,40000\n", "x[0] = 40000.0: not a whole number that fits int16"),
 }
 
 
@@ -582,11 +599,63 @@ def test_tables_that_would_change_are_refused(kind, tmp_path):
             r"t\[0\] = 9223372036854775813: not a whole number",
         ),
         ({"t": np.ma.array([1, 2], mask=[0, 1]), "x": 0}, "t has masked values"),
+        ({"t": [1, 2, 3], "x": [4]}, r"must have one length \(or be single numbers\), not t \(3,\), x \(1,\)"),
+        ({"t": [], "x": [4]}, r"must have one length \(or be single numbers\), not t \(0,\), x \(1,\)"),
+        ({"t": [4], "x": [1, 2]}, r"must have one length \(or be single numbers\), not t \(1,\), x \(2,\)"),
     ],
 )
 def test_columns_are_whole_numbers(columns, message):
     with pytest.raises(InputError, match=message):
         mb.events.make_recording(**columns)
+
+
+def test_single_numbers_count_for_all_events_and_lists_of_one_do_not(tmp_path):
+    assert mb.events.make_recording([1, 2], 7, p=np.array(1)).tolist() == [(1, 7, 0, 1), (2, 7, 0, 1)]
+    assert mb.events.make_recording(5, 1).tolist() == [(5, 1, 0, 0)]
+    assert mb.events.make_recording([5], [1], [2], [0]).tolist() == [(5, 1, 2, 0)]
+    np.savez(tmp_path / "a.npz", t=np.arange(3), x=np.array([1]), y=np.zeros(3, int), p=np.zeros(3, int))
+    with pytest.raises(InputError, match=r"a\.npz: t, x, y and p must have one length"):
+        mb.events.read(tmp_path / "a.npz")
+
+
+def test_times_with_a_unit_are_refused():
+    """Seconds in base units were taken for microseconds."""
+    brian2 = pytest.importorskip("brian2")
+    with pytest.raises(InputError, match=r"t has a unit, .*; give whole numbers; np\.rint\(t / brian2\.usecond\) are"):
+        mb.events.make_recording([1, 2] * brian2.second, [0, 1])
+    seven = np.rint([7, 8] * brian2.usecond / brian2.usecond)
+    assert mb.events.make_recording(seven, [0, 1])["t"].tolist() == [7, 8]
+    torch = pytest.importorskip("torch")
+    assert mb.events.make_recording(torch.tensor([1, 2]), torch.tensor([0, 1]))["x"].tolist() == [0, 1]
+    with pytest.raises(InputError) as error:
+        mb.simulate(GRAPH, GOOD, duration=torch.tensor(1.0))
+    assert "Brian2" not in str(error.value)
+
+
+def test_a_table_may_have_quotation_marks(tmp_path):
+    """As R and csv.QUOTE_ALL write it."""
+    (tmp_path / "a.csv").write_text('"t","x", "p"\n"1","2","0"\n3,"4",1\n')
+    assert mb.events.read(tmp_path / "a.csv").tolist() == [(1, 2, 0), (3, 4, 1)]
+
+
+def test_files_of_numpy_with_another_ending_or_content_are_named(tmp_path):
+    np.savez(tmp_path / "archive", t=[1], x=[0])
+    (tmp_path / "archive.npz").rename(tmp_path / "a.npy")
+    np.save(tmp_path / "single", GOOD)
+    (tmp_path / "single.npy").rename(tmp_path / "b.npz")
+    np.save(tmp_path / "c.npy", np.array([None]), allow_pickle=True)
+    np.savez(tmp_path / "d.npz", t=[1], x=[0], more=np.array([None]))
+    np.save(tmp_path / "e.npy", np.array([(1, 0)], [("timestamp", "i8"), ("x", "i2")]))
+    for name, message in (
+        ("a.npy", "it is an archive of arrays; give it the ending .npz"),
+        ("b.npz", "it is a single array, not an archive; give it the ending .npy"),
+        ("c.npy", "it is no file of numpy, or holds Python objects, which are not read; save integers"),
+        ("d.npz", "it is no file of numpy, or holds Python objects, which are not read; save integers"),
+        ("e.npy", "events need t (microseconds) and x, as a rule y and p; there are 'timestamp', 'x'"),
+    ):
+        with pytest.raises(InputError) as error:
+            mb.events.read(tmp_path / name)
+        assert str(error.value) == f"{tmp_path / name}: {message}"
 
 
 def test_whole_floats_make_a_recording():

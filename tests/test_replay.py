@@ -311,3 +311,49 @@ def test_golden_trains_of_snntorch_replay_within_a_step(tmp_path, monkeypatch):
     options = ["--tool", "snntorch", "--reset", "zero", "--duration", str(int(data["steps"]) * step), "--out", "out"]
     arguments = [str(golden / "snn_leaky.nir"), "events.npz", *options, "--replay", "theirs.npz"]
     assert cli.main("simulate", [*arguments, "--tolerance", str(step * 0.999)]) == 0
+
+
+# ----- files of others
+
+
+def test_nir_data_in_single_precision_is_on_whole_microseconds(tmp_path):
+    """Tools on torch write float32: 0.0011 s is 0.0010999999940395355 s there."""
+    times = np.array([[0.0011, 0.1237, 7.123457]], np.float32)
+    found = nir.EventData(np.array([[0, 1, 1]], np.int32), times, 2, 8.0)
+    nir.write_data(tmp_path / "a.h5", nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": found})}))
+    assert read_nir_data(tmp_path / "a.h5")["input"].spikes.t.tolist() == [0.0011, 0.1237, 7.123457]
+    assert recording_of(tmp_path / "a.h5", "input", (2,)).tolist() == [(1100, 0), (123_700, 1), (7_123_457, 1)]
+    # Above 8 s consecutive microseconds are one float32.
+    late = nir.EventData(np.array([[0]], np.int32), np.array([[20.123457]], np.float32), 2, 30.0)
+    nir.write_data(tmp_path / "b.h5", nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": late})}))
+    with pytest.raises(InputError, match=r"b\.h5: the spike at 20\.1234.* s is at no whole microsecond"):
+        recording_of(tmp_path / "b.h5", "input", (2,))
+
+
+def test_tables_of_spikes_may_have_a_mark_and_empty_lines(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffpopulation,t,i\n\nout,0.5,1\nout,0.25,0\n\n", encoding="utf-8")
+    (spikes,) = read_spikes(tmp_path / "a.csv").values()
+    assert [column.tolist() for column in spikes] == [[0.25, 0.5], [0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("population,t,i,n,w\nout,1,0,1,7\n", "the first line must be population,t,i,n, not 'population,t,i,n,w'"),
+        ("population,t,i\n\nout,1,0,5\n", "line 3 is no spike (population,t,i): ['out', '1', '0', '5']"),
+        ("population,t,i,n\nout,1,0\n", "line 2 is no spike (population,t,i,n): ['out', '1', '0']"),
+    ],
+)
+def test_columns_of_spikes_are_not_dropped(text, message, tmp_path):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError) as error:
+        read_spikes(tmp_path / "a.csv")
+    assert str(error.value) == f"{tmp_path / 'a.csv'}: {message}"
+
+
+def test_neurons_above_63_bits_do_not_wrap(tmp_path):
+    np.savez(tmp_path / "a.npz", out_t=np.array([0.5]), out_i=np.array([2**63], np.uint64))
+    with pytest.raises(
+        InputError, match=r"i = 9223372036854775808, n = 1 \(spike 0\) must be >= 0, from 0 to 2147483647"
+    ):
+        read_spikes(tmp_path / "a.npz")

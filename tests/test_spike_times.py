@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtt_brian.evaluate.spike_times import spike_time_differences
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate.spike_times import compare_spikes, spike_time_differences
 from tests.plots import train
 
 SPIKES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 4), st.integers(1, 3)), max_size=25)
@@ -72,3 +73,10 @@ def test_a_run_that_is_late(rows, delay):
     found = spike_time_differences(run, run._replace(t=run.t + delay))
     assert found.seconds.tolist() == pytest.approx([delay] * int(run.n.sum()))
     assert found.only_first == found.only_second == 0
+
+
+@pytest.mark.parametrize("tolerance", [-1e-6, float("nan"), "0", True])
+def test_a_tolerance_is_a_number_of_seconds(tolerance):
+    one = train([1], [0])
+    with pytest.raises(InputError, match="tolerance must be a number"):
+        compare_spikes(one, one, tolerance)

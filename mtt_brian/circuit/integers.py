@@ -40,7 +40,7 @@ class Integers:
 
     def __post_init__(self) -> None:
         for name, value in (("bits", self.bits), ("membrane_bits", self.membrane_bits)):
-            check_whole(name, value, most=_MOST_BITS)
+            object.__setattr__(self, name, check_whole(name, value, most=_MOST_BITS))
             if value < 2:
                 raise InputError(f"{name} must be at least 2, a sign and a bit, not {value}")
 

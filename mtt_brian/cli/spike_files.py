@@ -17,6 +17,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.files import replacing
 from mtt_brian.text import one_line, printable, shown
 from mtt_brian.translate.nir_data import NodeSpikes, read_nir_data, write_nir_data
+from mtt_brian.translate.nir_files import LARGEST
 
 #: Characters that mean something in the path of a file, here or on another system.
 _NOT_IN_FILE_NAMES = set('/\\:*?"<>|')
@@ -185,18 +186,20 @@ def _read_npz(path: Path) -> dict[str, Spikes]:
 
 
 def _read_csv(path: Path) -> dict[str, Spikes]:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.reader(file)
         header = [name.strip() for name in next(rows, [])]
-        if header[:3] != ["population", "t", "i"]:
+        if header not in (["population", "t", "i"], ["population", "t", "i", "n"]):
             raise InputError(f"{path}: the first line must be population,t,i,n, not {shown(','.join(header))}")
         columns: dict[str, list[tuple[float, int, int]]] = {}
-        for number, row in enumerate(rows, 2):
+        for row in filter(None, rows):
             try:
-                name, t, i, *n = row
-                columns.setdefault(name, []).append((float(t), int(i), int(n[0]) if n else 1))
-            except (ValueError, IndexError):
-                raise InputError(f"{path}: line {number} is no spike (population,t,i,n): {shown(row)}") from None
+                name, t, i, n = row if "n" in header else [*row, "1"]
+                columns.setdefault(name, []).append((float(t), int(i), int(n)))
+            except ValueError:
+                raise InputError(
+                    f"{path}: line {rows.line_num} is no spike ({','.join(header)}): {shown(row)}"
+                ) from None
     return {
         name: _checked(path, name, *(np.array(column) for column in zip(*spikes, strict=True)))
         for name, spikes in columns.items()
@@ -211,8 +214,10 @@ def _checked(path: Path, name: str, t: np.ndarray, i: np.ndarray, n: np.ndarray)
         raise InputError(f"{where}: t must hold seconds, i and n integers, not {t.dtype}, {i.dtype} and {n.dtype}")
     if (total := float(np.sum(n, dtype=np.float64))) > _MOST_SPIKES:
         raise InputError(f"{where}: {total:.6g} spikes; at most {_MOST_SPIKES:,} can be compared")
-    if np.any(wrong := ~(np.isfinite(t) & (t >= 0)) | (i < 0) | (n < 1)):
+    if np.any(wrong := ~(np.isfinite(t) & (t >= 0)) | (i < 0) | (i > LARGEST) | (n < 1)):
         k = int(np.argmax(wrong))
-        raise InputError(f"{where}: t = {t[k]} s, i = {i[k]}, n = {n[k]} (spike {k}) must be >= 0, >= 0 and >= 1")
+        raise InputError(
+            f"{where}: t = {t[k]} s, i = {i[k]}, n = {n[k]} (spike {k}) must be >= 0, from 0 to {LARGEST} and >= 1"
+        )
     order = np.lexsort((i, t))
     return Spikes(t[order].astype(np.float64), i[order].astype(np.int64), n[order].astype(np.int64))

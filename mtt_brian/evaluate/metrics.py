@@ -61,9 +61,20 @@ def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
 
 
 def confusion_matrix(predicted: ArrayLike, labels: ArrayLike, classes: int) -> np.ndarray:
-    """How often class ``column`` was predicted for class ``row``: int64 [classes, classes]."""
+    """How often class ``column`` was predicted for class ``row``: int64 [classes, classes].
+
+    Raises:
+        InputError: if the lengths differ, or for what is no class from 0 to ``classes`` - 1.
+    """
+    predicted, labels = np.asarray(predicted), np.asarray(labels)
+    if predicted.shape != labels.shape or predicted.ndim != 1:
+        raise InputError(f"predictions of shape {predicted.shape} and labels of shape {labels.shape} do not match")
+    for what, values in (("prediction", predicted), ("label", labels)):
+        if values.size and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= classes):
+            wrong = next(v for v in values.tolist() if type(v) is not int or not 0 <= v < classes)
+            raise InputError(f"the {what} {wrong} is no class from 0 to {classes - 1}")
     matrix = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(matrix, (np.asarray(labels), np.asarray(predicted)), 1)
+    np.add.at(matrix, (labels.astype(np.int64), predicted.astype(np.int64)), 1)
     return matrix
 
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.errors import InputError, check_number
 
 
 class SpikeTimeDifferences(NamedTuple):
@@ -115,7 +116,13 @@ def compare_spikes(reference: Spikes, spikes: Spikes, tolerance: float = 0.0) ->
     Args:
         reference, spikes: of one population, in any order.
         tolerance: seconds; with 0, times must be equal bit for bit. Another one counts up to rounding of the times.
+
+    Raises:
+        InputError: unless the tolerance is a number >= 0.
     """
+    check_number("tolerance", tolerance, most=np.inf)
+    if not tolerance >= 0:
+        raise InputError(f"tolerance must be a number of seconds >= 0, not {tolerance}")
     (i, t, rank), (other_i, other_t, other_rank) = _ranked(reference), _ranked(spikes)
     neurons = int(max(np.max(i, initial=-1), np.max(other_i, initial=-1))) + 1
     starts, other_starts = np.searchsorted(i, np.arange(neurons + 1)), np.searchsorted(other_i, np.arange(neurons + 1))

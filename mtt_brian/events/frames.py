@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Sized
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size
 
 
@@ -78,7 +77,10 @@ def on_time_steps(
     index, duration = _bin_of_each(recording, steps, sensor_size, duration_us, "recording")
     if duration < steps:
         raise InputError(f"recording: {steps} time steps of {duration} us are shorter than a microsecond")
-    moved = recording.copy()
+    # Times of few bits do not hold the end of the last bin.
+    names = recording.dtype.names or ()
+    wide = [(name, "<i8" if name == "t" else recording.dtype[name]) for name in names]
+    moved = recording.astype(wide)
     moved["t"] = -(-(index + 1) * duration // steps)
     return moved
 
@@ -131,10 +133,7 @@ def _bin_of_each(
 
 
 def _positive(value: int, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} must be a whole number, not {value!r}") from None
+    number = check_whole(name, value, np.iinfo(np.int64).max)
     if number < 1:
         raise InputError(f"{name} must be at least 1, not {number}")
     return number

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mtt_brian.errors import InputError, check_number
+from mtt_brian.errors import InputError, check_number, check_whole
 from mtt_brian.events import Recordings
-from mtt_brian.events.recording import SensorSize
+from mtt_brian.events.recording import SensorSize, check_recording
 
 #: Most events of one recording: a hundred times those of any sensor in a minute.
 _MOST_EVENTS = 100_000_000
@@ -70,8 +70,12 @@ def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, r
     """
     _check("the rate of spurious events", rate)
     check_number("the rate of spurious events", rate, most=1e9)
+    check_recording(recording, sensor_size)
     if not len(recording):
         return recording
+    for field, size in zip(("p", "y", "x"), sensor_size, strict=True):
+        if size - 1 > np.iinfo(recording.dtype[field]).max:
+            raise InputError(f"the field {field} holds {recording.dtype[field]}, too few bits for a sensor of {size}")
     end = int(recording["t"][-1])
     expected = rate * end * 1e-6 * math.prod(map(int, sensor_size))
     if expected > _MOST_EVENTS:
@@ -95,6 +99,7 @@ def shifted(recording: np.ndarray, down: int, right: int, sensor_size: SensorSiz
         down, right: pixels, of either sign.
         sensor_size: (C, H, W).
     """
+    down, right = _pixels("down", down), _pixels("right", right)
     y, x = recording["y"].astype(np.int64) + down, recording["x"].astype(np.int64) + right
     kept = (y >= 0) & (y < sensor_size[1]) & (x >= 0) & (x < sensor_size[2])
     moved = recording[kept]
@@ -106,6 +111,13 @@ def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> 
     """Changes all recordings once, in their order, and keeps them in memory."""
     changed = {name: change(recording) for name, recording in zip(recordings.ids, recordings, strict=True)}
     return dataclasses.replace(recordings, read=changed.__getitem__)
+
+
+def _pixels(name: str, value: int) -> int:
+    pixels = check_whole(name, value, most=2**31)
+    if pixels < -(2**31):
+        raise InputError(f"{name} must be at least {-(2**31)}, not {pixels}")
+    return pixels
 
 
 def _check(what: str, value: float, most: float = np.inf) -> None:

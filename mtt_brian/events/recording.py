@@ -20,7 +20,8 @@ SensorSize: TypeAlias = tuple[int, int, int]
 
 FIELDS = ("t", "x", "y", "p")
 
-_UNIT = "t counts microseconds"
+#: What the numbers of a field mean, for messages.
+_NOTES = {"t": "t counts microseconds", "p": "polarities are counted from 0 (OFF 0, ON 1)"}
 
 
 def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 0) -> np.ndarray:
@@ -28,7 +29,7 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
 
     Args:
         t: times in microseconds, [E] (or one number). Whole numbers of any real type are accepted.
-        x: columns, [E], or one number for all events.
+        x: columns, [E], or one number for all events (a number, not a list of one).
         y: rows, likewise.
         p: polarities (channels), likewise, or bools.
 
@@ -40,19 +41,24 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
     """
     columns: dict[str, np.ndarray] = {}
     for name, column in zip(FIELDS, (t, x, y, p), strict=True):
+        if has_unit(column):
+            remedy = "; np.rint(t / brian2.usecond) are microseconds" if name == "t" else ""
+            raise InputError(f"{name} has a unit, {_shown(column)}; give whole numbers{remedy}")
         try:
-            columns[name] = np.atleast_1d(np.asarray(column))
+            columns[name] = np.asarray(column)
         except ValueError:  # rows of different lengths
-            raise InputError(f"{name} must be a list of whole numbers, not {_shown(column)}; {_UNIT}") from None
+            raise InputError(f"{name} must be a list of whole numbers, not {_shown(column)}{_note(name)}") from None
         if columns[name].size:
             _check_values(name, columns[name], "iuf", "whole numbers")
         if np.ma.isMaskedArray(column) and np.ma.getmaskarray(column).any():
             raise InputError(f"{name} has masked values; leave these events out")
-    lengths = {len(column) for column in columns.values()} - {1}
-    if len(lengths) > 1 or any(column.ndim != 1 for column in columns.values()):
+    if (
+        len({column.shape for column in columns.values() if column.ndim}) > 1
+        or max(c.ndim for c in columns.values()) > 1
+    ):
         shapes = ", ".join(f"{name} {column.shape}" for name, column in columns.items())
         raise InputError(f"t, x, y and p must have one length (or be single numbers), not {shapes}")
-    arrays = np.broadcast_arrays(*columns.values())
+    arrays = np.broadcast_arrays(*map(np.atleast_1d, columns.values()))
     recording = np.empty(arrays[0].shape, dtype=EVENT_DTYPE)
     for name, array in zip(columns, arrays, strict=True):
         with np.errstate(invalid="ignore"):  # casting NaN: the comparison below refuses it
@@ -60,7 +66,7 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
         wrong = np.flatnonzero(recording[name] != array)
         if wrong.size:
             raise InputError(
-                f"{name}[{wrong[0]}] = {array[wrong[0]]}: not a whole number that fits {EVENT_DTYPE[name]}; {_UNIT}"
+                f"{name}[{wrong[0]}] = {array[wrong[0]]}: not a whole number that fits {EVENT_DTYPE[name]}{_note(name)}"
             )
         if array.dtype.kind == "f":
             # From here on two consecutive whole numbers are the same float: the value may have been rounded.
@@ -69,7 +75,7 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
             if rounded.size:
                 raise InputError(
                     f"{name}[{rounded[0]}] = {array[rounded[0]]}: {array.dtype} does not hold every whole number from"
-                    f" {limit:.0f} on; give integers; {_UNIT}"
+                    f" {limit:.0f} on; give integers{_note(name)}"
                 )
     return recording
 
@@ -162,7 +168,7 @@ def check_fields(recording: Any, needed: Sequence[str], name: str = "recording")
             if recording[field].ndim != 1:
                 raise InputError(
                     f"{name}: the field {field} must hold one integer per event, not {recording.dtype[field]}"
-                    f" ({field}[0] = {_shown(recording[field][:1].tolist())}); {_UNIT}"
+                    f" ({field}[0] = {_shown(recording[field][:1].tolist())}){_note(field)}"
                 )
     if len(fields) > len(needed):
         _check_dropped({field: recording[field] for field in fields if field not in needed}, needed, name)
@@ -210,7 +216,7 @@ def _check_values(field: str, values: np.ndarray, kinds: str, wanted: str, prefi
         return
     first = f" ({field}[0] = {_shown(values.flat[0])})" if values.size else ""
     seconds = "; for times in seconds: np.rint(1e6 * t).astype(np.int64)" if field == "t" and dtype.kind == "f" else ""
-    raise InputError(f"{prefix}the field {field} must hold {wanted}, not {dtype}{first}; {_UNIT}{seconds}")
+    raise InputError(f"{prefix}the field {field} must hold {wanted}, not {dtype}{first}{_note(field)}{seconds}")
 
 
 def _check_dropped(columns: Mapping[str, np.ndarray], needed: Sequence[str], name: str) -> None:
@@ -253,8 +259,20 @@ def check_other_columns(columns: Mapping[str, np.ndarray], events: int, name: st
 
 
 def polarity_hint(field: str, value: Any) -> str:
-    """Hint for polarities -1 and +1."""
-    return "; polarities are counted from 0 (OFF 0, ON 1), not -1 and 1" if field == "p" and value == -1 else ""
+    """Hint for polarities -1 and +1, and for 0 and 255."""
+    other = {-1: "-1 and 1", 255: "0 and 255"}.get(value) if field == "p" else None
+    return f"; {_NOTES['p']}, not {other}" if other else ""
+
+
+def has_unit(value: Any) -> bool:
+    """Whether this is a quantity of Brian2 with a unit, which numpy takes in base units."""
+    dim = getattr(value, "dim", None)
+    return dim is not None and not callable(dim) and not getattr(dim, "is_dimensionless", False)
+
+
+def _note(field: str) -> str:
+    """What the numbers of a field mean, for the end of a message."""
+    return f"; {_NOTES[field]}" if field in _NOTES else ""
 
 
 def what_it_is(thing: Any) -> str:

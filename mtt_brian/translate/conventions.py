@@ -12,6 +12,7 @@ import numpy as np
 
 from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.errors import InputError
+from mtt_brian.events.recording import has_unit
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE, Parameter, Reset, SpikesPerUpdate
 from mtt_brian.translate.nir_files import numbers, shown, uniform
 
@@ -86,6 +87,7 @@ class Conventions:
         for name in ("spike_integral", "loop_delay", "time_per_step", "file_time_per_step"):
             given = getattr(self, name)
             if given is not None and not (name == "spike_integral" and isinstance(given, str) and given == INFER):
+                _refuse_unit(name, given)
                 value = numbers(given, name)
                 if "delay" in name and not value.ndim:
                     value = on_whole_microseconds(value)  # 0 for less than the spacing of times
@@ -138,6 +140,11 @@ def conventions_of(conventions: Conventions | None, options: Mapping[str, Any]) 
     return replace(given, **{name: value for name, value in options.items() if value is not None})
 
 
+def _refuse_unit(name: str, given: Any) -> None:
+    if has_unit(given):
+        raise InputError(f"{name} must be a number, not {shown(given)}; divide a Brian2 time by brian2.second")
+
+
 def _lower_bound(given: Any) -> LowerBound:
     """Checked; thresholds are written ``"-1 thresholds"``."""
     if isinstance(given, str):
@@ -156,6 +163,7 @@ def _lower_bound(given: Any) -> LowerBound:
         if found and number >= 1:
             raise InputError(f"lower_bound must lie below the threshold, not at {shown(given)}")
         return f"{number!r} thresholds" if found else number
+    _refuse_unit("lower_bound", given)
     value = numbers(given, "lower_bound")
     if value.ndim or value.dtype.kind == "b":
         raise InputError(f"lower_bound must be one number, not {shown(given)}")

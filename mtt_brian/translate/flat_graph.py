@@ -110,7 +110,9 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
         found = [names[key] for key, node in nodes.items() if isinstance(node, kind) and len(key) == 1]
         found = found or [names[key] for key, node in nodes.items() if isinstance(node, kind)]
         if len(found) != 1:
-            raise InputError(f"a graph needs exactly one {kind.__name__} node; this one has {shown(found or 'none')}")
+            raise InputError(
+                f"a graph needs exactly one {kind.__name__} node; this one has {shown(found) if found else 'none'}"
+            )
         return found[0]
 
     return FlatGraph(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import sympy
+from scipy.special import exprel
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
@@ -79,6 +80,7 @@ class Group:
         functions: names that are functions, and why a call has no value before the run; "" where it has one.
         threshold, reset: texts; None without one.
         refractory: seconds, a number or one per neuron, or the text of an expression; None without one.
+        own_names: names that the reset defines for itself.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Group:
     threshold: str | None
     reset: str | None
     refractory: float | np.ndarray | str | None
+    own_names: frozenset[str] = frozenset()
 
     def states(self, changed: frozenset[str]) -> tuple[str, ...]:
         """The states: what has an equation, then the parameters that spikes change."""
@@ -112,6 +115,7 @@ class Pathway:
         reads: group and variable of names that stand for values of the source or the target.
         values, functions: as of a group; a number, or one value per synapse.
         seconds: delay, a number or one per synapse.
+        own_names: names that the statements define for themselves.
     """
 
     name: str
@@ -125,6 +129,7 @@ class Pathway:
     values: Mapping[str, Any]
     functions: Mapping[str, str]
     seconds: float | np.ndarray
+    own_names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +187,7 @@ def circuit_of(script: Script) -> Translation:
     for group in script.groups:
         try:
             assigned = frozenset(changed[group.name]) | {name for name, _, _ in _statements(group.reset or "")}
-            states[group.name] = group.states(assigned)
+            states[group.name] = group.states(assigned - group.own_names)
             rules[group.name] = _rule(group, states[group.name])
         except _Stop as stop:
             refusals.append(Refusal(group.name, *stop.args))
@@ -303,7 +308,8 @@ def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
             raise _Stop(line, f"{name} is not a constant", _CLOCK)
     try:
         # Under other names than those of the script: one of these can be that of a function of numpy.
-        function = sympy.lambdify([_symbol(name) for name in names], expression, "numpy", dummify=True)
+        modules = [{"exprel": exprel}, "numpy"]
+        function = sympy.lambdify([_symbol(name) for name in names], expression, modules, dummify=True)
         with np.errstate(all="ignore"):
             found = np.asarray(function(*(np.asarray(values[name], dtype=np.float64) for name in names)))
         if found.dtype.kind not in "fiub":
@@ -491,8 +497,12 @@ def _refractory(group: Group, texts: _Texts) -> np.ndarray:
     if isinstance(found, str):
         expression = texts.parsed(found, line)
         used = sorted(str(s) for s in expression.free_symbols if str(s) in texts.states)
-        if used or isinstance(expression, sympy.core.relational.Relational | sympy.logic.boolalg.BooleanFunction):
+        if isinstance(expression, sympy.core.relational.Relational | sympy.logic.boolalg.BooleanFunction):
             raise _Stop(line, "it is a condition, not a time", "give a time, or a parameter in seconds")
+        if used:
+            raise _Stop(
+                line, f"it depends on {used[0]}, which changes during a run", "give a time that does not change"
+            )
         found = texts.value(expression, line)
     seconds = np.broadcast_to(np.asarray(found, dtype=np.float64), group.size)
     if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):
@@ -506,14 +516,18 @@ def _refractory(group: Group, texts: _Texts) -> np.ndarray:
 def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
     """What a spike adds through every synapse [K], by variable of the target."""
     out = []
+    own: dict[sympy.Symbol, sympy.Expr] = {}
     for name, text, line in _statements(pathway.code):
+        if name in pathway.own_names:
+            own[_symbol(name)] = _parsed(text, line, pathway.functions).subs(own)
+            continue
         if name not in pathway.variables:
             raise _Stop(
                 line,
                 f"{name} is not a variable of the target {pathway.target!r} (plasticity, or a change of the source)",
                 f"add a value to a variable of the target, or {_CLOCK}",
             )
-        after = _parsed(text, line, pathway.functions)
+        after = _parsed(text, line, pathway.functions).subs(own)
         change = sympy.expand(after - _symbol(name)) if _symbol(name) in after.free_symbols else after - _symbol(name)
         used = {str(s) for s in change.free_symbols if str(s) in pathway.variables and str(s) not in pathway.values}
         if used or _symbol(name) in change.free_symbols:

@@ -166,15 +166,16 @@ def _version(file: Any) -> list[str]:
     if "version" not in file or isinstance(file.get("version", getlink=True), h5py.SoftLink | h5py.ExternalLink):
         return []
     data = file["version"]
-    version: Any = "a group"
+    shown = "a group"
     if isinstance(data, h5py.Dataset):
-        version = "no text"
+        shown = "no text"
         if data.shape == () and h5py.check_string_dtype(data.dtype) is not None and data.id.get_storage_size() < 1000:
-            version = data[()]
-            version = version.decode("utf8", "backslashreplace") if isinstance(version, bytes) else str(version)
+            given = data[()]
+            version = given.decode("utf8", "backslashreplace") if isinstance(given, bytes) else str(given)
             if version.partition(".")[0] in ("0", "1"):
                 return []
-    return [f"the version of the file is {version[:40]!r}, and it is read as one of NIR 1"]
+            shown = repr(version[:40])
+    return [f"the version of the file is {shown}, and it is read as one of NIR 1"]
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:

@@ -126,7 +126,6 @@ def _read_pool(average: bool) -> Callable[[Any, Shape, Reading], Linear]:
 
 
 def _read_flatten(node: Any, shape: Shape, reading: Reading) -> Linear:
-    dims = flattened_dims(node, -len(shape) - 1)
     given = typed_shape(node.input_type, "input")
     batch = reading.batch_axes
     if given is not None:
@@ -137,9 +136,11 @@ def _read_flatten(node: Any, shape: Shape, reading: Reading) -> Linear:
         if declared[batch:] != shape:
             reading.assumed.add(f"the declared input_type {declared} is not used, because {shape} arrives", reading.at)
     # Dimensions include the batch if the graph was written with one.
-    start, end = (d + len(shape) if d < 0 else max(d - batch, 0) for d in dims)
-    if not 0 <= start <= end < len(shape):
+    dims = flattened_dims(node, -len(shape) - batch)
+    start, end = (d + batch + len(shape) if d < 0 else d for d in dims)
+    if start > end or end - batch >= len(shape):
         raise InputError(f"start_dim {dims[0]} and end_dim {dims[1]} do not fit an input of shape {shape}")
+    start, end = max(start - batch, 0), max(end - batch, 0)
     flat = int(np.prod(shape[start : end + 1], dtype=np.int64))
     return Linear((), (*shape[:start], flat, *shape[end + 1 :]))
 

@@ -181,7 +181,9 @@ def _node(observable: dict[str, Any], sample: int | None) -> NodeSpikes:
         raise InputError(f"its n_neurons is {neurons}, which is no whole number")
     event = i != -1
     k = np.flatnonzero(event)
-    i, t, n = i[event], t[event].astype(np.float64), n[event]
+    # Single precision holds whole microseconds up to rounding; float64 stays as it is, for a comparison bit for bit.
+    seconds = on_whole_microseconds(t) if t.dtype == np.float32 else t.astype(np.float64)
+    i, t, n = i[event], seconds[event], n[event]
     for wrong, what in (
         (~((i >= 0) & (i < neurons) & (i == np.rint(i))), f"names no neuron from 0 to {int(neurons) - 1}"),
         (~(np.isfinite(t) & (t >= 0)), "has no time >= 0"),

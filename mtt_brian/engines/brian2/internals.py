@@ -15,6 +15,7 @@ from typing import Any
 import brian2
 import numpy as np
 from brian2.codegen.runtime.cython_rt.extension_manager import cython_extension_manager
+from brian2.codegen.translation import analyse_identifiers
 from brian2.devices.device import RuntimeDevice, all_devices, auto_target, get_device, reset_device
 from brian2.utils.logger import catch_logs
 
@@ -303,6 +304,12 @@ def target_of(poisson: brian2.PoissonInput) -> Any:
 def is_stateless(function: Any) -> bool:
     """Whether a function gives the same value for the same arguments at any time."""
     return isinstance(function, brian2.Function) and bool(function.stateless)
+
+
+def names_in(code: str, variables: Mapping[str, Any]) -> tuple[frozenset[str], set[str]]:
+    """The names that statements define for themselves, and all other names in them; comments have none."""
+    own, known, unknown = analyse_identifiers(code, variables)
+    return frozenset(own), known | unknown
 
 
 def memory_is_on(owner: Any, device: Any) -> bool:

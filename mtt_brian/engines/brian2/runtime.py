@@ -93,7 +93,7 @@ class BrianEngine:
         if order != "sum":
             raise InputError(f"order={order!r} needs engine='exact'; the Brian2 engines run order='sum'")
         if batch_size is not None:
-            check_whole("batch_size", batch_size, most=100_000)
+            batch_size = check_whole("batch_size", batch_size, most=100_000)
             if batch_size < 1:
                 raise InputError(f"batch_size must be >= 1, not {batch_size}")
         self.circuit, self.record, self._wanted_size, self._batch_size = circuit, record, batch_size, 0

@@ -193,7 +193,9 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
     refractory = internals.refractory_of(group)
     for part in (*group.thresholder.values(), *group.resetter.values()):
         part.update_abstract_code(namespace)  # Brian2's own check of what a text is
-    resolved = _resolve(group, [*texts, *(t for t in (threshold, reset, refractory) if isinstance(t, str))], namespace)
+    texts += [text for text in (threshold, refractory) if isinstance(text, str)]
+    own_names, used = internals.names_in(reset or "", group.variables)
+    resolved = _resolve(group, [*texts, *used], namespace)
     if threshold is not None:
         parse_expression_dimensions(threshold, resolved)
     if reset is not None:
@@ -224,6 +226,7 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
         threshold=threshold,
         reset=reset,
         refractory=None if refractory is False else refractory if isinstance(refractory, str) else float(refractory),
+        own_names=own_names,
     )
 
 
@@ -290,7 +293,8 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
         _refuse(
             line, f"the source is a {type(source).__name__}", "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup"
         )
-    resolved = _resolve(synapses, [pathway.code], namespace)
+    own_names, used = internals.names_in(pathway.code, synapses.variables)
+    resolved = _resolve(synapses, used, namespace)
     check_units_statements(pathway.code, resolved)
     i, j = internals.endpoints(synapses)
     variables, values, reads = {}, {}, {}
@@ -330,6 +334,7 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
         values=values,
         functions=functions,
         seconds=internals.memory(pathway.variables["delay"]).astype(np.float64),
+        own_names=own_names,
     )
 
 

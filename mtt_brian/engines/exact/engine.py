@@ -84,7 +84,7 @@ class ExactEngine:
         if record not in RECORDS:
             raise InputError(f"record must be one of {', '.join(map(repr, RECORDS))}, not {record!r}")
         if threads is not None:
-            check_whole("threads", threads, most=1024)
+            threads = check_whole("threads", threads, most=1024)
             if threads < 1:
                 raise InputError(f"threads must be at least 1, not {threads}")
         check_number("max_rate", max_rate, np.inf)

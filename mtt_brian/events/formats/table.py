@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,9 +40,6 @@ def _read_table(read: Callable[[Path], Mapping[str, np.ndarray]], kind: str, pat
     def recording() -> np.ndarray:
         table = read(path)
         columns = {name: table[name] for name in FIELDS if name in table}
-        if not {"t", "x"} <= columns.keys():
-            found = ", ".join(map(repr, table)) or "none"
-            raise InputError(f"{path}: events need t (microseconds) and x, as a rule y and p; there are {found}")
         try:
             rows = make_recording(**columns)[list(columns)]
         except InputError as error:
@@ -52,21 +51,32 @@ def _read_table(read: Callable[[Path], Mapping[str, np.ndarray]], kind: str, pat
 
 
 def _columns_of_npy(path: Path) -> Mapping[str, np.ndarray]:
-    return _fields(path, np.load(path, allow_pickle=False))
+    array = _loaded(path)
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path}: it is an archive of arrays; give it the ending .npz")
+    return _fields(path, array)
 
 
 def _columns_of_npz(path: Path) -> Mapping[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
+    archive = _loaded(path)
+    if isinstance(archive, np.ndarray):
+        raise InputError(f"{path}: it is a single array, not an archive; give it the ending .npy")
+    with archive as file:
         _check_names(path, file.files, "arrays")
         size, most = sum(member.file_size for member in file.zip.infolist()), available_bytes() // 2
         if size > most:
             raise InputError(f"{path}: its arrays are {size:,} bytes, more than half of the memory ({most:,} bytes)")
-        arrays = {name: file[name] for name in file.files}
+        try:
+            arrays = {name: file[name] for name in file.files}
+        except ValueError as error:
+            raise _without_objects(path, error) from None
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise InputError(f"{path}: {shown(name)} in it is no array (.npy); only arrays are accepted")
     if len(arrays) == 1:
         return _fields(path, *arrays.values())
+    _check_needed(path, arrays)
     for name in FIELDS:
         if name in arrays:
             check_column(name, arrays[name], str(path))
@@ -79,23 +89,79 @@ def _fields(path: Path, array: np.ndarray) -> Mapping[str, np.ndarray]:
             f"{path}: not a one-dimensional structured array with the fields t, x, y, p, but {array.dtype}"
             f" of shape {array.shape}"
         )
+    _check_needed(path, array.dtype.names)
     check_fields(array, [field for field in FIELDS if field in array.dtype.names], str(path))
     return {name: array[name] for name in array.dtype.names}
 
 
 def _columns_of_csv(path: Path) -> Mapping[str, np.ndarray]:
     with open(path, encoding="utf-8-sig") as file:
-        header = [name.strip() for name in file.readline().split(",")]
+        header = _cells(file.readline())
         _check_names(path, header, "columns")
+        _check_needed(path, header, "; the first line names the columns, separated by commas")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "loadtxt: input contained no data")
             # As float, which holds every microsecond of centuries: as integers, fractions would be cut off.
             # Without comments: the rest of a line behind a # would be left out.
-            rows = np.loadtxt(file, delimiter=",", comments=None, ndmin=2)
+            try:
+                rows = np.loadtxt(file, delimiter=",", comments=None, quotechar='"', ndmin=2)
+            except UnicodeDecodeError:
+                raise
+            except ValueError:
+                _name_line(path, header)
+                raise
     if rows.size and rows.shape[1] != len(header):
         raise InputError(f"{path}: the header names {len(header)} columns, and the lines below have {rows.shape[1]}")
     columns = rows.T if rows.size else np.zeros((len(header), 0))
     return dict(zip(header, columns, strict=True))
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line of a table, without quotation marks."""
+    return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), [])]
+
+
+def _name_line(path: Path, header: Sequence[str]) -> None:
+    """Names the first line of a table that is not one number for each column."""
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            cells = _cells(line)
+            if number > 1 and cells and not (len(cells) == len(header) and all(map(_is_number, cells))):
+                names = shown(",".join(header))[1:-1]
+                raise InputError(
+                    f"{path}: cannot be read as a CSV table with the header {names}: line {number} is "
+                    f"{shown(line.strip())}; accepted are {len(header)} numbers separated by commas"
+                )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _loaded(path: Path) -> Any:
+    """The array, or the archive of arrays, in a file of numpy."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise _without_objects(path, error) from None
+
+
+def _without_objects(path: Path, error: ValueError) -> Exception:
+    """The reason why numpy cannot read a file; numpy's own advice is to trust it."""
+    if "allow_pickle" in str(error):
+        return InputError(f"{path}: it is no file of numpy, or holds Python objects, which are not read; save integers")
+    return error
+
+
+def _check_needed(path: Path, names: Iterable[str], more: str = "") -> None:
+    names = list(names)
+    if not {"t", "x"} <= set(names):
+        found = ", ".join(map(shown, names)) or "none"
+        raise InputError(f"{path}: events need t (microseconds) and x, as a rule y and p; there are {found}{more}")
 
 
 def _check_names(path: Path, names: Sequence[str], what: str) -> None:
