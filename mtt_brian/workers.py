@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -47,6 +50,43 @@ def _in_worker(function: Callable[[Item], Made], item: Item) -> Made:
     """A worker leaves Ctrl-C to the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return function(item)
+
+
+def start_worker(nice: int = 0) -> None:
+    """Initialises a process of a pool of `multiprocessing`.
+
+    It leaves Ctrl-C to the process that started it, and ends with that process, also if that one is killed: otherwise
+    it would compute to the end of its task, and then wait for ever.
+
+    Args:
+        nice: by how much its priority is lowered.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(nice)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def end_processes() -> None:
+    """Ends the processes of `multiprocessing` that this one has started, at once."""
+    for process in multiprocessing.active_children():
+        process.terminate()
+
+
+@contextmanager
+def processes_ended_after_errors() -> Iterator[None]:
+    """After an error or a signal in the block, `end_processes`: a pool would wait until their tasks are done."""
+    try:
+        yield
+    except BaseException:
+        end_processes()
+        raise
 
 
 @contextmanager

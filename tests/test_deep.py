@@ -153,15 +153,14 @@ class TestReport:
     """Six test recordings of class 0; event-driven runs of the first four."""
 
     @pytest.fixture
-    def groups(self, tmp_path):
+    def groups(self):
         def network(bound, method, stepped, summed):
-            path = tmp_path / f"{method}{bound}.json"
-            path.write_text(json.dumps({"model": "", "predictions": {"10": stepped, "200": [None, *stepped[1:]]}}))
+            by_t = {10: stepped, 200: [None, *stepped[1:]]}
             bits = "".join("1" if k == 0 else "0" for k in summed)
             cell = {"right": bits, "synops_per_recording": 2e6, "median_decision_seconds": None}
             ran = [Results([0, 1, 2, 3], {report.SUM: cell}), Results([], {})]
             one = Network("sdt", bound, 0, Second(method, bound))
-            return report.measured(one, path, [0] * 6, ran, Results([], {}))
+            return report.measured(one, by_t, [0] * 6, ran, Results([], {}))
 
         sdt = network(-1.0, "sdt", [0, 0, 0, 0, 0, 1], [0, 1, 1, 0])
         mtt = network(-1.0, "mtt", [0, 0, 0, 1, 1, 1], [0, 0, 0, 0])

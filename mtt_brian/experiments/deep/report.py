@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,11 +73,17 @@ class Measured:
         return flexibility({t: self.correct[f"T = {t}"][ran] for t in TIME_STEPS}, self.correct[SUM][ran])
 
 
-def measured(network: Network, stepped: Path, labels: Sequence[int], ran: Sequence[Results], way: Results) -> Measured:
-    """A network from the file of its time-stepped predictions (null: not run) and its event-driven results."""
+def measured(
+    network: Network,
+    stepped: Mapping[int, Sequence[int | None]],
+    labels: Sequence[int],
+    ran: Sequence[Results],
+    way: Results,
+) -> Measured:
+    """A network from its time-stepped predictions (None: not run) and its event-driven results."""
     conditions = [*(f"T = {t}" for t in TIME_STEPS), SUM, FIFO]
     correct = {condition: np.full(len(labels), np.nan) for condition in conditions}
-    for t, predicted in json.loads(stepped.read_text())["predictions"].items():
+    for t, predicted in stepped.items():
         known = np.array([k is not None for k in predicted])
         correct[f"T = {t}"][known] = np.equal(predicted, labels)[known]
     for numbers, rules in ran:
