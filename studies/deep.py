@@ -19,7 +19,6 @@ MTT, bound -4; 4: MTT from the start; 5: NMT and SDT with equal computation with
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from mtt_brian import cli
 
 cli.configure_threads()
 
-from mtt_brian import files
+from mtt_brian import files, machine
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import option_checks, study_cli
@@ -175,7 +174,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     every = plan.ALL_GROUPS
     parser.add_argument("--groups", nargs="+", type=int, choices=every, default=every, help="of networks [all]")
     parser.add_argument("--minutes", type=float, metavar="N", help="time limit for all steps together [none]")
-    cores = os.cpu_count() or 1
+    cores = machine.cores()
     engines = ("exact", "exact-cuda")
     parser.add_argument("--engine", choices=engines, default="exact", help="of the event-driven runs with sum [exact]")
     parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"processes besides training [{cores}]")
