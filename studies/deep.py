@@ -56,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recordings = load_recordings(options.dataset, options.data_root, "test", options.test)
     folder = files.results_folder(options.out, "deep")
     with files.removed_if_empty(folder):
-        test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
-        store = ResultStore(folder / "event_driven.jsonl", test.settings)
         if options.unpack:
             packing.unpack(Path(options.unpack), folder)
+        test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
+        store = ResultStore(folder / "event_driven.jsonl", test.settings)
         chosen = {
             name: getattr(options, name) for name in ("dataset", "size", "device", "recordings", "test", "batch_size")
         }
