@@ -72,9 +72,9 @@ class ResultStore(Mapping[Key, Any]):
             OSError: naming the file.
         """
         lines = [_sealed({"key": key, "result": result})]
-        if not os.path.lexists(self.path):
-            lines.insert(0, _sealed({"settings": self.settings}))
         before = self.path.stat().st_size if self.path.exists() else 0
+        if not before:
+            lines.insert(0, _sealed({"settings": self.settings}))
         try:
             with open(self.path, "ab") as file:
                 file.write("".join(lines).encode())
