@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     if "train" in options.steps:
         check_computes(options.device)
+    if options.pack:
+        packing.check_packable(Path(options.pack))
     recordings = load_recordings(options.dataset, options.data_root, "test", options.test)
     folder = files.results_folder(options.out, "deep")
     with files.removed_if_empty(folder):

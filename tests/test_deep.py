@@ -432,6 +432,20 @@ class TestOtherSettings:
         with pytest.raises(InputError, match="device 'nonsense' cannot be used"):
             run("--device", "nonsense", steps=["data", "train"])
 
+    def test_a_first_phase_without_its_checkpoint(self, out, root, capsys):
+        """That of an archive."""
+        training.train_seed(setting(out, root), 0, Epochs(2, 1, (2,)), ends=0)
+        assert capsys.readouterr().out.splitlines() == [
+            f"{name}: left out, because sdt-bound1-seed0 is not there with its checkpoint"
+            for name in ("sdt-nmt-bound1-seed0", "sdt-sdt-longer-bound1-seed0")
+        ]
+
+    def test_a_folder_of_archives_that_cannot_be(self, run, tmp_path):
+        """That is known before hours of computation."""
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match=r"--pack .*file: File exists"):
+            run("--pack", str(tmp_path / "file"), "--test", "100")
+
     def test_out_is_a_file(self, run, out, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(InputError, match=r"--out .*file: File exists"):

@@ -81,8 +81,8 @@ class ResultStore(Mapping[Key, Any]):
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.truncate(self.path, before)  # the next result must not follow half a line
+            with contextlib.suppress(OSError):  # the next result must not follow half a line
+                os.truncate(self.path, before) if before else self.path.unlink()
             error.filename = str(self.path)
             raise
         self._results[key] = _as_read(result)

@@ -61,8 +61,8 @@ def figure(
         size: width and height in inches; default: one column of a paper.
         settings: of matplotlib, on top of the style.
     """
-    several = isinstance(path, Sequence) and not isinstance(path, str)
-    paths = [as_path(one, "path") for one in (path if several else [path])]
+    several = path if isinstance(path, Sequence) and not isinstance(path, str) else [path]
+    paths = [as_path(one, "path") for one in several]
     with style.context([STYLE, dict(settings or {})]):
         drawn = Figure(figsize=size)
         yield drawn

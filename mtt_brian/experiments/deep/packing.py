@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from mtt_brian.errors import InputError
 from mtt_brian.experiments.deep.finished import TIME_STEPPED
 from mtt_brian.experiments.run_folder import MODEL
-from mtt_brian.files import replacing
+from mtt_brian.files import check_writable, message_of, replacing
 from mtt_brian.text import one_line, shown
 
 #: Files that are needed elsewhere, besides the models: settings, curves, predictions, results.
@@ -20,6 +20,19 @@ _MODELS = "networks/*/model.nir"
 ARCHIVES, MOST_BYTES = 4, 14_500_000
 #: Bytes of an entry of an archive besides its content, at most.
 _ENTRY = 500
+
+
+def check_packable(out: Path) -> None:
+    """Make the folder of the archives, which are written at the end, and test it by writing to it.
+
+    Raises:
+        InputError: if it cannot be made, or cannot be written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        check_writable(out)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"--pack {out}: {message_of(error)}") from None
 
 
 def pack(folder: Path, out: Path, models: Sequence[Path]) -> None:
@@ -32,7 +45,7 @@ def pack(folder: Path, out: Path, models: Sequence[Path]) -> None:
     """
     if not any(folder.glob("networks/*/*")):
         return  # earlier archives are kept
-    out.mkdir(parents=True, exist_ok=True)
+    check_packable(out)
     _write(out / "results.zip", folder, sorted(path for pattern in _KEPT for path in folder.glob(pattern)))
     contents: list[list[Path]] = [[] for _ in range(ARCHIVES)]
     room = [MOST_BYTES] * ARCHIVES

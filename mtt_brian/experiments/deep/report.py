@@ -84,8 +84,8 @@ def measured(
     conditions = [*(f"T = {t}" for t in TIME_STEPS), SUM, FIFO]
     correct = {condition: np.full(len(labels), np.nan) for condition in conditions}
     for t, predicted in stepped.items():
-        known = np.array([k is not None for k in predicted])
-        correct[f"T = {t}"][known] = np.equal(predicted, labels)[known]
+        classes = np.array(predicted, dtype=float)  # NaN: not run
+        correct[f"T = {t}"] = np.where(np.isnan(classes), np.nan, classes == labels)
     for numbers, rules in ran:
         for name, result in rules.items():
             correct[name][numbers] = from_bits(result["right"])

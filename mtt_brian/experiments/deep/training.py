@@ -105,7 +105,8 @@ def _read_epochs(path: Path, groups: Collection[int]) -> Epochs:
     """The epochs of an earlier start, of those of its groups that are asked for."""
     try:
         found = json.loads(path.read_text())
-        epochs = Epochs(*map(int, (found["first"], found["second"])), tuple(g for g in found["groups"] if g in groups))
+        both = tuple(number for number in found["groups"] if number in groups)
+        epochs = Epochs(int(found["first"]), int(found["second"]), both)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the epochs of an earlier start ({error!r}); --epochs gives them") from None
     print(f"{path}: {epochs}", flush=True)
@@ -128,8 +129,9 @@ def train_seed(setting: Setting, seed: int, epochs: Epochs, ends: float) -> None
     for network in networks(seed, epochs.groups):
         if setting.is_finished(network):
             continue
-        if network.init is not None and not setting.is_finished(network.init):
-            print(f"{network.name}: left out, because {network.init.name} is not there", flush=True)
+        if (first := network.init) and not (setting.is_finished(first) and _has_checkpoint(setting, first)):
+            # Archives have no checkpoints.
+            print(f"{network.name}: left out, because {first.name} is not there with its checkpoint", flush=True)
             continue
         try:
             if not train_network(setting, network, epochs, ends):
@@ -149,8 +151,8 @@ def train_network(setting: Setting, network: Network, epochs: Epochs, ends: floa
     """
     folder, config = setting.run(network), setting.config(network, epochs)
     folder.mkdir(parents=True, exist_ok=True)
-    begun = (folder / mtt.checkpoint.FILE_NAME).exists()
-    trainer = _trainer(setting, config, _frames(setting), mtt.checkpoint.load(folder) if begun else None)
+    resume = mtt.checkpoint.load(folder) if _has_checkpoint(setting, network) else None
+    trainer = _trainer(setting, config, _frames(setting), resume)
     write_json(folder / CONFIG, config.as_dict())
     started = saved = time.time()
     first = trainer.last.epoch
@@ -221,6 +223,10 @@ def _frames(setting: Setting) -> FrameSet:
     return training_frames(setting)
 
 
+def _has_checkpoint(setting: Setting, network: Network) -> bool:
+    return (setting.run(network) / mtt.checkpoint.FILE_NAME).exists()
+
+
 def check_settings(setting: Setting, seeds: Sequence[int], epochs: Epochs | None = None) -> None:
     """Refuses a folder with networks of other settings.
 
@@ -236,7 +242,7 @@ def check_settings(setting: Setting, seeds: Sequence[int], epochs: Epochs | None
     for seed in seeds:
         for network in networks(seed):
             folder = setting.run(network)
-            if not setting.is_finished(network) and not (folder / mtt.checkpoint.FILE_NAME).exists():
+            if not setting.is_finished(network) and not _has_checkpoint(setting, network):
                 continue
             found = read_config(folder / CONFIG)
             wanted = setting.config(network, epochs or Epochs(1, 1)).as_dict()
