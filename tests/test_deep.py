@@ -363,7 +363,9 @@ class TestOtherSettings:
         assert sorted(out.rglob("*")) == before
 
     def test_other_epochs_and_another_device_are_refused_where_networks_are_trained(self, run, out):
-        with pytest.raises(InputError, match=r"seed0\): epochs is 2 in the checkpoint, 20 here; give another --out"):
+        with pytest.raises(
+            InputError, match=r"seed0\): epochs is 2 in the checkpoint, 20 here; give the options of its training, or"
+        ):
             run("--epochs", "20", "1", steps=["train"])
         write_json(out / "epochs.json", self.TRAINED._asdict())
         before = (out / "epochs.json").read_text()
@@ -596,10 +598,11 @@ class TestStudy:
         root, here, out, there = three_runs / "data", tmp_path / "here", tmp_path / "out", tmp_path / "there"
         options = (
             f"--groups 1 --dataset nmnist --data-root {root} --size tiny --recordings 8 --test 8 --workers 1 --seeds 0"
+            " --batch-size 4"
         )
         with monkeypatch.context() as patch:
             patch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
-            study.main(f"{options} --batch-size 4 --epochs 1 1 --steps data train --out {here} --pack {out}".split())
+            study.main(f"{options} --epochs 1 1 --steps data train --out {here} --pack {out}".split())
         names = [network.name for network in plan.networks(0, groups=(1,))]
         assert len(names) == 6
         stepped = {name: json.loads((here / "networks" / name / "time_stepped.json").read_text()) for name in names}

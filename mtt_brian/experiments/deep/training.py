@@ -249,4 +249,4 @@ def check_settings(setting: Setting, seeds: Sequence[int], epochs: Epochs | None
             try:
                 mtt.checkpoint.check_same(f"config ({folder})", found, wanted, free)
             except InputError as error:
-                raise InputError(f"{error}; give another --out") from None
+                raise InputError(f"{error}; give the options of its training, or another --out") from None
