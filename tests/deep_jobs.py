@@ -3,7 +3,12 @@
 import os
 import signal
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+
+from mtt_brian.workers import in_workers, start_worker
 
 
 def train_seed(setting, seed, epochs, ends):
@@ -24,13 +29,18 @@ def run_job(job, test, engine):
     return {"start": job.start, "pid": os.getpid()}
 
 
+def note_and_sleep(place, _=0):
+    """Leaves the number of its process in a file, and waits."""
+    Path(place).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
 def sleep_in_a_pool(place):
-    """Starts a process of a pool, leaves its number in a file, and waits."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from mtt_brian.workers import start_worker
-
+    """`note_and_sleep` in a pool of multiprocessing."""
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=start_worker) as pool:
-        Path(place).write_text(str(pool.submit(os.getpid).result()))
-        pool.submit(time.sleep, 600).result()
+        pool.submit(note_and_sleep, place).result()
+
+
+def sleep_in_workers(place):
+    """The same in processes of joblib."""
+    list(in_workers(partial(note_and_sleep, place), range(2), workers=2))
