@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mtt_brian.errors import CacheWarning, InputError
-from mtt_brian.text import printable
+from mtt_brian.text import printable, shown
 
 #: Bytes of the probe file that tests whether a folder can be written to.
 _PROBE = 1 << 16
@@ -80,6 +80,24 @@ def _cache_without_home() -> Path:
         folder = Path(tempfile.mkdtemp(prefix="mtt_brian-"))
     warn(f"this user has no home folder; generated data are kept in {folder}. MTT_BRIAN_CACHE names another folder")
     return folder
+
+
+def as_path(path: object, name: str) -> Path:
+    """The path in an argument of a public function.
+
+    Args:
+        path: the argument.
+        name: of the argument, for the message.
+
+    Raises:
+        InputError: for another object than a text or a path, and for a text that no file can have as its name.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise InputError(f"{name} must be the path of a file or folder, not {shown(path)}")
+    if not text or "\0" in text:
+        raise InputError(f"{name} must be the path of a file or folder, not {shown(text)}, which no file can have")
+    return Path(text)
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
@@ -293,9 +311,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Temporary files of killed processes are removed, too.
 
     Raises:
+        InputError: for a path that cannot be one.
         OSError: naming ``path``, also if a library reports a full disk by an error of another type.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     remove_left_behind(path.parent, path.name)
     temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}-{next(_numbers)}-{_space()}{path.suffix}")
     try:

@@ -1,4 +1,4 @@
-"""Memory of this machine and of this process, and the share of it that one batch may use."""
+"""Memory and cores of this machine and of this process, and the share of the memory that one batch may use."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import os
 import sys
 from functools import cache
 
+from mtt_brian import control_groups
+
 
 def available_bytes() -> int:
-    """Memory available without swapping, in bytes."""
+    """Memory that this process may fill without swapping, in bytes: of the machine, and of its control groups."""
+    left = control_groups.memory_left()
+    return _of_machine() if left is None else min(left, _of_machine())
+
+
+def _of_machine() -> int:
     try:
         with open("/proc/meminfo") as meminfo:
             for line in meminfo:
@@ -18,6 +25,14 @@ def available_bytes() -> int:
     except OSError:
         pass  # not Linux: all of the memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cores() -> int:
+    """Cores that this process may use: by its affinity, and by the time that its control groups have."""
+    # Not every system has an affinity.
+    of_process = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    of_groups = control_groups.cores()
+    return of_process if of_groups is None else min(of_groups, of_process)
 
 
 #: Largest batch of recordings in a network.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
+#: Seconds between two looks whether the process that started this one is there.
+_LOOK_AGAIN = 0.5
 #: What limits OpenMP, the BLAS libraries and numba to one thread; read when their libraries are loaded.
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -29,8 +34,8 @@ def in_workers(function: Callable[[Item], Made], items: Sequence[Item], workers:
     Args:
         function: of one item; it and its results are sent between processes.
         items: N of them.
-        workers: processes, started by joblib and not forked; they stay for the next call. Below 2, or with a single
-            item, this process computes.
+        workers: processes, started by joblib and not forked; they stay for the next call, leave Ctrl-C to this process,
+            and end with it, also if it is killed. Below 2, or with a single item, this process computes.
     """
     if (processes := min(workers, len(items))) < 2:  # joblib would start none, and _in_worker is for another process
         yield from map(function, items)
@@ -40,13 +45,57 @@ def in_workers(function: Callable[[Item], Made], items: Sequence[Item], workers:
     # joblib puts the limit in the environment of a process before it starts.
     with parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = Parallel(n_jobs=processes, return_as="generator", pre_dispatch="4*n_jobs")
-    yield from parallel(delayed(partial(_in_worker, function))(item) for item in items)
+    yield from parallel(delayed(partial(_in_worker, function, os.getpid()))(item) for item in items)
 
 
-def _in_worker(function: Callable[[Item], Made], item: Item) -> Made:
-    """A worker leaves Ctrl-C to the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _in_worker(function: Callable[[Item], Made], parent: int, item: Item) -> Made:
+    _serve(parent)
     return function(item)
+
+
+def start_worker(nice: int = 0) -> None:
+    """Initialises a process of a pool of `multiprocessing`: Ctrl-C and its end as in `in_workers`.
+
+    Args:
+        nice: by how much its priority is lowered.
+    """
+    os.nice(nice)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    _serve(parent.pid)
+
+
+@cache
+def _serve(parent: int) -> None:
+    """This process leaves Ctrl-C to the one that started it, and ends with it.
+
+    If that one was killed, it would compute to the end of its task, and then wait for a long time or for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_AGAIN)
+    os._exit(1)
+
+
+def end_processes() -> None:
+    """Ends the processes of `multiprocessing` that this one has started, at once."""
+    for process in multiprocessing.active_children():
+        process.terminate()
+
+
+@contextmanager
+def processes_ended_after_errors() -> Iterator[None]:
+    """After an error or a signal in the block, `end_processes`: a pool would wait until their tasks are done."""
+    try:
+        yield
+    except BaseException:
+        end_processes()
+        raise
 
 
 @contextmanager

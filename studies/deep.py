@@ -19,26 +19,27 @@ MTT, bound -4; 4: MTT from the start; 5: NMT and SDT with equal computation with
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from mtt_brian import cli
 
 cli.configure_threads()
 
-from mtt_brian import files
+from mtt_brian import files, machine
 from mtt_brian.errors import InputError
+from mtt_brian.events import Recordings
 from mtt_brian.experiments import option_checks, study_cli
-from mtt_brian.experiments.deep import event_driven, frames, packing, plan, report, training
-from mtt_brian.experiments.deep.event_driven import TIME_STEPPED
+from mtt_brian.experiments.deep import event_driven, finished, frames, packing, plan, report, training
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.result_store import ResultStore
-from mtt_brian.experiments.run_folder import MODEL
+from mtt_brian.experiments.run_folder import CONFIG, MODEL
+from mtt_brian.mtt.build import check_computes
+from mtt_brian.mtt.config import read_config
 
 STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
@@ -50,69 +51,102 @@ STARTS = 0.9
 def main(arguments: Sequence[str] | None = None) -> None:
     started = time.time()
     options = parse(arguments)
-    folder = files.results_folder(options.out, "deep")
-    if options.unpack:
-        packing.unpack(Path(options.unpack), folder)
-    chosen = {
-        name: getattr(options, name) for name in ("dataset", "size", "device", "recordings", "test", "batch_size")
-    }
-    setting = plan.Setting(folder, data_root=options.data_root, **chosen)
-    test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
-    seconds = 60 * STARTS * options.minutes if options.minutes else float("inf")
-    second_phases = plan.second_phases(options.seeds)
-    store = ResultStore(folder / "event_driven.jsonl", test.settings)
-
-    def models() -> list[Path]:
-        folders = [setting.run(network) for network in second_phases]
-        return [folder / MODEL for folder in folders if (folder / MODEL).exists() and (folder / TIME_STEPPED).exists()]
-
-    try:
-        # Recordings as frames, once: the training ones at T_max, the test ones at 200 steps.
-        if "data" in options.steps:
-            frames.prepare(setting, options.workers)
-        # Training, a process per seed, and at the same time the event-driven runs of the networks that are there.
-        with ThreadPoolExecutor(1) as background:
-            share = FOR_TRAINING[options.engine] if "evaluate" in options.steps else 1
-            jobs = options.jobs if "train" in options.steps else 0
-            ends, fit = started + share * seconds, bool(options.minutes) and options.epochs is None
-            trained = background.submit(training.train, setting, options.seeds, epochs_of(options), fit, ends, jobs)
-            try:
-                if "evaluate" in options.steps:
-                    ends = started + seconds
-                    event_driven.evaluate(models, trained.done, test, store, options.workers, ends, options.engine)
-                trained.result()
-            except BaseException:
-                training.stop()
-                raise
-        if "report" in options.steps:
-            write_report(options, arguments, setting, store)
-    finally:
-        if options.pack:
-            packing.pack(folder, Path(options.pack), models())
-
-
-def write_report(
-    options: argparse.Namespace, arguments: Sequence[str] | None, setting: plan.Setting, store: ResultStore
-) -> None:
-    """Tables and a figure of all networks that are there."""
-    test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
+    if "train" in options.steps:
+        check_computes(options.device)
+    if options.pack:
+        packing.check_packable(Path(options.pack))
     recordings = load_recordings(options.dataset, options.data_root, "test", options.test)
-    labels = recordings.labels.tolist()
-    every = []
-    for seed in options.seeds:
-        for network in plan.networks(seed):
-            run = setting.run(network)
-            if (run / TIME_STEPPED).exists():
-                kinds = (event_driven.SUM, event_driven.FIFO, event_driven.WAY)
-                *ran, way = [event_driven.results(store, run / MODEL, kind, test, labels) for kind in kinds]
-                every.append(report.measured(network, run / TIME_STEPPED, labels, ran, way))
-    if not every:
+    folder = files.results_folder(options.out, "deep")
+    with files.removed_if_empty(folder):
+        if options.unpack:
+            packing.unpack(Path(options.unpack), folder)
+        test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
+        store = ResultStore(folder / "event_driven.jsonl", test.settings)
+        chosen = {
+            name: getattr(options, name) for name in ("dataset", "size", "device", "recordings", "test", "batch_size")
+        }
+        setting = plan.Setting(folder, data_root=options.data_root, **chosen)
+        check_networks(options, setting, recordings)
+        try:
+            run_steps(options, setting, test, store, started)
+            if "report" in options.steps:
+                write_report(options, arguments, setting, store, recordings)
+        finally:
+            if options.pack:
+                packing.pack(folder, Path(options.pack), models(options, setting))
+
+
+def run_steps(
+    options: argparse.Namespace, setting: plan.Setting, test: event_driven.Recorded, store: ResultStore, started: float
+) -> None:
+    """The steps that compute."""
+    seconds = 60 * STARTS * options.minutes if options.minutes else float("inf")
+    # Recordings as frames, once: the training ones at T_max, the test ones at 200 steps.
+    if "data" in options.steps:
+        frames.prepare(setting, options.workers)
+    # Training, a process per seed, and at the same time the event-driven runs of the networks that are there.
+    with ThreadPoolExecutor(1) as background:
+        share = FOR_TRAINING[options.engine] if "evaluate" in options.steps else 1
+        jobs = options.jobs if "train" in options.steps else 0
+        ends, fit = started + share * seconds, bool(options.minutes) and options.epochs is None
+        trained = background.submit(training.train, setting, options.seeds, epochs_of(options), fit, ends, jobs)
+        try:
+            if "evaluate" in options.steps:
+                there = partial(models, options, setting)
+                ends = started + seconds
+                event_driven.evaluate(there, trained.done, test, store, options.workers, ends, options.engine)
+            trained.result()
+        except BaseException:
+            training.stop(trained)
+            raise
+
+
+def models(options: argparse.Namespace, setting: plan.Setting) -> list[Path]:
+    """The models of the second phases that are there, the most important ones first."""
+    there = [network for network in plan.second_phases(options.seeds) if setting.is_finished(network)]
+    return [model for network in there if (model := setting.run(network) / MODEL).exists()]
+
+
+def check_networks(options: argparse.Namespace, setting: plan.Setting, recordings: Recordings) -> None:
+    """Refuse networks of other settings or recordings in the folder, and steps that need networks without any."""
+    epochs = epochs_of(options) if "train" in options.steps and (options.epochs or not options.minutes) else None
+    training.check_settings(setting, options.seeds, epochs)
+    there = [n for seed in options.seeds for n in plan.networks(seed) if setting.is_finished(n)]
+    for network in there:
+        finished.check(setting.run(network) / MODEL, recordings)
+    if not there and "train" not in options.steps and {"evaluate", "report"} & set(options.steps):
         raise InputError(
             f"{setting.folder}: no trained network of the seeds {', '.join(map(str, options.seeds))}; "
             "the step train makes them, and --unpack reads those of another machine"
         )
+    without = [n.name for n in there if n.second and not (setting.run(n) / MODEL).exists()]
+    if without and "evaluate" in options.steps:
+        print(f"not run event by event, because {MODEL} is not there: {', '.join(without)}", flush=True)
+
+
+def write_report(
+    options: argparse.Namespace,
+    arguments: Sequence[str] | None,
+    setting: plan.Setting,
+    store: ResultStore,
+    recordings: Recordings,
+) -> None:
+    """Tables and a figure of all networks that are there."""
+    test = event_driven.Recorded(options.dataset, options.data_root, options.test, plan.TIME_STEPS)
+    labels = recordings.labels.tolist()
+    every, epochs = [], {}
+    for seed in options.seeds:
+        for network in plan.networks(seed):
+            if setting.is_finished(network):
+                model = setting.run(network) / MODEL
+                kinds = (event_driven.SUM, event_driven.FIFO, event_driven.WAY)
+                *ran, way = [event_driven.results(store, model, kind, test, labels) for kind in kinds]
+                every.append(report.measured(network, finished.read(model).predictions, labels, ran, way))
+                epochs[network.name] = read_config(model.with_name(CONFIG))["epochs"]
+    if not every:
+        print("no report, because no training has ended", flush=True)
+        return
     groups = report.by_label(every)
-    epochs = json.loads((setting.folder / "epochs.json").read_text())
     study = study_cli.Study("deep", arguments, recordings, setting.folder, {})
     title = f"VGG9, {options.size} size: {study.data}"
     report.plot(groups, title, setting.folder / "deep.png")
@@ -142,7 +176,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     every = plan.ALL_GROUPS
     parser.add_argument("--groups", nargs="+", type=int, choices=every, default=every, help="of networks [all]")
     parser.add_argument("--minutes", type=float, metavar="N", help="time limit for all steps together [none]")
-    cores = os.cpu_count() or 1
+    cores = machine.cores()
     engines = ("exact", "exact-cuda")
     parser.add_argument("--engine", choices=engines, default="exact", help="of the event-driven runs with sum [exact]")
     parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"processes besides training [{cores}]")

@@ -127,7 +127,7 @@ def serial(run, arguments):
 def workers():
     """What ``--dask`` starts on a machine with two cores."""
     with pytest.MonkeyPatch.context() as machine:
-        machine.setattr("dask.system.CPU_COUNT", 2)
+        machine.setattr("mtt_brian.machine.cores", lambda: 2)
         with dask_backend.local_cluster(most=9) as processes:
             yield processes
 
@@ -295,7 +295,7 @@ class TestBadInput:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["brian2", "brian2-cpp"])
 def test_brian2_is_built_once_and_workers_give_the_same(engine, arguments, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("dask.system.CPU_COUNT", 2)
+    monkeypatch.setattr("mtt_brian.machine.cores", lambda: 2)
     options = f"--engine {engine} --shard 1 --out".split()
     with caplog.at_level("INFO", logger="mtt_brian"):
         evaluate.main(arguments(*options, tmp_path / "serial"))

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import nir
@@ -19,11 +21,14 @@ import pytest
 from mtt_brian import events
 from mtt_brian.errors import InputError
 from mtt_brian.experiments import perturb_networks
-from mtt_brian.experiments.deep import frames, packing, plan, report, training
+from mtt_brian.experiments.deep import event_driven, finished, frames, packing, plan, report, training
 from mtt_brian.experiments.deep.event_driven import Results
 from mtt_brian.experiments.deep.plan import Epochs, Network, Second, Setting, Speed
 from mtt_brian.experiments.deep.recordings import load_recordings
+from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian.files import write_json
 from mtt_brian.mtt import Trainer
+from tests import deep_jobs
 from tests.test_gap_attribution import STUDIES
 
 
@@ -157,15 +162,14 @@ class TestReport:
     """Six test recordings of class 0; event-driven runs of the first four."""
 
     @pytest.fixture
-    def groups(self, tmp_path):
+    def groups(self):
         def network(bound, method, stepped, summed):
-            path = tmp_path / f"{method}{bound}.json"
-            path.write_text(json.dumps({"model": "", "predictions": {"10": stepped, "200": [None, *stepped[1:]]}}))
+            by_t = {10: stepped, 200: [None, *stepped[1:]]}
             bits = "".join("1" if k == 0 else "0" for k in summed)
             cell = {"right": bits, "synops_per_recording": 2e6, "median_decision_seconds": None}
             ran = [Results([0, 1, 2, 3], {report.SUM: cell}), Results([], {})]
             one = Network("sdt", bound, 0, Second(method, bound))
-            return report.measured(one, path, [0] * 6, ran, Results([], {}))
+            return report.measured(one, by_t, [0] * 6, ran, Results([], {}))
 
         sdt = network(-1.0, "sdt", [0, 0, 0, 0, 0, 1], [0, 1, 1, 0])
         mtt = network(-1.0, "mtt", [0, 0, 0, 1, 1, 1], [0, 0, 0, 0])
@@ -261,6 +265,198 @@ class TestArchives:
                 packing.unpack(tmp_path, tmp_path / "there")
         assert not (tmp_path / "there").exists() or not any((tmp_path / "there").iterdir())
 
+    def test_archives_of_an_earlier_run_are_removed(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(packing, "MOST_BYTES", 1600)  # a model each
+        models = []
+        for number in range(2):
+            models.append(tmp_path / "here" / "networks" / f"n{number}" / "model.nir")
+            models[-1].parent.mkdir(parents=True)
+            models[-1].write_bytes(np.random.default_rng(number).bytes(1000))
+        for count, expected in ((2, ["networks-0.zip", "networks-1.zip"]), (1, ["networks-0.zip"])):
+            packing.pack(tmp_path / "here", tmp_path / "out", models[:count])
+            assert sorted(path.name for path in (tmp_path / "out").glob("networks-*")) == expected
+
+    @pytest.mark.parametrize("name", ["model.nir", "time_stepped.json"])
+    def test_a_network_that_was_trained_in_both_places(self, tmp_path, name):
+        here, there = (tmp_path / place / "networks" / "n" for place in ("here", "there"))
+        for folder in (here, there):
+            folder.mkdir(parents=True)
+            (folder / "model.nir").write_bytes(b"weights")
+            (folder / "time_stepped.json").write_text("predictions")
+            (folder / "config.json").write_text(f"{folder}")
+        packing.pack(tmp_path / "here", tmp_path / "out", [here / "model.nir"])
+        packing.unpack(tmp_path / "out", tmp_path / "there")
+        assert (there / "config.json").read_text() == f"{there}"
+        (there / name).write_text("others")
+        with pytest.raises(InputError, match=rf"networks/n/{name} is of another training than .*; give another --out"):
+            packing.unpack(tmp_path / "out", tmp_path / "there")
+
+    def test_a_network_that_is_finished_in_the_archive_only(self, tmp_path):
+        """All its files are those of the archive: settings and weights belong together."""
+        here, there = (tmp_path / place / "networks" / "n" for place in ("here", "there"))
+        for folder in (here, there):
+            folder.mkdir(parents=True)
+            (folder / "model.nir").write_text(f"{folder}")
+            (folder / "config.json").write_text(f"{folder}")
+        (here / "time_stepped.json").write_text("predictions")
+        packing.pack(tmp_path / "here", tmp_path / "out", [here / "model.nir"])
+        packing.unpack(tmp_path / "out", tmp_path / "there")
+        assert {path.name: path.read_text() for path in there.iterdir()} == {
+            "model.nir": f"{here}",
+            "config.json": f"{here}",
+            "time_stepped.json": "predictions",
+        }
+
+
+class TestOtherSettings:
+    """A folder with the networks of the first group; nothing is trained or run."""
+
+    TRAINED = Epochs(2, 1, (1,))
+    NETWORK = "networks/sdt-mtt-bound1-seed0"
+
+    @pytest.fixture
+    def root(self, three_runs):
+        return three_runs / "data"
+
+    @pytest.fixture
+    def out(self, root, tmp_path):
+        here = setting(tmp_path / "out", root)
+        recordings = load_recordings("nmnist", str(root), "test", 5)
+        for network in plan.networks(0, groups=(1,)):
+            model = here.run(network) / "model.nir"
+            model.parent.mkdir(parents=True)
+            model.write_text(network.name)
+            write_json(model.with_name("config.json"), here.config(network, self.TRAINED).as_dict())
+            finished.write(model, recordings, {t: recordings.labels.tolist() for t in frames.MEASURED})
+        return tmp_path / "out"
+
+    @pytest.fixture
+    def run(self, monkeypatch, root, out):
+        monkeypatch.syspath_prepend(STUDIES)
+        study = importlib.import_module("deep")
+
+        def run(*options, steps=("report",)):
+            usual = f"--dataset nmnist --data-root {root} --size tiny --recordings 6 --test 5 --workers 1 --out {out}"
+            usual += " --epochs 2 1"
+            study.main([*usual.split(), "--steps", *steps, *options])
+
+        return run
+
+    def test_the_same_settings(self, run, out):
+        run("--epochs", "9", "9")  # not of a report
+        written = json.loads((out / "report.json").read_text())
+        assert set(written["epochs"].values()) == {2, 1}
+        assert written["networks"]["sdt-mtt-bound1-seed0"]["accuracy"]["T = 10"]["value"] == 1
+        assert "VGG9, tiny size: N-MNIST, test, 5 recordings" in (out / "report.md").read_text()
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("--size eighth", r"sdt-bound1-seed0\): width_multiplier is 0.0625 in the checkpoint, 0.125 here; give"),
+            ("--recordings 8", "limit is 6 in the checkpoint, 8 here"),
+            ("--batch-size 3", "batch_size is 64 in the checkpoint, 3 here"),
+            ("--test 4", "time_stepped.json: predictions of 5 test recordings, not of the 4 of --test"),
+            ("--test 1", "predictions of 5 test recordings, not of the 1 of --test"),
+        ],
+    )
+    @pytest.mark.parametrize("step", ["train", "evaluate", "report"])
+    def test_other_ones_are_refused(self, run, out, options, message, step):
+        before = sorted(out.rglob("*"))
+        with pytest.raises(InputError, match=message):
+            run(*options.split(), steps=[step])
+        assert sorted(out.rglob("*")) == before
+
+    def test_other_epochs_and_another_device_are_refused_where_networks_are_trained(self, run, out):
+        with pytest.raises(
+            InputError, match=r"seed0\): epochs is 2 in the checkpoint, 20 here; give the options of its training, or"
+        ):
+            run("--epochs", "20", "1", steps=["train"])
+        write_json(out / "epochs.json", self.TRAINED._asdict())
+        before = (out / "epochs.json").read_text()
+        for given in (Epochs(3, 1, (1,)), Epochs(2, 2, (1,))):
+            with pytest.raises(InputError, match="epochs is"):
+                training.train(setting(out, "data"), [0], given, False, float("inf"), 1)
+        with pytest.raises(InputError, match="amp is False in the checkpoint, True here"):
+            training.check_settings(setting(out, "data", device="cuda"), [0], self.TRAINED)
+        training.check_settings(setting(out, "data", device="cuda"), [0])
+        assert (out / "epochs.json").read_text() == before
+
+    def test_other_recordings_of_the_same_number(self, run, root, tmp_path):
+        shutil.copytree(root, tmp_path / "other")
+        next((tmp_path / "other" / "Test").rglob("*.bin")).unlink()
+        with pytest.raises(InputError, match="other test recordings than those of --dataset and --data-root"):
+            run("--data-root", str(tmp_path / "other"))
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *(b"", b'{"model": "ab', b"\xff", b"[" * 100_000, b"[]", b"{}", b'{"model": 3, "predictions": {}}'),
+            *(b'{"model": "", "predictions": []}', b'{"model": "", "predictions": {"7": [0]}}'),
+            *(b'{"model": "", "predictions": {"x": [0]}}', b'{"model": "", "predictions": {"10": ["0"]}}'),
+            *(b'{"model": "", "predictions": {"10": 5}}', b'{"model": "", "recordings": 5, "predictions": {}}'),
+        ],
+    )
+    def test_damaged_predictions(self, run, out, content):
+        (out / self.NETWORK / "time_stepped.json").write_bytes(content)
+        with pytest.raises(InputError, match=f"{self.NETWORK}/time_stepped.json: not the predictions of a finished"):
+            run()
+
+    def test_damaged_settings(self, run, out):
+        (out / self.NETWORK / "config.json").write_text('{"method": "sd')
+        with pytest.raises(InputError, match=f"{self.NETWORK}/config.json: not a well-formed JSON file"):
+            run()
+
+    def test_another_model_than_the_one_that_was_measured(self, run, out):
+        (out / self.NETWORK / "model.nir").write_text("of another training")
+        with pytest.raises(InputError, match=r"model\.nir: another network than the one of time_stepped\.json"):
+            run()
+
+    def test_networks_without_a_model_are_named(self, run, out, capsys):
+        for model in out.glob("networks/*/model.nir"):
+            model.unlink()
+        run(steps=["evaluate"])  # nothing to run
+        printed = capsys.readouterr().out
+        assert "not run event by event, because model.nir is not there: sdt-sdt-bound1-seed0, sdt-mtt-bound1" in printed
+        assert " sdt-bound1-seed0" not in printed
+
+    @pytest.mark.parametrize("steps", [["evaluate"], ["report"], ["data", "evaluate", "report"]])
+    def test_no_network_at_all(self, run, out, steps):
+        with pytest.raises(InputError, match="no trained network of the seeds 3; the step train makes them, and"):
+            run("--seeds", "3", steps=steps)
+
+    @pytest.mark.parametrize("content", ["", '{"first": 1', "[]", '{"first": 1, "second": "x", "groups": [1]}'])
+    def test_damaged_epochs(self, tmp_path, content):
+        (tmp_path / "epochs.json").write_text(content)
+        with pytest.raises(InputError, match=r"epochs\.json: not the epochs of an earlier start .*; --epochs gives"):
+            training.train(setting(tmp_path, "data"), [0], plan.USUAL, True, float("inf"), 1)
+
+    def test_the_epochs_of_an_earlier_start_for_some_of_its_groups(self, tmp_path):
+        write_json(tmp_path / "epochs.json", Epochs(5, 3, (1, 2, 3))._asdict())
+        assert training._read_epochs(tmp_path / "epochs.json", (2, 3, 4)) == Epochs(5, 3, (2, 3))
+
+    def test_a_device_that_is_not_there(self, run):
+        with pytest.raises(InputError, match="device 'nonsense' cannot be used"):
+            run("--device", "nonsense", steps=["data", "train"])
+
+    def test_a_first_phase_without_its_checkpoint(self, out, root, capsys):
+        """That of an archive."""
+        training.train_seed(setting(out, root), 0, Epochs(2, 1, (2,)), ends=0)
+        assert capsys.readouterr().out.splitlines() == [
+            f"{name}: left out, because sdt-bound1-seed0 is not there with its checkpoint"
+            for name in ("sdt-nmt-bound1-seed0", "sdt-sdt-longer-bound1-seed0")
+        ]
+
+    def test_a_folder_of_archives_that_cannot_be(self, run, tmp_path):
+        """That is known before hours of computation."""
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match=r"--pack .*file: File exists"):
+            run("--pack", str(tmp_path / "file"), "--test", "100")
+
+    def test_out_is_a_file(self, run, out, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match=r"--out .*file: File exists"):
+            run("--out", str(tmp_path / "file"))
+
 
 @pytest.mark.parametrize(
     ("given", "message"),
@@ -301,6 +497,98 @@ class TestRoundedWeights:
             perturb_networks.rounded_weights(nir.NIRGraph({}, []), 0)
 
 
+class TestProcesses:
+    """Processes that fail, are killed, or are stopped."""
+
+    @pytest.mark.slow
+    def test_a_training_that_is_killed_does_not_end_the_others(self, tmp_path, monkeypatch, capfd):
+        monkeypatch.setattr(training, "train_seed", deep_jobs.train_seed)
+        with pytest.raises(BrokenExecutor):
+            training.train(setting(tmp_path, "data"), [1, 2, 3, 4], Epochs(1, 1, (1,)), False, float("inf"), 4)
+        assert sorted(path.name for path in tmp_path.glob("seed*")) == ["seed2", "seed3", "seed4"]
+        printed = capfd.readouterr().out
+        assert "seed 1: not done, A process in the process pool was terminated" in printed
+        assert all(f"seed {seed}: done" in printed for seed in (2, 3, 4))
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        return ResultStore(tmp_path / "event_driven.jsonl", {})
+
+    @pytest.fixture
+    def evaluate(self, monkeypatch, store, tmp_path):
+        """Runs `deep_jobs.run_job` for the jobs of recordings with these numbers, in as many processes."""
+        monkeypatch.setattr(event_driven, "_run_job", deep_jobs.run_job)
+        monkeypatch.setattr(event_driven, "digest", str)
+        test = event_driven.Recorded("nmnist", None, 100, 10)
+
+        def evaluate(*starts):
+            jobs = [event_driven.Job(tmp_path / "model.nir", event_driven.WAY, k, k + 1) for k in starts]
+            monkeypatch.setattr(event_driven, "jobs_of", lambda *_: jobs)
+            event_driven.evaluate(lambda: [], lambda: True, test, store, len(jobs), time.time() + 300)
+
+        return evaluate
+
+    def test_results_beside_an_error_are_kept(self, evaluate, store):
+        started = time.time()
+        with pytest.raises(ValueError, match="of the first job"):
+            evaluate(0, 1, 8)  # does not wait for the slow one
+        assert time.time() - started < 300
+        assert [key[2] for key in store] == [1]
+
+    @pytest.mark.slow
+    def test_a_killed_process(self, evaluate, store):
+        with pytest.raises(BrokenExecutor):
+            evaluate(8, 4)
+        assert not store
+
+    @pytest.mark.slow
+    def test_a_signal(self, evaluate, store, tmp_path, monkeypatch):
+        def keep(key, result):
+            ResultStore.keep(store, key, result)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(store, "keep", keep)
+        started = time.time()
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(1, 8)
+        assert time.time() - started < 300
+        assert [key[2] for key in ResultStore(store.path, {})] == [1]
+        assert not multiprocessing.active_children()
+
+    def test_stopped_while_a_process_starts(self):
+        """One that is started behind the first look for processes is ended, too."""
+
+        def late():
+            time.sleep(0.3)
+            process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+            process.start()
+            process.join()
+
+        with ThreadPoolExecutor(1) as background:
+            training.stop(background.submit(late))
+        assert not multiprocessing.active_children()
+
+    @pytest.mark.parametrize("function", ["sleep_in_a_pool", "sleep_in_workers"])
+    def test_processes_end_with_the_one_that_started_them(self, tmp_path, function):
+        place, script = tmp_path / "number", tmp_path / "script.py"
+        call = f"if __name__ == '__main__':\n    {function}({str(place)!r})"
+        script.write_text(f"from tests.deep_jobs import {function}\n{call}")
+        repository = Path(__file__).parents[1]
+        started = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(repository)})
+        ends = time.time() + 60
+        while not (place.exists() and place.read_text()):
+            assert time.time() < ends
+            assert started.poll() is None
+            time.sleep(0.05)
+        worker = Path("/proc") / place.read_text()
+        assert worker.exists()
+        started.kill()
+        started.wait()
+        while worker.exists() and "zombie" not in (worker / "status").read_text() and time.time() < ends:
+            time.sleep(0.05)
+        assert not worker.exists() or "zombie" in (worker / "status").read_text()
+
+
 @pytest.mark.slow
 class TestStudy:
     @pytest.fixture
@@ -312,10 +600,11 @@ class TestStudy:
         root, here, out, there = three_runs / "data", tmp_path / "here", tmp_path / "out", tmp_path / "there"
         options = (
             f"--groups 1 --dataset nmnist --data-root {root} --size tiny --recordings 8 --test 8 --workers 1 --seeds 0"
+            " --batch-size 4"
         )
         with monkeypatch.context() as patch:
             patch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "cache"))
-            study.main(f"{options} --batch-size 4 --epochs 1 1 --steps data train --out {here} --pack {out}".split())
+            study.main(f"{options} --epochs 1 1 --steps data train --out {here} --pack {out}".split())
         names = [network.name for network in plan.networks(0, groups=(1,))]
         assert len(names) == 6
         stepped = {name: json.loads((here / "networks" / name / "time_stepped.json").read_text()) for name in names}

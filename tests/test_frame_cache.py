@@ -198,3 +198,15 @@ def test_a_training_from_cached_frames_is_the_same(tmp_path: Path, folder: Path)
     assert same_weights(runs[0], runs[2])
     assert mtt.load_frames(data, 4, cache=True).frames.dtype == torch.uint8
     assert os.listdir(folder)
+
+
+def test_a_cache_folder_within_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, binned: list[int]) -> None:
+    """What this package writes there is none of the files that determine the frames."""
+    data = from_files(tmp_path / "data")
+    monkeypatch.setenv("MTT_BRIAN_CACHE", str(tmp_path / "data" / "below" / "cache"))
+    for _ in range(2):
+        np.testing.assert_array_equal(cached_frames(data, 4), binning.bin_recordings(data, 4))
+    assert binned == [4]
+    (tmp_path / "data" / "below" / "new").write_text("")
+    cached_frames(data, 4)
+    assert binned == [4, 4]

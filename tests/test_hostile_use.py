@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import cli, events
+from mtt_brian import cli, evaluate, events, plotting
 from mtt_brian.errors import InputError
+from mtt_brian.events import named
 from mtt_brian.events.formats import table
+from mtt_brian.experiments import run_folder
 from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian.translate import nir_files
 
 RECORDING = events.make_recording([1, 2, 3], x=[0, 1, 0])[["t", "x"]]
 
@@ -120,8 +123,27 @@ def test_the_remedy_is_not_what_was_passed_already():
 class TestRecordings:
     @pytest.mark.parametrize("path", [None, 3, b"x.csv", ["x.csv"]])
     def test_what_is_no_path(self, path):
-        with pytest.raises(InputError, match="path must be the path of a file, not "):
+        with pytest.raises(InputError, match="path must be the path of a file or folder, not "):
             events.read(path)
+
+    @pytest.mark.parametrize("path", [3, b"x", ["x"], object(), "", "a\0b"])
+    def test_what_is_no_path_anywhere(self, path):
+        graph = chain(nir.Linear(np.eye(2)))
+        taking = {
+            "root": [lambda p: events.load("nmnist", root=p)],
+            "run_dir": [lambda p: mb.mtt.fit(None, None, None, p)],
+            "folder": [lambda p: run_folder.load_all([p]), lambda p: evaluate.write_report(None, p)],
+            "name": [named.reference, named.open_recording],
+            "path": [
+                *(events.read, mb.mtt.checkpoint.load, mb.mtt.load_model, mb.mtt.config.read_config),
+                *(nir_files.load_data_tree, lambda p: mb.export.write(p, graph)),
+                lambda p: plotting.figure(p if isinstance(p, str) else [p]).__enter__(),
+            ],
+        }
+        for name, functions in taking.items():
+            for function in functions:
+                with pytest.raises(InputError, match=f"^{name} must be the path of a file or folder, not "):
+                    function(path)
 
     @pytest.mark.parametrize("ending", list(events.FORMATS))
     def test_what_is_no_file(self, ending, tmp_path):

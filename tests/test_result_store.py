@@ -1,9 +1,14 @@
 """Results kept on disk: resumable, never mixed with results of other settings, and read only as they were written."""
 
+import errno
+import gc
 import itertools
 import json
 import math
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -170,3 +175,53 @@ def test_a_read_only_folder_is_named(tmp_path):
 def test_removed(path, results):
     ResultStore(path, SETTINGS).remove()
     assert not path.exists()
+
+
+def test_one_process_at_a_time(path):
+    """Another one is refused as long as a store of the folder is there; several of one process share the folder."""
+    stores = [ResultStore(path, {}), ResultStore(path.with_name("others.jsonl"), {})]
+    script = (
+        "import sys, pathlib; from mtt_brian.experiments.result_store import ResultStore;"
+        "ResultStore(pathlib.Path(sys.argv[1]), {}).keep(('other',), 1)"
+    )
+
+    def elsewhere():
+        command = [sys.executable, "-c", script, str(path.with_name("more.jsonl"))]
+        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+
+    while stores:
+        message = f"InputError: {path.parent}: another process writes its results there; wait for its end, or give"
+        assert message in elsewhere().stderr
+        assert not path.with_name("more.jsonl").exists()
+        stores.pop()
+        gc.collect()
+    assert elsewhere().returncode == 0
+    assert path.with_name("more.jsonl").exists()
+
+
+def test_a_folder_that_cannot_be_locked(path, monkeypatch):
+    """Not every file system of a network can do it."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    assert ResultStore(path, {}).keep(("a",), 1) == 1
+
+
+def test_a_full_disk_leaves_no_half_a_line(path, monkeypatch):
+    """What is kept after it would follow on the same line, and both would be lost."""
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = ResultStore(path, {})
+    for key in ("a", "b"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left") as error:
+                store.keep((f"lost {key}",), 1)
+        assert error.value.filename == str(path)
+        store.keep((key,), 1)
+    assert list(ResultStore(path, {})) == [("a",), ("b",)]
+    assert not list(path.parent.glob("*damaged*"))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
 import platform
 import tempfile
 import time
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mtt_brian import cli
+from mtt_brian import cli, machine
 from mtt_brian.errors import InputError
 from mtt_brian.files import expanded, versions
 from mtt_brian.progress import notice
@@ -89,7 +88,7 @@ def one_neuron(engine: str, **options: Any) -> str:
 
 
 def _python() -> str:
-    return f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return f"{platform.python_version()}, {platform.system()} {platform.machine()}, {machine.cores()} cores"
 
 
 def _versions() -> str:

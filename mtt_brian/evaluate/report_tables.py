@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport
@@ -25,7 +24,7 @@ from mtt_brian.evaluate.tables import (
     whole,
     words,
 )
-from mtt_brian.files import write_text
+from mtt_brian.files import as_path, write_text
 
 
 class Confusion(NamedTuple):
@@ -267,7 +266,7 @@ def markdown_text(report: Report) -> str:
 
 def write_report(report: Report, folder: str | os.PathLike[str]) -> None:
     """Write ``report.json`` and ``report.md`` into ``folder``, each atomically."""
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.json", report.json())
     write_text(folder / "report.md", markdown_text(report))

@@ -18,6 +18,7 @@ from mtt_brian.events.formats.five_byte import read_five_byte
 from mtt_brian.events.formats.prophesee import read_dat, read_raw
 from mtt_brian.events.formats.table import read_csv, read_npy, read_npz
 from mtt_brian.events.recording import check_fields
+from mtt_brian.files import as_path
 from mtt_brian.registry import Registry
 from mtt_brian.text import shown
 
@@ -51,9 +52,7 @@ def read(path: str | os.PathLike[str], *, sort: bool = False) -> np.ndarray:
         InputError: for another ending, and for a truncated, damaged or unsorted file; names the file, and the byte or
             event.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise InputError(f"path must be the path of a file, not {shown(path)}")
-    path = Path(path)
+    path = as_path(path, "path")
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: a recording is a file that ends in {', '.join(FORMATS)}")
     reader, at_first_event = FORMATS[path.suffix.lower()]

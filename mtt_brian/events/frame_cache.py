@@ -98,10 +98,10 @@ def _described(value: Any) -> Iterator[bytes]:
 
 def _files(path: Path) -> Iterator[bytes]:
     """Name, size and time of a file, or of all files of a folder; not of the cache folder, which this package fills."""
-    if path.resolve() == cache_folder().resolve():
-        return
+    whole, cache = path.resolve(), cache_folder().resolve()
+    filled = path / cache.relative_to(whole) if cache.is_relative_to(whole) else None
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file() and file.suffix != ".pyc":
+        if file.is_file() and file.suffix != ".pyc" and not (filled and file.is_relative_to(filled)):
             status = os.stat(file)
             yield f"{file.relative_to(path)} {status.st_size} {status.st_mtime_ns}".encode()
 

@@ -16,6 +16,7 @@ from mtt_brian.events.collections import Recordings
 from mtt_brian.events.datasets import load
 from mtt_brian.events.files import FORMATS, read
 from mtt_brian.events.resolution import at_resolution
+from mtt_brian.files import as_path
 
 _REFERENCE = re.compile(r"(?P<dataset>[\w-]+|[\w.]+:\w+):(?P<split>\w+):(?P<number>\d+)")
 
@@ -48,8 +49,9 @@ class NamedRecording:
 
 def reference(name: str | os.PathLike[str]) -> Reference | None:
     """The reference to a data set that a name contains; None for the name of a file."""
-    found = _REFERENCE.fullmatch(os.fspath(name))
-    if found is None or Path(name).exists():
+    path = as_path(name, "name")
+    found = _REFERENCE.fullmatch(str(path))
+    if found is None or path.exists():
         return None
     return Reference(found["dataset"], found["split"], int(found["number"]))
 
@@ -72,7 +74,7 @@ def open_recording(
     Raises:
         InputError: if there is no such recording, or it cannot be read.
     """
-    text = os.fspath(name)
+    text = str(as_path(name, "name"))
     if (place := reference(text)) is not None:
         return _of_a_data_set(text, place, data_root, resolution)
     if Path(text).suffix.lower() not in FORMATS:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtt_brian import machine
 from mtt_brian.engines import engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
@@ -89,13 +90,12 @@ def local_cluster(most: int) -> LocalCluster:
     """Single-threaded processes on this machine, one per core but not more than ``most``."""
     distributed = _distributed()
     import dask
-    from dask.system import CPU_COUNT
 
     # Dask sets this environment before it starts a process, also in place of one that has ended.
     key = "distributed.nanny.pre-spawn-environ"
     with one_thread_in_new_processes(), dask.config.set({key: dask.config.get(key) | ONE_THREAD}):
         return distributed.LocalCluster(
-            n_workers=min(most, CPU_COUNT),
+            n_workers=min(most, machine.cores()),
             threads_per_worker=1,
             memory_limit=None,  # all memory of the machine, as for a process without Dask
             dashboard_address="127.0.0.1:0",

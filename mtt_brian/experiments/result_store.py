@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,13 +36,15 @@ class ResultStore(Mapping[Key, Any]):
             JSON-able.
 
     Raises:
-        InputError: if the file belongs to other settings (it names them), or cannot be moved aside.
+        InputError: if the file belongs to other settings (it names them), or cannot be moved aside; if another process
+            has a store in this folder.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
         self.settings = _as_read(settings)
         self._results: dict[Key, Any] = {}
+        self._lock = _lock_of(path.parent)
         if os.path.lexists(path):
             self._read()
 
@@ -68,7 +72,8 @@ class ResultStore(Mapping[Key, Any]):
             OSError: naming the file.
         """
         lines = [_sealed({"key": key, "result": result})]
-        if not os.path.lexists(self.path):
+        before = self.path.stat().st_size if self.path.exists() else 0
+        if not before:
             lines.insert(0, _sealed({"settings": self.settings}))
         try:
             with open(self.path, "ab") as file:
@@ -76,6 +81,8 @@ class ResultStore(Mapping[Key, Any]):
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):  # the next result must not follow half a line
+                os.truncate(self.path, before) if before else self.path.unlink()
             error.filename = str(self.path)
             raise
         self._results[key] = _as_read(result)
@@ -134,6 +141,47 @@ class ResultStore(Mapping[Key, Any]):
     def _rewrite(self) -> None:
         lines = [_sealed({"key": key, "result": result}) for key, result in self._results.items()]
         write_text(self.path, "".join([_sealed({"settings": self.settings}), *lines]))
+
+
+class _Lock:
+    """Holds a folder for this process as long as the object exists."""
+
+    def __init__(self, handle: int) -> None:
+        weakref.finalize(self, os.close, handle)
+
+
+#: By device and number of the folder: all stores of a process in one folder share its lock.
+_locks: weakref.WeakValueDictionary[tuple[int, int], _Lock] = weakref.WeakValueDictionary()
+
+
+def _lock_of(folder: Path) -> _Lock | None:
+    """The lock of a folder; None where the system or the file system has none.
+
+    Raises:
+        InputError: if another process has it.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    about = os.fstat(handle)
+    key = about.st_dev, about.st_ino
+    if (held := _locks.get(key)) is not None:
+        os.close(handle)
+        return held
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            raise InputError(
+                f"{folder}: another process writes its results there; wait for its end, or give another --out"
+            ) from None
+        return None
+    lock = _locks[key] = _Lock(handle)
+    return lock
 
 
 _UNFINISHED = "the last line has no end"

@@ -23,7 +23,7 @@ from mtt_brian.evaluate.statistics import same_but_seed
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.collections import SomeCollection
 from mtt_brian.events.datasets import check_not_a_reference, names_of_recordings
-from mtt_brian.files import create_text, json_text, versions, write_json
+from mtt_brian.files import as_path, create_text, json_text, versions, write_json
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.config import FREE_TO_CHANGE
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
@@ -220,7 +220,7 @@ def load_all(folders: Sequence[str | Path]) -> list[Run]:
     """Run folders, by default the newest; runs of one name get numbers, because tables and legends use the names."""
     seen: dict[str, int] = {}
     apart = []
-    for run in [load(Path(folder)) for folder in folders or [newest()]]:
+    for run in [load(as_path(folder, "folder")) for folder in folders or [newest()]]:
         seen[run.name] = seen.get(run.name, 0) + 1
         apart.append(dataclasses.replace(run, name=f"{run.name} ({seen[run.name]})") if seen[run.name] > 1 else run)
     return apart

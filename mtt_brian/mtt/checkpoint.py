@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mtt_brian.errors import InputError
-from mtt_brian.files import replacing
+from mtt_brian.files import as_path, replacing
 from mtt_brian.mtt.contents import check_contents
 from mtt_brian.snn import Staged, models
 from mtt_brian.text import one_line, shown
@@ -74,7 +74,7 @@ def load(path: str | Path) -> Checkpoint:
         InputError: if there is none, it is damaged, contains more than tensors and plain values, has another format, or
             has a value that no training writes, see `check_contents`.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     try:
         if path.is_dir():
             path = path / FILE_NAME

@@ -21,7 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mtt_brian.errors import InputError
 from mtt_brian.events import DATASETS
-from mtt_brian.files import read_regular
+from mtt_brian.files import as_path, read_regular
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 from mtt_brian.repository import shipped
 from mtt_brian.snn.models import MODELS
@@ -307,7 +307,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
         InputError: if there is no such file, its suffix is another one, it is not well formed, or a key or value does
             not fit.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     if path.suffix not in _PARSERS:
         raise InputError(f"{path}: a config file ends in {' or '.join(_PARSERS)}")
     try:

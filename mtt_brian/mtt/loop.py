@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mtt_brian.errors import Diverged
-from mtt_brian.files import write_text
+from mtt_brian.files import as_path, write_text
 from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation, Changes
 from mtt_brian.mtt.build import check_computes
@@ -89,7 +89,7 @@ def fit(
         Diverged: if loss or weights are no longer finite; the last checkpoint is kept.
         KeyboardInterrupt: the last checkpoint is kept; a resumed run repeats the unfinished epoch.
     """
-    folder = Path(run_dir)
+    folder = as_path(run_dir, "run_dir")
     with processes.together():
         trainer = Trainer.prepare(model, data, config, validation, resume, processes)
     trainer.save(folder)  # before the first epoch, so that a run stopped within it can be resumed too

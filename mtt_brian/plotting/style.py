@@ -19,7 +19,7 @@ import matplotlib
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from mtt_brian.files import replacing
+from mtt_brian.files import as_path, replacing
 
 #: For `matplotlib.style.use` and `matplotlib.style.context`; the file is beside this one.
 STYLE = "mtt_brian.plotting.mtt_brian"
@@ -61,7 +61,8 @@ def figure(
         size: width and height in inches; default: one column of a paper.
         settings: of matplotlib, on top of the style.
     """
-    paths = [path] if isinstance(path, str | os.PathLike) else path
+    several = path if isinstance(path, Sequence) and not isinstance(path, str) else [path]
+    paths = [as_path(one, "path") for one in several]
     with style.context([STYLE, dict(settings or {})]):
         drawn = Figure(figsize=size)
         yield drawn

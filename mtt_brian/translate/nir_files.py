@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.files import replacing
+from mtt_brian.files import as_path, replacing
 from mtt_brian.text import one_line, printable, shortened
 from mtt_brian.translate import hdf5_tree
 
@@ -80,9 +80,9 @@ def load_data_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: for a file that is missing, damaged or something else; the message names the file.
     """
-    name = os.fsdecode(path)
-    if "\0" in name or not os.path.isfile(name):
-        raise InputError(f"no such NIRData file: {name!r}" if "\0" in name else f"no such NIRData file: {name}")
+    name = str(as_path(path, "path"))
+    if not os.path.isfile(name):
+        raise InputError(f"no such NIRData file: {name}")
     try:
         return _tree(_read_apart(name, hdf5_tree.DATA).entries)
     except (InputError, hdf5_tree.Refused) as error:

@@ -14,6 +14,7 @@ import brian2
 import numpy as np
 from brian2 import second
 
+from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines.brian2 import compilers, internals
@@ -184,7 +185,7 @@ class Project:
             CannotCompile: with the compiler's first error.
         """
         done = subprocess.run(
-            ["make", f"-j{os.cpu_count() or 1}"],
+            ["make", f"-j{machine.cores()}"],
             cwd=self.path,
             capture_output=True,
             text=True,

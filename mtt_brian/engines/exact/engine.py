@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -94,7 +93,7 @@ class ExactEngine:
             _require_arrivals_only(circuit)
         self.circuit = circuit
         self._fifo = order == "fifo"
-        self._threads = threads or _cores()
+        self._threads = threads or machine.cores()
         self.record = record
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
         self._lowered = lower_circuit(circuit, frozenset(self._recorded), self._fifo, max_rate)
@@ -368,13 +367,6 @@ def _counted(circuit: Circuit) -> Iterator[tuple[str, slice, tuple[int, ...]]]:
         if population.rule.fires:
             yield population.name, slice(begin, begin + population.size), population.shape
         begin += population.size
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _require_arrivals_only(circuit: Circuit) -> None:

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.tables import Table
-from mtt_brian.files import json_text, write_text
+from mtt_brian.files import as_path, json_text, write_text
 from mtt_brian.text import printable
 
 #: The size of a figure of matplotlib, in points.
@@ -120,7 +120,7 @@ def write_page(
         figures=[embedded(figure) for figure in figures],
         command=content["command"],
         versions=content["versions"],
-        file=f"{Path(path).stem}.json",
+        file=f"{as_path(path, 'path').stem}.json",
         json=data_uri("application/json", json_text(content).encode()),
     )
     write_text(path, page)

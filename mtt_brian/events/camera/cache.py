@@ -9,7 +9,7 @@ import numpy as np
 
 from mtt_brian.events.camera.camera import Camera
 from mtt_brian.events.recording import EVENT_DTYPE, check_recording
-from mtt_brian.files import cache_folder, message_of, replacing, warn
+from mtt_brian.files import as_path, cache_folder, message_of, replacing, warn
 
 
 def cached_recordings(
@@ -25,7 +25,8 @@ def cached_recordings(
         camera, images, progress: see `Camera.record_many`.
         folder: default: `mtt_brian.files.cache_folder`.
     """
-    path = (folder or cache_folder()) / f"{name}-{camera.parameter_hash}-{_digest(images)}.npz"
+    within = cache_folder() if folder is None else as_path(folder, "folder")
+    path = within / f"{name}-{camera.parameter_hash}-{_digest(images)}.npz"
     try:
         if path.exists():
             return _read(path, len(images), camera)

@@ -30,6 +30,7 @@ from mtt_brian.events.datasets.simulated_mnist import (
     MNIST_EVENTS,
     MNIST_EVENTS_128,
 )
+from mtt_brian.files import as_path
 from mtt_brian.progress import progress_bar
 from mtt_brian.registry import Registry, import_object
 from mtt_brian.text import printable, shown
@@ -150,7 +151,7 @@ def load(
     dataset = find_dataset(name)
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r} of {name}; accepted: {', '.join(SPLITS)}")
-    folder = Path(root) if root is not None else None
+    folder = None if root is None else as_path(root, "root")
     if isinstance(dataset, ImageDataset):
         images = _find(dataset, folder, split, download)
         return Images(

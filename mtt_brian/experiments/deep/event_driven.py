@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,19 +19,19 @@ from mtt_brian.evaluate.factorial import Combination, title
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap
 from mtt_brian.experiments.backend import PartialResult
+from mtt_brian.experiments.deep.finished import digest
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.gap import GapEvaluator, GapTask, Plan, Rule, Target
 from mtt_brian.experiments.result_store import Key, ResultStore
 from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions
 from mtt_brian.translate.nir_files import load_graph
+from mtt_brian.workers import processes_ended_after_errors, start_worker
 
 #: Recordings of a job on a CPU.
 CHUNK = 4
 #: Recordings that are run under all rules on the way to a chip; the others under the two event-driven ones only.
 ON_THE_WAY = 16
-#: File beside a model: its digest, and its time-stepped predictions.
-TIME_STEPPED = "time_stepped.json"
 #: Kinds of jobs.
 SUM, FIFO, WAY = "sum", "fifo", "way"
 #: The rules of the first two.
@@ -123,48 +121,48 @@ def evaluate(
     """
     batches = engine_info(engine).batches
     running: dict[Future[PartialResult], Job] = {}
+    on_gpu: set[Future[PartialResult]] = set()
     context = get_context("spawn")
-    with (
-        # Behind the trainings, which run at the same time.
-        ProcessPoolExecutor(workers, context, initializer=os.nice, initargs=(_NICE,)) as pool,
-        ProcessPoolExecutor(1, context) as gpu_pool,
-        progress_bar(description="event-driven", unit="jobs", total=0) as bar,
-    ):
-        while time.time() < ends:
-            last, there = complete(), models()
-            jobs = list(jobs_of(there, test, (WAY, FIFO) if batches else (WAY, FIFO, SUM)))
-            missing = (job for job in jobs if not _is_known(store, job, test) and job not in running.values())
-            bar.total = max(len(jobs), bar.n)
-            while len([job for job in running.values() if not _is_whole(job, test)]) < workers and (
-                job := next(missing, None)
-            ):
-                running[pool.submit(_run_job, job, test, "exact")] = job
-            whole = [Job(model, SUM, 0, test.count) for model in there] if batches and last else []
-            for job in whole:
-                if job.key not in store and job not in running.values():
-                    running[gpu_pool.submit(_run_job, job, test, engine)] = job
-            if not running and last:
-                break
-            done, _ = wait(running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
-            if not running:
-                time.sleep(_PAUSE)
-            for future in done:
-                job = running.pop(future)
-                if (error := future.exception()) is not None and _is_whole(job, test):
-                    print(f"{engine}: {error}; the engine exact runs the rest", flush=True)
-                    batches = False
-                    continue
+    try:
+        with (
+            # Behind the trainings, which run at the same time.
+            ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(_NICE,)) as pool,
+            ProcessPoolExecutor(1, context, initializer=start_worker) as gpu_pool,
+            progress_bar(description="event-driven", unit="jobs", total=0) as bar,
+            processes_ended_after_errors(),
+        ):
+            while time.time() < ends:
+                last, there = complete(), models()
+                jobs = list(jobs_of(there, test, (WAY, FIFO) if batches else (WAY, FIFO, SUM)))
+                missing = (job for job in jobs if not _is_known(store, job, test) and job not in running.values())
+                bar.total = max(len(jobs), bar.n)
+                while len(running) - len(on_gpu) < workers and (job := next(missing, None)):
+                    running[pool.submit(_run_job, job, test, "exact")] = job
+                whole = [Job(model, SUM, 0, test.count) for model in there] if batches and last else []
+                for job in whole:
+                    if job.key not in store and job not in running.values():
+                        running[future := gpu_pool.submit(_run_job, job, test, engine)] = job
+                        on_gpu.add(future)
+                if not running and last:
+                    break
+                done, _ = wait(running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+                if not running:
+                    time.sleep(_PAUSE)
+                for future in done:
+                    if future in on_gpu and (error := future.exception()) is not None:
+                        print(f"{engine}: {error}; the engine exact runs the rest", flush=True)
+                        batches = False
+                    else:
+                        store.keep(running[future].key, future.result())
+                        bar.update()
+                    del running[future]
+                    on_gpu.discard(future)
+            for one in (pool, gpu_pool):
+                one.shutdown(wait=True, cancel_futures=True)
+    finally:
+        for future, job in running.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
                 store.keep(job.key, future.result())
-                bar.update()
-        for one in (pool, gpu_pool):
-            one.shutdown(wait=True, cancel_futures=True)
-    for future, job in running.items():
-        if not future.cancelled() and future.exception() is None:
-            store.keep(job.key, future.result())
-
-
-def _is_whole(job: Job, test: Recorded) -> bool:
-    return job.kind == SUM and job.stop - job.start == test.count > CHUNK
 
 
 def _is_known(store: ResultStore, job: Job, test: Recorded) -> bool:
@@ -201,13 +199,6 @@ def results(store: ResultStore, model: Path, kind: str, test: Recorded, labels: 
     numbers = [number for job in jobs for number in range(job.start, job.stop)]
     parts = [{rule: store[job.key][rule] for rule in rules} for job in jobs]
     return Results(numbers, gap.merge(parts, np.array(labels)[numbers]))
-
-
-@lru_cache(maxsize=256)
-def digest(model: Path) -> str:
-    """SHA-256 of a model, which does not have to be there."""
-    found: str = json.loads(model.with_name(TIME_STEPPED).read_text())["model"]
-    return found
 
 
 def _run_job(job: Job, test: Recorded, engine: str) -> PartialResult:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mtt_brian.errors import InputError
+from mtt_brian.experiments.deep.finished import TIME_STEPPED
 from mtt_brian.mtt import TrainConfig
 
 #: Factors of the channels of VGG9.
@@ -204,6 +205,10 @@ class Setting:
     def run(self, network: Network) -> Path:
         """The folder of a network."""
         return self.folder / "networks" / network.name
+
+    def is_finished(self, network: Network) -> bool:
+        """Whether its training has ended, see `finished`."""
+        return (self.run(network) / TIME_STEPPED).exists()
 
     def config(self, network: Network, epochs: Epochs) -> TrainConfig:
         """The settings of a training.

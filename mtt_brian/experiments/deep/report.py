@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,13 +73,19 @@ class Measured:
         return flexibility({t: self.correct[f"T = {t}"][ran] for t in TIME_STEPS}, self.correct[SUM][ran])
 
 
-def measured(network: Network, stepped: Path, labels: Sequence[int], ran: Sequence[Results], way: Results) -> Measured:
-    """A network from the file of its time-stepped predictions (null: not run) and its event-driven results."""
+def measured(
+    network: Network,
+    stepped: Mapping[int, Sequence[int | None]],
+    labels: Sequence[int],
+    ran: Sequence[Results],
+    way: Results,
+) -> Measured:
+    """A network from its time-stepped predictions (None: not run) and its event-driven results."""
     conditions = [*(f"T = {t}" for t in TIME_STEPS), SUM, FIFO]
     correct = {condition: np.full(len(labels), np.nan) for condition in conditions}
-    for t, predicted in json.loads(stepped.read_text())["predictions"].items():
-        known = np.array([k is not None for k in predicted])
-        correct[f"T = {t}"][known] = np.equal(predicted, labels)[known]
+    for t, predicted in stepped.items():
+        classes = np.array(predicted, dtype=float)  # NaN: not run
+        correct[f"T = {t}"] = np.where(np.isnan(classes), np.nan, classes == labels)
     for numbers, rules in ran:
         for name, result in rules.items():
             correct[name][numbers] = from_bits(result["right"])

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
 from pathlib import Path
 
 import nir
 import numpy as np
 
 from mtt_brian import export, mtt
-from mtt_brian.errors import Diverged
+from mtt_brian.errors import Diverged, InputError
 from mtt_brian.experiments import perturb_networks
-from mtt_brian.experiments.deep.event_driven import TIME_STEPPED
+from mtt_brian.experiments.deep import finished
 from mtt_brian.experiments.deep.frames import MEASURED, test_frames, training_frames
 from mtt_brian.experiments.deep.plan import TIME_STEPS, Epochs, Network, Setting, Speed, epochs_within, networks
 from mtt_brian.experiments.deep.recordings import load_recordings
@@ -32,6 +32,8 @@ from mtt_brian.mtt.frame_dataset import FrameSet
 from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.mtt.initialise import prepare
 from mtt_brian.mtt.loop import Trainer, configure_torch
+from mtt_brian.text import one_line
+from mtt_brian.workers import end_processes, start_worker
 
 #: Significant bits of the exported weights: those of bfloat16, in which mixed precision computes convolutions. All
 #: results are those of the rounded weights, and a compressed file is small.
@@ -48,47 +50,88 @@ _TIMED, _WARM_UP = 12, {"sdt": 1, "mtt": 8}
 def train(setting: Setting, seeds: Sequence[int], epochs: Epochs, fit: bool, ends: float, jobs: int) -> None:
     """Train the networks of all seeds; those that are there already are not trained again.
 
+    If the process of a seed is killed, the other seeds are trained to their end.
+
     Args:
         setting: of all networks.
-        seeds: each is one process.
+        seeds: each is one task.
         epochs: of both phases.
         fit: whether they are the most, and fewer are taken if they do not fit, see `epochs_within`.
         ends: time (`time.time`) at which the last training must have ended.
-        jobs: seeds that are trained at the same time; 0: nothing is trained.
+        jobs: processes, each with its share of the seeds; 0: nothing is trained.
+
+    Raises:
+        InputError: for networks of other settings in the folder.
+        Exception: the first one of a seed, when all seeds are done.
     """
     if not jobs:
         return
-    rounds = -(-len(seeds) // jobs)
+    jobs = min(jobs, len(seeds))
     kept = setting.folder / "epochs.json"
-    if fit and kept.exists():
-        first, second, groups = json.loads(kept.read_text()).values()
-        epochs, fit = Epochs(first, second, tuple(groups)), False
-    with ProcessPoolExecutor(min(jobs, len(seeds)), get_context("spawn"), initializer=keep_freed_memory) as pool:
+    if planned := fit and kept.exists():
+        epochs, fit = _read_epochs(kept, epochs.groups), False
+    with ExitStack() as stack:
+        # A pool for each: with all processes in one, a killed one ends the others, or is not noticed before another
+        # one has ended its task.
+        pools = [ProcessPoolExecutor(1, get_context("spawn"), initializer=_start) for _ in range(jobs)]
+        for pool in pools:
+            stack.enter_context(pool)
         if fit:
-            speeds = list(pool.map(measure_speed, itertools.repeat(setting, min(jobs, len(seeds)))))
+            speeds = [future.result() for future in [pool.submit(measure_speed, setting) for pool in pools]]
             slowest = Speed(max(s.sdt for s in speeds), max(s.mixed for s in speeds))
-            epochs = epochs_within((ends - time.time()) / rounds, slowest, epochs)
+            epochs = epochs_within((ends - time.time()) / -(-len(seeds) // jobs), slowest, epochs)
             print(f"seconds per epoch: SDT {slowest.sdt:.1f}, mixed {slowest.mixed:.1f}; {epochs}", flush=True)
-        write_json(kept, epochs._asdict())
-        for seed in pool.map(train_seed, *zip(*((setting, seed, epochs, ends) for seed in seeds), strict=True)):
-            print(f"seed {seed}: done", flush=True)
+        check_settings(setting, seeds, epochs)
+        if not planned:
+            write_json(kept, epochs._asdict())
+        tasks = zip(seeds, itertools.cycle(pools), strict=False)
+        running = {pool.submit(train_seed, setting, seed, epochs, ends): seed for seed, pool in tasks}
+        errors = []
+        for future in as_completed(running):
+            error = future.exception()
+            print(f"seed {running[future]}: {'done' if error is None else f'not done, {one_line(error)}'}", flush=True)
+            errors += [] if error is None else [error]
+    if errors:
+        raise errors[0]
 
 
-def stop() -> None:
-    """Ends the processes of the trainings at once, for example after Ctrl-C; networks that are ready stay."""
-    for process in active_children():
-        process.terminate()
+def _start() -> None:
+    """Initialises a process of the trainings."""
+    start_worker()
+    keep_freed_memory()
 
 
-def train_seed(setting: Setting, seed: int, epochs: Epochs, ends: float) -> int:
-    """The networks of one seed, in order, as long as there is time; returns the seed."""
+def _read_epochs(path: Path, groups: Collection[int]) -> Epochs:
+    """The epochs of an earlier start, of those of its groups that are asked for."""
+    try:
+        found = json.loads(path.read_text())
+        both = tuple(number for number in found["groups"] if number in groups)
+        epochs = Epochs(int(found["first"]), int(found["second"]), both)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the epochs of an earlier start ({error!r}); --epochs gives them") from None
+    print(f"{path}: {epochs}", flush=True)
+    return epochs
+
+
+def stop(trained: Future[None]) -> None:
+    """Ends the processes of the trainings at once, for example after Ctrl-C; networks that are ready stay.
+
+    Args:
+        trained: the future of `train`; a process that it starts meanwhile is ended, too.
+    """
+    while not trained.done():
+        end_processes()
+        wait([trained], timeout=0.1)
+
+
+def train_seed(setting: Setting, seed: int, epochs: Epochs, ends: float) -> None:
+    """The networks of one seed, in order, as long as there is time."""
     for network in networks(seed, epochs.groups):
-        folder = setting.run(network)
-        if (folder / TIME_STEPPED).exists():
-            _check_settings(setting, network, epochs, folder)
+        if setting.is_finished(network):
             continue
-        if network.init is not None and not (setting.run(network.init) / TIME_STEPPED).exists():
-            print(f"{network.name}: left out, because {network.init.name} is not there", flush=True)
+        if (first := network.init) and not (setting.is_finished(first) and _has_checkpoint(setting, first)):
+            # Archives have no checkpoints.
+            print(f"{network.name}: left out, because {first.name} is not there with its checkpoint", flush=True)
             continue
         try:
             if not train_network(setting, network, epochs, ends):
@@ -96,7 +139,6 @@ def train_seed(setting: Setting, seed: int, epochs: Epochs, ends: float) -> int:
                 break
         except Diverged as error:
             print(f"{network.name}: {error}", flush=True)
-    return seed
 
 
 def train_network(setting: Setting, network: Network, epochs: Epochs, ends: float) -> bool:
@@ -109,8 +151,8 @@ def train_network(setting: Setting, network: Network, epochs: Epochs, ends: floa
     """
     folder, config = setting.run(network), setting.config(network, epochs)
     folder.mkdir(parents=True, exist_ok=True)
-    begun = (folder / mtt.checkpoint.FILE_NAME).exists()
-    trainer = _trainer(setting, config, _frames(setting), mtt.checkpoint.load(folder) if begun else None)
+    resume = mtt.checkpoint.load(folder) if _has_checkpoint(setting, network) else None
+    trainer = _trainer(setting, config, _frames(setting), resume)
     write_json(folder / CONFIG, config.as_dict())
     started = saved = time.time()
     first = trainer.last.epoch
@@ -118,6 +160,7 @@ def train_network(setting: Setting, network: Network, epochs: Epochs, ends: floa
         while trainer.last.epoch < config.epochs:
             done = trainer.last.epoch - first
             if time.time() + (time.time() - started) / max(1, done) > ends:
+                trainer.save(folder)
                 return False
             trainer.run_epoch()
             if time.time() - saved > SAVED_EVERY:
@@ -129,8 +172,7 @@ def train_network(setting: Setting, network: Network, epochs: Epochs, ends: floa
     graph = perturb_networks.rounded_weights(graph, BITS)
     stepped = time_stepped_predictions(setting, graph)
     export.write(folder / MODEL, graph)
-    digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
-    write_json(folder / TIME_STEPPED, {"model": digest, "predictions": stepped})  # last: its presence marks the end
+    finished.write(folder / MODEL, recordings, stepped)
     labels = np.array(recordings.labels)
     shown = {t: f"{100 * np.mean(np.array(k) == labels):.1f}" for t, k in stepped.items()}
     accuracy, seconds = trainer.last.history[-1]["train_accuracy"], time.time() - started
@@ -182,11 +224,30 @@ def _frames(setting: Setting) -> FrameSet:
     return training_frames(setting)
 
 
-def _check_settings(setting: Setting, network: Network, epochs: Epochs, folder: Path) -> None:
-    """Refuses a network of other settings under this name."""
-    mtt.checkpoint.check_same(
-        f"config ({folder})",
-        read_config(folder / CONFIG),
-        setting.config(network, epochs).as_dict(),
-        mtt.config.FREE_TO_CHANGE,
-    )
+def _has_checkpoint(setting: Setting, network: Network) -> bool:
+    return (setting.run(network) / mtt.checkpoint.FILE_NAME).exists()
+
+
+def check_settings(setting: Setting, seeds: Sequence[int], epochs: Epochs | None = None) -> None:
+    """Refuses a folder with networks of other settings.
+
+    Args:
+        setting: all networks must have it; the device may be another one as long as nothing is trained.
+        seeds: whose networks are checked.
+        epochs: of the trainings; None: nothing is trained.
+
+    Raises:
+        InputError: names the folder of the network, and every setting that differs with both values.
+    """
+    free = (*mtt.config.FREE_TO_CHANGE, *(("epochs", "amp") if epochs is None else ()))
+    for seed in seeds:
+        for network in networks(seed):
+            folder = setting.run(network)
+            if not setting.is_finished(network) and not _has_checkpoint(setting, network):
+                continue
+            found = read_config(folder / CONFIG)
+            wanted = setting.config(network, epochs or Epochs(1, 1)).as_dict()
+            try:
+                mtt.checkpoint.check_same(f"config ({folder})", found, wanted, free)
+            except InputError as error:
+                raise InputError(f"{error}; give the options of its training, or another --out") from None
