@@ -1,8 +1,9 @@
 """The learning rate and the epoch of a training in the loop, chosen on recordings that it is not trained on.
 
 A rate that suits a small network destroys a deep one within an epoch. Rates are tried from large to small: one is given
-up for the next as soon as an epoch has fewer correct predictions than the start, if none before had more. Of all epochs
-and the start, the best on the held-back recordings is kept.
+up for the next as soon as an epoch is shown to be worse than the start by a sign test. Of the epochs that are not, the
+best on the held-back recordings is kept; the start only if there is none. An equal number of right predictions is no
+reason to keep the start: it was trained on these recordings, too, in general, and an epoch in the loop was not.
 
 After every epoch the state is written to a file, from which the same search goes on to the same weights.
 """
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import nir
+import numpy as np
 import torch
 
 from mtt_brian import export
 from mtt_brian.errors import Diverged
+from mtt_brian.evaluate.factorial import sign_test
+from mtt_brian.evaluate.gap_tables import SIGNIFICANT
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import repair as repairs
 from mtt_brian.experiments.engine_in_the_loop import EngineInTheLoop, trainable
@@ -44,7 +48,7 @@ class LoopSearch:
         held_back: recordings to choose by.
         config: the settings; the learning rate is one of `rates`.
         rates: learning rates in the order in which they are tried.
-        budget: see `mtt.in_the_loop.on_target`; no network that needs more is preferred to one that does not.
+        budget: see `mtt.in_the_loop.on_target`; no network that needs more is kept in place of one that does not.
     """
 
     repair: Repair
@@ -64,13 +68,13 @@ class LoopSearch:
             show: called with a line for every epoch.
 
         Returns:
-            the graph, the given one if no epoch is better; and for every epoch what `mtt.in_the_loop.FineTuning.epochs`
+            the graph, the given one if no epoch is kept; and for every epoch what `mtt.in_the_loop.FineTuning.epochs`
             yields, its ``"lr"``, the ``"held_back"`` recordings that are right and their mean
             ``"held_back_synops"``, and whether it is ``"kept"``.
 
         Raises:
             InputError: as `engine_in_the_loop.trainable`.
-            Diverged: if the loss is not finite at the last rate, and no epoch was better than the start.
+            Diverged: if the loss is not finite at the last rate, and no epoch before is kept.
         """
         found = self._read(state)
         if found is None:
@@ -98,8 +102,7 @@ class LoopSearch:
                 name = f"held-back recordings, epoch {epoch['epoch']}"
                 value = self._score(export.with_weights(self.graph, model), name)
                 self._add(found, {**epoch, "lr": config.lr}, value, model)
-                best = max(other["held_back"] for other in found.history)
-                gives_up = not is_last and value.correct < found.start.correct and best <= found.start.correct
+                gives_up = not is_last and _is_worse(found.start, value)
                 show(self._line(found, value) + (f"; again with {self.rates[found.rate + 1]:g}" if gives_up else ""))
                 if gives_up:
                     return
@@ -116,16 +119,22 @@ class LoopSearch:
 
     def _add(self, found: _State, epoch: dict[str, Any], value: Score, model: Staged) -> None:
         """Adds an epoch to the history, and keeps its weights if they are the best."""
-        kept = self._key(value) > self._key(found.best_score)
+        if found.best is None:
+            kept = not _is_worse(found.start, value) and self._is_within(value) >= self._is_within(found.start)
+        else:
+            kept = self._key(value) > self._key(found.best_score)
         if kept:
             found.best_score = value
             found.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             found.history = [{**other, "kept": False} for other in found.history]
         found.history.append({**epoch, "held_back": value.correct, "held_back_synops": value.synops, "kept": kept})
 
+    def _is_within(self, value: Score) -> bool:
+        return self.budget is None or value.synops <= self.budget
+
     def _key(self, value: Score) -> tuple[bool, int, float]:
         """A larger one is better."""
-        return self.budget is None or value.synops <= self.budget, *value.key
+        return self._is_within(value), *value.key
 
     def _line(self, found: _State, value: Score) -> str:
         epoch = found.history[-1]
@@ -158,6 +167,12 @@ class LoopSearch:
         return found
 
 
+def _is_worse(start: Score, value: Score) -> bool:
+    """Whether the sign test shows it."""
+    lost, gained, p = sign_test(*(np.frombuffer(score.right.encode(), "u1") == ord("1") for score in (start, value)))
+    return lost > gained and p < SIGNIFICANT
+
+
 class _State:
     """Of a search between two epochs.
 
@@ -165,7 +180,7 @@ class _State:
         start: score of the network to start from.
         rate: index of the learning rate.
         training: state of its training; None before the first epoch.
-        best: weights of the best epoch; None: the start is the best.
+        best: weights of the best epoch; None: the start is kept.
         best_score: of the best.
         history: of all epochs.
     """

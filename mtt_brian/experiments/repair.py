@@ -117,12 +117,17 @@ class Score(NamedTuple):
     """How well a network does under the target's rule.
 
     Attributes:
-        correct: predictions.
+        right: for every recording ``"1"`` if its prediction is right, else ``"0"``.
         synops: mean synaptic operations per recording.
     """
 
-    correct: int
+    right: str
     synops: float
+
+    @property
+    def correct(self) -> int:
+        """Number of right predictions."""
+        return self.right.count("1")
 
     @property
     def key(self) -> tuple[int, float]:
@@ -143,8 +148,8 @@ def score(repair: Repair, graph: nir.NIRGraph, recordings: Recordings, bar: Any)
     for result in repair.simulator(graph, repair.rule, "counts").run(recordings):
         found.append((int(predictions(result.readout)), result.synops))
         bar.update()
-    correct = np.sum(np.array([k for k, _ in found]) == np.asarray(recordings.labels))
-    return Score(int(correct), float(np.mean([n for _, n in found])))
+    right = np.array([k for k, _ in found]) == np.asarray(recordings.labels)
+    return Score("".join("01"[int(one)] for one in right), float(np.mean([n for _, n in found])))
 
 
 class _Trials:
@@ -162,7 +167,7 @@ class _Trials:
 
     def score(self, factors: Mapping[str, float]) -> Score:
         value = score(self._repair, scaled(self._repair.graph, factors), self._recordings, self._bar)
-        self.tried.append({"factors": dict(factors), **value._asdict()})
+        self.tried.append({"factors": dict(factors), "correct": value.correct, "synops": value.synops})
         return value
 
     def best(self, candidates: Iterable[dict[str, float]]) -> tuple[dict[str, float], Score]:

@@ -157,7 +157,7 @@ class RepairReport:
             )
         if self.history and not any(epoch["kept"] for epoch in self.history):
             done.append(
-                "No epoch is better than the start on the held-back recordings: the weights of the start are kept."
+                "No epoch is kept: each is worse than the start on the held-back recordings, or needs more operations."
             )
         return done
 
