@@ -22,7 +22,7 @@ from mtt_brian.experiments import engine_in_the_loop, inference, perturb_network
 from mtt_brian.experiments.engine_in_the_loop import EngineInTheLoop, counted
 from mtt_brian.experiments.gap import Rule, Target
 from mtt_brian.experiments.loop_search import LoopSearch
-from mtt_brian.experiments.repair import AT_TARGET, OTHER_ORDER, STEPPED, UNBOUNDED, Repair
+from mtt_brian.experiments.repair import AT_TARGET, OTHER_ORDER, STEPPED, UNBOUNDED, Repair, Score
 from mtt_brian.experiments.repair_report import RepairReport, Scales
 from mtt_brian.mtt import in_the_loop
 from mtt_brian.mtt.in_the_loop import LoopConfig, Measured, Outcome
@@ -340,24 +340,24 @@ class TestInTheLoop:
 
 
 class TestSearch:
-    """Learning rate and epoch, on held-back recordings of which the start has half right."""
+    """Learning rate and epoch, on 20 held-back recordings of which the start has half right."""
 
     @staticmethod
-    def search(rates, graph=None, epochs=3, **options):
+    def search(rates, graph=None, epochs=3, copies=4, **options):
         case = task(graph or two_neurons())
         config = LoopConfig(epochs=epochs, batch_size=4, time_steps=2, shift=0)
-        return LoopSearch(case, case.graph, recordings(4), recordings(4), config, rates, **options)
+        return LoopSearch(case, case.graph, recordings(copies), recordings(10), config, rates, **options)
 
     def test_a_rate_that_makes_it_worse_is_given_up(self, tmp_path):
         """With 100, the second epoch has none right; 0.05 learns all, and the first epoch that does is kept."""
         lines = []
         graph, history = self.search((100.0, 0.05)).run(tmp_path / "state.pt", lines.append)
         assert [(e["lr"], e["epoch"], e["held_back"], e["kept"]) for e in history] == [
-            *[(100.0, 1, 4, False), (100.0, 2, 0, False)],
-            *[(0.05, 1, 8, True), (0.05, 2, 8, False), (0.05, 3, 8, False)],
+            *[(100.0, 1, 10, False), (100.0, 2, 0, False)],
+            *[(0.05, 1, 20, True), (0.05, 2, 20, False), (0.05, 3, 20, False)],
         ]
         assert lines[1] == (
-            "learning rate 100, epoch 2 of 3: of 8 held-back recordings 0 right, 4 at the start; 16 SynOps; "
+            "learning rate 100, epoch 2 of 3: of 20 held-back recordings 0 right, 10 at the start; 16 SynOps; "
             "again with 0.05"
         )
         # The weights are those of the first epoch at 0.05, as counted in a run of its own.
@@ -365,18 +365,30 @@ class TestSearch:
         at_target = repair.measure(case, graph, recordings(4), recordings(4).labels)[AT_TARGET]
         assert (at_target["right"], at_target["synops_per_recording"]) == ("1" * 8, history[2]["held_back_synops"])
 
-    def test_the_start_is_kept_where_no_epoch_is_better(self, tmp_path):
-        search = self.search((100.0,))
+    def test_the_start_is_kept_where_all_epochs_are_worse(self, tmp_path):
+        search = self.search((100.0,), epochs=2, copies=8)
         graph, history = search.run(tmp_path / "state.pt", print)
         assert graph is search.graph
-        assert [(e["held_back"], e["kept"]) for e in history] == [(4, False), (0, False), (0, False)]
+        assert [(e["held_back"], e["kept"]) for e in history] == [(0, False), (0, False)]
+
+    @pytest.mark.parametrize(("lost", "gained", "kept"), [(5, 0, True), (6, 0, False), (8, 2, True), (10, 2, False)])
+    def test_worse_is_what_the_sign_test_shows(self, tmp_path, monkeypatch, lost, gained, kept):
+        """5 of 5: p = 2 / 2^5 = 0.06; 6 of 6: 0.03; 8 of 10: 2 (1 + 10 + 45) / 2^10 = 0.11; 10 of 12: 0.04."""
+        search = self.search((0.05,), epochs=1)
+        scores = iter(
+            [Score("1" * 10 + "0" * 10, 9), Score("0" * lost + "1" * (10 - lost + gained) + "0" * (10 - gained), 9)]
+        )
+        monkeypatch.setattr(repair, "score", lambda *arguments: next(scores))
+        graph, (only,) = search.run(tmp_path / "state.pt", print)
+        assert (only["held_back"], only["kept"]) == (10 - lost + gained, kept)
+        assert (graph is search.graph) == (not kept)
 
     @pytest.mark.parametrize(("budget", "kept"), [(19, False), (20, True)])
     def test_a_network_within_the_budget_is_preferred(self, tmp_path, budget, kept):
         """The start needs 12 operations and has half right; the epoch needs 20 and has all right."""
         search = self.search((0.05,), epochs=2, budget=budget)
         graph, (first, _) = search.run(tmp_path / "state.pt", print)
-        assert (first["held_back"], first["held_back_synops"], first["kept"]) == (8, 20, kept)
+        assert (first["held_back"], first["held_back_synops"], first["kept"]) == (20, 20, kept)
         assert (graph is search.graph) == (not kept)
 
     @pytest.mark.parametrize("stopped_after", [1, 2, 3, 4])
@@ -404,7 +416,7 @@ class TestSearch:
         (tmp_path / "state.pt").write_bytes(b"no state")
         with pytest.warns(CacheWarning, match=r"state\.pt: not the state of a training in the loop \(\w+\); it begins"):
             _, history = self.search((0.05,)).run(tmp_path / "state.pt", print)
-        assert [e["held_back"] for e in history] == [8, 8, 8]
+        assert [e["held_back"] for e in history] == [20, 20, 20]
 
     @pytest.mark.parametrize(("rates", "kept"), [((0.03,), None), ((0.05, 0.03), None), ((0.05,), 1)])
     def test_a_rate_that_diverges(self, tmp_path, monkeypatch, rates, kept):
@@ -495,7 +507,7 @@ class TestReport:
 
     def test_no_epoch_is_kept(self):
         found = dataclasses.replace(report(), history=[epoch(1, 7)])
-        assert found.steps[-1].startswith("No epoch is better than the start on the held-back recordings")
+        assert found.steps[-1].startswith("No epoch is kept: each is worse than the start")
 
     def test_too_many_operations_are_no_repair(self):
         assert report(synops=101.0).is_repaired is False
