@@ -671,7 +671,11 @@ BAD_RECORDINGS = {
         lambda: np.save("bad.npy", np.zeros((5, 4))),
         "bad.npy: not a one-dimensional structured",
     ),
-    "objects": ("bad.npy", lambda: np.save("bad.npy", np.array([{}])), "bad.npy: cannot be read as a structured array"),
+    "objects": (
+        "bad.npy",
+        lambda: np.save("bad.npy", np.array([{}])),
+        "bad.npy: it is no file of numpy, or holds Python objects",
+    ),
     "npz of others": ("bad.npz", lambda: np.savez("bad.npz", a=[1], b=[2]), "there are 'a', 'b'"),
     "lengths": ("bad.npz", lambda: np.savez("bad.npz", t=[1, 2], x=[1, 2, 3]), "bad.npz: t, x, y and p must have one"),
     "truncated": ("bad.bin", lambda: Path("bad.bin").write_bytes(b"1234"), "bad.bin: truncated"),

@@ -51,7 +51,7 @@ def changes_of(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[dict[int
     trainer = Idle.prepare(mtt.build_model(config, data), data, config)
     batches, seen = mtt.FrameSet.batches, []
 
-    def watched(frames: mtt.FrameSet, indices: list[np.ndarray], changes: Changes) -> Iterator[Any]:
+    def watched(frames: mtt.FrameSet, indices: list[np.ndarray], changes: Changes, **options: Any) -> Iterator[Any]:
         seen.append({})
         for index in indices:
             mine = changes[index]
@@ -59,7 +59,7 @@ def changes_of(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[dict[int
             assert mine.mirrored is not None
             drawn = zip(mine.shifts.tolist(), mine.mirrored.tolist(), strict=True)
             seen[-1] |= dict(zip(index.tolist(), drawn, strict=True))
-        return batches(frames, indices, changes)
+        return batches(frames, indices, changes, **options)
 
     monkeypatch.setattr(mtt.FrameSet, "batches", watched)
     with trainer.running():

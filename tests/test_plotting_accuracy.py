@@ -9,7 +9,7 @@ from mtt_brian import plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
 from mtt_brian.plotting import SweepCurve
-from mtt_brian.plotting.axes import accuracy_axis, accuracy_floor, cut_accuracy_axis, spelled_out
+from mtt_brian.plotting.axes import accuracy_axis, accuracy_ceiling, accuracy_floor, cut_accuracy_axis, spelled_out
 from tests.plots import legend, lines
 
 
@@ -97,6 +97,29 @@ def test_where_an_accuracy_axis_is_cut(lowest, floor, ax):
     marked = [line for line in ax.lines if line.get_label() == "_cut"]
     assert len(marked) == bool(floor)
     assert ax.get_ylabel() == (f"accuracy (axis from {100 * floor:.0f}%)" if floor else "accuracy")
+
+
+@pytest.mark.parametrize(("highest", "ceiling"), [(0.6, 0.7), (0.57, 0.6), (0.68, 0.7), (0.69, 1), (0.95, 1), (1, 1)])
+def test_where_an_accuracy_axis_ends(highest, ceiling, ax):
+    assert accuracy_ceiling(highest) == pytest.approx(ceiling)
+    accuracy_axis(ax)
+    cut_accuracy_axis(ax, 0.0, ceiling)
+    assert ax.get_ylim() == pytest.approx((0, 1.02 * ceiling))
+    assert ax.get_ylabel() == "accuracy"
+
+
+def test_twelve_curves_differ_and_both_panels_agree(tmp_path):
+    curves = [SweepCurve(str(k), [1, 10], [Estimate(0.5, 0.01)] * 2, Estimate(0.4, 0.01)) for k in range(12)]
+    with plotting.figure(tmp_path / "figure.png") as figure:
+        plotting.sweep_panels(figure, curves, "data")
+        left, right = figure.axes
+
+        def styles(lines):
+            return [(line.get_color(), line.get_marker()) for line in lines]
+
+        drawn = styles(container.lines[0] for container in left.containers)
+        assert len(set(drawn)) == 12
+        assert drawn == styles(container.lines[0] for container in right.containers)
 
 
 def test_methods_in_words():

@@ -277,9 +277,9 @@ def make_parser() -> argparse.ArgumentParser:
     remedies.add_argument(
         "--lr",
         type=_rate,
-        metavar="RATE|auto",
-        help="peak learning rate, relative to the root mean square of a layer's weights [auto: 0.03, and lower ones if "
-        "held-back recordings show a loss]",
+        metavar="RATE",
+        help="peak learning rate, relative to the root mean square of a layer's weights; auto: 0.03, and lower ones if "
+        "held-back recordings show a loss [auto]",
     )
     remedies.add_argument(
         "--gradient-steps",

@@ -76,12 +76,21 @@ def accuracy_floor(lowest: float) -> float:
     return floor if floor >= 0.3 else 0.0
 
 
-def cut_accuracy_axis(ax: Axes, floor: float) -> None:
-    """Let an `accuracy_axis` begin at ``floor`` instead of 0, and mark that it does: two strokes, and the label."""
+def accuracy_ceiling(highest: float) -> float:
+    """Where an accuracy axis may end so that ``highest`` is well within: a multiple of 10 %; 1 if it gains little."""
+    ceiling = math.ceil(round(10 * (highest + 0.02), 9)) / 10
+    return ceiling if ceiling <= 0.7 else 1.0
+
+
+def cut_accuracy_axis(ax: Axes, floor: float, ceiling: float = 1.0) -> None:
+    """Let an `accuracy_axis` end at ``ceiling``, and begin at ``floor``; if that is not 0, two strokes and the label
+    mark it.
+    """
+    ax.set_ylim(floor, ceiling + 0.02 * (ceiling - floor))
+    if floor > 0 or ceiling < 1:
+        ax.yaxis.set_major_locator(MultipleLocator(0.05 if ceiling - floor <= 0.4 else 0.1))
     if floor <= 0:
         return
-    ax.set_ylim(floor, 1 + 0.02 * (1 - floor))
-    ax.yaxis.set_major_locator(MultipleLocator(0.05 if floor >= 0.6 else 0.1))
     if ax.get_ylabel():
         ax.set_ylabel(f"accuracy (axis from {100 * floor:.0f}%)")
     stroke: dict[str, Any] = {

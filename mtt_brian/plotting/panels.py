@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike
 
 from mtt_brian.evaluate import Estimate
 from mtt_brian.plotting.accuracy import accuracy_against, time_step_sweep
-from mtt_brian.plotting.axes import accuracy_axis, accuracy_floor, common_legend, cut_accuracy_axis, literal
+from mtt_brian.plotting.axes import (
+    accuracy_axis,
+    accuracy_ceiling,
+    accuracy_floor,
+    common_legend,
+    cut_accuracy_axis,
+    literal,
+)
 from mtt_brian.plotting.predictions import readout
 from mtt_brian.plotting.spikes import raster
 from mtt_brian.plotting.style import line_style
@@ -70,8 +77,8 @@ class SweepCurve(NamedTuple):
 def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> None:
     """Accuracy against the number of time steps; on the right, the part of it that is left without time steps.
 
-    The accuracy axis begins below the event-driven accuracies. A point that lies below the axis is a number at its
-    foot.
+    The accuracy axis begins below the event-driven accuracies, and ends above all. A point that lies below the axis is
+    a number at its foot.
 
     Args:
         figure: filled with axes.
@@ -83,6 +90,7 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
         min(curve.event_driven.value - curve.event_driven.standard_error, curve.accuracy[-1].value) for curve in curves
     )
     floor = accuracy_floor(lowest)
+    ceiling = accuracy_ceiling(max(e.value + e.standard_error for c in curves for e in (*c.accuracy, c.event_driven)))
     for k, (label, time_steps, accuracy, event_driven) in enumerate(curves):
         time_step_sweep(time_steps, accuracy, label=label, ax=left)
         below = [
@@ -100,7 +108,7 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
     largest = sorted({curve.time_steps[-1] for curve in curves})
     right.set_xlabel(f"hollow: T = {' or '.join(map(str, largest))}\nfull: event-driven", fontsize="small")
     for ax in (left, right):
-        cut_accuracy_axis(ax, floor)
+        cut_accuracy_axis(ax, floor, ceiling)
     left.get_legend().remove()
     common_legend(figure, [left], title)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib import style
 from matplotlib.figure import Figure
 
@@ -25,12 +26,12 @@ from mtt_brian.files import as_path, replacing
 STYLE = "mtt_brian.plotting.mtt_brian"
 
 _RC = matplotlib.rc_params_from_file(Path(__file__).with_name("mtt_brian.mplstyle"), use_default_template=False)
-CYCLE = _RC["axes.prop_cycle"]
+_ROUND = _RC["axes.prop_cycle"].by_key()
 
 #: Distinguishable for colour-blind readers, the first four in grey as well.
-COLORS: tuple[str, ...] = tuple(CYCLE.by_key()["color"])
-DASHES: tuple[Any, ...] = tuple(CYCLE.by_key()["linestyle"])
-MARKERS: tuple[str, ...] = tuple(CYCLE.by_key()["marker"])
+COLORS: tuple[str, ...] = tuple(_ROUND["color"])
+DASHES: tuple[Any, ...] = tuple(_ROUND["linestyle"])
+MARKERS: tuple[str, ...] = tuple(_ROUND["marker"])
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
 
 #: Colour map of matrices and images: light to dark, so that it prints in grey and leaves nothing white.
@@ -93,3 +94,8 @@ def line_style(color: int, dash: int | None = None) -> dict[str, Any]:
         "linestyle": DASHES[dash % len(DASHES)],
         "marker": MARKERS[dash % len(MARKERS)],
     }
+
+
+_STYLES = [line_style(k) for k in range(len(COLORS) * len(DASHES))]
+#: The lines of axes, one after another: all differ. That of the style file is the first round.
+CYCLE = cycler(**{key: [each[key] for each in _STYLES] for key in _STYLES[0]})
