@@ -348,22 +348,27 @@ class TestSearch:
         config = LoopConfig(epochs=epochs, batch_size=4, time_steps=2, shift=0)
         return LoopSearch(case, case.graph, recordings(copies), recordings(10), config, rates, **options)
 
-    def test_a_rate_that_makes_it_worse_is_given_up(self, tmp_path):
-        """With 100, the second epoch has none right; 0.05 learns all, and the first epoch that does is kept."""
+    def test_the_rate_with_the_lowest_loss_of_the_first_epoch(self, tmp_path):
+        """0.001 changes too little: its loss is above that of 0.05, and nothing smaller is tried."""
         lines = []
-        graph, history = self.search((100.0, 0.05)).run(tmp_path / "state.pt", lines.append)
+        graph, history = self.search((100.0, 0.05, 0.001, 0.0001)).run(tmp_path / "state.pt", lines.append)
         assert [(e["lr"], e["epoch"], e["held_back"], e["kept"]) for e in history] == [
-            *[(100.0, 1, 10, False), (100.0, 2, 0, False)],
-            *[(0.05, 1, 20, True), (0.05, 2, 20, False), (0.05, 3, 20, False)],
+            *[(100.0, 1, 10, False), (0.05, 1, 20, True), (0.001, 1, 20, False)],
+            *[(0.05, 2, 20, False), (0.05, 3, 20, False)],
         ]
+        assert history[1]["loss"] < min(history[0]["loss"], history[2]["loss"])
         assert lines[1] == (
-            "learning rate 100, epoch 2 of 3: of 20 held-back recordings 0 right, 10 at the start; 16 SynOps; "
-            "again with 0.05"
+            f"learning rate 0.05, epoch 1 of 3: loss {history[1]['loss']:.3f}; of 20 held-back recordings 20 right, 10 "
+            "at the start; 21 SynOps"
         )
         # The weights are those of the first epoch at 0.05, as counted in a run of its own.
         case = task(two_neurons())
         at_target = repair.measure(case, graph, recordings(4), recordings(4).labels)[AT_TARGET]
-        assert (at_target["right"], at_target["synops_per_recording"]) == ("1" * 8, history[2]["held_back_synops"])
+        assert (at_target["right"], at_target["synops_per_recording"]) == ("1" * 8, history[1]["held_back_synops"])
+        # The other epochs are those of a training with this rate alone.
+        alone, others = self.search((0.05,)).run(tmp_path / "alone.pt", print)
+        assert [e["loss"] for e in others] == [history[k]["loss"] for k in (1, 3, 4)]
+        assert np.array_equal(alone.nodes["w"].weight, graph.nodes["w"].weight)
 
     def test_the_start_is_kept_where_all_epochs_are_worse(self, tmp_path):
         search = self.search((100.0,), epochs=2, copies=8)
@@ -391,9 +396,9 @@ class TestSearch:
         assert (first["held_back"], first["held_back_synops"], first["kept"]) == (20, 20, kept)
         assert (graph is search.graph) == (not kept)
 
-    @pytest.mark.parametrize("stopped_after", [1, 2, 3, 4])
+    @pytest.mark.parametrize("stopped_after", [1, 2, 3, 4, 5])
     def test_a_stopped_search_goes_on_to_the_same_network(self, tmp_path, stopped_after):
-        rates = (100.0, 0.05)
+        rates = (100.0, 0.05, 0.001)
         whole, history = self.search(rates).run(tmp_path / "whole.pt", print)
         lines = []
 
@@ -408,8 +413,8 @@ class TestSearch:
         graph, again = self.search(rates).run(tmp_path / "state.pt", more.append)
         assert again == history
         assert np.array_equal(graph.nodes["w"].weight, whole.nodes["w"].weight)
-        # The epoch of the stop is trained once more, and at most the one in front of it, of a rate that was given up.
-        assert len(more) <= 5 - stopped_after + 2
+        # Only the epoch of the stop is trained once more.
+        assert len(more) == len(history) - stopped_after + 1
         assert self.search(rates).run(tmp_path / "state.pt", pytest.fail)[1] == history
 
     def test_a_damaged_state_begins_anew(self, tmp_path):
@@ -418,32 +423,36 @@ class TestSearch:
             _, history = self.search((0.05,)).run(tmp_path / "state.pt", print)
         assert [e["held_back"] for e in history] == [20, 20, 20]
 
-    @pytest.mark.parametrize(("rates", "kept"), [((0.03,), None), ((0.05, 0.03), None), ((0.05,), 1)])
-    def test_a_rate_that_diverges(self, tmp_path, monkeypatch, rates, kept):
-        """The next one is tried; after the last one the best epoch is kept, if there is one."""
-        usual = in_the_loop.on_target
+    @staticmethod
+    def diverging(monkeypatch, epoch, rates):
+        """Trainings with these rates diverge in this epoch."""
+        usual = in_the_loop.FineTuning._epoch
 
-        def diverging(model, given, target, config, budget):
-            training = usual(model, given, target, config, budget)
+        def diverge(training, number):
+            if number == epoch and training._config.lr in rates:
+                raise Diverged(f"the loss is nan; lower lr = {training._config.lr:g}")
+            return usual(training, number)
 
-            def epochs():
-                if kept is not None:
-                    yield next(usual(model, given, target, config, budget).epochs())
-                raise Diverged(f"the loss is nan; lower lr = {config.lr:g}")
+        monkeypatch.setattr(in_the_loop.FineTuning, "_epoch", diverge)
 
-            training.epochs = epochs
-            return training
-
-        monkeypatch.setattr(in_the_loop, "on_target", diverging)
+    def test_a_rate_that_diverges_in_its_first_epoch_is_left(self, tmp_path, monkeypatch):
+        self.diverging(monkeypatch, 1, (0.1, 0.05))
         lines = []
-        if kept is None:
-            with pytest.raises(Diverged, match=r"lower lr = 0\.03"):
-                self.search(rates).run(tmp_path / "state.pt", lines.append)
-            assert lines == ["the loss is nan; lower lr = 0.05; again with 0.03"] * (len(rates) - 1)
-        else:
-            _, history = self.search(rates).run(tmp_path / "state.pt", lines.append)
-            assert [e["kept"] for e in history] == [True]
-            assert lines[-1] == "the loss is nan; lower lr = 0.05; the best epoch before is kept"
+        _, history = self.search((0.1, 0.05, 0.03), epochs=1).run(tmp_path / "state.pt", lines.append)
+        assert lines[:2] == ["the loss is nan; lower lr = 0.1", "the loss is nan; lower lr = 0.05"]
+        assert [e["lr"] for e in history] == [0.03]
+        with pytest.raises(Diverged, match=r"lower lr = 0\.05"):
+            self.search((0.1, 0.05)).run(tmp_path / "other.pt", print)
+
+    def test_a_training_that_diverges_later(self, tmp_path, monkeypatch):
+        """The best epoch before is kept, if there is one."""
+        self.diverging(monkeypatch, 2, (100.0, 0.05))
+        lines = []
+        _, history = self.search((0.05,)).run(tmp_path / "state.pt", lines.append)
+        assert [(e["epoch"], e["kept"]) for e in history] == [(1, True)]
+        assert lines[-1] == "the loss is nan; lower lr = 0.05; the best epoch before is kept"
+        with pytest.raises(Diverged, match="lower lr = 100"):
+            self.search((100.0,), copies=8).run(tmp_path / "other.pt", print)
 
 
 def test_shifted_events():

@@ -1,15 +1,18 @@
-"""The learning rate and the epoch of a training in the loop, chosen on recordings that it is not trained on.
+"""The learning rate and the epoch of a training in the loop, chosen without test recordings.
 
-A rate that suits a small network destroys a deep one within an epoch. Rates are tried from large to small: one is given
-up for the next as soon as an epoch is shown to be worse than the start by a sign test. Of the epochs that are not, the
-best on the held-back recordings is kept; the start only if there is none. An equal number of right predictions is no
-reason to keep the start: it was trained on these recordings, too, in general, and an epoch in the loop was not.
+A rate that suits a small network destroys a deep one within an epoch. The first epoch is trained with one rate after
+another, from large to small, until its mean loss rises: every batch is measured before it is trained on, in the same
+order for all rates, so that a rate that is too large loses, and so does one that is too small. The training goes on
+with the rate of the lowest loss. Of its epochs, the best on held-back recordings is kept, and the start if the sign
+test shows that all are worse. (The start was usually trained on these recordings, so that a few more that are right
+with it mean little.)
 
 After every epoch the state is written to a file, from which the same search goes on to the same weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,59 +77,77 @@ class LoopSearch:
 
         Raises:
             InputError: as `engine_in_the_loop.trainable`.
-            Diverged: if the loss is not finite at the last rate, and no epoch before is kept.
+            Diverged: if the loss is not finite in the first epoch with all rates, or later and no epoch is kept.
         """
         found = self._read(state)
         if found is None:
             found = _State(self._score(self.graph, "held-back recordings, at the start"))
-        while found.rate < len(self.rates):
-            self._train(found, state, show)
-            found.rate, found.training = found.rate + 1, None
-        found.write(state)
+        while found.tried < len(self.rates) and not found.loss_rose:
+            self._try_next_rate(found, show)
+            found.write(state)
+        self._train_on(found, state, show)
         if found.best is None:
             return self.graph, found.history
         model = self._model()
         model.load_state_dict(found.best)
         return export.with_weights(self.graph, model), found.history
 
-    def _train(self, found: _State, state: Path, show: Callable[[str], None]) -> None:
-        """Trains with one rate; ends all others unless the next one is to be tried."""
-        config, is_last = replace(self.config, lr=self.rates[found.rate]), found.rate == len(self.rates) - 1
-        model = self._model()
-        target = EngineInTheLoop(self.repair, self.graph, config.time_steps)
-        training = in_the_loop.on_target(model, self.train, target, config, self.budget)
-        if found.training is not None:
-            training.go_on_from(found.training)
+    def _try_next_rate(self, found: _State, show: Callable[[str], None]) -> None:
+        """The first epoch with the next rate."""
+        lr = self.rates[found.tried]
+        found.tried += 1
+        model, training = self._training(lr)
+        try:
+            epoch = next(training.epochs())
+        except Diverged as error:
+            if found.tried == len(self.rates) and found.training is None:
+                raise
+            show(str(error))
+            found.loss_rose = found.training is not None
+            return
+        value = self._score(export.with_weights(self.graph, model), f"held-back recordings, learning rate {lr:g}")
+        if found.training is None or epoch["loss"] < found.loss:
+            found.lr, found.loss, found.training = lr, epoch["loss"], training.state()
+            found.keep(None)
+        else:
+            found.loss_rose = True
+        self._add(found, {**epoch, "lr": lr}, value, model)
+        show(self._line(found, value))
+
+    def _train_on(self, found: _State, state: Path, show: Callable[[str], None]) -> None:
+        """The other epochs with the rate of the lowest loss."""
+        model, training = self._training(found.lr)
+        assert found.training is not None  # there was a first epoch
+        training.go_on_from(found.training)
         try:
             for epoch in training.epochs():
                 name = f"held-back recordings, epoch {epoch['epoch']}"
                 value = self._score(export.with_weights(self.graph, model), name)
-                self._add(found, {**epoch, "lr": config.lr}, value, model)
-                gives_up = not is_last and _is_worse(found.start, value)
-                show(self._line(found, value) + (f"; again with {self.rates[found.rate + 1]:g}" if gives_up else ""))
-                if gives_up:
-                    return
+                self._add(found, {**epoch, "lr": found.lr}, value, model)
+                show(self._line(found, value))
                 found.training = training.state()
                 found.write(state)
         except Diverged as error:
-            if not is_last:
-                show(f"{error}; again with {self.rates[found.rate + 1]:g}")
-                return
             if found.best is None:
                 raise
             show(f"{error}; the best epoch before is kept")
-        found.rate = len(self.rates)
+
+    def _training(self, lr: float) -> tuple[Staged, in_the_loop.FineTuning]:
+        config, model = replace(self.config, lr=lr), self._model()
+        target = EngineInTheLoop(self.repair, self.graph, config.time_steps)
+        return model, in_the_loop.on_target(model, self.train, target, config, self.budget)
 
     def _add(self, found: _State, epoch: dict[str, Any], value: Score, model: Staged) -> None:
-        """Adds an epoch to the history, and keeps its weights if they are the best."""
-        if found.best is None:
+        """Adds an epoch to the history, and keeps its weights if they are the best of their rate."""
+        if epoch["lr"] != found.lr:
+            kept = False
+        elif found.best is None:
             kept = not _is_worse(found.start, value) and self._is_within(value) >= self._is_within(found.start)
         else:
             kept = self._key(value) > self._key(found.best_score)
         if kept:
+            found.keep({name: tensor.clone() for name, tensor in model.state_dict().items()})
             found.best_score = value
-            found.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            found.history = [{**other, "kept": False} for other in found.history]
         found.history.append({**epoch, "held_back": value.correct, "held_back_synops": value.synops, "kept": kept})
 
     def _is_within(self, value: Score) -> bool:
@@ -140,8 +161,8 @@ class LoopSearch:
         epoch = found.history[-1]
         allowed = "" if self.budget is None else f" (allowed: {self.budget:,.0f})"
         return (
-            f"learning rate {epoch['lr']:g}, epoch {epoch['epoch']} of {self.config.epochs}: of {len(self.held_back)} "
-            f"held-back recordings {value.correct} right, {found.start.correct} at the start; "
+            f"learning rate {epoch['lr']:g}, epoch {epoch['epoch']} of {self.config.epochs}: loss {epoch['loss']:.3f}; "
+            f"of {len(self.held_back)} held-back recordings {value.correct} right, {found.start.correct} at the start; "
             f"{value.synops:,.0f} SynOps{allowed}"
         )
 
@@ -158,9 +179,9 @@ class LoopSearch:
             return None
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-            found = _State(Score(*content["start"]))
-            found.rate, found.history, found.best = content["rate"], content["history"], content["best"]
-            found.best_score, found.training = Score(*content["best_score"]), content["training"]
+            found = _State(Score(*content.pop("start")))
+            found.best_score = Score(*content.pop("best_score"))
+            vars(found).update({name: content[name] for name in vars(found) if name not in ("start", "best_score")})
         except Exception as error:  # torch raises exceptions of many types
             warn(f"{path}: not the state of a training in the loop ({type(error).__name__}); it begins anew")
             return None
@@ -178,19 +199,28 @@ class _State:
 
     Attributes:
         start: score of the network to start from.
-        rate: index of the learning rate.
-        training: state of its training; None before the first epoch.
-        best: weights of the best epoch; None: the start is kept.
-        best_score: of the best.
+        tried: number of learning rates with a first epoch.
+        loss_rose: whether the loss of the last one is above that of the one before.
+        lr: the rate whose first epoch has the lowest loss; NaN before the first one.
+        loss: that loss.
+        training: state of its training.
+        best: weights of its best epoch; None: the start is kept.
+        best_score: of these.
         history: of all epochs.
     """
 
     def __init__(self, start: Score) -> None:
         self.start = self.best_score = start
-        self.rate = 0
+        self.tried, self.loss_rose = 0, False
+        self.lr = self.loss = math.nan
         self.training: dict[str, Any] | None = None
         self.best: dict[str, torch.Tensor] | None = None
         self.history: list[dict[str, Any]] = []
+
+    def keep(self, weights: dict[str, torch.Tensor] | None) -> None:
+        """These weights instead of those that were kept."""
+        self.best = weights
+        self.history = [{**epoch, "kept": False} for epoch in self.history]
 
     def write(self, path: Path) -> None:
         """Write the file; an older one is kept until the new one is complete."""
