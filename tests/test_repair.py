@@ -18,7 +18,15 @@ from mtt_brian import export
 from mtt_brian.cli import repair as command
 from mtt_brian.errors import CacheWarning, Diverged, InputError
 from mtt_brian.events import Recordings, perturb
-from mtt_brian.experiments import engine_in_the_loop, inference, perturb_networks, repair, repair_report, run_folder
+from mtt_brian.experiments import (
+    engine_in_the_loop,
+    inference,
+    loop_search,
+    perturb_networks,
+    repair,
+    repair_report,
+    run_folder,
+)
 from mtt_brian.experiments.engine_in_the_loop import EngineInTheLoop, counted
 from mtt_brian.experiments.gap import Rule, Target
 from mtt_brian.experiments.loop_search import LoopSearch
@@ -395,6 +403,21 @@ class TestSearch:
         graph, (first, _) = search.run(tmp_path / "state.pt", print)
         assert (first["held_back"], first["held_back_synops"], first["kept"]) == (20, 20, kept)
         assert (graph is search.graph) == (not kept)
+
+    @pytest.mark.parametrize(
+        ("losses", "higher"),
+        [([1, 2, 3], False), ([1, 3, 3], False), ([1, 3, 4], True), ([2, 3, 4], True), ([0, 2, 3.5], False)],
+    )
+    def test_one_standard_error(self, losses, higher):
+        """Above [1, 2, 3] by 0, 1, 0: 1/3 with the error 1/3; by 0, 1, 1: 2/3 with 1/3; by -1, 0, 0.5: less."""
+        assert loop_search._is_higher([9, *losses], [9, 1, 2, 3]) == higher
+        assert not loop_search._is_higher([9], [9])
+        assert loop_search._is_higher([9, 1.5], [9, 1])
+
+    def test_the_smallest_rate_within_the_error(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(loop_search, "_is_higher", lambda losses, lowest: False)
+        _, history = self.search((0.05, 0.04, 0.03), epochs=1).run(tmp_path / "state.pt", print)
+        assert [e["kept"] for e in history] == [False, False, True]
 
     @pytest.mark.parametrize("stopped_after", [1, 2, 3, 4, 5])
     def test_a_stopped_search_goes_on_to_the_same_network(self, tmp_path, stopped_after):

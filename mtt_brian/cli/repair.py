@@ -279,7 +279,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=_rate,
         metavar="RATE",
         help="peak learning rate, relative to the root mean square of a layer's weights; auto: of 0.03, 0.01, "
-        "0.003 and 0.001 the one with the lowest loss in the first epoch [auto]",
+        "0.003 and 0.001 the smallest with the lowest loss in the first epoch, within its error [auto]",
     )
     remedies.add_argument(
         "--gradient-steps",

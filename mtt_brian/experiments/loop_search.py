@@ -3,9 +3,10 @@
 A rate that suits a small network destroys a deep one within an epoch. The first epoch is trained with one rate after
 another, from large to small, until its mean loss rises: every batch is measured before it is trained on, in the same
 order for all rates, so that a rate that is too large loses, and so does one that is too small. The training goes on
-with the rate of the lowest loss. Of its epochs, the best on held-back recordings is kept, and the start if the sign
-test shows that all are worse. (The start was usually trained on these recordings, so that a few more that are right
-with it mean little.)
+with the smallest rate whose loss is at most one standard error above the lowest (Breiman et al., Classification and
+Regression Trees, 1984, section 3.4.3; the error is that of the differences of the batches). Of its epochs, the best on
+held-back recordings is kept, and the start if the sign test shows that all are worse. (The start was usually trained on
+these recordings, so that a few more that are right with it mean little.)
 
 After every epoch the state is written to a file, from which the same search goes on to the same weights.
 """
@@ -106,8 +107,10 @@ class LoopSearch:
             found.loss_rose = found.training is not None
             return
         value = self._score(export.with_weights(self.graph, model), f"held-back recordings, learning rate {lr:g}")
-        if found.training is None or epoch["loss"] < found.loss:
-            found.lr, found.loss, found.training = lr, epoch["loss"], training.state()
+        if found.training is None or not _is_higher(training.losses, found.lowest):
+            if found.training is None or np.mean(training.losses) < np.mean(found.lowest):
+                found.lowest = training.losses
+            found.lr, found.training = lr, training.state()
             found.keep(None)
         else:
             found.loss_rose = True
@@ -115,7 +118,7 @@ class LoopSearch:
         show(self._line(found, value))
 
     def _train_on(self, found: _State, state: Path, show: Callable[[str], None]) -> None:
-        """The other epochs with the rate of the lowest loss."""
+        """The other epochs with the chosen rate."""
         model, training = self._training(found.lr)
         assert found.training is not None  # there was a first epoch
         training.go_on_from(found.training)
@@ -188,6 +191,18 @@ class LoopSearch:
         return found
 
 
+def _is_higher(losses: Sequence[float], lowest: Sequence[float]) -> bool:
+    """Whether losses are more than one standard error above those of the same batches at another rate, in the mean.
+
+    Without the first batch, whose loss is that of the start.
+    """
+    above = np.subtract(losses, lowest)[1:]
+    if not above.size:
+        return False
+    error = above.std(ddof=1) / math.sqrt(len(above)) if len(above) > 1 else 0.0
+    return bool(above.mean() > error)
+
+
 def _is_worse(start: Score, value: Score) -> bool:
     """Whether the sign test shows it."""
     lost, gained, p = sign_test(*(np.frombuffer(score.right.encode(), "u1") == ord("1") for score in (start, value)))
@@ -200,9 +215,9 @@ class _State:
     Attributes:
         start: score of the network to start from.
         tried: number of learning rates with a first epoch.
-        loss_rose: whether the loss of the last one is above that of the one before.
-        lr: the rate whose first epoch has the lowest loss; NaN before the first one.
-        loss: that loss.
+        loss_rose: whether the loss of the last one is above the lowest one.
+        lowest: losses of the batches of the first epoch with the lowest mean.
+        lr: the smallest rate that is not above it; NaN before the first one.
         training: state of its training.
         best: weights of its best epoch; None: the start is kept.
         best_score: of these.
@@ -212,7 +227,8 @@ class _State:
     def __init__(self, start: Score) -> None:
         self.start = self.best_score = start
         self.tried, self.loss_rose = 0, False
-        self.lr = self.loss = math.nan
+        self.lowest: list[float] = []
+        self.lr = math.nan
         self.training: dict[str, Any] | None = None
         self.best: dict[str, torch.Tensor] | None = None
         self.history: list[dict[str, Any]] = []

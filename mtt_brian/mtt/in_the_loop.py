@@ -182,6 +182,7 @@ class FineTuning:
     Attributes:
         history: for every finished epoch its number, mean loss, accuracy and synaptic operations, as the weights
             change.
+        losses: of the batches of the last epoch.
     """
 
     def __init__(
@@ -193,6 +194,7 @@ class FineTuning:
     ) -> None:
         self._model, self._recordings, self._config, self._outcome = model, recordings, config, outcome
         self.history: list[dict[str, float]] = []
+        self.losses: list[float] = []
         self._rng = np.random.default_rng(config.seed)
         self._labels = torch.as_tensor(np.asarray(recordings.labels), dtype=torch.int64)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -230,7 +232,7 @@ class FineTuning:
             yield self.history[-1]
 
     def _epoch(self, epoch: int) -> dict[str, float]:
-        config, sums = self._config, np.zeros(3)
+        config, sums, self.losses = self._config, np.zeros(3), []
         iterations = config.epochs * self._per_epoch
         order = self._rng.permutation(len(self._recordings))
         description = f"fine-tuning, epoch {epoch} of {config.epochs}"
@@ -258,6 +260,7 @@ class FineTuning:
                 self._scheduler.step()
                 right = (found.logits.argmax(1) == self._labels[index]).double().mean().item()
                 sums += len(index) * np.array([loss, right, found.synops])
+                self.losses.append(loss)
                 bar.set_postfix_str(f"accuracy {sums[1] / (start + len(index)):.3f}", refresh=False)
                 bar.update()
         loss, accuracy, synops = (sums / len(order)).tolist()
