@@ -389,7 +389,7 @@ def test_no_crossing_is_missed_or_invented(loops):
 @pytest.mark.slow
 @pytest.mark.parametrize("loops", [False, True])
 def test_no_crossing_is_missed_or_invented_in_half_a_million_trajectories(loops):
-    check_crossings(600, 834, 11, loops)
+    check_crossings(1000, 500, 11, loops)
 
 
 def check_times(count, seed, loops):
