@@ -46,6 +46,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.evaluate.factorial import Groups, cell_name, effect
 from mtt_brian.evaluate.tables import Column, Table, decimal, in_percent, words
 from mtt_brian.events import Recordings
+from mtt_brian.events.collections import some_of
 from mtt_brian.events.datasets import check_not_a_reference
 from mtt_brian.experiments import engine_in_the_loop, repair, run_folder, study_cli
 from mtt_brian.experiments.gap import Rule, Target
@@ -124,11 +125,11 @@ def case_of(run: Run, options: argparse.Namespace) -> Case:
     own = {"data_root": options.data_root or run.config.get("data_root")}
     config = TrainConfig(**run.config | own)
     train = run_folder.with_events(run_folder.load_splits(config).train)
-    train = run_folder.some_of(train, options.train_limit, seed=0)
+    train = some_of(train, options.train_limit, seed=0)
     target = Target(order="fifo", lower_bound="-1.0 thresholds")
     task = Repair(load_graph(run.model), run.digest, Conventions(), Rule(bins=config.time_steps), target)
     loop = LoopConfig(epochs=options.epochs, lr=options.lr, time_steps=config.time_steps, seed=config.seed)
-    return Case(task, train, run_folder.some_of(train, SAMPLE, seed=0), loop)
+    return Case(task, train, some_of(train, SAMPLE, seed=0), loop)
 
 
 def measured(case: Case, remedy: Remedy, recordings: Recordings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.errors import InputError
-from mtt_brian.events.recording import check_fields, check_recordings, has_unit, polarity_hint
+from mtt_brian.events.recording import check_fields, check_recordings, polarity_hint, second_hint
 
 if TYPE_CHECKING:
     from mtt_brian.circuit.model import Circuit
@@ -201,8 +201,7 @@ def _check_duration(duration: Any, name: str) -> None:
         duration = duration[()]
     expected = f"{name}: the duration must be a number of seconds >= 0"
     if not isinstance(duration, Real) or isinstance(duration, bool | np.timedelta64):
-        remedy = "; divide a Brian2 time by brian2.second" if has_unit(duration) else ""
-        raise InputError(f"{expected}, not {_shown(duration)}{remedy}")
+        raise InputError(f"{expected}, not {_shown(duration)}{second_hint(duration)}")
     try:
         seconds = float(duration)
     except OverflowError:

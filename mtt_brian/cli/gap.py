@@ -51,6 +51,7 @@ from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.events import Recordings
+from mtt_brian.events.collections import some_of
 from mtt_brian.events.datasets import check_not_a_reference
 from mtt_brian.experiments import dask_backend, gap, gap_report, option_checks
 from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
@@ -258,8 +259,7 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
     if opened.config.get("resolution") is not None:
         data = events.at_resolution(data, opened.config["resolution"])
     _check_fit(data, opened)
-    if options.limit is not None and options.limit < len(data):
-        data = data.subset(np.sort(np.random.default_rng(0).permutation(len(data))[: options.limit]))
+    data = some_of(data, options.limit, seed=0)
     return Given(f"{data.title}, {data.split}", data, data.labels, data.duration_us)
 
 

@@ -47,6 +47,7 @@ from mtt_brian.cli.network_options import Network
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
+from mtt_brian.events.collections import some_of
 from mtt_brian.experiments import gap, option_checks, perturb_networks, repair, repair_report
 from mtt_brian.experiments.gap import Target
 from mtt_brian.experiments.repair import AT_TARGET, Repair
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         before = once(*BEFORE, lambda: measured(opened.graph))
         graph, scales = opened.graph, None
         history: list[dict[str, Any]] = []
-        sample, rest = _held_back(train) if loop else (_some(train, SCALED_ON), train)
+        sample, rest = _held_back(train) if loop else (some_of(train, SCALED_ON, seed=0), train)
         budget = None
         if options.synops is not None:
             without_bound = once("operations without a bound", lambda: repair.operations_without_bound(task, sample))
@@ -276,7 +277,7 @@ def make_parser() -> argparse.ArgumentParser:
     remedies.add_argument("--batch-size", type=int, default=32, metavar="N", help="recordings per iteration [32]")
     remedies.add_argument(
         "--lr",
-        type=_rate,
+        type=_number_or("auto"),
         metavar="RATE",
         help="peak learning rate, relative to the root mean square of a layer's weights; auto: of 0.03, 0.01, "
         "0.003 and 0.001 the smallest with the lowest loss in the first epoch, within its error [auto]",
@@ -292,7 +293,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     remedies.add_argument(
         "--synops",
-        type=_multiple,
+        type=_number_or("none"),
         default=1.0,
         metavar="X|none",
         help="synaptic operations that the repaired network may need, in multiples of those without a bound [1]",
@@ -305,15 +306,13 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _multiple(text: str) -> float | None:
-    return None if text == "none" else float(text)
+def _number_or(word: str) -> Callable[[str], float | None]:
+    """The type of an option: a number, or a word for None."""
 
+    def number(text: str) -> float | None:
+        return None if text == word else float(text)
 
-def _rate(text: str) -> float | None:
-    return None if text == "auto" else float(text)
-
-
-_multiple.__name__ = _rate.__name__ = "number"
+    return number
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -365,19 +364,8 @@ def _loop_config(options: argparse.Namespace, opened: Network) -> LoopConfig:
     )
 
 
-def _some(recordings: Recordings, most: int) -> Recordings:
-    """The same random ones every time."""
-    if len(recordings) <= most:
-        return recordings
-    return recordings.subset(np.sort(_shuffled(recordings)[:most]))
-
-
 def _held_back(recordings: Recordings) -> tuple[Recordings, Recordings]:
     """Recordings to choose by, and the rest, to train on: the same random ones every time."""
     count = max(1, min(SCALED_ON, round(HELD_BACK * len(recordings))))
-    order = _shuffled(recordings)
+    order = np.random.default_rng(0).permutation(len(recordings))
     return recordings.subset(np.sort(order[:count])), recordings.subset(np.sort(order[count:]))
-
-
-def _shuffled(recordings: Recordings) -> np.ndarray:
-    return np.random.default_rng(0).permutation(len(recordings))

@@ -14,7 +14,7 @@ from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
 from mtt_brian.errors import InputError
-from mtt_brian.events.recording import has_unit
+from mtt_brian.events.recording import has_unit, second_hint
 from mtt_brian.text import shown
 
 #: Recorded spikes of a run: of every population, of those that feed the readout, or only their counts.
@@ -114,8 +114,7 @@ class Result:
         except (TypeError, ValueError):
             given = np.asarray(None)
         if (given.dtype.kind not in "iuf" and given.size) or has_unit(t):
-            remedy = "; divide a Brian2 time by brian2.second" if has_unit(t) else ""
-            raise InputError(f"readout_at() needs times in seconds, not {shown(t)}{remedy}")
+            raise InputError(f"readout_at() needs times in seconds, not {shown(t)}{second_hint(t)}")
         at = on_whole_microseconds(given)
         if np.any(np.isnan(at)):
             raise InputError("readout_at() needs times in seconds, not NaN")

@@ -214,6 +214,13 @@ class Images(Collection):
 SomeCollection = TypeVar("SomeCollection", bound=Collection)
 
 
+def some_of(collection: SomeCollection, limit: int | None, seed: int) -> SomeCollection:
+    """``limit`` items, drawn at random because they are often stored class by class; None for all."""
+    if limit is None or limit >= len(collection):
+        return collection
+    return collection.subset(np.sort(np.random.default_rng(seed).permutation(len(collection))[:limit]))
+
+
 def split_validation(collection: SomeCollection, fraction: float, seed: int) -> tuple[SomeCollection, SomeCollection]:
     """Splits the training data into training and validation data for model selection.
 

@@ -270,6 +270,11 @@ def has_unit(value: Any) -> bool:
     return dim is not None and not callable(dim) and not getattr(dim, "is_dimensionless", False)
 
 
+def second_hint(value: Any) -> str:
+    """The remedy where a number of seconds is expected and this is a quantity of Brian2; else nothing."""
+    return "; divide a Brian2 time by brian2.second" if has_unit(value) else ""
+
+
 def _note(field: str) -> str:
     """What the numbers of a field mean, for the end of a message."""
     return f"; {_NOTES[field]}" if field in _NOTES else ""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import torch
 
 from mtt_brian import export
 from mtt_brian.errors import Diverged
-from mtt_brian.evaluate.factorial import sign_test
+from mtt_brian.evaluate.factorial import from_bits, sign_test
 from mtt_brian.evaluate.gap_tables import SIGNIFICANT
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import repair as repairs
@@ -137,8 +138,12 @@ class LoopSearch:
 
     def _training(self, lr: float) -> tuple[Staged, in_the_loop.FineTuning]:
         config, model = replace(self.config, lr=lr), self._model()
-        target = EngineInTheLoop(self.repair, self.graph, config.time_steps)
-        return model, in_the_loop.on_target(model, self.train, target, config, self.budget)
+        return model, in_the_loop.on_target(model, self.train, self._target, config, self.budget)
+
+    @cached_property
+    def _target(self) -> EngineInTheLoop:
+        """One for all rates: it counts the synapses of the network once."""
+        return EngineInTheLoop(self.repair, self.graph, self.config.time_steps)
 
     def _add(self, found: _State, epoch: dict[str, Any], value: Score, model: Staged) -> None:
         """Adds an epoch to the history, and keeps its weights if they are the best of their rate."""
@@ -205,7 +210,7 @@ def _is_higher(losses: Sequence[float], lowest: Sequence[float]) -> bool:
 
 def _is_worse(start: Score, value: Score) -> bool:
     """Whether the sign test shows it."""
-    lost, gained, p = sign_test(*(np.frombuffer(score.right.encode(), "u1") == ord("1") for score in (start, value)))
+    lost, gained, p = sign_test(from_bits(start.right), from_bits(value.right))
     return lost > gained and p < SIGNIFICANT
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from mtt_brian.engines import Simulator
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import predictions
+from mtt_brian.evaluate.factorial import as_bits
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap, perturb_networks
 from mtt_brian.experiments.gap import GapTask, GivenRecordings, Rule, Target
@@ -117,7 +118,7 @@ class Score(NamedTuple):
     """How well a network does under the target's rule.
 
     Attributes:
-        right: for every recording ``"1"`` if its prediction is right, else ``"0"``.
+        right: which predictions are right, see `evaluate.factorial.as_bits`.
         synops: mean synaptic operations per recording.
     """
 
@@ -149,7 +150,7 @@ def score(repair: Repair, graph: nir.NIRGraph, recordings: Recordings, bar: Any)
         found.append((int(predictions(result.readout)), result.synops))
         bar.update()
     right = np.array([k for k, _ in found]) == np.asarray(recordings.labels)
-    return Score("".join("01"[int(one)] for one in right), float(np.mean([n for _, n in found])))
+    return Score(as_bits(right), float(np.mean([n for _, n in found])))
 
 
 class _Trials:

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mtt_brian import events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.statistics import same_but_seed
 from mtt_brian.events import Images, Recordings
-from mtt_brian.events.collections import SomeCollection
+from mtt_brian.events.collections import SomeCollection, some_of
 from mtt_brian.events.datasets import check_not_a_reference, names_of_recordings
 from mtt_brian.files import as_path, create_text, json_text, versions, write_json
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
@@ -97,14 +95,6 @@ def report_bad(data: SomeCollection) -> SomeCollection:
     for name, reason in data.bad:
         _log.warning("left out: %s: %s", name, reason)
     return data
-
-
-def some_of(data: SomeCollection, limit: int | None, seed: int) -> SomeCollection:
-    """``limit`` recordings, drawn at random because recordings are often stored class by class; None for all."""
-    if limit is None or limit >= len(data):
-        return data
-    chosen = np.random.default_rng(seed).permutation(len(data))[:limit]
-    return data.subset(np.sort(chosen))
 
 
 def train(

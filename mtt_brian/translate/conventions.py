@@ -12,7 +12,7 @@ import numpy as np
 
 from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.errors import InputError
-from mtt_brian.events.recording import has_unit
+from mtt_brian.events.recording import second_hint
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE, Parameter, Reset, SpikesPerUpdate
 from mtt_brian.translate.nir_files import numbers, shown, uniform
 
@@ -141,8 +141,8 @@ def conventions_of(conventions: Conventions | None, options: Mapping[str, Any]) 
 
 
 def _refuse_unit(name: str, given: Any) -> None:
-    if has_unit(given):
-        raise InputError(f"{name} must be a number, not {shown(given)}; divide a Brian2 time by brian2.second")
+    if remedy := second_hint(given):
+        raise InputError(f"{name} must be a number, not {shown(given)}{remedy}")
 
 
 def _lower_bound(given: Any) -> LowerBound:
