@@ -8,9 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TypeVar
+from multiprocessing import get_context
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -51,6 +53,25 @@ def in_workers(function: Callable[[Item], Made], items: Sequence[Item], workers:
 def _in_worker(function: Callable[[Item], Made], parent: int, item: Item) -> Made:
     _serve(parent)
     return function(item)
+
+
+@contextmanager
+def single_processes(number: int, initializer: Callable[..., None], *arguments: Any) -> Iterator[list[Executor]]:
+    """Executors of one process each. At the end of the block tasks that run are waited for, others are cancelled.
+
+    If all processes are in one executor, a killed one ends the others. And Python's executor does not always watch a
+    process that it starts while others work: if that one is killed, its task seems to run until another one has ended.
+
+    Args:
+        number: of executors.
+        initializer: called first in each process, with ``arguments``; see `start_worker`.
+    """
+    executors = [ProcessPoolExecutor(1, get_context("spawn"), initializer, arguments) for _ in range(number)]
+    try:
+        yield list(executors)
+    finally:
+        for executor in executors:
+            executor.shutdown(cancel_futures=True)
 
 
 def start_worker(nice: int = 0) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import nir
@@ -535,13 +535,16 @@ class TestProcesses:
         assert time.time() - started < 300
         assert [key[2] for key in store] == [1]
 
-    @pytest.mark.slow
-    def test_a_killed_process(self, evaluate, store):
+    def test_a_killed_process(self, evaluate, store, monkeypatch):
+        """It is noticed while the other one works, also if the thread that watches them is faster than its start."""
+        spawn = ProcessPoolExecutor._spawn_process
+        monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", lambda self: (time.sleep(0.3), spawn(self)))
+        started = time.time()
         with pytest.raises(BrokenExecutor):
             evaluate(8, 4)
+        assert time.time() - started < 100
         assert not store
 
-    @pytest.mark.slow
     def test_a_signal(self, evaluate, store, tmp_path, monkeypatch):
         def keep(key, result):
             ResultStore.keep(store, key, result)

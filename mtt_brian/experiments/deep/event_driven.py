@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from mtt_brian.experiments.result_store import Key, ResultStore
 from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions
 from mtt_brian.translate.nir_files import load_graph
-from mtt_brian.workers import processes_ended_after_errors, start_worker
+from mtt_brian.workers import processes_ended_after_errors, single_processes, start_worker
 
 #: Recordings of a job on a CPU.
 CHUNK = 4
@@ -120,47 +119,46 @@ def evaluate(
             run by ``"exact"``, and all if the other one fails.
     """
     batches = engine_info(engine).batches
-    running: dict[Future[PartialResult], Job] = {}
-    on_gpu: set[Future[PartialResult]] = set()
-    context = get_context("spawn")
+    running: dict[Future[PartialResult], tuple[Job, Executor]] = {}
     try:
         with (
             # Behind the trainings, which run at the same time.
-            ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(_NICE,)) as pool,
-            ProcessPoolExecutor(1, context, initializer=start_worker) as gpu_pool,
+            single_processes(workers, start_worker, _NICE) as idle,
+            single_processes(1, start_worker) as [gpu],
             progress_bar(description="event-driven", unit="jobs", total=0) as bar,
             processes_ended_after_errors(),
         ):
             while time.time() < ends:
                 last, there = complete(), models()
+                begun = {job for job, _ in running.values()}
                 jobs = list(jobs_of(there, test, (WAY, FIFO) if batches else (WAY, FIFO, SUM)))
-                missing = (job for job in jobs if not _is_known(store, job, test) and job not in running.values())
+                missing = (job for job in jobs if not _is_known(store, job, test) and job not in begun)
                 bar.total = max(len(jobs), bar.n)
-                while len(running) - len(on_gpu) < workers and (job := next(missing, None)):
-                    running[pool.submit(_run_job, job, test, "exact")] = job
+                while idle and (job := next(missing, None)):
+                    executor = idle.pop()
+                    running[executor.submit(_run_job, job, test, "exact")] = job, executor
                 whole = [Job(model, SUM, 0, test.count) for model in there] if batches and last else []
                 for job in whole:
-                    if job.key not in store and job not in running.values():
-                        running[future := gpu_pool.submit(_run_job, job, test, engine)] = job
-                        on_gpu.add(future)
+                    if job.key not in store and job not in begun:
+                        running[gpu.submit(_run_job, job, test, engine)] = job, gpu
                 if not running and last:
                     break
                 done, _ = wait(running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
                 if not running:
                     time.sleep(_PAUSE)
                 for future in done:
-                    if future in on_gpu and (error := future.exception()) is not None:
+                    job, executor = running[future]
+                    if executor is gpu and (error := future.exception()) is not None:
                         print(f"{engine}: {error}; the engine exact runs the rest", flush=True)
                         batches = False
                     else:
-                        store.keep(running[future].key, future.result())
+                        store.keep(job.key, future.result())
                         bar.update()
                     del running[future]
-                    on_gpu.discard(future)
-            for one in (pool, gpu_pool):
-                one.shutdown(wait=True, cancel_futures=True)
+                    if executor is not gpu:
+                        idle.append(executor)
     finally:
-        for future, job in running.items():
+        for future, (job, _) in running.items():
             if future.done() and not future.cancelled() and future.exception() is None:
                 store.keep(job.key, future.result())
 

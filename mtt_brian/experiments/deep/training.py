@@ -6,11 +6,9 @@ import itertools
 import json
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
-from contextlib import ExitStack
+from concurrent.futures import Future, as_completed, wait
 from dataclasses import replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import nir
@@ -33,7 +31,7 @@ from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.mtt.initialise import prepare
 from mtt_brian.mtt.loop import Trainer, configure_torch
 from mtt_brian.text import one_line
-from mtt_brian.workers import end_processes, start_worker
+from mtt_brian.workers import end_processes, single_processes, start_worker
 
 #: Significant bits of the exported weights: those of bfloat16, in which mixed precision computes convolutions. All
 #: results are those of the rounded weights, and a compressed file is small.
@@ -70,12 +68,7 @@ def train(setting: Setting, seeds: Sequence[int], epochs: Epochs, fit: bool, end
     kept = setting.folder / "epochs.json"
     if planned := fit and kept.exists():
         epochs, fit = _read_epochs(kept, epochs.groups), False
-    with ExitStack() as stack:
-        # A pool for each: with all processes in one, a killed one ends the others, or is not noticed before another
-        # one has ended its task.
-        pools = [ProcessPoolExecutor(1, get_context("spawn"), initializer=_start) for _ in range(jobs)]
-        for pool in pools:
-            stack.enter_context(pool)
+    with single_processes(jobs, _start) as pools:
         if fit:
             speeds = [future.result() for future in [pool.submit(measure_speed, setting) for pool in pools]]
             slowest = Speed(max(s.sdt for s in speeds), max(s.mixed for s in speeds))
