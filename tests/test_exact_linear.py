@@ -292,6 +292,12 @@ def test_a_neuron_above_its_threshold_has_to_sink_first():
     assert 0 < crossing(linear, [-11, 1.0]) < 0.01  # sinks a little below it
 
 
+def test_a_ramp_that_a_large_decay_hid():
+    # 1000 exp(-1000 t) + t: after 0.1 s the first term is 4e-41, and not the rounding of 1000.
+    linear = system([[-1000, 0], [0, 0]], offset=[0, 1], row=[1, 1])
+    assert crossing(linear, [1000, 0], 0.1) == 0.1
+
+
 def test_an_undamped_oscillation():
     linear = system([[0, -200], [200, 0]])  # (cos, sin)
     assert crossing(linear, [2, 0]) == pytest.approx(np.arcsin(0.5) / 200, rel=1e-15)

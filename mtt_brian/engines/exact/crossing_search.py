@@ -60,18 +60,19 @@ def first_crossing(
     """
     i, v, r = linear.integer_at[s], linear.value_at[s], linear.real_at[s]
     n = linear.integers[i + STATES]
-    f, limit = -threshold, linear.reals[r + 2 * n] - threshold
+    f, limit, drift = -threshold, linear.reals[r + 2 * n] - threshold, linear.reals[r + 3 * n + 1]
     for k in range(n):
         x = y[at + stride * k]
         scratch.state[k] = x
         f += linear.reals[r + k] * x
         limit += linear.reals[r + n + k] * x
+        drift += linear.reals[r + 2 * n + 1 + k] * x
     if linear.oscillates[s]:
-        return _oscillating_crossing(linear, s, f, limit, threshold, scratch)
+        return _oscillating_crossing(linear, s, f, limit, drift, threshold, scratch)
     rows = v + (n + 1) * (n + 1) * (n + 1) + n + 1
     _rows(linear.values, rows, n, n, scratch.state, scratch.real, FORWARD + 1)
     _rows(linear.values, rows + n * (n + 1), n, n, scratch.state, scratch.real, BACKWARD + 1)
-    return _real_crossing(linear.values, v, linear.integers, i, linear.reals, r, f, limit, scratch)
+    return _real_crossing(linear.values, v, linear.integers, i, linear.reals, r, f, limit, drift, scratch)
 
 
 @inlined
@@ -218,6 +219,7 @@ def _real_crossing(
     r: int,
     f: float,
     limit: float,
+    drift: float,
     scratch: Scratch,
 ) -> float:
     # The coefficients are in the scratch memory.
@@ -233,7 +235,8 @@ def _real_crossing(
         if fading == 0:
             return -f / growth if growth > 0.0 else np.inf
         return -math.log1p(-f / limit) / z[v + 1] if limit > 0.0 else np.inf
-    e[LIMIT], e[LIMIT + 1], e[LIMIT + 2] = limit, 0.0, 1.0 if growth == 0.0 else 0.0
+    # With two eigenvalues 0 and more, what does not decay is no line.
+    e[LIMIT], e[LIMIT + 1], e[LIMIT + 2] = limit, drift, 1.0 if m[i + ZEROS] <= 1 else 0.0
     grows = False
     for k in range(fading + 1, n1):
         grows = grows or e[FORWARD + k] > 0.0
@@ -324,7 +327,7 @@ def _real_crossing(
 
 @piece
 def _oscillating_crossing(
-    linear: LinearSets, s: int, f: float, limit: float, threshold: float, scratch: Scratch
+    linear: LinearSets, s: int, f: float, limit: float, drift: float, threshold: float, scratch: Scratch
 ) -> float:
     z, m, reals = linear.complexes, linear.integers, linear.reals
     i, v, r = linear.integer_at[s], linear.value_at[s], linear.real_at[s]
@@ -334,9 +337,6 @@ def _oscillating_crossing(
     backward = forward + n * n1
     _called_rows(z, forward, n, n, x, e, FORWARD + 1)
     e[FORWARD] = f
-    drift = reals[r + 3 * n + 1]
-    for k in range(n):
-        drift += reals[r + 2 * n + 1 + k] * x[k]
     e[LIMIT], e[LIMIT + 1], e[LIMIT + 2] = limit, drift, 1.0
     _called_rows(z, backward, n, n, x, e, BACKWARD + 1)
     # The oscillation is over when its amplitude is below the rounding of the potential. Real eigenvalues remain.
@@ -395,6 +395,7 @@ def _oscillating_crossing(
                 linear.real_at[after],
                 value_begin,
                 limit,
+                drift,
                 scratch,
             )
         end = begin + window
