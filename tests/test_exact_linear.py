@@ -4,6 +4,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from mtt_brian.engines.brian2.functions import current_crossing
 from mtt_brian.engines.exact.crossing_search import first_crossing
 from mtt_brian.engines.exact.dynamics import time_to_threshold
 from mtt_brian.engines.exact.propagation import evolve, new_scratch
@@ -296,6 +297,15 @@ def test_a_ramp_that_a_large_decay_hid():
     # 1000 exp(-1000 t) + t: after 0.1 s the first term is 4e-41, and not the rounding of 1000.
     linear = system([[-1000, 0], [0, 0]], offset=[0, 1], row=[1, 1])
     assert crossing(linear, [1000, 0], 0.1) == 0.1
+
+
+@pytest.mark.parametrize("v", [-1e3, -1e6])
+def test_a_current_that_raises_a_membrane_from_far_below(v):
+    # tau v' = 2 - v + exp(-t / tau_syn), tau 1 s, tau_syn 2 s: v = 2 + 2 exp(-t / 2) + (v0 - 4) exp(-t).
+    at = pytest.approx(2 * np.log((4 - v) / 2), rel=3e-16, abs=0)  # 2 exp(-t / 2) = (4 - v) exp(-t)
+    assert time_to_threshold(CURRENT, v, 1.0, 2.0, 2.0, 1.0, 2.0, 1.0) == at
+    assert crossing(CubaLIF(tau=1.0, tau_syn=2.0, v_leak=2.0).linear_system(), [1.0, v], 2.0) == at
+    assert current_crossing.pyfunc(1.0, v, 1.0, 2.0, 2.0, 1.0, 2.0) == at
 
 
 def test_an_undamped_oscillation():

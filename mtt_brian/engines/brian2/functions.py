@@ -158,7 +158,9 @@ def _hump_crossing(v: float, drive: float, theta: float, rest: float, tau: float
             turn = math.log(remains) / difference
 
     def above(t: float) -> float:
-        return (v - theta) - (rest - v) * math.expm1(-t / tau) + drive * float(_synaptic_response(t, tau, tau_syn))
+        # Written so that a large v leaves no rounding behind when it has decayed.
+        own = (v - theta) * math.exp(-t / tau) - (rest - theta) * math.expm1(-t / tau)
+        return own + drive * float(_synaptic_response(t, tau, tau_syn))
 
     low, high, start = 0.0, math.inf, -1.0
     if slope > 0 and v < theta:
@@ -213,6 +215,11 @@ _TIME_WINDOW = f"""inline double time_window(double t) {{
     double window = {RELATIVE!r} * fabs(t) + {ABSOLUTE!r};
     return window < {LARGEST!r} ? window : {LARGEST!r};
 }}"""
+_ABOVE_THRESHOLD = """inline double above_threshold(double t, double v, double drive, double theta, double rest,
+                                                      double tau, double tau_syn) {
+    double own = (v - theta) * exp(-t / tau) - (rest - theta) * expm1(-t / tau);
+    return own + drive * synaptic_response(t, tau, tau_syn);
+}"""
 _SYNAPTIC_RESPONSE = """inline double synaptic_response(double t, double tau, double tau_syn) {
     double difference = fabs(tau_syn - tau) / tau / tau_syn;
     double slow = exp(-t / (tau > tau_syn ? tau : tau_syn));
@@ -302,7 +309,7 @@ current_crossing = _function(
     if (high == INFINITY) {{
         double step = tau + tau_syn;
         high = low + step;
-        while ((v - theta) - (rest - v) * expm1(-high / tau) + drive * synaptic_response(high, tau, tau_syn) < 0.0) {{
+        while (above_threshold(high, v, drive, theta, rest, tau, tau_syn) < 0.0) {{
             low = high;
             step *= 2.0;
             high = low + step;
@@ -311,7 +318,7 @@ current_crossing = _function(
     if (!(low < t && t < high))
         t = low;
     for (int k = 0; k < {_STEPS}; k++) {{
-        double value = (v - theta) - (rest - v) * expm1(-t / tau) + drive * synaptic_response(t, tau, tau_syn);
+        double value = above_threshold(t, v, drive, theta, rest, tau, tau_syn);
         if (value < 0.0)
             low = t;
         else
@@ -329,7 +336,7 @@ current_crossing = _function(
     }}
     return high;
 }}""",
-    uses=[_SYNAPTIC_RESPONSE],
+    uses=[_SYNAPTIC_RESPONSE, _ABOVE_THRESHOLD],
 )
 
 #: All functions without memory, for a namespace.

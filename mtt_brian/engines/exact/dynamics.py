@@ -111,8 +111,9 @@ def _current_crossing(v: float, drive: float, threshold: float, rest: float, tau
 
 @inlined
 def _above(t: float, v: float, drive: float, threshold: float, rest: float, tau: float, tau_syn: float) -> float:
-    """How far v(t) lies above the threshold."""
-    return (v - threshold) - (rest - v) * math.expm1(-t / tau) + drive * response(t, tau, tau_syn)
+    """How far v(t) lies above the threshold; a large v leaves no rounding behind when it has decayed."""
+    own = (v - threshold) * math.exp(-t / tau) - (rest - threshold) * math.expm1(-t / tau)
+    return own + drive * response(t, tau, tau_syn)
 
 
 @piece
