@@ -323,6 +323,17 @@ def test_the_search_ends_for_an_oscillation_that_grazes_its_threshold():
     assert abs(crossing(linear, [1 + 1e-14, 0.0]) - np.pi / 400) < 2e-9
 
 
+def test_oscillations_far_above_their_threshold():
+    two = system([[-430, -800, 0, 0], [800, -430, 0, 0], [0, 0, -0.2, -0.03], [0, 0, 0.03, -0.2]], row=[1, 0, 1, 0])
+    assert crossing(two, [200, 0, 20, 20], -1e4) == np.inf
+    # cos(100 t) - t, a million above its threshold: after 10**8 oscillations it sinks below, and comes back at once.
+    ramp = system([[0, -100, 0], [100, 0, 0], [0, 0, 0]], offset=[0, 0, -1], row=[1, 0, 1])
+    t = crossing(ramp, [1, 0, 1e6], 0.0)
+    assert -1.1 < t - 1e6 < -0.9
+    assert abs(mp.cos(100 * mp.mpf(t)) + 1e6 - mp.mpf(t)) < 100 * np.spacing(t)
+    assert -100 * mp.sin(100 * mp.mpf(t)) > 1
+
+
 def test_an_oscillation_that_is_over_long_before_the_threshold_is_reached():
     # A resonator of 100 kHz, over after a millisecond, and a leak of 50 s that takes its time.
     ring = system([[-1e4, -6e5, 0], [6e5, -1e4, 0], [1.0, 0, -0.02]], offset=[0, 0, 0.03])

@@ -354,12 +354,14 @@ def _oscillating_crossing(
     # The first windows are short, so that fast terms do not decay to 0 within one.
     window = min(longest, 20.0 / abs(z[v + 1]))
     begin, potential = 0.0, np.int64(0)
-    value_begin = f
+    value_begin, above = f, 0.0  # above: begin of the last window that begins above the threshold
     for k in range(n):
         zeros[_ORIGIN + k] = x[k]
     for _ in range(WINDOWS):
         if begin > 0.0:
             value_begin, _, _ = _level(z, v, m, i, e, begin, potential, begin)
+        if value_begin >= 0.0:
+            above = begin
         # The state at the begin of the window, for two bounds: of all later values, and of the values in this window.
         write_transition(z, v, m, i, e, begin, scratch.matrix)
         for k in range(n):
@@ -376,6 +378,13 @@ def _oscillating_crossing(
                 return np.inf
             wait = -(rest + swing) / drift
             if wait > 2.0 * longest:  # no crossing until then
+                begin += wait - longest
+                continue
+        elif value_begin >= 0.0 and rest - swing > 1e-12 * (abs(rest) + swing):  # above the threshold
+            if drift >= 0.0:
+                return np.inf
+            wait = (rest - swing) / -drift
+            if wait > 2.0 * longest:
                 begin += wait - longest
                 continue
         if begin >= over:
@@ -431,6 +440,7 @@ def _oscillating_crossing(
             count = found
         begin = end
         window = min(longest, 2.0 * window)
-        if begin > horizon and drift <= 0.0:
+        # From then on it has been below the threshold for a period, or goes on as in the last one.
+        if drift <= 0.0 and begin > horizon + (above if drift < 0.0 else 0.0):
             return np.inf
     return np.nan
