@@ -370,7 +370,7 @@ def check_crossings(count, trajectories, seed, loops):
             horizon = min(20 / rates[fastest], 100 / abs(values[fastest].imag))
             grid = np.unique(np.concatenate([grid, np.linspace(0, horizon, 200)]))
         x = np.concatenate(
-            [rng.normal(size=(n, trajectories)) * 10 ** rng.uniform(-1, 1, (n, 1)), np.ones((1, trajectories))]
+            [rng.normal(size=(n, trajectories)) * 10 ** rng.uniform(-3, 3, (n, 1)), np.ones((1, trajectories))]
         )
         row = rows(grid)[0]
         f = row @ x
