@@ -306,6 +306,12 @@ def test_a_current_that_raises_a_membrane_from_far_below(v):
     assert time_to_threshold(CURRENT, v, 1.0, 2.0, 2.0, 1.0, 2.0, 1.0) == at
     assert crossing(CubaLIF(tau=1.0, tau_syn=2.0, v_leak=2.0).linear_system(), [1.0, v], 2.0) == at
     assert current_crossing.pyfunc(1.0, v, 1.0, 2.0, 2.0, 1.0, 2.0) == at
+    # With equal time constants v - 2 = exp(-t) (v0 - 2 + drive t): after 300 of them.
+    drive = (2 - v) / 300
+    at = pytest.approx(300, rel=3e-16, abs=0)
+    assert time_to_threshold(CURRENT, v, drive, 2.0, 2.0, 1.0, 1.0, 1.0) == at
+    assert crossing(CubaLIF(tau=1.0, tau_syn=1.0, v_leak=2.0).linear_system(), [drive, v], 2.0) == at
+    assert current_crossing.pyfunc(1.0, v, drive, 2.0, 2.0, 1.0, 1.0) == at
 
 
 def test_an_undamped_oscillation():

@@ -21,8 +21,8 @@ from mtt_brian.circuit.instants import ABSOLUTE, LARGEST, RELATIVE
 
 #: A time that never comes, in seconds.
 NEVER = 1e30
-#: Newton steps after which a root counts as found; bisection alone needs about 60.
-_STEPS = 200
+#: As in `mtt_brian.engines.exact.dynamics`.
+_STEPS = 2000
 
 
 def _function(
