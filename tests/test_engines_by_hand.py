@@ -10,7 +10,7 @@ import nir
 import numpy as np
 import pytest
 
-from tests.engines import ENGINES, microseconds, run_of, simulator, trains, with_the_code_of_a_gpu
+from tests.engines import ENGINES, every_engine, microseconds, run_of, simulator, trains, with_the_code_of_a_gpu
 
 HALF, ONE, MINUS, FALL, QUARTER, BIG = range(6)
 WEIGHTS = np.array([[0.5, 1.0, -1.0, -3.0, 0.25, 2.5]])
@@ -179,3 +179,32 @@ def test_a_duration_cuts_later_events_off(run):
     assert spikes(result, "many") == [(10, 1)]
     assert result.duration == 15e-6
     assert spikes(run([(10, ONE), (20, ONE)], duration=20e-6), "many") == [(10, 1), (20, 1)]
+
+
+@every_engine
+def test_a_convolution_along_one_axis(engine):
+    """Two channels, x along the axis, y the channel; out[o, j] = sum_i w[o, i] in[o, 2 j - 1 + i]."""
+    ones = np.ones((2, 3))
+    graph = nir.NIRGraph(
+        nodes={
+            "input": nir.Input(input_type=np.array([2, 4])),
+            "conv": nir.Conv1d(4, np.array([[[1.0, 0.5]], [[0.25, 2.0]]]), 2, 1, 1, 2, np.zeros(2)),
+            "fires": nir.IF(r=ones, v_threshold=ones, metadata={"reset": "subtract", "spikes": "many"}),
+            "flatten": nir.Flatten(np.array([2, 3]), start_dim=0),
+            "last": nir.Linear(np.arange(1.0, 7.0)[None]),
+            "output": nir.Output(output_type=np.array([1])),
+        },
+        edges=[("input", "conv"), ("conv", "fires"), ("fires", "flatten"), ("flatten", "last"), ("last", "output")],
+        type_check=False,
+    )
+    t, x, y = np.array([(10, 0, 0), (20, 0, 0), (30, 1, 0), (40, 2, 1), (50, 3, 0), (60, 2, 0), (70, 2, 0)]).T
+    recording = np.zeros(len(t), dtype=[("t", int), ("x", int), ("y", int)])
+    recording["t"], recording["x"], recording["y"] = t, x, y
+    (result,) = simulator(graph, engine).run([recording])
+    # 0.5 + 0.5 into (0, 0); 1 into (0, 1); 2 into (1, 1); 1 into (0, 2); 0.5 + 0.5 into (0, 1).
+    expected = [(20, 0, 1), (30, 1, 1), (40, 4, 2), (50, 2, 1), (70, 1, 1)]
+    assert [(round(t * 1e6), i, n) for t, i, n in trains(result)["fires"]] == expected
+    assert result.counts["fires"].tolist() == [[1, 2, 1], [0, 2, 0]]
+    assert result.readout.tolist() == [1 * 1 + 2 * 2 + 5 * 2 + 3 * 1]
+    # Every event reaches one neuron here, and every spike the readout.
+    assert result.synops == len(t) + 6

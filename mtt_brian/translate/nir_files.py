@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -30,10 +31,12 @@ LARGEST = 2**31 - 1
 _SECONDS = 60.0
 #: Attribute of a graph from a file: its path and its ignored contents, see `naming` and `not_read`.
 _OF_FILE = "_file_of_this_graph"
+#: Values of nodes that follow from those of their sources.
+_SHAPES = frozenset({"input_type", "input_shape"})
 
 
 def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
-    """Write a graph to a ``.nir`` file, atomically.
+    """Write a graph to a ``.nir`` file, atomically. Input shapes that are None are left out, as NIR's file has no None.
 
     Raises:
         OSError: naming the file, if it cannot be written.
@@ -42,9 +45,18 @@ def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
 
     # First in memory: on a full disk HDF5 ends the process when it closes a file.
     content = io.BytesIO()
-    nir.write(content, graph)
+    tree = _without_unknown_shapes(graph.to_dict())
+    nir.write(content, SimpleNamespace(to_dict=lambda: tree))
     with replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def _without_unknown_shapes(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_unknown_shapes(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if not (value is None and key in _SHAPES)
+    }
 
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
@@ -212,7 +224,7 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
     if kind in ("Input", "Output"):
         required, optional = {"shape"}, {"metadata"}
     elif kind in ("Flatten", "Conv1d", "Conv2d"):  # their shapes follow from their sources
-        declared = {"input_type", "input_shape"} & fields.keys()
+        declared = _SHAPES & fields.keys()
         required, optional = required - declared, optional | declared
     _check_keys(tree, set(required), optional, of)
     for key, value in tree.items():
@@ -432,12 +444,13 @@ def one_whole_number(value: Any, what: str, minimum: int) -> int:
     return given[0]
 
 
-def pair_of(what: str, value: Any, minimum: int) -> tuple[int, int]:
-    """A vertical and a horizontal whole number, from two or from one for both."""
+def for_each_axis(axes: int, what: str, value: Any, minimum: int) -> tuple[int, ...]:
+    """A whole number for each axis in space, from as many or from one for all."""
     given = whole_numbers(value, what, minimum)
-    if len(given) > 2:
-        raise InputError(f"{what} must be one or two whole numbers >= {minimum}, not {shown(value)}")
-    return given[0], given[-1]
+    if len(given) not in (1, axes):
+        accepted = "one whole number" if axes == 1 else "one or two whole numbers"
+        raise InputError(f"{what} must be {accepted} >= {minimum}, not {shown(value)}")
+    return given if len(given) == axes else given * axes
 
 
 def declared_shape(value: Any, what: str) -> Shape:
