@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import machine
+from mtt_brian import hdf5_files, hdf5_tree, machine
 from mtt_brian.circuit.operators import Sparse
 from mtt_brian.cli import entry_point
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, CubaLIF
-from mtt_brian.translate import hdf5_tree, nir_files
+from mtt_brian.translate import nir_files
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden"
 SAID = {"reset": "subtract", "spikes": "many"}
@@ -991,7 +991,7 @@ def test_the_parts_of_a_file_are_checked(change, message, tmp_path):
 def test_a_reader_that_crashes_or_hangs_is_an_input_error(script, message, tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text(script)
     monkeypatch.setattr(hdf5_tree, "__file__", str(tmp_path / "script.py"))
-    monkeypatch.setattr(nir_files, "_SECONDS", 5.0 if "60" not in script else 0.5)
+    monkeypatch.setattr(hdf5_files, "_SECONDS", 5.0 if "60" not in script else 0.5)
     with pytest.raises(InputError, match=rf"m\.nir is not a readable NIR file: .*{message}"):
         read(saved(tmp_path / "m.nir"))
 
