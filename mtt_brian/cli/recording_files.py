@@ -18,7 +18,7 @@ def open_recording(
     """A recording from a file, or from a data set, with the axes of a network's input.
 
     Args:
-        text: a path, or ``DATASET:SPLIT:NUMBER``.
+        text: a path, ``FILE:NUMBER`` for a file of several recordings or samples, or ``DATASET:SPLIT:NUMBER``.
         data_root: folder that holds the data set; by default the one that the network was trained from.
         config: settings of the run that trained the network: recordings come at its resolution.
         circuit: the network; needed for NIRData, which does not hold the shape of the input.
