@@ -10,7 +10,7 @@ import nir
 import numpy as np
 import pytest
 
-from tests.engines import ENGINES, every_engine, microseconds, run_of, simulator, trains, with_the_code_of_a_gpu
+from tests.engines import ENGINES, microseconds, run_of, simulator, trains, with_the_code_of_a_gpu
 
 HALF, ONE, MINUS, FALL, QUARTER, BIG = range(6)
 WEIGHTS = np.array([[0.5, 1.0, -1.0, -3.0, 0.25, 2.5]])
@@ -52,15 +52,28 @@ GRAPH = nir.NIRGraph(
 )  # fmt: skip
 
 
+def make_on(engine, graph):
+    name, _, gpus_code = engine.partition(" with ")
+    return with_the_code_of_a_gpu(graph) if gpus_code else simulator(graph, name)
+
+
 @functools.cache
-def made_once(engine, gpus_code):
-    return with_the_code_of_a_gpu(GRAPH) if gpus_code else simulator(GRAPH, engine)
+def made_once(engine):
+    return make_on(engine, GRAPH)
 
 
-@pytest.fixture(params=[*ENGINES, "brian2 with a GPU's code"])
+with_every_engine = pytest.fixture(params=[*ENGINES, "brian2 with a GPU's code"])
+
+
+@with_every_engine
+def make(request):
+    """``make(graph)``: a simulator."""
+    return functools.partial(make_on, request.param)
+
+
+@with_every_engine
 def run(request):
-    engine, _, gpus_code = request.param.partition(" with ")
-    return run_of(lambda: made_once(engine, gpus_code))
+    return run_of(lambda: made_once(request.param))
 
 
 def spikes(result, name):
@@ -181,8 +194,7 @@ def test_a_duration_cuts_later_events_off(run):
     assert spikes(run([(10, ONE), (20, ONE)], duration=20e-6), "many") == [(10, 1), (20, 1)]
 
 
-@every_engine
-def test_a_convolution_along_one_axis(engine):
+def test_a_convolution_along_one_axis(make):
     """Two channels, x along the axis, y the channel; out[o, j] = sum_i w[o, i] in[o, 2 j - 1 + i]."""
     ones = np.ones((2, 3))
     graph = nir.NIRGraph(
@@ -200,7 +212,7 @@ def test_a_convolution_along_one_axis(engine):
     t, x, y = np.array([(10, 0, 0), (20, 0, 0), (30, 1, 0), (40, 2, 1), (50, 3, 0), (60, 2, 0), (70, 2, 0)]).T
     recording = np.zeros(len(t), dtype=[("t", int), ("x", int), ("y", int)])
     recording["t"], recording["x"], recording["y"] = t, x, y
-    (result,) = simulator(graph, engine).run([recording])
+    (result,) = make(graph).run([recording])
     # 0.5 + 0.5 into (0, 0); 1 into (0, 1); 2 into (1, 1); 1 into (0, 2); 0.5 + 0.5 into (0, 1).
     expected = [(20, 0, 1), (30, 1, 1), (40, 4, 2), (50, 2, 1), (70, 1, 1)]
     assert [(round(t * 1e6), i, n) for t, i, n in trains(result)["fires"]] == expected
