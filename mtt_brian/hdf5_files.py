@@ -10,9 +10,9 @@ from typing import Any
 
 from mtt_brian import hdf5_tree, machine
 from mtt_brian.errors import InputError
-from mtt_brian.hdf5_tree import DATA, EVENTS, FOUR, GRAPH
+from mtt_brian.hdf5_tree import DATA, EVENTS, GRAPH
 
-__all__ = ["DATA", "EVENTS", "FOUR", "GRAPH", "read_apart"]
+__all__ = ["DATA", "EVENTS", "GRAPH", "read_apart"]
 
 #: Seconds for reading a file in a separate process, besides the CPU time that `hdf5_tree` allows.
 _SECONDS = 60.0

@@ -41,8 +41,8 @@ MOST_NOTES = 20
 GRAPH, DATA, EVENTS = "node", "nodes", "events"
 #: The places of recordings, and the members there that are the columns of one: of data sets of a group, of fields of a
 #: compound data set, or of an array of four columns.
-PLACES = ("events", "CD/events", "davis/left/events", "davis/right/events", "spikes")
-FOUR = "x,y,t,p"
+PLACES = ("events", "CD/events", *(f"davis/{side}/events" for side in ("left", "right")))
+PLACES += ("prophesee/left", "prophesee/right", "spikes")
 COLUMNS = (("t", "x", "y", "p"), ("ts", "xs", "ys", "ps"), ("times", "units"))
 #: Of Prophesee, at github.com/prophesee-ai/hdf5_ecf.
 ECF = 36559
@@ -213,8 +213,8 @@ def scan_events(file: Any, number: int | None, most_bytes: int, size: int) -> tu
 
 
 _ACCEPTED = (
-    "accepted are events/{x,y,t,p} (DSEC), events/{xs,ys,ts,ps} (E2VID), CD/events (Prophesee), davis/left/events "
-    "(MVSEC), spikes/{times,units} (SHD)"
+    "accepted are events/{x,y,t,p} (DSEC), events/{xs,ys,ts,ps} (E2VID), events of uint32 (v2e), CD/events "
+    "(Prophesee), davis/left/events (MVSEC), prophesee/left/{x,y,t,p} (M3ED), spikes/{times,units} (SHD)"
 )
 
 
@@ -251,18 +251,26 @@ def _columns(member: Any, place: str) -> dict[str, Any]:
         for columns in COLUMNS:
             if set(columns) <= set(names):
                 found = {name: _member(member, name, f"{place}/{name}") for name in columns}
-                shapes = {getattr(data, "shape", None) or () for data in found.values()}
-                if len(shapes) > 1 or len(shape := shapes.pop()) != 1:
+                shape, *further = {_shape(data) for data in found.values()}
+                if further or len(shape) != 1:
                     raise Refused(f"{_listed(columns)} in {place!r} must be lists of one length; {_ACCEPTED}")
                 others = {name: _member(member, name, f"{place}/{name}") for name in names if name not in columns}
-                return found | {n: o for n, o in others.items() if (getattr(o, "shape", None) or ())[:1] == shape}
+                return found | {n: o for n, o in others.items() if _shape(o)[:1] == shape}
         raise Refused(f"the group {place!r} holds {_listed(names) or 'nothing'}; {_ACCEPTED}")
     fields = member.dtype.names or ()
-    if set(COLUMNS[0]) <= set(fields) and len(member.shape) == 1:
+    if set(COLUMNS[0]) <= set(fields) and len(_shape(member)) == 1:
         return {name: _Field(member, name) for name in fields}
-    if place.startswith("davis/") and not fields and len(member.shape or ()) == 2 and member.shape[1] == 4:
-        return {FOUR: member}
+    if not fields and len(_shape(member)) == 2 and member.shape[1] == 4:
+        if place.startswith("davis/"):
+            return {"xs,ys,ts,ps": member}
+        if place == "events" and member.dtype == np.uint32:
+            return {"t,x,y,p": member}
     raise Refused(f"{place!r} is a data set of {member.dtype} of the shape {member.shape}; {_ACCEPTED}")
+
+
+def _shape(member: Any) -> tuple[int, ...]:
+    """The shape of a data set; of a group, and of a data set without values, ()."""
+    return getattr(member, "shape", None) or ()
 
 
 def _names(group: Any, path: str) -> list[str]:

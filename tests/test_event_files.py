@@ -124,6 +124,8 @@ ANY = {
     "prophesee.HDF5": prophesee,
     "mvsec.hdf5": lambda path: hdf5(path, davis__left__events=mvsec_events(), davis__left__imu=np.zeros((9, 6))),
     "e2vid.h5": e2vid,
+    "m3ed.h5": lambda path: hdf5(path, **{f"prophesee__left__{name}": RECORDING[name] for name in "txyp"}),
+    "v2e.h5": lambda path: hdf5(path, events=np.stack([RECORDING[name] for name in "txyp"], axis=1).astype("u4")),
     "signed.h5": lambda path: dsec(path, events__p=2 * RECORDING["p"] - 1),
     "a.csv.gz": lambda path: write(path, gzip.compress(csv_text().encode())),
     "A.CSV.BZ2": lambda path: write(path, bz2.compress(csv_text().encode())),
@@ -360,9 +362,9 @@ BAD_HDF5 = {
     "nothing": (hdf5, "it holds nothing; accepted are"),
     "a network": (lambda path: hdf5(path, node__nodes=1), "it holds 'node'; accepted are"),
     "no p": (lambda path: hdf5(path, events__t=[1], events__x=[1]), "the group 'events' holds 't', 'x'; accepted are"),
-    "v2e": (
-        lambda path: hdf5(path, events=np.ones((5, 4), "u4")),
-        r"'events' is a data set of uint32 of the shape \(5, 4\); accepted are",
+    "no v2e": (
+        lambda path: hdf5(path, events=np.ones((5, 4), "f4")),
+        r"'events' is a data set of float32 of the shape \(5, 4\); accepted are",
     ),
     "lengths": (
         lambda path: dsec(path, events__x=[1, 2]),
@@ -374,16 +376,16 @@ BAD_HDF5 = {
     ),
     "integers": (
         lambda path: e2vid(path, events__ts=RECORDING["t"]),
-        "events/ts holds int64; accepted are seconds in floating point",
+        "the column ts holds int64; accepted are seconds in floating point",
     ),
-    "MVSEC of integers": (lambda path: hdf5(path, davis__left__events=np.ones((5, 4), int)), "t holds int64; accepted"),
+    "MVSEC of integers": (lambda path: hdf5(path, davis__left__events=np.ones((5, 4), int)), "ts holds int64;"),
     "single precision": (
         lambda path: e2vid(path, events__ts=(1000 + RECORDING["t"] / 1e6).astype("f4")),
-        "events/ts holds float32, which does not hold every microsecond at 1000.2999",
+        "the column ts holds float32, which does not hold every microsecond at 1000.2999",
     ),
     "NaN": (
         lambda path: e2vid(path, events__ts=[0, np.nan, 1, 2]),
-        r"events/ts\[1\] = nan; accepted are seconds below 9,",
+        r"the column ts\[1\] = nan; accepted are seconds below 9,",
     ),
     "half a pixel": (lambda path: e2vid(path, events__xs=[0, 0.5, 1, 2]), r"x\[1\] = 0.5: not a whole number"),
     "far": (

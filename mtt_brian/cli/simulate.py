@@ -8,7 +8,7 @@ mtt-brian simulate foreign.nir events.npz --tool snntorch --time-per-step 1e-3 -
 
 Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .dat and .raw (cameras of
 Prophesee), .npy (a structured array with the fields t, x, y, p), .npz (such an array, or one array for each of them),
-.csv (also .csv.gz, .csv.bz2, .csv.xz), .h5 and .hdf5 (the layouts of DSEC, MVSEC, Prophesee, E2VID and SHD, or NIRData
+.csv (also .csv.gz, .csv.bz2, .csv.xz), .h5 and .hdf5 (the layouts of DSEC, MVSEC, Prophesee and others, or NIRData
 with spikes of the input; FILE.h5:NUMBER is one of several), or DATASET:SPLIT:NUMBER, where DATASET may be
 package.module:NAME. t counts microseconds, x, y and p (polarity) count from 0; a network whose input has one axis needs
 t and x only. A field that the network would drop must hold one value everywhere.

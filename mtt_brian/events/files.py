@@ -38,7 +38,7 @@ def read(path: str | os.PathLike[str], *, sort: bool = False, number: int | None
     | ``.aedat``, ``.aedat4`` | AEDAT 2 (DVS128, DAVIS), 3.1, 4 (with the package ``aedat``) | the first event |
     | ``.dat`` | Prophesee's DAT, version 2 | as in the file |
     | ``.raw`` | Prophesee's RAW, EVT 2.0 and EVT 3.0 | the first event |
-    | ``.h5``, ``.hdf5`` | the layouts of DSEC, Prophesee and SHD | as in the file |
+    | ``.h5``, ``.hdf5`` | the layouts of DSEC, Prophesee, v2e, M3ED and SHD | as in the file |
     | | of MVSEC, and of rpg and E2VID | the first event |
 
     Clocks that overflow are continued.

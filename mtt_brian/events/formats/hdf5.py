@@ -1,7 +1,9 @@
 """Recordings in HDF5, by the names of their groups and data sets (`hdf5_tree.PLACES`):
 
-* ``events/{x,y,t,p}``: DSEC, TUM-VIE and others; ``CD/events``, a compound data set of these fields: Prophesee. Times
-  are integers, microseconds. Time 0 is as in the file: DSEC's ``t_offset``, the time of its clock then, is not added.
+* ``events/{x,y,t,p}``: DSEC, TUM-VIE and others; ``prophesee/left/{x,y,t,p}`` and ``prophesee/right``: M3ED;
+  ``CD/events``, a compound data set of these fields: Prophesee; ``events``, an array of uint32, columns t, x, y, p:
+  v2e. Times are integers, microseconds. Time 0 is as in the file: DSEC's ``t_offset``, the time of its clock then, is
+  not added.
 * ``events/{xs,ys,ts,ps}``: rpg, E2VID; ``davis/left/events`` and ``davis/right/events``, arrays of the columns x, y, t,
   p: MVSEC. Times are seconds of any clock in floating point; time 0 is the first event.
 * ``spikes/{times,units}``: SHD and SSC, a list for each recording. Times are seconds in floating point.
@@ -77,21 +79,17 @@ def _recording(columns: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     if "times" in columns:
         t, x = columns.pop("times"), columns.pop("units")
         return make_recording(from_seconds(t, "spikes/times"), x), columns
-    if hdf5_files.FOUR in columns:
-        x, y, t, p = columns.pop(hdf5_files.FOUR).T
-        t = _from_first(from_seconds(t, "t", exact=True))
-    elif "ts" in columns:
+    for names in [name for name in columns if "," in name]:  # the columns of one array
+        columns |= zip(names.split(","), columns.pop(names).T, strict=True)
+    if "ts" in columns:
         x, y, t, p = (columns.pop(name) for name in ("xs", "ys", "ts", "ps"))
-        t = _from_first(from_seconds(t, "events/ts", exact=True))
+        t = from_seconds(t, "the column ts", exact=True)
+        t -= t.min(initial=2**62)
     else:
         x, y, t, p = (columns.pop(name) for name in ("x", "y", "t", "p"))
         if t.dtype.kind not in "iu":
             raise InputError(f"its times t are {t.dtype}; accepted are integers, which count microseconds")
     return make_recording(t, x, y, _polarities(p)), columns
-
-
-def _from_first(t: np.ndarray) -> np.ndarray:
-    return t - t.min() if len(t) else t
 
 
 def _polarities(p: np.ndarray) -> np.ndarray:
