@@ -4,6 +4,7 @@ The project, the makefile and the package's own code are what they are on a mach
 are stand-ins. Set EMULATED_CUDA_CACHE to a folder to keep compiled objects from one run of the tests to the next.
 """
 
+import functools
 import importlib.machinery
 import importlib.util
 import json
@@ -300,6 +301,10 @@ def by_hand(machine):
 @pytest.mark.slow
 class TestByHand:
     """The networks of test_engines_by_hand.py."""
+
+    @pytest.fixture
+    def make(self, machine):
+        return functools.partial(engines.simulator, engine="brian2-cuda", batch_size=2)
 
     @pytest.fixture
     def run(self, by_hand):

@@ -52,15 +52,28 @@ GRAPH = nir.NIRGraph(
 )  # fmt: skip
 
 
+def make_on(engine, graph):
+    name, _, gpus_code = engine.partition(" with ")
+    return with_the_code_of_a_gpu(graph) if gpus_code else simulator(graph, name)
+
+
 @functools.cache
-def made_once(engine, gpus_code):
-    return with_the_code_of_a_gpu(GRAPH) if gpus_code else simulator(GRAPH, engine)
+def made_once(engine):
+    return make_on(engine, GRAPH)
 
 
-@pytest.fixture(params=[*ENGINES, "brian2 with a GPU's code"])
+with_every_engine = pytest.fixture(params=[*ENGINES, "brian2 with a GPU's code"])
+
+
+@with_every_engine
+def make(request):
+    """``make(graph)``: a simulator."""
+    return functools.partial(make_on, request.param)
+
+
+@with_every_engine
 def run(request):
-    engine, _, gpus_code = request.param.partition(" with ")
-    return run_of(lambda: made_once(engine, gpus_code))
+    return run_of(lambda: made_once(request.param))
 
 
 def spikes(result, name):
@@ -179,3 +192,31 @@ def test_a_duration_cuts_later_events_off(run):
     assert spikes(result, "many") == [(10, 1)]
     assert result.duration == 15e-6
     assert spikes(run([(10, ONE), (20, ONE)], duration=20e-6), "many") == [(10, 1), (20, 1)]
+
+
+def test_a_convolution_along_one_axis(make):
+    """Two channels, x along the axis, y the channel; out[o, j] = sum_i w[o, i] in[o, 2 j - 1 + i]."""
+    ones = np.ones((2, 3))
+    graph = nir.NIRGraph(
+        nodes={
+            "input": nir.Input(input_type=np.array([2, 4])),
+            "conv": nir.Conv1d(4, np.array([[[1.0, 0.5]], [[0.25, 2.0]]]), 2, 1, 1, 2, np.zeros(2)),
+            "fires": nir.IF(r=ones, v_threshold=ones, metadata={"reset": "subtract", "spikes": "many"}),
+            "flatten": nir.Flatten(np.array([2, 3]), start_dim=0),
+            "last": nir.Linear(np.arange(1.0, 7.0)[None]),
+            "output": nir.Output(output_type=np.array([1])),
+        },
+        edges=[("input", "conv"), ("conv", "fires"), ("fires", "flatten"), ("flatten", "last"), ("last", "output")],
+        type_check=False,
+    )
+    t, x, y = np.array([(10, 0, 0), (20, 0, 0), (30, 1, 0), (40, 2, 1), (50, 3, 0), (60, 2, 0), (70, 2, 0)]).T
+    recording = np.zeros(len(t), dtype=[("t", int), ("x", int), ("y", int)])
+    recording["t"], recording["x"], recording["y"] = t, x, y
+    (result,) = make(graph).run([recording])
+    # 0.5 + 0.5 into (0, 0); 1 into (0, 1); 2 into (1, 1); 1 into (0, 2); 0.5 + 0.5 into (0, 1).
+    expected = [(20, 0, 1), (30, 1, 1), (40, 4, 2), (50, 2, 1), (70, 1, 1)]
+    assert [(round(t * 1e6), i, n) for t, i, n in trains(result)["fires"]] == expected
+    assert result.counts["fires"].tolist() == [[1, 2, 1], [0, 2, 0]]
+    assert result.readout.tolist() == [1 * 1 + 2 * 2 + 5 * 2 + 3 * 1]
+    # Every event reaches one neuron here, and every spike the readout.
+    assert result.synops == len(t) + 6

@@ -1,9 +1,14 @@
 """`events.read`: files built here byte by byte from the published descriptions of their formats, and damaged ones."""
 
+import bz2
+import gzip
+import lzma
 import struct
 import warnings
 from pathlib import Path
 
+import h5py
+import nir
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +17,7 @@ from hypothesis import strategies as st
 import mtt_brian as mb
 from mtt_brian import events
 from mtt_brian.errors import InputError
+from mtt_brian.events import named
 from tests.test_events_datasets import aedat2, aedat3, aedat4, chip, davis2, five_bytes
 
 RECORDING = events.make_recording([0, 5, 5, 299_999], x=[0, 33, 7, 8], y=[33, 0, 20, 21], p=[0, 1, 1, 0])
@@ -58,14 +64,81 @@ def npz(path):
     np.savez(path, **{name: RECORDING[name] for name in RECORDING.dtype.names})
 
 
+def csv_text(recording=RECORDING):
+    return "t,x,y,p\n" + "".join(f"{t},{x},{y},{p}\n" for t, x, y, p in recording.tolist())
+
+
+def hdf5(path, **members):
+    """A file with these data sets; two underscores stand for a slash."""
+    with h5py.File(path, "w") as file:
+        for name, data in members.items():
+            file[name.replace("__", "/")] = data
+
+
+def dsec(path, recording=RECORDING, **changes):
+    types = {"t": "u4", "x": "u2", "y": "u2", "p": "u1"}
+    columns = {f"events__{name}": recording[name].astype(dtype) for name, dtype in types.items()}
+    hdf5(path, **{**columns, "t_offset": 51_648_500_000, "ms_to_idx": np.arange(300), **changes})
+
+
+def prophesee(path, recording=RECORDING, **more):
+    fields = {"x": "u2", "y": "u2", "p": "i2", "t": "i8"} | {name: column.dtype for name, column in more.items()}
+    events_ = np.zeros(len(recording), dtype=list(fields.items()))
+    for name in fields:
+        events_[name] = more[name] if name in more else recording[name]
+    hdf5(path, CD__events=events_, EXT_TRIGGER__events=np.zeros(3, dtype=[("p", "i2"), ("t", "i8"), ("id", "i2")]))
+
+
+def mvsec_events(recording=RECORDING, start=1504645177.4):
+    x, y, t, p = (recording[name].astype(float) for name in "xytp")
+    return np.stack([x, y, start + t / 1e6, 2 * p - 1], axis=1)
+
+
+def e2vid(path, recording=RECORDING, **changes):
+    ts = 12.5 + recording["t"] / 1e6
+    columns = {
+        "events__ts": ts,
+        "events__xs": recording["x"],
+        "events__ys": recording["y"],
+        "events__ps": recording["p"] == 1,
+    }
+    hdf5(path, **columns | changes)
+
+
+def lists(file, name, rows, dtype):
+    data = file.create_dataset(name, (len(rows),), h5py.vlen_dtype(dtype))
+    for k, row in enumerate(rows):
+        data[k] = np.array(row, dtype)
+
+
+def shd(path, times=((0.25, 0.5), (0.0625,)), units=((699, 0), (3,)), times_dtype="f2"):
+    with h5py.File(path, "w") as file:
+        lists(file, "spikes/times", times, times_dtype)
+        lists(file, "spikes/units", units, "u2")
+        file["labels"] = np.arange(len(times))
+        file["extra/keys"] = [b"zero", b"one"]
+
+
 ANY = {
+    "dsec.h5": dsec,
+    "prophesee.HDF5": prophesee,
+    "mvsec.hdf5": lambda path: hdf5(path, davis__left__events=mvsec_events(), davis__left__imu=np.zeros((9, 6))),
+    "e2vid.h5": e2vid,
+    "m3ed.h5": lambda path: hdf5(path, **{f"prophesee__left__{name}": RECORDING[name] for name in "txyp"}),
+    "v2e.h5": lambda path: hdf5(path, events=np.stack([RECORDING[name] for name in "txyp"], axis=1).astype("u4")),
+    "signed.h5": lambda path: dsec(path, events__p=2 * RECORDING["p"] - 1),
+    "a.csv.gz": lambda path: write(path, gzip.compress(csv_text().encode())),
+    "A.CSV.BZ2": lambda path: write(path, bz2.compress(csv_text().encode())),
+    "a.csv.xz": lambda path: write(path, lzma.compress(csv_text().encode())),
+    "packed.csv": lambda path: write(path, gzip.compress(csv_text().encode())),
+    "unpacked.csv.gz": lambda path: path.write_text(csv_text()),
     "a.bin": lambda path: write(path, five_bytes(RECORDING)),
     "a.aedat": lambda path: write(path, aedat2(RECORDING)),
     "davis.aedat": lambda path: write(path, davis_file(RECORDING, "Davis346blue", (346, 260))),
     "3.aedat": lambda path: write(path, aedat3((1, RECORDING))),
     "A.NPY": lambda path: npy(path.open("wb")),
     "a.npz": npz,
-    "a.csv": lambda path: path.write_text("t,x,y,p\n" + "".join(f"{t},{x},{y},{p}\n" for t, x, y, p in RECORDING)),
+    "a.csv": lambda path: path.write_text(csv_text()),
     "a.dat": lambda path: write(path, dat(RECORDING)),
     "a.raw": lambda path: write(path, raw(words2(RECORDING))),
     "3.raw": lambda path: write(path, raw(words3(RECORDING), "3")),
@@ -152,6 +225,238 @@ def test_a_format_of_a_user(tmp_path):
         events.unregister_format(".spaced")
     with pytest.raises(InputError, match="a recording is a file that ends in"):
         events.read(path)
+
+
+def test_the_number_of_a_recording_in_a_file_of_one(tmp_path):
+    csv, dsec_ = tmp_path / "a.csv", tmp_path / "a.h5"
+    csv.write_text(csv_text())
+    dsec(dsec_)
+    with pytest.raises(
+        InputError, match=r"a\.csv: there is no recording number 0: a file that ends in \.csv holds one"
+    ):
+        events.read(csv, number=0)
+    assert events.read(dsec_, number=0).tolist() == RECORDING.tolist()
+    with pytest.raises(InputError, match=r"a\.h5: there is no recording number 1 in it; it holds 1, numbered from 0"):
+        events.read(dsec_, number=1)
+    for number, message in ((-1, "number must be at least 0, not -1"), (0.5, "number must be a whole number, not 0.5")):
+        with pytest.raises(InputError, match=message):
+            events.read(dsec_, number=number)
+
+
+# ----- compressed tables
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_table_that_is_cut_or_wrong(pack, tmp_path):
+    path = tmp_path / "a.csv.gz"
+    packed = pack(csv_text(np.tile(RECORDING, 100)).encode())
+    with pytest.raises(
+        InputError, match=r"a\.csv\.gz: cannot be read as a CSV table with the header t,x,y,p \(EOFError"
+    ):
+        read(path, packed[:-30])
+    with pytest.raises(InputError, match=r"a\.csv\.gz: .*: line 3 is '2,no'; accepted are 2 numbers"):
+        read(path, pack(b"t,x\n1,2\n2,no\n"))
+
+
+def test_a_compressed_table_larger_than_the_memory(tmp_path, monkeypatch):
+    content = gzip.compress(b"t,x\n" + b"1,1\n" * 50_000)
+    assert len(read(tmp_path / "bomb.csv.gz", content)) == 50_000
+    monkeypatch.setattr("mtt_brian.events.formats.table.available_bytes", lambda: 200_000)
+    with pytest.raises(InputError, match=r"bomb\.csv\.gz: its text is longer than 100,000 bytes, half of the memory"):
+        events.read(tmp_path / "bomb.csv.gz")
+
+
+# ----- HDF5
+
+
+def test_a_file_of_two_cameras_has_two_recordings(tmp_path):
+    path = tmp_path / "a.hdf5"
+    hdf5(path, davis__left__events=mvsec_events(), davis__right__events=mvsec_events(RECORDING[1:]))
+    with pytest.raises(
+        InputError,
+        match=r"a\.hdf5: it holds 2 recordings, in 'davis/left/events', 'davis/right/events'; name one by its number, ",
+    ):
+        events.read(path)
+    left, right = (events.read(path, number=k) for k in (0, 1))
+    assert left.tolist() == RECORDING.tolist()
+    assert right["x"].tolist() == RECORDING["x"][1:].tolist()
+    assert right["t"].tolist() == [0, 0, 299_994]
+
+
+def test_a_file_of_spikes_has_a_recording_for_each_list(tmp_path):
+    path = tmp_path / "shd_test.h5"
+    shd(path)
+    expected = [[(250_000, 699, 0, 0), (500_000, 0, 0, 0)], [(62_500, 3, 0, 0)]]
+    data = events.load("shd", root=str(tmp_path), split="test")
+    for k in (0, 1):
+        assert events.read(path, number=k).tolist() == expected[k] == data[k].tolist()
+        assert named.open_recording(f"{path}:{k}").events.tolist() == expected[k]
+    graph = nir.NIRGraph(
+        {
+            "input": nir.Input(np.array([700])),
+            "if": nir.IF(np.ones(700), np.ones(700), metadata={"reset": "zero"}),
+            "output": nir.Output(np.array([700])),
+        },
+        [("input", "if"), ("if", "output")],
+    )
+    result = mb.simulate(graph, f"{path}:1")
+    assert [column.tolist() for column in result.spikes["if"]] == [[0.0625], [3], [1]]
+    with pytest.raises(InputError, match=r"shd_test\.h5: it holds 2 recordings, in 'spikes'; name one by its number"):
+        mb.simulate(graph, path)
+
+
+def test_events_of_hdf5_are_sorted_or_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    e2vid(path, RECORDING[::-1].copy())
+    with pytest.raises(InputError, match=r"a\.h5: times go backwards at event 1 \(t = 5 after 299999 us\)"):
+        events.read(path)
+    assert events.read(path, sort=True)["t"].tolist() == RECORDING["t"].tolist()
+
+
+def test_hdf5_without_events(tmp_path):
+    for write_ in (dsec, prophesee, e2vid, lambda path, r: hdf5(path, davis__left__events=mvsec_events(r))):
+        write_(tmp_path / "a.h5", RECORDING[:0])
+        assert events.read(tmp_path / "a.h5").tolist() == []
+
+
+def test_hdf5_that_is_compressed_in_chunks_of_a_growing_data_set(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            options = {"maxshape": (None,), "chunks": (3,), "compression": "gzip", "shuffle": True}
+            file.create_dataset(f"events/{name}", data=RECORDING[name], **options)
+    assert events.read(path).tolist() == RECORDING.tolist()
+
+
+def compressed_by(code):
+    """A data set that names a filter which is not there; nothing in it is compressed."""
+
+    def write_(path):
+        prophesee(path)
+        with h5py.File(path, "r+") as file:
+            data = file["CD/events"][()]
+            del file["CD/events"]
+            made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            made.set_chunk((4,))
+            made.set_filter(code, h5py.h5z.FLAG_OPTIONAL, ())
+            space, kind = h5py.h5s.create_simple(data.shape), h5py.h5t.py_create(data.dtype)
+            h5py.h5d.create(file["CD"].id, b"events", kind, space, made).write(space, space, data)
+
+    return write_
+
+
+def elsewhere(path):
+    dsec(path)
+    with h5py.File(path, "r+") as file:
+        del file["events/t"]
+        file["events/t"] = h5py.ExternalLink("other.h5", "/t")
+
+
+BAD_HDF5 = {
+    "no HDF5": (lambda path: path.write_bytes(b"t,x\n" * 999), "it is no HDF5 file, or damaged: it has no signature"),
+    "cut": (lambda path: (dsec(path), path.write_bytes(path.read_bytes()[:3000])), "Unable to"),
+    "other": (
+        lambda path: hdf5(path, a=1, b__c=2),
+        r"it holds 'a', 'b'; accepted are events/\{x,y,t,p\} \(DSEC\), .*SHD",
+    ),
+    "nothing": (hdf5, "it holds nothing; accepted are"),
+    "a network": (lambda path: hdf5(path, node__nodes=1), "it holds 'node'; accepted are"),
+    "no p": (lambda path: hdf5(path, events__t=[1], events__x=[1]), "the group 'events' holds 't', 'x'; accepted are"),
+    "no v2e": (
+        lambda path: hdf5(path, events=np.ones((5, 4), "f4")),
+        r"'events' is a data set of float32 of the shape \(5, 4\); accepted are",
+    ),
+    "lengths": (
+        lambda path: dsec(path, events__x=[1, 2]),
+        "'t', 'x', 'y', 'p' in 'events' must be lists of one length",
+    ),
+    "seconds": (
+        lambda path: dsec(path, events__t=RECORDING["t"] / 1e6),
+        "its times t are float64; accepted are integers, which count microseconds",
+    ),
+    "integers": (
+        lambda path: e2vid(path, events__ts=RECORDING["t"]),
+        "the column ts holds int64; accepted are seconds in floating point",
+    ),
+    "MVSEC of integers": (lambda path: hdf5(path, davis__left__events=np.ones((5, 4), int)), "ts holds int64;"),
+    "single precision": (
+        lambda path: e2vid(path, events__ts=(1000 + RECORDING["t"] / 1e6).astype("f4")),
+        "the column ts holds float32, which does not hold every microsecond at 1000.2999",
+    ),
+    "NaN": (
+        lambda path: e2vid(path, events__ts=[0, np.nan, 1, 2]),
+        r"the column ts\[1\] = nan; accepted are seconds below 9,",
+    ),
+    "half a pixel": (lambda path: e2vid(path, events__xs=[0, 0.5, 1, 2]), r"x\[1\] = 0.5: not a whole number"),
+    "far": (
+        lambda path: dsec(path, events__x=[0, 40_000, 1, 2]),
+        r"x\[1\] = 40000: not a whole number that fits int16",
+    ),
+    "polarities": (
+        lambda path: dsec(path, events__p=[0, 1, -1, 1]),
+        "event 0 has the polarity 0; accepted are 0 and 1, or",
+    ),
+    "before 0": (lambda path: dsec(path, events__t=[-1, 0, 1, 2]), "event 0 has t = -1 us"),
+    "text": (lambda path: dsec(path, events__t=["a"] * 4), "'events/t' holds object; accepted are numbers"),
+    "dropped": (
+        lambda path: dsec(path, events__id=np.arange(4)),
+        "the field 'id' holds different values and would be dropped",
+    ),
+    "dropped field": (
+        lambda path: prophesee(path, camera=np.arange(4)),
+        "the field 'camera' holds different values and would be dropped",
+    ),
+    "lists of integers": (
+        lambda path: shd(path, ((1,), (2,)), ((1,), (2,)), "i4"),
+        "spikes/times holds int32; accepted",
+    ),
+    "no lists": (
+        lambda path: hdf5(path, spikes__times=[0.5], spikes__units=[1]),
+        "'spikes/times' holds float64; accepted are a list of numbers for each recording",
+    ),
+    "ECF": (
+        compressed_by(36559),
+        r"'CD/events' is compressed by the filter 36559 \(ECF\), which is not installed: github\.com/prophesee-ai",
+    ),
+    "another filter": (
+        compressed_by(32999),
+        r"'CD/events' is compressed by the filter 32999 \(of no name\), which is not installed: pip install hdf5plugin",
+    ),
+    "elsewhere": (elsewhere, r"'events/t' is a link to the file 'other\.h5'; nothing is read from other files"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_HDF5)
+def test_a_bad_hdf5_file_is_refused(case, tmp_path):
+    path = tmp_path / "a.h5"
+    make, message = BAD_HDF5[case]
+    make(path)
+    with pytest.raises(InputError, match=rf"a\.h5: .*{message}") as refused:
+        events.read(path, number=0 if case.startswith("lists") else None)
+    assert "\n" not in str(refused.value)
+
+
+def test_nir_data_are_named(tmp_path):
+    nir.write_data(
+        tmp_path / "a.h5",
+        nir.NIRGraphData(
+            {"input": nir.NIRNodeData({"spikes": nir.EventData(np.array([[0]]), np.array([[0.5]]), 2, 1.0)})}
+        ),
+    )
+    with pytest.raises(
+        InputError, match=r"a\.h5: it is NIRData, spikes of a network's nodes: mtt-brian simulate reads"
+    ):
+        events.read(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("compression", ["Blosc", "Zstd", "LZ4", "Bitshuffle"])
+def test_hdf5_of_an_installed_filter_is_read(compression, tmp_path):
+    plugins = pytest.importorskip("hdf5plugin")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            file.create_dataset(f"events/{name}", data=RECORDING[name], **getattr(plugins, compression)())
+    assert events.read(path).tolist() == RECORDING.tolist()
 
 
 # ----- DAT

@@ -3,6 +3,7 @@
 Every comparison with `exact` is to the last bit, for weights whose sums round as well.
 """
 
+import functools
 import shutil
 from dataclasses import replace
 
@@ -104,15 +105,23 @@ MANY, ONE, SUM = IF(spikes="many"), IF(spikes="one"), IF(threshold=None)
 # ----- every neuron on paper
 
 
-@pytest.fixture(scope="module")
-def by_hand(gpu):
-    made = mb.Simulator(test_engines_by_hand.GRAPH)
+def simulator_of(gpu, graph):
+    made = mb.Simulator(graph)
     made.engine = engine_of(gpu, made.circuit)
     return made
 
 
+@pytest.fixture(scope="module")
+def by_hand(gpu):
+    return simulator_of(gpu, test_engines_by_hand.GRAPH)
+
+
 class TestByHand:
     """The networks of test_engines_by_hand.py."""
+
+    @pytest.fixture
+    def make(self, gpu):
+        return functools.partial(simulator_of, gpu)
 
     @pytest.fixture
     def run(self, by_hand):

@@ -18,6 +18,7 @@ from mtt_brian import export, snn, translate
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Residual, Spiking, Staged, models, norm
+from mtt_brian.snn.staged import spike_counts
 from mtt_brian.snn.surrogate import Exponential
 from tests import random_networks
 from tests.engines import simulator
@@ -78,6 +79,64 @@ def test_the_file_gives_the_same_logits_bit_for_bit(
     assert twin.shapes == model.shapes
     assert list(tmp_path.iterdir()) == [path]
     assert [(n, p.dtype) for n, p in twin.named_parameters()] == [(n, dtype) for n, _ in model.named_parameters()]
+
+
+def network_along_one_axis(bias: bool) -> Staged:
+    torch.manual_seed(0)
+    layers = {
+        "conv": nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2, groups=2, bias=bias),
+        "norm": nn.BatchNorm1d(4),
+        "a": Spiking(IF(spikes="many", lower_bound=-1.0)),
+        "same": nn.Conv1d(4, 3, 2, padding="same", bias=False),
+        "b": Spiking(IF(spikes="many")),
+        "flatten": nn.Flatten(),
+        "readout": nn.Linear(3 * 10, 5, bias=False),
+    }
+    model = Staged(layers, (2, 20))
+    for name, p in model.named_parameters():
+        if "norm" not in name:
+            nn.init.normal_(p, std=1.5 / p[0].numel() ** 0.5)
+    model.train()(poisson(model.input_shape), 10)
+    return model.eval()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_convolutions_along_one_axis_come_back(bias: bool, tmp_path: Path) -> None:
+    model = network_along_one_axis(bias)
+    folded = norm.fold(model)
+    x = poisson(model.input_shape)
+    torch.testing.assert_close(folded(x, 10), model(x, 10))
+    assert folded(x, 10).abs().sum() > 1
+    path = tmp_path / "model.nir"
+    export.write(path, graph := export.to_nir(model, time_steps=10, duration=0.3))
+    assert torch.equal(export.from_nir(path)(x, 10), folded(x, 10))
+    conv, same = (graph.nodes[name] for name in ("conv", "same"))
+    assert (conv.input_shape, conv.stride, conv.padding, conv.dilation, conv.groups) == (20, 2, 2, 2, 2)
+    assert (same.input_shape, same.stride, same.padding) == (10, 1, "same")
+    assert np.any(conv.bias)
+    trained = export.from_nir(path)
+    with torch.no_grad():
+        dict(trained.layers())["conv"].weight.mul_(2)
+    doubled = export.with_weights(graph, trained).nodes["conv"].weight
+    assert np.array_equal(doubled, 2 * conv.weight)
+    with pytest.raises(InputError, match="node 'conv' is a Conv1d, which snnTorch does not read; it reads IF, LIF"):
+        export.to_nir(model, time_steps=10, duration=0.3, for_tool="snntorch", allow=("reset", "spikes", "lower_bound"))
+
+
+def test_events_give_the_counts_of_fine_time_steps_along_one_axis(tmp_path: Path) -> None:
+    """Without biases and leaks, a step per event is the event-driven run."""
+    model = network_along_one_axis(bias=False)
+    norm.remove_biases(model)
+    rng = np.random.default_rng(0)
+    recording = np.zeros(60, dtype=[("t", int), ("y", int), ("x", int)])
+    recording["t"], recording["y"], recording["x"] = np.arange(60), rng.integers(0, 2, 60), rng.integers(0, 20, 60)
+    frames = torch.zeros(60, 1, 2, 20)
+    frames[recording["t"], 0, recording["y"], recording["x"]] = 1
+    result = mb.simulate(export.to_nir(model), recording)
+    _, counts = spike_counts(norm.fold(model), frames, 60)
+    for name in ("a", "b"):
+        assert result.counts[name].tolist() == counts[name][0].tolist()
+        assert result.counts[name].sum() > 10
 
 
 @pytest.mark.parametrize("size", [(34, 34), (8, 8), (128, 128), (180, 240)])

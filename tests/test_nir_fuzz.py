@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
+from mtt_brian import hdf5_files, hdf5_tree
 from mtt_brian.errors import InputError
-from mtt_brian.translate import hdf5_tree, nir_files
 from tests import reader
 
 
@@ -176,8 +176,8 @@ def change_structure(file, rng):
             group[name] = VALUES[rng.integers(len(VALUES))]
 
 
-def read_here(path, root):
-    """As `nir_files._read_apart`, without the other process: these files are sound HDF5."""
+def read_here(path, kind, number):
+    """As `hdf5_files._run`, without the other process: these files are sound HDF5."""
     out = io.BytesIO()
     hdf5_tree.write_content(path, 2**30, out)
     out.seek(0)
@@ -197,7 +197,7 @@ def fuzz_structure(folder, monkeypatch, seeds):
     """How many files were refused."""
     nir.write(folder / "good.nir", graph())
     assert attempt(folder / "good.nir") is None
-    monkeypatch.setattr(nir_files, "_read_apart", read_here)
+    monkeypatch.setattr(hdf5_files, "_run", read_here)
     refused = 0
     for seed in seeds:
         (folder / "m.nir").write_bytes((folder / "good.nir").read_bytes())

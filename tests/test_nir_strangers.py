@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import machine
+from mtt_brian import hdf5_files, hdf5_tree, machine
 from mtt_brian.circuit.operators import Sparse
 from mtt_brian.cli import entry_point
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, CubaLIF
-from mtt_brian.translate import hdf5_tree, nir_files
+from mtt_brian.translate import nir_files
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden"
 SAID = {"reset": "subtract", "spikes": "many"}
@@ -587,6 +587,13 @@ def test_times_in_single_precision_are_whole_microseconds():
     assert read(exact).assumptions == ()
 
 
+def conv1d(input_shape=None, **changes):
+    fields = {"weight": np.ones((1, 1, 3)), "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": np.zeros(1)}
+    node = nir.Conv1d(None, **(fields | changes))
+    node.input_shape = input_shape
+    return node
+
+
 @pytest.mark.parametrize(
     ("first", "node", "message"),
     [
@@ -604,6 +611,16 @@ def test_times_in_single_precision_are_whole_microseconds():
         (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 3, 3)), 1, 0, 1, 1.5, np.zeros(1)), "groups must consist of"),
         (inputs(1, 4, 4), nir.Conv2d(None, np.ones((1, 1, 3, 3)), 1, -1, 1, 1, np.zeros(1)), "padding must consist of"),
         (inputs(1, 4, 4), nir.Conv2d((3, 4), np.ones((1, 1, 3, 3)), 1, 0, 1, 1, np.zeros(1)), "input_shape is "),
+        (inputs(1, 4), conv1d(weight=np.ones((1, 1, 1, 3))), r"\(C_out, C_in / groups, length\), not \(1, 1, 1, 3\)"),
+        (inputs(1, 4), conv1d(stride=(1, 2)), r"stride must be one whole number >= 1, not \(1, 2\)"),
+        (inputs(1, 4), conv1d(padding=[1, 1]), r"padding must be one whole number >= 0, not \[1, 1\]"),
+        (inputs(1, 4), conv1d(stride=2, padding="same"), r"padding 'same' goes with stride 1, not \(2,\)"),
+        (inputs(1, 4), conv1d(dilation=0), "dilation must consist of whole numbers from 1"),
+        (inputs(1, 4), conv1d(input_shape=3), r"input_shape is \(3,\), but its input is \(4,\)"),
+        (inputs(2, 4), conv1d(), "a kernel for 1 channels cannot act on an input of 2"),
+        (inputs(1, 2), conv1d(), "the kernel 1 x 3 does not fit into an input of 1 x 2"),
+        (inputs(1, 4), conv1d(bias=np.zeros(2)), r"the bias has the shape \(2,\) for 1 output channels"),
+        (inputs(1, 4), conv1d(padding=10**9), "'n0'.*elements"),
         (inputs(1, 4, 4), nir.SumPool2d(np.array(10**6), np.array(1), np.array(10**6)), "1,000,000,000,000 w"),
         (inputs(1, 4, 4), nir.SumPool2d(np.array(10**9), np.array(1), np.array(10**9)), "1,000,000,000,000,000"),
         (inputs(1, 4, 4), nir.Flatten(None, np.inf), "start_dim holds NaN or infinite"),
@@ -974,7 +991,7 @@ def test_the_parts_of_a_file_are_checked(change, message, tmp_path):
 def test_a_reader_that_crashes_or_hangs_is_an_input_error(script, message, tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text(script)
     monkeypatch.setattr(hdf5_tree, "__file__", str(tmp_path / "script.py"))
-    monkeypatch.setattr(nir_files, "_SECONDS", 5.0 if "60" not in script else 0.5)
+    monkeypatch.setattr(hdf5_files, "_SECONDS", 5.0 if "60" not in script else 0.5)
     with pytest.raises(InputError, match=rf"m\.nir is not a readable NIR file: .*{message}"):
         read(saved(tmp_path / "m.nir"))
 

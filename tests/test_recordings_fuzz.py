@@ -1,7 +1,9 @@
 """Damaged files of recordings: one line that names the file and a reason, or events; never a crash, never no end."""
 
+import gzip
 import time
 
+import h5py
 import numpy as np
 import pytest
 
@@ -22,15 +24,23 @@ def npz(path):
     np.savez(path, **{name: RECORDING[name] for name in RECORDING.dtype.names})
 
 
-def csv(path):
-    path.write_text("t,x,y,p\n" + "".join(f"{t},{x},{y},{p}\n" for t, x, y, p in RECORDING.tolist()))
+def text():
+    return "t,x,y,p\n" + "".join(f"{t},{x},{y},{p}\n" for t, x, y, p in RECORDING.tolist())
+
+
+def hdf5(path):
+    with h5py.File(path, "w") as file:
+        for name in RECORDING.dtype.names:
+            file.create_dataset(f"events/{name}", data=RECORDING[name], chunks=(16,), compression="gzip")
 
 
 KINDS = {
+    "recording.h5": hdf5,
+    "recording.csv.gz": lambda path: path.write_bytes(gzip.compress(text().encode())),
     "recording.bin": lambda path: path.write_bytes(five_bytes(RECORDING)),
     "recording.npy": npy,
     "recording.npz": npz,
-    "recording.csv": csv,
+    "recording.csv": lambda path: path.write_text(text()),
     "dvs128.aedat": lambda path: path.write_bytes(aedat2(RECORDING)),
     "gesture.aedat": lambda path: path.write_bytes(aedat3((1, RECORDING[:9]), (0, RECORDING[:2]), (1, RECORDING[9:]))),
 }

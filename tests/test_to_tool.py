@@ -190,6 +190,33 @@ def test_nir_itself_has_no_steps_and_no_metadata():
     assert graph.nodes["n1"].metadata == {"reset": "zero"}
 
 
+@pytest.mark.parametrize("axes", [1, 2])
+def test_shapes_that_a_file_leaves_out_are_filled_in(axes, tmp_path):
+    """nir needs them: neither its reader nor its writer accepts a convolution without one."""
+    kind = nir.Conv1d if axes == 1 else nir.Conv2d
+    shape = (2, *[4] * axes)
+    nodes = {
+        "input": nir.Input(np.array((1, *[5] * axes))),
+        "conv": kind(None, np.ones((2, 1, *[2] * axes)), 1, 0, 1, 1, np.zeros(2)),
+        "if": nir.IF(np.ones(shape), np.ones(shape), metadata={"reset": "zero"}),
+        "flatten": nir.Flatten(None, 0),
+        "output": nir.Output(np.array([np.prod(shape)])),
+    }
+    path, out = tmp_path / "a.nir", tmp_path / "b.nir"
+    mb.export.write(path, nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False))
+    with pytest.raises(TypeError, match="input_shape"):
+        nir.read(path)
+    assert mb.cli.main("convert", [str(path), "nir", "--out", str(out)]) == 0
+    read = nir.read(out)
+    assert np.ravel(read.nodes["conv"].input_shape).tolist() == [5] * axes
+    assert read.nodes["flatten"].input_type["input"].tolist() == list(shape)
+    written, _ = for_tool(
+        nir.NIRGraph({**nodes, "output": nir.Output(None)}, list(itertools.pairwise(nodes)), type_check=False), "nir"
+    )
+    assert written.nodes["output"].output_type["output"].tolist() == [np.prod(shape)]
+    assert nodes["conv"].input_shape is None
+
+
 # ----- the tools themselves
 
 

@@ -64,6 +64,68 @@ def test_convolutions_are_torchs(stride, padding, dilation, groups):
     assert connection.operators[0].output_shape == expected.shape
 
 
+def conv1d(weight, **changes):
+    fields = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": np.zeros(len(weight)), "input_shape": None}
+    return nir.Conv1d(weight=weight, **(fields | changes))
+
+
+@pytest.mark.parametrize("length", [2, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", [0, 3, "same", "valid"])
+@pytest.mark.parametrize(("dilation", "groups"), [(1, 1), (3, 2)])
+def test_convolutions_along_one_axis_are_torchs(length, stride, padding, dilation, groups):
+    torch = pytest.importorskip("torch")
+    if padding == "same" and stride != 1:
+        pytest.skip("torch refuses it as well")
+    rng = np.random.default_rng(0)
+    weight, bias, x = rng.normal(size=(4, 4 // groups, length)), rng.normal(size=4), rng.normal(size=(4, 9))
+    node = conv1d(weight, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
+    circuit = read(x.shape, node)
+    (connection,) = circuit.connections
+    expected = torch.nn.functional.conv1d(
+        torch.from_numpy(x)[None], torch.from_numpy(weight), torch.from_numpy(bias), stride, padding, dilation, groups
+    )[0].numpy()
+    assert circuit.readout.shape == expected.shape
+    np.testing.assert_allclose(connection.matrix @ x.ravel() + circuit.readout.rule.bias.ravel(), expected.ravel())
+    (kernel,) = connection.operators
+    assert kernel.weight.size == weight.size  # shared, not written out
+    np.testing.assert_array_equal(kernel.fan_out(), np.bincount(kernel.matrix().indices, minlength=x.size))
+
+
+#: A number for each axis as tools write it: the type of `nir`'s text, of torch's layers, of a file, of a tensor.
+FORMS = {
+    "int": int,
+    "tuple": lambda n: (n,),
+    "list": lambda n: [n],
+    "numpy": np.int64,
+    "array": lambda n: np.array([n]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [None, 7, np.int64(7), (7,)], ids=["none", "int", "numpy", "tuple"])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_one_number_in_any_form_is_that_of_each_axis(axes, shape, form, tmp_path):
+    kind, of = (nir.Conv1d if axes == 1 else nir.Conv2d), FORMS[form]
+    weight = np.arange(6.0).reshape(2, 1, *[1] * (axes - 1), 3)
+    node = kind(None, weight, of(2), of(1), of(2), of(1), np.arange(2.0))
+    node.input_shape = shape if axes == 1 or shape is None else (7, 7)
+    sizes = (1, *[7] * axes)
+    graph = chain(sizes, node, out=(2, *[5] * (axes - 1), 3))
+    expected = read(sizes, kind(None, weight, 2, 1, 2, 1, np.arange(2.0)))
+    mb.export.write(tmp_path / "a.nir", graph)
+    for found in (mb.translate.read_nir(graph), mb.translate.read_nir(tmp_path / "a.nir")):
+        assert found.readout.shape == expected.readout.shape == (2, *[5] * (axes - 1), 3)
+        assert (found.connections[0].matrix != expected.connections[0].matrix).nnz == 0
+        assert np.all(found.readout.rule.bias == expected.readout.rule.bias)
+
+
+def test_a_batch_axis_in_front_of_a_convolution_along_one_axis_is_left_out():
+    circuit = read((1, 2, 5), conv1d(np.ones((3, 2, 2))))
+    assert (circuit.input_shape, circuit.readout.shape) == ((2, 5), (3, 4))
+    assert read((1, 5), conv1d(np.ones((3, 1, 2)))).input_shape == (1, 5)
+
+
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 1))])
 def test_pooling_is_torchs(average, kernel, stride, padding):
@@ -198,6 +260,7 @@ def test_a_cycle_with_a_delay_is_cut_and_one_without_is_refused():
         ([nir.Threshold(np.ones(4))], r"node 'n0' is a Threshold.*accepted are .*IF"),
         ([nir.Linear(np.ones((2, 3)))], r"node 'n0' \(Linear\).*\(2, 3\).*\(4,\)"),
         ([conv(np.ones((1, 1, 2, 2)))], r"node 'n0' \(Conv2d\).*\(C, H, W\), not \(4,\)"),
+        ([conv1d(np.ones((1, 1, 2)))], r"node 'n0' \(Conv1d\).*\(C, L\), not \(4,\)"),
         ([nir.Linear(np.full((2, 4), np.nan))], "NaN"),
         ([if_node(3)], r"'n0' has the shape \(3,\), but 'input'"),
         ([nir.IF(r=np.ones(4), v_threshold=np.ones(4))], "'n0'.*reset='subtract' or reset='zero'"),

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "mtt_brian"
 
 #: Room -> the rooms that it may import besides its own, whatever the place of the import in a file.
 BASEMENT = {"errors", "text", "files", "machine", "registry", "kernel_cache", "progress", "workers"}
-BASEMENT |= {"html_repr", "repository", "control_groups"}
+BASEMENT |= {"hdf5_files", "hdf5_tree", "html_repr", "repository", "control_groups"}
 ROOMS = {
     **{room: BASEMENT for room in BASEMENT},
     "moved": set(),

@@ -63,13 +63,13 @@ class Conv2d:
             )
         c_out, c_in = self.weight.shape[0], self.weight.shape[1] * self.groups
         if len(self.input_shape) != 3 or self.input_shape[0] != c_in:
-            raise InputError(f"a kernel for {c_in} channels cannot act on an input of shape {self.input_shape}")
+            given = str(self.input_shape[0]) if len(self.input_shape) == 3 else f"the shape {self.input_shape}"
+            raise InputError(f"a kernel for {c_in} channels cannot act on an input of {given}")
         if c_out % self.groups:
             raise InputError(f"{c_out} output channels cannot be split into {self.groups} groups")
         if min(self.output_shape) < 1:
-            raise InputError(
-                f"the kernel {self.weight.shape[2:]} does not fit into an input of shape {self.input_shape}"
-            )
+            kernel, image = (" x ".join(map(str, shape[-2:])) for shape in (self.weight.shape, self.input_shape))
+            raise InputError(f"the kernel {kernel} does not fit into an input of {image}")
 
     @property
     def output_shape(self) -> tuple[int, int, int]:

@@ -16,22 +16,19 @@ from pathlib import Path
 
 from mtt_brian import cli
 from mtt_brian.cli import network_options
-from mtt_brian.files import replacing
 from mtt_brian.text import printable
 from mtt_brian.translate import for_tool
+from mtt_brian.translate.nir_files import write_graph
 from mtt_brian.translate.to_tool import IMPORTERS, LOSSES
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    import nir
-
     options = make_parser().parse_args(arguments)
     given = network_options.conventions_from(options)
     path = network_options.network_path(options)
     graph, lost = for_tool(path, options.for_tool, step=options.step, allow=tuple(options.allow), conventions=given)
     out = Path(options.out)
-    with replacing(out) as temporary:
-        nir.write(temporary, graph)
+    write_graph(out, graph)
     print(printable(f"{out}: {len(graph.nodes)} nodes for {options.for_tool}"))
     for sentence in lost:
         print(printable(sentence))

@@ -8,9 +8,10 @@ mtt-brian simulate foreign.nir events.npz --tool snntorch --time-per-step 1e-3 -
 
 Recordings: .bin (N-MNIST, N-Caltech101), .aedat and .aedat4 (cameras of iniVation), .dat and .raw (cameras of
 Prophesee), .npy (a structured array with the fields t, x, y, p), .npz (such an array, or one array for each of them),
-.csv, or DATASET:SPLIT:NUMBER, where DATASET may be package.module:NAME. t counts microseconds, x, y and p
-(polarity) count from 0; a network whose input has one axis needs t and x only. A field that the network would drop must
-hold one value everywhere. .h5 is NIRData with spikes of the input; with several samples, FILE.h5:NUMBER.
+.csv (also .csv.gz, .csv.bz2, .csv.xz), .h5 and .hdf5 (the layouts of DSEC, MVSEC, Prophesee and others, or NIRData
+with spikes of the input; FILE.h5:NUMBER is one of several), or DATASET:SPLIT:NUMBER, where DATASET may be
+package.module:NAME. t counts microseconds, x, y and p (polarity) count from 0; a network whose input has one axis needs
+t and x only. A field that the network would drop must hold one value everywhere.
 
 --bits and --membrane-bits run the network with integer weights, integer thresholds and saturating membranes, as integer
 chips do.

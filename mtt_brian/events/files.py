@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events.formats.aedat import aedat_version, read_aedat2, read_aedat3
 from mtt_brian.events.formats.aedat4 import read_aedat4
 from mtt_brian.events.formats.columns import from_first_event, read_checked
 from mtt_brian.events.formats.five_byte import read_five_byte
+from mtt_brian.events.formats.hdf5 import read_hdf5
 from mtt_brian.events.formats.prophesee import read_dat, read_raw
 from mtt_brian.events.formats.table import read_csv, read_npy, read_npz
 from mtt_brian.events.recording import check_fields
@@ -26,23 +27,26 @@ from mtt_brian.text import shown
 GROUP = "mtt_brian.event_formats"
 
 
-def read(path: str | os.PathLike[str], *, sort: bool = False) -> np.ndarray:
+def read(path: str | os.PathLike[str], *, sort: bool = False, number: int | None = None) -> np.ndarray:
     """The recording in a file.
 
     | ending | what is read | time 0 |
     | --- | --- | --- |
-    | ``.csv`` | a header t,x,y,p, then a line per event | as in the file |
+    | ``.csv``, ``.csv.gz``, ``.csv.bz2``, ``.csv.xz`` | a header t,x,y,p, then a line per event | as in the file |
     | ``.npy``, ``.npz`` | a structured array, or an array for each of t, x, y, p | as in the file |
     | ``.bin`` | five bytes per event (N-MNIST, N-Caltech101) | as in the file |
     | ``.aedat``, ``.aedat4`` | AEDAT 2 (DVS128, DAVIS), 3.1, 4 (with the package ``aedat``) | the first event |
     | ``.dat`` | Prophesee's DAT, version 2 | as in the file |
     | ``.raw`` | Prophesee's RAW, EVT 2.0 and EVT 3.0 | the first event |
+    | ``.h5``, ``.hdf5`` | the layouts of DSEC, Prophesee, v2e, M3ED and SHD | as in the file |
+    | | of MVSEC, and of rpg and E2VID | the first event |
 
     Clocks that overflow are continued.
 
     Args:
-        path: of the file; its ending defines the format.
+        path: of the file; its ending defines the format. `mtt_brian.events.formats.hdf5` lists the layouts of HDF5.
         sort: sort events by time, those of one instant as in the file. Without it, times that go backwards are refused.
+        number: of the recording, from 0, in a file of several (HDF5).
 
     Returns:
         structured array [E] with the fields ``t`` (microseconds, sorted, >= 0), ``x`` and, where the file has them,
@@ -53,10 +57,16 @@ def read(path: str | os.PathLike[str], *, sort: bool = False) -> np.ndarray:
             event.
     """
     path = as_path(path, "path")
-    if path.suffix.lower() not in FORMATS:
+    ending = ending_of(path)
+    if ending is None:
         raise InputError(f"{path}: a recording is a file that ends in {', '.join(FORMATS)}")
-    reader, at_first_event = FORMATS[path.suffix.lower()]
-    recording = reader(path)
+    kind = FORMATS[ending]
+    if number is not None:
+        if not kind.several:
+            raise InputError(f"{path}: there is no recording number {number}: a file that ends in {ending} holds one")
+        if check_whole("number", number, 2**63 - 1) < 0:
+            raise InputError(f"number must be at least 0, not {number}")
+    recording = kind.read(path, number) if kind.several else kind.read(path)
     t = recording["t"]
     if sort:
         recording = recording[np.argsort(t, kind="stable")]
@@ -66,12 +76,19 @@ def read(path: str | os.PathLike[str], *, sort: bool = False) -> np.ndarray:
             f"{path}: times go backwards at event {k} (t = {t[k]} after {t[k - 1]} us); events must be sorted: "
             "mtt_brian.events.read(path, sort=True) sorts them"
         )
-    if at_first_event:
+    if kind.at_first_event:
         return from_first_event(recording)
     if len(t) and t.min() < 0:
         k = int(np.argmin(t))
         raise InputError(f"{path}: event {k} has t = {t[k]} us; times are microseconds >= 0")
     return recording
+
+
+def ending_of(path: Path) -> str | None:
+    """The ending of a file's name that defines its format, such as ``.csv`` or ``.csv.gz``; None for another one."""
+    name = path.name.lower()
+    fits = [ending for ending in FORMATS if name.endswith(ending) and name != ending]
+    return max(fits, key=len, default=None)
 
 
 def _read_aedat(path: Path) -> np.ndarray:
@@ -88,12 +105,14 @@ class EventFormat(NamedTuple):
     """How files of one format are read.
 
     Attributes:
-        read: path -> recording.
+        read: path -> recording; for files of several, (path, number or None) -> recording.
         at_first_event: whether time 0 is the first event, because the format's clock starts at an arbitrary time.
+        several: whether a file may hold several recordings.
     """
 
-    read: Callable[[Path], np.ndarray]
+    read: Callable[..., np.ndarray]
     at_first_event: bool = False
+    several: bool = False
 
 
 #: Ending, with its dot and in lower case -> `EventFormat`, read only; `register_format` adds one.
@@ -106,9 +125,10 @@ FORMATS: Registry[EventFormat] = Registry(
         ".aedat4": EventFormat(_read_aedat, at_first_event=True),
         ".npy": EventFormat(read_npy),
         ".npz": EventFormat(read_npz),
-        ".csv": EventFormat(read_csv),
+        **{f".csv{compressed}": EventFormat(read_csv) for compressed in ("", ".gz", ".bz2", ".xz")},
         ".dat": EventFormat(read_dat),
         ".raw": EventFormat(read_raw, at_first_event=True),
+        **dict.fromkeys((".h5", ".hdf5"), EventFormat(read_hdf5, several=True)),
     },
 )
 

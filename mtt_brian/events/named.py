@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +13,12 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.events.collections import Recordings
 from mtt_brian.events.datasets import load
-from mtt_brian.events.files import FORMATS, read
+from mtt_brian.events.files import FORMATS, ending_of, read
 from mtt_brian.events.resolution import at_resolution
 from mtt_brian.files import as_path
 
+#: The number of a recording in a file of several, behind the path.
+_NUMBERED = re.compile(r"(?P<path>.+):(?P<number>\d+)")
 _REFERENCE = re.compile(r"(?P<dataset>[\w-]+|[\w.]+:\w+):(?P<split>\w+):(?P<number>\d+)")
 
 
@@ -61,15 +62,13 @@ def open_recording(
     *,
     data_root: str | None = None,
     resolution: int | None = None,
-    others: Iterable[str] = (),
 ) -> NamedRecording:
     """A recording from a file (`read`), or from a data set.
 
     Args:
-        name: a path, or a `Reference`.
+        name: a path, ``FILE:NUMBER`` for a file of several recordings, or a `Reference`.
         data_root: folder that holds the data set.
         resolution: of a recording of a data set, see `at_resolution`.
-        others: endings of further files that the caller reads, for the message.
 
     Raises:
         InputError: if there is no such recording, or it cannot be read.
@@ -77,12 +76,21 @@ def open_recording(
     text = str(as_path(name, "name"))
     if (place := reference(text)) is not None:
         return _of_a_data_set(text, place, data_root, resolution)
-    if Path(text).suffix.lower() not in FORMATS:
+    path, number = numbered(text)
+    if ending_of(Path(path)) is None:
         raise InputError(
-            f"{text}: a recording is a file that ends in {', '.join([*FORMATS, *others])}, or DATASET:SPLIT:NUMBER, "
-            "for instance digits:test:0"
+            f"{text}: a recording is a file that ends in {', '.join(FORMATS)}, or DATASET:SPLIT:NUMBER, for instance "
+            f"digits:test:0"
         )
-    return NamedRecording(text, read(text))
+    return NamedRecording(text, read(path, number=number))
+
+
+def numbered(text: str) -> tuple[str, int | None]:
+    """The path in the name of a file, and the number of the recording behind it, if there is one."""
+    found = _NUMBERED.fullmatch(text)
+    if found is None or ending_of(Path(text)) is not None:
+        return text, None
+    return found["path"], int(found["number"])
 
 
 def _of_a_data_set(text: str, place: Reference, root: str | None, resolution: int | None) -> NamedRecording:

@@ -17,7 +17,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.export.graph_order import Fork, sequential_order
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
-from mtt_brian.snn.residual import Residual
+from mtt_brian.snn.residual import WEIGHTED, Residual
 from mtt_brian.snn.staged import Staged
 from mtt_brian.snn.surrogate import Surrogate
 from mtt_brian.text import one_line
@@ -72,7 +72,7 @@ def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
     """
     nodes = dict(graph.nodes)
     for name, layer in model.layers():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, WEIGHTED):
             node = nodes[name] = copy.copy(nodes[name])
             node.weight = stored_weight(node, layer.weight.detach().cpu().numpy())
     return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)
@@ -136,20 +136,25 @@ def _read(name: str, node: nir.NIRNode, duration: float | None, surrogate: Surro
 # ----- NIR node -> torch layer
 
 
-def _read_conv2d(node: nir.Conv2d, duration: float | None, surrogate: Surrogate) -> nn.Conv2d:
-    given = convolution(node)
-    outputs, inputs, height, width = given.weight.shape
-    layer = nn.Conv2d(
+def _read_convolution(
+    node: nir.Conv1d | nir.Conv2d, duration: float | None, surrogate: Surrogate
+) -> nn.Conv1d | nn.Conv2d:
+    # Tuples of one or two numbers: torch types the two layers apart.
+    kind: Any
+    kind, axes = (nn.Conv1d, 1) if isinstance(node, nir.Conv1d) else (nn.Conv2d, 2)
+    given = convolution(node, axes)
+    outputs, inputs, *kernel = given.weight.shape
+    layer: nn.Conv1d | nn.Conv2d = kind(
         inputs * given.groups,
         outputs,
-        (height, width),
+        tuple(kernel),
         stride=given.stride,
         padding=given.padding,
         dilation=given.dilation,
         groups=given.groups,
         bias=False,
     )
-    layer.weight = nn.Parameter(_tensor(given.weight, 4))
+    layer.weight = nn.Parameter(_tensor(given.weight, 2 + axes))
     layer.register_parameter("bias", _read_bias(node))
     return layer
 
@@ -162,7 +167,7 @@ def _read_linear(node: nir.Linear | nir.Affine, duration: float | None, surrogat
     return layer
 
 
-def _read_bias(node: nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | None:
+def _read_bias(node: nir.Conv1d | nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | None:
     """The bias of one time step; None: no bias."""
     if not np.any(numbers(getattr(node, "bias", 0), "bias")):
         return None
@@ -222,7 +227,8 @@ def _read_spiking(node: nir.IF | nir.LIF, duration: float | None, surrogate: Sur
 
 
 _READERS: dict[str, Callable[[Any, float | None, Surrogate], nn.Module]] = {
-    "Conv2d": _read_conv2d,
+    "Conv1d": _read_convolution,
+    "Conv2d": _read_convolution,
     "Linear": _read_linear,
     "Affine": _read_linear,
     "AvgPool2d": _read_pool,

@@ -132,20 +132,25 @@ class _Writer:
 # ----- torch layer -> NIR node
 
 
-def _write_conv2d(layer: nn.Conv2d, shape: Shape, options: _Options) -> nir.Conv2d:
+def _write_convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape, options: _Options) -> nir.Conv1d | nir.Conv2d:
     if layer.padding_mode != "zeros":
         raise InputError(f"only zeros can be padded, not {layer.padding_mode!r}")
     weight = _numpy(layer.weight, "weight")
     current, metadata = _write_bias(layer, options)
-    return nir.Conv2d(
-        input_shape=shape[1:],
+    fields: dict[str, Any] = {
+        "input_shape": shape[1:],
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "dilation": layer.dilation,
+    }
+    if isinstance(layer, nn.Conv1d):  # torch has tuples of one number, NIR numbers
+        fields = {name: value if isinstance(value, str) else value[0] for name, value in fields.items()}
+    return (nir.Conv1d if isinstance(layer, nn.Conv1d) else nir.Conv2d)(
         weight=weight,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
         groups=layer.groups,
         bias=np.zeros(len(weight), weight.dtype) if current is None else current,
         metadata=metadata,
+        **fields,
     )
 
 
@@ -156,7 +161,9 @@ def _write_linear(layer: nn.Linear, shape: Shape, options: _Options) -> nir.Line
     return nir.Affine(weight=_numpy(layer.weight, "weight"), bias=current, metadata=metadata)
 
 
-def _write_bias(layer: nn.Conv2d | nn.Linear, options: _Options) -> tuple[np.ndarray | None, dict[str, Any]]:
+def _write_bias(
+    layer: nn.Conv1d | nn.Conv2d | nn.Linear, options: _Options
+) -> tuple[np.ndarray | None, dict[str, Any]]:
     """The bias as a constant current, float64 [channels], None for none or zeros; and its metadata."""
     if layer.bias is None or not layer.bias.any():
         return None, {}
@@ -208,7 +215,8 @@ def _write_spiking(layer: Spiking, shape: Shape, options: _Options) -> nir.IF | 
 
 
 _WRITERS: dict[type, Callable[[Any, Shape, _Options], nir.NIRNode]] = {
-    nn.Conv2d: _write_conv2d,
+    nn.Conv1d: _write_convolution,
+    nn.Conv2d: _write_convolution,
     nn.Linear: _write_linear,
     nn.AvgPool2d: _write_pool,
     nn.Flatten: _write_flatten,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mtt_brian.errors import InputError
-from mtt_brian.snn.residual import NORMS
+from mtt_brian.snn.residual import NORMS, WEIGHTED
 from mtt_brian.snn.staged import Staged
 
 
@@ -109,7 +109,7 @@ def fold(model: Staged) -> Staged:
         previous: nn.Module | None = None
         for name, layer in list(chain.named_children()):
             if isinstance(layer, NORMS):
-                if not isinstance(previous, nn.Conv2d | nn.Linear):
+                if not isinstance(previous, WEIGHTED):
                     raise InputError(f"the norm {name!r} cannot be folded: no convolution or linear layer precedes it")
                 if layer.running_mean is None:
                     raise InputError(f"the norm {name!r} cannot be folded: it keeps no running statistics")
@@ -127,7 +127,9 @@ def fold(model: Staged) -> Staged:
     return folded
 
 
-def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d, layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(
+    norm: nn.BatchNorm1d | nn.BatchNorm2d, layer: nn.Conv1d | nn.Conv2d | nn.Linear
+) -> tuple[Tensor, Tensor]:
     """Factor of the layer's weights and its new bias, float64 [channels] each."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -18,6 +18,8 @@ from mtt_brian.snn.temporal import apply_map
 
 #: Batch normalisation over time steps and recordings; see `mtt_brian.snn.norm`.
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+#: Layers with weights.
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
 #: Layers that draw random numbers in training mode.
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -117,7 +119,7 @@ def _frame_by_frame(layer: nn.Module) -> bool:
 
 def additive(layer: nn.Module) -> bool:
     """Whether the output for a sum of frames is the sum of the outputs."""
-    if isinstance(layer, nn.Conv2d | nn.Linear):
+    if isinstance(layer, WEIGHTED):
         return layer.bias is None
     return isinstance(layer, nn.AvgPool2d | nn.Flatten | nn.Identity)
 

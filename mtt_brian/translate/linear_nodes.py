@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from mtt_brian.translate.node_fields import Convolution, convolution, flattened_
 
 #: Smallest memory of the engines in bytes, for a neuron and for a tap of a kernel at one output pixel.
 BYTES_PER_NEURON, BYTES_PER_TAP = 64, 64
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,27 +82,35 @@ class Reading:
         return found
 
 
-def _read_conv2d(node: Any, shape: Shape, reading: Reading) -> Linear:
-    given = convolution(node)
-    weight = _own(given.weight)
-    if len(shape) != 3:
-        raise InputError(f"a convolution needs an input of shape (C, H, W), not {shape}")
-    if node.input_shape is not None:
-        declared = declared_shape(node.input_shape, "input_shape")
-        if declared != shape[1:]:
-            raise InputError(f"input_shape is {declared}, but its input is {shape[1:]}")
-    operator = Conv2d(
-        weight=weight,
-        stride=given.stride,
-        padding=_padding(given),
-        dilation=given.dilation,
-        groups=given.groups,
-        input_shape=(shape[0], shape[1], shape[2]),
-    )
-    out = that_fits(operator.output_shape, "its output")
-    _fit_in_memory(weight[0, 0].size * out[1] * out[2], BYTES_PER_TAP, "the convolution has", "taps")
-    bias = _bias(0.0 if node.bias is None else node.bias, out[0], "output channels")
-    return Linear((operator,), out, np.broadcast_to(bias[:, None, None], out) if np.any(bias) else None)
+def _read_convolution(axes: int) -> Callable[[Any, Shape, Reading], Linear]:
+    """Reads a Conv2d, or a Conv1d as one of height 1, which numbers its neurons in the same order."""
+
+    def read(node: Any, shape: Shape, reading: Reading) -> Linear:
+        given = convolution(node, axes)
+        if len(shape) != 1 + axes:
+            accepted = "(C, L)" if axes == 1 else "(C, H, W)"
+            raise InputError(f"a convolution needs an input of shape {accepted}, not {shape}")
+        if node.input_shape is not None:
+            declared = declared_shape(node.input_shape, "input_shape")
+            if declared != shape[1:]:
+                raise InputError(f"input_shape is {declared}, but its input is {shape[1:]}")
+        weight = _own(given.weight)
+        operator = Conv2d(
+            weight=weight.reshape(*weight.shape[:2], *_rows_and_columns(weight.shape[2:], 1)),
+            stride=_rows_and_columns(given.stride, 1),
+            padding=_rows_and_columns(_padding(given), (0, 0)),
+            dilation=_rows_and_columns(given.dilation, 1),
+            groups=given.groups,
+            input_shape=(shape[0], *_rows_and_columns(shape[1:], 1)),
+        )
+        channels, rows, columns = that_fits(operator.output_shape, "its output")
+        _fit_in_memory(weight[0, 0].size * rows * columns, BYTES_PER_TAP, "the convolution has", "taps")
+        out = (channels, rows, columns) if axes == 2 else (channels, columns)
+        bias = _bias(0.0 if node.bias is None else node.bias, channels, "output channels")
+        full = np.broadcast_to(bias.reshape(-1, *[1] * axes), out)
+        return Linear((operator,), out, full if np.any(bias) else None)
+
+    return read
 
 
 def _read_linear(node: Any, shape: Shape, reading: Reading) -> Linear:
@@ -163,7 +173,8 @@ def _of_shape(value: np.ndarray, what: str, shape: Shape) -> np.ndarray:
 
 
 LINEAR: dict[str, Callable[[Any, Shape, Reading], Linear]] = {
-    "Conv2d": _read_conv2d,
+    "Conv1d": _read_convolution(axes=1),
+    "Conv2d": _read_convolution(axes=2),
     "Linear": _read_linear,
     "Affine": _read_linear,
     "SumPool2d": _read_pool(average=False),
@@ -228,15 +239,20 @@ def _fit_in_memory(number: int, each: int, what: str, unit: str) -> None:
         )
 
 
-def _padding(given: Convolution) -> tuple[Pair, Pair]:
-    """Zeros (before, after) of rows and columns."""
+def _rows_and_columns(of_axes: tuple[T, ...], of_one_row: T) -> tuple[T, T]:
+    """The values of (rows, columns), as they are or from those of the columns alone."""
+    rows, columns = of_axes if len(of_axes) == 2 else (of_one_row, *of_axes)
+    return rows, columns
+
+
+def _padding(given: Convolution) -> tuple[Pair, ...]:
+    """Zeros (before, after) along each axis."""
     if not isinstance(given.padding, str):
-        vertical, horizontal = given.padding
-        return (vertical, vertical), (horizontal, horizontal)
+        return tuple((n, n) for n in given.padding)
     if given.padding == "valid":
-        return (0, 0), (0, 0)
-    if given.stride != (1, 1):
+        return ((0, 0),) * len(given.stride)
+    if max(given.stride) > 1:
         raise InputError(f"padding 'same' goes with stride 1, not {given.stride}")
     total = [d * (k - 1) for d, k in zip(given.dilation, given.weight.shape[2:], strict=True)]
     # torch puts the odd zero at the end.
-    return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    return tuple((n // 2, n - n // 2) for n in total)

@@ -6,18 +6,16 @@ import contextlib
 import dataclasses
 import io
 import os
-import subprocess
-import sys
-import threading
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from mtt_brian import hdf5_files
 from mtt_brian.errors import InputError
 from mtt_brian.files import as_path, replacing
 from mtt_brian.text import one_line, printable, shortened
-from mtt_brian.translate import hdf5_tree
 
 if TYPE_CHECKING:
     import nir
@@ -26,14 +24,14 @@ Shape: TypeAlias = tuple[int, ...]
 
 #: Largest whole number in a file (sides, strides, paddings), because indices have 32 bits.
 LARGEST = 2**31 - 1
-#: Seconds for reading a file in a separate process, besides the CPU time that `hdf5_tree` allows.
-_SECONDS = 60.0
 #: Attribute of a graph from a file: its path and its ignored contents, see `naming` and `not_read`.
 _OF_FILE = "_file_of_this_graph"
+#: Values of nodes that follow from those of their sources.
+_SHAPES = frozenset({"input_type", "input_shape"})
 
 
 def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
-    """Write a graph to a ``.nir`` file, atomically.
+    """Write a graph to a ``.nir`` file, atomically. Input shapes that are None are left out, as NIR's file has no None.
 
     Raises:
         OSError: naming the file, if it cannot be written.
@@ -42,16 +40,25 @@ def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
 
     # First in memory: on a full disk HDF5 ends the process when it closes a file.
     content = io.BytesIO()
-    nir.write(content, graph)
+    tree = _without_unknown_shapes(graph.to_dict())
+    nir.write(content, SimpleNamespace(to_dict=lambda: tree))
     with replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def _without_unknown_shapes(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_unknown_shapes(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if not (value is None and key in _SHAPES)
+    }
 
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     """The given graph, or the graph of a ``.nir`` file.
 
-    A file is read in a separate process, with limits on time and memory, see `hdf5_tree`. NIR's own inference of shapes
-    is not used, because it assumes square kernels; the users of a graph check its shapes.
+    A file is read in a separate process, with limits on time and memory, see `hdf5_files`. NIR's own inference of
+    shapes is not used, because it assumes square kernels; the users of a graph check its shapes.
 
     Raises:
         InputError: for anything else, and a file that is missing, damaged or no graph; the message names the file.
@@ -66,11 +73,11 @@ def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     if "\0" in path or not os.path.isfile(path):
         raise InputError(f"no such NIR file: {path!r}" if "\0" in path else f"no such NIR file: {path}")
     try:
-        content = _read_apart(path, hdf5_tree.GRAPH)
-        graph = _build_graph(_tree(content.entries))
-    except (InputError, hdf5_tree.Refused) as error:
+        tree, ignored = hdf5_files.read_apart(path, hdf5_files.GRAPH)
+        graph = _build_graph(tree)
+    except InputError as error:
         raise InputError(f"{path} is not a readable NIR file: {error}") from None
-    setattr(graph, _OF_FILE, (path, tuple(map(printable, content.not_read))))
+    setattr(graph, _OF_FILE, (path, tuple(map(printable, ignored))))
     return graph
 
 
@@ -84,8 +91,8 @@ def load_data_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not os.path.isfile(name):
         raise InputError(f"no such NIRData file: {name}")
     try:
-        return _tree(_read_apart(name, hdf5_tree.DATA).entries)
-    except (InputError, hdf5_tree.Refused) as error:
+        return hdf5_files.read_apart(name, hdf5_files.DATA)[0]
+    except InputError as error:
         raise InputError(f"{name} is not a readable NIRData file: {error}") from None
 
 
@@ -109,62 +116,6 @@ def naming(graph: Any) -> Iterator[None]:
 
 
 # ----- file -> values
-
-
-def _read_apart(path: str, root: str) -> hdf5_tree.Content:
-    """The content of a file, read by a separate process."""
-    from mtt_brian import machine
-
-    size = os.path.getsize(path)
-    most = machine.available_bytes() // 2
-    command = [sys.executable, "-P", hdf5_tree.__file__, path, str(most), root]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": ""}
-    seconds = _SECONDS + size / hdf5_tree.FILE_BYTES_PER_SECOND
-    try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-        )
-    except OSError as error:
-        raise InputError(f"the process that reads it, {sys.executable!r}, cannot be started: {error}") from None
-    assert process.stdout is not None
-    is_late = threading.Event()
-
-    def end() -> None:
-        is_late.set()
-        process.kill()
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    content = None
-    with process:
-        timer.start()
-        try:
-            content = hdf5_tree.parse(process.stdout)
-            process.wait()
-        except hdf5_tree.Refused:
-            raise
-        except (ValueError, LookupError, TypeError):  # no output of the script
-            process.stdout.close()
-            process.wait()
-        finally:
-            timer.cancel()
-            process.kill()
-    if content is not None and process.returncode == 0:
-        return content
-    if is_late.is_set():
-        raise InputError(f"reading it did not end within {seconds:.0f} s; it is damaged")
-    how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit status {process.returncode}"
-    raise InputError(f"the HDF5 library does not end or crashes while it reads the file ({how}); it is damaged")
-
-
-def _tree(entries: list[hdf5_tree.Entry]) -> dict[str, Any]:
-    """The entries as dictionaries in dictionaries."""
-    values: list[Any] = []
-    for parent, name, value in entries:
-        values.append({} if value is None else value)
-        if parent >= 0:
-            values[parent][name] = values[-1]
-    return values[0]
 
 
 def _build_graph(tree: dict[str, Any]) -> nir.NIRGraph:
@@ -212,7 +163,7 @@ def _build_node(tree: dict[str, Any], where: str) -> nir.NIRNode:
     if kind in ("Input", "Output"):
         required, optional = {"shape"}, {"metadata"}
     elif kind in ("Flatten", "Conv1d", "Conv2d"):  # their shapes follow from their sources
-        declared = {"input_type", "input_shape"} & fields.keys()
+        declared = _SHAPES & fields.keys()
         required, optional = required - declared, optional | declared
     _check_keys(tree, set(required), optional, of)
     for key, value in tree.items():
@@ -432,12 +383,13 @@ def one_whole_number(value: Any, what: str, minimum: int) -> int:
     return given[0]
 
 
-def pair_of(what: str, value: Any, minimum: int) -> tuple[int, int]:
-    """A vertical and a horizontal whole number, from two or from one for both."""
+def for_each_axis(axes: int, what: str, value: Any, minimum: int) -> tuple[int, ...]:
+    """A whole number for each axis in space, from as many or from one for all."""
     given = whole_numbers(value, what, minimum)
-    if len(given) > 2:
-        raise InputError(f"{what} must be one or two whole numbers >= {minimum}, not {shown(value)}")
-    return given[0], given[-1]
+    if len(given) not in (1, axes):
+        accepted = "one whole number" if axes == 1 else "one or two whole numbers"
+        raise InputError(f"{what} must be {accepted} >= {minimum}, not {shown(value)}")
+    return given if len(given) == axes else given * axes
 
 
 def declared_shape(value: Any, what: str) -> Shape:

@@ -8,43 +8,45 @@ import numpy as np
 
 from mtt_brian.circuit.operators import Pair
 from mtt_brian.errors import InputError
-from mtt_brian.translate.nir_files import numbers, one_whole_number, pair_of, plain, shown
+from mtt_brian.translate.nir_files import Shape, for_each_axis, numbers, one_whole_number, plain, shown
 
 
 class Convolution(NamedTuple):
-    """A `nir.Conv2d`.
+    """A `nir.Conv1d` or `nir.Conv2d`; along one axis, or (vertical, horizontal).
 
     Attributes:
-        weight: [C_out, C_in / groups, height, width], in the precision of the file.
-        stride, dilation: (vertical, horizontal).
-        padding: (vertical, horizontal), "same" or "valid".
+        weight: [C_out, C_in / groups, length] or [C_out, C_in / groups, height, width], in the precision of the file.
+        stride, dilation: along each axis.
+        padding: along each axis, "same" or "valid".
         groups: of channels.
     """
 
     weight: np.ndarray
-    stride: Pair
-    padding: Pair | str
-    dilation: Pair
+    stride: Shape
+    padding: Shape | str
+    dilation: Shape
     groups: int
 
 
-def convolution(node: Any) -> Convolution:
-    """The fields of a `nir.Conv2d`.
+def convolution(node: Any, axes: int) -> Convolution:
+    """The fields of a `nir.Conv1d` (one axis) or `nir.Conv2d` (two).
 
     Raises:
         InputError: names the field and what is accepted.
     """
     weight = numbers(node.weight, "weight")
-    if weight.ndim != 4:
-        raise InputError(f"the kernel must have the shape (C_out, C_in / groups, height, width), not {weight.shape}")
+    if weight.ndim != 2 + axes:
+        kernel = "length" if axes == 1 else "height, width"
+        raise InputError(f"the kernel must have the shape (C_out, C_in / groups, {kernel}), not {weight.shape}")
     padding = plain(node.padding)
     if isinstance(padding, str) and padding not in ("same", "valid"):
-        raise InputError(f"padding must be a number, a pair, 'same' or 'valid', not {shown(padding)}")
+        pair = "" if axes == 1 else "a pair, "
+        raise InputError(f"padding must be a number, {pair}'same' or 'valid', not {shown(padding)}")
     return Convolution(
         weight,
-        stride=pair_of("stride", node.stride, 1),
-        padding=padding if isinstance(padding, str) else pair_of("padding", padding, 0),
-        dilation=pair_of("dilation", node.dilation, 1),
+        stride=for_each_axis(axes, "stride", node.stride, 1),
+        padding=padding if isinstance(padding, str) else for_each_axis(axes, "padding", padding, 0),
+        dilation=for_each_axis(axes, "dilation", node.dilation, 1),
         groups=one_whole_number(node.groups, "groups", 1),
     )
 
@@ -78,10 +80,15 @@ def pooling(node: Any) -> Pooling:
         InputError: names the field and what is accepted.
     """
     return Pooling(
-        kernel=pair_of("kernel_size", node.kernel_size, 1),
-        stride=pair_of("stride", node.stride, 1),
-        padding=pair_of("padding", node.padding, 0),
+        kernel=_pair("kernel_size", node.kernel_size, 1),
+        stride=_pair("stride", node.stride, 1),
+        padding=_pair("padding", node.padding, 0),
     )
+
+
+def _pair(what: str, value: Any, minimum: int) -> Pair:
+    vertical, horizontal = for_each_axis(2, what, value, minimum)
+    return vertical, horizontal
 
 
 def flattened_dims(node: Any, least: int) -> tuple[int, int]:

@@ -78,7 +78,4 @@ def unregister_node(kind: str) -> None:
 _OF_NIR = frozenset(NEURONS)
 
 #: Refused types of NIR, with the reason.
-REFUSED = {
-    "Threshold": "a threshold without a membrane has no meaning for spikes without width",
-    "Conv1d": "write it as a Conv2d of height 1",
-}
+REFUSED = {"Threshold": "a threshold without a membrane has no meaning for spikes without width"}

@@ -24,7 +24,11 @@ from mtt_brian.translate.conventions import Conventions, conventions_of
 from mtt_brian.translate.cycles import NoDelay, has_loop
 from mtt_brian.translate.flat_graph import flatten, metadata_of
 from mtt_brian.translate.from_nir import read_nir
-from mtt_brian.translate.nir_files import load_graph, naming
+from mtt_brian.translate.linear_nodes import Reading
+from mtt_brian.translate.neuron_rules import parameters_of
+from mtt_brian.translate.nir_files import load_graph, naming, typed_shape
+from mtt_brian.translate.shapes import Shapes
+from mtt_brian.translate.wiring import Wiring
 
 if TYPE_CHECKING:
     import os
@@ -139,7 +143,28 @@ def for_tool(
             loop = str(error).partition(NoDelay.WHY)[0]
             raise InputError(f"{loop}, and is not written for {title}; {remedy}") from None
         lost = (*_losses(circuit, title, allow), *_other_metadata(loaded))
-        return (_plain(loaded, circuit) if tool == "nir" else _written(loaded, circuit, IMPORTERS[tool], step)), lost
+        written = _plain(loaded, circuit) if tool == "nir" else _written(loaded, circuit, IMPORTERS[tool], step)
+        _fill_in_shapes(written, circuit)
+        return written, lost
+
+
+def _fill_in_shapes(graph: nir.NIRGraph, circuit: Circuit) -> None:
+    """Gives nodes of a graph without nested ones the shapes of their input that the source left out."""
+    import nir
+
+    flat = flatten(graph)
+    wiring = Wiring(flat)
+    reading = Reading(batch_axes=len(flat.input_shape) - len(circuit.input_shape))
+    parameters = {name: parameters_of(wiring, name) for name in wiring.neurons()}
+    shapes = Shapes(wiring, parameters, reading, circuit.input_shape)
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.Conv1d | nir.Conv2d) and node.input_shape is None:
+            sizes = shapes.into(name)[1:]
+            node.input_shape = sizes if isinstance(node, nir.Conv2d) else sizes[0]
+        elif isinstance(node, nir.Flatten) and typed_shape(node.input_type, "input") is None:
+            node.input_type = {"input": np.array(shapes.into(name))}
+        elif isinstance(node, nir.Output) and typed_shape(node.output_type, "output") is None:
+            node.output_type = {"output": np.array(shapes.into(name))}
 
 
 def _other_metadata(graph: nir.NIRGraph) -> list[str]:

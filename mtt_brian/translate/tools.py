@@ -136,7 +136,11 @@ _IN_ALL = "tau / r, 1 / r or tau_syn / w_in of the nodes"
 
 TOOLS: dict[ToolName, Tool] = {
     "snntorch": Tool(
-        "snnTorch", "subtract", {"LIF": "step", "CubaLIF": "step"}, _snntorch_step, never=("Scale", "SumPool2d")
+        "snnTorch",
+        "subtract",
+        {"LIF": "step", "CubaLIF": "step"},
+        _snntorch_step,
+        never=("Scale", "SumPool2d", "Conv1d"),
     ),
     "norse": Tool(
         "Norse",
@@ -160,7 +164,7 @@ TOOLS: dict[ToolName, Tool] = {
         "zero",
         {"IF": "step", "LIF": "step", "CubaLIF": "step"},
         _spikingjelly_step,
-        never=("Scale", "SumPool2d"),
+        never=("Scale", "SumPool2d", "Conv1d"),
     ),
     "rockpool": Tool(
         "Rockpool",
@@ -169,7 +173,7 @@ TOOLS: dict[ToolName, Tool] = {
         _rockpool_step,
         sums=1.0,
         ones=("w_in",),
-        never=("Scale", "Conv2d", "SumPool2d", "AvgPool2d", "Flatten"),
+        never=("Scale", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "Flatten"),
     ),
     "nir": Tool(
         "NIR",

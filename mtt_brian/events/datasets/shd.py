@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, require
-from mtt_brian.events.formats.columns import read_checked, to_events
+from mtt_brian.events.formats.columns import from_seconds, read_checked, to_events
 
 _DIGITS = {
     "English": "zero one two three four five six seven eight nine",
@@ -29,9 +29,9 @@ def read_recording(folder: Path, identifier: str) -> np.ndarray:
 
 def _read(path: Path, number: int) -> np.ndarray:
     with require("h5py").File(path, "r") as file:
-        seconds = file["spikes/times"][number].astype(np.float64)  # stored as float16
+        seconds = file["spikes/times"][number]  # stored as float16
         units = file["spikes/units"][number]
-    return to_events(np.rint(seconds * 1e6), units, 0, 0)
+    return to_events(from_seconds(seconds, "spikes/times"), units, 0, 0)
 
 
 def _labels(path: Path) -> np.ndarray:

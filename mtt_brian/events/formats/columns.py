@@ -26,6 +26,30 @@ def to_events(t: np.ndarray, x: np.ndarray, y: np.ndarray | int, p: np.ndarray |
     return recording
 
 
+def from_seconds(seconds: np.ndarray, name: str, exact: bool = False) -> np.ndarray:
+    """Times in seconds, of any floating-point type, as whole microseconds next to them: int64.
+
+    Args:
+        seconds: times [E].
+        name: of the column in messages.
+        exact: refuse times whose type does not hold every microsecond there.
+
+    Raises:
+        InputError: for integers, and for times that are not finite or too late for int64.
+    """
+    if seconds.dtype.kind != "f":
+        raise InputError(f"{name} holds {seconds.dtype}; accepted are seconds in floating point")
+    as_float64 = seconds.astype(np.float64)
+    if np.any(wrong := ~(np.abs(as_float64) < 2**53 / 1e6)):
+        k = int(np.argmax(wrong))
+        raise InputError(f"{name}[{k}] = {seconds[k]}; accepted are seconds below {2**53 // 10**6:,}")
+    if exact and len(seconds) and np.spacing(np.abs(seconds).max()) > 1e-6:
+        raise InputError(
+            f"{name} holds {seconds.dtype}, which does not hold every microsecond at {np.abs(seconds).max()} s"
+        )
+    return np.rint(as_float64 * 1e6).astype(np.int64)
+
+
 def from_first_event(recording: np.ndarray) -> np.ndarray:
     """The recording, changed in place so that its first event has time 0: for clocks without a defined start."""
     if recording.size:

@@ -1,10 +1,15 @@
-"""Tables of events: .npy, .npz and .csv files with columns t, x, y, p."""
+"""Tables of events: .npy, .npz and .csv files, the latter perhaps compressed, with columns t, x, y, p."""
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
+import io
+import lzma
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,9 @@ from mtt_brian.events.formats.columns import read_checked
 from mtt_brian.events.recording import FIELDS, check_column, check_fields, check_other_columns, make_recording
 from mtt_brian.machine import available_bytes
 from mtt_brian.text import shown
+
+#: First bytes of a compressed file -> what opens it.
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -32,7 +40,7 @@ def read_npz(path: Path) -> np.ndarray:
 
 
 def read_csv(path: Path) -> np.ndarray:
-    """The same from a table whose first line names the columns."""
+    """The same from a table whose first line names the columns, also compressed by gzip, bzip2 or xz."""
     return _read_table(_columns_of_csv, "a CSV table with the header t,x,y,p", path)
 
 
@@ -95,8 +103,8 @@ def _fields(path: Path, array: np.ndarray) -> Mapping[str, np.ndarray]:
 
 
 def _columns_of_csv(path: Path) -> Mapping[str, np.ndarray]:
-    with open(path, encoding="utf-8-sig") as file:
-        header = _cells(file.readline())
+    with _lines(path) as lines:
+        header = _cells(next(lines, ""))
         _check_names(path, header, "columns")
         _check_needed(path, header, "; the first line names the columns, separated by commas")
         with warnings.catch_warnings():
@@ -104,7 +112,7 @@ def _columns_of_csv(path: Path) -> Mapping[str, np.ndarray]:
             # As float, which holds every microsecond of centuries: as integers, fractions would be cut off.
             # Without comments: the rest of a line behind a # would be left out.
             try:
-                rows = np.loadtxt(file, delimiter=",", comments=None, quotechar='"', ndmin=2)
+                rows = np.loadtxt(lines, delimiter=",", comments=None, quotechar='"', ndmin=2)
             except UnicodeDecodeError:
                 raise
             except ValueError:
@@ -116,6 +124,26 @@ def _columns_of_csv(path: Path) -> Mapping[str, np.ndarray]:
     return dict(zip(header, columns, strict=True))
 
 
+@contextmanager
+def _lines(path: Path) -> Iterator[Iterator[str]]:
+    """The lines of a text, also of a compressed one: its first bytes tell."""
+    with open(path, "rb") as file:
+        start = file.read(max(map(len, _COMPRESSED)))
+    opened = next((opens for first, opens in _COMPRESSED.items() if start.startswith(first)), open)
+    with opened(path, "rb") as file:
+        yield _limited(path, io.TextIOWrapper(file, encoding="utf-8-sig"))
+
+
+def _limited(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    """The same lines; a small compressed file may hold more of them than the memory."""
+    length, most = 0, available_bytes() // 2
+    for line in lines:
+        length += len(line)
+        if length > most:
+            raise InputError(f"{path}: its text is longer than {most:,} bytes, half of the memory")
+        yield line
+
+
 def _cells(line: str) -> list[str]:
     """The cells of a line of a table, without quotation marks."""
     return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), [])]
@@ -123,8 +151,8 @@ def _cells(line: str) -> list[str]:
 
 def _name_line(path: Path, header: Sequence[str]) -> None:
     """Names the first line of a table that is not one number for each column."""
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
+    with _lines(path) as lines:
+        for number, line in enumerate(lines, 1):
             cells = _cells(line)
             if number > 1 and cells and not (len(cells) == len(header) and all(map(_is_number, cells))):
                 names = shown(",".join(header))[1:-1]

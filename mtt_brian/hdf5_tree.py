@@ -1,18 +1,19 @@
 """The groups and data sets of an HDF5 file as plain values, read so that an untrusted file does no harm.
 
-`nir_files` runs this file as a script, in a process of its own with limits on time and memory: libhdf5 crashes on some
+`hdf5_files` runs this file as a script, in a process of its own with limits on time and memory: libhdf5 crashes on some
 damaged files, does not end on others, or uses any amount of memory. The script therefore imports nothing of the
 package. The script writes a line of JSON to its standard output (the entries, or the reason of a refusal). Then follow
 the arrays, one at a time: a line of JSON, which is the reason of a refusal or empty, and the numbers as they lie in
 memory.
 
 No other file is read: external links, external storage and virtual data sets are refused, and so are filters
-that libhdf5 would load as plugins.
+that libhdf5 would load as plugins, except those that a user has installed for recordings of events.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -36,8 +37,15 @@ SMALL_ARRAYS, LARGEST_RATIO = 64 * 2**20, 1000
 #: Largest number of ignored parts of a file that are named.
 MOST_NOTES = 20
 
-#: The group that a file of each kind consists of: a graph (``.nir``), or data of a graph (NIRData).
-GRAPH, DATA = "node", "nodes"
+#: Kinds of files, by the group that they consist of: a graph (``.nir``), data of a graph (NIRData); and recordings.
+GRAPH, DATA, EVENTS = "node", "nodes", "events"
+#: The places of recordings, and the members there that are the columns of one: of data sets of a group, of fields of a
+#: compound data set, or of an array of four columns.
+PLACES = ("events", "CD/events", *(f"davis/{side}/events" for side in ("left", "right")))
+PLACES += ("prophesee/left", "prophesee/right", "spikes")
+COLUMNS = (("t", "x", "y", "p"), ("ts", "xs", "ys", "ps"), ("times", "units"))
+#: Of Prophesee, at github.com/prophesee-ai/hdf5_ecf.
+ECF = 36559
 
 #: A group (None), a text or an array of texts ([shape], [texts]), an array of numbers, or the value of an attribute.
 Entry: TypeAlias = "tuple[int, str, Any]"
@@ -88,18 +96,13 @@ def scan(file: Any, root: str, most_bytes: int, size: int) -> tuple[Content, int
 
     def add(parent: int, holder: Any, name: str, path: str) -> None:
         nonlocal total
-        link = holder.get(name, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            raise Refused(f"{path!r} is a link to the file {link.filename!r}; nothing is read from other files")
-        if isinstance(link, h5py.SoftLink):
-            raise Refused(f"{path!r} is a link to {link.path!r}; accepted are groups and data sets")
-        member = holder[name]
+        member = _member(holder, name, path)
         if isinstance(member, h5py.Group):
             place = h5py.h5o.get_info(member.id)
             if (place.fileno, place.addr) in groups:
                 raise Refused(f"{path!r} is a group that the file holds twice or that holds itself")
             groups.add((place.fileno, place.addr))
-        elif isinstance(member, h5py.Dataset):
+        else:
             total += _bytes(member, path)
             if total > most_bytes:
                 raise Refused(f"its arrays take more than {most_bytes:,} bytes, half of the free memory")
@@ -108,8 +111,6 @@ def scan(file: Any, root: str, most_bytes: int, size: int) -> tuple[Content, int
                     f"its arrays take {total:,} bytes up to {path!r}, which has the shape {member.shape}; accepted are "
                     f"up to {most_of_file:,} for a file of {size:,} bytes"
                 )
-        else:
-            raise Refused(f"{path!r} is a {type(member).__name__}; accepted are groups and data sets")
         found.append((parent, name, member))
         paths.append(path)
         if root == DATA:
@@ -140,6 +141,136 @@ def scan(file: Any, root: str, most_bytes: int, size: int) -> tuple[Content, int
         notes[MOST_NOTES:] = [f"{len(notes) - MOST_NOTES} more parts of the file are not used"]
     entries = [(parent, name, None if isinstance(m, h5py.Group) else m) for parent, name, m in found]
     return Content(entries, notes), total
+
+
+def _member(holder: Any, name: str, path: str) -> Any:
+    """A group or data set of this file."""
+    import h5py
+
+    link = holder.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        raise Refused(f"{path!r} is a link to the file {link.filename!r}; nothing is read from other files")
+    if isinstance(link, h5py.SoftLink):
+        raise Refused(f"{path!r} is a link to {link.path!r}; accepted are groups and data sets")
+    member = holder[name]
+    if not isinstance(member, h5py.Group | h5py.Dataset):
+        raise Refused(f"{path!r} is a {type(member).__name__}; accepted are groups and data sets")
+    return member
+
+
+def scan_events(file: Any, number: int | None, most_bytes: int, size: int) -> tuple[Content, int]:
+    """The columns of one recording, in one of `PLACES`.
+
+    Args:
+        file: an open `h5py.File`.
+        number: of the recording, counted from 0; None: the only one.
+        most_bytes, size: see `scan`.
+
+    Returns:
+        the content: the columns by the name of their member, and further members with a value for each event; and the
+        bytes of all columns. For NIRData an empty group named `DATA`.
+
+    Raises:
+        Refused: for anything else.
+    """
+    import h5py
+
+    found = {place: member for place in PLACES if (member := _at(file, place)) is not None}
+    if not found:
+        names = _names(file, "/")
+        if DATA in names:
+            return Content([(-1, DATA, None)], []), 0
+        raise Refused(f"it holds {_listed(names) or 'nothing'}; {_ACCEPTED}")
+    recordings = {place: _columns(member, place) for place, member in found.items()}
+    numbers = {place: len(c["times"]) if "times" in c else 1 for place, c in recordings.items()}
+    total = sum(numbers.values())
+    if number is None and total != 1:
+        raise Refused(
+            f"it holds {total:,} recordings, in {_listed(numbers)}; name one by its number, from 0: FILE:NUMBER"
+        )
+    if number is not None and number >= total:
+        raise Refused(f"there is no recording number {number} in it; it holds {total:,}, numbered from 0")
+    rest, places = number or 0, iter(numbers)
+    place = next(places)
+    while rest >= numbers[place]:
+        rest -= numbers[place]
+        place = next(places)
+    columns = recordings[place]
+    bytes_ = 0
+    for name, data in columns.items():
+        path = place if data.id == found[place].id else f"{place}/{name}"
+        listed = h5py.check_vlen_dtype(data.dtype) if name in COLUMNS[2] else data.dtype
+        if listed is None or np.dtype(listed).kind not in "biuf":
+            accepted = "a list of numbers for each recording" if name in COLUMNS[2] else "numbers"
+            raise Refused(f"{path!r} holds {data.dtype}; accepted are {accepted}")
+        bytes_ += _bytes(data, path, plugins=True)
+    most = min(most_bytes, max(SMALL_ARRAYS, LARGEST_RATIO * size))
+    if bytes_ > most:
+        raise Refused(f"its events take {bytes_:,} bytes in a file of {size:,}; accepted are up to {most:,} here")
+    if "times" in columns:
+        columns = {name: data[rest] for name, data in columns.items()}
+    return Content([(-1, place, None), *((0, name, data) for name, data in columns.items())], []), bytes_
+
+
+_ACCEPTED = (
+    "accepted are events/{x,y,t,p} (DSEC), events/{xs,ys,ts,ps} (E2VID), events of uint32 (v2e), CD/events "
+    "(Prophesee), davis/left/events (MVSEC), prophesee/left/{x,y,t,p} (M3ED), spikes/{times,units} (SHD)"
+)
+
+
+class _Field:
+    """A field of a compound data set, like a data set."""
+
+    def __init__(self, data: Any, field: str) -> None:
+        self.id, self.shape, self.chunks, self._data, self._field = data.id, data.shape, data.chunks, data, field
+        self.dtype = data.dtype[field]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._data.fields(self._field)[key]
+
+
+def _at(file: Any, place: str) -> Any:
+    """The group or data set at a place, if there is one."""
+    import h5py
+
+    member, path = file, ""
+    for name in place.split("/"):
+        if not isinstance(member, h5py.Group) or name not in member:
+            return None
+        path = f"{path}/{name}".lstrip("/")
+        member = _member(member, name, path)
+    return member
+
+
+def _columns(member: Any, place: str) -> dict[str, Any]:
+    """The columns of the recordings at a place, by name: data sets, or fields of one."""
+    import h5py
+
+    if isinstance(member, h5py.Group):
+        names = _names(member, place)
+        for columns in COLUMNS:
+            if set(columns) <= set(names):
+                found = {name: _member(member, name, f"{place}/{name}") for name in columns}
+                shape, *further = {_shape(data) for data in found.values()}
+                if further or len(shape) != 1:
+                    raise Refused(f"{_listed(columns)} in {place!r} must be lists of one length; {_ACCEPTED}")
+                others = {name: _member(member, name, f"{place}/{name}") for name in names if name not in columns}
+                return found | {n: o for n, o in others.items() if _shape(o)[:1] == shape}
+        raise Refused(f"the group {place!r} holds {_listed(names) or 'nothing'}; {_ACCEPTED}")
+    fields = member.dtype.names or ()
+    if set(COLUMNS[0]) <= set(fields) and len(_shape(member)) == 1:
+        return {name: _Field(member, name) for name in fields}
+    if not fields and len(_shape(member)) == 2 and member.shape[1] == 4:
+        if place.startswith("davis/"):
+            return {"xs,ys,ts,ps": member}
+        if place == "events" and member.dtype == np.uint32:
+            return {"t,x,y,p": member}
+    raise Refused(f"{place!r} is a data set of {member.dtype} of the shape {member.shape}; {_ACCEPTED}")
+
+
+def _shape(member: Any) -> tuple[int, ...]:
+    """The shape of a data set; of a group, and of a data set without values, ()."""
+    return getattr(member, "shape", None) or ()
 
 
 def _names(group: Any, path: str) -> list[str]:
@@ -217,8 +348,8 @@ def _attribute(holder: Any, key: str, path: str) -> int | float | str:
     raise Refused(f"the attribute {key[:80]!a} of {path!r} is neither a number nor a short text")
 
 
-def _bytes(data: Any, path: str) -> int:
-    """Size of a data set in memory."""
+def _bytes(data: Any, path: str, plugins: bool = False) -> int:
+    """Size of a data set in memory; with ``plugins``, filters that a user has installed may have compressed it."""
     import h5py
 
     made = data.id.get_create_plist()
@@ -227,14 +358,29 @@ def _bytes(data: Any, path: str) -> int:
     if made.get_layout() == h5py.h5d.VIRTUAL:
         raise Refused(f"{path!r} is a virtual data set; nothing is read from other files")
     for k in range(made.get_nfilters()):
-        code = made.get_filter(k)[0]
-        if code not in FILTERS:
+        code, _, _, name = made.get_filter(k)
+        if code in FILTERS:
+            continue
+        if not plugins:
             raise Refused(f"{path!r} is stored with the filter {code}, a plugin; accepted is gzip, for instance")
+        if not _is_installed(code):
+            how = "github.com/prophesee-ai/hdf5_ecf, with HDF5_PLUGIN_PATH" if code == ECF else "pip install hdf5plugin"
+            title = "ECF" if code == ECF else ascii(name.decode("utf8", "replace"))[1:-1] or "of no name"
+            raise Refused(f"{path!r} is compressed by the filter {code} ({title}), which is not installed: {how}")
     if data.shape is None:
         raise Refused(f"{path!r} is empty")
-    if not _is_text(data) and data.dtype.kind not in "biufc":
+    if not plugins and not _is_text(data) and data.dtype.kind not in "biufc":
         raise Refused(f"{path!r} holds {data.dtype}; accepted are numbers and text")
     return _allocated(data, made, path)
+
+
+def _is_installed(code: int) -> bool:
+    """Whether a user has installed a filter: of the package hdf5plugin, or in the folder HDF5_PLUGIN_PATH."""
+    import h5py
+
+    with contextlib.suppress(Exception):
+        importlib.import_module("hdf5plugin")  # registers its filters
+    return bool(h5py.h5z.filter_avail(code))
 
 
 def _allocated(data: Any, made: Any, path: str) -> int:
@@ -348,6 +494,7 @@ def write_content(
     out: BinaryIO,
     limit: Callable[[float, int], None] = lambda seconds, memory: None,
     root: str = GRAPH,
+    number: int | None = None,
 ) -> None:
     """Writes the input of `parse`: the content of a file, or the reason of its refusal.
 
@@ -356,7 +503,8 @@ def write_content(
         most_bytes: limit of the size of its arrays.
         out: output stream.
         limit: called with the CPU seconds and the bytes of memory that reading may use.
-        root: `GRAPH` or `DATA`.
+        root: `GRAPH`, `DATA` or `EVENTS`.
+        number: see `scan_events`.
     """
     try:
         import h5py
@@ -365,7 +513,10 @@ def write_content(
         seconds = SECONDS + size / FILE_BYTES_PER_SECOND
         limit(seconds, MEMORY)
         with h5py.File(path, "r") as file:
-            content, total = scan(file, root, most_bytes, size)
+            if root == EVENTS:
+                content, total = scan_events(file, number, most_bytes, size)
+            else:
+                content, total = scan(file, root, most_bytes, size)
             limit(seconds + total / ARRAY_BYTES_PER_SECOND, MEMORY + 3 * total)
             _write(content, size, out)
     except Exception as error:  # h5py raises exceptions of many types for a damaged file
@@ -376,4 +527,11 @@ def write_content(
 
 
 if __name__ == "__main__":
-    write_content(sys.argv[1], int(sys.argv[2]), sys.stdout.buffer, _limit, sys.argv[3])
+    write_content(
+        sys.argv[1],
+        int(sys.argv[2]),
+        sys.stdout.buffer,
+        _limit,
+        sys.argv[3],
+        int(sys.argv[4]) if sys.argv[4] else None,
+    )
