@@ -20,8 +20,8 @@ import numpy as np
 from mtt_brian.engines.exact.jit import inlined, kernel, piece
 from mtt_brian.engines.lowered.rules import CURRENT, LEAK, LINE
 
-#: Newton steps after which a root counts as found; bisection alone needs about 60. From far below, a step can be as short
-#: as a time constant, and exp(-t / tau) is 0 after 745 of them.
+#: Newton steps after which a root counts as found; bisection alone needs about 60. From far below, a step can be as
+#: short as a time constant, and exp(-t / tau) is 0 after 745 of them.
 _STEPS = 2000
 
 
