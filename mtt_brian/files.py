@@ -125,6 +125,15 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         os.close(handle)
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def check_replaceable(folder: Path, names: Iterable[str]) -> None:
     """Checks that no folder has the name of a file that will be written.
 

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     opened = network_options.open_network(options)
     given = recordings_for(options, opened)
     name = opened.path.parent.name if opened.config else opened.path.name
-    digest = hashlib.sha256(opened.path.read_bytes()).hexdigest()
+    digest = files.file_digest(opened.path)
     with naming(opened.path):
         plan = plan_for(options, opened, given)
         conventions = network_options.conventions_from(options)

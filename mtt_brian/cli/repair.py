@@ -29,7 +29,6 @@ that was stopped.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shlex
 import sys
@@ -86,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with naming(opened.path):
         task = Repair(
             opened.graph,
-            hashlib.sha256(opened.path.read_bytes()).hexdigest(),
+            files.file_digest(opened.path),
             network_options.conventions_from(options),
             gap_command.base_rule(options, opened),
             _target(options, opened),

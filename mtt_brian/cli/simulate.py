@@ -28,7 +28,6 @@ that is linear or fires) and raster.png.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "assumptions": "\n".join(result.assumptions),
         "order": options.order,
         "recording": options.recording,
-        "network_sha256": _digest(opened.path),
+        "network_sha256": files.file_digest(opened.path),
     }
     spike_files.write_npz(out / "spikes.npz", result, **about)
     spike_files.write_spikes(out / "spikes.csv", result)
@@ -195,7 +194,3 @@ def plot(result: Result, recording: NamedRecording, trace: tuple[np.ndarray, np.
             plotting.readout(*trace, label=known, ax=panels[1])
             panels[0].set_xlabel("")
         figure.suptitle(literal(recording.name, 80))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

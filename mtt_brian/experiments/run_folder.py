@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from mtt_brian.evaluate.statistics import same_but_seed
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.collections import SomeCollection, some_of
 from mtt_brian.events.datasets import check_not_a_reference, names_of_recordings
-from mtt_brian.files import as_path, create_text, json_text, versions, write_json
+from mtt_brian.files import as_path, create_text, file_digest, json_text, versions, write_json
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.config import FREE_TO_CHANGE
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
@@ -59,7 +58,7 @@ class Run:
     @property
     def digest(self) -> str:
         """SHA-256 of the model."""
-        return hashlib.sha256(self.model.read_bytes()).hexdigest()
+        return file_digest(self.model)
 
 
 class Splits(NamedTuple):

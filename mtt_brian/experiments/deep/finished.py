@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.events import Recordings
-from mtt_brian.files import read_regular, reason, write_json
+from mtt_brian.files import file_digest, read_regular, reason, write_json
 from mtt_brian.text import shown
 
 #: File beside a model. It is written last: a network is finished when it is there.
@@ -41,7 +41,7 @@ def identity(recordings: Recordings) -> str:
 
 def write(model: Path, recordings: Recordings, predictions: Mapping[int, Sequence[int]]) -> None:
     """Write `TIME_STEPPED` beside a model."""
-    content = {"model": _digest(model), "recordings": identity(recordings), "predictions": predictions}
+    content = {"model": file_digest(model), "recordings": identity(recordings), "predictions": predictions}
     write_json(model.with_name(TIME_STEPPED), content)
 
 
@@ -85,7 +85,7 @@ def check(model: Path, recordings: Recordings) -> None:
         raise InputError(
             f"{path}: predictions of other test recordings than those of --dataset and --data-root; give another --out"
         )
-    if model.exists() and _digest(model) != found.model:
+    if model.exists() and file_digest(model) != found.model:
         raise InputError(
             f"{model}: another network than the one of {TIME_STEPPED} beside it (SHA-256); without both files"
             " the network is trained again from its checkpoint"
@@ -96,10 +96,6 @@ def check(model: Path, recordings: Recordings) -> None:
 def digest(model: Path) -> str:
     """SHA-256 of the model of a finished network, as `check` has found it."""
     return read(model).model
-
-
-def _digest(model: Path) -> str:
-    return hashlib.sha256(model.read_bytes()).hexdigest()
 
 
 def _checked(value: Any, kind: Any) -> Any:
