@@ -36,8 +36,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mtt_brian import cli, files
 from mtt_brian.cli import gap as gap_command
 from mtt_brian.cli import network_options
@@ -46,7 +44,7 @@ from mtt_brian.cli.network_options import Network
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.events import Recordings
-from mtt_brian.events.collections import some_of
+from mtt_brian.events.collections import some_of, split_off
 from mtt_brian.experiments import gap, option_checks, perturb_networks, repair, repair_report
 from mtt_brian.experiments.gap import Target
 from mtt_brian.experiments.repair import AT_TARGET, Repair
@@ -113,7 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         before = once(*BEFORE, lambda: measured(opened.graph))
         graph, scales = opened.graph, None
         history: list[dict[str, Any]] = []
-        sample, rest = _held_back(train) if loop else (some_of(train, SCALED_ON, seed=0), train)
+        if loop:
+            sample, rest = split_off(train, max(1, min(SCALED_ON, round(HELD_BACK * len(train)))), seed=0)
+        else:
+            sample, rest = some_of(train, SCALED_ON, seed=0), train
         budget = None
         if options.synops is not None:
             without_bound = once("operations without a bound", lambda: repair.operations_without_bound(task, sample))
@@ -361,10 +362,3 @@ def _loop_config(options: argparse.Namespace, opened: Network) -> LoopConfig:
         shift=options.shift,
         seed=options.seed,
     )
-
-
-def _held_back(recordings: Recordings) -> tuple[Recordings, Recordings]:
-    """Recordings to choose by, and the rest, to train on: the same random ones every time."""
-    count = max(1, min(SCALED_ON, round(HELD_BACK * len(recordings))))
-    order = np.random.default_rng(0).permutation(len(recordings))
-    return recordings.subset(np.sort(order[:count])), recordings.subset(np.sort(order[count:]))

@@ -216,9 +216,19 @@ SomeCollection = TypeVar("SomeCollection", bound=Collection)
 
 def some_of(collection: SomeCollection, limit: int | None, seed: int) -> SomeCollection:
     """``limit`` items, drawn at random because they are often stored class by class; None for all."""
-    if limit is None or limit >= len(collection):
-        return collection
-    return collection.subset(np.sort(np.random.default_rng(seed).permutation(len(collection))[:limit]))
+    return collection if limit is None or limit >= len(collection) else split_off(collection, limit, seed)[0]
+
+
+def split_off(collection: SomeCollection, count: int, seed: int) -> tuple[SomeCollection, SomeCollection]:
+    """``count`` items drawn at random, and the rest; both in the order of ``collection``."""
+    drawn = np.zeros(len(collection), dtype=bool)
+    drawn[np.random.default_rng(seed).permutation(len(collection))[:count]] = True
+    return _parted(collection, drawn)
+
+
+def _parted(collection: SomeCollection, first: np.ndarray) -> tuple[SomeCollection, SomeCollection]:
+    """The items of a mask, and the others."""
+    return collection.subset(np.flatnonzero(first)), collection.subset(np.flatnonzero(~first))
 
 
 def split_validation(collection: SomeCollection, fraction: float, seed: int) -> tuple[SomeCollection, SomeCollection]:
@@ -253,4 +263,4 @@ def split_validation(collection: SomeCollection, fraction: float, seed: int) -> 
             f"{collection.title}: a validation fraction of {fraction} of {len(collection)} leaves"
             f" {len(collection) - held_out.sum()} for training and {held_out.sum()} for validation"
         )
-    return collection.subset(np.flatnonzero(~held_out)), collection.subset(np.flatnonzero(held_out))
+    return _parted(collection, ~held_out)
