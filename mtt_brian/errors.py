@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
-from mtt_brian.text import shown
+from mtt_brian.text import listed, shown
 
 
 class InputError(ValueError):
@@ -22,11 +23,11 @@ class CacheWarning(UserWarning):
     """A cached file was damaged and is made again, or nothing can be cached; results do not depend on it."""
 
 
-def check_whole(name: str, value: Any, most: int) -> int:
+def check_whole(name: str, value: Any, most: int, least: int | None = None) -> int:
     """The value as an integer of Python, which does not overflow; numpy integers are accepted, True and 2.0 are not.
 
     Raises:
-        InputError: naming ``name`` and the value, if it is no whole number or exceeds ``most``.
+        InputError: naming ``name`` and the value, if it is no whole number, exceeds ``most`` or is below ``least``.
     """
     try:
         whole = None if isinstance(value, bool | np.bool_) else operator.index(value)
@@ -34,9 +35,21 @@ def check_whole(name: str, value: Any, most: int) -> int:
         whole = None
     if whole is None:
         raise InputError(f"{name} must be a whole number, not {shown(value)}")
+    if least is not None and whole < least:
+        raise InputError(f"{name} must be at least {least}, not {shown(whole)}")
     if whole > most:
         raise InputError(f"{name} must be at most {most}, not {shown(whole)}")
     return whole
+
+
+def check_choice(name: str, value: Any, accepted: Collection[str]) -> None:
+    """Refuses all but the accepted texts.
+
+    Raises:
+        InputError: naming ``name``, the value, and what is accepted.
+    """
+    if not isinstance(value, str) or value not in accepted:
+        raise InputError(f"{name} must be one of {listed(accepted)}, not {shown(value)}")
 
 
 def check_number(name: str, value: Any, most: float) -> None:

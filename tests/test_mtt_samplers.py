@@ -58,6 +58,8 @@ def test_configurations_are_plain_integers() -> None:
     ("make", "message"),
     [
         (lambda: SDT(0), "time_steps must be at least 1, not 0"),
+        (lambda: SDT(2.5), "time_steps must be a whole number, not 2.5"),
+        (lambda: NMT(3, samples=1.5), "samples must be a whole number, not 1.5"),
         (lambda: NMT(3, min_steps=4), "min_steps = 4 must not exceed the largest number of time steps, 3"),
         (lambda: MTT(3, min_steps=0), "min_steps must be at least 1, not 0"),
         (lambda: MTT(3, samples=0), "samples must be at least 1, not 0"),

@@ -22,7 +22,7 @@ from mtt_brian.engines.engine_table import (
     unregister_engine,
 )
 from mtt_brian.engines.result import RECORDS, Result
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_choice
 from mtt_brian.events import named
 from mtt_brian.progress import progress_bar
 from mtt_brian.text import printable, shown
@@ -90,13 +90,9 @@ class Simulator:
         integers: Integers | None = None,
         **options: Any,
     ) -> None:
-        for name, value, accepted in (
-            ("engine", engine, ENGINES),
-            ("order", order, ORDERS),
-            ("record", record, RECORDS),
-        ):
-            if not isinstance(value, str) or value not in accepted:
-                raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")
+        check_choice("engine", engine, ENGINES)
+        check_choice("order", order, ORDERS)
+        check_choice("record", record, RECORDS)
         if integers is not None and not isinstance(integers, Integers):
             raise InputError(f"integers must be an Integers object, such as Integers(8, 16), not {shown(integers)}")
         given = {name: options.pop(name) for name in CONVENTION_NAMES if name in options}

@@ -133,7 +133,4 @@ def _bin_of_each(
 
 
 def _positive(value: int, name: str) -> int:
-    number = check_whole(name, value, np.iinfo(np.int64).max)
-    if number < 1:
-        raise InputError(f"{name} must be at least 1, not {number}")
-    return number
+    return check_whole(name, value, most=np.iinfo(np.int64).max, least=1)

@@ -16,7 +16,7 @@ import torch
 from mtt_brian import events, export, snn, translate
 from mtt_brian.circuit.spikes import Spikes
 from mtt_brian.engines import Result, Simulator
-from mtt_brian.errors import InputError
+from mtt_brian.errors import check_choice
 from mtt_brian.evaluate import Predictions, predict_event_driven, synops
 from mtt_brian.evaluate.early_exit import ReadoutTrace, event_driven_trace, time_stepped_trace
 from mtt_brian.events import Recordings
@@ -162,8 +162,7 @@ def check_mode(mode: str) -> None:
     Raises:
         InputError: names the mode.
     """
-    if mode not in MODES:
-        raise InputError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}")
+    check_choice("mode", mode, MODES)
 
 
 def _time_stepped_traces(

@@ -12,10 +12,12 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
 
 #: Time steps of every stage, from the first to the last.
 Configuration: TypeAlias = tuple[int, ...]
+#: Largest number of time steps or configurations.
+_MOST = 2**31 - 1
 
 
 class Sampler(Protocol):
@@ -37,7 +39,7 @@ class SDT:
     time_steps: int
 
     def __post_init__(self) -> None:
-        _at_least_one("time_steps", self.time_steps)
+        check_whole("time_steps", self.time_steps, _MOST, least=1)
 
     def sample(self, rng: np.random.Generator, num_stages: int) -> list[Configuration]:
         """One configuration, (T, ..., T); ``rng`` is not used."""
@@ -45,20 +47,30 @@ class SDT:
 
 
 @dataclass(frozen=True)
-class NMT:
-    """Naive mixture training: ``samples`` global numbers of time steps, uniform on {min_steps..max_steps}.
-
-    Attributes:
-        max_steps, min_steps: T_max >= T_min >= 1.
-        samples: s, configurations per iteration, >= 1.
-    """
+class _Mixed:
+    """The parameters of samplers that draw numbers of time steps."""
 
     max_steps: int
     min_steps: int = 1
     samples: int = 3
 
     def __post_init__(self) -> None:
-        _check_range(self.max_steps, self.min_steps, self.samples)
+        for name in ("max_steps", "min_steps", "samples"):
+            check_whole(name, getattr(self, name), _MOST, least=1)
+        if self.max_steps < self.min_steps:
+            raise InputError(
+                f"min_steps = {self.min_steps} must not exceed the largest number of time steps, {self.max_steps}"
+            )
+
+
+@dataclass(frozen=True)
+class NMT(_Mixed):
+    """Naive mixture training: ``samples`` global numbers of time steps, uniform on {min_steps..max_steps}.
+
+    Attributes:
+        max_steps, min_steps: T_max >= T_min >= 1.
+        samples: s, configurations per iteration, >= 1.
+    """
 
     def sample(self, rng: np.random.Generator, num_stages: int) -> list[Configuration]:
         """``samples`` configurations, each with one number repeated over all stages."""
@@ -67,7 +79,7 @@ class NMT:
 
 
 @dataclass(frozen=True)
-class MTT:
+class MTT(_Mixed):
     """Mixed time-step training: ``samples`` vectors, uniform on {min_steps..max_steps}^stages.
 
     The stages of a vector are independent. With ``min_steps == max_steps`` and one sample it is `SDT`.
@@ -77,26 +89,7 @@ class MTT:
         samples: s, configurations per iteration, >= 1 (paper: 3).
     """
 
-    max_steps: int
-    min_steps: int = 1
-    samples: int = 3
-
-    def __post_init__(self) -> None:
-        _check_range(self.max_steps, self.min_steps, self.samples)
-
     def sample(self, rng: np.random.Generator, num_stages: int) -> list[Configuration]:
         """``samples`` configurations with an independent number for every stage."""
         drawn = rng.integers(self.min_steps, self.max_steps + 1, size=(self.samples, num_stages))
         return [tuple(int(steps) for steps in row) for row in drawn]
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, not {value}")
-
-
-def _check_range(max_steps: int, min_steps: int, samples: int) -> None:
-    _at_least_one("min_steps", min_steps)
-    _at_least_one("samples", samples)
-    if max_steps < min_steps:
-        raise InputError(f"min_steps = {min_steps} must not exceed the largest number of time steps, {max_steps}")

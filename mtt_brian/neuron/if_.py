@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_choice
 from mtt_brian.neuron.base import RESETS, SPIKES_PER_UPDATE, LinearSystem, Parameter, Reset, SpikesPerUpdate, number
 
 
@@ -45,8 +45,8 @@ class IF:
     _positive: ClassVar[tuple[str, ...]] = ("threshold",)
 
     def __post_init__(self) -> None:
-        _check_choice("reset", self.reset, RESETS)
-        _check_choice("spikes", self.spikes, SPIKES_PER_UPDATE)
+        check_choice("reset", self.reset, RESETS)
+        check_choice("spikes", self.spikes, SPIKES_PER_UPDATE)
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None or isinstance(value, str | tuple):
@@ -174,8 +174,3 @@ def _check_that_system_uses(rule: IF, system: LinearSystem) -> None:
                 f"{type(rule).__name__}.linear_system() makes no use of {name}, which is {getattr(rule, name):g}, not "
                 f"{neutral:g}"
             )
-
-
-def _check_choice(name: str, value: object, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {value!r}")

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 import numpy as np
 
 from mtt_brian.circuit.instants import on_whole_microseconds
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_choice
 from mtt_brian.events.recording import second_hint
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE, Parameter, Reset, SpikesPerUpdate
 from mtt_brian.translate.nir_files import numbers, shown, uniform
@@ -82,8 +82,8 @@ class Conventions:
             ("bias", BIAS_RULES),
         ):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, str) and value in accepted):
-                raise InputError(f"{name} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}")
+            if value is not None:
+                check_choice(name, value, accepted)
         for name in ("spike_integral", "loop_delay", "time_per_step", "file_time_per_step"):
             given = getattr(self, name)
             if given is not None and not (name == "spike_integral" and isinstance(given, str) and given == INFER):

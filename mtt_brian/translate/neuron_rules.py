@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_choice
 from mtt_brian.neuron import IF, LIF, RESETS, SPIKES_PER_UPDATE, NeuronRule, Parameter
 from mtt_brian.text import shown
 from mtt_brian.translate.biases import Biases
@@ -91,10 +91,8 @@ class Rules:
         rule = {}
         for key, accepted in (("reset", RESETS), ("spikes", SPIKES_PER_UPDATE)):
             value = plain(metadata[key]) if key in metadata else None
-            if key in metadata and not (isinstance(value, str) and value in accepted):
-                raise InputError(
-                    f"node {name!r}: {key} must be one of {', '.join(map(repr, accepted))}, not {shown(value)}"
-                )
+            if key in metadata:
+                check_choice(f"node {name!r}: {key}", value, accepted)
             rule[key] = value or getattr(self._conventions, key)
             if value is not None and (key == "reset" or rule["reset"] == "subtract"):
                 self._compare(key, value, name)

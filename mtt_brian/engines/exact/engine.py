@@ -31,7 +31,7 @@ from mtt_brian.engines.exact.state import (
 from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.engines.lowered.rules import STATIC
 from mtt_brian.engines.result import RECORDS, Result, recorded_populations, result_of
-from mtt_brian.errors import InputError, check_number, check_whole
+from mtt_brian.errors import InputError, check_choice, check_number, check_whole
 from mtt_brian.progress import notice
 
 #: Size of one task of a thread: its target duration, and the largest number of recordings.
@@ -78,14 +78,10 @@ class ExactEngine:
         threads: int | None = None,
         max_rate: float = 1e6,
     ) -> None:
-        if order not in ORDERS:
-            raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {order!r}")
-        if record not in RECORDS:
-            raise InputError(f"record must be one of {', '.join(map(repr, RECORDS))}, not {record!r}")
+        check_choice("order", order, ORDERS)
+        check_choice("record", record, RECORDS)
         if threads is not None:
-            threads = check_whole("threads", threads, most=1024)
-            if threads < 1:
-                raise InputError(f"threads must be at least 1, not {threads}")
+            threads = check_whole("threads", threads, most=1024, least=1)
         check_number("max_rate", max_rate, np.inf)
         if not max_rate > 0:
             raise InputError(f"max_rate must be > 0 spikes per second, not {max_rate}")

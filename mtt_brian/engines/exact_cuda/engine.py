@@ -21,7 +21,7 @@ from mtt_brian.engines.exact_cuda.arrays import FAILED, Block, KernelArrays, ker
 from mtt_brian.engines.exact_cuda.gpu import CupyGpu, Gpu, Kernel, Stream
 from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.engines.result import Result, recorded_populations, result_of
-from mtt_brian.errors import InputError, check_whole
+from mtt_brian.errors import InputError, check_choice, check_whole
 
 _KERNEL = Path(__file__).with_name("kernel.cu")
 #: Largest number of recordings of a batch, and of batches in flight. Together they fill an H100, and the first batch
@@ -72,12 +72,9 @@ class ExactCudaEngine:
         gpu: Gpu | None = None,
         block: Block | None = None,
     ) -> None:
-        if order not in ORDERS:
-            raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {order!r}")
+        check_choice("order", order, ORDERS)
         if batch_size is not None:
-            batch_size = check_whole("batch_size", batch_size, most=2**20)
-            if batch_size < 1:
-                raise InputError(f"batch_size must be at least 1, not {batch_size}")
+            batch_size = check_whole("batch_size", batch_size, most=2**20, least=1)
         self.circuit = circuit
         self.record = record
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
