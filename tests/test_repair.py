@@ -343,8 +343,12 @@ class TestInTheLoop:
 
     @pytest.mark.parametrize("field", ["epochs", "batch_size", "time_steps", "lr", "shift", "synops_weight"])
     def test_bad_settings(self, field):
-        with pytest.raises(InputError, match=field):
+        with pytest.raises(InputError, match=f"{field} must be at least [01], not -1"):
             LoopConfig(**{field: -1})
+
+    def test_half_an_epoch_is_refused(self):
+        with pytest.raises(InputError, match=r"in the loop: epochs must be a whole number, not 1\.5"):
+            LoopConfig(epochs=1.5)
 
 
 class TestSearch:
@@ -629,9 +633,9 @@ def test_scales_without_torch(three_runs, tmp_path):
         (["--threads", "1025"], "--threads must be at most 1024, not 1025"),
         (["--train-limit", "0"], "--train-limit must be at least 1"),
         (["--lr", "-1"], "lr must be at least 0, not -1.0"),
-        (["--lr", "nan"], "lr must be at least 0, not nan"),
-        (["--lr", "1e300"], r"lr must be at most 1e\+06, not 1e\+300"),
-        (["--epochs", "10000000000"], r"epochs must be at most 1e\+06"),
+        (["--lr", "nan"], "in the loop: lr must be finite, not nan"),
+        (["--lr", "1e300"], r"in the loop: lr must be at most 1000000.0, not 1e\+300"),
+        (["--epochs", "10000000000"], "in the loop: epochs must be at most 1000000, not 10000000000"),
         (["--gradient-steps", "100000000"], "--gradient-steps must be at most 100000, not 100000000"),
         (["--step", "1.5e-6"], "--step must be a whole number of microseconds"),
     ],

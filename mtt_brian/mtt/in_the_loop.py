@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ from mtt_brian.errors import Diverged, InputError, check_number
 from mtt_brian.events import Recordings
 from mtt_brian.events.perturb import shifted
 from mtt_brian.events.recording import SensorSize
+from mtt_brian.mtt.config import check_values
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged
 from mtt_brian.snn.staged import hooked
@@ -58,22 +59,12 @@ class LoopConfig:
     synops_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _RANGES.items():
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
-            check_number(name, getattr(self, name), most)
-
-
-#: Least and largest values.
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "epochs": (1, 1_000_000),
-    "batch_size": (1, 1_000_000_000),
-    "lr": (0, 1e6),
-    "time_steps": (1, 100_000),
-    "shift": (0, 1_000_000),
-    "seed": (0, 2**64 - 1),
-    "synops_weight": (0, 1e6),
-}
+        settings = asdict(self)
+        weight = settings.pop("synops_weight")
+        check_number("synops_weight", weight, most=1e6)
+        if not weight >= 0:
+            raise InputError(f"synops_weight must be at least 0, not {weight}")
+        check_values(settings, "in the loop")  # the others are settings of every training
 
 
 class Measured(NamedTuple):
