@@ -195,21 +195,16 @@ class Circuit:
         return tuple(c for c in self.connections if c.target == target)
 
     @cached_property
-    def fan_out_of_all(self) -> np.ndarray:
-        """`fan_out` of the input and of all populations in their order, as one array: int64 [neurons]."""
-        sizes = [self.input_size, *(p.size for p in self.populations)]
-        begin = dict(zip([self.input, *self.population], np.cumsum([0, *sizes[:-1]]), strict=True))
-        total = np.zeros(sum(sizes), dtype=np.int64)
-        for c in self.connections:
-            total[begin[c.source] : begin[c.source] + c.source_size] += c.fan_out
-        return total
-
-    @cached_property
     def fan_out(self) -> Mapping[str, np.ndarray]:
-        """Synapses (non-zero entries of the matrices) that one spike reaches: int64 [n], by source name."""
-        ends = np.cumsum([self.input_size, *(p.size for p in self.populations)])
-        each = np.split(self.fan_out_of_all, ends[:-1])
-        return MappingProxyType(dict(zip([self.input, *self.population], each, strict=True)))
+        """Synapses (non-zero entries of the matrices) that one spike reaches: int64 [n], by source name.
+
+        The input is the first source; the populations follow in their order.
+        """
+        sizes = {self.input: self.input_size} | {p.name: p.size for p in self.populations}
+        reached = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
+        for connection in self.connections:
+            reached[connection.source] += connection.fan_out
+        return MappingProxyType(reached)
 
     def synops(self, counts: Mapping[str, np.ndarray]) -> int:
         """Synaptic operations: every spike times the synapses it reaches.

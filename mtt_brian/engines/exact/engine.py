@@ -96,7 +96,7 @@ class ExactEngine:
         self._linear = linear_part(self._lowered, circuit.populations)
         self._numbers = {circuit.input: 0} | {p.name: k for k, p in enumerate(circuit.populations, 1)}
         self._counted = list(_counted(circuit))
-        self._fan_out = circuit.fan_out_of_all
+        self._fan_out = np.concatenate([*circuit.fan_out.values()])
         machine.return_freed_memory()  # of the lowering
         self._idle: SimpleQueue[Run] = SimpleQueue()
         self._seconds_each = math.inf  # of the recordings in the last task

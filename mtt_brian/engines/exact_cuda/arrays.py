@@ -180,7 +180,7 @@ def kernel_arrays(
             *(_rows(position, first_weight), lowered.weight),
             *(getattr(lowered, name) for name in parameters),
             powers_of_two(),
-            circuit.fan_out_of_all,
+            np.concatenate([*circuit.fan_out.values()]),
         ),
         block=block,
         populations=len(names),
