@@ -54,6 +54,15 @@ def _header(content: bytes) -> _Header:
     return _Header(values, end)
 
 
+def _with_header(path: Path, kind: str) -> tuple[bytes, _Header]:
+    """The bytes of a file and their header, without which it is none of its kind."""
+    content = path.read_bytes()
+    header = _header(content)
+    if not header.size:
+        raise InputError(f"{path}: not a {kind} file: it does not start with a line of text behind a %")
+    return content, header
+
+
 # ----- DAT
 
 #: Types of events that are pixels: Event2d and EventCD.
@@ -72,10 +81,7 @@ def read_dat(path: Path) -> np.ndarray:
 
 
 def _read_dat(path: Path) -> np.ndarray:
-    content = path.read_bytes()
-    header = _header(content)
-    if not header.size:
-        raise InputError(f"{path}: not a DAT file: it does not start with a line of text behind a %")
+    content, header = _with_header(path, "DAT")
     if (version := header.values.get("version", "")) != "2":
         raise InputError(f"{path}: its header names {f'version {version}' if version else 'no version'}; 2 is read")
     if len(content) < header.size + 2:
@@ -122,10 +128,7 @@ def read_raw(path: Path) -> np.ndarray:
 
 
 def _read_raw(path: Path) -> np.ndarray:
-    content = path.read_bytes()
-    header = _header(content)
-    if not header.size:
-        raise InputError(f"{path}: not a RAW file: it does not start with a line of text behind a %")
+    content, header = _with_header(path, "RAW")
     named_encoding = header.values.get("format") or header.values.get("evt") or ""
     encoding = named_encoding.upper().removeprefix("EVT").strip().removesuffix(".0")
     if encoding not in _ENCODINGS:
