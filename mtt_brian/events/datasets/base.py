@@ -15,6 +15,7 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import SensorSize
+from mtt_brian.repository import pip_install
 
 SPLITS = ("train", "test")
 
@@ -102,15 +103,16 @@ class ImageDataset(Dataset[ImageArrays]):
     std: tuple[float, ...]
 
 
-def require(module: str, install: str = 'pip install "mtt_brian[train]"') -> ModuleType:
+def require(module: str) -> ModuleType:
     """Import an optional dependency.
 
     Raises:
-        InputError: if it is not installed; the message contains ``install``.
+        InputError: if it is not installed; the message contains the command that installs it.
     """
     try:
         return import_module(module)
     except ImportError as error:
+        install = pip_install('"mtt_brian[train]"')
         raise InputError(f"this data set needs the package {module!r} ({error}); get it with: {install}") from None
 
 
@@ -119,13 +121,13 @@ def natural_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: [(int(s), s) if s.isdigit() else (-1, s) for s in re.split(r"(\d+)", name)])
 
 
-def files_by_class(folder: Path, classes: Iterable[str], suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
-    """(file name relative to ``folder``, label) of every ``folder/<class>/*<suffix>``, by class, then number."""
-    found = []
+def files_by_class(folder: Path, classes: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, int]:
+    """File name relative to ``folder`` -> label of every ``folder/<class>/*<suffix>``, by class, then number."""
+    found: dict[str, int] = {}
     for label, name in enumerate(classes):
         if (folder / name).is_dir():
             files = [path.name for path in (folder / name).iterdir() if path.name.endswith(suffixes)]
-            found += [(f"{name}/{file}", label) for file in natural_order(files)]
+            found |= {f"{name}/{file}": label for file in natural_order(files)}
     return found
 
 

@@ -48,10 +48,10 @@ def read_recording(folder: Path, identifier: str) -> np.ndarray:
 
 def _open(folder: Path, split: str) -> RecordingIndex:
     files = files_by_class(folder, CIFAR10_CLASSES, (".aedat4", ".aedat"))
-    if any(file.endswith(".aedat4") for file, _ in files):
+    if any(file.endswith(".aedat4") for file in files):
         require_aedat()
-    files = [(file, label) for file, label in files if cifar10dvs_split(file) == split]
-    return RecordingIndex([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
+    files = {file: label for file, label in files.items() if cifar10dvs_split(file) == split}
+    return RecordingIndex([*files], [*files.values()], partial(read_recording, folder))
 
 
 CIFAR10DVS = EventDataset(

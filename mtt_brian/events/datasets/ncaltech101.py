@@ -32,8 +32,9 @@ def ncaltech101_split(identifier: str) -> str:
 
 
 def _open(folder: Path, split: str) -> RecordingIndex:
-    files = [f for f in files_by_class(folder, NCALTECH101_CLASSES, (".bin",)) if ncaltech101_split(f[0]) == split]
-    return RecordingIndex([file for file, _ in files], [label for _, label in files], partial(read_recording, folder))
+    files = files_by_class(folder, NCALTECH101_CLASSES, (".bin",))
+    files = {file: label for file, label in files.items() if ncaltech101_split(file) == split}
+    return RecordingIndex([*files], [*files.values()], partial(read_recording, folder))
 
 
 def _download(root: Path, split: str) -> None:

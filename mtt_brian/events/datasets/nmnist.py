@@ -23,9 +23,7 @@ def read_recording(folder: Path, identifier: str) -> np.ndarray:
 def _open(folder: Path, split: str) -> RecordingIndex:
     part = split.capitalize()
     files = files_by_class(folder / part, map(str, range(10)), (".bin",))
-    return RecordingIndex(
-        [f"{part}/{file}" for file, _ in files], [label for _, label in files], partial(read_recording, folder)
-    )
+    return RecordingIndex([f"{part}/{file}" for file in files], [*files.values()], partial(read_recording, folder))
 
 
 def _download(root: Path, split: str) -> None:
