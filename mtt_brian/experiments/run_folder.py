@@ -179,11 +179,15 @@ def trained(config: TrainConfig, splits: Splits, folder: Path) -> Run:
     return load(folder)
 
 
-def newest(folder: Path = RUNS) -> Path:
-    """The run below ``folder`` with the newest model."""
-    models = sorted(folder.glob("*/model.nir"), key=lambda path: path.stat().st_mtime_ns)
+def newest() -> Path:
+    """The run below `RUNS` with the newest model.
+
+    Raises:
+        InputError: if there is none.
+    """
+    models = sorted(RUNS.glob(f"*/{MODEL}"), key=lambda path: path.stat().st_mtime_ns)
     if not models:
-        raise InputError(f"no finished run under {folder}/; train one with: mtt-brian train")
+        raise InputError(f"no finished run under {RUNS}/; train one with: mtt-brian train")
     return models[-1].parent
 
 
