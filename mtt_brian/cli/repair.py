@@ -34,12 +34,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtt_brian import cli, files
 from mtt_brian.cli import gap as gap_command
 from mtt_brian.cli import network_options
-from mtt_brian.cli.gap import KEEP
+from mtt_brian.cli.gap import KEEP, Given
 from mtt_brian.cli.network_options import Network
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
@@ -72,6 +72,25 @@ STEPS = 10
 LEAST_SYNOPS = 1e-6
 
 
+class Repaired(NamedTuple):
+    """A repaired network and how it came about.
+
+    Attributes:
+        graph: the network.
+        before, after: cells by name of the rule (`repair.measure`).
+        scales: None: they were not changed.
+        history: of the epochs in the loop; empty without any.
+        trained_on: number of recordings; those of the data set without those that were held back.
+    """
+
+    graph: Any
+    before: dict[str, Any]
+    after: dict[str, Any]
+    scales: Scales | None
+    history: list[dict[str, Any]]
+    trained_on: int
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     opened = network_options.open_network(options)
@@ -100,36 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if BEFORE not in store:  # a state without it is of another repair
             (out / LOOP_STATE).unlink(missing_ok=True)
         print(printable(f"{name}: {len(train):,} recordings to train on, {len(test.recordings):,} to test on -> {out}"))
-
-        def once(step: str, compute: Callable[[], Any]) -> Any:
-            return store[(step,)] if (step,) in store else store.keep((step,), compute())
-
-        def measured(graph: Any, rules: Any = None) -> dict[str, Any]:
-            assert test.labels is not None  # those of a data set
-            return repair.measure(task, graph, test.recordings, test.labels, rules)
-
-        before = once(*BEFORE, lambda: measured(opened.graph))
-        graph, scales = opened.graph, None
-        history: list[dict[str, Any]] = []
-        if loop:
-            sample, rest = split_off(train, max(1, min(SCALED_ON, round(HELD_BACK * len(train)))), seed=0)
-        else:
-            sample, rest = some_of(train, SCALED_ON, seed=0), train
-        budget = None
-        if options.synops is not None:
-            without_bound = once("operations without a bound", lambda: repair.operations_without_bound(task, sample))
-            budget = options.synops * without_bound
-        found = once("scales", lambda: _scales(options, task, sample, budget))
-        if found is not None:
-            factors, tried = found
-            graph = repair.scaled(graph, factors)
-            at_target = once("scaled", lambda: measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
-            scales = Scales(factors, tried, at_target)
-        if loop is not None:
-            search = _search(options, task, graph, (rest, sample), loop, budget)
-            graph, history = search.run(out / LOOP_STATE, lambda line: print(printable(line), flush=True))
-        after = once("after", lambda: measured(graph))
-    report = RepairReport(name, test.title, task.rules, before, after, options.synops, scales, history)
+        done = _repair(options, task, (train, test), loop, store)
+    report = RepairReport(
+        name, test.title, task.rules, done.before, done.after, options.synops, done.scales, done.history
+    )
     print(f"\n{report.terminal()}\n")
     # A repair that ends in between leaves no network that could be taken for that of its report.
     (out / repair_report.MODEL).unlink(missing_ok=True)
@@ -141,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "assumptions": opened.circuit.assumptions,
             "trained_on": {
                 "title": f"{train.title}, {train.split}",
-                "recordings": len(rest),
-                "held_back": len(train) - len(rest),
+                "recordings": done.trained_on,
+                "held_back": len(train) - done.trained_on,
             },
             "ids": list(test.recordings.ids),
             "options": {key: value for key, value in vars(options).items() if key not in ("network", "recordings")},
@@ -150,10 +143,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "command": shlex.join([cli.PROGRAM, "repair", *(sys.argv[2:] if arguments is None else arguments)]),
         },
     )
-    _write(out, opened, task, graph, history)
+    _write(out, opened, task, done.graph, done.history)
     store.remove()
     (out / LOOP_STATE).unlink(missing_ok=True)
     print(files.contents(out))
+
+
+def _repair(
+    options: argparse.Namespace,
+    task: Repair,
+    recordings: tuple[Recordings, Given],
+    loop: LoopConfig | None,
+    store: ResultStore,
+) -> Repaired:
+    """Scales and the training in the loop, measured before and after; steps that are in the store are not repeated.
+
+    Args:
+        recordings: to train on, and to test on.
+        loop: None: no training in the loop.
+        store: of the steps; the state of the training is kept beside it.
+    """
+    train, test = recordings
+
+    def measured(graph: Any, rules: Any = None) -> dict[str, Any]:
+        assert test.labels is not None  # those of a data set
+        return repair.measure(task, graph, test.recordings, test.labels, rules)
+
+    before = store.once(BEFORE, lambda: measured(task.graph))
+    if loop:
+        sample, rest = split_off(train, max(1, min(SCALED_ON, round(HELD_BACK * len(train)))), seed=0)
+    else:
+        sample, rest = some_of(train, SCALED_ON, seed=0), train
+    budget = None
+    if options.synops is not None:
+        counted = store.once(("operations without a bound",), lambda: repair.operations_without_bound(task, sample))
+        budget = options.synops * counted
+    graph, scales = task.graph, None
+    found = store.once(("scales",), lambda: _scales(options, task, sample, budget))
+    if found is not None:
+        factors, tried = found
+        graph = repair.scaled(graph, factors)
+        at_target = store.once(("scaled",), lambda: measured(graph, {AT_TARGET: task.rule})[AT_TARGET])
+        scales = Scales(factors, tried, at_target)
+    history: list[dict[str, Any]] = []
+    if loop:
+        search = _search(options, task, graph, (rest, sample), loop, budget)
+        state = store.path.with_name(LOOP_STATE)
+        graph, history = search.run(state, lambda line: print(printable(line), flush=True))
+    after = store.once(("after",), lambda: measured(graph))
+    return Repaired(graph, before, after, scales, history, len(rest))
 
 
 def _settings(options: argparse.Namespace, task: Repair, train: Recordings, test: Any) -> dict[str, Any]:

@@ -88,6 +88,10 @@ class ResultStore(Mapping[Key, Any]):
         self._results[key] = _as_read(result)
         return self._results[key]
 
+    def once(self, key: Key, compute: Callable[[], Any]) -> Any:
+        """The result of a key: the stored one, or that of ``compute``, which is stored."""
+        return self[key] if key in self else self.keep(key, compute())
+
     def fill(self, keys: Iterable[Key], compute: Callable[..., Any], description: str) -> dict[Key, Any]:
         """The results of ``keys``, in this order; missing results are computed and stored one by one.
 
