@@ -53,50 +53,19 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
         InputError: for a preset of a tool that writes no such nodes, for inconsistent constants, and for options that
             need another one.
     """
-    preset, passed = preset_of(conventions), conventions.spike_integral
+    preset = preset_of(conventions)
     if preset is not None:
-        for name, n in neurons.items():
-            if n.kind not in preset.integral:
-                raise InputError(
-                    f"node {name!r} is a {n.kind}, which {preset.title} does not write (tool={conventions.tool!r}); it "
-                    f"writes {', '.join(preset.integral)}"
-                )
-            for key in preset.ones:
-                others = [v for v in np.ravel(n.values.get(key, 1.0)) if v != 1]
-                if others:
-                    raise InputError(
-                        f"{key} of node {name!r} is {others[0]:g}; {preset.title} writes {key} = 1 "
-                        f"(tool={conventions.tool!r}); name the tool that wrote the file"
-                    )
-        if preset.step is None and (conventions.time_per_step or conventions.file_time_per_step):
-            raise InputError(f"tool={conventions.tool!r} has no time steps; leave out time_per_step")
-    given: float | None
-    if isinstance(passed, str):
-        for name, n in neurons.items():
-            if n.kind not in CONSTANTS:
-                raise InputError(
-                    f"nothing can be inferred of node {name!r}, a {n.kind}; give spike_integral as a number"
-                )
-        given, why = common_constant({name: n for name, n in neurons.items() if not n.has_plain_gain})
-        why = f"inferred: {why}"
-    else:
-        given, why = passed, "spike_integral"
+        _check_preset(preset, conventions, neurons)
+    given, why = _given_integral(conventions, neurons)
     file_step, origin = _file_step(conventions, given, neurons)
-    integral: dict[str, Parameter] = {}
-    sums = 1.0
     if preset is None or given is not None:
-        number = 1.0 if given is None else given
-        integral, sums = dict.fromkeys(neurons, number), number
-        if number != 1:
-            assumed.add(f"the integral of one spike is {number:g} s ({why})")
-        _point_out(conventions, number, neurons, file_step, assumed)
+        sums = 1.0 if given is None else given
+        integral: dict[str, Parameter] = dict.fromkeys(neurons, sums)
+        if sums != 1:
+            assumed.add(f"the integral of one spike is {sums:g} s ({why})")
+        _point_out(conventions, sums, neurons, file_step, assumed)
     else:
-        for name, n in neurons.items():
-            integral[name] = _preset_integral(preset, name, n, file_step)
-            if np.any(np.not_equal(integral[name], 1)):
-                low, high = np.min(integral[name]), np.max(integral[name])
-                span = f"{low:g} s" if low == high else f"{low:g} .. {high:g} s"
-                assumed.add(f"the integral of one spike is {span} (tool={conventions.tool!r})", name)
+        integral = _preset_integrals(preset, conventions, neurons, file_step, assumed)
         sums = _seconds(preset.sums, file_step)
         if conventions.file_time_per_step is not None and preset.sums == "step":
             informative = {name: n for name, n in neurons.items() if not n.has_plain_gain}
@@ -124,6 +93,50 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
         step=step,
         stretch=stretch,
     )
+
+
+def _check_preset(preset: Tool, conventions: Conventions, neurons: Mapping[str, Neurons]) -> None:
+    """Refuses neurons and options that do not go with the tool."""
+    for name, n in neurons.items():
+        if n.kind not in preset.integral:
+            raise InputError(
+                f"node {name!r} is a {n.kind}, which {preset.title} does not write (tool={conventions.tool!r}); it "
+                f"writes {', '.join(preset.integral)}"
+            )
+        for key in preset.ones:
+            others = [v for v in np.ravel(n.values.get(key, 1.0)) if v != 1]
+            if others:
+                raise InputError(
+                    f"{key} of node {name!r} is {others[0]:g}; {preset.title} writes {key} = 1 "
+                    f"(tool={conventions.tool!r}); name the tool that wrote the file"
+                )
+    if preset.step is None and (conventions.time_per_step or conventions.file_time_per_step):
+        raise InputError(f"tool={conventions.tool!r} has no time steps; leave out time_per_step")
+
+
+def _given_integral(conventions: Conventions, neurons: Mapping[str, Neurons]) -> tuple[float | None, str]:
+    """The integral of a spike that the caller gives or that is to be inferred, and its origin; None: neither."""
+    given = conventions.spike_integral
+    if not isinstance(given, str):
+        return given, "spike_integral"
+    for name, n in neurons.items():
+        if n.kind not in CONSTANTS:
+            raise InputError(f"nothing can be inferred of node {name!r}, a {n.kind}; give spike_integral as a number")
+    constant, why = common_constant({name: n for name, n in neurons.items() if not n.has_plain_gain})
+    return constant, f"inferred: {why}"
+
+
+def _preset_integrals(
+    preset: Tool, conventions: Conventions, neurons: Mapping[str, Neurons], step: float | None, assumed: Assumptions
+) -> dict[str, Parameter]:
+    """The integral of a spike by node, as the tool defines it."""
+    integrals = {name: _preset_integral(preset, name, n, step) for name, n in neurons.items()}
+    for name, integral in integrals.items():
+        if np.any(np.not_equal(integral, 1)):
+            low, high = np.min(integral), np.max(integral)
+            span = f"{low:g} s" if low == high else f"{low:g} .. {high:g} s"
+            assumed.add(f"the integral of one spike is {span} (tool={conventions.tool!r})", name)
+    return integrals
 
 
 def check_linear_nodes(conventions: Conventions, kinds: Mapping[str, str]) -> None:
