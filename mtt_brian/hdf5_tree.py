@@ -36,8 +36,6 @@ FILE_BYTES_PER_SECOND, ARRAY_BYTES_PER_SECOND = 2**20, 20 * 2**20
 SMALL_ARRAYS, LARGEST_RATIO = 64 * 2**20, 1000
 #: Largest number of ignored parts of a file that are named.
 MOST_NOTES = 20
-#: Most names in one note.
-MOST_NAMES = 5
 
 #: Kinds of files, by the group that they consist of: a graph (``.nir``), data of a graph (NIRData); and recordings.
 GRAPH, DATA, EVENTS = "node", "nodes", "events"
@@ -311,11 +309,10 @@ def _version(file: Any) -> list[str]:
     return [f"the version of the file is {shown}, and it is read as one of NIR 1"]
 
 
-def _listed(names: Iterable[str]) -> str:
-    """The first `MOST_NAMES`, and the number of the others."""
-    first, others = (names := list(names))[:MOST_NAMES], len(names) - MOST_NAMES
-    shown = ", ".join(ascii(name[:80]) if not name.isprintable() else repr(name[:80]) for name in first)
-    return shown if others <= 0 else f"{shown} and {others} more"
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(ascii(name[:80]) if not name.isprintable() else repr(name[:80]) for name in names[:most]) + more
 
 
 def _is_text(data: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -64,13 +64,31 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
     """
     import nir
 
+    nodes, graphs = _expanded(graph)
+    edges = _edges_between(graphs)
+    names = _names(list(nodes))
+    return FlatGraph(
+        nodes={names[key]: node for key, node in nodes.items()},
+        # NIR's edges form a set: a repeated edge is one edge.
+        edges=list(dict.fromkeys((names[a], names[b]) for a, b in edges)),
+        input=_only(nir.Input, nodes, names),
+        output=_only(nir.Output, nodes, names),
+        metadata={
+            ".".join(key): _metadata_of(inner, f"the graph {'.'.join(key)!r}" if key else "the graph")
+            for key, inner in graphs
+        },
+        not_read=not_read(graph),
+    )
+
+
+def _expanded(graph: nir.NIRGraph) -> tuple[dict[_Key, Any], list[tuple[_Key, Any]]]:
+    """All nodes that are no graphs; and all graphs, each after the one that it is nested in."""
+    import nir
+
     nodes: dict[_Key, Any] = {}
     graphs: list[tuple[_Key, Any]] = [((), graph)]
     holders: dict[int, frozenset[int]] = {id(graph): frozenset([id(graph)])}
-    k = 0
-    while k < len(graphs):
-        key, inner = graphs[k]
-        k += 1
+    for key, inner in graphs:  # which grows meanwhile
         for name, node in _nodes_of(inner, key):
             here = (*key, name)
             if len(here) > MOST_LEVELS:
@@ -84,6 +102,16 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
                 nodes[here] = node
             if len(nodes) + len(graphs) > MOST_NODES:
                 raise InputError(f"the graph has more than {MOST_NODES:,} nodes, those of nested graphs included")
+    return nodes, graphs
+
+
+def _edges_between(graphs: Sequence[tuple[_Key, Any]]) -> list[tuple[_Key, _Key]]:
+    """The edges of all graphs; one from or to a nested graph is one from or to its output or input node.
+
+    Raises:
+        InputError: for a nested graph without one input and one output.
+    """
+    import nir
 
     # From the innermost outwards: the input and output of each nested graph.
     enter: dict[_Key, _Key] = {}
@@ -103,33 +131,21 @@ def flatten(graph: nir.NIRGraph) -> FlatGraph:
             if len(found) != 1:
                 raise InputError(f"the nested graph {'.'.join(key)!r} needs exactly one Input and one Output node")
             ends[key] = ends.get((*key, found[0]), (*key, found[0]))
-
-    names = _names(list(nodes))
-
-    def only(kind: type) -> str:
-        found = [names[key] for key, node in nodes.items() if isinstance(node, kind) and len(key) == 1]
-        found = found or [names[key] for key, node in nodes.items() if isinstance(node, kind)]
-        if len(found) != 1:
-            raise InputError(
-                f"a graph needs exactly one {kind.__name__} node; this one has {shown(found) if found else 'none'}"
-            )
-        return found[0]
-
-    return FlatGraph(
-        nodes={names[key]: node for key, node in nodes.items()},
-        # NIR's edges form a set: a repeated edge is one edge.
-        edges=list(dict.fromkeys((names[a], names[b]) for a, b in edges)),
-        input=only(nir.Input),
-        output=only(nir.Output),
-        metadata={
-            ".".join(key): _metadata_of(inner, f"the graph {'.'.join(key)!r}" if key else "the graph")
-            for key, inner in graphs
-        },
-        not_read=not_read(graph),
-    )
+    return edges
 
 
-def _names(keys: list[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+def _only(kind: type, nodes: Mapping[_Key, Any], names: Mapping[_Key, str]) -> str:
+    """The name of the one node of this type in the graph itself, or in all graphs if it has none."""
+    everywhere = [key for key, node in nodes.items() if isinstance(node, kind)]
+    found = [names[key] for key in everywhere if len(key) == 1] or [names[key] for key in everywhere]
+    if len(found) != 1:
+        raise InputError(
+            f"a graph needs exactly one {kind.__name__} node; this one has {shown(found) if found else 'none'}"
+        )
+    return found[0]
+
+
+def _names(keys: list[_Key]) -> dict[_Key, str]:
     """A unique name for every node."""
     dotted = Counter(".".join(key) for key in keys)
     names = {key: ("." if dotted[".".join(key)] == 1 else "/").join(key) for key in keys}
