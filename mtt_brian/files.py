@@ -287,12 +287,13 @@ def plain(content: Any) -> Any:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, of this package and of the packages that it computes with, and the platform."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **{name: metadata.version(name) for name in ("mtt_brian", *packages)},
-    }
+    """The `package_versions`, and the platform."""
+    return package_versions(*packages) | {"platform": platform.platform()}
+
+
+def package_versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, of this package and of the packages that it computes with, which results are bound to."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in ("mtt_brian", *packages)}
 
 
 def create_text(path: Path, text: str) -> None:

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     bound = {"ids": study.recordings.ids, "tasks": {name: task.settings() for name, task in tasks.items()}}
     store = ResultStore(study.out / "changes.jsonl", {**study.settings, **bound})
-    shards = [s for name, task in tasks.items() for s in gap.divide(name, task, study.recordings, SHARD)]
+    shards = [s for name, task in tasks.items() for s in backend.divide(name, task, study.recordings, SHARD)]
     parts = dict(zip(shards, gap.evaluate(shards, store, backend.evaluate_here), strict=True))
     cells: dict[str, Any] = {}
     for name in tasks:

@@ -205,7 +205,7 @@ class TestRules:
         for size in (2, 5):
             store = ResultStore(tmp_path / f"{size}.jsonl", asked.settings())
             merged.append(
-                gap.merge(gap.evaluate(gap.divide("n", asked, given, size), store, backend.evaluate_here), None)
+                gap.merge(gap.evaluate(backend.divide("n", asked, given, size), store, backend.evaluate_here), None)
             )
         assert merged[0] == merged[1]
         cells = merged[0]

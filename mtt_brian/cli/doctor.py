@@ -23,7 +23,7 @@ from typing import Any
 
 from mtt_brian import cli, machine
 from mtt_brian.errors import InputError
-from mtt_brian.files import expanded, versions
+from mtt_brian.files import expanded, package_versions
 from mtt_brian.progress import notice
 from mtt_brian.repository import pip_install
 
@@ -92,8 +92,8 @@ def _python() -> str:
 
 
 def _versions() -> str:
-    found = versions("brian2", "nir", "numpy", "numba")
-    return ", ".join(f"{name} {version}" for name, version in found.items() if name not in ("python", "platform"))
+    found = package_versions("brian2", "nir", "numpy", "numba")
+    return ", ".join(f"{name} {version}" for name, version in found.items() if name != "python")
 
 
 def _torch() -> str:

@@ -54,6 +54,7 @@ from mtt_brian.events import Recordings
 from mtt_brian.events.collections import some_of
 from mtt_brian.events.datasets import check_not_a_reference
 from mtt_brian.experiments import dask_backend, gap, gap_report, option_checks
+from mtt_brian.experiments.backend import divide
 from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.neuron import SPIKES_PER_UPDATE
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         task = GapTask(opened.graph, digest, conventions, plan.named_rules, options.duration)
         for rule in {rule.engine for _, rule in plan.named_rules}:
             task.circuit(rule)  # what cannot be is refused before anything is written
-    shards = gap.divide(name, task, given.recordings, options.shard)
+    shards = divide(name, task, given.recordings, options.shard)
     out = files.results_folder(options.out, "gap")
     files.check_replaceable(out, gap_report.FILES)
     with files.removed_if_empty(out):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class NamedRecordings(Protocol):
     def ids(self) -> Sequence[str]: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[np.ndarray]: ...
+    def __getitem__(self, piece: slice, /) -> Self: ...
 
 
 class Evaluator(Protocol):
@@ -90,6 +91,12 @@ class Shard(Generic[SomeTask, SomeRecordings]):
     def passes(self) -> int:
         """Number of runs of single recordings."""
         return self.task.passes * len(self.recordings)
+
+
+def divide(run: str, task: SomeTask, recordings: SomeRecordings, size: int) -> list[Shard[SomeTask, SomeRecordings]]:
+    """Shards of at most ``size`` recordings, in order."""
+    count = -(-len(recordings) // size)
+    return [Shard(run, task, k + 1, count, recordings[k * size : (k + 1) * size]) for k in range(count)]
 
 
 #: Computes shards in any order, and calls a function with the number of runs of single recordings that were done.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,10 +35,10 @@ from mtt_brian.evaluate import (
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS, Flexibility
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import inference
-from mtt_brian.experiments.backend import Backend, PartialResult, Shard, collected
+from mtt_brian.experiments.backend import Backend, PartialResult, Shard, collected, divide
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_folder import Run
-from mtt_brian.files import versions
+from mtt_brian.files import package_versions, versions
 from mtt_brian.progress import progress_bar
 from mtt_brian.translate.nir_files import load_graph
 
@@ -232,14 +231,13 @@ def plan_evaluation(
             duration_us=recordings.duration_us,
         )
         size = machine.batch_size(sum(p.size for p in circuits[name].populations), machine.SPIKE_COUNTS, most)
-        count = math.ceil(len(recordings) / size)
-        shards += [Shard(name, task, k + 1, count, recordings[k * size : (k + 1) * size]) for k in range(count)]
+        shards += divide(name, task, recordings, size)
     return EvaluationPlan(runs, recordings, data_root, engine, shards)
 
 
 def result_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results are bound to; the platform may change."""
-    return {name: version for name, version in versions(*PACKAGES).items() if name != "platform"}
+    """Versions of Python and of the packages that results are bound to."""
+    return package_versions(*PACKAGES)
 
 
 def evaluate(plan: EvaluationPlan, store: ResultStore, backend: Backend, command: str) -> Report:

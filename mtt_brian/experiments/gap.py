@@ -27,11 +27,10 @@ from mtt_brian.engines import Order, Result, Simulator, engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import SpikeDifference, decision_time, factorial, predictions, readout_trace
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination
-from mtt_brian.events import Recordings
 from mtt_brian.experiments import perturb_networks
 from mtt_brian.experiments.backend import Backend, NamedRecordings, PartialResult, Shard, collected
 from mtt_brian.experiments.result_store import ResultStore
-from mtt_brian.files import versions
+from mtt_brian.files import package_versions
 from mtt_brian.neuron import IF, NeuronRule, SpikesPerUpdate
 from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions, LowerBound, bound_of
@@ -325,7 +324,7 @@ class GapTask:
 
     def versions(self) -> dict[str, str]:
         """Versions of Python and of the packages that results depend on."""
-        return {name: v for name, v in versions(*PACKAGES).items() if name != "platform"}
+        return package_versions(*PACKAGES)
 
     def settings(self) -> dict[str, Any]:
         """All that the results depend on besides the recordings, JSON-able."""
@@ -513,19 +512,11 @@ def _ratio(difference: float, reference: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def divide(
-    name: str, task: GapTask, recordings: Recordings | GivenRecordings, size: int
-) -> list[Shard[GapTask, Recordings | GivenRecordings]]:
-    """Shards of at most ``size`` recordings, in order."""
-    count = -(-len(recordings) // size)
-    return [Shard(name, task, k + 1, count, recordings[k * size : (k + 1) * size]) for k in range(count)]
-
-
 def evaluate(shards: Sequence[Shard[Any, Any]], store: ResultStore, backend: Backend) -> list[PartialResult]:
     """The results of all shards, in order: those of the store, and the others, kept there as they come.
 
     Args:
-        shards: of `divide`, of one network or several.
+        shards: of `backend.divide`, of one network or several.
         store: bound to all that the results depend on.
         backend: `backend.evaluate_here`, or that of `dask_backend.workers`.
     """

@@ -27,6 +27,7 @@ from mtt_brian.evaluate import predictions
 from mtt_brian.evaluate.factorial import as_bits
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import gap, perturb_networks
+from mtt_brian.experiments.backend import divide
 from mtt_brian.experiments.gap import GapTask, GivenRecordings, Rule, Target
 from mtt_brian.progress import progress_bar
 from mtt_brian.translate.conventions import NONE, Conventions
@@ -105,7 +106,7 @@ def measure(
     """
     task = repair.task(graph, repair.rules if rules is None else rules)
     evaluator = task.evaluator()
-    shards = gap.divide("", task, recordings, SHARD)
+    shards = divide("", task, recordings, SHARD)
     with progress_bar(total=len(recordings) * task.passes, description="measuring", unit="runs") as bar:
         parts = [evaluator.evaluate(shard.recordings, bar.update) for shard in shards]
     return gap.merge(parts, labels)
