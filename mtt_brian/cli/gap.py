@@ -53,6 +53,7 @@ from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.events import Recordings
 from mtt_brian.events.collections import some_of
 from mtt_brian.events.datasets import check_not_a_reference
+from mtt_brian.events.recording import last_us
 from mtt_brian.experiments import dask_backend, gap, gap_report, option_checks
 from mtt_brian.experiments.backend import divide
 from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
@@ -245,7 +246,7 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
         labels = [recording.label for recording in opened_ones]
         classes = {recording.classes for recording in opened_ones}
         labelled = None not in labels and len(classes) == 1 and len(*classes) == opened.circuit.readout.size
-        ends = [_end_us(recording.events) for recording in opened_ones]
+        ends = [last_us(recording.events) for recording in opened_ones]
         names = [recording.name for recording in opened_ones]
         recordings = GivenRecordings("recordings one by one", names, [recording.events for recording in opened_ones])
         return Given(recordings.name, recordings, np.array(labels) if labelled else None, min(ends))
@@ -262,10 +263,6 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
     _check_fit(data, opened)
     data = some_of(data, options.limit, seed=0)
     return Given(f"{data.title}, {data.split}", data, data.labels, data.duration_us)
-
-
-def _end_us(recording: np.ndarray) -> int:
-    return int(recording["t"][-1]) if len(recording) else 0
 
 
 def _check_fit(data: Recordings, opened: Network) -> None:

@@ -80,6 +80,11 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
     return recording
 
 
+def last_us(recording: np.ndarray) -> int:
+    """Time of the last event in microseconds; 0 without events."""
+    return int(recording["t"][-1]) if len(recording) else 0
+
+
 def check_sensor_size(sensor_size: Any, name: str = "sensor_size") -> SensorSize:
     """The sensor as three Python integers.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from mtt_brian import export
 from mtt_brian.engines import Result
 from mtt_brian.events import Recordings
+from mtt_brian.events.recording import last_us
 from mtt_brian.experiments.repair import Repair
 from mtt_brian.mtt import in_the_loop
 from mtt_brian.mtt.in_the_loop import LoopConfig, Measured
@@ -99,7 +100,7 @@ def counted(
     counts = np.empty((time_steps, len(results), size), dtype=np.float32)
     for k, (result, recording) in enumerate(zip(results, recordings, strict=True)):
         train = result.spikes[name]
-        end = int(recording["t"][-1]) + 1 if len(recording) else 1
+        end = last_us(recording) + 1
         step = np.minimum(np.rint(train.t * 1e6).astype(np.int64) * time_steps // end, time_steps - 1)
         counts[:, k] = np.bincount(step * size + train.i, train.n, time_steps * size).reshape(time_steps, size)
     return counts.reshape(time_steps, len(results), *shape)

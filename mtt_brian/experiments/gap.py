@@ -27,6 +27,7 @@ from mtt_brian.engines import Order, Result, Simulator, engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import SpikeDifference, decision_time, factorial, predictions, readout_trace
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination
+from mtt_brian.events.recording import last_us
 from mtt_brian.experiments import perturb_networks
 from mtt_brian.experiments.backend import Backend, NamedRecordings, PartialResult, Shard, collected
 from mtt_brian.experiments.result_store import ResultStore
@@ -400,7 +401,7 @@ class GapEvaluator:
         """
         loaded = list(recordings)
         duration = self._task.duration
-        ends = [_end(r) if duration is None else duration for r in loaded]
+        ends = [last_us(r) / 1e6 if duration is None else duration for r in loaded]
         part: PartialResult = {}
         reference: list[Result] = []
         for name, rule in self._task.named_rules:
@@ -432,10 +433,6 @@ def _differences(reference: Sequence[Result], results: Sequence[Result]) -> dict
                 sums.setdefault(population, SpikeDifference()).add(before.counts[population], counts)
         sums.setdefault("output", SpikeDifference()).add(before.readout, after.readout)
     return {name: [one.difference, one.reference] for name, one in sums.items()}
-
-
-def _end(recording: np.ndarray) -> float:
-    return int(recording["t"][-1]) / 1e6 if len(recording) else 0.0
 
 
 def on_steps(recording: np.ndarray, rule: Rule, name: str = "recording") -> np.ndarray:

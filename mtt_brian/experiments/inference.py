@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from mtt_brian import events, export, snn, translate
+from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import Spikes
 from mtt_brian.engines import Result, Simulator
 from mtt_brian.errors import check_choice
 from mtt_brian.evaluate import Predictions, predict_event_driven, synops
 from mtt_brian.evaluate.early_exit import ReadoutTrace, event_driven_trace, time_stepped_trace
 from mtt_brian.events import Recordings
+from mtt_brian.events.recording import last_us
 from mtt_brian.machine import BATCH
 from mtt_brian.mtt.inference import max_batch_size
 from mtt_brian.snn.observe import over_time
@@ -140,18 +142,16 @@ def time_stepped_result(
     model = time_stepped_model(graph, recordings)
     (recording,) = recordings[number : number + 1]
     frames = torch.from_numpy(events.frames_batch([recording], time_steps, recordings.sensor_size))
-    kept = {name: values[:, 0].numpy() for name, values in over_time(model, frames, time_steps).items()}
-    readouts = kept.pop(OUTPUT)
-    kept[circuit.input] = kept.pop(INPUT)
-    duration = recording["t"][-1] / 1e6 if len(recording) else 0.0
-    operations = synops(kept, circuit.fan_out)
-    trace = time_stepped_trace(readouts, operations, duration)
+    readouts, by_step = _by_step(model, circuit, frames, time_steps)
+    duration = last_us(recording) / 1e6
+    operations = synops(by_step, circuit.fan_out)
+    trace = time_stepped_trace(readouts[:, 0], operations, duration)
     spikes = {}
-    for name, values in kept.items():
+    for name, values in by_step.items():
         fired = values.reshape(time_steps, -1)
         step, neuron = np.nonzero(fired)
         spikes[name] = Spikes(trace.seconds[step], neuron, fired[step, neuron].astype(np.int64))
-    counts = {name: values.sum(axis=0).astype(np.int64) for name, values in kept.items()}
+    counts = {name: values[:, 0].sum(axis=0).astype(np.int64) for name, values in by_step.items()}
     total = int(operations.sum())
     return Result(spikes, counts, trace.readouts[-1], total, duration, "time-stepped", circuit), trace
 
@@ -172,14 +172,21 @@ def _time_stepped_traces(
     model = time_stepped_model(graph, recordings)
     traces = []
     for batch, frames in _batches(model, recordings, time_steps, batch_size):
-        kept = {name: values.numpy() for name, values in over_time(model, frames, time_steps).items()}
-        readouts = kept.pop(OUTPUT)
-        kept[circuit.input] = kept.pop(INPUT)
-        operations = synops(kept, circuit.fan_out).reshape(time_steps, len(batch))
+        readouts, by_step = _by_step(model, circuit, frames, time_steps)
+        operations = synops(by_step, circuit.fan_out).reshape(time_steps, len(batch))
         for n, recording in enumerate(batch):
-            duration = recording["t"][-1] / 1e6 if len(recording) else 0.0
-            traces.append(time_stepped_trace(readouts[:, n], operations[:, n], duration))
+            traces.append(time_stepped_trace(readouts[:, n], operations[:, n], last_us(recording) / 1e6))
     return traces
+
+
+def _by_step(
+    model: snn.Staged, circuit: Circuit, frames: torch.Tensor, time_steps: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Readouts [T, N, classes], and spikes by source name, the circuit's input included: [T, N, *shape]."""
+    by_step = {name: values.numpy() for name, values in over_time(model, frames, time_steps).items()}
+    readouts = by_step.pop(OUTPUT)
+    by_step[circuit.input] = by_step.pop(INPUT)
+    return readouts, by_step
 
 
 def time_stepped_model(graph: nir.NIRGraph | Path, recordings: Recordings) -> snn.Staged:
