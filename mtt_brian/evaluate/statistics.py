@@ -28,11 +28,6 @@ def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
     return Estimate(float(difference.mean()), float(difference.std() / np.sqrt(difference.size)))
 
 
-def binomial(p: float, n: int) -> Estimate:
-    """A fraction of ``n`` recordings with its binomial standard error."""
-    return Estimate(p, float(np.sqrt(p * (1 - p) / n)))
-
-
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     """Mean over runs that differ in their seed, with the standard error of that mean.
 
