@@ -22,7 +22,7 @@ from tests.test_cli import WITHOUT_TORCH
 ROOT = Path(__file__).parents[1]
 CONTENTS = json.loads((demo.DATA / demo.CONTENTS).read_text())
 NETWORKS = [entry["file"] for entry in CONTENTS["networks"]]
-RECORDINGS = [demo.read(demo.DATA / entry["file"]) for entry in CONTENTS["recordings"]]
+RECORDINGS = [events.read(demo.DATA / entry["file"]) for entry in CONTENTS["recordings"]]
 LABELS = np.array([entry["label"] for entry in CONTENTS["recordings"]])
 
 
@@ -77,7 +77,7 @@ def test_the_time_stepped_result_is_that_of_torch(name, runs):
     recordings = Recordings(
         name="digits", title="digits", split="test", classes=list("0123456789"), sensor_size=(2, 34, 34),
         ids=[entry["file"] for entry in CONTENTS["recordings"]], labels=LABELS, duration_us=300_000,
-        read=lambda file: demo.read(demo.DATA / file),
+        read=lambda file: events.read(demo.DATA / file),
     )  # fmt: skip
     torch = inference.predict(demo.DATA / name, recordings, "time-stepped", CONTENTS["time_steps"])
     for k, result in enumerate(runs[name].time_stepped):

@@ -113,7 +113,7 @@ def write(path: Path, recording: np.ndarray) -> None:
 
 def draw(folder: Path, figures: Path, data: dict[str, Any]) -> None:
     """The figure for the first page of the documentation, in both modes."""
-    recordings = [demo.read(folder / entry["file"]) for entry in data["recordings"]]
+    recordings = [events.read(folder / entry["file"]) for entry in data["recordings"]]
     runs = {entry["file"]: demo.run(folder / entry["file"], recordings, data) for entry in data["networks"]}
     for name, dark in (("hero.png", False), ("hero_dark.png", True)):
         demo_figure.draw(figures / name, demo.figure_data(data, recordings, runs), dark)
@@ -132,11 +132,11 @@ def shown_in_figure(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
     rule = circuit.populations[0].rule
     best: tuple[float, dict[str, Any]] | None = None
     for recording in data["recordings"]:
-        answers = demo.run(folder / network, [demo.read(folder / recording["file"])], data)
+        answers = demo.run(folder / network, [events.read(folder / recording["file"])], data)
         if answers.time_stepped[0].readout.argmax() == answers.event_driven[0].readout.argmax():
             continue
         for neuron in range(circuit.populations[0].size):
-            arrivals = demo.arrivals(circuit, neuron, demo.read(folder / recording["file"]), data)
+            arrivals = demo.arrivals(circuit, neuron, events.read(folder / recording["file"]), data)
             if len(arrivals.event_driven) < min(ARRIVALS_SHOWN):
                 continue
             stepped = membrane_trace(rule, arrivals.time_stepped, arrivals.jumps)

@@ -60,7 +60,7 @@ class Arrivals(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     options = make_parser().parse_args(arguments)
     data = json.loads((DATA / CONTENTS).read_text())
-    recordings = [read(DATA / entry["file"]) for entry in data["recordings"]]
+    recordings = [events.read(DATA / entry["file"]) for entry in data["recordings"]]
     out = files.results_folder(options.out, "demo")
     copies = [entry["file"] for entry in (*data["networks"], *data["recordings"])]
     files.check_replaceable(out, [*FIGURES, *copies])
@@ -92,11 +92,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read(path: Path) -> np.ndarray:
-    """A recording of the demo."""
-    return events.read(path)
-
-
 def run(network: Path, recordings: Sequence[np.ndarray], data: Mapping[str, Any]) -> Runs:
     """A network on recordings, with all events at the ends of their time steps, and at their own instants.
 
@@ -113,11 +108,11 @@ def arrivals(circuit: Circuit, neuron: int, recording: np.ndarray, data: Mapping
     stepped = events.on_time_steps(recording, data["time_steps"], tuple(data["sensor_size"]))
     own = input_spikes(recording, circuit.input_shape)
     weights = circuit.connections[0].matrix[[neuron]].toarray().ravel()[own.i[own.order]]
-    heard = weights != 0
+    arriving = weights != 0
     return Arrivals(
-        time_stepped=stepped["t"][heard] / 1e6,
-        event_driven=recording["t"][heard] / 1e6,
-        jumps=weights[heard],
+        time_stepped=stepped["t"][arriving] / 1e6,
+        event_driven=recording["t"][arriving] / 1e6,
+        jumps=weights[arriving],
         duration=(int(recording["t"][-1]) + 1) / 1e6,
     )
 

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from mtt_brian import files
 from mtt_brian.errors import Diverged, InputError
 from mtt_brian.progress import LOGGER
+from mtt_brian.text import printable
 
 #: The exit status for bad input, and for a machine that does not do what is asked of it.
 REFUSED = 2
@@ -115,11 +116,11 @@ def _is_of_torch_memory(error: Exception) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Lines joined, and characters that a terminal would obey written as escapes."""
+    """Lines joined by semicolons where they have no punctuation of their own, as `printable` text."""
     joined = ""
     for line in filter(None, map(str.strip, text.splitlines())):
         joined += f"{'' if not joined else ' ' if joined[-1] in ':;,.' else '; '}{line}"
-    return "".join(" " if c == "\t" else c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    return printable(joined.replace("\t", " "))
 
 
 def _print(line: str) -> None:
