@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sized
 import numpy as np
 
 from mtt_brian.errors import InputError, check_whole
-from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size
+from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size, last_us
 
 
 def to_frames(
@@ -122,7 +122,7 @@ def _bin_of_each(
     check_recording(recording, sensor_size, name)
     t = recording["t"].astype(np.int64)
     if duration_us is None:
-        duration = int(t[-1]) + 1 if t.size else 1
+        duration = last_us(recording) + 1
     else:
         duration = _positive(duration_us, "duration_us")
         if t.size and t[-1] >= duration:
