@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.metrics import Estimate, mean_estimate
 from mtt_brian.evaluate.statistics import over_seeds
 
 Combination: TypeAlias = tuple[str, ...]
@@ -84,7 +84,7 @@ def effect(
         return right(cells, name, combination).astype(np.float64)
 
     scores = [np.sum([score(n, c) for c in plus] + [-score(n, c) for c in minus], axis=0) for n in names]
-    return over_seeds([Estimate(float(s.mean()), float(s.std() / np.sqrt(s.size))) for s in scores])
+    return over_seeds([mean_estimate(s) for s in scores])
 
 
 class SignTest(NamedTuple):

@@ -21,12 +21,13 @@ from mtt_brian.evaluate.factorial import (
     SignTest,
     cell_name,
     effect,
+    from_bits,
     right,
     share,
     sign_test,
     title,
 )
-from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.metrics import Estimate, binomial
 from mtt_brian.evaluate.tables import (
     MISSING,
     Cell,
@@ -52,29 +53,31 @@ def changes(
 
     Of a group with one network the recordings that were lost and gained come with it, and the exact sign test.
     """
-    columns = [words("rule", rows)]
-    for group, names in groups.items():
-        columns.append(Column(group, f"{what}, %", [in_percent(effect(cells, names, [c])) for c in rows.values()]))
-        differences = [None if c == base else effect(cells, names, [c], [base]) for c in rows.values()]
-        columns.append(Column(group, "change", [in_percent(d, True) for d in differences]))
-        if len(names) == 1 and what == "accuracy":
-            tests = [None if c == base else _test(cells, names[0], base, c) for c in rows.values()]
-            columns += _tests(group, tests)
-        columns.append(Column(group, "SynOps", [decimal(_synops(cells, names, c)) for c in rows.values()]))
-    return Table(heading, columns)
+    return _compared(heading, groups, cells, [(n, c, None if c == base else base) for n, c in rows.items()], what)
 
 
 def path(heading: str, groups: Groups, cells: Cells, combinations: Sequence[Combination], what: str) -> Table:
     """From the base to the target, one change after another: each row differs from the one above it."""
-    columns = [words("rule", step_names(combinations))]
-    steps = list(itertools.pairwise(combinations))
+    rows = zip(step_names(combinations), combinations, [None, *combinations[:-1]], strict=True)
+    return _compared(heading, groups, cells, list(rows), what)
+
+
+def _compared(
+    heading: str,
+    groups: Groups,
+    cells: Cells,
+    rows: Sequence[tuple[str, Combination, Combination | None]],
+    what: str,
+) -> Table:
+    """Rows of a name, a combination and the one that it is compared with (None: with none), for all groups."""
+    columns = [words("rule", [name for name, _, _ in rows])]
     for group, names in groups.items():
-        columns.append(Column(group, f"{what}, %", [in_percent(effect(cells, names, [c])) for c in combinations]))
-        differences = [in_percent(effect(cells, names, [after], [before]), True) for before, after in steps]
-        columns.append(Column(group, "change", [MISSING, *differences]))
+        columns.append(Column(group, f"{what}, %", [in_percent(effect(cells, names, [c])) for _, c, _ in rows]))
+        differences = [None if base is None else effect(cells, names, [c], [base]) for _, c, base in rows]
+        columns.append(Column(group, "change", [in_percent(d, True) for d in differences]))
         if len(names) == 1 and what == "accuracy":
-            columns += _tests(group, [None, *(_test(cells, names[0], *step) for step in steps)])
-        columns.append(Column(group, "SynOps", [decimal(_synops(cells, names, c)) for c in combinations]))
+            columns += _tests(group, [None if b is None else _test(cells, names[0], b, c) for _, c, b in rows])
+        columns.append(Column(group, "SynOps", [decimal(_synops(cells, names, c)) for _, c, _ in rows]))
     return Table(heading, columns)
 
 
@@ -167,8 +170,7 @@ def step_agreement(
     """
     same = np.equal(stepped["predictions"], event_driven["predictions"])
     agreement = share(int(same.sum()), same.size)
-    hits = np.array([hit == "1" for hit in stepped["right"]], dtype=np.float64)
-    accuracy = Estimate(float(hits.mean()), float(hits.std() / np.sqrt(hits.size)))
+    accuracy = binomial(float(from_bits(stepped["right"]).mean()), same.size)
     agrees = True if 1 - agreement.low <= within else False if 1 - agreement.high > within else None
     return StepAgreement(step_us, accuracy, agreement, agrees)
 

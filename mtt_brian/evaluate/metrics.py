@@ -23,6 +23,16 @@ class Estimate(NamedTuple):
     standard_error: float
 
 
+def mean_estimate(values: ArrayLike) -> Estimate:
+    """Mean of N values, and its standard error: their standard deviation over the square root of N.
+
+    Args:
+        values: [N], N >= 1.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size)))
+
+
 def binomial(p: float, n: int) -> Estimate:
     """A fraction of ``n`` recordings with its binomial standard error ``sqrt(p (1 - p) / n)``."""
     return Estimate(p, float(np.sqrt(p * (1 - p) / n)))

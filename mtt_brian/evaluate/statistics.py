@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.metrics import Estimate, mean_estimate
 
 
 def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
@@ -25,7 +25,7 @@ def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
     """
     labels = np.asarray(labels)
     difference = (np.asarray(predicted) == labels).astype(np.float64) - (np.asarray(others) == labels)
-    return Estimate(float(difference.mean()), float(difference.std() / np.sqrt(difference.size)))
+    return mean_estimate(difference)
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:

@@ -173,7 +173,7 @@ def plan(circuit: Circuit, base: Rule, target: Target, steps_us: Sequence[int], 
         never.append((INSTANTS, FIFO))
         path.append((FIFO,))
     if target.spikes is not None:
-        name = f"{target.spikes} {'spike' if target.spikes == 'one' else 'spikes'}"
+        name = spikes_in_words(target.spikes)
         _check_spikes(rules, target.spikes)
         changes[name] = {"spikes": target.spikes}
         if target.order == "fifo":  # a single event has a neuron fire once at most, whatever the rule
@@ -181,7 +181,7 @@ def plan(circuit: Circuit, base: Rule, target: Target, steps_us: Sequence[int], 
         else:
             path.append((*path[-1], name))
     if target.lower_bound is not None:
-        name = _bound_in_words(target.lower_bound)
+        name = bound_in_words(target.lower_bound)
         _check_bound(rules, target.lower_bound)
         changes[name] = {"lower_bound": target.lower_bound}
         path.append((*path[-1], name))
@@ -245,10 +245,15 @@ def _check_bound(rules: Mapping[str, NeuronRule], lower_bound: LowerBound) -> No
         new = _bound(rule, lower_bound)
         if not np.array_equal(np.asarray(new, dtype=object), np.asarray(rule.lower_bound, dtype=object)):
             return
-    raise InputError(f"all populations have {_bound_in_words(lower_bound)} already; name another one, or keep")
+    raise InputError(f"all populations have {bound_in_words(lower_bound)} already; name another one, or keep")
 
 
-def _bound_in_words(lower_bound: LowerBound) -> str:
+def spikes_in_words(spikes: SpikesPerUpdate) -> str:
+    """``"one spike"``, ``"many spikes"``."""
+    return f"{spikes} {'spike' if spikes == 'one' else 'spikes'}"
+
+
+def bound_in_words(lower_bound: LowerBound) -> str:
     """``"no bound"``, ``"bound -1 thresholds"``, ``"bound -0.5"``."""
     if lower_bound == NONE:
         return "no bound"

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtt_brian.evaluate import gap_tables
-from mtt_brian.evaluate.factorial import SignTest, right, sign_test
-from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.factorial import SignTest, from_bits, sign_test
+from mtt_brian.evaluate.metrics import Estimate, mean_estimate
 from mtt_brian.evaluate.tables import Column, Table, code_block, decimal, in_percent, markdown, percent, whole, words
-from mtt_brian.experiments.gap import Rule
+from mtt_brian.experiments.gap import Rule, bound_in_words, spikes_in_words
 from mtt_brian.experiments.repair import AT_TARGET, STEPPED, UNBOUNDED
 from mtt_brian.files import write_json, write_text
 from mtt_brian.text import printable
@@ -201,26 +201,21 @@ def in_words(rule: Rule) -> str:
         return f"time steps of {gap_tables.duration(rule.step_us)}"
     parts: list[str] = [rule.order]
     if rule.lower_bound is not None:
-        number, *unit = str(rule.lower_bound).split()
-        parts.append("no bound" if number == "none" else " ".join(["bound", f"{float(number):g}", *unit]))
+        parts.append(bound_in_words(rule.lower_bound))
     if rule.spikes is not None:
-        parts.append(f"{rule.spikes} {'spike' if rule.spikes == 'one' else 'spikes'}")
+        parts.append(spikes_in_words(rule.spikes))
     if rule.bits is not None:
         parts.append(f"{rule.bits} bit")
     return ", ".join(parts)
 
 
 def _right(cell: Mapping[str, Any]) -> np.ndarray:
-    return right({": x": cell}, "", ("x",))
+    return from_bits(cell["right"])
 
 
 def _accuracy(cell: Mapping[str, Any]) -> Estimate:
-    return _estimate(_right(cell).astype(np.float64))
+    return mean_estimate(_right(cell))
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Estimate:
-    return _estimate(_right(after).astype(np.float64) - _right(before))
-
-
-def _estimate(values: np.ndarray) -> Estimate:
-    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size)))
+    return mean_estimate(_right(after).astype(np.float64) - _right(before))

@@ -13,6 +13,7 @@ import numpy as np
 from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate, flexibility, gap_tables
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination, effect, from_bits, sign_test, title
+from mtt_brian.evaluate.metrics import mean_estimate
 from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import (
     MISSING,
@@ -113,7 +114,7 @@ def accuracy_of(seeds: Sequence[Measured], condition: str) -> Estimate | None:
 def _mean(values: np.ndarray) -> Estimate | None:
     """Mean of the recordings that were run, with its standard error; None if there are none."""
     values = values[np.isfinite(values)]
-    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size))) if values.size else None
+    return mean_estimate(values) if values.size else None
 
 
 def _recordings(seeds: Sequence[Measured], condition: str) -> int:
