@@ -160,6 +160,11 @@ class Recordings(Collection):
             bands[f"{self.ids[0]}, p = {channel}"] = (recording["t"][chosen] / 1e6, pixel[chosen], height * width)
         return html_repr.raster(bands, float(recording["t"][-1]) / 1e6)
 
+    def in_memory(self) -> Recordings:
+        """The same recordings, read from their files now."""
+        loaded = dict(zip(self.ids, self, strict=True))
+        return replace(self, read=loaded.__getitem__)
+
     def readable(self, progress: Callable[[list[str]], Iterable[str]] = iter) -> Recordings:
         """Reads every recording once and removes the unreadable ones (listed in ``bad``)."""
         good: list[int] = []

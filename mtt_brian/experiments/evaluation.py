@@ -5,7 +5,6 @@ The results of a shard do not depend on where it is computed, on other shards or
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 import time
@@ -329,7 +328,7 @@ class Evaluator:
         Raises:
             InputError: if a recording cannot be read.
         """
-        recordings = _in_memory(recordings)
+        recordings = recordings.in_memory()
         accumulators = self._task.accumulators()
         time_stepped = self._time_stepped(recordings, accumulators.time_stepped, progress)
         for order, accumulator in accumulators.event_driven.items():
@@ -370,12 +369,6 @@ class Evaluator:
             counts = {name: count[k] for name, count in time_stepped.counts.items()}
             label = int(recordings.labels[k])
             accumulator.add(result, label, counts, time_stepped.readouts[k], seconds / len(recordings))
-
-
-def _in_memory(recordings: Recordings) -> Recordings:
-    """The same recordings, read from their files now."""
-    loaded = dict(zip(recordings.ids, recordings, strict=True))
-    return dataclasses.replace(recordings, read=loaded.__getitem__)
 
 
 def _timed_run(

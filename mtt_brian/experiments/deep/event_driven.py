@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -214,8 +214,7 @@ def _silent(_: int) -> None:
 @lru_cache(maxsize=1)
 def _in_memory(test: Recorded) -> Recordings:
     """All recordings, simulated once."""
-    recordings = load_recordings(test.dataset, test.data_root, "test", test.count)
-    return replace(recordings, read=dict(zip(recordings.ids, recordings, strict=True)).__getitem__)
+    return load_recordings(test.dataset, test.data_root, "test", test.count).in_memory()
 
 
 @lru_cache(maxsize=64)
