@@ -36,7 +36,8 @@ def shown(value: Any, most: int = 80) -> str:
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a whole number of {value.bit_length()} bits"
     try:
-        return shortened(printable(repr(value)), most)
+        text = repr(value)
+        return shortened(printable(" ".join(text.split()) if "\n" in text else text), most)
     except (RecursionError, ValueError):  # nested too deeply; a number of too many digits within
         return f"such a {type(value).__name__}"
 

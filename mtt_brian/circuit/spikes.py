@@ -14,6 +14,7 @@ import numpy as np
 from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import check_fields, check_recordings, polarity_hint, second_hint
+from mtt_brian.text import shown
 
 if TYPE_CHECKING:
     from mtt_brian.circuit.model import Circuit
@@ -201,14 +202,14 @@ def _check_duration(duration: Any, name: str) -> None:
         duration = duration[()]
     expected = f"{name}: the duration must be a number of seconds >= 0"
     if not isinstance(duration, Real) or isinstance(duration, bool | np.timedelta64):
-        raise InputError(f"{expected}, not {_shown(duration)}{second_hint(duration)}")
+        raise InputError(f"{expected}, not {shown(duration, 60)}{second_hint(duration)}")
     try:
         seconds = float(duration)
     except OverflowError:
         seconds = math.inf
     if not 0 <= seconds <= LAST_MICROSECOND / 1e6:
         most = f" and at most {LAST_MICROSECOND / 1e6:g}" if seconds > 0 else ""
-        raise InputError(f"{expected}{most}, not {_shown(seconds)}")
+        raise InputError(f"{expected}{most}, not {shown(seconds)}")
 
 
 def pair_with_durations(
@@ -267,8 +268,3 @@ def durations_for(durations: Any, count: int | None) -> Iterable[float | None]:
         if duration is not None:
             _check_duration(duration, f"recording {k}")
     return each
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
+from mtt_brian.text import printable, shortened, shown
 
 #: One event: time in microseconds since the start of the recording, column, row, channel (polarity: 0 OFF, 1 ON).
 EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "<i1")])
@@ -331,6 +332,5 @@ def _is_structured(thing: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: one short line."""
-    text = " ".join((str(value) if isinstance(value, np.generic | int | float) else repr(value)).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """`shown`, numbers of numpy without their type."""
+    return shortened(printable(str(value)), 60) if isinstance(value, np.generic) else shown(value, 60)

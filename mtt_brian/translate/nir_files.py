@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from mtt_brian import hdf5_files
+from mtt_brian import hdf5_files, text
 from mtt_brian.errors import InputError
 from mtt_brian.files import as_path, replacing
 from mtt_brian.text import one_line, printable, shortened
@@ -258,8 +258,7 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         held = (f"{k!r}: {'a group' if isinstance(v, dict) else shown(v)}" for k, v in list(value.items())[:20])
         return shortened(f"{{{', '.join(held)}}}", 200)
-    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) and value.size < 100 else value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text.shown(value.tolist() if isinstance(value, np.ndarray) and value.size < 100 else value)
 
 
 def numbers(value: Any, what: str, *, bools: bool = True) -> np.ndarray:
