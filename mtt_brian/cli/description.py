@@ -85,11 +85,7 @@ def peak_of_spike(rule: NeuronRule, size: int) -> np.ndarray:
         each = np.array([_peak(system) for system in rule.systems])
         peak = each[np.broadcast_to(np.ravel(rule.system), size)]
     elif isinstance(rule, CubaLIF):
-        # The peak of exp(-t / tau_syn) behind a filter with tau, which is k ** (1 / (1 - k)) for k = tau_syn / tau.
-        ratio = np.asarray(rule.tau_syn, dtype=np.float64) / rule.tau
-        near = np.abs(ratio - 1) < 1e-6
-        apart = np.where(near, 2.0, ratio)
-        peak = np.abs(rule.gain) * np.abs(rule.r) * np.where(near, np.exp(-1.0), apart ** (1 / (1 - apart)))
+        peak = np.abs(rule.gain) * np.abs(rule.r) * rule.peak
     else:
         peak = np.abs(rule.gain)
     assert rule.threshold is not None

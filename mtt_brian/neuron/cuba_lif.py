@@ -39,6 +39,19 @@ class CubaLIF(LIF):
         return np.asarray(self.w_in, dtype=np.float64) * np.asarray(self.bias, dtype=np.float64)
 
     @property
+    def peak(self) -> np.ndarray:
+        """The highest potential that a synaptic current of 1 / r causes at rest (v_leak = 0), float64.
+
+        It is q ** (-1 / (q - 1)) with q = tau_syn / tau.
+        """
+        ratio = np.asarray(self.tau_syn, dtype=np.float64) / np.asarray(self.tau, dtype=np.float64)
+        excess = ratio - 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # Close to 1 the logarithm loses digits; far below 1 the difference to 1 does.
+            logarithm = np.where(np.abs(excess) < 0.5, np.log1p(excess), np.log(ratio))
+            return np.exp(np.where(excess == 0, -1.0, -logarithm / excess))
+
+    @property
     def gain(self) -> Parameter:
         return np.asarray(self.w_in) / np.asarray(self.tau_syn)
 

@@ -86,21 +86,11 @@ def _cuba_lif(rule: CubaLIF) -> Dynamics:
         rest=rest,
         tau=rule.tau,
         tau_syn=rule.tau_syn,
-        peak=_peak(rule),
+        peak=rule.peak,
         r=rule.r,
         gain=rule.gain,
         start=-rule.held_current,
     )
-
-
-def _peak(rule: CubaLIF) -> np.ndarray:
-    """The highest point of the response to a current of 1 / r at rest: q ** (-1 / (q - 1)) with q = tau_syn / tau."""
-    ratio = np.asarray(rule.tau_syn, dtype=np.float64) / np.asarray(rule.tau, dtype=np.float64)
-    excess = ratio - 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Close to 1 the logarithm loses digits; far below 1 the difference to 1 does.
-        logarithm = np.where(np.abs(excess) < 0.5, np.log1p(excess), np.log(ratio))
-        return np.exp(np.where(excess == 0, -1.0, -logarithm / excess))
 
 
 #: Rules with their own kernels. Other rule types are run as their linear systems.
