@@ -19,9 +19,6 @@ from mtt_brian.engines.exact.vectors import WIDTH, add_products, at_threshold, l
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LINE, LINEAR, MANY, OWN, ZERO
 
-#: Channels that are compared with their thresholds together before each is compared alone. For fewer than two full
-#: registers this is slower, because one wide read after several narrow writes stalls.
-_BLOCK = 64
 #: Relative rounding error at the threshold of a potential that a subtraction leaves at it.
 _ROUNDED = 1e-9
 #: Relative rounding error of a sum of jumps and drifts.
