@@ -239,11 +239,7 @@ def losses(groups: Groups) -> Table:
         [
             words("network", rows),
             *(
-                Column(
-                    "",
-                    name,
-                    [_paired([(s.correct[after], s.correct[before]) for s in seeds]) for seeds in rows.values()],
-                )
+                Column("", name, [_change(seeds, after, before) for seeds in rows.values()])
                 for name, (after, before) in pairs.items()
             ),
         ],
