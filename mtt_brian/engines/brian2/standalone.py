@@ -184,15 +184,12 @@ class Project:
         Raises:
             CannotCompile: with the compiler's first error.
         """
-        done = subprocess.run(
-            ["make", f"-j{machine.cores()}"],
-            cwd=self.path,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        done = self._call(["make", f"-j{machine.cores()}"])
         compilers.check_compiled(self._engine, done.returncode, done.stderr)
+
+    def _call(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Runs a program in the project's folder, and reads what it prints."""
+        return subprocess.run(command, cwd=self.path, capture_output=True, text=True, errors="replace", check=False)
 
     def run(self, inputs: InputSchedule) -> Raw:
         """Runs the compiled project on an input schedule.
@@ -212,14 +209,7 @@ class Project:
         with tempfile.TemporaryDirectory(dir=self.path, prefix="scratch_") as scratch:
             results = os.path.join(scratch, "results", "")
             os.mkdir(results)
-            done = subprocess.run(
-                internals.project_command(results, self._arguments(inputs, steps, scratch)),
-                cwd=self.path,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+            done = self._call(internals.project_command(results, self._arguments(inputs, steps, scratch)))
             if done.returncode < 0:
                 name = signal.Signals(-done.returncode).name
                 raise InputError(
