@@ -85,10 +85,9 @@ def test_brian2_numpy_equals_the_reference_often(gpus_code, leaky, seed, batch_s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["cython"])
-@pytest.mark.parametrize("leaky", [False, True])
-def test_brian2_cython_equals_the_reference(target, leaky):
-    check(1, "brian2", leaky, batch_size=2, target=target)
+@leaky_or_not
+def test_brian2_cython_equals_the_reference(leaky):
+    check(1, "brian2", leaky, batch_size=2, target="cython")
 
 
 @pytest.mark.slow

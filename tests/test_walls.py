@@ -103,17 +103,13 @@ def test_the_list_has_no_circle():
         left = {name: others for name, others in left.items() if name not in free}
 
 
-@pytest.mark.parametrize(
-    ("file", "room_"),
-    [("export", "translate")],
-)
-def test_the_exporter_needs_of_the_other_half_only_the_files(file, room_):
+def test_the_exporter_needs_of_the_other_half_only_the_files():
     found = {
         name
         for module, path in modules().items()
-        if room(module) == file
+        if room(module) == "export"
         for name in imported(path)
-        if name.startswith(f"mtt_brian.{room_}")
+        if name.startswith("mtt_brian.translate")
     }
     assert {name.split(".")[2] for name in found} <= {"nir_files", "node_fields", "to_tool", "tools"}, found
 
