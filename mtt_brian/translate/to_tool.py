@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtt_brian.circuit.model import Circuit, Population
-from mtt_brian.errors import InputError, check_number
+from mtt_brian.errors import InputError, check_choice, check_number
 from mtt_brian.neuron import IF, LIF, CubaLIF
 from mtt_brian.text import listed, shown
 from mtt_brian.translate.conventions import Conventions, conventions_of
@@ -118,12 +118,9 @@ def for_tool(
         raise InputError(
             f"{other[0]} cannot be given here, the graph keeps its units and delays; {listed(_OPTIONS)} can"
         )
-    if not isinstance(tool, str):
-        raise InputError(f"for_tool must be one of {listed([*IMPORTERS, 'nir'])}, not {shown(tool)}")
-    if tool in _NOT_READ:
+    if isinstance(tool, str) and tool in _NOT_READ:
         raise InputError(f"for_tool={tool!r}: {_NOT_READ[tool]}")
-    if tool not in (*IMPORTERS, "nir"):
-        raise InputError(f"for_tool must be one of {listed([*IMPORTERS, 'nir'])}, not {shown(tool)}")
+    check_choice("for_tool", tool, (*IMPORTERS, "nir"))
     allow = (allow,) if isinstance(allow, str) else allow
     if not isinstance(allow, Collection):
         raise InputError(f"allow names what may be lost, of {listed(LOSSES)}, not {shown(allow)}")
@@ -308,10 +305,6 @@ def _plain(graph: nir.NIRGraph, circuit: Circuit) -> nir.NIRGraph:
 # ----- the importers
 
 
-def _full(shape: tuple[int, ...], value: float) -> np.ndarray:
-    return np.full(shape, value)
-
-
 def _lif(n: _Scaled, step: float, shape: tuple[int, ...], norm: bool = False) -> Any:
     """With ``norm``, for an importer that multiplies the input of a membrane by dt / tau and does not read r."""
     import nir
@@ -319,20 +312,20 @@ def _lif(n: _Scaled, step: float, shape: tuple[int, ...], norm: bool = False) ->
     tau = _NO_LEAK if n.tau is None else n.tau
     if n.tau_syn is not None:
         return nir.CubaLIF(
-            tau_syn=_full(shape, n.tau_syn * step),
-            tau_mem=_full(shape, tau * step),
-            r=_full(shape, tau),
-            v_leak=_full(shape, n.v_leak),
-            v_threshold=_full(shape, n.threshold),
-            v_reset=_full(shape, n.v_reset),
-            w_in=_full(shape, n.tau_syn),
+            tau_syn=np.full(shape, n.tau_syn * step),
+            tau_mem=np.full(shape, tau * step),
+            r=np.full(shape, tau),
+            v_leak=np.full(shape, n.v_leak),
+            v_threshold=np.full(shape, n.threshold),
+            v_reset=np.full(shape, n.v_reset),
+            w_in=np.full(shape, n.tau_syn),
         )
     return nir.LIF(
-        tau=_full(shape, tau * step),
-        r=_full(shape, 1.0 if norm else tau),
-        v_leak=_full(shape, n.v_leak),
-        v_threshold=_full(shape, n.threshold / tau if norm else n.threshold),
-        v_reset=_full(shape, n.v_reset),
+        tau=np.full(shape, tau * step),
+        r=np.full(shape, 1.0 if norm else tau),
+        v_leak=np.full(shape, n.v_leak),
+        v_threshold=np.full(shape, n.threshold / tau if norm else n.threshold),
+        v_reset=np.full(shape, n.v_reset),
     )
 
 
@@ -340,7 +333,7 @@ def _spikingjelly(n: _Scaled, step: float, shape: tuple[int, ...]) -> Any:
     import nir
 
     if n.tau is None:
-        return nir.IF(_full(shape, 1 / step), _full(shape, n.threshold), _full(shape, n.v_reset))
+        return nir.IF(np.full(shape, 1 / step), np.full(shape, n.threshold), np.full(shape, n.v_reset))
     return _lif(n, step, shape)
 
 
@@ -348,7 +341,7 @@ def _norse(n: _Scaled, step: float, shape: tuple[int, ...]) -> Any:
     import nir
 
     if n.tau is None:
-        return nir.IF(_full(shape, 1.0), _full(shape, n.threshold), _full(shape, n.v_reset))
+        return nir.IF(np.full(shape, 1.0), np.full(shape, n.threshold), np.full(shape, n.v_reset))
     return _lif(n, step, shape, norm=True)
 
 
