@@ -40,7 +40,6 @@ import numpy as np
 
 from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate
-from mtt_brian.events import perturb
 from mtt_brian.experiments import option_checks, study_cli
 from mtt_brian.experiments.inference import MODE_NAMES, MODES, Mode
 from mtt_brian.experiments.loss_landscapes import gradient, gradient_table, landscape, line_table
@@ -61,7 +60,7 @@ gradient is the surrogate gradient. Landscape: mean loss over random filter-norm
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     study = study_cli.open_study("robustness", options, arguments)
-    recordings = perturb.each(study.recordings, lambda recording: recording)  # read from their files only once
+    recordings = study.recordings.in_memory()
     draws, runs, groups = options.draws, study.runs, study.groups
 
     # Every run without a perturbation, and under every draw of every level of every perturbation.

@@ -138,7 +138,7 @@ def table(data: Mapping[str, Any], runs: Mapping[str, Runs]) -> str:
 
 
 def correct(results: Sequence[Result], labels: np.ndarray) -> int:
-    """How many answers are right."""
+    """How many predictions are correct."""
     return int(np.sum([r.readout.argmax() == label for r, label in zip(results, labels, strict=True)]))
 
 

@@ -34,13 +34,12 @@ from mtt_brian.engines.engine_table import engines_with
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.experiments import dask_backend, option_checks, study_cli
-from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE, keep_freed_memory
+from mtt_brian.machine import BATCH, BATCH_SIDE_BY_SIDE
 from mtt_brian.repository import load_script
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs ``studies/event_driven_eval.py``."""
-    keep_freed_memory()
     load_script("studies", "event_driven_eval").main(arguments)
 
 
