@@ -37,7 +37,7 @@ from mtt_brian.experiments import option_checks, study_cli
 from mtt_brian.experiments.deep import event_driven, finished, frames, packing, plan, report, training
 from mtt_brian.experiments.deep.recordings import load_recordings
 from mtt_brian.experiments.result_store import ResultStore
-from mtt_brian.experiments.run_folder import CONFIG, MODEL
+from mtt_brian.experiments.run_files import CONFIG, MODEL
 from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.config import read_config
 

@@ -21,7 +21,7 @@ import pytest
 from mtt_brian import files, mtt
 from mtt_brian.cli import train
 from mtt_brian.errors import InputError
-from mtt_brian.experiments import run_folder
+from mtt_brian.experiments import run_files, run_folder
 from mtt_brian.mtt import loop
 from tests import commands
 
@@ -156,7 +156,7 @@ def test_a_finished_run_is_not_trained_and_not_tested_again(
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     # Without its model it was stopped between the last epoch and the export.
     settings = train.parse_settings(["--resume", str(folder)])
-    monkeypatch.setattr(run_folder, "MODEL", "other.nir")
+    monkeypatch.setattr(run_files, "MODEL", "other.nir")
     assert not train.is_finished(settings)
 
 

@@ -14,6 +14,7 @@ from mtt_brian import translate
 from mtt_brian.circuit.integers import MEMBRANE_BITS, WEIGHT_BITS, Integers
 from mtt_brian.engines.engine_table import ENGINES, engine_info
 from mtt_brian.errors import InputError
+from mtt_brian.experiments.run_files import CONFIG, MODEL
 from mtt_brian.files import read_regular
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.text import one_line, shown
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     import nir
 
     from mtt_brian.translate import Circuit
-
-_MODEL = "model.nir"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,7 @@ class Network:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """A network, and the conventions of the tool that wrote it."""
-    parser.add_argument("network", metavar="FILE.nir", help=f"a network, or the folder of a run, which has a {_MODEL}")
+    parser.add_argument("network", metavar="FILE.nir", help=f"a network, or the folder of a run, which has a {MODEL}")
     foreign = parser.add_argument_group("networks of other tools")
     foreign.add_argument(
         "--tool",
@@ -178,9 +177,9 @@ def network_path(options: argparse.Namespace) -> Path:
     """
     path = Path(options.network)
     if path.is_dir():
-        path /= _MODEL
+        path /= MODEL
         if not path.is_file():
-            raise InputError(f"{path.parent}: no {_MODEL}; a finished training run has one, or name a .nir file")
+            raise InputError(f"{path.parent}: no {MODEL}; a finished training run has one, or name a .nir file")
     return path
 
 
@@ -199,8 +198,8 @@ def open_network(options: argparse.Namespace) -> Network:
 
 def _config(path: Path) -> dict[str, Any]:
     """The settings beside the network of a run."""
-    file = path.with_name("config.json")
-    if path.name != _MODEL or not os.path.lexists(file):
+    file = path.with_name(CONFIG)
+    if path.name != MODEL or not os.path.lexists(file):
         return {}
     try:
         config = json.loads(read_regular(file, _MOST_BYTES).decode())

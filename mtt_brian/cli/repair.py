@@ -50,6 +50,7 @@ from mtt_brian.experiments.gap import Target
 from mtt_brian.experiments.repair import AT_TARGET, Repair
 from mtt_brian.experiments.repair_report import RepairReport, Scales
 from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian.experiments.run_files import CONFIG, MODEL
 from mtt_brian.machine import keep_freed_memory
 from mtt_brian.text import printable
 from mtt_brian.translate.conventions import Conventions
@@ -125,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print(f"\n{report.terminal()}\n")
     # A repair that ends in between leaves no network that could be taken for that of its report.
-    (out / repair_report.MODEL).unlink(missing_ok=True)
+    (out / MODEL).unlink(missing_ok=True)
     report.write(
         out,
         {
@@ -233,11 +234,11 @@ def _check_kept(out: Path, network: Path) -> None:
     Raises:
         InputError: naming the file.
     """
-    for name in (repair_report.MODEL, repair_report.CONFIG):
+    for name in (MODEL, CONFIG):
         path = out / name
         if not os.path.lexists(path):
             continue
-        if name == repair_report.MODEL and path.exists() and path.samefile(network):
+        if name == MODEL and path.exists() and path.samefile(network):
             raise InputError(
                 f"--out {out}: {path} is the network to repair, and would be replaced; name another folder"
             )
@@ -282,8 +283,8 @@ def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequen
         if "epochs" in opened.config:  # so that no study takes both runs for seeds of one training
             kept = (epoch["epoch"] for epoch in history if epoch["kept"])
             changed["epochs"] = opened.config["epochs"] + next(kept, 1)
-        files.write_json(out / repair_report.CONFIG, opened.config | changed)
-    write_graph(out / repair_report.MODEL, task.finished(graph))
+        files.write_json(out / CONFIG, opened.config | changed)
+    write_graph(out / MODEL, task.finished(graph))
 
 
 def make_parser() -> argparse.ArgumentParser:

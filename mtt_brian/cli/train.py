@@ -28,7 +28,7 @@ from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 from mtt_brian.events import EventDataset, Recordings, find_dataset
 from mtt_brian.events.datasets import check_not_a_reference, is_reference
-from mtt_brian.experiments import option_checks, run_folder
+from mtt_brian.experiments import option_checks, run_files, run_folder
 from mtt_brian.experiments.run_folder import Splits
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.distributed import Processes
@@ -128,7 +128,7 @@ def is_finished(settings: Settings) -> bool:
     if settings.resume is None or settings.resume.epoch < settings.config.epochs:
         return False
     folder = resumed_folder(settings.options.resume)
-    if not (folder / run_folder.MODEL).is_file():  # stopped between the last epoch and the export
+    if not (folder / run_files.MODEL).is_file():  # stopped between the last epoch and the export
         return False
     before, config = settings.resume, settings.config
     mtt.checkpoint.check_same("config", before.config, config.as_dict(), mtt.config.FREE_TO_CHANGE)

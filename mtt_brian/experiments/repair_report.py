@@ -15,10 +15,11 @@ from mtt_brian.evaluate.metrics import Estimate, mean_estimate
 from mtt_brian.evaluate.tables import Column, Table, code_block, decimal, in_percent, markdown, percent, whole, words
 from mtt_brian.experiments.gap import Rule, bound_in_words, spikes_in_words
 from mtt_brian.experiments.repair import AT_TARGET, STEPPED, UNBOUNDED
+from mtt_brian.experiments.run_files import CONFIG, MODEL
 from mtt_brian.files import write_json, write_text
 from mtt_brian.text import printable
 
-REPORT, TEXT, MODEL, CONFIG = "repair.json", "repair.md", "model.nir", "config.json"
+REPORT, TEXT = "repair.json", "repair.md"
 FILES = (REPORT, TEXT, MODEL, CONFIG)
 
 

@@ -20,6 +20,7 @@ from mtt_brian.evaluate.statistics import same_but_seed
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.collections import SomeCollection, some_of
 from mtt_brian.events.datasets import check_not_a_reference, names_of_recordings
+from mtt_brian.experiments.run_files import CONFIG, MODEL, VERSIONS
 from mtt_brian.files import as_path, create_text, file_digest, json_text, versions, write_json
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
 from mtt_brian.mtt.config import FREE_TO_CHANGE
@@ -28,10 +29,6 @@ from mtt_brian.snn import Staged
 
 #: The parent folder of runs without --out.
 RUNS = Path("runs")
-#: The first files of a run folder.
-CONFIG, VERSIONS = "config.json", "versions.json"
-#: The last one.
-MODEL = "model.nir"
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from mtt_brian.errors import InputError
 from mtt_brian.experiments.deep.finished import TIME_STEPPED
-from mtt_brian.experiments.run_folder import MODEL
+from mtt_brian.experiments.run_files import MODEL
 from mtt_brian.files import check_writable, message_of, replacing
 from mtt_brian.text import one_line, shown
 

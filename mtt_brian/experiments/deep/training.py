@@ -21,7 +21,7 @@ from mtt_brian.experiments.deep import finished
 from mtt_brian.experiments.deep.frames import MEASURED, test_frames, training_frames
 from mtt_brian.experiments.deep.plan import TIME_STEPS, Epochs, Network, Setting, Speed, epochs_within, networks
 from mtt_brian.experiments.deep.recordings import load_recordings
-from mtt_brian.experiments.run_folder import CONFIG, MODEL
+from mtt_brian.experiments.run_files import CONFIG, MODEL
 from mtt_brian.files import write_json
 from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt.checks import check_norms, check_resume
