@@ -23,6 +23,16 @@ class CacheWarning(UserWarning):
     """A cached file was damaged and is made again, or nothing can be cached; results do not depend on it."""
 
 
+def check_choice(name: str, value: Any, accepted: Collection[str]) -> None:
+    """Refuses all but the accepted texts.
+
+    Raises:
+        InputError: naming ``name``, the value, and what is accepted.
+    """
+    if not isinstance(value, str) or value not in accepted:
+        raise InputError(f"{name} must be one of {listed(accepted)}, not {shown(value)}")
+
+
 def check_whole(name: str, value: Any, most: int, least: int | None = None) -> int:
     """The value as an integer of Python, which does not overflow; numpy integers are accepted, True and 2.0 are not.
 
@@ -40,16 +50,6 @@ def check_whole(name: str, value: Any, most: int, least: int | None = None) -> i
     if whole > most:
         raise InputError(f"{name} must be at most {most}, not {shown(whole)}")
     return whole
-
-
-def check_choice(name: str, value: Any, accepted: Collection[str]) -> None:
-    """Refuses all but the accepted texts.
-
-    Raises:
-        InputError: naming ``name``, the value, and what is accepted.
-    """
-    if not isinstance(value, str) or value not in accepted:
-        raise InputError(f"{name} must be one of {listed(accepted)}, not {shown(value)}")
 
 
 def check_number(name: str, value: Any, most: float) -> None:

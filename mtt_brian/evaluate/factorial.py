@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate.metrics import Estimate, mean_estimate
-from mtt_brian.evaluate.statistics import over_seeds
+from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.statistics import mean_estimate, over_seeds
 
 Combination: TypeAlias = tuple[str, ...]
 #: Result by name of the network and combination, see `cell_name`.

@@ -27,7 +27,8 @@ from mtt_brian.evaluate.factorial import (
     sign_test,
     title,
 )
-from mtt_brian.evaluate.metrics import Estimate, binomial
+from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.statistics import mean_estimate
 from mtt_brian.evaluate.tables import (
     MISSING,
     Cell,
@@ -170,7 +171,7 @@ def step_agreement(
     """
     same = np.equal(stepped["predictions"], event_driven["predictions"])
     agreement = share(int(same.sum()), same.size)
-    accuracy = binomial(float(from_bits(stepped["right"]).mean()), same.size)
+    accuracy = mean_estimate(from_bits(stepped["right"]))
     agrees = True if 1 - agreement.low <= within else False if 1 - agreement.high > within else None
     return StepAgreement(step_us, accuracy, agreement, agrees)
 

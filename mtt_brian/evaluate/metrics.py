@@ -23,21 +23,6 @@ class Estimate(NamedTuple):
     standard_error: float
 
 
-def mean_estimate(values: ArrayLike) -> Estimate:
-    """Mean of N values, and its standard error: their standard deviation over the square root of N.
-
-    Args:
-        values: [N], N >= 1.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size)))
-
-
-def binomial(p: float, n: int) -> Estimate:
-    """A fraction of ``n`` recordings with its binomial standard error ``sqrt(p (1 - p) / n)``."""
-    return Estimate(p, float(np.sqrt(p * (1 - p) / n)))
-
-
 def predictions(readout: ArrayLike) -> np.ndarray:
     """The class with the largest readout.
 
@@ -54,7 +39,7 @@ def predictions(readout: ArrayLike) -> np.ndarray:
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
-    """Fraction of correct predictions with its standard error (`binomial`).
+    """Fraction of correct predictions with its binomial standard error ``sqrt(p (1 - p) / n)``.
 
     The error describes how much p would vary with another draw of n test recordings for these same weights; it does
     not contain the variation between training seeds. It is 0 at p = 0 and p = 1.
@@ -71,7 +56,8 @@ def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
         raise InputError(f"predictions of shape {predicted.shape} and labels of shape {labels.shape} do not match")
     if not predicted.size:
         raise InputError("no accuracy without a recording")
-    return binomial(float(np.mean(predicted == labels)), predicted.size)
+    p = float(np.mean(predicted == labels))
+    return Estimate(p, float(np.sqrt(p * (1 - p) / predicted.size)))
 
 
 def confusion_matrix(predicted: ArrayLike, labels: ArrayLike, classes: int) -> np.ndarray:

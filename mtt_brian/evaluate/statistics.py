@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate.metrics import Estimate, mean_estimate
+from mtt_brian.evaluate.metrics import Estimate
 
 
 def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
@@ -26,6 +26,21 @@ def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
     labels = np.asarray(labels)
     difference = (np.asarray(predicted) == labels).astype(np.float64) - (np.asarray(others) == labels)
     return mean_estimate(difference)
+
+
+def mean_estimate(values: ArrayLike) -> Estimate:
+    """Mean of N values, and its standard error: their standard deviation over the square root of N.
+
+    Args:
+        values: [N], N >= 1.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size)))
+
+
+def binomial(p: float, n: int) -> Estimate:
+    """A fraction of ``n`` recordings with its binomial standard error."""
+    return Estimate(p, float(np.sqrt(p * (1 - p) / n)))
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:

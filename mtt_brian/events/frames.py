@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sized
 import numpy as np
 
 from mtt_brian.errors import InputError, check_whole
-from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size, last_us
+from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size
 
 
 def to_frames(
@@ -122,7 +122,7 @@ def _bin_of_each(
     check_recording(recording, sensor_size, name)
     t = recording["t"].astype(np.int64)
     if duration_us is None:
-        duration = last_us(recording) + 1
+        duration = int(t[-1]) + 1 if t.size else 1
     else:
         duration = _positive(duration_us, "duration_us")
         if t.size and t[-1] >= duration:
@@ -133,4 +133,4 @@ def _bin_of_each(
 
 
 def _positive(value: int, name: str) -> int:
-    return check_whole(name, value, most=np.iinfo(np.int64).max, least=1)
+    return check_whole(name, value, np.iinfo(np.int64).max, least=1)

@@ -114,7 +114,10 @@ def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> 
 
 
 def _pixels(name: str, value: int) -> int:
-    return check_whole(name, value, most=2**31, least=-(2**31))
+    pixels = check_whole(name, value, most=2**31)
+    if pixels < -(2**31):
+        raise InputError(f"{name} must be at least {-(2**31)}, not {pixels}")
+    return pixels
 
 
 def _check(what: str, value: float, most: float = np.inf) -> None:

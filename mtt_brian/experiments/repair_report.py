@@ -11,7 +11,8 @@ import numpy as np
 
 from mtt_brian.evaluate import gap_tables
 from mtt_brian.evaluate.factorial import SignTest, from_bits, sign_test
-from mtt_brian.evaluate.metrics import Estimate, mean_estimate
+from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.statistics import mean_estimate
 from mtt_brian.evaluate.tables import Column, Table, code_block, decimal, in_percent, markdown, percent, whole, words
 from mtt_brian.experiments.gap import Rule, bound_in_words, spikes_in_words
 from mtt_brian.experiments.repair import AT_TARGET, STEPPED, UNBOUNDED

@@ -13,8 +13,7 @@ import numpy as np
 from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate, flexibility, gap_tables
 from mtt_brian.evaluate.factorial import UNCHANGED, Combination, effect, from_bits, sign_test, title
-from mtt_brian.evaluate.metrics import mean_estimate
-from mtt_brian.evaluate.statistics import over_seeds
+from mtt_brian.evaluate.statistics import mean_estimate, over_seeds
 from mtt_brian.evaluate.tables import (
     MISSING,
     Cell,
