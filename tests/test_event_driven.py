@@ -685,6 +685,140 @@ def test_parameters_may_have_the_name_of_a_function_of_numpy():
     assert float(monitor.t[0]) == pytest.approx(0.01 * np.log(2), abs=1e-12)
 
 
+def test_a_run_that_fails_changes_nothing():
+    """A spike of the first run is in a delay when the second one ends in an error; the third one goes on from there."""
+
+    def spikes(fail):
+        source, poisson = inputs((0.001, 0), (0.004, 0)), brian2.PoissonGroup(50, 200 * Hz)
+        group, counter = (
+            lif(equations="v : 1\nrest : 1", threshold="v > 0.5", reset="v = rest"),
+            lif(50, "n : 1", "n < 0"),
+        )
+        ways = joined(source, group, delay=0.002), joined(poisson, counter, "n_post += 1", j="i")
+        monitor, arrivals = brian2.SpikeMonitor(group), brian2.SpikeMonitor(poisson)
+        rate = brian2.PopulationRateMonitor(group)
+        network = brian2.Network(source, poisson, group, counter, ways, monitor, arrivals, rate)
+        network.run(2 * ms)
+        if fail == "reset":
+            group.rest = 2
+            with pytest.raises(ValueError, match="fires without end"):
+                network.run(100 * ms)
+            group.rest = 0
+        elif fail == "report":
+            with pytest.raises(KeyboardInterrupt):
+                network.run(100 * ms, report=interrupt, report_period=0 * second)
+        elif fail == "monitor":
+            wrong = brian2.SpikeMonitor(poisson, variables="rates")
+            network.add(wrong)
+            with pytest.raises(ValueError, match="it is not a variable of the equations"):
+                network.run(100 * ms)
+            network.remove(wrong)
+        assert float(network.t) == 0.002
+        network.run(98 * ms)
+        assert counter.n[:].tolist() == list(arrivals.count)
+        assert abs(arrivals.num_spikes - 1000) < 5 * math.sqrt(1000)
+        assert sum(rate.rate_) * 1e-4 == pytest.approx(2)
+        return times(monitor)
+
+    def interrupt(elapsed, completed, start, duration):
+        if completed > 0.5:
+            raise KeyboardInterrupt
+
+    expected = spikes(None)
+    assert [i for i, _ in expected] == [0, 0]
+    assert spikes("reset") == spikes("report") == spikes("monitor") == expected
+
+
+def test_poisson_spikes_go_on_after_a_stop():
+    brian2.seed(2)
+    group = brian2.PoissonGroup(100, 100 * Hz)
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(group, monitor)
+    network.run(1 * second, report=lambda *a: network.stop() if a[1] > 0.1 else None, report_period=0 * second)
+    assert 0.1 < float(network.t) < 0.2
+    network.run(1 * second - network.t)
+    assert np.all(np.abs(np.histogram(monitor.t_, np.linspace(0, 1, 11))[0] - 1000) < 5 * math.sqrt(1000))
+
+
+def test_no_spike_is_missing_in_the_rates_of_runs_that_end_within_a_time_step():
+    source = inputs((0.00022, 0), (0.00024, 0), (0.00027, 0), (0.00041, 0))
+    monitor, second_one = (brian2.PopulationRateMonitor(source) for _ in range(2))
+    network = brian2.Network(source, monitor, second_one)
+    for duration in (0.23, 0.03, 0.32):
+        network.run(duration * ms)
+    np.testing.assert_allclose(monitor.rate_ * 1e-4, [0, 0, 3, 0, 1, 0])
+    np.testing.assert_allclose(monitor.t_, 1e-4 * np.arange(6))
+    assert second_one.rate_.tolist() == monitor.rate_.tolist()
+    assert not np.signbit(monitor.t_[0])
+
+
+def test_groups_in_which_nothing_changes():
+    values = brian2.NeuronGroup(3, "x : 1\nk : integer\nsquare = x**2 : 1")
+    values.x = [1, 2, 3]
+    group = lif()
+    group.drive = 1.5
+    seen, monitor = brian2.StateMonitor(values, ["x", "square"], record=[1], dt=5 * ms), brian2.SpikeMonitor(group)
+    network = brian2.Network(values, group, seen, monitor)
+    network.run(10 * ms)
+    values.x = 5
+    network.run(5 * ms)
+    close(times(monitor), [(0, TAU * math.log(3))])
+    assert seen.x.tolist() == [[2, 2, 5]]
+    assert seen.square.tolist() == [[4, 4, 25]]
+    brian2.Network(brian2.NeuronGroup(2, "x : 1")).run(1 * ms)
+
+
+def test_any_name_can_be_that_of_a_group():
+    source, group = inputs((0.001, 0)), lif(equations="v : 1", name="sources")
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(source, group, joined(source, group, weight=2), monitor).run(2 * ms)
+    assert times(monitor) == [(0, 0.001)]
+
+
+def test_classes_of_a_script():
+    class Cells(brian2.NeuronGroup):
+        def __init__(self, drive):
+            super().__init__(1, f"dv/dt = ({drive} - v) / (10*ms) : 1", threshold="v > 1", reset="v = 0")
+
+    group = Cells(1.5)
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(12 * ms)
+    close(times(monitor), [(0, TAU * math.log(3))])
+
+
+@pytest.mark.skipif(not hasattr(brian2, "EventClock"), reason="needs Brian2 2.10")
+def test_states_at_given_times():
+    group = lif()
+    group.drive = 1.5
+    seen = brian2.StateMonitor(group, "v", record=True, clock=brian2.EventClock([1.23, 2, 7.7, 15] * ms))
+    network = brian2.Network(group, seen)
+    for _ in range(2):
+        network.run(5 * ms)
+    np.testing.assert_allclose(seen.t_, [0.00123, 0.002, 0.0077])
+    np.testing.assert_allclose(seen.v[0], -1.5 * np.expm1(-seen.t_ / TAU), rtol=1e-12)
+
+
+def test_values_that_differ_little_keep_their_digits():
+    """Expanded, exp(-(i - 150)**2 / 8) is 0 times inf, and (x - 1)**6 only rounding errors."""
+    group = lif(160, "dv/dt = (5*exp(-(i - mu)**2 / (2*sigma**2)) - v) / (10*ms) : 1\nmu : 1\nsigma : 1")
+    group.mu, group.sigma = 150, 2
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(15 * ms)
+    drive = 5 * np.exp(-((np.arange(160) - 150) ** 2) / 8)
+    first = TAU * np.log(drive[drive > 1.3] / (drive[drive > 1.3] - 1))
+    assert len(first) == 7
+    np.testing.assert_allclose([t[0] / second for t in monitor.spike_trains().values() if len(t)], first, rtol=1e-13)
+
+    group = brian2.NeuronGroup(20, "dv/dt = ((x - 1)**6 * k - v) / (10*ms) : 1\nx : 1\nk : 1\nu : 1")
+    group.x, group.k = "1 + 0.001*(i + 1)", 1e18
+    source = inputs((0, 0))
+    near = joined(source, group, "u_post += (x_post - 1)**6")
+    brian2.Network(source, group, near).run(1 * ms)
+    power = (0.001 * np.arange(1, 21)) ** 6
+    np.testing.assert_allclose(group.v, -1e18 * power * math.expm1(-0.1), rtol=1e-11)
+    np.testing.assert_allclose(group.u, power, rtol=1e-11)
+
+
 # ----- what Brian2 permits in statements
 
 
@@ -708,6 +842,31 @@ def test_statements_of_synapses_may_have_comments_and_names_of_their_own():
     brian2.Network(source, group, synapses).run(2 * ms)
     assert list(group.v) == [7, 7]
     assert list(group.u) == [-6, -6]
+
+
+def test_synapses_may_read_their_delay():
+    source, group = inputs((0.001, 0)), lif(3, equations="v : 1", threshold="v > 100")
+    synapses = brian2.Synapses(source, group, on_pre={"one": "v_post += delay/ms", "two": "v_post += 10*delay/ms"})
+    synapses.connect()
+    synapses.one.delay, synapses.two.delay = "j*ms", 2 * ms
+    brian2.Network(source, group, synapses).run(5 * ms)
+    np.testing.assert_allclose(group.v, [20, 21, 22])
+
+
+def test_the_weight_of_a_poisson_input_may_be_a_subexpression():
+    group = lif(10, equations="v : 1\na : 1\nweight = 2*a : 1", threshold="v < 0")
+    group.a = "i + 1"
+    drive = brian2.PoissonInput(group, "v", 1000, 1000 * Hz, weight="weight")
+    brian2.Network(group, drive).run(10 * ms)
+    np.testing.assert_allclose(group.v / group.a, 20_000, rtol=0.05)
+
+
+def test_a_reset_may_compare_what_it_has_set():
+    group = lif(2, "dv/dt = (1.5 - v) / (10*ms) : 1\nn : 1", reset="v = 0.5*int(i > 0); n += int(v < 0.3)")
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(20 * ms)
+    close(times(monitor), [(0, TAU * math.log(3)), (1, TAU * math.log(3)), (1, TAU * math.log(6))], 1e-14)
+    assert group.n[:].tolist() == [1, 0]
 
 
 def test_exprel_of_a_parameter_has_a_value():

@@ -6,7 +6,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -83,7 +83,7 @@ class _Session:
         written: states of every group at its end, float64 [N, n].
         lastspike: of every group with a refractory period.
         poisson: processes by the name of their source.
-        trial: number of `restore` calls without the random state.
+        trial: how often the arrivals still to come were drawn anew.
     """
 
     identity: str
@@ -93,6 +93,11 @@ class _Session:
     lastspike: dict[str, np.ndarray] = field(default_factory=dict)
     poisson: dict[str, PoissonProcess] = field(default_factory=dict)
     trial: int = 0
+
+    def draw_anew(self) -> None:
+        """Poisson processes begin again with the next run, with other arrivals."""
+        self.poisson.clear()
+        self.trial += 1
 
 
 class EventDrivenDevice(internals.RuntimeDevice):
@@ -195,6 +200,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
     ) -> None:
         """`brian2.Network.run` in continuous time, with the same arguments; ``profile`` has no effect.
 
+        A run that ends in an error or is interrupted leaves the network as it was, up to Poisson arrivals to come.
+
         Raises:
             Refused: lists what the script has that cannot run exactly.
         """
@@ -207,17 +214,30 @@ class EventDrivenDevice(internals.RuntimeDevice):
         self._check_device(network.sorted_objects)
         translation = circuit_of(script.script_of(parts, namespace))
         rates = self._rates(parts, namespace)
-        internals.begin_run(network)
         begin = float(network.t_)
         end = begin + float(duration)
-        session = self._session_of(network)
-        run = self._prepared(session, translation, parts, begin)
-        inputs = self._inputs(session, translation, parts, rates, begin, end)
-        reporter = _Reporter(report, float(report_period), begin, float(duration))
         recorder = _Recorder(parts, translation, begin, end, namespace)
-        reached = self._play(network, run, inputs, recorder, reporter, begin, end)
+        parts = replace(parts, groups=[group for group in parts.groups if translation.states[group.name]])
+        internals.begin_run(network)
+        reporter = _Reporter(report, float(report_period), begin, float(duration))
+        session = self._session_of(network)
+        before, kept = session.translation, session.run.keep() if session.run is not None else None
+        try:
+            run = self._prepared(session, translation, parts, begin, kept)
+            inputs = self._inputs(session, translation, parts, rates, begin, end)
+            reached = self._play(network, run, inputs, recorder, reporter, begin, end)
+            states = {group.name: _states_at(run, group, reached) for group in parts.groups}
+        except BaseException:
+            session.run, session.translation = None, before
+            if before is not None and kept is not None:
+                session.run = self._start(before.circuit)
+                session.run.restore(kept)
+            session.draw_anew()
+            raise
+        if reached < end:
+            session.draw_anew()
         spikes = run.fetch()
-        _write_back(session, run, parts, translation, spikes, reached)
+        _write_back(session, run, parts, translation, spikes, states)
         sources = {
             name: _of_source(inputs, translation.first[name], size, reached) for name, size in _sizes(parts).items()
         }
@@ -268,8 +288,18 @@ class EventDrivenDevice(internals.RuntimeDevice):
                 out[source.name] = np.zeros_like(out[source.name])
         return out
 
-    def _prepared(self, session: _Session, translation: Translation, parts: script.Parts, t: float) -> EquationRun:
-        """The run of a session, ready to go on from ``t`` with the values that the objects have now."""
+    def _prepared(
+        self,
+        session: _Session,
+        translation: Translation,
+        parts: script.Parts,
+        t: float,
+        kept: Mapping[str, Any] | None,
+    ) -> EquationRun:
+        """The run of a session, ready to go on from ``t`` with the values that the objects have now.
+
+        ``kept`` is the state of its last run.
+        """
         old, before = session.run, session.translation
         same = old is not None and before is not None and _same_circuit(before, translation)
         now = {group.name: _states(group, translation.states[group.name]) for group in parts.groups}
@@ -284,7 +314,6 @@ class EventDrivenDevice(internals.RuntimeDevice):
             session.translation = translation
             return old
         run = self._start(translation.circuit)
-        kept = old.keep() if old is not None else None
         for group in parts.groups:
             name = group.name
             rule = translation.circuit.population[name].rule
@@ -466,23 +495,28 @@ def _same_parameters(one: Any, other: Any) -> np.ndarray:
     return same
 
 
+def _states_at(run: EquationRun, group: brian2.NeuronGroup, t: float) -> np.ndarray:
+    """States of all neurons of a group at the end ``t`` of a run."""
+    x = run.states(group.name, np.arange(len(group)), t)
+    if not np.all(np.isfinite(x)):
+        bad = int(np.argmin(np.all(np.isfinite(x), axis=1)))
+        raise InputError(f"{group.name}: a state of neuron {bad} grew larger than float64 can hold before {t:.9g} s")
+    return x
+
+
 def _write_back(
     session: _Session,
     run: EquationRun,
     parts: script.Parts,
     translation: Translation,
     spikes: Mapping[str, FiredSpikes],
-    t: float,
+    states: Mapping[str, np.ndarray],
 ) -> None:
-    """States at ``t`` into the variables of the groups."""
+    """States at the end of a run into the variables of the groups."""
     for group in parts.groups:
         name = group.name
-        x = run.states(name, np.arange(len(group)), t)
-        if not np.all(np.isfinite(x)):
-            bad = int(np.argmin(np.all(np.isfinite(x), axis=1)))
-            raise InputError(f"{name}: a state of neuron {bad} grew larger than float64 can hold before {t:.9g} s")
         for k, variable in enumerate(translation.states[name]):
-            internals.memory(group.variables[variable])[:] = x[:, k]
+            internals.memory(group.variables[variable])[:] = states[name][:, k]
         session.written[name] = _states(group, translation.states[name])
         if "lastspike" in group.variables:
             last = internals.memory(group.variables["lastspike"])
@@ -496,8 +530,11 @@ def _write_back(
 
 def _steps(clock: Any, begin: float, end: float) -> np.ndarray:
     """Times of a clock's steps in [begin, end)."""
+    if "dt" not in clock.variables:  # an EventClock, from Brian2 2.10 on
+        times = internals.memory(clock.variables["times"])
+        return times[(times >= begin) & (times < end)]
     dt = float(clock.dt_)
-    return np.arange(np.ceil(begin / dt - 1e-4), np.ceil(end / dt - 1e-4)) * dt
+    return np.arange(int(np.ceil(begin / dt - 1e-4)), int(np.ceil(end / dt - 1e-4))) * dt
 
 
 class _Recorder:
@@ -524,7 +561,9 @@ class _Recorder:
             if k < len(steps) and steps[k] == t:
                 self._next[name] += 1
                 group = script.whole(monitor.source).name
-                self._samples[name].append(run.states(group, script.recorded(monitor), t))
+                neurons = script.recorded(monitor)
+                idle = not self._translation.states[group]
+                self._samples[name].append(np.zeros((len(neurons), 0)) if idle else run.states(group, neurons, t))
 
     def finish(self, spikes: Mapping[str, FiredSpikes], sources: Mapping[str, FiredSpikes], end: float) -> None:
         """Writes everything into the monitors."""
@@ -550,10 +589,10 @@ class _Recorder:
             steps = self._steps[monitor.name]
             steps = steps[steps < end]
             step = float(monitor.clock.dt_)
-            edges = np.append(steps, steps[-1] + step if len(steps) else end) - 1e-4 * step
-            internals.record_rates(
-                monitor, steps, np.histogram(t, edges)[0] / (size * step) if len(steps) else np.zeros(0)
-            )
+            # The last time step of an earlier run goes on where that run ended within it.
+            edges = np.concatenate([[-np.inf], steps - 1e-4 * step, [np.inf]])
+            rates = np.histogram(t, edges)[0] / (size * step)
+            internals.record_rates(monitor, steps, rates[1:], rates[0])
 
 
 class _Reporter:

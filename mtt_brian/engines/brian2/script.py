@@ -58,12 +58,13 @@ def parts_of(objects: Iterable[Any]) -> Parts:
     for thing in objects:
         if id(thing) in inside:
             continue
-        kind = type(thing)
+        # A class that a script derives from one of Brian2's is that one: it only creates it in another way.
+        kind = next(k for k in type(thing).__mro__ if k.__module__.startswith("brian2."))
         if kind is brian2.NeuronGroup:
             parts.groups.append(thing)
             for part in thing.contained_objects:
                 if not internals.is_part_of_group(part):
-                    refuse(Refusal(thing.name, part.name, "it runs code in every time step (run_regularly)", _BETWEEN))
+                    refuse(Refusal(thing.name, part.name, "it runs code at certain times (run_regularly)", _BETWEEN))
         elif kind is brian2.SpikeGeneratorGroup:
             parts.generators.append(thing)
         elif kind is brian2.PoissonGroup:
@@ -85,9 +86,9 @@ def parts_of(objects: Iterable[Any]) -> Parts:
             if thing.active:
                 parts.rates.append(thing)
         elif kind is brian2.NetworkOperation:
-            refuse(Refusal(thing.name, "", "a network_operation runs in every time step", _BETWEEN))
+            refuse(Refusal(thing.name, "", "a network_operation runs code at certain times", _BETWEEN))
         else:
-            refuse(Refusal(thing.name, "", f"a {kind.__name__} needs a clock", _CLOCK))
+            refuse(Refusal(thing.name, "", f"a {type(thing).__name__} needs a clock", _CLOCK))
     return parts
 
 
@@ -275,7 +276,7 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
         _refuse(f"{name} (summed)", "a summed variable (gap junctions, graded synapses)", _CLOCK)
     for part in synapses.contained_objects:
         if part not in internals.pathways_of(synapses):
-            _refuse(part.name, "it runs code in every time step", _BETWEEN)
+            _refuse(part.name, "it runs code at certain times (run_regularly)", _BETWEEN)
     synapses.before_run(namespace)  # Brian2's own check of units
     return [_pathway(synapses, pathway, namespace) for pathway in internals.pathways_of(synapses) if pathway.active]
 
@@ -293,25 +294,26 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
         _refuse(
             line, f"the source is a {type(source).__name__}", "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup"
         )
-    own_names, used = internals.names_in(pathway.code, synapses.variables)
-    resolved = _resolve(synapses, used, namespace)
+    own_names, used = internals.names_in(pathway.code, pathway.variables)
+    resolved = _resolve(pathway, used, namespace)
     check_units_statements(pathway.code, resolved)
     i, j = internals.endpoints(synapses)
     variables, values, reads = {}, {}, {}
     equations = target.user_equations
     for name, variable in resolved.items():
-        index = synapses.variables.indices[name] if name in synapses.variables else "0"
+        index = pathway.variables.indices[name] if name in pathway.variables else "0"
         known = index == "_postsynaptic_idx" and variable in {target.variables[v] for v in equations.names}
-        if known and not isinstance(variable, Subexpression):
+        if known and name in used and not isinstance(variable, Subexpression):
             variables[name] = variable.name
         if index in ("_presynaptic_idx", "_postsynaptic_idx"):
             owner = source if index == "_presynaptic_idx" else target
-            reads[name] = owner.name, getattr(variable, "name", name)
-            if isinstance(owner, brian2.NeuronGroup) and reads[name][1] in owner.user_equations.diff_eq_names:
+            meant = getattr(variable, "name", name)
+            reads[name] = frozenset({(owner.name, meant)})
+            if isinstance(owner, brian2.NeuronGroup) and meant in owner.user_equations.diff_eq_names:
                 if name not in variables:
                     _refuse(
                         line,
-                        f"what it adds depends on {name}, which changes during a run",
+                        f"what it adds depends on {meant} of {owner.name!r}, which changes during a run",
                         f"add a constant value, or {_CLOCK}",
                     )
                 continue
@@ -319,9 +321,7 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
             value = internals.memory(variable)
             at = {"_presynaptic_idx": i, "_postsynaptic_idx": j}.get(index)
             values[name] = value[at] if at is not None and value.size > 1 else value
-    functions = _functions(resolved)
-    for name in _ordered_subexpressions(resolved):
-        values[name] = evaluate(resolved[name].expr, values, functions)
+    functions = _add_subexpressions(resolved, values, reads)
     return Pathway(
         name=synapses.name,
         source=source.name,
@@ -349,6 +349,17 @@ def _ordered_subexpressions(resolved: Resolved) -> list[str]:
     return out
 
 
+def _add_subexpressions(
+    resolved: Resolved, values: dict[str, Any], reads: dict[str, frozenset[tuple[str, str]]]
+) -> dict[str, str]:
+    """Adds the values of subexpressions and what they depend on; returns the functions."""
+    functions = _functions(resolved)
+    for name in _ordered_subexpressions(resolved):
+        values[name] = evaluate(resolved[name].expr, values, functions)
+        reads[name] = frozenset().union(*(reads.get(used, ()) for used in resolved[name].identifiers))
+    return functions
+
+
 def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) -> Pathway:
     group = internals.target_of(source)
     target, first = whole(group), getattr(group, "start", 0)
@@ -368,6 +379,8 @@ def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) ->
         if _is_value(variable):
             value = _values(target, name, variable)
             values[name] = value[first + each] if value.size > 1 else value
+    reads = {name: frozenset({(target.name, name)}) for name in values}
+    functions = _add_subexpressions(resolved, values, reads)
     return Pathway(
         name=source.name,
         source=source.name,
@@ -376,9 +389,9 @@ def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) ->
         i=each,
         j=first + each,
         variables={source.target_var: source.target_var},
-        reads={name: (target.name, name) for name in values},
+        reads=reads,
         values=values,
-        functions=_functions(resolved),
+        functions=functions,
         seconds=0.0,
     )
 
