@@ -376,6 +376,49 @@ def test_poisson_groups_have_their_rate_and_their_seed():
     assert not np.array_equal(spikes(2, 2.0)[0][:10], t[:10])
 
 
+@pytest.mark.parametrize("magic", [True, False])
+def test_trials_in_new_networks_have_other_poisson_spikes(magic):
+    def trial():
+        brian2.start_scope()
+        group = brian2.PoissonGroup(20, 100 * Hz)
+        monitor = brian2.SpikeMonitor(group)
+        (brian2 if magic else brian2.Network(group, monitor)).run(50 * ms)
+        return times(monitor)
+
+    found = []
+    for _ in range(2):
+        brian2.seed(5)
+        found.append([trial() for _ in range(3)])
+    assert found[0] == found[1]
+    assert len({t for one in found[0] for _, t in one}) == sum(map(len, found[0]))
+
+
+def test_poisson_groups_that_come_later_are_independent():
+    brian2.seed(5)
+    groups = [brian2.PoissonGroup(20, 100 * Hz, name=name) for name in ("later", "first")]
+    monitors = [brian2.SpikeMonitor(group) for group in groups]
+    network = brian2.Network(groups[1], monitors[1])
+    network.run(250 * ms)
+    network.add(groups[0], monitors[0])
+    network.run(250 * ms)
+    moved = np.array(monitors[0].t_) - 0.25
+    assert np.abs(moved[:, None] - np.array(monitors[1].t_)).min() > 1e-12
+
+
+def test_the_random_state_of_a_network_that_has_not_run():
+    brian2.seed(5)
+    group = brian2.PoissonGroup(20, 100 * Hz)
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(group, monitor)
+    network.store()
+    found = []
+    for same in (True, True, False):
+        network.restore(restore_random_state=same)
+        network.run(50 * ms)
+        found.append(times(monitor))
+    assert found[0] == found[1] != found[2]
+
+
 def test_gaps_of_a_poisson_group_are_exponential():
     from scipy import stats
 
@@ -748,7 +791,7 @@ def test_no_spike_is_missing_in_the_rates_of_runs_that_end_within_a_time_step():
         network.run(duration * ms)
     np.testing.assert_allclose(monitor.rate_ * 1e-4, [0, 0, 3, 0, 1, 0])
     np.testing.assert_allclose(monitor.t_, 1e-4 * np.arange(6))
-    assert second_one.rate_.tolist() == monitor.rate_.tolist()
+    assert list(second_one.rate_) == list(monitor.rate_)
     assert not np.signbit(monitor.t_[0])
 
 

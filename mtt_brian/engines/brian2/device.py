@@ -83,7 +83,6 @@ class _Session:
         written: states of every group at its end, float64 [N, n].
         lastspike: of every group with a refractory period.
         poisson: processes by the name of their source.
-        trial: how often the arrivals still to come were drawn anew.
     """
 
     identity: str
@@ -92,12 +91,6 @@ class _Session:
     written: dict[str, np.ndarray] = field(default_factory=dict)
     lastspike: dict[str, np.ndarray] = field(default_factory=dict)
     poisson: dict[str, PoissonProcess] = field(default_factory=dict)
-    trial: int = 0
-
-    def draw_anew(self) -> None:
-        """Poisson processes begin again with the next run, with other arrivals."""
-        self.poisson.clear()
-        self.trial += 1
 
 
 class EventDrivenDevice(internals.RuntimeDevice):
@@ -111,7 +104,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         super().__init__()
         self._start = start
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
-        self._seed = secrets.randbits(63)
+        self._seed, self._drawn = secrets.randbits(63), 0
         self._storing: Any = None
 
     def add_array(self, variable: Any) -> None:
@@ -123,7 +116,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
     def seed(self, seed: int | None = None) -> None:
         """Seeds Brian2's random numbers, and the Poisson processes from here on."""
         super().seed(seed)
-        self._seed = secrets.randbits(63) if seed is None else int(seed)
+        self._seed, self._drawn = secrets.randbits(63) if seed is None else int(seed), 0
         for session in self._sessions.values():
             session.poisson.clear()
 
@@ -138,7 +131,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
 
     def get_random_state(self) -> dict[str, Any]:
         """The state of all that is drawn, and of the network that is being stored."""
-        state = {**super().get_random_state(), "seed": self._seed}
+        state = {**super().get_random_state(), "poisson": (self._seed, self._drawn)}
         session = None if self._storing is None else self._session_of(self._storing)
         if session is not None and session.run is not None:
             state["session"] = {
@@ -152,7 +145,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         """Back to a state of `get_random_state`."""
         super().set_random_state(state)
-        self._seed = state["seed"]
+        self._seed, self._drawn = state["poisson"]
 
     def network_store(self, network: Any, name: str = "default", filename: str | None = None) -> None:
         """`brian2.Network.store`, with the spikes in delays."""
@@ -170,7 +163,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session = self._session_of(network)
         stored = state.get("session")
         if stored is None:
-            self._sessions[network] = _Session(network.id, trial=session.trial + 1)
+            self._sessions[network] = _Session(network.id)
             return
         if session.run is None:  # stored by another process
             raise InputError(
@@ -182,7 +175,6 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session.run.restore(stored["kept"])
         session.written = {k: x.copy() for k, x in stored["written"].items()}
         session.lastspike = {k: x.copy() for k, x in stored["lastspike"].items()}
-        session.trial += 1
         session.poisson = {k: p.keep() for k, p in stored["poisson"].items()} if restore_random_state else {}
 
     # ----- run
@@ -232,10 +224,10 @@ class EventDrivenDevice(internals.RuntimeDevice):
             if before is not None and kept is not None:
                 session.run = self._start(before.circuit)
                 session.run.restore(kept)
-            session.draw_anew()
+            session.poisson.clear()
             raise
         if reached < end:
-            session.draw_anew()
+            session.poisson.clear()
         spikes = run.fetch()
         _write_back(session, run, parts, translation, spikes, states)
         sources = {
@@ -359,13 +351,14 @@ class EventDrivenDevice(internals.RuntimeDevice):
             times, neurons = _generated(group, first, last)
             t.append(times)
             i.append(neurons + translation.first[group.name])
-        for k, (name, rate) in enumerate(rates.items()):
+        for name, rate in rates.items():
             if (count := float(np.sum(rate)) * (end - begin)) > MOST_ARRIVALS:
                 what = f"it would send about {count:.3g} spikes in this run, more than {MOST_ARRIVALS:g}"
                 raise Refused([Refusal(name, "", what, "lower its rates, or split the run")])
             if name not in session.poisson:
-                seeds = np.random.SeedSequence([abs(self._seed), session.trial, k])
+                seeds = np.random.SeedSequence([abs(self._seed), self._drawn])
                 session.poisson[name] = PoissonProcess(seeds, len(rate), begin)
+                self._drawn += 1
             times, neurons = session.poisson[name].until(rate, begin, last)
             t.append(times)
             i.append(neurons + translation.first[name])
