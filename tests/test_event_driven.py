@@ -862,6 +862,15 @@ def test_values_that_differ_little_keep_their_digits():
     np.testing.assert_allclose(group.u, power, rtol=1e-11)
 
 
+def test_numbers_in_a_text_have_all_their_digits():
+    """Three times 1/3 is 1; of 15 digits, it is less."""
+    source, group = inputs(*((0.001 * k, 0) for k in (1, 2, 3))), lif(equations="v : 1", threshold="v >= 1")
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(source, group, joined(source, group, f"v_post += {1 / 3!r}"), monitor)
+    network.run(5 * ms)
+    assert times(monitor) == [(0, 0.003)]
+
+
 # ----- what Brian2 permits in statements
 
 

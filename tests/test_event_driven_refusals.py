@@ -71,6 +71,11 @@ GROUPS = {
         {"model": "dv/dt = (2*int(v > 0.5) - v) / (10*ms) : 1"},
         "dv/dt depends on a condition of v; linearise it",
     ),
+    "the refractory period": (
+        {"threshold": "v > 1 and not_refractory", "refractory": 1 * ms},
+        "it depends on whether the neuron is refractory; mark equations by (unless refractory)",
+    ),
+    "a condition that always holds": ({"threshold": "True"}, "threshold 'True': it is not one comparison"),
     "a condition without int": ({"reset": "v += (i > 1)"}, "write int(...) around a condition"),
     "no state in the condition": ({"threshold": "i > 1"}, "it does not depend on a state variable"),
     "a nonlinear reset": ({"reset": "v = v**2"}, "reset 'v = v ** 2': the reset of v is not linear in v"),

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy
 from scipy.special import exprel
+from sympy.printing.numpy import NumPyPrinter
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
@@ -261,11 +262,14 @@ def _parsed(text: str, line: str, functions: Mapping[str, str]) -> sympy.Expr:
         if obstacle := functions.get(name):
             instead = f"set a parameter to its value before the run, or {_CLOCK}"
             raise _Stop(line, f"{name} {obstacle}", instead)
+    if "not_refractory" in names:
+        instead = "mark equations by (unless refractory); a refractory neuron does not fire in any case"
+        raise _Stop(line, "it depends on whether the neuron is refractory", instead)
     for name in names:
-        if name in ("t", "t_in_timesteps", "dt", "lastspike", "not_refractory"):
+        if name in ("t", "t_in_timesteps", "dt", "lastspike"):
             raise _Stop(line, f"it depends on time ({name})", f"change a parameter between two runs, or {_CLOCK}")
     try:
-        return str_to_sympy(text)
+        return sympy.sympify(str_to_sympy(text))
     except (SyntaxError, ValueError, KeyError, NotImplementedError) as error:
         instead = "write int(...) around a condition" if "Relational" in str(error) else _CLOCK
         raise _Stop(line, f"it cannot be read ({error})", instead) from None
@@ -302,6 +306,13 @@ def _symbol(name: str) -> sympy.Symbol:
     return sympy.Symbol(name, real=True)
 
 
+class _Printer(NumPyPrinter):
+    """Numbers with all their digits; sympy prints 15 of 17."""
+
+    def _print_Float(self, expr: sympy.Float) -> str:
+        return repr(float(expr))
+
+
 def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
     """A sympy expression in numbers, float64; arrays where a value is one."""
     names = sorted(str(s) for s in expression.free_symbols)
@@ -311,7 +322,9 @@ def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
     try:
         # Under other names than those of the script: one of these can be that of a function of numpy.
         modules = [{"exprel": exprel}, "numpy"]
-        function = sympy.lambdify([_symbol(name) for name in names], expression, modules, dummify=True)
+        printer = _Printer({"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True})
+        symbols = [_symbol(name) for name in names]
+        function = sympy.lambdify(symbols, expression, modules, printer=printer, dummify=True)
         with np.errstate(all="ignore"):
             found = np.asarray(function(*(np.asarray(values[name], dtype=np.float64) for name in names)))
         if found.dtype.kind not in "fiub":
