@@ -1,5 +1,6 @@
 """Plain Brian2 scripts on the device event_driven, with numbers that one can check on paper."""
 
+import gc
 import itertools
 import math
 
@@ -33,10 +34,10 @@ def lif(n=1, equations="dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1", threshold
     return brian2.NeuronGroup(n, equations, threshold=threshold, reset=reset, **options)
 
 
-def inputs(*spikes, n=1):
+def inputs(*spikes, n=1, **options):
     """A generator of spikes (seconds, neuron)."""
     t, i = zip(*spikes, strict=True) if spikes else ((), ())
-    return brian2.SpikeGeneratorGroup(n, np.array(i, int), np.array(t) * second)
+    return brian2.SpikeGeneratorGroup(n, np.array(i, int), np.array(t) * second, **options)
 
 
 def joined(source, target, on_pre="v_post += w", weight=1.0, delay=0.0, **connect):
@@ -555,6 +556,36 @@ def test_weights_changed_while_spikes_are_in_delays():
     synapses.w = 7
     network.run(5 * ms)
     assert group.v[:] == [7.0]
+
+
+def test_objects_replaced_by_others_of_their_name():
+    def cells(n, weight, delay):
+        source, group = inputs((0.001, 0), name="source"), lif(n, equations="v : 1", threshold="v > 9", name="cells")
+        poisson = brian2.PoissonGroup(n, 100 * Hz, name="noise")
+        way = brian2.Synapses(source, group, "w : 1", on_pre="v_post += w", delay=delay, name="way")
+        way.connect()
+        way.w = weight
+        return [source, group, poisson, way, brian2.SpikeMonitor(group, name="spikes")]
+
+    old = cells(2, 3, 1 * ms)
+    network = brian2.Network(old)
+    network.run(3 * ms)
+    assert list(old[1].v) == [3, 3]
+    network.remove(old)
+    old.clear()
+    gc.collect()
+    new = cells(3, 5, 1 * ms)
+    network.add(new)
+    network.run(3 * ms)
+    assert list(new[1].v) == [0, 0, 0]
+    new[0].set_spikes([0], [6.5] * ms)
+    network.run(1 * ms)
+    network.remove(new)
+    new.clear()
+    gc.collect()
+    network.add(cells(3, 5, 1 * ms))
+    with pytest.raises(ValueError, match="groups were changed while 1 spikes are in delays"):
+        network.run(3 * ms)
 
 
 def test_delays_changed_while_spikes_are_in_delays_are_refused():

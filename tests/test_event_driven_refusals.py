@@ -127,6 +127,7 @@ def test_a_function_of_the_script(name):
         ({"on_pre": "v_post = 1"}, "wires: v_post = 1: it sets the variable"),
         ({"on_pre": "v_post += 1 - v_post"}, "it sets the variable"),
         ({"on_pre": "v_post += 0.1*v_post"}, "what it adds depends on v_post"),
+        ({"model": "w = rand() : 1 (constant over dt)"}, "it is computed once per time step; leave out (constant"),
         ({"on_pre": "v_post += rand()"}, "rand changes from call to call"),
         (
             {"model": "dx/dt = -x / (5*ms) : 1 (event-driven)"},

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import brian2
 import numpy as np
@@ -83,6 +83,7 @@ class _Session:
         written: states of every group at its end, float64 [N, n].
         lastspike: of every group with a refractory period.
         poisson: processes by the name of their source.
+        objects: all of the last run but the monitors, by name.
     """
 
     identity: str
@@ -91,6 +92,28 @@ class _Session:
     written: dict[str, np.ndarray] = field(default_factory=dict)
     lastspike: dict[str, np.ndarray] = field(default_factory=dict)
     poisson: dict[str, PoissonProcess] = field(default_factory=dict)
+    objects: dict[str, ref[Any]] = field(default_factory=dict)
+
+    def forget_replaced(self, objects: Sequence[Any]) -> None:
+        """Forgets objects of the last run in whose place there are others of the same name now.
+
+        Raises:
+            InputError: if spikes are in delays.
+        """
+        replaced = [part.name for part in objects if self.objects.get(part.name, lambda part=part: part)() is not part]
+        if replaced:
+            self.check_no_delayed_spikes()
+        for name in replaced:
+            self.written.pop(name, None)
+            self.poisson.pop(name, None)
+
+    def check_no_delayed_spikes(self) -> None:
+        """Raises InputError if spikes are in delays."""
+        if self.run is not None and self.run.delayed_spikes:
+            raise InputError(
+                f"event_driven: synapses, delays or groups were changed while {self.run.delayed_spikes} spikes are in "
+                "delays; run long enough for them to arrive, or change weights only"
+            )
 
 
 class EventDrivenDevice(internals.RuntimeDevice):
@@ -213,6 +236,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
         internals.begin_run(network)
         reporter = _Reporter(report, float(report_period), begin, float(duration))
         session = self._session_of(network)
+        senders = (*parts.groups, *parts.generators, *parts.poisson, *parts.inputs, *parts.synapses)
+        session.forget_replaced(senders)
         before, kept = session.translation, session.run.keep() if session.run is not None else None
         try:
             run = self._prepared(session, translation, parts, begin, kept)
@@ -228,6 +253,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
             raise
         if reached < end:
             session.poisson.clear()
+        session.objects = {part.name: ref(part) for part in senders}
         spikes = run.fetch()
         _write_back(session, run, parts, translation, spikes, states)
         sources = {
@@ -326,10 +352,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
                 run.restore_neurons(kept, old.neurons(name), name, np.flatnonzero(rows))
         if kept is not None and old is not None and before is not None and old.delayed_spikes:
             if not _same_delays(before, translation):
-                raise InputError(
-                    f"event_driven: synapses, delays or groups were changed while {old.delayed_spikes} spikes are in "
-                    "delays; run long enough for them to arrive, or change weights only"
-                )
+                session.check_no_delayed_spikes()
             run.restore_delayed_spikes(kept)
         run.predict_crossings()
         session.run, session.translation = run, translation

@@ -22,6 +22,7 @@ from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Sc
 
 _CLOCK = "use the standard device, set_device('runtime')"
 _BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
+_PER_STEP = "it is computed once per time step"
 #: Types of values in a namespace.
 Resolved = Mapping[str, Any]
 
@@ -180,11 +181,7 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
                 held.add(eq.varname)
         elif eq.type == SUBEXPRESSION:
             if "constant over dt" in eq.flags:
-                _refuse(
-                    f"{eq.varname} = {eq.expr.code}",
-                    "it is computed once per time step",
-                    "leave out (constant over dt)",
-                )
+                _refuse(f"{eq.varname} = {eq.expr.code}", _PER_STEP, "leave out (constant over dt)")
             subexpressions[eq.varname] = eq.expr.code
         elif eq.type == PARAMETER:
             parameters.add(eq.varname)
@@ -276,6 +273,8 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
         _refuse(f"{name} (summed)", "a summed variable (gap junctions, graded synapses)", _CLOCK)
     for part in synapses.contained_objects:
         if part not in internals.pathways_of(synapses):
+            if internals.is_part_of_group(part):
+                _refuse(part.name, _PER_STEP, "leave out (constant over dt)")
             _refuse(part.name, "it runs code at certain times (run_regularly)", _BETWEEN)
     synapses.before_run(namespace)  # Brian2's own check of units
     return [_pathway(synapses, pathway, namespace) for pathway in internals.pathways_of(synapses) if pathway.active]
