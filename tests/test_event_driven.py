@@ -690,6 +690,20 @@ def test_explain_lists_what_runs_and_what_does_not():
     assert "dv/dt is not linear in v" in str(explained)
 
 
+def test_explain_lists_what_a_run_refuses():
+    noise, bad = brian2.PoissonGroup(2, "10*Hz*exp(-t/second)", name="noise"), lif(threshold="v**2 > 1", name="bad")
+    seen = brian2.SpikeMonitor(bad, name="seen")
+    table = brian2.StateMonitor(noise, "rates", record=True, name="table")
+    wrong = brian2.SpikeMonitor(noise, variables="rates", name="wrong")
+    network = brian2.Network(noise, bad, seen, table, wrong)
+    explained = mtt_brian.event_driven.explain(network)
+    assert {reason.name for reason in explained.refused} == {"noise", "bad", "table", "wrong"}
+    assert explained.runs == ("seen",)
+    with pytest.raises(mtt_brian.event_driven.Refused) as caught:
+        network.run(1 * ms)
+    assert set(caught.value.reasons) == set(explained.refused)
+
+
 def test_explain_finds_names_where_it_is_called():
     tau, good = 10 * ms, brian2.NeuronGroup(1, "dv/dt = -v / tau : 1", name="good")
     assert tau

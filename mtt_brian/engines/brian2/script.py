@@ -126,6 +126,9 @@ def script_of(parts: Parts, namespace: Mapping[str, Any]) -> Script:
         if not isinstance(whole(monitor.source), brian2.NeuronGroup):
             what = f"it records {type(whole(monitor.source)).__name__}"
             refusals.append(Refusal(monitor.name, "", what, "record a NeuronGroup"))
+    groups_only = [monitor for monitor in parts.states if isinstance(whole(monitor.source), brian2.NeuronGroup)]
+    _each([*groups_only, *parts.spikes], lambda monitor: [Columns(monitor, {}, namespace)], refusals)
+    _each(parts.poisson, lambda group: [rates_of(group, namespace)], refusals)
     sources = {s.name: len(s) for s in (*parts.generators, *parts.poisson)}
     sources |= {p.name: len(internals.target_of(p)) for p in parts.inputs}
     return Script(groups, sources, pathways, refusals)
