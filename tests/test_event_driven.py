@@ -618,6 +618,50 @@ def test_store_and_restore(tmp_path, file):
     assert [s for s in other[0] if s[1] < 0.04] == [s for s in first[0] if s[1] < 0.04]
 
 
+def test_restore_in_another_process(tmp_path):
+    """New objects of the same names, while a spike of the old ones is in a delay and their neuron is refractory."""
+
+    def build():
+        source, group = inputs((0.001, 0), name="source"), lif(refractory=9 * ms, name="cells")
+        group.drive = 1.1
+        way = brian2.Synapses(source, group, on_pre="v_post += 1.2", delay=3 * ms, name="way")
+        way.connect()
+        more = brian2.Synapses(source, group, on_pre="v_post += 1.3", delay=6 * ms, name="more")
+        more.connect()
+        return brian2.Network(source, group, way, more, brian2.SpikeMonitor(group, name="spikes"))
+
+    network = build()
+    network.run(5 * ms)
+    network.store(filename=str(tmp_path / "state"))
+    network.run(20 * ms)
+    expected = times(network["spikes"])
+    assert len(expected) == 2
+    del network
+    gc.collect()
+    network = build()
+    network.restore(filename=str(tmp_path / "state"))
+    network.run(20 * ms)
+    assert times(network["spikes"]) == expected
+
+
+def test_restore_while_spikes_are_in_delays_after_these_were_changed():
+    """Brian2 does not restore delays."""
+    source, group = inputs((0.001, 0)), lif(3, equations="v : 1", threshold="v > 1e9")
+    synapses = joined(source, group, weight=[1, 10, 100], delay=[0.003, 0.001, 0.002])
+    network = brian2.Network(source, group, synapses)
+    network.run(1.5 * ms)
+    network.store()
+    network.run(5 * ms)
+    synapses.delay = [1, 2, 3] * ms
+    network.run(1 * ms)
+    network.restore()
+    with pytest.raises(ValueError, match="delays or groups were changed while 1 spikes are in delays"):
+        network.run(2 * ms)
+    synapses.delay = [3, 1, 2] * ms
+    network.run(2 * ms)
+    assert list(group.v) == [0, 10, 100]
+
+
 def test_restore_to_before_the_first_run():
     network, monitors, *_ = network_of_two()
     network.store()
@@ -854,6 +898,12 @@ def test_groups_in_which_nothing_changes():
     assert seen.x.tolist() == [[2, 2, 5]]
     assert seen.square.tolist() == [[4, 4, 25]]
     brian2.Network(brian2.NeuronGroup(2, "x : 1")).run(1 * ms)
+
+
+def test_a_profile_is_empty():
+    network = brian2.Network(lif())
+    network.run(1 * ms, profile=True)
+    assert "no code objects have been run" in str(brian2.profiling_summary(network))
 
 
 def test_any_name_can_be_that_of_a_group():

@@ -158,6 +158,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session = None if self._storing is None else self._session_of(self._storing)
         if session is not None and session.run is not None:
             state["session"] = {
+                "translation": session.translation,
                 "kept": session.run.keep(),
                 "written": {name: x.copy() for name, x in session.written.items()},
                 "lastspike": {name: x.copy() for name, x in session.lastspike.items()},
@@ -188,19 +189,19 @@ class EventDrivenDevice(internals.RuntimeDevice):
         if stored is None:
             self._sessions[network] = _Session(network.id)
             return
-        if session.run is None:  # stored by another process
-            raise InputError(
-                f"event_driven cannot restore {network.name!r} before its first run; call run(0*second) after the "
-                "objects are created, then restore()"
-            )
-        if len(stored["kept"]["y"]) != sum(map(len, session.written.values())):
-            raise InputError(f"event_driven cannot restore {network.name!r}: its groups have changed since store()")
+        if session.run is None or session.translation is not stored["translation"]:
+            session.translation = stored["translation"]
+            session.run = self._start(stored["translation"].circuit)
         session.run.restore(stored["kept"])
         session.written = {k: x.copy() for k, x in stored["written"].items()}
         session.lastspike = {k: x.copy() for k, x in stored["lastspike"].items()}
         session.poisson = {k: p.keep() for k, p in stored["poisson"].items()} if restore_random_state else {}
 
     # ----- run
+
+    def network_get_profiling_info(self, network: Any) -> list[tuple[str, Any]]:
+        """Empty: no code objects run on this device."""
+        return []
 
     @brian2.check_units(duration=brian2.second, report_period=brian2.second)
     def network_run(
@@ -329,7 +330,6 @@ class EventDrivenDevice(internals.RuntimeDevice):
         unchanged = {name: _as_written(session, name, x, spiked.get(name)) for name, x in now.items()}
         if same and all(np.all(rows) for rows in unchanged.values()):
             assert old is not None
-            session.translation = translation
             return old
         run = self._start(translation.circuit)
         for group in parts.groups:
