@@ -1,6 +1,7 @@
 """What the device event_driven cannot run exactly: refused by object, line, reason and remedy."""
 
 import gc
+import math
 import re
 import weakref
 
@@ -208,6 +209,23 @@ def test_operations_in_every_time_step():
     assert "operation: a network_operation runs code at certain times; split the run" in message
     assert "it runs code at certain times (run_regularly)" in message
     assert len(message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("kind", ["neurons", "subgroup", "poisson", "generator", "synapses"])
+def test_code_that_runs_regularly_unless_it_is_inactive(kind):
+    cells, poisson = group(), brian2.PoissonGroup(2, 10 * Hz)
+    _, made = synapses(cells, model="w : 1", source=cells, delay=1 * ms)
+    generator = brian2.SpikeGeneratorGroup(1, [0], [0.5] * ms)
+    part = {"neurons": cells, "subgroup": cells[:1], "poisson": poisson, "generator": generator, "synapses": made}[kind]
+    operation = part.run_regularly("rates = 0*Hz" if kind == "poisson" else "w = 0", dt=1 * ms)
+    # With an operation of their own, synapses belong to the group, from which Brian2 runs them.
+    network = brian2.Network(cells, poisson, generator, *([] if kind == "synapses" else [made]))
+    with pytest.raises(InputError, match=f"{operation.name}: it runs code at certain times"):
+        network.run(1 * ms)
+    operation.active = False
+    cells.v = [2, 0]
+    network.run(2 * ms)
+    assert cells.v[1] == pytest.approx(math.exp(-0.1), abs=1e-12)  # of the synapse, 1 ms later
 
 
 def test_other_events():

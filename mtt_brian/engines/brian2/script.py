@@ -52,45 +52,55 @@ class Parts:
 
 def parts_of(objects: Iterable[Any]) -> Parts:
     """Sorts the objects of a network; those that are contained in another one come with it."""
+    objects = list(objects)
+    inside = {id(part): part for thing in objects for part in _inside(thing)}
+    # With a run_regularly of their own, Brian2 puts synapses and subgroups into the group.
+    objects = {id(thing): thing for thing in (*objects, *inside.values())}.values()
     objects = sorted(objects, key=lambda thing: _by_number(thing.name))
-    inside = {id(part) for thing in objects for part in thing.contained_objects}
     parts = Parts([], [], [], [], [], [], [], [], [])
     refuse = parts.refusals.append
     for thing in objects:
-        if id(thing) in inside:
+        if id(thing) in inside and not isinstance(thing, brian2.Synapses):
             continue
         # A class that a script derives from one of Brian2's is that one: it only creates it in another way.
         kind = next(k for k in type(thing).__mro__ if k.__module__.startswith("brian2."))
+        if kind in (brian2.NeuronGroup, brian2.SpikeGeneratorGroup, brian2.PoissonGroup):
+            for part in _inside(thing):
+                known = isinstance(part, brian2.Synapses | brian2.Subgroup) or internals.is_part_of_group(part)
+                if part.active and not known:
+                    refuse(Refusal(thing.name, part.name, "it runs code at certain times (run_regularly)", _BETWEEN))
         if kind is brian2.NeuronGroup:
             parts.groups.append(thing)
-            for part in thing.contained_objects:
-                if not internals.is_part_of_group(part):
-                    refuse(Refusal(thing.name, part.name, "it runs code at certain times (run_regularly)", _BETWEEN))
         elif kind is brian2.SpikeGeneratorGroup:
             parts.generators.append(thing)
         elif kind is brian2.PoissonGroup:
             parts.poisson.append(thing)
         elif kind is brian2.PoissonInput:
             parts.inputs.append(thing)
+        elif not thing.active:
+            continue
         elif kind is brian2.Synapses:
-            if thing.active:
-                parts.synapses.append(thing)
+            parts.synapses.append(thing)
         elif kind in (brian2.SpikeMonitor, brian2.EventMonitor):
-            if thing.event != "spike":
-                refuse(Refusal(thing.name, f"event {thing.event!r}", "events other than spikes", _CLOCK))
-            elif thing.active:
+            if thing.event == "spike":
                 parts.spikes.append(thing)
+            else:
+                refuse(Refusal(thing.name, f"event {thing.event!r}", "events other than spikes", _CLOCK))
         elif kind is brian2.StateMonitor:
-            if thing.active:
-                parts.states.append(thing)
+            parts.states.append(thing)
         elif kind is brian2.PopulationRateMonitor:
-            if thing.active:
-                parts.rates.append(thing)
+            parts.rates.append(thing)
         elif kind is brian2.NetworkOperation:
             refuse(Refusal(thing.name, "", "a network_operation runs code at certain times", _BETWEEN))
         else:
             refuse(Refusal(thing.name, "", f"a {type(thing).__name__} needs a clock", _CLOCK))
     return parts
+
+
+def _inside(thing: Any) -> list[Any]:
+    """What an object contains, and what subgroups in it contain."""
+    parts = list(thing.contained_objects)
+    return parts + [part for group in parts if isinstance(group, brian2.Subgroup) for part in _inside(group)]
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
@@ -104,8 +114,9 @@ def whole(group: Any) -> Any:
 
 
 def is_active(thing: Any) -> bool:
-    """Whether an object and all that it contains run."""
-    return bool(thing.active and all(part.active for part in thing.contained_objects))
+    """Whether an object and all parts of it that its texts state run."""
+    parts = filter(internals.is_part_of_group, thing.contained_objects)
+    return bool(thing.active and all(part.active for part in parts))
 
 
 def script_of(parts: Parts, namespace: Mapping[str, Any]) -> Script:
@@ -275,7 +286,7 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
         name = next(iter(synapses.summed_updaters))
         _refuse(f"{name} (summed)", "a summed variable (gap junctions, graded synapses)", _CLOCK)
     for part in synapses.contained_objects:
-        if part not in internals.pathways_of(synapses):
+        if part.active and part not in internals.pathways_of(synapses):
             if internals.is_part_of_group(part):
                 _refuse(part.name, _PER_STEP, "leave out (constant over dt)")
             _refuse(part.name, "it runs code at certain times (run_regularly)", _BETWEEN)
