@@ -100,7 +100,9 @@ class _Session:
         Raises:
             InputError: if spikes are in delays.
         """
-        replaced = [part.name for part in objects if self.objects.get(part.name, lambda part=part: part)() is not part]
+        replaced = [
+            part.name for part in objects if part.name in self.objects and self.objects[part.name]() is not part
+        ]
         if replaced:
             self.check_no_delayed_spikes()
         for name in replaced:
