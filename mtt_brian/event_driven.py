@@ -61,8 +61,6 @@ def explain(network: brian2.Network | None = None, level: int = 0) -> Explanatio
     parts = script.parts_of(sorted(objects, key=lambda thing: str(thing.name)))
     try:
         circuit_of(script.script_of(parts, namespace))
-        for group in parts.poisson:
-            script.rates_of(group, namespace)
     except Refused as error:
         refused = error.reasons
     names = {reason.name for reason in refused}

@@ -1,5 +1,6 @@
 """Plain Brian2 scripts on the device event_driven, with numbers that one can check on paper."""
 
+import gc
 import itertools
 import math
 
@@ -33,10 +34,10 @@ def lif(n=1, equations="dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1", threshold
     return brian2.NeuronGroup(n, equations, threshold=threshold, reset=reset, **options)
 
 
-def inputs(*spikes, n=1):
+def inputs(*spikes, n=1, **options):
     """A generator of spikes (seconds, neuron)."""
     t, i = zip(*spikes, strict=True) if spikes else ((), ())
-    return brian2.SpikeGeneratorGroup(n, np.array(i, int), np.array(t) * second)
+    return brian2.SpikeGeneratorGroup(n, np.array(i, int), np.array(t) * second, **options)
 
 
 def joined(source, target, on_pre="v_post += w", weight=1.0, delay=0.0, **connect):
@@ -376,6 +377,49 @@ def test_poisson_groups_have_their_rate_and_their_seed():
     assert not np.array_equal(spikes(2, 2.0)[0][:10], t[:10])
 
 
+@pytest.mark.parametrize("magic", [True, False])
+def test_trials_in_new_networks_have_other_poisson_spikes(magic):
+    def trial():
+        brian2.start_scope()
+        group = brian2.PoissonGroup(20, 100 * Hz)
+        monitor = brian2.SpikeMonitor(group)
+        (brian2 if magic else brian2.Network(group, monitor)).run(50 * ms)
+        return times(monitor)
+
+    found = []
+    for _ in range(2):
+        brian2.seed(5)
+        found.append([trial() for _ in range(3)])
+    assert found[0] == found[1]
+    assert len({t for one in found[0] for _, t in one}) == sum(map(len, found[0]))
+
+
+def test_poisson_groups_that_come_later_are_independent():
+    brian2.seed(5)
+    groups = [brian2.PoissonGroup(20, 100 * Hz, name=name) for name in ("later", "first")]
+    monitors = [brian2.SpikeMonitor(group) for group in groups]
+    network = brian2.Network(groups[1], monitors[1])
+    network.run(250 * ms)
+    network.add(groups[0], monitors[0])
+    network.run(250 * ms)
+    moved = np.array(monitors[0].t_) - 0.25
+    assert np.abs(moved[:, None] - np.array(monitors[1].t_)).min() > 1e-12
+
+
+def test_the_random_state_of_a_network_that_has_not_run():
+    brian2.seed(5)
+    group = brian2.PoissonGroup(20, 100 * Hz)
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(group, monitor)
+    network.store()
+    found = []
+    for same in (True, True, False):
+        network.restore(restore_random_state=same)
+        network.run(50 * ms)
+        found.append(times(monitor))
+    assert found[0] == found[1] != found[2]
+
+
 def test_gaps_of_a_poisson_group_are_exponential():
     from scipy import stats
 
@@ -514,6 +558,36 @@ def test_weights_changed_while_spikes_are_in_delays():
     assert group.v[:] == [7.0]
 
 
+def test_objects_replaced_by_others_of_their_name():
+    def cells(n, weight, delay):
+        source, group = inputs((0.001, 0), name="source"), lif(n, equations="v : 1", threshold="v > 9", name="cells")
+        poisson = brian2.PoissonGroup(n, 100 * Hz, name="noise")
+        way = brian2.Synapses(source, group, "w : 1", on_pre="v_post += w", delay=delay, name="way")
+        way.connect()
+        way.w = weight
+        return [source, group, poisson, way, brian2.SpikeMonitor(group, name="spikes")]
+
+    old = cells(2, 3, 1 * ms)
+    network = brian2.Network(old)
+    network.run(3 * ms)
+    assert list(old[1].v) == [3, 3]
+    network.remove(old)
+    old.clear()
+    gc.collect()
+    new = cells(3, 5, 1 * ms)
+    network.add(new)
+    network.run(3 * ms)
+    assert list(new[1].v) == [0, 0, 0]
+    new[0].set_spikes([0], [6.5] * ms)
+    network.run(1 * ms)
+    network.remove(new)
+    new.clear()
+    gc.collect()
+    network.add(cells(3, 5, 1 * ms))
+    with pytest.raises(ValueError, match="groups were changed while 1 spikes are in delays"):
+        network.run(3 * ms)
+
+
 def test_delays_changed_while_spikes_are_in_delays_are_refused():
     source, group = inputs((0.001, 0)), brian2.NeuronGroup(1, "v : 1")
     synapses = joined(source, group, delay=0.005)
@@ -542,6 +616,50 @@ def test_store_and_restore(tmp_path, file):
     other = [times(m) for m in monitors]
     assert other != first  # other Poisson spikes
     assert [s for s in other[0] if s[1] < 0.04] == [s for s in first[0] if s[1] < 0.04]
+
+
+def test_restore_in_another_process(tmp_path):
+    """New objects of the same names, while a spike of the old ones is in a delay and their neuron is refractory."""
+
+    def build():
+        source, group = inputs((0.001, 0), name="source"), lif(refractory=9 * ms, name="cells")
+        group.drive = 1.1
+        way = brian2.Synapses(source, group, on_pre="v_post += 1.2", delay=3 * ms, name="way")
+        way.connect()
+        more = brian2.Synapses(source, group, on_pre="v_post += 1.3", delay=6 * ms, name="more")
+        more.connect()
+        return brian2.Network(source, group, way, more, brian2.SpikeMonitor(group, name="spikes"))
+
+    network = build()
+    network.run(5 * ms)
+    network.store(filename=str(tmp_path / "state"))
+    network.run(20 * ms)
+    expected = times(network["spikes"])
+    assert len(expected) == 2
+    del network
+    gc.collect()
+    network = build()
+    network.restore(filename=str(tmp_path / "state"))
+    network.run(20 * ms)
+    assert times(network["spikes"]) == expected
+
+
+def test_restore_while_spikes_are_in_delays_after_these_were_changed():
+    """Brian2 does not restore delays."""
+    source, group = inputs((0.001, 0)), lif(3, equations="v : 1", threshold="v > 1e9")
+    synapses = joined(source, group, weight=[1, 10, 100], delay=[0.003, 0.001, 0.002])
+    network = brian2.Network(source, group, synapses)
+    network.run(1.5 * ms)
+    network.store()
+    network.run(5 * ms)
+    synapses.delay = [1, 2, 3] * ms
+    network.run(1 * ms)
+    network.restore()
+    with pytest.raises(ValueError, match="delays or groups were changed while 1 spikes are in delays"):
+        network.run(2 * ms)
+    synapses.delay = [3, 1, 2] * ms
+    network.run(2 * ms)
+    assert list(group.v) == [0, 10, 100]
 
 
 def test_restore_to_before_the_first_run():
@@ -616,6 +734,20 @@ def test_explain_lists_what_runs_and_what_does_not():
     assert "dv/dt is not linear in v" in str(explained)
 
 
+def test_explain_lists_what_a_run_refuses():
+    noise, bad = brian2.PoissonGroup(2, "10*Hz*exp(-t/second)", name="noise"), lif(threshold="v**2 > 1", name="bad")
+    seen = brian2.SpikeMonitor(bad, name="seen")
+    table = brian2.StateMonitor(noise, "rates", record=True, name="table")
+    wrong = brian2.SpikeMonitor(noise, variables="rates", name="wrong")
+    network = brian2.Network(noise, bad, seen, table, wrong)
+    explained = mtt_brian.event_driven.explain(network)
+    assert {reason.name for reason in explained.refused} == {"noise", "bad", "table", "wrong"}
+    assert explained.runs == ("seen",)
+    with pytest.raises(mtt_brian.event_driven.Refused) as caught:
+        network.run(1 * ms)
+    assert set(caught.value.reasons) == set(explained.refused)
+
+
 def test_explain_finds_names_where_it_is_called():
     tau, good = 10 * ms, brian2.NeuronGroup(1, "dv/dt = -v / tau : 1", name="good")
     assert tau
@@ -685,6 +817,155 @@ def test_parameters_may_have_the_name_of_a_function_of_numpy():
     assert float(monitor.t[0]) == pytest.approx(0.01 * np.log(2), abs=1e-12)
 
 
+def test_a_run_that_fails_changes_nothing():
+    """A spike of the first run is in a delay when the second one ends in an error; the third one goes on from there."""
+
+    def spikes(fail):
+        source, poisson = inputs((0.001, 0), (0.004, 0)), brian2.PoissonGroup(50, 200 * Hz)
+        group, counter = (
+            lif(equations="v : 1\nrest : 1", threshold="v > 0.5", reset="v = rest"),
+            lif(50, "n : 1", "n < 0"),
+        )
+        ways = joined(source, group, delay=0.002), joined(poisson, counter, "n_post += 1", j="i")
+        monitor, arrivals = brian2.SpikeMonitor(group), brian2.SpikeMonitor(poisson)
+        rate = brian2.PopulationRateMonitor(group)
+        network = brian2.Network(source, poisson, group, counter, ways, monitor, arrivals, rate)
+        network.run(2 * ms)
+        if fail == "reset":
+            group.rest = 2
+            with pytest.raises(ValueError, match="fires without end"):
+                network.run(100 * ms)
+            group.rest = 0
+        elif fail == "report":
+            with pytest.raises(KeyboardInterrupt):
+                network.run(100 * ms, report=interrupt, report_period=0 * second)
+        elif fail == "monitor":
+            wrong = brian2.SpikeMonitor(poisson, variables="rates")
+            network.add(wrong)
+            with pytest.raises(ValueError, match="it is not a variable of the equations"):
+                network.run(100 * ms)
+            network.remove(wrong)
+        assert float(network.t) == 0.002
+        network.run(98 * ms)
+        assert counter.n[:].tolist() == list(arrivals.count)
+        assert abs(arrivals.num_spikes - 1000) < 5 * math.sqrt(1000)
+        assert sum(rate.rate_) * 1e-4 == pytest.approx(2)
+        return times(monitor)
+
+    def interrupt(elapsed, completed, start, duration):
+        if completed > 0.5:
+            raise KeyboardInterrupt
+
+    expected = spikes(None)
+    assert [i for i, _ in expected] == [0, 0]
+    assert spikes("reset") == spikes("report") == spikes("monitor") == expected
+
+
+def test_poisson_spikes_go_on_after_a_stop():
+    brian2.seed(2)
+    group = brian2.PoissonGroup(100, 100 * Hz)
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(group, monitor)
+    network.run(1 * second, report=lambda *a: network.stop() if a[1] > 0.1 else None, report_period=0 * second)
+    assert 0.1 < float(network.t) < 0.2
+    network.run(1 * second - network.t)
+    assert np.all(np.abs(np.histogram(monitor.t_, np.linspace(0, 1, 11))[0] - 1000) < 5 * math.sqrt(1000))
+
+
+def test_no_spike_is_missing_in_the_rates_of_runs_that_end_within_a_time_step():
+    source = inputs((0.00022, 0), (0.00024, 0), (0.00027, 0), (0.00041, 0))
+    monitor, second_one = (brian2.PopulationRateMonitor(source) for _ in range(2))
+    network = brian2.Network(source, monitor, second_one)
+    for duration in (0.23, 0.03, 0.32):
+        network.run(duration * ms)
+    np.testing.assert_allclose(monitor.rate_ * 1e-4, [0, 0, 3, 0, 1, 0])
+    np.testing.assert_allclose(monitor.t_, 1e-4 * np.arange(6))
+    assert list(second_one.rate_) == list(monitor.rate_)
+    assert not np.signbit(monitor.t_[0])
+
+
+def test_groups_in_which_nothing_changes():
+    values = brian2.NeuronGroup(3, "x : 1\nk : integer\nsquare = x**2 : 1")
+    values.x = [1, 2, 3]
+    group = lif()
+    group.drive = 1.5
+    seen, monitor = brian2.StateMonitor(values, ["x", "square"], record=[1], dt=5 * ms), brian2.SpikeMonitor(group)
+    network = brian2.Network(values, group, seen, monitor)
+    network.run(10 * ms)
+    values.x = 5
+    network.run(5 * ms)
+    close(times(monitor), [(0, TAU * math.log(3))])
+    assert seen.x.tolist() == [[2, 2, 5]]
+    assert seen.square.tolist() == [[4, 4, 25]]
+    brian2.Network(brian2.NeuronGroup(2, "x : 1")).run(1 * ms)
+
+
+def test_a_profile_is_empty():
+    network = brian2.Network(lif())
+    network.run(1 * ms, profile=True)
+    assert "no code objects have been run" in str(brian2.profiling_summary(network))
+
+
+def test_any_name_can_be_that_of_a_group():
+    source, group = inputs((0.001, 0)), lif(equations="v : 1", name="sources")
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(source, group, joined(source, group, weight=2), monitor).run(2 * ms)
+    assert times(monitor) == [(0, 0.001)]
+
+
+def test_classes_of_a_script():
+    class Cells(brian2.NeuronGroup):
+        def __init__(self, drive):
+            super().__init__(1, f"dv/dt = ({drive} - v) / (10*ms) : 1", threshold="v > 1", reset="v = 0")
+
+    group = Cells(1.5)
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(12 * ms)
+    close(times(monitor), [(0, TAU * math.log(3))])
+
+
+@pytest.mark.skipif(not hasattr(brian2, "EventClock"), reason="needs Brian2 2.10")
+def test_states_at_given_times():
+    group = lif()
+    group.drive = 1.5
+    seen = brian2.StateMonitor(group, "v", record=True, clock=brian2.EventClock([1.23, 2, 7.7, 15] * ms))
+    network = brian2.Network(group, seen)
+    for _ in range(2):
+        network.run(5 * ms)
+    np.testing.assert_allclose(seen.t_, [0.00123, 0.002, 0.0077])
+    np.testing.assert_allclose(seen.v[0], -1.5 * np.expm1(-seen.t_ / TAU), rtol=1e-12)
+
+
+def test_values_that_differ_little_keep_their_digits():
+    """Expanded, exp(-(i - 150)**2 / 8) is 0 times inf, and (x - 1)**6 only rounding errors."""
+    group = lif(160, "dv/dt = (5*exp(-(i - mu)**2 / (2*sigma**2)) - v) / (10*ms) : 1\nmu : 1\nsigma : 1")
+    group.mu, group.sigma = 150, 2
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(15 * ms)
+    drive = 5 * np.exp(-((np.arange(160) - 150) ** 2) / 8)
+    first = TAU * np.log(drive[drive > 1.3] / (drive[drive > 1.3] - 1))
+    assert len(first) == 7
+    np.testing.assert_allclose([t[0] / second for t in monitor.spike_trains().values() if len(t)], first, rtol=1e-13)
+
+    group = brian2.NeuronGroup(20, "dv/dt = ((x - 1)**6 * k - v) / (10*ms) : 1\nx : 1\nk : 1\nu : 1")
+    group.x, group.k = "1 + 0.001*(i + 1)", 1e18
+    source = inputs((0, 0))
+    near = joined(source, group, "u_post += (x_post - 1)**6")
+    brian2.Network(source, group, near).run(1 * ms)
+    power = (0.001 * np.arange(1, 21)) ** 6
+    np.testing.assert_allclose(group.v, -1e18 * power * math.expm1(-0.1), rtol=1e-11)
+    np.testing.assert_allclose(group.u, power, rtol=1e-11)
+
+
+def test_numbers_in_a_text_have_all_their_digits():
+    """Three times 1/3 is 1; of 15 digits, it is less."""
+    source, group = inputs(*((0.001 * k, 0) for k in (1, 2, 3))), lif(equations="v : 1", threshold="v >= 1")
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(source, group, joined(source, group, f"v_post += {1 / 3!r}"), monitor)
+    network.run(5 * ms)
+    assert times(monitor) == [(0, 0.003)]
+
+
 # ----- what Brian2 permits in statements
 
 
@@ -708,6 +989,31 @@ def test_statements_of_synapses_may_have_comments_and_names_of_their_own():
     brian2.Network(source, group, synapses).run(2 * ms)
     assert list(group.v) == [7, 7]
     assert list(group.u) == [-6, -6]
+
+
+def test_synapses_may_read_their_delay():
+    source, group = inputs((0.001, 0)), lif(3, equations="v : 1", threshold="v > 100")
+    synapses = brian2.Synapses(source, group, on_pre={"one": "v_post += delay/ms", "two": "v_post += 10*delay/ms"})
+    synapses.connect()
+    synapses.one.delay, synapses.two.delay = "j*ms", 2 * ms
+    brian2.Network(source, group, synapses).run(5 * ms)
+    np.testing.assert_allclose(group.v, [20, 21, 22])
+
+
+def test_the_weight_of_a_poisson_input_may_be_a_subexpression():
+    group = lif(10, equations="v : 1\na : 1\nweight = 2*a : 1", threshold="v < 0")
+    group.a = "i + 1"
+    drive = brian2.PoissonInput(group, "v", 1000, 1000 * Hz, weight="weight")
+    brian2.Network(group, drive).run(10 * ms)
+    np.testing.assert_allclose(group.v / group.a, 20_000, rtol=0.05)
+
+
+def test_a_reset_may_compare_what_it_has_set():
+    group = lif(2, "dv/dt = (1.5 - v) / (10*ms) : 1\nn : 1", reset="v = 0.5*int(i > 0); n += int(v < 0.3)")
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(20 * ms)
+    close(times(monitor), [(0, TAU * math.log(3)), (1, TAU * math.log(3)), (1, TAU * math.log(6))], 1e-14)
+    assert group.n[:].tolist() == [1, 0]
 
 
 def test_exprel_of_a_parameter_has_a_value():

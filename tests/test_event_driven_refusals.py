@@ -1,6 +1,7 @@
 """What the device event_driven cannot run exactly: refused by object, line, reason and remedy."""
 
 import gc
+import math
 import re
 import weakref
 
@@ -67,6 +68,16 @@ GROUPS = {
         {"threshold": "rand() < 10*Hz*dt"},
         "it fires by chance in every time step; use a PoissonGroup",
     ),
+    "a condition of a state": (
+        {"model": "dv/dt = (2*int(v > 0.5) - v) / (10*ms) : 1"},
+        "dv/dt depends on a condition of v; linearise it",
+    ),
+    "the refractory period": (
+        {"threshold": "v > 1 and not_refractory", "refractory": 1 * ms},
+        "it depends on whether the neuron is refractory; mark equations by (unless refractory)",
+    ),
+    "a condition that always holds": ({"threshold": "True"}, "threshold 'True': it is not one comparison"),
+    "a condition without int": ({"reset": "v += (i > 1)"}, "write int(...) around a condition"),
     "no state in the condition": ({"threshold": "i > 1"}, "it does not depend on a state variable"),
     "a nonlinear reset": ({"reset": "v = v**2"}, "reset 'v = v ** 2': the reset of v is not linear in v"),
     "a random reset": ({"reset": "v = rand()"}, "rand changes from call to call or with time"),
@@ -117,6 +128,7 @@ def test_a_function_of_the_script(name):
         ({"on_pre": "v_post = 1"}, "wires: v_post = 1: it sets the variable"),
         ({"on_pre": "v_post += 1 - v_post"}, "it sets the variable"),
         ({"on_pre": "v_post += 0.1*v_post"}, "what it adds depends on v_post"),
+        ({"model": "w = rand() : 1 (constant over dt)"}, "it is computed once per time step; leave out (constant"),
         ({"on_pre": "v_post += rand()"}, "rand changes from call to call"),
         (
             {"model": "dx/dt = -x / (5*ms) : 1 (event-driven)"},
@@ -131,6 +143,47 @@ def test_a_function_of_the_script(name):
 def test_synapses(options, expected):
     cells = group()
     assert expected in refusal(cells, *synapses(cells, **options))
+
+
+@pytest.mark.parametrize(
+    ("model", "on_pre", "used"),
+    [
+        ("", "v_post += gain_post", "gain_post"),
+        ("weight = 2*a_post : 1", "v_post += weight", "weight"),
+        ("", "x = gain_post; v_post += x", "gain_post"),
+    ],
+)
+def test_a_subexpression_of_what_spikes_change(model, on_pre, used):
+    cells = group(f"{EQUATION}\na : 1\nhalf = a/2 : 1\ngain = 3*half : 1")
+    source = brian2.SpikeGeneratorGroup(1, [0], [0.5] * ms)
+    _, other = source, brian2.Synapses(source, cells, on_pre="a_post += 1")
+    other.connect()
+    message = refusal(cells, other, *synapses(cells, on_pre, model, source=source))
+    assert f"what it adds depends on {used}, which spikes change" in message
+    cells = group(f"{EQUATION}\na : 1\ngain = 3*a : 1", name="others", reset="v = 0; a += 1")
+    drive = brian2.PoissonInput(cells, "v", 1, 1 * Hz, weight="gain")
+    assert "what it adds depends on gain, which spikes change" in refusal(cells, drive)
+
+
+def test_a_subexpression_of_a_state():
+    source, cells = group(f"{EQUATION}\nhalf = v/2 : 1", name="source"), group()
+    _, made = synapses(cells, "v_post += half_pre", source=source, delay=1 * ms)
+    assert "what it adds depends on v of 'source', which changes during a run" in refusal(source, cells, made)
+
+
+@pytest.mark.parametrize("reset", ["v = 0; g = 0", "v = 0; g *= 0.5", "v = -g"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_loop_without_a_delay_into_what_the_reset_uses(reset, groups):
+    """On a clock, the reset comes after what arrives with the neuron's own spike."""
+    model = "dv/dt = (g - v) / (10*ms) : 1\ndg/dt = -g / (5*ms) : 1"
+    cells = [group(model, name=f"cells_{k}", reset=reset) for k in range(groups)]
+    ways = [brian2.Synapses(cells[k], cells[k - 1], on_pre="g_post += 1") for k in range(groups)]
+    for way in ways:
+        way.connect()
+    assert "(on a clock, what arrives with a spike of a neuron comes before its reset)" in refusal(*cells, *ways)
+    for way in ways:
+        way.delay = 1 * ms
+    brian2.Network(*cells, *ways).run(1 * ms)
 
 
 def test_gap_junctions():
@@ -153,9 +206,26 @@ def test_operations_in_every_time_step():
     cells.run_regularly("v = 0", dt=1 * ms)
     operation = brian2.NetworkOperation(lambda: None, name="operation")
     message = refusal(cells, operation)
-    assert "operation: a network_operation runs in every time step; split the run" in message
-    assert "it runs code in every time step (run_regularly)" in message
+    assert "operation: a network_operation runs code at certain times; split the run" in message
+    assert "it runs code at certain times (run_regularly)" in message
     assert len(message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("kind", ["neurons", "subgroup", "poisson", "generator", "synapses"])
+def test_code_that_runs_regularly_unless_it_is_inactive(kind):
+    cells, poisson = group(), brian2.PoissonGroup(2, 10 * Hz)
+    _, made = synapses(cells, model="w : 1", source=cells, delay=1 * ms)
+    generator = brian2.SpikeGeneratorGroup(1, [0], [0.5] * ms)
+    part = {"neurons": cells, "subgroup": cells[:1], "poisson": poisson, "generator": generator, "synapses": made}[kind]
+    operation = part.run_regularly("rates = 0*Hz" if kind == "poisson" else "w = 0", dt=1 * ms)
+    # With an operation of their own, synapses belong to the group, from which Brian2 runs them.
+    network = brian2.Network(cells, poisson, generator, *([] if kind == "synapses" else [made]))
+    with pytest.raises(InputError, match=f"{operation.name}: it runs code at certain times"):
+        network.run(1 * ms)
+    operation.active = False
+    cells.v = [2, 0]
+    network.run(2 * ms)
+    assert cells.v[1] == pytest.approx(math.exp(-0.1), abs=1e-12)  # of the synapse, 1 ms later
 
 
 def test_other_events():

@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy
 from scipy.special import exprel
+from sympy.printing.numpy import NumPyPrinter
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
 
-#: Name of the one input of a circuit: all sources of spikes one after another.
-SOURCES = "sources"
+#: Name of the one input of a circuit: all sources of spikes one after another. No Brian2 object can have it.
+SOURCES = "all sources"
 #: Rates per second above which a variable changes faster than two instants can be told apart (`circuit.instants`).
 FASTEST = 1e15
 _CLOCK = "use the standard device, set_device('runtime')"
@@ -112,7 +113,7 @@ class Pathway:
         code: the statements.
         i, j: neuron of the source and of the target of every synapse, counted in the whole groups.
         variables: the variable of the target that a name in the statements stands for.
-        reads: group and variable of names that stand for values of the source or the target.
+        reads: groups and their variables that the value of a name depends on, those in subexpressions included.
         values, functions: as of a group; a number, or one value per synapse.
         seconds: delay, a number or one per synapse.
         own_names: names that the statements define for themselves.
@@ -125,7 +126,7 @@ class Pathway:
     i: np.ndarray
     j: np.ndarray
     variables: Mapping[str, str]
-    reads: Mapping[str, tuple[str, str]]
+    reads: Mapping[str, frozenset[tuple[str, str]]]
     values: Mapping[str, Any]
     functions: Mapping[str, str]
     seconds: float | np.ndarray
@@ -155,7 +156,7 @@ class Translation:
 
     Attributes:
         circuit: its one input is `SOURCES`; its populations have the names of the groups.
-        states: names of the states of every group.
+        states: names of the states of every group; those without any are not in the circuit.
         first: where a source of spikes begins among the neurons of the input.
     """
 
@@ -188,7 +189,8 @@ def circuit_of(script: Script) -> Translation:
         try:
             assigned = frozenset(changed[group.name]) | {name for name, _, _ in _statements(group.reset or "")}
             states[group.name] = group.states(assigned - group.own_names)
-            rules[group.name] = _rule(group, states[group.name])
+            if states[group.name] or group.threshold is not None:
+                rules[group.name] = _rule(group, states[group.name])
         except _Stop as stop:
             refusals.append(Refusal(group.name, *stop.args))
     if not refusals:
@@ -260,13 +262,17 @@ def _parsed(text: str, line: str, functions: Mapping[str, str]) -> sympy.Expr:
         if obstacle := functions.get(name):
             instead = f"set a parameter to its value before the run, or {_CLOCK}"
             raise _Stop(line, f"{name} {obstacle}", instead)
+    if "not_refractory" in names:
+        instead = "mark equations by (unless refractory); a refractory neuron does not fire in any case"
+        raise _Stop(line, "it depends on whether the neuron is refractory", instead)
     for name in names:
-        if name in ("t", "t_in_timesteps", "dt", "lastspike", "not_refractory"):
+        if name in ("t", "t_in_timesteps", "dt", "lastspike"):
             raise _Stop(line, f"it depends on time ({name})", f"change a parameter between two runs, or {_CLOCK}")
     try:
-        return str_to_sympy(text)
+        return sympy.sympify(str_to_sympy(text))
     except (SyntaxError, ValueError, KeyError, NotImplementedError) as error:
-        raise _Stop(line, f"it cannot be read ({error})", _CLOCK) from None
+        instead = "write int(...) around a condition" if "Relational" in str(error) else _CLOCK
+        raise _Stop(line, f"it cannot be read ({error})", instead) from None
 
 
 def _names(text: str) -> list[str]:
@@ -300,6 +306,13 @@ def _symbol(name: str) -> sympy.Symbol:
     return sympy.Symbol(name, real=True)
 
 
+class _Printer(NumPyPrinter):
+    """Numbers with all their digits; sympy prints 15 of 17."""
+
+    def _print_Float(self, expr: sympy.Float) -> str:
+        return repr(float(expr))
+
+
 def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
     """A sympy expression in numbers, float64; arrays where a value is one."""
     names = sorted(str(s) for s in expression.free_symbols)
@@ -309,7 +322,9 @@ def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
     try:
         # Under other names than those of the script: one of these can be that of a function of numpy.
         modules = [{"exprel": exprel}, "numpy"]
-        function = sympy.lambdify([_symbol(name) for name in names], expression, modules, dummify=True)
+        printer = _Printer({"fully_qualified_modules": False, "inline": True, "allow_unknown_functions": True})
+        symbols = [_symbol(name) for name in names]
+        function = sympy.lambdify(symbols, expression, modules, printer=printer, dummify=True)
         with np.errstate(all="ignore"):
             found = np.asarray(function(*(np.asarray(values[name], dtype=np.float64) for name in names)))
         if found.dtype.kind not in "fiub":
@@ -328,13 +343,23 @@ class _Affine(NamedTuple):
 
 def _affine(expression: sympy.Expr, states: Sequence[str], line: str, what: str) -> _Affine:
     symbols = [_symbol(name) for name in states]
-    expression = sympy.expand(expression) if expression.free_symbols & set(symbols) else expression
+    for condition in expression.atoms(sympy.core.relational.Relational, sympy.logic.boolalg.BooleanFunction):
+        for x in symbols:
+            if x in condition.free_symbols:
+                raise _Stop(line, f"{what} depends on a condition of {x}", f"linearise it, or {_CLOCK}")
     coefficients = [sympy.diff(expression, x) for x in symbols]
+    if any(c.free_symbols & set(symbols) for c in coefficients):
+        expression = _expanded(expression)
+        coefficients = [sympy.diff(expression, x) for x in symbols]
     for x, coefficient in zip(symbols, coefficients, strict=True):
         if coefficient.free_symbols & set(symbols):
             raise _Stop(line, f"{what} is not linear in {x}", f"linearise it, or {_CLOCK}")
-    constant = expression.subs({x: 0 for x in symbols})
-    return _Affine(tuple(coefficients), constant)
+    return _Affine(tuple(coefficients), expression.xreplace({x: sympy.Integer(0) for x in symbols}))
+
+
+def _expanded(expression: sympy.Expr) -> sympy.Expr:
+    """Products of sums as sums, where states cancel; an exponential stays one, as its factors can overflow."""
+    return sympy.expand(expression, power_exp=False, power_base=False, log=False)
 
 
 # ---- Groups ----------------------------------------------------------------------------------------------------------
@@ -390,7 +415,7 @@ def _suspects(values: Mapping[str, float]) -> dict[str, float]:
 def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
     n = len(states)
     if n == 0:
-        raise _Stop("", "it has no state variable", "give it an equation, or use a SpikeGeneratorGroup")
+        raise _Stop("", "it fires, but has no state variable", "give it an equation, or use a SpikeGeneratorGroup")
     if n > MOST_STATES:
         raise _Stop("", f"it has {n} state variables ({', '.join(states)}); at most {MOST_STATES} are possible", _CLOCK)
     for name in states:
@@ -480,7 +505,7 @@ def _reset(group: Group, texts: _Texts) -> np.ndarray:
     lines = {name: "" for name in states}
     for name, text, line in _statements(group.reset or ""):
         shown = f"reset {line!r}"
-        after[_symbol(name)] = texts.parsed(text, shown).subs(after, simultaneous=True)
+        after[_symbol(name)] = texts.parsed(text, shown).xreplace(after)
         lines[name] = shown
     out = np.zeros((group.size, n, n + 1))
     for k, name in enumerate(states):
@@ -519,7 +544,7 @@ def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
     own: dict[sympy.Symbol, sympy.Expr] = {}
     for name, text, line in _statements(pathway.code):
         if name in pathway.own_names:
-            own[_symbol(name)] = _parsed(text, line, pathway.functions).subs(own)
+            own[_symbol(name)] = _parsed(text, line, pathway.functions).xreplace(own)
             continue
         if name not in pathway.variables:
             raise _Stop(
@@ -527,8 +552,10 @@ def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
                 f"{name} is not a variable of the target {pathway.target!r} (plasticity, or a change of the source)",
                 f"add a value to a variable of the target, or {_CLOCK}",
             )
-        after = _parsed(text, line, pathway.functions).subs(own)
-        change = sympy.expand(after - _symbol(name)) if _symbol(name) in after.free_symbols else after - _symbol(name)
+        after = _parsed(text, line, pathway.functions).xreplace(own)
+        change = after - _symbol(name)
+        if _symbol(name) in change.free_symbols:
+            change = _expanded(change)
         used = {str(s) for s in change.free_symbols if str(s) in pathway.variables and str(s) not in pathway.values}
         if used or _symbol(name) in change.free_symbols:
             sets = _symbol(name) not in after.free_symbols
@@ -554,8 +581,8 @@ def _changing_values(
     for pathway in pathways:
         for name, text, line in _statements(pathway.code):
             for used in _names(text):
-                group, variable = pathway.reads.get(used, ("", ""))
-                if used != name and variable in states.get(group, ()):
+                changing = any(variable in states.get(group, ()) for group, variable in pathway.reads.get(used, ()))
+                if used != name and changing:
                     reason = f"what it adds depends on {used}, which spikes change"
                     out.append((pathway.name, line, reason, f"add a constant value, or {_CLOCK}"))
     return out
@@ -568,12 +595,20 @@ def _at_once(
     rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps
 ) -> list[tuple[Pathway, str]]:
     """Pathways between groups through which a spike can cause another one at the same instant, and the variable."""
-    out = []
-    for pathway, variable, _ in jumps:
-        at_once = pathway.source in rules and len(pathway.i) and np.any(np.asarray(pathway.seconds) == 0)
-        if at_once and rules[pathway.target].reaches_threshold_by(states[pathway.target].index(variable)):
-            out.append((pathway, variable))
-    return out
+    return [
+        (pathway, variable)
+        for pathway, variable in _without_delay(rules, jumps)
+        if rules[pathway.target].reaches_threshold_by(states[pathway.target].index(variable))
+    ]
+
+
+def _without_delay(rules: Mapping[str, EquationNeuron], jumps: _Jumps) -> list[tuple[Pathway, str]]:
+    """Pathways between groups that have synapses without a delay, and the variable."""
+    return [
+        (pathway, variable)
+        for pathway, variable, _ in jumps
+        if pathway.source in rules and len(pathway.i) and np.any(np.asarray(pathway.seconds) == 0)
+    ]
 
 
 def _sorter(rules: Mapping[str, EquationNeuron], at_once: Sequence[tuple[Pathway, str]]) -> TopologicalSorter[str]:
@@ -599,8 +634,37 @@ def _loops(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, 
                 "give these synapses a delay > 0",
             )
         ]
+    currents = [found for found in _without_delay(rules, jumps) if found not in at_once]
+    for pathway, variable in currents:
+        rule, k = rules[pathway.target], states[pathway.target].index(variable)
+        same = np.eye(len(rule.states))[:, k]
+        if np.any(rule.systems.reset[:, :, k] != same) and pathway.source in _reached(pathway.target, currents):
+            return [
+                Refusal(
+                    pathway.name,
+                    pathway.code.strip(),
+                    f"a spike without a delay changes {variable} in a loop, and the reset of {pathway.target!r} uses "
+                    f"{variable} (on a clock, what arrives with a spike of a neuron comes before its reset)",
+                    "give these synapses a delay > 0",
+                )
+            ]
     return []
 
 
+def _reached(group: str, pathways: Sequence[tuple[Pathway, str]]) -> set[str]:
+    """The groups to which some pathways lead from a group, itself included."""
+    found, left = {group}, [group]
+    while left:
+        source = left.pop()
+        new = {pathway.target for pathway, _ in pathways if pathway.source == source} - found
+        found |= new
+        left += new
+    return found
+
+
 def _order(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[str]:
-    return list(_sorter(rules, _at_once(rules, states, jumps)).static_order())
+    """Each group behind those whose spikes enter it at once; in loops, behind those that can make it fire at once."""
+    try:
+        return list(_sorter(rules, _without_delay(rules, jumps)).static_order())
+    except CycleError:
+        return list(_sorter(rules, _at_once(rules, states, jumps)).static_order())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import brian2
 import numpy as np
@@ -83,7 +83,7 @@ class _Session:
         written: states of every group at its end, float64 [N, n].
         lastspike: of every group with a refractory period.
         poisson: processes by the name of their source.
-        trial: number of `restore` calls without the random state.
+        objects: all of the last run but the monitors, by name.
     """
 
     identity: str
@@ -92,7 +92,30 @@ class _Session:
     written: dict[str, np.ndarray] = field(default_factory=dict)
     lastspike: dict[str, np.ndarray] = field(default_factory=dict)
     poisson: dict[str, PoissonProcess] = field(default_factory=dict)
-    trial: int = 0
+    objects: dict[str, ref[Any]] = field(default_factory=dict)
+
+    def forget_replaced(self, objects: Sequence[Any]) -> None:
+        """Forgets objects of the last run in whose place there are others of the same name now.
+
+        Raises:
+            InputError: if spikes are in delays.
+        """
+        replaced = [
+            part.name for part in objects if part.name in self.objects and self.objects[part.name]() is not part
+        ]
+        if replaced:
+            self.check_no_delayed_spikes()
+        for name in replaced:
+            self.written.pop(name, None)
+            self.poisson.pop(name, None)
+
+    def check_no_delayed_spikes(self) -> None:
+        """Raises InputError if spikes are in delays."""
+        if self.run is not None and self.run.delayed_spikes:
+            raise InputError(
+                f"event_driven: synapses, delays or groups were changed while {self.run.delayed_spikes} spikes are in "
+                "delays; run long enough for them to arrive, or change weights only"
+            )
 
 
 class EventDrivenDevice(internals.RuntimeDevice):
@@ -106,7 +129,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         super().__init__()
         self._start = start
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
-        self._seed = secrets.randbits(63)
+        self._seed, self._drawn = secrets.randbits(63), 0
         self._storing: Any = None
 
     def add_array(self, variable: Any) -> None:
@@ -118,7 +141,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
     def seed(self, seed: int | None = None) -> None:
         """Seeds Brian2's random numbers, and the Poisson processes from here on."""
         super().seed(seed)
-        self._seed = secrets.randbits(63) if seed is None else int(seed)
+        self._seed, self._drawn = secrets.randbits(63) if seed is None else int(seed), 0
         for session in self._sessions.values():
             session.poisson.clear()
 
@@ -133,10 +156,11 @@ class EventDrivenDevice(internals.RuntimeDevice):
 
     def get_random_state(self) -> dict[str, Any]:
         """The state of all that is drawn, and of the network that is being stored."""
-        state = {**super().get_random_state(), "seed": self._seed}
+        state = {**super().get_random_state(), "poisson": (self._seed, self._drawn)}
         session = None if self._storing is None else self._session_of(self._storing)
         if session is not None and session.run is not None:
             state["session"] = {
+                "translation": session.translation,
                 "kept": session.run.keep(),
                 "written": {name: x.copy() for name, x in session.written.items()},
                 "lastspike": {name: x.copy() for name, x in session.lastspike.items()},
@@ -147,7 +171,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         """Back to a state of `get_random_state`."""
         super().set_random_state(state)
-        self._seed = state["seed"]
+        self._seed, self._drawn = state["poisson"]
 
     def network_store(self, network: Any, name: str = "default", filename: str | None = None) -> None:
         """`brian2.Network.store`, with the spikes in delays."""
@@ -165,22 +189,21 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session = self._session_of(network)
         stored = state.get("session")
         if stored is None:
-            self._sessions[network] = _Session(network.id, trial=session.trial + 1)
+            self._sessions[network] = _Session(network.id)
             return
-        if session.run is None:  # stored by another process
-            raise InputError(
-                f"event_driven cannot restore {network.name!r} before its first run; call run(0*second) after the "
-                "objects are created, then restore()"
-            )
-        if len(stored["kept"]["y"]) != sum(map(len, session.written.values())):
-            raise InputError(f"event_driven cannot restore {network.name!r}: its groups have changed since store()")
+        if session.run is None or session.translation is not stored["translation"]:
+            session.translation = stored["translation"]
+            session.run = self._start(stored["translation"].circuit)
         session.run.restore(stored["kept"])
         session.written = {k: x.copy() for k, x in stored["written"].items()}
         session.lastspike = {k: x.copy() for k, x in stored["lastspike"].items()}
-        session.trial += 1
         session.poisson = {k: p.keep() for k, p in stored["poisson"].items()} if restore_random_state else {}
 
     # ----- run
+
+    def network_get_profiling_info(self, network: Any) -> list[tuple[str, Any]]:
+        """Empty: no code objects run on this device."""
+        return []
 
     @brian2.check_units(duration=brian2.second, report_period=brian2.second)
     def network_run(
@@ -195,6 +218,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
     ) -> None:
         """`brian2.Network.run` in continuous time, with the same arguments; ``profile`` has no effect.
 
+        A run that ends in an error or is interrupted leaves the network as it was, up to Poisson arrivals to come.
+
         Raises:
             Refused: lists what the script has that cannot run exactly.
         """
@@ -207,17 +232,33 @@ class EventDrivenDevice(internals.RuntimeDevice):
         self._check_device(network.sorted_objects)
         translation = circuit_of(script.script_of(parts, namespace))
         rates = self._rates(parts, namespace)
-        internals.begin_run(network)
         begin = float(network.t_)
         end = begin + float(duration)
-        session = self._session_of(network)
-        run = self._prepared(session, translation, parts, begin)
-        inputs = self._inputs(session, translation, parts, rates, begin, end)
-        reporter = _Reporter(report, float(report_period), begin, float(duration))
         recorder = _Recorder(parts, translation, begin, end, namespace)
-        reached = self._play(network, run, inputs, recorder, reporter, begin, end)
+        parts = replace(parts, groups=[group for group in parts.groups if translation.states[group.name]])
+        internals.begin_run(network)
+        reporter = _Reporter(report, float(report_period), begin, float(duration))
+        session = self._session_of(network)
+        senders = (*parts.groups, *parts.generators, *parts.poisson, *parts.inputs, *parts.synapses)
+        session.forget_replaced(senders)
+        before, kept = session.translation, session.run.keep() if session.run is not None else None
+        try:
+            run = self._prepared(session, translation, parts, begin, kept)
+            inputs = self._inputs(session, translation, parts, rates, begin, end)
+            reached = self._play(network, run, inputs, recorder, reporter, begin, end)
+            states = {group.name: _states_at(run, group, reached) for group in parts.groups}
+        except BaseException:
+            session.run, session.translation = None, before
+            if before is not None and kept is not None:
+                session.run = self._start(before.circuit)
+                session.run.restore(kept)
+            session.poisson.clear()
+            raise
+        if reached < end:
+            session.poisson.clear()
+        session.objects = {part.name: ref(part) for part in senders}
         spikes = run.fetch()
-        _write_back(session, run, parts, translation, spikes, reached)
+        _write_back(session, run, parts, translation, spikes, states)
         sources = {
             name: _of_source(inputs, translation.first[name], size, reached) for name, size in _sizes(parts).items()
         }
@@ -268,8 +309,18 @@ class EventDrivenDevice(internals.RuntimeDevice):
                 out[source.name] = np.zeros_like(out[source.name])
         return out
 
-    def _prepared(self, session: _Session, translation: Translation, parts: script.Parts, t: float) -> EquationRun:
-        """The run of a session, ready to go on from ``t`` with the values that the objects have now."""
+    def _prepared(
+        self,
+        session: _Session,
+        translation: Translation,
+        parts: script.Parts,
+        t: float,
+        kept: Mapping[str, Any] | None,
+    ) -> EquationRun:
+        """The run of a session, ready to go on from ``t`` with the values that the objects have now.
+
+        ``kept`` is the state of its last run.
+        """
         old, before = session.run, session.translation
         same = old is not None and before is not None and _same_circuit(before, translation)
         now = {group.name: _states(group, translation.states[group.name]) for group in parts.groups}
@@ -281,10 +332,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
         unchanged = {name: _as_written(session, name, x, spiked.get(name)) for name, x in now.items()}
         if same and all(np.all(rows) for rows in unchanged.values()):
             assert old is not None
-            session.translation = translation
             return old
         run = self._start(translation.circuit)
-        kept = old.keep() if old is not None else None
         for group in parts.groups:
             name = group.name
             rule = translation.circuit.population[name].rule
@@ -305,10 +354,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
                 run.restore_neurons(kept, old.neurons(name), name, np.flatnonzero(rows))
         if kept is not None and old is not None and before is not None and old.delayed_spikes:
             if not _same_delays(before, translation):
-                raise InputError(
-                    f"event_driven: synapses, delays or groups were changed while {old.delayed_spikes} spikes are in "
-                    "delays; run long enough for them to arrive, or change weights only"
-                )
+                session.check_no_delayed_spikes()
             run.restore_delayed_spikes(kept)
         run.predict_crossings()
         session.run, session.translation = run, translation
@@ -330,13 +376,14 @@ class EventDrivenDevice(internals.RuntimeDevice):
             times, neurons = _generated(group, first, last)
             t.append(times)
             i.append(neurons + translation.first[group.name])
-        for k, (name, rate) in enumerate(rates.items()):
+        for name, rate in rates.items():
             if (count := float(np.sum(rate)) * (end - begin)) > MOST_ARRIVALS:
                 what = f"it would send about {count:.3g} spikes in this run, more than {MOST_ARRIVALS:g}"
                 raise Refused([Refusal(name, "", what, "lower its rates, or split the run")])
             if name not in session.poisson:
-                seeds = np.random.SeedSequence([abs(self._seed), session.trial, k])
+                seeds = np.random.SeedSequence([abs(self._seed), self._drawn])
                 session.poisson[name] = PoissonProcess(seeds, len(rate), begin)
+                self._drawn += 1
             times, neurons = session.poisson[name].until(rate, begin, last)
             t.append(times)
             i.append(neurons + translation.first[name])
@@ -466,23 +513,28 @@ def _same_parameters(one: Any, other: Any) -> np.ndarray:
     return same
 
 
+def _states_at(run: EquationRun, group: brian2.NeuronGroup, t: float) -> np.ndarray:
+    """States of all neurons of a group at the end ``t`` of a run."""
+    x = run.states(group.name, np.arange(len(group)), t)
+    if not np.all(np.isfinite(x)):
+        bad = int(np.argmin(np.all(np.isfinite(x), axis=1)))
+        raise InputError(f"{group.name}: a state of neuron {bad} grew larger than float64 can hold before {t:.9g} s")
+    return x
+
+
 def _write_back(
     session: _Session,
     run: EquationRun,
     parts: script.Parts,
     translation: Translation,
     spikes: Mapping[str, FiredSpikes],
-    t: float,
+    states: Mapping[str, np.ndarray],
 ) -> None:
-    """States at ``t`` into the variables of the groups."""
+    """States at the end of a run into the variables of the groups."""
     for group in parts.groups:
         name = group.name
-        x = run.states(name, np.arange(len(group)), t)
-        if not np.all(np.isfinite(x)):
-            bad = int(np.argmin(np.all(np.isfinite(x), axis=1)))
-            raise InputError(f"{name}: a state of neuron {bad} grew larger than float64 can hold before {t:.9g} s")
         for k, variable in enumerate(translation.states[name]):
-            internals.memory(group.variables[variable])[:] = x[:, k]
+            internals.memory(group.variables[variable])[:] = states[name][:, k]
         session.written[name] = _states(group, translation.states[name])
         if "lastspike" in group.variables:
             last = internals.memory(group.variables["lastspike"])
@@ -496,8 +548,11 @@ def _write_back(
 
 def _steps(clock: Any, begin: float, end: float) -> np.ndarray:
     """Times of a clock's steps in [begin, end)."""
+    if "dt" not in clock.variables:  # an EventClock, from Brian2 2.10 on
+        times = internals.memory(clock.variables["times"])
+        return times[(times >= begin) & (times < end)]
     dt = float(clock.dt_)
-    return np.arange(np.ceil(begin / dt - 1e-4), np.ceil(end / dt - 1e-4)) * dt
+    return np.arange(int(np.ceil(begin / dt - 1e-4)), int(np.ceil(end / dt - 1e-4))) * dt
 
 
 class _Recorder:
@@ -524,7 +579,9 @@ class _Recorder:
             if k < len(steps) and steps[k] == t:
                 self._next[name] += 1
                 group = script.whole(monitor.source).name
-                self._samples[name].append(run.states(group, script.recorded(monitor), t))
+                neurons = script.recorded(monitor)
+                idle = not self._translation.states[group]
+                self._samples[name].append(np.zeros((len(neurons), 0)) if idle else run.states(group, neurons, t))
 
     def finish(self, spikes: Mapping[str, FiredSpikes], sources: Mapping[str, FiredSpikes], end: float) -> None:
         """Writes everything into the monitors."""
@@ -550,10 +607,10 @@ class _Recorder:
             steps = self._steps[monitor.name]
             steps = steps[steps < end]
             step = float(monitor.clock.dt_)
-            edges = np.append(steps, steps[-1] + step if len(steps) else end) - 1e-4 * step
-            internals.record_rates(
-                monitor, steps, np.histogram(t, edges)[0] / (size * step) if len(steps) else np.zeros(0)
-            )
+            # The last time step of an earlier run goes on where that run ended within it.
+            edges = np.concatenate([[-np.inf], steps - 1e-4 * step, [np.inf]])
+            rates = np.histogram(t, edges)[0] / (size * step)
+            internals.record_rates(monitor, steps, rates[1:], rates[0])
 
 
 class _Reporter:

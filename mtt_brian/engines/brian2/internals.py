@@ -345,9 +345,11 @@ def record_states(monitor: brian2.StateMonitor, t: np.ndarray, columns: Mapping[
         monitor.variables[name].get_value()[old:] = values
 
 
-def record_rates(monitor: brian2.PopulationRateMonitor, t: np.ndarray, rate: np.ndarray) -> None:
-    """Appends rates in Hz [K] of the time steps that begin at ``t``."""
+def record_rates(monitor: brian2.PopulationRateMonitor, t: np.ndarray, rate: np.ndarray, more: float) -> None:
+    """Appends rates in Hz [K] of the time steps that begin at ``t``, and adds ``more`` to the last one before."""
     old = int(monitor.variables["N"].get_value()[0])
+    if old:
+        monitor.variables["rate"].get_value()[old - 1] += more
     monitor.resize(old + len(t))
     monitor.variables["t"].get_value()[old:], monitor.variables["rate"].get_value()[old:] = t, rate
     monitor.variables["N"].set_value(old + len(t))
@@ -357,6 +359,9 @@ def set_time(network: brian2.Network, clocks: Sequence[brian2.Clock], t: float) 
     """Puts a network and its clocks to ``t`` seconds."""
     network.t_ = t
     for clock in clocks:
+        if "dt" not in clock.variables:  # an EventClock, from Brian2 2.10 on
+            clock.set_interval(t * brian2.second, t * brian2.second)
+            continue
         clock.variables["t"].set_value(t)
         clock.variables["timestep"].set_value(int(np.ceil(t / clock.dt_ - 1e-4)))
 

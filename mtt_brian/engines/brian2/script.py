@@ -22,6 +22,7 @@ from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Sc
 
 _CLOCK = "use the standard device, set_device('runtime')"
 _BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
+_PER_STEP = "it is computed once per time step"
 #: Types of values in a namespace.
 Resolved = Mapping[str, Any]
 
@@ -51,44 +52,55 @@ class Parts:
 
 def parts_of(objects: Iterable[Any]) -> Parts:
     """Sorts the objects of a network; those that are contained in another one come with it."""
+    objects = list(objects)
+    inside = {id(part): part for thing in objects for part in _inside(thing)}
+    # With a run_regularly of their own, Brian2 puts synapses and subgroups into the group.
+    objects = {id(thing): thing for thing in (*objects, *inside.values())}.values()
     objects = sorted(objects, key=lambda thing: _by_number(thing.name))
-    inside = {id(part) for thing in objects for part in thing.contained_objects}
     parts = Parts([], [], [], [], [], [], [], [], [])
     refuse = parts.refusals.append
     for thing in objects:
-        if id(thing) in inside:
+        if id(thing) in inside and not isinstance(thing, brian2.Synapses):
             continue
-        kind = type(thing)
+        # A class that a script derives from one of Brian2's is that one: it only creates it in another way.
+        kind = next(k for k in type(thing).__mro__ if k.__module__.startswith("brian2."))
+        if kind in (brian2.NeuronGroup, brian2.SpikeGeneratorGroup, brian2.PoissonGroup):
+            for part in _inside(thing):
+                known = isinstance(part, brian2.Synapses | brian2.Subgroup) or internals.is_part_of_group(part)
+                if part.active and not known:
+                    refuse(Refusal(thing.name, part.name, "it runs code at certain times (run_regularly)", _BETWEEN))
         if kind is brian2.NeuronGroup:
             parts.groups.append(thing)
-            for part in thing.contained_objects:
-                if not internals.is_part_of_group(part):
-                    refuse(Refusal(thing.name, part.name, "it runs code in every time step (run_regularly)", _BETWEEN))
         elif kind is brian2.SpikeGeneratorGroup:
             parts.generators.append(thing)
         elif kind is brian2.PoissonGroup:
             parts.poisson.append(thing)
         elif kind is brian2.PoissonInput:
             parts.inputs.append(thing)
+        elif not thing.active:
+            continue
         elif kind is brian2.Synapses:
-            if thing.active:
-                parts.synapses.append(thing)
+            parts.synapses.append(thing)
         elif kind in (brian2.SpikeMonitor, brian2.EventMonitor):
-            if thing.event != "spike":
-                refuse(Refusal(thing.name, f"event {thing.event!r}", "events other than spikes", _CLOCK))
-            elif thing.active:
+            if thing.event == "spike":
                 parts.spikes.append(thing)
+            else:
+                refuse(Refusal(thing.name, f"event {thing.event!r}", "events other than spikes", _CLOCK))
         elif kind is brian2.StateMonitor:
-            if thing.active:
-                parts.states.append(thing)
+            parts.states.append(thing)
         elif kind is brian2.PopulationRateMonitor:
-            if thing.active:
-                parts.rates.append(thing)
+            parts.rates.append(thing)
         elif kind is brian2.NetworkOperation:
-            refuse(Refusal(thing.name, "", "a network_operation runs in every time step", _BETWEEN))
+            refuse(Refusal(thing.name, "", "a network_operation runs code at certain times", _BETWEEN))
         else:
-            refuse(Refusal(thing.name, "", f"a {kind.__name__} needs a clock", _CLOCK))
+            refuse(Refusal(thing.name, "", f"a {type(thing).__name__} needs a clock", _CLOCK))
     return parts
+
+
+def _inside(thing: Any) -> list[Any]:
+    """What an object contains, and what subgroups in it contain."""
+    parts = list(thing.contained_objects)
+    return parts + [part for group in parts if isinstance(group, brian2.Subgroup) for part in _inside(group)]
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
@@ -102,8 +114,9 @@ def whole(group: Any) -> Any:
 
 
 def is_active(thing: Any) -> bool:
-    """Whether an object and all that it contains run."""
-    return bool(thing.active and all(part.active for part in thing.contained_objects))
+    """Whether an object and all parts of it that its texts state run."""
+    parts = filter(internals.is_part_of_group, thing.contained_objects)
+    return bool(thing.active and all(part.active for part in parts))
 
 
 def script_of(parts: Parts, namespace: Mapping[str, Any]) -> Script:
@@ -124,6 +137,9 @@ def script_of(parts: Parts, namespace: Mapping[str, Any]) -> Script:
         if not isinstance(whole(monitor.source), brian2.NeuronGroup):
             what = f"it records {type(whole(monitor.source)).__name__}"
             refusals.append(Refusal(monitor.name, "", what, "record a NeuronGroup"))
+    groups_only = [monitor for monitor in parts.states if isinstance(whole(monitor.source), brian2.NeuronGroup)]
+    _each([*groups_only, *parts.spikes], lambda monitor: [Columns(monitor, {}, namespace)], refusals)
+    _each(parts.poisson, lambda group: [rates_of(group, namespace)], refusals)
     sources = {s.name: len(s) for s in (*parts.generators, *parts.poisson)}
     sources |= {p.name: len(internals.target_of(p)) for p in parts.inputs}
     return Script(groups, sources, pathways, refusals)
@@ -179,11 +195,7 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
                 held.add(eq.varname)
         elif eq.type == SUBEXPRESSION:
             if "constant over dt" in eq.flags:
-                _refuse(
-                    f"{eq.varname} = {eq.expr.code}",
-                    "it is computed once per time step",
-                    "leave out (constant over dt)",
-                )
+                _refuse(f"{eq.varname} = {eq.expr.code}", _PER_STEP, "leave out (constant over dt)")
             subexpressions[eq.varname] = eq.expr.code
         elif eq.type == PARAMETER:
             parameters.add(eq.varname)
@@ -274,8 +286,10 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
         name = next(iter(synapses.summed_updaters))
         _refuse(f"{name} (summed)", "a summed variable (gap junctions, graded synapses)", _CLOCK)
     for part in synapses.contained_objects:
-        if part not in internals.pathways_of(synapses):
-            _refuse(part.name, "it runs code in every time step", _BETWEEN)
+        if part.active and part not in internals.pathways_of(synapses):
+            if internals.is_part_of_group(part):
+                _refuse(part.name, _PER_STEP, "leave out (constant over dt)")
+            _refuse(part.name, "it runs code at certain times (run_regularly)", _BETWEEN)
     synapses.before_run(namespace)  # Brian2's own check of units
     return [_pathway(synapses, pathway, namespace) for pathway in internals.pathways_of(synapses) if pathway.active]
 
@@ -293,25 +307,26 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
         _refuse(
             line, f"the source is a {type(source).__name__}", "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup"
         )
-    own_names, used = internals.names_in(pathway.code, synapses.variables)
-    resolved = _resolve(synapses, used, namespace)
+    own_names, used = internals.names_in(pathway.code, pathway.variables)
+    resolved = _resolve(pathway, used, namespace)
     check_units_statements(pathway.code, resolved)
     i, j = internals.endpoints(synapses)
     variables, values, reads = {}, {}, {}
     equations = target.user_equations
     for name, variable in resolved.items():
-        index = synapses.variables.indices[name] if name in synapses.variables else "0"
+        index = pathway.variables.indices[name] if name in pathway.variables else "0"
         known = index == "_postsynaptic_idx" and variable in {target.variables[v] for v in equations.names}
-        if known and not isinstance(variable, Subexpression):
+        if known and name in used and not isinstance(variable, Subexpression):
             variables[name] = variable.name
         if index in ("_presynaptic_idx", "_postsynaptic_idx"):
             owner = source if index == "_presynaptic_idx" else target
-            reads[name] = owner.name, getattr(variable, "name", name)
-            if isinstance(owner, brian2.NeuronGroup) and reads[name][1] in owner.user_equations.diff_eq_names:
+            meant = getattr(variable, "name", name)
+            reads[name] = frozenset({(owner.name, meant)})
+            if isinstance(owner, brian2.NeuronGroup) and meant in owner.user_equations.diff_eq_names:
                 if name not in variables:
                     _refuse(
                         line,
-                        f"what it adds depends on {name}, which changes during a run",
+                        f"what it adds depends on {meant} of {owner.name!r}, which changes during a run",
                         f"add a constant value, or {_CLOCK}",
                     )
                 continue
@@ -319,9 +334,7 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
             value = internals.memory(variable)
             at = {"_presynaptic_idx": i, "_postsynaptic_idx": j}.get(index)
             values[name] = value[at] if at is not None and value.size > 1 else value
-    functions = _functions(resolved)
-    for name in _ordered_subexpressions(resolved):
-        values[name] = evaluate(resolved[name].expr, values, functions)
+    functions = _add_subexpressions(resolved, values, reads)
     return Pathway(
         name=synapses.name,
         source=source.name,
@@ -349,6 +362,17 @@ def _ordered_subexpressions(resolved: Resolved) -> list[str]:
     return out
 
 
+def _add_subexpressions(
+    resolved: Resolved, values: dict[str, Any], reads: dict[str, frozenset[tuple[str, str]]]
+) -> dict[str, str]:
+    """Adds the values of subexpressions and what they depend on; returns the functions."""
+    functions = _functions(resolved)
+    for name in _ordered_subexpressions(resolved):
+        values[name] = evaluate(resolved[name].expr, values, functions)
+        reads[name] = frozenset().union(*(reads.get(used, ()) for used in resolved[name].identifiers))
+    return functions
+
+
 def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) -> Pathway:
     group = internals.target_of(source)
     target, first = whole(group), getattr(group, "start", 0)
@@ -368,6 +392,8 @@ def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) ->
         if _is_value(variable):
             value = _values(target, name, variable)
             values[name] = value[first + each] if value.size > 1 else value
+    reads = {name: frozenset({(target.name, name)}) for name in values}
+    functions = _add_subexpressions(resolved, values, reads)
     return Pathway(
         name=source.name,
         source=source.name,
@@ -376,9 +402,9 @@ def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) ->
         i=each,
         j=first + each,
         variables={source.target_var: source.target_var},
-        reads={name: (target.name, name) for name in values},
+        reads=reads,
         values=values,
-        functions=_functions(resolved),
+        functions=functions,
         seconds=0.0,
     )
 
