@@ -22,11 +22,11 @@ class CacheWarning(UserWarning):
     """A cached file was damaged and is made again, or nothing can be cached; results do not depend on it."""
 
 
-def check_whole(name: str, value: Any, most: int) -> int:
+def check_whole(name: str, value: Any, most: int, least: int | None = None) -> int:
     """The value as an integer of Python, which does not overflow; numpy integers are accepted, True and 2.0 are not.
 
     Raises:
-        InputError: naming ``name`` and the value, if it is no whole number or exceeds ``most``.
+        InputError: naming ``name`` and the value, if it is no whole number, exceeds ``most`` or is below ``least``.
     """
     try:
         whole = None if isinstance(value, bool | np.bool_) else operator.index(value)
@@ -34,18 +34,57 @@ def check_whole(name: str, value: Any, most: int) -> int:
         whole = None
     if whole is None:
         raise InputError(f"{name} must be a whole number, not {shown(value)}")
+    if least is not None and whole < least:
+        raise InputError(f"{name} must be at least {least}, not {shown(whole)}")
     if whole > most:
         raise InputError(f"{name} must be at most {most}, not {shown(whole)}")
     return whole
 
 
-def check_number(name: str, value: Any, most: float) -> None:
-    """Refuses values that are no numbers or exceed ``most``; numpy numbers and NaN are accepted, True and "1" are not.
+def check_number(name: str, value: Any, most: float) -> float:
+    """The value as a float; numpy numbers and NaN are accepted, True, "1" and more than float64 holds are not.
+
+    Raises:
+        InputError: naming ``name`` and the value, if it is no number or exceeds ``most``.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InputError(f"{name} must be a number, not {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise InputError(f"{name} must be a number that float64 holds, not {shown(value)}") from None
+    if number > most:
+        raise InputError(f"{name} must be at most {most:g}, not {shown(value)}")
+    return number
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuses what is neither True nor False; numpy's are accepted.
 
     Raises:
         InputError: naming ``name`` and the value.
     """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise InputError(f"{name} must be a number, not {shown(value)}")
-    if value > most:
-        raise InputError(f"{name} must be at most {most:g}, not {shown(value)}")
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, not {shown(value)}")
+
+
+def check_array(name: str, value: Any, kinds: str = "iuf", wanted: str = "numbers") -> np.ndarray:
+    """The value as an array of real numbers: an array, a list, a number, or what numpy reads as one of them.
+
+    Args:
+        name: of the argument, for the message.
+        value: the argument.
+        kinds: accepted kinds of its type (`numpy.dtype.kind`); an empty array may have any.
+        wanted: what is accepted, for the message.
+
+    Raises:
+        InputError: naming ``name`` and the value, for text, truth values, objects, masked values, rows of different
+            lengths, and tensors that numpy does not read (with gradients, on a GPU, bfloat16).
+    """
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.asarray(None)
+    if array.size and (array.dtype.kind not in kinds or np.ma.is_masked(value)):
+        raise InputError(f"{name} must be {wanted}, not {shown(value)}")
+    return array

@@ -14,6 +14,7 @@ from mtt_brian import translate
 from mtt_brian.circuit.integers import MEMBRANE_BITS, WEIGHT_BITS, Integers
 from mtt_brian.engines.engine_table import ENGINES, engine_info
 from mtt_brian.errors import InputError
+from mtt_brian.events.frames import MOST_TIME_STEPS
 from mtt_brian.files import read_regular
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.text import one_line, shown
@@ -229,7 +230,10 @@ _USED: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: type(value) is int and 1 <= value < 2**15,
         f"a whole number of pixels from 1 to {2**15 - 1}, or null",
     ),
-    "time_steps": (lambda value: type(value) is int and 1 <= value <= 100_000, "a whole number from 1 to 100,000"),
+    "time_steps": (
+        lambda value: type(value) is int and 1 <= value <= MOST_TIME_STEPS,
+        f"a whole number from 1 to {MOST_TIME_STEPS:,}",
+    ),
 }
 #: Of a config file; a longer one is something else.
 _MOST_BYTES = 1_000_000

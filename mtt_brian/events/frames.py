@@ -10,6 +10,9 @@ import numpy as np
 from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size
 
+#: Most time steps of a network.
+MOST_TIME_STEPS = 100_000
+
 
 def to_frames(
     recording: np.ndarray, time_steps: int, sensor_size: SensorSize, duration_us: int | None = None
@@ -133,7 +136,4 @@ def _bin_of_each(
 
 
 def _positive(value: int, name: str) -> int:
-    number = check_whole(name, value, np.iinfo(np.int64).max)
-    if number < 1:
-        raise InputError(f"{name} must be at least 1, not {number}")
-    return number
+    return check_whole(name, value, np.iinfo(np.int64).max, least=1)

@@ -114,10 +114,7 @@ def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> 
 
 
 def _pixels(name: str, value: int) -> int:
-    pixels = check_whole(name, value, most=2**31)
-    if pixels < -(2**31):
-        raise InputError(f"{name} must be at least {-(2**31)}, not {pixels}")
-    return pixels
+    return check_whole(name, value, most=2**31, least=-(2**31))
 
 
 def _check(what: str, value: float, most: float = np.inf) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mtt_brian.errors import InputError
 from mtt_brian.events import DATASETS
+from mtt_brian.events.frames import MOST_TIME_STEPS
 from mtt_brian.files import as_path, read_regular
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 from mtt_brian.repository import shipped
@@ -126,10 +127,10 @@ class TrainConfig:
     )
 
     time_steps: int = _steps(
-        10, "T_max: most time steps of a stage, and the bins of the input frames", 1, most=100_000, metavar="T"
+        10, "T_max: most time steps of a stage, and the bins of the input frames", 1, most=MOST_TIME_STEPS, metavar="T"
     )
-    min_steps: int = _steps(1, "nmt, mtt: T_min, fewest time steps of a stage", 1, most=100_000, metavar="T")
-    samples: int = _steps(3, "nmt, mtt: s, configurations per iteration", 1, most=100_000)
+    min_steps: int = _steps(1, "nmt, mtt: T_min, fewest time steps of a stage", 1, most=MOST_TIME_STEPS, metavar="T")
+    samples: int = _steps(3, "nmt, mtt: s, configurations per iteration", 1, most=MOST_TIME_STEPS)
 
     epochs: int = _optimiser(30, "passes over the training recordings", 1, most=1_000_000)
     batch_size: int = _optimiser(32, "recordings per iteration, in each of the processes", 1, most=_MOST)

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtt_brian import events
-from mtt_brian.errors import Diverged, InputError, check_number
+from mtt_brian.errors import Diverged, InputError, check_number, check_whole
 from mtt_brian.events import Recordings
+from mtt_brian.events.frames import MOST_TIME_STEPS
 from mtt_brian.events.perturb import shifted
 from mtt_brian.events.recording import SensorSize
 from mtt_brian.progress import progress_bar
@@ -59,17 +60,19 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}")
-            check_number(name, getattr(self, name), most)
+            value = getattr(self, name)
+            if isinstance(most, int):
+                check_whole(name, value, most, least=int(least))
+            elif not check_number(name, value, most) >= least:
+                raise InputError(f"{name} must be at least {least}, not {value}")
 
 
-#: Least and largest values.
+#: Least and largest values; whole numbers where these are.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "epochs": (1, 1_000_000),
     "batch_size": (1, 1_000_000_000),
     "lr": (0, 1e6),
-    "time_steps": (1, 100_000),
+    "time_steps": (1, MOST_TIME_STEPS),
     "shift": (0, 1_000_000),
     "seed": (0, 2**64 - 1),
     "synops_weight": (0, 1e6),

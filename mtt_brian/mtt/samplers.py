@@ -12,7 +12,8 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
+from mtt_brian.events.frames import MOST_TIME_STEPS
 
 #: Time steps of every stage, from the first to the last.
 Configuration: TypeAlias = tuple[int, ...]
@@ -37,7 +38,7 @@ class SDT:
     time_steps: int
 
     def __post_init__(self) -> None:
-        _at_least_one("time_steps", self.time_steps)
+        check_whole("time_steps", self.time_steps, most=MOST_TIME_STEPS, least=1)
 
     def sample(self, rng: np.random.Generator, num_stages: int) -> list[Configuration]:
         """One configuration, (T, ..., T); ``rng`` is not used."""
@@ -90,13 +91,8 @@ class MTT:
         return [tuple(int(steps) for steps in row) for row in drawn]
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, not {value}")
-
-
 def _check_range(max_steps: int, min_steps: int, samples: int) -> None:
-    _at_least_one("min_steps", min_steps)
-    _at_least_one("samples", samples)
+    for name, value in (("max_steps", max_steps), ("min_steps", min_steps), ("samples", samples)):
+        check_whole(name, value, most=MOST_TIME_STEPS, least=1)
     if max_steps < min_steps:
         raise InputError(f"min_steps = {min_steps} must not exceed the largest number of time steps, {max_steps}")

@@ -83,10 +83,8 @@ class ExactEngine:
         if record not in RECORDS:
             raise InputError(f"record must be one of {', '.join(map(repr, RECORDS))}, not {record!r}")
         if threads is not None:
-            threads = check_whole("threads", threads, most=1024)
-            if threads < 1:
-                raise InputError(f"threads must be at least 1, not {threads}")
-        check_number("max_rate", max_rate, np.inf)
+            threads = check_whole("threads", threads, most=1024, least=1)
+        max_rate = check_number("max_rate", max_rate, np.inf)
         if not max_rate > 0:
             raise InputError(f"max_rate must be > 0 spikes per second, not {max_rate}")
         if order == "fifo":

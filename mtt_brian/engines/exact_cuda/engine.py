@@ -75,9 +75,7 @@ class ExactCudaEngine:
         if order not in ORDERS:
             raise InputError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {order!r}")
         if batch_size is not None:
-            batch_size = check_whole("batch_size", batch_size, most=2**20)
-            if batch_size < 1:
-                raise InputError(f"batch_size must be at least 1, not {batch_size}")
+            batch_size = check_whole("batch_size", batch_size, most=2**20, least=1)
         self.circuit = circuit
         self.record = record
         self._recorded = [name for name in recorded_populations(circuit, record) if name != circuit.input]
