@@ -43,7 +43,7 @@ class Population:
     rule: NeuronRule
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
+        if not isinstance(self.name, str):
             raise InputError(f"the name of a population must be a text, not {shown(self.name)}")
         object.__setattr__(self, "shape", _shape(self.shape, f"population {self.name!r}"))
         if not isinstance(self.rule, IF):
