@@ -68,6 +68,19 @@ def check_flag(name: str, value: Any) -> None:
         raise InputError(f"{name} must be True or False, not {shown(value)}")
 
 
+def read_array(value: Any) -> np.ndarray:
+    """The value as numpy reads it; what numpy cannot read is an array of type object with this one element.
+
+    It cannot read rows of different lengths, tensors with gradients, on a GPU or of type bfloat16.
+    """
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.empty((), dtype=object)
+        array[()] = value
+        return array
+
+
 def check_array(name: str, value: Any, kinds: str = "iuf", wanted: str = "numbers") -> np.ndarray:
     """The value as an array of real numbers: an array, a list, a number, or what numpy reads as one of them.
 
@@ -81,10 +94,7 @@ def check_array(name: str, value: Any, kinds: str = "iuf", wanted: str = "number
         InputError: naming ``name`` and the value, for text, truth values, objects, masked values, rows of different
             lengths, and tensors that numpy does not read (with gradients, on a GPU, bfloat16).
     """
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):
-        array = np.asarray(None)
+    array = read_array(value)
     if array.size and (array.dtype.kind not in kinds or np.ma.is_masked(value)):
         raise InputError(f"{name} must be {wanted}, not {shown(value)}")
     return array

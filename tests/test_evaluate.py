@@ -354,9 +354,9 @@ class TestReport:
     [
         ([0, -1], [0, 1], "the prediction -1 is no class from 0 to 2"),
         ([0, 1], [0, 3], "the label 3 is no class from 0 to 2"),
-        ([0.5], [0], "the prediction 0.5 is no class"),
-        ([True], [0], "the prediction True is no class"),
-        ([0, 1], [0], r"predictions of shape \(2,\) and labels of shape \(1,\) do not match"),
+        ([0.5], [0], r"predictions must be classes, whole numbers \[N\], not \[0.5\]"),
+        ([True], [0], r"predictions must be classes, whole numbers \[N\], not \[True\]"),
+        ([0, 1], [0], r"labels must have the shape \(2,\), a class for each recording, not \(1,\)"),
     ],
 )
 def test_a_confusion_matrix_is_of_classes(predicted, labels, message):

@@ -203,7 +203,7 @@ class TestRecordings:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda rng: quantised_weights(network([[1.0]]), 1), "at least 2 bits, not 1"),
+        (lambda rng: quantised_weights(network([[1.0]]), 1), "the bits of a signed weight must be at least 2, not 1"),
         (
             lambda rng: noisy_weights(network([[1.0]]), -0.1, rng),
             "weight noise must be >= 0, not -0.1",

@@ -94,7 +94,7 @@ def to_nir(
     graph = nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata, type_check=False)
     if for_tool is None:
         return graph
-    step = None if duration is None or time_steps is None else duration / time_steps
+    step = None if duration is None or time_steps is None or for_tool == "nir" else duration / time_steps
     return to_tool.for_tool(graph, for_tool, step=step, allow=allow)[0]
 
 

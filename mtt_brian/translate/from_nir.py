@@ -156,6 +156,8 @@ class _Reader:
             populations[name] = replace(p, rule=rule)
         connections = [connection_in_time(c, means.stretch) for c in connections]
         connections = self._with_loop_delays(populations, connections)
+        if self.conventions.bias == "per-step" and not any(np.any(p.rule.bias) for p in populations.values()):
+            raise InputError("bias='per-step' was passed, but no node of the graph has a bias; leave it out")
         order = topological(list(populations), connections)
         self._note_what_is_not_used()
         return Circuit(
