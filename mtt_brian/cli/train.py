@@ -111,9 +111,7 @@ def resolve_config(options: argparse.Namespace, resume: Checkpoint | None, proce
         if options.out:
             raise InputError("--out names a new run folder and --resume an old one: give one of them")
         if hasattr(options, "init"):
-            raise InputError(
-                "--init gives the weights of a new run, and --resume continues an old one: give one of them"
-            )
+            raise InputError("--init gives a new run its weights, and --resume continues an old one: give one of them")
         before = mtt.config.check_values(resume.config, options.resume)
     elif given.get("init") is not None:
         before = mtt.config.check_values(mtt.checkpoint.load(given["init"]).config, given["init"])
@@ -121,9 +119,8 @@ def resolve_config(options: argparse.Namespace, resume: Checkpoint | None, proce
     if "dataset" not in given:
         check_not_a_reference(before.get("dataset"))
     config = TrainConfig(**before | {"processes": processes} | given)
-    mtt.config.check_effect(mtt.config.given_options(options), config)
-    if hasattr(options, "frames_on") and config.frames_on != "auto" and not config.device.startswith("cuda"):
-        raise InputError(f"--frames-on {config.frames_on} has no effect on the device {config.device}; it needs a GPU")
+    for sentence in mtt.config.without_effect(vars(options), config):
+        notice(sentence)
     return config
 
 
