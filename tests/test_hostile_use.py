@@ -404,10 +404,6 @@ def test_a_rule_does_not_change_with_the_array_it_was_made_of():
             for option in ("--batch-size", "--lr", "--gradient-steps", "--shift", "--seed", "--threads")
         ),
         (["convert", "net.nir", "nir", "--step", "1", "--out", "x.nir"], "step has no effect on tool 'nir'"),
-        (
-            ["info", "net.nir", "--bias", "per-step", "--file-time-per-step", "1e-3"],
-            "bias='per-step' was passed, but no node of the graph has a bias; leave it out",
-        ),
         (["train", "--resume", "RUN", "--init", "RUN"], "--init gives a new run its weights, and --resume continues"),
     ],
 )
@@ -416,6 +412,11 @@ def test_options_without_effect_are_refused(arguments, message, files, capsys, m
     monkeypatch.setattr("mtt_brian.mtt.checkpoint.load", lambda path: object())
     assert cli.entry_point(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_rule_of_biases_without_a_bias_is_named():
+    circuit = mb.translate.read_nir(one_layer(), bias="per-step", file_time_per_step=1e-3)
+    assert "bias='per-step' has no effect, because no node of the graph has a bias" in circuit.assumptions
 
 
 def test_settings_of_a_training_without_effect_are_named():

@@ -631,7 +631,7 @@ def test_scales_without_torch(three_runs, tmp_path):
         (["--lr", "-1"], "lr must be at least 0, not -1.0"),
         (["--lr", "nan"], "lr must be at least 0, not nan"),
         (["--lr", "1e300"], r"lr must be at most 1e\+06, not 1e\+300"),
-        (["--epochs", "10000000000"], r"epochs must be at most 1e\+06"),
+        (["--epochs", "10000000000"], "epochs must be at most 1000000, not 10000000000"),
         (["--gradient-steps", "100000000"], "--gradient-steps must be at most 100000, not 100000000"),
         (["--step", "1.5e-6"], "--step must be a whole number of microseconds"),
     ],

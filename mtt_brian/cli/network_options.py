@@ -14,8 +14,8 @@ from mtt_brian import translate
 from mtt_brian.circuit.integers import MEMBRANE_BITS, WEIGHT_BITS, Integers
 from mtt_brian.engines.engine_table import ENGINES, engine_info
 from mtt_brian.errors import InputError
-from mtt_brian.events.frames import MOST_TIME_STEPS
 from mtt_brian.files import read_regular
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.text import one_line, shown
 from mtt_brian.translate.conventions import BIAS_RULES, CONVENTION_NAMES, INFER, TOOL_NAMES, Conventions

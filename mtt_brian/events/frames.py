@@ -10,9 +10,6 @@ import numpy as np
 from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size
 
-#: Most time steps of a network.
-MOST_TIME_STEPS = 100_000
-
 
 def to_frames(
     recording: np.ndarray, time_steps: int, sensor_size: SensorSize, duration_us: int | None = None

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.frames import MOST_TIME_STEPS
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.text import shown
 
 #: Largest values of integer options: for time steps and threads the limit of a training, for others 32 bits.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mtt_brian.errors import InputError, check_number, check_whole
-from mtt_brian.events.frames import MOST_TIME_STEPS
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.neuron import LIF, tau_from_decay
 from mtt_brian.snn import norm
 from mtt_brian.snn.neurons import Spiking

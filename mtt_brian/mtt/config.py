@@ -21,8 +21,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mtt_brian.errors import InputError
 from mtt_brian.events import DATASETS
-from mtt_brian.events.frames import MOST_TIME_STEPS
 from mtt_brian.files import as_path, read_regular
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 from mtt_brian.repository import shipped
 from mtt_brian.snn.models import MODELS

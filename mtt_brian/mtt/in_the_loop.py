@@ -25,9 +25,9 @@ from torch.nn import functional
 from mtt_brian import events
 from mtt_brian.errors import Diverged, InputError, check_number, check_whole
 from mtt_brian.events import Recordings
-from mtt_brian.events.frames import MOST_TIME_STEPS
 from mtt_brian.events.perturb import shifted
 from mtt_brian.events.recording import SensorSize
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged
 from mtt_brian.snn.staged import hooked

@@ -14,8 +14,8 @@ from mtt_brian import machine
 from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.binning import bin_indices
-from mtt_brian.events.frames import MOST_TIME_STEPS
 from mtt_brian.events.recording import SensorSize
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, check_data, load_frames
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from mtt_brian.errors import InputError, check_whole
-from mtt_brian.events.frames import MOST_TIME_STEPS
+from mtt_brian.machine import MOST_TIME_STEPS
 
 #: Time steps of every stage, from the first to the last.
 Configuration: TypeAlias = tuple[int, ...]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mtt_brian.errors import InputError, check_whole
-from mtt_brian.events.frames import MOST_TIME_STEPS
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.memory_format import to_channels_last
