@@ -52,13 +52,60 @@ def check_whole(name: str, value: Any, most: int, least: int | None = None) -> i
     return whole
 
 
-def check_number(name: str, value: Any, most: float) -> None:
-    """Refuses values that are no numbers or exceed ``most``; numpy numbers and NaN are accepted, True and "1" are not.
+def check_number(name: str, value: Any, most: float) -> float:
+    """The value as a float; numpy numbers and NaN are accepted, True, "1" and more than float64 holds are not.
+
+    Raises:
+        InputError: naming ``name`` and the value, if it is no number or exceeds ``most``.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InputError(f"{name} must be a number, not {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise InputError(f"{name} must be a number that float64 holds, not {shown(value)}") from None
+    if number > most:
+        raise InputError(f"{name} must be at most {most:g}, not {shown(value)}")
+    return number
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuses what is neither True nor False; numpy's are accepted.
 
     Raises:
         InputError: naming ``name`` and the value.
     """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise InputError(f"{name} must be a number, not {shown(value)}")
-    if value > most:
-        raise InputError(f"{name} must be at most {most:g}, not {shown(value)}")
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, not {shown(value)}")
+
+
+def read_array(value: Any) -> np.ndarray:
+    """The value as numpy reads it; what numpy cannot read is an array of type object with this one element.
+
+    It cannot read rows of different lengths, tensors with gradients, on a GPU or of type bfloat16.
+    """
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        array = np.empty((), dtype=object)
+        array[()] = value
+        return array
+
+
+def check_array(name: str, value: Any, kinds: str = "iuf", wanted: str = "numbers") -> np.ndarray:
+    """The value as an array of real numbers: an array, a list, a number, or what numpy reads as one of them.
+
+    Args:
+        name: of the argument, for the message.
+        value: the argument.
+        kinds: accepted kinds of its type (`numpy.dtype.kind`); an empty array may have any.
+        wanted: what is accepted, for the message.
+
+    Raises:
+        InputError: naming ``name`` and the value, for text, truth values, objects, masked values, rows of different
+            lengths, and tensors that numpy does not read (with gradients, on a GPU, bfloat16).
+    """
+    array = read_array(value)
+    if array.size and (array.dtype.kind not in kinds or np.ma.is_masked(value)):
+        raise InputError(f"{name} must be {wanted}, not {shown(value)}")
+    return array

@@ -19,6 +19,7 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.serialize import dumps
 
+from mtt_brian.errors import InputError
 from mtt_brian.files import cache_folder, check_writable, read_regular, reason, replacing, warn
 from mtt_brian.progress import notice
 
@@ -38,6 +39,8 @@ def kept(sources: Iterable[Path], before_compiling: str | None = None) -> Callab
     folder = _folder(sources)
 
     def decorate(dispatcher: Any) -> Any:
+        if numba.config.DISABLE_JIT:
+            raise InputError("NUMBA_DISABLE_JIT is set, and kernels would not be compiled: unset it")
         runtime = dispatcher.targetoptions.get("_nrt", True)
         dispatcher._cache = _cache_in(folder, before_compiling, runtime)(dispatcher.py_func)
         return dispatcher

@@ -37,6 +37,8 @@ def cores() -> int:
 
 #: Largest batch of recordings in a network.
 BATCH = 50
+#: Most time steps of a network: more do not end, or fill the memory.
+MOST_TIME_STEPS = 100_000
 #: Largest batch of engines that run recordings in batches.
 BATCH_SIDE_BY_SIDE = 200
 #: Largest number of elements in an array of spike counts (100 MB of float32).

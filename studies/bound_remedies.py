@@ -115,6 +115,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--train-limit", type=int, metavar="N", help="only N training recordings [all]")
     options = parser.parse_args(arguments)
+    if options.only and set(options.only) <= set(UNTRAINED):
+        parser.refuse_given(arguments, ["epochs", "lr"], f"{' and '.join(options.only)} train nothing")
     at_least_one(options, "limit", "epochs", "train_limit")
     return options
 
@@ -289,6 +291,8 @@ REMEDIES: dict[str, Remedy] = {
     "loop": loop,
     "repair": within_budget,
 }
+#: Those without a training.
+UNTRAINED = ("none", "scales")
 
 
 # ----- the table

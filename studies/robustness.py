@@ -104,6 +104,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=everything, default=everything, metavar="WHAT", help=names)
     parser.add_argument("--draws", type=int, default=3, metavar="N", help="of every perturbation and direction [3]")
     options = parser.parse_args(arguments)
+    if options.only == ["gradient"]:
+        parser.refuse_given(arguments, ["draws"], "the gradient is measured once")
     option_checks.at_least_one(options, "limit", "draws")
     return options
 

@@ -27,6 +27,7 @@ from mtt_brian.evaluate import (
     report_tables,
     write_report,
 )
+from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.neuron import IF
 
 # Two inputs, three hidden neurons, two classes. Input 0 reaches all three hidden neurons, input 1 the last one only.
@@ -354,12 +355,79 @@ class TestReport:
     [
         ([0, -1], [0, 1], "the prediction -1 is no class from 0 to 2"),
         ([0, 1], [0, 3], "the label 3 is no class from 0 to 2"),
-        ([0.5], [0], "the prediction 0.5 is no class"),
-        ([True], [0], "the prediction True is no class"),
-        ([0, 1], [0], r"predictions of shape \(2,\) and labels of shape \(1,\) do not match"),
+        ([0.5], [0], r"predictions must be classes, whole numbers \[N\], not \[0.5\]"),
+        ([True], [0], r"predictions must be classes, whole numbers \[N\], not \[True\]"),
+        ([0, 1], [0], r"labels must have the shape \(2,\), a class for each recording, not \(1,\)"),
     ],
 )
 def test_a_confusion_matrix_is_of_classes(predicted, labels, message):
     """-1 counted for the last class."""
     with pytest.raises(InputError, match=message):
         evaluate.confusion_matrix(predicted, labels, 3)
+
+
+READOUTS = np.zeros((3, 4, 2))
+RISING, TWO_CLASSES = [0.0, 1.0], [[1.0, 0.0], [0.0, 1.0]]
+ONE_SPIKE = Spikes(np.array([1.0]), np.array([0]), np.array([1]))
+RIGHT = {t: [True, False] for t in TIME_STEPS}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        # Silently 0, or a wrong value, once.
+        (
+            lambda: evaluate.accuracy([1, 2], ["1", "2"]),
+            r"labels must be classes.*, not \['1', '2'\]",
+        ),
+        (lambda: evaluate.accuracy([1.5], [1]), "predictions must be classes"),
+        (lambda: evaluate.accuracy([None], [None]), "predictions must be classes"),
+        (lambda: evaluate.accuracy(np.ma.array([1, 2], mask=[0, 1]), [1, 2]), "predictions must be classes"),
+        (lambda: evaluate.predictions([[math.nan, 1.0]]), "readout holds NaN"),
+        (lambda: evaluate.predictions(np.zeros((2, 0))), "readout must have at least one class"),
+        (lambda: evaluate.predictions([[1], [1, 2]]), "readout must be numbers"),
+        (lambda: evaluate.accuracy_over_time(READOUTS[:1], [0, 1, 2]), r"labels must have the shape \(1,\)"),
+        (lambda: evaluate.accuracy_over_time(READOUTS, [[0], [0], [0]]), r"labels must have the shape \(3,\)"),
+        (lambda: evaluate.accuracy_over_time(READOUTS[:0], []), r"readouts must have the shape \[N, K, classes\]"),
+        (lambda: evaluate.accuracy_over_time(READOUTS[0], [0] * 4), r"readouts must have the shape \[N, K, classes\]"),
+        (lambda: evaluate.decision_time(RISING, TWO_CLASSES, "1"), "label must be a whole number, not '1'"),
+        (lambda: evaluate.decision_time(RISING, TWO_CLASSES, 2), "label must be at most 1, not 2"),
+        (lambda: evaluate.decision_time(RISING, TWO_CLASSES, -1), "label must be at least 0, not -1"),
+        (lambda: evaluate.decision_time(RISING[::-1], TWO_CLASSES, 1), "times must be rising"),
+        (lambda: evaluate.decision_time([0.0], TWO_CLASSES, 1), "times must be rising, one for each of"),
+        (lambda: evaluate.spike_difference(["1"], [1]), r"the reference must be numbers, not \['1'\]"),
+        (lambda: evaluate.spike_difference(None, None), "the reference must be numbers, not None"),
+        (lambda: evaluate.spike_difference([1], [math.inf]), "counts must be finite"),
+        (
+            lambda: evaluate.synops({"a": [[1, 2, 3], [1, 2, 3]]}, {"a": np.ones(2)}),
+            "counts of 'a' must have",
+        ),
+        (
+            lambda: evaluate.synops({"a": [[1], [2]], "b": [[1]]}, {"a": [1], "b": [1]}),
+            "need the same recordings",
+        ),
+        (lambda: evaluate.synops(None, {"a": [1]}), "counts must be arrays by source name, not None"),
+        (lambda: evaluate.flexibility(RIGHT, [3, 0]), "event_driven must be truth values"),
+        (lambda: evaluate.flexibility(RIGHT, [0.5, 0.1]), "event_driven must be truth values"),
+        (lambda: evaluate.flexibility(RIGHT, [True, False], 0), "resamples must be at least 1, not 0"),
+        (lambda: evaluate.flexibility(None, [True]), "time_stepped must be truth values by number of time steps"),
+        (lambda: evaluate.confusion_matrix([0], [0], 10**9), "classes must be at most"),
+        (lambda: evaluate.confusion_matrix([0], [0], 1.5), "classes must be a whole number"),
+        (lambda: evaluate.compare_spikes(ONE_SPIKE, ([1.0], [0], [1])), "spikes must be Spikes"),
+        (lambda: evaluate.compare_spikes(ONE_SPIKE, ONE_SPIKE._replace(t=[math.nan])), "t = nan s, i = 0, n = 1"),
+        (lambda: evaluate.compare_spikes(ONE_SPIKE, ONE_SPIKE._replace(i=[0.5])), "i and n integers"),
+        (lambda: evaluate.spike_time_differences(ONE_SPIKE, ONE_SPIKE._replace(i=[-1])), "i = -1"),
+        (lambda: evaluate.spike_time_differences(ONE_SPIKE, ONE_SPIKE._replace(n=[2**40])), "can be compared"),
+        (lambda: evaluate.predict_event_driven(CIRCUIT, []), "there is nothing to predict: no recordings"),
+        (lambda: evaluate.EventDrivenAccumulator([0.0], "x"), "an accumulator needs times"),
+    ],
+)
+def test_what_cannot_be_evaluated(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_counts_may_have_more_axes_in_front_of_the_neurons():
+    fan_out = {"a": np.array([[1, 2]])}
+    assert evaluate.synops({"a": np.ones((3, 4, 1, 2))}, fan_out).tolist() == [3.0] * 12
+    assert evaluate.synops({"a": np.ones((1, 2))}, fan_out).tolist() == [3.0]

@@ -430,7 +430,7 @@ def test_it_continues_after_a_stop(foreign, monkeypatch):
         (["--target-bound", "low"], "lower_bound must be a potential"),
         (["--target-bound", "1.5 thresholds"], "must lie below the threshold"),
         (["--target-spikes", "many"], "all populations fire many per update already"),
-        (["--target-bits", "1"], "at least 2 bits"),
+        (["--target-bits", "1"], "the bits of a signed weight must be at least 2, not 1"),
         (["--within", "200"], "--within must be a percentage"),
         (["--shard", "0"], "--shard must be at least 1"),
         (["--limit", "3"], "recordings one by one, or --dataset with --limit"),

@@ -6,18 +6,23 @@ import itertools
 import os
 import pickle
 import warnings
+from dataclasses import replace
 
 import nir
+import numba
 import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import cli, evaluate, events, plotting
+from mtt_brian import cli, evaluate, events, kernel_cache, plotting
+from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.operators import Delay, Dense, Synapses
 from mtt_brian.errors import InputError
 from mtt_brian.events import named
 from mtt_brian.events.formats import table
 from mtt_brian.experiments import run_folder
 from mtt_brian.experiments.result_store import ResultStore
+from mtt_brian.neuron import IF, LIF
 from mtt_brian.translate import nir_files
 
 RECORDING = events.make_recording([1, 2, 3], x=[0, 1, 0])[["t", "x"]]
@@ -292,3 +297,174 @@ def test_times_of_a_readout_that_are_no_numbers(t):
 def test_a_batch_size_may_be_an_integer_of_numpy():
     (result,) = mb.Simulator(one_layer(), "brian2", target="numpy", batch_size=np.int64(2)).run([RECORDING])
     assert result.counts["n1"].tolist() == [2, 1]
+
+
+EYE = (Dense(np.eye(2), (2,)),)
+INTO = Connection("input", "p", EYE, (), 2)
+
+
+def by_hand(rule=None, shape=(2,), connections=(INTO,), name="p", **fields):
+    population = Population(name, shape, IF() if rule is None else rule)
+    return Circuit(
+        **{"input": "input", "input_shape": (2,), "output": "p"}
+        | fields
+        | {
+            "populations": fields.get("populations", (population,)),
+            "connections": connections,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("circuit", "message"),
+    [
+        # Ran, with wrong spikes, once: a signal that was dropped, shifted, read beyond an array.
+        (
+            lambda: by_hand(connections=[replace(INTO, operators=(Dense(np.ones((1, 2)), (2,)),))]),
+            "1 elements where",
+        ),
+        (lambda: by_hand(shape=(3,), connections=[replace(INTO, operators=())]), "2 elements where 'p' has 3"),
+        (
+            lambda: replace(INTO, operators=(Delay(np.full(5, 1e-6)), *EYE)),
+            "2 elements arrive at the Delay",
+        ),
+        (lambda: by_hand(name="input", output="input", connections=()), "'input' names two parts of the circuit"),
+        (lambda: by_hand(connections=[replace(INTO, port=1)]), "port of .* must be at most 0, not 1"),
+        (lambda: Dense(1j * np.eye(2), (2,)), r"Dense.weight must be real numbers, not array\(\[\[0\.\+1\.j"),
+        (
+            lambda: Synapses([5], [0], np.ones(1), np.zeros(1), (2,), (2,)),
+            r"Synapses.source must be 0\.\.1, not 5",
+        ),
+        (
+            lambda: by_hand(
+                populations=(Population("q", (2,), IF(threshold=None)), Population("p", (2,), IF())),
+                connections=[replace(INTO, target="q"), replace(INTO, source="q")],
+            ),
+            "'q' has no threshold, and nothing leaves it",
+        ),
+        # Tracebacks.
+        (lambda: by_hand(output="x"), "the output 'x' must be a population; there are 'p'"),
+        (lambda: by_hand(populations=(Population("p", (2,), IF()),) * 2), "'p' names two parts of the circuit"),
+        (lambda: by_hand(connections=[replace(INTO, target="q")]), "there is no population 'q'; there are 'p'"),
+        (
+            lambda: by_hand(connections=[replace(INTO, source="q")]),
+            "no population 'q'; there are 'input', 'p'",
+        ),
+        (lambda: replace(INTO, source_size=5), "5 elements arrive at the Dense, which is for 2"),
+        (lambda: by_hand(shape=(0,)), "population 'p' needs a shape of whole numbers >= 1"),
+        (lambda: by_hand(shape=2), "population 'p' needs a shape of whole numbers >= 1"),
+        (lambda: by_hand(input_shape=(2.0,)), "the input 'input' needs a shape of whole numbers >= 1"),
+        (lambda: by_hand(IF), "population 'p' needs a rule of mtt_brian.neuron"),
+        (lambda: by_hand(IF(threshold=np.ones(3))), r"population 'p' has the shape \(2,\), and its threshold \(3,\)"),
+        (lambda: by_hand(name=3), "the name of a population must be a text, not 3"),
+        (lambda: IF(bias="x"), "IF.bias must be a finite number, or one for each neuron, not 'x'"),
+        (lambda: IF(threshold=1 + 0j), "IF.threshold must be a finite number"),
+        (lambda: IF(threshold=True), "IF.threshold must be a finite number"),
+        (lambda: IF(refractory=None), "IF.refractory must be a finite number"),
+        (lambda: IF(reset=None), "reset must be one of 'subtract', 'zero', not None"),
+        (lambda: LIF(tau=None), "LIF.tau must be a finite number"),
+    ],
+)
+def test_circuits_by_hand_are_checked(circuit, message):
+    with pytest.raises(InputError, match=message):
+        circuit()
+
+
+def test_lists_are_accepted_in_circuits_by_hand():
+    circuit = by_hand(
+        IF(threshold=[1, 2]), shape=[2], connections=[replace(INTO, operators=[Dense([[1, 0], [0, 1]], (2,))])]
+    )
+    assert mb.simulate(circuit, RECORDING).counts["p"].tolist() == [2, 0]
+
+
+def test_a_rule_does_not_change_with_the_array_it_was_made_of():
+    threshold = np.ones(2)
+    circuit = by_hand(IF(threshold=threshold))
+    threshold[:] = 9
+    assert mb.simulate(circuit, RECORDING).counts["p"].tolist() == [2, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        circuit.population["p"].rule.threshold[0] = 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulate", "net.nir", "0.npy", "--data-root", "."], "--data-root has no effect: the recording is a file"),
+        (
+            ["gap", "net.nir", "0.npy", "--step", "1e-3", "--data-root", "."],
+            "--data-root has no effect: all",
+        ),
+        (
+            ["gap", "net.nir", "0.npy", "--step", "1e-3", "--split", "test"],
+            "--split has no effect: recordings",
+        ),
+        (["gap", "net.nir", "--steps", "--within", "1", "--step", "1e-3"], "--within has no effect: --steps without"),
+        *(
+            (["repair", "net.nir", "--epochs", "0", option, "1"], f"{option} has no effect: --epochs 0 trains nothing")
+            for option in ("--batch-size", "--lr", "--gradient-steps", "--shift", "--seed", "--threads")
+        ),
+        (["convert", "net.nir", "nir", "--step", "1", "--out", "x.nir"], "step has no effect on tool 'nir'"),
+        (["train", "--resume", "RUN", "--init", "RUN"], "--init gives a new run its weights, and --resume continues"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments, message, files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    monkeypatch.setattr("mtt_brian.mtt.checkpoint.load", lambda path: object())
+    assert cli.entry_point(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_rule_of_biases_without_a_bias_is_named():
+    circuit = mb.translate.read_nir(one_layer(), bias="per-step", file_time_per_step=1e-3)
+    assert "bias='per-step' has no effect, because no node of the graph has a bias" in circuit.assumptions
+
+
+def test_settings_of_a_training_without_effect_are_named():
+    config = mb.mtt.TrainConfig(method="sdt", samples=3, momentum=0.5)
+    given = {"samples", "momentum", "lr", "together"}
+    assert mb.mtt.config.without_effect(given, config) == [
+        "--samples has no effect with --method sdt",
+        "--momentum has no effect with --optimizer adamw",
+        "--together has no effect with --method sdt",
+    ]
+    mixed = mb.mtt.TrainConfig(method="nmt", samples=3, momentum=0.5, optimizer="sgd")
+    assert mb.mtt.config.without_effect(given, mixed) == []
+
+
+def test_docstrings_may_be_left_out():
+    """As python -OO does."""
+    assert cli.parser(None, "info").format_help().startswith("usage: mtt-brian info")
+
+
+def test_kernels_need_numbas_compiler(monkeypatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.raises(InputError, match="NUMBA_DISABLE_JIT is set, and kernels would not be compiled: unset it"):
+        kernel_cache.kept([])(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "message"),
+    [
+        (
+            "exact",
+            {"max_rate": 10**400},
+            "max_rate must be a number that float64 holds, not a whole number of",
+        ),
+        *(
+            ("brian2-cpp", {"flags": flags}, "flags must be a list of compiler flags")
+            for flags in ("-O2", 1, None, [1], iter(["-O2"]))
+        ),
+    ],
+)
+def test_options_of_engines_of_another_kind(engine, options, message):
+    with pytest.raises(InputError, match=message):
+        mb.Simulator(one_layer(), engine, **options)
+
+
+@pytest.mark.parametrize("batch_size", [0, 1.5, True, 10**9])
+def test_the_batch_size_of_an_estimate(batch_size):
+    circuit = mb.translate.read_nir(one_layer())
+    with pytest.raises(InputError, match="batch_size must be "):
+        mb.translate.estimate(circuit, batch_size)
+    with pytest.raises(InputError, match=r"circuit must be a Circuit, as translate.read_nir\(graph\) gives it"):
+        mb.translate.estimate(one_layer())

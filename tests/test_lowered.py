@@ -53,9 +53,9 @@ class Driven(LIF):
         return replace(system, offset=system.offset + self.current)
 
 
-def between(*operators, rule=None, shape=(3, 5, 6)):
+def between(*operators, rule=None, shape=None):
     """An input and one population behind operators."""
-    population = Population("a", shape, rule or IF())
+    population = Population("a", shape or operators[-1].output_shape, rule or IF())
     return Circuit("input", SHAPE, (population,), (Connection("input", "a", operators, (), 60),), "a")
 
 
@@ -156,7 +156,7 @@ def matrix_of(net, c, sources, targets):
     ],
 )
 def test_the_arrays_refer_to_each_other_as_the_drawing_shows(operators, shape):
-    circuit = between(*operators, shape=shape or operators[-1].output_shape)
+    circuit = between(*operators, shape=shape)
     net = lower_circuit(circuit, frozenset(), False)
     expected = circuit.connections[0].matrix.toarray()
     assert np.allclose(matrix_of(net, 0, 60, circuit.populations[0].size), expected, rtol=1e-13, atol=1e-15)

@@ -231,7 +231,7 @@ BASE = {"tau": 0.02, "tau_a": 0.1, "b": 0.1}
         (Adaptive(**BASE, refractory=1e-3), "which cannot be held for a refractory period; pass refractory=0"),
         (Forgetful(**BASE, bias=1.0), "Forgetful.linear_system.. makes no use of bias, which is 1, not 0"),
         (Silent(tau=0.01), r"Silent adds b to LIF, and inherits its linear system; define Silent.linear_system\(\)"),
-        (Adaptive(**BASE | {"b": np.ones(3)}), r"Adaptive.b has the shape \(3,\), the population \(1,\)"),
+        (Adaptive(**BASE | {"b": np.ones(3)}), r"population 'n' has the shape \(1,\), and its b \(3,\)"),
         (Adaptive(**BASE | {"tau_a": -1.0}), "LinearSystem.tau must be > 0 seconds"),
         (
             LinearNeuron(systems=(replace(Adaptive(**BASE).linear_system(), reset_keep=None, reset_add=None),)),

@@ -203,7 +203,7 @@ class TestRecordings:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda rng: quantised_weights(network([[1.0]]), 1), "at least 2 bits, not 1"),
+        (lambda rng: quantised_weights(network([[1.0]]), 1), "the bits of a signed weight must be at least 2, not 1"),
         (
             lambda rng: noisy_weights(network([[1.0]]), -0.1, rng),
             "weight noise must be >= 0, not -0.1",
@@ -212,18 +212,21 @@ class TestRecordings:
             lambda rng: mismatched_thresholds(network([[1.0]]), -1, rng),
             "threshold mismatch must be >= 0",
         ),
-        (lambda rng: perturb.jittered(events.make_recording([1], [1]), -1, rng), "jitter must lie between 0 and inf"),
+        (lambda rng: perturb.jittered(events.make_recording([1], [1]), -1, rng), "jitter must lie between 0 and 1e"),
         (lambda rng: perturb.dropped(events.make_recording([1], [1]), 1.1, rng), "between 0 and 1, not 1.1"),
         (lambda rng: perturb.with_spurious(events.make_recording([1], [1]), -1, SENSOR, rng), "rate of spurious"),
         (
             lambda rng: perturb.with_spurious(events.make_recording([1], [1]), 1e30, SENSOR, rng),
-            "rate of .* at most 1e",
+            "rate of .* must lie between 0 and 1e",
         ),
         (
             lambda rng: perturb.with_spurious(events.make_recording([10**9], [1]), 1e6, SENSOR, rng),
             "at most 100,000,000",
         ),
-        (lambda rng: perturb.jittered(events.make_recording([1], [1]), np.inf, rng), "jitter must be at most 1e"),
+        (
+            lambda rng: perturb.jittered(events.make_recording([1], [1]), np.inf, rng),
+            "jitter must lie between 0 and 1e",
+        ),
         (lambda rng: perturb.jittered(events.make_recording([1], [1]), "1", rng), "jitter must be a number, not '1'"),
         (lambda rng: perturb.jittered(events.make_recording([1], [1]), np.nan, rng), "jitter must lie between"),
         (
@@ -275,3 +278,49 @@ def test_background_activity_fits_the_recording(rng):
         perturb.with_spurious(narrow, 1000, (2, 3, 300), rng)
     with pytest.raises(InputError, match="has no field 'y'"):
         perturb.with_spurious(narrow[["t", "x"]], 1000, SENSOR, rng)
+
+
+@pytest.mark.parametrize(
+    ("recording", "message"),
+    [
+        ([1, 2], "recording: a recording is a one-dimensional structured array"),
+        (None, "recording: a recording is a one-dimensional structured array"),
+        (events.make_recording([3, 1], [0, 0]), r"times go backwards at event 1 \(t = 1 after 3 us\)"),
+        (events.make_recording([-1], [0]), "event 0 has t = -1"),
+        (np.stack([events.make_recording([1], [0])] * 2), r"has the shape \(2, 1\)"),
+        (np.zeros(1, [("t", "f8"), *[(axis, "i2") for axis in "xyp"]]), "the field t must hold integers, not float64"),
+    ],
+)
+def test_only_sorted_recordings_are_perturbed(recording, message):
+    rng = np.random.default_rng(0)
+    for change in (
+        lambda: perturb.jittered(recording, 1.0, rng),
+        lambda: perturb.shuffled_ties(recording, rng),
+        lambda: perturb.dropped(recording, 0.5, rng),
+        lambda: perturb.with_spurious(recording, 1.0, (1, 4, 4), rng),
+        lambda: perturb.shifted(recording, 1, 1, (1, 4, 4)),
+    ):
+        with pytest.raises(InputError, match=message):
+            change()
+
+
+@pytest.mark.parametrize("rng", [None, 0, "x", np.random.RandomState(0)])
+def test_what_is_no_random_generator(rng):
+    recording = events.make_recording([1], [0])
+    for change in (
+        lambda: perturb.jittered(recording, 1.0, rng),
+        lambda: perturb.shuffled_ties(recording, rng),
+        lambda: perturb.dropped(recording, 0.5, rng),
+        lambda: perturb.with_spurious(recording, 1.0, (1, 4, 4), rng),
+    ):
+        with pytest.raises(InputError, match="rng must be a random generator"):
+            change()
+
+
+def test_only_events_of_the_sensor_are_shifted():
+    recording = events.make_recording([1], [0])
+    for sensor in ((4, 4), None, "abc", (1, 4, 4.0), (1, -1, 4)):
+        with pytest.raises(InputError, match="sensor_size must be three whole numbers >= 1"):
+            perturb.shifted(recording, 1, 1, sensor)
+    with pytest.raises(InputError, match="recordings must be a data set"):
+        perturb.each([recording], lambda same: same)

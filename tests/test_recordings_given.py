@@ -592,7 +592,7 @@ def test_tables_that_would_change_are_refused(kind, tmp_path):
         ({"t": [1j], "x": 0}, "must hold whole numbers, not complex128"),
         ({"t": [2**70], "x": 0}, "must hold whole numbers, not object"),
         ({"t": [[1, 2]], "x": 0}, "must have one length"),
-        ({"t": [[1], [1, 2]], "x": 0}, "t must be a list of whole numbers"),
+        ({"t": [[1], [1, 2]], "x": 0}, "the field t must hold whole numbers, not object"),
         ({"t": np.array([2**24 + 2], "f4"), "x": 0}, "float32 does not hold every whole number from 16777216 on"),
         (
             {"t": np.array([2**63 + 5], "u8"), "x": 0},

@@ -624,7 +624,7 @@ def test_scales_without_torch(three_runs, tmp_path):
     [
         (["--target-bound", "none"], "--target-bound none: without a lower bound there is nothing to repair"),
         (["--target-bound", "low"], "lower_bound must be a potential"),
-        (["--target-bits", "1"], "at least 2 bits"),
+        (["--target-bits", "1"], "the bits of a signed weight must be at least 2, not 1"),
         (["--epochs", "-1"], "--epochs must be at least 0, not -1"),
         (["--no-scales", "--epochs", "0"], "--no-scales with --epochs 0 leaves nothing to do"),
         (["--synops", "0"], r"--synops must be a number from 1e-06 to 1e\+06, or none, not 0.0"),

@@ -301,7 +301,7 @@ def test_files_that_are_no_graphs(tmp_path):
         ({"engine": "exact", "order": "lifo"}, "order must be one of 'sum', 'fifo', not 'lifo'"),
         ({"engine": "exact", "record": "some"}, "record must be one of"),
         ({"engine": "brian2", "order": "fifo"}, "order='fifo' needs engine='exact'"),
-        ({"engine": "brian2", "batch_size": 0}, "batch_size must be >= 1, not 0"),
+        ({"engine": "brian2", "batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"engine": "brian2", "batch_size": 10**9}, "batch_size must be at most 100000, not 1000000000"),
         ({"engine": "brian2", "batch_size": 2.0}, r"batch_size must be a whole number, not 2\.0"),
         ({"engine": "brian2", "batch_size": True}, "batch_size must be a whole number, not True"),

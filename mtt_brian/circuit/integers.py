@@ -40,9 +40,7 @@ class Integers:
 
     def __post_init__(self) -> None:
         for name, value in (("bits", self.bits), ("membrane_bits", self.membrane_bits)):
-            object.__setattr__(self, name, check_whole(name, value, most=_MOST_BITS))
-            if value < 2:
-                raise InputError(f"{name} must be at least 2, a sign and a bit, not {value}")
+            object.__setattr__(self, name, check_whole(name, value, most=_MOST_BITS, least=2))
 
     def of(self, circuit: Circuit) -> Circuit:
         """The same network with integers. Potentials and readouts are in these integers, too.

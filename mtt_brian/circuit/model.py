@@ -5,6 +5,8 @@ Front ends (NIR and others) write a `Circuit`. It is immutable and holds plain n
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -17,8 +19,9 @@ from scipy import sparse
 from mtt_brian import html_repr
 from mtt_brian.circuit.operators import Delay, Operator, Synapses
 from mtt_brian.circuit.spikes import MAX_SPIKES
-from mtt_brian.errors import InputError
-from mtt_brian.neuron import NeuronRule
+from mtt_brian.errors import InputError, check_whole
+from mtt_brian.neuron import IF, EquationNeuron, NeuronRule
+from mtt_brian.text import listed, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +32,28 @@ class Population:
         name: the node's name in the graph.
         shape: for instance (C, H, W); neurons are numbered in C order.
         rule: the neuron rule; array parameters have the population's shape.
+
+    Raises:
+        InputError: for a name that is no text, sides below 1, another rule than those of `mtt_brian.neuron` and
+            derived ones, and parameters of another shape.
     """
 
     name: str
     shape: tuple[int, ...]
     rule: NeuronRule
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InputError(f"the name of a population must be a text, not {shown(self.name)}")
+        object.__setattr__(self, "shape", _shape(self.shape, f"population {self.name!r}"))
+        if not isinstance(self.rule, IF):
+            raise InputError(f"population {self.name!r} needs a rule of mtt_brian.neuron, not {shown(self.rule)}")
+        for field in fields(self.rule):
+            value = getattr(self.rule, field.name)
+            if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and not _fits(value.shape, self.shape):
+                raise InputError(
+                    f"population {self.name!r} has the shape {self.shape}, and its {field.name} {value.shape}"
+                )
 
     @property
     def size(self) -> int:
@@ -52,6 +72,9 @@ class Connection:
         nodes: the names of the graph's nodes between the two, for messages.
         source_size: neurons of the source.
         port: number of the state that the spikes enter, for populations of `EquationNeuron`; other rules have one.
+
+    Raises:
+        InputError: for an operator that does not fit what arrives at it.
     """
 
     source: str
@@ -61,9 +84,23 @@ class Connection:
     source_size: int
     port: int = 0
 
+    def __post_init__(self) -> None:
+        check_whole(f"source_size of {self!r}", self.source_size, most=2**62, least=1)
+        size = self.source_size
+        for step in self.operators:
+            if (expected := math.prod(step.input_shape)) != size:
+                kind = type(step).__name__
+                raise InputError(f"{self!r}: {size} elements arrive at the {kind}, which is for {expected}")
+            size = math.prod(step.output_shape)
+
     def __repr__(self) -> str:
-        through = ", ".join(type(operator).__name__ for operator in self.operators) or "one to one"
+        through = ", ".join(type(o).__name__ for o in self.operators) or "one to one"
         return f"Connection({self.source!r} -> {self.target!r}, {through})"
+
+    @property
+    def target_size(self) -> int:
+        """Neurons that the operators reach."""
+        return math.prod(self.operators[-1].output_shape) if self.operators else self.source_size
 
     @property
     def delayed(self) -> bool:
@@ -74,9 +111,9 @@ class Connection:
     def matrix(self) -> sparse.csr_array:
         """The operators without delays as one sparse matrix [n_target, n_source], without stored zeros."""
         product = sparse.csr_array(sparse.eye_array(self.source_size))
-        for operator in self.operators:
-            if not isinstance(operator, Delay):
-                product = sparse.csr_array(operator.matrix() @ product)
+        for step in self.operators:
+            if not isinstance(step, Delay):
+                product = sparse.csr_array(step.matrix() @ product)
         product.eliminate_zeros()
         product.sort_indices()
         return product
@@ -112,11 +149,15 @@ class Circuit:
         input_shape: the sensor, (C, H, W) or (N,).
         populations: in topological order (cycles closed by a delay are cut there), readout included.
         connections: in the order of the graph's edges.
-        output: name of the population that the output node reads.
+        output: name of the population that the output node reads; the input, in a circuit without populations.
         assumptions: one sentence for each fact that the file does not contain and that was assumed.
         time_step: of the tool that wrote the graph, in seconds of a recording; None where that is not known.
         readout_unit: what a readout of 1 in the tool's own units is here: the integral of a spike, where spikes arrive
             at the output node itself.
+
+    Raises:
+        InputError: for names that are no population's or that are given twice, connections that do not fit the sizes of
+            their ends or leave a population that never fires, and ports that do not exist.
     """
 
     input: str
@@ -127,6 +168,30 @@ class Circuit:
     assumptions: tuple[str, ...] = ()
     time_step: float | None = None
     readout_unit: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_shape", _shape(self.input_shape, f"the input {self.input!r}"))
+        sizes = {self.input: self.input_size}
+        for population in self.populations:
+            if population.name in sizes:
+                raise InputError(f"{population.name!r} names two parts of the circuit; every name may be used once")
+            sizes[population.name] = population.size
+        if self.output not in (self.population or sizes):
+            raise InputError(f"the output {self.output!r} must be a population; there are {listed(self.population)}")
+        for c in self.connections:
+            for end, size, known in (
+                (c.source, c.source_size, sizes),
+                (c.target, c.target_size, self.population),
+            ):
+                if end not in known:
+                    raise InputError(f"{c!r}: there is no population {end!r}; there are {listed(known)}")
+                if size != sizes[end]:
+                    raise InputError(f"{c!r}: it has {size} elements where {end!r} has {sizes[end]}")
+            rule = self.population[c.target].rule
+            check_whole(f"port of {c!r}", c.port, most=len(getattr(rule, "states", "v")) - 1, least=0)
+            source = self.population.get(c.source)
+            if source is not None and source.rule.threshold is None and not isinstance(source.rule, EquationNeuron):
+                raise InputError(f"{c!r}: {c.source!r} has no threshold, and nothing leaves it")
 
     def __repr__(self) -> str:
         neurons = sum(population.size for population in self.populations)
@@ -218,6 +283,26 @@ class Circuit:
         return sum(
             synaptic_operations(np.ravel(counts[name]), fan) for name, fan in self.fan_out.items() if name in counts
         )
+
+
+def _shape(shape: Any, what: str) -> tuple[int, ...]:
+    """A shape as integers of Python.
+
+    Raises:
+        InputError: unless it is a list of whole numbers >= 1.
+    """
+    try:
+        sides = tuple(operator.index(side) for side in shape)
+    except TypeError:
+        sides = (0,)
+    if min(sides, default=1) < 1:
+        raise InputError(f"{what} needs a shape of whole numbers >= 1, such as (2, 34, 34), not {shown(shape)}")
+    return sides
+
+
+def _fits(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a parameter can be broadcast to the shape of a population."""
+    return len(given) <= len(shape) and all(a in (1, b) for a, b in zip(given[::-1], shape[::-1], strict=False))
 
 
 def synaptic_operations(spikes: np.ndarray, fan_out: np.ndarray) -> int:

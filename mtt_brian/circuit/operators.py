@@ -10,13 +10,15 @@ them is float64 in both cases: convert them before any arithmetic.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array
+from mtt_brian.text import shown
 
 Pair: TypeAlias = tuple[int, int]
 
@@ -30,6 +32,16 @@ def narrowed(numbers: np.ndarray) -> np.ndarray:
     same = narrow == numbers
     same |= numbers != numbers  # NaN
     return narrow if same.all() else numbers.astype(np.float64, copy=False)
+
+
+def _real(operator: object, name: str) -> None:
+    """Refuses a field that is no array of real numbers; a list becomes one.
+
+    Raises:
+        InputError: naming the class, the field and its value.
+    """
+    where = f"{type(operator).__name__}.{name}"
+    object.__setattr__(operator, name, check_array(where, getattr(operator, name), wanted="real numbers"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +64,7 @@ class Conv2d:
     input_shape: tuple[int, int, int]
 
     def __post_init__(self) -> None:
+        _real(self, "weight")
         if self.weight.ndim != 4:
             raise InputError(f"a convolution kernel has 4 dimensions, not {self.weight.ndim}")
         if not self.weight.size:
@@ -138,6 +151,7 @@ class Dense:
     input_shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        _real(self, "weight")
         if self.weight.ndim != 2:
             raise InputError(f"the weight of a linear node has 2 dimensions, not {self.weight.ndim}")
         if not self.weight.size:
@@ -173,6 +187,9 @@ class Scale:
 
     factor: np.ndarray
 
+    def __post_init__(self) -> None:
+        _real(self, "factor")
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self.factor.shape
@@ -203,6 +220,7 @@ class Delay:
     seconds: np.ndarray
 
     def __post_init__(self) -> None:
+        _real(self, "seconds")
         if not np.all(np.isfinite(self.seconds)) or np.any(self.seconds < 0):
             raise InputError("delays must be finite and >= 0 seconds")
 
@@ -227,6 +245,11 @@ class Sparse:
     weight: sparse.csr_array
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        expected = math.prod(self.output_shape), math.prod(self.input_shape)
+        if not sparse.issparse(self.weight) or self.weight.shape != expected or self.weight.dtype.kind != "f":
+            raise InputError(f"Sparse.weight must be a sparse matrix {expected} of floats, not {shown(self.weight)}")
 
     def matrix(self) -> sparse.csr_array:
         """Sparse [n_out, n_in]; zero weights are not stored."""
@@ -269,6 +292,10 @@ class Synapses:
             raise InputError("delays must be finite and >= 0 seconds")
         if not np.all(np.isfinite(self.weight)):
             raise InputError("weights must be finite")
+        for name, shape in (("source", self.input_shape), ("target", self.output_shape)):
+            ends, size = check_array(f"Synapses.{name}", getattr(self, name), "iu", "indices"), math.prod(shape)
+            if ends.size and not 0 <= ends.min() <= ends.max() < size:
+                raise InputError(f"Synapses.{name} must be 0..{size - 1}, not {ends.min()}..{ends.max()}")
 
     def matrix(self) -> sparse.csr_array:
         """Sparse [n_out, n_in] without the delays; weights of one pair are added, zeros are not stored."""

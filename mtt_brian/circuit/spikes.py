@@ -257,8 +257,8 @@ def durations_for(durations: Any, count: int | None) -> Iterable[float | None]:
         return itertools.repeat(None)
     if isinstance(durations, np.ndarray) and durations.ndim > 1:
         raise InputError(f"durations must be a number or one for each recording, not an array {durations.shape}")
-    scalar = isinstance(durations, np.ndarray) and durations.ndim == 0
-    if scalar or not hasattr(durations, "__len__") or isinstance(durations, str | bytes | Mapping | Set):
+    scalar = getattr(durations, "ndim", 1) == 0 or not hasattr(durations, "__len__")
+    if scalar or isinstance(durations, str | bytes | Mapping | Set):
         _check_duration(durations, "durations")
         return itertools.repeat(durations)
     each = list(durations)

@@ -11,7 +11,7 @@ import importlib
 import os
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -176,6 +176,10 @@ def _overview() -> argparse.ArgumentParser:
     return overview
 
 
+#: The value of an option that is not on the command line, see `Parser.refuse_given`.
+_ABSENT = object()
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps names in one piece that have a hyphen."""
 
@@ -206,6 +210,23 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected: {' '.join(unknown)}")
         return options
 
+    def refuse_given(self, args: Sequence[str] | None, options: Collection[str], because: str) -> None:
+        """Refuses options that are on the command line, though they have no effect beside the others.
+
+        Args:
+            args: the command line, which `parse_args` has accepted; None: that of the process.
+            options: names of attributes of the parsed arguments, such as ``"batch_size"``.
+            because: the reason, in words.
+
+        Raises:
+            InputError: naming the first one.
+        """
+        absent = argparse.Namespace(**dict.fromkeys(options, _ABSENT))
+        self.parse_known_args(args, absent)
+        for name in options:
+            if getattr(absent, name) is not _ABSENT:
+                raise InputError(f"--{name.replace('_', '-')} has no effect: {because}; leave it out")
+
     def _instead_of(self, option: str) -> str:
         known = [name for name in self._option_string_actions if name.startswith("--")]
         near = [name for name in known if name.startswith(option)] or difflib.get_close_matches(option, known, 1)
@@ -217,15 +238,14 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def parser(doc: str | None, command: str | None = None) -> argparse.ArgumentParser:
+def parser(doc: str | None, command: str | None = None) -> Parser:
     """A parser whose help is a module's docstring: its first paragraph, and the rest after the options.
 
     Args:
         doc: the docstring; its second paragraph are examples.
         command: the command that is parsed; None for a script, whose help shows the name of its file.
     """
-    assert doc is not None
-    summary, _, more = doc.partition("\n\n")
+    summary, _, more = (doc or "").partition("\n\n")  # python -OO leaves docstrings out
     examples, _, notes = more.partition("\n\n")
     return Parser(
         prog=None if command is None else f"{PROGRAM} {command}",

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(shtab.complete(all_commands(), options.shell))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "completion")
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))

@@ -53,7 +53,7 @@ def rows(table: Table) -> Iterator[dict[str, str]]:
         yield {column.heading: str(cell) for column, cell in zip(table.columns, row, strict=True)}
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "conformance")
     parser.add_argument("--paper", type=Path, metavar="DIR", help="folder with 01_lif, 02_cnn and 03_rnn")

@@ -10,7 +10,6 @@ in one for Norse 1e-3 s, which their importers take by default.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(printable(sentence))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "convert")
     network_options.add_options(parser)

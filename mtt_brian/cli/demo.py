@@ -10,7 +10,6 @@ membrane above a lower bound, as the paper's chip does. The third network is SDT
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import time
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"  mtt-brian simulate {out / figure['network']} {out / figure['recording']}")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "demo")
     parser.add_argument("--out", metavar="DIR", help="folder for the results [results/demo-<number>]")

@@ -10,7 +10,6 @@ Brian2's runtime) and the data sets of --data were found. Everything else is opt
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import platform
@@ -212,7 +211,7 @@ def verdict(checks: Sequence[Check], failed: Sequence[Check]) -> str:
     return f"{required}\n{len(working)} of {len(engines)} engines for CPUs work"
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "doctor")
     parser.add_argument(

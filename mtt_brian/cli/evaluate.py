@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     load_script("studies", "event_driven_eval").main(arguments)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "eval")
     study_cli.add_options(parser, "event_driven_eval")

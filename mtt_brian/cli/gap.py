@@ -50,7 +50,7 @@ from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.engines import ORDERS
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
-from mtt_brian.events import Recordings
+from mtt_brian.events import Recordings, named
 from mtt_brian.events.collections import some_of
 from mtt_brian.events.datasets import check_not_a_reference
 from mtt_brian.events.recording import last_us
@@ -156,7 +156,7 @@ def notes(circuit: Circuit, plan: Plan) -> list[str]:
     return said
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "gap")
     network_options.add_options(parser)
@@ -212,7 +212,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         InputError: for those that do not go together.
     """
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.recordings:
+        parser.refuse_given(arguments, ["split"], "recordings are named one by one")
+        if not any(map(named.reference, options.recordings)):
+            parser.refuse_given(arguments, ["data_root"], "all recordings are files")
+    if options.steps == []:
+        parser.refuse_given(arguments, ["within"], "--steps without a number compares no other lengths")
     option_checks.at_least_one(options, "limit", "time_steps", "shard")
     if not 0 <= options.within <= 100:
         raise InputError(f"--within must be a percentage from 0 to 100, not {options.within}")

@@ -11,7 +11,6 @@ numbers that they share. What an engine needs that this machine does not have: m
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(description, indent=2) if options.json else "\n".join(lines(description)))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "info")
     network_options.add_options(parser)

@@ -16,6 +16,7 @@ from mtt_brian.engines.engine_table import ENGINES, engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.experiments.run_files import CONFIG, MODEL
 from mtt_brian.files import read_regular
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.text import one_line, shown
 from mtt_brian.translate.conventions import BIAS_RULES, CONVENTION_NAMES, INFER, TOOL_NAMES, Conventions
@@ -228,7 +229,10 @@ _USED: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: type(value) is int and 1 <= value < 2**15,
         f"a whole number of pixels from 1 to {2**15 - 1}, or null",
     ),
-    "time_steps": (lambda value: type(value) is int and 1 <= value <= 100_000, "a whole number from 1 to 100,000"),
+    "time_steps": (
+        lambda value: type(value) is int and 1 <= value <= MOST_TIME_STEPS,
+        f"a whole number from 1 to {MOST_TIME_STEPS:,}",
+    ),
 }
 #: Of a config file; a longer one is something else.
 _MOST_BYTES = 1_000_000

@@ -287,7 +287,7 @@ def _write(out: Path, opened: Network, task: Repair, graph: Any, history: Sequen
     write_graph(out / MODEL, task.finished(graph))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "repair")
     network_options.add_options(parser)
@@ -360,7 +360,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         InputError: for a number out of range.
     """
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.epochs == 0:
+        of_the_loop = ("batch_size", "lr", "gradient_steps", "shift", "seed", "threads")
+        parser.refuse_given(arguments, of_the_loop, "--epochs 0 trains nothing in the loop")
     option_checks.at_least_one(options, "limit", "train_limit", "time_steps", "batch_size", "gradient_steps", "threads")
     if options.epochs < 0:
         raise InputError(f"--epochs must be at least 0, not {options.epochs}")

@@ -27,7 +27,6 @@ that is linear or fires) and raster.png.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +42,7 @@ from mtt_brian.engines.result import population_rows
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import readout_trace
 from mtt_brian.evaluate.tables import markdown_table
+from mtt_brian.events import named
 from mtt_brian.events.named import NamedRecording
 from mtt_brian.plotting.axes import literal
 from mtt_brian.text import printable
@@ -50,7 +50,10 @@ from mtt_brian.translate.nir_files import naming
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if named.reference(options.recording) is None:
+        parser.refuse_given(arguments, ["data_root"], "the recording is a file")
     if options.tolerance is not None and options.replay is None:
         raise InputError("--tolerance needs --replay: it is the largest difference between times of equal spikes")
     opened = network_options.open_network(options)
@@ -105,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(comparison.equal for comparison in comparisons.values()) else 1
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "simulate")
     network_options.add_options(parser)

@@ -14,10 +14,10 @@ import numpy as np
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines import Result, Spikes
 from mtt_brian.errors import InputError
+from mtt_brian.evaluate.spike_times import checked_spikes
 from mtt_brian.files import replacing
 from mtt_brian.text import one_line, printable, shown
 from mtt_brian.translate.nir_data import NodeSpikes, read_nir_data, write_nir_data
-from mtt_brian.translate.nir_files import LARGEST
 
 #: Characters that mean something in the path of a file, here or on another system.
 _NOT_IN_FILE_NAMES = set('/\\:*?"<>|')
@@ -158,14 +158,12 @@ def read_spikes(path: Path) -> dict[str, Spikes]:
         raise InputError(f"{path}: cannot be read as spikes ({type(error).__name__}: {one_line(error)})") from error
 
 
-#: Of one population, to be compared one by one.
-_MOST_SPIKES = 10**9
 #: Endings of files of NIRData.
 NIR_DATA = (".h5", ".hdf5")
 
 
 def _read_nir_data(path: Path) -> dict[str, Spikes]:
-    return {name: _checked(path, name, *node.spikes) for name, node in read_nir_data(path).items()}
+    return {name: checked_spikes(f"{path}: {shown(name)}", *node.spikes) for name, node in read_nir_data(path).items()}
 
 
 def _read_npz(path: Path) -> dict[str, Spikes]:
@@ -179,7 +177,9 @@ def _read_npz(path: Path) -> dict[str, Spikes]:
         if array.endswith("_t") and f"{key}_i" in arrays:
             t, i = arrays[array], arrays[f"{key}_i"]
             name = names.get(key, key)
-            found[name] = _checked(path, name, t, i, arrays.get(f"{key}_n", np.ones(np.shape(t), np.int64)))
+            found[name] = checked_spikes(
+                f"{path}: {shown(name)}", t, i, arrays.get(f"{key}_n", np.ones(np.shape(t), np.int64))
+            )
     if not found:
         raise InputError(f"{path}: there are no arrays NAME_t and NAME_i in it, times and neurons of spikes")
     return found
@@ -201,23 +201,6 @@ def _read_csv(path: Path) -> dict[str, Spikes]:
                     f"{path}: line {rows.line_num} is no spike ({','.join(header)}): {shown(row)}"
                 ) from None
     return {
-        name: _checked(path, name, *(np.array(column) for column in zip(*spikes, strict=True)))
+        name: checked_spikes(f"{path}: {shown(name)}", *(np.array(column) for column in zip(*spikes, strict=True)))
         for name, spikes in columns.items()
     }
-
-
-def _checked(path: Path, name: str, t: np.ndarray, i: np.ndarray, n: np.ndarray) -> Spikes:
-    where = f"{path}: {shown(name)}"
-    if t.ndim != 1 or not t.shape == i.shape == n.shape:
-        raise InputError(f"{where}: t {t.shape}, i {i.shape} and n {n.shape} must be lists of one length")
-    if i.dtype.kind not in "iu" or n.dtype.kind not in "iu" or t.dtype.kind not in "fiu":
-        raise InputError(f"{where}: t must hold seconds, i and n integers, not {t.dtype}, {i.dtype} and {n.dtype}")
-    if (total := float(np.sum(n, dtype=np.float64))) > _MOST_SPIKES:
-        raise InputError(f"{where}: {total:.6g} spikes; at most {_MOST_SPIKES:,} can be compared")
-    if np.any(wrong := ~(np.isfinite(t) & (t >= 0)) | (i < 0) | (i > LARGEST) | (n < 1)):
-        k = int(np.argmax(wrong))
-        raise InputError(
-            f"{where}: t = {t[k]} s, i = {i[k]}, n = {n[k]} (spike {k}) must be >= 0, from 0 to {LARGEST} and >= 1"
-        )
-    order = np.lexsort((i, t))
-    return Spikes(t[order].astype(np.float64), i[order].astype(np.int64), n[order].astype(np.int64))

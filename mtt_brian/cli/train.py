@@ -81,7 +81,7 @@ def parse_settings(arguments: Sequence[str] | None, processes: int = 1) -> Setti
     return Settings(options, resume, resolve_config(options, resume, processes))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     """The options of the command line; the training settings come from `TrainConfig`."""
     parser = cli.parser(__doc__, "train")
     run = mtt.config.add_options(parser)["run"]
@@ -110,13 +110,18 @@ def resolve_config(options: argparse.Namespace, resume: Checkpoint | None, proce
     if resume is not None:
         if options.out:
             raise InputError("--out names a new run folder and --resume an old one: give one of them")
+        if hasattr(options, "init"):
+            raise InputError("--init gives a new run its weights, and --resume continues an old one: give one of them")
         before = mtt.config.check_values(resume.config, options.resume)
     elif given.get("init") is not None:
         before = mtt.config.check_values(mtt.checkpoint.load(given["init"]).config, given["init"])
         del before["phase"]
     if "dataset" not in given:
         check_not_a_reference(before.get("dataset"))
-    return TrainConfig(**before | {"processes": processes} | given)
+    config = TrainConfig(**before | {"processes": processes} | given)
+    for sentence in mtt.config.without_effect(vars(options), config):
+        notice(sentence)
+    return config
 
 
 def is_finished(settings: Settings) -> bool:

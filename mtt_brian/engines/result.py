@@ -13,7 +13,7 @@ from mtt_brian import html_repr
 from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import MAX_SPIKES, MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, read_array
 from mtt_brian.events.recording import has_unit, second_hint
 from mtt_brian.text import shown
 
@@ -109,10 +109,7 @@ class Result:
             InputError: if the run recorded too little, or the readout is neither linear nor firing; for times that are
                 no numbers, and for a piece of a run that does not start at time 0.
         """
-        try:
-            given = np.asarray(t)
-        except (TypeError, ValueError):
-            given = np.asarray(None)
+        given = read_array(t)
         if (given.dtype.kind not in "iuf" and given.size) or has_unit(t):
             raise InputError(f"readout_at() needs times in seconds, not {shown(t)}{second_hint(t)}")
         at = on_whole_microseconds(given)

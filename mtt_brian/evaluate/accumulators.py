@@ -14,19 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from mtt_brian.engines.base import Order
+from mtt_brian.engines.base import ORDERS, Order
 from mtt_brian.engines.result import Result
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array
 from mtt_brian.evaluate.metrics import (
     Estimate,
     SpikeDifference,
     accuracy,
     confusion_matrix,
     decision_time,
+    fraction,
     predictions,
     readout_trace,
 )
 from mtt_brian.evaluate.report import EventDriven, TimeStepped
+from mtt_brian.text import listed, shown
 
 
 class TimeSteppedAccumulator:
@@ -112,7 +114,11 @@ class EventDrivenAccumulator:
     """
 
     def __init__(self, times: np.ndarray, order: Order) -> None:
-        self._times = np.asarray(times, dtype=np.float64)
+        self._times = check_array("times", times).astype(np.float64)
+        if order not in ORDERS or self._times.ndim != 1:
+            raise InputError(
+                f"an accumulator needs times [K] and an order, {listed(ORDERS)}, not {shown((times, order))}"
+            )
         self._order = order
         self.compile_seconds = 0.0
         self._labels: list[int] = []
@@ -245,4 +251,4 @@ def _summed(pairs: list[tuple[float, float]]) -> SpikeDifference:
 
 
 def _fraction(correct: list[bool]) -> Estimate:
-    return accuracy(np.asarray(correct), np.ones(len(correct), dtype=bool))
+    return fraction(np.asarray(correct, dtype=bool))

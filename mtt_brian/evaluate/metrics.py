@@ -5,6 +5,7 @@ Axis 0 is the recording if there are several; times are in seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.engines.result import Result
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array, check_whole
+from mtt_brian.text import shown
+
+#: Largest side of a confusion matrix.
+_MOST_CLASSES = 10_000
 
 
 class Estimate(NamedTuple):
@@ -34,8 +39,39 @@ def predictions(readout: ArrayLike) -> np.ndarray:
 
     Returns:
         int64 [...].
+
+    Raises:
+        InputError: for what holds no numbers, no class, or NaN.
     """
-    return np.argmax(np.asarray(readout), axis=-1)
+    readout = check_array("readout", readout)
+    if not readout.ndim or not readout.shape[-1]:
+        raise InputError(f"readout must have at least one class on its last axis; its shape is {readout.shape}")
+    if np.isnan(readout).any():
+        raise InputError("readout holds NaN, of which no class is the largest")
+    return np.argmax(readout, axis=-1)
+
+
+def _classes(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Classes as integers [N].
+
+    Raises:
+        InputError: for what is no list of whole numbers, or has another shape than the given one.
+    """
+    classes = check_array(name, values, "iu", "classes, whole numbers [N]")
+    if classes.ndim != 1 or (shape is not None and classes.shape != shape):
+        expected = "[N]" if shape is None else f"{shape}"
+        raise InputError(f"{name} must have the shape {expected}, a class for each recording, not {classes.shape}")
+    return classes
+
+
+def correct_predictions(predicted: ArrayLike, labels: ArrayLike) -> np.ndarray:
+    """Which predictions are correct, bool [N].
+
+    Raises:
+        InputError: for what are no classes [N], or if the lengths differ.
+    """
+    classes = _classes("predictions", predicted)
+    return np.asarray(classes == _classes("labels", labels, classes.shape))
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
@@ -49,30 +85,37 @@ def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
         labels: classes [N].
 
     Raises:
-        InputError: if there is no recording, or the lengths differ.
+        InputError: if there is no recording, and as `correct_predictions`.
     """
-    predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if predicted.shape != labels.shape or predicted.ndim != 1:
-        raise InputError(f"predictions of shape {predicted.shape} and labels of shape {labels.shape} do not match")
-    if not predicted.size:
+    return fraction(correct_predictions(predicted, labels))
+
+
+def fraction(correct: np.ndarray) -> Estimate:
+    """The fraction of True in bool [N] as an `accuracy`.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not correct.size:
         raise InputError("no accuracy without a recording")
-    p = float(np.mean(predicted == labels))
-    return Estimate(p, float(np.sqrt(p * (1 - p) / predicted.size)))
+    p = float(np.mean(correct))
+    return Estimate(p, float(np.sqrt(p * (1 - p) / correct.size)))
 
 
 def confusion_matrix(predicted: ArrayLike, labels: ArrayLike, classes: int) -> np.ndarray:
     """How often class ``column`` was predicted for class ``row``: int64 [classes, classes].
 
     Raises:
-        InputError: if the lengths differ, or for what is no class from 0 to ``classes`` - 1.
+        InputError: if the lengths differ, for what is no class from 0 to ``classes`` - 1, and for a number of classes
+            out of range.
     """
-    predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if predicted.shape != labels.shape or predicted.ndim != 1:
-        raise InputError(f"predictions of shape {predicted.shape} and labels of shape {labels.shape} do not match")
+    classes = check_whole("classes", classes, most=_MOST_CLASSES, least=1)
+    predicted = _classes("predictions", predicted)
+    labels = _classes("labels", labels, predicted.shape)
     for what, values in (("prediction", predicted), ("label", labels)):
-        if values.size and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= classes):
-            wrong = next(v for v in values.tolist() if type(v) is not int or not 0 <= v < classes)
-            raise InputError(f"the {what} {wrong} is no class from 0 to {classes - 1}")
+        wrong = (values < 0) | (values >= classes)
+        if wrong.any():
+            raise InputError(f"the {what} {values[wrong][0]} is no class from 0 to {classes - 1}")
     matrix = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(matrix, (labels.astype(np.int64), predicted.astype(np.int64)), 1)
     return matrix
@@ -94,9 +137,9 @@ class SpikeDifference:
         """Adds arrays of the same, arbitrary shape.
 
         Raises:
-            InputError: if the shapes differ.
+            InputError: if the shapes differ, and for what is no array of finite numbers.
         """
-        s0, s = np.asarray(reference, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+        s0, s = (_finite(name, x) for name, x in (("the reference", reference), ("counts", counts)))
         if s0.shape != s.shape:
             raise InputError(f"counts of shape {s.shape} cannot be compared with a reference of shape {s0.shape}")
         self.difference += float(np.abs(s0 - s).sum())
@@ -141,17 +184,25 @@ def synops(counts: Mapping[str, ArrayLike], fan_out: Mapping[str, np.ndarray]) -
         float64 [N].
 
     Raises:
-        InputError: if a source that reaches a synapse has no counts.
+        InputError: if a source that reaches a synapse has no counts, or counts of another shape.
     """
-    missing = [name for name, fan in fan_out.items() if fan.any() and name not in counts]
+    for name, given in (("counts", counts), ("fan_out", fan_out)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{name} must be arrays by source name, not {shown(given)}")
+    fans = {name: fan for name, each in fan_out.items() if (fan := _finite(f"fan_out of {name!r}", each)).any()}
+    missing = [name for name in fans if name not in counts]
     if missing:
         raise InputError(f"no spike counts for {', '.join(map(repr, missing))}; there are {sorted(counts)}")
-    per_source = [
-        np.reshape(np.asarray(counts[name], dtype=np.float64), (-1, fan.size)) @ fan
-        for name, fan in fan_out.items()
-        if fan.any()
-    ]
-    return np.sum(per_source, axis=0)
+    each = {name: _finite(f"counts of {name!r}", counts[name]) for name in fans}
+    for name, spikes in each.items():
+        size = fans[name].size
+        if size not in (math.prod(spikes.shape[k:]) for k in range(spikes.ndim)):
+            raise InputError(f"counts of {name!r} must have the shape [N, ...] with {size} neurons, not {spikes.shape}")
+    per_source = {name: np.reshape(spikes, (-1, fans[name].size)) @ fans[name].ravel() for name, spikes in each.items()}
+    if len({len(operations) for operations in per_source.values()}) > 1:
+        numbers = ", ".join(f"{name!r} {len(operations)}" for name, operations in per_source.items())
+        raise InputError(f"counts need the same recordings for all sources, not so many: {numbers}")
+    return np.sum(list(per_source.values()), axis=0)
 
 
 def accuracy_over_time(readouts: ArrayLike, labels: ArrayLike) -> np.ndarray:
@@ -163,8 +214,14 @@ def accuracy_over_time(readouts: ArrayLike, labels: ArrayLike) -> np.ndarray:
 
     Returns:
         float64 [K].
+
+    Raises:
+        InputError: for arrays of other shapes, for what are no numbers or classes, and if there is no recording.
     """
-    return np.mean(predictions(readouts) == np.asarray(labels)[:, None], axis=0)
+    predicted = predictions(readouts)
+    if predicted.ndim != 2 or not predicted.size:
+        raise InputError(f"readouts must have the shape [N, K, classes], not {np.shape(readouts)}")
+    return np.mean(predicted == _classes("labels", labels, predicted.shape[:1])[:, None], axis=0)
 
 
 def readout_trace(result: Result) -> tuple[np.ndarray, np.ndarray]:
@@ -190,8 +247,27 @@ def decision_time(times: ArrayLike, readouts: ArrayLike, label: int) -> float:
         times: [K], rising.
         readouts: [K, classes], constant from each time to the next (`readout_trace`).
         label: the true class.
+
+    Raises:
+        InputError: for a label that is no class of the readouts, and for times that are not rising numbers [K].
     """
-    wrong = np.flatnonzero(predictions(readouts) != label)
+    predicted, times = predictions(readouts), _finite("times", times)
+    if predicted.ndim != 1 or times.shape != predicted.shape or np.any(np.diff(times) < 0):
+        raise InputError(
+            f"times must be rising, one for each of {predicted.shape} readouts [K, classes], not {shown(times)}"
+        )
+    wrong = np.flatnonzero(predicted != check_whole("label", label, most=np.shape(readouts)[1] - 1, least=0))
     first_right = wrong[-1] + 1 if wrong.size else 0
-    times = np.asarray(times)
     return float(times[first_right]) if first_right < len(times) else float("inf")
+
+
+def _finite(name: str, values: ArrayLike) -> np.ndarray:
+    """Values as float64.
+
+    Raises:
+        InputError: for what is no array of finite numbers; truth values count as 0 and 1.
+    """
+    array = check_array(name, values, "iufb")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite, not {shown(array)}")
+    return array.astype(np.float64, copy=False)

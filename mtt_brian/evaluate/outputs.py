@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines import Order, Simulator
-from mtt_brian.evaluate.metrics import Estimate, accuracy, predictions, spike_difference
+from mtt_brian.errors import InputError
+from mtt_brian.evaluate.metrics import Estimate, accuracy, correct_predictions, predictions, spike_difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Predictions:
         Args:
             labels: classes [N].
         """
-        return np.asarray(self.classes == np.asarray(labels))
+        return correct_predictions(self.classes, labels)
 
     def accuracy(self, labels: ArrayLike) -> Estimate:
         """Fraction of correct predictions with its binomial standard error.
@@ -61,8 +62,13 @@ def predict_event_driven(circuit: Circuit, recordings: Sequence[np.ndarray], ord
         circuit: the network.
         recordings: N of them, for instance a `Recordings`.
         order: ``"sum"`` or ``"fifo"``.
+
+    Raises:
+        InputError: if there is no recording, and as `Simulator`.
     """
     results = list(Simulator(circuit, engine="exact", order=order, record="counts").run(recordings))
+    if not results:
+        raise InputError("there is nothing to predict: no recordings")
     return Predictions(
         readouts=np.stack([r.readout for r in results]),
         counts={name: np.stack([r.counts[name] for r in results]) for name in results[0].counts},

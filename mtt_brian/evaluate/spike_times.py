@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mtt_brian.circuit.spikes import Spikes
-from mtt_brian.errors import InputError, check_number
+from mtt_brian.errors import InputError, check_array, check_number
+from mtt_brian.text import shown
+from mtt_brian.translate.nir_files import LARGEST
+
+#: Most spikes of one population that can be compared.
+MOST_SPIKES = 1_000_000_000
 
 
 class SpikeTimeDifferences(NamedTuple):
@@ -50,10 +56,42 @@ def spike_time_differences(first: Spikes, second: Spikes) -> SpikeTimeDifference
     )
 
 
+def checked_spikes(name: str, t: ArrayLike, i: ArrayLike, n: ArrayLike) -> Spikes:
+    """Spikes of one population from their columns, sorted by time, then neuron.
+
+    Args:
+        name: what a message calls them.
+        t, i, n: see `Spikes`, in any order.
+
+    Raises:
+        InputError: for other types, lengths and values, and for more than `MOST_SPIKES`.
+    """
+    t, i, n = (check_array(f"{name}: {what}", x) for what, x in (("t", t), ("i", i), ("n", n)))
+    if t.ndim != 1 or not t.shape == i.shape == n.shape:
+        raise InputError(f"{name}: t {t.shape}, i {i.shape} and n {n.shape} must be lists of one length")
+    if t.size and (i.dtype.kind == "f" or n.dtype.kind == "f"):
+        raise InputError(f"{name}: t must hold seconds, i and n integers, not {t.dtype}, {i.dtype} and {n.dtype}")
+    if (total := float(np.sum(n, dtype=np.float64))) > MOST_SPIKES:
+        raise InputError(f"{name}: {total:.6g} spikes; at most {MOST_SPIKES:,} can be compared")
+    if np.any(wrong := ~(np.isfinite(t) & (t >= 0)) | (i < 0) | (i > LARGEST) | (n < 1)):
+        k = int(np.argmax(wrong))
+        raise InputError(
+            f"{name}: t = {t[k]} s, i = {i[k]}, n = {n[k]} (spike {k}) must be >= 0, from 0 to {LARGEST} and >= 1"
+        )
+    order = np.lexsort((i, t))
+    return Spikes(t[order].astype(np.float64), i[order].astype(np.int64), n[order].astype(np.int64))
+
+
 def _ranked(spikes: Spikes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Neuron, time and rank within the neuron (0 for its first) of single spikes, sorted by neuron, then time."""
-    n = np.asarray(spikes.n, dtype=np.int64)
-    i, t = np.repeat(np.asarray(spikes.i, dtype=np.int64), n), np.repeat(np.asarray(spikes.t, dtype=np.float64), n)
+    """Neuron, time and rank within the neuron (0 for its first) of single spikes, sorted by neuron, then time.
+
+    Raises:
+        InputError: for what are no spikes.
+    """
+    if not isinstance(spikes, Spikes):
+        raise InputError(f"spikes must be Spikes(t, i, n), as result.spikes[name], not {shown(spikes)}")
+    t, i, n = checked_spikes("spikes", *spikes)
+    i, t = np.repeat(i, n), np.repeat(t, n)
     order = np.lexsort((t, i))
     i, t = i[order], t[order]
     return i, t, np.arange(len(i)) - np.searchsorted(i, i)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError
-from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.metrics import Estimate, correct_predictions
 
 
 def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
@@ -22,10 +22,13 @@ def gap(predicted: ArrayLike, others: ArrayLike, labels: ArrayLike) -> Estimate:
     Args:
         predicted, others: classes [N].
         labels: classes [N].
+
+    Raises:
+        InputError: as `metrics.correct_predictions`.
     """
-    labels = np.asarray(labels)
-    difference = (np.asarray(predicted) == labels).astype(np.float64) - (np.asarray(others) == labels)
-    return mean_estimate(difference)
+    return mean_estimate(
+        correct_predictions(predicted, labels).astype(np.float64) - correct_predictions(others, labels)
+    )
 
 
 def mean_estimate(values: ArrayLike) -> Estimate:

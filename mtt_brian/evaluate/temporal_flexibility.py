@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array, check_whole
+from mtt_brian.text import shown
 
 #: Numbers of time steps of the score, from 1 to 200, about evenly spaced on a logarithmic axis.
 TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -64,9 +65,13 @@ def flexibility(
     Raises:
         InputError: if a T is missing, there is no recording, or the lengths differ.
     """
+    check_whole("resamples", resamples, most=1_000_000, least=1)
+    if not isinstance(time_stepped, Mapping):
+        raise InputError(f"time_stepped must be truth values by number of time steps, not {shown(time_stepped)}")
     if missing := [t for t in TIME_STEPS if t not in time_stepped]:
         raise InputError(f"the flexibility score needs T = {', '.join(map(str, TIME_STEPS))}; without {missing}")
-    rows = [np.asarray(row, dtype=bool) for row in (*(time_stepped[t] for t in TIME_STEPS), event_driven)]
+    given = {**{f"time_stepped[{t}]": time_stepped[t] for t in TIME_STEPS}, "event_driven": event_driven}
+    rows = [_truth(name, values) for name, values in given.items()]
     if {row.shape for row in rows} != {rows[0].shape} or rows[0].ndim != 1:
         raise InputError(f"the conditions need the same recordings, not {sorted({row.shape for row in rows})} of them")
     if not rows[0].size:
@@ -76,6 +81,18 @@ def flexibility(
     drawn = [_score(correct[rng.integers(0, len(correct), len(correct))]) for _ in range(resamples)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Flexibility(_score(correct), float(low), float(high))
+
+
+def _truth(name: str, values: ArrayLike) -> np.ndarray:
+    """Truth values; 0 and 1 are accepted.
+
+    Raises:
+        InputError: for other values, such as classes.
+    """
+    array = check_array(name, values, "biu", "truth values: is each prediction correct")
+    if array.size and not 0 <= array.min() <= array.max() <= 1:
+        raise InputError(f"{name} must be truth values, is each prediction correct, not {shown(values)}")
+    return array.astype(bool)
 
 
 def _score(correct: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Self, SupportsIndex, TypeVar, overload
@@ -15,6 +15,7 @@ import numpy as np
 from mtt_brian import html_repr
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import SensorSize, check_recording, check_sensor_size
+from mtt_brian.text import shown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,14 +99,16 @@ class Collection(Sequence[np.ndarray]):
         return replace(self, ids=[self.ids[i] for i in chosen], labels=self.labels[chosen])
 
     def _indices(self, indices: Iterable[SupportsIndex]) -> list[int]:
+        if isinstance(indices, str | bytes | Mapping) or not isinstance(indices, Iterable):
+            raise InputError(f"{self.title}: indices must be a list of whole numbers, not {shown(indices)}")
         chosen = []
         for index in indices:
+            if isinstance(index, bool | np.bool_):
+                raise InputError(f"{self.title}: give indices, not a mask: np.flatnonzero(mask)")
             try:
                 chosen.append(operator.index(index))
             except TypeError:
-                raise InputError(f"{self.title}: an index must be a whole number, not {index!r}") from None
-            if isinstance(index, bool):
-                raise InputError(f"{self.title}: give indices, not a mask: np.flatnonzero(mask)")
+                raise InputError(f"{self.title}: an index must be a whole number, not {shown(index)}") from None
             if not -len(self) <= chosen[-1] < len(self):
                 raise InputError(f"{self.title}: there is no item {index}; {len(self)} items have the numbers from 0")
         return chosen

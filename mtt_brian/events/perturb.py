@@ -13,7 +13,8 @@ import numpy as np
 
 from mtt_brian.errors import InputError, check_number, check_whole
 from mtt_brian.events import Recordings
-from mtt_brian.events.recording import SensorSize, check_recording
+from mtt_brian.events.recording import SensorSize, check_fields, check_order, check_recording
+from mtt_brian.text import shown
 
 #: Most events of one recording: a hundred times those of any sensor in a minute.
 _MOST_EVENTS = 100_000_000
@@ -30,8 +31,8 @@ def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> n
     Raises:
         InputError: if ``sigma`` is no number from 0 to 1e15.
     """
-    _check("the jitter", sigma)
-    check_number("the jitter", sigma, most=1e15)
+    _check("the jitter", sigma, most=1e15)
+    _check_events(recording, rng)
     if not len(recording):
         return recording
     moved = recording.copy()
@@ -42,6 +43,7 @@ def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> n
 
 def shuffled_ties(recording: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Events of one microsecond in random order, which ``order="fifo"`` depends on."""
+    _check_events(recording, rng)
     return recording[np.lexsort((rng.random(len(recording)), recording["t"]))]
 
 
@@ -52,6 +54,7 @@ def dropped(recording: np.ndarray, fraction: float, rng: np.random.Generator) ->
         InputError: unless 0 <= fraction <= 1.
     """
     _check("the dropped fraction", fraction, most=1)
+    _check_events(recording, rng)
     kept = len(recording) - round(fraction * len(recording))
     return recording[np.sort(rng.permutation(len(recording))[:kept])]
 
@@ -68,8 +71,8 @@ def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, r
     Raises:
         InputError: if ``rate`` is no number from 0 to 1e9, or would give more than 100 million events.
     """
-    _check("the rate of spurious events", rate)
-    check_number("the rate of spurious events", rate, most=1e9)
+    _check("the rate of spurious events", rate, most=1e9)
+    _check_events(recording, rng)
     check_recording(recording, sensor_size)
     if not len(recording):
         return recording
@@ -98,8 +101,12 @@ def shifted(recording: np.ndarray, down: int, right: int, sensor_size: SensorSiz
         recording: the events.
         down, right: pixels, of either sign.
         sensor_size: (C, H, W).
+
+    Raises:
+        InputError: for pixels that are no whole numbers, and as `check_recording`.
     """
-    down, right = _pixels("down", down), _pixels("right", right)
+    down, right = (check_whole(name, n, most=2**31, least=-(2**31)) for name, n in (("down", down), ("right", right)))
+    check_recording(recording, sensor_size)
     y, x = recording["y"].astype(np.int64) + down, recording["x"].astype(np.int64) + right
     kept = (y >= 0) & (y < sensor_size[1]) & (x >= 0) & (x < sensor_size[2])
     moved = recording[kept]
@@ -108,19 +115,30 @@ def shifted(recording: np.ndarray, down: int, right: int, sensor_size: SensorSiz
 
 
 def each(recordings: Recordings, change: Callable[[np.ndarray], np.ndarray]) -> Recordings:
-    """Changes all recordings once, in their order, and keeps them in memory."""
+    """Changes all recordings once, in their order, and keeps them in memory.
+
+    Raises:
+        InputError: for what is no data set of recordings.
+    """
+    if not isinstance(recordings, Recordings):
+        raise InputError(f"recordings must be a data set, as events.load gives it, not {shown(recordings)}")
     changed = {name: change(recording) for name, recording in zip(recordings.ids, recordings, strict=True)}
     return dataclasses.replace(recordings, read=changed.__getitem__)
 
 
-def _pixels(name: str, value: int) -> int:
-    pixels = check_whole(name, value, most=2**31)
-    if pixels < -(2**31):
-        raise InputError(f"{name} must be at least {-(2**31)}, not {pixels}")
-    return pixels
+def _check_events(recording: np.ndarray, rng: np.random.Generator) -> None:
+    """Refuses what is no recording that is sorted by time, and what is no random generator.
+
+    Raises:
+        InputError: naming it.
+    """
+    names = getattr(getattr(recording, "dtype", None), "names", None) or ()
+    check_fields(recording, ["t", *(name for name in names if name != "t")])
+    check_order(recording["t"])
+    if not isinstance(rng, np.random.Generator):
+        raise InputError(f"rng must be a random generator, numpy.random.default_rng(seed), not {shown(rng)}")
 
 
-def _check(what: str, value: float, most: float = np.inf) -> None:
-    check_number(what, value, most=np.inf)
-    if not 0 <= value <= most:
+def _check(what: str, value: float, most: float) -> None:
+    if not 0 <= check_number(what, value, most=np.inf) <= most:
         raise InputError(f"{what} must lie between 0 and {most:g}, not {value}")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, read_array
 from mtt_brian.text import printable, shortened, shown
 
 #: One event: time in microseconds since the start of the recording, column, row, channel (polarity: 0 OFF, 1 ON).
@@ -45,14 +45,11 @@ def make_recording(t: ArrayLike, x: ArrayLike, y: ArrayLike = 0, p: ArrayLike = 
         if has_unit(column):
             remedy = "; np.rint(t / brian2.usecond) are microseconds" if name == "t" else ""
             raise InputError(f"{name} has a unit, {_shown(column)}; give whole numbers{remedy}")
-        try:
-            columns[name] = np.asarray(column)
-        except ValueError:  # rows of different lengths
-            raise InputError(f"{name} must be a list of whole numbers, not {_shown(column)}{_note(name)}") from None
+        if np.ma.is_masked(column):
+            raise InputError(f"{name} has masked values; leave these events out")
+        columns[name] = read_array(column)
         if columns[name].size:
             _check_values(name, columns[name], "iuf", "whole numbers")
-        if np.ma.isMaskedArray(column) and np.ma.getmaskarray(column).any():
-            raise InputError(f"{name} has masked values; leave these events out")
     if (
         len({column.shape for column in columns.values() if column.ndim}) > 1
         or max(c.ndim for c in columns.values()) > 1
@@ -127,7 +124,17 @@ def check_recording(recording: np.ndarray, sensor_size: SensorSize, name: str = 
                 f"{name}: event {event} has {field} = {values[event]}, outside the sensor's 0..{size - 1}"
                 f" (sensor {sizes} = channels, rows, columns){polarity_hint(field, values[event])}"
             )
-    t = recording["t"]
+    check_order(recording["t"], name)
+
+
+def check_order(t: np.ndarray, name: str = "recording") -> None:
+    """Refuses times that are negative, go backwards or do not fit int64.
+
+    Raises:
+        InputError: naming the event.
+    """
+    if not t.size:
+        return
     if t[0] < 0:
         raise InputError(f"{name}: event 0 has t = {t[0]}; times are microseconds >= 0")
     backwards = np.flatnonzero(t[1:] < t[:-1])

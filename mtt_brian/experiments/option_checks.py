@@ -7,14 +7,12 @@ import math
 from collections.abc import Sequence
 
 from mtt_brian.errors import InputError
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.text import shown
 
 #: Largest values of integer options: for time steps and threads the limit of a training, for others 32 bits.
 MOST = {
-    "time_steps": 100_000,
-    "gradient_steps": 100_000,
-    "final_steps": 100_000,
-    "fine": 100_000,
+    **dict.fromkeys(("time_steps", "gradient_steps", "final_steps", "fine"), MOST_TIME_STEPS),
     "draws": 100_000,
     "threads": 1024,
 }

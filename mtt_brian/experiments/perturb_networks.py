@@ -44,9 +44,7 @@ def quantised_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
     Raises:
         InputError: for fewer than 2 bits or more than 52.
     """
-    bits = check_whole("the bits of a signed weight", bits, most=52)
-    if bits < 2:
-        raise InputError(f"a signed weight needs at least 2 bits, not {bits}")
+    bits = check_whole("the bits of a signed weight", bits, most=52, least=2)
     most = 2 ** (bits - 1) - 1
 
     def quantised(weight: np.ndarray) -> np.ndarray:
@@ -64,9 +62,7 @@ def rounded_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
     Raises:
         InputError: for fewer than 1 bit or more than 52.
     """
-    bits = check_whole("the significant bits of a weight", bits, most=52)
-    if bits < 1:
-        raise InputError(f"a weight needs at least 1 significant bit, not {bits}")
+    bits = check_whole("the significant bits of a weight", bits, most=52, least=1)
 
     def rounded(weight: np.ndarray) -> np.ndarray:
         fraction, exponent = np.frexp(weight)

@@ -18,7 +18,7 @@ from mtt_brian.export.graph_order import Fork, sequential_order
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
 from mtt_brian.snn.residual import WEIGHTED, Residual
-from mtt_brian.snn.staged import Staged
+from mtt_brian.snn.staged import Staged, check_staged
 from mtt_brian.snn.surrogate import Surrogate
 from mtt_brian.text import one_line
 from mtt_brian.translate.nir_files import (
@@ -69,10 +69,19 @@ def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
     Args:
         graph: the argument of `from_nir`; it is not changed.
         model: its result, perhaps trained since.
+
+    Raises:
+        InputError: if the model has a layer that the graph lacks, or is no staged network.
     """
+    check_staged(model)
+    graph = load_graph(graph)
     nodes = dict(graph.nodes)
     for name, layer in model.layers():
         if isinstance(layer, WEIGHTED):
+            if np.size(getattr(nodes.get(name), "weight", ())) != layer.weight.numel():
+                raise InputError(
+                    f"the graph has no node {name!r} with {layer.weight.numel()} weights; model must be from_nir(graph)"
+                )
             node = nodes[name] = copy.copy(nodes[name])
             node.weight = stored_weight(node, layer.weight.detach().cpu().numpy())
     return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)

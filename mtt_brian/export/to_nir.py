@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeAlias
 
@@ -10,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_number, check_whole
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.neuron import LIF, tau_from_decay
 from mtt_brian.snn import norm
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.residual import Residual
-from mtt_brian.snn.staged import INPUT, OUTPUT, Staged
+from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, check_staged
 from mtt_brian.translate import to_tool
 from mtt_brian.translate.nir_files import numbers
 
@@ -74,9 +76,10 @@ def to_nir(
     """
     if allow and for_tool is None:
         raise InputError("allow names what may be lost for a tool; pass for_tool=, too")
-    if time_steps is not None and not (time_steps >= 1 and time_steps == np.floor(time_steps) < np.inf):
-        raise InputError(f"time_steps must be at least 1, not {time_steps}, and a whole number")
-    if duration is not None and not 0 < duration < np.inf:
+    check_staged(model)
+    if time_steps is not None:
+        check_whole("time_steps", time_steps, most=MOST_TIME_STEPS, least=1)
+    if duration is not None and not check_number("duration", duration, most=sys.float_info.max) > 0:
         raise InputError(f"duration must be > 0 seconds and finite, not {duration}")
     if norm.has_norms(model):
         model = norm.fold(model)
@@ -91,7 +94,7 @@ def to_nir(
     graph = nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata, type_check=False)
     if for_tool is None:
         return graph
-    step = None if duration is None or time_steps is None else duration / time_steps
+    step = None if duration is None or time_steps is None or for_tool == "nir" else duration / time_steps
     return to_tool.for_tool(graph, for_tool, step=step, allow=allow)[0]
 
 

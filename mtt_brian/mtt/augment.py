@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtt_brian.errors import check_flag, check_whole
 from mtt_brian.kernel_cache import kept
 
 #: A type by its bytes: a pixel with all its channels is copied as one number.
@@ -27,11 +28,19 @@ class Augmentation:
             still images this is the random crop of the image with ``shift`` pixels of padding.
         roll: likewise, but pixels that leave the frame enter it on the opposite side.
         flip: mirror left and right with probability 1/2.
+
+    Raises:
+        InputError: for pixels that are no whole number from 0 to 32,767, and for a flip that is not True or False.
     """
 
     shift: int = 0
     roll: int = 0
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "roll"):
+            check_whole(f"Augmentation.{name}", getattr(self, name), most=2**15 - 1, least=0)
+        check_flag("Augmentation.flip", self.flip)
 
     def draw(self, rng: np.random.Generator, items: int, size: tuple[int, int]) -> Changes:
         """The changes of ``items`` frames of ``size`` (height, width); ``rng`` is used for enabled changes only."""

@@ -13,7 +13,7 @@ import math
 import os
 import tomllib
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from mtt_brian.errors import InputError
 from mtt_brian.events import DATASETS
 from mtt_brian.files import as_path, read_regular
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.mtt.samplers import MTT, NMT, SDT, Sampler
 from mtt_brian.repository import shipped
 from mtt_brian.snn.models import MODELS
@@ -54,6 +55,7 @@ def _setting(
     metavar: str | None = None,
     known: Callable[[], Iterable[str]] | None = None,
     free_to_change: bool = False,
+    needs: tuple[str, tuple[str, ...]] | None = None,
 ) -> Any:
     """A field with its help text and the range it must lie in: ``low <= value <= most`` and ``value < below``.
 
@@ -62,11 +64,20 @@ def _setting(
         metavar: what the help shows for a value; None: by the type.
         known: names that are accepted among others, for the help.
         free_to_change: a resumed run may change it, because it does not affect the result.
+        needs: another setting, and the values of it with which this one has an effect.
     """
-    metadata = {"help": help, "low": low, "below": below, "most": most, "free_to_change": free_to_change}
+    metadata = {
+        "help": help,
+        "low": low,
+        "below": below,
+        "most": most,
+        "free_to_change": free_to_change,
+        "needs": needs,
+    }
     return field(default=default, metadata=metadata | {"group": group, "metavar": metavar, "known": known})
 
 
+_MIXED = ("method", ("nmt", "mtt"))
 _data, _network, _steps, _optimiser, _machine, _run = (partial(_setting, group) for group in GROUPS)
 
 
@@ -126,10 +137,12 @@ class TrainConfig:
     )
 
     time_steps: int = _steps(
-        10, "T_max: most time steps of a stage, and the bins of the input frames", 1, most=100_000, metavar="T"
+        10, "T_max: most time steps of a stage, and the bins of the input frames", 1, most=MOST_TIME_STEPS, metavar="T"
     )
-    min_steps: int = _steps(1, "nmt, mtt: T_min, fewest time steps of a stage", 1, most=100_000, metavar="T")
-    samples: int = _steps(3, "nmt, mtt: s, configurations per iteration", 1, most=100_000)
+    min_steps: int = _steps(
+        1, "nmt, mtt: T_min, fewest time steps of a stage", 1, most=MOST_TIME_STEPS, metavar="T", needs=_MIXED
+    )
+    samples: int = _steps(3, "nmt, mtt: s, configurations per iteration", 1, most=MOST_TIME_STEPS, needs=_MIXED)
 
     epochs: int = _optimiser(30, "passes over the training recordings", 1, most=1_000_000)
     batch_size: int = _optimiser(32, "recordings per iteration, in each of the processes", 1, most=_MOST)
@@ -141,7 +154,7 @@ class TrainConfig:
         0.0, "tet: weight of the squared distance of all readouts to the threshold", 0, 1
     )
     optimizer: Literal["adamw", "sgd"] = _optimiser("adamw", "optimizer")
-    momentum: float = _optimiser(0.9, "sgd: momentum", 0, 1)
+    momentum: float = _optimiser(0.9, "sgd: momentum", 0, 1, needs=("optimizer", ("sgd",)))
     lr: float = _optimiser(1e-2, "peak learning rate", 0, most=1e6, metavar="RATE")
     weight_decay: float = _optimiser(0.01, "weight decay", 0, most=1e6)
     schedule: Literal["cosine", "constant"] = _optimiser("cosine", "learning rate over the epochs")
@@ -195,6 +208,7 @@ class TrainConfig:
         1,
         most=_MOST,
         free_to_change=True,
+        needs=_MIXED,
     )
     amp: bool = _machine(False, "mixed precision: convolutions and linear layers in bfloat16, membranes in float32")
     compile: bool = _machine(
@@ -375,6 +389,26 @@ def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     typed = {item.name: item for item in fields(TrainConfig) if hasattr(arguments, item.name)}
     return check_values({n: _from_text(i, getattr(arguments, n)) for n, i in typed.items()}, "command line")
+
+
+def without_effect(given: Collection[str], config: TrainConfig) -> list[str]:
+    """A sentence for each setting of a command line that has no effect beside the others.
+
+    It is no error: a comparison of methods may pass the same options to all of them.
+
+    Args:
+        given: names of the settings that the command line has.
+        config: all settings.
+    """
+    sentences = []
+    for item in fields(TrainConfig):
+        if item.name in given and item.metadata["needs"] is not None:
+            other, accepted = item.metadata["needs"]
+            value = getattr(config, other)
+            if value not in accepted:
+                option, needed = (f"--{name.replace('_', '-')}" for name in (item.name, other))
+                sentences.append(f"{option} has no effect with {needed} {value}")
+    return sentences
 
 
 def _members(item: Field[Any]) -> tuple[Any, ...]:

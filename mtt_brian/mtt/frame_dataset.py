@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mtt_brian.events.frame_cache import cached_frames
 from mtt_brian.mtt.augment import Changes
 from mtt_brian.mtt.prefetch import prefetched, select
 from mtt_brian.snn.ops.memory_format import to_channels_last
+from mtt_brian.text import shown
 
 #: Training data.
 Data: TypeAlias = Recordings | Images
@@ -146,6 +147,19 @@ def _stay(frames: Tensor, device: torch.device, frames_on: FramesOn) -> bool:
     return frames_on == "host" or (frames_on == "auto" and size > SHARE * free)
 
 
+def check_data(data: Any, *more: type) -> None:
+    """Refuses what is neither recordings nor images of a data set, nor one of ``more``.
+
+    Raises:
+        InputError: naming what it is.
+    """
+    if not isinstance(data, (Recordings, Images, *more)):
+        raise InputError(
+            f"data must be Recordings or Images, as events.load gives them{' or a FrameSet' if more else ''}, not "
+            f"{shown(data)}"
+        )
+
+
 def load_frames(data: Data, time_steps: int, workers: int = 0, *, cache: bool = False) -> FrameSet:
     """Recordings as ``time_steps`` frames each, still images as one.
 
@@ -160,6 +174,7 @@ def load_frames(data: Data, time_steps: int, workers: int = 0, *, cache: bool = 
     Raises:
         InputError: if there are no items, or as `bin_recordings` and `cached_frames`.
     """
+    check_data(data)
     labels = torch.as_tensor(np.asarray(data.labels), dtype=torch.int64)
     if isinstance(data, Recordings):
         binned = (cached_frames if cache else bin_recordings)(data, time_steps, workers)

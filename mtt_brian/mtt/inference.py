@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from mtt_brian import machine
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.binning import bin_indices
 from mtt_brian.events.recording import SensorSize
-from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
+from mtt_brian.machine import MOST_TIME_STEPS
+from mtt_brian.mtt.frame_dataset import Data, FrameSet, check_data, load_frames
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged
+from mtt_brian.snn.staged import check_staged
+from mtt_brian.text import shown
 
 
 def max_batch_size(model: Staged, time_steps: int) -> int:
@@ -42,7 +45,7 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
         float32 [N, classes].
 
     Raises:
-        InputError: if there are no items.
+        InputError: if there are no items, and for arguments of another kind or out of range.
     """
     return predict_each(model, data, [time_steps], batch_size, progress=False)[time_steps]
 
@@ -68,9 +71,20 @@ def predict_each(
     Returns:
         float32 [N, classes] for every T.
     """
+    check_staged(model)
+    check_data(data, FrameSet)
+    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+        raise InputError(f"numbers must be a list of numbers of time steps, not {shown(numbers)}")
+    if batch_size is not None:
+        check_whole("batch_size", batch_size, most=2**31 - 1, least=1)
+    check_whole("workers", workers, most=1024, least=0)
     if not len(data):
         raise InputError("there is nothing to predict: no recordings or images")
-    logits: dict[int, list[Tensor]] = {time_steps: [] for time_steps in numbers}
+    logits: dict[int, list[Tensor]] = {
+        check_whole("time_steps", time_steps, most=MOST_TIME_STEPS, least=1): [] for time_steps in numbers
+    }
+    if not logits:
+        raise InputError("there is nothing to predict: no numbers of time steps")
     sizes = {time_steps: batch_size or max_batch_size(model, time_steps) for time_steps in logits}
     device = next(model.parameters()).device
     if isinstance(data, Images):

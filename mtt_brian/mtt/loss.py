@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtt_brian.errors import InputError, check_number
+
 
 class Loss(Protocol):
     """Gives one number for readouts [t, N, classes] and labels int64 [N]."""
@@ -31,10 +33,18 @@ class TET:
     Attributes:
         regulariser: weight of the squared distance of all readouts to the threshold, 0 <= regulariser < 1.
         threshold: of the neurons.
+
+    Raises:
+        InputError: for what is no number, and for a regulariser outside [0, 1).
     """
 
     regulariser: float = 0.0
     threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("TET.threshold", self.threshold, most=1e30)
+        if not 0 <= check_number("TET.regulariser", self.regulariser, most=1) < 1:
+            raise InputError(f"TET.regulariser must be at least 0 and below 1, not {self.regulariser}")
 
     def __call__(self, readouts: Tensor, labels: Tensor) -> Tensor:
         per_step = functional.cross_entropy(readouts.flatten(0, 1), labels.repeat(len(readouts)))

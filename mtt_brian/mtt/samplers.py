@@ -13,11 +13,10 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from mtt_brian.errors import InputError, check_whole
+from mtt_brian.machine import MOST_TIME_STEPS
 
 #: Time steps of every stage, from the first to the last.
 Configuration: TypeAlias = tuple[int, ...]
-#: Largest number of time steps or configurations.
-_MOST = 2**31 - 1
 
 
 class Sampler(Protocol):
@@ -39,7 +38,7 @@ class SDT:
     time_steps: int
 
     def __post_init__(self) -> None:
-        check_whole("time_steps", self.time_steps, _MOST, least=1)
+        check_whole("time_steps", self.time_steps, most=MOST_TIME_STEPS, least=1)
 
     def sample(self, rng: np.random.Generator, num_stages: int) -> list[Configuration]:
         """One configuration, (T, ..., T); ``rng`` is not used."""
@@ -56,7 +55,7 @@ class _Mixed:
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "min_steps", "samples"):
-            check_whole(name, getattr(self, name), _MOST, least=1)
+            check_whole(name, getattr(self, name), most=MOST_TIME_STEPS, least=1)
         if self.max_steps < self.min_steps:
             raise InputError(
                 f"min_steps = {self.min_steps} must not exceed the largest number of time steps, {self.max_steps}"

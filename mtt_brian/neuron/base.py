@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array
+from mtt_brian.text import shown
 
 Reset: TypeAlias = Literal["subtract", "zero"]
 SpikesPerUpdate: TypeAlias = Literal["one", "many"]
@@ -122,6 +124,24 @@ def tau_from_decay(decay: float, steps: int, duration: float) -> float:
     if not 0 < decay < 1:
         raise InputError(f"a decay per step must lie between 0 and 1, not {decay}")
     return float(-duration / (steps * np.log(decay)))
+
+
+def checked_parameter(name: str, value: Any) -> Parameter:
+    """A parameter as a number, or as an array of its own that cannot be changed.
+
+    Raises:
+        InputError: naming ``name``, for what is no finite real number and no array of them.
+    """
+    if type(value) is float and math.isfinite(value):  # most are
+        return value
+    given = check_array(name, value, wanted="a finite number, or one for each neuron")
+    if not given.size or not np.all(np.isfinite(given)):
+        raise InputError(f"{name} must be finite, not {shown(value)}")
+    if not given.ndim:
+        return float(given)
+    array = np.array(given, dtype=given.dtype if given.dtype.kind == "f" else np.float64)
+    array.setflags(write=False)
+    return array
 
 
 def number(value: Parameter) -> float:

@@ -8,7 +8,16 @@ from typing import ClassVar
 import numpy as np
 
 from mtt_brian.errors import InputError, check_choice
-from mtt_brian.neuron.base import RESETS, SPIKES_PER_UPDATE, LinearSystem, Parameter, Reset, SpikesPerUpdate, number
+from mtt_brian.neuron.base import (
+    RESETS,
+    SPIKES_PER_UPDATE,
+    LinearSystem,
+    Parameter,
+    Reset,
+    SpikesPerUpdate,
+    checked_parameter,
+    number,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,13 +57,16 @@ class IF:
         check_choice("reset", self.reset, RESETS)
         check_choice("spikes", self.spikes, SPIKES_PER_UPDATE)
         for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None or isinstance(value, str | tuple):
+            value, name = getattr(self, field.name), f"{type(self).__name__}.{field.name}"
+            if "Parameter" in str(field.type) and not (value is None and "None" in str(field.type)):
+                value = checked_parameter(name, value)
+                object.__setattr__(self, field.name, value)
+            elif value is None or isinstance(value, str | tuple):
                 continue
-            if not np.all(np.isfinite(value)):
-                raise InputError(f"{type(self).__name__}.{field.name} must be finite, not {value}")
+            elif not np.all(np.isfinite(value)):
+                raise InputError(f"{name} must be finite, not {value}")
             if field.name in self._positive and not np.all(np.asarray(value) > 0):
-                raise InputError(f"{type(self).__name__}.{field.name} must be > 0, not {np.min(value)}")
+                raise InputError(f"{name} must be > 0, not {np.min(value)}")
         with np.errstate(over="ignore", divide="ignore"):
             if not np.all(np.isfinite(self.gain)):
                 raise InputError(f"a spike of weight 1 would move the {type(self).__name__} by more than float64 holds")

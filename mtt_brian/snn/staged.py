@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
@@ -13,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.memory_format import to_channels_last
 from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.residual import NORMS, Residual, additive, leaves, run
+from mtt_brian.text import shown
 
 #: Name under which the input appears beside the populations, here and in the NIR graph.
 INPUT = "input"
@@ -104,17 +105,12 @@ class Staged(nn.Module):
         Raises:
             InputError: for numbers below 1 or not whole, or another count than one or one per stage.
         """
-        try:
-            steps = (operator.index(time_steps),) * self.num_stages  # type: ignore[arg-type]
-        except TypeError:
-            try:
-                steps = tuple(operator.index(t) for t in time_steps)  # type: ignore[union-attr]
-            except TypeError:
-                raise InputError(f"time_steps must be a whole number or one per stage, not {time_steps!r}") from None
+        each = [time_steps] * self.num_stages if hasattr(time_steps, "__index__") else time_steps
+        if isinstance(each, str | Set) or not isinstance(each, Iterable):
+            raise InputError(f"time_steps must be a whole number or one per stage, not {shown(time_steps)}")
+        steps = tuple(check_whole("the number of time steps", t, most=MOST_TIME_STEPS, least=1) for t in each)
         if len(steps) != self.num_stages:
             raise InputError(f"this network has {self.num_stages} stages; time_steps names {len(steps)}: {list(steps)}")
-        if min(steps) < 1:
-            raise InputError(f"the number of time steps must be at least 1, not {min(steps)}")
         return steps
 
     def forward(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
@@ -179,8 +175,10 @@ class Staged(nn.Module):
         return temporal.transform(self._to_channels_last(frames), t, self.transform)
 
     def _to_channels_last(self, frames: Tensor) -> Tensor:
+        wanted = ", ".join(map(str, self.input_shape))
+        if not isinstance(frames, Tensor) or frames.is_complex():
+            raise InputError(f"frames must be a tensor of real numbers [T, N, {wanted}], not {shown(frames)}")
         if frames.ndim < 3 or frames.shape[2:] != self.input_shape or len(frames) < 1:
-            wanted = ", ".join(map(str, self.input_shape))
             raise InputError(f"frames must have the shape [T, N, {wanted}], not {list(frames.shape)}")
         return to_channels_last(frames, next((p.dtype for p in self.parameters()), torch.get_default_dtype()))
 
@@ -191,6 +189,16 @@ class Staged(nn.Module):
         for stage in self.stages:
             x = _through(stage, x, shapes)
         return shapes
+
+
+def check_staged(model: Any) -> None:
+    """Refuses what is no staged network.
+
+    Raises:
+        InputError: naming what it is.
+    """
+    if not isinstance(model, Staged):
+        raise InputError(f"model must be a staged network, of mtt_brian.models for instance, not {shown(model)}")
 
 
 def _check_names(layers: Mapping[str, nn.Module]) -> None:
@@ -232,8 +240,7 @@ def _stages(
     blocks: list[list[tuple[str, nn.Module]]], blocks_per_stage: int | None
 ) -> Iterator[list[tuple[str, nn.Module]]]:
     g = len(blocks) if blocks_per_stage is None else blocks_per_stage
-    if g < 1:
-        raise InputError(f"blocks_per_stage must be at least 1, not {blocks_per_stage}")
+    check_whole("blocks_per_stage", g, most=2**31 - 1, least=1)
     for i in range(0, len(blocks), g):
         yield list(itertools.chain(*blocks[i : i + g]))
 

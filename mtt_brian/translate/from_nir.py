@@ -129,9 +129,10 @@ class _Reader:
         self.shapes.compare_declared(self.assumed)
         means = self.meaning
         wiring, shapes = self.wiring, self.shapes.of
-        populations = {n: Population(n, shapes[n], self.rules.rule(n)) for n in wiring.neurons()}
+        rules = {n: self.rules.rule(n) for n in wiring.neurons()}
         self.rules.refuse_contradictions()
-        connections = [c for name in populations for c in self.paths.into(name)]
+        connections = [c for name in rules for c in self.paths.into(name)]
+        populations = {n: Population(n, shapes[n], rule) for n, rule in rules.items()}
         into_output = list(self.paths.into(self.wiring.output))
         if len(into_output) == 1 and not into_output[0].operators and into_output[0].source != self.wiring.input:
             output = into_output[0].source
@@ -156,6 +157,8 @@ class _Reader:
             populations[name] = replace(p, rule=rule)
         connections = [connection_in_time(c, means.stretch) for c in connections]
         connections = self._with_loop_delays(populations, connections)
+        if self.conventions.bias == "per-step" and not any(np.any(p.rule.bias) for p in populations.values()):
+            self.assumed.add("bias='per-step' has no effect, because no node of the graph has a bias")
         order = topological(list(populations), connections)
         self._note_what_is_not_used()
         return Circuit(

@@ -35,9 +35,12 @@ def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
 
     Raises:
         OSError: naming the file, if it cannot be written.
+        InputError: for what is no graph, and for a path that cannot be one.
     """
     import nir
 
+    if not isinstance(graph, nir.NIRGraph):
+        raise InputError(f"{path}: only a nir.NIRGraph can be written, not {shown(graph)}")
     # First in memory: on a full disk HDF5 ends the process when it closes a file.
     content = io.BytesIO()
     tree = _without_unknown_shapes(graph.to_dict())

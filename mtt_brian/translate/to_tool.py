@@ -130,6 +130,8 @@ def for_tool(
         check_number("step", step, most=1e9)
         if not step > 0:
             raise InputError(f"step must be > 0 seconds per time step, not {step}")
+        if tool == "nir":
+            raise InputError("step has no effect on tool 'nir', which has no time steps; leave it out")
     with naming(graph):
         loaded = load_graph(graph)
         title = IMPORTERS[tool].title if tool in IMPORTERS else "NIR"

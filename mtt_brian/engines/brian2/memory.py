@@ -10,8 +10,9 @@ from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.operators import Delay
 from mtt_brian.engines.brian2.paths import paths
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
 from mtt_brian.neuron import IF, LIF, CubaLIF
+from mtt_brian.text import shown
 
 #: Host memory per synapse (weight, indices, the queue's table, copies made in between) and per neuron (with the synapse
 #: of its end-of-recording reset, which a GPU does not need); measured by benchmarks/brian2_memory.py and rounded up.
@@ -19,6 +20,8 @@ BYTES_PER_SYNAPSE = 40
 BYTES_PER_NEURON = 170
 #: Room for the spikes of one neuron that are under way in one delay.
 BYTES_PER_DELAY = 1100
+#: Largest batch size.
+MOST_COPIES = 100_000
 #: Sums of larger jumps can be more than float64 holds, which would stay unnoticed in a hidden population.
 LARGEST_JUMP = 1e280
 
@@ -84,7 +87,20 @@ class Estimate:
 
 
 def estimate(circuit: Circuit, batch_size: int = 1, bytes_per_synapse: int = BYTES_PER_SYNAPSE) -> Estimate:
-    """Count before building. In Brian2 a convolution is unrolled: every synapse has its own weight."""
+    """Count before building. In Brian2 a convolution is unrolled: every synapse has its own weight.
+
+    Args:
+        circuit: of `translate.read_nir`.
+        batch_size: copies of the network.
+        bytes_per_synapse: on the host.
+
+    Raises:
+        InputError: for what is no circuit, and for numbers out of range.
+    """
+    if not isinstance(circuit, Circuit):
+        raise InputError(f"circuit must be a Circuit, as translate.read_nir(graph) gives it, not {shown(circuit)}")
+    batch_size = check_whole("batch_size", batch_size, most=MOST_COPIES, least=1)
+    bytes_per_synapse = check_whole("bytes_per_synapse", bytes_per_synapse, most=2**20, least=1)
     neurons = circuit.input_size + 1 + sum(p.size for p in circuit.populations)
     synapses = sum(int(fan.sum()) for fan in circuit.fan_out.values())
     delays = sum(connection.source_size for connection in circuit.connections if connection.delayed)

@@ -23,6 +23,7 @@ from mtt_brian.engines.brian2.circuit_network import counted
 from mtt_brian.engines.brian2.execution import Execution, for_target
 from mtt_brian.engines.brian2.memory import (
     BYTES_PER_SYNAPSE,
+    MOST_COPIES,
     estimate,
     estimate_that_fits,
     refuse_what_needs_the_exact_engine,
@@ -93,9 +94,7 @@ class BrianEngine:
         if order != "sum":
             raise InputError(f"order={order!r} needs engine='exact'; the Brian2 engines run order='sum'")
         if batch_size is not None:
-            batch_size = check_whole("batch_size", batch_size, most=100_000)
-            if batch_size < 1:
-                raise InputError(f"batch_size must be >= 1, not {batch_size}")
+            batch_size = check_whole("batch_size", batch_size, most=MOST_COPIES, least=1)
         self.circuit, self.record, self._wanted_size, self._batch_size = circuit, record, batch_size, 0
         self._recordings = 0  # of the largest batch so far
         refuse_what_needs_the_exact_engine(circuit)

@@ -30,6 +30,7 @@ from mtt_brian.engines.brian2.runtime import (
 )
 from mtt_brian.engines.brian2.schedule import InputSchedule
 from mtt_brian.errors import InputError
+from mtt_brian.text import shown
 
 
 class StandaloneEngine(BrianEngine):
@@ -100,6 +101,8 @@ class CppEngine(StandaloneEngine):
         flags: Sequence[str] = EXACT_FLAGS,
     ) -> None:
         super().__init__(circuit, order=order, record=record, batch_size=batch_size)
+        if isinstance(flags, str) or not isinstance(flags, Sequence) or not all(isinstance(f, str) for f in flags):
+            raise InputError(f"flags must be a list of compiler flags, such as ['-O2'], not {shown(flags)}")
         self.flags = list(flags)
 
     def _default_batch_size(self, batch: Sequence[InputSpikes]) -> int:

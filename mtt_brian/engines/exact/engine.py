@@ -82,7 +82,7 @@ class ExactEngine:
         check_choice("record", record, RECORDS)
         if threads is not None:
             threads = check_whole("threads", threads, most=1024, least=1)
-        check_number("max_rate", max_rate, np.inf)
+        max_rate = check_number("max_rate", max_rate, np.inf)
         if not max_rate > 0:
             raise InputError(f"max_rate must be > 0 spikes per second, not {max_rate}")
         if order == "fifo":

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtt_brian.errors import InputError, check_number, check_whole
+from mtt_brian.errors import InputError, check_flag, check_number, check_whole
 from mtt_brian.events.camera.projection import Projection, projection
 from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
 from mtt_brian.progress import progress_bar
@@ -108,8 +108,7 @@ class Camera:
                 raise InputError(f"Camera.{name} must be a whole number, not {value}")
         check_whole("Camera.seed", self.seed, _MOST["seed"])
         for name in ("constant_speed", "negative"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise InputError(f"Camera.{name} must be True or False, not {shown(getattr(self, name))}")
+            check_flag(f"Camera.{name}", getattr(self, name))
         times = _pairs(self.saccades_us)
         if (
             times is None

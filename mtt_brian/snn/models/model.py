@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any, Protocol
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_flag, check_number, check_whole
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn.models.builder import Layout
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
 from mtt_brian.snn.staged import Staged
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate, Triangular
+from mtt_brian.text import shown
 
 #: The neuron of the paper's event-driven experiments.
 DEFAULT_NEURON = IF(threshold=1.0, spikes="many", reset="subtract", lower_bound=-1.0)
 
+#: Largest factor of the numbers of channels, and largest number of classes.
+MOST_WIDTH, MOST_CLASSES = 1000, 1_000_000
 #: Types of values in a config, by name.
 _TYPES: dict[str, type] = {c.__name__: c for c in (IF, LIF, Triangular, Exponential, PeriodicExponential)}
 
@@ -85,13 +87,13 @@ def model(sensor_size: tuple[int, int, int], *, norm: bool) -> Callable[[Callabl
             duration: float | None = None,
         ) -> Staged:
             _check_size(name, sensor_size, default_size)
-            if num_classes < 1:
-                raise InputError(f"num_classes must be at least 1, not {num_classes}")
+            check_whole("num_classes", num_classes, most=MOST_CLASSES, least=1)
             for option, value in (("norm", norm), ("bias", bias)):
-                if not isinstance(value, bool):
-                    raise InputError(f"{option} must be True or False, not {value!r}")
-            if not 0 < width_multiplier < math.inf:
+                check_flag(option, value)
+            if not check_number("width_multiplier", width_multiplier, most=MOST_WIDTH) > 0:
                 raise InputError(f"width_multiplier must be > 0, not {width_multiplier}")
+            if not is_dataclass(surrogate) or isinstance(surrogate, type):
+                raise InputError(f"surrogate must be one of snn.surrogate, not {shown(surrogate)}")
             layout = Layout(
                 sensor_size,
                 lambda: Spiking(neuron, surrogate, decay_per_step=decay_per_step, duration=duration),
