@@ -61,7 +61,7 @@ def test_time_step_sweep(ax):
     (band,) = ax.patches
     assert (band.get_y(), band.get_height()) == (pytest.approx(0.77), pytest.approx(0.06))
     assert set(lines(ax)["_event-driven"].get_ydata()) == {0.8}
-    assert [text.get_text() for text in ax.texts] == ["event-driven 80.0%"]
+    assert [text.get_text() for text in ax.texts] == ["event-driven\n80.0%"]
     assert legend(ax) == ["mtt"]
 
 
@@ -139,7 +139,7 @@ def test_sweep_panels_show_the_gap():
     assert [text.get_text() for text in left.texts] == ["below: 30% (T = 1)"]
     assert [text.get_text() for text in right.texts if text.get_text()] == ["-15.0", "+1.0"]
     assert left.get_ylim()[0] == right.get_ylim()[0] == pytest.approx(0.7)
-    assert right.get_xlabel() == "hollow: T = 10\nfull: event-driven"
+    assert right.get_xlabel() == "hollow: T = 10\nfull: event-driven\nabove: change in points"
     (names,) = figure.legends
     assert [text.get_text() for text in names.get_texts()] == ["a", "b"]
     assert left.get_legend() is None

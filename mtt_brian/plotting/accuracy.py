@@ -32,7 +32,7 @@ def time_step_sweep(
         time_steps: T [K].
         accuracy: at each T, with its standard error as error bar.
         event_driven: drawn as a horizontal line in a band of one standard error, in the colour of the curve, with its
-            value written at the line.
+            value written behind its end.
         label: of the curve.
         ax: axes to draw into.
     """
@@ -48,13 +48,14 @@ def time_step_sweep(
         ax.axhline(value, color=color, linestyle=curve.lines[0].get_linestyle(), linewidth=1, label="_event-driven")
         above = len(ax.texts) % 2 == 1  # so that those of two similar networks do not overlap
         ax.annotate(
-            f"event-driven {100 * value:.1f}%",
+            f"event-driven\n{100 * value:.1f}%",
             (1, value),
-            (-2, 2 if above else -2),
+            (3, 0),
             xycoords=ax.get_yaxis_transform(),
             textcoords="offset points",
-            ha="right",
+            ha="left",
             va="bottom" if above else "top",
+            annotation_clip=False,
             color=color,
             fontsize="small",
         )
