@@ -63,6 +63,14 @@ def test_time_step_sweep(ax):
     assert set(lines(ax)["_event-driven"].get_ydata()) == {0.8}
     assert [text.get_text() for text in ax.texts] == ["event-driven\n80.0%"]
     assert legend(ax) == ["mtt"]
+    for accuracy_event_driven in (0.78, 0.9, 0.7):  # labels: the lowest below its line, the highest above
+        plotting.time_step_sweep([1, 100], accuracy, event_driven=Estimate(accuracy_event_driven, 0.03), ax=ax)
+    assert {text.get_text()[-5:]: text.get_va() for text in ax.texts} == {
+        "80.0%": "center",
+        "78.0%": "center",
+        "90.0%": "bottom",
+        "70.0%": "top",
+    }
 
 
 def test_accuracy_bars(ax):
