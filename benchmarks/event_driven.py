@@ -319,6 +319,7 @@ def main() -> None:
         for row in rows:
             if name not in ROWS[row][1]:
                 continue
+            print(f"building and measuring: {row}, {name}", file=sys.stderr, flush=True)
             cell = _measure(row, name, list(load.scales))
             print(_line(row, name, cell), flush=True)
             if "each of many" in cell:

@@ -47,5 +47,10 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
+def number_of(count: int, noun: str) -> str:
+    """``1 recording``, ``2,000 recordings``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _is_shown(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"

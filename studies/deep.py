@@ -167,7 +167,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="of the trainings [0]")
     parser.add_argument("--device", default="cpu", help="torch device of the training [cpu]")
     parser.add_argument("--size", choices=plan.SIZES, default="half", help="of the network [half]")
-    parser.add_argument("--dataset", default="cifar10-events-128", metavar="NAME", help="[cifar10-events-128]")
+    parser.add_argument("--dataset", default="cifar10-events-128", metavar="NAME", help="data set [cifar10-events-128]")
     parser.add_argument("--data-root", metavar="DIR", help="folder with the data set")
     parser.add_argument("--recordings", type=int, default=9000, metavar="N", help="training recordings [9000]")
     parser.add_argument("--test", type=int, default=264, metavar="N", help="test recordings [264]")

@@ -1,4 +1,4 @@
-"""Evaluate trained networks, time-stepped and event-driven: the steps of ``mtt-brian eval``, one call each.
+"""Evaluate trained networks, time-stepped and event-driven: the steps of mtt-brian eval, one call each.
 
 python studies/event_driven_eval.py --help    # all options; the command has the same
 """

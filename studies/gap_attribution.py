@@ -114,7 +114,7 @@ def plot_changes(groups: Groups, plan: Plan, cells: Cells, data: str, out: Path)
     shown = [*(c for c in plan.combinations if len(c) < 2), plan.target]
     with plotting.figure(out / "changes.png", (7.2, 3)) as figure:
         bars = {spelled_out(group): [effect(cells, names, [c]) for c in shown] for group, names in groups.items()}
-        plotting.accuracy_bars([*map(title, shown[:-1]), "the chip"], bars, ax=figure.subplots())
+        plotting.accuracy_bars([*map(title, shown[:-1]), "the target"], bars, ax=figure.subplots())
         figure.suptitle(literal(data, 100))
 
 

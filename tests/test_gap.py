@@ -257,9 +257,9 @@ class TestStatistics:
         assert gap_tables.coarsest_that_agrees(steps) == 100
         assert gap_tables.finest_that_does_not(steps) == 100_000
         assert gap_tables.coarsest_that_agrees([at(10, 20)]) is None
-        said = gap_tables.sentence_on_steps("as it is", steps, 0.01)
-        assert "100 us is the coarsest step that agrees" in said
-        assert "100 ms is the finest that does not" in said
+        said = gap_tables.sentence_on_steps("own rule", steps, 0.01)
+        assert "100 us is the longest step that agrees" in said
+        assert "100 ms is the shortest that differs" in said
 
     @pytest.fixture
     def cells(self):
@@ -297,6 +297,9 @@ def test_waterfall():
     bars = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
     assert bars == [pytest.approx((0.7, 0.2)), pytest.approx((0.7, 0.05))]
     assert [text.get_text() for text in ax.texts] == ["-20.0 ± 1.0", "+5.0 ± 1.0"]
+    assert ax.get_ylabel() == "accuracy (axis from 60%)"
+    assert ax.get_ylim() == pytest.approx((0.6, 1.04))
+    assert max(ax.get_yticks()) == pytest.approx(1)  # there is no accuracy above
     with pytest.raises(InputError, match="do not fit"):
         plotting.waterfall(["start"], values, [])
 
@@ -345,7 +348,7 @@ def test_files_without_labels(foreign, capsys):
     assert len(report["results"]) == 20 + 4
     assert report["results"]["time-stepped"]["right"] == "1111"
     assert [len(cell["predictions"]) for cell in report["results"].values()] == [4] * 24
-    assert [step["step_us"] for step in report["steps"]["as it is"]] == [1000, 10_000]
+    assert [step["step_us"] for step in report["steps"]["own rule"]] == [1000, 10_000]
     text = (out / "gap.md").read_text()
     said = capsys.readouterr().out
     for sentence in report["verdict"]:
@@ -433,7 +436,7 @@ def test_it_continues_after_a_stop(foreign, monkeypatch):
         (["--target-bits", "1"], "the bits of a signed weight must be at least 2, not 1"),
         (["--within", "200"], "--within must be a percentage"),
         (["--shard", "0"], "--shard must be at least 1"),
-        (["--limit", "3"], "recordings one by one, or --dataset with --limit"),
+        (["--limit", "3"], "pass recordings, or --dataset and --limit, not both"),
         (["--tool", "snntorch"], "node 'a' is a IF, which snnTorch does not write"),
     ],
 )

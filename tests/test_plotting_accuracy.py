@@ -61,8 +61,16 @@ def test_time_step_sweep(ax):
     (band,) = ax.patches
     assert (band.get_y(), band.get_height()) == (pytest.approx(0.77), pytest.approx(0.06))
     assert set(lines(ax)["_event-driven"].get_ydata()) == {0.8}
-    assert [text.get_text() for text in ax.texts] == ["event-driven 80.0%"]
+    assert [text.get_text() for text in ax.texts] == ["event-driven\n80.0%"]
     assert legend(ax) == ["mtt"]
+    for accuracy_event_driven in (0.78, 0.9, 0.7):  # labels: the lowest below its line, the highest above
+        plotting.time_step_sweep([1, 100], accuracy, event_driven=Estimate(accuracy_event_driven, 0.03), ax=ax)
+    assert {text.get_text()[-5:]: text.get_va() for text in ax.texts} == {
+        "80.0%": "center",
+        "78.0%": "center",
+        "90.0%": "bottom",
+        "70.0%": "top",
+    }
 
 
 def test_accuracy_bars(ax):
@@ -139,7 +147,7 @@ def test_sweep_panels_show_the_gap():
     assert [text.get_text() for text in left.texts] == ["below: 30% (T = 1)"]
     assert [text.get_text() for text in right.texts if text.get_text()] == ["-15.0", "+1.0"]
     assert left.get_ylim()[0] == right.get_ylim()[0] == pytest.approx(0.7)
-    assert right.get_xlabel() == "hollow: T = 10\nfull: event-driven"
+    assert right.get_xlabel() == "hollow: T = 10\nfull: event-driven\nabove: change in points"
     (names,) = figure.legends
     assert [text.get_text() for text in names.get_texts()] == ["a", "b"]
     assert left.get_legend() is None

@@ -22,7 +22,7 @@ from mtt_brian.evaluate.tables import (
     words,
 )
 from mtt_brian.plotting.axes import literal
-from mtt_brian.text import one_line, printable, shortened, shown
+from mtt_brian.text import number_of, one_line, printable, shortened, shown
 from tests import plots
 
 #: A name, and what stands in a figure.
@@ -140,6 +140,10 @@ def test_a_transposed_table_names_rows_by_both_headings():
 
 def test_a_block_of_code_holds_all_lines():
     assert code_block("a 'b\n# c'\x1b") == "    a 'b\n    # c'\\x1b"
+
+
+def test_numbers_of_things():
+    assert [number_of(n, "recording") for n in (0, 1, 2000)] == ["0 recordings", "1 recording", "2,000 recordings"]
 
 
 def test_values_in_messages_are_short():

@@ -140,8 +140,8 @@ def input_spikes_for(
     if step is not None and spikes.duration < step * (1 - 1e-9):
         raise InputError(
             f"{name}: the run lasts {spikes.duration:g} s, less than one time step of the tool, {step:g} s of the "
-            f"recording; say with time_per_step= how many seconds of the recording a time step is, or pass a longer "
-            f"duration"
+            f"recording; pass the seconds of the recording per time step, time_per_step= (--time-per-step), or a "
+            f"longer duration"
         )
     return spikes
 

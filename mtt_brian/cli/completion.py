@@ -3,7 +3,7 @@
 mtt-brian completion bash > ~/.local/share/bash-completion/completions/mtt-brian   # then open a new shell
 mtt-brian completion zsh > ~/.zsh/_mtt-brian         # a folder of $fpath, before compinit
 
-Print it again after an update. The script holds all that it completes: no key press starts Python.
+Print it again after an update: the script contains all names, so that completion does not start Python.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 mtt-brian convert model.nir spikingjelly --out for_spikingjelly.nir --allow reset spikes lower_bound
 mtt-brian convert runs/digits-mtt-0-001 snntorch --step 0.01 --out digits.nir --allow reset spikes lower_bound
 
-The tool then runs the network on time steps of --step seconds of a recording. Properties that the tool cannot represent
-are refused, unless --allow names them; then they are listed. In a file for SpikingJelly and snnTorch a step is 1e-4 s,
-in one for Norse 1e-3 s, which their importers take by default.
+The network is one of this package, or another one in NIR's own units; a file with the units of a tool (mtt-brian info
+--tool) cannot be converted. The tool then runs the network on time steps of --step seconds of a recording. Properties
+that the tool cannot represent are refused, unless --allow names them; then they are listed. In a file for SpikingJelly
+and snnTorch a step is 1e-4 s, in one for Norse 1e-3 s, which their importers take by default.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def make_parser() -> cli.Parser:
     """The command line."""
     parser = cli.parser(__doc__, "convert")
-    network_options.add_options(parser)
+    network_options.add_network(parser)
+    network_options.add_rules(parser.add_argument_group("neurons without these in their metadata"), otherwise="")
     parser.add_argument("for_tool", metavar="TOOL", choices=(*IMPORTERS, "nir"), help=", ".join((*IMPORTERS, "nir")))
     parser.add_argument("--out", metavar="FILE.nir", required=True, help="the file to write")
     parser.add_argument(

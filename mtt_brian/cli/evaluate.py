@@ -15,7 +15,7 @@ accuracies; it needs the default --time-steps.
 Two conventions define what happens to events that arrive at the same instant:
 
   sum   all jumps of one instant are summed and applied once; then a neuron fires by its rule (floor(v/threshold)
-        spikes for "many"). The limit of ever finer time steps, if there were one; every engine can do it.
+        spikes for "many"). Every engine supports it.
   fifo  every event is applied alone, in the order of the recording, and travels breadth first: the lower bound acts
         after each jump, a neuron fires at most one spike per event. What event-driven chips do; exact, exact-cuda only.
 

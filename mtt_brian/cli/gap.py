@@ -59,7 +59,7 @@ from mtt_brian.experiments.backend import divide
 from mtt_brian.experiments.gap import FIFO, INSTANTS, GapTask, GivenRecordings, Plan, Rule, Target
 from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.neuron import SPIKES_PER_UPDATE
-from mtt_brian.text import printable
+from mtt_brian.text import number_of, printable
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.nir_files import naming
 
@@ -122,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "events": given.digest,
         }
         store = ResultStore(out / "gap.jsonl", task.settings() | bound)
-        print(printable(f"{given.title}: {len(given.recordings):,} recordings -> {opened.path}; {task.passes} rules"))
+        some = number_of(len(given.recordings), "recording")
+        print(printable(f"{given.title}: {some} -> {opened.path}; {task.passes} rules"))
         with dask_backend.backend(options.dask, len(shards)) as backend:
             parts = gap.evaluate(shards, store, backend)
     results = gap.merge(parts, given.labels)
@@ -161,7 +162,11 @@ def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__, "gap")
     network_options.add_options(parser)
     parser.add_argument(
-        "recordings", nargs="*", metavar="RECORDING", help="files of events, or DATASET:SPLIT:NUMBER; or --dataset"
+        "recordings",
+        nargs="*",
+        default=(),  # so that argparse lists it as optional
+        metavar="RECORDING",
+        help="files of events, or DATASET:SPLIT:NUMBER; or --dataset",
     )
     network_options.add_data_set(parser)
     parser.add_argument("--split", default="test", help="train or test [test]")
@@ -245,7 +250,7 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
             are not those of the network.
     """
     if options.recordings and (options.dataset or options.limit):
-        raise InputError("recordings one by one, or --dataset with --limit: not both")
+        raise InputError("pass recordings, or --dataset and --limit, not both")
     if options.recordings:
         opened_ones = [
             open_recording(text, options.data_root, opened.config, opened.circuit) for text in options.recordings
@@ -255,7 +260,7 @@ def recordings_for(options: argparse.Namespace, opened: Network) -> Given:
         labelled = None not in labels and len(classes) == 1 and len(*classes) == opened.circuit.readout.size
         ends = [last_us(recording.events) for recording in opened_ones]
         names = [recording.name for recording in opened_ones]
-        recordings = GivenRecordings("recordings one by one", names, [recording.events for recording in opened_ones])
+        recordings = GivenRecordings("given recordings", names, [recording.events for recording in opened_ones])
         return Given(recordings.name, recordings, np.array(labels) if labelled else None, min(ends))
     name = options.dataset or opened.config.get("dataset")
     if name is None:

@@ -47,7 +47,7 @@ class Network:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """A network, and the conventions of the tool that wrote it."""
-    parser.add_argument("network", metavar="FILE.nir", help=f"a network, or the folder of a run, which has a {MODEL}")
+    add_network(parser)
     foreign = parser.add_argument_group("networks of other tools")
     foreign.add_argument(
         "--tool",
@@ -55,12 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the tool that wrote the file: sets the options below as its exporter needs them; those that are given "
         "take precedence",
     )
-    foreign.add_argument("--reset", choices=RESETS, help="for neurons without a reset in their metadata")
-    foreign.add_argument(
-        "--spikes",
-        choices=SPIKES_PER_UPDATE,
-        help="how many per update, for neurons without this in their metadata [many]",
-    )
+    add_rules(foreign)
     foreign.add_argument(
         "--spike-integral",
         type=_seconds_or_infer,
@@ -74,12 +69,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="of the file's time: delay of spikes in a loop that has none, one time step (snnTorch: 1e-4) [that of "
         "--tool, or such loops are refused]",
-    )
-    foreign.add_argument(
-        "--lower-bound",
-        metavar="V",
-        help="of firing neurons without one in their metadata: a potential, thresholds as in '-1 thresholds', or none "
-        "[that of --tool, or none]",
     )
     foreign.add_argument(
         "--bias",
@@ -97,6 +86,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SECONDS",
         help="of the file's time per time step of the tool [that of --tool, or --spike-integral]",
+    )
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """The network."""
+    parser.add_argument("network", metavar="FILE.nir", help=f"a network, or the folder of a run, which has a {MODEL}")
+
+
+def add_rules(group: argparse._ArgumentGroup, otherwise: str = "that of --tool, or ") -> None:
+    """The rules of neurons that a file may lack; ``otherwise`` begins the name of a default in the help."""
+    group.add_argument("--reset", choices=RESETS, help="for neurons without a reset in their metadata")
+    group.add_argument(
+        "--spikes",
+        choices=SPIKES_PER_UPDATE,
+        help="how many per update, for neurons without this in their metadata [many]",
+    )
+    group.add_argument(
+        "--lower-bound",
+        metavar="V",
+        help="of firing neurons without one in their metadata: a potential, thresholds as in '-1 thresholds', or none "
+        f"[{otherwise}none]",
     )
 
 
@@ -166,8 +176,8 @@ _seconds_or_infer.__name__ = "seconds"
 
 
 def conventions_from(options: argparse.Namespace) -> Conventions:
-    """The conventions that the options of `add_options` give."""
-    return Conventions(**{name: getattr(options, name) for name in CONVENTION_NAMES})
+    """The conventions that the options of `add_options`, or of `add_rules` alone, give."""
+    return Conventions(**{name: getattr(options, name, None) for name in CONVENTION_NAMES})
 
 
 def network_path(options: argparse.Namespace) -> Path:

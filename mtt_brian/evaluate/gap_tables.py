@@ -42,6 +42,7 @@ from mtt_brian.evaluate.tables import (
     whole,
     words,
 )
+from mtt_brian.text import number_of
 
 #: A difference is called one if the sign test gives it less than this.
 SIGNIFICANT = 0.05
@@ -195,11 +196,11 @@ def sweep(heading: str, rules: Mapping[str, Sequence[StepAgreement]], what: str)
     """A row per length of a step: accuracy and agreement with the same rule without steps, for some rules."""
     lengths = [step.step_us for step in next(iter(rules.values()))]
     columns = [Column("", "step", [Cell(duration(us), exact(us)) for us in lengths], words=True)]
-    verdicts = {True: "yes", False: "no", None: "open"}
+    verdicts = {True: "yes", False: "no", None: "undecided"}
     for rule, steps in rules.items():
         columns += [
             Column(rule, f"{what}, %", [in_percent(s.accuracy) for s in steps]),
-            Column(rule, "as without steps, %", [_share(s.agreement) for s in steps]),
+            Column(rule, "same prediction, %", [_share(s.agreement) for s in steps]),
             words("agrees", [verdicts[s.agrees] for s in steps], rule),
         ]
     return Table(heading, columns)
@@ -208,12 +209,10 @@ def sweep(heading: str, rules: Mapping[str, Sequence[StepAgreement]], what: str)
 def sentence_on_steps(rule: str, steps: Sequence[StepAgreement], within: float) -> str:
     """The coarsest step whose predictions agree, and the finest whose predictions do not."""
     agreeing, other = coarsest_that_agrees(steps), finest_that_does_not(steps)
-    allowed = f"at most {100 * within:g} % other predictions, by a 95 % interval"
-    first = (
-        "no step is shown to agree" if agreeing is None else f"{duration(agreeing)} is the coarsest step that agrees"
-    )
-    second = "none is shown to disagree" if other is None else f"{duration(other)} is the finest that does not"
-    return f"{rule}, on steps and event by event: {first} ({allowed}); {second}."
+    allowed = f"at most {100 * within:g} % of the predictions differ, by a 95 % interval"
+    first = "no step is shown to agree" if agreeing is None else f"{duration(agreeing)} is the longest step that agrees"
+    second = "no step is shown to differ" if other is None else f"{duration(other)} is the shortest that differs"
+    return f"{rule}, with steps and without: {first} ({allowed}); {second}."
 
 
 def duration(us: int) -> str:
@@ -245,15 +244,15 @@ def verdict(cells: Cells, name: str, combinations: Sequence[Combination], what: 
     if what != "accuracy":
         changed = share(round(-change.value * count), count)
         return (
-            f"Of {count:,} recordings {100 * changed.value:.1f} % (95 % interval {100 * changed.low:.1f} to "
+            f"Of {number_of(count, 'recording')} {100 * changed.value:.1f} % (95 % interval {100 * changed.low:.1f} to "
             f"{100 * changed.high:.1f} %) get another prediction under {title(target)!r} than on time steps"
             + (f"; {most}." if changed.value else ".")
         )
     test = _test(cells, name, base, target)
     head = (
-        f"From time steps to {title(target)!r} the accuracy on {count:,} recordings goes from {percent(before)} to "
-        f"{percent(after)} %, {percent(change, True)} points ({test.lost} lost, {test.gained} gained, sign test p = "
-        f"{p_value(test.p)})"
+        f"From time steps to {title(target)!r} the accuracy on {number_of(count, 'recording')} goes from "
+        f"{percent(before)} to {percent(after)} %, {percent(change, True)} points ({test.lost} lost, {test.gained} "
+        f"gained, sign test p = {p_value(test.p)})"
     )
     if test.p >= SIGNIFICANT:
         return f"{head}: no difference that so many recordings can show."

@@ -458,8 +458,8 @@ def on_steps(recording: np.ndarray, rule: Rule, name: str = "recording") -> np.n
     if rule.step_us is not None:
         if last < rule.step_us:
             raise InputError(
-                f"{name}: its last event comes at {last} us, within the first step of {rule.step_us} us; a recording "
-                f"has at least one whole step"
+                f"{name}: its last event comes at {last} us, within the first step of {rule.step_us} us; "
+                f"pass steps that are not longer than the recording"
             )
         stepped = t // rule.step_us * rule.step_us
     else:

@@ -17,11 +17,22 @@ from mtt_brian.evaluate.html.page import ReportFigure, write_page
 from mtt_brian.evaluate.tables import Table, code_block, markdown
 from mtt_brian.experiments.gap import FIFO, INSTANTS, Plan, scored_name, swept_name
 from mtt_brian.files import write_json, write_text
-from mtt_brian.plotting.axes import literal
-from mtt_brian.text import printable
+from mtt_brian.plotting.axes import accuracy_floor, cut_accuracy_axis, literal
+from mtt_brian.text import number_of, printable
 
 WATERFALL, STEPS = "waterfall.png", "steps.png"
+#: What the rule of the network itself is called, beside those with changes.
+OWN_RULE = "own rule"
 FILES = ("gap.json", "gap.md", "gap.html", WATERFALL, STEPS)
+
+
+#: For a reader of the report who has not seen the documentation.
+WORDS = (
+    "instants: every event at its own microsecond; what arrives at one instant is summed. fifo: each event is "
+    "applied alone. one spike, many spikes: of a neuron per update. bound: lower bound of the membrane. N bit: "
+    "rounded weights. lost, gained: recordings that only the one or only the other of two rules predicts correctly; "
+    "p: exact sign test. undecided: too few recordings."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +73,7 @@ class GapReport:
     def _sweep(self) -> list[Table]:
         if not self.steps:
             return []
-        heading = "Steps of other lengths: accuracy, and predictions as without steps (95 % interval)"
+        heading = "Steps of other lengths: accuracy, and the same prediction as without steps (95 % interval)"
         return [gap_tables.sweep(heading, self.steps, self.what)]
 
     def terminal(self) -> str:
@@ -83,7 +94,7 @@ class GapReport:
                 ``"command"`` shown.
         """
         heading = f"From time steps to an event-driven target: {self.name}"
-        lead = f"{self.title}: {len(about['ids']):,} recordings"
+        lead = f"{self.title}: {number_of(len(about['ids']), 'recording')}"
         content = {
             **about,
             "name": self.name,
@@ -99,12 +110,12 @@ class GapReport:
         }
         write_json(out / "gap.json", content)
         sections = [f"## {markdown(table.title)}\n\n{table.markdown()}" for table in self.tables]
-        said = [markdown(sentence) for sentence in (*self.verdict, *notes)]
+        said = [markdown(sentence) for sentence in (*self.verdict, *notes, WORDS)]
         text = "\n\n".join([f"# {markdown(heading)}", markdown(lead), *said, *sections, code_block(about["command"])])
         write_text(out / "gap.md", f"{text}\n")
         with tempfile.TemporaryDirectory() as beside:
             figures = self._plots(out, Path(beside))
-            write_page(out / "gap.html", heading, [lead, *self.verdict, *notes], self.tables, figures, content)
+            write_page(out / "gap.html", heading, [lead, *self.verdict, *notes, WORDS], self.tables, figures, content)
 
     def _plots(self, out: Path, beside: Path) -> list[ReportFigure]:
         """Draws the figures as PNG files into one folder and as SVG files, for the page, into another one."""
@@ -140,7 +151,7 @@ class GapReport:
             ax.set_xlabel("length of a time step (ms)")
             ax.set_ylabel(self.what)
             lowest = min(s.accuracy.value - s.accuracy.standard_error for steps in self.steps.values() for s in steps)
-            ax.set_ylim(max(0.0, lowest - 0.05), 1.01)
+            cut_accuracy_axis(ax, accuracy_floor(lowest))
             ax.set_title(heading)
         figures.append(
             ReportFigure(
@@ -166,7 +177,7 @@ def report_of(name: str, heading: str, what: str, plan: Plan, results: Mapping[s
     steps = {}
     for combination in plan.swept if plan.steps_us else []:
         event_driven = results[title((INSTANTS, *combination))]
-        steps[title(combination) if combination else "as it is"] = [
+        steps[title(combination) if combination else OWN_RULE] = [
             gap_tables.step_agreement(us, results[swept_name(combination, us)], event_driven, within)
             for us in plan.steps_us
         ]
@@ -201,7 +212,7 @@ def tables_of(groups: Mapping[str, Sequence[str]], plan: Plan, cells: Cells, wha
         gap_tables.pairs("Two changes at once", groups, cells, [c for c in every if len(c) == 2], what),
         gap_tables.changes("One change of the target undone", groups, cells, undone(plan), plan.target, what),
         gap_tables.gaps("Without time steps, under every rule", groups, cells, rows, arrivals, what),
-        gap_tables.spikes("How far single changes take the spikes, in %", groups, cells, single[1:]),
+        gap_tables.spikes("Spike difference by each change alone, in %", groups, cells, single[1:]),
     ]
     return tables
 

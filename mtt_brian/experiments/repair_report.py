@@ -18,7 +18,7 @@ from mtt_brian.experiments.gap import Rule, bound_in_words, spikes_in_words
 from mtt_brian.experiments.repair import AT_TARGET, STEPPED, UNBOUNDED
 from mtt_brian.experiments.run_files import CONFIG, MODEL
 from mtt_brian.files import write_json, write_text
-from mtt_brian.text import printable
+from mtt_brian.text import number_of, printable
 
 REPORT, TEXT = "repair.json", "repair.md"
 FILES = (REPORT, TEXT, MODEL, CONFIG)
@@ -109,7 +109,7 @@ class RepairReport:
         difference = _difference(self.before[self.reference], self.after[AT_TARGET])
         within = "" if self.budget is None else f" (allowed: {self.budget:g})"
         return (
-            f"{head}: on {count:,} recording{'s' if count > 1 else ''} the accuracy under "
+            f"{head}: on {number_of(count, 'recording')} the accuracy under "
             f"{in_words(self.rules[AT_TARGET])!r} goes from {percent(old)} to {percent(new)} % ({change.lost} lost, "
             f"{change.gained} gained, sign test p = {gap_tables.p_value(change.p)}). Before, it was {percent(best)} % "
             f"under {in_words(self.rules[self.reference])!r}: {percent(difference, True)} points from there ({lost} "

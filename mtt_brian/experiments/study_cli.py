@@ -84,7 +84,7 @@ class Study:
         return ResultStore(self.out / file, bound).fill(keys, compute, self.name)
 
     def write(self, report: Mapping[str, Any], title: str, *parts: Table | str) -> None:
-        """Write ``report.json`` (with versions and command) and ``report.md``; print the tables and the files.
+        """Write ``report.json`` (with versions and command) and ``report.md``; print the parts and the files.
 
         Args:
             report: JSON-able; estimates become ``{"value": ..., "standard_error": ...}``.
@@ -98,8 +98,8 @@ class Study:
             [f"# {markdown(title)}", *itertools.chain.from_iterable(map(_in_markdown, parts)), code_block(command)]
         )
         files.write_text(self.out / "report.md", f"{text}\n")
-        tables = [part for part in parts if isinstance(part, Table)]
-        print("".join(f"\n{table.title}:\n{table.terminal()}\n" for table in tables) + f"\n{files.contents(self.out)}")
+        shown = [f"{part.title}:\n{part.terminal()}" if isinstance(part, Table) else part for part in parts]
+        print("\n" + "\n\n".join([*shown, files.contents(self.out)]))
 
 
 def _in_markdown(part: Table | str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.text import Annotation
 from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 
@@ -16,6 +17,9 @@ from mtt_brian.plotting.style import COLORS, HATCHES, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: Marks the labels of event-driven accuracies.
+_EVENT_DRIVEN = "event-driven"
 
 
 def time_step_sweep(
@@ -32,7 +36,7 @@ def time_step_sweep(
         time_steps: T [K].
         accuracy: at each T, with its standard error as error bar.
         event_driven: drawn as a horizontal line in a band of one standard error, in the colour of the curve, with its
-            value written at the line.
+            value written behind its end.
         label: of the curve.
         ax: axes to draw into.
     """
@@ -46,18 +50,26 @@ def time_step_sweep(
         value, error = event_driven
         ax.axhspan(value - error, value + error, color=color, alpha=0.15, linewidth=0)
         ax.axhline(value, color=color, linestyle=curve.lines[0].get_linestyle(), linewidth=1, label="_event-driven")
-        above = len(ax.texts) % 2 == 1  # so that those of two similar networks do not overlap
         ax.annotate(
-            f"event-driven {100 * value:.1f}%",
+            f"event-driven\n{100 * value:.1f}%",
             (1, value),
-            (-2, 2 if above else -2),
+            (3, 0),
             xycoords=ax.get_yaxis_transform(),
             textcoords="offset points",
-            ha="right",
-            va="bottom" if above else "top",
+            ha="left",
+            annotation_clip=False,
+            gid=_EVENT_DRIVEN,
             color=color,
             fontsize="small",
         )
+        # Those of two similar networks are above and below their lines.
+        found = (text for text in ax.texts if isinstance(text, Annotation) and text.get_gid() == _EVENT_DRIVEN)
+        labels = sorted(found, key=lambda text: text.xy[1])
+        for text in labels:
+            text.set_verticalalignment("center")
+        if len(labels) > 1:
+            labels[0].set_verticalalignment("top")
+            labels[-1].set_verticalalignment("bottom")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("time steps T")

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import PercentFormatter
 
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
-from mtt_brian.plotting.axes import axes, literal_lines
+from mtt_brian.plotting.axes import accuracy_axis, accuracy_floor, axes, cut_accuracy_axis, literal_lines
 from mtt_brian.plotting.style import COLORS, HATCHES
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def waterfall(
 ) -> Axes:
     """Values after each of several changes: a bar from each value to the next one, with the error of the difference.
 
-    The axis shows the range of the values and not all from zero, so there are no bars but of differences.
+    The axis may begin above zero, so there are no bars but of differences.
 
     Args:
         names: of the start and of every change [K].
@@ -54,18 +53,20 @@ def waterfall(
         top = max(high, levels[k] + change.standard_error)
         ax.annotate(text, (k, top), (0, 3), textcoords="offset points", ha="center", fontsize="small")
     for k in (0, len(levels) - 1):
-        at = k if k == 0 else k + 0.45  # beside the bar of the last change
+        at = k if k == 0 else k + 0.65  # beside the bar of the last change and its number
         ax.errorbar(at, levels[k], yerr=values[k].standard_error, color="0.1", marker="o", linestyle="none", capsize=2)
     ax.set_xticks(range(len(names)), [literal_lines(_in_lines(name)) for name in names])
-    ax.set_xlim(-0.6, len(names) - 0.2)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.margins(y=0.2)
+    ax.set_xlim(-0.6, len(names) - 0.1)
+    accuracy_axis(ax)
     ax.set_ylabel(what)
-    ax.grid(axis="y", color="0.9")
-    ax.set_axisbelow(True)
+    errors = [*(value.standard_error for value in values[:1]), *(change.standard_error for change in changes)]
+    floor = accuracy_floor(float(np.min(levels - np.nan_to_num(errors))))
+    cut_accuracy_axis(ax, floor)
+    ax.set_yticks([tick for tick in ax.get_yticks() if floor - 1e-9 <= tick <= 1 + 1e-9])
+    ax.set_ylim(top=1 + 0.1 * (1 - floor))  # room for the number above a bar at 100 %
     return ax
 
 
 def _in_lines(name: str) -> str:
     """A name below a bar: each change begins a line, and a long one has several."""
-    return "\n".join(line for part in name.replace(" + ", "\n+ ").split("\n") for line in textwrap.wrap(part, 12))
+    return "\n".join(line for part in name.replace(" + ", "\n+ ").split("\n") for line in textwrap.wrap(part, 11))

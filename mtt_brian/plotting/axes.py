@@ -92,7 +92,7 @@ def cut_accuracy_axis(ax: Axes, floor: float, ceiling: float = 1.0) -> None:
     if floor <= 0:
         return
     if ax.get_ylabel():
-        ax.set_ylabel(f"accuracy (axis from {100 * floor:.0f}%)")
+        ax.set_ylabel(f"{ax.get_ylabel()} (axis from {100 * floor:.0f}%)")
     stroke: dict[str, Any] = {
         "marker": [(-1, -0.5), (1, 0.5)],
         "markersize": 7,

@@ -106,7 +106,9 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
     right.set_xticks([])
     right.set_xlim(-0.5, len(curves) - 0.5)
     largest = sorted({curve.time_steps[-1] for curve in curves})
-    right.set_xlabel(f"hollow: T = {' or '.join(map(str, largest))}\nfull: event-driven", fontsize="small")
+    right.set_xlabel(
+        f"hollow: T = {' or '.join(map(str, largest))}\nfull: event-driven\nabove: change in points", fontsize="small"
+    )
     for ax in (left, right):
         cut_accuracy_axis(ax, floor, ceiling)
     left.get_legend().remove()

@@ -108,8 +108,8 @@ class Rules:
             )
         if rule["reset"] is None:
             raise InputError(
-                f"{self._wiring.called(name)} has no reset rule: NIR does not store it and its "
-                f"metadata hold no 'reset'; pass reset='subtract' or reset='zero', or tool="
+                f"{self._wiring.called(name)} has no reset rule, which NIR does not store; pass the tool that wrote "
+                f"the file, tool= (--tool), or reset= (--reset): 'subtract' or 'zero'"
             )
         self._used |= {key for key in rule if key not in metadata and (key == "reset" or rule["reset"] == "subtract")}
         if rule["spikes"] is None:

@@ -115,8 +115,9 @@ def estimate_that_fits(circuit: Circuit, batch_size: int, bytes_per_synapse: int
     """
     size, available = estimate(circuit, batch_size, bytes_per_synapse), machine.available_bytes()
     if size.bytes > available:
+        smaller = "a smaller batch_size, or " if batch_size > 1 else ""
         raise InputError(
-            f"as a Brian2 network this would be {size}, but only {available / 2**20:,.0f} MiB are free: take a "
-            f"smaller batch_size, or engine='exact', which keeps a convolution as one shared kernel"
+            f"as a Brian2 network this would be {size}, but only {available / 2**20:,.0f} MiB are free: take {smaller}"
+            f"engine='exact', which keeps a convolution as one shared kernel"
         )
     return size

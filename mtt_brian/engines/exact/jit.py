@@ -45,11 +45,11 @@ def loop(order: Order) -> Callable[[Callable[..., Any]], Any]:
 
     It is compiled again for neurons given by a linear system, and for networks with crossings or delays.
     """
-    return _compiled(f"compiling the exact engine, order {order}, once for each kind of network, about 10 s")
+    return _compiled(f"compiling the exact engine, order {order}, once for each kind of network, 5 to 30 s")
 
 
 #: The same for the kernels of `EquationNeuron`.
-device_kernel = _compiled("compiling the kernels for neurons given by equations, once, 10 to 40 s")
+device_kernel = _compiled("compiling the kernels for neurons given by equations, once, 10 to 60 s")
 #: A function of a kernel that is too rare or too large to inline. Python must not call it: the wrapper for Python would
 #: take a quarter of the compile time.
 piece = _compiled(no_cpython_wrapper=True)
