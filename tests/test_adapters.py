@@ -255,12 +255,12 @@ def test_monitors_can_be_filled(one_neuron):
         columns = {"t": np.array([k + 0.5, k + 0.75]), "i": np.array([0, 2]), "v": np.array([3.0, 4.0])}
         internals.record_spikes(spikes, columns, np.array([1, 0, 1]))
         internals.record_states(states, np.array([k + 0.25]), {"v": np.array([[1.0, 2.0]])})
-        internals.record_rates(rates, np.array([float(k)]), np.array([5.0 + k]))
+        internals.record_rates(rates, np.array([float(k)]), np.array([5.0 + k]), 0.5)
     assert spikes.t_[:].tolist() == [0.5, 0.75, 1.5, 1.75]
     assert (spikes.i[:].tolist(), spikes.v[:].tolist(), spikes.count[:].tolist()) == ([0, 2] * 2, [3, 4] * 2, [2, 0, 2])
     assert spikes.num_spikes == 4
     assert (states.t_[:].tolist(), states.v.tolist()) == ([0.25, 1.25], [[1, 1], [2, 2]])
-    assert (rates.t_[:].tolist(), rates.rate_[:].tolist()) == ([0, 1], [5, 6])
+    assert (rates.t_[:].tolist(), rates.rate_[:].tolist()) == ([0, 1], [5.5, 6])
 
 
 def test_the_time_of_a_network_can_be_set_and_its_state_be_kept(one_neuron, tmp_path):

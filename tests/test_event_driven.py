@@ -645,7 +645,7 @@ def test_restore_in_another_process(tmp_path):
 
 
 def test_restore_while_spikes_are_in_delays_after_these_were_changed():
-    """Brian2 does not restore delays."""
+    """Brian2 restores delays from 2.10 on."""
     source, group = inputs((0.001, 0)), lif(3, equations="v : 1", threshold="v > 1e9")
     synapses = joined(source, group, weight=[1, 10, 100], delay=[0.003, 0.001, 0.002])
     network = brian2.Network(source, group, synapses)
@@ -655,6 +655,7 @@ def test_restore_while_spikes_are_in_delays_after_these_were_changed():
     synapses.delay = [1, 2, 3] * ms
     network.run(1 * ms)
     network.restore()
+    synapses.delay = [1, 2, 3] * ms
     with pytest.raises(ValueError, match="delays or groups were changed while 1 spikes are in delays"):
         network.run(2 * ms)
     synapses.delay = [3, 1, 2] * ms

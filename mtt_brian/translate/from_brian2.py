@@ -271,7 +271,8 @@ def _parsed(text: str, line: str, functions: Mapping[str, str]) -> sympy.Expr:
     try:
         return sympy.sympify(str_to_sympy(text))
     except (SyntaxError, ValueError, KeyError, NotImplementedError) as error:
-        instead = "write int(...) around a condition" if "Relational" in str(error) else _CLOCK
+        compares = any(sign in text for sign in ("<", ">", "==", "!="))
+        instead = "write int(...) around a condition" if compares else _CLOCK
         raise _Stop(line, f"it cannot be read ({error})", instead) from None
 
 
