@@ -493,7 +493,7 @@ class TestRoundedWeights:
         assert np.array_equal(found[large], weights.astype(np.float16).astype(np.float32)[large])
 
     def test_bad_input(self):
-        with pytest.raises(InputError, match="at least 1 significant bit, not 0"):
+        with pytest.raises(InputError, match="the significant bits of a weight must be at least 1, not 0"):
             perturb_networks.rounded_weights(nir.NIRGraph({}, []), 0)
 
 

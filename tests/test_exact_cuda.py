@@ -366,7 +366,7 @@ def test_a_delay_is_refused(gpu):
 
 def test_two_synapses_between_the_same_neurons_are_refused(gpu):
     def connected(target):
-        synapses = Synapses(np.array([0, 0, 1]), np.array(target), np.ones(3), np.zeros(3), 6, 5)
+        synapses = Synapses(np.array([0, 0, 1]), np.array(target), np.ones(3), np.zeros(3), (6,), (5,))
         connection = Connection("input", "0", (synapses,), (), 6)
         return Circuit("input", (6,), (Population("0", (5,), MANY),), (connection,), "0")
 

@@ -13,12 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from mtt_brian import events, mtt
+from mtt_brian import events, export, mtt
 from mtt_brian.errors import InputError
 from mtt_brian.events import binning, make_recording
 from mtt_brian.mtt import Augmentation, loop
 from mtt_brian.mtt.optimizer import make_optimizer
+from mtt_brian.snn import models
 from tests.test_mtt_fit import EVENTS, Stop, same_weights, small, synthetic, train, without_seconds
+
+NETWORK, WIDER = (models.nmnist_3c1fc(width_multiplier=width) for width in (0.05, 0.2))
+FRAMES = torch.zeros(2, 1, 2, 34, 34)
+SOME = events.load("digits", split="test")[:2]
 
 
 class TestLoss:
@@ -315,3 +320,42 @@ def test_nothing_is_predicted_of_nothing() -> None:
 def test_more_workers_than_work_change_nothing() -> None:
     data = synthetic(3)
     assert np.array_equal(binning.bin_recordings(data, 2, workers=1000), binning.bin_recordings(data, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mtt.SDT(1.5), "time_steps must be a whole number, not 1.5"),
+        (lambda: mtt.SDT("3"), "time_steps must be a whole number, not '3'"),
+        (lambda: mtt.MTT(3.5), "max_steps must be a whole number, not 3.5"),
+        (lambda: mtt.NMT(3, 1, True), "samples must be a whole number, not True"),
+        (lambda: mtt.MTT(10**9), "max_steps must be at most 100000, not 1000000000"),
+        (lambda: mtt.Augmentation(shift=-1), "Augmentation.shift must be at least 0, not -1"),
+        (lambda: mtt.Augmentation(roll=1.5), "Augmentation.roll must be a whole number, not 1.5"),
+        (lambda: mtt.Augmentation(flip="no"), "Augmentation.flip must be True or False, not 'no'"),
+        (lambda: mtt.TET(-1), "TET.regulariser must be at least 0 and below 1, not -1"),
+        (lambda: mtt.TET(float("nan")), "TET.regulariser must be at least 0 and below 1, not nan"),
+        (lambda: mtt.TET("x"), "TET.regulariser must be a number, not 'x'"),
+        (lambda: mtt.predict(None, SOME, 3), "model must be a staged network, .*, not None"),
+        (lambda: mtt.predict(NETWORK, [SOME[0]], 3), "data must be Recordings or Images, .* or a FrameSet"),
+        (lambda: mtt.predict(NETWORK, SOME, "3"), "time_steps must be a whole number, not '3'"),
+        (lambda: mtt.predict(NETWORK, SOME, 3, 0), "batch_size must be at least 1, not 0"),
+        (lambda: mtt.predict_each(NETWORK, SOME, []), "there is nothing to predict: no numbers of time steps"),
+        (lambda: mtt.predict_each(NETWORK, SOME, 3), "numbers must be a list of numbers of time steps, not 3"),
+        (lambda: mtt.predict_each(NETWORK, SOME, [3], workers=-1), "workers must be at least 0, not -1"),
+        (lambda: mtt.load_frames([SOME[0]], 3), "data must be Recordings or Images, as events"),
+        (lambda: NETWORK(FRAMES, 10**9), "the number of time steps must be at most 100000, not 1000000000"),
+        (lambda: NETWORK(FRAMES, True), "the number of time steps must be a whole number, not True"),
+        (lambda: NETWORK(FRAMES.numpy(), 3), "frames must be a tensor of real numbers"),
+        (lambda: NETWORK(FRAMES.cfloat(), 3), "frames must be a tensor of real numbers"),
+        (lambda: models.nmnist_3c1fc(width_multiplier=1e9), "width_multiplier must be at most 1000"),
+        (lambda: models.nmnist_3c1fc(width_multiplier="x"), "width_multiplier must be a number, not 'x'"),
+        (lambda: models.nmnist_3c1fc(surrogate="x"), "surrogate must be one of snn.surrogate, not 'x'"),
+        (lambda: export.to_nir(None), "model must be a staged network"),
+        (lambda: export.write("x.nir", None), "x.nir: only a nir"),
+        (lambda: export.with_weights(export.to_nir(NETWORK), WIDER), "the graph has no node 'conv1' with 36 weights"),
+    ],
+)
+def test_arguments_of_another_kind(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call()

@@ -155,7 +155,7 @@ def check_data(data: Any, *more: type) -> None:
     """
     if not isinstance(data, (Recordings, Images, *more)):
         raise InputError(
-            f"data must be Recordings or Images, as events.load gives them{' or a FrameSet' if more else ''}, not "
+            f"data must be Recordings or Images, as events.load gives them{', or a FrameSet' if more else ''}; not "
             f"{shown(data)}"
         )
 
