@@ -542,7 +542,7 @@ def test_what_is_written_is_what_simulate_gives(kind, model, folder, capsys):
     said = capsys.readouterr().out
     assert f"{name}: 60 events, {expected.duration:g} s -> {model}" in said
     best, other = int(expected.readout.argmax()), int(expected.readout.argmin())
-    assert f"answer {best}, ahead of {other} by {np.ptp(expected.readout):.3g}\n" in said
+    assert f"prediction {best}, ahead of {other} by {np.ptp(expected.readout):.3g}\n" in said
     assert f"| all        |         | {60 + expected.counts['spikes1'].sum():,} " in said
     assert f"| {expected.synops:,} " in said
     assert "results/simulate-001: raster.png, readout.csv, spikes.csv, spikes.npz" in said
@@ -601,7 +601,7 @@ def test_a_recording_of_a_data_set_has_its_class(model, folder, capsys):
     assert call("simulate", model, "nmnist:test:1", "--data-root", "data") == 0
     said = capsys.readouterr().out
     assert "nmnist:test:1 (Test/7/00001.bin): 60 events" in said
-    assert said.count("right is") == 0  # the network has two classes, the data set ten
+    assert said.count("label is") == 0  # the network has two classes, the data set ten
     # The data folder of a run need not be given again.
     model.with_name("config.json").write_text(json.dumps({"dataset": "nmnist", "data_root": "data"}))
     assert call("simulate", model.parent, "nmnist:test:0") == 0
@@ -630,19 +630,19 @@ def test_a_run_with_a_resolution_downsamples_its_data_sets(tmp_path, folder, cap
 @pytest.mark.parametrize(
     ("label", "said"),
     [
-        (0, "answer 0 (cat) (right), ahead of 1 (dog) by 4.12"),
-        (1, "answer 0 (cat) (wrong; right is 1 (dog)), ahead of 1 (dog) by 4.12"),
-        (None, "answer 0, ahead of 1 by 4.12"),
+        (0, "prediction 0 (cat) (correct), ahead of 1 (dog) by 4.12"),
+        (1, "prediction 0 (cat) (wrong; the label is 1 (dog)), ahead of 1 (dog) by 4.12"),
+        (None, "prediction 0, ahead of 1 by 4.12"),
     ],
 )
 def test_the_lead_of_the_prediction_is_printed(label, said, model):
     result = mb.simulate(model, recording(), engine="exact")
     result.readout[:] = -35.5, -39.625
     given = NamedRecording("x", recording(), label, () if label is None else ("cat", "dog"))
-    assert simulate.answer(result, given) == said
+    assert simulate.prediction(result, given) == said
     result.readout[:] = 0
-    right = {0: "; right is 0 (cat)", 1: "; right is 1 (dog)", None: ""}[label]
-    assert simulate.answer(result, given) == f"no answer: the readout is 0 everywhere{right}"
+    right = {0: "; the label is 0 (cat)", 1: "; the label is 1 (dog)", None: ""}[label]
+    assert simulate.prediction(result, given) == f"no prediction: the readout is 0 everywhere{right}"
 
 
 def bad_csv(text):
@@ -701,7 +701,7 @@ def test_still_images_are_refused(model, folder, capsys):
 def test_a_silent_run_has_the_given_duration(model, folder, capsys):
     Path("silence.csv").write_text("t,x,y,p\n")
     assert call("simulate", model, "silence.csv", "--duration", "0.5", "--out", "out") == 0
-    assert "no answer: the readout is 0 everywhere" in capsys.readouterr().out
+    assert "no prediction: the readout is 0 everywhere" in capsys.readouterr().out
     with np.load("out/spikes.npz") as saved:
         assert (len(saved["spikes1_t"]), saved["duration"]) == (0, 0.5)
     for duration in ("-1", "nan", "inf"):

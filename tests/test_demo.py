@@ -136,7 +136,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     # The command that it prints runs, and agrees with it.
     (command,) = re.findall(r"^  mtt-brian (.*)$", said, re.MULTILINE)
     assert cli.entry_point(command.split()) == 0
-    assert "answer 7" in capsys.readouterr().out
+    assert "prediction 7" in capsys.readouterr().out
 
 
 def test_the_predictions_of_the_figure_differ(runs):

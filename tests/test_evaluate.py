@@ -74,6 +74,8 @@ class TestAccuracy:
 
     def test_perfect_predictions_have_no_error_bar(self):
         assert evaluate.accuracy([1, 2], [1, 2]) == (1.0, 0.0)
+        assert evaluate.accuracy(np.array([1.0, 2.0]), [1, 2]) == (1.0, 0.0)
+        assert evaluate.accuracy([True, False], [True, True]).value == 0.5
 
     def test_refuses_what_cannot_be_compared(self):
         with pytest.raises(InputError, match="without a recording"):
@@ -141,9 +143,9 @@ class TestOverTime:
         assert evaluate.accuracy_over_time(readouts, [1, 0]).tolist() == [0.5, 1.0]
 
     def test_decision_time_is_the_last_change_to_the_correct_prediction(self):
-        times, answers = [0.0, 0.1, 0.2, 0.3], np.array([[0, 1], [1, 0], [0, 1], [0, 2]])
-        assert evaluate.decision_time(times, answers, 1) == 0.2
-        assert evaluate.decision_time(times, answers, 0) == math.inf
+        times, readouts = [0.0, 0.1, 0.2, 0.3], np.array([[0, 1], [1, 0], [0, 1], [0, 2]])
+        assert evaluate.decision_time(times, readouts, 1) == 0.2
+        assert evaluate.decision_time(times, readouts, 0) == math.inf
 
     def test_a_prediction_that_is_correct_from_the_start(self):
         assert evaluate.decision_time([0.0, 0.1], np.array([[0, 0], [1, 0]]), 0) == 0.0
@@ -355,8 +357,11 @@ class TestReport:
     [
         ([0, -1], [0, 1], "the prediction -1 is no class from 0 to 2"),
         ([0, 1], [0, 3], "the label 3 is no class from 0 to 2"),
+        ([np.nan], [0], r"predictions must be classes, whole numbers \[N\], not \[nan\]"),
+        ([0], [np.inf], r"labels must be classes, whole numbers \[N\], not \[inf\]"),
         ([0.5], [0], r"predictions must be classes, whole numbers \[N\], not \[0.5\]"),
-        ([True], [0], r"predictions must be classes, whole numbers \[N\], not \[True\]"),
+        ([True], [0], r"predictions must be classes, whole numbers \[N\] like the others, not \[True\]"),
+        ([1], [True], r"labels must be classes, whole numbers \[N\] like the others, not \[True\]"),
         ([0, 1], [0], r"labels must have the shape \(2,\), a class for each recording, not \(1,\)"),
     ],
 )

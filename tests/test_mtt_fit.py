@@ -263,8 +263,8 @@ def test_keep_best_ends_with_the_best_validation_epoch(tmp_path: Path, monkeypat
     """Validation predictions are scripted: correct in epoch 2 only."""
     validation = synthetic(10, seed=1)
     right = np.eye(2)[validation.labels]
-    answers = iter([1 - right, right, 1 - right])
-    monkeypatch.setattr(loop, "predict", lambda *arguments: next(answers))
+    predicted = iter([1 - right, right, 1 - right])
+    monkeypatch.setattr(loop, "predict", lambda *arguments: next(predicted))
     config = small(validation=0.5, keep_best=True)
     data = synthetic(28)
     model = mtt.build_model(config, data)

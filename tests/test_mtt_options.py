@@ -218,9 +218,9 @@ def test_deterministic_algorithms_only(tmp_path: Path) -> None:
 def test_best_and_last_epoch_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation predictions are scripted: correct in epoch 1 only; without keep_best the last epoch counts."""
     right = np.eye(2)[np.arange(10) % 2]
-    answers = iter([right, 1 - right])
+    predicted = iter([right, 1 - right])
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "predict", lambda *arguments: next(answers))
+        patch.setattr(loop, "predict", lambda *arguments: next(predicted))
         done = train(small(epochs=2, validation=0.5), tmp_path, validation=synthetic(10, seed=1))
     last, best, final = (mtt.load_model(tmp_path, epoch).state_dict() for epoch in ("last", "best", "final"))
     name = "stages.0.conv1.weight"

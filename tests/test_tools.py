@@ -486,7 +486,7 @@ def test_simulate_with_a_preset_and_with_options(saved, options, capsys):
     out = ["--out", str(saved / "out")]
     assert entry_point(["simulate", *files, *options, "--time-per-step", "1e-3", "--duration", "0.004", *out]) == 0
     said = capsys.readouterr().out
-    assert "answer 1, ahead of 0 by 9 (in weights of the tool)" in said
+    assert "prediction 1, ahead of 0 by 9 (in weights of the tool)" in said
     with np.load(saved / "out" / "spikes.npz") as written:
         assert written["n1_counts"].tolist() == [0, 0, 3]
         assert written["tool_readout"].tolist() == pytest.approx([0, 9])

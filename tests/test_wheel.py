@@ -98,10 +98,10 @@ def test_demo_info_and_simulate(scripts, tmp_path):
     assert again.stderr == ""
 
     (command,) = re.findall(r"^  mtt-brian (simulate .*)$", first.stdout, re.MULTILINE)
-    assert "answer" in called(program, *command.split(), cwd=tmp_path, **cache).stdout
+    assert "prediction" in called(program, *command.split(), cwd=tmp_path, **cache).stdout
     described = called(program, "info", "results/demo-001/sdt.nir", cwd=tmp_path, **cache).stdout
     assert "159,424 synapses, 6,160 weights" in described
     assert "refuses" not in described
     assert "\nnot on this machine: brian2-cuda, exact-cuda (" in described
     own = called(program, "simulate", "results/demo-001/mtt.nir", "digits:test:0", cwd=tmp_path, **cache)
-    assert re.search(r"answer \d \((right|wrong; right is 5)\), ahead of \d by \d", own.stdout)
+    assert re.search(r"prediction \d \((correct|wrong; the label is 5)\), ahead of \d by \d", own.stdout)

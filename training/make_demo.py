@@ -132,8 +132,8 @@ def shown_in_figure(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
     rule = circuit.populations[0].rule
     best: tuple[float, dict[str, Any]] | None = None
     for recording in data["recordings"]:
-        answers = demo.run(folder / network, [events.read(folder / recording["file"])], data)
-        if answers.time_stepped[0].readout.argmax() == answers.event_driven[0].readout.argmax():
+        found = demo.run(folder / network, [events.read(folder / recording["file"])], data)
+        if found.time_stepped[0].readout.argmax() == found.event_driven[0].readout.argmax():
             continue
         for neuron in range(circuit.populations[0].size):
             arrivals = demo.arrivals(circuit, neuron, events.read(folder / recording["file"]), data)

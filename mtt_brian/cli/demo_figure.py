@@ -96,7 +96,7 @@ def draw(path: Path, shown: Shown, dark: bool) -> None:
         for side in range(2):
             _input(figure.add_subplot(rows[1, side]), shown, side, look)
             _membrane(figure.add_subplot(rows[2, side]), shown, side, look)
-            _answer(figure.add_subplot(rows[3, side]), shown, side, look)
+            _prediction(figure.add_subplot(rows[3, side]), shown, side, look)
         _accuracies(figure.add_subplot(rows[4, :]), shown, look)
         for ax in figure.axes:
             ax.set_yticks([])
@@ -196,18 +196,20 @@ def _steps(ax: Axes, shown: Shown, side: int, look: _Look) -> None:
             ax.axvspan(begin, end, color=look.pale, linewidth=0, zorder=0)
 
 
-def _answer(ax: Axes, shown: Shown, side: int, look: _Look) -> None:
-    """The readout of every class, and the answer."""
+def _prediction(ax: Axes, shown: Shown, side: int, look: _Look) -> None:
+    """The readout of every class, and the prediction."""
     readout = shown.readouts[side]
-    answer = int(readout.argmax())
+    predicted = int(readout.argmax())
     height = readout - readout.min()
     ax.bar(
         range(len(readout)),
         height,
-        color=[look.colors[side] if k == answer else look.grey for k in range(len(readout))],
+        color=[look.colors[side] if k == predicted else look.grey for k in range(len(readout))],
     )
     ax.set_xticks(range(len(readout)))
-    ax.set_title(f"answer: {answer} {'✓' if answer == shown.label else '✗'}", color=look.colors[side], fontsize=16)
+    ax.set_title(
+        f"prediction: {predicted} {'✓' if predicted == shown.label else '✗'}", color=look.colors[side], fontsize=16
+    )
     if side == 0:
         ax.set_ylabel("readout")
 

@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for assumption in result.assumptions:
         print(f"assumed: {printable(assumption)}")
     print()
-    print(f"{markdown_table(population_rows(result))}\n\n{answer(result, recording)}\n{files.contents(out)}")
+    print(f"{markdown_table(population_rows(result))}\n\n{prediction(result, recording)}\n{files.contents(out)}")
     if recorded is None:
         return 0
     tolerance = options.tolerance or 0.0
@@ -160,12 +160,12 @@ def trace_of(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
         return None
 
 
-def answer(result: Result, recording: NamedRecording) -> str:
-    """The class with the largest readout, whether that is right where it is known, and by how much it is ahead.
+def prediction(result: Result, recording: NamedRecording) -> str:
+    """The class with the largest readout, whether it is the label where that is known, and by how much it is ahead.
 
     ::
 
-        answer 5 (right), ahead of 3 by 4.1
+        prediction 5 (correct), ahead of 3 by 4.1
     """
     classes = recording.classes if len(recording.classes) == len(result.readout) else ()
 
@@ -174,16 +174,17 @@ def answer(result: Result, recording: NamedRecording) -> str:
 
     label = recording.label if classes else None
     if not np.any(result.readout):
-        return "no answer: the readout is 0 everywhere" + ("" if label is None else f"; right is {called(label)}")
+        known = "" if label is None else f"; the label is {called(label)}"
+        return f"no prediction: the readout is 0 everywhere{known}"
     best, *others = np.argsort(-result.readout, kind="stable").tolist()
-    said = f"answer {called(best)}"
+    text = f"prediction {called(best)}"
     if label is not None:
-        said += " (right)" if best == label else f" (wrong; right is {called(label)})"
+        text += " (correct)" if best == label else f" (wrong; the label is {called(label)})"
     if not others:
-        return said
+        return text
     margin = float(result.tool_readout[best] - result.tool_readout[others[0]])
     unit = "" if result.circuit.readout_unit == 1 else " (in weights of the tool)"
-    return f"{said}, ahead of {called(others[0])} by {margin:.3g}{unit}"
+    return f"{text}, ahead of {called(others[0])} by {margin:.3g}{unit}"
 
 
 def plot(result: Result, recording: NamedRecording, trace: tuple[np.ndarray, np.ndarray] | None, path: Path) -> None:

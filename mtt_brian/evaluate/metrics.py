@@ -51,27 +51,48 @@ def predictions(readout: ArrayLike) -> np.ndarray:
     return np.argmax(readout, axis=-1)
 
 
-def _classes(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Classes as integers [N].
+def _classes(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None, kinds: str = "iuf") -> np.ndarray:
+    """Classes [N] as integers, or truth values where ``kinds`` has "b".
+
+    Whole numbers of floating-point type, as from a table, are accepted.
 
     Raises:
         InputError: for what is no list of whole numbers, or has another shape than the given one.
     """
-    classes = check_array(name, values, "iu", "classes, whole numbers [N]")
+    wanted = "classes, whole numbers [N]"
+    classes = check_array(name, values, kinds, wanted)
+    if classes.dtype.kind == "f":
+        if not np.all((classes == np.rint(classes)) & (np.abs(classes) < 2**53)):
+            raise InputError(f"{name} must be {wanted}, not {shown(values)}")
+        classes = classes.astype(np.int64)
     if classes.ndim != 1 or (shape is not None and classes.shape != shape):
         expected = "[N]" if shape is None else f"{shape}"
         raise InputError(f"{name} must have the shape {expected}, a class for each recording, not {classes.shape}")
     return classes
 
 
+def _both(predicted: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and labels: both are classes, or both are truth values (two classes).
+
+    Raises:
+        InputError: as `_classes`, and for one of each kind: a list of what is correct is no list of predictions.
+    """
+    classes = _classes("predictions", predicted, kinds="iufb")
+    known = _classes("labels", labels, classes.shape, kinds="iufb")
+    if (classes.dtype.kind == "b") != (known.dtype.kind == "b"):
+        truth, name = (predicted, "predictions") if classes.dtype.kind == "b" else (labels, "labels")
+        raise InputError(f"{name} must be classes, whole numbers [N] like the others, not {shown(truth)}")
+    return classes, known
+
+
 def correct_predictions(predicted: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Which predictions are correct, bool [N].
 
     Raises:
-        InputError: for what are no classes [N], or if the lengths differ.
+        InputError: for what are no classes [N], truth values beside classes, or if the lengths differ.
     """
-    classes = _classes("predictions", predicted)
-    return np.asarray(classes == _classes("labels", labels, classes.shape))
+    classes, known = _both(predicted, labels)
+    return np.asarray(classes == known)
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
@@ -110,8 +131,7 @@ def confusion_matrix(predicted: ArrayLike, labels: ArrayLike, classes: int) -> n
             out of range.
     """
     classes = check_whole("classes", classes, most=_MOST_CLASSES, least=1)
-    predicted = _classes("predictions", predicted)
-    labels = _classes("labels", labels, predicted.shape)
+    predicted, labels = _both(predicted, labels)
     for what, values in (("prediction", predicted), ("label", labels)):
         wrong = (values < 0) | (values >= classes)
         if wrong.any():

@@ -84,13 +84,13 @@ def flexibility(
 
 
 def _truth(name: str, values: ArrayLike) -> np.ndarray:
-    """Truth values; 0 and 1 are accepted.
+    """Truth values; 0 and 1 of any type are accepted.
 
     Raises:
         InputError: for other values, such as classes.
     """
-    array = check_array(name, values, "biu", "truth values: is each prediction correct")
-    if array.size and not 0 <= array.min() <= array.max() <= 1:
+    array = check_array(name, values, "biuf", "truth values: is each prediction correct")
+    if not np.isin(array, (0, 1)).all():
         raise InputError(f"{name} must be truth values, is each prediction correct, not {shown(values)}")
     return array.astype(bool)
 
