@@ -31,14 +31,18 @@ def page(path: Path) -> tuple[str, dict[str, bytes]]:
             parts.append(_formulas(cell.source))
             continue
         parts.append(f"``` {{ .python }}\n{cell.source}\n```")
+        printed = ""  # texts behind each other are one block
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data:
-                name = f"{path.stem}_{len(figures) + 1}.png"
+                printed, name = "", f"{path.stem}_{len(figures) + 1}.png"
                 figures[name] = b64decode(data["image/png"])
                 parts.append(f"![Figure {len(figures)} of this notebook]({name})")
             elif text := output.get("text", data.get("text/plain", "")):
-                parts.append(f"```text\n{text.rstrip()}\n```")
+                if printed:
+                    parts.pop()
+                printed += text
+                parts.append(f"```text\n{printed.rstrip()}\n```")
     title, *rest = parts
     heading, _, lead = title.partition("\n")
     source = f"*This page is a notebook of the repository: `studies/notebooks/{path.name}`.*"
