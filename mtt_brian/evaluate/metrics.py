@@ -119,8 +119,12 @@ def fraction(correct: np.ndarray) -> Estimate:
     """
     if not correct.size:
         raise InputError("no accuracy without a recording")
-    p = float(np.mean(correct))
-    return Estimate(p, float(np.sqrt(p * (1 - p) / correct.size)))
+    return binomial(float(np.mean(correct)), correct.size)
+
+
+def binomial(p: float, n: int) -> Estimate:
+    """A fraction of ``n`` recordings with its binomial standard error."""
+    return Estimate(p, float(np.sqrt(p * (1 - p) / n)))
 
 
 def confusion_matrix(predicted: ArrayLike, labels: ArrayLike, classes: int) -> np.ndarray:

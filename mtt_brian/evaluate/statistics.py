@@ -41,11 +41,6 @@ def mean_estimate(values: ArrayLike) -> Estimate:
     return Estimate(float(values.mean()), float(values.std() / np.sqrt(values.size)))
 
 
-def binomial(p: float, n: int) -> Estimate:
-    """A fraction of ``n`` recordings with its binomial standard error."""
-    return Estimate(p, float(np.sqrt(p * (1 - p) / n)))
-
-
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     """Mean over runs that differ in their seed, with the standard error of that mean.
 

@@ -12,7 +12,8 @@ import nir
 import numpy as np
 
 from mtt_brian.evaluate import Estimate, Predictions
-from mtt_brian.evaluate.statistics import binomial, over_seeds
+from mtt_brian.evaluate.metrics import binomial
+from mtt_brian.evaluate.statistics import over_seeds
 from mtt_brian.evaluate.tables import Cell, Table, in_percent
 from mtt_brian.events import Recordings, perturb
 from mtt_brian.events.recording import SensorSize
