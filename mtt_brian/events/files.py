@@ -64,8 +64,7 @@ def read(path: str | os.PathLike[str], *, sort: bool = False, number: int | None
     if number is not None:
         if not kind.several:
             raise InputError(f"{path}: there is no recording number {number}: a file that ends in {ending} holds one")
-        if check_whole("number", number, 2**63 - 1) < 0:
-            raise InputError(f"number must be at least 0, not {number}")
+        check_whole("number", number, most=2**63 - 1, least=0)
     recording = kind.read(path, number) if kind.several else kind.read(path)
     t = recording["t"]
     if sort:

@@ -373,18 +373,17 @@ def _oscillating_crossing(
         _called_rows(z, backward, n, n, x, e, SERIES)
         for k in range(n):
             swing += abs(e[SERIES + k]) * reals[r + 3 * n + 2 + k]
+        # The potential at its closest to the threshold from now on, apart from the drift; 0: it may reach it.
+        closest = 0.0
         if rest + swing < -1e-12 * (abs(rest) + swing):
-            if drift <= 0.0:
+            closest = rest + swing
+        elif value_begin >= 0.0 and rest - swing > 1e-12 * (abs(rest) + swing):
+            closest = rest - swing
+        if closest != 0.0:
+            if drift == 0.0 or (drift > 0.0) == (closest > 0.0):
                 return np.inf
-            wait = -(rest + swing) / drift
+            wait = -closest / drift
             if wait > 2.0 * longest:  # no crossing until then
-                begin += wait - longest
-                continue
-        elif value_begin >= 0.0 and rest - swing > 1e-12 * (abs(rest) + swing):  # above the threshold
-            if drift >= 0.0:
-                return np.inf
-            wait = (rest - swing) / -drift
-            if wait > 2.0 * longest:
                 begin += wait - longest
                 continue
         if begin >= over:
