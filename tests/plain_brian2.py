@@ -1,5 +1,7 @@
 """A plain simulator of linear neurons with thresholds, resets and delays, in 30 digits, without code of mtt_brian.
 
+An instant is what a clock does with steps of no length: thresholds, arrivals without a delay, resets, and again.
+
 The course of every neuron from its last event is looked at on a fine grid. In the cell in which the threshold condition
 changes its sign, the crossing is found with the exponential of its matrix in 30 digits.
 """
@@ -124,37 +126,57 @@ def simulate(neurons, synapses, inputs, duration, step):
     queue, spikes = [], []
     end = MP.mpf(duration)
 
-    def send(t, source):
-        for s in synapses:
-            if s.source == source:
-                heapq.heappush(queue, (t + MP.mpf(s.delay), s.target, s.state, s.weight))
-
-    def fire(k, t):
+    def arrive(k, state, weight, t):
         neuron = running[k]
-        spikes.append((float(t), k))
+        neuron.carry(t)
+        if not (t < neuron.free and neuron.rule.held[state]):
+            neuron.x[state] += MP.mpf(weight)
+
+    def send(t, source):
+        """The targets that are reached at once."""
+        reached = set()
+        for s in synapses:
+            if s.source == source and s.delay == 0:
+                arrive(s.target, s.state, s.weight, t)
+                reached.add(s.target)
+            elif s.source == source:
+                heapq.heappush(queue, (t + MP.mpf(s.delay), s.target, s.state, s.weight))
+        return reached
+
+    def reset(k):
+        neuron = running[k]
         neuron.x = [
             MP.fdot(zip(map(MP.mpf, row[:-1]), neuron.x, strict=True)) + MP.mpf(row[-1]) for row in neuron.rule.reset
         ]
-        neuron.free = t + MP.mpf(neuron.rule.refractory)
-        send(t, k)
 
     for t, source in inputs:
-        send(MP.mpf(t), source)
+        for s in synapses:
+            if s.source == source:
+                heapq.heappush(queue, (MP.mpf(t) + MP.mpf(s.delay), s.target, s.state, s.weight))
     ahead = [neuron.next_spike(end) for neuron in running]
     while True:
-        arrival = queue[0][0] if queue else end
-        k = min((k for k, t in enumerate(ahead) if t is not None), key=lambda k: ahead[k], default=None)
-        if k is not None and ahead[k] < min(arrival, end):
-            t = ahead[k]
-            running[k].carry(t)
-            fire(k, t)
-            ahead[k] = running[k].next_spike(end)
-        elif arrival < end:
-            t, k, state, weight = heapq.heappop(queue)
-            neuron = running[k]
-            neuron.carry(t)
-            if not (t < neuron.free and neuron.rule.held[state]):
-                neuron.x[state] += MP.mpf(weight)
-            ahead[k] = neuron.next_spike(end)
-        else:
+        t = min([end, *(time for time in ahead if time is not None), *(queue[0][:1] if queue else ())])
+        if t >= end:
             return sorted(spikes)
+        due = {k for k, time in enumerate(ahead) if time == t}
+        touched = set(due)
+        for k in due:
+            running[k].carry(t)
+        while queue and queue[0][0] == t:
+            _, k, state, weight = heapq.heappop(queue)
+            arrive(k, state, weight, t)
+            touched.add(k)
+        while True:
+            fired = [k for k in touched if t >= running[k].free and (k in due or running[k].above(running[k].x) > 0)]
+            if not fired:
+                break
+            due = set()
+            for k in fired:
+                spikes.append((float(t), k))
+                running[k].free = t + MP.mpf(running[k].rule.refractory)
+            for k in fired:
+                touched |= send(t, k)
+            for k in fired:
+                reset(k)
+        for k in touched:
+            ahead[k] = running[k].next_spike(end)

@@ -346,6 +346,90 @@ def test_a_loop_without_a_delay_through_a_current_has_a_meaning():
     assert potential(t - t1) == pytest.approx(1.0, abs=1e-13)
 
 
+def test_a_chain_without_delays_within_a_group_is_one_instant():
+    source, group = inputs((0.001, 0)), lif(5, equations="v : 1", threshold="v > 0.5")
+    first, chain = joined(source, group, j="0"), joined(group, group, condition="j == i + 1")
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(source, group, first, chain, monitor).run(2 * ms)
+    assert times(monitor) == [(k, 0.001) for k in range(5)]
+
+
+@pytest.mark.parametrize(("reset", "left"), [("v = 0", [0.25, 0.25, 0.0]), ("v -= 1", [1.0, 1.0, 0.75])])
+def test_in_a_loop_without_a_delay_spikes_arrive_before_the_resets_of_their_round(reset, left):
+    """Neurons 0 and 1 fire in the first round and excite each other, and neuron 2, which fires in the second one."""
+    source, group = inputs((0.001, 0)), lif(3, equations="v : 1", reset=reset)
+    drive = joined(source, group, weight=[1.5, 1.5, 0.25])
+    loop = joined(group, group, weight=0.25, condition="i != j and j != 2")
+    tip = joined(group, group, weight=0.75, condition="i != 2 and j == 2")
+    monitor = brian2.SpikeMonitor(group, variables="v")
+    brian2.Network(source, group, drive, loop, tip, monitor).run(2 * ms)
+    assert times(monitor) == [(0, 0.001), (1, 0.001), (2, 0.001)]
+    assert list(monitor.v) == [1.5, 1.5, 1.75]
+    assert list(group.v) == left
+
+
+@pytest.mark.parametrize(("reset", "left"), [("v = 0; g = 0", 0.0), ("v = 0; g *= 0.5", 0.25), ("v = -g", 0.5)])
+def test_a_loop_without_a_delay_into_what_the_reset_uses(reset, left):
+    """Both neurons fire, and each sends 0.5 to the other one before it is reset."""
+    source, group = inputs((0.001, 0)), lif(2, equations="v : 1\ng : 1", reset=reset)
+    drive, loop = joined(source, group, weight=1.5), joined(group, group, "g_post += w", 0.5, condition="i != j")
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(source, group, drive, loop, monitor).run(2 * ms)
+    assert times(monitor) == [(0, 0.001), (1, 0.001)]
+    assert list(group.g) == [left, left]
+    assert list(group.v) == ([-0.5, -0.5] if reset == "v = -g" else [0.0, 0.0])
+
+
+def test_inhibition_without_a_delay_within_a_group():
+    group = lif(2)
+    group.drive, group.v = 1.5, [0.0, 0.5]
+    loop, monitor = joined(group, group, "v_post -= w", 0.4, condition="i != j"), brian2.SpikeMonitor(group)
+    network = brian2.Network(group, loop, monitor)
+    network.store()
+    network.run(25 * ms)
+    other = (
+        1.5 * (1 - 1 / 2.3) - 0.4
+    )  # neuron 1 after the spike of neuron 0, which had 0.75 - 0.4 after that of neuron 1
+    gaps = TAU * np.cumsum([math.log(2), math.log(2.3), math.log((1.5 - other) / 0.5)])
+    close(times(monitor), [(1, gaps[0]), (0, gaps[1]), (1, gaps[2])])
+    network.restore()
+    group.v = 0  # both fire, and what they send comes before their resets
+    network.run(15 * ms)
+    close(times(monitor), [(0, TAU * math.log(3)), (1, TAU * math.log(3))])
+    assert list(group.v) == pytest.approx([1.5 * (1 - 3 * math.exp(-1.5))] * 2, abs=1e-14)
+
+
+def test_excitation_in_a_loop_without_an_end_is_refused_and_nothing_is_changed():
+    source, group = inputs((0.001, 0), (0.003, 0)), lif(2, equations="v : 1", reset="v -= 1")
+    drive, loop = joined(source, group, weight=1.5), joined(group, group)
+    network = brian2.Network(source, group, drive, loop)
+    with pytest.raises(
+        ValueError, match=r"neuron 0 .* fires without end at 0.001 s: .* or the synapses of a loop a delay"
+    ):
+        network.run(2 * ms)
+    assert list(group.v) == [0, 0]
+    loop.w = 0
+    monitor = brian2.SpikeMonitor(group)
+    network.add(monitor)
+    network.run(2 * ms)
+    assert times(monitor) == [(0, 0.001), (1, 0.001)]
+    assert list(group.v) == [0.5, 0.5]
+
+
+def test_more_spikes_in_one_instant_than_there_was_memory_for():
+    n = 300
+    source, group = inputs((0.001, 0)), lif(n, equations="v : 1", threshold="v >= 1", reset="v -= 1")
+    first, chain = (
+        joined(source, group, weight=40.0, j="0"),
+        joined(group, group, i=np.arange(n - 1), j=np.arange(1, n)),
+    )
+    late, monitor = joined(group, group, weight=0.001, delay=0.5, j="i"), brian2.SpikeMonitor(group)
+    brian2.Network(source, group, first, chain, late, monitor).run(1 * second)
+    assert list(monitor.i) == np.repeat(np.arange(n), 40).tolist()
+    assert set(monitor.t_) == {0.001}
+    np.testing.assert_allclose(group.v, 0.04, rtol=1e-13)
+
+
 def test_what_arrives_together_is_summed_before_the_threshold():
     source = inputs((0.001, 0), (0.001, 1), n=2)
     group = lif(equations="v : 1", threshold="v > 0.5")

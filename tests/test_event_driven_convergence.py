@@ -81,7 +81,24 @@ def subgroups():
     return group, (first, second_)
 
 
-SCRIPTS = (step_current, two_synapses, adapting_threshold, refractory_period, delays, subgroups)
+def loop_without_delay():
+    """Spikes that cause others in the same instant, and inhibition; arrivals at refractory neurons."""
+    group = brian2.NeuronGroup(
+        9,
+        "dv/dt = (drive - v) / (10*ms) : 1\ndrive : 1",
+        threshold="v > 1",
+        reset="v = 0",
+        refractory=1 * ms,
+        method="exact",
+    )
+    group.drive, group.v = np.linspace(1.2, 1.9, 9), np.linspace(0.8, 0, 9)
+    wires = brian2.Synapses(group, group, "w : 1", on_pre="v_post += w")
+    wires.connect(condition="i != j")
+    wires.w = "0.35 * int(j == i + 1) - 0.07 * int(j != i + 1)"
+    return group, (wires,)
+
+
+SCRIPTS = (step_current, two_synapses, adapting_threshold, refractory_period, delays, subgroups, loop_without_delay)
 
 
 def trains(script, device, step=0.1):

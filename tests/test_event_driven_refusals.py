@@ -171,34 +171,11 @@ def test_a_subexpression_of_a_state():
     assert "what it adds depends on v of 'source', which changes during a run" in refusal(source, cells, made)
 
 
-@pytest.mark.parametrize("reset", ["v = 0; g = 0", "v = 0; g *= 0.5", "v = -g"])
-@pytest.mark.parametrize("groups", [1, 2])
-def test_a_loop_without_a_delay_into_what_the_reset_uses(reset, groups):
-    """On a clock, the reset comes after what arrives with the neuron's own spike."""
-    model = "dv/dt = (g - v) / (10*ms) : 1\ndg/dt = -g / (5*ms) : 1"
-    cells = [group(model, name=f"cells_{k}", reset=reset) for k in range(groups)]
-    ways = [brian2.Synapses(cells[k], cells[k - 1], on_pre="g_post += 1") for k in range(groups)]
-    for way in ways:
-        way.connect()
-    assert "(on a clock, what arrives with a spike of a neuron comes before its reset)" in refusal(*cells, *ways)
-    for way in ways:
-        way.delay = 1 * ms
-    brian2.Network(*cells, *ways).run(1 * ms)
-
-
 def test_gap_junctions():
     cells = group("dv/dt = (gap - v) / (10*ms) : 1\ngap : 1")
     made = brian2.Synapses(cells, cells, "gap_post = v_pre - v_post : 1 (summed)", name="wires")
     made.connect()
     assert "wires: gap_post (summed): a summed variable" in refusal(cells, made)
-
-
-def test_a_loop_without_a_delay():
-    cells = group()
-    _, made = synapses(cells, source=cells)
-    message = refusal(cells, made)
-    assert "wires: v_post += 1: a spike without a delay changes v" in message
-    assert message.endswith("give these synapses a delay > 0")
 
 
 def test_operations_in_every_time_step():

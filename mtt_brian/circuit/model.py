@@ -147,7 +147,8 @@ class Circuit:
     Attributes:
         input: name of the input node.
         input_shape: the sensor, (C, H, W) or (N,).
-        populations: in topological order (cycles closed by a delay are cut there), readout included.
+        populations: in topological order (cycles closed by a delay are cut there), readout included; those of
+            `EquationNeuron` in any order.
         connections: in the order of the graph's edges.
         output: name of the population that the output node reads; the input, in a circuit without populations.
         assumptions: one sentence for each fact that the file does not contain and that was assumed.

@@ -6,8 +6,11 @@ Rule at an instant:
 2. while the condition ``row . x > level`` (or ``>=``) holds and the neuron is not refractory: one spike, and ``x``
    becomes ``reset . (x, 1)``; with a refractory period the neuron is then refractory.
 
+In a loop without a delay an instant has rounds. In each, the conditions of all neurons of the loop are compared, then
+their spikes arrive, then the neurons that have fired are reset. The rounds end when no neuron fires.
+
 The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once. This is
-the limit of clock-driven simulation for short time steps.
+the limit of clock-driven simulation for short time steps, where every round takes a step.
 """
 
 from __future__ import annotations
@@ -95,10 +98,6 @@ class EquationNeuron(IF):
     def crosses(self) -> bool:
         """Whether the neurons have instants of their own: crossings, and ends of refractory periods."""
         return self.fires
-
-    def reaches_threshold_by(self, port: int) -> bool:
-        """Whether an arrival at a state can fulfil the condition at once."""
-        return self.fires and bool(np.any(self.systems.row[:, port]))
 
     def linear_systems(self, shape: tuple[int, ...]) -> tuple[tuple[LinearSystem, ...], np.ndarray]:
         """Refused: a linear system has neither the threshold condition nor the reset of these neurons."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -195,8 +194,6 @@ def circuit_of(script: Script) -> Translation:
             refusals.append(Refusal(group.name, *stop.args))
     if not refusals:
         refusals += [Refusal(*found) for found in _changing_values(script.pathways, states)]
-    if not refusals:
-        refusals += _loops(rules, states, jumps)
     if refusals:
         raise Refused(refusals)
     first, total = {}, 0
@@ -219,13 +216,12 @@ def circuit_of(script: Script) -> Translation:
         source = SOURCES if outside else pathway.source
         port = states[pathway.target].index(variable)
         connections.append(Connection(source, pathway.target, (synapses,), (pathway.name,), n_in, port))
-    order = _order(rules, states, jumps)
     circuit = Circuit(
         input=SOURCES,
         input_shape=(max(total, 1),),
-        populations=tuple(Population(name, (size_of[name],), rules[name]) for name in order),
+        populations=tuple(Population(name, (size_of[name],), rule) for name, rule in rules.items()),
         connections=tuple(connections),
-        output=order[-1] if order else SOURCES,
+        output=next(reversed(rules), SOURCES),
     )
     return Translation(circuit, states, first)
 
@@ -587,85 +583,3 @@ def _changing_values(
                     reason = f"what it adds depends on {used}, which spikes change"
                     out.append((pathway.name, line, reason, f"add a constant value, or {_CLOCK}"))
     return out
-
-
-_Jumps = Sequence[tuple[Pathway, str, np.ndarray]]
-
-
-def _at_once(
-    rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps
-) -> list[tuple[Pathway, str]]:
-    """Pathways between groups through which a spike can cause another one at the same instant, and the variable."""
-    return [
-        (pathway, variable)
-        for pathway, variable in _without_delay(rules, jumps)
-        if rules[pathway.target].reaches_threshold_by(states[pathway.target].index(variable))
-    ]
-
-
-def _without_delay(rules: Mapping[str, EquationNeuron], jumps: _Jumps) -> list[tuple[Pathway, str]]:
-    """Pathways between groups that have synapses without a delay, and the variable."""
-    return [
-        (pathway, variable)
-        for pathway, variable, _ in jumps
-        if pathway.source in rules and len(pathway.i) and np.any(np.asarray(pathway.seconds) == 0)
-    ]
-
-
-def _sorter(rules: Mapping[str, EquationNeuron], at_once: Sequence[tuple[Pathway, str]]) -> TopologicalSorter[str]:
-    before: dict[str, set[str]] = {name: set() for name in rules}
-    for pathway, _ in at_once:
-        before[pathway.target].add(pathway.source)
-    return TopologicalSorter(before)
-
-
-def _loops(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[Refusal]:
-    at_once = _at_once(rules, states, jumps)
-    try:
-        _sorter(rules, at_once).prepare()
-    except CycleError as error:
-        cycle = set(error.args[1])
-        pathway, variable = next((p, v) for p, v in at_once if {p.source, p.target} <= cycle)
-        return [
-            Refusal(
-                pathway.name,
-                pathway.code.strip(),
-                f"a spike without a delay changes {variable}, and with it the threshold condition of "
-                f"{pathway.target!r}, in a loop (on a clock such a loop takes one time step)",
-                "give these synapses a delay > 0",
-            )
-        ]
-    currents = [found for found in _without_delay(rules, jumps) if found not in at_once]
-    for pathway, variable in currents:
-        rule, k = rules[pathway.target], states[pathway.target].index(variable)
-        same = np.eye(len(rule.states))[:, k]
-        if np.any(rule.systems.reset[:, :, k] != same) and pathway.source in _reached(pathway.target, currents):
-            return [
-                Refusal(
-                    pathway.name,
-                    pathway.code.strip(),
-                    f"a spike without a delay changes {variable} in a loop, and the reset of {pathway.target!r} uses "
-                    f"{variable} (on a clock, what arrives with a spike of a neuron comes before its reset)",
-                    "give these synapses a delay > 0",
-                )
-            ]
-    return []
-
-
-def _reached(group: str, pathways: Sequence[tuple[Pathway, str]]) -> set[str]:
-    """The groups to which some pathways lead from a group, itself included."""
-    found, left = {group}, [group]
-    while left:
-        source = left.pop()
-        new = {pathway.target for pathway, _ in pathways if pathway.source == source} - found
-        found |= new
-        left += new
-    return found
-
-
-def _order(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[str]:
-    """Each group behind those whose spikes enter it at once; in loops, behind those that can make it fire at once."""
-    try:
-        return list(_sorter(rules, _without_delay(rules, jumps)).static_order())
-    except CycleError:
-        return list(_sorter(rules, _at_once(rules, states, jumps)).static_order())

@@ -16,12 +16,13 @@ from mtt_brian.engines.exact.equation_neurons import (
     Equations,
     GeneralRule,
     carry,
-    fire,
+    hold,
     holds,
     listen_again,
     predict_crossing,
     read_states,
     refine,
+    reset,
 )
 from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import device_kernel, inlined, piece
@@ -31,8 +32,8 @@ from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
 
 #: Results of the loop: the end is reached; it needs more memory and must be called again; a neuron fires without end,
 #: or an oscillation stays so close to the threshold that its crossing is not found (`Progress.where`); `PAUSE` instants
-#: have passed and it must be called again.
-DONE, FULL, WITHOUT_END, UNDECIDED, PAUSED = range(5)
+#: have passed and it must be called again. `READY`: it goes on.
+DONE, FULL, WITHOUT_END, UNDECIDED, PAUSED, READY = range(6)
 #: Columns of `DelayedSpikes.number`.
 SERIAL, CONNECTION, SYNAPSE, STOP, AMOUNT = range(5)
 
@@ -59,38 +60,53 @@ class DelayedSpikes(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Recorded spikes: time, neuron, spikes at once [room], and its states before the first reset [4 room]."""
+    """Recorded spikes: time, neuron [room], and its states before the reset [4 room]."""
 
     t: np.ndarray
     neuron: np.ndarray
-    n: np.ndarray
     x: np.ndarray
 
     @classmethod
     def empty(cls, room: int) -> Trace:
         """Room for so many spikes."""
-        return cls(np.zeros(room), np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(4 * room))
+        return cls(np.zeros(room), np.zeros(room, np.int64), np.zeros(4 * room))
 
 
 class Progress(NamedTuple):
     """Progress of a run.
 
     Attributes:
-        now: number of the instant, rows of the input taken, spikes in the trace, neuron of an alarm, int64 [4].
-        where: time of an alarm [1].
-        touched: neurons touched at this instant by population, int64 [N].
-        n_touched: how many, int64 [P + 1].
-        fired: neurons of a population that fire at this instant, and how often, int64 [N, 2].
+        now: number of the instant, rows of the input taken, spikes in the trace, neuron of an alarm, and the stage of
+            the instant that is computed next (`BETWEEN`: the instant is over), int64 [5].
+        where: time of the instant, or of an alarm [1].
+        touched: neurons touched in this round by stage, int64 [N].
+        n_touched: how many, int64 [S].
+        last: the instant of the last spike of every neuron, and the number of its spikes in it, int64 [N, 2].
     """
 
     now: np.ndarray
     where: np.ndarray
     touched: np.ndarray
     n_touched: np.ndarray
-    fired: np.ndarray
+    last: np.ndarray
+
+    @classmethod
+    def start(cls, net: SynapseLists) -> Progress:
+        """Nothing has happened."""
+        neurons = net.neurons
+        now = np.array([0, 0, 0, 0, BETWEEN])
+        touched, last = np.zeros(neurons, np.int64), np.full((neurons, 2), -1, np.int64)
+        return cls(now, np.zeros(1), touched, np.zeros(len(net.stages) - 1, np.int64), last)
+
+    def back_to(self, instant: int) -> None:
+        """This instant is over, and the next one has not begun."""
+        self.now[NOW], self.now[STAGE] = instant, BETWEEN
+        self.n_touched[:] = 0
+        self.last[:] = -1
 
 
-NOW, ROW, SPIKES, NEURON = range(4)
+NOW, ROW, SPIKES, NEURON, STAGE = range(5)
+BETWEEN = -1
 
 
 @device_kernel
@@ -118,74 +134,100 @@ def run(
         `DONE`, or the reason why the loop has stopped.
     """
     now = progress.now
-    populations, neurons = len(net.offset), net.offset[-1]
+    stages = len(progress.n_touched)
     pause = now[NOW] + PAUSE
     while True:
-        row = now[ROW]
-        t = last = t_in[row] if row < len(t_in) else np.inf
-        until = min(t, end)
+        if now[STAGE] == BETWEEN:
+            status = _gather(net, eq, general, crossings, delayed, progress, t_in, i_in, n_in, end, pause)
+            if status != READY:
+                return status
+        t = progress.where[0]
+        while now[STAGE] < stages:
+            stage = now[STAGE]
+            while progress.n_touched[stage] > 0:
+                if now[SPIKES] + progress.n_touched[stage] > len(trace.t):
+                    return FULL
+                if delayed.size[0] + net.most > len(delayed.time):
+                    return FULL
+                status = _round(net, eq, general, crossings, delayed, trace, progress, stage, t)
+                if status != READY:
+                    return status
+            now[STAGE] += 1
+        now[STAGE] = BETWEEN
+
+
+@piece
+def _gather(
+    net: SynapseLists,
+    eq: Equations,
+    general: GeneralRule | None,
+    crossings: CrossingQueue,
+    delayed: DelayedSpikes,
+    progress: Progress,
+    t_in: np.ndarray,
+    i_in: np.ndarray,
+    n_in: np.ndarray,
+    end: float,
+    pause: int,
+) -> int:
+    """Begins the next instant: its time, and all its arrivals and crossings that no spike of this instant causes.
+
+    Returns:
+        `READY`, or why the loop stops in front of it.
+    """
+    now = progress.now
+    row = now[ROW]
+    t = last = t_in[row] if row < len(t_in) else np.inf
+    until = min(t, end)
+    if delayed.size[0] > 0:
+        until = min(until, delayed.time[0, 0])
+    left_open = refine(eq, crossings, until + tolerance(until))
+    if left_open >= 0:
+        now[NEURON], progress.where[0] = left_open, until
+        return UNDECIDED
+    if crossings.size[0] > 0 or delayed.size[0] > 0:
+        first = t
+        if crossings.size[0] > 0:
+            first = min(first, crossings.time[crossings.heap[0]])
         if delayed.size[0] > 0:
-            until = min(until, delayed.time[0, 0])
-        left_open = refine(eq, crossings, until + tolerance(until))
-        if left_open >= 0:
-            now[NEURON], progress.where[0] = left_open, until
-            return UNDECIDED
-        if crossings.size[0] > 0 or delayed.size[0] > 0:
-            first = t
-            if crossings.size[0] > 0:
-                first = min(first, crossings.time[crossings.heap[0]])
-            if delayed.size[0] > 0:
-                first = min(first, delayed.time[0, 0])
-            # All events up to `last` are one instant; an input spike among them gives the time.
-            last = first + tolerance(first)
-            if not t <= last:
-                t = np.rint(first * 1e6) / 1e6
-                if not abs(t - first) <= tolerance(first):
-                    t = first
-            last = max(last, t + tolerance(t))
-        if not t <= end:
-            return DONE
-        if now[SPIKES] + neurons > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):
-            return FULL
-        if now[NOW] == pause:
-            return PAUSED
-        now[NOW] += 1
-        while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
-            _reach(net, eq, general, crossings, progress, t)
-        while delayed.size[0] > 0 and delayed.time[0, 0] <= last:
-            _receive(net, eq, general, delayed, progress, t, last)
-        while now[ROW] < len(t_in) and t_in[now[ROW]] == t:
-            row = now[ROW]
-            now[ROW] += 1
-            for c in range(net.out[0], net.out[1]):
-                _deliver(net, eq, general, delayed, progress, c, i_in[row], n_in[row], t)
-        p = int(np.int64(1))  # a literal would be a separate type, and compiled separately
-        while p < populations:
-            if progress.n_touched[p] > 0:
-                fired = _settle(net, eq, general, crossings, trace, progress, p, t)
-                if fired < 0:
-                    progress.where[0] = t
-                    return WITHOUT_END if fired == -1 else UNDECIDED
-                for j in range(fired):
-                    v = progress.fired[j, 0]
-                    for c in range(net.out[p], net.out[p + 1]):
-                        _deliver(net, eq, general, delayed, progress, c, v - net.offset[p - 1], progress.fired[j, 1], t)
-            p += 1
-            if p == populations:  # a loop without a delay may have touched some again
-                p = int(np.int64(1))
-                while p < populations and progress.n_touched[p] == 0:
-                    p += 1
+            first = min(first, delayed.time[0, 0])
+        # All events up to `last` are one instant; an input spike among them gives the time.
+        last = first + tolerance(first)
+        if not t <= last:
+            t = np.rint(first * 1e6) / 1e6
+            if not abs(t - first) <= tolerance(first):
+                t = first
+        last = max(last, t + tolerance(t))
+    if not t <= end:
+        return DONE
+    if delayed.size[0] + net.most > len(delayed.time):
+        return FULL
+    if now[NOW] == pause:
+        return PAUSED
+    now[NOW] += 1
+    now[STAGE] = 0
+    progress.where[0] = t
+    while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
+        _reach(net, eq, general, crossings, progress, t)
+    while delayed.size[0] > 0 and delayed.time[0, 0] <= last:
+        _receive(net, eq, general, delayed, progress, t, last)
+    while now[ROW] < len(t_in) and t_in[now[ROW]] == t:
+        row = now[ROW]
+        now[ROW] += 1
+        for c in range(net.out[0], net.out[1]):
+            _deliver(net, eq, general, delayed, progress, c, i_in[row], n_in[row], t)
+    return READY
 
 
 @inlined
 def _touch(
-    net: SynapseLists, eq: Equations, general: GeneralRule | None, progress: Progress, p: int, v: int, t: float
+    net: SynapseLists, eq: Equations, general: GeneralRule | None, progress: Progress, stage: int, v: int, t: float
 ) -> None:
-    """Marks a neuron for the thresholds of this instant."""
+    """Marks a neuron for the thresholds of the next round of its stage."""
     if eq.z[v, STAMP] != progress.now[NOW]:
         eq.z[v, STAMP] = progress.now[NOW]
-        progress.touched[net.offset[p - 1] + progress.n_touched[p]] = v
-        progress.n_touched[p] += 1
+        progress.touched[net.stages[stage] + progress.n_touched[stage]] = v
+        progress.n_touched[stage] += 1
         carry(eq, general, v, t)
 
 
@@ -200,11 +242,8 @@ def _reach(
 ) -> None:
     """The earliest neuron of ``crossings`` reaches its threshold at ``t``, or the end of its refractory period."""
     v = crossings.heap[0]
-    p = int(np.int64(1))
-    while net.offset[p] <= v:
-        p += 1
     schedule_crossing(crossings, v, np.inf)
-    _touch(net, eq, general, progress, p, v, t)
+    _touch(net, eq, general, progress, net.stage[net.owner[v]], v, t)
     if eq.z[v, REFRACTORY]:
         listen_again(eq, v)
     else:
@@ -224,10 +263,10 @@ def _arrive(
     t: float,
 ) -> None:
     """``n`` spikes through synapses of connection ``c`` reach their targets."""
-    p, first, port = net.target[c], net.first[c], net.port[c]
+    stage, first, port = net.stage[net.target[c]], net.first[c], net.port[c]
     for k in range(begin, end):
         v = first + net.to[k]
-        _touch(net, eq, general, progress, p, v, t)
+        _touch(net, eq, general, progress, stage, v, t)
         jump = n * net.weight[k]
         s = eq.z[v, CURRENT]
         for q in range(4):
@@ -341,48 +380,58 @@ def _move(delayed: DelayedSpikes, k: int, to: int) -> None:
 
 
 @piece
-def _settle(
+def _round(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
     crossings: CrossingQueue,
+    delayed: DelayedSpikes,
     trace: Trace,
     progress: Progress,
-    p: int,
+    stage: int,
     t: float,
 ) -> int:
-    """Thresholds and resets of all neurons of a population that were touched, and their next events.
+    """One round of a stage: thresholds of the neurons that were touched, then arrivals of their spikes, then resets.
+
+    A neuron that fires belongs to the next round, like the targets of its spikes in this stage. The others get their
+    next crossing.
 
     Returns:
-        the number of spiking neurons; -1 if one fires without end, -2 if a crossing is undecided.
+        `READY`; `WITHOUT_END` if a neuron fires without end, `UNDECIDED` if a crossing is undecided.
     """
-    fired = 0
     now = progress.now
-    for j in range(progress.n_touched[p]):
-        v = progress.touched[net.offset[p - 1] + j]
+    first, begin = now[SPIKES], net.stages[stage]
+    for j in range(progress.n_touched[stage]):
+        v = progress.touched[begin + j]
         eq.z[v, STAMP] = -1  # it may be touched again in this instant
         if eq.z[v, REFRACTORY]:
             continue  # the end of its refractory period is in the queue
         due = eq.z[v, DUE] == now[NOW]
         eq.z[v, DUE] = -1
-        spikes = 0
-        refractory = False
-        while not refractory and holds(eq, v, due and spikes == 0):
-            now[NEURON] = v
-            if spikes == MOST_AT_ONCE:
-                return -1
-            if spikes == 0:
-                read_states(eq, v, trace.x, 4 * now[SPIKES])
-            spikes += 1
-            refractory = fire(eq, crossings, v, t)
-        if spikes > 0:
+        if holds(eq, v, due):
+            if progress.last[v, 0] != now[NOW]:
+                progress.last[v, 0], progress.last[v, 1] = now[NOW], 0
+            progress.last[v, 1] += 1
+            if progress.last[v, 1] > MOST_AT_ONCE:
+                now[NEURON] = v
+                return WITHOUT_END
             k = now[SPIKES]
             now[SPIKES] += 1
-            trace.t[k], trace.neuron[k], trace.n[k] = t, v, spikes
-            progress.fired[fired, 0], progress.fired[fired, 1] = v, spikes
-            fired += 1
-        if not refractory and not predict_crossing(eq, general, crossings, v, due or spikes > 0):
+            trace.t[k], trace.neuron[k] = t, v
+            read_states(eq, v, trace.x, 4 * k)
+            hold(eq, crossings, v, t)
+        elif not predict_crossing(eq, general, crossings, v, due or progress.last[v, 0] == now[NOW]):
             now[NEURON] = v
-            return -2
-    progress.n_touched[p] = 0
-    return fired
+            return UNDECIDED
+    progress.n_touched[stage] = 0
+    for k in range(first, now[SPIKES]):
+        v = trace.neuron[k]
+        p = net.owner[v]
+        for c in range(net.out[p], net.out[p + 1]):
+            _deliver(net, eq, general, delayed, progress, c, v - net.offset[p - 1], 1, t)
+    for k in range(first, now[SPIKES]):
+        v = trace.neuron[k]
+        reset(eq, v)
+        if not eq.z[v, REFRACTORY]:
+            _touch(net, eq, general, progress, stage, v, t)
+    return READY

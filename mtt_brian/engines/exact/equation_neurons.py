@@ -172,8 +172,21 @@ def listen_again(eq: Equations, v: int) -> None:
 
 
 @piece
-def fire(eq: Equations, crossings: CrossingQueue, v: int, t: float) -> bool:
-    """Resets a neuron; whether it is refractory now."""
+def hold(eq: Equations, crossings: CrossingQueue, v: int, t: float) -> None:
+    """The refractory period of a neuron that fires at ``t`` begins, if it has one."""
+    s = eq.z[v, ACTIVE]
+    if eq.sets[s, DEAD] == 0.0:
+        return
+    free = t + eq.sets[s, DEAD]
+    eq.y[v, FREE] = free
+    eq.z[v, REFRACTORY] = eq.z[v, EXACT] = 1
+    _change_set(eq, v, eq.z[v, HELD])
+    schedule_crossing(crossings, v, free)
+
+
+@piece
+def reset(eq: Equations, v: int) -> None:
+    """Resets a neuron that has fired."""
     s, x = eq.z[v, ACTIVE], eq.own
     read_states(eq, v, x, 0)
     for q in range(_W):
@@ -182,14 +195,6 @@ def fire(eq: Equations, crossings: CrossingQueue, v: int, t: float) -> bool:
             total += eq.sets[s, RESET + _R * q + k] * x[k]
         x[_W + q] = total
     write_states(eq, v, x, _W)
-    if eq.sets[s, DEAD] == 0.0:
-        return False
-    free = t + eq.sets[s, DEAD]
-    eq.y[v, FREE] = free
-    eq.z[v, REFRACTORY] = eq.z[v, EXACT] = 1
-    _change_set(eq, v, eq.z[v, HELD])
-    schedule_crossing(crossings, v, free)
-    return True
 
 
 @inlined

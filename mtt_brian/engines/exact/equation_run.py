@@ -51,14 +51,7 @@ class EquationRun:
         self._crossings = CrossingQueue.empty(self._net.neurons)
         self._delayed = loop.DelayedSpikes.empty(max(self._net.most, 16))
         self._trace = loop.Trace.empty(max(self._net.neurons, 16))
-        sizes = len(self._net.offset)
-        self._progress = loop.Progress(
-            np.zeros(4, np.int64),
-            np.zeros(1),
-            np.zeros(self._net.neurons, np.int64),
-            np.zeros(sizes, np.int64),
-            np.zeros((self._net.neurons, 2), np.int64),
-        )
+        self._progress = loop.Progress.start(self._net)
 
     def neurons(self, name: str) -> slice:
         """The neurons of a population among those of all."""
@@ -131,7 +124,7 @@ class EquationRun:
                 raise InputError(
                     f"{self._named(int(now[loop.NEURON]))} fires without end at {self._progress.where[0]:.9g} s: its "
                     "reset leaves its threshold condition fulfilled, or it reaches the threshold again at once; change "
-                    "the reset or what drives it, or give it a refractory period"
+                    "the reset or what drives it, or give it a refractory period, or the synapses of a loop a delay"
                 )
             self._check_rates()
             self._make_room()
@@ -184,7 +177,7 @@ class EquationRun:
         time, number, size = kept["delayed"]
         self._delayed = loop.DelayedSpikes.empty(max(2 * len(time), self._net.most, 16))
         self._delayed.time[: len(time)], self._delayed.number[: len(number)], self._delayed.size[:] = time, number, size
-        self._progress.now[loop.NOW] = kept["instant"]
+        self._progress.back_to(kept["instant"])
 
     def restore_neurons(self, kept: Mapping[str, Any], old: slice, name: str, neurons: np.ndarray) -> None:
         """Restores the states of some neurons from another run, with the same parameters.
@@ -209,18 +202,14 @@ class EquationRun:
 
     def _spikes(self) -> dict[str, FiredSpikes]:
         size = int(self._progress.now[loop.SPIKES])
-        t, neuron, n = (a[:size] for a in (self._trace.t, self._trace.neuron, self._trace.n))
+        t, neuron = self._trace.t[:size], self._trace.neuron[:size]
         x = self._trace.x[: MOST_STATES * size].reshape(size, MOST_STATES)
         order = np.lexsort((neuron, t))
         out = {}
         for population in self.circuit.populations:
-            here, rule = self.neurons(population.name), self._rule(population.name)
+            here, states = self.neurons(population.name), len(self._rule(population.name).states)
             rows = order[(neuron[order] >= here.start) & (neuron[order] < here.stop)]
-            states = x[rows, : len(rule.states)]
-            i = neuron[rows] - here.start
-            if np.any(n[rows] > 1):
-                rows, i, states = _repeated(rule, rows, n[rows], i, states)
-            out[population.name] = FiredSpikes(t[rows].copy(), i, states.copy())
+            out[population.name] = FiredSpikes(t[rows], neuron[rows] - here.start, x[rows, :states])
         return out
 
     def _check_rates(self) -> None:
@@ -259,15 +248,3 @@ class EquationRun:
             f"{self._named(neuron)} oscillates with almost no damping, so close to its threshold that whether it "
             "reaches it stays open; give it more damping"
         )
-
-
-def _repeated(
-    rule: EquationNeuron, rows: np.ndarray, n: np.ndarray, i: np.ndarray, x: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Several spikes of a neuron at one instant one by one, with the states before each of them."""
-    rows, i = np.repeat(rows, n), np.repeat(i, n)
-    x = np.repeat(x, n, axis=0)
-    for k in np.flatnonzero(np.diff(rows, prepend=-1) == 0):
-        reset = rule.systems.reset[rule.system[i[k]]]
-        x[k] = reset[:, :-1] @ x[k - 1] + reset[:, -1]
-    return rows, i, x
