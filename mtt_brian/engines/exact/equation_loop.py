@@ -32,7 +32,7 @@ from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
 
 #: Results of the loop: the end is reached; it needs more memory and must be called again; a neuron fires without end,
 #: or an oscillation stays so close to the threshold that its crossing is not found (`Progress.where`); `PAUSE` instants
-#: have passed and it must be called again. `READY`: it goes on.
+#: or rounds have passed and it must be called again. `READY`: it goes on.
 DONE, FULL, WITHOUT_END, UNDECIDED, PAUSED, READY = range(6)
 #: Columns of `DelayedSpikes.number`.
 SERIAL, CONNECTION, SYNAPSE, STOP, AMOUNT = range(5)
@@ -123,7 +123,7 @@ def run(
     n_in: np.ndarray,
     end: float,
 ) -> int:
-    """Advances the network to ``end``: all arrivals of an instant are added, then thresholds are compared.
+    """Advances the network to ``end``: all arrivals of an instant are added, then its stages are settled in rounds.
 
     Args:
         net, eq, general, crossings, delayed, trace, progress: see there; the first is only read.
@@ -135,16 +135,22 @@ def run(
     """
     now = progress.now
     stages = len(progress.n_touched)
-    pause = now[NOW] + PAUSE
+    left = PAUSE
     while True:
         if now[STAGE] == BETWEEN:
-            status = _gather(net, eq, general, crossings, delayed, progress, t_in, i_in, n_in, end, pause)
+            if left <= 0:
+                return PAUSED
+            left -= 1
+            status = _gather(net, eq, general, crossings, delayed, progress, t_in, i_in, n_in, end)
             if status != READY:
                 return status
         t = progress.where[0]
         while now[STAGE] < stages:
             stage = now[STAGE]
             while progress.n_touched[stage] > 0:
+                if left <= 0:
+                    return PAUSED
+                left -= 1
                 if now[SPIKES] + progress.n_touched[stage] > len(trace.t):
                     return FULL
                 if delayed.size[0] + net.most > len(delayed.time):
@@ -168,7 +174,6 @@ def _gather(
     i_in: np.ndarray,
     n_in: np.ndarray,
     end: float,
-    pause: int,
 ) -> int:
     """Begins the next instant: its time, and all its arrivals and crossings that no spike of this instant causes.
 
@@ -202,8 +207,6 @@ def _gather(
         return DONE
     if delayed.size[0] + net.most > len(delayed.time):
         return FULL
-    if now[NOW] == pause:
-        return PAUSED
     now[NOW] += 1
     now[STAGE] = 0
     progress.where[0] = t
