@@ -277,7 +277,7 @@ class TestChain:
     def test_readouts_that_are_simulated(self, circuit):
         engine = CudaEngine(circuit, batch_size=BATCH, record="counts")
         play(engine, circuit, unequal(8))
-        assert list(engine._project.network.tallies) == [p.name for p in circuit.populations]
+        assert list(engine._project.network.totals) == [p.name for p in circuit.populations]
 
     def test_no_access_out_of_bounds(self, monkeypatch):
         monkeypatch.setenv("EMULATED_CUDA_SANITIZE", "1")

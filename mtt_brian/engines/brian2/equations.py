@@ -162,14 +162,14 @@ def on_arrival(population: Population, instants: brian2.TimedArray | None, seria
 
 
 def every_step(
-    population: Population, instants: brian2.TimedArray | None, ends: brian2.TimedArray, tallied: bool
+    population: Population, instants: brian2.TimedArray | None, ends: brian2.TimedArray, with_total: bool
 ) -> BrianEquations:
     """Everything but the sum of what arrives in one piece of code.
 
     Args:
         population: of the code.
         instants, ends: see `InputSchedule`.
-        tallied: whether each recording's spikes per neuron, or the final state of a silent population, are kept in
+        with_total: whether each recording's spikes per neuron, or the final state of a silent population, are kept in
             `total`, to be linked to a table by `place`: the neuron's place in its recording's row, see `InputSchedule`.
     """
     rule = population.rule
@@ -195,7 +195,7 @@ def every_step(
     if rule.lower_bound is not None:
         update.append(f"v = clip(v, {code.parameter('v_min', rule.lower_bound)}, inf)")
     if rule.threshold is None:
-        if tallied:
+        if with_total:
             update.append(f"total = ended*({state})")
     else:
         theta = code.parameter("theta", rule.threshold)
@@ -207,19 +207,19 @@ def every_step(
             many = whole(f"v/{theta}") if counts_many(rule) else "hit"
             update.append(f"n = int(v >= {theta})*{many}")
             state = f"v - n*{theta}"
-        if tallied:
+        if with_total:
             update.append("total += n")
     update.append(f"v = (1 - ended)*({state if rule.fires else 'v'})")
     if leaks:
         update.append("last = (1 - ended)*last")
-    if tallied:
-        tally(code, population)
+    if with_total:
+        keep_total(code, population)
     code.on_pre, code.update = {"deliver": deliver}, "\n".join(update)
     return code
 
 
-def tally(code: BrianEquations, population: Population) -> None:
-    """Adds what a tallied population needs, see `every_step`."""
+def keep_total(code: BrianEquations, population: Population) -> None:
+    """Adds what a population with a total needs, see `every_step`."""
     code.lines += ["total : 1 (linked)", "place : integer"]
     code.namespace["size"] = population.size
     # A piece of its own: code that moves an index cannot use it as well.

@@ -72,7 +72,7 @@ class EventNetwork(CircuitNetwork):
     Brian2 objects by name, as in ``network["population_conv1"]``: the input ``input``; ``population_<name>`` and
     ``spikes_<name>`` (a ``SpikeMonitor`` that also records ``n``); ``synapses_<source>_<target>`` with weights ``w``;
     ``readout``, an ``EventMonitor`` of a silent last population; ``reset_<name>``, the synapses of the end-of-recording
-    reset. On a GPU ``update_<name>`` is in place of the reset, and ``tally_<name>`` in place of ``readout`` and of
+    reset. On a GPU ``update_<name>`` is in place of the reset, and ``total_<name>`` in place of ``readout`` and of
     monitors that are not needed: a group with ``total`` [rows * neurons], the final state or the number of spikes
     (rows: see `InputSchedule`). Names of the graph that Brian2 would not accept have other characters replaced by
     ``_``; `names` maps the names.
@@ -98,7 +98,7 @@ class EventNetwork(CircuitNetwork):
         self_timed: whether the network computes its instants.
         relays: name of every group of relays -> its connection, the group, and the memory of its delays.
         execution, room: as given.
-        tallies: name of every population that is only counted -> the group with its table.
+        totals: name of every population that is only counted -> the group with its table.
         readout_monitor: the monitor of a silent last population; None without one.
 
     Raises:
@@ -125,8 +125,8 @@ class EventNetwork(CircuitNetwork):
         rows = room.steps + self.self_timed  # a row behind the last entry, where nothing is left
         self._tables = {name: _table(name, np.zeros((rows, batch_size))) for name, needed in tables.items() if needed}
         silent = () if circuit.readout.rule.fires else (circuit.output,)
-        self._tallied = {*counted, *silent} if execution.every_step else set()
-        self.tallies: dict[str, brian2.NeuronGroup] = {}
+        self._in_totals = {*counted, *silent} if execution.every_step else set()
+        self.totals: dict[str, brian2.NeuronGroup] = {}
         self.relays: dict[str, tuple[Connection, brian2.NeuronGroup, tuple[np.ndarray, ...]]] = {}
         if self.self_timed:
             self._add_scheduler()
@@ -138,12 +138,12 @@ class EventNetwork(CircuitNetwork):
         for population in circuit.populations:
             self._end_of_recording(population, self._equations[population.name])
         for population in circuit.populations:
-            if population.rule.fires and population.name not in self._tallied:
+            if population.rule.fires and population.name not in self._in_totals:
                 name = f"spikes_{self.names[population.name]}"
                 self.monitors[population.name] = self._monitor("spike", population.name, "n", name)
         self.readout_monitor = (
             None
-            if circuit.readout.rule.fires or circuit.output in self._tallied
+            if circuit.readout.rule.fires or circuit.output in self._in_totals
             else self._monitor("end", circuit.output, "final", "readout")
         )
 
@@ -152,7 +152,7 @@ class EventNetwork(CircuitNetwork):
         steps = inputs.steps + self.self_timed
         rows = {"instants": steps, "ends": steps, **dict.fromkeys(_EVENT_TABLES, len(inputs.event_step))}
         return all(internals.room_of(table) >= rows[name] for name, table in self._tables.items()) and not (
-            self._tallied and self.room.recordings < len(inputs.row)
+            self._in_totals and self.room.recordings < len(inputs.row)
         )
 
     @property
@@ -223,7 +223,7 @@ class EventNetwork(CircuitNetwork):
         for population in self.circuit.populations:
             group, code = self.groups[population.name], self._equations[population.name]
             values += [(getattr(group, name), self._tiled(value, population)) for name, value in code.start.items()]
-            if population.name in self._tallied:
+            if population.name in self._in_totals:
                 place = np.add.outer(inputs.first_row * population.size, np.arange(population.size)).ravel()
                 values.append((group.place, place))
         return values
@@ -324,10 +324,10 @@ class EventNetwork(CircuitNetwork):
     def _code(self, population: Population) -> BrianEquations:
         if self.self_timed:
             in_delays = any(connection.delayed for connection in self.circuit.into(population.name))
-            return self_timed(population, self._earliest_crossing, population.name in self._tallied, in_delays)
+            return self_timed(population, self._earliest_crossing, population.name in self._in_totals, in_delays)
         instants = self._tables.get("instants")
         if self.execution.every_step:
-            return every_step(population, instants, self._tables["ends"], population.name in self._tallied)
+            return every_step(population, instants, self._tables["ends"], population.name in self._in_totals)
         return on_arrival(population, instants, serial=self.execution.serial)
 
     def _population(self, population: Population) -> BrianEquations:
@@ -351,8 +351,8 @@ class EventNetwork(CircuitNetwork):
             group.copy = np.repeat(np.arange(self.batch_size), population.size)
         if self.self_timed:
             self._linked(group, LINKED)
-        if population.name in self._tallied:
-            self._tally(population, group)
+        if population.name in self._in_totals:
+            self._keep_total(population, group)
         self.groups[population.name] = group
         self.add(group)
         incoming = [made for c in self.circuit.into(population.name) for made in self._synapses(c, code)]
@@ -368,18 +368,18 @@ class EventNetwork(CircuitNetwork):
             self._in_order(group.run_regularly(code.end_of_step, name=f"end_of_step_{name}"))
         return code
 
-    def _tally(self, population: Population, group: brian2.NeuronGroup) -> None:
+    def _keep_total(self, population: Population, group: brian2.NeuronGroup) -> None:
         """A row per recording, and one to spare per copy (see `InputSchedule`), in memory that the group writes to."""
-        tally = brian2.NeuronGroup(
+        table = brian2.NeuronGroup(
             (self.room.recordings + self.batch_size) * population.size,
             "total : 1",
-            name=f"tally_{self.names[population.name]}",
+            name=f"total_{self.names[population.name]}",
             clock=self.clock,
             namespace={},
         )
-        group.total = brian2.linked_var(tally, "total", index="place")
-        self.tallies[population.name] = tally
-        self.add(tally)
+        group.total = brian2.linked_var(table, "total", index="place")
+        self.totals[population.name] = table
+        self.add(table)
 
     def _synapses(self, connection: Connection, code: BrianEquations) -> list[brian2.Synapses]:
         """Synapses of a connection that deliver their spikes at once; those with a delay go through relays."""

@@ -69,7 +69,7 @@ class Raw:
     Attributes:
         spikes: records of the monitors by population.
         readout: the final state of a silent readout in each recording; None without such a monitor.
-        tallies: by population [rows, neurons], with `InputSchedule.row`: spikes per recording, or a silent readout's
+        totals: by population [rows, neurons], with `InputSchedule.row`: spikes per recording, or a silent readout's
             final state.
         alarms: by population or connection, why neurons fire without end and since when (`self_timed.NO_PROGRESS`),
             [batch_size * neurons] each.
@@ -77,7 +77,7 @@ class Raw:
 
     spikes: Mapping[str, Records]
     readout: Records | None
-    tallies: Mapping[str, np.ndarray]
+    totals: Mapping[str, np.ndarray]
     alarms: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -163,7 +163,7 @@ class BrianEngine:
             n = counted(population, i, records.value[order], t)
             edges = np.searchsorted(recording, np.arange(len(trains) + 1))
             spikes[name] = [Spikes(t[a:b], i[a:b], n[a:b]) for a, b in itertools.pairwise(edges)]
-        totals = {name: table[inputs.row] for name, table in raw.tallies.items()}
+        totals = {name: table[inputs.row] for name, table in raw.totals.items()}
         final = totals.pop(self.circuit.output, None) if not self.circuit.readout.rule.fires else None
         totals = {name: _whole(name, total) for name, total in totals.items()}
         if raw.readout is not None:
@@ -264,13 +264,13 @@ class RuntimeEngine(BrianEngine):
             None if network.readout_monitor is None else _records(network.readout_monitor, "final"),
             {
                 name: np.array(group.total).reshape(-1, self.circuit.population[name].size)
-                for name, group in network.tallies.items()
+                for name, group in network.totals.items()
             },
             {name: (np.array(group.alarm), np.array(group.alarm_time)) for name, group in network.watched.items()},
         )
         for monitor in (*network.monitors.values(), *filter(None, [network.readout_monitor])):
             internals.empty(monitor)
-        for group in network.tallies.values():
+        for group in network.totals.values():
             group.total = 0
         return raw
 

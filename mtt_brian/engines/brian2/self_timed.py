@@ -22,7 +22,7 @@ import numpy as np
 from brian2 import Function
 
 from mtt_brian.circuit.model import Circuit, Population
-from mtt_brian.engines.brian2.equations import COPY, BrianEquations, counts_many, tally
+from mtt_brian.engines.brian2.equations import COPY, BrianEquations, counts_many, keep_total
 from mtt_brian.engines.brian2.functions import (
     CLEAR,
     FUNCTIONS,
@@ -119,13 +119,13 @@ def first_crossing(rule: NeuronRule) -> np.ndarray:
     return np.asarray(line_crossing(theta, rest))
 
 
-def self_timed(population: Population, earliest: Function, tallied: bool, in_delays: bool) -> BrianEquations:
+def self_timed(population: Population, earliest: Function, with_total: bool, in_delays: bool) -> BrianEquations:
     """The code of one population.
 
     Args:
         population: of the code.
         earliest: see `functions.earliest_crossing`.
-        tallied: see `equations.every_step`.
+        with_total: see `equations.every_step`.
         in_delays: whether spikes reach the population through delays, so that its rate is watched.
     """
     rule = population.rule
@@ -147,11 +147,11 @@ def self_timed(population: Population, earliest: Function, tallied: bool, in_del
         # Many spikes at once can be more than an integer of 32 bits holds.
         code.lines.append("n : 1")
         code.events["spike"] = "n > 0"
-        if tallied:
+        if with_total:
             update.append("total += n")
         if rule.crosses or in_delays:
             update += _watch(code, rule)
-    elif tallied:
+    elif with_total:
         update.append("total = ended*v")
     else:
         code.lines.append("final : 1")
@@ -163,8 +163,8 @@ def self_timed(population: Population, earliest: Function, tallied: bool, in_del
             update.append(f"{name} = choose(ended, {value}, {name})")
     if rule.fires and rule.crosses:
         update.append("crossing = earliest_crossing(copy, crossing)")
-    if tallied:
-        tally(code, population)
+    if with_total:
+        keep_total(code, population)
     if code.events:
         # A monitor cannot record what is linked.
         code.lines += ["event_time : 1", "event_entry : integer"]

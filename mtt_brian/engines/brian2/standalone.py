@@ -166,7 +166,7 @@ class Project:
                 self._idle = (*self._file(active, self.network.scheduler.variables["idle"]), self.network.batch_size)
             self._tables = {
                 name: (*self._file(active, g.variables["total"]), g.variables["total"].size)
-                for name, g in self.network.tallies.items()
+                for name, g in self.network.totals.items()
             }
         finally:
             internals.forget_project(active)
