@@ -29,6 +29,7 @@ import numpy as np
 
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.exact.crossing_search import first_crossing
+from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import device_kernel, inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
@@ -311,6 +312,52 @@ def predict_all_crossings(eq: Equations, general: GeneralRule | None, crossings:
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, eq.y[v, FREE])
         elif holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, eq.y[v, LAST])
+        elif not predict_crossing(eq, general, crossings, v, v >= 0):
+            return v
+    return -1
+
+
+@device_kernel
+def change_sets(
+    eq: Equations,
+    general: GeneralRule | None,
+    crossings: CrossingQueue,
+    neurons: np.ndarray,
+    shift: np.ndarray,
+    t: float,
+) -> int:
+    """Gives some neurons other parameter sets at ``t``, which has no event of theirs before it.
+
+    A neuron that reaches its threshold at ``t`` under the old set is at its threshold under the new one.
+
+    Args:
+        eq, general, crossings: of the run.
+        neurons, shift: numbers of the neurons, and what is added to those of their sets.
+        t: seconds.
+
+    Returns:
+        -1, or the neuron whose crossing is undecided.
+    """
+    for j in range(len(neurons)):
+        v = neurons[j]
+        refractory = eq.z[v, REFRACTORY] == 1
+        reaches = False
+        if not refractory and crossings.time[v] <= t + tolerance(t):
+            time = crossings.time[v]
+            if not eq.z[v, EXACT]:
+                time = eq.y[v, LAST] + _crossing(eq, eq.z[v, CURRENT], v)
+                if math.isnan(time):
+                    return v
+            reaches = time <= t + tolerance(t)
+        carry(eq, general, v, t)
+        eq.z[v, ACTIVE] += shift[j]
+        eq.z[v, HELD] += shift[j]
+        _change_set(eq, v, eq.z[v, HELD] if refractory else eq.z[v, ACTIVE])
+        if refractory:
+            continue  # the end of its refractory period is in the queue
+        if reaches or holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, eq.y[v, LAST])
         elif not predict_crossing(eq, general, crossings, v, v >= 0):
