@@ -503,3 +503,28 @@ def test_texts_of_calls():
         {"_call_0": "stim(t)", "_call_1": "stim(t)"},
     )
     assert without_calls("a*t", ["stim"]) == ("a*t", {})
+
+
+def test_a_notice_of_arrays_that_take_long(monkeypatch, caplog):
+    monkeypatch.setattr("mtt_brian.engines.brian2.device.MANY_CHANGES", 3000)
+    stim = brian2.TimedArray(np.arange(20) % 3, dt=0.1 * ms)
+    caplog.set_level("INFO", logger="mtt_brian")
+    run(0.0005, lif(stim, 5))
+    assert "takes long" not in caplog.text
+    run(0.002, lif(stim, 5))
+    assert "a TimedArray changes 19 times in this run, for 5 neurons, which takes long" in caplog.text
+
+
+def test_more_rates_than_memory_holds(monkeypatch):
+    monkeypatch.setattr("mtt_brian.engines.brian2.script.MOST_RATES", 100)
+    stim = brian2.TimedArray(np.arange(60) * Hz, dt=1 * ms)
+    group = brian2.PoissonGroup(3, "stim(t)", namespace={"stim": stim}, name="source")
+    with pytest.raises(mtt_brian.event_driven.Refused, match=r"source: stim: 60 values .* 180 rates, .* into 2 runs"):
+        run(0.060, group)
+
+
+def test_columns_of_rates_are_checked():
+    stim = brian2.TimedArray(np.ones((3, 2)) * Hz, dt=1 * ms)
+    group = brian2.PoissonGroup(3, "stim(t, i)", namespace={"stim": stim}, name="source")
+    with pytest.raises(mtt_brian.event_driven.Refused, match="there is no column 2; give whole numbers from 0 to 1"):
+        run(0.060, group)

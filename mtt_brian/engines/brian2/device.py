@@ -21,6 +21,7 @@ from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.poisson import PoissonProcess
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
+from mtt_brian.progress import notice
 from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circuit_of
 
 NAME = "event_driven"
@@ -28,6 +29,9 @@ NAME = "event_driven"
 _REPORTS = 100
 #: What a state may be at the beginning of a run, so that a difference of two states is finite.
 LARGEST_STATE = 1e300
+#: Changes of timed arrays times neurons from which on a notice is given, about 10 s; a change itself takes as long as
+#: so many neurons.
+MANY_CHANGES, _EACH_CHANGE = 50_000_000, 300
 #: Spikes of a source of Poisson processes in one run, which are in memory together.
 MOST_ARRIVALS = 1e9
 
@@ -237,6 +241,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         end = begin + float(duration)
         translation = circuit_of(script.script_of(parts, namespace, begin, end))
         rates = self._rates(parts, namespace, begin, end)
+        _notice_many_changes(translation, rates)
         recorder = _Recorder(parts, translation, begin, end, namespace)
         parts = replace(parts, groups=[group for group in parts.groups if translation.states[group.name]])
         internals.begin_run(network)
@@ -436,6 +441,20 @@ def _generated(group: brian2.SpikeGeneratorGroup, first: float, last: float) -> 
         times = (rounds[:, None] * period + times).ravel()
     kept = (times > first) & (times <= last)
     return times[kept], neurons[kept]
+
+
+def _notice_many_changes(translation: Translation, rates: Mapping[str, _Rates]) -> None:
+    """A notice for timed arrays that take long."""
+    sizes = [rate.hz.shape for rate in rates.values()]
+    for population in translation.circuit.populations:
+        assert isinstance(population.rule, EquationNeuron)
+        sizes.append((len(population.rule.changes.time), population.size))
+    if sum(changes * (size + _EACH_CHANGE) for changes, size in sizes) > MANY_CHANGES:
+        most, size = max(sizes, key=lambda shape: shape[0] * (shape[1] + _EACH_CHANGE))
+        notice(
+            f"event_driven: a TimedArray changes {most} times in this run, for {size} neurons, which takes long; equal "
+            "values in a row take no time, and a larger dt makes fewer changes"
+        )
 
 
 def _sizes(parts: script.Parts) -> dict[str, int]:

@@ -23,6 +23,8 @@ from mtt_brian.translate.timed_arrays import TimedArray, at_or_after, pieces, wi
 
 _CLOCK = "use the standard device, set_device('runtime')"
 _BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
+#: Values of timed arrays in a run times neurons of a PoissonGroup.
+MOST_RATES = 100_000_000
 _PER_STEP = "it is computed once per time step"
 #: Types of values in a namespace.
 Resolved = Mapping[str, Any]
@@ -448,8 +450,7 @@ def rates_of(
     """
     variable = group.variables["rates"]
     if not isinstance(variable, Subexpression):
-        constant = _checked_rates(group, internals.memory(variable).astype(np.float64)[None, :])
-        return pieces({}, begin, end), constant
+        return pieces({}, begin, end), _checked_rates(group, internals.memory(variable).astype(np.float64), 1)
     try:
         group.before_run(namespace)  # Brian2's own check of units
     except Exception as error:
@@ -458,22 +459,30 @@ def rates_of(
     values = {name: _values(group, name, v) for name, v in resolved.items() if _is_value(v)}
     arrays = _arrays(resolved)
     starts = pieces(arrays, begin, end)
+    if (count := len(starts) * len(group)) > MOST_RATES:
+        what = f"{len(starts)} values in this run for {len(group)} neurons are {count} rates, more than {MOST_RATES}"
+        _refuse(", ".join(sorted(arrays)), what, f"split it into {-(-count // MOST_RATES)} runs or more")
     try:
         found = evaluate(variable.expr, values, _functions(resolved, arrays), arrays, starts[:, None])
     except Refused as refused:
         instead = "give constant rates, or a TimedArray, stim(t) or stim(t, i), or times to a SpikeGeneratorGroup"
-        raise Refused([r._replace(name=group.name, instead=instead) for r in refused.reasons]) from None
-    return starts, _checked_rates(group, np.broadcast_to(found, (len(starts), len(group))))
+        raise Refused(
+            [
+                r._replace(name=group.name, instead=instead if _CLOCK in r.instead else r.instead)
+                for r in refused.reasons
+            ]
+        ) from None
+    return starts, _checked_rates(group, np.atleast_1d(found), len(starts))
 
 
-def _checked_rates(group: brian2.PoissonGroup, rates: np.ndarray) -> np.ndarray:
-    """Rates [P, N]."""
+def _checked_rates(group: brian2.PoissonGroup, rates: np.ndarray, count: int) -> np.ndarray:
+    """Rates [count, N] from a shape that fits this one."""
     bad = ~(np.isfinite(rates) & (rates >= 0))
     if np.any(bad):
-        piece, k = np.argwhere(bad)[0]
-        what = f"the rate of neuron {k} is {rates[piece, k]:g} Hz"
+        first = np.argwhere(bad)[0]
+        what = f"the rate of neuron {first[-1]} is {rates[tuple(first)]:g} Hz"
         raise Refused([Refusal(group.name, "rates", what, "give finite rates >= 0 Hz")])
-    return rates
+    return np.broadcast_to(rates, (count, len(group)))
 
 
 def recorded(monitor: brian2.StateMonitor) -> np.ndarray:
