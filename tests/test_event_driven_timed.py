@@ -528,3 +528,14 @@ def test_columns_of_rates_are_checked():
     group = brian2.PoissonGroup(3, "stim(t, i)", namespace={"stim": stim}, name="source")
     with pytest.raises(mtt_brian.event_driven.Refused, match="there is no column 2; give whole numbers from 0 to 1"):
         run(0.060, group)
+
+
+def test_a_notice_of_many_sets_for_the_general_rule(monkeypatch, caplog):
+    """Two states that act on each other and share a conductance: a set each; a current needs one for all."""
+    monkeypatch.setattr("mtt_brian.engines.exact.equation_neurons.MANY_GENERAL", 9)
+    caplog.set_level("INFO", logger="mtt_brian")
+    stim = brian2.TimedArray(np.arange(1, 11), dt=1 * ms)
+    run(0.010, lif(stim, equations="dv/dt = (stim(t) - v - w)/ms : 1\ndw/dt = (v - w)/ms : 1", threshold="v > 99"))
+    assert "general rule" not in caplog.text
+    run(0.010, lif(stim, equations="dv/dt = (1 - v - w)*stim(t)/ms : 1\ndw/dt = (v - w)/ms : 1", threshold="v > 99"))
+    assert "preparing 10 parameter sets of coupled states for the general rule" in caplog.text

@@ -23,6 +23,7 @@ A neuron has two sets: one for its refractory period, in which some states are c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,11 +38,14 @@ from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LinearSystem
 from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
+from mtt_brian.progress import notice
 
 #: Coordinates of a neuron, and numbers in a row of a reset.
 _W, _R = MOST_STATES, MOST_STATES + 1
 #: Time constants of coupled states that differ by less than this, relative to the shorter one, go to the general rule.
 _APART = 0.2
+#: Parameter sets for the general rule, some milliseconds each, above which a notice is given.
+MANY_GENERAL = 500
 #: Spikes that a neuron may fire at one instant.
 MOST_AT_ONCE = 1000
 #: Steps after which a search for a crossing ends without a result.
@@ -453,11 +457,6 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None]:
         kinds += [part[1] for part in parts]
         which.append((active, held, np.full(population.size, rule.strict)))
         systems.append((population.name, [system for _, system in list(general.values())[known:]]))
-    for name, added in systems:
-        try:
-            linear_sets(added)
-        except InputError as error:
-            raise InputError(f"population {name!r}: {error}") from None
     z = np.zeros((sum(p.size for p in circuit.populations), 8), np.int64)
     for column, values in zip((ACTIVE, HELD, STRICT), zip(*which, strict=True), strict=False):
         z[:, column] = np.concatenate(values)
@@ -470,7 +469,26 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None]:
     )
     if not general:
         return equations, None
-    return equations, GeneralRule(linear_sets([system for _, system in general.values()]), new_scratch())
+    return equations, GeneralRule(_general_sets(systems), new_scratch())
+
+
+def _general_sets(systems: Sequence[tuple[str, Sequence[LinearSystem]]]) -> LinearSets:
+    """The systems of all populations, given with their names."""
+    count = sum(len(added) for _, added in systems)
+    if count > MANY_GENERAL:
+        notice(
+            f"event_driven: preparing {count} parameter sets of coupled states for the general rule, about 10 ms each; "
+            "sets that differ in a constant current only need one"
+        )
+    try:
+        return linear_sets([system for _, added in systems for system in added])
+    except InputError:
+        for name, added in systems:  # again, to name the population
+            try:
+                linear_sets(added)
+            except InputError as error:
+                raise InputError(f"population {name!r}: {error}") from None
+        raise
 
 
 def _sets(
