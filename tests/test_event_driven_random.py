@@ -46,7 +46,7 @@ def random_group(rng, k, steps_of=None):
     lines = []
     for p in range(n):
         terms = [f"{float(a[p, q])!r}*x{q}" for q in range(n) if a[p, q]]
-        drive_term = ["drive", *(["steps(t, i)"] if steps_of else [])] if p == 0 else []
+        drive_term = ["drive", *(["table(t, i)"] if steps_of else [])] if p == 0 else []
         right = " + ".join([f"-rate{p}*x{p}", *terms, *drive_term])
         flag = " (unless refractory)" if held[p] and refractory else ""
         lines.append(f"dx{p}/dt = ({right})/ms : 1{flag}")
@@ -66,7 +66,7 @@ def random_group(rng, k, steps_of=None):
         reset="\n".join(reset),
         refractory=refractory * ms or False,
         name=f"g{k}",
-        namespace={"steps": brian2.TimedArray(steps, dt=dt * brian2.second)} if steps_of else {},
+        namespace={"table": brian2.TimedArray(steps, dt=dt * brian2.second)} if steps_of else {},
     )
     x = rng.uniform(-0.5, 0.7, (size, n))
     plain = []
@@ -161,6 +161,12 @@ def test_random_scripts(seed):
 @given(st.integers(10**6, 10**9))
 def test_many_random_scripts(seed):
     compare(seed)
+
+
+@pytest.mark.parametrize("seed", [103, 126, 129])
+def test_random_scripts_with_timed_arrays(seed):
+    """Three that the plain simulator runs in a second."""
+    assert compare(seed, steps=True) > 10
 
 
 @pytest.mark.slow

@@ -539,3 +539,13 @@ def test_a_notice_of_many_sets_for_the_general_rule(monkeypatch, caplog):
     assert "general rule" not in caplog.text
     run(0.010, lif(stim, equations="dv/dt = (1 - v - w)*stim(t)/ms : 1\ndw/dt = (v - w)/ms : 1", threshold="v > 99"))
     assert "preparing 10 parameter sets of coupled states for the general rule" in caplog.text
+
+
+def test_conditions_of_arrays_parameters_and_neurons():
+    """Neurons 1 and 2 are driven from 10 ms on, neuron 0 never."""
+    stim = brian2.TimedArray([0, 2], dt=10 * ms)
+    text = "dv/dt = (drive - v) / (10*ms) : 1\ndrive = 1.5*int(stim(t) > 1 and i > 0 and on > 0) : 1\non : 1 (shared)"
+    group = lif(stim, 3, text)
+    group.on = 1
+    late = 0.010 + TAU * math.log(3)
+    close(spikes_of(group, 0.025), [(1, late), (2, late)])

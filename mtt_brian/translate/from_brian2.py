@@ -397,7 +397,9 @@ def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
         symbols = [_symbol(name) for name in names]
         function = sympy.lambdify(symbols, expression, modules, printer=printer, dummify=True)
         with np.errstate(all="ignore"):
-            found = np.asarray(function(*(np.asarray(values[name], dtype=np.float64) for name in names)))
+            # In one shape: ``and`` and ``or`` do not take several.
+            given = np.broadcast_arrays(*(np.asarray(values[name], dtype=np.float64) for name in names))
+            found = np.asarray(function(*given))
         if found.dtype.kind not in "fiub":
             raise TypeError(f"its value is {found.dtype}")
     except (TypeError, NameError, ValueError) as error:
