@@ -549,3 +549,25 @@ def test_conditions_of_arrays_parameters_and_neurons():
     group.on = 1
     late = 0.010 + TAU * math.log(3)
     close(spikes_of(group, 0.025), [(1, late), (2, late)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stim(t - 1*ms, 0)", "stim(t - 1 * ms, 0) is not a call with the time of the run; write stim(t, i)"),
+        ("stim(t, i)", "there is no column 2; give whole numbers from 0 to 1"),
+        ("own(v)", "own is not a function of Brian2"),
+    ],
+)
+def test_what_a_monitor_cannot_compute_is_refused_before_the_run(text, message):
+    """The equations do not use it."""
+    own = brian2.Function(lambda x: x, arg_units=[1], return_unit=1)
+    names = {"stim": brian2.TimedArray(np.ones((2, 2)), dt=1 * ms), "own": own}
+    group = brian2.NeuronGroup(3, f"v : 1\nextra = {text} : 1", namespace=names)
+    states = brian2.StateMonitor(group, "extra", record=True, name="states")
+    network = brian2.Network(group, states)
+    with pytest.raises(mtt_brian.event_driven.Refused) as error:
+        network.run(0.002 * second)
+    assert str(error.value).startswith("event_driven cannot run states: ")
+    assert message in str(error.value)
+    assert network.t == 0 * second

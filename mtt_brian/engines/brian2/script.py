@@ -523,6 +523,9 @@ class Columns:
             text, _ = without_calls(self._resolved[name].expr, self._arrays)
             if {"t", "dt", "lastspike", "not_refractory"} & get_identifiers(text):
                 raise Refused([Refusal(monitor.name, name, "it depends on time", f"leave it out, or {_CLOCK}")])
+        if inside:  # what cannot be computed is refused now, not at the end of the run
+            everyone = np.arange(len(group))
+            self.of(np.zeros((len(group), len(self._states))), everyone, np.zeros(1))
 
     def of(self, x: np.ndarray, neurons: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
         """Values by variable, in the shape of ``neurons``.

@@ -334,7 +334,8 @@ def change_sets(
 ) -> int:
     """Gives some neurons other parameter sets at ``t``, which has no event of theirs before it.
 
-    A neuron that reaches its threshold at ``t`` under the old set is at its threshold under the new one.
+    A neuron that reaches its threshold at ``t`` under the old set fires there, whatever rounding makes of the two
+    times, unless its condition is no longer fulfilled under the new one.
 
     Args:
         eq, general, crossings: of the run.
