@@ -106,6 +106,11 @@ class EquationNeuron(IF):
         for system in (self.system, self.changes.system):
             if np.any((system < 0) | (system >= count)):
                 raise InputError(f"EquationNeuron.system must be 0..{count - 1}")
+        time, later, kind = self.changes
+        if later.ndim != 2 or len(later) != len(time) or np.any(np.diff(time) <= 0):
+            raise InputError("Changes must have rising times, and one row of parameter sets for each")
+        if len(time) and (kind.shape != self.system.shape or np.any((kind < 0) | (kind >= later.shape[1]))):
+            raise InputError(f"Changes.kind must be 0..{later.shape[1] - 1} for each of {len(self.system)} neurons")
 
     @property
     def fires(self) -> bool:
