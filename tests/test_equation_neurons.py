@@ -16,7 +16,7 @@ from mtt_brian.engines.exact import ExactEngine, equation_neurons
 from mtt_brian.engines.exact.equation_run import EquationRun
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, EquationNeuron
-from mtt_brian.neuron.equation_neuron import Systems
+from mtt_brian.neuron.equation_neuron import Changes, Systems
 
 
 def neurons(matrix, offset, row, level=1.0, reset=None, refractory=0.0, held=None, size=1):
@@ -171,6 +171,45 @@ def test_synapses_that_are_none(change, message):
     fields = {name: getattr(one, name) for name in ("source", "target", "weight", "seconds")} | change
     with pytest.raises(InputError, match=message):
         Synapses(**fields, input_shape=(1,), output_shape=(1,))
+
+
+def changing(time, system, kind):
+    """Two integrators; set 0 has the slope 1 per second, set 1 the slope 4."""
+    slow, fast = (neurons([[0.0]], [slope], [1.0]).systems for slope in (1.0, 4.0))
+    systems = Systems(*(np.concatenate(pair) for pair in zip(slow, fast, strict=True)))
+    changes = Changes(np.array(time), np.array(system), np.array(kind))
+    return EquationNeuron(systems=systems, system=np.zeros(2, np.int64), changes=changes, states=("v",), held=(False,))
+
+
+def test_neurons_that_change_between_sets():
+    """Neuron 0 gets the steep slope from 0.5 to 0.55 s, neuron 1 never."""
+    rule = changing([0.5, 0.55], [[0, 1], [0, 0]], [1, 0])
+    run = EquationRun(Circuit("in", (1,), (Population("cell", (2,), rule),), (), "cell"))
+    run.start("cell", np.arange(2), np.zeros((2, 1)), np.full(2, -1.0), 0.0)
+    run.predict_crossings()
+    none = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    run.advance(*none, 0.52)
+    assert run.systems("cell").tolist() == [1, 0]
+    kept = run.keep()
+    for _ in range(2):
+        run.advance(*none, 1.1)
+        found = run.fetch()["cell"]
+        np.testing.assert_allclose(found.t, [0.85, 1.0], rtol=1e-15)
+        assert found.i.tolist() == [0, 1]
+        assert run.systems("cell").tolist() == [0, 0]
+        run.restore(kept)
+
+
+def test_changes_that_are_none():
+    for time, system, kind, message in (
+        ([0.5, 0.5], [[1], [0]], [0, 0], "rising times, and one row of parameter sets for each"),
+        ([0.5], [[1], [0]], [0, 0], "rising times, and one row"),
+        ([0.5], [[1]], [0], r"Changes\.kind must be 0\.\.0 for each of 2 neurons"),
+        ([0.5], [[1]], [0, 1], r"Changes\.kind must be"),
+        ([0.5], [[2]], [0, 0], r"EquationNeuron\.system must be 0\.\.1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            changing(time, system, kind)
 
 
 def test_equations_that_are_none():

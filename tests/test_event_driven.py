@@ -97,6 +97,23 @@ def test_parameters_can_differ_between_neurons_and_be_shared():
     close(times(monitor), [(1, 0.020 * math.log(3 / 2)), (0, 0.010 * math.log(3)), (1, 0.040 * math.log(3 / 2))])
 
 
+def test_conditions_of_parameters_of_one_and_of_all_neurons():
+    group = lif(3, "dv/dt = (1.5*int(i > 0 and on > 0) - v) / (10*ms) : 1\non : 1 (shared)")
+    group.on = 1
+    monitor = brian2.SpikeMonitor(group)
+    brian2.run(15 * ms)
+    close(times(monitor), [(1, TAU * math.log(3)), (2, TAU * math.log(3))])
+
+
+def test_conditions_in_synapses_of_indices_and_of_one_number():
+    source, group = inputs((0.001, 0)), lif(3, "v : 1")
+    way = brian2.Synapses(source, group, on_pre="v_post += 2*int(j > 0 and on > 0)", namespace={"on": 1})
+    way.connect()
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(source, group, way, monitor).run(2 * ms)
+    close(times(monitor), [(1, 0.001), (2, 0.001)])
+
+
 def test_a_subexpression_and_units():
     El, tau = -70 * mV, 20 * ms
     group = brian2.NeuronGroup(

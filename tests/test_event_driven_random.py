@@ -18,8 +18,12 @@ def _device(event_driven):
     """See conftest."""
 
 
-def random_group(rng, k):
-    """Equations of a group as text, and the same numbers per second for the plain simulator."""
+def random_group(rng, k, steps_of=None):
+    """Equations of a group as text, and the same numbers per second for the plain simulator.
+
+    ``steps_of``: a random generator for a `TimedArray` that is added to the drive; it is returned as (time, change) of
+    every neuron. For the plain simulator it is one more state, which does not decay and which inputs change.
+    """
     n, size = int(rng.integers(1, 5)), int(rng.integers(1, 4))
     cascade = rng.random() < 0.6
     rates = rng.uniform(0.03, 0.6, (1, n)) if rng.random() < 0.5 else rng.uniform(0.03, 0.6, (size, n))
@@ -42,7 +46,7 @@ def random_group(rng, k):
     lines = []
     for p in range(n):
         terms = [f"{float(a[p, q])!r}*x{q}" for q in range(n) if a[p, q]]
-        drive_term = ["drive"] if p == 0 else []
+        drive_term = ["drive", *(["table(t, i)"] if steps_of else [])] if p == 0 else []
         right = " + ".join([f"-rate{p}*x{p}", *terms, *drive_term])
         flag = " (unless refractory)" if held[p] and refractory else ""
         lines.append(f"dx{p}/dt = ({right})/ms : 1{flag}")
@@ -50,6 +54,11 @@ def random_group(rng, k):
     threshold = "x0 - 0.3*x1 > 1" if adapts else "x0 > 1"
     reset = ["x0 -= 1.2"] if subtract else ["x0 = -0.1"]
     reset += ["x1 += 0.25"] if adapts else []
+    changes, steps = [[] for _ in range(size)], np.zeros((1, size))
+    if steps_of:
+        dt = float(steps_of.uniform(0.001, 0.004))
+        steps = steps_of.uniform(-0.1, 0.3, (8, size))
+        changes = [[(m * dt, float(steps[m, i] - steps[m - 1, i])) for m in range(1, 8)] for i in range(size)]
     group = brian2.NeuronGroup(
         size,
         "\n".join(lines),
@@ -57,6 +66,7 @@ def random_group(rng, k):
         reset="\n".join(reset),
         refractory=refractory * ms or False,
         name=f"g{k}",
+        namespace={"table": brian2.TimedArray(steps, dt=dt * brian2.second)} if steps_of else {},
     )
     x = rng.uniform(-0.5, 0.7, (size, n))
     plain = []
@@ -68,20 +78,26 @@ def random_group(rng, k):
         if adapts:
             resets[1][n] = 0.25
         offset = [float(drive[i]) * 1000, *[0.0] * (n - 1)]
-        holds = [h and refractory > 0 for h in held]
-        plain.append(Neuron(matrix, offset, row, 1.0, resets, refractory / 1000, holds, [float(v) for v in x[i]]))
+        holds, start = [h and refractory > 0 for h in held], [float(v) for v in x[i]]
+        if steps_of:
+            matrix = [[*matrix[p], 1000.0 * (p == 0)] for p in range(n)] + [[0.0] * (n + 1)]
+            resets = [[*r[:n], 0.0, r[n]] for r in resets] + [[*[0.0] * n, 1.0, 0.0]]
+            offset, row, holds, start = [*offset, 0.0], [*row, 0.0], [*holds, False], [*start, float(steps[0, i])]
+        plain.append(Neuron(matrix, offset, row, 1.0, resets, refractory / 1000, holds, start))
     group.drive = drive
     for p in range(n):
         setattr(group, f"x{p}", x[:, p])
         setattr(group, f"rate{p}", rates[:, p])
-    return group, plain
+    return group, plain, changes
 
 
-def random_script(seed):
+def random_script(seed, steps=False):
     rng = np.random.default_rng(seed)
-    groups, plain, first = [], [], []
+    groups, plain, first, changes = [], [], [], []
+    steps_of = np.random.default_rng([seed, 1]) if steps else None
     for k in range(int(rng.integers(1, 4))):
-        group, neurons = random_group(rng, k)
+        group, neurons, changing = random_group(rng, k, steps_of)
+        changes += changing
         first.append(len(plain))
         groups.append(group)
         plain += neurons
@@ -94,7 +110,7 @@ def random_script(seed):
     ends += [(groups[a], a, b) for a in range(len(groups)) for b in range(len(groups)) if rng.random() < 0.7]
     for at, (source, a, b) in enumerate(ends):
         target = groups[b]
-        n = len(plain[first[b]].offset)
+        n = len(plain[first[b]].offset) - bool(steps)
         state = int(rng.integers(0, n))
         pairs = [(i, j) for i in range(len(source)) for j in range(len(target)) if rng.random() < 0.7]
         if not pairs:
@@ -117,11 +133,16 @@ def random_script(seed):
     monitors = [brian2.SpikeMonitor(group, name=f"m{k}") for k, group in enumerate(groups)]
     network = brian2.Network(groups, generator, synapses, monitors)
     events = [(float(t), -1 - int(s)) for t, s in zip(times, sources, strict=True)]
+    for neuron, changing in enumerate(changes):
+        for t, change in changing:
+            inputs += 1
+            events.append((t, -inputs))
+            wires.append(Synapse(-inputs, neuron, len(plain[neuron].offset) - 1, change, 0.0))
     return network, monitors, plain, wires, events, first
 
 
-def compare(seed):
-    network, monitors, plain, wires, events, first = random_script(seed)
+def compare(seed, steps=False):
+    network, monitors, plain, wires, events, first = random_script(seed, steps)
     network.run(DURATION * brian2.second)
     found = sorted(
         (float(t), first[k] + int(i)) for k, m in enumerate(monitors) for t, i in zip(m.t_, m.i, strict=True)
@@ -143,6 +164,19 @@ def test_random_scripts(seed):
 @given(st.integers(10**6, 10**9))
 def test_many_random_scripts(seed):
     compare(seed)
+
+
+@pytest.mark.parametrize("seed", [103, 126, 129])
+def test_random_scripts_with_timed_arrays(seed):
+    """Three that the plain simulator runs in a second."""
+    assert compare(seed, steps=True) > 10
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(10**6, 10**9))
+def test_many_random_scripts_with_timed_arrays(seed):
+    compare(seed, steps=True)
 
 
 def test_the_random_scripts_fire():

@@ -15,7 +15,7 @@ the limit of clock-driven simulation for short time steps, where every round tak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +48,24 @@ class Systems(NamedTuple):
     refractory: np.ndarray
 
 
+class Changes(NamedTuple):
+    """Other parameters from given times on. At such an instant they come first, before arrivals and the condition.
+
+    Attributes:
+        time: seconds, rising, float64 [K].
+        system: the parameter set from then on of every kind of neurons, int64 [K, kinds].
+        kind: of each neuron, int64 [neurons].
+    """
+
+    time: np.ndarray
+    system: np.ndarray
+    kind: np.ndarray
+
+
+def _none() -> Changes:
+    return Changes(np.zeros(0), np.zeros((0, 1), np.int64), np.zeros(1, np.int64))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EquationNeuron(IF):
     """Neurons of one set of equations; their parameters may differ.
@@ -57,7 +75,8 @@ class EquationNeuron(IF):
 
     Attributes:
         systems: the distinct parameter sets.
-        system: which of them each neuron is, int64 [neurons].
+        system: which of them each neuron is at first, int64 [neurons].
+        changes: which of them it is later.
         states: names of the states.
         strict: whether the condition is ``>``; else ``>=``.
         held: whether a state is constant, and ignores arrivals, during the refractory period, by state.
@@ -65,6 +84,7 @@ class EquationNeuron(IF):
 
     systems: Systems
     system: np.ndarray
+    changes: Changes = field(default_factory=_none)
     states: tuple[str, ...]
     strict: bool = True
     held: tuple[bool, ...]
@@ -86,8 +106,14 @@ class EquationNeuron(IF):
             raise InputError(f"Systems.refractory must be >= 0 seconds, not {self.systems.refractory.min():g}")
         if len(self.held) != n:
             raise InputError(f"EquationNeuron.held must have one value per state, {n}")
-        if np.any((self.system < 0) | (self.system >= count)):
-            raise InputError(f"EquationNeuron.system must be 0..{count - 1}")
+        for system in (self.system, self.changes.system):
+            if np.any((system < 0) | (system >= count)):
+                raise InputError(f"EquationNeuron.system must be 0..{count - 1}")
+        time, later, kind = self.changes
+        if later.ndim != 2 or len(later) != len(time) or np.any(np.diff(time) <= 0):
+            raise InputError("Changes must have rising times, and one row of parameter sets for each")
+        if len(time) and (kind.shape != self.system.shape or np.any((kind < 0) | (kind >= later.shape[1]))):
+            raise InputError(f"Changes.kind must be 0..{later.shape[1] - 1} for each of {len(self.system)} neurons")
 
     @property
     def fires(self) -> bool:

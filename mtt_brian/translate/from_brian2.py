@@ -7,7 +7,7 @@ run exactly is refused with the object, the line of its text, the reason, and th
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,12 +19,15 @@ from sympy.printing.numpy import NumPyPrinter
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
-from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
+from mtt_brian.neuron.equation_neuron import MOST_STATES, Changes, EquationNeuron, Systems
+from mtt_brian.translate.timed_arrays import TimedArray, call_of, pieces, without_calls
 
 #: Name of the one input of a circuit: all sources of spikes one after another. No Brian2 object can have it.
 SOURCES = "all sources"
 #: Rates per second above which a variable changes faster than two instants can be told apart (`circuit.instants`).
 FASTEST = 1e15
+#: Values of timed arrays in a run, times different neurons of the group: each needs parameters of its own.
+MOST_VALUES = 250_000
 _CLOCK = "use the standard device, set_device('runtime')"
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
@@ -81,6 +84,7 @@ class Group:
         threshold, reset: texts; None without one.
         refractory: seconds, a number or one per neuron, or the text of an expression; None without one.
         own_names: names that the reset defines for itself.
+        arrays: names that are timed arrays.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Group:
     reset: str | None
     refractory: float | np.ndarray | str | None
     own_names: frozenset[str] = frozenset()
+    arrays: Mapping[str, TimedArray] = field(default_factory=dict)
 
     def states(self, changed: frozenset[str]) -> tuple[str, ...]:
         """The states: what has an equation, then the parameters that spikes change."""
@@ -141,12 +146,15 @@ class Script:
         sources: number of neurons of everything else that emits spikes, by name.
         pathways: from sources and groups to groups.
         refusals: what could not be described at all.
+        begin, end: of the run, seconds.
     """
 
     groups: Sequence[Group]
     sources: Mapping[str, int]
     pathways: Sequence[Pathway]
     refusals: Sequence[Refusal] = field(default=())
+    begin: float = 0.0
+    end: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +197,7 @@ def circuit_of(script: Script) -> Translation:
             assigned = frozenset(changed[group.name]) | {name for name, _, _ in _statements(group.reset or "")}
             states[group.name] = group.states(assigned - group.own_names)
             if states[group.name] or group.threshold is not None:
-                rules[group.name] = _rule(group, states[group.name])
+                rules[group.name] = _rule(group, states[group.name], pieces(group.arrays, script.begin, script.end))
         except _Stop as stop:
             refusals.append(Refusal(group.name, *stop.args))
     if not refusals:
@@ -226,14 +234,32 @@ def circuit_of(script: Script) -> Translation:
     return Translation(circuit, states, first)
 
 
-def evaluate(text: str, values: Mapping[str, Any], functions: Mapping[str, str]) -> Any:
+def evaluate(
+    text: str,
+    values: Mapping[str, Any],
+    functions: Mapping[str, str],
+    arrays: Mapping[str, TimedArray] | None = None,
+    t: np.ndarray | None = None,
+) -> Any:
     """The value of an expression without states: a number or an array.
+
+    Args:
+        text: the expression.
+        values, functions: as of a group.
+        arrays: names that are timed arrays.
+        t: seconds for these, in a shape that fits those of the values.
 
     Raises:
         Refused: for what depends on time or chance.
     """
+    arrays = arrays or {}
     try:
-        return _value(_parsed(text, text, functions), text, values)
+        expression = _parsed(text, text, functions, arrays)
+
+        def column(index: str) -> np.ndarray:
+            return _value(_parsed(index, text, functions), text, values)
+
+        return _value(expression, text, {**values, **_timed_values(expression, text, arrays, t, column)})
     except _Stop as stop:
         raise Refused([Refusal("an expression", *stop.args)]) from None
 
@@ -241,16 +267,23 @@ def evaluate(text: str, values: Mapping[str, Any], functions: Mapping[str, str])
 # ---- Text ------------------------------------------------------------------------------------------------------------
 
 
-def _parsed(text: str, line: str, functions: Mapping[str, str]) -> sympy.Expr:
-    """An expression by sympy.
+def _parsed(
+    text: str, line: str, functions: Mapping[str, str], arrays: Mapping[str, TimedArray] | None = None
+) -> sympy.Expr:
+    """An expression by sympy. The text of a call of a timed array is a symbol.
 
     Args:
         text: the expression.
         line: what a refusal shows.
         functions: names of functions, and why a call has no value before the run; "" where it has one.
+        arrays: names that are timed arrays.
     """
     from brian2.parsing.sympytools import str_to_sympy
 
+    arrays = arrays or {}
+    text, calls = without_calls(text, arrays)
+    for call in calls.values():
+        _check_call(call, line, arrays)
     names = _names(text)
     for name in names:
         if name == "xi" or name.startswith("xi_"):
@@ -263,13 +296,50 @@ def _parsed(text: str, line: str, functions: Mapping[str, str]) -> sympy.Expr:
         raise _Stop(line, "it depends on whether the neuron is refractory", instead)
     for name in names:
         if name in ("t", "t_in_timesteps", "dt", "lastspike"):
-            raise _Stop(line, f"it depends on time ({name})", f"change a parameter between two runs, or {_CLOCK}")
+            instead = f"give what depends on it as a TimedArray, change a parameter between two runs, or {_CLOCK}"
+            raise _Stop(line, f"it depends on time ({name})", instead)
     try:
-        return sympy.sympify(str_to_sympy(text))
+        expression = sympy.sympify(str_to_sympy(text))
     except (SyntaxError, ValueError, KeyError, NotImplementedError) as error:
         compares = any(sign in text for sign in ("<", ">", "==", "!="))
         instead = "write int(...) around a condition" if compares else _CLOCK
         raise _Stop(line, f"it cannot be read ({error})", instead) from None
+    return expression.xreplace({_symbol(name): _symbol(call) for name, call in calls.items()})
+
+
+def _check_call(text: str, line: str, arrays: Mapping[str, TimedArray]) -> None:
+    """Raises _Stop unless a timed array is called with the time, and a column if it has several."""
+    call = call_of(text)
+    name = text[: text.index("(")]
+    several = arrays[name].values.ndim == 2
+    if call is None or bool(call.column) != several:
+        wanted = f"{name}(t, i)" if several else f"{name}(t)"
+        raise _Stop(line, f"{text} is not a call with the time of the run", f"write {wanted}")
+
+
+def _timed_values(
+    expression: sympy.Expr,
+    line: str,
+    arrays: Mapping[str, TimedArray],
+    t: np.ndarray | None,
+    column: Callable[[str], np.ndarray],
+) -> dict[str, np.ndarray]:
+    """The values of all calls of timed arrays in an expression, at the times ``t``; ``column`` reads an index."""
+    out = {}
+    for text in sorted(str(s) for s in expression.free_symbols if "(" in str(s)):
+        call = call_of(text)
+        assert call is not None
+        assert t is not None
+        array = arrays[call.array]
+        if not call.column:
+            out[text] = array.at(t)
+            continue
+        given, columns = column(call.column), array.values.shape[1]
+        if not np.all(ok := (given == np.floor(given)) & (given >= 0) & (given < columns)):
+            bad = np.ravel(given)[np.argmin(np.ravel(ok))]
+            raise _Stop(line, f"{text}: there is no column {bad:g}", f"give whole numbers from 0 to {columns - 1}")
+        out[text] = array.at(t, given.astype(np.int64))
+    return out
 
 
 def _names(text: str) -> list[str]:
@@ -323,7 +393,9 @@ def _value(expression: sympy.Expr, line: str, values: Mapping[str, Any]) -> Any:
         symbols = [_symbol(name) for name in names]
         function = sympy.lambdify(symbols, expression, modules, printer=printer, dummify=True)
         with np.errstate(all="ignore"):
-            found = np.asarray(function(*(np.asarray(values[name], dtype=np.float64) for name in names)))
+            # In one shape: ``and`` and ``or`` do not take several.
+            given = np.broadcast_arrays(*(np.asarray(values[name], dtype=np.float64) for name in names))
+            found = np.asarray(function(*given))
         if found.dtype.kind not in "fiub":
             raise TypeError(f"its value is {found.dtype}")
     except (TypeError, NameError, ValueError) as error:
@@ -363,17 +435,30 @@ def _expanded(expression: sympy.Expr) -> sympy.Expr:
 
 
 class _Texts:
-    """The texts of one group with subexpressions replaced."""
+    """The texts of one group with subexpressions replaced.
 
-    def __init__(self, group: Group, states: tuple[str, ...]) -> None:
-        self._group, self.states = group, states
+    Values are those of all kinds of neurons in every piece of the run (`timed_arrays.pieces`), piece after piece.
+
+    Attributes:
+        rows: R, how many these are.
+        kind: of each neuron; neurons of one kind have the same parameters.
+    """
+
+    def __init__(self, group: Group, states: tuple[str, ...], starts: np.ndarray) -> None:
+        self._group, self.states, self._starts = group, states, starts
+        constants = {k: np.asarray(v) for k, v in group.values.items() if k not in states}
+        each = [v.astype(np.float64) for v in constants.values() if v.size > 1]
+        self._first, self.kind = _distinct(np.stack([np.zeros(group.size), *each], axis=1))
+        self._constants = {k: v[self._first] if v.size > 1 else v for k, v in constants.items()}
+        self._shape = len(starts), len(self._first)
+        self.rows = len(starts) * len(self._first)
         self._parts = {
-            name: _parsed(text, f"{name} = {text}", group.functions) for name, text in group.subexpressions.items()
+            name: _parsed(text, f"{name} = {text}", group.functions, group.arrays)
+            for name, text in group.subexpressions.items()
         }
-        self._constants = {k: v for k, v in group.values.items() if k not in states}
 
     def parsed(self, text: str, line: str) -> sympy.Expr:
-        expression = _parsed(text, line, self._group.functions)
+        expression = _parsed(text, line, self._group.functions, self._group.arrays)
         for _ in range(len(self._parts) + 1):
             found = {s: self._parts[str(s)] for s in expression.free_symbols if str(s) in self._parts}
             if not found:
@@ -382,26 +467,34 @@ class _Texts:
         return expression
 
     def affine(self, expression: sympy.Expr, line: str, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients [N, n] and constant [N] of an expression in all neurons."""
+        """Coefficients [R, n] and constant [R] of an expression."""
         affine = _affine(expression, self.states, line, what)
         coefficients = [self.value(c, line) for c in affine.coefficients]
         return np.stack(coefficients, axis=1), self.value(affine.constant, line)
 
     def value(self, expression: sympy.Expr, line: str) -> np.ndarray:
-        """In all neurons [N]."""
-        found = _value(expression, line, self._constants)
-        value = np.broadcast_to(found, self._group.size)
+        """Of an expression [R]."""
+        timed = _timed_values(expression, line, self._group.arrays, self._starts[:, None], self._column)
+        values = {**self._constants, **timed}
+        value = np.broadcast_to(_value(expression, line, values), self._shape).ravel()
         if not np.all(np.isfinite(value)):
             k = int(np.argmin(np.isfinite(value)))
-            given = {str(x): np.ravel(self._constants[str(x)]) for x in expression.free_symbols}
-            here = {name: values[k if len(values) > 1 else 0] for name, values in sorted(given.items())}
+            names = sorted(str(x) for x in expression.free_symbols)
+            here = {name: float(np.broadcast_to(values[name], self._shape).flat[k]) for name in names}
             at = ", ".join(f"{name} = {x:g}" for name, x in _suspects(here).items())
             raise _Stop(
                 line,
-                f"{expression} is {value[k]} in neuron {k} ({at})",
+                f"{expression} is {value[k]} in neuron {self.neuron(k)} ({at})",
                 "give its parameters finite values, time constants > 0",
             )
         return value
+
+    def neuron(self, row: int) -> int:
+        """The first neuron of the kind of a row."""
+        return int(self._first[row % len(self._first)])
+
+    def _column(self, text: str) -> np.ndarray:
+        return _value(self.parsed(text, text), text, self._constants)
 
 
 def _suspects(values: Mapping[str, float]) -> dict[str, float]:
@@ -409,7 +502,8 @@ def _suspects(values: Mapping[str, float]) -> dict[str, float]:
     return {name: x for name, x in values.items() if x == 0 or not np.isfinite(x)} or dict(values)
 
 
-def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
+def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> EquationNeuron:
+    """The neurons of a group, with the parameters that they have from each of ``starts`` on."""
     n = len(states)
     if n == 0:
         raise _Stop("", "it fires, but has no state variable", "give it an equation, or use a SpikeGeneratorGroup")
@@ -420,8 +514,15 @@ def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
             raise _Stop(
                 name, "spikes change what is neither a state variable nor a parameter", "add an equation or a parameter"
             )
-    texts = _Texts(group, states)
-    matrix, offset = np.zeros((group.size, n, n)), np.zeros((group.size, n))
+    texts = _Texts(group, states, starts)
+    if len(starts) > 1 and texts.rows > MOST_VALUES:
+        raise _Stop(
+            ", ".join(sorted(group.arrays)),
+            f"{len(starts)} values in this run for {texts.kind.max() + 1} different neurons are {texts.rows} sets of "
+            f"parameters, more than {MOST_VALUES}",
+            f"split it into {-(-texts.rows // MOST_VALUES)} runs or more, which give the same spikes",
+        )
+    matrix, offset = np.zeros((texts.rows, n, n)), np.zeros((texts.rows, n))
     for k, (name, text) in enumerate(group.equations.items()):
         line = f"d{name}/dt = {text}"
         matrix[:, k], offset[:, k] = texts.affine(texts.parsed(text, line), line, f"d{name}/dt")
@@ -430,7 +531,7 @@ def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
             bad = int(np.argmax(grows))
             raise _Stop(
                 line,
-                f"{name} grows without bound (rate {matrix[bad, k, k]:.6g} per second in neuron {bad})",
+                f"{name} grows without bound (rate {matrix[bad, k, k]:.6g} per second in neuron {texts.neuron(bad)})",
                 "give it a positive time constant",
             )
     rates = np.sqrt(np.abs(matrix * matrix.transpose(0, 2, 1)))  # does not depend on the units of the variables
@@ -439,34 +540,47 @@ def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
         name = states[k]
         raise _Stop(
             f"d{name}/dt = {group.equations[name]}",
-            f"{name} changes at a rate of {rates[bad, k].max():.6g} per second in neuron {bad}, faster than float64 "
-            "resolves times",
+            f"{name} changes at a rate of {rates[bad, k].max():.6g} per second in neuron {texts.neuron(bad)}, faster "
+            "than float64 resolves times",
             f"give it a time constant of {1 / FASTEST:g} s or more",
         )
-    row, level, strict = np.zeros((group.size, n)), np.full(group.size, np.inf), True
+    row, level, strict = np.zeros((texts.rows, n)), np.full(texts.rows, np.inf), True
     if group.threshold is not None:
         row, level, strict = _threshold(group, texts)
     rows = [
-        matrix.reshape(group.size, -1),
+        matrix.reshape(texts.rows, -1),
         offset,
         row,
         level[:, None],
         _reset(group, texts),
         _refractory(group, texts),
     ]
-    distinct, which = np.unique(np.concatenate(rows, axis=1), axis=0, return_inverse=True)
+    columns = np.concatenate(rows, axis=1)
+    first, which = _distinct(columns)
+    system = which.reshape(len(starts), -1)
     cuts = np.cumsum([n * n, n, n, 1, n * (n + 1)])
-    a, b, c, theta, reset, dead = np.split(distinct, cuts, axis=1)
+    a, b, c, theta, reset, dead = np.split(columns[first], cuts, axis=1)
     try:
         return EquationNeuron(
             systems=Systems(a.reshape(-1, n, n), b, c, theta[:, 0], reset.reshape(-1, n, n + 1), dead[:, 0]),
-            system=np.ravel(which).astype(np.int64),
+            system=system[0, texts.kind],
+            changes=Changes(starts[1:], system[1:], texts.kind),
             states=states,
             strict=strict,
             held=tuple(name in group.unless_refractory for name in states),
         )
     except InputError as error:
         raise _Stop("", str(error), _CLOCK) from None
+
+
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of every distinct row, by the values from left to right, and which of these each row is: int64."""
+    which = np.zeros(len(rows), np.int64)
+    for column in rows.T:
+        if np.any(column != column[0]):
+            _, value = np.unique(column, return_inverse=True)
+            _, which = np.unique(which * len(rows) + value, return_inverse=True)
+    return np.unique(which, return_index=True)[1], which
 
 
 def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -491,12 +605,13 @@ def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, boo
         )
     silent = ~np.any(row, axis=1)
     if np.any(silent):
-        raise _Stop(line, f"it does not depend on a state variable in neuron {int(np.argmax(silent))}", _CLOCK)
+        bad = texts.neuron(int(np.argmax(silent)))
+        raise _Stop(line, f"it does not depend on a state variable in neuron {bad}", _CLOCK)
     return row, -constant, condition.rel_op in (">", "<")
 
 
 def _reset(group: Group, texts: _Texts) -> np.ndarray:
-    """A spike turns the states x into this times (x, 1): [N, n (n + 1)]."""
+    """A spike turns the states x into this times (x, 1): [R, n (n + 1)]."""
     states, n = texts.states, len(texts.states)
     after: dict[sympy.Symbol, sympy.Expr] = {_symbol(name): _symbol(name) for name in states}
     lines = {name: "" for name in states}
@@ -504,17 +619,17 @@ def _reset(group: Group, texts: _Texts) -> np.ndarray:
         shown = f"reset {line!r}"
         after[_symbol(name)] = texts.parsed(text, shown).xreplace(after)
         lines[name] = shown
-    out = np.zeros((group.size, n, n + 1))
+    out = np.zeros((texts.rows, n, n + 1))
     for k, name in enumerate(states):
         out[:, k, :n], out[:, k, n] = texts.affine(after[_symbol(name)], lines[name], f"the reset of {name}")
-    return out.reshape(group.size, -1)
+    return out.reshape(texts.rows, -1)
 
 
 def _refractory(group: Group, texts: _Texts) -> np.ndarray:
-    """Seconds [N, 1]."""
+    """Seconds [R, 1]."""
     found = group.refractory
     if found is None:
-        return np.zeros((group.size, 1))
+        return np.zeros((texts.rows, 1))
     line = f"refractory {found!r}" if isinstance(found, str) else "refractory"
     if isinstance(found, str):
         expression = texts.parsed(found, line)
@@ -526,7 +641,7 @@ def _refractory(group: Group, texts: _Texts) -> np.ndarray:
                 line, f"it depends on {used[0]}, which changes during a run", "give a time that does not change"
             )
         found = texts.value(expression, line)
-    seconds = np.broadcast_to(np.asarray(found, dtype=np.float64), group.size)
+    seconds = np.broadcast_to(np.asarray(found, dtype=np.float64), texts.rows)
     if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):
         raise _Stop(line, f"it is {seconds[np.argmin(seconds >= 0)]:g} s", "give a time >= 0")
     return seconds[:, None]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, ref
 
 import brian2
@@ -21,6 +21,7 @@ from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.poisson import PoissonProcess
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
+from mtt_brian.progress import notice
 from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circuit_of
 
 NAME = "event_driven"
@@ -28,6 +29,9 @@ NAME = "event_driven"
 _REPORTS = 100
 #: What a state may be at the beginning of a run, so that a difference of two states is finite.
 LARGEST_STATE = 1e300
+#: Changes of timed arrays times neurons from which on a notice is given, about 10 s; a change itself takes as long as
+#: so many neurons.
+MANY_CHANGES, _EACH_CHANGE = 50_000_000, 300
 #: Spikes of a source of Poisson processes in one run, which are in memory together.
 MOST_ARRIVALS = 1e9
 
@@ -52,6 +56,9 @@ class EquationRun(Protocol):
 
     def states(self, name: str, neurons: np.ndarray, t: float) -> np.ndarray:
         """States of some neurons at the end of the last piece."""
+
+    def systems(self, name: str) -> np.ndarray:
+        """The parameter set that each neuron of a population has now."""
 
     def refractory(self, name: str) -> np.ndarray:
         """Which neurons of a population are refractory."""
@@ -230,10 +237,11 @@ class EventDrivenDevice(internals.RuntimeDevice):
         network.check_dependencies()
         parts = script.parts_of(network.objects)
         self._check_device(network.sorted_objects)
-        translation = circuit_of(script.script_of(parts, namespace))
-        rates = self._rates(parts, namespace)
         begin = float(network.t_)
         end = begin + float(duration)
+        translation = circuit_of(script.script_of(parts, namespace, begin, end))
+        rates = self._rates(parts, namespace, begin, end)
+        _notice_many_changes(translation, rates)
         recorder = _Recorder(parts, translation, begin, end, namespace)
         parts = replace(parts, groups=[group for group in parts.groups if translation.states[group.name]])
         internals.begin_run(network)
@@ -299,14 +307,14 @@ class EventDrivenDevice(internals.RuntimeDevice):
                     "before any object is created"
                 )
 
-    def _rates(self, parts: script.Parts, namespace: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        out = {group.name: script.rates_of(group, namespace) for group in parts.poisson}
+    def _rates(self, parts: script.Parts, namespace: Mapping[str, Any], begin: float, end: float) -> dict[str, _Rates]:
+        out = {group.name: _Rates(*script.rates_of(group, namespace, begin, end)) for group in parts.poisson}
         for source in parts.inputs:
             total = float(source.N) * float(source.rate)
-            out[source.name] = np.full(len(internals.target_of(source)), total)
+            out[source.name] = _Rates(np.array([begin]), np.full((1, len(internals.target_of(source))), total))
         for source in (*parts.poisson, *parts.inputs):
             if not script.is_active(source):
-                out[source.name] = np.zeros_like(out[source.name])
+                out[source.name] = out[source.name]._replace(hz=np.zeros_like(out[source.name].hz))
         return out
 
     def _prepared(
@@ -345,7 +353,9 @@ class EventDrivenDevice(internals.RuntimeDevice):
                 and name in before.states
                 and before.states[name] == translation.states[name]
             ):
-                rows = unchanged[name] & _same_parameters(before.circuit.population[name].rule, rule)
+                assert old is not None
+                ruled = before.circuit.population[name].rule
+                rows = unchanged[name] & _same_parameters(ruled, old.systems(name), rule, rule.system)
             new = np.flatnonzero(~rows)
             dead = rule.systems.refractory[rule.system]
             free = np.where(dead > 0, spiked.get(name, np.full(len(group), -np.inf)) + dead, -np.inf)
@@ -365,7 +375,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session: _Session,
         translation: Translation,
         parts: script.Parts,
-        rates: Mapping[str, np.ndarray],
+        rates: Mapping[str, _Rates],
         begin: float,
         end: float,
     ) -> _Inputs:
@@ -377,21 +387,35 @@ class EventDrivenDevice(internals.RuntimeDevice):
             t.append(times)
             i.append(neurons + translation.first[group.name])
         for name, rate in rates.items():
-            if (count := float(np.sum(rate)) * (end - begin)) > MOST_ARRIVALS:
+            starts, ends = np.maximum(rate.since, begin), np.append(rate.since[1:], end)
+            if (count := float(rate.hz.sum(axis=1) @ (ends - starts))) > MOST_ARRIVALS:
                 what = f"it would send about {count:.3g} spikes in this run, more than {MOST_ARRIVALS:g}"
                 raise Refused([Refusal(name, "", what, "lower its rates, or split the run")])
             if name not in session.poisson:
                 seeds = np.random.SeedSequence([abs(self._seed), self._drawn])
-                session.poisson[name] = PoissonProcess(seeds, len(rate), begin)
+                session.poisson[name] = PoissonProcess(seeds, rate.hz.shape[1], begin)
                 self._drawn += 1
-            times, neurons = session.poisson[name].until(rate, begin, last)
-            t.append(times)
-            i.append(neurons + translation.first[name])
+            for hz, start, stop in zip(rate.hz, starts.tolist(), ends.tolist(), strict=True):
+                times, neurons = session.poisson[name].until(hz, start, stop - 3 * window(stop))
+                t.append(times)
+                i.append(neurons + translation.first[name])
         times, neurons = np.concatenate(t), np.concatenate(i)
         order = np.lexsort((neurons, times))
         times, neurons = times[order], neurons[order]
         new = np.flatnonzero(np.append(True, (np.diff(times) != 0) | (np.diff(neurons) != 0))[: len(times)])
         return _Inputs(times[new], neurons[new], np.diff(new, append=len(times)))
+
+
+class _Rates(NamedTuple):
+    """Rates of the Poisson processes of a source.
+
+    Attributes:
+        since: times from which on they hold, seconds [P].
+        hz: [P, N].
+    """
+
+    since: np.ndarray
+    hz: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -417,6 +441,20 @@ def _generated(group: brian2.SpikeGeneratorGroup, first: float, last: float) -> 
         times = (rounds[:, None] * period + times).ravel()
     kept = (times > first) & (times <= last)
     return times[kept], neurons[kept]
+
+
+def _notice_many_changes(translation: Translation, rates: Mapping[str, _Rates]) -> None:
+    """A notice for timed arrays that take long."""
+    sizes = [rate.hz.shape for rate in rates.values()]
+    for population in translation.circuit.populations:
+        assert isinstance(population.rule, EquationNeuron)
+        sizes.append((len(population.rule.changes.time), population.size))
+    if sum(changes * (size + _EACH_CHANGE) for changes, size in sizes) > MANY_CHANGES:
+        most, size = max(sizes, key=lambda shape: shape[0] * (shape[1] + _EACH_CHANGE))
+        notice(
+            f"event_driven: a TimedArray changes {most} times in this run, for {size} neurons, which takes long; equal "
+            "values in a row take no time, and a larger dt makes fewer changes"
+        )
 
 
 def _sizes(parts: script.Parts) -> dict[str, int]:
@@ -475,7 +513,7 @@ def _same_circuit(one: Translation, other: Translation) -> bool:
         one.states == other.states
         and one.first == other.first
         and [p.name for p in a.populations] == [p.name for p in b.populations]
-        and all(np.all(_same_parameters(p.rule, q.rule)) for p, q in zip(a.populations, b.populations, strict=True))
+        and all(_same_rule(p.rule, q.rule) for p, q in zip(a.populations, b.populations, strict=True))
         and _same_delays(one, other)
         and all(
             np.array_equal(c.operators[0].weight, d.operators[0].weight)  # type: ignore[union-attr]
@@ -498,17 +536,23 @@ def _same_delays(one: Translation, other: Translation) -> bool:
     )
 
 
-def _same_parameters(one: Any, other: Any) -> np.ndarray:
-    """Which neurons of a population have the same parameters in two rules."""
-    if len(one.system) != len(other.system) or (one.strict, one.held, one.states) != (
+def _same_rule(one: Any, other: Any) -> bool:
+    """Whether all neurons of a population have the same parameters in two rules, and keep them."""
+    changing = len(one.changes.time) or len(other.changes.time)
+    return not changing and bool(np.all(_same_parameters(one, one.system, other, other.system)))
+
+
+def _same_parameters(one: Any, system: np.ndarray, other: Any, other_system: np.ndarray) -> np.ndarray:
+    """Which neurons of a population have the same parameters in two rules, with these sets."""
+    if len(system) != len(other_system) or (one.strict, one.held, one.states) != (
         other.strict,
         other.held,
         other.states,
     ):
-        return np.zeros(len(other.system), bool)
-    same = np.ones(len(other.system), bool)
+        return np.zeros(len(other_system), bool)
+    same = np.ones(len(other_system), bool)
     for name in Systems._fields:
-        a, b = getattr(one.systems, name)[one.system], getattr(other.systems, name)[other.system]
+        a, b = getattr(one.systems, name)[system], getattr(other.systems, name)[other_system]
         same &= np.all((a == b).reshape(len(same), -1), axis=1)
     return same
 
@@ -591,14 +635,15 @@ class _Recorder:
             neurons = script.recorded(monitor)
             n = len(self._translation.states[script.whole(monitor.source).name])
             x = np.array(self._samples[monitor.name]).reshape(k, len(neurons), n)
-            columns = self._columns[monitor.name].of(x, np.broadcast_to(neurons, (k, len(neurons))))
-            internals.record_states(monitor, self._steps[monitor.name][:k], columns)
+            steps = self._steps[monitor.name][:k]
+            columns = self._columns[monitor.name].of(x, np.broadcast_to(neurons, (k, len(neurons))), steps[:, None])
+            internals.record_states(monitor, steps, columns)
         for monitor in self._parts.spikes:
             first, size = getattr(monitor.source, "start", 0), len(monitor.source)
             found = fired[script.whole(monitor.source).name]
             rows = (found.i >= first) & (found.i < first + size)
             t, i, x = found.t[rows], found.i[rows], found.x[rows]
-            columns = {"t": t, "i": i - first, **self._columns[monitor.name].of(x, i)} if monitor.record else {}
+            columns = {"t": t, "i": i - first, **self._columns[monitor.name].of(x, i, t)} if monitor.record else {}
             internals.record_spikes(monitor, columns, np.bincount(i - first, minlength=size))
         for monitor in self._parts.rates:
             first, size = getattr(monitor.source, "start", 0), len(monitor.source)

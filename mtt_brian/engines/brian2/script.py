@@ -19,9 +19,12 @@ from brian2.utils.stringtools import get_identifiers
 
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Script, evaluate
+from mtt_brian.translate.timed_arrays import TimedArray, at_or_after, pieces, without_calls
 
 _CLOCK = "use the standard device, set_device('runtime')"
 _BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
+#: Values of timed arrays in a run times neurons of a PoissonGroup.
+MOST_RATES = 100_000_000
 _PER_STEP = "it is computed once per time step"
 #: Types of values in a namespace.
 Resolved = Mapping[str, Any]
@@ -119,12 +122,13 @@ def is_active(thing: Any) -> bool:
     return bool(thing.active and all(part.active for part in parts))
 
 
-def script_of(parts: Parts, namespace: Mapping[str, Any]) -> Script:
+def script_of(parts: Parts, namespace: Mapping[str, Any], begin: float = 0.0, end: float = 0.0) -> Script:
     """Describes the objects of a network.
 
     Args:
         parts: its objects.
         namespace: names that are defined around the call of ``run``.
+        begin, end: of the run, seconds.
 
     Raises:
         BrianObjectException: from Brian2, for wrong units and unknown names; it names the object.
@@ -139,10 +143,10 @@ def script_of(parts: Parts, namespace: Mapping[str, Any]) -> Script:
             refusals.append(Refusal(monitor.name, "", what, "record a NeuronGroup"))
     groups_only = [monitor for monitor in parts.states if isinstance(whole(monitor.source), brian2.NeuronGroup)]
     _each([*groups_only, *parts.spikes], lambda monitor: [Columns(monitor, {}, namespace)], refusals)
-    _each(parts.poisson, lambda group: [rates_of(group, namespace)], refusals)
+    _each(parts.poisson, lambda group: [rates_of(group, namespace, begin, end)], refusals)
     sources = {s.name: len(s) for s in (*parts.generators, *parts.poisson)}
     sources |= {p.name: len(internals.target_of(p)) for p in parts.inputs}
-    return Script(groups, sources, pathways, refusals)
+    return Script(groups, sources, pathways, refusals, begin, end)
 
 
 def _each(things: Iterable[Any], describe: Callable[[Any], list[Any]], refusals: list[Refusal]) -> list[Any]:
@@ -163,16 +167,37 @@ def _refuse(line: str, reason: str, instead: str) -> None:
     raise Refused([Refusal("", line, reason, instead)])
 
 
-def _functions(resolved: Resolved) -> dict[str, str]:
-    """Names of functions, and why a call has no value that is known before the run; "" where it has one."""
+def _functions(resolved: Resolved, arrays: Mapping[str, TimedArray] | None = None) -> dict[str, str]:
+    """Names of functions but some arrays, and why a call has no value that is known before the run; "" if it has."""
     found = {k: v for k, v in resolved.items() if isinstance(v, Function | brian2.TimedArray)}
-    return {name: _obstacle(name, function) for name, function in found.items()}
+    return {name: _obstacle(name, function) for name, function in found.items() if name not in (arrays or {})}
+
+
+def _arrays(resolved: Resolved) -> dict[str, TimedArray]:
+    """Names of timed arrays.
+
+    Raises:
+        Refused: for values that are not finite, and for times that do not rise.
+    """
+    out = {name: TimedArray(v.values, v.dt) for name, v in resolved.items() if isinstance(v, brian2.TimedArray)}
+    for name, array in out.items():
+        if not 0 < array.dt < np.inf:
+            _refuse(name, f"its dt is {array.dt:g} s", "give a time > 0")
+        if not array.values.size:
+            _refuse(name, "it has no values", "give one or more")
+        if not np.all(np.isfinite(array.values)):
+            at = np.argwhere(~np.isfinite(array.values))[0]
+            where = ", ".join(map(str, at))
+            _refuse(name, f"value {where} is {array.values[tuple(at)]}", "give finite values")
+    return out
 
 
 def _obstacle(name: str, function: Any) -> str:
     own = DEFAULT_FUNCTIONS.get(name) is function
-    if isinstance(function, brian2.TimedArray) or (own and not internals.is_stateless(function)):
-        return "changes from call to call or with time"
+    if isinstance(function, brian2.TimedArray):
+        return "is a TimedArray, which equations and rates can use but synapses cannot"
+    if own and not internals.is_stateless(function):
+        return "changes from call to call"
     # An expression is computed by the names of its functions, which another library can have for something else.
     return "" if own else "is not a function of Brian2"
 
@@ -226,6 +251,7 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
             value=refractory,
         )
     values = {name: _values(group, name, variable) for name, variable in resolved.items() if _is_value(variable)}
+    arrays = _arrays(resolved)
     return Group(
         name=group.name,
         size=len(group),
@@ -234,11 +260,12 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
         subexpressions=subexpressions,
         parameters=frozenset(parameters),
         values=values,
-        functions=_functions(resolved),
+        functions=_functions(resolved, arrays),
         threshold=threshold,
         reset=reset,
         refractory=None if refractory is False else refractory if isinstance(refractory, str) else float(refractory),
         own_names=own_names,
+        arrays=arrays,
     )
 
 
@@ -409,38 +436,53 @@ def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) ->
     )
 
 
-def rates_of(group: brian2.PoissonGroup, namespace: Mapping[str, Any]) -> np.ndarray:
-    """Rates of a PoissonGroup in Hz, float64 [N].
+def rates_of(
+    group: brian2.PoissonGroup, namespace: Mapping[str, Any], begin: float, end: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rates of a PoissonGroup in a run.
+
+    Returns:
+        times in seconds from which on they hold, float64 [P], the first one before ``begin``; rates in Hz [P, N].
 
     Raises:
-        Refused: for rates that depend on time.
+        Refused: for rates that depend on time other than by a timed array.
         BrianObjectException: from Brian2, for wrong units.
     """
     variable = group.variables["rates"]
     if not isinstance(variable, Subexpression):
-        return _checked_rates(group, internals.memory(variable).astype(np.float64))
+        return pieces({}, begin, end), _checked_rates(group, internals.memory(variable).astype(np.float64), 1)
     try:
         group.before_run(namespace)  # Brian2's own check of units
     except Exception as error:
         raise brian2.BrianObjectException("An error occurred when preparing an object.", group) from error
     resolved = _resolve(group, [variable.expr], namespace)
     values = {name: _values(group, name, v) for name, v in resolved.items() if _is_value(v)}
+    arrays = _arrays(resolved)
+    starts = pieces(arrays, begin, end)
+    if (count := len(starts) * len(group)) > MOST_RATES:
+        what = f"{len(starts)} values in this run for {len(group)} neurons are {count} rates, more than {MOST_RATES}"
+        _refuse(", ".join(sorted(arrays)), what, f"split it into {-(-count // MOST_RATES)} runs or more")
     try:
-        found = evaluate(variable.expr, values, _functions(resolved))
+        found = evaluate(variable.expr, values, _functions(resolved, arrays), arrays, starts[:, None])
     except Refused as refused:
-        instead = "give constant rates and change them between two runs, or give the times to a SpikeGeneratorGroup"
-        raise Refused([r._replace(name=group.name, instead=instead) for r in refused.reasons]) from None
-    return _checked_rates(group, np.broadcast_to(found, len(group)).copy())
+        instead = "give constant rates, or a TimedArray, stim(t) or stim(t, i), or times to a SpikeGeneratorGroup"
+        raise Refused(
+            [
+                r._replace(name=group.name, instead=instead if _CLOCK in r.instead else r.instead)
+                for r in refused.reasons
+            ]
+        ) from None
+    return starts, _checked_rates(group, np.atleast_1d(found), len(starts))
 
 
-def _checked_rates(group: brian2.PoissonGroup, rates: np.ndarray) -> np.ndarray:
+def _checked_rates(group: brian2.PoissonGroup, rates: np.ndarray, count: int) -> np.ndarray:
+    """Rates [count, N] from a shape that fits this one."""
     bad = ~(np.isfinite(rates) & (rates >= 0))
     if np.any(bad):
-        k = int(np.argmax(bad))
-        raise Refused(
-            [Refusal(group.name, "rates", f"the rate of neuron {k} is {rates[k]:g} Hz", "give finite rates >= 0 Hz")]
-        )
-    return rates
+        first = np.argwhere(bad)[0]
+        what = f"the rate of neuron {first[-1]} is {rates[tuple(first)]:g} Hz"
+        raise Refused([Refusal(group.name, "rates", what, "give finite rates >= 0 Hz")])
+    return np.broadcast_to(rates, (count, len(group)))
 
 
 def recorded(monitor: brian2.StateMonitor) -> np.ndarray:
@@ -466,6 +508,7 @@ class Columns:
         self._states = states.get(group.name, ())
         self._group = group
         self._resolved: dict[str, Any] = {}
+        self._arrays: dict[str, TimedArray] = {}
         if not self._names:
             return
         for name in self._names:
@@ -474,18 +517,25 @@ class Columns:
                     [Refusal(monitor.name, name, "it is not a variable of the equations", "record one that is")]
                 )
         self._resolved = _resolve(group, self._names, namespace)
+        self._arrays = _arrays(self._resolved)
         inside = [name for name, v in self._resolved.items() if isinstance(v, Subexpression)]
         for name in inside:
-            if {"t", "dt", "lastspike", "not_refractory"} & set(self._resolved[name].identifiers):
+            text, _ = without_calls(self._resolved[name].expr, self._arrays)
+            if {"t", "dt", "lastspike", "not_refractory"} & get_identifiers(text):
                 raise Refused([Refusal(monitor.name, name, "it depends on time", f"leave it out, or {_CLOCK}")])
+        if inside:  # what cannot be computed is refused now, not at the end of the run
+            everyone = np.arange(len(group))
+            self.of(np.zeros((len(group), len(self._states))), everyone, np.zeros(1))
 
-    def of(self, x: np.ndarray, neurons: np.ndarray) -> dict[str, np.ndarray]:
+    def of(self, x: np.ndarray, neurons: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
         """Values by variable, in the shape of ``neurons``.
 
         Args:
             x: states [*neurons, n].
             neurons: of the whole group, integers of any shape.
+            t: seconds, in a shape that fits that of ``neurons``.
         """
+        t = at_or_after(t)
         values: dict[str, Any] = {}
         for name, variable in self._resolved.items():
             if name in self._states:
@@ -494,5 +544,6 @@ class Columns:
                 value = _values(self._group, name, variable)
                 values[name] = value[neurons] if value.size > 1 else value
         for name in _ordered_subexpressions(self._resolved):
-            values[name] = evaluate(self._resolved[name].expr, values, _functions(self._resolved))
+            functions = _functions(self._resolved, self._arrays)
+            values[name] = evaluate(self._resolved[name].expr, values, functions, self._arrays, t)
         return {name: np.broadcast_to(values[name], neurons.shape) for name in self._names}

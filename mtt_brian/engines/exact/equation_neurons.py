@@ -23,12 +23,14 @@ A neuron has two sets: one for its refractory period, in which some states are c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.exact.crossing_search import first_crossing
+from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import device_kernel, inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
@@ -36,11 +38,14 @@ from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LinearSystem
 from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
+from mtt_brian.progress import notice
 
 #: Coordinates of a neuron, and numbers in a row of a reset.
 _W, _R = MOST_STATES, MOST_STATES + 1
 #: Time constants of coupled states that differ by less than this, relative to the shorter one, go to the general rule.
 _APART = 0.2
+#: Parameter sets for the general rule, some milliseconds each, above which a notice is given.
+MANY_GENERAL = 500
 #: Spikes that a neuron may fire at one instant.
 MOST_AT_ONCE = 1000
 #: Steps after which a search for a crossing ends without a result.
@@ -323,6 +328,53 @@ def predict_all_crossings(eq: Equations, general: GeneralRule | None, crossings:
     return -1
 
 
+@device_kernel
+def change_sets(
+    eq: Equations,
+    general: GeneralRule | None,
+    crossings: CrossingQueue,
+    neurons: np.ndarray,
+    shift: np.ndarray,
+    t: float,
+) -> int:
+    """Gives some neurons other parameter sets at ``t``, which has no event of theirs before it.
+
+    A neuron that reaches its threshold at ``t`` under the old set fires there, whatever rounding makes of the two
+    times, unless its condition is no longer fulfilled under the new one.
+
+    Args:
+        eq, general, crossings: of the run.
+        neurons, shift: numbers of the neurons, and what is added to those of their sets.
+        t: seconds.
+
+    Returns:
+        -1, or the neuron whose crossing is undecided.
+    """
+    for j in range(len(neurons)):
+        v = neurons[j]
+        refractory = eq.z[v, REFRACTORY] == 1
+        reaches = False
+        if not refractory and crossings.time[v] <= t + tolerance(t):
+            time = crossings.time[v]
+            if not eq.z[v, EXACT]:
+                time = eq.y[v, LAST] + _crossing(eq, eq.z[v, CURRENT], v)
+                if math.isnan(time):
+                    return v
+            reaches = time <= t + tolerance(t)
+        carry(eq, general, v, t)
+        eq.z[v, ACTIVE] += shift[j]
+        eq.z[v, HELD] += shift[j]
+        _change_set(eq, v, eq.z[v, HELD] if refractory else eq.z[v, ACTIVE])
+        if refractory:
+            continue  # the end of its refractory period is in the queue
+        if reaches or holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, eq.y[v, LAST])
+        elif not predict_crossing(eq, general, crossings, v, v >= 0):
+            return v
+    return -1
+
+
 @piece
 def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
     """Computes the crossings that may come before ``until``, so that the earliest time in ``crossings`` is exact.
@@ -411,11 +463,6 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None]:
         kinds += [part[1] for part in parts]
         which.append((active, held, np.full(population.size, rule.strict)))
         systems.append((population.name, [system for _, system in list(general.values())[known:]]))
-    for name, added in systems:
-        try:
-            linear_sets(added)
-        except InputError as error:
-            raise InputError(f"population {name!r}: {error}") from None
     z = np.zeros((sum(p.size for p in circuit.populations), 8), np.int64)
     for column, values in zip((ACTIVE, HELD, STRICT), zip(*which, strict=True), strict=False):
         z[:, column] = np.concatenate(values)
@@ -428,7 +475,26 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None]:
     )
     if not general:
         return equations, None
-    return equations, GeneralRule(linear_sets([system for _, system in general.values()]), new_scratch())
+    return equations, GeneralRule(_general_sets(systems), new_scratch())
+
+
+def _general_sets(systems: Sequence[tuple[str, Sequence[LinearSystem]]]) -> LinearSets:
+    """The systems of all populations, given with their names."""
+    count = sum(len(added) for _, added in systems)
+    if count > MANY_GENERAL:
+        notice(
+            f"event_driven: preparing {count} parameter sets of coupled states for the general rule, about 10 ms each; "
+            "sets that differ in a constant current only need one"
+        )
+    try:
+        return linear_sets([system for _, added in systems for system in added])
+    except InputError:
+        for name, added in systems:  # again, to name the population
+            try:
+                linear_sets(added)
+            except InputError as error:
+                raise InputError(f"population {name!r}: {error}") from None
+        raise
 
 
 def _sets(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mtt_brian.engines.exact.equation_neurons import (
     CURRENT,
     HELD,
     REFRACTORY,
+    change_sets,
     equations_of,
     predict_all_crossings,
     start_from,
@@ -51,6 +52,8 @@ class EquationRun:
         self._crossings = CrossingQueue.empty(self._net.neurons)
         self._delayed = loop.DelayedSpikes.empty(max(self._net.most, 16))
         self._trace = loop.Trace.empty(max(self._net.neurons, 16))
+        self._first_sets = self._equations.z[:, ACTIVE].copy()
+        self._changes, self._changed = _changes_of(circuit), 0
         self._progress = loop.Progress.start(self._net)
 
     def neurons(self, name: str) -> slice:
@@ -97,7 +100,31 @@ class EquationRun:
         """
         # Computed times that are `end` up to rounding belong to the next piece, like `end` itself.
         last = end - 3 * window(end)
-        used = slice(int(np.searchsorted(t, last, side="right")))
+        row = 0
+        while self._changed < len(self._changes) and self._changes[self._changed].time <= last:
+            change = self._changes[self._changed]
+            before = change.time - 3 * window(change.time)
+            following = int(np.searchsorted(t, before, side="right"))
+            self._advance(t[row:following], i[row:following], n[row:following], before)
+            row = following
+            self._change(change)
+            self._changed += 1
+        used = slice(row, int(np.searchsorted(t, last, side="right")))
+        self._advance(t[used], i[used], n[used], last)
+
+    def _change(self, change: _Change) -> None:
+        """Gives the neurons of a population other parameters."""
+        here = self.neurons(change.population)
+        shift = change.shift[self._rule(change.population).changes.kind]
+        changed = np.flatnonzero(shift)
+        neuron = change_sets(
+            self._equations, self._general, self._crossings, here.start + changed, shift[changed], change.time
+        )
+        if neuron >= 0:
+            raise InputError(self._undecided(neuron))
+
+    def _advance(self, t: np.ndarray, i: np.ndarray, n: np.ndarray, last: float) -> None:
+        """Continues the run up to ``last``, which is included, with all these input spikes."""
         now = self._progress.now
         now[loop.ROW] = 0
         while True:
@@ -109,9 +136,9 @@ class EquationRun:
                 self._delayed,
                 self._trace,
                 self._progress,
-                t[used],
-                i[used],
-                n[used],
+                t,
+                i,
+                n,
                 last,
             )
             if status == loop.DONE:
@@ -145,6 +172,11 @@ class EquationRun:
         """Which neurons of a population are refractory."""
         return self._equations.z[self.neurons(name), REFRACTORY].astype(bool)
 
+    def systems(self, name: str) -> np.ndarray:
+        """The parameter set that each neuron of a population has now, int64 [neurons]."""
+        here = self.neurons(name)
+        return self._rule(name).system + self._equations.z[here, ACTIVE] - self._first_sets[here]
+
     @property
     def delayed_spikes(self) -> int:
         """Spikes in delays."""
@@ -163,6 +195,7 @@ class EquationRun:
                 self._delayed.size.copy(),
             ],
             "instant": int(self._progress.now[loop.NOW]),
+            "changed": self._changed,
         }
 
     def restore(self, kept: Mapping[str, Any]) -> None:
@@ -170,6 +203,7 @@ class EquationRun:
         self._equations.y[:], self._equations.z[:] = kept["y"], kept["z"]
         for array, values in zip(self._crossings, kept["crossings"], strict=True):
             array[:] = values
+        self._changed = kept["changed"]
         self.restore_delayed_spikes(kept)
 
     def restore_delayed_spikes(self, kept: Mapping[str, Any]) -> None:
@@ -248,3 +282,27 @@ class EquationRun:
             f"{self._named(neuron)} oscillates with almost no damping, so close to its threshold that whether it "
             "reaches it stays open; give it more damping"
         )
+
+
+class _Change(NamedTuple):
+    """What is added at a time to the number of the parameter set of every kind of neurons of a population."""
+
+    time: float
+    population: str
+    shift: np.ndarray
+
+
+def _changes_of(circuit: Circuit) -> list[_Change]:
+    """All changes of parameters, by time."""
+    out = []
+    for population in circuit.populations:
+        rule = population.rule
+        assert isinstance(rule, EquationNeuron)
+        times, systems, kind = rule.changes
+        if not len(times):
+            continue
+        before = np.zeros((1, systems.shape[1]), np.int64)
+        before[0, kind] = rule.system
+        shifts = np.diff(np.concatenate([before, systems]), axis=0)
+        out += [_Change(times[k], population.name, shifts[k]) for k in np.flatnonzero(np.any(shifts, axis=1))]
+    return sorted(out, key=lambda change: change.time)
