@@ -296,9 +296,12 @@ def test_waterfall():
     plotting.waterfall(["start", "+ a", "+ b"], values, [Estimate(-0.2, 0.01), Estimate(0.05, 0.01)], ax=ax)
     bars = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
     assert bars == [pytest.approx((0.7, 0.2)), pytest.approx((0.7, 0.05))]
-    assert [text.get_text() for text in ax.texts] == ["-20.0 ± 1.0", "+5.0 ± 1.0"]
+    assert [text.get_text() for text in ax.texts] == ["-20.0\n± 1.0", "+5.0\n± 1.0", "90.0", "75.0"]
+    labels = dict(zip(ax.get_xticks(), (label.get_text() for label in ax.get_xticklabels()), strict=True))
+    points = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "o"]
+    assert [(labels[x], y) for x, y in points] == [("start", 0.9), ("all changes", 0.75)]
     assert ax.get_ylabel() == "accuracy (axis from 60%)"
-    assert ax.get_ylim() == pytest.approx((0.6, 1.04))
+    assert ax.get_ylim() == pytest.approx((0.6, 1.064))
     assert max(ax.get_yticks()) == pytest.approx(1)  # there is no accuracy above
     with pytest.raises(InputError, match="do not fit"):
         plotting.waterfall(["start"], values, [])

@@ -19,7 +19,7 @@ from mtt_brian import events, plotting
 from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.evaluate import Estimate
 from mtt_brian.neuron import IF
-from mtt_brian.plotting.style import CYCLE, line_style
+from mtt_brian.plotting.style import cycle, line_style
 from tests.plots import train
 
 RECORDING = events.make_recording([1_000, 2_000, 3_000], x=[0, 3, 1], y=[0, 2, 1], p=[1, 0, 1])
@@ -57,10 +57,12 @@ def test_every_plot_has_an_example():
     assert drawing == set(EXAMPLES)
 
 
+@pytest.mark.parametrize("background", ["light", "dark"])
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_artist_is_visible(name):
+def test_every_artist_is_visible(name, background):
     """The picture changes with every artist that is left out: none is empty, white, outside the axes or too small."""
-    with style.context(plotting.STYLE), warnings.catch_warnings():
+    styles = ["dark_background", plotting.STYLE] if background == "dark" else [plotting.STYLE]
+    with style.context(styles), warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         figure = Figure(layout="none", dpi=100)
         canvas = FigureCanvasAgg(figure)
@@ -93,7 +95,7 @@ sys.exit(matplotlib.rcParams != before or 'matplotlib.pyplot' in sys.modules or 
 
     def test_the_file_has_the_cycle_that_plots_use(self):
         with style.context(plotting.STYLE):
-            assert matplotlib.rcParams["axes.prop_cycle"] == CYCLE[:7]
+            assert matplotlib.rcParams["axes.prop_cycle"] == cycle()[:7]
         assert len(plotting.COLORS) == 7
 
     def test_the_first_lines_are_distinct_in_grey(self):
@@ -106,6 +108,11 @@ sys.exit(matplotlib.rcParams != before or 'matplotlib.pyplot' in sys.modules or 
     def test_colours_are_distinct_for_colour_blind_readers(self, sight):
         seen = [cie_lab(SIGHT[sight] @ linear_rgb(color)) for color in plotting.COLORS]
         assert smallest_distance(seen) > 15
+
+    def test_lines_are_light_on_a_dark_background(self):
+        with style.context("dark_background"):
+            lightness = [cie_lab(linear_rgb(line_style(k)["color"]))[0] for k in range(7)]
+        assert min(lightness) > 40  # black has 0
 
     def test_lines_differ_in_dash_and_marker(self):
         styles = [line_style(k) for k in range(49)]

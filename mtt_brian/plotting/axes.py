@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-from mtt_brian.plotting.style import CYCLE
+from mtt_brian.plotting.style import cycle, grey
 from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def axes(ax: Axes | None) -> Axes:
 
         ax = plt.subplots(layout="constrained")[1]
     if not ax.has_data():
-        ax.set_prop_cycle(CYCLE)
+        ax.set_prop_cycle(cycle())
     return ax
 
 
@@ -66,7 +66,7 @@ def accuracy_axis(ax: Axes) -> None:
     ax.set_ylim(0, 1.02)  # a line at 100 % stays visible
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.set_ylabel("accuracy")
-    ax.grid(axis="y", color="0.9")
+    ax.grid(axis="y", color=grey(0.9))
     ax.set_axisbelow(True)
 
 
@@ -97,7 +97,7 @@ def cut_accuracy_axis(ax: Axes, floor: float, ceiling: float = 1.0) -> None:
         "marker": [(-1, -0.5), (1, 0.5)],
         "markersize": 7,
         "linestyle": "none",
-        "color": "black",
+        "color": grey(0),
         "label": "_cut",
     }
     ax.plot([0, 0], [0.025, 0.05], transform=ax.transAxes, markeredgewidth=0.8, clip_on=False, **stroke)
@@ -126,9 +126,10 @@ def legend_beside(ax: Axes) -> Axes:
     return ax
 
 
-def legend_above(ax: Axes, columns: int = 2) -> Axes:
-    """``ax`` with a legend on top of it, for plots that leave no empty corner."""
-    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
+def legend_above(ax: Axes, columns: int = 2, handles: Sequence[Any] | None = None) -> Axes:
+    """``ax`` with a legend on top of it, for plots that leave no empty corner; of its artists, or of ``handles``."""
+    artists = {} if handles is None else {"handles": handles}
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, **artists)
     return ax
 
 
