@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = files.results_folder(options.out, "stage_ablation")
     settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.config.FREE_TO_CHANGE)}
     study = Study("stage_ablation", arguments, test, out, settings | {"recordings": len(test)})
-    print(f"{test.title}: {len(splits.train)} training, {len(test)} test recordings")
+    print(f"{test.title}: {len(splits.train)} training, {len(test)} test recordings -> {out}")
     trained = train_variants(shared, variants, options.seeds, splits, out / "runs")
     models = {(str(variant), seed): run.model for (variant, seed), run in trained.items()}
 

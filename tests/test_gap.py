@@ -354,6 +354,7 @@ def test_files_without_labels(foreign, capsys):
     assert [step["step_us"] for step in report["steps"]["own rule"]] == [1000, 10_000]
     text = (out / "gap.md").read_text()
     said = capsys.readouterr().out
+    assert said.splitlines()[0].endswith(f" -> {out}")  # what is kept after a stop is there
     for sentence in report["verdict"]:
         assert sentence in said
         assert sentence.split(" % (")[0].removesuffix(" get") in text.replace("&#39;", "'")
