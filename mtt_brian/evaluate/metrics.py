@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.engines.result import Result
-from mtt_brian.errors import InputError, check_array, check_whole
+from mtt_brian.errors import InputError, check_array, check_kind, check_whole
 from mtt_brian.text import shown
 
 #: Largest side of a confusion matrix.
@@ -258,6 +258,7 @@ def readout_trace(result: Result) -> tuple[np.ndarray, np.ndarray]:
         times: float64 [K], seconds, rising, the first is 0.
         readouts: float64 [K, classes].
     """
+    check_kind("result", result, Result)
     circuit = result.circuit
     sources = [circuit.output] if circuit.readout.rule.fires else [c.source for c in circuit.into(circuit.output)]
     times = np.unique(np.concatenate([[0.0], *(result.spikes[name].t for name in sources if name in result.spikes)]))

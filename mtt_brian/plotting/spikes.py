@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from mtt_brian.circuit.spikes import Spikes, input_spikes
 from mtt_brian.engines.result import Result
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_kind
 from mtt_brian.evaluate import spike_times
 from mtt_brian.plotting.axes import axes, label_of, legend_above, literal
 from mtt_brian.plotting.style import color_of, dot_size, grey, line_style
@@ -209,10 +209,12 @@ def _trains(
             "the input's neurons follow from a result only: give the input's spikes beside those of the layers"
         )
     else:
+        check_kind("spikes", spikes, Mapping)
         trains, known = dict(spikes), dict(sizes or {})
     if not trains:
         raise InputError("there is nothing to draw without the spikes of at least one population")
     for name, train in trains.items():
+        check_kind(f"spikes[{name!r}]", train, Spikes)
         if name in known:
             _check_neurons(name, train.i, known[name])
     return trains, known
