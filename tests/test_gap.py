@@ -398,6 +398,19 @@ def test_a_run_of_this_package(three_runs, tmp_path):
     assert 0 < decided <= max(int(recording["t"][-1]) for recording in data) / 1e6
 
 
+@pytest.mark.parametrize(("settled", "median"), [([None, 0.2, 0.4], 0.3), ([None] * 3, None)])
+def test_recordings_without_a_decision_are_not_in_its_median(settled, median):
+    part = {"base": {"predictions": [0, 1, 0], "settled": settled, "synops": [1, 1, 1], "difference": {}}}
+    assert gap.merge([part], np.array([0, 1, 0]))["base"]["median_decision_seconds"] == pytest.approx(median)
+
+
+def test_a_silent_network_has_no_decision(foreign):
+    nir.write(foreign / "net.nir", network(threshold=1e6))
+    command.main(arguments(foreign, "--target-bits", "keep", "--steps", "--out", str(foreign / "out")))
+    results = json.loads((foreign / "out" / "gap.json").read_text())["results"]
+    assert {cell["median_decision_seconds"] for cell in results.values()} == {None}
+
+
 def test_it_continues_after_a_stop(foreign, monkeypatch):
     out = str(foreign / "out")
     asked = arguments(foreign, "--steps", "--shard", "2", "--out", out)
