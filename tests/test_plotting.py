@@ -17,6 +17,7 @@ from matplotlib.image import imread
 
 from mtt_brian import events, plotting
 from mtt_brian.engines.exact.trace import membrane_trace
+from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
 from mtt_brian.neuron import IF
 from mtt_brian.plotting.style import cycle, line_style
@@ -149,6 +150,16 @@ class TestFigure:
         content = (tmp_path / "a.pdf").read_bytes()
         assert b"CIDFontType2" in content
         assert b"Type3" not in content
+
+    @pytest.mark.parametrize("name", ["a", "a.xyz", ".png"])
+    def test_a_name_without_the_ending_of_a_format(self, name, tmp_path):
+        with pytest.raises(InputError, match=rf"{name}: the name of a figure must end in one of .*\.pdf, .*\.png"):
+            plotting.figure(tmp_path / name).__enter__()
+
+    def test_what_cannot_be_written_names_the_figure_alone(self, tmp_path):
+        path = tmp_path / "none" / "a.png"
+        with pytest.raises(FileNotFoundError, match=r": '[^>]*a.png'$"), plotting.figure(path):
+            pass
 
     def test_an_error_leaves_no_file_and_no_style(self, tmp_path):
         before = matplotlib.rcParams.copy()

@@ -153,6 +153,16 @@ def test_sweep_panels_show_the_gap():
     assert left.get_legend() is None
 
 
+def test_numbers_are_names(ax):
+    """Numbers of time steps, seeds and classes."""
+    estimates = [Estimate(0.5, 0.1), Estimate(0.9, 0.1)]
+    plotting.accuracy_bars([1, np.int64(10)], {0: estimates, 1: estimates}, ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "10"]
+    assert legend(ax) == ["0", "1"]
+    matrix = plotting.confusion_matrix(np.eye(2), range(2), ax=Figure().subplots())
+    assert [label.get_text() for label in matrix.get_yticklabels()] == ["0", "1"]
+
+
 def test_accuracy_bars_need_one_entry_per_group(ax):
     with pytest.raises(InputError, match="'sdt' has 1 accuracies for 2 groups"):
         plotting.accuracy_bars(["a", "b"], {"sdt": [Estimate(0.6, 0.04)]}, ax=ax)

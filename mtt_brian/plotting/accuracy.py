@@ -140,7 +140,11 @@ def accuracy_bars(
     accuracy_axis(ax)
     ax.set_ylim(0, 1.1)  # room for the number above a bar of 100 %
     ax.set_yticks(np.linspace(0, 1, 6))
-    return legend_above(ax, columns=1 if max(map(len, series), default=0) > 24 else 2) if len(series) > 1 else ax
+    return (
+        legend_above(ax, columns=1 if max((len(str(name)) for name in series), default=0) > 24 else 2)
+        if len(series) > 1
+        else ax
+    )
 
 
 def accuracy_against(

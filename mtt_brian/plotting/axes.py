@@ -32,17 +32,17 @@ def axes(ax: Axes | None) -> Axes:
 _TEX = {c: f"\\{c}" for c in "{}$&#_%"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\textasciitilde{}"}
 
 
-def literal(text: str, most: int = 60) -> str:
+def literal(text: object, most: int = 60) -> str:
     """Text of users, escaped so that matplotlib draws it unchanged.
 
     Without this, ``$`` would begin a formula, a label that begins with ``_`` or is empty would not be shown in a
     legend, and a line end or a long name would deform the figure. Works on any axes, whatever their style.
 
     Args:
-        text: a name, such as of a recording or a class.
+        text: a name, such as of a recording or a class; a number is written out.
         most: characters of it that are shown; of a longer one the middle is left out.
     """
-    text = shortened(printable(text), most)
+    text = shortened(printable(str(text)), most)
     if matplotlib.rcParams["text.usetex"]:
         text = "".join(_TEX.get(c, c) for c in text)
     elif matplotlib.rcParams["text.parse_math"]:
@@ -50,13 +50,13 @@ def literal(text: str, most: int = 60) -> str:
     return f" {text}" if text.startswith("_") else text or '""'
 
 
-def literal_lines(text: str, most: int = 60) -> str:
+def literal_lines(text: object, most: int = 60) -> str:
     """`literal` for text of several lines."""
-    first, *others = text.split("\n", maxsplit=2)
+    first, *others = str(text).split("\n", maxsplit=2)
     return "\n".join(literal(line, most) for line in (first, *others))
 
 
-def label_of(name: str | None) -> str | None:
+def label_of(name: object | None) -> str | None:
     """`literal` for an optional label."""
     return None if name is None else literal_lines(name, most=80)
 

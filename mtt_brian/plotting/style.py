@@ -21,6 +21,7 @@ from matplotlib import style
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from mtt_brian.errors import InputError
 from mtt_brian.files import as_path, replacing
 
 #: For `matplotlib.style.use` and `matplotlib.style.context`; the file is beside this one.
@@ -62,11 +63,19 @@ def figure(
         path: a name that ends in .png, .pdf, .svg or another format of matplotlib; or several.
         size: width and height in inches; default: one column of a paper.
         settings: of matplotlib, on top of the style.
+
+    Raises:
+        InputError: for what is no path, and for a path without the ending of a format.
+        OSError: if the file cannot be written.
     """
     several = path if isinstance(path, Sequence) and not isinstance(path, str) else [path]
     paths = [as_path(one, "path") for one in several]
     with style.context([STYLE, dict(settings or {})]):
         drawn = Figure(figsize=size)
+        formats = drawn.canvas.get_supported_filetypes()
+        for one in paths:
+            if one.suffix[1:].lower() not in formats:
+                raise InputError(f"{one}: the name of a figure must end in one of .{', .'.join(formats)}")
         yield drawn
         for one in paths:
             with replacing(one) as temporary, warnings.catch_warnings():
