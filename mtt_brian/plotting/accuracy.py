@@ -140,11 +140,9 @@ def accuracy_bars(
     accuracy_axis(ax)
     ax.set_ylim(0, 1.1)  # room for the number above a bar of 100 %
     ax.set_yticks(np.linspace(0, 1, 6))
-    return (
-        legend_above(ax, columns=1 if max((len(str(name)) for name in series), default=0) > 24 else 2)
-        if len(series) > 1
-        else ax
-    )
+    if len(series) < 2:
+        return ax
+    return legend_above(ax, columns=1 if max(len(str(name)) for name in series) > 24 else 2)
 
 
 def accuracy_against(
@@ -207,7 +205,7 @@ def early_exit(
             *fixed,
             linewidth=0.9,
             **line | {"linestyle": ":"},
-            label=f"{label_of(label)}, fixed time" if label else None,
+            label=f"{label_of(label)}, fixed time" if label is not None else None,
         )
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     ax.set_xlabel(literal_lines(name, 80))
