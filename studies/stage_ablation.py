@@ -42,6 +42,7 @@ from mtt_brian.experiments.variants import BASE, Variant, VariantResult, compare
 from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting import AccuracyLine, AccuracyPanel
+from mtt_brian.text import number_of
 
 #: Settings that this study chooses itself.
 OWN = ("method", "seed", *Variant._fields)
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     results = {variant: {c: result(variant, c) for c in conditions} for variant in variants}
 
-    plot(results, factors, f"{test.title}, MTT, {shared.epochs} epochs", out / "stage_ablation.png")
+    plot(results, factors, f"{test.title}, MTT, {number_of(shared.epochs, 'epoch')}", out / "stage_ablation.png")
     by_variant = {str(v): {**v._asdict(), "results": {str(c): r for c, r in of.items()}} for v, of in results.items()}
     report = study.facts | {"settings": settings, "seeds": options.seeds, "variants": by_variant}
     study.write(report, f"Stages and samples of MTT: {study.data}", result_table(results), caption(options.seeds))
