@@ -69,6 +69,16 @@ def check_number(name: str, value: Any, most: float) -> float:
     return number
 
 
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Refuses an object of another class.
+
+    Raises:
+        InputError: naming ``name``, the class and the value.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} must be of the class {kind.__name__}, not {shown(value)}")
+
+
 def check_flag(name: str, value: Any) -> None:
     """Refuses what is neither True nor False; numpy's are accepted.
 

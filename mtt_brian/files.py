@@ -216,7 +216,7 @@ def check_writable(folder: Path) -> None:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        error.filename, error.filename2 = str(folder), None
+        _name(error, folder)
         raise
 
 
@@ -337,7 +337,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if error.errno is None:
             _check_room(path, error)
         if error.filename is None or error.filename == str(temporary):
-            error.filename, error.filename2 = str(path), None
+            _name(error, path)
         raise
     except (RuntimeError, ValueError) as error:
         _check_room(path, error)
@@ -345,6 +345,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """Lets an error name this path alone: with None as the second one its text would end in "-> None"."""
+    error.filename = str(path)
+    del error.filename2
 
 
 def _sync(path: Path) -> None:
@@ -361,7 +367,7 @@ def _check_room(path: Path, cause: Exception) -> None:
     try:
         check_writable(path.parent)
     except OSError as error:
-        error.filename = str(path)
+        _name(error, path)
         raise error from cause
 
 

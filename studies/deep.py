@@ -40,6 +40,7 @@ from mtt_brian.experiments.result_store import ResultStore
 from mtt_brian.experiments.run_files import CONFIG, MODEL
 from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.config import read_config
+from mtt_brian.text import printable
 
 STEPS = ("data", "train", "evaluate", "report")
 #: Of the time limit, the part that may be used for training if the event-driven runs follow.
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         setting = plan.Setting(folder, data_root=options.data_root, **chosen)
         check_networks(options, setting, recordings)
+        print(printable(f"{recordings.title} -> {folder}"), flush=True)
         try:
             run_steps(options, setting, test, store, started)
             if "report" in options.steps:

@@ -142,7 +142,8 @@ def plot_landscapes(study: Study, lines: Mapping[str, Sequence[Any]], surfaces: 
             plotting.loss_line(LINE, losses, label=spelled_out(group), color=color, ax=ax)
         ax.set_title(f"{literal(study.data, 60)}, time-stepped")
     rows = [{run: surfaces[run] for run in runs} for runs in study.groups.values()]
-    size = (2.2 * max(map(len, rows)) + 0.6, 2.2 * len(rows) + 0.5)
+    # The title needs 3.6 inches.
+    size = (max(2.2 * max(map(len, rows)) + 0.6, 3.6), 2.2 * len(rows) + 0.5)
     with plotting.figure(study.out / "loss_surfaces.png", size) as figure:
         plotting.loss_surfaces(figure, SURFACE, rows, f"{study.data}: cross entropy")
 

@@ -42,6 +42,7 @@ from mtt_brian.experiments.variants import BASE, Variant, VariantResult, compare
 from mtt_brian.machine import keep_freed_memory
 from mtt_brian.mtt import TrainConfig
 from mtt_brian.plotting import AccuracyLine, AccuracyPanel
+from mtt_brian.text import number_of
 
 #: Settings that this study chooses itself.
 OWN = ("method", "seed", *Variant._fields)
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = files.results_folder(options.out, "stage_ablation")
     settings = {k: v for k, v in shared.as_dict().items() if k not in (*OWN, *mtt.config.FREE_TO_CHANGE)}
     study = Study("stage_ablation", arguments, test, out, settings | {"recordings": len(test)})
-    print(f"{test.title}: {len(splits.train)} training, {len(test)} test recordings")
+    print(f"{test.title}: {len(splits.train)} training, {len(test)} test recordings -> {out}")
     trained = train_variants(shared, variants, options.seeds, splits, out / "runs")
     models = {(str(variant), seed): run.model for (variant, seed), run in trained.items()}
 
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     results = {variant: {c: result(variant, c) for c in conditions} for variant in variants}
 
-    plot(results, factors, f"{test.title}, MTT, {shared.epochs} epochs", out / "stage_ablation.png")
+    plot(results, factors, f"{test.title}, MTT, {number_of(shared.epochs, 'epoch')}", out / "stage_ablation.png")
     by_variant = {str(v): {**v._asdict(), "results": {str(c): r for c, r in of.items()}} for v, of in results.items()}
     report = study.facts | {"settings": settings, "seeds": options.seeds, "variants": by_variant}
     study.write(report, f"Stages and samples of MTT: {study.data}", result_table(results), caption(options.seeds))

@@ -148,7 +148,18 @@ class TestOverTime:
         assert evaluate.decision_time(times, readouts, 0) == math.inf
 
     def test_a_prediction_that_is_correct_from_the_start(self):
-        assert evaluate.decision_time([0.0, 0.1], np.array([[0, 0], [1, 0]]), 0) == 0.0
+        assert evaluate.decision_time([0.0, 0.1], np.array([[1, 0], [2, 0]]), 0) == 0.0
+        assert evaluate.decision_time([0.0], np.array([[0]]), 0) == 0.0  # there is one class
+
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_equal_readouts_are_no_decision(self, label):
+        """Whatever the number of the class: nothing is decided in front of the first event, or if none follows."""
+        readouts = np.zeros((3, 2))
+        assert evaluate.decision_time([0.0, 0.1, 0.2], readouts, label) == math.inf
+        readouts[1:, label] = 1
+        assert evaluate.decision_time([0.0, 0.1, 0.2], readouts, label) == 0.1
+        readouts[2] = 1, 1
+        assert evaluate.decision_time([0.0, 0.1, 0.2], readouts, label) == math.inf
 
     def test_readout_trace_has_one_row_per_instant(self):
         # Hidden 0 adds (2, 0), hidden 2 twice adds (-2, 2), hidden 1 in the same instant adds (0, 1).

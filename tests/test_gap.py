@@ -296,9 +296,12 @@ def test_waterfall():
     plotting.waterfall(["start", "+ a", "+ b"], values, [Estimate(-0.2, 0.01), Estimate(0.05, 0.01)], ax=ax)
     bars = [(bar.get_y(), bar.get_height()) for bar in ax.patches]
     assert bars == [pytest.approx((0.7, 0.2)), pytest.approx((0.7, 0.05))]
-    assert [text.get_text() for text in ax.texts] == ["-20.0 ± 1.0", "+5.0 ± 1.0"]
+    assert [text.get_text() for text in ax.texts] == ["-20.0\n± 1.0", "+5.0\n± 1.0", "90.0", "75.0"]
+    labels = dict(zip(ax.get_xticks(), (label.get_text() for label in ax.get_xticklabels()), strict=True))
+    points = [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "o"]
+    assert [(labels[x], y) for x, y in points] == [("start", 0.9), ("all changes", 0.75)]
     assert ax.get_ylabel() == "accuracy (axis from 60%)"
-    assert ax.get_ylim() == pytest.approx((0.6, 1.04))
+    assert ax.get_ylim() == pytest.approx((0.6, 1.064))
     assert max(ax.get_yticks()) == pytest.approx(1)  # there is no accuracy above
     with pytest.raises(InputError, match="do not fit"):
         plotting.waterfall(["start"], values, [])
@@ -351,6 +354,7 @@ def test_files_without_labels(foreign, capsys):
     assert [step["step_us"] for step in report["steps"]["own rule"]] == [1000, 10_000]
     text = (out / "gap.md").read_text()
     said = capsys.readouterr().out
+    assert said.splitlines()[0].endswith(f" -> {out}")  # what is kept after a stop is there
     for sentence in report["verdict"]:
         assert sentence in said
         assert sentence.split(" % (")[0].removesuffix(" get") in text.replace("&#39;", "'")
@@ -392,6 +396,19 @@ def test_a_run_of_this_package(three_runs, tmp_path):
     assert f"Temporal flexibility {report['flexibility']['value']:.2f} (" in (tmp_path / "gap.md").read_text()
     decided = report["results"]["instants"]["median_decision_seconds"]
     assert 0 < decided <= max(int(recording["t"][-1]) for recording in data) / 1e6
+
+
+@pytest.mark.parametrize(("settled", "median"), [([None, 0.2, 0.4], 0.3), ([None] * 3, None)])
+def test_recordings_without_a_decision_are_not_in_its_median(settled, median):
+    part = {"base": {"predictions": [0, 1, 0], "settled": settled, "synops": [1, 1, 1], "difference": {}}}
+    assert gap.merge([part], np.array([0, 1, 0]))["base"]["median_decision_seconds"] == pytest.approx(median)
+
+
+def test_a_silent_network_has_no_decision(foreign):
+    nir.write(foreign / "net.nir", network(threshold=1e6))
+    command.main(arguments(foreign, "--target-bits", "keep", "--steps", "--out", str(foreign / "out")))
+    results = json.loads((foreign / "out" / "gap.json").read_text())["results"]
+    assert {cell["median_decision_seconds"] for cell in results.values()} == {None}
 
 
 def test_it_continues_after_a_stop(foreign, monkeypatch):

@@ -150,6 +150,44 @@ class TestRecordings:
                 with pytest.raises(InputError, match=f"^{name} must be the path of a file or folder, not "):
                     function(path)
 
+    @pytest.mark.parametrize("given", [3, "x", [1, 2], {}, float("nan"), np.float64(2), np.zeros((2, 2))])
+    def test_what_is_of_another_class(self, given, tmp_path):
+        mtt, data = pytest.importorskip("mtt_brian.mtt"), events.load("digits", split="test").subset([0])
+        config = mtt.TrainConfig(time_steps=2)
+        model = mtt.build_model(config, data)
+        refusing = {
+            "config": [lambda v: mtt.build_model(v, data), lambda v: mtt.fit(model, data, v, tmp_path)],
+            "data": [lambda v: mtt.build_model(config, v), lambda v: mtt.fit(model, v, config, tmp_path)],
+            "model": [lambda v: mtt.fit(v, data, config, tmp_path)],
+            "validation": [lambda v: mtt.fit(model, data, config, tmp_path, v)],
+            "resume": [lambda v: mtt.fit(model, data, config, tmp_path, None, v)],
+            "epoch": [lambda v: mtt.load_model(tmp_path, v)],
+            "result": [evaluate.readout_trace],
+            "report": [evaluate.verdict, lambda v: evaluate.write_report(v, tmp_path)],
+            r"spikes\['a'\]": [lambda v: plotting.raster({"a": v})],
+        }
+        for name, functions in refusing.items():
+            for function in functions:
+                with pytest.raises(InputError, match=f"^{name} must be "):
+                    function(given)
+        with pytest.raises(InputError, match=r"needs a sensor of size \(2, height, width\), not"):
+            mb.models.nmnist_3c1fc(given)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("duration", [0, -1.0, float("nan"), float("inf"), "1", [1.0], True])
+    def test_what_is_no_duration_of_a_rebuilt_network(self, duration):
+        with pytest.raises(InputError, match=r"^duration must be "):
+            mb.export.from_nir(one_layer(reset="subtract"), duration=duration)
+
+    @pytest.mark.parametrize("time_steps", [0, -1, 2.0, "2", [2], None, True])
+    def test_what_is_no_number_of_time_steps_of_frames(self, time_steps):
+        with pytest.raises(InputError, match=r"^time_steps must be "):
+            mb.mtt.load_frames(events.load("digits", split="test").subset([0]), time_steps)
+
+    def test_a_number_is_no_list_of_recordings(self):
+        with pytest.raises(InputError, match=r"^recordings: give a list of recordings"):
+            events.frames_batch(np.float64(2), 3, (2, 34, 34))
+
     @pytest.mark.parametrize("ending", list(events.FORMATS))
     def test_what_is_no_file(self, ending, tmp_path):
         folder, pipe = tmp_path / f"folder{ending}", tmp_path / f"pipe{ending}"

@@ -23,6 +23,12 @@ SENSOR = (2, 8, 8)
 EVENTS = 600
 
 
+def test_the_folder_of_a_training_is_created(tmp_path: Path) -> None:
+    data, config = synthetic(4), small(epochs=1)
+    fit(mtt.build_model(config, data), data, config, tmp_path / "new" / "run")
+    assert mtt.checkpoint.load(tmp_path / "new" / "run").epoch == 1
+
+
 def synthetic(count: int, seed: int = 0) -> Recordings:
     """Two classes: events of the left or of the right half of the sensor."""
 

@@ -17,9 +17,10 @@ from matplotlib.image import imread
 
 from mtt_brian import events, plotting
 from mtt_brian.engines.exact.trace import membrane_trace
+from mtt_brian.errors import InputError
 from mtt_brian.evaluate import Estimate
 from mtt_brian.neuron import IF
-from mtt_brian.plotting.style import CYCLE, line_style
+from mtt_brian.plotting.style import cycle, line_style
 from tests.plots import train
 
 RECORDING = events.make_recording([1_000, 2_000, 3_000], x=[0, 3, 1], y=[0, 2, 1], p=[1, 0, 1])
@@ -57,10 +58,12 @@ def test_every_plot_has_an_example():
     assert drawing == set(EXAMPLES)
 
 
+@pytest.mark.parametrize("background", ["light", "dark"])
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_artist_is_visible(name):
+def test_every_artist_is_visible(name, background):
     """The picture changes with every artist that is left out: none is empty, white, outside the axes or too small."""
-    with style.context(plotting.STYLE), warnings.catch_warnings():
+    styles = ["dark_background", plotting.STYLE] if background == "dark" else [plotting.STYLE]
+    with style.context(styles), warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         figure = Figure(layout="none", dpi=100)
         canvas = FigureCanvasAgg(figure)
@@ -93,7 +96,7 @@ sys.exit(matplotlib.rcParams != before or 'matplotlib.pyplot' in sys.modules or 
 
     def test_the_file_has_the_cycle_that_plots_use(self):
         with style.context(plotting.STYLE):
-            assert matplotlib.rcParams["axes.prop_cycle"] == CYCLE[:7]
+            assert matplotlib.rcParams["axes.prop_cycle"] == cycle()[:7]
         assert len(plotting.COLORS) == 7
 
     def test_the_first_lines_are_distinct_in_grey(self):
@@ -106,6 +109,11 @@ sys.exit(matplotlib.rcParams != before or 'matplotlib.pyplot' in sys.modules or 
     def test_colours_are_distinct_for_colour_blind_readers(self, sight):
         seen = [cie_lab(SIGHT[sight] @ linear_rgb(color)) for color in plotting.COLORS]
         assert smallest_distance(seen) > 15
+
+    def test_lines_are_light_on_a_dark_background(self):
+        with style.context("dark_background"):
+            lightness = [cie_lab(linear_rgb(line_style(k)["color"]))[0] for k in range(7)]
+        assert min(lightness) > 40  # black has 0
 
     def test_lines_differ_in_dash_and_marker(self):
         styles = [line_style(k) for k in range(49)]
@@ -142,6 +150,16 @@ class TestFigure:
         content = (tmp_path / "a.pdf").read_bytes()
         assert b"CIDFontType2" in content
         assert b"Type3" not in content
+
+    @pytest.mark.parametrize("name", ["a", "a.xyz", ".png"])
+    def test_a_name_without_the_ending_of_a_format(self, name, tmp_path):
+        with pytest.raises(InputError, match=rf"{name}: the name of a figure must end in one of .*\.pdf, .*\.png"):
+            plotting.figure(tmp_path / name).__enter__()
+
+    def test_what_cannot_be_written_names_the_figure_alone(self, tmp_path):
+        path = tmp_path / "none" / "a.png"
+        with pytest.raises(FileNotFoundError, match=r": '[^>]*a.png'$"), plotting.figure(path):
+            pass
 
     def test_an_error_leaves_no_file_and_no_style(self, tmp_path):
         before = matplotlib.rcParams.copy()

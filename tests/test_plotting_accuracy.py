@@ -147,12 +147,48 @@ def test_sweep_panels_show_the_gap():
     assert [text.get_text() for text in left.texts] == ["below: 30% (T = 1)"]
     assert [text.get_text() for text in right.texts if text.get_text()] == ["-15.0", "+1.0"]
     assert left.get_ylim()[0] == right.get_ylim()[0] == pytest.approx(0.7)
-    assert right.get_xlabel() == "hollow: T = 10\nfull: event-driven\nabove: change in points"
+    assert right.get_xlabel() == "hollow: T = 10\nfull: event-driven\nabove: change\nin points"
     (names,) = figure.legends
     assert [text.get_text() for text in names.get_texts()] == ["a", "b"]
     assert left.get_legend() is None
 
 
+def test_numbers_are_names(ax):
+    """Numbers of time steps, seeds and classes."""
+    estimates = [Estimate(0.5, 0.1), Estimate(0.9, 0.1)]
+    plotting.accuracy_bars([1, np.int64(10)], {0: estimates, 1: estimates}, ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "10"]
+    assert legend(ax) == ["0", "1"]
+    matrix = plotting.confusion_matrix(np.eye(2), range(2), ax=Figure().subplots())
+    assert [label.get_text() for label in matrix.get_yticklabels()] == ["0", "1"]
+
+
 def test_accuracy_bars_need_one_entry_per_group(ax):
     with pytest.raises(InputError, match="'sdt' has 1 accuracies for 2 groups"):
         plotting.accuracy_bars(["a", "b"], {"sdt": [Estimate(0.6, 0.04)]}, ax=ax)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda accuracy, ax: plotting.time_step_sweep([1, 2], accuracy, ax=ax),
+        lambda accuracy, ax: plotting.accuracy_against(["a", "b"], accuracy, ax=ax),
+        lambda accuracy, ax: plotting.early_exit([1, 2], accuracy, name="SynOps", ax=ax),
+        lambda accuracy, ax: plotting.accuracy_bars(["a", "b"], {"mtt": accuracy}, ax=ax),
+    ],
+)
+@pytest.mark.parametrize("accuracy", [[0.5, 0.9], [0.5, 0.1, 0.9, 0.1], [Estimate(0.5, 0.1)], ["high", "low"]])
+def test_accuracies_are_pairs_of_value_and_error(draw, accuracy, ax):
+    """Four numbers are no two estimates."""
+    with pytest.raises(InputError, match=r"accuracy must be 2 of `Estimate`|accuracy must be `Estimate`|for 2 groups"):
+        draw(accuracy, ax)
+
+
+def test_panels_without_lines_with_names():
+    """Two lines without names, and a panel without lines."""
+    lines_ = [plotting.AccuracyLine("", None, [Estimate(0.9, 0.1)])]
+    figure = Figure()
+    plotting.accuracy_panels(
+        figure, [plotting.AccuracyPanel(["a"], "noise", lines_), plotting.AccuracyPanel([], "none", [])], "title"
+    )
+    assert [ax.get_xlabel() for ax in figure.axes] == ["noise", "none"]

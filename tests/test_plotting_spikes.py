@@ -1,7 +1,10 @@
 """Rasters, rates and spike time differences."""
 
+import itertools
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mtt_brian import events, plotting
@@ -44,6 +47,14 @@ class TestRaster:
         plotting.raster({"input": train([0.1], [0]), "out": train([], [])}, ax=ax)
         assert len(lines(ax)["out"].get_xdata()) == 0
         assert len(ax.get_yticks()) == 2
+
+    @pytest.mark.parametrize("count", [2, 12, 40])
+    def test_labels_of_many_populations_do_not_overlap(self, count):
+        figure = Figure(layout="constrained")
+        ax = plotting.raster({f"layer{k}": train([0.1], [0]) for k in range(count)}, ax=figure.subplots())
+        FigureCanvasAgg(figure).draw()
+        boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+        assert all(upper.y0 > lower.y1 - 1 for upper, lower in itertools.pairwise(boxes))
 
     def test_highlighted_neurons_lie_on_top(self, ax):
         spikes = {"out": train([0.1, 0.2, 0.3], [0, 1, 0])}

@@ -1,7 +1,10 @@
 """Trainings and the landscape that they end in."""
 
+import warnings
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mtt_brian import plotting
@@ -47,3 +50,25 @@ def test_loss_surface_has_a_line_at_every_level(ax):
     shades = areas.get_facecolor()[:, :3].sum(axis=1)
     assert np.all(np.diff(shades) < 0)  # the darker the higher
     assert ax.lines[0].get_xydata().tolist() == [[0, 0]]  # the weights
+
+
+BOWL = 0.01 * np.add.outer([1, 0, 1], [1, 0, 1])
+
+
+@pytest.mark.parametrize("surface", [np.ones((3, 3)), BOWL, 1 + BOWL, np.zeros((3, 3))])
+def test_loss_surfaces_that_are_flat_or_zero(surface):
+    """The network is silent everywhere, or right beyond doubt."""
+    figure = Figure(layout="constrained")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plotting.loss_surfaces(figure, [-1, 0, 1], [{"sdt": surface, "mtt": surface}], "losses")
+        FigureCanvasAgg(figure).draw()
+    assert [ax.get_title() for ax in figure.axes] == ["sdt", "mtt"]
+
+
+def test_a_training_of_one_epoch(ax):
+    """Its loss is a point, its axis has the number of the epoch alone."""
+    plotting.training_curve([{"epoch": 1, "loss": 2.0, "accuracy": 0.5}], ax=ax)
+    assert ax.get_xticks().tolist() == [1]
+    (loss,) = ax.figure.axes[1].lines
+    assert (loss.get_xydata().tolist(), loss.get_marker() not in ("", "None")) == ([[1, 2]], True)

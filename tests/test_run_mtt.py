@@ -111,6 +111,17 @@ def test_resuming_a_stopped_run_gives_the_same_weights(
         check_resumed(finished[0], tmp_path)
 
 
+def test_a_run_that_is_stopped_in_the_closing_table_is_finished(tmp_path: Path) -> None:
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with mock.patch.object(mtt, "predict_each", stopped):
+        done = run(*SMALL, "--epochs", "1", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 130
+    assert f"the training is finished, and its network is kept: {Path('run') / 'model.nir'}" in done.stdout
+    assert "--resume" not in done.stdout
+
+
 @pytest.mark.slow
 @every_signal
 def test_resuming_a_stopped_process_gives_the_same_weights(

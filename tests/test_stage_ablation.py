@@ -56,7 +56,9 @@ def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study.mtt, "fit", None)  # again: nothing is trained, nothing is tested
     monkeypatch.setattr(study.inference, "predict", None)
     study.main(options.split())
-    assert f"{tmp_path}: report.json, report.md, results.jsonl, runs, stage_ablation.png" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.splitlines()[0].endswith(f" -> {tmp_path}")
+    assert f"{tmp_path}: report.json, report.md, results.jsonl, runs, stage_ablation.png" in said
     with pytest.raises(InputError, match="epochs"):
         study.main(options.replace("--epochs 1", "--epochs 2").split())
 

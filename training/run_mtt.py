@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     if processes.first:
         # Results: time-stepped accuracy for many numbers of time steps (--final-steps), each with newly binned frames.
-        train.print_accuracies(model, splits.test, settings)
+        with train.resume_hint(folder, config, processes):
+            train.print_accuracies(model, splits.test, settings)
 
         # Next: the same weights event-driven, without time steps.
         train.print_next_command(folder, config)

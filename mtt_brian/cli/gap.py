@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         store = ResultStore(out / "gap.jsonl", task.settings() | bound)
         some = number_of(len(given.recordings), "recording")
-        print(printable(f"{given.title}: {some} -> {opened.path}; {task.passes} rules"))
+        print(printable(f"{given.title}: {opened.path} on {some}, {task.passes} rules -> {out}"))
         with dask_backend.backend(options.dask, len(shards)) as backend:
             parts = gap.evaluate(shards, store, backend)
     results = gap.merge(parts, given.labels)

@@ -187,6 +187,8 @@ def resume_hint(folder: Path, config: TrainConfig, processes: Processes) -> Iter
 
 def resume_command(folder: Path, config: TrainConfig, processes: Processes) -> str:
     """What a stopped training leaves, and the command that goes on with it."""
+    if (folder / run_files.MODEL).is_file():  # stopped in the closing table
+        return f"the training is finished, and its network is kept: {folder / run_files.MODEL}"
     if not (folder / mtt.checkpoint.FILE_NAME).is_file():
         return "there is no checkpoint yet: start anew"
     command = "mtt-brian train" if processes.count == 1 else f"{processes.launcher} -m mtt_brian train"

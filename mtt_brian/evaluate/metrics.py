@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.engines.result import Result
-from mtt_brian.errors import InputError, check_array, check_whole
+from mtt_brian.errors import InputError, check_array, check_kind, check_whole
 from mtt_brian.text import shown
 
 #: Largest side of a confusion matrix.
@@ -258,6 +258,7 @@ def readout_trace(result: Result) -> tuple[np.ndarray, np.ndarray]:
         times: float64 [K], seconds, rising, the first is 0.
         readouts: float64 [K, classes].
     """
+    check_kind("result", result, Result)
     circuit = result.circuit
     sources = [circuit.output] if circuit.readout.rule.fires else [c.source for c in circuit.into(circuit.output)]
     times = np.unique(np.concatenate([[0.0], *(result.spikes[name].t for name in sources if name in result.spikes)]))
@@ -266,6 +267,9 @@ def readout_trace(result: Result) -> tuple[np.ndarray, np.ndarray]:
 
 def decision_time(times: ArrayLike, readouts: ArrayLike, label: int) -> float:
     """The earliest time from which the prediction is correct and stays correct; inf if the last one is wrong.
+
+    While the readouts of all classes are equal, as before the first spike, there is no prediction: class 0 would be
+    decided before any event, and the time would depend on the order of the classes.
 
     Args:
         times: [K], rising.
@@ -280,7 +284,11 @@ def decision_time(times: ArrayLike, readouts: ArrayLike, label: int) -> float:
         raise InputError(
             f"times must be rising, one for each of {predicted.shape} readouts [K, classes], not {shown(times)}"
         )
-    wrong = np.flatnonzero(predicted != check_whole("label", label, most=np.shape(readouts)[1] - 1, least=0))
+    classes = np.shape(readouts)[1]
+    right = predicted == check_whole("label", label, most=classes - 1, least=0)
+    if classes > 1:
+        right &= np.ptp(np.asarray(readouts), axis=1) > 0
+    wrong = np.flatnonzero(~right)
     first_right = wrong[-1] + 1 if wrong.size else 0
     return float(times[first_right]) if first_right < len(times) else float("inf")
 

@@ -73,7 +73,7 @@ class EventDriven:
         times: seconds [K].
         accuracy_over_time: fraction of correct predictions at each of ``times`` [K].
         median_decision_time: seconds after which the prediction is correct and no longer changes, over the correctly
-            predicted recordings; inf if there is none.
+            predicted recordings in which the readouts of the classes come to differ; inf if there is none.
         confusion_matrix: int64 [classes, classes], rows are the truth.
     """
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from mtt_brian.errors import check_kind
 from mtt_brian.evaluate.report import EventDriven, Report, RunReport
 from mtt_brian.evaluate.report_verdict import verdict
 from mtt_brian.evaluate.tables import (
@@ -267,6 +268,7 @@ def markdown_text(report: Report) -> str:
 def write_report(report: Report, folder: str | os.PathLike[str]) -> None:
     """Write ``report.json`` and ``report.md`` into ``folder``, each atomically."""
     folder = as_path(folder, "folder")
+    check_kind("report", report, Report)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.json", report.json())
     write_text(folder / "report.md", markdown_text(report))

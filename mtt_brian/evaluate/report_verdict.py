@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from mtt_brian.errors import check_kind
 from mtt_brian.evaluate.report import Report, RunReport
 from mtt_brian.text import printable
 
@@ -21,6 +22,7 @@ def verdict(report: Report) -> str:
     Of one network it also names the population whose spike counts differ most; of more than three networks only those
     with the smallest and the largest change.
     """
+    check_kind("report", report, Report)
     runs = sorted(report.runs, key=_change)
     shown = list(report.runs) if len(runs) <= _NAMED else [runs[-1], runs[0]]
     text = ", ".join(_outcome(run) for run in shown)

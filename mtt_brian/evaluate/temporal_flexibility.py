@@ -15,6 +15,8 @@ from mtt_brian.text import shown
 TIME_STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
 #: Resamples of the bootstrap.
 RESAMPLES = 1000
+#: Part of the resamples beyond each end of the interval.
+_TAIL = 0.025
 
 
 class Flexibility(NamedTuple):
@@ -22,7 +24,7 @@ class Flexibility(NamedTuple):
 
     Attributes:
         value: 1: the same accuracy at every T and event-driven.
-        low, high: percentiles 2.5 and 97.5 of the bootstrap over the recordings.
+        low, high: of a bootstrap over the recordings, see `flexibility`; they enclose ``value``.
     """
 
     value: float
@@ -53,8 +55,14 @@ def flexibility(
     one condition only. F does not contain the accuracy itself: a network that is at chance everywhere has 1. It is 0 if
     no prediction is correct.
 
-    The bootstrap draws recordings with replacement, the same ones for all conditions of a resample (paired), and
-    computes mean and maximum anew. The random numbers are fixed: equal arguments give equal intervals.
+    The largest of nine measured accuracies is on average above the largest true one, so that F is too low where several
+    accuracies are close to each other, by up to 0.04 with 100 recordings and 0.01 with 1000. Resampled scores are lower
+    still: their percentiles are no interval of F. The interval is therefore the union of those of ``mean_c(a_c) /
+    a_k``, quantiles 0.025 and 0.975, over all conditions k that may be the best: in 2.5 % of the resamples or more, k
+    is at least as accurate as the measured best. In simulations it contains the true score in 93 to 100 %.
+
+    The bootstrap draws recordings with replacement, the same ones for all conditions of a resample (paired). The random
+    numbers are fixed: equal arguments give equal intervals.
 
     Args:
         time_stepped: by T, whether each recording is classified correctly, bool [N]; T besides those of `TIME_STEPS`
@@ -78,9 +86,9 @@ def flexibility(
         raise InputError("no flexibility score without a recording")
     correct = np.stack(rows, axis=1)
     rng = np.random.default_rng(0)
-    drawn = [_score(correct[rng.integers(0, len(correct), len(correct))]) for _ in range(resamples)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Flexibility(_score(correct), float(low), float(high))
+    drawn = np.stack([correct[rng.integers(0, len(correct), len(correct))].sum(axis=0) for _ in range(resamples)])
+    value, (low, high) = _score(correct), _interval(drawn, best=int(correct.sum(axis=0).argmax()))
+    return Flexibility(value, min(value, low), max(value, high))
 
 
 def _truth(name: str, values: ArrayLike) -> np.ndarray:
@@ -93,6 +101,15 @@ def _truth(name: str, values: ArrayLike) -> np.ndarray:
     if not np.isin(array, (0, 1)).all():
         raise InputError(f"{name} must be truth values, is each prediction correct, not {shown(values)}")
     return array.astype(bool)
+
+
+def _interval(drawn: np.ndarray, best: int) -> tuple[float, float]:
+    """Of the score, from the correct predictions of each resample [resamples, conditions]; ``best`` is as measured."""
+    possible = drawn[:, np.mean(drawn >= drawn[:, [best]], axis=0) >= _TAIL]
+    mean = drawn.mean(axis=1, keepdims=True)
+    ratios = np.where(possible > 0, np.minimum(1.0, mean / np.maximum(possible, 1)), mean > 0)
+    low, high = np.quantile(ratios, [_TAIL, 1 - _TAIL], axis=0)
+    return float(low.min()), float(high.max())
 
 
 def _score(correct: np.ndarray) -> float:

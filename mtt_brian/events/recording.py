@@ -205,7 +205,7 @@ def check_recordings(recordings: Any) -> Iterable[np.ndarray]:
     else:
         several = (
             (isinstance(recordings, Iterable) or hasattr(recordings, "__getitem__"))  # torch's data sets have no iter
-            and not isinstance(recordings, str | bytes | PathLike | Mapping | Images | type)
+            and not isinstance(recordings, str | bytes | PathLike | Mapping | Images | type | np.generic)
             and not hasattr(recordings, "to_records")
             and not is_labelled_pair(recordings)
         )

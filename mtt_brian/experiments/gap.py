@@ -13,6 +13,7 @@ Nothing here needs torch.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -422,7 +423,7 @@ class GapEvaluator:
             predicted = [int(k) for k in predictions([r.readout for r in results])]
             part[name] = {
                 "predictions": predicted,
-                "settled": [decision_time(*readout_trace(r), label=k) for r, k in zip(results, predicted, strict=True)],
+                "settled": [_settled(result, k) for result, k in zip(results, predicted, strict=True)],
                 "synops": [r.synops for r in results],
                 "difference": _differences(reference, results),
             }
@@ -497,16 +498,23 @@ def merge(parts: Sequence[PartialResult], labels: np.ndarray | None) -> dict[str
             for population in parts[0][name]["difference"]
         }
         right = np.equal(predicted, labels)
-        settled = np.array([seconds for part in parts for seconds in part[name]["settled"]])
+        settled = np.array([seconds for part in parts for seconds in part[name]["settled"]], dtype=np.float64)
+        decided = settled[right & np.isfinite(settled)]
         cells[name] = {
             "right": factorial.as_bits(right),
             "predictions": predicted,
             "synops": synops,
             "synops_per_recording": float(np.mean(synops)),
             "spike_difference": {population: _ratio(*pair) for population, pair in sums.items()},
-            "median_decision_seconds": float(np.median(settled[right])) if right.any() else None,
+            "median_decision_seconds": float(np.median(decided)) if decided.size else None,
         }
     return cells
+
+
+def _settled(result: Result, predicted: int) -> float | None:
+    """Seconds after which the prediction does not change again; None if the readouts of all classes are equal."""
+    seconds = decision_time(*readout_trace(result), label=predicted)
+    return seconds if math.isfinite(seconds) else None
 
 
 def _ratio(difference: float, reference: float) -> float | None:

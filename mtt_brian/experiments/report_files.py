@@ -24,6 +24,7 @@ from mtt_brian.machine import BATCH
 from mtt_brian.plotting import ModeRun
 from mtt_brian.plotting.axes import legend_above, literal
 from mtt_brian.progress import notice
+from mtt_brian.text import number_of, printable
 
 #: The figures: name of the file, what is drawn, and the caption in report.html; without a caption they are not in it.
 FIGURES = (
@@ -77,7 +78,8 @@ def open_store(plan: EvaluationPlan, out: str | None, html: bool = False) -> Ite
         files.check_replaceable(folder, ["report.json", "report.md", *figures, *(["report.html"] if html else [])])
         store = ResultStore(folder / "shards.jsonl", plan.settings())
         recordings = plan.recordings
-        print(f"{recordings.title}, {recordings.split}: {len(recordings)} recordings; engine {plan.engine}")
+        some = f"{recordings.title}, {recordings.split}: {number_of(len(recordings), 'recording')}"
+        print(printable(f"{some}; engine {plan.engine} -> {folder}"))
         yield store
 
 

@@ -21,6 +21,7 @@ from mtt_brian.experiments import run_folder
 from mtt_brian.experiments.evaluation import result_versions
 from mtt_brian.experiments.result_store import Key, ResultStore
 from mtt_brian.experiments.run_folder import Run
+from mtt_brian.text import number_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Study:
     @property
     def data(self) -> str:
         """``"N-MNIST, test, 50 recordings"``."""
-        return f"{self.recordings.title}, {self.recordings.split}, {len(self.recordings)} recordings"
+        return f"{self.recordings.title}, {self.recordings.split}, {number_of(len(self.recordings), 'recording')}"
 
     @property
     def facts(self) -> dict[str, Any]:

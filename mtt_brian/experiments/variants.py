@@ -18,6 +18,7 @@ from mtt_brian.experiments import run_folder
 from mtt_brian.experiments.inference import Condition
 from mtt_brian.experiments.run_folder import Run, Splits
 from mtt_brian.mtt import TrainConfig
+from mtt_brian.text import number_of
 
 
 class Variant(NamedTuple):
@@ -72,7 +73,7 @@ def train_variants(
         (variant, seed): dataclasses.replace(shared, **variant._asdict(), seed=seed)
         for variant, seed in itertools.product(variants, seeds)
     }
-    print(f"{len(configs)} networks, MTT, T <= {shared.time_steps}, {shared.epochs} epochs -> {folder}")
+    print(f"{len(configs)} networks, MTT, T <= {shared.time_steps}, {number_of(shared.epochs, 'epoch')} -> {folder}")
     runs: dict[tuple[Variant, int], Run] = {}
     for (variant, seed), config in configs.items():
         print(f"{len(runs) + 1}/{len(configs)}: {variant}, seed {seed}")

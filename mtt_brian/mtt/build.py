@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_kind
 from mtt_brian.events import Recordings
 from mtt_brian.mtt.config import TrainConfig
-from mtt_brian.mtt.frame_dataset import Data
+from mtt_brian.mtt.frame_dataset import Data, check_data
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Staged, models, surrogate
 from mtt_brian.text import one_line, shown
@@ -37,6 +37,8 @@ def build_model(config: TrainConfig, data: Data) -> Staged:
         InputError: if the model's name is unknown, the model does not fit the data or the memory of the machine, or
             there is no such device.
     """
+    check_kind("config", config, TrainConfig)
+    check_data(data)
     rule = IF(threshold=1.0, reset=config.reset, spikes=config.spikes, lower_bound=config.lower_bound)
     options: dict[str, Any] = {
         "width_multiplier": config.width_multiplier,

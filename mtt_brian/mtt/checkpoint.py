@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_choice
 from mtt_brian.files import as_path, replacing
 from mtt_brian.mtt.contents import check_contents
 from mtt_brian.snn import Staged, models
@@ -115,6 +115,7 @@ def load_model(path: str | Path, epoch: Literal["final", "best", "last"] = "fina
         InputError: as `load`; if there is no best epoch because the run had no validation data; or if the weights do
             not fit the model that the checkpoint names.
     """
+    check_choice("epoch", epoch, ("final", "best", "last"))
     saved = load(path)
     weights = {"final": saved.final_weights, "best": saved.best, "last": saved.weights}[epoch]
     if weights is None:

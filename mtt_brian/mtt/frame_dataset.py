@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events import Images, Recordings
 from mtt_brian.events.binning import bin_recordings
 from mtt_brian.events.frame_cache import cached_frames
+from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.mtt.augment import Changes
 from mtt_brian.mtt.prefetch import prefetched, select
 from mtt_brian.snn.ops.memory_format import to_channels_last
@@ -147,7 +148,7 @@ def _stay(frames: Tensor, device: torch.device, frames_on: FramesOn) -> bool:
     return frames_on == "host" or (frames_on == "auto" and size > SHARE * free)
 
 
-def check_data(data: Any, *more: type) -> None:
+def check_data(data: Any, *more: type, name: str = "data") -> None:
     """Refuses what is neither recordings nor images of a data set, nor one of ``more``.
 
     Raises:
@@ -155,7 +156,7 @@ def check_data(data: Any, *more: type) -> None:
     """
     if not isinstance(data, (Recordings, Images, *more)):
         raise InputError(
-            f"data must be Recordings or Images, as events.load gives them{', or a FrameSet' if more else ''}; not "
+            f"{name} must be Recordings or Images, as events.load gives them{', or a FrameSet' if more else ''}; not "
             f"{shown(data)}"
         )
 
@@ -175,6 +176,8 @@ def load_frames(data: Data, time_steps: int, workers: int = 0, *, cache: bool = 
         InputError: if there are no items, or as `bin_recordings` and `cached_frames`.
     """
     check_data(data)
+    time_steps = check_whole("time_steps", time_steps, most=MOST_TIME_STEPS, least=1)
+    workers = check_whole("workers", workers, most=1024, least=0)
     labels = torch.as_tensor(np.asarray(data.labels), dtype=torch.int64)
     if isinstance(data, Recordings):
         binned = (cached_frames if cache else bin_recordings)(data, time_steps, workers)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtt_brian.errors import Diverged
+from mtt_brian.errors import Diverged, check_kind
 from mtt_brian.files import as_path, write_text
 from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation, Changes
@@ -28,7 +28,7 @@ from mtt_brian.mtt.checks import check_norms, check_resume, check_sizes
 from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
-from mtt_brian.mtt.frame_dataset import Data, FrameSet, load_frames
+from mtt_brian.mtt.frame_dataset import Data, FrameSet, check_data, load_frames
 from mtt_brian.mtt.inference import predict
 from mtt_brian.mtt.initialise import prepare
 from mtt_brian.mtt.iteration import Batch, Iteration, StepOptions, Trainable, train_iteration
@@ -37,6 +37,7 @@ from mtt_brian.mtt.optimizer import make_optimizer, make_scheduler
 from mtt_brian.mtt.prefetch import Ahead
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged, norm
+from mtt_brian.snn.staged import check_staged
 
 #: Children of the seed, one for each kind of random numbers.
 _ORDER, _TIME_STEPS, _AUGMENTATION = range(3)
@@ -52,6 +53,8 @@ def fit(
     processes: Processes = ALONE,
 ) -> Checkpoint:
     """Trains ``model`` in place and updates ``run_dir/checkpoint.pt`` and ``run_dir/metrics.jsonl``.
+
+    The folder is created if necessary.
 
     Recordings are binned once at T_max. After every epoch the checkpoint is replaced and the metrics gain a line:
     ``{"epoch", "loss", "train_accuracy", "validation_accuracy" (if there are such recordings), "lr", "seconds"}``. Loss
@@ -85,13 +88,16 @@ def fit(
         The last checkpoint. ``model`` holds its `Checkpoint.final_weights`.
 
     Raises:
-        InputError: if ``resume`` belongs to another model or config, or recordings are missing, or too few to share.
+        InputError: for arguments of other classes; if ``resume`` belongs to another model or config; if recordings are
+            missing, or too few to share.
         Diverged: if loss or weights are no longer finite; the last checkpoint is kept.
         KeyboardInterrupt: the last checkpoint is kept; a resumed run repeats the unfinished epoch.
     """
     folder = as_path(run_dir, "run_dir")
     with processes.together():
         trainer = Trainer.prepare(model, data, config, validation, resume, processes)
+        if processes.first:
+            folder.mkdir(parents=True, exist_ok=True)
     trainer.save(folder)  # before the first epoch, so that a run stopped within it can be resumed too
     with trainer.running():
         while trainer.last.epoch < config.epochs:
@@ -169,6 +175,13 @@ class Trainer:
         Raises:
             InputError: see `fit`.
         """
+        check_staged(model)
+        check_kind("config", config, TrainConfig)
+        check_data(data)
+        if validation is not None:
+            check_data(validation, name="validation")
+        if resume is not None:
+            check_kind("resume", resume, Checkpoint)
         processes.check(config.processes, config.device)
         check_computes(config.device)
         if resume is not None:

@@ -10,16 +10,30 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array
 from mtt_brian.evaluate import Estimate
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal_lines
-from mtt_brian.plotting.style import COLORS, HATCHES, line_style
+from mtt_brian.plotting.style import HATCHES, color_of, grey, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: What stands for accuracies.
+_PAIRS = "`Estimate` (a value and its standard error)"
 #: Marks the labels of event-driven accuracies.
 _EVENT_DRIVEN = "event-driven"
+
+
+def columns_of(accuracy: Sequence[Estimate], count: int) -> np.ndarray:
+    """Values and standard errors, float64 [2, K].
+
+    Raises:
+        InputError: unless there are ``count`` pairs of numbers.
+    """
+    columns = check_array("accuracy", accuracy if len(accuracy) else np.zeros((0, 2)), wanted=_PAIRS)
+    if columns.shape != (count, 2):
+        raise InputError(f"accuracy must be {count} of {_PAIRS}, not an array of shape {columns.shape}")
+    return columns.astype(np.float64).T
 
 
 def time_step_sweep(
@@ -42,7 +56,7 @@ def time_step_sweep(
     """
     ax = axes(ax)
     label = label_of(label)
-    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    values, errors = columns_of(accuracy, len(time_steps))
     ax.set_xscale("linear")  # of an earlier curve: on a logarithmic axis errorbar() warns of a single T
     curve = ax.errorbar(np.asarray(time_steps), values, yerr=errors, label=label)
     if event_driven is not None:
@@ -99,17 +113,17 @@ def accuracy_bars(
         if len(estimates) != len(groups):
             raise InputError(f"{name!r} has {len(estimates)} accuracies for {len(groups)} groups")
         at = [g for g, estimate in enumerate(estimates) if estimate is not None]
-        values, errors = np.reshape([e for e in estimates if e is not None], (-1, 2)).T
+        values, errors = columns_of([e for e in estimates if e is not None], len(at))
         ax.bar(
             np.asarray(at) + (k - (len(series) - 1) / 2) * width,
             values,
             width,
             yerr=errors,
             label=label_of(name),
-            color=(COLORS[k % len(COLORS)], 0.45),  # so pale that the error bar is seen within the bar
-            edgecolor=COLORS[k % len(COLORS)],
+            color=(color_of(k), 0.45),  # so pale that the error bar is seen within the bar
+            edgecolor=color_of(k),
             hatch=HATCHES[k % len(HATCHES)],
-            error_kw={"ecolor": "0.2", "elinewidth": 1, "capsize": 2},
+            error_kw={"ecolor": grey(0.2), "elinewidth": 1, "capsize": 2},
         )
         for x, value, error in zip(at, values, errors, strict=True):
             if room < 12:
@@ -126,7 +140,9 @@ def accuracy_bars(
     accuracy_axis(ax)
     ax.set_ylim(0, 1.1)  # room for the number above a bar of 100 %
     ax.set_yticks(np.linspace(0, 1, 6))
-    return legend_above(ax, columns=1 if max(map(len, series), default=0) > 24 else 2) if len(series) > 1 else ax
+    if len(series) < 2:
+        return ax
+    return legend_above(ax, columns=1 if max(len(str(name)) for name in series) > 24 else 2)
 
 
 def accuracy_against(
@@ -149,7 +165,7 @@ def accuracy_against(
     """
     ax = axes(ax)
     options = {} if style is None else line_style(*style)
-    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    values, errors = columns_of(accuracy, len(levels))
     ax.errorbar(range(len(levels)), values, yerr=errors, label=label_of(label), **options)
     ax.set_xticks(
         range(len(levels)), [literal_lines(level) if isinstance(level, str) else f"{level:g}" for level in levels]
@@ -181,7 +197,7 @@ def early_exit(
     """
     ax = axes(ax)
     line = line_style(*style) | {"marker": ""}
-    values, errors = np.reshape(np.asarray(accuracy, dtype=np.float64), (-1, 2)).T
+    values, errors = columns_of(accuracy, len(np.asarray(cost)))
     ax.fill_between(np.asarray(cost), values - errors, values + errors, color=line["color"], alpha=0.15, linewidth=0)
     ax.plot(cost, values, linewidth=1.8, label=label_of(label), **line)
     if fixed is not None:
@@ -189,7 +205,7 @@ def early_exit(
             *fixed,
             linewidth=0.9,
             **line | {"linestyle": ":"},
-            label=f"{label_of(label)}, fixed time" if label else None,
+            label=f"{label_of(label)}, fixed time" if label is not None else None,
         )
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     ax.set_xlabel(literal_lines(name, 80))

@@ -11,7 +11,7 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
 from mtt_brian.plotting.axes import accuracy_axis, accuracy_floor, axes, cut_accuracy_axis, literal_lines
-from mtt_brian.plotting.style import COLORS, HATCHES
+from mtt_brian.plotting.style import COLORS, HATCHES, grey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,8 @@ def waterfall(
 ) -> Axes:
     """Values after each of several changes: a bar from each value to the next one, with the error of the difference.
 
-    The axis may begin above zero, so there are no bars but of differences.
+    The first value and the last one are points with their numbers. The axis may begin above zero, so there are no bars
+    but of differences.
 
     Args:
         names: of the start and of every change [K].
@@ -43,28 +44,37 @@ def waterfall(
         raise InputError(f"{len(names)} names and {len(changes)} changes do not fit {len(values)} values")
     ax = axes(ax)
     levels = np.array([value.value for value in values])
+    loss, gain, nothing = (COLORS[5], ""), (COLORS[3], HATCHES[1]), (grey(0.4), "")
     for k, change in enumerate(changes, start=1):
         low, high = sorted(levels[k - 1 : k + 1])
-        color, hatch = (COLORS[5], "") if change.value < 0 else (COLORS[3], HATCHES[1]) if change.value else ("0.4", "")
-        ax.hlines(levels[k - 1], k - 1, k + 0.3, color="0.6", linewidth=0.8)
+        color, hatch = loss if change.value < 0 else gain if change.value else nothing
+        ax.hlines(levels[k - 1], k - 1, k + 0.3, color=grey(0.6), linewidth=0.8)
         ax.bar(k, high - low, 0.6, low, color=(color, 0.45), edgecolor=color, hatch=hatch)
-        ax.errorbar(k, levels[k], yerr=change.standard_error, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
-        text = f"{100 * change.value:+.1f} ± {100 * change.standard_error:.1f}"
-        top = max(high, levels[k] + change.standard_error)
-        ax.annotate(text, (k, top), (0, 3), textcoords="offset points", ha="center", fontsize="small")
-    for k in (0, len(levels) - 1):
-        at = k if k == 0 else k + 0.65  # beside the bar of the last change and its number
-        ax.errorbar(at, levels[k], yerr=values[k].standard_error, color="0.1", marker="o", linestyle="none", capsize=2)
-    ax.set_xticks(range(len(names)), [literal_lines(_in_lines(name)) for name in names])
-    ax.set_xlim(-0.6, len(names) - 0.1)
+        ax.errorbar(k, levels[k], yerr=change.standard_error, fmt="none", ecolor=grey(0.2), elinewidth=1, capsize=2)
+        text = f"{100 * change.value:+.1f}\n± {100 * change.standard_error:.1f}"
+        _write_above(ax, k, max(high, levels[k] + change.standard_error), text)
+    points, labels = {0: values[0]}, [*names]
+    if changes:
+        points[len(values)] = values[-1]
+        labels.append("all changes")
+        ax.hlines(levels[-1], len(changes), len(values), color=grey(0.6), linewidth=0.8)
+    for place, (value, error) in points.items():
+        ax.errorbar(place, value, yerr=error, color=grey(0.1), marker="o", linestyle="none", capsize=2)
+        _write_above(ax, place, value + np.nan_to_num(error), f"{100 * value:.1f}")
+    ax.set_xticks(range(len(labels)), [literal_lines(_in_lines(label)) for label in labels])
+    ax.set_xlim(-0.6, len(labels) - 0.4)
     accuracy_axis(ax)
     ax.set_ylabel(what)
     errors = [*(value.standard_error for value in values[:1]), *(change.standard_error for change in changes)]
-    floor = accuracy_floor(float(np.min(levels - np.nan_to_num(errors))))
+    floor = accuracy_floor(float(np.min(np.nan_to_num(levels - np.nan_to_num(errors)))))
     cut_accuracy_axis(ax, floor)
     ax.set_yticks([tick for tick in ax.get_yticks() if floor - 1e-9 <= tick <= 1 + 1e-9])
-    ax.set_ylim(top=1 + 0.1 * (1 - floor))  # room for the number above a bar at 100 %
+    ax.set_ylim(top=1 + 0.16 * (1 - floor))  # room for the numbers above a bar at 100 %
     return ax
+
+
+def _write_above(ax: Axes, x: float, y: float, text: str) -> None:
+    ax.annotate(text, (x, y), (0, 3), textcoords="offset points", ha="center", fontsize="small")
 
 
 def _in_lines(name: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-from mtt_brian.plotting.style import CYCLE
+from mtt_brian.plotting.style import cycle, grey
 from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def axes(ax: Axes | None) -> Axes:
 
         ax = plt.subplots(layout="constrained")[1]
     if not ax.has_data():
-        ax.set_prop_cycle(CYCLE)
+        ax.set_prop_cycle(cycle())
     return ax
 
 
@@ -32,17 +32,17 @@ def axes(ax: Axes | None) -> Axes:
 _TEX = {c: f"\\{c}" for c in "{}$&#_%"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\textasciitilde{}"}
 
 
-def literal(text: str, most: int = 60) -> str:
+def literal(text: object, most: int = 60) -> str:
     """Text of users, escaped so that matplotlib draws it unchanged.
 
     Without this, ``$`` would begin a formula, a label that begins with ``_`` or is empty would not be shown in a
     legend, and a line end or a long name would deform the figure. Works on any axes, whatever their style.
 
     Args:
-        text: a name, such as of a recording or a class.
+        text: a name, such as of a recording or a class; a number is written out.
         most: characters of it that are shown; of a longer one the middle is left out.
     """
-    text = shortened(printable(text), most)
+    text = shortened(printable(str(text)), most)
     if matplotlib.rcParams["text.usetex"]:
         text = "".join(_TEX.get(c, c) for c in text)
     elif matplotlib.rcParams["text.parse_math"]:
@@ -50,13 +50,13 @@ def literal(text: str, most: int = 60) -> str:
     return f" {text}" if text.startswith("_") else text or '""'
 
 
-def literal_lines(text: str, most: int = 60) -> str:
+def literal_lines(text: object, most: int = 60) -> str:
     """`literal` for text of several lines."""
-    first, *others = text.split("\n", maxsplit=2)
+    first, *others = str(text).split("\n", maxsplit=2)
     return "\n".join(literal(line, most) for line in (first, *others))
 
 
-def label_of(name: str | None) -> str | None:
+def label_of(name: object | None) -> str | None:
     """`literal` for an optional label."""
     return None if name is None else literal_lines(name, most=80)
 
@@ -66,7 +66,7 @@ def accuracy_axis(ax: Axes) -> None:
     ax.set_ylim(0, 1.02)  # a line at 100 % stays visible
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.set_ylabel("accuracy")
-    ax.grid(axis="y", color="0.9")
+    ax.grid(axis="y", color=grey(0.9))
     ax.set_axisbelow(True)
 
 
@@ -97,7 +97,7 @@ def cut_accuracy_axis(ax: Axes, floor: float, ceiling: float = 1.0) -> None:
         "marker": [(-1, -0.5), (1, 0.5)],
         "markersize": 7,
         "linestyle": "none",
-        "color": "black",
+        "color": grey(0),
         "label": "_cut",
     }
     ax.plot([0, 0], [0.025, 0.05], transform=ax.transAxes, markeredgewidth=0.8, clip_on=False, **stroke)
@@ -126,9 +126,10 @@ def legend_beside(ax: Axes) -> Axes:
     return ax
 
 
-def legend_above(ax: Axes, columns: int = 2) -> Axes:
-    """``ax`` with a legend on top of it, for plots that leave no empty corner."""
-    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
+def legend_above(ax: Axes, columns: int = 2, handles: Sequence[Any] | None = None) -> Axes:
+    """``ax`` with a legend on top of it, for plots that leave no empty corner; of its artists, or of ``handles``."""
+    artists = {} if handles is None else {"handles": handles}
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, **artists)
     return ax
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mtt_brian.plotting.axes import axes, legend
-from mtt_brian.plotting.style import COLORS
+from mtt_brian.plotting.style import COLORS, grey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ def membrane(trace: MembraneTrace, *, ax: Axes | None = None) -> Axes:
     ax.plot(1e3 * trace.t, trace.v, color=COLORS[0], linestyle="-", marker="", label="membrane")
     for name, value in (("threshold", trace.rule.threshold), ("lower bound", trace.rule.lower_bound)):
         if value is not None:
-            ax.axhline(float(value), color="0.3", linestyle="--" if name == "threshold" else ":", label=name)
+            ax.axhline(float(value), color=grey(0.3), linestyle="--" if name == "threshold" else ":", label=name)
     ax.plot(
         1e3 * trace.spike_t, trace.spike_v, linestyle="none", marker="^", markersize=6, color=COLORS[1], label="spike"
     )

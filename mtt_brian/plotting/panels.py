@@ -20,7 +20,7 @@ from mtt_brian.plotting.axes import (
 )
 from mtt_brian.plotting.predictions import readout
 from mtt_brian.plotting.spikes import raster
-from mtt_brian.plotting.style import line_style
+from mtt_brian.plotting.style import grey, line_style
 from mtt_brian.plotting.training import loss_surface
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
     right.set_xlim(-0.5, len(curves) - 0.5)
     largest = sorted({curve.time_steps[-1] for curve in curves})
     right.set_xlabel(
-        f"hollow: T = {' or '.join(map(str, largest))}\nfull: event-driven\nabove: change in points", fontsize="small"
+        f"hollow: T = {' or '.join(map(str, largest))}\nfull: event-driven\nabove: change\nin points", fontsize="small"
     )
     for ax in (left, right):
         cut_accuracy_axis(ax, floor, ceiling)
@@ -118,7 +118,7 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
 def _fall(ax: Axes, place: int, stepped: Estimate, event_driven: Estimate, upright: bool) -> None:
     """An arrow from the time-stepped accuracy to the event-driven one, with their difference above the axes."""
     style = line_style(place) | {"linestyle": "none"}
-    ax.plot(place, stepped.value, **style, markerfacecolor="white", zorder=3, label="_stepped")
+    ax.plot(place, stepped.value, **style, markerfacecolor=grey(1), zorder=3, label="_stepped")
     ax.errorbar(place, event_driven.value, yerr=event_driven.standard_error, **style, zorder=3, label="_event-driven")
     arrow = {"arrowstyle": "->", "color": style["color"], "shrinkA": 3, "shrinkB": 3}
     ax.annotate("", (place, event_driven.value), (place, stepped.value), arrowprops=arrow)
@@ -151,7 +151,8 @@ def accuracy_panels(figure: Figure, panels: Sequence[AccuracyPanel], title: str,
         for line in panel.lines:
             accuracy_against(panel.levels, line.accuracy, label=line.label, style=line.style, ax=ax)
         ax.set_xlabel(literal(panel.name))
-        ax.get_legend().remove()
+        if (own := ax.get_legend()) is not None:  # there are lines, and they have names
+            own.remove()
         if k % columns:
             ax.set_ylabel("")
     floor = accuracy_floor(min(e.value for panel in panels for line in panel.lines for e in line.accuracy))
@@ -213,13 +214,16 @@ def loss_surfaces(figure: Figure, offsets: ArrayLike, rows: Sequence[Mapping[str
         title: of the figure.
     """
     surfaces = [np.asarray(surface) for row in rows for surface in row.values()]
-    levels = np.geomspace(min(s.min() for s in surfaces) * 1.1, max(s.max() for s in surfaces), 12)
+    lowest, highest = min(s.min() for s in surfaces), max(s.max() for s in surfaces)
+    # A loss may be 0, and all of them alike: lines for every twelfth of a per cent at least.
+    lowest = max(lowest, 1e-6 * highest, 1e-30)
+    levels = np.geomspace(lowest * 1.1, max(highest, 1.11 * lowest), 12)
     columns = max(map(len, rows))
     axes = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
     for of_row, row in zip(axes, rows, strict=True):
         for ax in of_row[len(row) :]:
             ax.set_axis_off()
         for ax, (name, surface) in zip(of_row, row.items(), strict=False):
-            loss_surface(offsets, surface, levels, ax=ax).set_title(literal(name))
+            loss_surface(offsets, np.maximum(surface, lowest), levels, ax=ax).set_title(literal(name))
             ax.label_outer()
     figure.suptitle(literal(title, 120))

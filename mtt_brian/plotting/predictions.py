@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_beside
-from mtt_brian.plotting.style import COLORS, line_style
+from mtt_brian.plotting.style import COLORS, grey, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def readout(times: ArrayLike, values: ArrayLike, *, label: int | None = None, ax
     for k in range(evidence.shape[1]):
         style: dict[str, Any] = line_style(k) | {"label": f"class {k}"}
         if label is not None:
-            style |= {"color": "0.6", "linewidth": 0.8, "zorder": 2, "linestyle": "-", "label": "_other"}
+            style |= {"color": grey(0.6), "linewidth": 0.8, "zorder": 2, "linestyle": "-", "label": "_other"}
             if k == label:
                 style |= {"color": COLORS[0], "linewidth": 2.0, "zorder": 3}
                 style["label"] = f"class {k} (right)"
@@ -43,7 +43,7 @@ def readout(times: ArrayLike, values: ArrayLike, *, label: int | None = None, ax
                 style |= {"color": COLORS[1], "linewidth": 2.0, "zorder": 3, "linestyle": "--"}
                 style["label"] = f"class {k} (predicted)"
         ax.plot(times, evidence[:, k], drawstyle="steps-post", **style | {"marker": ""})
-    ax.axhline(0, color="0.3", linewidth=0.6, label="_mean")
+    ax.axhline(0, color=grey(0.3), linewidth=0.6, label="_mean")
     ax.set_xlabel("time (ms)")
     ax.set_ylabel("readout minus\nmean of classes")
     return legend_beside(ax) if label is None else legend(ax)
@@ -69,7 +69,7 @@ def accuracy_over_time(
     ax = axes(ax)
     ax.plot(1e3 * np.asarray(times), np.asarray(accuracy), marker="", label=label_of(label))
     if chance is not None:
-        ax.axhline(chance, color="0.5", linewidth=0.8, linestyle=":", label="chance")
+        ax.axhline(chance, color=grey(0.5), linewidth=0.8, linestyle=":", label="chance")
     ax.set_xlabel("time (ms)")
     accuracy_axis(ax)
     return legend(ax)

@@ -9,7 +9,7 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import EVENT_DTYPE, SensorSize, check_recording
 from mtt_brian.plotting.axes import axes
-from mtt_brian.plotting.style import COLORS, SEQUENTIAL, dot_size
+from mtt_brian.plotting.style import SEQUENTIAL, color_of, dot_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def event_cloud(recording: np.ndarray, *, sensor_size: SensorSize | None = None,
             marker="o",
             markeredgewidth=0,
             markersize=dot_size(len(recording)),
-            color=COLORS[p % len(COLORS)],
+            color=color_of(p),
             label=names[p],
             rasterized=True,  # tens of thousands of dots would make a vector file unusable
         )

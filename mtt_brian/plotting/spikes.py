@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import numpy as np
+from matplotlib.font_manager import FontProperties
 from numpy.typing import ArrayLike
 
 from mtt_brian.circuit.spikes import Spikes, input_spikes
 from mtt_brian.engines.result import Result
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_kind
 from mtt_brian.evaluate import spike_times
 from mtt_brian.plotting.axes import axes, label_of, legend_above, literal
-from mtt_brian.plotting.style import COLORS, dot_size, line_style
+from mtt_brian.plotting.style import color_of, dot_size, grey, line_style
 from mtt_brian.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: Points of height that a label of two lines needs.
+_TWO_LINES = 20
 
 
 def raster(
@@ -60,21 +65,26 @@ def raster(
     labels = []
     for band, (name, train) in enumerate(trains.items()):
         size = known.get(name, int(np.max(train.i, initial=0)) + 1)
-        look = {"markersize": dot_size(len(train.t)), "color": COLORS[band % len(COLORS)]}
+        look = {"markersize": dot_size(len(train.t)), "color": color_of(band)}
         _dots(ax, train, band, size, label=label_of(name), **look)
         if name in highlight:
             chosen = np.atleast_1d(np.asarray(highlight[name], dtype=np.int64))
             _check_neurons(name, chosen, size)
             shown = Spikes(*(np.asarray(column)[np.isin(train.i, chosen)] for column in train))
-            _dots(ax, shown, band, size, markersize=4, color="black", label=f"{label_of(name)}, highlighted")
+            _dots(ax, shown, band, size, markersize=4, color=grey(0), label=f"{label_of(name)}, highlighted")
         shape = shapes.get(name, (size,))
         labels.append(f"{literal(name, 32)}\n{' x '.join(f'{n:,}' for n in shape)} neurons")
     for edge in range(1, len(trains)):
-        ax.axhline(edge, color="0.7", linewidth=0.8)
+        ax.axhline(edge, color=grey(0.7), linewidth=0.8)
     if isinstance(spikes, Result) and spikes.duration > 0:
         ax.set_xlim(-10 * spikes.duration, 1010 * spikes.duration)  # a per cent more: whole dots at both ends
     ax.set_ylim(len(trains), 0)
-    ax.set_yticks(np.arange(len(trains)) + 0.5, labels)
+    # Points of a band: of many populations the labels have one line, in a smaller font.
+    points = 72 * ax.get_position().height * ax.figure.bbox.height / ax.figure.dpi / len(trains)
+    if points < _TWO_LINES:
+        labels = [label.replace("\n", ", ") for label in labels]
+    most = FontProperties(size=matplotlib.rcParams["ytick.labelsize"]).get_size_in_points()
+    ax.set_yticks(np.arange(len(trains)) + 0.5, labels, fontsize=min(most, max(0.9 * points, 1)))
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("time (ms)")
     ax.set_ylabel("neurons by population")
@@ -199,10 +209,12 @@ def _trains(
             "the input's neurons follow from a result only: give the input's spikes beside those of the layers"
         )
     else:
+        check_kind("spikes", spikes, Mapping)
         trains, known = dict(spikes), dict(sizes or {})
     if not trains:
         raise InputError("there is nothing to draw without the spikes of at least one population")
     for name, train in trains.items():
+        check_kind(f"spikes[{name!r}]", train, Spikes)
         if name in known:
             _check_neurons(name, train.i, known[name])
     return trains, known

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from cycler import cycler
+from cycler import Cycler, cycler
 from matplotlib import style
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from mtt_brian.errors import InputError
 from mtt_brian.files import as_path, replacing
 
 #: For `matplotlib.style.use` and `matplotlib.style.context`; the file is beside this one.
@@ -61,11 +63,19 @@ def figure(
         path: a name that ends in .png, .pdf, .svg or another format of matplotlib; or several.
         size: width and height in inches; default: one column of a paper.
         settings: of matplotlib, on top of the style.
+
+    Raises:
+        InputError: for what is no path, and for a path without the ending of a format.
+        OSError: if the file cannot be written.
     """
     several = path if isinstance(path, Sequence) and not isinstance(path, str) else [path]
     paths = [as_path(one, "path") for one in several]
     with style.context([STYLE, dict(settings or {})]):
         drawn = Figure(figsize=size)
+        formats = drawn.canvas.get_supported_filetypes()
+        for one in paths:
+            if one.suffix[1:].lower() not in formats:
+                raise InputError(f"{one}: the name of a figure must end in one of .{', .'.join(formats)}")
         yield drawn
         for one in paths:
             with replacing(one) as temporary, warnings.catch_warnings():
@@ -80,6 +90,22 @@ def dot_size(count: int) -> float:
     return min(2.5, max(1.0, 30 / max(count, 1) ** 0.5))
 
 
+def _is_dark() -> bool:
+    """Whether the style in use has a dark background."""
+    return sum(to_rgb(matplotlib.rcParams["axes.facecolor"])) < 1.5
+
+
+def grey(level: float) -> str:
+    """A grey from 0 (black) to 1 (white) on a light background, and its opposite on a dark one."""
+    return f"{round(1 - level, 3) if _is_dark() else level}"
+
+
+def color_of(number: int) -> str:
+    """The colour of a line by its number, which starts again at 0; the black one is white on a dark background."""
+    color = COLORS[number % len(COLORS)]
+    return "#ffffff" if color == "#000000" and _is_dark() else color
+
+
 def line_style(color: int, dash: int | None = None) -> dict[str, Any]:
     """Colour, dash and marker of a line by their numbers, which start again at 0 when they run out.
 
@@ -90,12 +116,13 @@ def line_style(color: int, dash: int | None = None) -> dict[str, Any]:
     if dash is None:
         dash = color + color // len(COLORS)
     return {
-        "color": COLORS[color % len(COLORS)],
+        "color": color_of(color),
         "linestyle": DASHES[dash % len(DASHES)],
         "marker": MARKERS[dash % len(MARKERS)],
     }
 
 
-_STYLES = [line_style(k) for k in range(len(COLORS) * len(DASHES))]
-#: The lines of axes, one after another: all differ. That of the style file is the first round.
-CYCLE = cycler(**{key: [each[key] for each in _STYLES] for key in _STYLES[0]})
+def cycle() -> Cycler:
+    """The lines of axes, one after another: all differ. That of the style file is the first round."""
+    styles = [line_style(k) for k in range(len(COLORS) * len(DASHES))]
+    return cycler(**{key: [each[key] for each in styles] for key in styles[0]})

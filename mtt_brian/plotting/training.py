@@ -10,8 +10,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, literal
-from mtt_brian.plotting.style import SEQUENTIAL, line_style
+from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal
+from mtt_brian.plotting.style import SEQUENTIAL, grey, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,19 +40,21 @@ def training_curve(metrics: Sequence[Mapping[str, Any]], *, ax: Axes | None = No
     for k, name in enumerate(accuracies):
         ax.plot(epochs, column(name), label=literal(name.replace("_", " ")), **line_style(k) | {"linestyle": "-"})
     accuracy_axis(ax)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(epochs) == 1:
+        ax.set_xticks(epochs)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
     if losses:
         right = ax.twinx()
         for k, name in enumerate(losses):
-            style = line_style(len(accuracies) + k) | {"linestyle": "--", "marker": ""}
+            style = line_style(len(accuracies) + k) | {"linestyle": "--"} | ({"marker": ""} if len(epochs) > 1 else {})
             right.plot(epochs, column(name), label=literal(name.replace("_", " ")), **style)
         right.spines["right"].set_visible(True)
         right.set_ylabel("loss (dashed)")
         right.set_ylim(bottom=0)
         handles = [*ax.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-        ax.legend(handles=handles, fontsize="small", loc="center right")
-        return ax
+        return legend_above(ax, handles=handles)
     return legend(ax)
 
 
@@ -91,9 +93,9 @@ def loss_surface(offsets: ArrayLike, losses: ArrayLike, levels: ArrayLike, *, ax
     ax = axes(ax)
     norm = LogNorm(float(np.min(levels)), float(np.max(levels)))
     ax.contourf(offsets, offsets, losses, levels=levels, cmap=SEQUENTIAL, norm=norm, extend="both", alpha=0.6)
-    lines = ax.contour(offsets, offsets, losses, levels=levels, colors="0.2", linewidths=0.6)
+    lines = ax.contour(offsets, offsets, losses, levels=levels, colors=grey(0.2), linewidths=0.6)
     ax.clabel(lines, fontsize="x-small", fmt="%.2g")
-    ax.plot(0, 0, marker="+", color="black")
+    ax.plot(0, 0, marker="+", color=grey(0))
     ax.set_aspect("equal")
     ax.locator_params(nbins=5)
     ax.set_xlabel("second direction")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, Protocol
 
-from mtt_brian.errors import InputError, check_flag, check_number, check_whole
+from mtt_brian.errors import InputError, check_flag, check_number, check_whole, read_array
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn.models.builder import Layout
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
@@ -157,5 +157,6 @@ def from_plain(value: Any) -> Any:
 
 def _check_size(name: str, size: Sequence[int], default: tuple[int, int, int]) -> None:
     channels = 2 if default[0] == 2 else None
-    if len(size) != 3 or min(size) < 1 or (channels and size[0] != channels):
-        raise InputError(f"{name} needs a sensor of size ({channels or 'channels'}, height, width), not {tuple(size)}")
+    array = read_array(size)
+    if array.shape != (3,) or array.dtype.kind not in "iu" or min(size) < 1 or (channels and size[0] != channels):
+        raise InputError(f"{name} needs a sensor of size ({channels or 'channels'}, height, width), not {shown(size)}")
