@@ -371,6 +371,23 @@ def test_a_chain_without_delays_within_a_group_is_one_instant():
     assert times(monitor) == [(k, 0.001) for k in range(5)]
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_inhibition_through_one_neuron_more_comes_after_the_spike_that_it_would_prevent(groups):
+    """0 excites 1 and 2, and 1 inhibits 2. On a clock, the inhibition comes a step later than the excitation."""
+    source = inputs((0.001, 0), (0.003, 0))
+    cells = [lif(3 // groups, equations="v : 1", name=f"cells{k}") for k in range(groups)]
+
+    def wire(i, j, weight):
+        pre, post = (cells[k % groups] for k in (i, j))
+        return joined(pre, post, weight=weight, i=i // groups, j=j // groups)
+
+    wires = [wire(0, 1, 1.5), wire(0, 2, 1.25), wire(1, 2, -1.0)]
+    monitors = [brian2.SpikeMonitor(group) for group in cells]
+    brian2.Network(source, cells, wires, joined(source, cells[0], weight=1.5, j="0"), monitors).run(2 * ms)
+    assert [spike for monitor in monitors for spike in times(monitor)] == [(k // groups, 0.001) for k in range(3)]
+    assert cells[-1].v[-1] == 0.0
+
+
 @pytest.mark.parametrize(("reset", "left"), [("v = 0", [0.25, 0.25, 0.0]), ("v -= 1", [1.0, 1.0, 0.75])])
 def test_in_a_loop_without_a_delay_spikes_arrive_before_the_resets_of_their_round(reset, left):
     """Neurons 0 and 1 fire in the first round and excite each other, and neuron 2, which fires in the second one."""

@@ -120,9 +120,9 @@ def random_script(seed, steps=False):
         delay = rng.uniform(0.1, 6, len(i))
         if a == -1 and rng.random() < 0.5:
             delay[:] = 0.0
-        if a == b and rng.random() < 0.6:  # a loop within an instant, too weak to go on for ever
+        if a >= 0 and rng.random() < 0.6:  # within an instant, too weak to go on for ever
             at_once = rng.random(len(i)) < 0.7
-            weight[at_once], delay[at_once] = rng.uniform(-0.3, 0.35, at_once.sum()), 0.0
+            weight[at_once], delay[at_once] = rng.uniform(-0.3, 0.35, at_once.sum()) / len(groups), 0.0
         one = brian2.Synapses(source, target, "w : 1", on_pre=f"x{state}_post += w", name=f"s{at}")
         one.connect(i=i, j=j)
         one.w, one.delay = weight, delay * ms

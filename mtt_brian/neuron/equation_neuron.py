@@ -1,16 +1,17 @@
 """Neurons given by linear equations, a threshold condition and an affine reset, as Brian2 states them.
 
-Rule at an instant:
+Rule at an instant, in rounds until no neuron fires:
 
-1. all jumps that arrive together are summed and applied once; a state that is held ignores them;
-2. while the condition ``row . x > level`` (or ``>=``) holds and the neuron is not refractory: one spike, and ``x``
-   becomes ``reset . (x, 1)``; with a refractory period the neuron is then refractory.
+1. every neuron that is not refractory and for which the condition ``row . x > level`` (or ``>=``) holds fires once;
+   with a refractory period it is refractory from now on;
+2. all jumps that arrive together are summed and applied once; a state that is held ignores them;
+3. ``x`` of the neurons that have fired becomes ``reset . (x, 1)``.
 
-In a loop without a delay an instant has rounds. In each, the conditions of all neurons of the loop are compared, then
-their spikes arrive, then the neurons that have fired are reset. The rounds end when no neuron fires.
+The arrivals of the first round are those from outside and from delays, before its conditions; those of the others are
+the spikes of the round before that have no delay. This is the limit of clock-driven simulation for short time steps,
+where every round takes a step.
 
-The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once. This is
-the limit of clock-driven simulation for short time steps, where every round takes a step.
+The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once.
 """
 
 from __future__ import annotations

@@ -76,37 +76,31 @@ class Progress(NamedTuple):
     """Progress of a run.
 
     Attributes:
-        now: number of the instant, rows of the input taken, spikes in the trace, neuron of an alarm, and the stage of
-            the instant that is computed next (`BETWEEN`: the instant is over), int64 [5].
+        now: number of the instant, rows of the input taken, spikes in the trace, neuron of an alarm, and neurons
+            touched in this round (0: the instant is over), int64 [5].
         where: time of the instant, or of an alarm [1].
-        touched: neurons touched in this round by stage, int64 [N].
-        n_touched: how many, int64 [S].
+        touched: neurons touched in this round, int64 [N].
         last: the instant of the last spike of every neuron, and the number of its spikes in it, int64 [N, 2].
     """
 
     now: np.ndarray
     where: np.ndarray
     touched: np.ndarray
-    n_touched: np.ndarray
     last: np.ndarray
 
     @classmethod
-    def start(cls, net: SynapseLists) -> Progress:
+    def start(cls, neurons: int) -> Progress:
         """Nothing has happened."""
-        neurons = net.neurons
-        now = np.array([0, 0, 0, 0, BETWEEN])
         touched, last = np.zeros(neurons, np.int64), np.full((neurons, 2), -1, np.int64)
-        return cls(now, np.zeros(1), touched, np.zeros(len(net.stages) - 1, np.int64), last)
+        return cls(np.zeros(5, np.int64), np.zeros(1), touched, last)
 
     def back_to(self, instant: int) -> None:
         """This instant is over, and the next one has not begun."""
-        self.now[NOW], self.now[STAGE] = instant, BETWEEN
-        self.n_touched[:] = 0
+        self.now[NOW], self.now[TOUCHED] = instant, 0
         self.last[:] = -1
 
 
-NOW, ROW, SPIKES, NEURON, STAGE = range(5)
-BETWEEN = -1
+NOW, ROW, SPIKES, NEURON, TOUCHED = range(5)
 
 
 @device_kernel
@@ -123,7 +117,7 @@ def run(
     n_in: np.ndarray,
     end: float,
 ) -> int:
-    """Advances the network to ``end``: all arrivals of an instant are added, then its stages are settled in rounds.
+    """Advances the network to ``end``: the arrivals of an instant are added, then its rounds follow.
 
     Args:
         net, eq, general, crossings, delayed, trace, progress: see there; the first is only read.
@@ -134,32 +128,16 @@ def run(
         `DONE`, or the reason why the loop has stopped.
     """
     now = progress.now
-    stages = len(progress.n_touched)
-    left = PAUSE
-    while True:
-        if now[STAGE] == BETWEEN:
-            if left <= 0:
-                return PAUSED
-            left -= 1
+    for _ in range(PAUSE):
+        if now[TOUCHED] == 0:
             status = _gather(net, eq, general, crossings, delayed, progress, t_in, i_in, n_in, end)
-            if status != READY:
-                return status
-        t = progress.where[0]
-        while now[STAGE] < stages:
-            stage = now[STAGE]
-            while progress.n_touched[stage] > 0:
-                if left <= 0:
-                    return PAUSED
-                left -= 1
-                if now[SPIKES] + progress.n_touched[stage] > len(trace.t):
-                    return FULL
-                if delayed.size[0] + net.most > len(delayed.time):
-                    return FULL
-                status = _round(net, eq, general, crossings, delayed, trace, progress, stage, t)
-                if status != READY:
-                    return status
-            now[STAGE] += 1
-        now[STAGE] = BETWEEN
+        elif now[SPIKES] + now[TOUCHED] > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):
+            return FULL
+        else:
+            status = _round(net, eq, general, crossings, delayed, trace, progress)
+        if status != READY:
+            return status
+    return PAUSED
 
 
 @piece
@@ -208,7 +186,6 @@ def _gather(
     if delayed.size[0] + net.most > len(delayed.time):
         return FULL
     now[NOW] += 1
-    now[STAGE] = 0
     progress.where[0] = t
     while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
         _reach(net, eq, general, crossings, progress, t)
@@ -223,14 +200,13 @@ def _gather(
 
 
 @inlined
-def _touch(
-    net: SynapseLists, eq: Equations, general: GeneralRule | None, progress: Progress, stage: int, v: int, t: float
-) -> None:
-    """Marks a neuron for the thresholds of the next round of its stage."""
-    if eq.z[v, STAMP] != progress.now[NOW]:
-        eq.z[v, STAMP] = progress.now[NOW]
-        progress.touched[net.stages[stage] + progress.n_touched[stage]] = v
-        progress.n_touched[stage] += 1
+def _touch(eq: Equations, general: GeneralRule | None, progress: Progress, v: int, t: float) -> None:
+    """Marks a neuron for the thresholds of the next round."""
+    now = progress.now
+    if eq.z[v, STAMP] != now[NOW]:
+        eq.z[v, STAMP] = now[NOW]
+        progress.touched[now[TOUCHED]] = v
+        now[TOUCHED] += 1
         carry(eq, general, v, t)
 
 
@@ -246,7 +222,7 @@ def _reach(
     """The earliest neuron of ``crossings`` reaches its threshold at ``t``, or the end of its refractory period."""
     v = crossings.heap[0]
     schedule_crossing(crossings, v, np.inf)
-    _touch(net, eq, general, progress, net.stage[net.owner[v]], v, t)
+    _touch(eq, general, progress, v, t)
     if eq.z[v, REFRACTORY]:
         listen_again(eq, v)
     else:
@@ -266,10 +242,10 @@ def _arrive(
     t: float,
 ) -> None:
     """``n`` spikes through synapses of connection ``c`` reach their targets."""
-    stage, first, port = net.stage[net.target[c]], net.first[c], net.port[c]
+    first, port = net.first[c], net.port[c]
     for k in range(begin, end):
         v = first + net.to[k]
-        _touch(net, eq, general, progress, stage, v, t)
+        _touch(eq, general, progress, v, t)
         jump = n * net.weight[k]
         s = eq.z[v, CURRENT]
         for q in range(4):
@@ -391,21 +367,18 @@ def _round(
     delayed: DelayedSpikes,
     trace: Trace,
     progress: Progress,
-    stage: int,
-    t: float,
 ) -> int:
-    """One round of a stage: thresholds of the neurons that were touched, then arrivals of their spikes, then resets.
+    """One round of an instant: thresholds of the neurons that were touched, then arrivals of their spikes, then resets.
 
-    A neuron that fires belongs to the next round, like the targets of its spikes in this stage. The others get their
-    next crossing.
+    A neuron that fires belongs to the next round, like the targets of its spikes. The others get their next crossing.
 
     Returns:
         `READY`; `WITHOUT_END` if a neuron fires without end, `UNDECIDED` if a crossing is undecided.
     """
     now = progress.now
-    first, begin = now[SPIKES], net.stages[stage]
-    for j in range(progress.n_touched[stage]):
-        v = progress.touched[begin + j]
+    t, first = progress.where[0], now[SPIKES]
+    for j in range(now[TOUCHED]):
+        v = progress.touched[j]
         eq.z[v, STAMP] = -1  # it may be touched again in this instant
         if eq.z[v, REFRACTORY]:
             continue  # the end of its refractory period is in the queue
@@ -426,7 +399,7 @@ def _round(
         elif not predict_crossing(eq, general, crossings, v, due or progress.last[v, 0] == now[NOW]):
             now[NEURON] = v
             return UNDECIDED
-    progress.n_touched[stage] = 0
+    now[TOUCHED] = 0
     for k in range(first, now[SPIKES]):
         v = trace.neuron[k]
         p = net.owner[v]
@@ -436,5 +409,5 @@ def _round(
         v = trace.neuron[k]
         reset(eq, v)
         if not eq.z[v, REFRACTORY]:
-            _touch(net, eq, general, progress, stage, v, t)
+            _touch(eq, general, progress, v, t)
     return READY

@@ -54,7 +54,7 @@ class EquationRun:
         self._trace = loop.Trace.empty(max(self._net.neurons, 16))
         self._first_sets = self._equations.z[:, ACTIVE].copy()
         self._changes, self._changed = _changes_of(circuit), 0
-        self._progress = loop.Progress.start(self._net)
+        self._progress = loop.Progress.start(self._net.neurons)
 
     def neurons(self, name: str) -> slice:
         """The neurons of a population among those of all."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from mtt_brian.circuit.model import Circuit, Connection
 from mtt_brian.circuit.operators import Synapses
@@ -21,14 +18,9 @@ SAME = np.iinfo(np.int64).min
 class SynapseLists(NamedTuple):
     """Population 0 is the input; the neurons of the others are numbered together, P of them, C connections, K synapses.
 
-    The populations form S stages: those that spikes without a delay connect in a loop are one stage, every other one is
-    a stage of its own. Spikes without a delay that leave a stage enter a later one.
-
     Attributes:
         offset: first neuron of every population but the input [P + 1].
         owner: population of every neuron, int32.
-        stage: stage of every population, the input included (-1) [P + 1].
-        stages: neurons in all earlier stages [S + 1].
         out: first connection of every population, the input included [P + 2].
         target, first: population that a connection enters, and its first neuron [C].
         port: state that it enters [C].
@@ -46,8 +38,6 @@ class SynapseLists(NamedTuple):
 
     offset: np.ndarray
     owner: np.ndarray
-    stage: np.ndarray
-    stages: np.ndarray
     out: np.ndarray
     target: np.ndarray
     first: np.ndarray
@@ -103,14 +93,9 @@ def synapse_lists(circuit: Circuit) -> SynapseLists:
     sizes = [len(b) for b in begins]
     sources_of = np.array([index[c.source] for c in connections], dtype=np.int64)
     targets = np.array([index[c.target] for c in connections], dtype=np.int64)
-    neurons = np.diff(offset)
-    at_once = np.array([bool(np.any(one.seconds == 0)) for one in synapses], dtype=bool) & (sources_of > 0)
-    stage = _stages(len(neurons), sources_of[at_once] - 1, targets[at_once] - 1)
     return SynapseLists(
         offset=offset,
-        owner=np.repeat(np.arange(1, len(names), dtype=np.int32), neurons),
-        stage=np.concatenate([[-1], stage]).astype(np.int64),
-        stages=np.concatenate([[0], np.cumsum(np.bincount(stage, weights=neurons))]).astype(np.int64),
+        owner=np.repeat(np.arange(1, len(names), dtype=np.int32), np.diff(offset)),
         out=np.searchsorted(sources_of, np.arange(len(names) + 1)),
         target=targets,
         first=offset[targets - 1],
@@ -125,23 +110,6 @@ def synapse_lists(circuit: Circuit) -> SynapseLists:
         seconds=_joined(seconds, np.float64),
         most=sum(c.source_size for c, one in zip(connections, synapses, strict=True) if np.any(one.seconds > 0)),
     )
-
-
-def _stages(populations: int, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The stage of every population: int64 [populations].
-
-    Args:
-        populations: their number.
-        sources, targets: the populations that spikes without a delay connect.
-    """
-    graph = sparse.csr_array((np.ones(len(sources)), (sources, targets)), (populations, populations))
-    loops = csgraph.connected_components(graph, connection="strong")[1] if populations else np.zeros(0, np.int64)
-    before: dict[int, set[int]] = {int(loop): set() for loop in loops}
-    for source, target in zip(loops[sources].tolist(), loops[targets].tolist(), strict=True):
-        if source != target:
-            before[target].add(source)
-    place = {loop: k for k, loop in enumerate(TopologicalSorter(before).static_order())}
-    return np.array([place[int(loop)] for loop in loops], dtype=np.int64)
 
 
 def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
