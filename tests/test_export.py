@@ -629,7 +629,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     export.write(path, export.to_nir(models.nmnist_3c1fc()))
     before = path.read_bytes()
     broken = chain(neuron(metadata={"reset": object()}))
-    with pytest.raises(TypeError):
+    with pytest.raises(InputError, match=r"model.nir: 'nodes/.*/metadata/reset' is not numeric"):
         export.write(path, broken)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -31,7 +31,7 @@ from mtt_brian.translate.nir_files import (
     typed_shape,
     uniform,
 )
-from mtt_brian.translate.node_fields import convolution, flattened_dims, pooling, stored_weight
+from mtt_brian.translate.node_fields import bias_of, convolution, flattened_dims, pooling, stored_as
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -83,7 +83,7 @@ def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
                     f"the graph has no node {name!r} with {layer.weight.numel()} weights; model must be from_nir(graph)"
                 )
             node = nodes[name] = copy.copy(nodes[name])
-            node.weight = stored_weight(node, layer.weight.detach().cpu().numpy())
+            node.weight = stored_as(node.weight, layer.weight.detach().cpu().numpy())
     return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)
 
 
@@ -178,7 +178,7 @@ def _read_linear(node: nir.Linear | nir.Affine, duration: float | None, surrogat
 
 def _read_bias(node: nir.Conv1d | nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | None:
     """The bias of one time step; None: no bias."""
-    if not np.any(numbers(getattr(node, "bias", 0), "bias")):
+    if not np.any(bias_of(node)):
         return None
     if "bias_per_step" not in node.metadata:
         raise InputError(

@@ -20,7 +20,7 @@ from mtt_brian.translate.nir_files import (
     numbers,
     typed_shape,
 )
-from mtt_brian.translate.node_fields import Convolution, convolution, flattened_dims, pooling
+from mtt_brian.translate.node_fields import Convolution, bias_of, convolution, flattened_dims, pooling
 
 #: Smallest memory of the engines in bytes, for a neuron and for a tap of a kernel at one output pixel.
 BYTES_PER_NEURON, BYTES_PER_TAP = 64, 64
@@ -106,7 +106,7 @@ def _read_convolution(axes: int) -> Callable[[Any, Shape, Reading], Linear]:
         channels, rows, columns = that_fits(operator.output_shape, "its output")
         _fit_in_memory(weight[0, 0].size * rows * columns, BYTES_PER_TAP, "the convolution has", "taps")
         out = (channels, rows, columns) if axes == 2 else (channels, columns)
-        bias = _bias(0.0 if node.bias is None else node.bias, channels, "output channels")
+        bias = _bias(bias_of(node), channels, "output channels")
         full = np.broadcast_to(bias.reshape(-1, *[1] * axes), out)
         return Linear((operator,), out, full if np.any(bias) else None)
 
@@ -116,7 +116,7 @@ def _read_convolution(axes: int) -> Callable[[Any, Shape, Reading], Linear]:
 def _read_linear(node: Any, shape: Shape, reading: Reading) -> Linear:
     operator = Dense(_own(numbers(node.weight, "weight")), shape)
     out = that_fits(operator.output_shape, "its output")
-    given = numbers(getattr(node, "bias", 0.0), "bias").astype(np.float64)
+    given = bias_of(node).astype(np.float64)
     bias = given if len(out) > 1 and given.shape == out else _bias(given, out[-1], "outputs")
     return Linear((operator,), out, np.broadcast_to(bias, out) if np.any(bias) else None)
 

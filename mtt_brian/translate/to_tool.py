@@ -26,7 +26,8 @@ from mtt_brian.translate.flat_graph import flatten, metadata_of
 from mtt_brian.translate.from_nir import read_nir
 from mtt_brian.translate.linear_nodes import Reading
 from mtt_brian.translate.neuron_rules import parameters_of
-from mtt_brian.translate.nir_files import load_graph, naming, typed_shape
+from mtt_brian.translate.nir_files import load_graph, naming, numbers, typed_shape
+from mtt_brian.translate.node_fields import bias_of, stored_as
 from mtt_brian.translate.shapes import Shapes
 from mtt_brian.translate.wiring import Wiring
 
@@ -269,13 +270,13 @@ def _linear(node: Any, name: str, importer: Importer, step: float | None) -> Any
     import nir
 
     written = _without_metadata(node)
-    bias = getattr(node, "bias", None)
-    if bias is not None and np.any(bias):
-        written.bias = (np.asarray(bias) * _needed(step, f"node {name!r} has a bias")).astype(np.asarray(bias).dtype)
+    if np.any(bias := bias_of(node)):
+        per_step = bias.astype(np.float64) * _needed(step, f"node {name!r} has a bias")
+        written.bias = stored_as(bias, per_step)
     if isinstance(node, nir.Conv2d) and not importer.groups and node.groups != 1:
         raise InputError(f"node {name!r} has {node.groups} groups; {importer.title} reads convolutions with one")
     if isinstance(node, nir.Linear) and not importer.plain_linear:
-        weight = np.asarray(node.weight)
+        weight = numbers(node.weight, f"weight of node {name!r}")
         return nir.Affine(weight, np.zeros(weight.shape[0], weight.dtype))
     return written
 
