@@ -106,8 +106,10 @@ def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     if not isinstance(graph, str | os.PathLike):
         raise InputError(f"expected a nir.NIRGraph or the path of a .nir file, not {type(graph).__name__}")
     path = os.fsdecode(graph)
-    if "\0" in path or not os.path.isfile(path):
+    if "\0" in path or not os.path.exists(path):
         raise InputError(f"no such NIR file: {path!r}" if "\0" in path else f"no such NIR file: {path}")
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is {'a folder' if os.path.isdir(path) else 'a pipe or a device'}, not a NIR file")
     try:
         tree, ignored = hdf5_files.read_apart(path, hdf5_files.GRAPH)
         graph = _build_graph(tree)
