@@ -536,7 +536,7 @@ def test_parameters_are_checked_as_well(field, value):
         read(chain(inputs(2), if_node(2, **{field: np.full(2, value)}), last=outputs(2)))
 
 
-@pytest.mark.parametrize("shape", [(4, 1), (1, 4), (2, 2), (3,)])
+@pytest.mark.parametrize("shape", [(4, 1), (1, 3), (2, 2), (3,)])
 def test_parameters_of_another_shape_name_the_node(shape):
     layers = [nir.Linear(np.ones((4, 2))), if_node(4), nir.Linear(np.ones((3, 4)))]
     network = chain(inputs(2), *layers, last=outputs(3))
@@ -550,6 +550,41 @@ def test_parameters_of_another_shape_name_the_node(shape):
         InputError, match=rf"'n1' has the shape {re.escape(str(shape))}, but 'n0', which feeds it, has \(4,\)"
     ):
         read(network)
+
+
+@pytest.mark.parametrize("options", [{}, {"tool": "sinabs", "time_per_step": 0.001}])
+@pytest.mark.parametrize("declared", [(2, 3, 4), (1, 2, 3, 4)])
+@pytest.mark.parametrize("shape", [(2, 1, 1), (1, 2, 1, 1), (1, 2, 3, 4), (1, 3, 4), (2, 3, 1)])
+def test_parameters_are_repeated_along_axes_of_1(shape, declared, options):
+    """One for each channel, as tensors that are broadcast; or those of a batch of one."""
+    threshold = 1 + np.arange(np.prod(shape)).reshape(shape)
+    bound = {"lower_bound": -threshold} if not options else {}
+    neurons = if_node(*shape, v_threshold=threshold, metadata=SAID | bound)
+    conv = nir.Conv2d(None, np.ones((2, 1, 1, 1)), 1, 0, 1, 1, np.zeros(2))
+    network = chain(inputs(*declared[:-3], 1, 3, 4), conv, neurons, last=outputs(*declared))
+    circuit = read(network, **options)
+    full = np.broadcast_to(threshold, (1, 2, 3, 4))[0]
+    assert np.array_equal(np.broadcast_to(circuit.readout.rule.threshold, (2, 3, 4)), full)
+    assert np.array_equal(np.broadcast_to(circuit.readout.rule.lower_bound, (2, 3, 4)), -full)
+    assert f"parameters of the shape {shape} count for all neurons of (2, 3, 4) (node 'n1')" in circuit.assumptions
+    recording = mb.events.make_recording(np.arange(8) * 1000, 3, 2)
+    result = mb.simulate(circuit, recording, engine="exact")
+    assert result.counts["n1"][:, 2, 3].tolist() == (8 // full[:, 2, 3]).tolist()
+
+
+def test_parameters_of_a_batch_in_a_loop():
+    nodes = {"input": inputs(2), "w": nir.Linear(np.eye(2)), "a": if_node(1, 2), "d": nir.Delay(np.full(2, 0.001))}
+    edges = [("input", "w"), ("w", "a"), ("a", "d"), ("d", "a"), ("a", "output")]
+    assert times(run(graph(nodes | {"output": outputs(2)}, edges), (500, 1), duration=0.003), "a") == [500, 1500, 2500]
+
+
+def test_one_parameter_for_each_channel_needs_axes():
+    conv = nir.Conv2d(None, np.ones((2, 1, 1, 1)), 1, 0, 1, 1, np.zeros(2))
+    message = (
+        r"'n1' has the shape \(2,\), but 'n0', .* has \(2, 3, 4\); parameters for each channel have .* \(2, 1, 1\)"
+    )
+    with pytest.raises(InputError, match=message):
+        read(chain(inputs(1, 3, 4), conv, if_node(2), last=outputs(2, 3, 4)))
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (3, 1), (1, 1, 3)])

@@ -21,6 +21,7 @@ from mtt_brian.snn.residual import WEIGHTED, Residual
 from mtt_brian.snn.staged import Staged, check_staged
 from mtt_brian.snn.surrogate import Surrogate
 from mtt_brian.text import one_line
+from mtt_brian.translate.linear_nodes import aligned
 from mtt_brian.translate.nir_files import (
     declared_shape,
     load_graph,
@@ -111,7 +112,7 @@ def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, bl
     declared[last] = _as_shape(typed_shape(graph.nodes[last].output_type, "output"))
     shapes = {**model.shapes, last: list(model.shapes.values())[-1]}
     for name, shape in declared.items():
-        if shape != shapes[name]:
+        if shape != shapes[name] and (name == last or aligned(shape, shapes[name]) is None):
             raise InputError(
                 f"node {name!r} is declared with the shape {shape}, but its input has the shape {shapes[name]}"
             )

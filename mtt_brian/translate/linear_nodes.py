@@ -81,6 +81,17 @@ class Reading:
             self.assumed.add("times in single precision are taken for the whole microseconds next to them", name)
         return found
 
+    def repeated(self, value: np.ndarray, shape: Shape, name: str) -> np.ndarray | None:
+        """Parameters of neurons in the shape of their population, repeated along axes of 1; None if they do not fit.
+
+        A single number stays one.
+        """
+        own = aligned(value.shape, shape)
+        if own is None or value.size == 1 or value.shape == shape:
+            return None if own is None else value
+        self.assumed.add(f"parameters of the shape {value.shape} count for all neurons of {shape}", name)
+        return np.broadcast_to(value.reshape(own), shape)
+
 
 def _read_convolution(axes: int) -> Callable[[Any, Shape, Reading], Linear]:
     """Reads a Conv2d, or a Conv1d as one of height 1, which numbers its neurons in the same order."""
@@ -216,6 +227,16 @@ def without_batch(shape: Shape) -> Shape:
     """A shape without leading axes of 1, its last axis kept."""
     k = next((k for k, n in enumerate(shape[:-1]) if n != 1), len(shape) - 1)
     return shape[k:]
+
+
+def aligned(own: Shape, shape: Shape) -> Shape | None:
+    """The shape of parameters that are repeated along axes of 1 to fill another shape, with as many axes; else None."""
+    if all(n == 1 for n in own):
+        return (1,) * len(shape)
+    more = len(own) - len(shape)
+    kept = own[more:] if more > 0 and all(n == 1 for n in own[:more]) else own
+    fits = len(kept) == len(shape) and all(n in (1, m) for n, m in zip(kept, shape, strict=True))
+    return kept if fits else None
 
 
 def that_fits(shape: Shape, what: str) -> Shape:

@@ -142,9 +142,10 @@ class Rules:
 
     def _per_neuron(self, value: np.ndarray, field_name: str, name: str) -> np.ndarray:
         """One number, or one for every neuron."""
-        if value.size != 1 and value.shape != self._shapes.of[name]:
+        found = self._reading.repeated(value, self._shapes.of[name], name)
+        if found is None:
             raise InputError(f"{field_name} of node {name!r} has the shape {value.shape}, not {self._shapes.of[name]}")
-        return value
+        return found
 
     def refuse_contradictions(self) -> None:
         """Refuses options that the metadata of every neuron contradict; if only some do, adds an assumption."""
