@@ -428,6 +428,14 @@ def test_names_that_begin_with_a_dash_follow_two_dashes(model, monkeypatch, caps
     assert "-m.nir: " in capsys.readouterr().out
 
 
+def test_a_name_that_is_not_utf8_does_not_stop_brian2(tmp_path, monkeypatch, capsys):
+    """Brian2 writes ``sys.argv`` into a file when it is imported."""
+    monkeypatch.setattr(sys, "argv", ["mtt-brian", "info", "\udcff.nir"])
+    assert cli.entry_point() == 2
+    assert "no such NIR file: \\udcff.nir" in capsys.readouterr().err
+    assert " ".join(sys.argv).encode() == b"mtt-brian info \\udcff.nir"
+
+
 def test_a_network_is_not_the_folder_of_a_run(model, capsys):
     pytest.importorskip("torch")
     assert f"{model}: is a file, not the folder of a run" in refused(capsys, "eval", model)

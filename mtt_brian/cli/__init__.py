@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 from mtt_brian.repository import pip_install
+from mtt_brian.text import printable
 
 PROGRAM = "mtt-brian"
 
@@ -141,6 +142,8 @@ def entry_point(arguments: Sequence[str] | None = None) -> int:
     """``mtt-brian`` and ``python -m mtt_brian``; returns the exit status."""
     overview = _overview()
     typed = sys.argv[1:] if arguments is None else list(arguments)
+    # Brian2 copies the command line into a file when it is imported; names that are not UTF-8 would stop it.
+    sys.argv[1:] = map(printable, sys.argv[1:])
     given = overview.parse_args(typed)
     if given.command is None:
         overview.print_help()
