@@ -151,8 +151,7 @@ def test_folders_below_an_unwritable_one_give_one_warning(tmp_path, monkeypatch)
 
     monkeypatch.setattr(kernel_cache, "check_writable", refuse)
     with pytest.warns(CacheWarning, match="Permission denied") as told:
-        assert kernel_cache._unusable(tmp_path / "a")
-        assert kernel_cache._unusable(tmp_path / "b")
+        assert all(map(kernel_cache._unusable, [tmp_path / "a", tmp_path / "b"]))
     assert len(told) == 1
 
 
