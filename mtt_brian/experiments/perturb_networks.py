@@ -57,7 +57,7 @@ def quantised_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
 def rounded_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
     """Every weight rounded to so many significant bits: 11 as in float16 and TF32, 8 as in bfloat16.
 
-    The type and the range stay; the last bits are 0, so that a compressed file is smaller.
+    The range stays, and the type from float32 on; the last bits are 0, so that a compressed file is smaller.
 
     Raises:
         InputError: for fewer than 1 bit or more than 52.
