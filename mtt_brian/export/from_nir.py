@@ -21,8 +21,8 @@ from mtt_brian.snn.residual import WEIGHTED, Residual
 from mtt_brian.snn.staged import Staged, check_staged
 from mtt_brian.snn.surrogate import Surrogate
 from mtt_brian.text import one_line
-from mtt_brian.translate.linear_nodes import aligned
 from mtt_brian.translate.nir_files import (
+    aligned,
     declared_shape,
     load_graph,
     naming,

@@ -15,6 +15,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.translate.nir_files import (
     LARGEST,
     Shape,
+    aligned,
     as_array,
     declared_shape,
     numbers,
@@ -227,16 +228,6 @@ def without_batch(shape: Shape) -> Shape:
     """A shape without leading axes of 1, its last axis kept."""
     k = next((k for k, n in enumerate(shape[:-1]) if n != 1), len(shape) - 1)
     return shape[k:]
-
-
-def aligned(own: Shape, shape: Shape) -> Shape | None:
-    """The shape of parameters that are repeated along axes of 1 to fill another shape, with as many axes; else None."""
-    if all(n == 1 for n in own):
-        return (1,) * len(shape)
-    more = len(own) - len(shape)
-    kept = own[more:] if more > 0 and all(n == 1 for n in own[:more]) else own
-    fits = len(kept) == len(shape) and all(n in (1, m) for n, m in zip(kept, shape, strict=True))
-    return kept if fits else None
 
 
 def that_fits(shape: Shape, what: str) -> Shape:

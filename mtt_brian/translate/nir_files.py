@@ -434,6 +434,16 @@ def declared_shape(value: Any, what: str) -> Shape:
     return whole_numbers(value, what, 1)
 
 
+def aligned(own: Shape, shape: Shape) -> Shape | None:
+    """The shape of parameters that are repeated along axes of 1 to fill another shape, with as many axes; else None."""
+    if all(n == 1 for n in own):
+        return (1,) * len(shape)
+    more = len(own) - len(shape)
+    kept = own[more:] if more > 0 and all(n == 1 for n in own[:more]) else own
+    fits = len(kept) == len(shape) and all(n in (1, m) for n, m in zip(kept, shape, strict=True))
+    return kept if fits else None
+
+
 def typed_shape(given: Any, name: str) -> Any:
     """The shape in a node's ``input_type`` or ``output_type``, which hold one by name."""
     if not isinstance(given, dict):

@@ -10,8 +10,8 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.text import shown
-from mtt_brian.translate.linear_nodes import LINEAR, Assumptions, Linear, Reading, aligned, that_fits, without_batch
-from mtt_brian.translate.nir_files import Shape, declared_shape, plain, typed_shape
+from mtt_brian.translate.linear_nodes import LINEAR, Assumptions, Linear, Reading, that_fits, without_batch
+from mtt_brian.translate.nir_files import Shape, aligned, declared_shape, plain, typed_shape
 from mtt_brian.translate.wiring import Wiring
 
 
