@@ -134,17 +134,24 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def check_replaceable(folder: Path, names: Iterable[str]) -> None:
-    """Checks that no folder has the name of a file that will be written.
+def check_replaceable(folder: Path, names: Iterable[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Checks that no folder, and no input of the command, has the name of a file that will be written or removed.
+
+    Args:
+        folder: of the files.
+        names: of the files.
+        inputs: paths that the command reads; some may be no files.
 
     Raises:
-        InputError: if one of them is a folder.
+        InputError: naming the first one.
     """
+    read = [Path(path) for path in inputs]
     for name in names:
-        if (folder / name).is_dir():
-            raise InputError(
-                f"{folder / name}: is a folder, and a file of this name is to be written; give another --out"
-            )
+        path = folder / name
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, and a file of this name is to be written; give another --out")
+        if path.exists() and any(other.exists() and path.samefile(other) for other in read):
+            raise InputError(f"{path}: is read by this command, and would be replaced; give another --out")
 
 
 def warn(message: str) -> None:

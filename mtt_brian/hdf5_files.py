@@ -14,6 +14,7 @@ from mtt_brian.hdf5_tree import DATA, EVENTS, GRAPH
 
 __all__ = ["DATA", "EVENTS", "GRAPH", "read_apart"]
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Seconds for reading a file in a separate process, besides the CPU time that `hdf5_tree` allows.
 _SECONDS = 60.0
 
@@ -34,6 +35,12 @@ def read_apart(path: str, kind: str, number: int | None = None) -> tuple[dict[st
         InputError: for a file that is damaged or something else.
     """
     try:
+        has_signature = _has_signature(path)
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from None
+    if not has_signature:
+        raise InputError("it is no HDF5 file, or damaged: it has no signature of one")
+    try:
         content = _run(path, kind, number)
     except hdf5_tree.Refused as error:
         raise InputError(str(error)) from None
@@ -43,6 +50,18 @@ def read_apart(path: str, kind: str, number: int | None = None) -> tuple[dict[st
         if parent >= 0:
             values[parent][name] = values[-1]
     return values[0], content.not_read
+
+
+def _has_signature(path: str) -> bool:
+    """Whether it is at byte 0, 512, 1024, 2048 ..., where HDF5 looks for it."""
+    size, at = os.path.getsize(path), 0
+    with open(path, "rb") as file:
+        while at < size:
+            file.seek(at)
+            if file.read(len(_SIGNATURE)) == _SIGNATURE:
+                return True
+            at = 2 * at or 512
+    return False
 
 
 def _run(path: str, kind: str, number: int | None) -> hdf5_tree.Content:

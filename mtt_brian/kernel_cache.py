@@ -180,13 +180,18 @@ def _digest(key: Any) -> bytes:
 
 
 @cache
+def _warn_once(text: str) -> None:
+    warn(text)
+
+
+@cache
 def _unusable(folder: Path) -> bool:
-    """Whether no file can be written to a folder; warns once."""
+    """Whether no file can be written to a folder; warns once for all folders with the same reason."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_writable(folder)
     except OSError as error:
-        warn(
+        _warn_once(
             f"{reason(error)}: compiled kernels cannot be kept there, and every process will compile them again; set"
             " MTT_BRIAN_CACHE to a folder that can be written"
         )

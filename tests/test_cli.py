@@ -393,7 +393,7 @@ def test_nested_graphs_are_described_too(tmp_path, capsys):
     ("name", "content", "message"),
     [
         ("nowhere.nir", None, "no such NIR file"),
-        ("text.nir", b"no network", "text.nir is not a readable NIR file"),
+        ("text.nir", b"no network", "text.nir is not a readable NIR file: it is no HDF5 file, or damaged"),
     ],
 )
 def test_what_is_no_network_is_refused(name, content, message, tmp_path, capsys):
@@ -401,6 +401,54 @@ def test_what_is_no_network_is_refused(name, content, message, tmp_path, capsys)
         (tmp_path / name).write_bytes(content)
     for command in (["info", tmp_path / name], ["simulate", tmp_path / name, "x.csv"]):
         assert message in refused(capsys, *command)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_what_is_no_file_is_not_opened(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.nir")
+    assert "pipe.nir is a pipe or a device, not a NIR file" in refused(capsys, "info", tmp_path / "pipe.nir")
+
+
+def test_an_empty_name_is_not_the_current_folder(model, monkeypatch, capsys):
+    """As an unset variable of a shell gives it."""
+    monkeypatch.chdir(model.parent)
+    for command in (
+        ["info", ""],
+        ["simulate", "", "x.csv"],
+        ["gap", "", "x.csv"],
+        ["convert", "", "nir", "--out", "x"],
+    ):
+        assert "the network must be the path of a file or folder, not ''" in refused(capsys, *command)
+
+
+def test_names_that_begin_with_a_dash_follow_two_dashes(model, monkeypatch, capsys):
+    monkeypatch.chdir(model.parent)
+    model.rename("-m.nir")
+    assert call("info", "--", "-m.nir") == 0
+    assert "-m.nir: " in capsys.readouterr().out
+
+
+def test_a_name_that_is_not_utf8_does_not_stop_brian2(tmp_path, monkeypatch, capsys):
+    """Brian2 writes ``sys.argv`` into a file when it is imported."""
+    monkeypatch.setattr(sys, "argv", ["mtt-brian", "info", "\udcff.nir"])
+    assert cli.entry_point() == 2
+    assert "no such NIR file: \\udcff.nir" in capsys.readouterr().err
+    assert " ".join(sys.argv).encode() == b"mtt-brian info \\udcff.nir"
+
+
+def test_a_network_is_not_the_folder_of_a_run(model, capsys):
+    pytest.importorskip("torch")
+    assert f"{model}: is a file, not the folder of a run" in refused(capsys, "eval", model)
+
+
+def test_a_conversion_does_not_replace_its_network(model, monkeypatch, capsys):
+    monkeypatch.chdir(model.parent)
+    before = model.read_bytes()
+    convert = ["convert", model, "nir", "--allow", "reset", "spikes", "lower_bound", "--out"]
+    for out in ("model.nir", "./model.nir", model):
+        assert "model.nir: is read by this command, and would be replaced" in refused(capsys, *convert, out)
+    assert model.read_bytes() == before
+    assert ".: is a folder" in refused(capsys, *convert, ".")
 
 
 def test_a_folder_without_a_network_is_refused(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """`events.read`: files built here byte by byte from the published descriptions of their formats, and damaged ones."""
 
 import bz2
+import gc
 import gzip
 import lzma
 import struct
@@ -256,6 +257,14 @@ def test_a_compressed_table_that_is_cut_or_wrong(pack, tmp_path):
         read(path, packed[:-30])
     with pytest.raises(InputError, match=r"a\.csv\.gz: .*: line 3 is '2,no'; accepted are 2 numbers"):
         read(path, pack(b"t,x\n1,2\n2,no\n"))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("error::ResourceWarning")
+def test_a_table_is_closed(pack, tmp_path):
+    read(tmp_path / "a.csv", pack(csv_text(RECORDING).encode()))
+    gc.collect()
 
 
 def test_a_compressed_table_larger_than_the_memory(tmp_path, monkeypatch):

@@ -482,6 +482,13 @@ def neuron(kind: type = nir.IF, metadata: dict[str, object] | None = None, **par
     return kind(**{**values, **parameters}, metadata={"reset": "subtract"} if metadata is None else metadata)
 
 
+def test_a_threshold_may_have_axes_of_1() -> None:
+    one = {"r": np.ones(1), "v_threshold": np.ones(1)}
+    for shape in ((), (1,), (1, 2)):
+        changes = {key: np.broadcast_to(value, shape) if shape else np.float64(1) for key, value in one.items()}
+        assert list(export.from_nir(chain(neuron(**changes))).populations()) == ["0"]
+
+
 def test_a_foreign_graph() -> None:
     model = export.from_nir(chain(nir.Affine(weight=2 * np.eye(2), bias=np.zeros(2)), neuron()))
     x = torch.tensor([[0.5, 0.25]]).expand(4, 1, 2)
@@ -629,7 +636,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     export.write(path, export.to_nir(models.nmnist_3c1fc()))
     before = path.read_bytes()
     broken = chain(neuron(metadata={"reset": object()}))
-    with pytest.raises(TypeError):
+    with pytest.raises(InputError, match=r"model.nir: 'nodes/.*/metadata/reset' is not numeric"):
         export.write(path, broken)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

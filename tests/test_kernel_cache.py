@@ -145,6 +145,16 @@ def test_an_unwritable_cache_gives_one_warning(kernel, tmp_path, monkeypatch):
     assert len(told) == 1
 
 
+def test_folders_below_an_unwritable_one_give_one_warning(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise OSError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(kernel_cache, "check_writable", refuse)
+    with pytest.warns(CacheWarning, match="Permission denied") as told:
+        assert all(map(kernel_cache._unusable, [tmp_path / "a", tmp_path / "b"]))
+    assert len(told) == 1
+
+
 @pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     code = """

@@ -536,7 +536,7 @@ def test_parameters_are_checked_as_well(field, value):
         read(chain(inputs(2), if_node(2, **{field: np.full(2, value)}), last=outputs(2)))
 
 
-@pytest.mark.parametrize("shape", [(4, 1), (1, 4), (2, 2), (3,)])
+@pytest.mark.parametrize("shape", [(4, 1), (1, 3), (2, 2), (3,)])
 def test_parameters_of_another_shape_name_the_node(shape):
     layers = [nir.Linear(np.ones((4, 2))), if_node(4), nir.Linear(np.ones((3, 4)))]
     network = chain(inputs(2), *layers, last=outputs(3))
@@ -550,6 +550,41 @@ def test_parameters_of_another_shape_name_the_node(shape):
         InputError, match=rf"'n1' has the shape {re.escape(str(shape))}, but 'n0', which feeds it, has \(4,\)"
     ):
         read(network)
+
+
+@pytest.mark.parametrize("options", [{}, {"tool": "sinabs", "time_per_step": 0.001}])
+@pytest.mark.parametrize("declared", [(2, 3, 4), (1, 2, 3, 4)])
+@pytest.mark.parametrize("shape", [(2, 1, 1), (1, 2, 1, 1), (1, 2, 3, 4), (1, 3, 4), (2, 3, 1)])
+def test_parameters_are_repeated_along_axes_of_1(shape, declared, options):
+    """One for each channel, as tensors that are broadcast; or those of a batch of one."""
+    threshold = 1 + np.arange(np.prod(shape)).reshape(shape)
+    bound = {"lower_bound": -threshold} if not options else {}
+    neurons = if_node(*shape, v_threshold=threshold, metadata=SAID | bound)
+    conv = nir.Conv2d(None, np.ones((2, 1, 1, 1)), 1, 0, 1, 1, np.zeros(2))
+    network = chain(inputs(*declared[:-3], 1, 3, 4), conv, neurons, last=outputs(*declared))
+    circuit = read(network, **options)
+    full = np.broadcast_to(threshold, (1, 2, 3, 4))[0]
+    assert np.array_equal(np.broadcast_to(circuit.readout.rule.threshold, (2, 3, 4)), full)
+    assert np.array_equal(np.broadcast_to(circuit.readout.rule.lower_bound, (2, 3, 4)), -full)
+    assert f"parameters of the shape {shape} count for all neurons of (2, 3, 4) (node 'n1')" in circuit.assumptions
+    recording = mb.events.make_recording(np.arange(8) * 1000, 3, 2)
+    result = mb.simulate(circuit, recording, engine="exact")
+    assert result.counts["n1"][:, 2, 3].tolist() == (8 // full[:, 2, 3]).tolist()
+
+
+def test_parameters_of_a_batch_in_a_loop():
+    nodes = {"input": inputs(2), "w": nir.Linear(np.eye(2)), "a": if_node(1, 2), "d": nir.Delay(np.full(2, 0.001))}
+    edges = [("input", "w"), ("w", "a"), ("a", "d"), ("d", "a"), ("a", "output")]
+    assert times(run(graph(nodes | {"output": outputs(2)}, edges), (500, 1), duration=0.003), "a") == [500, 1500, 2500]
+
+
+def test_one_parameter_for_each_channel_needs_axes():
+    conv = nir.Conv2d(None, np.ones((2, 1, 1, 1)), 1, 0, 1, 1, np.zeros(2))
+    message = (
+        r"'n1' has the shape \(2,\), but 'n0', .* has \(2, 3, 4\); parameters for each channel have .* \(2, 1, 1\)"
+    )
+    with pytest.raises(InputError, match=message):
+        read(chain(inputs(1, 3, 4), conv, if_node(2), last=outputs(2, 3, 4)))
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (3, 1), (1, 1, 3)])
@@ -1025,6 +1060,70 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a path with a quote")
+@pytest.mark.parametrize("kind", ["no axes", "objects", "a tensor", "a tensor with a gradient"])
+def test_values_of_every_kind_are_written(kind, tmp_path):
+    values = {"no axes": np.array(2.0), "objects": np.array([2, 2], object)}
+    if kind not in values:
+        torch = pytest.importorskip("torch")
+        values[kind] = torch.full((2,), 2.0, requires_grad="gradient" in kind)
+    network = chain(inputs(2), if_node(2, metadata=SAID | {"value": values[kind]}), last=outputs(2))
+    mb.export.write(tmp_path / "a.nir", network)
+    written = nir.read(tmp_path / "a.nir").nodes["n0"].metadata["value"]
+    assert np.all(written == 2)
+    assert np.shape(written) == np.shape(values[kind])
+
+
+@pytest.mark.parametrize("text", ["a", b"a", np.array("a"), ["a", "ü"], np.array([["a", b"b"]], object)])
+def test_texts_are_written(text, tmp_path):
+    network = chain(inputs(2), if_node(2, metadata=SAID | {"text": text, "none": None}), last=outputs(2))
+    mb.export.write(tmp_path / "a.nir", network)
+    metadata = nir_files.load_graph(tmp_path / "a.nir").nodes["n0"].metadata
+    assert metadata.keys() == {*SAID, "text"}
+    assert np.array_equal(metadata["text"], np.vectorize(nir_files.plain)(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "message"),
+    [
+        ("a/b", {}, "a file has no place for the name 'a/b' in 'nodes'; rename it"),
+        (".", {}, "no place for the name '.'"),
+        ("", {}, "no place for the name ''"),
+        ("a\0b", {}, r"no place for the name 'a\x00b'"),
+        ("\udcff", {}, r"no place for the name '\udcff'"),
+        ("a", {"b/c": 1}, "no place for the name 'b/c' in 'nodes/a/metadata'"),
+        ("a", {"b": "\0"}, "'nodes/a/metadata/b' holds the text"),
+        ("a", {"b": object}, "'nodes/a/metadata/b' is not numeric: <class 'object'>"),
+        ("a", {"b": 1j}, "'nodes/a/metadata/b' holds complex numbers; accepted are real ones"),
+        ("a", {"b": [1, "c"]}, "'nodes/a/metadata/b' is not numeric"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_named(name, metadata, message, tmp_path):
+    nodes = {"input": inputs(2), name: if_node(2, metadata=metadata), "output": outputs(2)}
+    with pytest.raises(InputError, match=f"a.nir: .*{re.escape(message)}"):
+        mb.export.write(tmp_path / "a.nir", graph(nodes, itertools.pairwise(nodes)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_edges_may_be_a_set(tmp_path):
+    network = chain(inputs(2), if_node(2), last=outputs(2))
+    network.edges = set(network.edges)
+    mb.export.write(tmp_path / "a.nir", network)
+    assert read(tmp_path / "a.nir").readout.name == "n0"
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float16, np.float32])
+def test_biases_of_any_type_are_converted_to_steps(dtype):
+    network = chain(inputs(2), nir.Affine(np.eye(2), np.array([30, 0], dtype)), if_node(2), last=outputs(2))
+    written, _ = mb.translate.for_tool(network, "spikingjelly", step=1e-3, allow=("reset", "spikes"))
+    assert written.nodes["n0"].bias == pytest.approx([0.03, 0], rel=1e-6)
+
+
+def test_a_bias_of_none_is_no_bias():
+    affine = nir.Affine(np.eye(2), np.zeros(2))
+    affine.bias = None
+    assert not np.any(read(chain(inputs(2), affine, last=outputs(2))).readout.rule.bias)
+
+
 def test_odd_paths(tmp_path):
     path = saved(tmp_path / "a 'b\"; $c.nir")
     assert read(os.fsencode(path).decode()).input_shape == (2,)

@@ -128,7 +128,9 @@ class TestScales:
         """In float16 itself 2^19 - 1 steps are infinite."""
         graph = network()
         graph.nodes["w"].weight = np.array([[0.25, -0.5]], dtype=np.float16)
-        assert perturb_networks.quantised_weights(graph, 20).nodes["w"].weight.tolist() == [[0.25, -0.5]]
+        weight = perturb_networks.quantised_weights(graph, 20).nodes["w"].weight
+        assert weight.tolist() == [pytest.approx([0.25, -0.5], abs=0.5 / 2**19)]
+        assert weight.dtype == np.float32  # float16 does not hold these steps
 
     def test_weights_of_populations(self):
         assert perturb_networks.weights_of_populations(network()) == {"a": ["w"]}

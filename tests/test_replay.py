@@ -209,6 +209,16 @@ def test_a_run_replays_its_own_spikes(file, model, capsys):
     assert shown.endswith("the same spikes\n")
 
 
+@pytest.mark.parametrize("arguments", [["first/spikes.h5:0"], ["a.csv", "--replay", "first/spikes.npz"]])
+@pytest.mark.parametrize("out", ["first", "./first/", "same"])
+def test_what_a_run_reads_is_not_replaced(arguments, out, model, capsys):
+    Path("same").symlink_to("first")
+    before = {path.name: path.read_bytes() for path in Path("first").iterdir()}
+    assert simulate(*arguments, "--out", out) == 2
+    assert ": is read by this command, and would be replaced; give another --out" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("first").iterdir()} == before
+
+
 def test_nir_data_of_a_run_is_a_recording(model, capsys):
     assert simulate("first/spikes.h5", "--out", "second", "--replay", "first/spikes.npz") == 0
     assert simulate("first/spikes.h5:0", "--out", "second") == 0

@@ -4,6 +4,7 @@ The exact engine is the reference: it has tests of its own against rational arit
 """
 
 import math
+import signal
 from dataclasses import replace
 
 import brian2
@@ -211,6 +212,23 @@ def test_networks_that_follow_their_input_do_not_pay():
     list(engine.run(trains_of_one()))
     assert isinstance(engine._built, EventNetwork)
     assert not engine._built.self_timed
+
+
+def test_ctrl_c_ends_a_run_and_leaves_nothing_of_it():
+    """By default Brian2 ends a run at the first Ctrl-C as if it were complete."""
+    runner = mb.Simulator(single(IF()), "brian2", target="numpy")
+    events = [recording([(k, 0) for k in range(1, 10)])]
+    (whole,) = runner.run(events)
+    steps = iter(range(100))
+    interrupt = brian2.NetworkOperation(
+        lambda: signal.raise_signal(signal.SIGINT) if next(steps) == 5 else None, clock=runner.engine._built.clock
+    )
+    runner.engine._built.add(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(runner.run(events))
+    (again,) = runner.run(events)
+    assert again.spikes["a"].t.tolist() == whole.spikes["a"].t.tolist()
+    assert len(whole.spikes["a"].t) == 9
 
 
 def trains_of_one():

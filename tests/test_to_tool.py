@@ -106,7 +106,7 @@ def test_decay_and_jump_in_a_step_are_those_of_the_network(tool, kind):
 def test_a_bias_is_what_it_adds_in_a_step():
     written, _ = for_tool(network("LIF", bias=30.0), "spikingjelly", step=STEP)
     given = network("LIF", bias=30.0).nodes["n0"].bias
-    assert written.nodes["n0"].bias.tolist() == (given * STEP).astype(np.float32).tolist()
+    assert written.nodes["n0"].bias.tolist() == (given.astype(np.float64) * STEP).astype(np.float32).tolist()
 
 
 def test_what_is_lost_is_refused_or_listed():

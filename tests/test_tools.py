@@ -546,3 +546,67 @@ def test_an_option_that_does_not_exist_is_refused_before_a_graph_is_read():
 def test_a_field_is_set_at_its_beginning_only():
     with pytest.raises(AttributeError):
         mb.Conventions().reset = "zero"
+
+
+# ----- where a membrane starts
+
+
+def starting(kind, **values):
+    """A neuron of threshold 1 with a slow leak, which an arrival of weight 1 moves by 0.3 in its tool."""
+    given = {"r": 300.0, "v_threshold": 1.0, "v_reset": 0.5} if kind is nir.IF else {"tau": 1e6, "r": 3e8}
+    given |= {} if kind is nir.IF else {"v_leak": 0.5, "v_threshold": 1.0, "v_reset": 0.5}
+    return kind(**{key: np.array([value]) for key, value in (given | values).items()})
+
+
+STEPS = {"tool": "spikingjelly", "spike_integral": 0.001}
+NORSE = {"tool": "norse"}
+
+
+@pytest.mark.parametrize(
+    ("weight", "node", "options", "expected"),
+    [
+        (1, starting(nir.IF), STEPS, [2, 4]),  # 0.5, 0.8, 1.1
+        (1, starting(nir.LIF), STEPS, [2, 4]),
+        (1, starting(nir.IF, v_reset=-0.2), STEPS, [4]),  # -0.2, 0.1, 0.4, 0.7, 1.0
+        (0.3, starting(nir.IF, r=1.0), NORSE, [2, 4]),
+        (3e8, starting(nir.LIF, r=1.0), NORSE, [2, 4]),
+        (3e8, starting(nir.LIF, r=1.0, v_leak=0.9), NORSE, [1, 3]),  # 0.9, 1.2; 0.5, 0.8, 1.1
+        (1, starting(nir.IF), {"reset": "zero", "spike_integral": 0.001}, [4]),  # 0, 0.3, 0.6, 0.9, 1.2
+    ],
+)
+def test_a_membrane_starts_where_its_tool_starts_it(weight, node, options, expected):
+    result = run(chain(affine(float(weight)), node), 1, 2, 3, 4, duration=0.005, **options)
+    assert fired(result, "n1") == expected
+    assert any("membrane starts at v_" in sentence for sentence in result.assumptions) == ("tool" in options)
+
+
+def test_a_lower_bound_is_counted_from_the_start_too():
+    options = STEPS | {"lower_bound": "-1 thresholds"}
+    rule = read(chain(affine(1.0), starting(nir.IF)), **options).population["n1"].rule
+    assert (rule.threshold, rule.v_reset, rule.lower_bound) == (0.5, 0.0, -1.5)
+
+
+@pytest.mark.parametrize(
+    ("node", "options"),
+    [
+        (starting(nir.LIF, r=1.0, v_reset=0.0), NORSE | {"reset": "subtract"}),  # 1 is subtracted, whatever the start
+        (starting(nir.LIF, r=1.0, v_leak=2.0), NORSE),  # starts above its threshold
+        (nir.LI(np.ones(1), np.ones(1), np.ones(1)), NORSE),
+    ],
+)
+def test_a_start_that_cannot_be_is_listed(node, options):
+    circuit = read(chain(affine(1.0), node), **options)
+    assert "the membrane starts at 0, and in Norse at v_leak (node 'n1')" in circuit.assumptions
+
+
+def test_a_start_is_stated():
+    options = mb.Conventions(**STEPS, lower_bound="-1 thresholds")
+    stated = mb.translate.stated(chain(affine(1.0), starting(nir.IF, r=1000.0)), options)
+    rule = read(stated, spike_integral=0.001).population["n1"].rule
+    assert (rule.threshold, rule.v_reset, rule.lower_bound, rule.reset) == (0.5, 0.0, -1.5, "zero")
+
+
+def test_a_start_that_a_tool_has_is_listed():
+    graph = chain(affine(0.3), nir.IF(np.ones(1), np.ones(1), np.full(1, 0.5), metadata=ZERO))
+    _, lost = mb.translate.for_tool(graph, "spikingjelly", step=0.001)
+    assert lost == ("SpikingJelly starts the membrane at v_reset, a run here at 0 (nodes 'n1')",)

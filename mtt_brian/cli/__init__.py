@@ -10,6 +10,7 @@ import difflib
 import importlib
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 from mtt_brian.cli import exit_status
 from mtt_brian.errors import InputError
 from mtt_brian.repository import pip_install
+from mtt_brian.text import printable
 
 PROGRAM = "mtt-brian"
 
@@ -139,7 +141,10 @@ def main(command: str, arguments: Sequence[str] | None = None) -> int:
 def entry_point(arguments: Sequence[str] | None = None) -> int:
     """``mtt-brian`` and ``python -m mtt_brian``; returns the exit status."""
     overview = _overview()
-    given = overview.parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    # Brian2 copies the command line into a file when it is imported; names that are not UTF-8 would stop it.
+    sys.argv[1:] = map(printable, sys.argv[1:])
+    given = overview.parse_args(typed)
     if given.command is None:
         overview.print_help()
         return 0
@@ -147,7 +152,7 @@ def entry_point(arguments: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(given.command, COMMANDS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         overview.error(f"unknown command {given.command!r}{hint} (commands: {', '.join(COMMANDS)})")
-    return main(given.command, given.arguments)
+    return main(given.command, typed[typed.index(given.command) + 1 :])  # argparse would take a "--" away
 
 
 def run_script(main: Callable[[], int | None]) -> int:

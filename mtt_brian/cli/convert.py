@@ -12,9 +12,8 @@ and snnTorch a step is 1e-4 s, in one for Norse 1e-3 s, which their importers ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from mtt_brian import cli
+from mtt_brian import cli, files
 from mtt_brian.cli import network_options
 from mtt_brian.text import printable
 from mtt_brian.translate import for_tool
@@ -27,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = network_options.conventions_from(options)
     path = network_options.network_path(options)
     graph, lost = for_tool(path, options.for_tool, step=options.step, allow=tuple(options.allow), conventions=given)
-    out = Path(options.out)
+    out = files.as_path(options.out, "--out")
+    files.check_replaceable(out.parent, [out.name], [path])
     write_graph(out, graph)
     print(printable(f"{out}: {len(graph.nodes)} nodes for {options.for_tool}"))
     for sentence in lost:

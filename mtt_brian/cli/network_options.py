@@ -15,7 +15,7 @@ from mtt_brian.circuit.integers import MEMBRANE_BITS, WEIGHT_BITS, Integers
 from mtt_brian.engines.engine_table import ENGINES, engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.experiments.run_files import CONFIG, MODEL
-from mtt_brian.files import read_regular
+from mtt_brian.files import as_path, read_regular
 from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.neuron import RESETS, SPIKES_PER_UPDATE
 from mtt_brian.text import one_line, shown
@@ -186,7 +186,7 @@ def network_path(options: argparse.Namespace) -> Path:
     Raises:
         InputError: for a folder without a network.
     """
-    path = Path(options.network)
+    path = as_path(options.network, "the network")
     if path.is_dir():
         path /= MODEL
         if not path.is_file():

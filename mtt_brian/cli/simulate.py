@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         integers = network_options.integers_from(options)
         simulator = Simulator(opened.circuit, options.engine, order=options.order, integers=integers, **chosen)
     out = files.results_folder(options.out, "simulate")
-    files.check_replaceable(out, ["spikes.npz", "spikes.csv", "spikes.h5", "readout.csv", "raster.png"])
+    given = [opened.path, named.numbered(options.recording)[0], *([options.replay] if options.replay else [])]
+    files.check_replaceable(out, ["spikes.npz", "spikes.csv", "spikes.h5", "readout.csv", "raster.png"], given)
     with files.removed_if_empty(out), naming(opened.path):
         (result,) = simulator.run([recording.events], options.duration)
     took = time.perf_counter() - started

@@ -14,8 +14,8 @@ import numpy as np
 
 from mtt_brian.errors import InputError, check_number, check_whole
 from mtt_brian.translate.conventions import LowerBound, bound_of
-from mtt_brian.translate.nir_files import uniform
-from mtt_brian.translate.node_fields import stored_weight
+from mtt_brian.translate.nir_files import numbers, uniform
+from mtt_brian.translate.node_fields import bias_of, stored_as
 
 #: Smallest perturbed threshold, as a fraction of the original one.
 LEAST_THRESHOLD = 0.1
@@ -57,7 +57,7 @@ def quantised_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
 def rounded_weights(graph: nir.NIRGraph, bits: int) -> nir.NIRGraph:
     """Every weight rounded to so many significant bits: 11 as in float16 and TF32, 8 as in bfloat16.
 
-    The type and the range stay; the last bits are 0, so that a compressed file is smaller.
+    The range stays, and the type from float32 on; the last bits are 0, so that a compressed file is smaller.
 
     Raises:
         InputError: for fewer than 1 bit or more than 52.
@@ -98,9 +98,9 @@ def scaled_weights(graph: nir.NIRGraph, factors: Mapping[str, float]) -> nir.NIR
     graph = nir.NIRGraph(dict(graph.nodes), graph.edges, metadata=graph.metadata, type_check=False)
     for name, factor in factors.items():
         node = graph.nodes[name] = copy.copy(graph.nodes[name])
-        node.weight = stored_weight(node, np.asarray(node.weight, np.float64) * factor)
+        node.weight = stored_as(node.weight, _weight(node) * factor)
         if hasattr(node, "bias"):
-            node.bias = np.asarray(node.bias) * factor
+            node.bias = stored_as(bias_of(node), bias_of(node).astype(np.float64) * factor)
         if "bias_per_step" in node.metadata:
             node.metadata = node.metadata | {"bias_per_step": np.asarray(node.metadata["bias_per_step"]) * factor}
     return graph
@@ -162,8 +162,12 @@ def without_bound(graph: nir.NIRGraph) -> nir.NIRGraph:
 def _with_weights(graph: nir.NIRGraph, change: Any) -> nir.NIRGraph:
     graph = copy.deepcopy(graph)
     for node in _nodes(graph, "weight"):
-        node.weight = stored_weight(node, change(np.asarray(node.weight, np.float64)))
+        node.weight = stored_as(node.weight, change(_weight(node)))
     return graph
+
+
+def _weight(node: Any) -> np.ndarray:
+    return numbers(node.weight, "weight").astype(np.float64)
 
 
 def _nodes(graph: nir.NIRGraph, attribute: str) -> Iterator[Any]:

@@ -191,7 +191,8 @@ def newest() -> Path:
 def load(folder: Path) -> Run:
     """A run folder, checked for the files that studies need."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such run folder")
+        is_file = folder.is_file()
+        raise InputError(f"{folder}: {'is a file, not the folder of a run' if is_file else 'no such run folder'}")
     if not (folder / MODEL).is_file():
         raise InputError(
             f"{folder}: no model.nir; a finished run has one (continue with: mtt-brian train --resume {folder})"

@@ -23,6 +23,7 @@ from mtt_brian.snn.staged import Staged, check_staged
 from mtt_brian.snn.surrogate import Surrogate
 from mtt_brian.text import one_line
 from mtt_brian.translate.nir_files import (
+    aligned,
     declared_shape,
     load_graph,
     naming,
@@ -32,7 +33,7 @@ from mtt_brian.translate.nir_files import (
     typed_shape,
     uniform,
 )
-from mtt_brian.translate.node_fields import convolution, flattened_dims, pooling, stored_weight
+from mtt_brian.translate.node_fields import bias_of, convolution, flattened_dims, pooling, stored_as
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -84,7 +85,7 @@ def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
                     f"the graph has no node {name!r} with {layer.weight.numel()} weights; model must be from_nir(graph)"
                 )
             node = nodes[name] = copy.copy(nodes[name])
-            node.weight = stored_weight(node, layer.weight.detach().cpu().numpy())
+            node.weight = stored_as(node.weight, layer.weight.detach().cpu().numpy())
     return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)
 
 
@@ -114,7 +115,7 @@ def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, bl
     declared[last] = _as_shape(typed_shape(graph.nodes[last].output_type, "output"))
     shapes = {**model.shapes, last: list(model.shapes.values())[-1]}
     for name, shape in declared.items():
-        if shape != shapes[name]:
+        if shape != shapes[name] and (name == last or aligned(shape, shapes[name]) is None):
             raise InputError(
                 f"node {name!r} is declared with the shape {shape}, but its input has the shape {shapes[name]}"
             )
@@ -181,7 +182,7 @@ def _read_linear(node: nir.Linear | nir.Affine, duration: float | None, surrogat
 
 def _read_bias(node: nir.Conv1d | nir.Conv2d | nir.Linear | nir.Affine) -> nn.Parameter | None:
     """The bias of one time step; None: no bias."""
-    if not np.any(numbers(getattr(node, "bias", 0), "bias")):
+    if not np.any(bias_of(node)):
         return None
     if "bias_per_step" not in node.metadata:
         raise InputError(

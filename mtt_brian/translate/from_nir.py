@@ -102,6 +102,10 @@ class _Reader:
         check_linear_nodes(conventions, {name: wiring.kind(name) for name in wiring.nodes})
         parameters = {name: parameters_of(wiring, name) for name in wiring.neurons()}
         self.shapes = Shapes(wiring, parameters, self.reading, input_shape)
+        for name, own in parameters.items():
+            for field, value in own.items():
+                repeated = self.reading.repeated(value, self.shapes.of[name], name)
+                own[field] = value if repeated is None else repeated
         self.biases = Biases(self.shapes)
         self.paths = Paths(self.shapes, self.assumed)
         self.meaning = meaning(

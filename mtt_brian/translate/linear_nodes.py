@@ -15,12 +15,13 @@ from mtt_brian.errors import InputError
 from mtt_brian.translate.nir_files import (
     LARGEST,
     Shape,
+    aligned,
     as_array,
     declared_shape,
     numbers,
     typed_shape,
 )
-from mtt_brian.translate.node_fields import Convolution, convolution, flattened_dims, pooling
+from mtt_brian.translate.node_fields import Convolution, bias_of, convolution, flattened_dims, pooling
 
 #: Smallest memory of the engines in bytes, for a neuron and for a tap of a kernel at one output pixel.
 BYTES_PER_NEURON, BYTES_PER_TAP = 64, 64
@@ -81,6 +82,17 @@ class Reading:
             self.assumed.add("times in single precision are taken for the whole microseconds next to them", name)
         return found
 
+    def repeated(self, value: np.ndarray, shape: Shape, name: str) -> np.ndarray | None:
+        """Parameters of neurons in the shape of their population, repeated along axes of 1; None if they do not fit.
+
+        A single number stays one.
+        """
+        own = aligned(value.shape, shape)
+        if own is None or value.size == 1 or value.shape == shape:
+            return None if own is None else value
+        self.assumed.add(f"parameters of the shape {value.shape} count for all neurons of {shape}", name)
+        return np.broadcast_to(value.reshape(own), shape)
+
 
 def _read_convolution(axes: int) -> Callable[[Any, Shape, Reading], Linear]:
     """Reads a Conv2d, or a Conv1d as one of height 1, which numbers its neurons in the same order."""
@@ -106,7 +118,7 @@ def _read_convolution(axes: int) -> Callable[[Any, Shape, Reading], Linear]:
         channels, rows, columns = that_fits(operator.output_shape, "its output")
         _fit_in_memory(weight[0, 0].size * rows * columns, BYTES_PER_TAP, "the convolution has", "taps")
         out = (channels, rows, columns) if axes == 2 else (channels, columns)
-        bias = _bias(0.0 if node.bias is None else node.bias, channels, "output channels")
+        bias = _bias(bias_of(node), channels, "output channels")
         full = np.broadcast_to(bias.reshape(-1, *[1] * axes), out)
         return Linear((operator,), out, full if np.any(bias) else None)
 
@@ -116,7 +128,7 @@ def _read_convolution(axes: int) -> Callable[[Any, Shape, Reading], Linear]:
 def _read_linear(node: Any, shape: Shape, reading: Reading) -> Linear:
     operator = Dense(_own(numbers(node.weight, "weight")), shape)
     out = that_fits(operator.output_shape, "its output")
-    given = numbers(getattr(node, "bias", 0.0), "bias").astype(np.float64)
+    given = bias_of(node).astype(np.float64)
     bias = given if len(out) > 1 and given.shape == out else _bias(given, out[-1], "outputs")
     return Linear((operator,), out, np.broadcast_to(bias, out) if np.any(bias) else None)
 

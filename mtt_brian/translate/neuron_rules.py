@@ -73,6 +73,7 @@ class Rules:
         if "refractory" in metadata:
             seconds = self._reading.seconds(metadata["refractory"], f"refractory of node {name!r}", name)
             parameters["refractory"] = uniform(self._per_neuron(seconds, "refractory", name))
+        self._start(name, parameters)
         if self._wiring.sources[name]:
             with np.errstate(all="ignore"):
                 bias = self._biases.into(name) * np.asarray(self._meaning.bias[name])
@@ -85,6 +86,23 @@ class Rules:
             parameters = {key: value for key, value in parameters.items() if key not in ("tau", "v_leak")} | {"r": 0.0}
         with naming_node(f"node {name!r}", scaling_options(self._conventions)):
             return rule_type(**parameters)
+
+    def _start(self, name: str, parameters: dict[str, Any]) -> None:
+        """Counts the potentials of a neuron from the one at which the tool starts it, as a run starts at 0."""
+        preset = self._preset
+        field = preset.starts.get(self._wiring.kind(name)) if preset is not None else None
+        if preset is None or field is None or not np.any(start := parameters[field]):
+            return
+        threshold = parameters["threshold"]
+        if threshold is None or parameters["reset"] != "zero" or not np.all(np.greater(threshold, start)):
+            self._assumed.add(f"the membrane starts at 0, and in {preset.title} at {field}", name)
+            return
+        for key in ("threshold", "v_reset", "v_leak", "lower_bound"):
+            if parameters.get(key) is not None:
+                parameters[key] = uniform(np.subtract(parameters[key], start))
+        self._assumed.add(
+            f"the membrane starts at {field}, as in {preset.title}, and potentials are counted from there", name
+        )
 
     def _reset(self, name: str, metadata: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
         """Reset and number of spikes per update of a neuron."""
@@ -142,9 +160,10 @@ class Rules:
 
     def _per_neuron(self, value: np.ndarray, field_name: str, name: str) -> np.ndarray:
         """One number, or one for every neuron."""
-        if value.size != 1 and value.shape != self._shapes.of[name]:
+        found = self._reading.repeated(value, self._shapes.of[name], name)
+        if found is None:
             raise InputError(f"{field_name} of node {name!r} has the shape {value.shape}, not {self._shapes.of[name]}")
-        return value
+        return found
 
     def refuse_contradictions(self) -> None:
         """Refuses options that the metadata of every neuron contradict; if only some do, adds an assumption."""

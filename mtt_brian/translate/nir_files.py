@@ -31,30 +31,63 @@ _SHAPES = frozenset({"input_type", "input_shape"})
 
 
 def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
-    """Write a graph to a ``.nir`` file, atomically. Input shapes that are None are left out, as NIR's file has no None.
+    """Write a graph to a ``.nir`` file, atomically. HDF5 has no None: such input shapes and metadata are left out.
 
     Raises:
         OSError: naming the file, if it cannot be written.
-        InputError: for what is no graph, and for a path that cannot be one.
+        InputError: for what is no graph, for names and values that a file cannot hold, and for a path that cannot be
+            one.
     """
     import nir
 
     if not isinstance(graph, nir.NIRGraph):
         raise InputError(f"{path}: only a nir.NIRGraph can be written, not {shown(graph)}")
+    try:
+        tree = _storable(graph.to_dict())
+    except InputError as error:
+        raise InputError(f"{os.fspath(path)}: {error}") from None
     # First in memory: on a full disk HDF5 ends the process when it closes a file.
     content = io.BytesIO()
-    tree = _without_unknown_shapes(graph.to_dict())
     nir.write(content, SimpleNamespace(to_dict=lambda: tree))
     with replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
-def _without_unknown_shapes(tree: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_unknown_shapes(value) if isinstance(value, dict) else value
-        for key, value in tree.items()
-        if not (value is None and key in _SHAPES)
-    }
+def _storable(tree: dict[str, Any], where: str = "", of_metadata: bool = False) -> dict[str, Any]:
+    """A graph as a dictionary of what HDF5 stores; for other values `nir.write` raises many types of exceptions."""
+    kept: dict[str, Any] = {}
+    for key, value in tree.items():
+        if not isinstance(key, str) or key in ("", ".") or "/" in key or not _is_storable(key):
+            raise InputError(f"a file has no place for the name {shown(key)}{where and f' in {where!r}'}; rename it")
+        path = f"{where}/{key}" if where else key
+        if isinstance(value, dict):
+            kept[key] = _storable(value, path, of_metadata or key == "metadata")
+        elif key == "edges" and "nodes" in tree:
+            kept[key] = sorted(value) if isinstance(value, set | frozenset) else list(value)
+        elif not (value is None and (of_metadata or key in _SHAPES)):
+            kept[key] = _storable_value(value, repr(path))
+    return kept
+
+
+def _storable_value(value: Any, what: str) -> Any:
+    """A number, a text, or an array of numbers or of texts."""
+    import h5py
+
+    array = as_array(value, what)
+    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        array = np.array(value, object)  # numpy would turn a number beside a text into text
+    texts = [plain(x) for x in array.flat] if array.dtype.kind in "OSU" else []
+    if texts and all(isinstance(x, str) for x in texts):
+        if wrong := [x for x in texts if not _is_storable(x)]:
+            raise InputError(f"{what} holds the text {shown(wrong[0])}, for which a file has no place")
+        return texts[0] if not array.ndim else np.array(texts, h5py.string_dtype()).reshape(array.shape)
+    if texts or array.dtype.kind not in "biuf":
+        array = numbers(array, what)
+    return array if array.ndim else array[()]  # HDF5 does not compress a single number
+
+
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
@@ -73,8 +106,10 @@ def load_graph(graph: nir.NIRGraph | str | os.PathLike[str]) -> nir.NIRGraph:
     if not isinstance(graph, str | os.PathLike):
         raise InputError(f"expected a nir.NIRGraph or the path of a .nir file, not {type(graph).__name__}")
     path = os.fsdecode(graph)
-    if "\0" in path or not os.path.isfile(path):
+    if "\0" in path or not os.path.exists(path):
         raise InputError(f"no such NIR file: {path!r}" if "\0" in path else f"no such NIR file: {path}")
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is {'a folder' if os.path.isdir(path) else 'a pipe or a device'}, not a NIR file")
     try:
         tree, ignored = hdf5_files.read_apart(path, hdf5_files.GRAPH)
         graph = _build_graph(tree)
@@ -245,9 +280,9 @@ def _in(where: str) -> str:
 
 def plain(value: Any) -> Any:
     """Metadata as Python values; HDF5 gives bytes and numpy scalars."""
-    if isinstance(value, bytes):
-        return value.decode("utf8", "backslashreplace")
-    return value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
+    if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0:
+        value = value.item()
+    return value.decode("utf8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def uniform(value: np.ndarray) -> float | np.ndarray:
@@ -397,6 +432,16 @@ def for_each_axis(axes: int, what: str, value: Any, minimum: int) -> tuple[int, 
 def declared_shape(value: Any, what: str) -> Shape:
     """The shape that an Input or Output node declares: at least one axis, at least 1 along each."""
     return whole_numbers(value, what, 1)
+
+
+def aligned(own: Shape, shape: Shape) -> Shape | None:
+    """The shape of parameters that are repeated along axes of 1 to fill another shape, with as many axes; else None."""
+    if all(n == 1 for n in own):
+        return (1,) * len(shape)
+    more = len(own) - len(shape)
+    kept = own[more:] if more > 0 and all(n == 1 for n in own[:more]) else own
+    fits = len(kept) == len(shape) and all(n in (1, m) for n, m in zip(kept, shape, strict=True))
+    return kept if fits else None
 
 
 def typed_shape(given: Any, name: str) -> Any:

@@ -51,18 +51,23 @@ def convolution(node: Any, axes: int) -> Convolution:
     )
 
 
-def stored_weight(node: Any, weight: np.ndarray) -> np.ndarray:
-    """Other weights of a node in the shape and the floating-point type of its own ones.
+def bias_of(node: Any) -> np.ndarray:
+    """The bias of a linear node in the precision of the file; 0 for none."""
+    bias = getattr(node, "bias", None)
+    return numbers(0.0 if bias is None else bias, "bias")
 
-    Where these are integers, the type is the smallest one from float32 on that holds them: fractions stay.
+
+def stored_as(old: Any, values: np.ndarray) -> np.ndarray:
+    """Other values for a node in the shape of its own ones and in their type, float32 or float64.
+
+    Where these are integers or float16, the type is the smallest of the two that holds them: fractions stay.
 
     Args:
-        node: with ``weight``.
-        weight: as many values.
+        old: weights or biases of the node.
+        values: as many.
     """
-    old = np.asarray(node.weight)
-    dtype = old.dtype if old.dtype.kind == "f" else np.result_type(old.dtype, np.float32)
-    return weight.reshape(old.shape).astype(dtype)
+    old = numbers(old, "values")
+    return values.reshape(old.shape).astype(np.result_type(old.dtype, np.float32))
 
 
 class Pooling(NamedTuple):

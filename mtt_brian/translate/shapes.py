@@ -11,7 +11,7 @@ import numpy as np
 from mtt_brian.errors import InputError
 from mtt_brian.text import shown
 from mtt_brian.translate.linear_nodes import LINEAR, Assumptions, Linear, Reading, that_fits, without_batch
-from mtt_brian.translate.nir_files import Shape, declared_shape, plain, typed_shape
+from mtt_brian.translate.nir_files import Shape, aligned, declared_shape, plain, typed_shape
 from mtt_brian.translate.wiring import Wiring
 
 
@@ -69,16 +69,15 @@ class Shapes:
                     ready.append(target)
 
         set_shape(self.wiring.input, input_shape)
-        scalar = []
+        #: Shapes of parameters that may be repeated.
+        scalar: dict[str, Shape] = {}
         for name, own_values in parameters.items():
             if len({p.shape for p in own_values.values() if p.size != 1}) > 1:
                 shapes = {field: p.shape for field, p in own_values.items()}
                 raise InputError(f"the parameters of {self.wiring.called(name)} have different shapes: {shapes}")
             own = np.broadcast_shapes(*(p.shape for p in own_values.values()))
-            if np.prod(own) > 1:
-                set_shape(name, own)
-            elif self.wiring.sources[name]:
-                scalar.append((name, own))
+            if self.wiring.sources[name] and (np.prod(own) == 1 or 1 in own):
+                scalar[name] = own
             else:
                 set_shape(name, own)
         for name, sources in self.wiring.sources.items():
@@ -88,14 +87,14 @@ class Shapes:
             while ready:
                 name = ready.popleft()
                 if name not in self.of:
-                    set_shape(name, self._inferred(name))
-            # One number for all neurons is common; the shape is then that of a source outside the cycle.
-            scalar = [(name, own) for name, own in scalar if name not in self.of]
+                    set_shape(name, self._filled(name, scalar[name]) if name in scalar else self._inferred(name))
+            # One number for all neurons, or for a channel; the shape is then that of a source outside the cycle.
+            scalar = {name: own for name, own in scalar.items() if name not in self.of}
             if not scalar:
                 break
-            known = [name for name, _ in scalar if any(s in self.of for s in self.wiring.sources[name])]
-            name, own = next(((n, o) for n, o in scalar if n in known), scalar[0])
-            set_shape(name, next((self.of[s] for s in self.wiring.sources[name] if s in self.of), own))
+            known = (name for name in scalar if any(s in self.of for s in self.wiring.sources[name]))
+            name = next(known, next(iter(scalar)))
+            set_shape(name, self._filled(name, scalar[name]))
         if rest := [name for name in self.wiring.nodes if name not in self.of]:
             try:
                 graphlib.TopologicalSorter(
@@ -105,9 +104,12 @@ class Shapes:
                 cycle = " -> ".join(map(repr, error.args[1][:10]))
                 raise InputError(f"the cycle {cycle} holds no neuron: its signal would never end") from None
 
+    def _filled(self, name: str, own: Shape) -> Shape:
+        """The shape of neurons whose parameters have the shape ``own``, repeated along axes of 1."""
+        arriving = next((self.of[s] for s in self.wiring.sources[name] if s in self.of), own)
+        return own if aligned(own, arriving) is None else arriving
+
     def _inferred(self, name: str) -> Shape:
-        if self.wiring.is_neuron(name):
-            return self.of[self.wiring.sources[name][0]]
         shape = self.into(name)
         if self.wiring.is_wire(name):
             return shape
@@ -148,6 +150,8 @@ class Shapes:
     def compare_declared(self, assumed: Assumptions) -> None:
         """Compares the declared shapes of Output nodes and of the Input nodes of nested graphs with their sources."""
         for name in self.wiring.nodes:
+            if self.wiring.is_neuron(name):
+                self.check_sources(name)
             self._compare_others(name, assumed)
         for name in self.order:
             if not self.wiring.is_wire(name):
@@ -176,7 +180,7 @@ class Shapes:
             if given is None or np.size(given) == 0:
                 continue
             declared, own = declared_shape(given, f"{field_} of node {name!r}"), self.of[name]
-            if without_batch(declared) != without_batch(own) and np.prod(declared, dtype=float) != 1:
+            if without_batch(declared) != without_batch(own) and aligned(declared, own) is None:
                 assumed.add(f"the declared {field_} {declared} is not used, because its shape is {own}", name)
 
     def check_sources(self, target: str) -> None:
@@ -187,4 +191,11 @@ class Shapes:
                 raise ShapeError(
                     f"node {target!r} has the shape {shape}, but {source!r}, which feeds it, has "
                     f"{self.of[source]}{self._flatten_in_front(target, self.of[source])}"
+                    f"{_of_channels(shape, self.of[source])}"
                 )
+
+
+def _of_channels(own: Shape, shape: Shape) -> str:
+    if len(own) == 1 < len(shape) and own[0] == shape[0]:
+        return f"; parameters for each channel have the shape {own + (1,) * (len(shape) - 1)}"
+    return ""

@@ -12,7 +12,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF
 from mtt_brian.translate.conventions import Conventions
 from mtt_brian.translate.from_nir import read_nir
-from mtt_brian.translate.nir_files import load_graph, plain, shown
+from mtt_brian.translate.nir_files import load_graph, numbers, plain, shown
 
 if TYPE_CHECKING:
     import nir
@@ -44,5 +44,10 @@ def stated(graph: nir.NIRGraph | str | os.PathLike[str], conventions: Convention
             )
         bound = {} if rule.lower_bound is None else {"lower_bound": rule.lower_bound}
         nodes[population.name] = copy.copy(node)
+        if np.any(rule.threshold != numbers(node.v_threshold, "v_threshold")):  # counted from where the tool starts it
+            for field, ours in (("v_threshold", "threshold"), ("v_reset", "v_reset"), ("v_leak", "v_leak")):
+                if hasattr(node, field):
+                    value = np.broadcast_to(getattr(rule, ours), population.shape)
+                    setattr(nodes[population.name], field, value.copy())
         nodes[population.name].metadata = {"reset": rule.reset, "spikes": rule.spikes, **bound, **node.metadata}
     return nir.NIRGraph(nodes, graph.edges, metadata=graph.metadata, type_check=False)

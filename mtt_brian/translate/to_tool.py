@@ -26,8 +26,10 @@ from mtt_brian.translate.flat_graph import flatten, metadata_of
 from mtt_brian.translate.from_nir import read_nir
 from mtt_brian.translate.linear_nodes import Reading
 from mtt_brian.translate.neuron_rules import parameters_of
-from mtt_brian.translate.nir_files import load_graph, naming, typed_shape
+from mtt_brian.translate.nir_files import load_graph, naming, numbers, typed_shape
+from mtt_brian.translate.node_fields import bias_of, stored_as
 from mtt_brian.translate.shapes import Shapes
+from mtt_brian.translate.tools import TOOLS, Tool
 from mtt_brian.translate.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -134,14 +136,15 @@ def for_tool(
             raise InputError("step has no effect on tool 'nir', which has no time steps; leave it out")
     with naming(graph):
         loaded = load_graph(graph)
-        title = IMPORTERS[tool].title if tool in IMPORTERS else "NIR"
+        preset = TOOLS[tool]  # type: ignore[index]
+        title = preset.title
         try:
             circuit = read_nir(loaded, given)
         except NoDelay as error:
             remedy = "give it a Delay > 0" if tool == "nir" else "networks without loops are"
             loop = str(error).partition(NoDelay.WHY)[0]
             raise InputError(f"{loop}, and is not written for {title}; {remedy}") from None
-        lost = (*_losses(circuit, title, allow), *_other_metadata(loaded))
+        lost = (*_losses(circuit, title, allow), *_starts(circuit, preset), *_other_metadata(loaded))
         written = _plain(loaded, circuit) if tool == "nir" else _written(loaded, circuit, IMPORTERS[tool], step)
         _fill_in_shapes(written, circuit)
         return written, lost
@@ -178,6 +181,19 @@ def _other_metadata(graph: nir.NIRGraph) -> list[str]:
         f"left out are the metadata {key!r} of the graph"
         for key in metadata_of(graph, "the graph")
         if key != "duration"
+    ]
+
+
+def _starts(circuit: Circuit, preset: Tool) -> list[str]:
+    """A sentence for each field other than 0 in which the tool starts membranes; a run here starts them at 0."""
+    found: dict[str, list[str]] = {}
+    for p in circuit.populations:
+        field = preset.starts.get(type(p.rule).__name__)
+        if p.rule.fires and field is not None and np.any(getattr(p.rule, field, 0)):
+            found.setdefault(field, []).append(p.name)
+    return [
+        f"{preset.title} starts the membrane at {field}, a run here at 0 (nodes {listed(names)})"
+        for field, names in found.items()
     ]
 
 
@@ -269,13 +285,13 @@ def _linear(node: Any, name: str, importer: Importer, step: float | None) -> Any
     import nir
 
     written = _without_metadata(node)
-    bias = getattr(node, "bias", None)
-    if bias is not None and np.any(bias):
-        written.bias = (np.asarray(bias) * _needed(step, f"node {name!r} has a bias")).astype(np.asarray(bias).dtype)
+    if np.any(bias := bias_of(node)):
+        per_step = bias.astype(np.float64) * _needed(step, f"node {name!r} has a bias")
+        written.bias = stored_as(bias, per_step)
     if isinstance(node, nir.Conv2d) and not importer.groups and node.groups != 1:
         raise InputError(f"node {name!r} has {node.groups} groups; {importer.title} reads convolutions with one")
     if isinstance(node, nir.Linear) and not importer.plain_linear:
-        weight = np.asarray(node.weight)
+        weight = numbers(node.weight, f"weight of node {name!r}")
         return nir.Affine(weight, np.zeros(weight.shape[0], weight.dtype))
     return written
 

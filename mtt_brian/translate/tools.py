@@ -12,7 +12,7 @@ is that integral. A bias counts like a spike of weight b in every step, a curren
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -68,6 +68,7 @@ class Tool:
         sums: integral of a spike at a readout that only adds up; ``"step"`` or seconds.
         ones: values that the exporter writes as 1.
         never: types of linear nodes that the exporter does not write.
+        starts: type of a node -> its field in which the membrane starts; 0 for other types.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Tool:
     sums: float | Literal["step"] = "step"
     ones: tuple[str, ...] = ()
     never: tuple[str, ...] = ("Scale",)
+    starts: Mapping[str, str] = field(default_factory=dict)
 
 
 def _fixed(seconds: float, why: str) -> Callable[[Mapping[str, Neurons]], tuple[float, str]]:
@@ -149,6 +151,7 @@ TOOLS: dict[ToolName, Tool] = {
         _fixed(1e-3, "Norse's default dt, as its files do not contain it; another one: file_time_per_step"),
         sums=1.0,
         ones=("r", "w_in"),
+        starts=dict.fromkeys(("LIF", "LI", "CubaLIF", "CubaLI"), "v_leak") | {"IF": "v_reset"},
     ),
     "sinabs": Tool(
         "sinabs",
@@ -165,6 +168,7 @@ TOOLS: dict[ToolName, Tool] = {
         {"IF": "step", "LIF": "step", "CubaLIF": "step"},
         _spikingjelly_step,
         never=("Scale", "SumPool2d", "Conv1d"),
+        starts=dict.fromkeys(("IF", "LIF", "CubaLIF"), "v_reset"),
     ),
     "rockpool": Tool(
         "Rockpool",

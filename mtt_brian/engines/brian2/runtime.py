@@ -248,8 +248,10 @@ class RuntimeEngine(BrianEngine):
         return self._run_with("numpy", inputs, batch_size)
 
     def _run_with(self, target: str, inputs: InputSchedule, batch_size: int) -> Raw:
+        # By default Brian2 ends a run at Ctrl-C as if it had come to its end.
+        chosen = {"codegen.target": target, "core.stop_on_keyboard_interrupt": False}
         with (
-            preferences({"codegen.target": target, internals.COMPILER_FLAGS: EXACT_FLAGS}),
+            preferences(chosen | {internals.COMPILER_FLAGS: EXACT_FLAGS}),
             without_order_warnings(),
             compilers.compiling() if target == "cython" else contextlib.nullcontext(),
         ):
@@ -258,7 +260,11 @@ class RuntimeEngine(BrianEngine):
                 execution = replace(for_target(target), every_step=self._every_step)
                 network = self._built = self._network(inputs, batch_size, execution, None)
             network.load_inputs(inputs)
-            network.run(network.duration, namespace={})
+            try:
+                network.run(network.duration, namespace={})
+            except BaseException:
+                self._built = None  # its monitors hold a part of a run
+                raise
         raw = Raw(
             {name: _records(monitor, "n") for name, monitor in network.monitors.items()},
             None if network.readout_monitor is None else _records(network.readout_monitor, "final"),

@@ -24,8 +24,6 @@ from mtt_brian.errors import InputError
 from mtt_brian.events.formats.columns import from_seconds, read_checked
 from mtt_brian.events.recording import check_other_columns, make_recording
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
 
 class NIRData(InputError):
     """The file holds spikes of a network's nodes (`translate.nir_data`)."""
@@ -46,8 +44,6 @@ def read_hdf5(path: Path, number: int | None = None) -> np.ndarray:
 
 
 def _read(path: Path, number: int | None) -> np.ndarray:
-    if not _has_signature(path):
-        raise InputError(f"{path}: it is no HDF5 file, or damaged: it has no signature of one")
     try:
         columns, _ = hdf5_files.read_apart(str(path), hdf5_files.EVENTS, number)
         if not columns:
@@ -60,18 +56,6 @@ def _read(path: Path, number: int | None) -> np.ndarray:
         raise type(error)(f"{path}: {error}") from None
     check_other_columns(others, len(recording), str(path))
     return recording
-
-
-def _has_signature(path: Path) -> bool:
-    """Whether it is at byte 0, 512, 1024, 2048 ..., where HDF5 looks for it."""
-    size, at = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while at < size:
-            file.seek(at)
-            if file.read(len(_SIGNATURE)) == _SIGNATURE:
-                return True
-            at = 2 * at or 512
-    return False
 
 
 def _recording(columns: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:

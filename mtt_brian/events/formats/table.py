@@ -130,8 +130,8 @@ def _lines(path: Path) -> Iterator[Iterator[str]]:
     with open(path, "rb") as file:
         start = file.read(max(map(len, _COMPRESSED)))
     opened = next((opens for first, opens in _COMPRESSED.items() if start.startswith(first)), open)
-    with opened(path, "rb") as file:
-        yield _limited(path, io.TextIOWrapper(file, encoding="utf-8-sig"))
+    with opened(path, "rb") as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+        yield _limited(path, text)
 
 
 def _limited(path: Path, lines: Iterable[str]) -> Iterator[str]:
