@@ -3,6 +3,8 @@
 import gc
 import math
 import re
+import subprocess
+import sys
 import weakref
 
 import brian2
@@ -186,6 +188,42 @@ def test_a_loop_without_a_delay_into_what_the_reset_uses(reset, groups):
     brian2.Network(*cells, *ways).run(1 * ms)
 
 
+def test_a_refusal_is_one_line_without_comments():
+    cells = group("dv/dt = (v**2\n   - v) / (10*ms) : 1", name="curved")
+    assert refusal(cells).startswith("event_driven cannot run curved: dv/dt = (v**2 - v) / (10*ms): dv/dt is not")
+    cells, code = group(name="straight"), "v_post += 1   # one\n    v_post += 2 # two"
+    _, wires = synapses(cells, None, on_post=code, source=cells)
+    assert "wires: on_post 'v_post += 1; v_post += 2': it changes synapses" in refusal(cells, wires)
+    del wires
+    _, wires = synapses(cells, code, source=cells)
+    assert "wires: v_post += 1; v_post += 2: a spike without a delay" in refusal(cells, wires)
+
+
+def test_a_script_ends_with_the_refusal_alone():
+    script = """
+import mtt_brian.event_driven
+from brian2 import *
+set_device("event_driven")
+curved = NeuronGroup(1, "dv/dt = (v**2 - v) / (10*ms) : 1", name="curved")
+if fails:
+    raise KeyError
+run(1 * ms)
+"""
+    refused, failed = (
+        subprocess.run(
+            [sys.executable, "-c", f"fails = {fails}\n{script}"], capture_output=True, text=True, timeout=120
+        )
+        for fails in (False, True)
+    )
+    assert refused.returncode == failed.returncode == 1
+    assert refused.stderr.strip() == (
+        "event_driven cannot run curved: dv/dt = (v**2 - v) / (10*ms): dv/dt is not linear in v; linearise it, or use "
+        "the standard device, set_device('runtime')"
+    )
+    assert "unexpected error" in failed.stderr
+    assert "KeyError" in failed.stderr
+
+
 def test_gap_junctions():
     cells = group("dv/dt = (gap - v) / (10*ms) : 1\ngap : 1")
     made = brian2.Synapses(cells, cells, "gap_post = v_pre - v_post : 1 (summed)", name="wires")
@@ -260,6 +298,8 @@ def test_rates_that_no_memory_can_hold():
     cells = group()
     other = brian2.PoissonInput(cells, "v", 1, np.inf * Hz, weight=1)
     assert f"{other.name}: it would send about inf spikes" in refusal(cells, other)
+    periodic = brian2.SpikeGeneratorGroup(1, [0], [0] * ms, period=1e-4 * second, name="periodic")
+    assert "periodic: it would send about 1e+10 spikes in this run" in refusal(periodic, duration=1e6 * second)
 
 
 @pytest.mark.parametrize("tau", [0, -1])

@@ -21,6 +21,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
+from mtt_brian.text import shortened
 
 #: Name of the one input of a circuit: all sources of spikes one after another. No Brian2 object can have it.
 SOURCES = "all sources"
@@ -58,7 +59,8 @@ class Refusal(NamedTuple):
     instead: str
 
     def __str__(self) -> str:
-        where = f"{self.name}: {self.line}" if self.line else self.name
+        line = " ".join(self.line.split())
+        where = f"{self.name}: {line}" if line else self.name
         return f"event_driven cannot run {where}: {self.reason}; {self.instead}"
 
 
@@ -245,6 +247,12 @@ def evaluate(text: str, values: Mapping[str, Any], functions: Mapping[str, str])
 # ---- Text ------------------------------------------------------------------------------------------------------------
 
 
+def in_one_line(code: str) -> str:
+    """Statements as a refusal shows them: on one line, without comments."""
+    lines = (line.split("#")[0].strip() for line in code.splitlines())
+    return shortened("; ".join(filter(None, lines)), 100)
+
+
 def _parsed(text: str, line: str, functions: Mapping[str, str]) -> sympy.Expr:
     """An expression by sympy.
 
@@ -290,7 +298,7 @@ def _statements(code: str) -> list[tuple[str, str, str]]:
     try:
         tree = ast.parse("\n".join(line.strip() for line in code.strip().splitlines()))
     except SyntaxError:
-        raise _Stop(code.strip(), "it is not a list of assignments", "write 'variable = expression'") from None
+        raise _Stop(in_one_line(code), "it is not a list of assignments", "write 'variable = expression'") from None
     for node in tree.body:
         line = ast.unparse(node)
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
@@ -629,10 +637,10 @@ def _loops(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, 
         return [
             Refusal(
                 pathway.name,
-                pathway.code.strip(),
+                in_one_line(pathway.code),
                 f"a spike without a delay changes {variable}, and with it the threshold condition of "
-                f"{pathway.target!r}, in a loop (on a clock such a loop takes one time step)",
-                "give these synapses a delay > 0",
+                f"{pathway.target!r}, in a loop of groups (on a clock such a loop takes one time step)",
+                "give these synapses a delay > 0, or divide the neurons into groups without such a loop",
             )
         ]
     currents = [found for found in _without_delay(rules, jumps) if found not in at_once]
@@ -643,7 +651,7 @@ def _loops(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, 
             return [
                 Refusal(
                     pathway.name,
-                    pathway.code.strip(),
+                    in_one_line(pathway.code),
                     f"a spike without a delay changes {variable} in a loop, and the reset of {pathway.target!r} uses "
                     f"{variable} (on a clock, what arrives with a spike of a neuron comes before its reset)",
                     "give these synapses a delay > 0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import sys
 import time
@@ -24,12 +25,15 @@ from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
 from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circuit_of
 
 NAME = "event_driven"
+_LOGGER = brian2.get_logger(f"brian2.{NAME}")  # with Brian2's settings
 #: Pieces into which a run with progress reports is cut.
 _REPORTS = 100
 #: What a state may be at the beginning of a run, so that a difference of two states is finite.
 LARGEST_STATE = 1e300
-#: Spikes of a source of Poisson processes in one run, which are in memory together.
+#: Spikes of a Poisson source, or of a generator with a period, in one run.
 MOST_ARRIVALS = 1e9
+#: About how many of them are in memory together, besides those that monitors record.
+_AT_ONCE = 4e6
 
 
 class EquationRun(Protocol):
@@ -244,8 +248,14 @@ class EventDrivenDevice(internals.RuntimeDevice):
         before, kept = session.translation, session.run.keep() if session.run is not None else None
         try:
             run = self._prepared(session, translation, parts, begin, kept)
-            inputs = self._inputs(session, translation, parts, rates, begin, end)
-            reached = self._play(network, run, inputs, recorder, reporter, begin, end)
+            pieces = _pieces(parts, rates, begin, end)
+            reached = begin
+            for left, right in itertools.pairwise(pieces):
+                inputs = self._inputs(session, translation, parts, rates, left, right)
+                recorder.note(inputs)
+                reached = self._play(network, run, inputs, recorder, reporter, left, right)
+                if internals.stop_requested(network):
+                    break
             states = {group.name: _states_at(run, group, reached) for group in parts.groups}
         except BaseException:
             session.run, session.translation = None, before
@@ -259,10 +269,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session.objects = {part.name: ref(part) for part in senders}
         spikes = run.fetch()
         _write_back(session, run, parts, translation, spikes, states)
-        sources = {
-            name: _of_source(inputs, translation.first[name], size, reached) for name, size in _sizes(parts).items()
-        }
-        recorder.finish(spikes, sources, reached)
+        recorder.finish(spikes, reached)
         internals.set_time(network, list({part.clock for part in network.sorted_objects}), reached)
         reporter.done((reached - begin) / (end - begin) if end > begin else 1.0)
 
@@ -276,12 +283,10 @@ class EventDrivenDevice(internals.RuntimeDevice):
         begin: float,
         end: float,
     ) -> float:
-        """Carries a run to its end, or to where it was stopped; returns the time."""
-        stops = recorder.times
-        if reporter.active:
-            stops = np.union1d(stops, np.linspace(begin, end, _REPORTS + 1)[1:-1])
+        """Carries a piece of a run to its end, or to where it was stopped; returns the time."""
+        stops = np.union1d(recorder.times, reporter.times)
         at = 0
-        for stop in [*stops.tolist(), end]:
+        for stop in [*stops[(stops >= begin) & (stops < end)].tolist(), end]:
             last = int(np.searchsorted(inputs.t, stop - 3 * window(stop), side="right"))
             run.advance(inputs.t[at:last], inputs.i[at:last], inputs.n[at:last], stop)
             at = last
@@ -369,7 +374,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         begin: float,
         end: float,
     ) -> _Inputs:
-        """All spikes from outside in this run."""
+        """All spikes from outside in a piece of this run."""
         first, last = begin - 3 * window(begin), end - 3 * window(end)
         t, i = [np.zeros(0)], [np.zeros(0, np.int64)]
         for group in filter(script.is_active, parts.generators):
@@ -377,9 +382,6 @@ class EventDrivenDevice(internals.RuntimeDevice):
             t.append(times)
             i.append(neurons + translation.first[group.name])
         for name, rate in rates.items():
-            if (count := float(np.sum(rate)) * (end - begin)) > MOST_ARRIVALS:
-                what = f"it would send about {count:.3g} spikes in this run, more than {MOST_ARRIVALS:g}"
-                raise Refused([Refusal(name, "", what, "lower its rates, or split the run")])
             if name not in session.poisson:
                 seeds = np.random.SeedSequence([abs(self._seed), self._drawn])
                 session.poisson[name] = PoissonProcess(seeds, len(rate), begin)
@@ -411,6 +413,12 @@ def _generated(group: brian2.SpikeGeneratorGroup, first: float, last: float) -> 
     if not np.all(np.isfinite(times)):
         k = int(np.argmin(np.isfinite(times)))
         raise InputError(f"{group.name}: spike {k} has the time {times[k]}; give finite times in seconds")
+    if internals.take_new_spikes(group) and not 0 < period < np.inf and (missed := int(np.sum(times <= first))):
+        _LOGGER.warn(
+            f"{group.name}: {missed} of {len(times)} spikes are before the begin of this run and are left out; times "
+            "count from the begin of the first run",
+            name_suffix="ignored_spikes",
+        )
     if 0 < period < np.inf and len(times):
         rounds = np.arange(max(np.floor((first - times.max()) / period), 0), np.ceil(last / period) + 1)
         neurons = np.tile(neurons, len(rounds))
@@ -419,14 +427,35 @@ def _generated(group: brian2.SpikeGeneratorGroup, first: float, last: float) -> 
     return times[kept], neurons[kept]
 
 
-def _sizes(parts: script.Parts) -> dict[str, int]:
-    return {group.name: len(group) for group in (*parts.generators, *parts.poisson)}
+def _pieces(parts: script.Parts, rates: Mapping[str, np.ndarray], begin: float, end: float) -> list[float]:
+    """Times between which a run is carried on, so that the spikes from outside in a piece fit into memory.
+
+    Raises:
+        Refused: for sources of more than `MOST_ARRIVALS` spikes.
+    """
+    counts = {name: float(np.sum(rate)) * (end - begin) for name, rate in rates.items()}
+    for group in filter(script.is_active, parts.generators):
+        period = float(internals.memory(group.variables["period"]).item())
+        rounds = (end - begin) / period if period > 0 else 0
+        counts[group.name] = rounds * internals.memory(group.variables["spike_time"]).size
+    for name, count in counts.items():
+        if count > MOST_ARRIVALS:
+            what = f"it would send about {count:.3g} spikes in this run, more than {MOST_ARRIVALS:g}"
+            instead = "lower its rates or lengthen its period, or split the run"
+            raise Refused([Refusal(name, "", what, instead)])
+    pieces = int(np.ceil(sum(counts.values()) / _AT_ONCE))
+    return np.linspace(begin, end, max(pieces, 1) + 1).tolist()
 
 
-def _of_source(inputs: _Inputs, first: int, size: int, end: float) -> FiredSpikes:
-    rows = (inputs.i >= first) & (inputs.i < first + size) & (inputs.t < end)
-    t, i = np.repeat(inputs.t[rows], inputs.n[rows]), np.repeat(inputs.i[rows] - first, inputs.n[rows])
-    return FiredSpikes(t, i, np.zeros((len(t), 0)))
+def _of_source(pieces: Sequence[_Inputs], first: int, size: int, end: float) -> FiredSpikes:
+    """The spikes of a source before ``end``."""
+    t, i = [np.zeros(0)], [np.zeros(0, np.int64)]
+    for inputs in pieces:
+        rows = (inputs.i >= first) & (inputs.i < first + size) & (inputs.t < end)
+        t.append(np.repeat(inputs.t[rows], inputs.n[rows]))
+        i.append(np.repeat(inputs.i[rows] - first, inputs.n[rows]))
+    times = np.concatenate(t)
+    return FiredSpikes(times, np.concatenate(i), np.zeros((len(times), 0)))
 
 
 # ----- states
@@ -570,6 +599,22 @@ class _Recorder:
         self.times = np.unique(np.concatenate([np.zeros(0), *own]))
         self._samples: dict[str, list[np.ndarray]] = {m.name: [] for m in parts.states}
         self._next = dict.fromkeys(self._samples, 0)
+        self._inputs: list[_Inputs] = []
+
+    def note(self, inputs: _Inputs) -> None:
+        """Keeps the spikes of the sources that are recorded."""
+        kept = np.zeros(len(inputs.t), bool)
+        for first, size in self._sources().values():
+            kept |= (inputs.i >= first) & (inputs.i < first + size)
+        self._inputs.append(_Inputs(inputs.t[kept], inputs.i[kept], inputs.n[kept]))
+
+    def _sources(self) -> dict[str, tuple[int, int]]:
+        """Where the recorded sources begin among the neurons of the input, and their sizes."""
+        groups = {
+            script.whole(m.source).name: script.whole(m.source) for m in (*self._parts.spikes, *self._parts.rates)
+        }
+        begin = self._translation.first
+        return {name: (begin[name], len(group)) for name, group in groups.items() if name in begin}
 
     def sample(self, run: EquationRun, t: float) -> None:
         """Notes the states of the monitors that record at ``t``."""
@@ -583,9 +628,10 @@ class _Recorder:
                 idle = not self._translation.states[group]
                 self._samples[name].append(np.zeros((len(neurons), 0)) if idle else run.states(group, neurons, t))
 
-    def finish(self, spikes: Mapping[str, FiredSpikes], sources: Mapping[str, FiredSpikes], end: float) -> None:
+    def finish(self, spikes: Mapping[str, FiredSpikes], end: float) -> None:
         """Writes everything into the monitors."""
-        fired = {**spikes, **sources}
+        sources = self._sources().items()
+        fired = {**spikes, **{name: _of_source(self._inputs, *where, end) for name, where in sources}}
         for monitor in self._parts.states:
             k = len(self._samples[monitor.name])
             neurons = script.recorded(monitor)
@@ -619,14 +665,11 @@ class _Reporter:
     def __init__(self, report: Any, period: float, begin: float, duration: float) -> None:
         self._call: Callable[..., Any] | None = _callback(report)
         self._period, self._begin, self._duration = period, begin, duration
+        #: When a report may be due.
+        self.times = np.linspace(begin, begin + duration, _REPORTS + 1)[1:-1] if self._call else np.zeros(0)
         self._started = self._last = time.time()
         if self._call is not None:
             self._call(0 * brian2.second, 0.0, begin * brian2.second, duration * brian2.second)
-
-    @property
-    def active(self) -> bool:
-        """Whether a report is printed."""
-        return self._call is not None
 
     def at(self, t: float) -> None:
         """The run has reached ``t``."""

@@ -18,7 +18,7 @@ from brian2.units.fundamentalunits import fail_for_dimension_mismatch
 from brian2.utils.stringtools import get_identifiers
 
 from mtt_brian.engines.brian2 import internals
-from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Script, evaluate
+from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Script, evaluate, in_one_line
 
 _CLOCK = "use the standard device, set_device('runtime')"
 _BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
@@ -295,7 +295,7 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
 
 
 def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, Any]) -> Pathway:
-    line = f"on_{pathway.prepost} {pathway.code.strip()!r}"
+    line = f"on_{pathway.prepost} '{in_one_line(pathway.code)}'"
     if pathway.prepost != "pre":
         _refuse(line, "it changes synapses, or the source, at spikes of the target", _CLOCK)
     if pathway.event != "spike":
@@ -311,6 +311,9 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
     resolved = _resolve(pathway, used, namespace)
     check_units_statements(pathway.code, resolved)
     i, j = internals.endpoints(synapses)
+    seconds = internals.memory(pathway.variables["delay"]).astype(np.float64)
+    if seconds.size not in (1, len(i)):  # Brian2 restores delays from 2.10 on
+        _refuse("delay", "restore did not restore it", "call connect, and set delays, before restore")
     variables, values, reads = {}, {}, {}
     equations = target.user_equations
     for name, variable in resolved.items():
@@ -346,7 +349,7 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
         reads=reads,
         values=values,
         functions=functions,
-        seconds=internals.memory(pathway.variables["delay"]).astype(np.float64),
+        seconds=seconds,
         own_names=own_names,
     )
 
@@ -394,6 +397,8 @@ def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) ->
             values[name] = value[first + each] if value.size > 1 else value
     reads = {name: frozenset({(target.name, name)}) for name in values}
     functions = _add_subexpressions(resolved, values, reads)
+    # In the text, neurons of a subgroup count from 0; in subexpressions, which belong to the whole group, they do not.
+    values |= {"i": each, "N": np.asarray(len(group))}
     return Pathway(
         name=source.name,
         source=source.name,
