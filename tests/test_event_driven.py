@@ -587,6 +587,20 @@ def test_a_state_monitor_holds_the_state_before_what_happens_at_its_time():
     assert list(monitor.v[0]) == [0, 0, 0, 1]
 
 
+def test_a_state_monitor_can_record_the_end_of_a_run():
+    group = lif(3, equations="v : 1\ntwice = 2*v + i : 1\np : 1", threshold=None, reset=None)
+    monitor = brian2.StateMonitor(group[1:], ["v", "twice"], record=[1], dt=1 * ms)
+    source = inputs((0.0015, 0))
+    network = brian2.Network(source, group, monitor, joined(source, group))
+    network.run(2.5 * ms)
+    monitor.record_single_timestep()
+    assert monitor.t_[:].tolist() == [0, 0.001, 0.002, 0.0025]
+    assert monitor.v.tolist() == [[0, 0, 1, 1]]
+    assert monitor.twice.tolist() == [[2, 2, 4, 4]]
+    network.run(1 * ms)
+    assert len(monitor.t) == 5
+
+
 def test_monitors_do_not_change_spikes():
     found = []
     for records in (False, True):

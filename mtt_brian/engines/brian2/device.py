@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -635,10 +636,12 @@ class _Recorder:
         for monitor in self._parts.states:
             k = len(self._samples[monitor.name])
             neurons = script.recorded(monitor)
-            n = len(self._translation.states[script.whole(monitor.source).name])
-            x = np.array(self._samples[monitor.name]).reshape(k, len(neurons), n)
+            names = self._translation.states[script.whole(monitor.source).name]
+            x = np.array(self._samples[monitor.name]).reshape(k, len(neurons), len(names))
             columns = self._columns[monitor.name].of(x, np.broadcast_to(neurons, (k, len(neurons))))
             internals.record_states(monitor, self._steps[monitor.name][:k], columns)
+            once = partial(_record_now, ref(monitor), self._columns[monitor.name], names)
+            internals.record_single_timestep_by(monitor, once)
         for monitor in self._parts.spikes:
             first, size = getattr(monitor.source, "start", 0), len(monitor.source)
             found = fired[script.whole(monitor.source).name]
@@ -657,6 +660,16 @@ class _Recorder:
             edges = np.concatenate([[-np.inf], steps - 1e-4 * step, [np.inf]])
             rates = np.histogram(t, edges)[0] / (size * step)
             internals.record_rates(monitor, steps, rates[1:], rates[0])
+
+
+def _record_now(monitor: ref[Any], columns: script.Columns, states: tuple[str, ...]) -> None:
+    """Records the values that a group has now, as ``record_single_timestep``."""
+    found = monitor()
+    assert found is not None
+    neurons = script.recorded(found)
+    now = columns.of(_states(script.whole(found.source), states)[neurons], neurons)
+    t = internals.memory(found.clock.variables["t"]).reshape(1)
+    internals.record_states(found, t, {name: x[None] for name, x in now.items()})
 
 
 class _Reporter:

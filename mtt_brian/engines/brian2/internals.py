@@ -369,6 +369,11 @@ def record_states(monitor: brian2.StateMonitor, t: np.ndarray, columns: Mapping[
         monitor.variables[name].get_value()[old:] = values
 
 
+def record_single_timestep_by(monitor: brian2.StateMonitor, function: Callable[[], None]) -> None:
+    """What ``monitor.record_single_timestep()`` calls; without it, Brian2 answers that the network has not been run."""
+    monitor.codeobj = function
+
+
 def record_rates(monitor: brian2.PopulationRateMonitor, t: np.ndarray, rate: np.ndarray, more: float) -> None:
     """Appends rates in Hz [K] of the time steps that begin at ``t``, and adds ``more`` to the last one before."""
     old = int(monitor.variables["N"].get_value()[0])
