@@ -74,6 +74,11 @@ GROUPS = {
         {"model": "dv/dt = (2*int(v > 0.5) - v) / (10*ms) : 1"},
         "dv/dt depends on a condition of v; linearise it",
     ),
+    "chance without a state": (
+        {"model": "rate : Hz", "threshold": "rand() < rate*dt", "reset": None},
+        "it fires by chance in every time step; use a PoissonGroup",
+    ),
+    "a refractory period of another unit": ({"refractory": "3*Hz"}, "refractory '3*Hz': its unit is not that of time"),
     "the refractory period": (
         {"threshold": "v > 1 and not_refractory", "refractory": 1 * ms},
         "it depends on whether the neuron is refractory; mark equations by (unless refractory)",
@@ -428,6 +433,11 @@ def test_a_group_is_forgotten_with_its_name():
     forgotten = weakref.ref(group(name="short"))
     gc.collect()
     assert forgotten() is None
+
+
+def test_a_report_that_is_none():
+    with pytest.raises(InputError, match="report must be 'text', 'stdout', 'stderr' or a function, not 'graphical'"):
+        brian2.Network(group()).run(1 * ms, report="graphical")
 
 
 @pytest.mark.parametrize("duration", [-1, np.nan, np.inf])

@@ -424,6 +424,9 @@ def _suspects(values: Mapping[str, float]) -> dict[str, float]:
 
 def _rule(group: Group, states: tuple[str, ...]) -> EquationNeuron:
     n = len(states)
+    names = _names(group.threshold or "")
+    if "dt" in names and any(group.functions.get(name) for name in names):
+        raise _Stop(f"threshold {group.threshold!r}", "it fires by chance in every time step", "use a PoissonGroup")
     if n == 0:
         raise _Stop("", "it fires, but has no state variable", "give it an equation, or use a SpikeGeneratorGroup")
     if n > MOST_STATES:
@@ -486,9 +489,6 @@ def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, boo
     """Row, level and whether the condition is strict."""
     assert group.threshold is not None
     line = f"threshold {group.threshold!r}"
-    names = _names(group.threshold)
-    if any(group.functions.get(name) for name in names) and "dt" in names:
-        raise _Stop(line, "it fires by chance in every time step", "use a PoissonGroup")
     condition = texts.parsed(group.threshold, line)
     if not isinstance(condition, sympy.core.relational.Relational) or isinstance(condition, sympy.Eq | sympy.Ne):
         raise _Stop(line, "it is not one comparison with >, >=, < or <=", "write it as 'v > expression'")

@@ -23,6 +23,7 @@ from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.poisson import PoissonProcess
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
+from mtt_brian.text import shown
 from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circuit_of
 
 NAME = "event_driven"
@@ -713,4 +714,4 @@ def _callback(report: Any) -> Callable[..., Any] | None:
         return TextReport(sys.stderr)
     if callable(report):
         return report
-    raise ValueError(f"Do not know how to handle report argument {report!r}.")
+    raise InputError(f"report must be 'text', 'stdout', 'stderr' or a function, not {shown(report)}")

@@ -14,7 +14,7 @@ from brian2.core.variables import AuxiliaryVariable, Subexpression
 from brian2.equations.equations import DIFFERENTIAL_EQUATION, PARAMETER, SUBEXPRESSION
 from brian2.equations.unitcheck import check_units_statements
 from brian2.parsing.expressions import parse_expression_dimensions
-from brian2.units.fundamentalunits import fail_for_dimension_mismatch
+from brian2.units.fundamentalunits import DIMENSIONLESS, fail_for_dimension_mismatch
 from brian2.utils.stringtools import get_identifiers
 
 from mtt_brian.engines.brian2 import internals
@@ -215,9 +215,8 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
     if isinstance(refractory, str):
         dimensions = parse_expression_dimensions(refractory, resolved)
         if dimensions is not brian2.second.dim:
-            _refuse(
-                f"refractory {refractory!r}", "it is a condition, not a time", "give a time, or a parameter in seconds"
-            )
+            what = "it is a condition, not a time" if dimensions is DIMENSIONLESS else "its unit is not that of time"
+            _refuse(f"refractory {refractory!r}", what, "give a time, or a parameter in seconds")
     elif refractory is not False:
         fail_for_dimension_mismatch(
             refractory,
