@@ -10,7 +10,6 @@ import pytest
 from brian2 import Hz, ms, mV, second
 
 import mtt_brian.event_driven
-from mtt_brian.circuit.levels import levels
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.poisson import PoissonProcess
 
@@ -342,71 +341,6 @@ def test_a_sequence_without_delays_is_one_instant_and_a_loop_with_delays_repeats
     brian2.Network(source, a, b, synapses, monitors).run(6 * ms)
     for monitor in monitors:
         close(times(monitor), [(0, 0.001), (0, 0.003), (0, 0.005)], 1e-18)
-
-
-def test_spikes_pass_through_a_group_in_the_order_of_its_synapses():
-    """Neuron 3 excites 1 and 0; 1 inhibits 0 at the same instant. Neuron 0 excites the subgroup behind it."""
-    source, group = inputs((0.001, 0), (0.002, 1), n=2), lif(6, equations="v : 1")
-    ways = [
-        joined(source, group, weight=2.0, i=[0, 1], j=[3, 0]),
-        joined(group, group, weight=[1.5, 1.5, -0.75], i=[3, 3, 1], j=[1, 0, 0]),
-        joined(group[:1], group[4:], weight=0.75),
-    ]
-    monitor = brian2.SpikeMonitor(group)
-    network = brian2.Network(source, group, ways, monitor)
-    network.run(1.5 * ms)
-    assert times(monitor) == [(1, 0.001), (3, 0.001)]
-    assert group.v[:].tolist() == [0.75, 0, 0, 0, 0, 0]
-    network.run(1 * ms)
-    assert times(monitor)[2:] == [(0, 0.002)]
-    assert group.v[4:].tolist() == [0.75, 0.75]
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_neurons_of_one_group_fire_as_those_of_many(seed):
-    """Random networks without loops, with and without delays, and inputs at the same instants."""
-    random = np.random.default_rng(seed)
-    size = int(random.integers(3, 8))
-    number = random.permutation(size)
-    pairs = [
-        (int(number[a]), int(number[b])) for a, b in itertools.combinations(range(size), 2) if random.random() < 0.5
-    ]
-    weight, delay = random.uniform(-0.5, 1.2, len(pairs)), random.choice([0, 0, 1e-3, 2e-3], len(pairs))
-    drive, first = random.choice([0, 0.9, 1.5], size), random.uniform(0.2, 1.2, size)
-    spikes = sorted({(float(t) * 1e-3, int(i)) for t, i in random.integers(0, [20, size], (15, 2))})
-
-    def script(groups, at):
-        """``at``: group and index in it of every neuron."""
-        source = inputs(*spikes, n=size)
-        for (k, index), value in zip(at, drive, strict=True):
-            groups[k].drive[index] = value
-        ways = [joined(source, groups[k], weight=first[n], i=n, j=index) for n, (k, index) in enumerate(at)]
-        for (a, b), w, seconds in zip(pairs, weight, delay, strict=True):
-            (k, i), (q, j) = at[a], at[b]
-            ways.append(joined(groups[k], groups[q], weight=w, delay=seconds, i=i, j=j))
-        monitors = [brian2.SpikeMonitor(group) for group in groups]
-        brian2.Network(source, groups, ways, monitors).run(25 * ms)
-        where = {place: n for n, place in enumerate(at)}
-        return sorted((t, where[k, i]) for k, monitor in enumerate(monitors) for i, t in times(monitor))
-
-    one = script([lif(size, refractory=1 * ms)], [(0, n) for n in range(size)])
-    assert one == script([lif(1, refractory=1 * ms) for _ in range(size)], [(n, 0) for n in range(size)])
-    assert one
-
-
-@pytest.mark.parametrize(
-    ("synapses", "expected"),
-    [
-        ([], [0, 0, 0, 0]),
-        ([(3, 1), (1, 0), (3, 0), (3, 0)], [2, 1, 0, 0]),
-        ([(0, 1), (1, 2), (2, 0)], None),
-        ([(0, 1), (2, 2)], None),
-    ],
-)
-def test_levels(synapses, expected):
-    source, target = np.array(synapses, int).reshape(-1, 2).T
-    found = levels(source, target, 4)
-    assert (None if found is None else found.tolist()) == expected
 
 
 def test_a_loop_without_a_delay_through_a_current_has_a_meaning():

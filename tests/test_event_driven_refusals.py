@@ -241,7 +241,7 @@ def test_a_loop_without_a_delay():
     _, made = synapses(cells, source=cells)
     message = refusal(cells, made)
     assert "wires: v_post += 1: a spike without a delay changes v" in message
-    assert message.endswith("give these synapses a delay > 0")
+    assert message.endswith("give these synapses a delay > 0, or divide the neurons into groups without such a loop")
 
 
 def test_operations_in_every_time_step():

@@ -17,7 +17,6 @@ import sympy
 from scipy.special import exprel
 from sympy.printing.numpy import NumPyPrinter
 
-from mtt_brian.circuit.levels import levels
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
@@ -621,19 +620,6 @@ def _without_delay(rules: Mapping[str, EquationNeuron], jumps: _Jumps) -> list[t
     ]
 
 
-def _within(found: Sequence[tuple[Pathway, str]]) -> list[tuple[Pathway, str]]:
-    """Those within one group."""
-    return [(pathway, variable) for pathway, variable in found if pathway.source == pathway.target]
-
-
-def _has_loop(found: Sequence[tuple[Pathway, str]], size: int) -> bool:
-    """Whether synapses without a delay within a group lead from a neuron back to it."""
-    now = [np.broadcast_to(np.asarray(pathway.seconds) == 0, len(pathway.i)) for pathway, _ in found]
-    source = np.concatenate([pathway.i[rows] for (pathway, _), rows in zip(found, now, strict=True)])
-    target = np.concatenate([pathway.j[rows] for (pathway, _), rows in zip(found, now, strict=True)])
-    return levels(source, target, size) is None
-
-
 def _sorter(rules: Mapping[str, EquationNeuron], at_once: Sequence[tuple[Pathway, str]]) -> TopologicalSorter[str]:
     before: dict[str, set[str]] = {name: set() for name in rules}
     for pathway, _ in at_once:
@@ -643,25 +629,18 @@ def _sorter(rules: Mapping[str, EquationNeuron], at_once: Sequence[tuple[Pathway
 
 def _loops(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[Refusal]:
     at_once = _at_once(rules, states, jumps)
-    within = _within(at_once)
-    closed: list[tuple[Pathway, str]] = []
-    for name in dict.fromkeys(pathway.target for pathway, _ in within):
-        here = [(p, v) for p, v in within if p.target == name]
-        closed += here[:1] if _has_loop(here, len(rules[name].system)) else []
     try:
-        _sorter(rules, [found for found in at_once if found not in within]).prepare()
+        _sorter(rules, at_once).prepare()
     except CycleError as error:
         cycle = set(error.args[1])
-        closed += [next((p, v) for p, v in at_once if {p.source, p.target} <= cycle and p.source != p.target)]
-    if closed:
-        pathway, variable = closed[0]
+        pathway, variable = next((p, v) for p, v in at_once if {p.source, p.target} <= cycle)
         return [
             Refusal(
                 pathway.name,
                 in_one_line(pathway.code),
                 f"a spike without a delay changes {variable}, and with it the threshold condition of "
-                f"{pathway.target!r}, in a loop (on a clock such a loop takes one time step)",
-                "give these synapses a delay > 0",
+                f"{pathway.target!r}, in a loop of groups (on a clock such a loop takes one time step)",
+                "give these synapses a delay > 0, or divide the neurons into groups without such a loop",
             )
         ]
     currents = [found for found in _without_delay(rules, jumps) if found not in at_once]
@@ -694,9 +673,7 @@ def _reached(group: str, pathways: Sequence[tuple[Pathway, str]]) -> set[str]:
 
 def _order(rules: Mapping[str, EquationNeuron], states: Mapping[str, tuple[str, ...]], jumps: _Jumps) -> list[str]:
     """Each group behind those whose spikes enter it at once; in loops, behind those that can make it fire at once."""
-    at_once = _at_once(rules, states, jumps)
-    within = _within(at_once)  # without a loop, see `_loops`
     try:
-        return list(_sorter(rules, [w for w in _without_delay(rules, jumps) if w not in within]).static_order())
+        return list(_sorter(rules, _without_delay(rules, jumps)).static_order())
     except CycleError:
-        return list(_sorter(rules, [w for w in at_once if w not in within]).static_order())
+        return list(_sorter(rules, _at_once(rules, states, jumps)).static_order())

@@ -170,8 +170,6 @@ def run(
                     v = progress.fired[j, 0]
                     for c in range(net.out[p], net.out[p + 1]):
                         _deliver(net, eq, general, delayed, progress, c, v - net.offset[p - 1], progress.fired[j, 1], t)
-                if net.highest[p] > 0 and progress.n_touched[p] > 0:
-                    continue  # its next level
             p += 1
             if p == populations:  # a loop without a delay may have touched some again
                 p = int(np.int64(1))
@@ -355,23 +353,13 @@ def _settle(
 ) -> int:
     """Thresholds and resets of all neurons of a population that were touched, and their next events.
 
-    If neurons of the population can make each other fire at once, those of the lowest level only.
-
     Returns:
         the number of spiking neurons; -1 if one fires without end, -2 if a crossing is undecided.
     """
-    fired = left = 0
+    fired = 0
     now = progress.now
-    level = net.highest[p]
-    if level > 0:
-        for j in range(progress.n_touched[p]):
-            level = min(level, net.level[progress.touched[net.offset[p - 1] + j]])
     for j in range(progress.n_touched[p]):
         v = progress.touched[net.offset[p - 1] + j]
-        if net.level[v] > level:
-            progress.touched[net.offset[p - 1] + left] = v
-            left += 1
-            continue
         eq.z[v, STAMP] = -1  # it may be touched again in this instant
         if eq.z[v, REFRACTORY]:
             continue  # the end of its refractory period is in the queue
@@ -396,5 +384,5 @@ def _settle(
         if not refractory and not predict_crossing(eq, general, crossings, v, due or spikes > 0):
             now[NEURON] = v
             return -2
-    progress.n_touched[p] = left
+    progress.n_touched[p] = 0
     return fired

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.circuit.levels import levels
-from mtt_brian.circuit.model import Circuit, Connection, Population
+from mtt_brian.circuit.model import Circuit, Connection
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import EquationNeuron
@@ -34,8 +33,6 @@ class SynapseLists(NamedTuple):
         wait: float64 [C].
         seconds: delays, float64.
         most: spikes that one instant can send into delays.
-        level: of every neuron, among those of its population that can make each other fire at once, int64 [N].
-        highest: level in every population, the input included [P + 1].
     """
 
     offset: np.ndarray
@@ -52,8 +49,6 @@ class SynapseLists(NamedTuple):
     wait: np.ndarray
     seconds: np.ndarray
     most: int
-    level: np.ndarray
-    highest: np.ndarray
 
     @property
     def neurons(self) -> int:
@@ -75,7 +70,6 @@ def synapse_lists(circuit: Circuit) -> SynapseLists:
             raise InputError(
                 f"population {population.name!r} is a {type(population.rule).__name__}; only EquationNeuron runs here"
             )
-    level = {population.name: _levels(circuit, population) for population in circuit.populations}
     offset = np.concatenate([[0], np.cumsum([p.size for p in circuit.populations])]).astype(np.int64)
     connections = sorted(circuit.connections, key=lambda c: index[c.source])
     synapses = [_synapses(c) for c in connections]
@@ -95,8 +89,10 @@ def synapse_lists(circuit: Circuit) -> SynapseLists:
             seconds.append(one.seconds[order])
             delays += len(order)
         synapse += len(order)
-        back = index[c.target] < index[c.source] or (c.target == c.source and level[c.target] is None)
-        if back and np.any(one.seconds == 0) and _at_once(circuit, c):
+        no_delay = not len(one.seconds) or bool(np.any(one.seconds == 0))
+        rule = circuit.population[c.target].rule
+        assert isinstance(rule, EquationNeuron)
+        if index[c.target] <= index[c.source] and len(order) and no_delay and rule.reaches_threshold_by(c.port):
             raise InputError(
                 f"the connection {c.source!r} -> {c.target!r} closes a loop without a delay, and a spike in it could "
                 "cause another one at the same instant; give it a delay"
@@ -119,28 +115,7 @@ def synapse_lists(circuit: Circuit) -> SynapseLists:
         wait=np.array(wait, dtype=np.float64),
         seconds=_joined(seconds, np.float64),
         most=sum(c.source_size for c, one in zip(connections, synapses, strict=True) if np.any(one.seconds > 0)),
-        level=_joined([found for found in level.values() if found is not None], np.int64),
-        highest=np.array([0, *(0 if found is None else found.max(initial=0) for found in level.values())], np.int64),
     )
-
-
-def _levels(circuit: Circuit, population: Population) -> np.ndarray | None:
-    """See `levels`: of the synapses without a delay within a population through which one spike can cause another."""
-    inside = [c for c in circuit.connections if c.source == c.target == population.name and _at_once(circuit, c)]
-    synapses = [_synapses(c) for c in inside]
-    now = [one.seconds == 0 for one in synapses]
-    source, target = (
-        _joined([getattr(one, end)[rows] for one, rows in zip(synapses, now, strict=True)], np.int64)
-        for end in ("source", "target")
-    )
-    return levels(source, target, population.size)
-
-
-def _at_once(circuit: Circuit, connection: Connection) -> bool:
-    """Whether an arrival can make its target fire at the same instant."""
-    rule = circuit.population[connection.target].rule
-    assert isinstance(rule, EquationNeuron)
-    return rule.reaches_threshold_by(connection.port)
 
 
 def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
