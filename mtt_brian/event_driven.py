@@ -20,6 +20,7 @@ from brian2.core.namespace import get_local_namespace
 from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.device import NAME, EventDrivenDevice
 from mtt_brian.engines.exact.equation_run import EquationRun
+from mtt_brian.errors import InputError
 from mtt_brian.translate.from_brian2 import Refusal, Refused, circuit_of
 
 __all__ = ["Explanation", "Refusal", "Refused", "device", "explain"]
@@ -27,6 +28,7 @@ __all__ = ["Explanation", "Refusal", "Refused", "device", "explain"]
 #: The device, for ``set_device(mtt_brian.event_driven.device)``.
 device = EventDrivenDevice(EquationRun)
 internals.register_device(NAME, device)
+internals.show_without_traceback(InputError)
 
 
 class Explanation(NamedTuple):

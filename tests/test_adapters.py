@@ -238,6 +238,21 @@ def test_parts_of_a_group_and_of_synapses(one_neuron):
     assert list(group.v) == [0, 7, 0]
 
 
+def test_the_record_of_a_single_step_can_be_replaced(one_neuron):
+    monitor, calls = brian2.StateMonitor(one_neuron[1], "v", record=True), []
+    internals.record_single_timestep_by(monitor, lambda: calls.append(1))
+    monitor.record_single_timestep()
+    assert calls == [1]
+
+
+def test_new_spikes_of_a_generator_are_known():
+    source = brian2.SpikeGeneratorGroup(1, [0], [1] * brian2.ms)
+    assert internals.take_new_spikes(source)
+    assert not internals.take_new_spikes(source)
+    source.set_spikes([0], [2] * brian2.ms)
+    assert internals.take_new_spikes(source)
+
+
 def test_names_in_statements(one_neuron):
     code = "new = v + w # comment\nv = new * exp(x)"
     assert internals.names_in(code, one_neuron[1].variables) == ({"new"}, {"v", "w", "exp", "x"})

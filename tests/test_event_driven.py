@@ -10,6 +10,7 @@ import pytest
 from brian2 import Hz, ms, mV, second
 
 import mtt_brian.event_driven
+from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.poisson import PoissonProcess
 
 TAU = 0.010
@@ -276,6 +277,24 @@ def test_a_generator_with_a_period():
     network.run(7 * ms)
     network.run(5 * ms)
     close(times(monitor), [(0, 0.001), (1, 0.002), (0, 0.006), (1, 0.007), (0, 0.011)], 1e-17)
+
+
+def test_spikes_before_the_begin_of_a_run_are_named():
+    source = inputs((0.001, 0), (0.012, 0), name="source")
+    monitor = brian2.SpikeMonitor(source)
+    network = brian2.Network(source, monitor)
+    with internals.caught_messages() as messages:
+        network.run(5 * ms)
+        network.run(5 * ms)
+        assert not messages
+        source.set_spikes([0, 0, 0], [0.004, 0.009, 0.013] * second)
+        network.run(5 * ms)
+        network.run(5 * ms)
+    assert times(monitor) == [(0, 0.001), (0, 0.013)]
+    assert [text for _, _, text in messages] == [
+        "source: 2 of 3 spikes are before the begin of this run and are left out; times count from the begin of the "
+        "first run"
+    ]
 
 
 def test_delays_of_synapses():
@@ -558,6 +577,45 @@ def test_a_poisson_input_is_a_sum_of_poisson_processes():
     assert abs(group.v[:].sum() / 0.5 - 50 * 200) < 4 * 100
 
 
+@pytest.mark.parametrize(
+    ("weight", "each"), [("i", [0, 1, 2]), ("N", [3, 3, 3]), ("own", [3, 4, 5]), ("own - i + all", [9, 9, 9])]
+)
+def test_the_weight_of_a_poisson_input_counts_the_neurons_of_its_subgroup(weight, each):
+    """As in Brian2, where subexpressions belong to the whole group."""
+
+    def values(weight):
+        brian2.seed(1)
+        group = brian2.NeuronGroup(6, "v : 1\nown = i + 0.0 : 1\nall = N + 0.0 : 1")
+        source = brian2.PoissonInput(group[3:], "v", N=1, rate=1000 * Hz, weight=weight)
+        brian2.Network(group, source).run(100 * ms)
+        return group.v[:]
+
+    assert values(weight).tolist() == (values("1") * [0, 0, 0, *each]).tolist()
+
+
+def test_spikes_from_outside_come_in_pieces_with_the_bits_of_one(monkeypatch):
+    def script():
+        brian2.start_scope()
+        brian2.seed(5)
+        poisson, source = brian2.PoissonGroup(20, np.arange(20) * 50 * Hz), inputs((0.001, 0), (0.003, 0), n=2)
+        periodic = inputs((0.0007, 1), n=2, period=2 * ms)
+        group = lif(20)
+        group.drive = 0.9
+        ways = [joined(s, group, weight=0.3, delay=0.002) for s in (poisson, source, periodic)]
+        noise = brian2.PoissonInput(group, "v", N=10, rate=10 * Hz, weight=0.1)
+        monitors = [brian2.SpikeMonitor(s) for s in (group, poisson, source, periodic)]
+        rate = brian2.PopulationRateMonitor(poisson)
+        network = brian2.Network(poisson, source, periodic, group, ways, noise, monitors, rate)
+        network.run(50 * ms)
+        network.run(50 * ms)
+        return [times(m) for m in monitors], rate.rate_[:].tolist()
+
+    whole = script()
+    assert min(map(len, whole[0])) == 2
+    monkeypatch.setattr("mtt_brian.engines.brian2.device._AT_ONCE", 20)
+    assert script() == whole
+
+
 # ----- monitors
 
 
@@ -579,6 +637,20 @@ def test_a_state_monitor_holds_the_state_before_what_happens_at_its_time():
     monitor = brian2.StateMonitor(group, "v", record=0, dt=0.5 * ms)
     brian2.Network(source, group, synapses, monitor).run(2 * ms)
     assert list(monitor.v[0]) == [0, 0, 0, 1]
+
+
+def test_a_state_monitor_can_record_the_end_of_a_run():
+    group = lif(3, equations="v : 1\ntwice = 2*v + i : 1\np : 1", threshold=None, reset=None)
+    monitor = brian2.StateMonitor(group[1:], ["v", "twice"], record=[1], dt=1 * ms)
+    source = inputs((0.0015, 0))
+    network = brian2.Network(source, group, monitor, joined(source, group))
+    network.run(2.5 * ms)
+    monitor.record_single_timestep()
+    assert monitor.t_[:].tolist() == [0, 0.001, 0.002, 0.0025]
+    assert monitor.v.tolist() == [[0, 0, 1, 1]]
+    assert monitor.twice.tolist() == [[2, 2, 4, 4]]
+    network.run(1 * ms)
+    assert len(monitor.t) == 5
 
 
 def test_monitors_do_not_change_spikes():
@@ -760,6 +832,32 @@ def test_restore_in_another_process(tmp_path):
     network.restore(filename=str(tmp_path / "state"))
     network.run(20 * ms)
     assert times(network["spikes"]) == expected
+
+
+def test_restored_synapses_need_no_connect(tmp_path):
+    def build(**options):
+        source, group = inputs((0.001, 0), name="source"), lif(3, equations="v : 1", name="cells")
+        return source, group, brian2.Synapses(source, group, on_pre="v_post += 0.5", name="way", **options)
+
+    for options, seconds in (({"delay": 1 * ms}, None), ({}, [0.001, 0.002])):
+        parts = build(**options)
+        parts[2].connect(i=0, j=[0, 2])
+        if seconds:
+            parts[2].delay = seconds * second
+        brian2.Network(parts).store(filename=str(tmp_path / "state"))
+        del parts
+        gc.collect()
+        parts = build(**options)
+        network = brian2.Network(parts)
+        network.restore(filename=str(tmp_path / "state"))
+        if seconds and internals.memory(parts[2].pre.variables["delay"]).size == 0:  # Brian2 before 2.10
+            with pytest.raises(ValueError, match="run way: delay: restore did not restore it; call connect, and set"):
+                network.run(5 * ms)
+        else:
+            network.run(5 * ms)
+            assert parts[1].v[:].tolist() == [0.5, 0, 0.5]
+        del parts, network
+        gc.collect()
 
 
 def test_restore_while_spikes_are_in_delays_after_these_were_changed():

@@ -3,6 +3,8 @@
 import gc
 import math
 import re
+import subprocess
+import sys
 import weakref
 
 import brian2
@@ -72,6 +74,11 @@ GROUPS = {
         {"model": "dv/dt = (2*int(v > 0.5) - v) / (10*ms) : 1"},
         "dv/dt depends on a condition of v; linearise it",
     ),
+    "chance without a state": (
+        {"model": "rate : Hz", "threshold": "rand() < rate*dt", "reset": None},
+        "it fires by chance in every time step; use a PoissonGroup",
+    ),
+    "a refractory period of another unit": ({"refractory": "3*Hz"}, "refractory '3*Hz': its unit is not that of time"),
     "the refractory period": (
         {"threshold": "v > 1 and not_refractory", "refractory": 1 * ms},
         "it depends on whether the neuron is refractory; mark equations by (unless refractory)",
@@ -172,6 +179,39 @@ def test_a_subexpression_of_a_state():
     assert "what it adds depends on v of 'source', which changes during a run" in refusal(source, cells, made)
 
 
+def test_a_refusal_is_one_line_without_comments():
+    cells = group("dv/dt = (v**2\n   - v) / (10*ms) : 1", name="curved")
+    assert refusal(cells).startswith("event_driven cannot run curved: dv/dt = (v**2 - v) / (10*ms): dv/dt is not")
+    cells, code = group(name="straight"), "v_post += 1   # one\n    v_post += 2 # two"
+    _, wires = synapses(cells, None, on_post=code, source=cells)
+    assert "wires: on_post 'v_post += 1; v_post += 2': it changes synapses" in refusal(cells, wires)
+
+
+def test_a_script_ends_with_the_refusal_alone():
+    script = """
+import mtt_brian.event_driven
+from brian2 import *
+set_device("event_driven")
+curved = NeuronGroup(1, "dv/dt = (v**2 - v) / (10*ms) : 1", name="curved")
+if fails:
+    raise KeyError
+run(1 * ms)
+"""
+    refused, failed = (
+        subprocess.run(
+            [sys.executable, "-c", f"fails = {fails}\n{script}"], capture_output=True, text=True, timeout=120
+        )
+        for fails in (False, True)
+    )
+    assert refused.returncode == failed.returncode == 1
+    assert refused.stderr.strip() == (
+        "event_driven cannot run curved: dv/dt = (v**2 - v) / (10*ms): dv/dt is not linear in v; linearise it, or use "
+        "the standard device, set_device('runtime')"
+    )
+    assert "unexpected error" in failed.stderr
+    assert "KeyError" in failed.stderr
+
+
 def test_gap_junctions():
     cells = group("dv/dt = (gap - v) / (10*ms) : 1\ngap : 1")
     made = brian2.Synapses(cells, cells, "gap_post = v_pre - v_post : 1 (summed)", name="wires")
@@ -238,6 +278,8 @@ def test_rates_that_no_memory_can_hold():
     cells = group()
     other = brian2.PoissonInput(cells, "v", 1, np.inf * Hz, weight=1)
     assert f"{other.name}: it would send about inf spikes" in refusal(cells, other)
+    periodic = brian2.SpikeGeneratorGroup(1, [0], [0] * ms, period=1e-4 * second, name="periodic")
+    assert "periodic: it would send about 1e+10 spikes in this run" in refusal(periodic, duration=1e6 * second)
 
 
 @pytest.mark.parametrize("tau", [0, -1])
@@ -366,6 +408,11 @@ def test_a_group_is_forgotten_with_its_name():
     forgotten = weakref.ref(group(name="short"))
     gc.collect()
     assert forgotten() is None
+
+
+def test_a_report_that_is_none():
+    with pytest.raises(InputError, match="report must be 'text', 'stdout', 'stderr' or a function, not 'graphical'"):
+        brian2.Network(group()).run(1 * ms, report="graphical")
 
 
 @pytest.mark.parametrize("duration", [-1, np.nan, np.inf])

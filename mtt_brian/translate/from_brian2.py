@@ -20,6 +20,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, Changes, EquationNeuron, Systems
+from mtt_brian.text import shortened
 from mtt_brian.translate.timed_arrays import TimedArray, call_of, pieces, without_calls
 
 #: Name of the one input of a circuit: all sources of spikes one after another. No Brian2 object can have it.
@@ -60,7 +61,8 @@ class Refusal(NamedTuple):
     instead: str
 
     def __str__(self) -> str:
-        where = f"{self.name}: {self.line}" if self.line else self.name
+        line = " ".join(self.line.split())
+        where = f"{self.name}: {line}" if line else self.name
         return f"event_driven cannot run {where}: {self.reason}; {self.instead}"
 
 
@@ -267,6 +269,12 @@ def evaluate(
 # ---- Text ------------------------------------------------------------------------------------------------------------
 
 
+def in_one_line(code: str) -> str:
+    """Statements as a refusal shows them: on one line, without comments."""
+    lines = (line.split("#")[0].strip() for line in code.splitlines())
+    return shortened("; ".join(filter(None, lines)), 100)
+
+
 def _parsed(
     text: str, line: str, functions: Mapping[str, str], arrays: Mapping[str, TimedArray] | None = None
 ) -> sympy.Expr:
@@ -356,7 +364,7 @@ def _statements(code: str) -> list[tuple[str, str, str]]:
     try:
         tree = ast.parse("\n".join(line.strip() for line in code.strip().splitlines()))
     except SyntaxError:
-        raise _Stop(code.strip(), "it is not a list of assignments", "write 'variable = expression'") from None
+        raise _Stop(in_one_line(code), "it is not a list of assignments", "write 'variable = expression'") from None
     for node in tree.body:
         line = ast.unparse(node)
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
@@ -505,6 +513,9 @@ def _suspects(values: Mapping[str, float]) -> dict[str, float]:
 def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> EquationNeuron:
     """The neurons of a group, with the parameters that they have from each of ``starts`` on."""
     n = len(states)
+    names = _names(group.threshold or "")
+    if "dt" in names and any(group.functions.get(name) for name in names):
+        raise _Stop(f"threshold {group.threshold!r}", "it fires by chance in every time step", "use a PoissonGroup")
     if n == 0:
         raise _Stop("", "it fires, but has no state variable", "give it an equation, or use a SpikeGeneratorGroup")
     if n > MOST_STATES:
@@ -587,9 +598,6 @@ def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, boo
     """Row, level and whether the condition is strict."""
     assert group.threshold is not None
     line = f"threshold {group.threshold!r}"
-    names = _names(group.threshold)
-    if any(group.functions.get(name) for name in names) and "dt" in names:
-        raise _Stop(line, "it fires by chance in every time step", "use a PoissonGroup")
     condition = texts.parsed(group.threshold, line)
     if not isinstance(condition, sympy.core.relational.Relational) or isinstance(condition, sympy.Eq | sympy.Ne):
         raise _Stop(line, "it is not one comparison with >, >=, < or <=", "write it as 'v > expression'")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -22,9 +24,11 @@ from mtt_brian.engines.brian2.poisson import PoissonProcess
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
 from mtt_brian.progress import notice
+from mtt_brian.text import shown
 from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circuit_of
 
 NAME = "event_driven"
+_LOGGER = brian2.get_logger(f"brian2.{NAME}")  # with Brian2's settings
 #: Pieces into which a run with progress reports is cut.
 _REPORTS = 100
 #: What a state may be at the beginning of a run, so that a difference of two states is finite.
@@ -32,8 +36,10 @@ LARGEST_STATE = 1e300
 #: Changes of timed arrays times neurons from which on a notice is given, about 10 s; a change itself takes as long as
 #: so many neurons.
 MANY_CHANGES, _EACH_CHANGE = 50_000_000, 300
-#: Spikes of a source of Poisson processes in one run, which are in memory together.
+#: Spikes of a Poisson source, or of a generator with a period, in one run.
 MOST_ARRIVALS = 1e9
+#: About how many of them are in memory together, besides those that monitors record.
+_AT_ONCE = 4e6
 
 
 class EquationRun(Protocol):
@@ -252,8 +258,14 @@ class EventDrivenDevice(internals.RuntimeDevice):
         before, kept = session.translation, session.run.keep() if session.run is not None else None
         try:
             run = self._prepared(session, translation, parts, begin, kept)
-            inputs = self._inputs(session, translation, parts, rates, begin, end)
-            reached = self._play(network, run, inputs, recorder, reporter, begin, end)
+            pieces = _pieces(parts, rates, begin, end)
+            reached = begin
+            for left, right in itertools.pairwise(pieces):
+                inputs = self._inputs(session, translation, parts, rates, left, right)
+                recorder.note(inputs)
+                reached = self._play(network, run, inputs, recorder, reporter, left, right)
+                if internals.stop_requested(network):
+                    break
             states = {group.name: _states_at(run, group, reached) for group in parts.groups}
         except BaseException:
             session.run, session.translation = None, before
@@ -267,10 +279,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session.objects = {part.name: ref(part) for part in senders}
         spikes = run.fetch()
         _write_back(session, run, parts, translation, spikes, states)
-        sources = {
-            name: _of_source(inputs, translation.first[name], size, reached) for name, size in _sizes(parts).items()
-        }
-        recorder.finish(spikes, sources, reached)
+        recorder.finish(spikes, reached)
         internals.set_time(network, list({part.clock for part in network.sorted_objects}), reached)
         reporter.done((reached - begin) / (end - begin) if end > begin else 1.0)
 
@@ -284,12 +293,10 @@ class EventDrivenDevice(internals.RuntimeDevice):
         begin: float,
         end: float,
     ) -> float:
-        """Carries a run to its end, or to where it was stopped; returns the time."""
-        stops = recorder.times
-        if reporter.active:
-            stops = np.union1d(stops, np.linspace(begin, end, _REPORTS + 1)[1:-1])
+        """Carries a piece of a run to its end, or to where it was stopped; returns the time."""
+        stops = np.union1d(recorder.times, reporter.times)
         at = 0
-        for stop in [*stops.tolist(), end]:
+        for stop in [*stops[(stops >= begin) & (stops < end)].tolist(), end]:
             last = int(np.searchsorted(inputs.t, stop - 3 * window(stop), side="right"))
             run.advance(inputs.t[at:last], inputs.i[at:last], inputs.n[at:last], stop)
             at = last
@@ -379,7 +386,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         begin: float,
         end: float,
     ) -> _Inputs:
-        """All spikes from outside in this run."""
+        """All spikes from outside in a piece of this run."""
         first, last = begin - 3 * window(begin), end - 3 * window(end)
         t, i = [np.zeros(0)], [np.zeros(0, np.int64)]
         for group in filter(script.is_active, parts.generators):
@@ -387,15 +394,11 @@ class EventDrivenDevice(internals.RuntimeDevice):
             t.append(times)
             i.append(neurons + translation.first[group.name])
         for name, rate in rates.items():
-            starts, ends = np.maximum(rate.since, begin), np.append(rate.since[1:], end)
-            if (count := float(rate.hz.sum(axis=1) @ (ends - starts))) > MOST_ARRIVALS:
-                what = f"it would send about {count:.3g} spikes in this run, more than {MOST_ARRIVALS:g}"
-                raise Refused([Refusal(name, "", what, "lower its rates, or split the run")])
             if name not in session.poisson:
                 seeds = np.random.SeedSequence([abs(self._seed), self._drawn])
                 session.poisson[name] = PoissonProcess(seeds, rate.hz.shape[1], begin)
                 self._drawn += 1
-            for hz, start, stop in zip(rate.hz, starts.tolist(), ends.tolist(), strict=True):
+            for hz, start, stop in rate.within(begin, end):
                 times, neurons = session.poisson[name].until(hz, start, stop - 3 * window(stop))
                 t.append(times)
                 i.append(neurons + translation.first[name])
@@ -417,6 +420,16 @@ class _Rates(NamedTuple):
     since: np.ndarray
     hz: np.ndarray
 
+    def within(self, begin: float, end: float) -> Iterator[tuple[np.ndarray, float, float]]:
+        """The rates [N] from ``begin`` to ``end``, and from when to when they hold."""
+        starts, ends = np.maximum(self.since, begin), np.minimum(np.append(self.since[1:], end), end)
+        for k in np.flatnonzero(starts < ends):
+            yield self.hz[k], float(starts[k]), float(ends[k])
+
+    def mean_spikes(self, begin: float, end: float) -> float:
+        """Of all processes together, on average."""
+        return sum(float(hz.sum()) * (stop - start) for hz, start, stop in self.within(begin, end))
+
 
 @dataclass(frozen=True)
 class _Inputs:
@@ -435,6 +448,12 @@ def _generated(group: brian2.SpikeGeneratorGroup, first: float, last: float) -> 
     if not np.all(np.isfinite(times)):
         k = int(np.argmin(np.isfinite(times)))
         raise InputError(f"{group.name}: spike {k} has the time {times[k]}; give finite times in seconds")
+    if internals.take_new_spikes(group) and not 0 < period < np.inf and (missed := int(np.sum(times <= first))):
+        _LOGGER.warn(
+            f"{group.name}: {missed} of {len(times)} spikes are before the begin of this run and are left out; times "
+            "count from the begin of the first run",
+            name_suffix="ignored_spikes",
+        )
     if 0 < period < np.inf and len(times):
         rounds = np.arange(max(np.floor((first - times.max()) / period), 0), np.ceil(last / period) + 1)
         neurons = np.tile(neurons, len(rounds))
@@ -457,14 +476,35 @@ def _notice_many_changes(translation: Translation, rates: Mapping[str, _Rates]) 
         )
 
 
-def _sizes(parts: script.Parts) -> dict[str, int]:
-    return {group.name: len(group) for group in (*parts.generators, *parts.poisson)}
+def _pieces(parts: script.Parts, rates: Mapping[str, _Rates], begin: float, end: float) -> list[float]:
+    """Times between which a run is carried on, so that the spikes from outside in a piece fit into memory.
+
+    Raises:
+        Refused: for sources of more than `MOST_ARRIVALS` spikes.
+    """
+    counts = {name: rate.mean_spikes(begin, end) for name, rate in rates.items()}
+    for group in filter(script.is_active, parts.generators):
+        period = float(internals.memory(group.variables["period"]).item())
+        rounds = (end - begin) / period if period > 0 else 0
+        counts[group.name] = rounds * internals.memory(group.variables["spike_time"]).size
+    for name, count in counts.items():
+        if count > MOST_ARRIVALS:
+            what = f"it would send about {count:.3g} spikes in this run, more than {MOST_ARRIVALS:g}"
+            instead = "lower its rates or lengthen its period, or split the run"
+            raise Refused([Refusal(name, "", what, instead)])
+    pieces = int(np.ceil(sum(counts.values()) / _AT_ONCE))
+    return np.linspace(begin, end, max(pieces, 1) + 1).tolist()
 
 
-def _of_source(inputs: _Inputs, first: int, size: int, end: float) -> FiredSpikes:
-    rows = (inputs.i >= first) & (inputs.i < first + size) & (inputs.t < end)
-    t, i = np.repeat(inputs.t[rows], inputs.n[rows]), np.repeat(inputs.i[rows] - first, inputs.n[rows])
-    return FiredSpikes(t, i, np.zeros((len(t), 0)))
+def _of_source(pieces: Sequence[_Inputs], first: int, size: int, end: float) -> FiredSpikes:
+    """The spikes of a source before ``end``."""
+    t, i = [np.zeros(0)], [np.zeros(0, np.int64)]
+    for inputs in pieces:
+        rows = (inputs.i >= first) & (inputs.i < first + size) & (inputs.t < end)
+        t.append(np.repeat(inputs.t[rows], inputs.n[rows]))
+        i.append(np.repeat(inputs.i[rows] - first, inputs.n[rows]))
+    times = np.concatenate(t)
+    return FiredSpikes(times, np.concatenate(i), np.zeros((len(times), 0)))
 
 
 # ----- states
@@ -614,6 +654,22 @@ class _Recorder:
         self.times = np.unique(np.concatenate([np.zeros(0), *own]))
         self._samples: dict[str, list[np.ndarray]] = {m.name: [] for m in parts.states}
         self._next = dict.fromkeys(self._samples, 0)
+        self._inputs: list[_Inputs] = []
+
+    def note(self, inputs: _Inputs) -> None:
+        """Keeps the spikes of the sources that are recorded."""
+        kept = np.zeros(len(inputs.t), bool)
+        for first, size in self._sources().values():
+            kept |= (inputs.i >= first) & (inputs.i < first + size)
+        self._inputs.append(_Inputs(inputs.t[kept], inputs.i[kept], inputs.n[kept]))
+
+    def _sources(self) -> dict[str, tuple[int, int]]:
+        """Where the recorded sources begin among the neurons of the input, and their sizes."""
+        groups = {
+            script.whole(m.source).name: script.whole(m.source) for m in (*self._parts.spikes, *self._parts.rates)
+        }
+        begin = self._translation.first
+        return {name: (begin[name], len(group)) for name, group in groups.items() if name in begin}
 
     def sample(self, run: EquationRun, t: float) -> None:
         """Notes the states of the monitors that record at ``t``."""
@@ -627,17 +683,20 @@ class _Recorder:
                 idle = not self._translation.states[group]
                 self._samples[name].append(np.zeros((len(neurons), 0)) if idle else run.states(group, neurons, t))
 
-    def finish(self, spikes: Mapping[str, FiredSpikes], sources: Mapping[str, FiredSpikes], end: float) -> None:
+    def finish(self, spikes: Mapping[str, FiredSpikes], end: float) -> None:
         """Writes everything into the monitors."""
-        fired = {**spikes, **sources}
+        sources = self._sources().items()
+        fired = {**spikes, **{name: _of_source(self._inputs, *where, end) for name, where in sources}}
         for monitor in self._parts.states:
             k = len(self._samples[monitor.name])
             neurons = script.recorded(monitor)
-            n = len(self._translation.states[script.whole(monitor.source).name])
-            x = np.array(self._samples[monitor.name]).reshape(k, len(neurons), n)
+            names = self._translation.states[script.whole(monitor.source).name]
             steps = self._steps[monitor.name][:k]
+            x = np.array(self._samples[monitor.name]).reshape(k, len(neurons), len(names))
             columns = self._columns[monitor.name].of(x, np.broadcast_to(neurons, (k, len(neurons))), steps[:, None])
             internals.record_states(monitor, steps, columns)
+            once = partial(_record_now, ref(monitor), self._columns[monitor.name], names)
+            internals.record_single_timestep_by(monitor, once)
         for monitor in self._parts.spikes:
             first, size = getattr(monitor.source, "start", 0), len(monitor.source)
             found = fired[script.whole(monitor.source).name]
@@ -658,20 +717,27 @@ class _Recorder:
             internals.record_rates(monitor, steps, rates[1:], rates[0])
 
 
+def _record_now(monitor: ref[Any], columns: script.Columns, states: tuple[str, ...]) -> None:
+    """Records the values that a group has now, as ``record_single_timestep``."""
+    found = monitor()
+    assert found is not None
+    neurons = script.recorded(found)
+    t = internals.memory(found.clock.variables["t"]).reshape(1)
+    now = columns.of(_states(script.whole(found.source), states)[neurons], neurons, t)
+    internals.record_states(found, t, {name: x[None] for name, x in now.items()})
+
+
 class _Reporter:
     """Progress reports as `brian2.Network.run` gives them."""
 
     def __init__(self, report: Any, period: float, begin: float, duration: float) -> None:
         self._call: Callable[..., Any] | None = _callback(report)
         self._period, self._begin, self._duration = period, begin, duration
+        #: When a report may be due.
+        self.times = np.linspace(begin, begin + duration, _REPORTS + 1)[1:-1] if self._call else np.zeros(0)
         self._started = self._last = time.time()
         if self._call is not None:
             self._call(0 * brian2.second, 0.0, begin * brian2.second, duration * brian2.second)
-
-    @property
-    def active(self) -> bool:
-        """Whether a report is printed."""
-        return self._call is not None
 
     def at(self, t: float) -> None:
         """The run has reached ``t``."""
@@ -702,4 +768,4 @@ def _callback(report: Any) -> Callable[..., Any] | None:
         return TextReport(sys.stderr)
     if callable(report):
         return report
-    raise ValueError(f"Do not know how to handle report argument {report!r}.")
+    raise InputError(f"report must be 'text', 'stdout', 'stderr' or a function, not {shown(report)}")

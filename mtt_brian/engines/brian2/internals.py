@@ -7,9 +7,11 @@ Brian2) that names what is missing. No other module of this package uses such a 
 from __future__ import annotations
 
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 from typing import Any
 
 import brian2
@@ -280,8 +282,30 @@ def is_part_of_group(part: Any) -> bool:
 
 
 def was_connected(synapses: brian2.Synapses) -> bool:
-    """Whether ``connect`` was called."""
-    return bool(synapses._connect_called)
+    """Whether ``connect`` was called, or synapses were restored from a file."""
+    return bool(synapses._connect_called or len(synapses))
+
+
+def take_new_spikes(group: brian2.SpikeGeneratorGroup) -> bool:
+    """Whether the spikes of a generator were set after the last call of this function."""
+    changed, group._spikes_changed = group._spikes_changed, False
+    return bool(changed)
+
+
+def show_without_traceback(kind: type[Exception]) -> None:
+    """Makes uncaught exceptions of this kind end a script with their message alone.
+
+    Brian2 shows a traceback, asks for a report of the error, and keeps its log file.
+    """
+    others = sys.excepthook
+
+    def show(found: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if issubclass(found, kind):
+            print(error, file=sys.stderr)
+        else:
+            others(found, error, traceback)
+
+    sys.excepthook = show
 
 
 def endpoints(synapses: brian2.Synapses) -> tuple[np.ndarray, np.ndarray]:
@@ -343,6 +367,11 @@ def record_states(monitor: brian2.StateMonitor, t: np.ndarray, columns: Mapping[
     monitor.variables["t"].get_value()[old:] = t
     for name, values in columns.items():
         monitor.variables[name].get_value()[old:] = values
+
+
+def record_single_timestep_by(monitor: brian2.StateMonitor, function: Callable[[], None]) -> None:
+    """What ``monitor.record_single_timestep()`` calls; without it, Brian2 answers that the network has not been run."""
+    monitor.codeobj = function
 
 
 def record_rates(monitor: brian2.PopulationRateMonitor, t: np.ndarray, rate: np.ndarray, more: float) -> None:

@@ -14,11 +14,11 @@ from brian2.core.variables import AuxiliaryVariable, Subexpression
 from brian2.equations.equations import DIFFERENTIAL_EQUATION, PARAMETER, SUBEXPRESSION
 from brian2.equations.unitcheck import check_units_statements
 from brian2.parsing.expressions import parse_expression_dimensions
-from brian2.units.fundamentalunits import fail_for_dimension_mismatch
+from brian2.units.fundamentalunits import DIMENSIONLESS, fail_for_dimension_mismatch
 from brian2.utils.stringtools import get_identifiers
 
 from mtt_brian.engines.brian2 import internals
-from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Script, evaluate
+from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Script, evaluate, in_one_line
 from mtt_brian.translate.timed_arrays import TimedArray, at_or_after, pieces, without_calls
 
 _CLOCK = "use the standard device, set_device('runtime')"
@@ -240,9 +240,8 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
     if isinstance(refractory, str):
         dimensions = parse_expression_dimensions(refractory, resolved)
         if dimensions is not brian2.second.dim:
-            _refuse(
-                f"refractory {refractory!r}", "it is a condition, not a time", "give a time, or a parameter in seconds"
-            )
+            what = "it is a condition, not a time" if dimensions is DIMENSIONLESS else "its unit is not that of time"
+            _refuse(f"refractory {refractory!r}", what, "give a time, or a parameter in seconds")
     elif refractory is not False:
         fail_for_dimension_mismatch(
             refractory,
@@ -322,7 +321,7 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
 
 
 def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, Any]) -> Pathway:
-    line = f"on_{pathway.prepost} {pathway.code.strip()!r}"
+    line = f"on_{pathway.prepost} '{in_one_line(pathway.code)}'"
     if pathway.prepost != "pre":
         _refuse(line, "it changes synapses, or the source, at spikes of the target", _CLOCK)
     if pathway.event != "spike":
@@ -338,6 +337,9 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
     resolved = _resolve(pathway, used, namespace)
     check_units_statements(pathway.code, resolved)
     i, j = internals.endpoints(synapses)
+    seconds = internals.memory(pathway.variables["delay"]).astype(np.float64)
+    if seconds.size not in (1, len(i)):  # Brian2 restores delays from 2.10 on
+        _refuse("delay", "restore did not restore it", "call connect, and set delays, before restore")
     variables, values, reads = {}, {}, {}
     equations = target.user_equations
     for name, variable in resolved.items():
@@ -373,7 +375,7 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
         reads=reads,
         values=values,
         functions=functions,
-        seconds=internals.memory(pathway.variables["delay"]).astype(np.float64),
+        seconds=seconds,
         own_names=own_names,
     )
 
@@ -421,6 +423,8 @@ def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) ->
             values[name] = value[first + each] if value.size > 1 else value
     reads = {name: frozenset({(target.name, name)}) for name in values}
     functions = _add_subexpressions(resolved, values, reads)
+    # In the text, neurons of a subgroup count from 0; in subexpressions, which belong to the whole group, they do not.
+    values |= {"i": each, "N": np.asarray(len(group))}
     return Pathway(
         name=source.name,
         source=source.name,
