@@ -169,6 +169,28 @@ def test_resets():
     }
 
 
+@pytest.mark.parametrize(
+    ("threshold", "firing"), [("v > 1 and i > 1", [2, 3]), ("on and v > 1", [0, 2]), ("i < 3 and v > 1 and on", [0, 2])]
+)
+def test_a_threshold_for_some_neurons_only(threshold, firing):
+    group = lif(4, "dv/dt = (1.5 - v) / (10*ms) : 1\non : boolean", threshold)
+    group.on = [True, False, True, False]
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(group, monitor).run(15 * ms)
+    close(times(monitor), [(i, TAU * math.log(3)) for i in firing])
+    assert group.v[1] == pytest.approx(1.5 * (1 - math.exp(-1.5)), abs=1e-14)
+
+
+def test_a_threshold_that_a_timed_array_opens():
+    """It is a level: a neuron that has passed it meanwhile fires when it opens."""
+    gate = brian2.TimedArray([1, 0, 1], dt=12 * ms)
+    group = lif(threshold="v > 1 and gate(t) > 0")
+    group.drive = 1.5
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(group, monitor).run(40 * ms, namespace={"gate": gate})
+    close(times(monitor), [(0, TAU * math.log(3)), (0, 0.024), (0, 0.024 + TAU * math.log(3))])
+
+
 def test_a_reset_that_leaves_the_condition_fulfilled_is_refused():
     group = lif(reset="v = 1.5")
     group.v = 2

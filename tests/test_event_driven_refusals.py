@@ -65,6 +65,7 @@ GROUPS = {
         "it has 5 state variables (v, a, b, c, d); at most 4",
     ),
     "two conditions": ({"threshold": "v > 1 and v < 2"}, "threshold 'v > 1 and v < 2': it is not one comparison"),
+    "a choice of conditions": ({"threshold": "v > 1 or i > 1"}, "conditions of parameters behind 'and'"),
     "a nonlinear condition": ({"threshold": "v**2 > 1"}, "threshold 'v**2 > 1': the condition is not linear in v"),
     "chance in the condition": (
         {"threshold": "rand() < 10*Hz*dt"},
@@ -83,7 +84,7 @@ GROUPS = {
         {"threshold": "v > 1 and not_refractory", "refractory": 1 * ms},
         "it depends on whether the neuron is refractory; mark equations by (unless refractory)",
     ),
-    "a condition that always holds": ({"threshold": "True"}, "threshold 'True': it is not one comparison"),
+    "a condition that always holds": ({"threshold": "True"}, "threshold 'True': it does not depend on a state"),
     "a condition without int": ({"reset": "v += (i > 1)"}, "write int(...) around a condition"),
     "no state in the condition": ({"threshold": "i > 1"}, "it does not depend on a state variable"),
     "a nonlinear reset": ({"reset": "v = v**2"}, "reset 'v = v ** 2': the reset of v is not linear in v"),

@@ -48,13 +48,13 @@ def test_compiling_gives_one_notice_and_loading_none(tmp_path, monkeypatch, capl
     with caplog.at_level("INFO", "mtt_brian"):
         first, second = keep(numba.njit(double)), keep(numba.njit(double))
         assert (first(3), first(1.5)) == (6, 3.0)
-        assert caplog.messages == ["compiling, once"]
+        assert caplog.messages.count("compiling, once") == 1
         caplog.clear()
         kernel_cache._notice_once.cache_clear()
         assert second(3) == 6
-        assert caplog.messages == []
+        assert "compiling, once" not in caplog.messages
         assert second(2j) == 4j
-        assert caplog.messages == ["compiling, once"]
+        assert caplog.messages.count("compiling, once") == 1
 
 
 def empty(content):

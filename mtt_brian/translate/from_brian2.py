@@ -598,24 +598,29 @@ def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, boo
     """Row, level and whether the condition is strict."""
     assert group.threshold is not None
     line = f"threshold {group.threshold!r}"
-    condition = texts.parsed(group.threshold, line)
-    if not isinstance(condition, sympy.core.relational.Relational) or isinstance(condition, sympy.Eq | sympy.Ne):
-        raise _Stop(line, "it is not one comparison with >, >=, < or <=", "write it as 'v > expression'")
-    above = condition.lhs - condition.rhs
-    if condition.rel_op in ("<", "<="):
-        above = -above
-    row, constant = texts.affine(above, line, "the condition")
-    if not np.any(row):
+    states = {_symbol(name) for name in texts.states}
+    parts = sympy.And.make_args(texts.parsed(group.threshold, line))
+    fixed = [part for part in parts if not part.free_symbols & states]
+    condition = sympy.And(*(part for part in parts if part not in fixed))
+    if condition == sympy.true:
         raise _Stop(
             line,
             "it does not depend on a state variable",
             "compare a variable that has an equation or is changed by spikes",
         )
+    if not isinstance(condition, sympy.core.relational.Relational) or isinstance(condition, sympy.Eq | sympy.Ne):
+        instead = "write it as 'v > expression', and conditions of parameters behind 'and'"
+        raise _Stop(line, "it is not one comparison of states with >, >=, < or <=", instead)
+    above = condition.lhs - condition.rhs
+    if condition.rel_op in ("<", "<="):
+        above = -above
+    row, constant = texts.affine(above, line, "the condition")
     silent = ~np.any(row, axis=1)
     if np.any(silent):
         bad = texts.neuron(int(np.argmax(silent)))
         raise _Stop(line, f"it does not depend on a state variable in neuron {bad}", _CLOCK)
-    return row, -constant, condition.rel_op in (">", "<")
+    can_fire = np.all([texts.value(part, line).astype(bool) for part in fixed], axis=0)
+    return row, np.where(can_fire, -constant, np.inf), condition.rel_op in (">", "<")
 
 
 def _reset(group: Group, texts: _Texts) -> np.ndarray:
