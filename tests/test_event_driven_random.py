@@ -160,7 +160,7 @@ def test_random_scripts(seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(10**6, 10**9))
 def test_many_random_scripts(seed):
     compare(seed)
@@ -173,7 +173,7 @@ def test_random_scripts_with_timed_arrays(seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(10**6, 10**9))
 def test_many_random_scripts_with_timed_arrays(seed):
     compare(seed, steps=True)

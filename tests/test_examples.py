@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[1] / "examples"
 EXPECTED = {
     "adapting_threshold": "at the spikes v and vt differ by at most",
     "cuba": "per neuron and second",
-    "frozen_noise": "constant current: the last spikes lie within 17 ms",
+    "frozen_noise": "constant current: the last spikes lie within 17.1 ms",
     "lif_step_current": "the rates differ from the formula by at most",
     "poisson_trials": "and with twice the rate:",
     "synfire_chain": "pool 9: 50 spikes",
