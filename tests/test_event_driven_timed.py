@@ -403,7 +403,7 @@ def test_rates_of_steps_are_the_same_process_in_other_units_of_time():
         group = brian2.PoissonGroup(3, rates, namespace={"stim": stim})
         monitor = brian2.SpikeMonitor(group)
         run(duration, group, monitor)
-        return monitor.i[:], monitor.t_[:]
+        return np.array(monitor.i), np.array(monitor.t_)
 
     i, t = arrivals("stim(t)", 0.080)
     j, s = arrivals(1000 * Hz, 0.070)
