@@ -22,6 +22,21 @@ def window(t: float) -> float:
     return min(RELATIVE * abs(t) + ABSOLUTE, LARGEST)
 
 
+def windows(t: ArrayLike) -> np.ndarray:
+    """`window` for times of any shape."""
+    return np.minimum(RELATIVE * np.abs(t) + ABSOLUTE, LARGEST)
+
+
+def just_before(t: float) -> float:
+    """The end of a piece of a run: computed times that are ``t`` up to rounding lie behind it, in the next piece."""
+    return t - 3 * window(t)
+
+
+def at_or_after(t: ArrayLike) -> np.ndarray:
+    """Times behind everything that is at ``t`` up to rounding, in the shape of ``t``."""
+    return np.asarray(t) + 3 * windows(t)
+
+
 def on_whole_microseconds(seconds: ArrayLike) -> np.ndarray:
     """Seconds that are a whole number of microseconds up to rounding become that number divided by 1e6.
 
@@ -39,7 +54,7 @@ def on_whole_microseconds(seconds: ArrayLike) -> np.ndarray:
     wide = given.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         nearest = np.rint(wide * 1e6) / 1e6
-        same = np.abs(nearest - wide) <= np.minimum(RELATIVE * np.abs(wide) + ABSOLUTE, LARGEST)
+        same = np.abs(nearest - wide) <= windows(wide)
         if given.dtype == np.float32:
             same |= (np.abs(wide) < 8) & (nearest.astype(np.float32) == given)
     return np.where(same, nearest, wide)

@@ -149,6 +149,7 @@ class Script:
         pathways: from sources and groups to groups.
         refusals: what could not be described at all.
         begin, end: of the run, seconds.
+        rates: of Poisson groups, by name: times in seconds from which on they hold [P], and Hz [P, N].
     """
 
     groups: Sequence[Group]
@@ -157,6 +158,7 @@ class Script:
     refusals: Sequence[Refusal] = field(default=())
     begin: float = 0.0
     end: float = 0.0
+    rates: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.circuit.instants import ABSOLUTE, LARGEST, RELATIVE, on_whole_microseconds, window
+from mtt_brian.circuit.instants import just_before, on_whole_microseconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +47,6 @@ class TimedArray:
         times, rows = self._steps
         row = rows[np.searchsorted(times, t, side="right")]
         return self.values[row] if column is None else self.values[row, column]
-
-
-def at_or_after(t: np.ndarray) -> np.ndarray:
-    """Times for `TimedArray.at`, so that a change at ``t`` up to rounding has come already."""
-    return np.asarray(t) + np.minimum(3 * (RELATIVE * np.abs(t) + ABSOLUTE), 3 * LARGEST)
 
 
 class Call(NamedTuple):
@@ -100,5 +95,5 @@ def pieces(arrays: Mapping[str, TimedArray], begin: float, end: float) -> np.nda
 
     The first one lies before ``begin``: a change at ``begin`` is part of the run, and one at ``end`` is not.
     """
-    first, last = begin - 3 * window(begin), end - 3 * window(end)
+    first, last = just_before(begin), just_before(end)
     return np.unique(np.concatenate([[first], *(array.steps(first, last) for array in arrays.values())]))

@@ -16,7 +16,7 @@ import brian2
 import numpy as np
 from brian2.core.namespace import get_local_namespace
 
-from mtt_brian.circuit.instants import window
+from mtt_brian.circuit.instants import just_before
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.brian2 import internals, script
@@ -25,7 +25,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
 from mtt_brian.progress import notice
 from mtt_brian.text import shown
-from mtt_brian.translate.from_brian2 import Refusal, Refused, Translation, circuit_of
+from mtt_brian.translate.from_brian2 import Refusal, Refused, Script, Translation, circuit_of
 
 NAME = "event_driven"
 _LOGGER = brian2.get_logger(f"brian2.{NAME}")  # with Brian2's settings
@@ -245,8 +245,9 @@ class EventDrivenDevice(internals.RuntimeDevice):
         self._check_device(network.sorted_objects)
         begin = float(network.t_)
         end = begin + float(duration)
-        translation = circuit_of(script.script_of(parts, namespace, begin, end))
-        rates = self._rates(parts, namespace, begin, end)
+        plain = script.script_of(parts, namespace, begin, end)
+        translation = circuit_of(plain)
+        rates = _rates(parts, plain, begin)
         _notice_many_changes(translation, rates)
         recorder = _Recorder(parts, translation, begin, end, namespace)
         parts = replace(parts, groups=[group for group in parts.groups if translation.states[group.name]])
@@ -297,7 +298,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         stops = np.union1d(recorder.times, reporter.times)
         at = 0
         for stop in [*stops[(stops >= begin) & (stops < end)].tolist(), end]:
-            last = int(np.searchsorted(inputs.t, stop - 3 * window(stop), side="right"))
+            last = int(np.searchsorted(inputs.t, just_before(stop), side="right"))
             run.advance(inputs.t[at:last], inputs.i[at:last], inputs.n[at:last], stop)
             at = last
             recorder.sample(run, stop)
@@ -313,16 +314,6 @@ class EventDrivenDevice(internals.RuntimeDevice):
                     f"{thing.name!r} was created before set_device({NAME!r}); call set_device right after the imports, "
                     "before any object is created"
                 )
-
-    def _rates(self, parts: script.Parts, namespace: Mapping[str, Any], begin: float, end: float) -> dict[str, _Rates]:
-        out = {group.name: _Rates(*script.rates_of(group, namespace, begin, end)) for group in parts.poisson}
-        for source in parts.inputs:
-            total = float(source.N) * float(source.rate)
-            out[source.name] = _Rates(np.array([begin]), np.full((1, len(internals.target_of(source))), total))
-        for source in (*parts.poisson, *parts.inputs):
-            if not script.is_active(source):
-                out[source.name] = out[source.name]._replace(hz=np.zeros_like(out[source.name].hz))
-        return out
 
     def _prepared(
         self,
@@ -387,7 +378,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         end: float,
     ) -> _Inputs:
         """All spikes from outside in a piece of this run."""
-        first, last = begin - 3 * window(begin), end - 3 * window(end)
+        first, last = just_before(begin), just_before(end)
         t, i = [np.zeros(0)], [np.zeros(0, np.int64)]
         for group in filter(script.is_active, parts.generators):
             times, neurons = _generated(group, first, last)
@@ -399,7 +390,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
                 session.poisson[name] = PoissonProcess(seeds, rate.hz.shape[1], begin)
                 self._drawn += 1
             for hz, start, stop in rate.within(begin, end):
-                times, neurons = session.poisson[name].until(hz, start, stop - 3 * window(stop))
+                times, neurons = session.poisson[name].until(hz, start, just_before(stop))
                 t.append(times)
                 i.append(neurons + translation.first[name])
         times, neurons = np.concatenate(t), np.concatenate(i)
@@ -429,6 +420,18 @@ class _Rates(NamedTuple):
     def mean_spikes(self, begin: float, end: float) -> float:
         """Of all processes together, on average."""
         return sum(float(hz.sum()) * (stop - start) for hz, start, stop in self.within(begin, end))
+
+
+def _rates(parts: script.Parts, plain: Script, begin: float) -> dict[str, _Rates]:
+    """Of all sources of Poisson processes, by name, in a run from ``begin`` on."""
+    out = {name: _Rates(*rates) for name, rates in plain.rates.items()}
+    for source in parts.inputs:
+        total = float(source.N) * float(source.rate)
+        out[source.name] = _Rates(np.array([begin]), np.full((1, len(internals.target_of(source))), total))
+    for source in (*parts.poisson, *parts.inputs):
+        if not script.is_active(source):
+            out[source.name] = out[source.name]._replace(hz=np.zeros_like(out[source.name].hz))
+    return out
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from brian2.parsing.expressions import parse_expression_dimensions
 from brian2.units.fundamentalunits import DIMENSIONLESS, fail_for_dimension_mismatch
 from brian2.utils.stringtools import get_identifiers
 
+from mtt_brian.circuit.instants import at_or_after
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Script, evaluate, in_one_line
-from mtt_brian.translate.timed_arrays import TimedArray, at_or_after, pieces, without_calls
+from mtt_brian.translate.timed_arrays import TimedArray, pieces, without_calls
 
 _CLOCK = "use the standard device, set_device('runtime')"
 _BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
@@ -143,10 +144,10 @@ def script_of(parts: Parts, namespace: Mapping[str, Any], begin: float = 0.0, en
             refusals.append(Refusal(monitor.name, "", what, "record a NeuronGroup"))
     groups_only = [monitor for monitor in parts.states if isinstance(whole(monitor.source), brian2.NeuronGroup)]
     _each([*groups_only, *parts.spikes], lambda monitor: [Columns(monitor, {}, namespace)], refusals)
-    _each(parts.poisson, lambda group: [rates_of(group, namespace, begin, end)], refusals)
+    rates = dict(_each(parts.poisson, lambda group: [(group.name, _rates_of(group, namespace, begin, end))], refusals))
     sources = {s.name: len(s) for s in (*parts.generators, *parts.poisson)}
     sources |= {p.name: len(internals.target_of(p)) for p in parts.inputs}
-    return Script(groups, sources, pathways, refusals, begin, end)
+    return Script(groups, sources, pathways, refusals, begin, end, rates)
 
 
 def _each(things: Iterable[Any], describe: Callable[[Any], list[Any]], refusals: list[Refusal]) -> list[Any]:
@@ -440,7 +441,7 @@ def _poisson_input(source: brian2.PoissonInput, namespace: Mapping[str, Any]) ->
     )
 
 
-def rates_of(
+def _rates_of(
     group: brian2.PoissonGroup, namespace: Mapping[str, Any], begin: float, end: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rates of a PoissonGroup in a run.
@@ -547,7 +548,7 @@ class Columns:
             elif _is_value(variable):
                 value = _values(self._group, name, variable)
                 values[name] = value[neurons] if value.size > 1 else value
+        functions = _functions(self._resolved, self._arrays)
         for name in _ordered_subexpressions(self._resolved):
-            functions = _functions(self._resolved, self._arrays)
             values[name] = evaluate(self._resolved[name].expr, values, functions, self._arrays, t)
         return {name: np.broadcast_to(values[name], neurons.shape) for name in self._names}

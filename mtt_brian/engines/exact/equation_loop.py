@@ -129,10 +129,10 @@ def run(
     """
     now = progress.now
     for _ in range(PAUSE):
+        if now[SPIKES] + now[TOUCHED] > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):
+            return FULL
         if now[TOUCHED] == 0:
             status = _gather(net, eq, general, crossings, delayed, progress, t_in, i_in, n_in, end)
-        elif now[SPIKES] + now[TOUCHED] > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):
-            return FULL
         else:
             status = _round(net, eq, general, crossings, delayed, trace, progress)
         if status != READY:
@@ -183,8 +183,6 @@ def _gather(
         last = max(last, t + tolerance(t))
     if not t <= end:
         return DONE
-    if delayed.size[0] + net.most > len(delayed.time):
-        return FULL
     now[NOW] += 1
     progress.where[0] = t
     while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtt_brian.circuit.instants import window
+from mtt_brian.circuit.instants import just_before
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.exact import equation_loop as loop
@@ -98,12 +98,11 @@ class EquationRun:
             InputError: for a neuron that fires without end or faster than `MAX_RATE`, and an oscillation whose crossing
                 is undecided.
         """
-        # Computed times that are `end` up to rounding belong to the next piece, like `end` itself.
-        last = end - 3 * window(end)
+        last = just_before(end)
         row = 0
         while self._changed < len(self._changes) and self._changes[self._changed].time <= last:
             change = self._changes[self._changed]
-            before = change.time - 3 * window(change.time)
+            before = just_before(change.time)
             following = int(np.searchsorted(t, before, side="right"))
             self._advance(t[row:following], i[row:following], n[row:following], before)
             row = following
