@@ -148,7 +148,7 @@ def test_maps_sum_repeat_and_leave_out_frames(dtype: torch.dtype, device: str) -
         temporal.frame_map([10], [4]),
         temporal.frame_map([10], [13]),
         temporal.frame_map([4, 6], [5, 2]),
-        temporal._frame_map(((10, 3), (10, 12)), True, True),  # trim, the same frames for both segments
+        temporal.map_of(((10, 3), (10, 12)), trim=True, shared=True),  # trim, the same frames for both segments
     ]
     for frame_map in maps:
         assert frame_map is not None
@@ -405,9 +405,10 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
     sums = {"training": True, "tile": 8, "rows": 256}
     windows = {"rows": 2, "columns": 2, **shared}
     whole = {"size": "i32", "row": "i32", "segments": "i32", "programs": "i32", "channels": "i32", "per_step": "i32"}
-    whole |= {"width": "i32", "table": "*i32", "sources": "*i32", "batches": "*i64"}
+    whole |= {"frames": "i32", "width": "i32", "table": "*i32", "sources": "*i32", "batches": "*i64"}
     for subtract, half, channels in product([True, False], ["*bf16", "*fp32"], [0, 64]):
         population = {**rule, "subtract": subtract, "channels": channels, "repeats": True, **shared}
+        population["room"] = half == "*bf16"
         kinds = {
             gpu._forward: {**population, "many": subtract, "keep": True, "sums": True},
             gpu._backward: {**population, **slope, "sums_spikes": True},

@@ -141,7 +141,7 @@ class Trainer:
             clip=config.clip,
             amp=config.amp,
             together=config.together,
-            graphs=Graphs() if config.cuda_graph else None,
+            graphs=Graphs(mixed=config.method != "sdt") if config.cuda_graph else None,
         )
         self.augmentation = Augmentation(config.shift, config.roll, config.flip)
         self.sampler = config.sampler()

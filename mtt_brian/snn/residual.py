@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.neurons import Spiking
-from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.ops.time_plan import RoomPlan, TimePlan
 from mtt_brian.snn.pooling import pool
 from mtt_brian.snn.temporal import apply_map
 
@@ -51,11 +51,11 @@ class Residual(nn.Module):
         self.body = nn.Sequential(OrderedDict(body))
         self.shortcut = nn.Sequential(OrderedDict(shortcut))
 
-    def forward(self, x: Tensor, plan: TimePlan | None = None) -> Tensor:
+    def forward(self, x: Tensor, plan: TimePlan | RoomPlan | None = None) -> Tensor:
         return run(self.body, x, plan) + run(self.shortcut, x, plan)
 
 
-def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | None = None) -> Tensor:
+def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | RoomPlan | None = None) -> Tensor:
     """Layers one after the other on [T, N, *]; those without time process the folded [T * N, *].
 
     Args:
@@ -80,9 +80,15 @@ def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | None = None) ->
             x, inner = layer(x, inner), inner._replace(repeat=None)
             continue
         if isinstance(layer, Spiking):
-            own = inner._replace(sums=plan.sums) if layer is layers[-1] else inner
-            x, inner, norm = layer(x, own, norm), inner._replace(repeat=None), None
+            own = plan if layer is layers[-1] else inner
+            x, norm = layer(x, own if inner.repeat is not None else own._replace(repeat=None), norm), None
+            inner = inner._replace(repeat=None)
             continue
+        if isinstance(plan, RoomPlan) and not _frame_by_frame(layer):
+            raise InputError(
+                f"no room for time steps in {layer}: a norm needs a population behind it, 2^k channels and mixed "
+                "precision (amp), and no layer may draw random numbers"
+            )
         if inner.repeat is not None and not _frame_by_frame(layer):
             x, inner = apply_map(x, inner.repeat), inner._replace(repeat=None)
         folded = x.flatten(0, 1)
