@@ -233,8 +233,22 @@ class Trainer:
         shares = [self.processes.batch(len(index)) for index in indices]
         mine = [index[share.part] for index, share in zip(indices, shares, strict=True)]
         fed = Ahead(self.training.batches(mine, self._draw_changes(epoch), amp=self.config.amp))
+        done: Iteration | None = None
+
+        def show() -> None:
+            """The last iteration in the bar, once."""
+            nonlocal done
+            if done is not None:
+                self.bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
+                self.bar.update()
+            done = None
+
+        def prepare() -> None:
+            fed.prepare()
+            show()
+
         # On a CPU nothing would run at the same time, and a second batch would need memory.
-        meanwhile = fed.prepare if self.training.device.type == "cuda" else None
+        meanwhile = prepare if self.training.device.type == "cuda" else None
         for number, (index, share, (frames, labels)) in enumerate(zip(indices, shares, fed, strict=True), start=1):
             try:
                 done = self.step(frames, labels, share, meanwhile)
@@ -242,8 +256,9 @@ class Trainer:
                 raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None
             loss += done.loss * len(index) / items
             accuracy += done.accuracy * len(index) / items
-            self.bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
-            self.bar.update()
+            if meanwhile is None:
+                show()
+        show()
         self.calibrate()
         if not _all_finite(self.model.state_dict().values()):
             raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")

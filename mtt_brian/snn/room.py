@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn import temporal
@@ -51,10 +51,9 @@ class Pass(NamedTuple):
         """
         _, frames, steps, configurations = self.key
         whole = iter(integers.split([len(part) for stage in self.stages for part in stage.integers]))
-        weights, *decays = reals.split([configurations * steps, *[2 * configurations] * len(self.stages)])
-        return [stage.on(whole, each, frames, steps) for stage, each in zip(self.stages, decays, strict=True)], (
-            weights.view(configurations, steps)
-        )
+        *decays, weights = reals.split([*[_aligned(2 * configurations)] * len(self.stages), configurations * steps])
+        stages = [stage.on(whole, each, frames, steps) for stage, each in zip(self.stages, decays, strict=True)]
+        return stages, weights.view(configurations, steps)
 
 
 class _Stage(NamedTuple):
@@ -114,10 +113,11 @@ def make_pass(model: Staged, frames: int, configurations: Sequence[int | Sequenc
                 last,
                 after,
                 used,
-                [*itertools.chain(*maps), *tables],
+                [part + (0,) * (_aligned(len(part)) - len(part)) for part in itertools.chain(*maps, tables)],
             )
         )
-        reals += _decays(module, populations, after)
+        reals += _decays(populations, after)
+        reals += [0.0] * (_aligned(len(reals)) - len(reals))
     readouts = plans[-1].steps.lengths
     weights = np.zeros((len(readouts), steps))
     begin = 0
@@ -126,7 +126,12 @@ def make_pass(model: Staged, frames: int, configurations: Sequence[int | Sequenc
         begin += length
     integers = np.fromiter(itertools.chain(*(part for stage in stages for part in stage.integers)), np.int32)
     key = (frames, room, steps, len(readouts))
-    return Pass(key, integers, np.concatenate([weights.ravel(), reals]), stages)
+    return Pass(key, integers, np.concatenate([reals, weights.ravel()]), stages)
+
+
+def _aligned(count: int) -> int:
+    """So many numbers that those behind them lie at a multiple of 16 bytes: kernels are compiled for it."""
+    return -(-count // 4) * 4
 
 
 def _map(before: tuple[int, ...], after: tuple[int, ...], room: int, *, shared: bool = False) -> FrameMap:
@@ -139,7 +144,7 @@ def _both(frame_map: FrameMap, before: int, most: int) -> list[tuple[int, ...]]:
     return [sources(each) + unused for each in (frame_map, frame_map.transposed(before))]
 
 
-def _decays(stage: nn.Module, populations: list[Spiking], lengths: tuple[int, ...]) -> list[float]:
+def _decays(populations: list[Spiking], lengths: tuple[int, ...]) -> list[float]:
     steps = [[population.step(length) for length in lengths] for population in populations]
     each = {tuple(number for step in of for number in (step.decay, (1 - step.decay) * step.v_leak)) for of in steps}
     if len(each) > 1:

@@ -2,7 +2,8 @@
 
 A program computes a block of membranes through all time steps of one segment, with the state in registers. It reads
 every input once and writes every result once. Inputs and spikes may be bfloat16; membranes are float32 at least. A
-batch norm in front of the population is part of it, with statistics for each segment: see `normed_forward`.
+batch norm in front of the population is part of it, with statistics for each segment: see `normed_forward`. Numbers of
+frames and time steps are not specialised: they differ from iteration to iteration, and each would be compiled anew.
 
 The interpreter of Triton runs the same kernels on a CPU (TRITON_INTERPRET=1 before the import of this module).
 """
@@ -385,7 +386,7 @@ def _decays(plan: TimePlan | RoomPlan, steps: Sequence[Step], dtype: torch.dtype
     return on_device(tuple(each), dtype, device)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row", "frames"])
 def _forward(  # type: ignore[no-untyped-def]
     x,
     membrane,
@@ -468,7 +469,7 @@ def _forward(  # type: ignore[no-untyped-def]
                 tl.store(place, tl.full([block], 0, spikes.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row", "frames"])
 def _backward(  # type: ignore[no-untyped-def]
     grad_spikes,
     membrane,
@@ -556,7 +557,7 @@ def _backward(  # type: ignore[no-untyped-def]
         _store_sums(sums, sum_g, sum_gx, segment, channels, block)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row"])
 def _moments(  # type: ignore[no-untyped-def]
     x,
     sums,
@@ -708,7 +709,7 @@ def _norm_gradients(  # type: ignore[no-untyped-def]
     tl.store(grad_bias + channel, all_g.to(grad_bias.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row"])
 def _norm_input_gradient(  # type: ignore[no-untyped-def]
     grad,
     x,
@@ -735,7 +736,7 @@ def _norm_input_gradient(  # type: ignore[no-untyped-def]
     tl.store(grad + place, g.to(grad.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row"])
 def _apply_map(x, mapped, sources, size, row, real: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
     neuron = tl.program_id(0) * block + tl.arange(0, block)
     there = neuron < size
