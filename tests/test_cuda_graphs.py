@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,16 @@ def test_an_iteration_that_cannot_be_recorded_is_refused(device: str) -> None:
         waiting(device)
     else:
         subprocess.run([sys.executable, "-c", IN_VAIN], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("device", ["cpu"])
+def test_a_network_without_room_is_refused_before_anything_is_recorded(device: str) -> None:
+    network = models.nmnist_3c1fc((2, 12, 12), 3, norm=True, width_multiplier=0.25)
+    frames, labels = torch.ones(2, 2, 2, 12, 12), torch.tensor([0, 1])
+    options = mtt.StepOptions(graphs=Graphs(mixed=True))
+    step = partial(mtt.train_iteration, network, make_optimizer(network, TrainConfig()), frames, labels)
+    with pytest.raises(InputError, match=r"cuda_graph: mixed time steps cannot be recorded .*; train without it"):
+        step([(2, 1, 2), (1, 1, 2)], options)
 
 
 @pytest.mark.parametrize("device", DEVICES)

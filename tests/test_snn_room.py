@@ -21,7 +21,6 @@ from tests.triton_kernels import interpreted
 
 # Triton's interpreter does it.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 IFS: dict[str, Any] = {"rule": IF(spikes="many", lower_bound=-1.0)}
 LIFS: dict[str, Any] = {"rule": LIF(tau=0.1, v_leak=0.2), "duration": 0.3}
@@ -106,8 +105,11 @@ def assert_same(ours: list[tuple[str, Tensor]], theirs: list[tuple[str, Tensor]]
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("make", [normed, residual])
+@pytest.mark.parametrize(
+    ("make", "device"),
+    # In float64 a GPU has other memory formats, with which the norm is torch's: tests/test_cuda_graphs.py has it.
+    [(normed, "cpu"), (residual, "cpu"), pytest.param(residual, "cuda", marks=pytest.mark.gpu)],
+)
 @pytest.mark.parametrize(
     ("frames", "configurations"),
     [
@@ -198,13 +200,13 @@ def on_cpu(made: Pass) -> tuple[list[RoomStage], Tensor]:
 @pytest.mark.parametrize(
     ("layers", "transform", "message"),
     [
-        ({"spikes": Spiking(IF())}, "soft", "needs transform = 'hard', not 'soft'"),
+        ({"spikes": Spiking(IF())}, "soft", "need transform = 'hard', not 'soft'"),
         (
             {"one": Spiking(LIF(tau=0.1), duration=1.0), "two": Spiking(LIF(tau=0.2), duration=1.0)},
             "hard",
-            "needs the same leak in all populations of a stage",
+            "need the same leak in all populations of a stage",
         ),
-        ({"drop": nn.Dropout(0.5), "spikes": Spiking(IF())}, "hard", r"no room for time steps in Dropout\(p=0.5"),
+        ({"drop": nn.Dropout(0.5), "spikes": Spiking(IF())}, "hard", r"cannot be recorded through Dropout\(p=0.5"),
         ({"norm": nn.BatchNorm1d(8), "flat": nn.Flatten(), "spikes": Spiking(IF())}, "hard", r"2\^k channels"),
     ],
 )
@@ -223,5 +225,5 @@ def test_without_triton_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(choice, "_triton_for", lambda x, surrogate: None)
     model = Staged({"in": nn.Linear(8, 4), "spikes": Spiking(IF()), "out": nn.Linear(4, 2)}, (8,))
     stages, _ = on_cpu(make_pass(model, 3, [(2,), (3,)]))
-    with pytest.raises(InputError, match="no room for time steps without Triton kernels, which torch"):
+    with pytest.raises(InputError, match="cannot be recorded without Triton kernels, which torch"):
         model.readouts_in_room(torch.ones(3, 2, 8), stages)

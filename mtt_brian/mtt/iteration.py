@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from mtt_brian.errors import Diverged
+from mtt_brian.errors import Diverged, InputError
 from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.loss import Loss, cross_entropy, losses_of_each
 from mtt_brian.mtt.samplers import Configuration
@@ -118,6 +118,7 @@ def train_iteration(
 
     Raises:
         Diverged: if a loss or the gradient is not finite; the step is not taken.
+        InputError: if an iteration cannot be recorded.
         KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
     """
     graphs = options.graphs if batch is WHOLE else None
@@ -187,9 +188,12 @@ def _losses_in_room(
 ) -> tuple[Tensor, Tensor]:
     """As `_losses`, for a pass of `make_pass`."""
     stages, weights = given
-    with torch.autocast(frames.device.type, torch.bfloat16, enabled=options.amp):
-        readouts = model.readouts_in_room(frames, stages)
-    readouts = readouts.to(torch.promote_types(readouts.dtype, torch.float32))
-    losses = losses_of_each(options.loss, readouts, weights, labels)
+    try:
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=options.amp):
+            readouts = model.readouts_in_room(frames, stages)
+        readouts = readouts.to(torch.promote_types(readouts.dtype, torch.float32))
+        losses = losses_of_each(options.loss, readouts, weights, labels)
+    except InputError as error:
+        raise InputError(f"cuda_graph: {error}; train without it") from None
     correct = torch.tensordot(weights, readouts.detach(), dims=1).argmax(2) == labels
     return losses, correct.to(losses.dtype).mean(1)

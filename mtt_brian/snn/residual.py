@@ -86,8 +86,8 @@ def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | RoomPlan | None
             continue
         if isinstance(plan, RoomPlan) and not _frame_by_frame(layer):
             raise InputError(
-                f"no room for time steps in {layer}: a norm needs a population behind it, 2^k channels and mixed "
-                "precision (amp), and no layer may draw random numbers"
+                f"mixed time steps cannot be recorded through {layer}: a norm must be in front of a population, with "
+                "2^k channels and in mixed precision (amp), and no layer may draw random numbers"
             )
         if inner.repeat is not None and not _frame_by_frame(layer):
             x, inner = apply_map(x, inner.repeat), inner._replace(repeat=None)

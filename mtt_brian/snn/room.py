@@ -82,7 +82,7 @@ def make_pass(model: Staged, frames: int, configurations: Sequence[int | Sequenc
             with different leaks.
     """
     if model.transform != "hard":
-        raise InputError(f"room for time steps needs transform = 'hard', not {model.transform!r}")
+        raise InputError(f"recorded mixed time steps need transform = 'hard', not {model.transform!r}")
     plans = model.plans(frames, configurations)
     unit = -(-len(configurations) * frames // _SIZES)
     room, steps = (
@@ -148,5 +148,5 @@ def _decays(populations: list[Spiking], lengths: tuple[int, ...]) -> list[float]
     steps = [[population.step(length) for length in lengths] for population in populations]
     each = {tuple(number for step in of for number in (step.decay, (1 - step.decay) * step.v_leak)) for of in steps}
     if len(each) > 1:
-        raise InputError("room for time steps needs the same leak in all populations of a stage")
+        raise InputError("recorded mixed time steps need the same leak in all populations of a stage")
     return list(each.pop())

@@ -46,7 +46,9 @@ def kernels_for(x: Tensor, surrogate: Surrogate | None = None, compile: bool = F
         keep = x.requires_grad and torch.is_grad_enabled()
         return Kernels(partial(triton.forward, keep=keep), triton.backward, triton.apply_map)
     if isinstance(plan, RoomPlan | RoomMap):
-        raise InputError(f"no room for time steps without Triton kernels, which {x.dtype} on {x.device} does not have")
+        raise InputError(
+            f"mixed time steps cannot be recorded without Triton kernels, which {x.dtype} on {x.device} does not have"
+        )
     if compile:
         return COMPILED
     return LOOPS if cpu.fits(x, surrogate) else PLAIN
