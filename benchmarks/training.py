@@ -219,7 +219,7 @@ class Cell:
         implementation, _, precision = kind.partition(", ")
         self.implementation = implementation
         self.model = _build(network, implementation, device)
-        graphs = Graphs(mixed=method != "sdt") if implementation == "graph" else None
+        graphs = Graphs(mixed=None if method == "sdt" else T_MAX) if implementation == "graph" else None
         together = 1 if implementation == "apart" else None
         self.options = mtt.StepOptions(amp=precision == "amp", together=together, graphs=graphs)
         self.sampler: mtt.Sampler = mtt.SDT(T_MAX) if method == "sdt" else mtt.MTT(T_MAX)

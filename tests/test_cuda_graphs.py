@@ -202,7 +202,7 @@ def mixed(device: str, graphs: Graphs | None, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("device", DEVICES)
 def test_recorded_iterations_of_mixed_time_steps(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a graph are those of the same kernels without it, to the last bit on a CPU."""
-    graphs = Graphs(mixed=True)
+    graphs = Graphs(mixed=4)
     ours = mixed(device, graphs, monkeypatch)
     replayed = sum(shape.seen - WARM_UP for shape in graphs._shapes.values() if shape.recorded is not None)
     assert replayed >= 3
@@ -210,7 +210,7 @@ def test_recorded_iterations_of_mixed_time_steps(device: str, monkeypatch: pytes
     if device == "cuda":  # on a CPU tests/test_snn_room.py compares the passes
         assert_same(device, mixed(device, None, monkeypatch), ours)
     monkeypatch.setattr(cuda_graphs, "MOST", 0)
-    assert_same(device, mixed(device, Graphs(mixed=True), monkeypatch), ours)
+    assert_same(device, mixed(device, Graphs(mixed=4), monkeypatch), ours)
 
 
 @pytest.mark.gpu
@@ -307,7 +307,7 @@ def test_an_iteration_that_cannot_be_recorded_is_refused(device: str) -> None:
 def test_a_network_without_room_is_refused_before_anything_is_recorded(device: str) -> None:
     network = models.nmnist_3c1fc((2, 12, 12), 3, norm=True, width_multiplier=0.25)
     frames, labels = torch.ones(2, 2, 2, 12, 12), torch.tensor([0, 1])
-    options = mtt.StepOptions(graphs=Graphs(mixed=True))
+    options = mtt.StepOptions(graphs=Graphs(mixed=4))
     step = partial(mtt.train_iteration, network, make_optimizer(network, TrainConfig()), frames, labels)
     with pytest.raises(InputError, match=r"cuda_graph: mixed time steps cannot be recorded .*; train without it"):
         step([(2, 1, 2), (1, 1, 2)], options)

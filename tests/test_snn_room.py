@@ -117,6 +117,7 @@ def assert_same(ours: list[tuple[str, Tensor]], theirs: list[tuple[str, Tensor]]
         (4, [(1, 1, 1), (1, 1, 1)]),  # fewer time steps than frames in all: without room nothing is shared
         (2, [(5, 2, 3)]),
         (3, [(3, 3, 3), (3, 3, 3)]),  # no unused frames
+        (1, [(3, 1, 2), (1, 4, 4)]),  # a still image
     ],
 )
 def test_a_pass_with_room_is_one_without(make: Any, frames: int, configurations: Configurations, device: str) -> None:
@@ -129,7 +130,7 @@ def test_a_pass_with_room_is_one_without(make: Any, frames: int, configurations:
         each = [of[: model.num_stages] for of in configurations]
         x = frames_of(frames, device)
         theirs = run(model, x, each, loss, None)
-        assert_same(run(model, x, each, loss, make_pass(model, frames, each)), theirs)
+        assert_same(run(model, x, each, loss, make_pass(model, frames, each, most=4)), theirs)
         silent = [name for name, gradient in theirs if name.startswith("stages.0") and not gradient.any()]
         assert not silent, silent
 
@@ -164,7 +165,7 @@ def test_the_room_has_few_sizes_and_passes_of_one_size_the_same_kernels(
     keys: dict[Any, Any] = {}
     for _ in range(40):
         configurations = mtt.MTT(10).sample(rng, model.num_stages)
-        made = make_pass(model, 10, configurations)
+        made = make_pass(model, 10, configurations, most=10)
         sizes = len(made.integers), len(made.reals)
         assert keys.setdefault(made.key, sizes) == sizes
         _, frames, steps, _ = made.key
@@ -185,7 +186,7 @@ def test_the_room_has_few_sizes_and_passes_of_one_size_the_same_kernels(
     monkeypatch.setattr(InterpretedFunction, "run", noted)
     x, found = frames_of(4, "cpu"), []
     for configurations in ([(4, 4), (2, 3)], [(2, 4), (4, 3)]):
-        made = make_pass(model, 4, configurations)
+        made = make_pass(model, 4, configurations, most=4)
         run(model, x, configurations, mtt.cross_entropy, made)
         found.append((made.key, list(launched)))
         launched.clear()
@@ -214,7 +215,7 @@ def test_what_cannot_have_room_is_refused(layers: dict[str, nn.Module], transfor
     model = Staged({**layers, "out": nn.Linear(8, 2)}, (8,), transform=transform, blocks_per_stage=None)
 
     def passed() -> None:
-        stages, _ = on_cpu(make_pass(model, 3, [(2,), (3,)]))
+        stages, _ = on_cpu(make_pass(model, 3, [(2,), (3,)], most=3))
         model.readouts_in_room(torch.ones(3, 2, 8), stages)
 
     with pytest.raises(InputError, match=message):
@@ -224,6 +225,6 @@ def test_what_cannot_have_room_is_refused(layers: dict[str, nn.Module], transfor
 def test_without_triton_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "_triton_for", lambda x, surrogate: None)
     model = Staged({"in": nn.Linear(8, 4), "spikes": Spiking(IF()), "out": nn.Linear(4, 2)}, (8,))
-    stages, _ = on_cpu(make_pass(model, 3, [(2,), (3,)]))
+    stages, _ = on_cpu(make_pass(model, 3, [(2,), (3,)], most=3))
     with pytest.raises(InputError, match="cannot be recorded without Triton kernels, which torch"):
         model.readouts_in_room(torch.ones(3, 2, 8), stages)

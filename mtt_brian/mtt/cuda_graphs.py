@@ -54,7 +54,8 @@ class Graphs:
     """The recorded iterations of a training with one set of options, on one GPU.
 
     Args:
-        mixed: for configurations that change from iteration to iteration: they run in passes of `mtt_brian.snn.room`.
+        mixed: the largest number of time steps of configurations that change from iteration to iteration, which run in
+            passes of `mtt_brian.snn.room`. None: the configurations are always the same.
 
     An iteration is recorded when its shape has occurred `WARM_UP` times. After the first `MOST` shapes, others are
     computed as without graphs. The memory of a recorded iteration stays allocated; all share it.
@@ -64,7 +65,7 @@ class Graphs:
     on which they were made, and one that is still there and has another stream would end the recording.
     """
 
-    def __init__(self, *, mixed: bool = False) -> None:
+    def __init__(self, *, mixed: int | None = None) -> None:
         self.mixed = mixed
         self._batches: dict[Any, tuple[Tensor, Tensor]] = {}
         self._shapes: dict[Any, _Shape] = {}

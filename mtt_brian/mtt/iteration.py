@@ -123,9 +123,9 @@ def train_iteration(
     """
     graphs = options.graphs if batch is WHOLE else None
     room = None
-    if graphs is not None and graphs.mixed:
+    if graphs is not None and graphs.mixed is not None:
         check_staged(model)
-        room = make_pass(cast("Staged", model), len(frames), configurations)
+        room = make_pass(cast("Staged", model), len(frames), configurations, graphs.mixed)
     count = len(configurations)
     at_once = count if room is not None else options.together or count
 

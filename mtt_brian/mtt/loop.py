@@ -141,7 +141,7 @@ class Trainer:
             clip=config.clip,
             amp=config.amp,
             together=config.together,
-            graphs=Graphs(mixed=config.method != "sdt") if config.cuda_graph else None,
+            graphs=self._graphs() if config.cuda_graph else None,
         )
         self.augmentation = Augmentation(config.shift, config.roll, config.flip)
         self.sampler = config.sampler()
@@ -319,6 +319,9 @@ class Trainer:
         height, width = self.training.frames.shape[-2:]
         rng = np.random.default_rng(_seed(self.config.seed, _AUGMENTATION, epoch))
         return self.augmentation.draw(rng, len(self.training), (height, width))
+
+    def _graphs(self) -> Graphs:
+        return Graphs(mixed=None if self.config.method == "sdt" else self.config.time_steps)
 
     def _checkpoint(self, epoch: int, history: list[dict[str, Any]], best: dict[str, Tensor] | None) -> Checkpoint:
         return Checkpoint(

@@ -74,8 +74,14 @@ class _Stage(NamedTuple):
         return RoomStage(self.once, first, plan)
 
 
-def make_pass(model: Staged, frames: int, configurations: Sequence[int | Sequence[int]]) -> Pass:
+def make_pass(model: Staged, frames: int, configurations: Sequence[int | Sequence[int]], most: int) -> Pass:
     """The pass of ``frames`` input frames in several ``time_steps``.
+
+    Args:
+        model: the network.
+        frames: number of input frames.
+        configurations: the ``time_steps``.
+        most: the largest number of time steps that passes usually have; the sizes of the room depend on it.
 
     Raises:
         InputError: as `Staged.steps`; for another temporal transformation than "hard", and for populations of one stage
@@ -84,7 +90,7 @@ def make_pass(model: Staged, frames: int, configurations: Sequence[int | Sequenc
     if model.transform != "hard":
         raise InputError(f"recorded mixed time steps need transform = 'hard', not {model.transform!r}")
     plans = model.plans(frames, configurations)
-    unit = -(-len(configurations) * frames // _SIZES)
+    unit = -(-len(configurations) * most // _SIZES)
     room, steps = (
         -(-max(sum(of(plan)) for plan in plans) // unit) * unit
         for of in (lambda plan: plan.fewer, lambda plan: plan.steps.lengths)
