@@ -184,6 +184,8 @@ def mixed(device: str, graphs: Graphs | None, monkeypatch: pytest.MonkeyPatch) -
         "flat": nn.Flatten(),
         "out": nn.Linear(8, 3),
     }
+    if device == "cpu":  # the interpreter needs long for the sums of a norm; tests/test_snn_room.py has it
+        del layers["a_norm"]
     network = Staged(layers, (2, 4, 4)).to(device)
     optimizer = make_optimizer(network, TrainConfig(lr=1e-3))
     generator = torch.Generator().manual_seed(0)
@@ -191,7 +193,7 @@ def mixed(device: str, graphs: Graphs | None, monkeypatch: pytest.MonkeyPatch) -
     labels = (torch.arange(5) % 3).to(device)
     rng, losses = np.random.default_rng(1), []
     options = mtt.StepOptions(amp=device == "cuda", clip=1.0, graphs=graphs)
-    most, iterations = (4, 30) if device == "cuda" else (2, 9)  # the interpreter is slow
+    most, iterations = (4, 30) if device == "cuda" else (2, 9)
     for i in range(iterations):
         some = slice(0, 3) if device == "cuda" and i % 3 == 2 else slice(0, 5)
         configurations = mtt.MTT(most, samples=2).sample(rng, network.num_stages)
@@ -205,7 +207,7 @@ def test_recorded_iterations_of_mixed_time_steps(device: str, monkeypatch: pytes
     graphs = Graphs(mixed=4)
     ours = mixed(device, graphs, monkeypatch)
     replayed = sum(shape.seen - WARM_UP for shape in graphs._shapes.values() if shape.recorded is not None)
-    assert replayed >= 3
+    assert replayed >= (6 if device == "cuda" else 3)
     assert len(set(ours[0])) == len(ours[0])
     if device == "cuda":  # on a CPU tests/test_snn_room.py compares the passes
         assert_same(device, mixed(device, None, monkeypatch), ours)
