@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.time_plan import FrameMap, RoomMap, RoomPlan, TimePlan, sources, table
 from mtt_brian.snn.residual import Residual, leaves
-from mtt_brian.snn.staged import RoomStage, Staged
+from mtt_brian.snn.staged import RoomStage, Staged, StagePlan
 
 #: Different sizes of the room for frames, and for time steps.
 _SIZES = 5
@@ -51,7 +51,9 @@ class Pass(NamedTuple):
         """
         _, frames, steps, configurations = self.key
         whole = iter(integers.split([len(part) for stage in self.stages for part in stage.integers]))
-        *decays, weights = reals.split([*[_aligned(2 * configurations)] * len(self.stages), configurations * steps])
+        *decays, weights = reals.split(
+            [*[_rounded_up(2 * configurations, 4)] * len(self.stages), configurations * steps]
+        )
         stages = [stage.on(whole, each, frames, steps) for stage, each in zip(self.stages, decays, strict=True)]
         return stages, weights.view(configurations, steps)
 
@@ -91,53 +93,48 @@ def make_pass(model: Staged, frames: int, configurations: Sequence[int | Sequenc
         raise InputError(f"recorded mixed time steps need transform = 'hard', not {model.transform!r}")
     plans = model.plans(frames, configurations)
     unit = -(-len(configurations) * most // _SIZES)
-    room, steps = (
-        -(-max(sum(of(plan)) for plan in plans) // unit) * unit
-        for of in (lambda plan: plan.fewer, lambda plan: plan.steps.lengths)
-    )
-    stages, reals = [], []
-    for number, (module, plan) in enumerate(zip(model.stages, plans, strict=True)):
-        after, last = plan.steps.lengths, number == len(plans) - 1
-        repeat = _map(plan.fewer, after, steps)
-        sums = None if last else _map(after, plan.groups, room)
-        populations = [layer for _, layer in leaves(module.named_children()) if isinstance(layer, Spiking)]
-        summed = not last
-        if any(isinstance(layer, Residual) for layer in module.children()):  # frames may be repeated anywhere
-            used = [(True, False), (False, False), (True, summed), (False, summed)]
-            maps = [_both(repeat, room, steps)]
-        else:
-            used = [(True, summed)] if len(populations) == 1 else [(True, False), (False, False), (False, summed)]
-            maps = [[(), ()]]
-        used = list(dict.fromkeys(used))
-        if plan.shared:
-            maps.insert(0, _both(_map(plan.before, plan.fewer, room, shared=True), frames, len(after) * frames))
-        tables = [table(TimePlan(after, repeat if r else None, sums if s else None), steps) for r, s in used]
-        stages.append(
-            _Stage(
-                model.shared_layers(module) if plan.shared else 0,
-                frames if plan.shared else None,
-                last,
-                after,
-                used,
-                [part + (0,) * (_aligned(len(part)) - len(part)) for part in itertools.chain(*maps, tables)],
-            )
+    room = _rounded_up(max(sum(plan.fewer) for plan in plans), unit)
+    steps = _rounded_up(max(sum(plan.steps.lengths) for plan in plans), unit)
+    stages = [
+        _stage(model, module, plan, frames, room, steps, last=plan is plans[-1])
+        for module, plan in zip(model.stages, plans, strict=True)
+    ]
+    integers = [*itertools.chain(*(part for stage in stages for part in stage.integers))]
+    decays = [_decays(module, stage.lengths) for module, stage in zip(model.stages, stages, strict=True)]
+    weights = _weights(stages[-1].lengths, steps)
+    key = (frames, room, steps, len(weights))
+    return Pass(key, np.array(integers, np.int32), np.concatenate([*decays, weights.ravel()]), stages)
+
+
+def _stage(
+    model: Staged, module: nn.Module, plan: StagePlan, frames: int, room: int, steps: int, *, last: bool
+) -> _Stage:
+    """A stage of the pass of ``frames`` input frames, with room for frames and time steps."""
+    after = plan.steps.lengths
+    repeat, sums = _map(plan.fewer, after, steps), None if last else _map(after, plan.groups, room)
+    if any(isinstance(layer, Residual) for layer in module.children()):  # frames may be repeated anywhere
+        used = [(True, False), (False, False), (True, not last), (False, not last)]
+        maps = _both(repeat, room, steps)
+    else:  # the first population repeats frames, the last one sums spikes
+        used = (
+            [(True, not last)] if len(_populations(module)) == 1 else [(True, False), (False, False), (False, not last)]
         )
-        reals += _decays(populations, after)
-        reals += [0.0] * (_aligned(len(reals)) - len(reals))
-    readouts = plans[-1].steps.lengths
-    weights = np.zeros((len(readouts), steps))
-    begin = 0
-    for row, length in zip(weights, readouts, strict=True):
-        row[begin : begin + length] = 1 / length
-        begin += length
-    integers = np.fromiter(itertools.chain(*(part for stage in stages for part in stage.integers)), np.int32)
-    key = (frames, room, steps, len(readouts))
-    return Pass(key, integers, np.concatenate([reals, weights.ravel()]), stages)
+        maps = [(), ()]
+    used = list(dict.fromkeys(used))
+    if plan.shared:
+        maps = [*_both(_map(plan.before, plan.fewer, room, shared=True), frames, len(after) * frames), *maps]
+    tables = [table(TimePlan(after, repeat if r else None, sums if s else None), steps) for r, s in used]
+    once, before = (model.shared_layers(module), frames) if plan.shared else (0, None)
+    return _Stage(once, before, last, after, used, [_aligned(part) for part in (*maps, *tables)])
 
 
-def _aligned(count: int) -> int:
-    """So many numbers that those behind them lie at a multiple of 16 bytes: kernels are compiled for it."""
-    return -(-count // 4) * 4
+def _rounded_up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
+
+
+def _aligned(numbers: Sequence[Any]) -> tuple[Any, ...]:
+    """With zeros behind them, so that what follows lies at a multiple of 16 bytes: kernels are compiled for it."""
+    return (*numbers, *[0] * (-len(numbers) % 4))
 
 
 def _map(before: tuple[int, ...], after: tuple[int, ...], room: int, *, shared: bool = False) -> FrameMap:
@@ -150,9 +147,23 @@ def _both(frame_map: FrameMap, before: int, most: int) -> list[tuple[int, ...]]:
     return [sources(each) + unused for each in (frame_map, frame_map.transposed(before))]
 
 
-def _decays(populations: list[Spiking], lengths: tuple[int, ...]) -> list[float]:
-    steps = [[population.step(length) for length in lengths] for population in populations]
+def _populations(stage: nn.Module) -> list[Spiking]:
+    return [layer for _, layer in leaves(stage.named_children()) if isinstance(layer, Spiking)]
+
+
+def _decays(stage: nn.Module, lengths: tuple[int, ...]) -> tuple[float, ...]:
+    steps = [[population.step(length) for length in lengths] for population in _populations(stage)]
     each = {tuple(number for step in of for number in (step.decay, (1 - step.decay) * step.v_leak)) for of in steps}
     if len(each) > 1:
         raise InputError("recorded mixed time steps need the same leak in all populations of a stage")
-    return list(each.pop())
+    return _aligned(each.pop())
+
+
+def _weights(lengths: tuple[int, ...], steps: int) -> np.ndarray:
+    """1 / number of time steps of a segment in its time steps, else 0: [segments, steps]."""
+    weights = np.zeros((len(lengths), steps))
+    begin = 0
+    for row, length in zip(weights, lengths, strict=True):
+        row[begin : begin + length] = 1 / length
+        begin += length
+    return weights
