@@ -419,11 +419,13 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
                 gpu._norm_numbers: {"eps": 1e-5, "momentum": 0.1, **sums},
                 gpu._norm_gradients: sums,
                 gpu._norm_input_gradient: {"channels": channels, "training": True, **shared},
+                gpu._norm_apply: {"channels": channels, **shared},
+                gpu._norm_sums: {"channels": channels, **shared},
                 gpu._apply_map: shared,
                 gpu._pool: windows,
                 gpu._spread: windows,
             }
-        frames = {"x", "spikes", "grad_spikes", "grad_x", "grad", "mapped", "large", "small"}
+        frames = {"x", "y", "spikes", "grad_spikes", "grad_x", "grad", "grad_y", "mapped", "large", "small"}
         for kernel, constants in kinds.items():
             types = {n: half if n in frames else whole.get(n, "*fp32") for n in kernel.arg_names}
             signature = {n: "constexpr" if n in constants else kind for n, kind in types.items()}
@@ -437,7 +439,7 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
             code = triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
             if frames & set(kernel.arg_names):
                 assert "ld.global.v4.b32" in code
-            if frames - {"x"} & set(kernel.arg_names):
+            if (frames - {"x", "grad_y"}) & set(kernel.arg_names):
                 assert "st.global.v4.b32" in code
 
 

@@ -58,6 +58,22 @@ def normed(neuron: dict[str, Any]) -> Staged:
     return Staged(layers, (2, 4, 4), block_ends=["b_spikes", "c_spikes"])
 
 
+def normed_sums(neuron: dict[str, Any]) -> Staged:
+    """Norms in front of a sum and of a pool."""
+    body = {"b": nn.Conv2d(2, 2, 1), "b_norm": nn.BatchNorm2d(2), "b_spikes": Spiking(**neuron)}
+    body |= {"c": nn.Conv2d(2, 2, 1), "c_norm": nn.BatchNorm2d(2)}
+    layers = {
+        "a": nn.Conv2d(2, 2, 1),
+        "a_norm": nn.BatchNorm2d(2),
+        "a_pool": nn.AvgPool2d(2),
+        "a_spikes": Spiking(**neuron),
+        "sum": Residual(body, {"d": nn.Conv2d(2, 2, 1), "d_norm": nn.BatchNorm2d(2)}),
+        "sum_spikes": Spiking(**neuron),
+        "flat": nn.Flatten(),
+    }
+    return Staged(layers, (2, 4, 4), block_ends=["a_spikes", "sum_spikes"])
+
+
 def residual(neuron: dict[str, Any]) -> Staged:
     """A population as the last layer, and residual connections over the identity and over a convolution."""
     body = {"b": nn.Conv2d(2, 2, 3, padding=1), "b_spikes": Spiking(**neuron), "c": nn.Conv2d(2, 2, 3, padding=1)}
@@ -118,15 +134,17 @@ LOSSES = [mtt.cross_entropy, mtt.TET(), mtt.TET(0.1)]
 #: is torch's: tests/test_cuda_graphs.py has it.
 CASES = [
     *((normed, IFS, 0, LOSSES[0], "cpu"), (residual, LIFS, 0, LOSSES[2], "cpu"), (residual, IFS, 2, LOSSES[1], "cpu")),
+    (normed_sums, IFS, 3, LOSSES[0], "cpu"),
     *(
         pytest.param(make, neuron, number, loss, device, marks=mark)
         for make, device, mark in (
             (normed, "cpu", pytest.mark.slow),
+            (normed_sums, "cpu", pytest.mark.slow),
             (residual, "cpu", pytest.mark.slow),
             (residual, "cuda", pytest.mark.gpu),
         )
         for number in range(len(PASSES))
-        for neuron, loss in ((IFS, LOSSES[0]), (LIFS, LOSSES[1]), (IFS, LOSSES[2]))[: 1 if make is normed else 3]
+        for neuron, loss in ((IFS, LOSSES[0]), (LIFS, LOSSES[1]), (IFS, LOSSES[2]))[: 3 if make is residual else 1]
     ),
 ]
 
@@ -221,7 +239,7 @@ def on_cpu(made: Pass) -> tuple[list[RoomStage], Tensor]:
             "need the same leak in all populations of a stage",
         ),
         ({"drop": nn.Dropout(0.5), "spikes": Spiking(IF())}, "hard", r"cannot be recorded through Dropout\(p=0.5"),
-        ({"norm": nn.BatchNorm1d(8), "flat": nn.Flatten(), "spikes": Spiking(IF())}, "hard", r"2\^k channels"),
+        ({"norm": nn.BatchNorm1d(8, affine=False), "spikes": Spiking(IF())}, "hard", r"2\^k channels"),
     ],
 )
 def test_what_cannot_have_room_is_refused(layers: dict[str, nn.Module], transform: str, message: str) -> None:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtt_brian.errors import InputError
+from mtt_brian.snn.frame_norm import normed
 from mtt_brian.snn.neurons import Spiking
+from mtt_brian.snn.ops.choice import norm_kernels
 from mtt_brian.snn.ops.time_plan import RoomPlan, TimePlan
 from mtt_brian.snn.pooling import pool
 from mtt_brian.snn.temporal import apply_map
@@ -84,11 +86,9 @@ def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | RoomPlan | None
             x, norm = layer(x, own if inner.repeat is not None else own._replace(repeat=None), norm), None
             inner = inner._replace(repeat=None)
             continue
-        if isinstance(plan, RoomPlan) and not _frame_by_frame(layer):
-            raise InputError(
-                f"mixed time steps cannot be recorded through {layer}: a norm must be in front of a population, with "
-                "2^k channels and in mixed precision (amp), and no layer may draw random numbers"
-            )
+        if isinstance(inner, RoomPlan) and not _frame_by_frame(layer):
+            x, inner = _normed_in_room(layer, x, inner), inner._replace(repeat=None)
+            continue
         if inner.repeat is not None and not _frame_by_frame(layer):
             x, inner = apply_map(x, inner.repeat), inner._replace(repeat=None)
         folded = x.flatten(0, 1)
@@ -98,6 +98,17 @@ def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | RoomPlan | None
             folded = torch.cat([layer(segment) for segment in folded.split([t * x.shape[1] for t in plan.lengths])])
         x = folded.unflatten(0, x.shape[:2])
     return x if inner.repeat is None else apply_map(x, inner.repeat)
+
+
+def _normed_in_room(layer: nn.Module, x: Tensor, plan: RoomPlan) -> Tensor:
+    """The output of a norm, in all time steps."""
+    kernels = norm_kernels(x, layer) if isinstance(layer, NORMS) else None
+    if kernels is None:
+        raise InputError(
+            f"mixed time steps cannot be recorded through {layer}: a norm needs scales, 2^k channels and mixed precision "
+            "(amp), and no layer may draw random numbers"
+        )
+    return normed(layer, x if plan.repeat is None else apply_map(x, plan.repeat), plan, kernels)
 
 
 def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:

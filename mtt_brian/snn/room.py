@@ -18,7 +18,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.time_plan import FrameMap, RoomMap, RoomPlan, TimePlan, sources, table
-from mtt_brian.snn.residual import Residual, leaves
+from mtt_brian.snn.residual import NORMS, Residual, leaves
 from mtt_brian.snn.staged import RoomStage, Staged, StagePlan
 
 #: Different sizes of the room for frames, and for time steps.
@@ -112,7 +112,11 @@ def _stage(
     """A stage of the pass of ``frames`` input frames, with room for frames and time steps."""
     after = plan.steps.lengths
     repeat, sums = _map(plan.fewer, after, steps), None if last else _map(after, plan.groups, room)
-    if any(isinstance(layer, Residual) for layer in module.children()):  # frames may be repeated anywhere
+    layers = [*module.children()]
+    if any(
+        isinstance(layer, Residual) or (isinstance(layer, NORMS) and not isinstance(follower, Spiking))
+        for layer, follower in itertools.zip_longest(layers, layers[1:])
+    ):  # frames may be repeated anywhere
         used = [(True, False), (False, False), (True, not last), (False, not last)]
         maps = _both(repeat, room, steps)
     else:  # the first population repeats frames, the last one sums spikes

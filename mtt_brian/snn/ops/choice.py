@@ -54,8 +54,8 @@ def kernels_for(x: Tensor, surrogate: Surrogate | None = None, compile: bool = F
     return LOOPS if cpu.fits(x, surrogate) else PLAIN
 
 
-def norm_kernels(x: Tensor, norm: nn.Module, surrogate: Surrogate) -> Any:
-    """The module `gpu` if its kernels contain this norm in front of a population, for the norm's input; else None."""
+def norm_kernels(x: Tensor, norm: nn.Module, surrogate: Surrogate | None = None) -> Any:
+    """The module `gpu` if it has this norm for the norm's input, in front of a population with a surrogate or alone."""
     triton = _triton_for(x, surrogate)
     return triton if triton is not None and triton.fits_norm(x, norm) else None
 

@@ -122,7 +122,13 @@ def normed_forward(
     In training mode every segment has the statistics of its own time steps (a repeated frame counts as often as it is
     repeated), and the running statistics are updated segment after segment, as by one call each.
     """
-    x = dense(x)
+    normed = _measured(dense(x), norm, plan)
+    membrane, spikes = _run_forward(normed.x, plan, steps, keep, normed)
+    return membrane, spikes, normed
+
+
+def _measured(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, plan: TimePlan | RoomPlan) -> Normed:
+    """What a norm does with its input, and in training mode its next running statistics."""
     channels, segments, size = x.shape[2], len(plan.lengths), _size(x)
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -165,9 +171,7 @@ def normed_forward(
             tile=tile,
             rows=_ROWS,
         )
-    normed = Normed(x, numbers, norm.training)
-    membrane, spikes = _run_forward(x, plan, steps, keep, normed)
-    return membrane, spikes, normed
+    return Normed(x, numbers, norm.training)
 
 
 def normed_backward(
@@ -180,8 +184,56 @@ def normed_backward(
     surrogate: Surrogate,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the norm's input, scales and shifts."""
-    x, numbers, training = normed
     grad, sums = _run_backward(grad_spikes, membrane, plan, steps, frames, surrogate, normed)
+    return _input_gradient(grad, sums, normed, plan)
+
+
+def norm_forward(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, plan: TimePlan | RoomPlan) -> tuple[Tensor, Normed]:
+    """The output of a norm that is not in front of a population: of frames that are neither repeated nor summed."""
+    x = dense(x)
+    normed, y = _measured(x, norm, plan), frames_like(x, plan.steps)
+    size = _size(x)
+    with torch.cuda.device_of(x):
+        _norm_apply[(-(-size // _BLOCK), len(plan.lengths))](
+            x,
+            y,
+            normed.numbers,
+            plan.table_on(x.device),
+            size,
+            plan.steps,
+            channels=x.shape[2],
+            real=_REAL[normed.numbers.dtype],
+            block=_BLOCK,
+        )
+    return y, normed
+
+
+def norm_backward(grad_y: Tensor, normed: Normed, plan: TimePlan | RoomPlan) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the input of `norm_forward`, and of scales and shifts."""
+    x, numbers, _ = normed
+    grad, size = dense_like(grad_y, x), _size(x)
+    programs = min(-(-size // _BLOCK), _SUMMING)
+    sums = numbers.new_empty(len(plan.lengths), programs, 2, x.shape[2])
+    with torch.cuda.device_of(x):
+        _norm_sums[(programs, len(plan.lengths))](
+            grad,
+            x,
+            numbers,
+            sums,
+            plan.table_on(x.device),
+            size,
+            channels=x.shape[2],
+            real=_REAL[numbers.dtype],
+            block=_BLOCK,
+        )
+    return _input_gradient(grad.clone(), sums, normed, plan)
+
+
+def _input_gradient(
+    grad: Tensor, sums: Tensor, normed: Normed, plan: TimePlan | RoomPlan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a norm's input, which replaces that of its output, and of scales and shifts."""
+    x, numbers, training = normed
     channels, size = x.shape[2], _size(x)
     grad_weight, grad_bias = numbers.new_empty(2, channels).unbind()
     factors = numbers.new_empty(len(plan.lengths), 3, channels)
@@ -202,7 +254,7 @@ def normed_backward(
             tile=tile,
             rows=_ROWS,
         )
-        _norm_input_gradient[(-(-size // _BLOCK), frames)](
+        _norm_input_gradient[(-(-size // _BLOCK), len(grad))](
             grad,
             x,
             factors,
@@ -584,6 +636,68 @@ def _moments(  # type: ignore[no-untyped-def]
             sum_x += input
             sum_xx += input * input
     _store_sums(sums, sum_x, sum_xx, segment, channels, block)
+
+
+@triton.jit(do_not_specialize=["frames"])
+def _norm_apply(  # type: ignore[no-untyped-def]
+    x,
+    y,
+    numbers,
+    table,
+    size,
+    frames,
+    channels: tl.constexpr,
+    real: tl.constexpr,
+    block: tl.constexpr,
+):
+    """The output of a norm; frames without a time step become 0."""
+    neuron = tl.program_id(0) * block + tl.arange(0, block)
+    there = neuron < size
+    segment = tl.program_id(1)
+    begin = tl.load(table + segment).to(tl.int64)
+    end = tl.load(table + segment + 1).to(tl.int64)
+    number = numbers + segment * 4 * channels + tl.arange(0, block) % channels
+    factor = tl.load(number)
+    summand = tl.load(number + channels)
+    for t in range(begin, end):
+        input = tl.load(x + t * size + neuron, mask=there, other=0).to(real)
+        tl.store(y + t * size + neuron, (factor * input + summand).to(y.dtype.element_ty), mask=there)
+    if segment == tl.num_programs(1) - 1:
+        for k in range(0, frames - end):
+            tl.store(y + (end + k) * size + neuron, tl.full([block], 0, y.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _norm_sums(  # type: ignore[no-untyped-def]
+    grad_y,
+    x,
+    numbers,
+    sums,
+    table,
+    size,
+    channels: tl.constexpr,
+    real: tl.constexpr,
+    block: tl.constexpr,
+):
+    """Sums of the gradient and of its product with the normed input over the time steps of a segment."""
+    segment = tl.program_id(1)
+    begin = tl.load(table + segment).to(tl.int64)
+    end = tl.load(table + segment + 1).to(tl.int64)
+    lane = tl.arange(0, block)
+    number = numbers + segment * 4 * channels + lane % channels
+    mean = tl.load(number + 2 * channels)
+    rate = tl.load(number + 3 * channels)
+    sum_g = tl.full([block], 0, real)
+    sum_gx = tl.full([block], 0, real)
+    for first in range(tl.program_id(0) * block, size, tl.num_programs(0) * block):
+        neuron = first + lane
+        there = neuron < size
+        for t in range(begin, end):
+            g = tl.load(grad_y + t * size + neuron, mask=there, other=0).to(real)
+            input = tl.load(x + t * size + neuron, mask=there, other=0).to(real)
+            sum_g += g
+            sum_gx += g * ((input - mean) * rate)
+    _store_sums(sums, sum_g, sum_gx, segment, channels, block)
 
 
 @triton.jit

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mtt_brian.errors import InputError
+
 
 class FrameMap(NamedTuple):
     """A map of frames to frames: frame ``source[i]`` is added to frame ``target[i]``, for all i.
@@ -93,7 +95,13 @@ class RoomMap(NamedTuple):
         return RoomMap(self.back, frames, self.sources, self.frames)
 
     def sources_on(self, device: torch.device) -> Tensor:
-        """`sources`."""
+        """`sources`.
+
+        Raises:
+            InputError: for a map that was not expected to be applied, without numbers.
+        """
+        if not len(self.sources):
+            raise InputError("mixed time steps cannot be recorded where frames are repeated in front of a layer")
         return self.sources
 
 
