@@ -105,8 +105,8 @@ def _normed_in_room(layer: nn.Module, x: Tensor, plan: RoomPlan) -> Tensor:
     kernels = norm_kernels(x, layer) if isinstance(layer, NORMS) else None
     if kernels is None:
         raise InputError(
-            f"mixed time steps cannot be recorded through {layer}: a norm needs scales, 2^k channels and mixed precision "
-            "(amp), and no layer may draw random numbers"
+            f"mixed time steps cannot be recorded through {layer}: a norm needs scales, 2^k channels and mixed "
+            "precision (amp), and no layer may draw random numbers"
         )
     return normed(layer, x if plan.repeat is None else apply_map(x, plan.repeat), plan, kernels)
 
