@@ -5,8 +5,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mtt_brian.engines.brian2 import runtime
 from tests import random_networks
-from tests.engines import simulator, trains, with_the_code_of_a_gpu
+from tests.engines import FLAGS, simulator, trains, with_the_code_of_a_gpu
 from tests.reference import Reference
 
 
@@ -85,8 +86,9 @@ def test_brian2_numpy_equals_the_reference_often(gpus_code, leaky, seed, batch_s
 
 
 @pytest.mark.slow
-def test_brian2_cython_equals_the_reference():
-    """Both rules in one network, as it takes long to compile."""
+def test_brian2_cython_equals_the_reference(monkeypatch):
+    """Both rules in one network, and compiled without optimisation, as it takes long."""
+    monkeypatch.setattr(runtime, "EXACT_FLAGS", FLAGS)
     assert check(2, "brian2", None, batch_size=2, target="cython") > 0
 
 
