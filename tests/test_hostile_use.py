@@ -222,6 +222,24 @@ def files(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+def test_a_run_that_fails_names_its_recording(engine):
+    """2**53 spikes at once in the second one; Brian2 runs a batch of recordings as one."""
+    ones = np.ones(2)
+    graph = chain(nir.Linear(2.0**53 * np.eye(2)), nir.IF(ones, ones, 0 * ones))
+    options = {"target": "numpy"} if engine == "brian2" else {}
+    simulator = mb.Simulator(graph, engine, reset="subtract", spikes="many", **options)
+    recordings = [events.make_recording(t, 0)[["t", "x"]] for t in ([], [1000], [])]
+    for names, called in (
+        (None, ["recording 0", "recording 1", "recording 2"]),
+        (["a.npy", "b.npy", "c.npy"], ["a.npy", "b.npy", "c.npy"]),
+        (["a.npy"], ["a.npy", "recording 1", "recording 2"]),
+    ):
+        named = called[1] if engine == "exact" else f"{called[0]} .. {called[2]}"
+        with pytest.raises(InputError, match=f"^{named}: population 'n1', neuron 0"):
+            list(simulator.run(recordings, 0.01, names=names))
+
+
 class TestGap:
     def run(self, files, *arguments):
         return cli.entry_point(["gap", str(files / "net.nir"), *arguments, "--out", str(files / "out")])
