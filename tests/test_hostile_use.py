@@ -498,6 +498,26 @@ def test_kernels_need_numbas_compiler(monkeypatch):
         kernel_cache.kept([])(lambda: None)
 
 
+def test_kernels_need_a_thread(monkeypatch):
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 0)
+    with pytest.raises(InputError, match="NUMBA_NUM_THREADS is 0; accepted are whole numbers >= 1"):
+        kernel_cache.kept([])(lambda: None)
+
+
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+def test_an_underflow_is_no_error_where_numpy_raises_it(engine):
+    """np.seterr(all="raise"): a leak within 1 ns ends at 0, a weight of 1e-310 is 0 in single precision."""
+    ones = np.ones(2)
+    leaky = nir.LIF(1e-9 * ones, 1e-9 * ones, 0 * ones, ones, metadata={"reset": "zero"})
+    graph = chain(nir.Linear(np.diag([1.0, 1e-310])), leaky)
+    with np.errstate(all="raise"):
+        options = {"target": "numpy"} if engine == "brian2" else {}
+        result = mb.simulate(graph, RECORDING, engine, **options)
+        assert mb.simulate(graph, RECORDING, engine, 5e-324, **options).duration == 0
+        assert result.readout_at(1e-320).tolist() == [0, 0]
+    assert result.counts["n1"].tolist() == [2, 0]
+
+
 @pytest.mark.parametrize(
     ("engine", "options", "message"),
     [

@@ -81,6 +81,7 @@ class Simulator:
     """
 
     @shows_conventions
+    @np.errstate(under="ignore")
     def __init__(
         self,
         graph: GraphLike,

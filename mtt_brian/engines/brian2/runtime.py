@@ -238,6 +238,7 @@ class RuntimeEngine(BrianEngine):
         in_memory = machine.available_bytes() // (2 * estimate(self.circuit).bytes)
         return max(1, min(copies_kept_busy(batch), _LARGEST_BATCH, in_memory))
 
+    @np.errstate(under="ignore")
     def _run_batch(self, inputs: InputSchedule, batch_size: int) -> Raw:
         target = compilers.runtime_target(self._target)
         try:

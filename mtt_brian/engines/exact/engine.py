@@ -193,6 +193,7 @@ class Run:
                 array[:] = first
             self._queues.pending.state[:] = 0
 
+    @np.errstate(under="ignore")
     def feed(self, piece: InputSpikes, stop: Event | None = None) -> Result:
         """Advances the run to ``piece.duration``.
 
