@@ -263,6 +263,12 @@ class TestGap:
         assert self.run(files, *arguments) == 2
         assert "holds results of other settings: events was" in capsys.readouterr().err
 
+    def test_an_event_that_is_too_late_is_named(self, files, capsys):
+        """By default it is the end of the run."""
+        np.save(files / "1.npy", events.make_recording([1000, 2**52], x=0)[["t", "x"]])
+        assert self.run(files, *(str(files / f"{k}.npy") for k in range(2)), "--step", "1e-3") == 2
+        assert f"error: {files / '1.npy'}: event 1 has t = {2**52 // 1000 * 1000}; " in capsys.readouterr().err
+
     def test_the_name_of_a_recording_that_does_not_fit(self, files, capsys):
         np.save(files / "1.npy", events.make_recording(np.arange(0, 50_000, 1000), x=7)[["t", "x"]])
         recordings = [str(files / f"{k}.npy") for k in range(2)]
