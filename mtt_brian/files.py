@@ -202,13 +202,32 @@ def new_folder(parent: Path, stem: str) -> Path:
     for number in itertools.count(1):
         folder = parent / f"{stem}-{number:03d}"
         try:
-            folder.mkdir(parents=True)
+            make_folder(folder, new=True)
         except FileExistsError:
             if not os.path.lexists(folder):  # the parent exists and is no folder
                 raise
             continue
         return folder
     raise AssertionError("unreachable")
+
+
+#: Absolute paths of the folders that this process has made.
+_made: set[Path] = set()
+
+
+def make_folder(folder: Path, new: bool = False) -> None:
+    """Makes a folder and those around it; `removed_if_empty` removes no others.
+
+    Args:
+        folder: may exist, unless it is to be ``new``.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    folder = folder.absolute()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=not new)
+    _made.update(missing)
 
 
 def check_writable(folder: Path) -> None:
@@ -241,8 +260,9 @@ def results_folder(out: str | None, study: str) -> Path:
             folder = new_folder(Path("results"), study)
         else:
             folder = Path(out)
-            folder.mkdir(parents=True, exist_ok=True)
-        check_writable(folder)
+            make_folder(folder)
+        with removed_if_empty(folder):
+            check_writable(folder)
     except (OSError, ValueError) as error:  # ValueError: a NUL or half a surrogate pair in the name
         raise InputError(f"--out {out or 'results'}: {getattr(error, 'strerror', None) or error}") from None
     remove_left_behind(folder)
@@ -251,12 +271,16 @@ def results_folder(out: str | None, study: str) -> Path:
 
 @contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
-    """Removes the folder after an error in the block, if it is empty."""
+    """After an error in the block removes the folder and those around it that this process has made and are empty."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            folder = folder.absolute()
+            for path in (folder, *folder.parents):
+                if path not in _made:
+                    break
+                path.rmdir()
         raise
 
 

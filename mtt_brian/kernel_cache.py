@@ -41,6 +41,8 @@ def kept(sources: Iterable[Path], before_compiling: str | None = None) -> Callab
     def decorate(dispatcher: Any) -> Any:
         if numba.config.DISABLE_JIT:
             raise InputError("NUMBA_DISABLE_JIT is set, and kernels would not be compiled: unset it")
+        if (threads := numba.config.NUMBA_NUM_THREADS) < 1:
+            raise InputError(f"NUMBA_NUM_THREADS is {threads}; accepted are whole numbers >= 1")
         runtime = dispatcher.targetoptions.get("_nrt", True)
         dispatcher._cache = _cache_in(folder, before_compiling, runtime)(dispatcher.py_func)
         return dispatcher

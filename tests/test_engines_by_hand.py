@@ -96,6 +96,43 @@ def test_with_one_spike_per_update_a_neuron_is_silent_between_its_arrivals(run):
     assert spikes(result, "one") == [(10, 1)]
 
 
+def test_paths_that_cancel_are_no_synapse(make):
+    """Pixel 0 reaches the neuron with 1 - 1 = 0, pixel 1 with 2 * 1.5: 3 thresholds, of which one spike takes one."""
+    graph = nir.NIRGraph(
+        nodes={
+            "input": nir.Input(input_type=np.array([2])),
+            "spread": nir.Linear(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])),
+            "gather": nir.Linear(np.array([[1.0, -1.0, 1.5]])),
+            "one": neuron(spikes="one"),
+            "output": nir.Output(output_type=np.array([1])),
+        },
+        edges=[("input", "spread"), ("spread", "gather"), ("gather", "one"), ("one", "output")],
+        type_check=False,
+    )
+    result = run_of(lambda: make(graph))([(10, 1), (20, 0), (30, 1)])
+    assert spikes(result, "one") == [(10, 1), (30, 1)]
+    assert result.synops == 2
+
+
+def test_synapses_of_different_delays_count_one_by_one(make):
+    """Two synapses of a pair, 2 after 10 us and -2 after 20 us: their sum of 0 is not their number."""
+    graph = nir.NIRGraph(
+        nodes={
+            "input": nir.Input(input_type=np.array([1])),
+            "spread": nir.Linear(np.array([[1.0], [1.0]])),
+            "late": nir.Delay(np.array([10e-6, 20e-6])),
+            "gather": nir.Linear(np.array([[2.0, -2.0]])),
+            "one": neuron(),
+            "output": nir.Output(output_type=np.array([1])),
+        },
+        edges=[("input", "spread"), ("spread", "late"), ("late", "gather"), ("gather", "one"), ("one", "output")],
+        type_check=False,
+    )
+    result = run_of(lambda: make(graph))([(10, 0)], 1e-3)
+    assert spikes(result, "one") == [(20, 2)]
+    assert result.synops == 2
+
+
 def test_jumps_at_one_instant_are_summed_before_anything_happens(run):
     # +1 and -1 cancel, in either order; -3 and +2.5 meet the lower bound together, as -0.5.
     result = run([(10, ONE), (10, MINUS), (20, MINUS), (20, ONE), (30, FALL), (30, BIG), (40, ONE), (50, HALF)])

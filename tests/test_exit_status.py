@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import signal
+import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
 
@@ -39,6 +40,12 @@ def raises(error):
         (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), "b: Invalid cross-device link"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError("Can't write data"), "Can't write data"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "No such file or directory"),
+        (
+            ValueError("Key backend: 'x' is not a valid value for backend; supported values are ['agg']"),
+            "matplotlib: Key backend: 'x' is not a valid value for backend; supported values are ['agg']; set "
+            "MPLBACKEND to one of them, or unset it",
+        ),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "stdout: Broken pipe"),
         (ValueError("embedded null byte"), "a path holds a NUL character, which no file name can have"),
         (MemoryError(), "not enough memory"),
@@ -134,3 +141,33 @@ def test_a_script_of_a_study_ends_like_a_command(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_current_folder_that_was_removed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert exit_status.run(os.getcwd) == 2
+    assert capsys.readouterr().err == "error: the current folder does not exist any more; change to another one\n"
+
+
+def test_streams_that_the_shell_has_closed(tmp_path):
+    """Messages go nowhere, not to stdout, and no file of results is in the place of stderr."""
+    program = (
+        "import sys; from mtt_brian.cli import exit_status; from mtt_brian.errors import InputError\n"
+        "def command():\n"
+        "    with open('results', 'w') as file: print(file.fileno() > 2)\n"
+        "    raise InputError('a message')\n"
+        "sys.exit(exit_status.run(command))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for closed in ("2>&-", "<&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" program.py {closed}', sys.executable],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, b"True\n")

@@ -114,8 +114,14 @@ def test_a_folder_on_a_full_disk_is_refused(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(InputError, match=r"^--out .*x: No space left on device$"):
-        files.results_folder(str(tmp_path / "x"), "study")
+    (tmp_path / "own").mkdir()
+    for name in ("x", "a/b/x", "own"):
+        with pytest.raises(InputError, match=r"^--out .*: No space left on device$"):
+            files.results_folder(str(tmp_path / name), "study")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^--out results: No space left on device$"):
+        files.results_folder(None, "study")
+    assert [path.name for path in tmp_path.iterdir()] == ["own"], "folders that were there stay, others go"
 
 
 def test_numbered_folders_need_a_folder_around_them(tmp_path):
@@ -125,13 +131,14 @@ def test_numbered_folders_need_a_folder_around_them(tmp_path):
 
 
 def test_a_folder_without_results_is_removed(tmp_path):
-    for content in (False, True):
-        folder = files.results_folder(str(tmp_path / f"out{content}"), "study")
+    (tmp_path / "own").mkdir()
+    for content, name in ((False, "a/b"), (True, "c/d"), (False, "own")):
+        folder = files.results_folder(str(tmp_path / name), "study")
         if content:
             files.write_text(folder / "a.json", "1")
         with pytest.raises(KeyError), files.removed_if_empty(folder):
             raise KeyError
-        assert folder.exists() == content
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {"own", "c", "c/d", "c/d/a.json"}
 
 
 def test_one_of_two_gets_a_file(tmp_path):

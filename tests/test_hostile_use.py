@@ -222,6 +222,24 @@ def files(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+def test_a_run_that_fails_names_its_recording(engine):
+    """2**53 spikes at once in the second one; Brian2 runs a batch of recordings as one."""
+    ones = np.ones(2)
+    graph = chain(nir.Linear(2.0**53 * np.eye(2)), nir.IF(ones, ones, 0 * ones))
+    options = {"target": "numpy"} if engine == "brian2" else {}
+    simulator = mb.Simulator(graph, engine, reset="subtract", spikes="many", **options)
+    recordings = [events.make_recording(t, 0)[["t", "x"]] for t in ([], [1000], [])]
+    for names, called in (
+        (None, ["recording 0", "recording 1", "recording 2"]),
+        (["a.npy", "b.npy", "c.npy"], ["a.npy", "b.npy", "c.npy"]),
+        (["a.npy"], ["a.npy", "recording 1", "recording 2"]),
+    ):
+        named = called[1] if engine == "exact" else f"{called[0]} .. {called[2]}"
+        with pytest.raises(InputError, match=f"^{named}: population 'n1', neuron 0"):
+            list(simulator.run(recordings, 0.01, names=names))
+
+
 class TestGap:
     def run(self, files, *arguments):
         return cli.entry_point(["gap", str(files / "net.nir"), *arguments, "--out", str(files / "out")])
@@ -244,6 +262,12 @@ class TestGap:
         np.save(files / "1.npy", np.load(files / "0.npy")[:20])
         assert self.run(files, *arguments) == 2
         assert "holds results of other settings: events was" in capsys.readouterr().err
+
+    def test_an_event_that_is_too_late_is_named(self, files, capsys):
+        """By default it is the end of the run."""
+        np.save(files / "1.npy", events.make_recording([1000, 2**52], x=0)[["t", "x"]])
+        assert self.run(files, *(str(files / f"{k}.npy") for k in range(2)), "--step", "1e-3") == 2
+        assert f"error: {files / '1.npy'}: event 1 has t = {2**52 // 1000 * 1000}; " in capsys.readouterr().err
 
     def test_the_name_of_a_recording_that_does_not_fit(self, files, capsys):
         np.save(files / "1.npy", events.make_recording(np.arange(0, 50_000, 1000), x=7)[["t", "x"]])
@@ -478,6 +502,26 @@ def test_kernels_need_numbas_compiler(monkeypatch):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     with pytest.raises(InputError, match="NUMBA_DISABLE_JIT is set, and kernels would not be compiled: unset it"):
         kernel_cache.kept([])(lambda: None)
+
+
+def test_kernels_need_a_thread(monkeypatch):
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 0)
+    with pytest.raises(InputError, match="NUMBA_NUM_THREADS is 0; accepted are whole numbers >= 1"):
+        kernel_cache.kept([])(lambda: None)
+
+
+@pytest.mark.parametrize("engine", ["exact", "brian2"])
+def test_an_underflow_is_no_error_where_numpy_raises_it(engine):
+    """np.seterr(all="raise"): a leak within 1 ns ends at 0, a weight of 1e-310 is 0 in single precision."""
+    ones = np.ones(2)
+    leaky = nir.LIF(1e-9 * ones, 1e-9 * ones, 0 * ones, ones, metadata={"reset": "zero"})
+    graph = chain(nir.Linear(np.diag([1.0, 1e-310])), leaky)
+    with np.errstate(all="raise"):
+        options = {"target": "numpy"} if engine == "brian2" else {}
+        result = mb.simulate(graph, RECORDING, engine, **options)
+        assert mb.simulate(graph, RECORDING, engine, 5e-324, **options).duration == 0
+        assert result.readout_at(1e-320).tolist() == [0, 0]
+    assert result.counts["n1"].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(

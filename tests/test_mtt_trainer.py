@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from mtt_brian import mtt
+from mtt_brian.errors import InputError
 from mtt_brian.mtt.augment import Changes
 from mtt_brian.mtt.distributed.shared_batchnorm import SharedBatchNorm1d, SharedBatchNorm2d, shared_norms
+from mtt_brian.mtt.in_the_loop import FineTuning, LoopConfig, Outcome
 from mtt_brian.mtt.iteration import Iteration
 from tests.test_mtt_fit import fit, same_weights, small, synthetic
 
@@ -35,6 +37,25 @@ def test_fit_is_the_epochs_of_a_trainer(tmp_path: Path) -> None:
     (tmp_path / "steps").mkdir()
     trainer.save(tmp_path / "steps")
     assert same_weights(mtt.checkpoint.load(tmp_path / "steps"), whole)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_training_needs_gradients(off: Any, tmp_path: Path) -> None:
+    config, data = small(), synthetic(28)
+    model = mtt.build_model(config, data)
+    with off():
+        made = mtt.build_model(config, data)
+        with pytest.raises(InputError, match="training needs gradients"):
+            fit(model, data, config, tmp_path)
+        with pytest.raises(InputError, match="training needs gradients"):
+            FineTuning(model, data, LoopConfig(), lambda *of_the_batch: Outcome(torch.zeros(()), torch.zeros(1)))
+    if off is torch.inference_mode:
+        with pytest.raises(InputError, match=r"the model was made in torch.inference_mode\(\) and cannot be trained"):
+            fit(made, data, config, tmp_path)
+    model.requires_grad_(False)
+    with pytest.raises(InputError, match="no parameter of the model has requires_grad=True"):
+        fit(model, data, config, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 class Idle(mtt.Trainer):

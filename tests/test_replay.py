@@ -125,6 +125,15 @@ def test_samples_steps_values_and_padding(tmp_path):
     assert read_nir_data(data_file(tmp_path / "c.h5", spikes=valued))["n"].spikes.n.tolist() == [3]
 
 
+@pytest.mark.parametrize("end", [0.3, 12.3])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_event_at_the_end_is_no_later_one(end, dtype, tmp_path):
+    """0.1 + 0.2 is later than 0.3, and 0.3 in single precision, too."""
+    times = np.array([[0.1 + 0.2 if end < 1 else end]], dtype)
+    data = data_file(tmp_path / "a.h5", spikes=nir.EventData(np.array([[1]]), times, 4, end))
+    assert read_nir_data(data)["n"].spikes.t.tolist() == [pytest.approx(end)]
+
+
 def test_a_recording_from_nir_data(tmp_path):
     path = data_file(tmp_path / "a.h5", spikes=events_of([[5, 0]], [[0.25, 1e-6]], 6))
     assert recording_of(path, "input", (2, 1, 3)).tolist() == [(1, 0, 0, 0), (250_000, 2, 0, 1)]
@@ -139,6 +148,7 @@ def test_a_recording_from_nir_data(tmp_path):
 BAD_DATA = {
     "index": ({"spikes": events_of([[4]], [[0.1]])}, r"its event 0 \(idx 4, time 0.1 s\) names no neuron from 0 to 3"),
     "time": ({"spikes": events_of([[-1, 1]], [[0.1, np.inf]])}, r"its event 1 \(idx 1, time inf s\) has no time >= 0"),
+    "end": ({"spikes": events_of([[1, 2]], [[1, 2]])}, r"its event 1 \(idx 2, time 2.0 s\) is later than t_max, 1.0 s"),
     "value": (
         {"spikes": nir.ValuedEventData(np.array([[1]]), np.array([[0.5]]), 4, 1.0, np.array([[0.5]]))},
         r"its event 0 \(idx 1, time 0.5 s\) has a value that is no number of spikes",

@@ -84,6 +84,33 @@ def test_an_if_network_read_back_has_the_same_spikes(tool):
         assert steps_of(back.spikes[name]) == steps_of(original.spikes[name])
 
 
+@pytest.mark.parametrize("tool", [*TOOLS, "nir"])
+def test_nested_graphs_are_written_flat(tool):
+    flat = network("IF")
+    inner = chain(flat.nodes["n2"], flat.nodes["n3"], size=24)
+    nested = nir.NIRGraph(
+        {name: flat.nodes[name] for name in ("input", "n0", "n1", "output")} | {"block": inner},
+        [("input", "n0"), ("n0", "n1"), ("n1", "block"), ("block", "output")],
+        type_check=False,
+    )
+    written, _ = for_tool(nested, tool)
+    expected, _ = for_tool(flat, tool)
+    assert list(written.nodes) == ["input", "n0", "n1", "output", "block.n0", "block.n1"]
+    options = {"reset": "zero"} if tool == "nir" else {"tool": tool, "reset": "zero", "time_per_step": STEP}
+    assert steps_of(ours(written, **options).spikes["block.n1"]) == steps_of(ours(expected, **options).spikes["n3"])
+
+
+def test_two_ways_through_nested_graphs_that_would_be_one_edge():
+    wire = nir.NIRGraph(
+        {"in": nir.Input(np.array([24])), "out": nir.Output(np.array([24]))}, [("in", "out")], type_check=False
+    )
+    graph = network("IF")
+    graph.nodes["wire"] = wire
+    graph.edges += [("n1", "wire"), ("wire", "n2")]
+    with pytest.raises(InputError, match=r"'n1' feeds 'n2' in 2 ways through nested graphs, .* put a Scale of 2"):
+        for_tool(graph, "norse")
+
+
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("kind", ["LIF", "CubaLIF"])
 def test_decay_and_jump_in_a_step_are_those_of_the_network(tool, kind):

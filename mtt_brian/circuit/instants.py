@@ -22,6 +22,7 @@ def window(t: float) -> float:
     return min(RELATIVE * abs(t) + ABSOLUTE, LARGEST)
 
 
+@np.errstate(under="ignore")
 def windows(t: ArrayLike) -> np.ndarray:
     """`window` for times of any shape."""
     return np.minimum(RELATIVE * np.abs(t) + ABSOLUTE, LARGEST)
@@ -52,7 +53,7 @@ def on_whole_microseconds(seconds: ArrayLike) -> np.ndarray:
     """
     given = np.asarray(seconds)
     wide = given.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         nearest = np.rint(wide * 1e6) / 1e6
         same = np.abs(nearest - wide) <= windows(wide)
         if given.dtype == np.float32:

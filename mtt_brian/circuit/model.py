@@ -19,6 +19,7 @@ from scipy import sparse
 from mtt_brian import html_repr
 from mtt_brian.circuit.operators import Delay, Operator, Synapses
 from mtt_brian.circuit.spikes import MAX_SPIKES
+from mtt_brian.circuit.synapses import synapses_of
 from mtt_brian.errors import InputError, check_whole
 from mtt_brian.neuron import IF, EquationNeuron, NeuronRule
 from mtt_brian.text import listed, shown
@@ -120,11 +121,15 @@ class Connection:
 
     @property
     def fan_out(self) -> np.ndarray:
-        """Synapses (non-zero entries of `matrix`) of every source neuron: int64 [n_source].
+        """Synapses of every source neuron: int64 [n_source].
+
+        They are the non-zero entries of `matrix`; where delays between the operators differ, those of one delay.
 
         Counted without forming the matrix where no two paths can meet: through all operators but the last, every
         neuron has at most one successor, as in a pooling without overlap.
         """
+        if any(isinstance(o, Delay) and len(np.unique(o.seconds)) > 1 for o in self.operators[1:-1]):
+            return np.bincount(synapses_of(self)[0], minlength=self.source_size)
         linear = [o for o in self.operators if not isinstance(o, Delay)]
         if not linear:
             return np.ones(self.source_size, dtype=np.int64)

@@ -27,7 +27,7 @@ def narrowed(numbers: np.ndarray) -> np.ndarray:
     """The same numbers in float32 if that holds all of them without rounding, else in float64; of any shape."""
     if numbers.dtype == np.float32:
         return numbers
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         narrow = numbers.astype(np.float32)
     same = narrow == numbers
     same |= numbers != numbers  # NaN

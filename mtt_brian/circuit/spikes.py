@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Set, Sized
+from contextlib import contextmanager
 from fractions import Fraction
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,6 +66,7 @@ class InputSpikes(NamedTuple):
         order: int64 [E], for each single event of the recording, in the recording's order, the row of
             ``t, i`` it belongs to (used by ``order="fifo"``).
         duration: seconds; the run covers [0, duration].
+        name: of the recording in messages; empty for none.
     """
 
     t: np.ndarray
@@ -72,11 +74,25 @@ class InputSpikes(NamedTuple):
     n: np.ndarray
     order: np.ndarray
     duration: float
+    name: str = ""
 
     @property
     def instants(self) -> np.ndarray:
         """The distinct times, float64 [number of instants]."""
         return np.unique(self.t)
+
+
+@contextmanager
+def naming_recordings(*inputs: InputSpikes) -> Iterator[None]:
+    """Puts the names of the recordings that run in front of the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        names = [train.name for train in inputs]
+        if not all(names):
+            raise
+        several = f"{names[0]} .. {names[-1]}" if len(names) > 1 else names[0]
+        raise InputError(f"{several}: {error}") from None
 
 
 def input_spikes(
@@ -124,7 +140,7 @@ def input_spikes(
         events = int(t.searchsorted(last, side="right"))
     seconds, (i, n, order) = np.empty(events), np.empty((3, events), dtype=np.int64)
     rows = events_to_spikes.merge(t, places, sizes, seconds, i, n, order)
-    return InputSpikes(seconds[:rows], i[:rows], n[:rows], order, end)
+    return InputSpikes(seconds[:rows], i[:rows], n[:rows], order, end, name)
 
 
 def input_spikes_for(

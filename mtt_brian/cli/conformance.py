@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "versions": files.versions("numpy", "scipy", "numba", "nir"),
         "command": command,
     }
-    files.write_text(out / "conformance.md", f"{text}\n")
-    files.write_json(out / "conformance.json", content)
+    with files.removed_if_empty(out):
+        files.write_text(out / "conformance.md", f"{text}\n")
+        files.write_json(out / "conformance.json", content)
     print("\n\n".join(f"{table.title}\n\n{table.terminal()}" for table in tables))
     print(f"\n{files.contents(out)}")
 

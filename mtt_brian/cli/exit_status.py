@@ -57,6 +57,7 @@ def run(command: Callable[[], int | None], kept: str = "") -> int:
         command: without arguments.
         kept: printed when a signal stops unfinished work.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         _escape(stream)
     try:
@@ -92,8 +93,12 @@ def _text(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, BrokenPipeError) and error.filename is None:
         return f"stdout: {files.reason(error)}"
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _has_current_folder():
+        return "the current folder does not exist any more; change to another one"
     if isinstance(error, OSError):
         return files.reason(error)
+    if isinstance(error, ValueError) and str(error).startswith("Key backend: "):
+        return f"matplotlib: {error}; set MPLBACKEND to one of them, or unset it"
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object!r} cannot be written in {error.encoding}: {error.reason}"
     if isinstance(error, UnicodeDecodeError):
@@ -113,6 +118,29 @@ def _is_of_torch_memory(error: Exception) -> bool:
     """torch runs out of memory with a `RuntimeError`."""
     message = str(error)
     return isinstance(error, RuntimeError) and ("can't allocate memory" in message or "out of memory" in message)
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _open_closed_streams() -> None:
+    """Opens a null device for standard streams that the shell has closed.
+
+    Otherwise a file of results would get the number 2, to which libraries write their messages, and messages of this
+    package would be printed to stdout.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest free number
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - as long as the process
 
 
 def one_line(text: str) -> str:

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [opened.path, named.numbered(options.recording)[0], *([options.replay] if options.replay else [])]
     files.check_replaceable(out, ["spikes.npz", "spikes.csv", "spikes.h5", "readout.csv", "raster.png"], given)
     with files.removed_if_empty(out), naming(opened.path):
-        (result,) = simulator.run([recording.events], options.duration)
+        (result,) = simulator.run([recording.events], options.duration, names=[recording.name])
     took = time.perf_counter() - started
 
     about = {

@@ -218,7 +218,7 @@ def new_run_folder(out: str | None, config: TrainConfig) -> Path:
             run = Path(out)
             if os.path.lexists(run) and (not run.is_dir() or any(run.iterdir())):
                 raise _taken(run)
-            run.mkdir(parents=True, exist_ok=True)
+            files.make_folder(run)
         with files.removed_if_empty(run):
             files.check_writable(run)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ from mtt_brian.engines.engine_table import (
 from mtt_brian.engines.result import RECORDS, Result
 from mtt_brian.errors import InputError, check_choice
 from mtt_brian.events import named
+from mtt_brian.events.collections import Recordings
 from mtt_brian.progress import progress_bar
 from mtt_brian.text import printable, shown
 from mtt_brian.translate.conventions import CONVENTION_NAMES, Conventions, shows_conventions
@@ -79,6 +81,7 @@ class Simulator:
     """
 
     @shows_conventions
+    @np.errstate(under="ignore")
     def __init__(
         self,
         graph: GraphLike,
@@ -122,6 +125,7 @@ class Simulator:
         recordings: Iterable[RecordingLike],
         durations: Sequence[float | None] | float | None = None,
         progress: bool = False,
+        names: Sequence[str] | None = None,
     ) -> Iterator[Result]:
         """Runs recordings one by one, each from the zero state.
 
@@ -134,18 +138,23 @@ class Simulator:
             durations: end of each run in seconds, or one for all; by default each recording's last event. Later events
                 are left out.
             progress: show a progress bar.
+            names: of the recordings in messages; by default the ids of a data set, or ``recording 0`` and so on.
 
         Yields:
             one `Result` per recording, in order.
 
         Raises:
-            InputError: names the recording and the event that does not fit the network's input.
+            InputError: names the recording, and the event that does not fit the network's input or what went wrong in
+                the run.
         """
         given, count = pair_with_durations(recordings, durations)
+        if names is None and isinstance(recordings, Recordings):
+            names = [f"{recordings.name}: {identifier}" for identifier in recordings.ids]
+        numbered = itertools.chain(names or (), (f"recording {k}" for k in itertools.count(len(names or ()))))
         # Lazily: thousands of recordings would not fit into memory together.
         trains = (
-            input_spikes_for(self.circuit, *_opened(recording, duration, f"recording {k}"))
-            for k, (recording, duration) in enumerate(given)
+            input_spikes_for(self.circuit, *_opened(recording, duration, name))
+            for (recording, duration), name in zip(given, numbered, strict=False)
         )
         results = self.engine.run(trains)
         if progress:

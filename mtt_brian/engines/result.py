@@ -96,6 +96,7 @@ class Result:
                 np.add.at(steps, np.searchsorted(times, train.t), (columns * gain[None, :]).toarray())
         return times, np.concatenate([np.zeros((1, readout.size)), np.cumsum(steps, axis=0)])
 
+    @np.errstate(under="ignore")
     def readout_at(self, t: float | np.ndarray) -> np.ndarray:
         """The readout at time ``t``, arrivals at ``t`` included.
 

@@ -414,10 +414,10 @@ class GapEvaluator:
             stepped = [on_steps(r, rule, called) for r, called in zip(loaded, recordings.ids, strict=True)]
             simulator = self._simulators[rule.engine]
             try:
-                results = collected(simulator.run(stepped, ends), progress)
+                results = collected(simulator.run(stepped, ends, names=recordings.ids), progress)
             except InputError:
                 for recording, end, called in zip(stepped, ends, recordings.ids, strict=True):
-                    input_spikes_for(simulator.circuit, recording, end, called)  # names the recording that does not fit
+                    input_spikes_for(simulator.circuit, recording, end, called)  # names the event behind such an end
                 raise
             reference = reference or results
             predicted = [int(k) for k in predictions([r.readout for r in results])]

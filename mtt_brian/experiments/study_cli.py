@@ -82,7 +82,8 @@ class Study:
             InputError: if the file contains results of other settings.
         """
         bound = {**self.settings, **(settings or {}), "versions": result_versions()}
-        return ResultStore(self.out / file, bound).fill(keys, compute, self.name)
+        with files.removed_if_empty(self.out):
+            return ResultStore(self.out / file, bound).fill(keys, compute, self.name)
 
     def write(self, report: Mapping[str, Any], title: str, *parts: Table | str) -> None:
         """Write ``report.json`` (with versions and command) and ``report.md``; print the parts and the files.

@@ -36,6 +36,24 @@ def _as_one_process(config: dict[str, Any]) -> dict[str, Any]:
     return {"batch_size x processes": batch_size, **rest}
 
 
+def check_gradients(model: Staged) -> None:
+    """Refuses a training without gradients.
+
+    Raises:
+        InputError: names what turned them off.
+    """
+    if not torch.is_grad_enabled():
+        raise InputError(
+            "training needs gradients, which torch.no_grad(), torch.inference_mode() or torch.set_grad_enabled(False) "
+            "has turned off here"
+        )
+    weights = list(model.parameters())
+    if any(weight.is_inference() for weight in weights):
+        raise InputError("the model was made in torch.inference_mode() and cannot be trained; make it outside")
+    if not any(weight.requires_grad for weight in weights):
+        raise InputError("no parameter of the model has requires_grad=True, and nothing would be trained")
+
+
 def check_sizes(data: Sized, validation: Collection[Any] | None, config: TrainConfig) -> None:
     """Refuses data that leave a process without an item.
 

@@ -27,6 +27,7 @@ from mtt_brian.errors import Diverged, InputError, check_number
 from mtt_brian.events import Recordings
 from mtt_brian.events.perturb import shifted
 from mtt_brian.events.recording import SensorSize
+from mtt_brian.mtt.checks import check_gradients
 from mtt_brian.mtt.config import check_values
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged
@@ -188,6 +189,7 @@ class FineTuning:
         self.losses: list[float] = []
         self._rng = np.random.default_rng(config.seed)
         self._labels = torch.as_tensor(np.asarray(recordings.labels), dtype=torch.int64)
+        check_gradients(model)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         groups = [{"params": [w], "lr": config.lr * w.detach().square().mean().sqrt().item()} for w in weights]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=0.0)

@@ -24,7 +24,7 @@ from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation, Changes
 from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.checkpoint import Checkpoint
-from mtt_brian.mtt.checks import check_norms, check_resume, check_sizes
+from mtt_brian.mtt.checks import check_gradients, check_norms, check_resume, check_sizes
 from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
@@ -187,6 +187,7 @@ class Trainer:
         if resume is not None:
             check_resume(resume, model, config)
         check_sizes(data, validation, config)
+        check_gradients(model)
         configure_torch(config.threads, deterministic=config.deterministic)
         # The weights of a checkpoint, and those of the first process in a replica, replace those of ``init``.
         prepare(model, config.phase, config.init if resume is None and processes.first else None)

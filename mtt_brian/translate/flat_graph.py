@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -50,6 +51,29 @@ class FlatGraph:
         if declared is None:
             raise InputError(f"the input node {self.input!r} has no shape")
         return declared_shape(declared, f"the shape of the input node {self.input!r}")
+
+    def without_inner_ends(self) -> FlatGraph:
+        """The same without the Input and Output nodes of nested graphs, so that it can be a graph of its own.
+
+        Raises:
+            InputError: for two nodes that would have two edges, of which a graph keeps one.
+        """
+        import nir
+
+        inner = [name for name, node in self.nodes.items() if isinstance(node, nir.Input | nir.Output)]
+        inner = [name for name in inner if name not in (self.input, self.output)]
+        edges = list(self.edges)
+        for name in inner:
+            before, after = ([e[k] for e in edges if e[1 - k] == name] for k in (0, 1))
+            edges = [e for e in edges if name not in e] + list(itertools.product(before, after))
+        for (a, b), times in Counter(edges).items():
+            if times > 1:
+                raise InputError(
+                    f"{a!r} feeds {b!r} in {times} ways through nested graphs, and a graph without these keeps one; "
+                    f"put a Scale of {times} between them instead"
+                )
+        kept = {name: node for name, node in self.nodes.items() if name not in inner}
+        return replace(self, nodes=kept, edges=edges)
 
 
 def flatten(graph: nir.NIRGraph) -> FlatGraph:

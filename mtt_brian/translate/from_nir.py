@@ -52,6 +52,7 @@ _KNOWN_OF_GRAPHS = frozenset({"duration"})
 
 
 @shows_conventions
+@np.errstate(under="ignore")
 def read_nir(graph: GraphLike, conventions: Conventions | None = None, **options: Any) -> Circuit:
     """Reads a NIR graph, or a ``.nir`` file, into the engines' model.
 

@@ -183,10 +183,13 @@ def _node(observable: dict[str, Any], sample: int | None) -> NodeSpikes:
     k = np.flatnonzero(event)
     # Single precision holds whole microseconds up to rounding; float64 stays as it is, for a comparison bit for bit.
     seconds = on_whole_microseconds(t) if t.dtype == np.float32 else t.astype(np.float64)
+    last = on_whole_microseconds(duration) + (np.spacing(np.asarray(duration, t.dtype)) if t.dtype.kind == "f" else 0)
+    late = seconds[event] > last
     i, t, n = i[event], seconds[event], n[event]
     for wrong, what in (
         (~((i >= 0) & (i < neurons) & (i == np.rint(i))), f"names no neuron from 0 to {int(neurons) - 1}"),
         (~(np.isfinite(t) & (t >= 0)), "has no time >= 0"),
+        (late, f"is later than t_max, {duration} s"),
         (~((n >= 1) & (n == np.rint(n)) & (n < 2**53)), "has a value that is no number of spikes"),
     ):
         if np.any(wrong):

@@ -227,7 +227,7 @@ def _losses(circuit: Circuit, title: str, allow: Collection[str]) -> tuple[str, 
 def _written(graph: nir.NIRGraph, circuit: Circuit, importer: Importer, step: float | None) -> nir.NIRGraph:
     import nir
 
-    flat = flatten(graph)
+    flat = flatten(graph).without_inner_ends()
     if has_loop([p.name for p in circuit.populations], list(circuit.connections)):
         raise InputError(f"the network has a loop, which is not written for {importer.title}")
     populations = circuit.population
@@ -312,7 +312,7 @@ def _plain(graph: nir.NIRGraph, circuit: Circuit) -> nir.NIRGraph:
     """The graph by NIR's definitions, without metadata."""
     import nir
 
-    flat = flatten(graph)
+    flat = flatten(graph).without_inner_ends()
     nodes = {name: _without_metadata(node) for name, node in flat.nodes.items()}
     for name, node in nodes.items():
         if name in circuit.population and getattr(node, "v_reset", 0) is None:

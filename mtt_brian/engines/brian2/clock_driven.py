@@ -23,11 +23,11 @@ from brian2 import Quantity, ms, second, volt
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.spikes import InputSpikes, input_spikes_for, pair_with_durations
+from mtt_brian.circuit.synapses import synapses_of
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork, counted
 from mtt_brian.engines.brian2.equations import counts_many, whole
 from mtt_brian.engines.brian2.memory import BYTES_PER_SYNAPSE, estimate_that_fits
-from mtt_brian.engines.brian2.paths import paths
 from mtt_brian.engines.brian2.units import VoltageScale
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, NeuronRule
@@ -147,7 +147,7 @@ class ClockDrivenNetwork(CircuitNetwork):
 
     def _synapses(self, connection: Connection) -> None:
         source, target = connection.source, self.circuit.population[connection.target]
-        pre, post, weight, delay = paths(connection)
+        pre, post, weight, delay = synapses_of(connection)
         weight = weight * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
         if isinstance(target.rule, CubaLIF):
             weight = weight * np.broadcast_to(target.rule.r, target.shape).ravel()[post]

@@ -24,6 +24,7 @@ from brian2 import second
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.spikes import input_spikes_for
+from mtt_brian.circuit.synapses import synapses_of
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork
 from mtt_brian.engines.brian2.equations import COPY, BrianEquations, every_step, on_arrival
@@ -32,7 +33,6 @@ from mtt_brian.engines.brian2.functions import FUNCTIONS, earliest_crossing, und
 from mtt_brian.engines.brian2.functions import NEVER as NEVER_CROSSES
 from mtt_brian.engines.brian2.memory import estimate_that_fits, refuse_what_needs_the_exact_engine
 from mtt_brian.engines.brian2.names import numbered_name
-from mtt_brian.engines.brian2.paths import paths
 from mtt_brian.engines.brian2.schedule import NEVER, InputSchedule
 from mtt_brian.engines.brian2.self_timed import (
     IDLE,
@@ -384,7 +384,7 @@ class EventNetwork(CircuitNetwork):
     def _synapses(self, connection: Connection, code: BrianEquations) -> list[brian2.Synapses]:
         """Synapses of a connection that deliver their spikes at once; those with a delay go through relays."""
         target = self.circuit.population[connection.target]
-        pre, post, weight, delay = paths(connection)
+        pre, post, weight, delay = synapses_of(connection)
         weight = weight * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
         name = f"{self.names[connection.source]}_{self.names[connection.target]}"
         made = []
@@ -443,7 +443,7 @@ class EventNetwork(CircuitNetwork):
     def _connect_relays(self) -> None:
         """What populations and input send into delays, once all of them exist."""
         for name, (connection, relays, _) in self.relays.items():
-            pre, _, _, delay = paths(connection)
+            pre, _, _, delay = synapses_of(connection)
             (pre, _), _ = _distinct(pre[delay > 0], delay[delay > 0])
             synapses = self._prompt(
                 f"into_{name}",

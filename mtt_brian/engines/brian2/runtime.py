@@ -17,7 +17,7 @@ from brian2 import second
 
 from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.circuit.spikes import MAX_SPIKES_AT_ONCE, InputSpikes, Spikes
+from mtt_brian.circuit.spikes import MAX_SPIKES_AT_ONCE, InputSpikes, Spikes, naming_recordings
 from mtt_brian.engines.brian2 import compilers, internals
 from mtt_brian.engines.brian2.circuit_network import counted
 from mtt_brian.engines.brian2.execution import Execution, for_target
@@ -113,8 +113,10 @@ class BrianEngine:
                 first = False
                 self._recordings = max(self._recordings, len(batch))
                 inputs = InputSchedule.arrange(batch, self._batch_size, self.circuit.input_size)
-                raw = self._run_batch(inputs, self._batch_size)
-            yield from self._results(batch, inputs, raw)
+                with naming_recordings(*batch):
+                    raw = self._run_batch(inputs, self._batch_size)
+            with naming_recordings(*batch):
+                yield from self._results(batch, inputs, raw)
 
     def _part(self, circuit: Circuit) -> Circuit:
         """The part of the circuit that must be simulated."""
@@ -236,6 +238,7 @@ class RuntimeEngine(BrianEngine):
         in_memory = machine.available_bytes() // (2 * estimate(self.circuit).bytes)
         return max(1, min(copies_kept_busy(batch), _LARGEST_BATCH, in_memory))
 
+    @np.errstate(under="ignore")
     def _run_batch(self, inputs: InputSchedule, batch_size: int) -> Raw:
         target = compilers.runtime_target(self._target)
         try:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit, synaptic_operations
-from mtt_brian.circuit.spikes import Spikes
+from mtt_brian.circuit.spikes import Spikes, naming_recordings
 from mtt_brian.engines.base import ORDERS, InputSpikes, Order, Record
 from mtt_brian.engines.exact import loops
 from mtt_brian.engines.exact.failures import reason_for
@@ -156,7 +156,8 @@ class ExactEngine:
             run = Run(self)
         run.reset()
         try:
-            return run.feed(recording, stop)
+            with naming_recordings(recording):
+                return run.feed(recording, stop)
         finally:
             self._idle.put(run)
 
@@ -192,6 +193,7 @@ class Run:
                 array[:] = first
             self._queues.pending.state[:] = 0
 
+    @np.errstate(under="ignore")
     def feed(self, piece: InputSpikes, stop: Event | None = None) -> Result:
         """Advances the run to ``piece.duration``.
 

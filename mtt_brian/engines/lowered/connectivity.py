@@ -27,6 +27,7 @@ from mtt_brian.circuit.operators import (
     LinearOperator,
     Operator,
     Scale,
+    Sparse,
     Synapses,
     narrowed,
 )
@@ -165,12 +166,14 @@ def lower_connection(connection: Connection, layout: Layout) -> LoweredConnectio
     n, each = connection.source_size, np.arange(connection.source_size)
     paths = _Paths(each, each, _repeated(1.0, n), _repeated(uniform_delay, n))
     last = operators[-1] if operators else None
-    kernel = last if _fits(last, layout) else None
+    kernel = last if isinstance(last, Conv2d | Dense) and _fits(last, layout) else None
     for operator in operators[:-1] if kernel is not None else operators:
         if isinstance(operator, Delay):
             paths = paths._replace(delay=paths.delay + operator.seconds.ravel()[paths.end])
         else:
             paths = _through(operator, paths)
+    if kernel is not None and _cancel(kernel, paths):
+        paths, kernel = _through(kernel, paths), None
     scale = 1.0
     if kernel is not None and len(paths.factor) and np.all(paths.factor == paths.factor[0]):
         scale, paths = paths.factor[0], paths._replace(factor=_repeated(1.0, len(paths.factor)))
@@ -230,6 +233,20 @@ def _through(operator: LinearOperator, paths: _Paths) -> _Paths:
     of = np.repeat(keys, np.diff(ends.indptr))
     late = _repeated(delays[0], len(of)) if len(delays) == 1 else delays[of % len(delays)]
     return _Paths(of // len(delays), ends.indices.astype(np.int64), ends.data, late)
+
+
+def _cancel(kernel: LinearOperator, paths: _Paths) -> bool:
+    """Whether weights of one source and one delay add up to 0 behind the kernel.
+
+    There is no synapse then, and no spike arrives; through the stencil one would arrive on every path.
+    """
+    order = np.lexsort((paths.delay, paths.source))
+    source, delay = paths.source[order], paths.delay[order]
+    if not np.any((source[1:] == source[:-1]) & (delay[1:] == delay[:-1])):
+        return False  # no two paths meet
+    positive = Sparse(abs(kernel.matrix()), kernel.input_shape, kernel.output_shape)
+    reached = _through(positive, paths._replace(factor=abs(paths.factor)))
+    return len(_through(kernel, paths).end) < len(reached.end)
 
 
 def _times(weight: np.ndarray, scale: float) -> np.ndarray:

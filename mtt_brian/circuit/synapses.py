@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import sparse
 
-from mtt_brian.circuit.model import Connection
 from mtt_brian.circuit.operators import Delay
 
+if TYPE_CHECKING:
+    from mtt_brian.circuit.model import Connection
 
-def paths(connection: Connection) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+
+def synapses_of(connection: Connection) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every synapse of a connection: source neuron, target neuron, weight, delay in seconds.
 
     Paths between two neurons that take the same time are one synapse. Sorted by source, so that the synapses of one
