@@ -132,20 +132,34 @@ def test_a_function_of_the_script(name):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"on_post": "w += 1", "model": "w : 1"}, "wires: on_post 'w += 1': it changes synapses"),
-        ({"on_pre": "w += 1", "model": "w : 1"}, "w is not a variable of the target 'cells' (plasticity"),
+        ({"on_post": "w += rand()", "model": "w : 1"}, "wires: w += rand(): rand changes from call to call"),
+        ({"on_pre": "w += randn()", "model": "w : 1"}, "wires: w += randn(): randn changes from call to call"),
+        ({"on_pre": "w += v_post", "model": "w : 1"}, "wires: w += v_post: it depends on v of 'cells', which changes"),
+        ({"on_post": "v_post = 1"}, "wires: v_post = 1: it does not add to v_post; write 'v_post += w'"),
+        ({"on_post": "v_post *= 2"}, "it does not add to v_post"),
+        ({"on_pre": "n += 1", "model": "n : integer"}, "wires: n: spikes change it, and it is an integer or boolean"),
+        ({"on_pre": "w += dt/ms", "model": "w : 1"}, "wires: w += dt / ms: it depends on time (dt)"),
+        ({"on_pre": "w = timestep(t, 1*ms)", "model": "w : 1"}, "timestep(t, 1 * ms) is no arithmetic of numbers"),
+        (
+            {"model": "dx/dt = -x**2 / (5*ms) : 1 (event-driven)"},
+            "wires: dx/dt = -x**2 / (5*ms): dx/dt is not linear in x",
+        ),
+        (
+            {"model": "dx/dt = -x / (5*ms) : 1 (event-driven)\ndy/dt = (x - y) / (5*ms) : 1 (event-driven)"},
+            "wires: dy/dt = (x - y) / (5*ms): it depends on x, which changes too; write equations without x",
+        ),
+        (
+            {"model": "tau : second\ndx/dt = -x / tau : 1 (event-driven)"},
+            "wires: dx/dt = -x / tau: -1/tau is -inf in synapse 0; give its parameters finite values",
+        ),
         ({"on_pre": "v_post = 1"}, "wires: v_post = 1: it sets the variable"),
         ({"on_pre": "v_post += 1 - v_post"}, "it sets the variable"),
         ({"on_pre": "v_post += 0.1*v_post"}, "what it adds depends on v_post"),
         ({"model": "w = rand() : 1 (constant over dt)"}, "it is computed once per time step; leave out (constant"),
         ({"on_pre": "v_post += rand()"}, "rand changes from call to call"),
         (
-            {"model": "dx/dt = -x / (5*ms) : 1 (event-driven)"},
-            "dx/dt = -x / (5*ms): a synapse with a variable that changes",
-        ),
-        (
             {"model": "dx/dt = -x / (5*ms) : 1 (clock-driven)"},
-            "dx/dt = -x / (5*ms): a synapse with a variable that changes",
+            "dx/dt = -x / (5*ms): it is integrated in every time step; mark it (event-driven)",
         ),
     ],
 )
@@ -185,7 +199,8 @@ def test_a_refusal_is_one_line_without_comments():
     assert refusal(cells).startswith("event_driven cannot run curved: dv/dt = (v**2 - v) / (10*ms): dv/dt is not")
     cells, code = group(name="straight"), "v_post += 1   # one\n    v_post += 2 # two"
     _, wires = synapses(cells, None, on_post=code, source=cells)
-    assert "wires: on_post 'v_post += 1; v_post += 2': it changes synapses" in refusal(cells, wires)
+    wires.post.when = "end"
+    assert "wires: on_post 'v_post += 1; v_post += 2': it runs in the slot 'end'; leave it" in refusal(cells, wires)
 
 
 def test_a_script_ends_with_the_refusal_alone():
@@ -211,6 +226,37 @@ run(1 * ms)
     )
     assert "unexpected error" in failed.stderr
     assert "KeyError" in failed.stderr
+
+
+def test_a_monitor_of_an_index():
+    cells = group()
+    _, wires = made = synapses(cells, "w += 1", "w : 1")
+    for source in (cells, wires):
+        message = refusal(cells, *made, brian2.StateMonitor(source, "i", record=True, name="watch*"))
+        assert ": i: it is not a variable of the equations; record one that is" in message
+
+
+def test_plastic_synapses_that_depend_on_what_spikes_change():
+    cells = group(f"{EQUATION}\na : 1")
+    _, adding = synapses(cells, "a_post += 1", source=cells)
+    adding.delay = 1 * ms
+    for model, code, line in [
+        ("w : 1", "w += a_post", "w += a_post"),
+        ("x : 1\nw = x*a_post : 1", "x += w", "x += w"),
+        ("dx/dt = (a_post - x) / ms : 1 (event-driven)", "x += 1", "dx/dt = (a_post - x) / ms"),
+    ]:
+        made = brian2.Synapses(cells, cells, model, on_pre=code, name="others*")
+        made.connect()
+        message = refusal(cells, adding, made)
+        assert f"{line}: " in message
+        assert "which spikes change" in message
+
+
+def test_synapses_that_start_at_what_is_not_finite():
+    cells = group()
+    _, wires = made = synapses(cells, "w += 1", "w : 1")
+    wires.w = np.nan
+    assert "wires: w: synapse 0 starts at nan; set it to finite values before the run" in refusal(cells, *made)
 
 
 def test_gap_junctions():

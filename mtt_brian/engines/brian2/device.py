@@ -18,6 +18,7 @@ from brian2.core.namespace import get_local_namespace
 
 from mtt_brian.circuit.instants import just_before
 from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.plasticity import PlasticSynapses
 from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.poisson import PoissonProcess
@@ -68,6 +69,9 @@ class EquationRun(Protocol):
 
     def refractory(self, name: str) -> np.ndarray:
         """Which neurons of a population are refractory."""
+
+    def synapses(self, name: str) -> dict[str, np.ndarray]:
+        """The variables of plastic synapses now; what is written into them changes the synapses."""
 
     @property
     def delayed_spikes(self) -> int:
@@ -138,7 +142,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         start: makes a run of a circuit; it raises `InputError` for one that cannot be run.
     """
 
-    def __init__(self, start: Callable[[Circuit], EquationRun]) -> None:
+    def __init__(self, start: Callable[[Circuit, Sequence[PlasticSynapses]], EquationRun]) -> None:
         super().__init__()
         self._start = start
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
@@ -206,7 +210,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
             return
         if session.run is None or session.translation is not stored["translation"]:
             session.translation = stored["translation"]
-            session.run = self._start(stored["translation"].circuit)
+            session.run = self._start(stored["translation"].circuit, stored["translation"].plastic)
         session.run.restore(stored["kept"])
         session.written = {k: x.copy() for k, x in stored["written"].items()}
         session.lastspike = {k: x.copy() for k, x in stored["lastspike"].items()}
@@ -259,6 +263,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
         before, kept = session.translation, session.run.keep() if session.run is not None else None
         try:
             run = self._prepared(session, translation, parts, begin, kept)
+            for written, values in _synaptic_variables(run, parts, translation):
+                values[:] = written
             pieces = _pieces(parts, rates, begin, end)
             reached = begin
             for left, right in itertools.pairwise(pieces):
@@ -271,7 +277,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         except BaseException:
             session.run, session.translation = None, before
             if before is not None and kept is not None:
-                session.run = self._start(before.circuit)
+                session.run = self._start(before.circuit, before.plastic)
                 session.run.restore(kept)
             session.poisson.clear()
             raise
@@ -280,6 +286,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session.objects = {part.name: ref(part) for part in senders}
         spikes = run.fetch()
         _write_back(session, run, parts, translation, spikes, states)
+        for written, values in _synaptic_variables(run, parts, translation):
+            written[:] = values
         recorder.finish(spikes, reached)
         internals.set_time(network, list({part.clock for part in network.sorted_objects}), reached)
         reporter.done((reached - begin) / (end - begin) if end > begin else 1.0)
@@ -339,7 +347,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         if same and all(np.all(rows) for rows in unchanged.values()):
             assert old is not None
             return old
-        run = self._start(translation.circuit)
+        run = self._start(translation.circuit, translation.plastic)
         for group in parts.groups:
             name = group.name
             rule = translation.circuit.population[name].rule
@@ -558,6 +566,7 @@ def _same_circuit(one: Translation, other: Translation) -> bool:
         and [p.name for p in a.populations] == [p.name for p in b.populations]
         and all(_same_rule(p.rule, q.rule) for p, q in zip(a.populations, b.populations, strict=True))
         and _same_delays(one, other)
+        and all(_same_programs(p, q) for p, q in zip(one.plastic, other.plastic, strict=True))
         and all(
             np.array_equal(c.operators[0].weight, d.operators[0].weight)  # type: ignore[union-attr]
             for c, d in zip(a.connections, b.connections, strict=True)
@@ -569,13 +578,36 @@ def _same_delays(one: Translation, other: Translation) -> bool:
     """Whether two circuits have the same synapses, up to their weights."""
     a, b = one.circuit.connections, other.circuit.connections
     same = len(a) == len(b) and one.first == other.first
-    return same and all(
-        (c.source, c.target, c.port) == (d.source, d.target, d.port)
+    return (
+        same
         and all(
-            np.array_equal(getattr(c.operators[0], name), getattr(d.operators[0], name))
-            for name in ("source", "target", "seconds")
+            (c.source, c.target, c.port) == (d.source, d.target, d.port)
+            and all(
+                np.array_equal(getattr(c.operators[0], name), getattr(d.operators[0], name))
+                for name in ("source", "target", "seconds")
+            )
+            for c, d in zip(a, b, strict=True)
         )
-        for c, d in zip(a, b, strict=True)
+        and [(p.name, p.size, len(p.pathways)) for p in one.plastic]
+        == [(p.name, p.size, len(p.pathways)) for p in other.plastic]
+        and all(
+            (c.source, c.order) == (d.source, d.order)
+            and all(np.array_equal(getattr(c, name), getattr(d, name)) for name in ("neuron", "seconds"))
+            for p, q in zip(one.plastic, other.plastic, strict=True)
+            for c, d in zip(p.pathways, q.pathways, strict=True)
+        )
+    )
+
+
+def _same_programs(one: PlasticSynapses, other: PlasticSynapses) -> bool:
+    """Whether the statements of the same synapses are the same, with the same constants."""
+    return (
+        one.variables == other.variables
+        and np.array_equal(one.constants, other.constants)
+        and all(
+            np.array_equal(p.code, q.code) and np.array_equal(p.registers, q.registers)
+            for p, q in zip(one.pathways, other.pathways, strict=True)
+        )
     )
 
 
@@ -630,6 +662,17 @@ def _write_back(
             session.lastspike[name] = last.copy()
 
 
+def _synaptic_variables(
+    run: EquationRun, parts: script.Parts, translation: Translation
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The memory of every variable of synapses that spikes change: in the script, and in a run."""
+    names = {one.name for one in translation.plastic}
+    for synapses in parts.synapses:
+        if synapses.name in names:
+            for name, values in run.synapses(synapses.name).items():
+                yield internals.memory(synapses.variables[name]), values
+
+
 # ----- monitors and reports
 
 
@@ -649,9 +692,8 @@ class _Recorder:
         self, parts: script.Parts, translation: Translation, begin: float, end: float, namespace: Mapping[str, Any]
     ) -> None:
         self._parts, self._translation = parts, translation
-        self._columns = {
-            m.name: script.Columns(m, translation.states, namespace) for m in (*parts.states, *parts.spikes)
-        }
+        self._names = {**translation.states, **{one.name: one.variables for one in translation.plastic}}
+        self._columns = {m.name: script.Columns(m, self._names, namespace) for m in (*parts.states, *parts.spikes)}
         self._steps = {m.name: _steps(m.clock, begin, end) for m in (*parts.states, *parts.rates)}
         own = [self._steps[m.name] for m in parts.states if len(self._steps[m.name])]
         self.times = np.unique(np.concatenate([np.zeros(0), *own]))
@@ -681,10 +723,15 @@ class _Recorder:
             k, steps = self._next[name], self._steps[name]
             if k < len(steps) and steps[k] == t:
                 self._next[name] += 1
-                group = script.whole(monitor.source).name
-                neurons = script.recorded(monitor)
-                idle = not self._translation.states[group]
-                self._samples[name].append(np.zeros((len(neurons), 0)) if idle else run.states(group, neurons, t))
+                group, rows = script.whole(monitor.source).name, script.recorded(monitor)
+                states = self._names.get(group, ())
+                if not states:
+                    x = np.zeros((len(rows), 0))
+                elif group in self._translation.states:
+                    x = run.states(group, rows, t)
+                else:
+                    x = np.stack([run.synapses(group)[state][rows] for state in states], axis=1)
+                self._samples[name].append(x)
 
     def finish(self, spikes: Mapping[str, FiredSpikes], end: float) -> None:
         """Writes everything into the monitors."""
@@ -693,7 +740,7 @@ class _Recorder:
         for monitor in self._parts.states:
             k = len(self._samples[monitor.name])
             neurons = script.recorded(monitor)
-            names = self._translation.states[script.whole(monitor.source).name]
+            names = self._names.get(script.whole(monitor.source).name, ())
             steps = self._steps[monitor.name][:k]
             x = np.array(self._samples[monitor.name]).reshape(k, len(neurons), len(names))
             columns = self._columns[monitor.name].of(x, np.broadcast_to(neurons, (k, len(neurons))), steps[:, None])
