@@ -135,6 +135,8 @@ def test_a_function_of_the_script(name):
         ({"on_post": "w += rand()", "model": "w : 1"}, "wires: w += rand(): rand changes from call to call"),
         ({"on_pre": "w += randn()", "model": "w : 1"}, "wires: w += randn(): randn changes from call to call"),
         ({"on_pre": "w += v_post", "model": "w : 1"}, "wires: w += v_post: it depends on v of 'cells', which changes"),
+        ({"on_pre": "v_post += int(not_refractory_post)"}, "depends on not_refractory of 'cells', which changes"),
+        ({"on_pre": "w = t - lastspike_post", "model": "w : second"}, "depends on lastspike of 'cells', which changes"),
         ({"on_post": "v_post = 1"}, "wires: v_post = 1: it does not add to v_post; write 'v_post += w'"),
         ({"on_post": "v_post *= 2"}, "it does not add to v_post"),
         ({"on_pre": "n += 1", "model": "n : integer"}, "wires: n: spikes change it, and it is an integer or boolean"),
@@ -164,7 +166,7 @@ def test_a_function_of_the_script(name):
     ],
 )
 def test_synapses(options, expected):
-    cells = group()
+    cells = group(refractory=1 * ms)
     assert expected in refusal(cells, *synapses(cells, **options))
 
 

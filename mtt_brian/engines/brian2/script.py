@@ -399,7 +399,8 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, plastic: Plastic, namespac
                 variables[name], ends[name] = variable.name, int(index == "_postsynaptic_idx")
             meant = getattr(variable, "name", name)
             reads[name] = frozenset({(owner.name, meant)})
-            if isinstance(owner, brian2.NeuronGroup) and meant in owner.user_equations.diff_eq_names:
+            changes = isinstance(owner, brian2.NeuronGroup) and owner.user_equations.diff_eq_names
+            if changes is not False and meant in {*changes, "lastspike", "not_refractory"}:
                 if name not in variables:
                     _refuse(
                         line,
