@@ -270,20 +270,34 @@ def test_gap_junctions():
 
 def test_operations_in_every_time_step():
     cells = group()
-    cells.run_regularly("v = 0", dt=1 * ms)
     operation = brian2.NetworkOperation(lambda: None, name="operation")
     message = refusal(cells, operation)
     assert "operation: a network_operation runs code at certain times; split the run" in message
-    assert "it runs code at certain times (run_regularly)" in message
-    assert len(message.splitlines()) == 2
+    assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize("kind", ["neurons", "subgroup", "poisson", "generator", "synapses"])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"code": "v = 0", "when": "end"}, "cells: run_regularly 'v = 0': it runs in the slot 'end'; leave it in"),
+        ({"code": "v = int(t > lastspike)"}, "cells: run_regularly 'v = int(t > lastspike)': it depends on lastspike"),
+        ({"code": "n += 1"}, "cells: n: it changes during a run, and it is an integer or boolean; declare it as"),
+        ({"code": "tau *= 2"}, "cells: dv/dt = -v/tau: dv/dt is not linear in"),
+    ],
+)
+def test_code_that_runs_regularly(options, expected):
+    cells = group("dv/dt = -v/tau : 1\ntau : second\nn : integer", refractory=1 * ms)
+    cells.tau = 10 * ms
+    cells.run_regularly(dt=1 * ms, **options)
+    assert expected in refusal(cells)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "generator", "synapses"])
 def test_code_that_runs_regularly_unless_it_is_inactive(kind):
     cells, poisson = group(), brian2.PoissonGroup(2, 10 * Hz)
     _, made = synapses(cells, model="w : 1", source=cells, delay=1 * ms)
     generator = brian2.SpikeGeneratorGroup(1, [0], [0.5] * ms)
-    part = {"neurons": cells, "subgroup": cells[:1], "poisson": poisson, "generator": generator, "synapses": made}[kind]
+    part = {"poisson": poisson, "generator": generator, "synapses": made}[kind]
     operation = part.run_regularly("rates = 0*Hz" if kind == "poisson" else "w = 0", dt=1 * ms)
     # With an operation of their own, synapses belong to the group, from which Brian2 runs them.
     network = brian2.Network(cells, poisson, generator, *([] if kind == "synapses" else [made]))

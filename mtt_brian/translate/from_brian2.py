@@ -89,6 +89,7 @@ class Group:
         refractory: seconds, a number or one per neuron, or the text of an expression; None without one.
         own_names: names that the reset defines for itself.
         arrays: names that are timed arrays.
+        regularly: variables that change at certain times.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Group:
     refractory: float | np.ndarray | str | None
     own_names: frozenset[str] = frozenset()
     arrays: Mapping[str, TimedArray] = field(default_factory=dict)
+    regularly: frozenset[str] = frozenset()
 
     def states(self, changed: frozenset[str]) -> tuple[str, ...]:
         """The states: what has an equation, then the parameters that spikes change."""
@@ -212,7 +214,7 @@ def circuit_of(script: Script) -> Translation:
         Refused: lists everything that cannot run exactly.
     """
     refusals = list(script.refusals)
-    changed: dict[str, set[str]] = {g.name: set() for g in script.groups}
+    changed: dict[str, set[str]] = {g.name: set(g.regularly) for g in script.groups}
     jumps: list[tuple[Pathway, str, np.ndarray]] = []
     programs: list[tuple[Pathway, ProgramBuilder]] = []
     columns = {p.plastic: Columns(len(p.i), p.plastic.variables) for p in script.pathways if p.plastic is not None}

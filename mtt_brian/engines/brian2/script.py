@@ -50,6 +50,7 @@ class Parts:
         generators, poisson, inputs: sources of spikes.
         synapses: with at least one pathway.
         spikes, states, rates: monitors.
+        operations: of ``run_regularly``, with the group that contains them.
         refusals: everything else.
     """
 
@@ -61,6 +62,7 @@ class Parts:
     spikes: list[brian2.EventMonitor]
     states: list[brian2.StateMonitor]
     rates: list[brian2.PopulationRateMonitor]
+    operations: list[tuple[brian2.NeuronGroup, brian2.CodeRunner]]
     refusals: list[Refusal]
 
 
@@ -71,7 +73,7 @@ def parts_of(objects: Iterable[Any]) -> Parts:
     # With a run_regularly of their own, Brian2 puts synapses and subgroups into the group.
     objects = {id(thing): thing for thing in (*objects, *inside.values())}.values()
     objects = sorted(objects, key=lambda thing: _by_number(thing.name))
-    parts = Parts([], [], [], [], [], [], [], [], [])
+    parts = Parts([], [], [], [], [], [], [], [], [], [])
     refuse = parts.refusals.append
     for thing in objects:
         if id(thing) in inside and not isinstance(thing, brian2.Synapses):
@@ -81,7 +83,11 @@ def parts_of(objects: Iterable[Any]) -> Parts:
         if kind in (brian2.NeuronGroup, brian2.SpikeGeneratorGroup, brian2.PoissonGroup):
             for part in _inside(thing):
                 known = isinstance(part, brian2.Synapses | brian2.Subgroup) or internals.is_part_of_group(part)
-                if part.active and not known:
+                if not part.active or known:
+                    continue
+                if kind is brian2.NeuronGroup and type(part) is brian2.CodeRunner:
+                    parts.operations.append((thing, part))
+                else:
                     refuse(Refusal(thing.name, part.name, "it runs code at certain times (run_regularly)", _BETWEEN))
         if kind is brian2.NeuronGroup:
             parts.groups.append(thing)
@@ -145,7 +151,8 @@ def script_of(parts: Parts, namespace: Mapping[str, Any], begin: float = 0.0, en
         BrianObjectException: from Brian2, for wrong units and unknown names; it names the object.
     """
     refusals = list(parts.refusals)
-    groups = _each(parts.groups, lambda g: [_group(g, namespace)], refusals)
+    runners = {group.name: [runner for owner, runner in parts.operations if owner is group] for group in parts.groups}
+    groups = _each(parts.groups, lambda g: [_group(g, runners[g.name], namespace)], refusals)
     pathways = _each(parts.synapses, lambda s: _pathways(s, namespace), refusals)
     pathways += _each(parts.inputs, lambda p: [_poisson_input(p, namespace)], refusals)
     with_states = brian2.NeuronGroup | brian2.Synapses
@@ -214,7 +221,7 @@ def _obstacle(name: str, function: Any) -> str:
     return "" if own else "is not a function of Brian2"
 
 
-def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
+def _group(group: brian2.NeuronGroup, runners: list[brian2.CodeRunner], namespace: Mapping[str, Any]) -> Group:
     if not is_active(group):
         _refuse("", "a part of it is inactive", "set active to True, or leave the object out of the network")
     others = sorted(set(group.events) - {"spike"})
@@ -261,6 +268,7 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
             "Refractory period has to be specified in units of seconds but got {value}",
             value=refractory,
         )
+    regularly = {name for runner in runners for name in _changed_regularly(group, runner, namespace)}
     values = {name: _values(group, name, variable) for name, variable in resolved.items() if _is_value(variable)}
     arrays = _arrays(resolved)
     return Group(
@@ -277,7 +285,24 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
         refractory=None if refractory is False else refractory if isinstance(refractory, str) else float(refractory),
         own_names=own_names,
         arrays=arrays,
+        regularly=frozenset(regularly),
     )
+
+
+def _changed_regularly(
+    group: brian2.NeuronGroup, runner: brian2.CodeRunner, namespace: Mapping[str, Any]
+) -> frozenset[str]:
+    """The variables that code of ``run_regularly`` changes."""
+    code = runner.abstract_code
+    line = f"run_regularly '{in_one_line(code)}'"
+    if runner.when != "start":
+        _refuse(line, f"it runs in the slot {runner.when!r}", "leave it in the slot 'start'")
+    own_names, used = internals.names_in(code, group.variables)
+    resolved = _resolve(runner.group, used, namespace)
+    check_units_statements(code, resolved)
+    for name in sorted({"lastspike", "t_in_timesteps"} & set(resolved)):
+        _refuse(line, f"it depends on {name}", _BETWEEN)
+    return frozenset(assigned(code)) - own_names
 
 
 def _resolve(owner: Any, texts: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mtt_brian.engines.exact.equation_neurons import (
     HELD,
     REFRACTORY,
     change_sets,
+    change_states,
     equations_of,
     predict_all_crossings,
     start_from,
@@ -80,6 +81,25 @@ class EquationRun:
         wide = np.zeros((len(x), MOST_STATES))
         wide[:, : x.shape[1]] = x
         start_from(self._equations, self.neurons(name).start + neurons.astype(np.int64), wide.ravel(), free, t)
+
+    def change(self, name: str, neurons: np.ndarray, x: np.ndarray, t: float) -> None:
+        """Sets the states of some neurons of a population in the middle of a run.
+
+        Args:
+            name: of the population.
+            neurons: their indices in it, integers [K].
+            x: states, float64 [K, n].
+            t: the end of the last piece, seconds.
+
+        Raises:
+            InputError: for an oscillation whose crossing is undecided.
+        """
+        wide = np.zeros((len(x), MOST_STATES))
+        wide[:, : x.shape[1]] = x
+        at = self.neurons(name).start + neurons.astype(np.int64)
+        neuron = change_states(self._equations, self._general, self._crossings, at, wide.ravel(), t)
+        if neuron >= 0:
+            raise InputError(self._undecided(neuron))
 
     def synapses(self, name: str) -> dict[str, np.ndarray]:
         """The variables of plastic synapses now, float64 [S] each; what is written into them changes the synapses."""
