@@ -1,6 +1,7 @@
 """What tests of several files share: examples that repeat, a faster reader of files, runs that are trained once."""
 
 import functools
+import gc
 import importlib.util
 import os
 import shutil
@@ -44,6 +45,16 @@ def _files_are_read_by_forks() -> Iterator[None]:
     """A new process for every `.nir` file would take longer than most tests; see `own_process`."""
     with reader.forked():
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_is_sought_among_new_objects() -> None:
+    """What is there when a file of tests begins is left out.
+
+    Brian2 collects garbage at every run: among the objects of all modules of the tests it took longer than most runs.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

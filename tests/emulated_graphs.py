@@ -4,6 +4,7 @@ As on a GPU, a recorded block may not read a number back and may not make a tens
 stream of its own, tensors from outside the block do not change before the graph runs, and a failed record ends with an
 error of its own on the stream of the record. Other than on a GPU, no memory is shared between tensors that are not
 needed at the same time, and all operations run at once: `Ordered` checks that no stream had to wait for another.
+Kernels of Triton are run by its interpreter, and recorded as one operation each.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 _ATEN = torch.ops.aten
 #: Operations that would wait for the GPU, and those that would copy from the memory of the host.
@@ -41,7 +42,7 @@ class _State:
 
     def __init__(self) -> None:
         self.default = self.current = Stream()
-        self.recording = False
+        self.recording: Recording | None = None
 
 
 _state = _State()
@@ -93,27 +94,38 @@ class Recording(TorchDispatchMode):
     def __enter__(self) -> Recording:
         if self._stream is _state.default:
             raise RuntimeError("CUDA graphs must be captured on a non-default stream.")
-        self._outer, _state.current, _state.recording = _state.current, self._stream, True
+        self._outer, _state.current, _state.recording = _state.current, self._stream, self
         super().__enter__()
         return self
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _REFUSED:
             raise RuntimeError(f"operation not permitted when stream is capturing: {func}")
-        for tensor in _tensors([*args, *(kwargs or {}).values()]):
-            place = tensor.untyped_storage().data_ptr()
-            if place not in self._made and place not in self._before:
-                self._before[place] = tensor.detach(), tensor.detach().clone()
+        self._keep([*args, *(kwargs or {}).values()])
         found = func(*args, **(kwargs or {}))
         self._made |= {tensor.untyped_storage().data_ptr() for tensor in _tensors(found)} - self._before.keys()
         self.graph.operations.append((func, args, kwargs or {}, found))
         return found
 
+    def launch(self, kernel: Callable[..., None], args: Any, kwargs: Any) -> None:
+        """Runs and records a kernel of Triton, which changes its tensors in place."""
+        with _disable_current_modes():
+            self._keep(args)
+            kernel(*args, **kwargs)
+        self.graph.operations.append((kernel, args, kwargs, None))
+
+    def _keep(self, args: Any) -> None:
+        """Tensors from outside the block are as before at its end."""
+        for tensor in _tensors(args):
+            place = tensor.untyped_storage().data_ptr()
+            if place not in self._made and place not in self._before:
+                self._before[place] = tensor.detach(), tensor.detach().clone()
+
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
         for tensor, before in self._before.values():
             tensor.copy_(before)
-        _state.recording = False
+        _state.recording = None
         if error[0] is not None:
             raise RuntimeError("operation failed due to a previous error during capture")
         _state.current = self._outer
@@ -157,6 +169,21 @@ def _tensors(found: Any) -> list[torch.Tensor]:
     if isinstance(found, torch.Tensor):
         return [found]
     return [tensor for each in found for tensor in _tensors(each)] if isinstance(found, list | tuple) else []
+
+
+def install_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreted kernels of Triton are recorded as well."""
+    from triton.runtime.interpreter import InterpretedFunction
+
+    run = InterpretedFunction.run
+
+    def recorded(*args: Any, **kwargs: Any) -> None:
+        if _state.recording is None:
+            run(*args, **kwargs)
+        else:
+            _state.recording.launch(run, args, kwargs)
+
+    monkeypatch.setattr(InterpretedFunction, "run", recorded)
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,20 @@
-"""A plain simulator of linear neurons with thresholds, resets and delays, in 30 digits, without code of mtt_brian.
+"""A plain simulator of linear neurons with thresholds, resets and delays, in 40 digits, without code of mtt_brian.
 
 An instant is what a clock does with steps of no length: thresholds, arrivals without a delay, resets, and again.
 
 The course of every neuron from its last event is looked at on a fine grid. In the cell in which the threshold condition
-changes its sign, the crossing is found with the exponential of its matrix in 30 digits.
+changes its sign, the crossing is found by halving. States move by the Taylor series of their equations.
 """
 
+import decimal
 import heapq
+import math
 from dataclasses import dataclass, field
+from decimal import Decimal
 
-import mpmath
 import numpy as np
 
-MP = mpmath.MPContext()
-MP.dps = 30
+DIGITS = 40
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Synapse:
 
 @dataclass
 class PlasticSynapse:
-    """Variables that obey dx/dt = a x + b between events, and what spikes of both ends do to them.
+    """Variables (floats) that obey dx/dt = a x + b between events, and what spikes of both ends do to them.
 
     ``on_pre`` and ``on_post`` (or None) change ``values`` and return what is added to ``state`` of the target.
     """
@@ -56,7 +57,7 @@ class PlasticSynapse:
     on_pre: object
     on_post: object
     delays: tuple = (0.0, 0.0)
-    last: object = MP.mpf(0)
+    last: Decimal = Decimal(0)
 
     @property
     def ends(self):
@@ -65,9 +66,8 @@ class PlasticSynapse:
 
     def carry(self, t):
         for name, (a, b) in self.slopes.items():
-            a, b = MP.mpf(a), MP.mpf(b)
-            growth = MP.exp(a * (t - self.last))
-            self.values[name] = self.values[name] * growth + b * (growth - 1) / a
+            grown = math.expm1(a * float(t - self.last))
+            self.values[name] += (self.values[name] + b / a) * grown
         self.last = t
 
 
@@ -75,33 +75,43 @@ class _Running:
     def __init__(self, neuron, step):
         self.n = len(neuron.offset)
         self.rule, self.step = neuron, step
-        self.x = [MP.mpf(v) for v in neuron.x]
-        self.t, self.free = MP.mpf(0), MP.mpf(-1)
-        self.flows, self.grid = {}, None
+        self.x = [Decimal(v) for v in neuron.x]
+        self.row, self.level = [Decimal(v) for v in neuron.row], Decimal(neuron.level)
+        self.t, self.free = Decimal(0), Decimal(-1)
+        self.matrix = [[Decimal(v) for v in row] for row in neuron.matrix]
+        self.offset = [Decimal(v) for v in neuron.offset]
+        self.fastest = max(sum(map(abs, row)) for row in self.matrix)
+        self.grid = None
 
-    def flow(self, held, dt):
-        """The matrix that carries (x, 1) over dt."""
-        key = (held, dt)
-        if key not in self.flows:
-            m = MP.zeros(self.n + 1)
-            for p in range(self.n):
-                if held and self.rule.held[p]:
-                    continue
-                for q in range(self.n):
-                    m[p, q] = MP.mpf(self.rule.matrix[p][q]) * dt
-                m[p, self.n] = MP.mpf(self.rule.offset[p]) * dt
-            found = MP.expm(m, method="taylor")
-            rows = [[found[p, q] for q in range(self.n + 1)] for p in range(self.n)]
-            if dt != self.step:
-                return rows
-            self.flows[key] = rows
-        return self.flows[key]
+    def series(self, x, held):
+        """The Taylor coefficients of the states: x, dx/dt, d2x/dt2 / 2, ..."""
+        offset = self.offset
+        for k in range(1, 100):
+            yield x
+            x = [
+                Decimal(0) if held and self.rule.held[p] else (_dot(self.matrix[p], x) + offset[p]) / k
+                for p in range(self.n)
+            ]
+            offset = [Decimal(0)] * self.n
+        raise AssertionError("the series does not end")
 
     def moved(self, x, held, dt):
-        return [MP.fdot(zip(row[:-1], x, strict=True)) + row[-1] for row in self.flow(held, dt)]
+        """In pieces that are shorter than the fastest time constant."""
+        pieces = 1 + int(self.fastest * abs(dt))
+        dt /= pieces
+        for _ in range(pieces):
+            total, power = [Decimal(0)] * self.n, Decimal(1)
+            for k, terms in enumerate(self.series(x, held)):
+                terms = [v * power for v in terms]
+                total = [a + b for a, b in zip(total, terms, strict=True)]
+                if k and max(map(abs, terms)) < Decimal(10) ** -DIGITS:
+                    break
+                power *= dt
+            x = total
+        return x
 
     def above(self, x):
-        return MP.fdot(zip(map(MP.mpf, self.rule.row), x, strict=True)) - MP.mpf(self.rule.level)
+        return _dot(self.row, x) - self.level
 
     def carry(self, t):
         """To t; the refractory period may end on the way."""
@@ -119,7 +129,7 @@ class _Running:
             x, t = self.moved(x, True, self.free - t), self.free
         if self.above(x) > 0:
             return t
-        cells = int(MP.ceil((until - t) / self.step))
+        cells = int(((until - t) / self.step).to_integral_value(decimal.ROUND_CEILING))
         condition = self.courses(cells) @ np.array([*map(float, x), 1.0]) - self.rule.level
         if not np.any(condition > 0):
             return None
@@ -127,20 +137,43 @@ class _Running:
         x, t = self.moved(x, False, k * self.step), t + k * self.step
         if self.above(x) > 0:  # decided otherwise by float64
             x, t = self.moved(x, False, -self.step), t - self.step
-        ends = (MP.mpf(0), 2 * self.step)
-        return t + MP.findroot(lambda dt: self.above(self.moved(x, False, dt)), ends, solver="anderson", tol=1e-40)
+        return t + self.crossing(x)
+
+    def crossing(self, x):
+        """The time from states below the threshold to the crossing, which two steps contain."""
+        terms = [_dot(self.row, v) for v, _ in zip(self.series(x, False), range(40), strict=False)]
+        terms[0] -= self.level
+
+        def condition(dt):
+            value = Decimal(0)
+            for c in reversed(terms):
+                value = value * dt + c
+            return value
+
+        low, high = Decimal(0), self.step if condition(self.step) > 0 else 2 * self.step
+        assert condition(low) <= 0 < condition(high)
+        while high - low > Decimal(10) ** -(DIGITS - 10):
+            middle = (low + high) / 2
+            low, high = (low, middle) if condition(middle) > 0 else (middle, high)
+        return high
 
     def courses(self, cells):
         """Rows that give the potential after 1, 2, .. steps from (x, 1), float64 [cells, n + 1]."""
         if self.grid is None or len(self.grid) < cells:
             step = np.eye(self.n + 1)
-            step[:-1] = [[float(v) for v in row] for row in self.flow(False, self.step)]
+            units = [[Decimal(p == q) for q in range(self.n)] for p in range(self.n + 1)]
+            step[:-1] = np.array([self.moved(unit, False, self.step) for unit in units], float).T
+            step[:-1, :-1] -= step[:-1, -1:]
             row, rows = np.array([*self.rule.row, 0.0]), []
             for _ in range(cells):
                 row = row @ step
                 rows.append(row)
             self.grid = np.array(rows)
         return self.grid[:cells]
+
+
+def _dot(row, x):
+    return sum(map(Decimal.__mul__, row, x), Decimal(0))
 
 
 def simulate(neurons, synapses, inputs, duration, step, plastic=()):
@@ -153,15 +186,20 @@ def simulate(neurons, synapses, inputs, duration, step, plastic=()):
         duration, step: seconds.
         plastic: of `PlasticSynapse`, whose values change.
     """
-    running = [_Running(neuron, MP.mpf(step)) for neuron in neurons]
+    with decimal.localcontext(prec=DIGITS):
+        return _simulated(neurons, synapses, inputs, duration, step, plastic)
+
+
+def _simulated(neurons, synapses, inputs, duration, step, plastic):
+    running = [_Running(neuron, Decimal(step)) for neuron in neurons]
     queue, programs, spikes = [], [], []
-    end = MP.mpf(duration)
+    end = Decimal(duration)
 
     def arrive(k, state, weight, t):
         neuron = running[k]
         neuron.carry(t)
         if not (t < neuron.free and neuron.rule.held[state]):
-            neuron.x[state] += MP.mpf(weight)
+            neuron.x[state] += Decimal(weight)
 
     def send(t, source):
         """The targets that are reached at once."""
@@ -171,7 +209,7 @@ def simulate(neurons, synapses, inputs, duration, step, plastic=()):
                 arrive(s.target, s.state, s.weight, t)
                 reached.add(s.target)
             elif s.source == source:
-                heapq.heappush(queue, (t + MP.mpf(s.delay), s.target, s.state, s.weight))
+                heapq.heappush(queue, (t + Decimal(s.delay), s.target, s.state, s.weight))
         return reached
 
     def send_programs(t, sources):
@@ -179,9 +217,8 @@ def simulate(neurons, synapses, inputs, duration, step, plastic=()):
         for number, s in enumerate(plastic):
             for which, fires in enumerate(s.ends):
                 for _ in range(sources.count(fires)):
-                    heapq.heappush(programs, (t + MP.mpf(s.delays[which]), which, number))
-        reached = set()
-        due = []
+                    heapq.heappush(programs, (t + Decimal(s.delays[which]), which, number))
+        reached, due = set(), []
         while programs and programs[0][0] == t:
             due.append(heapq.heappop(programs))
         for _, which, number in sorted(due, key=lambda event: event[1]):
@@ -195,18 +232,16 @@ def simulate(neurons, synapses, inputs, duration, step, plastic=()):
 
     def reset(k):
         neuron = running[k]
-        neuron.x = [
-            MP.fdot(zip(map(MP.mpf, row[:-1]), neuron.x, strict=True)) + MP.mpf(row[-1]) for row in neuron.rule.reset
-        ]
+        neuron.x = [_dot(map(Decimal, row[:-1]), neuron.x) + Decimal(row[-1]) for row in neuron.rule.reset]
 
     for t, source in inputs:
         for s in synapses:
             if s.source == source:
-                heapq.heappush(queue, (MP.mpf(t) + MP.mpf(s.delay), s.target, s.state, s.weight))
+                heapq.heappush(queue, (Decimal(t) + Decimal(s.delay), s.target, s.state, s.weight))
         for number, s in enumerate(plastic):
             for which, fires in enumerate(s.ends):
                 if fires == source:
-                    heapq.heappush(programs, (MP.mpf(t) + MP.mpf(s.delays[which]), which, number))
+                    heapq.heappush(programs, (Decimal(t) + Decimal(s.delays[which]), which, number))
     ahead = [neuron.next_spike(end) for neuron in running]
     while True:
         t = min([end, *(time for time in ahead if time is not None), *(q[0][0] for q in (queue, programs) if q)])
@@ -228,7 +263,7 @@ def simulate(neurons, synapses, inputs, duration, step, plastic=()):
             due = set()
             for k in fired:
                 spikes.append((float(t), k))
-                running[k].free = t + MP.mpf(running[k].rule.refractory)
+                running[k].free = t + Decimal(running[k].rule.refractory)
             for k in fired:
                 touched |= send(t, k)
             touched |= send_programs(t, fired)

@@ -32,12 +32,14 @@ def neuron(rng, shape, leaky, highest_bound):
 def graph(seed, leaky=False, highest_bound=-0.25):
     """Convolution, pooling, a residual branch, flattening and a linear readout or a firing last population.
 
-    Resets go to -0.25 at the lowest; a lower bound above that is for the exact engine only.
+    ``leaky``: whether the three populations are; None: the second one is. Resets go to -0.25 at the lowest; a lower
+    bound above that is for the exact engine only.
     """
     rng = np.random.default_rng(seed)
     height, width = rng.integers(4, 7, 2)
     groups = int(rng.choice([1, 2]))
     stride, padding, dilation = int(rng.integers(1, 3)), int(rng.integers(0, 3)), int(rng.integers(1, 3))
+    leak = [False, True, False] if leaky is None else [leaky] * 3
     size = lambda n: (n + 2 * padding - dilation - 1) // stride + 1  # noqa: E731
     first = (4, size(height), size(width))
     pool = nir.SumPool2d if rng.random() < 0.5 else nir.AvgPool2d
@@ -50,15 +52,15 @@ def graph(seed, leaky=False, highest_bound=-0.25):
             input_shape=(int(height), int(width)), weight=weights(rng, 4, 2 // groups, 2, 2), stride=stride,
             padding=padding, dilation=dilation, groups=groups, bias=np.zeros(4),
         ),
-        "0": neuron(rng, first, leaky, highest_bound),
+        "0": neuron(rng, first, leak[0], highest_bound),
         "pool": pool(kernel_size=kernel, stride=kernel, padding=np.array([0, 1])),
         "scale": nir.Scale(scale=rng.choice([0.5, 1.0, -1.0, 2.0], pooled)),
         "flatten": nir.Flatten(input_type=np.array(pooled), start_dim=0),
         "dense": nir.Linear(weight=weights(rng, 6, flat)),
-        "1": neuron(rng, (6,), leaky, highest_bound),
+        "1": neuron(rng, (6,), leak[1], highest_bound),
         "skip": nir.Linear(weight=weights(rng, 5, flat)),
         "direct": nir.Linear(weight=weights(rng, 5, 6)),
-        "2": neuron(rng, (5,), leaky, highest_bound),
+        "2": neuron(rng, (5,), leak[2], highest_bound),
         "readout": nir.Linear(weight=weights(rng, 3, 5)),
         "output": nir.Output(output_type=np.array([3])),
     }  # fmt: skip

@@ -15,7 +15,7 @@ from mtt_brian.engines.brian2.names import brian_names
 from mtt_brian.engines.brian2.network import EventNetwork, Room
 from mtt_brian.engines.brian2.schedule import InputSchedule
 from mtt_brian.engines.brian2.standalone import CppEngine
-from tests.engines import FAST_TO_START, recording, simulator, trains
+from tests.engines import recording, simulator, trains
 
 ORDINARY = ("conv1", "conv1_bn", "layer1.0.spikes", "0", "1", "pre", "post", "features.stages.3.blocks.11.spikes")
 EVIL = {
@@ -127,7 +127,5 @@ def test_files_of_a_project_are_apart_and_have_short_names():
 @pytest.mark.slow
 def test_a_compiled_project_runs_with_any_names():
     names = ["a", "a_spike_thresholder", "n" * 300]
-    results = [
-        next(mb.Simulator(network_of(names), e, **FAST_TO_START[e]).run([EVENTS])) for e in ("exact", "brian2-cpp")
-    ]
+    results = [next(simulator(network_of(names), e).run([EVENTS])) for e in ("exact", "brian2-cpp")]
     assert trains(results[0]) == trains(results[1])

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mtt_brian.engines.brian2 import runtime
 from tests import random_networks
-from tests.engines import simulator, trains, with_the_code_of_a_gpu
+from tests.engines import FLAGS, simulator, trains, with_the_code_of_a_gpu
 from tests.reference import Reference
 
 
@@ -60,7 +61,7 @@ def test_exact_engine_equals_the_reference(order, leaky, seed, highest_bound):
 @pytest.mark.slow
 @every_order
 @leaky_or_not
-@settings(max_examples=250)
+@settings(max_examples=120)
 @a_network
 def test_exact_engine_equals_the_reference_often(order, leaky, seed, highest_bound):
     check_exact(order, leaky, seed, highest_bound)
@@ -85,15 +86,16 @@ def test_brian2_numpy_equals_the_reference_often(gpus_code, leaky, seed, batch_s
 
 
 @pytest.mark.slow
-@leaky_or_not
-def test_brian2_cython_equals_the_reference(leaky):
-    check(1, "brian2", leaky, batch_size=2, target="cython")
+def test_brian2_cython_equals_the_reference(monkeypatch):
+    """Both rules in one network, and compiled without optimisation, as it takes long."""
+    monkeypatch.setattr(runtime, "EXACT_FLAGS", FLAGS)
+    assert check(2, "brian2", None, batch_size=2, target="cython") > 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "leaky"), [(1, False), (2, True), (3, False)])
-def test_brian2_cpp_equals_the_reference(seed, leaky):
-    check(seed, "brian2-cpp", leaky, batch_size=2)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_brian2_cpp_equals_the_reference(seed):
+    assert check(seed, "brian2-cpp", None, batch_size=2) > 0
 
 
 def test_the_random_networks_do_fire():

@@ -1,4 +1,4 @@
-"""Random Brian2 scripts on the device event_driven against a plain simulator in 30 digits (`tests/plain_brian2.py`)."""
+"""Random Brian2 scripts on the device event_driven against a plain simulator in 40 digits (`tests/plain_brian2.py`)."""
 
 import brian2
 import numpy as np

@@ -5,13 +5,12 @@ A file of its own, so that several processes share the work.
 
 import pytest
 
-from tests.self_timed import compare_200, compare_tables
+from tests.self_timed import compare_100, compare_tables
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(2))
-def test_the_same_spikes_as_the_exact_engine_200_times(block):
-    compare_200("delays", range(20 * block, 20 * block + 20))
+def test_the_same_spikes_as_the_exact_engine_100_times():
+    compare_100("delays")
 
 
 @pytest.mark.slow

@@ -5,13 +5,13 @@ A file of its own, so that several processes share the work.
 
 import pytest
 
-from tests.self_timed import SILENT, compare_200, compare_tables
+from tests.self_timed import SILENT, compare_100, compare_tables
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SILENT)
-def test_the_same_spikes_as_the_exact_engine_200_times(kind):
-    compare_200(kind)
+def test_the_same_spikes_as_the_exact_engine_100_times(kind):
+    compare_100(kind)
 
 
 @pytest.mark.slow

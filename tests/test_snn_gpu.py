@@ -148,7 +148,7 @@ def test_maps_sum_repeat_and_leave_out_frames(dtype: torch.dtype, device: str) -
         temporal.frame_map([10], [4]),
         temporal.frame_map([10], [13]),
         temporal.frame_map([4, 6], [5, 2]),
-        temporal._frame_map(((10, 3), (10, 12)), True, True),  # trim, the same frames for both segments
+        temporal.map_of(((10, 3), (10, 12)), trim=True, shared=True),  # trim, the same frames for both segments
     ]
     for frame_map in maps:
         assert frame_map is not None
@@ -405,9 +405,10 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
     sums = {"training": True, "tile": 8, "rows": 256}
     windows = {"rows": 2, "columns": 2, **shared}
     whole = {"size": "i32", "row": "i32", "segments": "i32", "programs": "i32", "channels": "i32", "per_step": "i32"}
-    whole |= {"width": "i32", "table": "*i32", "sources": "*i32", "batches": "*i64"}
+    whole |= {"frames": "i32", "width": "i32", "table": "*i32", "sources": "*i32", "batches": "*i64"}
     for subtract, half, channels in product([True, False], ["*bf16", "*fp32"], [0, 64]):
         population = {**rule, "subtract": subtract, "channels": channels, "repeats": True, **shared}
+        population["room"] = half == "*bf16"
         kinds = {
             gpu._forward: {**population, "many": subtract, "keep": True, "sums": True},
             gpu._backward: {**population, **slope, "sums_spikes": True},
@@ -418,11 +419,13 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
                 gpu._norm_numbers: {"eps": 1e-5, "momentum": 0.1, **sums},
                 gpu._norm_gradients: sums,
                 gpu._norm_input_gradient: {"channels": channels, "training": True, **shared},
+                gpu._norm_apply: {"channels": channels, **shared},
+                gpu._norm_sums: {"channels": channels, **shared},
                 gpu._apply_map: shared,
                 gpu._pool: windows,
                 gpu._spread: windows,
             }
-        frames = {"x", "spikes", "grad_spikes", "grad_x", "grad", "mapped", "large", "small"}
+        frames = {"x", "y", "spikes", "grad_spikes", "grad_x", "grad", "grad_y", "mapped", "large", "small"}
         for kernel, constants in kinds.items():
             types = {n: half if n in frames else whole.get(n, "*fp32") for n in kernel.arg_names}
             signature = {n: "constexpr" if n in constants else kind for n, kind in types.items()}
@@ -436,7 +439,7 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
             code = triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
             if frames & set(kernel.arg_names):
                 assert "ld.global.v4.b32" in code
-            if frames - {"x"} & set(kernel.arg_names):
+            if (frames - {"x", "grad_y"}) & set(kernel.arg_names):
                 assert "st.global.v4.b32" in code
 
 

@@ -12,6 +12,7 @@ from mtt_brian.cli import entry_point
 from mtt_brian.cli.description import peak_of_spike
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import CubaLIF, LinearNeuron
+from tests.engines import FAST_TO_START
 
 read = mb.translate.read_nir
 ZERO = {"reset": "zero"}
@@ -410,7 +411,7 @@ def test_presets_on_all_engines(monkeypatch):
     graph, options = chain(affine(0.6), lif(0.002, 20.0)), {"tool": "snntorch", "time_per_step": 1e-3}
     recording = mb.events.make_recording([1000, 2000, 9000], [0, 0, 0])
     for engine in ("exact", "brian2"):
-        result = mb.simulate(graph, recording, engine=engine, duration=0.01, **options)
+        result = mb.simulate(graph, recording, engine=engine, duration=0.01, **options, **FAST_TO_START[engine])
         assert fired(result, "n1") == [2.0]  # 0.6 exp(-1 / 20) + 0.6 = 1.17, then 0.17 exp(-7 / 20) + 0.6
     for build in (
         mb.translate.to_brian2,

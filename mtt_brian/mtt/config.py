@@ -217,7 +217,7 @@ class TrainConfig:
     )
     cuda_graph: bool = _machine(
         False,
-        "sdt on a GPU: record an iteration once and replay it (CUDA graph): one launch, more memory",
+        "on a GPU: record an iteration once and replay it (CUDA graph): one launch, more memory",
         free_to_change=True,
     )
     deterministic: bool = _machine(False, "only deterministic algorithms, also on a GPU; for the whole process")
@@ -235,12 +235,18 @@ class TrainConfig:
             raise InputError("neuron = 'lif' needs either tau (seconds) or decay (per step), neuron = 'if' neither")
         if self.tet_regulariser and self.loss != "tet":
             raise InputError("tet_regulariser needs loss = 'tet'")
-        if self.cuda_graph and (self.method != "sdt" or not self.device.startswith("cuda") or self.processes > 1):
-            raise InputError(
-                "cuda_graph needs method = 'sdt', a GPU (device = 'cuda') and one process: "
-                "the iterations of nmt and mtt have different shapes"
-            )
+        if self.cuda_graph:
+            self._check_graph()
         self.sampler()
+
+    def _check_graph(self) -> None:
+        if not self.device.startswith("cuda") or self.processes > 1:
+            raise InputError("cuda_graph needs a GPU (device = 'cuda') and one process")
+        if self.method != "sdt" and (self.transform != "hard" or self.together is not None):
+            raise InputError(
+                f"cuda_graph with method = {self.method!r} needs transform = 'hard' and together = none, that is all "
+                "configurations in one pass"
+            )
 
     def sampler(self) -> Sampler:
         """The sampler that ``method`` names."""

@@ -22,8 +22,8 @@ from mtt_brian.text import one_line
 
 #: Iterations of a shape without a graph: they compile and load its kernels, and make the work space of its libraries.
 WARM_UP = 3
-#: Graphs of different shapes. An epoch has two sizes of batches at most.
-MOST = 4
+#: Graphs of different shapes. An epoch has two sizes of batches at most, and mixed time steps some sizes of the room.
+MOST = 16
 
 
 class _Recorded(NamedTuple):
@@ -37,10 +37,14 @@ class _Recorded(NamedTuple):
 
 @dataclass(eq=False)
 class _Shape:
-    """The iterations of one shape: the batch and the weights that all of them read, their number, and their graph."""
+    """The iterations of one shape: what all of them read, their number, and their graph.
 
-    frames: Tensor
-    labels: Tensor
+    Attributes:
+        inputs: frames and labels, shared with other shapes, and the numbers of this one.
+        parameters: the weights.
+    """
+
+    inputs: Sequence[Tensor]
     parameters: Sequence[nn.Parameter]
     seen: int = 0
     recorded: _Recorded | None = None
@@ -48,6 +52,10 @@ class _Shape:
 
 class Graphs:
     """The recorded iterations of a training with one set of options, on one GPU.
+
+    Args:
+        mixed: the largest number of time steps of configurations that change from iteration to iteration, which run in
+            passes of `mtt_brian.snn.room`. None: the configurations are always the same.
 
     An iteration is recorded when its shape has occurred `WARM_UP` times. After the first `MOST` shapes, others are
     computed as without graphs. The memory of a recorded iteration stays allocated; all share it.
@@ -57,20 +65,23 @@ class Graphs:
     on which they were made, and one that is still there and has another stream would end the recording.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, mixed: int | None = None) -> None:
+        self.mixed = mixed
+        self._batches: dict[Any, tuple[Tensor, Tensor]] = {}
         self._shapes: dict[Any, _Shape] = {}
         self._stream: Any = None
         self._memory: Any = None
 
     def __call__(
         self,
-        compute: Callable[[Tensor, Tensor], Tensor],
+        compute: Callable[..., Tensor],
         parameters: Sequence[nn.Parameter],
         frames: Tensor,
         labels: Tensor,
         key: Any,
+        numbers: Sequence[Tensor] = (),
     ) -> Tensor:
-        """``compute(frames, labels)``, which also replaces the gradients of the parameters.
+        """``compute(frames, labels, *numbers)``, which also replaces the gradients of the parameters.
 
         Args:
             compute: always launches the same kernels for the same key and shapes, and does not wait for them.
@@ -78,6 +89,7 @@ class Graphs:
             frames: of a batch.
             labels: of the batch.
             key: what else the kernels depend on.
+            numbers: what else the kernels read, in the memory of the host; the key determines the shapes.
 
         Returns:
             The result, valid until the next call.
@@ -87,16 +99,22 @@ class Graphs:
                 numbers after that, so that the training cannot continue in this process.
         """
         # Of a shape the parameters are kept: no other network has their identities.
-        key = (key, *map(id, parameters), frames.shape, frames.stride(), frames.dtype, labels.shape, labels.dtype)
+        batch = (frames.shape, frames.stride(), frames.dtype, labels.shape, labels.dtype)
+        key = (key, *map(id, parameters), batch)
         if key not in self._shapes:
             if len(self._shapes) >= MOST:
-                return compute(frames, labels)
+                return compute(frames, labels, *(each.to(frames.device) for each in numbers))
             if self._stream is None:
                 self._stream, self._memory = torch.cuda.Stream(frames.device), torch.cuda.graph_pool_handle()
-            self._shapes[key] = _Shape(frames.clone(), labels.clone(), parameters)
+            if batch not in self._batches:
+                self._batches[batch] = frames.clone(), labels.clone()
+            own = [each.to(frames.device) for each in numbers]
+            self._shapes[key] = _Shape([*self._batches[batch], *own], parameters)
         shape = self._shapes[key]
-        shape.frames.copy_(frames)
-        shape.labels.copy_(labels)
+        for there, given in zip(shape.inputs, (frames, labels, *numbers), strict=True):
+            # From page-locked memory the GPU copies without the host.
+            moved = given.pin_memory() if there.is_cuda and not given.is_cuda else given
+            there.copy_(moved, non_blocking=True)
         shape.seen += 1
         if shape.seen <= WARM_UP:
             return self._launch(compute, shape)
@@ -107,16 +125,16 @@ class Graphs:
             parameter.grad = gradient
         return shape.recorded.result
 
-    def _launch(self, compute: Callable[[Tensor, Tensor], Tensor], shape: _Shape) -> Tensor:
+    def _launch(self, compute: Callable[..., Tensor], shape: _Shape) -> Tensor:
         """Without a graph, on the stream of the records, between what the current stream computes before and after."""
-        current = torch.cuda.current_stream(shape.frames.device)
+        current = torch.cuda.current_stream(shape.inputs[0].device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
-            result = compute(shape.frames, shape.labels)
+            result = compute(*shape.inputs)
         current.wait_stream(self._stream)
         return result
 
-    def _record(self, compute: Callable[[Tensor, Tensor], Tensor], shape: _Shape) -> _Recorded:
+    def _record(self, compute: Callable[..., Tensor], shape: _Shape) -> _Recorded:
         for parameter in shape.parameters:
             parameter.grad = None
         graph, cause = torch.cuda.CUDAGraph(), None
@@ -129,7 +147,7 @@ class Graphs:
                 torch.cuda.graph(graph, self._memory, self._stream, capture_error_mode="thread_local"),
             ):
                 try:
-                    result = compute(shape.frames, shape.labels)
+                    result = compute(*shape.inputs)
                 except Exception as error:
                     cause = error  # the end of a failed recording raises another one
                     raise

@@ -9,15 +9,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from mtt_brian.errors import Diverged
+from mtt_brian.errors import Diverged, InputError
 from mtt_brian.mtt.cuda_graphs import Graphs
-from mtt_brian.mtt.loss import Loss, cross_entropy
+from mtt_brian.mtt.loss import Loss, cross_entropy, losses_of_each
 from mtt_brian.mtt.samplers import Configuration
+from mtt_brian.snn.room import make_pass
+from mtt_brian.snn.staged import RoomStage, Staged, check_staged
 
 
 class Iteration(NamedTuple):
@@ -38,8 +40,8 @@ class StepOptions:
             scaling of the loss; membranes and weights stay float32.
         together: configurations per forward and backward pass. Fewer take more time and less memory, that of one pass.
             None: all.
-        graphs: records iterations on a GPU and replays them; for a sampler with few configurations, and these options
-            only. None: every iteration is launched step by step.
+        graphs: records iterations on a GPU and replays them; with these options only, and if it is for mixed numbers of
+            time steps, always with all configurations in one pass. None: every iteration is launched step by step.
     """
 
     loss: Loss = cross_entropy
@@ -116,28 +118,45 @@ def train_iteration(
 
     Raises:
         Diverged: if a loss or the gradient is not finite; the step is not taken.
+        InputError: if an iteration cannot be recorded.
         KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
     """
+    graphs = options.graphs if batch is WHOLE else None
+    room = None
+    if graphs is not None and graphs.mixed is not None:
+        check_staged(model)
+        room = make_pass(cast("Staged", model), len(frames), configurations, graphs.mixed)
     count = len(configurations)
-    at_once = options.together or count
+    at_once = count if room is not None else options.together or count
 
-    def gradient(frames: Tensor, labels: Tensor) -> Tensor:
+    def gradient(frames: Tensor, labels: Tensor, *numbers: Tensor) -> Tensor:
         """Replaces the gradients; losses and accuracies of the configurations and the gradient's norm, float64."""
         optimizer.zero_grad(set_to_none=True)
         found = []
         for begin in range(0, count, at_once):
             some = configurations[begin : begin + at_once]
             with batch.gradient_pass(model, last=begin + len(some) == count):
-                losses, accuracies = _losses(model, frames, labels, some, options)
+                if room is None:
+                    losses, accuracies = _losses(model, frames, labels, some, options)
+                else:
+                    losses, accuracies = _losses_in_room(
+                        cast("Staged", model), frames, labels, room.on(*numbers), options
+                    )
                 (losses.sum() * (batch.weight / count)).backward()
             found.append(torch.stack([losses.detach(), accuracies]).double())
         norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if options.clip is None else options.clip)
         return torch.cat([torch.cat(found, 1).flatten(), norm.detach().double().reshape(1)])
 
-    if options.graphs is None or batch is not WHOLE:
+    if graphs is None:
         numbers = gradient(frames, labels)
     else:
-        numbers = options.graphs(gradient, list(model.parameters()), frames, labels, tuple(configurations))
+        parameters = list(model.parameters())
+        if room is None:
+            numbers = graphs(gradient, parameters, frames, labels, tuple(configurations))
+        else:
+            real = torch.promote_types(parameters[0].dtype, torch.float32)
+            read = torch.from_numpy(room.integers), torch.from_numpy(room.reals).to(real)
+            numbers = graphs(gradient, parameters, frames, labels, room.key, read)
     if meanwhile is not None:
         meanwhile()
     # All that the host must read, at once: a GPU is waited for once per iteration.
@@ -161,4 +180,20 @@ def _losses(
     each = [readouts.to(torch.promote_types(readouts.dtype, torch.float32)) for readouts in each]
     losses = torch.stack([options.loss(readouts, labels) for readouts in each])
     correct = torch.stack([readouts.detach().mean(0).argmax(1) == labels for readouts in each])
+    return losses, correct.to(losses.dtype).mean(1)
+
+
+def _losses_in_room(
+    model: Staged, frames: Tensor, labels: Tensor, given: tuple[list[RoomStage], Tensor], options: StepOptions
+) -> tuple[Tensor, Tensor]:
+    """As `_losses`, for a pass of `make_pass`."""
+    stages, weights = given
+    try:
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=options.amp):
+            readouts = model.readouts_in_room(frames, stages)
+        readouts = readouts.to(torch.promote_types(readouts.dtype, torch.float32))
+        losses = losses_of_each(options.loss, readouts, weights, labels)
+    except InputError as error:
+        raise InputError(f"cuda_graph: {error}; train without it") from None
+    correct = torch.tensordot(weights, readouts.detach(), dims=1).argmax(2) == labels
     return losses, correct.to(losses.dtype).mean(1)

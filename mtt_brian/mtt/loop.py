@@ -141,7 +141,7 @@ class Trainer:
             clip=config.clip,
             amp=config.amp,
             together=config.together,
-            graphs=Graphs() if config.cuda_graph else None,
+            graphs=self._graphs() if config.cuda_graph else None,
         )
         self.augmentation = Augmentation(config.shift, config.roll, config.flip)
         self.sampler = config.sampler()
@@ -233,8 +233,22 @@ class Trainer:
         shares = [self.processes.batch(len(index)) for index in indices]
         mine = [index[share.part] for index, share in zip(indices, shares, strict=True)]
         fed = Ahead(self.training.batches(mine, self._draw_changes(epoch), amp=self.config.amp))
+        done: Iteration | None = None
+
+        def show() -> None:
+            """The last iteration in the bar, once."""
+            nonlocal done
+            if done is not None:
+                self.bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
+                self.bar.update()
+            done = None
+
+        def prepare() -> None:
+            fed.prepare()
+            show()
+
         # On a CPU nothing would run at the same time, and a second batch would need memory.
-        meanwhile = fed.prepare if self.training.device.type == "cuda" else None
+        meanwhile = prepare if self.training.device.type == "cuda" else None
         for number, (index, share, (frames, labels)) in enumerate(zip(indices, shares, fed, strict=True), start=1):
             try:
                 done = self.step(frames, labels, share, meanwhile)
@@ -242,8 +256,9 @@ class Trainer:
                 raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None
             loss += done.loss * len(index) / items
             accuracy += done.accuracy * len(index) / items
-            self.bar.set_postfix(loss=f"{done.loss:.3f}", accuracy=f"{done.accuracy:.2f}", refresh=False)
-            self.bar.update()
+            if meanwhile is None:
+                show()
+        show()
         self.calibrate()
         if not _all_finite(self.model.state_dict().values()):
             raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")
@@ -304,6 +319,9 @@ class Trainer:
         height, width = self.training.frames.shape[-2:]
         rng = np.random.default_rng(_seed(self.config.seed, _AUGMENTATION, epoch))
         return self.augmentation.draw(rng, len(self.training), (height, width))
+
+    def _graphs(self) -> Graphs:
+        return Graphs(mixed=None if self.config.method == "sdt" else self.config.time_steps)
 
     def _checkpoint(self, epoch: int, history: list[dict[str, Any]], best: dict[str, Tensor] | None) -> Checkpoint:
         return Checkpoint(

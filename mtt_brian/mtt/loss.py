@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtt_brian.errors import InputError, check_number
+from mtt_brian.text import shown
 
 
 class Loss(Protocol):
@@ -52,3 +53,36 @@ class TET:
             return per_step
         distance = functional.mse_loss(readouts, torch.full_like(readouts, self.threshold))
         return (1 - self.regulariser) * per_step + self.regulariser * distance
+
+
+def losses_of_each(loss: Loss, readouts: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
+    """The loss of every configuration of a pass, up to rounding; for `cross_entropy` and `TET`.
+
+    Args:
+        loss: of one configuration.
+        readouts: of all configurations, [t, N, classes].
+        weights: [configurations, t]: 1 / number of its time steps at the readouts of a configuration, else 0.
+        labels: int64 [N].
+
+    Shape:
+        [configurations].
+
+    Raises:
+        InputError: for another loss.
+    """
+    if loss is cross_entropy:
+        means = torch.tensordot(weights, readouts, dims=1)
+        return _cross_entropies(means, labels)
+    if not isinstance(loss, TET):
+        raise InputError(f"a loss of all configurations at once must be cross_entropy or TET, not {shown(loss)}")
+    each = _cross_entropies(readouts, labels)
+    if loss.regulariser:
+        distance = (readouts - loss.threshold).square().flatten(1).mean(1)
+        each = (1 - loss.regulariser) * each + loss.regulariser * distance
+    return weights @ each
+
+
+def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean over the batch: [k, N, classes] -> [k]."""
+    each = functional.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
+    return each.view(len(logits), -1).mean(1)

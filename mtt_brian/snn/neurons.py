@@ -14,7 +14,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, decay_per_step
 from mtt_brian.snn.ops.choice import Kernels, jumps, kernels_for, norm_kernels
 from mtt_brian.snn.ops.reference import Step
-from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.ops.time_plan import RoomPlan, TimePlan
 from mtt_brian.snn.surrogate import PeriodicExponential, Surrogate
 
 #: For "one" and "many" spikes per step.
@@ -26,7 +26,7 @@ class _SpikeTrain(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, plan: TimePlan, steps: Sequence[Step], surrogate: Surrogate, kernels: Kernels
+        ctx: Any, x: Tensor, plan: TimePlan | RoomPlan, steps: Sequence[Step], surrogate: Surrogate, kernels: Kernels
     ) -> Tensor:
         ctx.known, ctx.kernels = (plan, steps, len(x), surrogate), kernels
         membrane, spikes = kernels.forward(x, plan, steps)
@@ -51,7 +51,7 @@ class _NormedSpikeTrain(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         norm: nn.Module,
-        plan: TimePlan,
+        plan: TimePlan | RoomPlan,
         steps: Sequence[Step],
         surrogate: Surrogate,
         kernels: Any,
@@ -157,13 +157,14 @@ class Spiking(nn.Module):
         """Whether the kernels of this population can contain a batch norm in front of it, for its input ``x``."""
         return norm_kernels(x, norm, self.surrogate) is not None
 
-    def forward(self, x: Tensor, plan: TimePlan | None = None, norm: nn.Module | None = None) -> Tensor:
+    def forward(self, x: Tensor, plan: TimePlan | RoomPlan | None = None, norm: nn.Module | None = None) -> Tensor:
         x, plan = jumps(x, self.surrogate), plan or TimePlan((len(x),))
         steps = [self.step(t) for t in plan.lengths]
         if norm is not None:
             kernels = norm_kernels(x, norm, self.surrogate)
             return _NormedSpikeTrain.apply(x, norm.weight, norm.bias, norm, plan, steps, self.surrogate, kernels)
-        return _SpikeTrain.apply(x, plan, steps, self.surrogate, kernels_for(x, self.surrogate, self.compile_steps))
+        kernels = kernels_for(x, self.surrogate, self.compile_steps, plan)
+        return _SpikeTrain.apply(x, plan, steps, self.surrogate, kernels)
 
     def extra_repr(self) -> str:
         options = {"decay_per_step": self.decay_per_step, "duration": self.duration}

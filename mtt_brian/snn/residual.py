@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtt_brian.errors import InputError
+from mtt_brian.snn.frame_norm import normed
 from mtt_brian.snn.neurons import Spiking
-from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.ops.choice import norm_kernels
+from mtt_brian.snn.ops.time_plan import RoomPlan, TimePlan
 from mtt_brian.snn.pooling import pool
 from mtt_brian.snn.temporal import apply_map
 
@@ -51,11 +53,11 @@ class Residual(nn.Module):
         self.body = nn.Sequential(OrderedDict(body))
         self.shortcut = nn.Sequential(OrderedDict(shortcut))
 
-    def forward(self, x: Tensor, plan: TimePlan | None = None) -> Tensor:
+    def forward(self, x: Tensor, plan: TimePlan | RoomPlan | None = None) -> Tensor:
         return run(self.body, x, plan) + run(self.shortcut, x, plan)
 
 
-def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | None = None) -> Tensor:
+def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | RoomPlan | None = None) -> Tensor:
     """Layers one after the other on [T, N, *]; those without time process the folded [T * N, *].
 
     Args:
@@ -80,8 +82,12 @@ def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | None = None) ->
             x, inner = layer(x, inner), inner._replace(repeat=None)
             continue
         if isinstance(layer, Spiking):
-            own = inner._replace(sums=plan.sums) if layer is layers[-1] else inner
-            x, inner, norm = layer(x, own, norm), inner._replace(repeat=None), None
+            own = plan if layer is layers[-1] else inner
+            x, norm = layer(x, own if inner.repeat is not None else own._replace(repeat=None), norm), None
+            inner = inner._replace(repeat=None)
+            continue
+        if isinstance(inner, RoomPlan) and not _frame_by_frame(layer):
+            x, inner = _normed_in_room(layer, x, inner), inner._replace(repeat=None)
             continue
         if inner.repeat is not None and not _frame_by_frame(layer):
             x, inner = apply_map(x, inner.repeat), inner._replace(repeat=None)
@@ -92,6 +98,17 @@ def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | None = None) ->
             folded = torch.cat([layer(segment) for segment in folded.split([t * x.shape[1] for t in plan.lengths])])
         x = folded.unflatten(0, x.shape[:2])
     return x if inner.repeat is None else apply_map(x, inner.repeat)
+
+
+def _normed_in_room(layer: nn.Module, x: Tensor, plan: RoomPlan) -> Tensor:
+    """The output of a norm, in all time steps."""
+    kernels = norm_kernels(x, layer) if isinstance(layer, NORMS) else None
+    if kernels is None:
+        raise InputError(
+            f"mixed time steps cannot be recorded through {layer}: a norm needs scales, 2^k channels and mixed "
+            "precision (amp), and no layer may draw random numbers"
+        )
+    return normed(layer, x if plan.repeat is None else apply_map(x, plan.repeat), plan, kernels)
 
 
 def _on_frames(layer: nn.Module, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,40 @@ from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.memory_format import to_channels_last
-from mtt_brian.snn.ops.time_plan import TimePlan
+from mtt_brian.snn.ops.time_plan import RoomMap, RoomPlan, TimePlan
 from mtt_brian.snn.residual import NORMS, Residual, additive, leaves, run
 from mtt_brian.text import shown
 
 #: Name under which the input appears beside the populations, here and in the NIR graph.
 INPUT = "input"
 OUTPUT = "output"
+
+
+class StagePlan(NamedTuple):
+    """How a stage runs the frames of several configurations.
+
+    Attributes:
+        once: number of leading layers that run on the shared frames, before the temporal transformation.
+        before, fewer: frames of every configuration before and after the part of the transformation that sums.
+        shared: the frames before it are the same in all configurations.
+        groups: frames of spikes of every configuration.
+        steps: repetitions, time steps, and sums of the spikes.
+    """
+
+    once: int
+    before: tuple[int, ...]
+    fewer: tuple[int, ...]
+    shared: bool
+    groups: tuple[int, ...]
+    steps: TimePlan
+
+
+class RoomStage(NamedTuple):
+    """As `StagePlan`, with numbers that kernels read; ``first`` is the transformation of the first stage."""
+
+    once: int
+    first: RoomMap | None
+    plan: RoomPlan
 
 
 class Staged(nn.Module):
@@ -137,33 +164,60 @@ class Staged(nn.Module):
         Raises:
             InputError: as `forward`.
         """
-        several = len(configurations) > 1
-        steps = list(zip(*(self.steps(time_steps) for time_steps in configurations), strict=True))
         x = self._to_channels_last(frames)
-        before: tuple[int, ...] = (len(x),) * len(configurations)
-        shared = True  # the first stage has the same input frames in all configurations
-        for stage, after, following in itertools.zip_longest(self.stages, steps, steps[1:]):
+        # Hooks may observe the spikes of a single configuration; those of several are summed at once.
+        plans = self.plans(len(x), configurations, summed=len(configurations) > 1)
+        for stage, plan in zip(self.stages, plans, strict=True):
             layers = list(stage.children())
-            if shared:
-                once = self._shared_prefix_length(layers, len(x), after)
-                x, layers = run(layers[:once], x), layers[once:]
+            x = run(layers[: plan.once], x)
+            x = temporal.transform_each(x, plan.before, plan.fewer, self.transform, plan.shared)
+            x = run(layers[plan.once :], x, plan.steps)
+        return list(x.split(plans[-1].steps.lengths)) if len(configurations) > 1 else [x]
+
+    def readouts_in_room(self, frames: Tensor, stages: Iterable[RoomStage]) -> Tensor:
+        """As `readouts_of_each`, in one tensor [t, N, classes] with room for further time steps, see `room`."""
+        x = self._to_channels_last(frames)
+        for stage, (once, first, plan) in zip(self.stages, stages, strict=True):
+            layers = list(stage.children())
+            x = run(layers[:once], x)
+            x = run(layers[once:], x if first is None else temporal.apply_map(x, first), plan)
+        return x
+
+    def plans(
+        self, frames: int, configurations: Sequence[int | Sequence[int]], *, summed: bool = True
+    ) -> list[StagePlan]:
+        """How the stages run ``frames`` input frames in several ``time_steps``.
+
+        Args:
+            frames: their number.
+            configurations: the ``time_steps``.
+            summed: the populations sum their spikes for the next stage, if the transformation is "hard".
+
+        Raises:
+            InputError: as `steps`.
+        """
+        steps = list(zip(*(self.steps(time_steps) for time_steps in configurations), strict=True))
+        before: tuple[int, ...] = (frames,) * len(configurations)
+        shared = True  # the first stage has the same input frames in all configurations
+        plans = []
+        for stage, after, following in itertools.zip_longest(self.stages, steps, steps[1:]):
             # Sums before repetitions: fewer frames in between need less time.
             fewer = after if self.transform == "soft" else tuple(map(min, before, after))
-            x = temporal.transform_each(x, before, fewer, self.transform, shared)
-            before, sums = after, None
-            # Hooks may observe the spikes of a single configuration; those of several are summed at once.
-            if several and following and self.transform == "hard":
-                before = tuple(map(min, after, following))
-                sums = temporal.frame_map(after, before)
-            x = run(layers, x, TimePlan(after, temporal.frame_map(fewer, after), sums))
-            shared = False
-        return list(x.split(before)) if several else [x]
+            once = 0
+            if shared and self.transform != "soft" and frames <= sum(fewer):
+                once = self.shared_layers(stage)
+            groups, sums = after, None
+            if summed and following and self.transform == "hard":
+                groups = tuple(map(min, after, following))
+                sums = temporal.frame_map(after, groups)
+            plan = TimePlan(after, temporal.frame_map(fewer, after), sums)
+            plans.append(StagePlan(once, before, fewer, shared, groups, plan))
+            before, shared = groups, False
+        return plans
 
-    def _shared_prefix_length(self, layers: list[nn.Module], frames: int, steps: Sequence[int]) -> int:
-        """Number of leading layers that can run once on the shared input frames, before the temporal transform."""
-        if self.transform == "soft" or frames > sum(min(frames, t) for t in steps):
-            return 0
-        return sum(1 for _ in itertools.takewhile(additive, layers))
+    def shared_layers(self, stage: nn.Module) -> int:
+        """Number of leading layers that can run once on shared input frames, before the temporal transform."""
+        return sum(1 for _ in itertools.takewhile(additive, stage.children()))
 
     def first_stage_input(self, frames: Tensor, time_steps: int | Sequence[int]) -> Tensor:
         """The input frames of the first stage, [t, N, *input_shape] in the weights' type.

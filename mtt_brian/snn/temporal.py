@@ -13,7 +13,7 @@ from torch import Tensor
 from mtt_brian.errors import InputError
 from mtt_brian.snn.ops.choice import kernels_for
 from mtt_brian.snn.ops.memory_format import preserve_memory_format
-from mtt_brian.snn.ops.time_plan import FrameMap, on_device
+from mtt_brian.snn.ops.time_plan import FrameMap, RoomMap, on_device
 
 VARIANTS = ("hard", "soft", "trim")
 
@@ -101,7 +101,7 @@ def transform_each(
         blocks = [on_device(_overlap(*pair), x.dtype, x.device).view(pair[::-1]) for pair in pairs]
         weights = torch.cat(blocks) if shared else torch.block_diag(*blocks)
         return preserve_memory_format(lambda frames: torch.tensordot(weights, frames, dims=1), x)
-    return apply_map(x, _frame_map(pairs, variant == "trim", shared))
+    return apply_map(x, map_of(pairs, trim=variant == "trim", shared=shared))
 
 
 def frame_map(t_in: Sequence[int], t_out: Sequence[int]) -> FrameMap | None:
@@ -111,10 +111,10 @@ def frame_map(t_in: Sequence[int], t_out: Sequence[int]) -> FrameMap | None:
     """
     if list(t_in) == list(t_out):
         return None
-    return _frame_map(tuple(zip(t_in, t_out, strict=True)), False, False)
+    return map_of(tuple(zip(t_in, t_out, strict=True)))
 
 
-def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
+def apply_map(x: Tensor, frame_map: FrameMap | RoomMap) -> Tensor:
     """[frames, *] -> [frame_map.frames, *]; differentiable."""
     mapped: Tensor = _Mapped.apply(x, frame_map)
     return mapped
@@ -124,9 +124,9 @@ class _Mapped(torch.autograd.Function):
     """`apply_map`; its gradient is the transposed map."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, frame_map: FrameMap) -> Tensor:
+    def forward(ctx: Any, x: Tensor, frame_map: FrameMap | RoomMap) -> Tensor:
         ctx.transposed = frame_map.transposed(len(x))
-        return kernels_for(x).apply_map(x, frame_map)
+        return kernels_for(x, plan=frame_map).apply_map(x, frame_map)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -134,8 +134,14 @@ class _Mapped(torch.autograd.Function):
 
 
 @lru_cache(10_000)  # limited, because mixed time steps of many stages give many different pairs
-def _frame_map(pairs: tuple[tuple[int, int], ...], trim: bool, shared: bool) -> FrameMap:
-    """The map that sums, repeats and trims frames."""
+def map_of(pairs: tuple[tuple[int, int], ...], *, trim: bool = False, shared: bool = False) -> FrameMap:
+    """The map that sums, repeats and trims frames.
+
+    Args:
+        pairs: numbers of frames of every segment, before and after.
+        trim: leave frames out instead of summing them.
+        shared: all segments have the same frames before.
+    """
     source: list[int] = []
     target: list[int] = []
     first_in = first_out = 0

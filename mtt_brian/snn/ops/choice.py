@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mtt_brian.errors import InputError
 from mtt_brian.snn.ops import cpu, reference
+from mtt_brian.snn.ops.time_plan import RoomMap, RoomPlan
 from mtt_brian.snn.surrogate import Surrogate
 from mtt_brian.text import one_line
 
@@ -32,21 +34,28 @@ COMPILED = Kernels(
 LOOPS = Kernels(cpu.forward, cpu.backward, cpu.apply_map)
 
 
-def kernels_for(x: Tensor, surrogate: Surrogate | None = None, compile: bool = False) -> Kernels:
+def kernels_for(x: Tensor, surrogate: Surrogate | None = None, compile: bool = False, plan: Any = None) -> Kernels:
     """The implementation for these frames and this surrogate; ``compile``: by `torch.compile`.
 
     On a GPU there is nothing to compile where Triton works.
+
+    Raises:
+        InputError: for a plan or a map whose numbers the kernels must read, where there are no Triton kernels.
     """
     if (triton := _triton_for(x, surrogate)) is not None:
         keep = x.requires_grad and torch.is_grad_enabled()
         return Kernels(partial(triton.forward, keep=keep), triton.backward, triton.apply_map)
+    if isinstance(plan, RoomPlan | RoomMap):
+        raise InputError(
+            f"mixed time steps cannot be recorded without Triton kernels, which {x.dtype} on {x.device} does not have"
+        )
     if compile:
         return COMPILED
     return LOOPS if cpu.fits(x, surrogate) else PLAIN
 
 
-def norm_kernels(x: Tensor, norm: nn.Module, surrogate: Surrogate) -> Any:
-    """The module `gpu` if its kernels contain this norm in front of a population, for the norm's input; else None."""
+def norm_kernels(x: Tensor, norm: nn.Module, surrogate: Surrogate | None = None) -> Any:
+    """The module `gpu` if it has this norm for the norm's input, in front of a population with a surrogate or alone."""
     triton = _triton_for(x, surrogate)
     return triton if triton is not None and triton.fits_norm(x, norm) else None
 

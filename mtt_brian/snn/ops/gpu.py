@@ -2,18 +2,16 @@
 
 A program computes a block of membranes through all time steps of one segment, with the state in registers. It reads
 every input once and writes every result once. Inputs and spikes may be bfloat16; membranes are float32 at least. A
-batch norm in front of the population is part of it, with statistics for each segment: see `normed_forward`.
+batch norm in front of the population is part of it, with statistics for each segment: see `normed_forward`. Numbers of
+frames and time steps are not specialised: they differ from iteration to iteration, and each would be compiled anew.
 
 The interpreter of Triton runs the same kernels on a CPU (TRITON_INTERPRET=1 before the import of this module).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 from mtt_brian.snn.ops.memory_format import dense, dense_like, frames_like
 from mtt_brian.snn.ops.reference import Step
 from mtt_brian.snn.ops.slope import slope_of
-from mtt_brian.snn.ops.time_plan import FrameMap, TimePlan, on_device
+from mtt_brian.snn.ops.time_plan import FrameMap, RoomMap, RoomPlan, TimePlan, on_device
 from mtt_brian.snn.surrogate import Surrogate
 
 #: Membranes per program: with 128 threads every one loads and stores 8 numbers, 16 bytes of bfloat16, at a time.
@@ -78,14 +76,21 @@ def check(device: torch.device) -> None:
         raise RuntimeError(f"Triton adds 1 + 1 + 1 to {found.item():g}")
 
 
-def forward(x: Tensor, plan: TimePlan, steps: Sequence[Step], keep: bool = True) -> tuple[Tensor | None, Tensor]:
+def forward(
+    x: Tensor, plan: TimePlan | RoomPlan, steps: Sequence[Step], keep: bool = True
+) -> tuple[Tensor | None, Tensor]:
     """As `reference.forward`, with spikes of x's type; ``keep = False``: without membranes, which only the gradient
     needs."""
     return _run_forward(dense(x), plan, steps, keep, None)
 
 
 def backward(
-    grad_spikes: Tensor, membrane: Tensor, plan: TimePlan, steps: Sequence[Step], frames: int, surrogate: Surrogate
+    grad_spikes: Tensor,
+    membrane: Tensor,
+    plan: TimePlan | RoomPlan,
+    steps: Sequence[Step],
+    frames: int,
+    surrogate: Surrogate,
 ) -> Tensor:
     """As `reference.backward`, for membranes of `forward`; the gradient has the type of ``grad_spikes``."""
     return _run_backward(grad_spikes, membrane, plan, steps, frames, surrogate, None)[0]
@@ -106,20 +111,30 @@ class Normed(NamedTuple):
 
 
 def normed_forward(
-    x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, plan: TimePlan, steps: Sequence[Step], keep: bool = True
+    x: Tensor,
+    norm: nn.BatchNorm1d | nn.BatchNorm2d,
+    plan: TimePlan | RoomPlan,
+    steps: Sequence[Step],
+    keep: bool = True,
 ) -> tuple[Tensor | None, Tensor, Normed]:
     """`forward` for the output of ``norm``, which is never in memory.
 
     In training mode every segment has the statistics of its own time steps (a repeated frame counts as often as it is
     repeated), and the running statistics are updated segment after segment, as by one call each.
     """
-    x = dense(x)
+    normed = _measured(dense(x), norm, plan)
+    membrane, spikes = _run_forward(normed.x, plan, steps, keep, normed)
+    return membrane, spikes, normed
+
+
+def _measured(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, plan: TimePlan | RoomPlan) -> Normed:
+    """What a norm does with its input, and in training mode its next running statistics."""
     channels, segments, size = x.shape[2], len(plan.lengths), _size(x)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     numbers = x.new_empty(segments, 4, channels, dtype=_real(x))
-    table = _table(plan, x.device)
+    table = plan.table_on(x.device)
     programs, sums = 0, numbers
     with torch.cuda.device_of(x):
         if norm.training:
@@ -156,23 +171,69 @@ def normed_forward(
             tile=tile,
             rows=_ROWS,
         )
-    normed = Normed(x, numbers, norm.training)
-    membrane, spikes = _run_forward(x, plan, steps, keep, normed)
-    return membrane, spikes, normed
+    return Normed(x, numbers, norm.training)
 
 
 def normed_backward(
     grad_spikes: Tensor,
     membrane: Tensor,
     normed: Normed,
-    plan: TimePlan,
+    plan: TimePlan | RoomPlan,
     steps: Sequence[Step],
     frames: int,
     surrogate: Surrogate,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the norm's input, scales and shifts."""
-    x, numbers, training = normed
     grad, sums = _run_backward(grad_spikes, membrane, plan, steps, frames, surrogate, normed)
+    return _input_gradient(grad, sums, normed, plan)
+
+
+def norm_forward(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, plan: TimePlan | RoomPlan) -> tuple[Tensor, Normed]:
+    """The output of a norm that is not in front of a population: of frames that are neither repeated nor summed."""
+    x = dense(x)
+    normed, y = _measured(x, norm, plan), frames_like(x, plan.steps)
+    size = _size(x)
+    with torch.cuda.device_of(x):
+        _norm_apply[(-(-size // _BLOCK), len(plan.lengths))](
+            x,
+            y,
+            normed.numbers,
+            plan.table_on(x.device),
+            size,
+            plan.steps,
+            channels=x.shape[2],
+            real=_REAL[normed.numbers.dtype],
+            block=_BLOCK,
+        )
+    return y, normed
+
+
+def norm_backward(grad_y: Tensor, normed: Normed, plan: TimePlan | RoomPlan) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the input of `norm_forward`, and of scales and shifts."""
+    x, numbers, _ = normed
+    grad, size = dense_like(grad_y, x), _size(x)
+    programs = min(-(-size // _BLOCK), _SUMMING)
+    sums = numbers.new_empty(len(plan.lengths), programs, 2, x.shape[2])
+    with torch.cuda.device_of(x):
+        _norm_sums[(programs, len(plan.lengths))](
+            grad,
+            x,
+            numbers,
+            sums,
+            plan.table_on(x.device),
+            size,
+            channels=x.shape[2],
+            real=_REAL[numbers.dtype],
+            block=_BLOCK,
+        )
+    return _input_gradient(grad.clone(), sums, normed, plan)
+
+
+def _input_gradient(
+    grad: Tensor, sums: Tensor, normed: Normed, plan: TimePlan | RoomPlan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a norm's input, which replaces that of its output, and of scales and shifts."""
+    x, numbers, training = normed
     channels, size = x.shape[2], _size(x)
     grad_weight, grad_bias = numbers.new_empty(2, channels).unbind()
     factors = numbers.new_empty(len(plan.lengths), 3, channels)
@@ -184,7 +245,7 @@ def normed_backward(
             factors,
             grad_weight,
             grad_bias,
-            _table(plan, x.device),
+            plan.table_on(x.device),
             len(plan.lengths),
             sums.shape[1],
             channels,
@@ -193,11 +254,11 @@ def normed_backward(
             tile=tile,
             rows=_ROWS,
         )
-        _norm_input_gradient[(-(-size // _BLOCK), frames)](
+        _norm_input_gradient[(-(-size // _BLOCK), len(grad))](
             grad,
             x,
             factors,
-            _table(plan, x.device),
+            plan.table_on(x.device),
             size,
             plan.steps + 2,
             channels=channels,
@@ -208,15 +269,14 @@ def normed_backward(
     return grad, grad_weight, grad_bias
 
 
-def apply_map(x: Tensor, frame_map: FrameMap) -> Tensor:
+def apply_map(x: Tensor, frame_map: FrameMap | RoomMap) -> Tensor:
     """As `reference.apply_map`; sums are rounded once, to x's type."""
     x = dense(x)
     mapped = frames_like(x, frame_map.frames)
     size = _size(x)
-    sources = on_device(_sources(frame_map), torch.int32, x.device)
     with torch.cuda.device_of(x):
         _apply_map[(-(-size // _BLOCK), frame_map.frames)](
-            x, mapped, sources, size, frame_map.frames + 1, real=_REAL[_real(x)], block=_BLOCK
+            x, mapped, frame_map.sources_on(x.device), size, frame_map.frames + 1, real=_REAL[_real(x)], block=_BLOCK
         )
     return mapped
 
@@ -271,7 +331,7 @@ def _run_pool(kernel: Any, large: Tensor, small: Tensor, windows: tuple[int, int
 
 
 def _run_forward(
-    x: Tensor, plan: TimePlan, steps: Sequence[Step], keep: bool, normed: Normed | None
+    x: Tensor, plan: TimePlan | RoomPlan, steps: Sequence[Step], keep: bool, normed: Normed | None
 ) -> tuple[Tensor | None, Tensor]:
     real = _real(x)
     membrane = frames_like(x, plan.steps, real) if keep else None
@@ -283,16 +343,18 @@ def _run_forward(
             spikes if membrane is None else membrane,
             spikes,
             x if normed is None else normed.numbers,
-            _table(plan, x.device),
-            _decays(steps, real, x.device),
+            plan.table_on(x.device),
+            _decays(plan, steps, real, x.device),
             size,
             plan.steps + 2,
+            plan.groups,
             **_rule(steps),
             many=steps[0].many and steps[0].subtract,
             keep=keep,
             channels=0 if normed is None else x.shape[2],
             repeats=plan.repeat is not None,
             sums=plan.sums is not None,
+            room=isinstance(plan, RoomPlan),
             real=_REAL[real],
             block=_BLOCK,
             **_ROUNDED,
@@ -303,7 +365,7 @@ def _run_forward(
 def _run_backward(
     grad_spikes: Tensor,
     membrane: Tensor,
-    plan: TimePlan,
+    plan: TimePlan | RoomPlan,
     steps: Sequence[Step],
     frames: int,
     surrogate: Surrogate,
@@ -328,15 +390,17 @@ def _run_backward(
             grad_spikes if normed is None else normed.x,
             sums if normed is None else normed.numbers,
             sums,
-            _table(plan, membrane.device),
-            _decays(steps, membrane.dtype, membrane.device),
+            plan.table_on(membrane.device),
+            _decays(plan, steps, membrane.dtype, membrane.device),
             size,
             plan.steps + 2,
+            frames,
             **_rule(steps),
             **slope._asdict(),
             channels=channels,
             repeats=plan.repeat is not None,
             sums_spikes=plan.sums is not None,
+            room=isinstance(plan, RoomPlan),
             real=_REAL[membrane.dtype],
             block=_BLOCK,
             **_ROUNDED,
@@ -366,47 +430,15 @@ def _rule(steps: Sequence[Step]) -> dict[str, Any]:
     }
 
 
-def _decays(steps: Sequence[Step], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _decays(plan: TimePlan | RoomPlan, steps: Sequence[Step], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Decay per step of each segment, and what it adds to the membrane: [2 * segments]."""
+    if isinstance(plan, RoomPlan):
+        return plan.decays
     each = [number for step in steps for number in (step.decay, (1 - step.decay) * step.v_leak)]
     return on_device(tuple(each), dtype, device)
 
 
-def _table(plan: TimePlan, device: torch.device) -> Tensor:
-    return on_device(_steps(plan), torch.int32, device)
-
-
-@lru_cache(10_000)
-def _steps(plan: TimePlan) -> tuple[int, ...]:
-    """A plan as five rows of T + 2 integers, in one tensor because each is copied to the GPU by itself.
-
-    The first step of every segment, and T; the frame of every step; its group; the segment of every frame; the number
-    of steps of every frame. The second and the third row have -1 in front of the first and behind the last step.
-    """
-    row = plan.steps + 2
-    segments = [i for i, length in enumerate(plan.lengths) for _ in range(length)]
-    of_frame = dict(zip(plan.frame_of, segments, strict=True))
-    counts = Counter(plan.frame_of)
-    rows: list[Iterable[int]] = [
-        itertools.accumulate(plan.lengths, initial=0),
-        (-1, *plan.frame_of, -1),
-        (-1, *plan.group_of, -1),
-        (of_frame[frame] for frame in sorted(of_frame)),
-        (counts[frame] for frame in sorted(counts)),
-    ]
-    return tuple(itertools.chain(*(itertools.islice(itertools.chain(each, itertools.repeat(0)), row) for each in rows)))
-
-
-@lru_cache(10_000)
-def _sources(frame_map: FrameMap) -> tuple[int, ...]:
-    """The sources of all targets, target after target, behind the frames + 1 places where those of a target begin."""
-    pairs = sorted(zip(frame_map.target, frame_map.source, strict=True))
-    counts = Counter(frame_map.target)
-    begins = itertools.accumulate((counts[target] for target in range(frame_map.frames)), initial=0)
-    return (*begins, *(source for _, source in pairs))
-
-
-@triton.jit
+@triton.jit(do_not_specialize=["row", "frames"])
 def _forward(  # type: ignore[no-untyped-def]
     x,
     membrane,
@@ -416,6 +448,7 @@ def _forward(  # type: ignore[no-untyped-def]
     decays,
     size,
     row,
+    frames,
     threshold: tl.constexpr,
     bound: tl.constexpr,
     v_reset: tl.constexpr,
@@ -426,6 +459,7 @@ def _forward(  # type: ignore[no-untyped-def]
     channels: tl.constexpr,
     repeats: tl.constexpr,
     sums: tl.constexpr,
+    room: tl.constexpr,
     real: tl.constexpr,
     block: tl.constexpr,
 ):
@@ -479,9 +513,15 @@ def _forward(  # type: ignore[no-untyped-def]
             count = tl.where(last, 0.0, count).to(real)
         else:
             tl.store(spikes + t * size + neuron, n.to(spikes.dtype.element_ty), mask=there)
+    if room:  # noqa: SIM102 - Triton would compute both sides of "and"
+        if segment == tl.num_programs(1) - 1:
+            used = tl.load(table + 2 * row + end).to(tl.int64) + 1 if sums else end
+            for k in range(0, frames - used):
+                place = spikes + (used + k) * size + neuron
+                tl.store(place, tl.full([block], 0, spikes.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row", "frames"])
 def _backward(  # type: ignore[no-untyped-def]
     grad_spikes,
     membrane,
@@ -493,6 +533,7 @@ def _backward(  # type: ignore[no-untyped-def]
     decays,
     size,
     row,
+    frames,
     threshold: tl.constexpr,
     bound: tl.constexpr,
     v_reset: tl.constexpr,
@@ -505,6 +546,7 @@ def _backward(  # type: ignore[no-untyped-def]
     channels: tl.constexpr,
     repeats: tl.constexpr,
     sums_spikes: tl.constexpr,
+    room: tl.constexpr,
     real: tl.constexpr,
     block: tl.constexpr,
 ):
@@ -557,11 +599,17 @@ def _backward(  # type: ignore[no-untyped-def]
             else:
                 tl.store(grad_x + t * size + neuron, g.to(grad_x.dtype.element_ty), mask=there)
             after = decay * g if leaks else g
+        if room:  # noqa: SIM102 - see `_forward`
+            if segment == tl.num_programs(1) - 1:
+                used = tl.load(table + row + end).to(tl.int64) + 1 if repeats else end
+                for k in range(0, frames - used):
+                    place = grad_x + (used + k) * size + neuron
+                    tl.store(place, tl.full([block], 0, grad_x.dtype.element_ty), mask=there)
     if channels:
         _store_sums(sums, sum_g, sum_gx, segment, channels, block)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row"])
 def _moments(  # type: ignore[no-untyped-def]
     x,
     sums,
@@ -588,6 +636,68 @@ def _moments(  # type: ignore[no-untyped-def]
             sum_x += input
             sum_xx += input * input
     _store_sums(sums, sum_x, sum_xx, segment, channels, block)
+
+
+@triton.jit(do_not_specialize=["frames"])
+def _norm_apply(  # type: ignore[no-untyped-def]
+    x,
+    y,
+    numbers,
+    table,
+    size,
+    frames,
+    channels: tl.constexpr,
+    real: tl.constexpr,
+    block: tl.constexpr,
+):
+    """The output of a norm; frames without a time step become 0."""
+    neuron = tl.program_id(0) * block + tl.arange(0, block)
+    there = neuron < size
+    segment = tl.program_id(1)
+    begin = tl.load(table + segment).to(tl.int64)
+    end = tl.load(table + segment + 1).to(tl.int64)
+    number = numbers + segment * 4 * channels + tl.arange(0, block) % channels
+    factor = tl.load(number)
+    summand = tl.load(number + channels)
+    for t in range(begin, end):
+        input = tl.load(x + t * size + neuron, mask=there, other=0).to(real)
+        tl.store(y + t * size + neuron, (factor * input + summand).to(y.dtype.element_ty), mask=there)
+    if segment == tl.num_programs(1) - 1:
+        for k in range(0, frames - end):
+            tl.store(y + (end + k) * size + neuron, tl.full([block], 0, y.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _norm_sums(  # type: ignore[no-untyped-def]
+    grad_y,
+    x,
+    numbers,
+    sums,
+    table,
+    size,
+    channels: tl.constexpr,
+    real: tl.constexpr,
+    block: tl.constexpr,
+):
+    """Sums of the gradient and of its product with the normed input over the time steps of a segment."""
+    segment = tl.program_id(1)
+    begin = tl.load(table + segment).to(tl.int64)
+    end = tl.load(table + segment + 1).to(tl.int64)
+    lane = tl.arange(0, block)
+    number = numbers + segment * 4 * channels + lane % channels
+    mean = tl.load(number + 2 * channels)
+    rate = tl.load(number + 3 * channels)
+    sum_g = tl.full([block], 0, real)
+    sum_gx = tl.full([block], 0, real)
+    for first in range(tl.program_id(0) * block, size, tl.num_programs(0) * block):
+        neuron = first + lane
+        there = neuron < size
+        for t in range(begin, end):
+            g = tl.load(grad_y + t * size + neuron, mask=there, other=0).to(real)
+            input = tl.load(x + t * size + neuron, mask=there, other=0).to(real)
+            sum_g += g
+            sum_gx += g * ((input - mean) * rate)
+    _store_sums(sums, sum_g, sum_gx, segment, channels, block)
 
 
 @triton.jit
@@ -713,7 +823,7 @@ def _norm_gradients(  # type: ignore[no-untyped-def]
     tl.store(grad_bias + channel, all_g.to(grad_bias.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row"])
 def _norm_input_gradient(  # type: ignore[no-untyped-def]
     grad,
     x,
@@ -740,7 +850,7 @@ def _norm_input_gradient(  # type: ignore[no-untyped-def]
     tl.store(grad + place, g.to(grad.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["row"])
 def _apply_map(x, mapped, sources, size, row, real: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
     neuron = tl.program_id(0) * block + tl.arange(0, block)
     there = neuron < size
