@@ -8,6 +8,7 @@ changes its sign, the crossing is found by halving. States move by the Taylor se
 
 import decimal
 import heapq
+import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -39,6 +40,35 @@ class Synapse:
     state: int
     weight: float
     delay: float
+
+
+@dataclass
+class PlasticSynapse:
+    """Variables (floats) that obey dx/dt = a x + b between events, and what spikes of both ends do to them.
+
+    ``on_pre`` and ``on_post`` (or None) change ``values`` and return what is added to ``state`` of the target.
+    """
+
+    source: int
+    target: int
+    state: int
+    values: dict
+    slopes: dict  # variable: (a, b) per second
+    on_pre: object
+    on_post: object
+    delays: tuple = (0.0, 0.0)
+    last: Decimal = Decimal(0)
+
+    @property
+    def ends(self):
+        """The neurons whose spikes call ``on_pre`` and ``on_post``."""
+        return (self.source, self.target) if self.on_post else (self.source,)
+
+    def carry(self, t):
+        for name, (a, b) in self.slopes.items():
+            grown = math.expm1(a * float(t - self.last))
+            self.values[name] += (self.values[name] + b / a) * grown
+        self.last = t
 
 
 class _Running:
@@ -146,7 +176,7 @@ def _dot(row, x):
     return sum(map(Decimal.__mul__, row, x), Decimal(0))
 
 
-def simulate(neurons, synapses, inputs, duration, step):
+def simulate(neurons, synapses, inputs, duration, step, plastic=()):
     """Spikes (time, neuron) of some neurons up to ``duration``.
 
     Args:
@@ -154,14 +184,15 @@ def simulate(neurons, synapses, inputs, duration, step):
         synapses: of `Synapse`; a source from -1 down is an input.
         inputs: (time, source) of the input spikes.
         duration, step: seconds.
+        plastic: of `PlasticSynapse`, whose values change.
     """
     with decimal.localcontext(prec=DIGITS):
-        return _simulated(neurons, synapses, inputs, duration, step)
+        return _simulated(neurons, synapses, inputs, duration, step, plastic)
 
 
-def _simulated(neurons, synapses, inputs, duration, step):
+def _simulated(neurons, synapses, inputs, duration, step, plastic):
     running = [_Running(neuron, Decimal(step)) for neuron in neurons]
-    queue, spikes = [], []
+    queue, programs, spikes = [], [], []
     end = Decimal(duration)
 
     def arrive(k, state, weight, t):
@@ -181,6 +212,24 @@ def _simulated(neurons, synapses, inputs, duration, step):
                 heapq.heappush(queue, (t + Decimal(s.delay), s.target, s.state, s.weight))
         return reached
 
+    def send_programs(t, sources):
+        """The targets that are reached at once; all that is due now, spikes of sources before those of targets."""
+        for number, s in enumerate(plastic):
+            for which, fires in enumerate(s.ends):
+                for _ in range(sources.count(fires)):
+                    heapq.heappush(programs, (t + Decimal(s.delays[which]), which, number))
+        reached, due = set(), []
+        while programs and programs[0][0] == t:
+            due.append(heapq.heappop(programs))
+        for _, which, number in sorted(due, key=lambda event: event[1]):
+            s = plastic[number]
+            s.carry(t)
+            added = s.on_post(s.values) if which else s.on_pre(s.values)
+            if added is not None:
+                arrive(s.target, s.state, added, t)
+                reached.add(s.target)
+        return reached
+
     def reset(k):
         neuron = running[k]
         neuron.x = [_dot(map(Decimal, row[:-1]), neuron.x) + Decimal(row[-1]) for row in neuron.rule.reset]
@@ -189,9 +238,13 @@ def _simulated(neurons, synapses, inputs, duration, step):
         for s in synapses:
             if s.source == source:
                 heapq.heappush(queue, (Decimal(t) + Decimal(s.delay), s.target, s.state, s.weight))
+        for number, s in enumerate(plastic):
+            for which, fires in enumerate(s.ends):
+                if fires == source:
+                    heapq.heappush(programs, (Decimal(t) + Decimal(s.delays[which]), which, number))
     ahead = [neuron.next_spike(end) for neuron in running]
     while True:
-        t = min([end, *(time for time in ahead if time is not None), *(queue[0][:1] if queue else ())])
+        t = min([end, *(time for time in ahead if time is not None), *(q[0][0] for q in (queue, programs) if q)])
         if t >= end:
             return sorted(spikes)
         due = {k for k, time in enumerate(ahead) if time == t}
@@ -202,6 +255,7 @@ def _simulated(neurons, synapses, inputs, duration, step):
             _, k, state, weight = heapq.heappop(queue)
             arrive(k, state, weight, t)
             touched.add(k)
+        touched |= send_programs(t, [])
         while True:
             fired = [k for k in touched if t >= running[k].free and (k in due or running[k].above(running[k].x) > 0)]
             if not fired:
@@ -212,6 +266,7 @@ def _simulated(neurons, synapses, inputs, duration, step):
                 running[k].free = t + Decimal(running[k].rule.refractory)
             for k in fired:
                 touched |= send(t, k)
+            touched |= send_programs(t, fired)
             for k in fired:
                 reset(k)
         for k in touched:

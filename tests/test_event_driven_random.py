@@ -91,7 +91,7 @@ def random_group(rng, k, steps_of=None):
     return group, plain, changes
 
 
-def random_script(seed, steps=False):
+def random_script(seed, steps=False, also=None):
     rng = np.random.default_rng(seed)
     groups, plain, first, changes = [], [], [], []
     steps_of = np.random.default_rng([seed, 1]) if steps else None
@@ -138,11 +138,14 @@ def random_script(seed, steps=False):
             inputs += 1
             events.append((t, -inputs))
             wires.append(Synapse(-inputs, neuron, len(plain[neuron].offset) - 1, change, 0.0))
+    if also is not None:
+        also(groups, wires, events, first)
     return network, monitors, plain, wires, events, first
 
 
-def compare(seed, steps=False):
-    network, monitors, plain, wires, events, first = random_script(seed, steps)
+def compare(seed, steps=False, also=None):
+    """Spikes of a random script; ``also(groups, wires, events, first)`` may add to it and to the plain description."""
+    network, monitors, plain, wires, events, first = random_script(seed, steps, also)
     network.run(DURATION * brian2.second)
     found = sorted(
         (float(t), first[k] + int(i)) for k, m in enumerate(monitors) for t, i in zip(m.t_, m.i, strict=True)

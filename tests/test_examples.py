@@ -15,6 +15,7 @@ EXPECTED = {
     "frozen_noise": "constant current: the last spikes lie within 17.1 ms",
     "lif_step_current": "the rates differ from the formula by at most",
     "poisson_trials": "and with twice the rate:",
+    "stdp": "spikes; synapses by weight, from 0 to gmax: 4",
     "synfire_chain": "pool 9: 50 spikes",
 }
 

@@ -18,9 +18,11 @@ from sympy.printing.numpy import NumPyPrinter
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Synapses
+from mtt_brian.circuit.plasticity import PlasticPathway, PlasticSynapses
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, Changes, EquationNeuron, Systems
 from mtt_brian.text import shortened
+from mtt_brian.translate.synapse_programs import CannotCompute, Columns, ProgramBuilder
 from mtt_brian.translate.timed_arrays import TimedArray, call_of, pieces, without_calls
 
 #: Name of the one input of a circuit: all sources of spikes one after another. No Brian2 object can have it.
@@ -87,6 +89,7 @@ class Group:
         refractory: seconds, a number or one per neuron, or the text of an expression; None without one.
         own_names: names that the reset defines for itself.
         arrays: names that are timed arrays.
+        regularly: variables that change at certain times.
     """
 
     name: str
@@ -102,10 +105,30 @@ class Group:
     refractory: float | np.ndarray | str | None
     own_names: frozenset[str] = frozenset()
     arrays: Mapping[str, TimedArray] = field(default_factory=dict)
+    regularly: frozenset[str] = frozenset()
 
     def states(self, changed: frozenset[str]) -> tuple[str, ...]:
         """The states: what has an equation, then the parameters that spikes change."""
         return (*self.equations, *sorted(changed - set(self.equations)))
+
+
+@dataclass(frozen=True, eq=False)
+class Plastic:
+    """What the pathways of `Synapses` share whose variables spikes change.
+
+    Attributes:
+        name: of the object.
+        variables: names of the variables that change.
+        equations: right sides of the differential equations, by variable; ``lastupdate`` is then a variable too.
+        subexpressions: those that depend on variables, by name.
+        ends: groups or sources before and behind the synapses, and the neuron of every synapse in them.
+    """
+
+    name: str
+    variables: tuple[str, ...]
+    equations: Mapping[str, str]
+    subexpressions: Mapping[str, str]
+    ends: tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +141,14 @@ class Pathway:
         target: name of the group.
         code: the statements.
         i, j: neuron of the source and of the target of every synapse, counted in the whole groups.
-        variables: the variable of the target that a name in the statements stands for.
+        variables: the variable of the target (of both ends, if it is plastic) that a name in the statements stands for.
         reads: groups and their variables that the value of a name depends on, those in subexpressions included.
         values, functions: as of a group; a number, or one value per synapse.
         seconds: delay, a number or one per synapse.
         own_names: names that the statements define for themselves.
+        plastic: the synapses, if the statements do more than to add constants to variables of the target.
+        end: of these, 0 or 1, to which a name in ``variables`` belongs.
+        order: pathways that are reached at one instant are executed by rising order.
     """
 
     name: str
@@ -137,6 +163,9 @@ class Pathway:
     functions: Mapping[str, str]
     seconds: float | np.ndarray
     own_names: frozenset[str] = frozenset()
+    plastic: Plastic | None = None
+    end: Mapping[str, int] = field(default_factory=dict)
+    order: tuple[int, str] = (0, "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +198,13 @@ class Translation:
         circuit: its one input is `SOURCES`; its populations have the names of the groups.
         states: names of the states of every group; those without any are not in the circuit.
         first: where a source of spikes begins among the neurons of the input.
+        plastic: synapses whose variables spikes change; they connect the parts of the circuit.
     """
 
     circuit: Circuit
     states: Mapping[str, tuple[str, ...]]
     first: Mapping[str, int]
+    plastic: tuple[PlasticSynapses, ...] = ()
 
 
 def circuit_of(script: Script) -> Translation:
@@ -183,12 +214,20 @@ def circuit_of(script: Script) -> Translation:
         Refused: lists everything that cannot run exactly.
     """
     refusals = list(script.refusals)
-    changed: dict[str, set[str]] = {g.name: set() for g in script.groups}
+    changed: dict[str, set[str]] = {g.name: set(g.regularly) for g in script.groups}
     jumps: list[tuple[Pathway, str, np.ndarray]] = []
+    programs: list[tuple[Pathway, ProgramBuilder]] = []
+    columns = {p.plastic: Columns(len(p.i), p.plastic.variables) for p in script.pathways if p.plastic is not None}
     for pathway in script.pathways:
-        if pathway.target not in changed:
-            continue  # its target is refused
         try:
+            if pathway.plastic is not None:
+                _check_delays(pathway)
+                programs.append((pathway, _program(pathway, pathway.plastic, columns[pathway.plastic])))
+                for end, variable in programs[-1][1].entered:
+                    changed.get(pathway.plastic.ends[end][0], set()).add(variable)
+                continue
+            if pathway.target not in changed:
+                continue  # its target is refused
             for variable, jump in _jumps(pathway):
                 changed[pathway.target].add(variable)
                 jumps.append((pathway, variable, jump))
@@ -235,7 +274,7 @@ def circuit_of(script: Script) -> Translation:
         connections=tuple(connections),
         output=next(reversed(rules), SOURCES),
     )
-    return Translation(circuit, states, first)
+    return Translation(circuit, states, first, _plastic_synapses(programs, columns, states, first, size_of, total))
 
 
 def evaluate(
@@ -294,7 +333,19 @@ def _parsed(
     text, calls = without_calls(text, arrays)
     for call in calls.values():
         _check_call(call, line, arrays)
-    names = _names(text)
+    _check_names(text, line, functions)
+    try:
+        expression = sympy.sympify(str_to_sympy(text))
+    except (SyntaxError, ValueError, KeyError, NotImplementedError) as error:
+        compares = any(sign in text for sign in ("<", ">", "==", "!="))
+        instead = "write int(...) around a condition" if compares else _CLOCK
+        raise _Stop(line, f"it cannot be read ({error})", instead) from None
+    return expression.xreplace({_symbol(name): _symbol(call) for name, call in calls.items()})
+
+
+def _check_names(text: str, line: str, functions: Mapping[str, str], known: Sequence[str] = ()) -> None:
+    """Raises _Stop for names in an expression that have no value before the run, but those that are ``known``."""
+    names = [name for name in _names(text) if name not in known]
     for name in names:
         if name == "xi" or name.startswith("xi_"):
             raise _Stop(line, f"it is noisy ({name})", f"leave the noise out, or {_CLOCK}")
@@ -308,13 +359,6 @@ def _parsed(
         if name in ("t", "t_in_timesteps", "dt", "lastspike"):
             instead = f"give what depends on it as a TimedArray, change a parameter between two runs, or {_CLOCK}"
             raise _Stop(line, f"it depends on time ({name})", instead)
-    try:
-        expression = sympy.sympify(str_to_sympy(text))
-    except (SyntaxError, ValueError, KeyError, NotImplementedError) as error:
-        compares = any(sign in text for sign in ("<", ">", "==", "!="))
-        instead = "write int(...) around a condition" if compares else _CLOCK
-        raise _Stop(line, f"it cannot be read ({error})", instead) from None
-    return expression.xreplace({_symbol(name): _symbol(call) for name, call in calls.items()})
 
 
 def _check_call(text: str, line: str, arrays: Mapping[str, TimedArray]) -> None:
@@ -694,10 +738,156 @@ def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
             k = int(np.argmin(np.isfinite(value)))
             raise _Stop(line, f"synapse {k} adds {value[k]}", "give it a finite weight")
         out.append((pathway.variables[name], value))
+    _check_delays(pathway)
+    return out
+
+
+def _check_delays(pathway: Pathway) -> None:
     seconds = np.asarray(pathway.seconds)
     if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):
         raise _Stop("delay", f"it is {np.ravel(seconds)[np.argmin(np.ravel(seconds) >= 0)]:g} s", "give a time >= 0")
-    return out
+
+
+def assigned(code: str) -> list[str]:
+    """The names that statements assign.
+
+    Raises:
+        Refused: for what is no list of assignments.
+    """
+    try:
+        return [name for name, _, _ in _statements(code)]
+    except _Stop as stop:
+        raise Refused([Refusal("statements", *stop.args)]) from None
+
+
+def _program(pathway: Pathway, plastic: Plastic, columns: Columns) -> ProgramBuilder:
+    """The statements of a pathway, after the solution of the equations of its synapses."""
+    builder = ProgramBuilder(columns, pathway.values, plastic.subexpressions)
+    if plastic.equations:
+        since = builder.minus(builder.time(), builder.expression("lastupdate"))
+        solved = {name: _solved(pathway, plastic, builder, name, since) for name in plastic.equations}
+        for name, register in solved.items():
+            builder.set(name, register)
+    for name, text, line in _statements(pathway.code):
+        if name in pathway.variables:
+            builder.add_to_neuron(
+                pathway.end[name], pathway.variables[name], _computed(pathway, builder, _added(name, text, line), line)
+            )
+        elif name in plastic.variables or name in pathway.own_names:
+            builder.set(name, _computed(pathway, builder, text, line))
+        else:
+            what = f"{name} is no variable that has one value per synapse, or per neuron of a NeuronGroup"
+            raise _Stop(line, what, f"declare it as ': 1', or {_CLOCK}")
+    if plastic.equations:
+        builder.set("lastupdate", builder.time())
+    return builder
+
+
+def _computed(pathway: Pathway, builder: ProgramBuilder, text: str, line: str) -> int:
+    """The register that has the value of an expression in statements."""
+    _check_names(text, line, pathway.functions, ("t", "lastupdate"))
+    for name in _names(text):
+        if name in pathway.variables and name not in pathway.values:
+            state = f"{pathway.variables[name]} of {_end(pathway, name)!r}"
+            instead = f"use variables of the synapse, or {_CLOCK}"
+            raise _Stop(line, f"it depends on {state}, which changes during a run", instead)
+    try:
+        return builder.expression(text)
+    except CannotCompute as error:
+        raise _Stop(line, f"it cannot be computed ({error})", _CLOCK) from None
+
+
+def _end(pathway: Pathway, name: str) -> str:
+    assert pathway.plastic is not None
+    return pathway.plastic.ends[pathway.end[name]][0]
+
+
+def _added(name: str, text: str, line: str) -> str:
+    """What a statement ``name = text`` adds to a variable of a neuron."""
+    tree = ast.parse(text, mode="eval").body
+    if isinstance(tree, ast.BinOp) and isinstance(tree.left, ast.Name) and tree.left.id == name:
+        if isinstance(tree.op, ast.Add):
+            return ast.unparse(tree.right)
+        if isinstance(tree.op, ast.Sub):
+            return f"-({ast.unparse(tree.right)})"
+    raise _Stop(line, f"it does not add to {name}", f"write '{name} += w', or {_CLOCK}")
+
+
+def _solved(pathway: Pathway, plastic: Plastic, builder: ProgramBuilder, name: str, since: int) -> int:
+    """The register that has a variable with an equation, after the time in the register ``since``."""
+    line = f"d{name}/dt = {plastic.equations[name]}"
+    expression = _parsed(plastic.equations[name], line, pathway.functions)
+    inside = {_symbol(k): _parsed(text, line, pathway.functions) for k, text in plastic.subexpressions.items()}
+    while expression.free_symbols & set(inside):
+        expression = expression.subs(inside)
+    states = list(plastic.equations)
+    coefficients, constant = _affine(expression, states, line, f"d{name}/dt")
+    for other, coefficient in zip(states, coefficients, strict=True):
+        if other != name and coefficient != 0:
+            raise _Stop(
+                line, f"it depends on {other}, which changes too", f"write equations without {other}, or {_CLOCK}"
+            )
+    registers = []
+    for what, part in (("rate", coefficients[states.index(name)]), ("drive", constant)):
+        if {str(s) for s in part.free_symbols} & set(plastic.variables):
+            registers.append(_computed(pathway, builder, _text(part), line))
+            continue
+        value = _value(part, line, pathway.values)
+        if not np.all(np.isfinite(value)):
+            bad = int(np.argmin(np.isfinite(np.ravel(value))))
+            what = f"{part} is {np.ravel(value)[bad]} in synapse {bad}"
+            raise _Stop(line, what, "give its parameters finite values, time constants > 0")
+        registers.append(builder.constant(f"{what} of {name}", value))
+    return builder.follow(builder.expression(name), registers[0], registers[1], since)
+
+
+def _text(expression: sympy.Expr) -> str:
+    """An expression as Brian2 writes it, with all digits of its numbers."""
+    from brian2.parsing.sympytools import sympy_to_str
+
+    digits = {x: sympy.Symbol(f"({float(x)!r})") for x in expression.atoms(sympy.Float)}
+    return str(sympy_to_str(expression.xreplace(digits)))
+
+
+def _plastic_synapses(
+    programs: Sequence[tuple[Pathway, ProgramBuilder]],
+    columns: Mapping[Plastic, Columns],
+    states: Mapping[str, tuple[str, ...]],
+    first: Mapping[str, int],
+    size_of: Mapping[str, int],
+    inputs: int,
+) -> tuple[PlasticSynapses, ...]:
+    """The programs of all objects, with numbers instead of names."""
+    pathways: dict[Plastic, list[PlasticPathway]] = {plastic: [] for plastic in columns}
+    for order, (pathway, builder) in enumerate(sorted(programs, key=lambda pair: pair[0].order)):
+        plastic = pathway.plastic
+        assert plastic is not None
+        outside = pathway.source in first
+        ports = [states[plastic.ends[end][0]].index(variable) for end, variable in builder.entered]
+        code, registers = builder.program(ports)
+        pathways[plastic].append(
+            PlasticPathway(
+                name=pathway.order[1],
+                source=SOURCES if outside else pathway.source,
+                source_size=max(inputs, 1) if outside else size_of[pathway.source],
+                neuron=pathway.i + first[pathway.source] if outside else pathway.i,
+                seconds=np.broadcast_to(np.asarray(pathway.seconds, dtype=np.float64), len(pathway.i)),
+                order=order,
+                code=code,
+                registers=registers,
+            )
+        )
+    return tuple(
+        PlasticSynapses(
+            name=plastic.name,
+            size=len(plastic.ends[0][1]),
+            variables=plastic.variables,
+            constants=columns[plastic].constants,
+            ends=plastic.ends,
+            pathways=tuple(found),
+        )
+        for plastic, found in pathways.items()
+    )
 
 
 def _changing_values(
@@ -706,7 +896,9 @@ def _changing_values(
     """Statements that read a parameter which spikes change."""
     out = []
     for pathway in pathways:
-        for name, text, line in _statements(pathway.code):
+        equations = pathway.plastic.equations if pathway.plastic is not None else {}
+        lines = [(name, text, f"d{name}/dt = {text}") for name, text in equations.items()]
+        for name, text, line in [*lines, *_statements(pathway.code)]:
             for used in _names(text):
                 changing = any(variable in states.get(group, ()) for group, variable in pathway.reads.get(used, ()))
                 if used != name and changing:

@@ -18,6 +18,7 @@ from brian2.core.namespace import get_local_namespace
 
 from mtt_brian.circuit.instants import just_before
 from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.plasticity import PlasticSynapses
 from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.poisson import PoissonProcess
@@ -51,6 +52,9 @@ class EquationRun(Protocol):
     def start(self, name: str, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
         """Puts some neurons of a population into given states."""
 
+    def change(self, name: str, neurons: np.ndarray, x: np.ndarray, t: float) -> None:
+        """Sets the states of some neurons at the end of the last piece."""
+
     def predict_crossings(self) -> None:
         """Predicts the next event of every neuron."""
 
@@ -68,6 +72,9 @@ class EquationRun(Protocol):
 
     def refractory(self, name: str) -> np.ndarray:
         """Which neurons of a population are refractory."""
+
+    def synapses(self, name: str) -> dict[str, np.ndarray]:
+        """The variables of plastic synapses now; what is written into them changes the synapses."""
 
     @property
     def delayed_spikes(self) -> int:
@@ -138,7 +145,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         start: makes a run of a circuit; it raises `InputError` for one that cannot be run.
     """
 
-    def __init__(self, start: Callable[[Circuit], EquationRun]) -> None:
+    def __init__(self, start: Callable[[Circuit, Sequence[PlasticSynapses]], EquationRun]) -> None:
         super().__init__()
         self._start = start
         self._sessions: WeakKeyDictionary[Any, _Session] = WeakKeyDictionary()
@@ -206,7 +213,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
             return
         if session.run is None or session.translation is not stored["translation"]:
             session.translation = stored["translation"]
-            session.run = self._start(stored["translation"].circuit)
+            session.run = self._start(stored["translation"].circuit, stored["translation"].plastic)
         session.run.restore(stored["kept"])
         session.written = {k: x.copy() for k, x in stored["written"].items()}
         session.lastspike = {k: x.copy() for k, x in stored["lastspike"].items()}
@@ -250,6 +257,14 @@ class EventDrivenDevice(internals.RuntimeDevice):
         rates = _rates(parts, plain, begin)
         _notice_many_changes(translation, rates)
         recorder = _Recorder(parts, translation, begin, end, namespace)
+        operations = [
+            _Operation(group, runner, translation.states[group.name], begin, end)
+            for group, runner in parts.operations
+            if translation.states[group.name]
+        ]
+        at_stops = recorder.samplers() + [(operation.runner, operation.execute) for operation in operations]
+        at_stops.sort(key=lambda pair: (pair[0].order, pair[0].name))
+        times = np.unique(np.concatenate([recorder.times, *(operation.steps for operation in operations)]))
         parts = replace(parts, groups=[group for group in parts.groups if translation.states[group.name]])
         internals.begin_run(network)
         reporter = _Reporter(report, float(report_period), begin, float(duration))
@@ -257,21 +272,27 @@ class EventDrivenDevice(internals.RuntimeDevice):
         senders = (*parts.groups, *parts.generators, *parts.poisson, *parts.inputs, *parts.synapses)
         session.forget_replaced(senders)
         before, kept = session.translation, session.run.keep() if session.run is not None else None
+        for operation in operations:
+            operation.prepare(namespace)
         try:
             run = self._prepared(session, translation, parts, begin, kept)
+            for written, values in _synaptic_variables(run, parts, translation):
+                values[:] = written
             pieces = _pieces(parts, rates, begin, end)
             reached = begin
             for left, right in itertools.pairwise(pieces):
                 inputs = self._inputs(session, translation, parts, rates, left, right)
                 recorder.note(inputs)
-                reached = self._play(network, run, inputs, recorder, reporter, left, right)
+                reached = self._play(network, run, inputs, times, [call for _, call in at_stops], reporter, left, right)
                 if internals.stop_requested(network):
                     break
             states = {group.name: _states_at(run, group, reached) for group in parts.groups}
         except BaseException:
+            for operation in operations:
+                operation.undo()
             session.run, session.translation = None, before
             if before is not None and kept is not None:
-                session.run = self._start(before.circuit)
+                session.run = self._start(before.circuit, before.plastic)
                 session.run.restore(kept)
             session.poisson.clear()
             raise
@@ -280,6 +301,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
         session.objects = {part.name: ref(part) for part in senders}
         spikes = run.fetch()
         _write_back(session, run, parts, translation, spikes, states)
+        for written, values in _synaptic_variables(run, parts, translation):
+            written[:] = values
         recorder.finish(spikes, reached)
         internals.set_time(network, list({part.clock for part in network.sorted_objects}), reached)
         reporter.done((reached - begin) / (end - begin) if end > begin else 1.0)
@@ -289,19 +312,21 @@ class EventDrivenDevice(internals.RuntimeDevice):
         network: Any,
         run: EquationRun,
         inputs: _Inputs,
-        recorder: _Recorder,
+        times: np.ndarray,
+        at_stops: Sequence[Callable[[EquationRun, float], None]],
         reporter: _Reporter,
         begin: float,
         end: float,
     ) -> float:
         """Carries a piece of a run to its end, or to where it was stopped; returns the time."""
-        stops = np.union1d(recorder.times, reporter.times)
+        stops = np.union1d(times, reporter.times)
         at = 0
         for stop in [*stops[(stops >= begin) & (stops < end)].tolist(), end]:
             last = int(np.searchsorted(inputs.t, just_before(stop), side="right"))
             run.advance(inputs.t[at:last], inputs.i[at:last], inputs.n[at:last], stop)
             at = last
-            recorder.sample(run, stop)
+            for call in at_stops:
+                call(run, stop)
             reporter.at(stop)
             if internals.stop_requested(network):
                 return float(stop)
@@ -339,7 +364,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         if same and all(np.all(rows) for rows in unchanged.values()):
             assert old is not None
             return old
-        run = self._start(translation.circuit)
+        run = self._start(translation.circuit, translation.plastic)
         for group in parts.groups:
             name = group.name
             rule = translation.circuit.population[name].rule
@@ -527,7 +552,10 @@ def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
             raise Refused(
                 [
                     Refusal(
-                        group.name, name, f"spikes change it, and it is {what}", "declare it as ': 1', one per neuron"
+                        group.name,
+                        name,
+                        f"it changes during a run, and it is {what}",
+                        "declare it as ': 1', one per neuron",
                     )
                 ]
             )
@@ -558,6 +586,7 @@ def _same_circuit(one: Translation, other: Translation) -> bool:
         and [p.name for p in a.populations] == [p.name for p in b.populations]
         and all(_same_rule(p.rule, q.rule) for p, q in zip(a.populations, b.populations, strict=True))
         and _same_delays(one, other)
+        and all(_same_programs(p, q) for p, q in zip(one.plastic, other.plastic, strict=True))
         and all(
             np.array_equal(c.operators[0].weight, d.operators[0].weight)  # type: ignore[union-attr]
             for c, d in zip(a.connections, b.connections, strict=True)
@@ -569,13 +598,36 @@ def _same_delays(one: Translation, other: Translation) -> bool:
     """Whether two circuits have the same synapses, up to their weights."""
     a, b = one.circuit.connections, other.circuit.connections
     same = len(a) == len(b) and one.first == other.first
-    return same and all(
-        (c.source, c.target, c.port) == (d.source, d.target, d.port)
+    return (
+        same
         and all(
-            np.array_equal(getattr(c.operators[0], name), getattr(d.operators[0], name))
-            for name in ("source", "target", "seconds")
+            (c.source, c.target, c.port) == (d.source, d.target, d.port)
+            and all(
+                np.array_equal(getattr(c.operators[0], name), getattr(d.operators[0], name))
+                for name in ("source", "target", "seconds")
+            )
+            for c, d in zip(a, b, strict=True)
         )
-        for c, d in zip(a, b, strict=True)
+        and [(p.name, p.size, len(p.pathways)) for p in one.plastic]
+        == [(p.name, p.size, len(p.pathways)) for p in other.plastic]
+        and all(
+            (c.source, c.order) == (d.source, d.order)
+            and all(np.array_equal(getattr(c, name), getattr(d, name)) for name in ("neuron", "seconds"))
+            for p, q in zip(one.plastic, other.plastic, strict=True)
+            for c, d in zip(p.pathways, q.pathways, strict=True)
+        )
+    )
+
+
+def _same_programs(one: PlasticSynapses, other: PlasticSynapses) -> bool:
+    """Whether the statements of the same synapses are the same, with the same constants."""
+    return (
+        one.variables == other.variables
+        and np.array_equal(one.constants, other.constants)
+        and all(
+            np.array_equal(p.code, q.code) and np.array_equal(p.registers, q.registers)
+            for p, q in zip(one.pathways, other.pathways, strict=True)
+        )
     )
 
 
@@ -630,6 +682,17 @@ def _write_back(
             session.lastspike[name] = last.copy()
 
 
+def _synaptic_variables(
+    run: EquationRun, parts: script.Parts, translation: Translation
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The memory of every variable of synapses that spikes change: in the script, and in a run."""
+    names = {one.name for one in translation.plastic}
+    for synapses in parts.synapses:
+        if synapses.name in names:
+            for name, values in run.synapses(synapses.name).items():
+                yield internals.memory(synapses.variables[name]), values
+
+
 # ----- monitors and reports
 
 
@@ -642,6 +705,58 @@ def _steps(clock: Any, begin: float, end: float) -> np.ndarray:
     return np.arange(int(np.ceil(begin / dt - 1e-4)), int(np.ceil(end / dt - 1e-4))) * dt
 
 
+class _Operation:
+    """Code of ``run_regularly``, which Brian2 executes on the states of a group at every step of its clock.
+
+    Args:
+        group: that contains it.
+        runner: has the code.
+        states: names of its states.
+        begin, end: of the run, seconds.
+    """
+
+    def __init__(self, group: Any, runner: Any, states: tuple[str, ...], begin: float, end: float) -> None:
+        self.runner, self.steps = runner, _steps(runner.clock, begin, end)
+        self._group, self._states, self._next = group, states, 0
+        names = [*self._states, *(["not_refractory"] if "not_refractory" in group.variables else [])]
+        self._memory = {name: internals.memory(group.variables[name]) for name in names}
+        # In the code, t is the time of the group's clock.
+        self._times = [internals.memory(clock.variables["t"]) for clock in (runner.clock, group.clock)]
+        self._before = [(values, values.copy()) for values in (*self._memory.values(), *self._times)]
+
+    def prepare(self, namespace: Mapping[str, Any]) -> None:
+        """Lets Brian2 generate the code."""
+        self.runner.before_run(namespace)
+
+    def undo(self) -> None:
+        """Gives the variables the values that they had before the run."""
+        for values, before in self._before:
+            values[...] = before
+
+    def execute(self, run: EquationRun, t: float) -> None:
+        """Executes the code, if ``t`` is a step of its clock."""
+        if self._next == len(self.steps) or self.steps[self._next] != t:
+            return
+        self._next += 1
+        x = run.states(self._group.name, np.arange(len(self._group)), t)
+        for k, name in enumerate(self._states):
+            self._memory[name][:] = x[:, k]
+        if "not_refractory" in self._memory:
+            self._memory["not_refractory"][:] = ~run.refractory(self._group.name)
+        for time_of_clock in self._times:
+            time_of_clock[...] = t
+        self.runner.run()
+        after = np.stack([self._memory[name] for name in self._states], axis=1)
+        if not np.all(ok := np.abs(after) <= LARGEST_STATE):
+            bad, k = np.argwhere(~ok)[0]
+            raise InputError(
+                f"{self.runner.name}: it sets {self._states[k]} of neuron {bad} to {after[bad, k]} at {t:.9g} s; its "
+                f"code must give numbers from {-LARGEST_STATE:g} to {LARGEST_STATE:g}"
+            )
+        changed = np.flatnonzero(np.any(after != x, axis=1))
+        run.change(self._group.name, changed, after[changed], t)
+
+
 class _Recorder:
     """Fills the monitors of a network."""
 
@@ -649,9 +764,8 @@ class _Recorder:
         self, parts: script.Parts, translation: Translation, begin: float, end: float, namespace: Mapping[str, Any]
     ) -> None:
         self._parts, self._translation = parts, translation
-        self._columns = {
-            m.name: script.Columns(m, translation.states, namespace) for m in (*parts.states, *parts.spikes)
-        }
+        self._names = {**translation.states, **{one.name: one.variables for one in translation.plastic}}
+        self._columns = {m.name: script.Columns(m, self._names, namespace) for m in (*parts.states, *parts.spikes)}
         self._steps = {m.name: _steps(m.clock, begin, end) for m in (*parts.states, *parts.rates)}
         own = [self._steps[m.name] for m in parts.states if len(self._steps[m.name])]
         self.times = np.unique(np.concatenate([np.zeros(0), *own]))
@@ -674,17 +788,25 @@ class _Recorder:
         begin = self._translation.first
         return {name: (begin[name], len(group)) for name, group in groups.items() if name in begin}
 
-    def sample(self, run: EquationRun, t: float) -> None:
-        """Notes the states of the monitors that record at ``t``."""
-        for monitor in self._parts.states:
-            name = monitor.name
-            k, steps = self._next[name], self._steps[name]
-            if k < len(steps) and steps[k] == t:
-                self._next[name] += 1
-                group = script.whole(monitor.source).name
-                neurons = script.recorded(monitor)
-                idle = not self._translation.states[group]
-                self._samples[name].append(np.zeros((len(neurons), 0)) if idle else run.states(group, neurons, t))
+    def samplers(self) -> list[tuple[Any, Callable[[EquationRun, float], None]]]:
+        """The monitors of states, and what is called at every stop of the run."""
+        return [(monitor, partial(self._sample, monitor)) for monitor in self._parts.states]
+
+    def _sample(self, monitor: brian2.StateMonitor, run: EquationRun, t: float) -> None:
+        """Notes the states of a monitor, if it records at ``t``."""
+        name = monitor.name
+        k, steps = self._next[name], self._steps[name]
+        if k < len(steps) and steps[k] == t:
+            self._next[name] += 1
+            group, rows = script.whole(monitor.source).name, script.recorded(monitor)
+            states = self._names.get(group, ())
+            if not states:
+                x = np.zeros((len(rows), 0))
+            elif group in self._translation.states:
+                x = run.states(group, rows, t)
+            else:
+                x = np.stack([run.synapses(group)[state][rows] for state in states], axis=1)
+            self._samples[name].append(x)
 
     def finish(self, spikes: Mapping[str, FiredSpikes], end: float) -> None:
         """Writes everything into the monitors."""
@@ -693,7 +815,7 @@ class _Recorder:
         for monitor in self._parts.states:
             k = len(self._samples[monitor.name])
             neurons = script.recorded(monitor)
-            names = self._translation.states[script.whole(monitor.source).name]
+            names = self._names.get(script.whole(monitor.source).name, ())
             steps = self._steps[monitor.name][:k]
             x = np.array(self._samples[monitor.name]).reshape(k, len(neurons), len(names))
             columns = self._columns[monitor.name].of(x, np.broadcast_to(neurons, (k, len(neurons))), steps[:, None])

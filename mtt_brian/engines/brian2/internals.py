@@ -7,6 +7,7 @@ Brian2) that names what is missing. No other module of this package uses such a 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from brian2.codegen.runtime.cython_rt.extension_manager import cython_extension_
 from brian2.codegen.translation import analyse_identifiers
 from brian2.devices.device import RuntimeDevice, all_devices, auto_target, get_device, reset_device
 from brian2.utils.logger import catch_logs
+from brian2.utils.stringtools import get_identifiers
 
 #: Texts of Brian2's warnings and messages, as far as this package has to tell them apart.
 ORDER_MATTERS = "may not be well-defined"
@@ -333,7 +335,9 @@ def is_stateless(function: Any) -> bool:
 def names_in(code: str, variables: Mapping[str, Any]) -> tuple[frozenset[str], set[str]]:
     """The names that statements define for themselves, and all other names in them; comments have none."""
     own, known, unknown = analyse_identifiers(code, variables)
-    return frozenset(own), known | unknown
+    # Brian2 simplifies ``x = x + f(0*ms)`` before it looks for names.
+    written = get_identifiers(re.sub("#.*", "", code)) - own
+    return frozenset(own), known | unknown | written
 
 
 def memory_is_on(owner: Any, device: Any) -> bool:

@@ -19,7 +19,17 @@ from brian2.utils.stringtools import get_identifiers
 
 from mtt_brian.circuit.instants import at_or_after
 from mtt_brian.engines.brian2 import internals
-from mtt_brian.translate.from_brian2 import Group, Pathway, Refusal, Refused, Script, evaluate, in_one_line
+from mtt_brian.translate.from_brian2 import (
+    Group,
+    Pathway,
+    Plastic,
+    Refusal,
+    Refused,
+    Script,
+    assigned,
+    evaluate,
+    in_one_line,
+)
 from mtt_brian.translate.timed_arrays import TimedArray, pieces, without_calls
 
 _CLOCK = "use the standard device, set_device('runtime')"
@@ -40,6 +50,7 @@ class Parts:
         generators, poisson, inputs: sources of spikes.
         synapses: with at least one pathway.
         spikes, states, rates: monitors.
+        operations: of ``run_regularly``, with the group that contains them.
         refusals: everything else.
     """
 
@@ -51,6 +62,7 @@ class Parts:
     spikes: list[brian2.EventMonitor]
     states: list[brian2.StateMonitor]
     rates: list[brian2.PopulationRateMonitor]
+    operations: list[tuple[brian2.NeuronGroup, brian2.CodeRunner]]
     refusals: list[Refusal]
 
 
@@ -61,7 +73,7 @@ def parts_of(objects: Iterable[Any]) -> Parts:
     # With a run_regularly of their own, Brian2 puts synapses and subgroups into the group.
     objects = {id(thing): thing for thing in (*objects, *inside.values())}.values()
     objects = sorted(objects, key=lambda thing: _by_number(thing.name))
-    parts = Parts([], [], [], [], [], [], [], [], [])
+    parts = Parts([], [], [], [], [], [], [], [], [], [])
     refuse = parts.refusals.append
     for thing in objects:
         if id(thing) in inside and not isinstance(thing, brian2.Synapses):
@@ -71,7 +83,11 @@ def parts_of(objects: Iterable[Any]) -> Parts:
         if kind in (brian2.NeuronGroup, brian2.SpikeGeneratorGroup, brian2.PoissonGroup):
             for part in _inside(thing):
                 known = isinstance(part, brian2.Synapses | brian2.Subgroup) or internals.is_part_of_group(part)
-                if part.active and not known:
+                if not part.active or known:
+                    continue
+                if kind is brian2.NeuronGroup and type(part) is brian2.CodeRunner:
+                    parts.operations.append((thing, part))
+                else:
                     refuse(Refusal(thing.name, part.name, "it runs code at certain times (run_regularly)", _BETWEEN))
         if kind is brian2.NeuronGroup:
             parts.groups.append(thing)
@@ -135,15 +151,17 @@ def script_of(parts: Parts, namespace: Mapping[str, Any], begin: float = 0.0, en
         BrianObjectException: from Brian2, for wrong units and unknown names; it names the object.
     """
     refusals = list(parts.refusals)
-    groups = _each(parts.groups, lambda g: [_group(g, namespace)], refusals)
+    runners = {group.name: [runner for owner, runner in parts.operations if owner is group] for group in parts.groups}
+    groups = _each(parts.groups, lambda g: [_group(g, runners[g.name], namespace)], refusals)
     pathways = _each(parts.synapses, lambda s: _pathways(s, namespace), refusals)
     pathways += _each(parts.inputs, lambda p: [_poisson_input(p, namespace)], refusals)
+    with_states = brian2.NeuronGroup | brian2.Synapses
     for monitor in parts.states:
-        if not isinstance(whole(monitor.source), brian2.NeuronGroup):
+        if not isinstance(whole(monitor.source), with_states):
             what = f"it records {type(whole(monitor.source)).__name__}"
-            refusals.append(Refusal(monitor.name, "", what, "record a NeuronGroup"))
-    groups_only = [monitor for monitor in parts.states if isinstance(whole(monitor.source), brian2.NeuronGroup)]
-    _each([*groups_only, *parts.spikes], lambda monitor: [Columns(monitor, {}, namespace)], refusals)
+            refusals.append(Refusal(monitor.name, "", what, "record a NeuronGroup or Synapses"))
+    known = [monitor for monitor in parts.states if isinstance(whole(monitor.source), with_states)]
+    _each([*known, *parts.spikes], lambda monitor: [Columns(monitor, {}, namespace)], refusals)
     rates = dict(_each(parts.poisson, lambda group: [(group.name, _rates_of(group, namespace, begin, end))], refusals))
     sources = {s.name: len(s) for s in (*parts.generators, *parts.poisson)}
     sources |= {p.name: len(internals.target_of(p)) for p in parts.inputs}
@@ -203,7 +221,7 @@ def _obstacle(name: str, function: Any) -> str:
     return "" if own else "is not a function of Brian2"
 
 
-def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
+def _group(group: brian2.NeuronGroup, runners: list[brian2.CodeRunner], namespace: Mapping[str, Any]) -> Group:
     if not is_active(group):
         _refuse("", "a part of it is inactive", "set active to True, or leave the object out of the network")
     others = sorted(set(group.events) - {"spike"})
@@ -250,6 +268,7 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
             "Refractory period has to be specified in units of seconds but got {value}",
             value=refractory,
         )
+    regularly = {name for runner in runners for name in _changed_regularly(group, runner, namespace)}
     values = {name: _values(group, name, variable) for name, variable in resolved.items() if _is_value(variable)}
     arrays = _arrays(resolved)
     return Group(
@@ -266,7 +285,24 @@ def _group(group: brian2.NeuronGroup, namespace: Mapping[str, Any]) -> Group:
         refractory=None if refractory is False else refractory if isinstance(refractory, str) else float(refractory),
         own_names=own_names,
         arrays=arrays,
+        regularly=frozenset(regularly),
     )
+
+
+def _changed_regularly(
+    group: brian2.NeuronGroup, runner: brian2.CodeRunner, namespace: Mapping[str, Any]
+) -> frozenset[str]:
+    """The variables that code of ``run_regularly`` changes."""
+    code = runner.abstract_code
+    line = f"run_regularly '{in_one_line(code)}'"
+    if runner.when != "start":
+        _refuse(line, f"it runs in the slot {runner.when!r}", "leave it in the slot 'start'")
+    own_names, used = internals.names_in(code, group.variables)
+    resolved = _resolve(runner.group, used, namespace)
+    check_units_statements(code, resolved)
+    for name in sorted({"lastspike", "t_in_timesteps"} & set(resolved)):
+        _refuse(line, f"it depends on {name}", _BETWEEN)
+    return frozenset(assigned(code)) - own_names
 
 
 def _resolve(owner: Any, texts: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,18 +333,9 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
             f"Synapses object '{synapses.name}' does not do anything, since it has not created synapses with "
             "'connect'. Set its active attribute to False if you intend to do only do this for a subsequent run."
         )
-    changing = [
-        *synapses.equations.diff_eq_names,
-        *(synapses.event_driven.diff_eq_names if synapses.event_driven else []),
-    ]
-    for eq in (synapses.equations, synapses.event_driven or {}):
-        for name in changing:
-            if name in eq:
-                _refuse(
-                    f"d{name}/dt = {eq[name].expr.code}",
-                    "a synapse with a variable that changes (plasticity, a trace)",
-                    _CLOCK,
-                )
+    for name in synapses.equations.diff_eq_names:
+        line = f"d{name}/dt = {synapses.equations[name].expr.code}"
+        _refuse(line, "it is integrated in every time step", "mark it (event-driven) if it is linear, or " + _CLOCK)
     if synapses.summed_updaters:
         name = next(iter(synapses.summed_updaters))
         _refuse(f"{name} (summed)", "a summed variable (gap junctions, graded synapses)", _CLOCK)
@@ -318,41 +345,87 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
                 _refuse(part.name, _PER_STEP, "leave out (constant over dt)")
             _refuse(part.name, "it runs code at certain times (run_regularly)", _BETWEEN)
     synapses.before_run(namespace)  # Brian2's own check of units
-    return [_pathway(synapses, pathway, namespace) for pathway in internals.pathways_of(synapses) if pathway.active]
+    pathways = [pathway for pathway in internals.pathways_of(synapses) if pathway.active]
+    plastic = _plastic(synapses, pathways)
+    return [_pathway(synapses, pathway, plastic, namespace) for pathway in pathways]
 
 
-def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, Any]) -> Pathway:
+def _plastic(synapses: brian2.Synapses, pathways: list[Any]) -> Plastic:
+    """What spikes change in synapses."""
+    equations = synapses.event_driven
+    solved = {name: equations[name].expr.code for name in equations.diff_eq_names} if equations else {}
+    indices = synapses.variables.indices
+    names = {name for pathway in pathways for name in assigned(pathway.code) if indices.get(name) in ("_idx", "0")}
+    names |= {*solved, *(["lastupdate"] if solved else [])}
+    for name in sorted(names):
+        values = internals.memory(synapses.variables[name])
+        if indices[name] == "0" or values.dtype.kind != "f":
+            what = "one number for all synapses" if indices[name] == "0" else "an integer or boolean"
+            _refuse(name, f"spikes change it, and it is {what}", "declare it as ': 1', one per synapse")
+        if not np.all(ok := np.isfinite(values)):
+            bad = int(np.argmin(ok))
+            _refuse(name, f"synapse {bad} starts at {values[bad]}", "set it to finite values before the run")
+    changing, inside = set(names), {}
+    for name, variable in synapses.variables.items():
+        own = isinstance(variable, Subexpression) and indices[name] == "_idx"
+        if own and changing & _depends(variable, synapses):
+            inside[name] = variable.expr
+    i, j = internals.endpoints(synapses)
+    ends = (whole(synapses.source).name, i), (whole(synapses.target).name, j)
+    return Plastic(synapses.name, tuple(sorted(names)), solved, inside, ends)
+
+
+def _depends(variable: Any, synapses: brian2.Synapses) -> set[str]:
+    """The names in a subexpression of synapses, those in other subexpressions included."""
+    found: set[str] = set()
+    waiting = set(variable.identifiers)
+    while waiting:
+        found |= waiting
+        inner = (synapses.variables[name] for name in waiting if name in synapses.variables)
+        waiting = {name for v in inner if isinstance(v, Subexpression) for name in v.identifiers} - found
+    return found
+
+
+def _pathway(synapses: brian2.Synapses, pathway: Any, plastic: Plastic, namespace: Mapping[str, Any]) -> Pathway:
     line = f"on_{pathway.prepost} '{in_one_line(pathway.code)}'"
-    if pathway.prepost != "pre":
-        _refuse(line, "it changes synapses, or the source, at spikes of the target", _CLOCK)
     if pathway.event != "spike":
         _refuse(f"event {pathway.event!r}", "events other than spikes", _CLOCK)
     source, target = whole(synapses.source), whole(synapses.target)
-    if not isinstance(target, brian2.NeuronGroup):
-        _refuse(line, f"the target is a {type(target).__name__}", "use a NeuronGroup as target")
-    if not isinstance(source, brian2.NeuronGroup | brian2.SpikeGeneratorGroup | brian2.PoissonGroup):
-        _refuse(
-            line, f"the source is a {type(source).__name__}", "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup"
-        )
     own_names, used = internals.names_in(pathway.code, pathway.variables)
-    resolved = _resolve(pathway, used, namespace)
+    changing = {*plastic.variables, *plastic.subexpressions}
+    entered = {pathway.variables.indices.get(name) for name in assigned(pathway.code) if name not in own_names}
+    at_pre = pathway.prepost == "pre"
+    adds_only = at_pre and entered <= {"_postsynaptic_idx"} and not changing & used and not plastic.equations
+    if adds_only and not isinstance(target, brian2.NeuronGroup):
+        _refuse(line, f"the target is a {type(target).__name__}", "use a NeuronGroup as target")
+    for end, what in ((source, "source"), (target, "target")):
+        if not isinstance(end, brian2.NeuronGroup | brian2.SpikeGeneratorGroup | brian2.PoissonGroup):
+            instead = "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup"
+            _refuse(line, f"the {what} is a {type(end).__name__}", instead)
+    if not adds_only and pathway.when != "synapses":
+        _refuse(line, f"it runs in the slot {pathway.when!r}", "leave it in the slot 'synapses'")
+    texts = [] if adds_only else [*plastic.equations.values(), *plastic.subexpressions.values()]
+    resolved = _resolve(pathway, [*used, *texts], namespace)
     check_units_statements(pathway.code, resolved)
     i, j = internals.endpoints(synapses)
     seconds = internals.memory(pathway.variables["delay"]).astype(np.float64)
     if seconds.size not in (1, len(i)):  # Brian2 restores delays from 2.10 on
         _refuse("delay", "restore did not restore it", "call connect, and set delays, before restore")
-    variables, values, reads = {}, {}, {}
-    equations = target.user_equations
+    variables, values, reads, ends = {}, {}, {}, {}
     for name, variable in resolved.items():
+        if name in changing and not adds_only:
+            continue
         index = pathway.variables.indices[name] if name in pathway.variables else "0"
-        known = index == "_postsynaptic_idx" and variable in {target.variables[v] for v in equations.names}
-        if known and name in used and not isinstance(variable, Subexpression):
-            variables[name] = variable.name
         if index in ("_presynaptic_idx", "_postsynaptic_idx"):
             owner = source if index == "_presynaptic_idx" else target
+            own = isinstance(owner, brian2.NeuronGroup) and (index == "_postsynaptic_idx" or not adds_only)
+            known = own and variable in {owner.variables[v] for v in owner.user_equations.names}
+            if known and name in used and not isinstance(variable, Subexpression):
+                variables[name], ends[name] = variable.name, int(index == "_postsynaptic_idx")
             meant = getattr(variable, "name", name)
             reads[name] = frozenset({(owner.name, meant)})
-            if isinstance(owner, brian2.NeuronGroup) and meant in owner.user_equations.diff_eq_names:
+            changes = isinstance(owner, brian2.NeuronGroup) and owner.user_equations.diff_eq_names
+            if changes is not False and meant in {*changes, "lastspike", "not_refractory"}:
                 if name not in variables:
                     _refuse(
                         line,
@@ -364,20 +437,23 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, namespace: Mapping[str, An
             value = internals.memory(variable)
             at = {"_presynaptic_idx": i, "_postsynaptic_idx": j}.get(index)
             values[name] = value[at] if at is not None and value.size > 1 else value
-    functions = _add_subexpressions(resolved, values, reads)
+    functions = _add_subexpressions(resolved, values, reads, plastic.subexpressions)
     return Pathway(
         name=synapses.name,
-        source=source.name,
-        target=target.name,
+        source=(source if at_pre else target).name,
+        target=(target if at_pre else source).name,
         code=pathway.code,
-        i=i,
-        j=j,
+        i=i if at_pre else j,
+        j=j if at_pre else i,
         variables=variables,
         reads=reads,
         values=values,
         functions=functions,
         seconds=seconds,
         own_names=own_names,
+        plastic=None if adds_only else plastic,
+        end=ends,
+        order=(int(pathway.order), pathway.name),
     )
 
 
@@ -393,12 +469,16 @@ def _ordered_subexpressions(resolved: Resolved) -> list[str]:
 
 
 def _add_subexpressions(
-    resolved: Resolved, values: dict[str, Any], reads: dict[str, frozenset[tuple[str, str]]]
+    resolved: Resolved,
+    values: dict[str, Any],
+    reads: dict[str, frozenset[tuple[str, str]]],
+    without_value: Iterable[str] = (),
 ) -> dict[str, str]:
     """Adds the values of subexpressions and what they depend on; returns the functions."""
     functions = _functions(resolved)
     for name in _ordered_subexpressions(resolved):
-        values[name] = evaluate(resolved[name].expr, values, functions)
+        if name not in without_value:
+            values[name] = evaluate(resolved[name].expr, values, functions)
         reads[name] = frozenset().union(*(reads.get(used, ()) for used in resolved[name].identifiers))
     return functions
 
@@ -491,8 +571,17 @@ def _checked_rates(group: brian2.PoissonGroup, rates: np.ndarray, count: int) ->
 
 
 def recorded(monitor: brian2.StateMonitor) -> np.ndarray:
-    """The neurons that a StateMonitor records, counted in the whole group."""
+    """The neurons that a StateMonitor records, counted in the whole group, or the synapses."""
     return np.asarray(monitor.record, dtype=np.int64) + getattr(monitor.source, "start", 0)
+
+
+def _recordable(group: Any) -> set[str]:
+    """The variables of a group, or of synapses, that have an equation or a declaration."""
+    if isinstance(group, brian2.NeuronGroup):
+        return set(group.user_equations.names)
+    if not isinstance(group, brian2.Synapses):
+        return set()
+    return {*group.equations.names, *(group.event_driven.names if group.event_driven else ())}
 
 
 class Columns:
@@ -509,7 +598,8 @@ class Columns:
 
     def __init__(self, monitor: Any, states: Mapping[str, tuple[str, ...]], namespace: Mapping[str, Any]) -> None:
         group = whole(monitor.source)
-        self._names = [name for name in monitor.record_variables if name not in ("i", "t")]
+        always = ("i", "t") if isinstance(monitor, brian2.EventMonitor) else ()
+        self._names = [name for name in monitor.record_variables if name not in always]
         self._states = states.get(group.name, ())
         self._group = group
         self._resolved: dict[str, Any] = {}
@@ -517,7 +607,7 @@ class Columns:
         if not self._names:
             return
         for name in self._names:
-            if not isinstance(group, brian2.NeuronGroup) or name not in group.user_equations.names:
+            if name not in _recordable(group):
                 raise Refused(
                     [Refusal(monitor.name, name, "it is not a variable of the equations", "record one that is")]
                 )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtt_brian.circuit import plasticity as ops
 from mtt_brian.engines.exact.equation_neurons import (
     CURRENT,
     DUE,
@@ -28,12 +29,27 @@ from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import device_kernel, inlined, piece
 from mtt_brian.engines.exact.loops import PAUSE
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
-from mtt_brian.engines.lowered.synapse_lists import SAME, SynapseLists
+from mtt_brian.engines.exact.synapse_programs import (
+    AT_ONCE,
+    BAD_ROW,
+    BAD_SYNAPSE,
+    BEGIN,
+    END,
+    LISTED,
+    OF,
+    WIDTH,
+    Plasticity,
+    computed,
+    enlist,
+    follow,
+)
+from mtt_brian.engines.lowered.synapse_lists import NONE, SAME, SynapseLists
 
 #: Results of the loop: the end is reached; it needs more memory and must be called again; a neuron fires without end,
 #: or an oscillation stays so close to the threshold that its crossing is not found (`Progress.where`); `PAUSE` instants
-#: or rounds have passed and it must be called again. `READY`: it goes on.
-DONE, FULL, WITHOUT_END, UNDECIDED, PAUSED, READY = range(6)
+#: or rounds have passed and it must be called again; a synapse computed what is not finite (`Plasticity.state`).
+#: `READY`: it goes on.
+DONE, FULL, WITHOUT_END, UNDECIDED, PAUSED, NOT_FINITE, READY = range(7)
 #: Columns of `DelayedSpikes.number`.
 SERIAL, CONNECTION, SYNAPSE, STOP, AMOUNT = range(5)
 
@@ -108,6 +124,7 @@ def run(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    plastic: Plasticity | None,
     crossings: CrossingQueue,
     delayed: DelayedSpikes,
     trace: Trace,
@@ -120,7 +137,7 @@ def run(
     """Advances the network to ``end``: the arrivals of an instant are added, then its rounds follow.
 
     Args:
-        net, eq, general, crossings, delayed, trace, progress: see there; the first is only read.
+        net, eq, general, plastic, crossings, delayed, trace, progress: see there; the first is only read.
         t_in, i_in, n_in: input spikes sorted by time: seconds, source, spikes at once.
         end: seconds, included.
 
@@ -132,9 +149,9 @@ def run(
         if now[SPIKES] + now[TOUCHED] > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):
             return FULL
         if now[TOUCHED] == 0:
-            status = _gather(net, eq, general, crossings, delayed, progress, t_in, i_in, n_in, end)
+            status = _gather(net, eq, general, plastic, crossings, delayed, progress, t_in, i_in, n_in, end)
         else:
-            status = _round(net, eq, general, crossings, delayed, trace, progress)
+            status = _round(net, eq, general, plastic, crossings, delayed, trace, progress)
         if status != READY:
             return status
     return PAUSED
@@ -145,6 +162,7 @@ def _gather(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    plastic: Plasticity | None,
     crossings: CrossingQueue,
     delayed: DelayedSpikes,
     progress: Progress,
@@ -188,12 +206,14 @@ def _gather(
     while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
         _reach(net, eq, general, crossings, progress, t)
     while delayed.size[0] > 0 and delayed.time[0, 0] <= last:
-        _receive(net, eq, general, delayed, progress, t, last)
+        _receive(net, eq, general, plastic, delayed, progress, t, last)
     while now[ROW] < len(t_in) and t_in[now[ROW]] == t:
         row = now[ROW]
         now[ROW] += 1
         for c in range(net.out[0], net.out[1]):
-            _deliver(net, eq, general, delayed, progress, c, i_in[row], n_in[row], t)
+            _deliver(net, eq, general, plastic, delayed, progress, c, i_in[row], n_in[row], t)
+    if plastic is not None:
+        return _execute(net, eq, general, plastic, progress, t)
     return READY
 
 
@@ -232,6 +252,7 @@ def _arrive(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    plastic: Plasticity | None,
     progress: Progress,
     c: int,
     begin: int,
@@ -239,7 +260,11 @@ def _arrive(
     n: int,
     t: float,
 ) -> None:
-    """``n`` spikes through synapses of connection ``c`` reach their targets."""
+    """``n`` spikes through synapses of connection ``c`` reach their targets, or are listed for `_execute`."""
+    if plastic is not None:  # noqa: SIM102 - numba removes the branch only for a plain test for None
+        if net.program[c] != NONE:
+            enlist(plastic, c, begin, end, n)
+            return
     first, port = net.first[c], net.port[c]
     for k in range(begin, end):
         v = first + net.to[k]
@@ -255,6 +280,7 @@ def _deliver(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    plastic: Plasticity | None,
     delayed: DelayedSpikes,
     progress: Progress,
     c: int,
@@ -265,15 +291,72 @@ def _deliver(
     """``n`` spikes of a source go into connection ``c``."""
     begin, end = net.begin[net.base[c] + source], net.begin[net.base[c] + source + 1]
     if not net.delayed[c]:
-        _arrive(net, eq, general, progress, c, begin, end, n, t)
+        _arrive(net, eq, general, plastic, progress, c, begin, end, n, t)
     elif begin < end:
         now = begin
         if net.varied[c] != SAME:
             while now < end and net.seconds[now + net.varied[c]] == 0.0:
                 now += 1
-            _arrive(net, eq, general, progress, c, begin, now, n, t)
+            _arrive(net, eq, general, plastic, progress, c, begin, now, n, t)
         if now < end:
             _send(net, delayed, c, now, end, n, t)
+
+
+@piece
+def _execute(
+    net: SynapseLists, eq: Equations, general: GeneralRule | None, plastic: Plasticity, progress: Progress, t: float
+) -> int:
+    """Executes the programs that the spikes of this round reach, in their order; `READY` or `NOT_FINITE`."""
+    state = plastic.state
+    for program in range(len(plastic.first) - 1):
+        for k in range(state[LISTED]):
+            if net.program[plastic.due[k, OF]] == program:
+                begin, end = plastic.due[k, BEGIN], plastic.due[k, END]
+                for _ in range(plastic.due[k, AT_ONCE]):
+                    for at in range(begin, end, WIDTH):
+                        _execute_program(net, eq, general, plastic, progress, program, at, min(end - at, WIDTH), t)
+    state[LISTED] = 0
+    return READY if state[BAD_ROW] < 0 else NOT_FINITE
+
+
+@piece
+def _execute_program(
+    net: SynapseLists,
+    eq: Equations,
+    general: GeneralRule | None,
+    plastic: Plasticity,
+    progress: Progress,
+    program: int,
+    begin: int,
+    width: int,
+    t: float,
+) -> None:
+    """Executes a program for ``width`` synapses from ``begin`` on."""
+    code, x, values = plastic.code, plastic.registers, plastic.values
+    for i in range(plastic.first[program], plastic.first[program + 1]):
+        op, r, a, b, c, d = code[i, 0], code[i, 1], code[i, 2], code[i, 3], code[i, 4], code[i, 5]
+        for k in range(width):
+            synapse = net.to[begin + k]
+            if op == ops.LOAD:
+                x[r, k] = values[a + synapse]
+            elif op == ops.TIME:
+                x[r, k] = t
+            elif op == ops.FOLLOW:
+                x[r, k] = follow(x[a, k], x[b, k], x[c, k], x[d, k])
+            elif op in (ops.STORE, ops.ADD):
+                value = x[a if op == ops.STORE else b, k]
+                if not abs(value) < np.inf:
+                    plastic.state[BAD_ROW], plastic.state[BAD_SYNAPSE] = i, synapse
+                if op == ops.STORE:
+                    values[r + synapse] = value
+                    continue
+                v = plastic.neuron[r + synapse]
+                _touch(eq, general, progress, v, t)
+                s = eq.z[v, CURRENT]
+                for q in range(4):
+                    eq.y[v, q] += value * eq.sets[s, ENTER + 4 * a + q]
+            else:
+                x[r, k] = computed(op, x[a, k], x[b, k], x[c, k])
 
 
 @piece
@@ -310,6 +393,7 @@ def _receive(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    plastic: Plasticity | None,
     delayed: DelayedSpikes,
     progress: Progress,
     t: float,
@@ -337,7 +421,7 @@ def _receive(
         end = begin + 1
         while end < stop and sent + net.seconds[end + net.varied[c]] <= last:
             end += 1
-    _arrive(net, eq, general, progress, c, begin, end, n, t)
+    _arrive(net, eq, general, plastic, progress, c, begin, end, n, t)
     if end < stop:
         _enter(net, delayed, serial, c, end, stop, n, sent)
 
@@ -361,6 +445,7 @@ def _round(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    plastic: Plasticity | None,
     crossings: CrossingQueue,
     delayed: DelayedSpikes,
     trace: Trace,
@@ -371,7 +456,8 @@ def _round(
     A neuron that fires belongs to the next round, like the targets of its spikes. The others get their next crossing.
 
     Returns:
-        `READY`; `WITHOUT_END` if a neuron fires without end, `UNDECIDED` if a crossing is undecided.
+        `READY`; `WITHOUT_END` if a neuron fires without end, `UNDECIDED` if a crossing is undecided, `NOT_FINITE` if a
+        synapse computed what is not finite.
     """
     now = progress.now
     t, first = progress.where[0], now[SPIKES]
@@ -402,10 +488,13 @@ def _round(
         v = trace.neuron[k]
         p = net.owner[v]
         for c in range(net.out[p], net.out[p + 1]):
-            _deliver(net, eq, general, delayed, progress, c, v - net.offset[p - 1], 1, t)
+            _deliver(net, eq, general, plastic, delayed, progress, c, v - net.offset[p - 1], 1, t)
+    status = READY
+    if plastic is not None:
+        status = _execute(net, eq, general, plastic, progress, t)
     for k in range(first, now[SPIKES]):
         v = trace.neuron[k]
         reset(eq, v)
         if not eq.z[v, REFRACTORY]:
             _touch(eq, general, progress, v, t)
-    return READY
+    return status

@@ -438,6 +438,29 @@ def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarr
         write_states(eq, v, x, _W * j)
 
 
+@device_kernel
+def change_states(
+    eq: Equations, general: GeneralRule | None, crossings: CrossingQueue, neurons: np.ndarray, x: np.ndarray, t: float
+) -> int:
+    """Sets the states of some neurons to ``x`` [4 per neuron] at ``t``, which has no event of theirs before it.
+
+    Returns:
+        -1, or the neuron whose crossing is undecided.
+    """
+    for j in range(len(neurons)):
+        v = neurons[j]
+        carry(eq, general, v, t)
+        write_states(eq, v, x, _W * j)
+        if eq.z[v, REFRACTORY]:
+            continue  # the end of its refractory period is in the queue
+        if holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+            eq.z[v, EXACT] = 1
+            schedule_crossing(crossings, v, eq.y[v, LAST])
+        elif not predict_crossing(eq, general, crossings, v, v >= 0):
+            return v
+    return -1
+
+
 # ---- Preparation -----------------------------------------------------------------------------------------------------
 
 

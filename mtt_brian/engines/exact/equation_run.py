@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtt_brian.circuit.instants import just_before
 from mtt_brian.circuit.model import Circuit
+from mtt_brian.circuit.plasticity import STORE, PlasticSynapses, programs_in_order
 from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.exact import equation_loop as loop
 from mtt_brian.engines.exact.equation_neurons import (
@@ -17,6 +18,7 @@ from mtt_brian.engines.exact.equation_neurons import (
     HELD,
     REFRACTORY,
     change_sets,
+    change_states,
     equations_of,
     predict_all_crossings,
     start_from,
@@ -24,6 +26,7 @@ from mtt_brian.engines.exact.equation_neurons import (
 )
 from mtt_brian.engines.exact.instant import BURST
 from mtt_brian.engines.exact.queues import CrossingQueue
+from mtt_brian.engines.exact.synapse_programs import BAD_ROW, BAD_SYNAPSE, plasticity_of, variables_of
 from mtt_brian.engines.lowered.synapse_lists import synapse_lists
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
@@ -40,17 +43,21 @@ class EquationRun:
 
     Args:
         circuit: a network whose populations are all of `EquationNeuron`.
+        plastic: synapses whose variables spikes change; `synapses` has them, 0 at first.
 
     Raises:
         InputError: names the population or connection that cannot be run, and why.
     """
 
-    def __init__(self, circuit: Circuit) -> None:
+    def __init__(self, circuit: Circuit, plastic: Sequence[PlasticSynapses] = ()) -> None:
         self.circuit = circuit
-        self._net = synapse_lists(circuit)
+        self._net = synapse_lists(circuit, plastic)
         self._equations, self._general = equations_of(circuit)
+        self._programs = programs_in_order(plastic)
+        self._plastic = plasticity_of(plastic, {p.name: self.neurons(p.name).start for p in circuit.populations})
+        self._synapses = {} if self._plastic is None else variables_of(plastic, self._plastic.values)
         self._crossings = CrossingQueue.empty(self._net.neurons)
-        self._delayed = loop.DelayedSpikes.empty(max(self._net.most, 16))
+        self._put_delayed(loop.DelayedSpikes.empty(max(self._net.most, 16)))
         self._trace = loop.Trace.empty(max(self._net.neurons, 16))
         self._first_sets = self._equations.z[:, ACTIVE].copy()
         self._changes, self._changed = _changes_of(circuit), 0
@@ -74,6 +81,29 @@ class EquationRun:
         wide = np.zeros((len(x), MOST_STATES))
         wide[:, : x.shape[1]] = x
         start_from(self._equations, self.neurons(name).start + neurons.astype(np.int64), wide.ravel(), free, t)
+
+    def change(self, name: str, neurons: np.ndarray, x: np.ndarray, t: float) -> None:
+        """Sets the states of some neurons of a population in the middle of a run.
+
+        Args:
+            name: of the population.
+            neurons: their indices in it, integers [K].
+            x: states, float64 [K, n].
+            t: the end of the last piece, seconds.
+
+        Raises:
+            InputError: for an oscillation whose crossing is undecided.
+        """
+        wide = np.zeros((len(x), MOST_STATES))
+        wide[:, : x.shape[1]] = x
+        at = self.neurons(name).start + neurons.astype(np.int64)
+        neuron = change_states(self._equations, self._general, self._crossings, at, wide.ravel(), t)
+        if neuron >= 0:
+            raise InputError(self._undecided(neuron))
+
+    def synapses(self, name: str) -> dict[str, np.ndarray]:
+        """The variables of plastic synapses now, float64 [S] each; what is written into them changes the synapses."""
+        return self._synapses[name]
 
     def predict_crossings(self) -> None:
         """Predicts the next event of every neuron.
@@ -131,6 +161,7 @@ class EquationRun:
                 self._net,
                 self._equations,
                 self._general,
+                self._plastic,
                 self._crossings,
                 self._delayed,
                 self._trace,
@@ -152,6 +183,8 @@ class EquationRun:
                     "reset leaves its threshold condition fulfilled, or it reaches the threshold again at once; change "
                     "the reset or what drives it, or give it a refractory period, or the synapses of a loop a delay"
                 )
+            if status == loop.NOT_FINITE:
+                raise InputError(self._not_finite())
             self._check_rates()
             self._make_room()
 
@@ -208,7 +241,7 @@ class EquationRun:
     def restore_delayed_spikes(self, kept: Mapping[str, Any]) -> None:
         """Restores the spikes in delays from the state of `keep`, of a network with the same synapses and delays."""
         time, number, size = kept["delayed"]
-        self._delayed = loop.DelayedSpikes.empty(max(2 * len(time), self._net.most, 16))
+        self._put_delayed(loop.DelayedSpikes.empty(max(2 * len(time), self._net.most, 16)))
         self._delayed.time[: len(time)], self._delayed.number[: len(number)], self._delayed.size[:] = time, number, size
         self._progress.back_to(kept["instant"])
 
@@ -270,11 +303,30 @@ class EquationRun:
             delayed = loop.DelayedSpikes.empty(2 * len(self._delayed.time))
             for new, old in zip(delayed, self._delayed, strict=True):
                 new[: len(old)] = old
-            self._delayed = delayed
+            self._put_delayed(delayed)
+
+    def _put_delayed(self, delayed: loop.DelayedSpikes) -> None:
+        """Takes another queue, and room for what its spikes and those of one round can execute."""
+        self._delayed = delayed
+        if self._plastic is not None:
+            room = len(delayed.time) + sum(pathway.source_size for _, pathway in self._programs)
+            self._plastic = self._plastic._replace(due=np.zeros((room, 4), np.int64))
 
     def _named(self, neuron: int) -> str:
         k = int(np.searchsorted(self._net.offset, neuron, side="right")) - 1
         return f"neuron {neuron - int(self._net.offset[k])} of {self.circuit.populations[k].name!r}"
+
+    def _not_finite(self) -> str:
+        assert self._plastic is not None
+        row, synapse = (int(self._plastic.state[k]) for k in (BAD_ROW, BAD_SYNAPSE))
+        number = int(np.searchsorted(self._plastic.first, row, side="right")) - 1
+        one, pathway = self._programs[number]
+        op, column = pathway.code[row - int(self._plastic.first[number])][:2]
+        what = f"sets {one.variables[column]} to" if op == STORE else "adds"
+        return (
+            f"{pathway.name}: synapse {synapse} {what} a value that is not finite, at {self._progress.where[0]:.9g} s; "
+            "check its values and time constants, or limit it by clip(...)"
+        )
 
     def _undecided(self, neuron: int) -> str:
         return (
