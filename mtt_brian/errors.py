@@ -15,6 +15,10 @@ class InputError(ValueError):
     """Input that cannot be used: the message names the file, node, key or value and what is accepted."""
 
 
+class MachineError(InputError):
+    """What this machine lacks, whatever the input is: a program, a package, a device, space on a disk."""
+
+
 class Diverged(RuntimeError):
     """The loss or the weights are no longer finite; the message states the epoch and the batch."""
 

@@ -778,7 +778,7 @@ def test_a_folder_for_results_is_tried_before_the_run(out, model, folder, capsys
 
 
 def test_a_run_that_fails_leaves_no_folder(model, folder, capsys, monkeypatch):
-    def out_of_memory(*_):
+    def out_of_memory(*_, **__):
         raise MemoryError("Unable to allocate 8 TiB")
 
     np.save("r.npy", recording())

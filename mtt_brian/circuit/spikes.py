@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mtt_brian.circuit.instants import on_whole_microseconds
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, MachineError
 from mtt_brian.events.recording import check_fields, check_recordings, polarity_hint, second_hint
 from mtt_brian.text import shown
 
@@ -84,9 +84,11 @@ class InputSpikes(NamedTuple):
 
 @contextmanager
 def naming_recordings(*inputs: InputSpikes) -> Iterator[None]:
-    """Puts the names of the recordings that run in front of the message of an `InputError`."""
+    """Puts the names of the recordings that run in front of the message of an `InputError` that is about them."""
     try:
         yield
+    except MachineError:
+        raise
     except InputError as error:
         names = [train.name for train in inputs]
         if not all(names):

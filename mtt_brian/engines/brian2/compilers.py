@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from mtt_brian.engines.brian2 import internals
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, MachineError
 from mtt_brian.files import replacing, warn
 
 _log = logging.getLogger(__name__)
 _INSTALL = "install a C++ compiler (Debian, Ubuntu: apt install g++ make python3-dev)"
 
 
-class CannotCompile(InputError):
+class CannotCompile(MachineError):
     """A program that compiles is missing, or it failed.
 
     Attributes:

@@ -21,7 +21,7 @@ from mtt_brian.engines.brian2.memory import estimate
 from mtt_brian.engines.brian2.runtime import EXACT_FLAGS, Raw, copies_kept_busy
 from mtt_brian.engines.brian2.schedule import InputSchedule
 from mtt_brian.engines.brian2.standalone import Project, StandaloneEngine
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, MachineError
 from mtt_brian.files import cache_folder
 from mtt_brian.repository import pip_install
 
@@ -173,7 +173,7 @@ class CudaEngine(StandaloneEngine):
 
     def _run_batch(self, inputs: InputSchedule, batch_size: int) -> Raw:
         if missing := self.cuda.missing():
-            raise InputError(f"engine='brian2-cuda' cannot run here; it lacks {'; '.join(missing)}")
+            raise MachineError(f"engine='brian2-cuda' cannot run here; it lacks {'; '.join(missing)}")
         return super()._run_batch(inputs, batch_size)
 
 

@@ -29,7 +29,7 @@ from mtt_brian.engines.brian2.runtime import (
     without_order_warnings,
 )
 from mtt_brian.engines.brian2.schedule import InputSchedule
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, MachineError
 from mtt_brian.text import shown
 
 
@@ -128,7 +128,7 @@ class Project:
 
     def __init__(self, device: str, build: Callable[[brian2.Clock], EventNetwork], wanted: Mapping[str, Any]) -> None:
         if internals.device_name() != "runtime":
-            raise InputError("another Brian2 device is active; call brian2.set_device('runtime') first")
+            raise MachineError("another Brian2 device is active; call brian2.set_device('runtime') first")
         self._engine = f"brian2-{device.partition('_')[0]}"  # for messages
         self._folder = tempfile.TemporaryDirectory(prefix=f"mtt_brian_{device}_")
         self.path = Path(self._folder.name)
@@ -225,7 +225,7 @@ class Project:
                 # On a full disk the project continues and leaves short files.
                 found = np.fromfile(results + file, dtype) if os.path.isfile(results + file) else ()
                 if len(found) != count:
-                    raise InputError(
+                    raise MachineError(
                         f"{results}: {len(found)} of {count} values are there of what the compiled network wrote; is"
                         " the disk full?"
                     )
