@@ -27,7 +27,6 @@ from mtt_brian.circuit.operators import (
     LinearOperator,
     Operator,
     Scale,
-    Sparse,
     Synapses,
     narrowed,
 )
@@ -223,16 +222,21 @@ def _fits(operator: Operator | None, layout: Layout) -> bool:
 
 def _through(operator: LinearOperator, paths: _Paths) -> _Paths:
     """Extends every path by one more operator; paths of one source and one delay that meet are added."""
-    delays, delay = np.unique(paths.delay, return_inverse=True)
-    keys, key = np.unique(paths.source * len(delays) + delay, return_inverse=True)
-    matrix = operator.matrix()
-    begun = sparse.csr_array((paths.factor, (key, paths.end)), shape=(len(keys), matrix.shape[1]))
-    ends = sparse.csr_array(begun @ matrix.T)
+    begun, keys, delays = _begun(paths, int(np.prod(operator.input_shape)))
+    ends = sparse.csr_array(begun @ operator.matrix().T)
     ends.eliminate_zeros()
     ends.sort_indices()
     of = np.repeat(keys, np.diff(ends.indptr))
     late = _repeated(delays[0], len(of)) if len(delays) == 1 else delays[of % len(delays)]
     return _Paths(of // len(delays), ends.indices.astype(np.int64), ends.data, late)
+
+
+def _begun(paths: _Paths, ends: int) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
+    """The factors of the paths, a row for every source and delay: [rows, ends]; source * D + delay of every row, and
+    the D delays."""
+    delays, delay = np.unique(paths.delay, return_inverse=True)
+    keys, key = np.unique(paths.source * len(delays) + delay, return_inverse=True)
+    return sparse.csr_array((paths.factor, (key, paths.end)), shape=(len(keys), ends)), keys, delays
 
 
 def _cancel(kernel: LinearOperator, paths: _Paths) -> bool:
@@ -244,9 +248,10 @@ def _cancel(kernel: LinearOperator, paths: _Paths) -> bool:
     source, delay = paths.source[order], paths.delay[order]
     if not np.any((source[1:] == source[:-1]) & (delay[1:] == delay[:-1])):
         return False  # no two paths meet
-    positive = Sparse(abs(kernel.matrix()), kernel.input_shape, kernel.output_shape)
-    reached = _through(positive, paths._replace(factor=abs(paths.factor)))
-    return len(_through(kernel, paths).end) < len(reached.end)
+    begun, matrix = _begun(paths, int(np.prod(kernel.input_shape)))[0], kernel.matrix().T
+    reached, crossed = sparse.csr_array(abs(begun) @ abs(matrix)), sparse.csr_array(begun @ matrix)
+    crossed.eliminate_zeros()
+    return crossed.nnz < reached.nnz
 
 
 def _times(weight: np.ndarray, scale: float) -> np.ndarray:
