@@ -296,6 +296,8 @@ class TestBadInput:
 @pytest.mark.parametrize("engine", ["brian2", "brian2-cpp"])
 def test_brian2_is_built_once_and_workers_give_the_same(engine, arguments, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("mtt_brian.machine.cores", lambda: 2)
+    if engine == "brian2":  # without a compiler it runs in numpy, also in the workers: Cython would need minutes
+        monkeypatch.setenv("PATH", str(tmp_path))
     options = f"--engine {engine} --shard 1 --out".split()
     with caplog.at_level("INFO", logger="mtt_brian"):
         evaluate.main(arguments(*options, tmp_path / "serial"))
