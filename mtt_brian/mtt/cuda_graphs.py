@@ -53,16 +53,16 @@ class _Shape:
 class Graphs:
     """The recorded iterations of a training with one set of options, on one GPU.
 
-    Args:
-        mixed: the largest number of time steps of configurations that change from iteration to iteration, which run in
-            passes of `mtt_brian.snn.room`. None: the configurations are always the same.
-
     An iteration is recorded when its shape has occurred `WARM_UP` times. After the first `MOST` shapes, others are
     computed as without graphs. The memory of a recorded iteration stays allocated; all share it.
 
     The first iterations of a shape read the same memory as the recorded one: for other addresses some kernels are
     compiled again. They run on the stream that records: the nodes of autograd that add to the gradients have the stream
     on which they were made, and one that is still there and has another stream would end the recording.
+
+    Args:
+        mixed: the largest number of time steps of configurations that change from iteration to iteration, which run in
+            passes of `mtt_brian.snn.room`. None: the configurations are always the same.
     """
 
     def __init__(self, *, mixed: int | None = None) -> None:

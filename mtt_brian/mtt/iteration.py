@@ -122,10 +122,10 @@ def train_iteration(
         KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
     """
     graphs = options.graphs if batch is WHOLE else None
-    room = None
+    room, staged = None, cast("Staged", model)
     if graphs is not None and graphs.mixed is not None:
         check_staged(model)
-        room = make_pass(cast("Staged", model), len(frames), configurations, graphs.mixed)
+        room = make_pass(staged, len(frames), configurations, graphs.mixed)
     count = len(configurations)
     at_once = count if room is not None else options.together or count
 
@@ -139,9 +139,7 @@ def train_iteration(
                 if room is None:
                     losses, accuracies = _losses(model, frames, labels, some, options)
                 else:
-                    losses, accuracies = _losses_in_room(
-                        cast("Staged", model), frames, labels, room.on(*numbers), options
-                    )
+                    losses, accuracies = _losses_in_room(staged, frames, labels, room.on(*numbers), options)
                 (losses.sum() * (batch.weight / count)).backward()
             found.append(torch.stack([losses.detach(), accuracies]).double())
         norm = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if options.clip is None else options.clip)

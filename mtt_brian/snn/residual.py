@@ -82,8 +82,8 @@ def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | RoomPlan | None
             x, inner = layer(x, inner), inner._replace(repeat=None)
             continue
         if isinstance(layer, Spiking):
-            own = plan if layer is layers[-1] else inner
-            x, norm = layer(x, own if inner.repeat is not None else own._replace(repeat=None), norm), None
+            own = plan._replace(repeat=None) if inner.repeat is None else plan
+            x, norm = layer(x, own if layer is layers[-1] else inner, norm), None
             inner = inner._replace(repeat=None)
             continue
         if isinstance(inner, RoomPlan) and not _frame_by_frame(layer):

@@ -67,6 +67,7 @@ class _Stage(NamedTuple):
     lengths: tuple[int, ...]
     tables: list[tuple[bool, bool]]
     integers: list[tuple[int, ...]]
+    decays: tuple[float, ...]
 
     def on(self, parts: Iterator[Tensor], decays: Tensor, frames: int, steps: int) -> RoomStage:
         first = None if self.frames_before is None else RoomMap(next(parts), frames, next(parts), self.frames_before)
@@ -99,11 +100,10 @@ def make_pass(model: Staged, frames: int, configurations: Sequence[int | Sequenc
         _stage(model, module, plan, frames, room, steps, last=plan is plans[-1])
         for module, plan in zip(model.stages, plans, strict=True)
     ]
-    integers = [*itertools.chain(*(part for stage in stages for part in stage.integers))]
-    decays = [_decays(module, stage.lengths) for module, stage in zip(model.stages, stages, strict=True)]
     weights = _weights(stages[-1].lengths, steps)
-    key = (frames, room, steps, len(weights))
-    return Pass(key, np.array(integers, np.int32), np.concatenate([*decays, weights.ravel()]), stages)
+    integers = np.array([*itertools.chain(*(part for stage in stages for part in stage.integers))], np.int32)
+    reals = np.array([*itertools.chain(*(stage.decays for stage in stages)), *weights.ravel()])
+    return Pass((frames, room, steps, len(weights)), integers, reals, stages)
 
 
 def _stage(
@@ -113,6 +113,7 @@ def _stage(
     after = plan.steps.lengths
     repeat, sums = _map(plan.fewer, after, steps), None if last else _map(after, plan.groups, room)
     layers = [*module.children()]
+    populations = [layer for _, layer in leaves(module.named_children()) if isinstance(layer, Spiking)]
     if any(
         isinstance(layer, Residual) or (isinstance(layer, NORMS) and not isinstance(follower, Spiking))
         for layer, follower in itertools.zip_longest(layers, layers[1:])
@@ -120,16 +121,15 @@ def _stage(
         used = [(True, False), (False, False), (True, not last), (False, not last)]
         maps = _both(repeat, room, steps)
     else:  # the first population repeats frames, the last one sums spikes
-        used = (
-            [(True, not last)] if len(_populations(module)) == 1 else [(True, False), (False, False), (False, not last)]
-        )
+        used = [(True, not last)] if len(populations) == 1 else [(True, False), (False, False), (False, not last)]
         maps = [(), ()]
     used = list(dict.fromkeys(used))
     if plan.shared:
         maps = [*_both(_map(plan.before, plan.fewer, room, shared=True), frames, len(after) * frames), *maps]
     tables = [table(TimePlan(after, repeat if r else None, sums if s else None), steps) for r, s in used]
     once, before = (model.shared_layers(module), frames) if plan.shared else (0, None)
-    return _Stage(once, before, last, after, used, [_aligned(part) for part in (*maps, *tables)])
+    integers = [_aligned(part) for part in (*maps, *tables)]
+    return _Stage(once, before, last, after, used, integers, _decays(populations, after))
 
 
 def _rounded_up(number: int, unit: int) -> int:
@@ -151,12 +151,8 @@ def _both(frame_map: FrameMap, before: int, most: int) -> list[tuple[int, ...]]:
     return [sources(each) + unused for each in (frame_map, frame_map.transposed(before))]
 
 
-def _populations(stage: nn.Module) -> list[Spiking]:
-    return [layer for _, layer in leaves(stage.named_children()) if isinstance(layer, Spiking)]
-
-
-def _decays(stage: nn.Module, lengths: tuple[int, ...]) -> tuple[float, ...]:
-    steps = [[population.step(length) for length in lengths] for population in _populations(stage)]
+def _decays(populations: Sequence[Spiking], lengths: tuple[int, ...]) -> tuple[float, ...]:
+    steps = [[population.step(length) for length in lengths] for population in populations]
     each = {tuple(number for step in of for number in (step.decay, (1 - step.decay) * step.v_leak)) for of in steps}
     if len(each) > 1:
         raise InputError("recorded mixed time steps need the same leak in all populations of a stage")

@@ -313,6 +313,16 @@ def predict_crossing(eq: Equations, general: GeneralRule | None, crossings: Cros
     return True
 
 
+@piece
+def _predict_anew(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue, v: int) -> bool:
+    """The next crossing of a neuron with new states, at once if its condition holds; False if it is undecided."""
+    if holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+        eq.z[v, EXACT] = 1
+        schedule_crossing(crossings, v, eq.y[v, LAST])
+        return True
+    return bool(predict_crossing(eq, general, crossings, v, v >= 0))
+
+
 @device_kernel
 def predict_all_crossings(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue) -> int:
     """Predicts the first event of every neuron from its states; -1, or the neuron whose crossing is undecided."""
@@ -320,10 +330,7 @@ def predict_all_crossings(eq: Equations, general: GeneralRule | None, crossings:
         if eq.z[v, REFRACTORY]:
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, eq.y[v, FREE])
-        elif holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
-            eq.z[v, EXACT] = 1
-            schedule_crossing(crossings, v, eq.y[v, LAST])
-        elif not predict_crossing(eq, general, crossings, v, v >= 0):
+        elif not _predict_anew(eq, general, crossings, v):
             return v
     return -1
 
@@ -451,12 +458,8 @@ def change_states(
         v = neurons[j]
         carry(eq, general, v, t)
         write_states(eq, v, x, _W * j)
-        if eq.z[v, REFRACTORY]:
-            continue  # the end of its refractory period is in the queue
-        if holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
-            eq.z[v, EXACT] = 1
-            schedule_crossing(crossings, v, eq.y[v, LAST])
-        elif not predict_crossing(eq, general, crossings, v, v >= 0):
+        # The end of a refractory period is in the queue.
+        if not eq.z[v, REFRACTORY] and not _predict_anew(eq, general, crossings, v):
             return v
     return -1
 

@@ -78,9 +78,7 @@ class EquationRun:
             free: end of their refractory periods in seconds, float64 [K]; those up to ``t`` are over.
             t: seconds.
         """
-        wide = np.zeros((len(x), MOST_STATES))
-        wide[:, : x.shape[1]] = x
-        start_from(self._equations, self.neurons(name).start + neurons.astype(np.int64), wide.ravel(), free, t)
+        start_from(self._equations, self.neurons(name).start + neurons.astype(np.int64), _for_kernels(x), free, t)
 
     def change(self, name: str, neurons: np.ndarray, x: np.ndarray, t: float) -> None:
         """Sets the states of some neurons of a population in the middle of a run.
@@ -94,10 +92,8 @@ class EquationRun:
         Raises:
             InputError: for an oscillation whose crossing is undecided.
         """
-        wide = np.zeros((len(x), MOST_STATES))
-        wide[:, : x.shape[1]] = x
         at = self.neurons(name).start + neurons.astype(np.int64)
-        neuron = change_states(self._equations, self._general, self._crossings, at, wide.ravel(), t)
+        neuron = change_states(self._equations, self._general, self._crossings, at, _for_kernels(x), t)
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -341,6 +337,13 @@ class _Change(NamedTuple):
     time: float
     population: str
     shift: np.ndarray
+
+
+def _for_kernels(x: np.ndarray) -> np.ndarray:
+    """States [K, n] with `MOST_STATES` per neuron, one neuron after another."""
+    wide = np.zeros((len(x), MOST_STATES))
+    wide[:, : x.shape[1]] = x
+    return wide.ravel()
 
 
 def _changes_of(circuit: Circuit) -> list[_Change]:

@@ -516,9 +516,7 @@ def _forward(  # type: ignore[no-untyped-def]
     if room:  # noqa: SIM102 - Triton would compute both sides of "and"
         if segment == tl.num_programs(1) - 1:
             used = tl.load(table + 2 * row + end).to(tl.int64) + 1 if sums else end
-            for k in range(0, frames - used):
-                place = spikes + (used + k) * size + neuron
-                tl.store(place, tl.full([block], 0, spikes.dtype.element_ty), mask=there)
+            _clear(spikes, used, frames, size, neuron, block)
 
 
 @triton.jit(do_not_specialize=["row", "frames"])
@@ -602,9 +600,7 @@ def _backward(  # type: ignore[no-untyped-def]
         if room:  # noqa: SIM102 - see `_forward`
             if segment == tl.num_programs(1) - 1:
                 used = tl.load(table + row + end).to(tl.int64) + 1 if repeats else end
-                for k in range(0, frames - used):
-                    place = grad_x + (used + k) * size + neuron
-                    tl.store(place, tl.full([block], 0, grad_x.dtype.element_ty), mask=there)
+                _clear(grad_x, used, frames, size, neuron, block)
     if channels:
         _store_sums(sums, sum_g, sum_gx, segment, channels, block)
 
@@ -663,8 +659,7 @@ def _norm_apply(  # type: ignore[no-untyped-def]
         input = tl.load(x + t * size + neuron, mask=there, other=0).to(real)
         tl.store(y + t * size + neuron, (factor * input + summand).to(y.dtype.element_ty), mask=there)
     if segment == tl.num_programs(1) - 1:
-        for k in range(0, frames - end):
-            tl.store(y + (end + k) * size + neuron, tl.full([block], 0, y.dtype.element_ty), mask=there)
+        _clear(y, end, frames, size, neuron, block)
 
 
 @triton.jit
@@ -698,6 +693,14 @@ def _norm_sums(  # type: ignore[no-untyped-def]
             sum_g += g
             sum_gx += g * ((input - mean) * rate)
     _store_sums(sums, sum_g, sum_gx, segment, channels, block)
+
+
+@triton.jit
+def _clear(x, used, frames, size, neuron, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The frames behind the first ``used`` ones become 0, in some neurons."""
+    for k in range(0, frames - used):
+        place = x + (used + k) * size + neuron
+        tl.store(place, tl.full([block], 0, x.dtype.element_ty), mask=neuron < size)
 
 
 @triton.jit
