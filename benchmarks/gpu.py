@@ -87,7 +87,7 @@ def engine_rows(name: str, kinds: Sequence[Kind], recordings: int, *, exact_sums
 
 def exact_section(options: argparse.Namespace) -> Iterator[str]:
     """The table of `benchmarks/exact_cuda.py`."""
-    numbers = {"W1": [options.recordings, 8 * options.recordings], "W3": [options.recordings]}
+    numbers = {"W1": [options.recordings, 8 * options.recordings], "W3": [2 * options.recordings]}
     yield f"\nExact engines\n\n{exact_cuda.HEADER}"
     missing = ""
     for name, recordings in numbers.items():

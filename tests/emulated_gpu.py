@@ -108,7 +108,7 @@ class EmulatedGpu:
 
     def compile(self, source, function, macros):
         if self._general:
-            macros = {**macros, "ANY_MOVES": "1", "ANY_SINGLE": "1"}
+            macros = {**macros, "ANY_MOVES": "1", "ANY_SINGLE": "1", "ANY_MARKED": "1"}
         key = hashlib.sha256((source.read_text() + repr(sorted(macros.items()))).encode()).hexdigest()[:16]
         library = self.folder / f"{key}.so"
         if not library.exists():

@@ -87,15 +87,15 @@ def random_spikes(size, events, duration=0.05, instants=None, seed=0):
     return InputSpikes(rows // size / 1e6, rows % size, n, order, duration)
 
 
-def chain(rules, seed=0, size=6, weights=None):
-    """Populations of five neurons one after another, densely connected; by default weights as they come."""
+def chain(rules, seed=0, size=6, weights=None, sizes=None):
+    """Populations one after another, densely connected; by default of five neurons, and with weights as they come."""
     rng = np.random.default_rng(seed)
     populations, connections, source = [], [], "input"
-    for k, rule in enumerate(rules):
-        weight = rng.normal(0.3, 0.6, (5, size)) if weights is None else weights(rng, (5, size))
-        populations.append(Population(str(k), (5,), rule))
+    for k, (rule, own) in enumerate(zip(rules, sizes or [5] * len(rules), strict=True)):
+        weight = rng.normal(0.3, 0.6, (own, size)) if weights is None else weights(rng, (own, size))
+        populations.append(Population(str(k), (own,), rule))
         connections.append(Connection(source, str(k), (Dense(weight, (size,)),), (), size))
-        source, size = str(k), 5
+        source, size = str(k), own
     return Circuit("input", (connections[0].source_size,), tuple(populations), tuple(connections), source)
 
 
@@ -202,6 +202,29 @@ def test_the_kernel_for_networks_without_leak(emulated):
     gpu = EmulatedGpu(emulated.folder, general=False)
     circuit = chain([MANY, replace(ONE, lower_bound=-0.5), SUM])
     assert play(gpu, circuit, [random_spikes(6, 300, instants=40)]) > 300
+
+
+@pytest.mark.parametrize(("sizes", "aligned"), [((8, 12, 1), [1, 1, 0]), ((7, 8, 2), [0, 0, 0])])
+def test_neighbouring_neurons_are_read_together_where_they_are_aligned(emulated, sizes, aligned):
+    """The readout makes the number of neurons odd: without a gap, every second recording would begin between two
+    multiples of 16 bytes."""
+
+    def single(rng, shape):
+        return rng.normal(0.2, 0.6, shape).astype(np.float32).astype(np.float64)
+
+    circuit, block = chain([MANY, MANY, SUM], size=6, sizes=sizes, weights=single), Block(8, 4)
+    arrays = kernel_arrays(circuit, lower_circuit(circuit, frozenset(), False), block=block)
+    assert arrays.arrays[1][:, -1].tolist() == aligned
+    assert arrays.neurons % 2 == 1
+    recordings = [random_spikes(6, 60, seed=k, instants=20) for k in range(3)]
+    assert play(emulated, circuit, recordings, block=block) > 50
+
+
+def test_a_batch_of_a_large_network_is_fetched_while_others_run(emulated):
+    """A thousand neurons: 512 recordings together. A million: 8 MB of counts each, 33 recordings together."""
+    for size, together in ((1_000, 512), (1_000_000, 33)):
+        circuit = chain([MANY], size=1, sizes=(size,))
+        assert ExactCudaEngine(circuit, gpu=emulated)._most == together
 
 
 def test_leaks_of_any_length_have_the_bits_of_exact(gpu):

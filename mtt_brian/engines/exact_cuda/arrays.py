@@ -20,6 +20,7 @@ BOUNDED, SATURATES, RECORDED, MARKED, FIRES = 1, 2, 4, 8, 16
 FAILED, QUEUE_FULL = 1, 2
 #: What the kernel does not compute, by the kind of dynamics.
 _REFUSED = {LINE: "a bias", CURRENT: "a synaptic current", LINEAR: "a rule of its own"}
+_PARAMETERS = ("threshold", "lower", "upper", "v_reset", "rest", "tau", "gain")
 _TOO_LARGE = "engine='exact-cuda' runs networks of fewer than 2**31 weights and indices; use engine='exact'"
 
 
@@ -29,7 +30,7 @@ class Block:
 
     Attributes:
         threads: a power of two.
-        channels: neurons of a position that a thread updates at a time, a power of two.
+        channels: neighbouring neurons of a position that a thread updates at a time, a power of two up to 32.
         resident: blocks on a multiprocessor at a time, which limits the registers of a thread.
     """
 
@@ -93,7 +94,12 @@ class KernelArrays:
     def bytes_per_recording(self) -> int:
         """Memory of the state of one run, without its input and its records."""
         per_neuron = 32 + 8 * self.moves + 4 * self.marked
-        return per_neuron * self.neurons + 8 * (self.groups + self.readout + self.room) + 100
+        return per_neuron * self.neurons + 8 * (self.groups + self.readout + self.room) + 116
+
+    @property
+    def pitch(self) -> int:
+        """Potentials of a run: an even number, so that those of every run begin at a multiple of 16 bytes."""
+        return self.neurons + self.neurons % 2
 
     @property
     def room(self) -> int:
@@ -122,6 +128,7 @@ class KernelArrays:
             "MAX_SPIKES": f"{MAX_SPIKES}LL",
             "ANY_MOVES": str(int(self.moves)),
             "ANY_SINGLE": str(int(self.ungrouped)),
+            "ANY_MARKED": str(int(self.marked)),
             "THREADS": str(self.block.threads),
             "CHANNELS": str(self.block.channels),
             "RESIDENT": str(self.block.resident),
@@ -146,6 +153,7 @@ def kernel_arrays(
     Raises:
         InputError: for a network that the kernel cannot run; the message names the population or the connection.
     """
+    lowered = _even_parameters(lowered)
     names = [circuit.input, *(p.name for p in circuit.populations)]
     _check_populations(lowered, names)
     position, first_weight = unpack(lowered.stencil)
@@ -172,13 +180,12 @@ def kernel_arrays(
     )
     connections = _connections(lowered, queued, block)
     factor = lowered.entry_factor if lowered.scaled.any() else np.ones(len(lowered.entry_target) // 4)
-    parameters = ("threshold", "lower", "upper", "v_reset", "rest", "tau", "gain")
     return KernelArrays(
         arrays=(
             *(populations, connections),
             *(_int32(lowered.entry_begin), _int32(lowered.entry_target), factor),
             *(_rows(position, first_weight), lowered.weight),
-            *(getattr(lowered, name) for name in parameters),
+            *(getattr(lowered, name) for name in _PARAMETERS),
             powers_of_two(),
             np.concatenate([*circuit.fan_out.values()]),
         ),
@@ -195,6 +202,18 @@ def kernel_arrays(
         marked=bool(lowered.marked.any()),
         ungrouped=bool(np.any(lowered.group_size[1:] == 1)),
     )
+
+
+def _even_parameters(lowered: LoweredCircuit) -> LoweredCircuit:
+    """The same network; the parameters of every population begin at an even number, a multiple of 16 bytes."""
+    begin = lowered.parameter_offset
+    lengths = np.diff(begin, append=len(lowered.threshold))
+    offset = np.cumsum(lengths + lengths % 2) - (lengths + lengths % 2)
+    place = np.arange(len(lowered.threshold)) + np.repeat(offset - begin, lengths)
+    spread = {name: np.zeros(offset[-1] + lengths[-1]) for name in _PARAMETERS}
+    for name, values in spread.items():
+        values[place] = getattr(lowered, name)
+    return lowered._replace(parameter_offset=offset, **spread)
 
 
 def _check_populations(lowered: LoweredCircuit, names: list[str]) -> None:
@@ -230,15 +249,18 @@ def _check_connections(lowered: LoweredCircuit, names: list[str], position: np.n
 
 
 def _connections(lowered: LoweredCircuit, queued: bool, block: Block) -> np.ndarray:
-    """The connections, int32 [C, 10]: by target, those into one target in the order in which its jumps are added; if
+    """The connections, int32 [C, 11]: by target, those into one target in the order in which its jumps are added; if
     ``queued`` by source, those of one source in the order in which they are processed.
 
     Columns: source and target population; whether it is the last one of its source into its target; row of its first
     source in ``entry_begin``; first entry, if every source has one, else -1; entries of a source and rows of an entry
-    at most; target neurons per position; weights per block; logarithm of the threads that share a block of weights.
+    at most; target neurons per position; weights per block; logarithm of the threads that share a block of weights;
+    whether a thread always has ``block.channels`` targets, and they, their weights and parameters begin at a
+    multiple of 16 bytes.
     """
     sources = np.searchsorted(lowered.out, np.arange(len(lowered.target)), side="right") - 1
     entry_target = lowered.entry_target.reshape(-1, 4)
+    _, first_weight = unpack(lowered.stencil)
     columns = []
     for source, target, closes, base, first, stride, length in zip(
         *(sources, lowered.target, lowered.closes, lowered.source_base, lowered.one_each),
@@ -248,14 +270,26 @@ def _connections(lowered: LoweredCircuit, queued: bool, block: Block) -> np.ndar
         size = lowered.offset[source + 1] - lowered.offset[source]
         begin = lowered.entry_begin[base : base + size + 1]
         entries = np.diff(begin)
-        rows = np.diff(entry_target[begin[0] : begin[-1], :2], axis=1)
+        used = entry_target[begin[0] : begin[-1]]
+        rows = np.diff(used[:, :2], axis=1)
         most_entries, most_rows = int(entries.max(initial=0)), int(rows.max(initial=1))
         if size * most_entries * most_rows >= 2**31:
             raise InputError(_TOO_LARGE)
+        blocks = first_weight[used[:, 0].min(initial=0) : used[:, 1].max(initial=0)]
+        doubles = (stride, used[:, 2], lowered.offset[target], lowered.parameter_offset[target])
+        aligned = (
+            length % block.channels == 0
+            and _multiples(min(block.channels, 2), *doubles)
+            and _multiples(min(block.channels, 16 // lowered.weight.itemsize), used[:, 3], blocks)
+        )
         width = block.log_width(length)
-        columns.append((source, target, closes, base, first, most_entries, most_rows, stride, length, width))
-    table = _int32(np.array(columns, dtype=np.int64).reshape(-1, 10))
+        columns.append((source, target, closes, base, first, most_entries, most_rows, stride, length, width, aligned))
+    table = _int32(np.array(columns, dtype=np.int64).reshape(-1, 11))
     return table if queued else np.ascontiguousarray(table[np.argsort(lowered.target, kind="stable")])
+
+
+def _multiples(of: int, *numbers: np.ndarray | int) -> bool:
+    return not any(np.any(np.asarray(some) % of) for some in numbers)
 
 
 def _channels_and_pixels(flat: np.ndarray) -> tuple[int, int]:

@@ -27,6 +27,11 @@ _KERNEL = Path(__file__).with_name("kernel.cu")
 #: Largest number of recordings of a batch, and of batches in flight. Together they fill an H100, and the first batch
 #: begins while the next ones are read.
 _MOST_TOGETHER, _IN_FLIGHT = 512, 8
+#: Bytes of spike counts of a batch: those of large networks take as long to fetch as to compute, and are fetched while
+#: other batches run.
+_MOST_COUNTS = 2**28
+#: Threads that fetch results.
+_FETCHING = 4
 #: Share of the free memory of the GPU that the batches in flight may use.
 _SHARE = 0.8
 #: A record of `kernel.cu`, and room for such records beyond those of one instant. A full buffer is emptied and the run
@@ -51,7 +56,7 @@ class ExactCudaEngine:
             run by `exact`.
         record: recorded spikes, see `ExactEngine`.
         batch_size: recordings of a batch; by default as many as an eighth of the free memory of the GPU holds, up to
-            512. Eight batches run at the same time.
+            512, and to 256 MiB of spike counts. Eight batches run at the same time.
         gpu: the GPU; by default the current one of CuPy.
         block: the shape of a block of threads; by default by the size of the network.
 
@@ -82,7 +87,8 @@ class ExactCudaEngine:
         lowered = lower_circuit(circuit, frozenset(self._recorded), one_spike=order == "fifo")
         self._sizes = kernel_arrays(circuit, lowered, order == "fifo", block)
         self.block = self._sizes.block
-        self._most = _MOST_TOGETHER if batch_size is None else batch_size
+        fetched = max(1, min(_MOST_TOGETHER, _MOST_COUNTS // (8 * self._sizes.neurons)))
+        self._most = fetched if batch_size is None else batch_size
         self._gpu, self._lock = gpu, Lock()
         self._loaded: _OnGpu | None = None
         names = [circuit.input, *(p.name for p in circuit.populations)]
@@ -120,10 +126,11 @@ class ExactCudaEngine:
         running: deque[Future[_Batch]] = deque()
         streams = cycle(there.streams)
         first = next(recordings, None)
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as starting, ThreadPoolExecutor(_FETCHING) as fetching:
             while first is not None:
                 together, first = self._take(there, first, recordings)
-                running.append(pool.submit(_Batch, self, there, together, next(streams)))
+                started = starting.submit(_Batch, self, there, together, next(streams))
+                running.append(fetching.submit(_fetched, started))
                 if len(running) == len(there.streams):
                     yield from running.popleft().result().results()
             while running:
@@ -192,6 +199,12 @@ class _OnGpu:
         return cls(gpu, kernel, network, streams, left // len(streams))
 
 
+def _fetched(started: Future[_Batch]) -> _Batch:
+    batch = started.result()
+    batch.fetch()
+    return batch
+
+
 class _Batch:
     """Recordings that run at the same time.
 
@@ -210,8 +223,8 @@ class _Batch:
         with stream.use():
             self._inputs = self._upload()
             zeros = {
-                "y": gpu.zeros((number, sizes.neurons), np.float64),
-                "last": gpu.zeros((number, sizes.neurons), np.float64) if sizes.moves else None,
+                "y": gpu.zeros((number, sizes.pitch), np.float64),
+                "last": gpu.zeros((number, sizes.pitch), np.float64) if sizes.moves else None,
                 "stamp": gpu.zeros((number, sizes.groups), np.int32),
                 "mark": gpu.zeros((number, sizes.neurons), np.int32) if sizes.marked else None,
                 "touched": gpu.zeros((number, sizes.groups), np.int32),
@@ -267,8 +280,8 @@ class _Batch:
                 ],
             )
 
-    def results(self) -> Iterator[Result]:
-        """Waits for the end of all runs, and gives their results."""
+    def fetch(self) -> None:
+        """Waits for the end of all runs, and copies their results from the GPU."""
         sizes, number = self._engine._sizes, len(self._recordings)
         pieces: list[list[np.ndarray]] = [[] for _ in self._recordings]
         queued = sizes.queued
@@ -284,12 +297,16 @@ class _Batch:
         readouts = self._download("readout", (number, sizes.readout), np.float64)
         synops = self._download("synops", (number,), np.int64)
         self._buffers, self._inputs, self._staged = {}, [], []
-        for k, recording in enumerate(self._recordings):
-            if cursors[k, _ENDED_EARLY]:
-                yield self._elsewhere(recording, cursors[k, _ENDED_EARLY])
-                continue
-            # Copies: the results must not keep page-locked memory.
-            yield self._result(recording, counts[k].copy(), readouts[k].copy(), int(synops[k]), pieces[k])
+        # Copies: the results must not keep page-locked memory.
+        self._outputs = [
+            (int(cursors[k, _ENDED_EARLY]), counts[k].copy(), readouts[k].copy(), int(synops[k]), pieces[k])
+            for k in range(number)
+        ]
+
+    def results(self) -> Iterator[Result]:
+        """The results, once they have been fetched."""
+        for recording, (ended_early, *outputs) in zip(self._recordings, self._outputs, strict=True):
+            yield self._elsewhere(recording, ended_early) if ended_early else self._result(recording, *outputs)
 
     def _download(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """The content of a buffer."""

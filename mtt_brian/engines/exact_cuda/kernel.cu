@@ -1,7 +1,7 @@
 // The exact engine on a GPU: one block of threads runs one recording, instant by instant.
 //
-// Arrays of the network are those of `LoweredCircuit`, with 32-bit indices (`arrays.py`). All blocks read them; the state
-// of a run belongs to its block.
+// Arrays of the network are those of `LoweredCircuit`, with 32-bit indices (`arrays.py`). All blocks read them; the
+// state of a run belongs to its block.
 //
 // At an instant the populations follow each other. A *hit* is a row of the stencil of one arriving spike: a block of
 // weights that is added to the neurons of one position. For a population the block lists the hits in the order of the
@@ -14,8 +14,8 @@
 // Macros given by the compiler's options (`arrays.py`): WEIGHT, the type of the weights; the codes of
 // `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS and RESIDENT of
 // `arrays.Block`; QUEUED, whether there is a queue of single events (``order="fifo"``); FAILED and
-// QUEUE_FULL of `arrays.py`; ANY_MOVES and ANY_SINGLE, whether any population moves between arrivals or has update groups of a
-// single neuron.
+// QUEUE_FULL of `arrays.py`; ANY_MOVES, ANY_SINGLE and ANY_MARKED, whether any population moves between arrivals, has
+// update groups of a single neuron, or is marked.
 
 typedef long long i64;
 
@@ -25,7 +25,8 @@ struct Population {
         channels, pixels;
 };
 struct Connection {
-    int source, target, closes, source_base, first_entry, most_entries, most_rows, channel_stride, block_length, log_width;
+    int source, target, closes, source_base, first_entry, most_entries, most_rows, channel_stride, block_length,
+        log_width, aligned;
 };
 // Rows of the stencil, first target channel and first weight of an entry.
 struct alignas(16) Entry {
@@ -36,6 +37,11 @@ struct alignas(8) Row {
 };
 struct alignas(16) Quad {
     int a, b, c, d;
+};
+// Neighbouring numbers, which a thread reads and writes 16 bytes at a time.
+template <class T>
+struct alignas(CHANNELS * sizeof(T) < 16 ? CHANNELS * sizeof(T) : 16) Channels {
+    T of[CHANNELS];
 };
 // Spikes of one neuron at one instant: C order of the neuron, and number.
 struct alignas(16) Spikes {
@@ -140,16 +146,9 @@ __device__ __forceinline__ void count(const State& state, int neuron, i64 n) {
     atomicAdd((unsigned long long*)state.counts + neuron, (unsigned long long)n);
 }
 
-// Bound, threshold and reset of a neuron at which spikes arrived; returns its potential.
-__device__ __forceinline__ double settled(const Network& net, const State& state, const Population& population, int p,
-                                          int flags, int local, int q, double v, bool marked,
-                                          const Instant& instant) {
-    if (flags & (BOUNDED | SATURATES)) {
-        if ((flags & BOUNDED) && v < net.lower[q]) v = net.lower[q];
-        if ((flags & SATURATES) && v > net.upper[q]) v = net.upper[q];
-    }
-    const double threshold = net.threshold[q];
-    if (!(v >= threshold) || !marked) return v;
+// Spikes and reset of a neuron that has reached its threshold; returns its potential.
+__device__ __forceinline__ double fired(const Network& net, const State& state, const Population& population, int p,
+                                        int local, int q, double v, double threshold, const Instant& instant) {
     i64 spikes = 1;
     if (population.rule == MANY) {
         const double ratio = v / threshold;
@@ -175,10 +174,20 @@ __device__ __forceinline__ void touch(const State& state, const Population& popu
     state.touched[population.group_offset + atomicAdd(instant.touched, 1)] = group;
 }
 
+// Asks for neighbouring potentials to be brought from memory into the L2 cache, while the thread goes on.
+__device__ __forceinline__ void prefetch(const double* from, int number) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(8 * number));
+#elif defined(__CUDA_ARCH__)
+    for (int line = 0; line < number; line += 16) asm volatile("prefetch.global.L2 [%0];" ::"l"(from + line));
+#endif
+}
+
 // Writes the hits number base to base + size of a connection into shared memory.
 // `spikes` are those of the source, null for the input.
-__device__ __forceinline__ void list_hits(const Network& net, const Connection& connection, const Spikes* spikes,
-                                          int base, int size, const Hits& hits, const Instant& instant) {
+__device__ __forceinline__ void list_hits(const Network& net, const State& state, const Connection& connection,
+                                          const Spikes* spikes, int base, int size, const Hits& hits,
+                                          const Instant& instant) {
     const int padded = (size + 3) & ~3;  // to whole groups of four
     for (int h = threadIdx.x; h < padded; h += THREADS) {
         if (h >= size) {
@@ -206,6 +215,8 @@ __device__ __forceinline__ void list_hits(const Network& net, const Connection& 
                 start = row.position * connection.channel_stride + entry.shift;
                 hits.weight[h] = entry.first + row.block;
                 hits.amount[h] = (double)spike.n * net.factor[e];
+                if (CHANNELS > 1 && connection.aligned)  // large networks, of which few potentials are in a cache
+                    prefetch(state.y + net.population[connection.target].offset + start, connection.block_length);
             }
         }
         hits.start[h] = start;
@@ -235,68 +246,136 @@ __device__ __forceinline__ void link_hits(const Hits& hits, int size) {
     }
 }
 
+// Reads neighbouring numbers, of which `room` exist.
+template <bool ALIGNED, class T>
+__device__ __forceinline__ Channels<T> read(const T* from, int room) {
+    if (ALIGNED) return *(const Channels<T>*)from;
+    Channels<T> numbers;
+#pragma unroll
+    for (int u = 0; u < CHANNELS; ++u) numbers.of[u] = u < room ? from[u] : T(0);
+    return numbers;
+}
+
+template <bool ALIGNED>
+__device__ __forceinline__ void write(double* to, const Channels<double>& numbers, int room) {
+    if (ALIGNED) {
+        *(Channels<double>*)to = numbers;
+        return;
+    }
+#pragma unroll
+    for (int u = 0; u < CHANNELS; ++u)
+        if (u < room) to[u] = numbers.of[u];
+}
+
+// Reads a parameter of neighbouring neurons; `one`: they share it.
+template <bool ALIGNED>
+__device__ __forceinline__ Channels<double> read_parameter(const double* from, bool one, int room) {
+    if (!one) return read<ALIGNED>(from, room);
+    Channels<double> numbers;
+#pragma unroll
+    for (int u = 0; u < CHANNELS; ++u) numbers.of[u] = *from;
+    return numbers;
+}
+
 // Adds the hits of a tile to the neurons of population p. If these are all hits of the instant the thresholds follow at
-// once (`last`); otherwise the neurons are listed. A thread has CHANNELS neurons of a position at a time, so that as many
-// reads are under way.
+// once (`last`); otherwise the neurons are listed. A thread has CHANNELS neighbouring neurons of a position at a time.
+template <bool ALIGNED>
 __device__ __forceinline__ void add_hits(const Network& net, const State& state, const Connection& connection,
-                                         const Population& population, int p, const Hits& hits, int chains,
-                                         bool linked, bool last, const Instant& instant) {
-    const int width = 1 << connection.log_width, first_k = threadIdx.x & (width - 1);
-    const int step = THREADS >> connection.log_width, length = connection.block_length;
+                                         const Population& population, int p, const Hits& hits, int chains, bool linked,
+                                         bool last, const Instant& instant) {
+    const int length = connection.block_length, stride = CHANNELS << connection.log_width;
+    const int first_k = (CHANNELS * threadIdx.x) & (stride - 1), step = THREADS >> connection.log_width;
     const bool grouped = !ANY_SINGLE || population.group_size > 1, moves = ANY_MOVES && population.kind != STATIC;
-    const int offset = population.offset, flags = population.flags, parameters = population.parameter_offset;
-    const bool each = population.parameter_stride, always = grouped && !(flags & MARKED);
+    const bool each = population.parameter_stride, one = ANY_SINGLE && !grouped && !each;
+    const int kind = population.kind, flags = population.flags, parameters = population.parameter_offset;
+    const bool marked = ANY_MARKED && flags & MARKED, always = grouped && !marked;
+    double* const y = state.y + population.offset;
+    double* const times = state.last + population.offset;
     for (int j = threadIdx.x >> connection.log_width; j < chains; j += step) {
         const int head = linked ? hits.first[j] : j, start = hits.start[head];
         if (start < 0) continue;
-        for (int begin = first_k; begin < length; begin += CHANNELS * width) {
-            double v[CHANNELS];
-            bool reached[CHANNELS];
-#pragma unroll
-            for (int u = 0; u < CHANNELS; ++u) {
-                const int k = begin + u * width, neuron = offset + start + k;
-                reached[u] = always;
-                if (k >= length) continue;
-                v[u] = state.y[neuron];
-                if (moves && grouped) {
-                    const int q = parameters + (each ? start + k : k);
-                    v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
-                }
+        for (int k = first_k; k < length; k += stride) {
+            int h = head;
+            const int local = start + k, room = length - k, q = parameters + (each ? local : grouped ? k : 0);
+            const WEIGHT* const weights = net.weight + k;
+            Channels<double> v = read<ALIGNED>(y + local, room);
+            Channels<WEIGHT> weight = read<ALIGNED>(weights + hits.weight[h], room);
+            unsigned reached = always ? ~0u : 0u;
+            Channels<double> since, rest, tau;
+            if (moves) {
+                since = read<ALIGNED>(times + local, room);
+                rest = read_parameter<ALIGNED>(net.rest + q, one, room);
+                tau = read_parameter<ALIGNED>(net.tau + q, one, room);
             }
-            for (int h = head; h >= 0; h = hits.next[h]) {
+            if (moves && grouped) {
+#pragma unroll
+                for (int u = 0; u < CHANNELS; ++u)
+                    if (u < room)
+                        v.of[u] = after(net.powers, kind, v.of[u], instant.t - since.of[u], rest.of[u], tau.of[u]);
+            }
+            while (true) {
                 const double amount = hits.amount[h];
-                const WEIGHT* const weight = net.weight + hits.weight[h];
+                h = hits.next[h];
 #pragma unroll
                 for (int u = 0; u < CHANNELS; ++u) {
-                    const int k = begin + u * width, neuron = offset + start + k;
-                    if (k >= length) continue;
-                    const double w = weight[k], jump = amount * w;
+                    const double w = weight.of[u], jump = amount * w;
                     if (grouped) {
-                        v[u] = v[u] + jump;
-                        reached[u] |= w != 0.0;
+                        v.of[u] = v.of[u] + jump;
+                        if (marked) reached |= (unsigned)(w != 0.0) << u;
                     } else if (jump != 0.0) {  // a zero weight is no arrival
-                        const int q = parameters + (each ? start + k : 0);
-                        if (moves && !reached[u])
-                            v[u] = advanced(net, population.kind, v[u], state.last[neuron], instant.t, q);
-                        v[u] = v[u] + net.gain[q] * jump;
-                        reached[u] = true;
+                        if (moves && !(reached >> u & 1))
+                            v.of[u] = after(net.powers, kind, v.of[u], instant.t - since.of[u], rest.of[u], tau.of[u]);
+                        v.of[u] = v.of[u] + net.gain[one ? q : q + u] * jump;
+                        reached |= 1u << u;
                     }
                 }
+                if (h < 0) break;
+                weight = read<ALIGNED>(weights + hits.weight[h], room);
             }
+            const unsigned updated = grouped ? ~0u : reached;
+            if (moves) {
 #pragma unroll
-            for (int u = 0; u < CHANNELS; ++u) {
-                const int k = begin + u * width, local = start + k, neuron = offset + local;
-                if (k >= length || !(grouped || reached[u])) continue;
-                if (moves) state.last[neuron] = instant.t;
-                if (last) {
-                    const int q = parameters + (each ? local : grouped ? k : 0);
-                    v[u] = settled(net, state, population, p, flags, local, q, v[u], reached[u], instant);
-                } else {
-                    if (!grouped || k == 0) touch(state, population, local / population.group_size, instant);
-                    if ((flags & MARKED) && reached[u]) state.mark[neuron] = instant.now;
-                }
-                state.y[neuron] = v[u];
+                for (int u = 0; u < CHANNELS; ++u)
+                    if (u < room && updated >> u & 1) times[local + u] = instant.t;
             }
+            if (last) {
+                if (flags & (BOUNDED | SATURATES)) {
+                    Channels<double> lower, upper;
+                    if (flags & BOUNDED) lower = read_parameter<ALIGNED>(net.lower + q, one, room);
+                    if (flags & SATURATES) upper = read_parameter<ALIGNED>(net.upper + q, one, room);
+#pragma unroll
+                    for (int u = 0; u < CHANNELS; ++u) {
+                        if (!(updated >> u & 1)) continue;
+                        if (flags & BOUNDED && v.of[u] < lower.of[u]) v.of[u] = lower.of[u];
+                        if (flags & SATURATES && v.of[u] > upper.of[u]) v.of[u] = upper.of[u];
+                    }
+                }
+                const Channels<double> threshold = read_parameter<ALIGNED>(net.threshold + q, one, room);
+                unsigned firing = 0;
+#pragma unroll
+                for (int u = 0; u < CHANNELS; ++u)
+                    firing |= (unsigned)(v.of[u] >= threshold.of[u] && (ALIGNED || u < room)) << u;
+                firing &= reached;
+                for (int u = 0; firing; ++u, firing >>= 1) {  // rarely
+                    if (!(firing & 1)) continue;
+                    double potential = 0.0, level = 0.0;
+#pragma unroll
+                    for (int x = 0; x < CHANNELS; ++x)
+                        if (x == u) potential = v.of[x], level = threshold.of[x];
+                    potential = fired(net, state, population, p, local + u, one ? q : q + u, potential, level, instant);
+#pragma unroll
+                    for (int x = 0; x < CHANNELS; ++x)
+                        if (x == u) v.of[x] = potential;
+                }
+            } else {
+#pragma unroll
+                for (int u = 0; u < CHANNELS; ++u) {
+                    if (u >= room || !(updated >> u & 1)) continue;
+                    if (!grouped || k + u == 0) touch(state, population, (local + u) / population.group_size, instant);
+                    if (marked && reached >> u & 1) state.mark[population.offset + local + u] = instant.now;
+                }
+            }
+            write<ALIGNED>(y + local, v, room);
         }
     }
 }
@@ -311,9 +390,14 @@ __device__ __forceinline__ void settle_touched(const Network& net, const State& 
         for (int k = first_k; k < size; k += width) {
             const int local = start + k, neuron = population.offset + local;
             const int q = population.parameter_offset + (population.parameter_stride ? local : k);
-            const bool marked = !(population.flags & MARKED) || state.mark[neuron] == instant.now;
-            state.y[neuron] =
-                settled(net, state, population, p, population.flags, local, q, state.y[neuron], marked, instant);
+            const int flags = population.flags;
+            double v = state.y[neuron];
+            if (flags & BOUNDED && v < net.lower[q]) v = net.lower[q];
+            if (flags & SATURATES && v > net.upper[q]) v = net.upper[q];
+            const bool marked = !(flags & MARKED) || state.mark[neuron] == instant.now;
+            const double threshold = net.threshold[q];
+            if (marked && v >= threshold) v = fired(net, state, population, p, local, q, v, threshold, instant);
+            state.y[neuron] = v;
         }
     }
 }
@@ -390,14 +474,19 @@ __device__ __forceinline__ void add_connection(const Run& run, const Connection&
         if (begun) __syncthreads();
         begun = true;
         if (threadIdx.x == 0) *run.hits.firsts = 0;
-        list_hits(run.net, through, spikes, base, size, run.hits, instant);
+        list_hits(run.net, run.state, through, spikes, base, size, run.hits, instant);
         __syncthreads();
         if (linked) {
             link_hits(run.hits, size);
             __syncthreads();
         }
         const int chains = linked ? *run.hits.firsts : size;
-        add_hits(run.net, run.state, through, target, through.target, run.hits, chains, linked, once, instant);
+        if (CHANNELS == 1 || through.aligned)
+            add_hits<true>(run.net, run.state, through, target, through.target, run.hits, chains, linked, once,
+                           instant);
+        else
+            add_hits<false>(run.net, run.state, through, target, through.target, run.hits, chains, linked, once,
+                            instant);
     }
 }
 
@@ -543,7 +632,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_recordings(
     i64 neurons, i64 groups, i64 most_new, i64 capacity, i64 most_caused, i64 room, double* y, double* last, int* stamp,
     int* mark, int* touched, Spikes* spikes, i64* counts, double* readout, i64* synops, i64* queue, Record* records,
     Cursor* cursors) {
-    const i64 b = blockIdx.x;
+    const i64 b = blockIdx.x, pitch = neurons + (neurons & 1);  // potentials begin at multiples of 16 bytes
     const int tid = threadIdx.x;
     extern __shared__ Spikes shared[];
     Spikes* const one = shared + 2 * tile;
@@ -552,15 +641,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_recordings(
     int *const integers = (int*)(amounts + tile), *const firsts = integers + 3 * tile;
     Cursor* const cursor = cursors + b;
     const Run run = {
-        {population, connection, entry_begin, entry, factor, stencil, weight, threshold, lower, upper, v_reset, rest, tau,
-         gain, powers},
-        {y + b * neurons, last ? last + b * neurons : last, stamp + b * groups, mark ? mark + b * neurons : mark,
+        {population, connection, entry_begin, entry, factor, stencil, weight, threshold, lower, upper, v_reset, rest,
+         tau, gain, powers},
+        {y + b * pitch, last ? last + b * pitch : last, stamp + b * groups, mark ? mark + b * neurons : mark,
          touched + b * groups, spikes + b * neurons, counts + b * neurons},
         shared, shared + tile, one,
         {amounts, integers, starts, integers + tile, integers + 2 * tile, firsts},
-        firsts + 1, firsts + 2,
-        (int)tile, (int)populations, QUEUED ? (int)(event_begin[b + 1] - event_begin[b]) : (int)(begin[b + 1] - begin[b]),
-        end[b],
+        firsts + 1, firsts + 2, (int)tile, (int)populations,
+        QUEUED ? (int)(event_begin[b + 1] - event_begin[b]) : (int)(begin[b + 1] - begin[b]), end[b],
         t_in + begin[b], i_in + begin[b], QUEUED ? order + event_begin[b] : order, n_in + begin[b],
         queue + b * room, room, most_caused, most_new, capacity, records + b * capacity, cursor};
     for (int p = tid; p < 2 * populations; p += THREADS) run.fired[p] = 0;
