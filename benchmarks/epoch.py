@@ -76,7 +76,8 @@ def measure(data: mtt.FrameSet, config: TrainConfig) -> str:
 
         def iterate() -> None:
             for _ in range(batches):
-                trainer.step(batch, labels, share)
+                configurations = trainer.sampler.sample(trainer.rng["time_steps"], model.num_stages)
+                trainer.step(batch, labels, configurations, share)
 
         def feed() -> None:
             for _ in placed.batches(order, changes, amp=config.amp):

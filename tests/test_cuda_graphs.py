@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from mtt_brian import mtt
 from mtt_brian.errors import InputError
-from mtt_brian.mtt import TrainConfig, cuda_graphs
+from mtt_brian.mtt import TrainConfig, cuda_graphs, loop
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.cuda_graphs import MOST, WARM_UP, Graphs
+from mtt_brian.mtt.iteration import Iteration
 from mtt_brian.mtt.optimizer import make_optimizer
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Spiking, Staged, models
 from mtt_brian.snn.ops import choice
+from mtt_brian.snn.room import make_pass
 from tests import emulated_graphs
 from tests.test_mtt_fit import small, train
 from tests.triton_kernels import interpreted
@@ -213,6 +215,61 @@ def test_recorded_iterations_of_mixed_time_steps(device: str, monkeypatch: pytes
         assert_same(device, mixed(device, None, monkeypatch), ours)
     monkeypatch.setattr(cuda_graphs, "MOST", 0)
     assert_same(device, mixed(device, Graphs(mixed=4), monkeypatch), ours)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The configurations of all passes that are made."""
+    made: list[Any] = []
+
+    def counted(model: Staged, frames: int, configurations: Any, most: int) -> Any:
+        made.append(configurations)
+        return make_pass(model, frames, configurations, most)
+
+    monkeypatch.setattr(cuda_graphs, "make_pass", counted)
+    return made
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_pass_that_was_made_ahead_is_used_once_and_for_its_configurations_only(device: str, made: list[Any]) -> None:
+    network = models.vggsnn((2, 12, 12), 3, width_multiplier=0.05).to(device)
+    mtt_of_3 = mtt.MTT(3, samples=2)
+    first, second = (mtt_of_3.sample(np.random.default_rng(seed), network.num_stages) for seed in (0, 1))
+    graphs = Graphs(mixed=3)
+    graphs.prepare(network, 3, first)
+    assert np.array_equal(graphs.take(network, 3, first).room.integers, make_pass(network, 3, first, 3).integers)
+    assert made == [first]
+    graphs.take(network, 3, first)
+    graphs.prepare(network, 3, first)
+    assert np.array_equal(graphs.take(network, 3, second).room.integers, make_pass(network, 3, second, 3).integers)
+    assert made == [first, first, first, second]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_epoch_makes_the_pass_of_each_iteration_once_and_none_beyond_its_end(device: str, made: list[Any]) -> None:
+    """On a GPU while it computes the iteration before; a pass beyond the end would use up random numbers."""
+    frames = torch.poisson(torch.full((9, 3, 2, 12, 12), 0.3), generator=torch.Generator().manual_seed(0))
+    data = mtt.FrameSet(frames.to(torch.uint8), torch.arange(9) % 3).to(device)
+    network = models.vggsnn((2, 12, 12), 3, width_multiplier=0.05).to(device)
+    trainer = mtt.Trainer(network, TrainConfig(method="mtt", time_steps=3, batch_size=3, samples=2), data)
+    if device == "cuda":
+        trainer.options = replace(trainer.options, graphs=Graphs(mixed=3))
+    else:  # without kernels a pass cannot be computed: only made
+        graphs = Graphs(mixed=3)
+        trainer.options = replace(trainer.options, graphs=graphs)
+
+        def iterate(model: Any, optimizer: Any, frames: Tensor, labels: Tensor, configurations: Any, *_: Any) -> Any:
+            graphs.take(model, len(frames), configurations)
+            optimizer.step()
+            return Iteration(0.0, 0.0)
+
+    with pytest.MonkeyPatch.context() as patch, trainer.running():
+        if device == "cpu":
+            patch.setattr(loop, "train_iteration", iterate)
+        trainer.run_epoch()
+    sampled = np.random.default_rng(loop._seed(trainer.config.seed, loop._TIME_STEPS))
+    assert made == [trainer.sampler.sample(sampled, network.num_stages) for _ in range(3)]
+    assert trainer.rng["time_steps"].bit_generator.state == sampled.bit_generator.state
 
 
 @pytest.mark.gpu

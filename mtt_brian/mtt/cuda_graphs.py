@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from mtt_brian.errors import InputError
+from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.snn.ops.time_plan import kept_for_graphs
+from mtt_brian.snn.room import Pass, make_pass
+from mtt_brian.snn.staged import Staged
 from mtt_brian.text import one_line
 
 #: Iterations of a shape without a graph: they compile and load its kernels, and make the work space of its libraries.
@@ -33,6 +36,13 @@ class _Recorded(NamedTuple):
     gradients: list[Tensor | None]
     result: Tensor
     kept: Sequence[Tensor]
+
+
+class _InRoom(NamedTuple):
+    """A pass of mixed time steps, and its numbers in the memory of the host."""
+
+    room: Pass
+    numbers: Sequence[Tensor]
 
 
 @dataclass(eq=False)
@@ -71,6 +81,37 @@ class Graphs:
         self._shapes: dict[Any, _Shape] = {}
         self._stream: Any = None
         self._memory: Any = None
+        self._prepared: tuple[Sequence[Configuration], _InRoom] | None = None
+
+    def prepare(self, model: Staged, frames: int, configurations: Sequence[Configuration]) -> None:
+        """Makes the pass of the next iteration of mixed time steps, while the GPU computes this one."""
+        if self.mixed is not None:
+            self._prepared = configurations, self._in_room(model, frames, configurations)
+
+    def take(self, model: Staged, frames: int, configurations: Sequence[Configuration]) -> _InRoom:
+        """The pass of an iteration and its numbers: those of `prepare`, if these are its configurations.
+
+        Args:
+            model: the network.
+            frames: number of input frames.
+            configurations: of the iteration.
+
+        Raises:
+            InputError: see `make_pass`.
+        """
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared[0] is configurations:
+            return prepared[1]
+        return self._in_room(model, frames, configurations)
+
+    def _in_room(self, model: Staged, frames: int, configurations: Sequence[Configuration]) -> _InRoom:
+        assert self.mixed is not None
+        room = make_pass(model, frames, configurations, self.mixed)
+        weight = next(model.parameters())
+        reals = torch.from_numpy(room.reals).to(torch.promote_types(weight.dtype, torch.float32))
+        numbers = torch.from_numpy(room.integers), reals
+        # From page-locked memory the GPU copies without the host.
+        return _InRoom(room, [each.pin_memory() for each in numbers] if weight.is_cuda else numbers)
 
     def __call__(
         self,
@@ -112,9 +153,7 @@ class Graphs:
             self._shapes[key] = _Shape([*self._batches[batch], *own], parameters)
         shape = self._shapes[key]
         for there, given in zip(shape.inputs, (frames, labels, *numbers), strict=True):
-            # From page-locked memory the GPU copies without the host.
-            moved = given.pin_memory() if there.is_cuda and not given.is_cuda else given
-            there.copy_(moved, non_blocking=True)
+            there.copy_(given, non_blocking=True)
         shape.seen += 1
         if shape.seen <= WARM_UP:
             return self._launch(compute, shape)

@@ -18,7 +18,6 @@ from mtt_brian.errors import Diverged, InputError
 from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.loss import Loss, cross_entropy, losses_of_each
 from mtt_brian.mtt.samplers import Configuration
-from mtt_brian.snn.room import make_pass
 from mtt_brian.snn.staged import RoomStage, Staged, check_staged
 
 
@@ -122,10 +121,11 @@ def train_iteration(
         KeyboardInterrupt: in all processes, if one of several was interrupted; the step is not taken.
     """
     graphs = options.graphs if batch is WHOLE else None
-    room, staged = None, cast("Staged", model)
+    staged, room = cast("Staged", model), None
+    in_room: Sequence[Tensor] = ()
     if graphs is not None and graphs.mixed is not None:
         check_staged(model)
-        room = make_pass(staged, len(frames), configurations, graphs.mixed)
+        room, in_room = graphs.take(staged, len(frames), configurations)
     count = len(configurations)
     at_once = count if room is not None else options.together or count
 
@@ -148,13 +148,8 @@ def train_iteration(
     if graphs is None:
         numbers = gradient(frames, labels)
     else:
-        parameters = list(model.parameters())
-        if room is None:
-            numbers = graphs(gradient, parameters, frames, labels, tuple(configurations))
-        else:
-            real = torch.promote_types(parameters[0].dtype, torch.float32)
-            read = torch.from_numpy(room.integers), torch.from_numpy(room.reals).to(real)
-            numbers = graphs(gradient, parameters, frames, labels, room.key, read)
+        key = tuple(configurations) if room is None else room.key
+        numbers = graphs(gradient, list(model.parameters()), frames, labels, key, in_room)
     if meanwhile is not None:
         meanwhile()
     # All that the host must read, at once: a GPU is waited for once per iteration.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,12 +35,15 @@ from mtt_brian.mtt.iteration import Batch, Iteration, StepOptions, Trainable, tr
 from mtt_brian.mtt.loss import TET, cross_entropy
 from mtt_brian.mtt.optimizer import make_optimizer, make_scheduler
 from mtt_brian.mtt.prefetch import Ahead
+from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged, norm
 from mtt_brian.snn.staged import check_staged
 
 #: Children of the seed, one for each kind of random numbers.
 _ORDER, _TIME_STEPS, _AUGMENTATION = range(3)
+#: Frames, labels and time steps of an iteration.
+Given = tuple[Tensor, Tensor, Sequence[Configuration]]
 
 
 def fit(
@@ -233,7 +236,7 @@ class Trainer:
         indices = np.array_split(self.rng["order"].permutation(items), batches)
         shares = [self.processes.batch(len(index)) for index in indices]
         mine = [index[share.part] for index, share in zip(indices, shares, strict=True)]
-        fed = Ahead(self.training.batches(mine, self._draw_changes(epoch), amp=self.config.amp))
+        fed = Ahead(self._iterations(mine, epoch))
         done: Iteration | None = None
 
         def show() -> None:
@@ -250,9 +253,9 @@ class Trainer:
 
         # On a CPU nothing would run at the same time, and a second batch would need memory.
         meanwhile = prepare if self.training.device.type == "cuda" else None
-        for number, (index, share, (frames, labels)) in enumerate(zip(indices, shares, fed, strict=True), start=1):
+        for number, (index, share, given) in enumerate(zip(indices, shares, fed, strict=True), start=1):
             try:
-                done = self.step(frames, labels, share, meanwhile)
+                done = self.step(*given, share, meanwhile)
             except Diverged as error:
                 raise Diverged(f"epoch {epoch}, batch {number} of {batches}: {error}") from None
             loss += done.loss * len(index) / items
@@ -273,20 +276,33 @@ class Trainer:
         row |= {"lr": lr, "seconds": time.perf_counter() - started}
         self.last = self._checkpoint(epoch, [*self.last.history, row], best)
 
+    def _iterations(self, indices: Sequence[np.ndarray], epoch: int) -> Iterator[Given]:
+        """What the iterations of an epoch are given, made one after another."""
+        for frames, labels in self.training.batches(indices, self._draw_changes(epoch), amp=self.config.amp):
+            configurations = self.sampler.sample(self.rng["time_steps"], self.model.num_stages)
+            if self.options.graphs is not None:
+                self.options.graphs.prepare(self.model, len(frames), configurations)
+            yield frames, labels, configurations
+
     def step(
-        self, frames: Tensor, labels: Tensor, batch: Batch, meanwhile: Callable[[], None] | None = None
+        self,
+        frames: Tensor,
+        labels: Tensor,
+        configurations: Sequence[Configuration],
+        batch: Batch,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Iteration:
         """One optimizer step on this process's part of a batch, float32 [T, n, C, H, W] and int64 [n].
 
         Args:
             frames, labels: of the part.
+            configurations: time steps per stage.
             batch: of all processes.
             meanwhile: see `train_iteration`.
 
         Raises:
             Diverged: see `train_iteration`.
         """
-        configurations = self.sampler.sample(self.rng["time_steps"], self.model.num_stages)
         return train_iteration(
             self.trainable, self.optimizer, frames, labels, configurations, self.options, batch, meanwhile
         )

@@ -6,11 +6,14 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from mtt_brian.mtt.augment import channels_innermost
+
+Item = TypeVar("Item")
 
 
 def select(frames: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
@@ -29,22 +32,22 @@ def select(frames: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     )
 
 
-class Ahead:
-    """An iterator over batches; `prepare` makes the next one before it is needed."""
+class Ahead(Generic[Item]):
+    """An iterator; `prepare` makes the next item before it is needed."""
 
-    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        self._batches = iter(batches)
-        self._next: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self._next: list[Item] = []
 
     def prepare(self) -> None:
-        """Makes the next batch, if there is one and it is not made yet."""
+        """Makes the next item, if there is one and it is not made yet."""
         if not self._next:
-            self._next = list(itertools.islice(self._batches, 1))
+            self._next = list(itertools.islice(self._items, 1))
 
-    def __iter__(self) -> Ahead:
+    def __iter__(self) -> Ahead[Item]:
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
+    def __next__(self) -> Item:
         self.prepare()
         if not self._next:
             raise StopIteration
