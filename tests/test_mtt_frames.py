@@ -233,10 +233,12 @@ class FakeGPU:
             self.done += 1
 
 
+@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("count", [1, 2, 3, 23])
 def test_prefetched_batches_are_read_before_their_buffer_is_filled_again(
-    count: int, monkeypatch: pytest.MonkeyPatch
+    count: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(prefetch, "cores", lambda: threads)
     frames = some((23, 3, 2, 6, 5), True, torch.uint8)
     parts = [torch.from_numpy(part) for part in np.array_split(np.random.default_rng(2).permutation(23), count)]
     expected = [frames[part] for part in parts]
