@@ -46,7 +46,7 @@ def raises(error):
             "matplotlib: Key backend: 'x' is not a valid value for backend; supported values are ['agg']; set "
             "MPLBACKEND to one of them, or unset it",
         ),
-        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "stdout: Broken pipe"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe"),
         (ValueError("embedded null byte"), "a path holds a NUL character, which no file name can have"),
         (MemoryError(), "not enough memory"),
         (MemoryError("Unable to allocate 8 TiB"), "not enough memory: Unable to allocate 8 TiB"),
@@ -102,6 +102,16 @@ def test_characters_that_stdout_lacks_are_escaped(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding="ascii"))
     assert exit_status.run(lambda: print("98.0 ± 1.2")) == 0
     assert bytes_out.getvalue() == b"98.0 \\xb1 1.2\n"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_command_ends_without_a_word_where_nobody_reads_its_output(lines, monkeypatch, capsys):
+    """As other commands in front of ``head``, which SIGPIPE ends; at the end of its output, or within it."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr(sys, "stdout", open(writer, "w"))  # noqa: SIM115 - closed by no one, as stdout
+    os.close(reader)
+    assert exit_status.run(lambda: print("\n".join(["a line"] * lines))) == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_a_full_stdout_is_an_error(monkeypatch, capsys):

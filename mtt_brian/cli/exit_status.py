@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -20,6 +21,8 @@ from mtt_brian.text import printable
 
 #: The exit status for bad input, and for a machine that does not do what is asked of it.
 REFUSED = 2
+#: The name of stdout in messages.
+_STDOUT = "stdout"
 #: Signals that end a command as Ctrl-C does; there are fewer on some systems.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -51,7 +54,7 @@ def run(command: Callable[[], int | None], kept: str = "") -> int:
 
     What a user can correct is one line on stderr, and 2: `InputError`, `Diverged`, whatever the system refuses
     (`OSError`), too little memory. SIGTERM and SIGHUP raise `Stopped` in the command. Characters that stdout cannot
-    show are written as escapes.
+    show are written as escapes. Where nothing reads stdout any more (``| head``) the command ends without a word.
 
     Args:
         command: without arguments.
@@ -73,6 +76,10 @@ def run(command: Callable[[], int | None], kept: str = "") -> int:
         _print(f"\n{stopped(stop)}" + (f"; {kept}" if kept else ""))
         return status(stop)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_of_stdout(error):
+            with contextlib.suppress(OSError):
+                _flush()
+            return 128 + signal.SIGPIPE
         text = explained(error)
         if text is None:
             raise
@@ -91,8 +98,6 @@ def explained(error: Exception) -> str | None:
 def _text(error: Exception) -> str | None:
     if isinstance(error, InputError | Diverged):
         return str(error)
-    if isinstance(error, BrokenPipeError) and error.filename is None:
-        return f"stdout: {files.reason(error)}"
     if isinstance(error, FileNotFoundError) and error.filename is None and not _has_current_folder():
         return "the current folder does not exist any more; change to another one"
     if isinstance(error, OSError):
@@ -177,9 +182,22 @@ def _flush() -> None:
         # Otherwise the interpreter would try again when it ends.
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        if error.filename is None and not isinstance(error, BrokenPipeError):
-            error.filename = "stdout"
+        if error.filename is None:
+            error.filename = _STDOUT
         raise
+
+
+def _is_of_stdout(error: BrokenPipeError) -> bool:
+    """Whether nothing reads stdout any more. Pipes between processes break with the same error."""
+    if error.filename is not None or sys.stdout is None:
+        return error.filename == _STDOUT
+    try:
+        number = sys.stdout.fileno()
+    except OSError:  # a stream in memory
+        return False
+    ends = select.poll()
+    ends.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0))
 
 
 class _ToStderr(logging.Handler):
