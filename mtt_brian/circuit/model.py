@@ -18,7 +18,7 @@ from scipy import sparse
 
 from mtt_brian import html_repr
 from mtt_brian.circuit.operators import Delay, Operator, Synapses
-from mtt_brian.circuit.spikes import MAX_SPIKES
+from mtt_brian.circuit.spikes import MAX_SPIKES, InputSpikes, input_spikes
 from mtt_brian.circuit.synapses import synapses_of
 from mtt_brian.errors import InputError, check_whole
 from mtt_brian.neuron import IF, EquationNeuron, NeuronRule
@@ -119,6 +119,10 @@ class Connection:
         product.sort_indices()
         return product
 
+    def synapses(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Source neuron, target neuron, weight and delay of every synapse, see `synapses_of`."""
+        return synapses_of(self.operators, self.source_size)
+
     @property
     def fan_out(self) -> np.ndarray:
         """Synapses of every source neuron: int64 [n_source].
@@ -129,7 +133,7 @@ class Connection:
         neuron has at most one successor, as in a pooling without overlap.
         """
         if any(isinstance(o, Delay) and len(np.unique(o.seconds)) > 1 for o in self.operators[1:-1]):
-            return np.bincount(synapses_of(self)[0], minlength=self.source_size)
+            return np.bincount(self.synapses()[0], minlength=self.source_size)
         linear = [o for o in self.operators if not isinstance(o, Delay)]
         if not linear:
             return np.ones(self.source_size, dtype=np.int64)
@@ -238,6 +242,23 @@ class Circuit:
     def readout(self) -> Population:
         """The population that the output node reads."""
         return self.population[self.output]
+
+    def input_spikes(
+        self, recording: np.ndarray, duration: float | None = None, name: str = "recording"
+    ) -> InputSpikes:
+        """The input spikes of a recording, see `spikes.input_spikes`.
+
+        Raises:
+            InputError: as `spikes.input_spikes`, and for a run that is shorter than one time step of the tool.
+        """
+        spikes, step = input_spikes(recording, self.input_shape, duration, name), self.time_step
+        if step is not None and spikes.duration < step * (1 - 1e-9):
+            raise InputError(
+                f"{name}: the run lasts {spikes.duration:g} s, less than one time step of the tool, {step:g} s of the "
+                f"recording; pass the seconds of the recording per time step, time_per_step= (--time-per-step), or a "
+                f"longer duration"
+            )
+        return spikes
 
     @property
     def sums_up(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set, Sized
 from contextlib import contextmanager
 from fractions import Fraction
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from mtt_brian.circuit.instants import on_whole_microseconds
 from mtt_brian.errors import InputError, MachineError
 from mtt_brian.events.recording import check_fields, check_recordings, polarity_hint, second_hint
 from mtt_brian.text import shown
-
-if TYPE_CHECKING:
-    from mtt_brian.circuit.model import Circuit
 
 #: Up to here (136 years) seconds in float64 distinguish consecutive microseconds, also in sums with rounding errors.
 LAST_MICROSECOND = 2**32 * 10**6
@@ -143,25 +140,6 @@ def input_spikes(
     seconds, (i, n, order) = np.empty(events), np.empty((3, events), dtype=np.int64)
     rows = events_to_spikes.merge(t, places, sizes, seconds, i, n, order)
     return InputSpikes(seconds[:rows], i[:rows], n[:rows], order, end, name)
-
-
-def input_spikes_for(
-    circuit: Circuit, recording: np.ndarray, duration: float | None = None, name: str = "recording"
-) -> InputSpikes:
-    """`input_spikes` of a network, whose tool may have time steps.
-
-    Raises:
-        InputError: as `input_spikes`, and for a run that is shorter than one time step of the tool.
-    """
-    spikes = input_spikes(recording, circuit.input_shape, duration, name)
-    step = circuit.time_step
-    if step is not None and spikes.duration < step * (1 - 1e-9):
-        raise InputError(
-            f"{name}: the run lasts {spikes.duration:g} s, less than one time step of the tool, {step:g} s of the "
-            f"recording; pass the seconds of the recording per time step, time_per_step= (--time-per-step), or a "
-            f"longer duration"
-        )
-    return spikes
 
 
 def _refuse_times(given: np.ndarray, name: str) -> None:

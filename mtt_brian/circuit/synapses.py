@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 
-from mtt_brian.circuit.operators import Delay
-
-if TYPE_CHECKING:
-    from mtt_brian.circuit.model import Connection
+from mtt_brian.circuit.operators import Delay, Operator
 
 
-def synapses_of(connection: Connection) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def synapses_of(
+    operators: Sequence[Operator], source_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every synapse of a connection: source neuron, target neuron, weight, delay in seconds.
 
     Paths between two neurons that take the same time are one synapse. Sorted by source, so that the synapses of one
     presynaptic neuron lie side by side in memory.
+
+    Args:
+        operators: of the connection.
+        source_size: neurons of its source.
     """
-    by_delay = {0.0: sparse.csr_array(sparse.eye_array(connection.source_size))}
-    for operator in connection.operators:
+    by_delay = {0.0: sparse.csr_array(sparse.eye_array(source_size))}
+    for operator in operators:
         if not isinstance(operator, Delay):
             by_delay = {delay: sparse.csr_array(operator.matrix() @ so_far) for delay, so_far in by_delay.items()}
             continue

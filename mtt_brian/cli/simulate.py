@@ -34,7 +34,6 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian import cli, files, plotting
-from mtt_brian.circuit.spikes import input_spikes_for
 from mtt_brian.cli import network_options, replay, spike_files
 from mtt_brian.cli.recording_files import open_recording
 from mtt_brian.engines import ORDERS, Result, Simulator, engine_info
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not len(recording.events) and options.duration is None:
         raise InputError(f"{recording.name}: no events; give the length of the run by --duration")
     # The engines check it too, but do not know what it is called.
-    train = input_spikes_for(opened.circuit, recording.events, options.duration, recording.name)
+    train = opened.circuit.input_spikes(recording.events, options.duration, recording.name)
     started = time.perf_counter()
     chosen = {} if options.max_rate is None else {"max_rate": options.max_rate}
     if chosen and "max_rate" not in engine_info(options.engine).options:

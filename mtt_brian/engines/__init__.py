@@ -12,7 +12,7 @@ import numpy as np
 from mtt_brian import html_repr
 from mtt_brian.circuit.integers import Integers
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.circuit.spikes import Spikes, input_spikes_for, pair_with_durations
+from mtt_brian.circuit.spikes import Spikes, pair_with_durations
 from mtt_brian.engines.base import ORDERS, Engine, EngineInfo, Order, Record
 from mtt_brian.engines.engine_table import (
     ENGINES,
@@ -153,7 +153,7 @@ class Simulator:
         numbered = itertools.chain(names or (), (f"recording {k}" for k in itertools.count(len(names or ()))))
         # Lazily: thousands of recordings would not fit into memory together.
         trains = (
-            input_spikes_for(self.circuit, *_opened(recording, duration, name))
+            self.circuit.input_spikes(*_opened(recording, duration, name))
             for (recording, duration), name in zip(given, numbered, strict=False)
         )
         results = self.engine.run(trains)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Self, SupportsIndex, TypeVar, overload
+from typing import ClassVar, Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Collection(Sequence[np.ndarray]):
             number of the image in the data set, from 1. No two are the same.
         labels: int64 [N], the index of each item's class.
         bad: (id, reason) of every item that was left out because it could not be read.
+        has_events: whether the items are recordings.
 
     Raises:
         InputError: unless there is one label between 0 and the number of classes - 1 for each id, all ids differ, and
@@ -46,6 +47,7 @@ class Collection(Sequence[np.ndarray]):
     ids: list[str]
     labels: np.ndarray
     bad: tuple[tuple[str, str], ...] = ()
+    has_events: ClassVar[bool]
 
     def __post_init__(self) -> None:
         check_sensor_size(self.sensor_size, f"{self.title}: sensor_size")
@@ -130,6 +132,7 @@ class Recordings(Collection):
 
     duration_us: int
     read: Callable[[str], np.ndarray]
+    has_events: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,6 +200,7 @@ class Images(Collection):
     pixels: np.ndarray
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    has_events: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

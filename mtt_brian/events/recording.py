@@ -196,8 +196,6 @@ def check_recordings(recordings: Any) -> Iterable[np.ndarray]:
     Raises:
         InputError: names what was given and what is accepted.
     """
-    from mtt_brian.events.collections import Images  # which imports this module
-
     if isinstance(recordings, np.ndarray):
         if recordings.dtype.names and recordings.ndim == 1:
             raise InputError("recordings: this is one recording; put it into a list: [recording]")
@@ -205,7 +203,8 @@ def check_recordings(recordings: Any) -> Iterable[np.ndarray]:
     else:
         several = (
             (isinstance(recordings, Iterable) or hasattr(recordings, "__getitem__"))  # torch's data sets have no iter
-            and not isinstance(recordings, str | bytes | PathLike | Mapping | Images | type | np.generic)
+            and not isinstance(recordings, str | bytes | PathLike | Mapping | type | np.generic)
+            and getattr(recordings, "has_events", True)
             and not hasattr(recordings, "to_records")
             and not is_labelled_pair(recordings)
         )
@@ -295,8 +294,6 @@ def _note(field: str) -> str:
 
 def what_it_is(thing: Any) -> str:
     """What was given instead of a recording, and the remedy: the end of a sentence."""
-    from mtt_brian.events.collections import Collection  # which imports this module
-
     columns = "events.make_recording(t, x, y, p) makes a recording of columns"
     if isinstance(thing, np.ma.MaskedArray):
         return "is a masked array; leave the masked events out"
@@ -306,10 +303,8 @@ def what_it_is(thing: Any) -> str:
         return f"has the shape {thing.shape}; give one recording after another, as recording[0], or recording.ravel()"
     if isinstance(thing, np.ndarray):
         return f"lacks t, x, y, p: it is an array of {thing.dtype} of shape {thing.shape}; {columns}"
-    if isinstance(thing, Collection):
-        from mtt_brian.events.collections import Recordings
-
-        if isinstance(thing, Recordings):
+    if hasattr(thing, "has_events"):
+        if thing.has_events:
             return "is a data set: data[0] is one recording, Simulator(graph).run(data) runs all"
         return "is a data set of still images, which have no events"
     if isinstance(thing, Mapping):

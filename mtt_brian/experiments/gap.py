@@ -23,7 +23,6 @@ import numpy as np
 
 from mtt_brian import translate
 from mtt_brian.circuit.model import Circuit
-from mtt_brian.circuit.spikes import input_spikes_for
 from mtt_brian.engines import Order, Result, Simulator, engine_info
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate import SpikeDifference, decision_time, factorial, predictions, readout_trace
@@ -417,7 +416,7 @@ class GapEvaluator:
                 results = collected(simulator.run(stepped, ends, names=recordings.ids), progress)
             except InputError:
                 for recording, end, called in zip(stepped, ends, recordings.ids, strict=True):
-                    input_spikes_for(simulator.circuit, recording, end, called)  # names the event behind such an end
+                    simulator.circuit.input_spikes(recording, end, called)  # names the event behind such an end
                 raise
             reference = reference or results
             predicted = [int(k) for k in predictions([r.readout for r in results])]

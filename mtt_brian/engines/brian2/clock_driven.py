@@ -22,8 +22,7 @@ import numpy as np
 from brian2 import Quantity, ms, second, volt
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.circuit.spikes import InputSpikes, input_spikes_for, pair_with_durations
-from mtt_brian.circuit.synapses import synapses_of
+from mtt_brian.circuit.spikes import InputSpikes, pair_with_durations
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork, counted
 from mtt_brian.engines.brian2.equations import counts_many, whole
@@ -147,7 +146,7 @@ class ClockDrivenNetwork(CircuitNetwork):
 
     def _synapses(self, connection: Connection) -> None:
         source, target = connection.source, self.circuit.population[connection.target]
-        pre, post, weight, delay = synapses_of(connection)
+        pre, post, weight, delay = connection.synapses()
         weight = weight * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
         if isinstance(target.rule, CubaLIF):
             weight = weight * np.broadcast_to(target.rule.r, target.shape).ravel()[post]
@@ -232,7 +231,7 @@ def to_clock_driven(
             )
     single = isinstance(recordings, np.ndarray) and recordings.ndim == 1 and recordings.dtype.names
     given, _ = pair_with_durations([recordings] if single else recordings, duration)
-    trains = [input_spikes_for(circuit, recording, end, f"recording {k}") for k, (recording, end) in enumerate(given)]
+    trains = [circuit.input_spikes(recording, end, f"recording {k}") for k, (recording, end) in enumerate(given)]
     if not trains:
         raise InputError("a clock-driven network needs at least one recording")
     _log.info("building %s", estimate_that_fits(circuit, len(trains), _BYTES_PER_SYNAPSE))

@@ -9,7 +9,6 @@ import numpy as np
 from mtt_brian import machine
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.operators import Delay
-from mtt_brian.circuit.synapses import synapses_of
 from mtt_brian.errors import InputError, check_whole
 from mtt_brian.neuron import IF, LIF, CubaLIF
 from mtt_brian.text import shown
@@ -51,7 +50,7 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
     order = {name: k for k, name in enumerate([circuit.input, *(p.name for p in circuit.populations)])}
     for connection in circuit.connections:
         where = f"the connection {connection.source!r} -> {connection.target!r}"
-        if order[connection.source] >= order[connection.target] and not np.all(synapses_of(connection)[3] > 0):
+        if order[connection.source] >= order[connection.target] and not np.all(connection.synapses()[3] > 0):
             raise InputError(f"{where} closes a loop without a delay")
 
 

@@ -23,8 +23,6 @@ import numpy as np
 from brian2 import second
 
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.circuit.spikes import input_spikes_for
-from mtt_brian.circuit.synapses import synapses_of
 from mtt_brian.engines.brian2 import internals
 from mtt_brian.engines.brian2.circuit_network import SLOT, CircuitNetwork
 from mtt_brian.engines.brian2.equations import COPY, BrianEquations, every_step, on_arrival
@@ -384,7 +382,7 @@ class EventNetwork(CircuitNetwork):
     def _synapses(self, connection: Connection, code: BrianEquations) -> list[brian2.Synapses]:
         """Synapses of a connection that deliver their spikes at once; those with a delay go through relays."""
         target = self.circuit.population[connection.target]
-        pre, post, weight, delay = synapses_of(connection)
+        pre, post, weight, delay = connection.synapses()
         weight = weight * np.broadcast_to(target.rule.gain, target.shape).ravel()[post]
         name = f"{self.names[connection.source]}_{self.names[connection.target]}"
         made = []
@@ -443,7 +441,7 @@ class EventNetwork(CircuitNetwork):
     def _connect_relays(self) -> None:
         """What populations and input send into delays, once all of them exist."""
         for name, (connection, relays, _) in self.relays.items():
-            pre, _, _, delay = synapses_of(connection)
+            pre, _, _, delay = connection.synapses()
             (pre, _), _ = _distinct(pre[delay > 0], delay[delay > 0])
             synapses = self._prompt(
                 f"into_{name}",
@@ -511,7 +509,7 @@ def to_brian2(
     """
     circuit = read_nir(graph, **conventions)
     _log.info("building %s", estimate_that_fits(circuit, batch_size=1))
-    train = input_spikes_for(circuit, recording, duration)
+    train = circuit.input_spikes(recording, duration)
     inputs = InputSchedule.arrange([train], 1, circuit.input_size)
     room = Room(events=len(train.t) + 1, steps=inputs.steps, recordings=1)
     network = EventNetwork(circuit, active_execution(), batch_size=1, room=room)
