@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -353,3 +354,21 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "  mtt-brian train --config small/mnist_vgg14 --data-root DIR" in shown
     assert "--time-steps" in shown
+
+
+def test_the_settings_of_a_resumed_run_are_those_of_its_end(tmp_path: Path) -> None:
+    """Data that have moved meanwhile are found by the commands that read config.json."""
+    config = mtt.TrainConfig(data_root="before", epochs=2, limit=8, time_steps=2, width_multiplier=0.1)
+    splits = run_folder.load_splits(config)
+    epoch = loop.Trainer.run_epoch
+
+    def once(trainer: loop.Trainer) -> None:
+        if trainer.last.epoch:
+            raise KeyboardInterrupt
+        epoch(trainer)
+
+    with mock.patch.object(loop.Trainer, "run_epoch", once), pytest.raises(KeyboardInterrupt):
+        run_folder.train(mtt.build_model(config, splits.train), config, splits, tmp_path)
+    config = replace(config, data_root="after")
+    run_folder.trained(config, splits, tmp_path)
+    assert run_folder.load(tmp_path).config["data_root"] == "after"

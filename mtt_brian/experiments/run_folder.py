@@ -130,6 +130,7 @@ def train(
         raise
     with processes.together():
         if processes.first:
+            write_json(folder / CONFIG, config.as_dict())  # a resumed run may have another folder of the data
             duration = _duration(splits.train, config.time_steps)
             graph = export.to_nir(model, time_steps=config.time_steps, duration=duration)
             with plotting.figure(folder / "training.png") as figure:

@@ -81,7 +81,8 @@ def _is_plain_tensor(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 2**63 and math.isfinite(value)
+    """Any finite float, as a loss can be one, or an integer of 64 bits."""
+    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**63)
 
 
 def _config_of(values: dict[str, Any]) -> TrainConfig:

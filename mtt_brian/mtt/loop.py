@@ -263,6 +263,9 @@ class Trainer:
         self.calibrate()
         if not _all_finite(self.model.state_dict().values()):
             raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")
+        # An infinite mean of squared gradients is no error anywhere, but its weight never changes again.
+        if not _all_finite(_means_of(self.optimizer)):
+            raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the optimizer's means are no longer finite")
         self.scheduler.step()
         row: dict[str, Any] = {"epoch": epoch, "loss": loss, "train_accuracy": accuracy}
         best = self.last.best
@@ -356,7 +359,17 @@ def _seed(seed: int, *key: int) -> np.random.SeedSequence:
 def _all_finite(tensors: Iterable[Tensor]) -> bool:
     """With few launches on a GPU: the largest magnitude of each tensor is NaN if one of its numbers is."""
     largest = [torch.linalg.vector_norm(tensor, torch.inf) for tensor in tensors if tensor.is_floating_point()]
-    return bool(torch.stack(largest).isfinite().all())
+    return not largest or bool(torch.stack(largest).isfinite().all())
+
+
+def _means_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The running means of gradients and of their squares; the counts of steps may lie on another device."""
+    return [
+        value
+        for kept in optimizer.state.values()
+        for name, value in kept.items()
+        if name != "step" and isinstance(value, Tensor)
+    ]
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
