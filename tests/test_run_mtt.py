@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -66,6 +67,22 @@ def test_it_ends_with_a_table_and_the_next_command(finished: tuple[Path, str]) -
     assert [int(row[0]) for row in table] == [1, 2, 5, 10, 20, 50, 150]
     assert all(0 <= float(row[1].rstrip("%")) <= 100 for row in table)
     assert output.splitlines()[-1].strip() == f"mtt-brian eval {Path('runs/digits-mtt-0-001')}"
+
+
+def test_printed_commands_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "two words $x"
+    config = mtt.TrainConfig()
+    train.print_next_command(folder, config)
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1]) == ["mtt-brian", "eval", str(folder)]
+    folder.mkdir()
+    (folder / "config.json").touch()
+    for message, expected in (
+        (lambda: train.new_run_folder(str(folder), config), ["--resume", str(folder)]),
+        (lambda: run_folder.load(folder), ["mtt-brian", "train", "--resume", str(folder)]),
+    ):
+        with pytest.raises(InputError) as refused:
+            message()
+        assert shlex.split(str(refused.value).rstrip(")"))[-len(expected) :] == expected
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
