@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import rcParams
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Annotation
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError, check_array
@@ -90,6 +90,7 @@ def time_step_sweep(
             labels[-1].set_verticalalignment("bottom")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     ax.set_xlabel("time steps T")
     accuracy_axis(ax)
     return legend(ax)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal
@@ -78,6 +78,8 @@ def loss_line(
     ax.set_xlabel("distance along a filter-normalised direction")
     ax.set_ylabel("cross entropy")
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     return legend(ax)
 
 
@@ -94,10 +96,19 @@ def loss_surface(offsets: ArrayLike, losses: ArrayLike, levels: ArrayLike, *, ax
     norm = LogNorm(float(np.min(levels)), float(np.max(levels)))
     ax.contourf(offsets, offsets, losses, levels=levels, cmap=SEQUENTIAL, norm=norm, extend="both", alpha=0.6)
     lines = ax.contour(offsets, offsets, losses, levels=levels, colors=grey(0.2), linewidths=0.6)
-    ax.clabel(lines, fontsize="x-small", fmt="%.2g")
+    ax.clabel(lines, fontsize="x-small", fmt=_apart(lines.levels))
     ax.plot(0, 0, marker="+", color=grey(0))
     ax.set_aspect("equal")
     ax.locator_params(nbins=5)
     ax.set_xlabel("second direction")
     ax.set_ylabel("first direction")
     return ax
+
+
+def _apart(levels: Iterable[float]) -> dict[float, str]:
+    """Levels as text with at least two digits, and as many as make them all different."""
+    for digits in range(2, 17):
+        texts = {level: f"{level:.{digits}g}" for level in levels}
+        if len(set(texts.values())) == len(texts):
+            break
+    return texts
