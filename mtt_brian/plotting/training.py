@@ -10,8 +10,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
+from mtt_brian.errors import InputError, check_array
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal
 from mtt_brian.plotting.style import SEQUENTIAL, grey, line_style
+from mtt_brian.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,9 +71,16 @@ def loss_line(
         label: of the mean.
         color: number of the colour.
         ax: axes to draw into.
+
+    Raises:
+        InputError: for arrays of other shapes.
     """
+    offsets, losses = check_array("offsets", offsets), check_array("losses", losses).astype(np.float64)
+    if losses.ndim != 2 or not len(losses) or offsets.shape != losses.shape[1:]:
+        raise InputError(
+            f"losses must have the shape [directions, K] for offsets [K], not {losses.shape} for {offsets.shape}"
+        )
     ax = axes(ax)
-    losses = np.asarray(losses, dtype=np.float64)
     style = line_style(color) | {"marker": ""}
     ax.plot(offsets, losses.T, alpha=0.25, linewidth=0.8, label="_directions", **style)
     ax.plot(offsets, losses.mean(0), label=label_of(label), **style)
@@ -91,7 +100,17 @@ def loss_surface(offsets: ArrayLike, losses: ArrayLike, levels: ArrayLike, *, ax
         losses: [K, K], the first direction upwards.
         levels: losses > 0 of the lines, rising; the same for surfaces that are compared.
         ax: axes to draw into.
+
+    Raises:
+        InputError: for arrays of other shapes, and for levels that do not rise or are not above 0.
     """
+    offsets, losses, levels = (
+        check_array(name, values) for name, values in (("offsets", offsets), ("losses", losses), ("levels", levels))
+    )
+    if len(offsets) < 2 or losses.shape != offsets.shape * 2:
+        raise InputError(f"losses must have the shape [K, K] for offsets [K], not {losses.shape} for {offsets.shape}")
+    if levels.ndim != 1 or len(levels) < 2 or not levels[0] > 0 or not np.all(np.diff(levels) > 0):
+        raise InputError(f"levels must be two losses > 0 or more, rising, not {shown(levels)}")
     ax = axes(ax)
     norm = LogNorm(float(np.min(levels)), float(np.max(levels)))
     ax.contourf(offsets, offsets, losses, levels=levels, cmap=SEQUENTIAL, norm=norm, extend="both", alpha=0.6)

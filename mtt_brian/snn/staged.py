@@ -311,8 +311,9 @@ def _blocks(layers: Mapping[str, nn.Module], block_ends: Collection[str] | None)
 def _stages(
     blocks: list[list[tuple[str, nn.Module]]], blocks_per_stage: int | None
 ) -> Iterator[list[tuple[str, nn.Module]]]:
-    g = len(blocks) if blocks_per_stage is None else blocks_per_stage
-    check_whole("blocks_per_stage", g, most=2**31 - 1, least=1)
+    g = check_whole(
+        "blocks_per_stage", len(blocks) if blocks_per_stage is None else blocks_per_stage, most=2**31 - 1, least=1
+    )
     for i in range(0, len(blocks), g):
         yield list(itertools.chain(*blocks[i : i + g]))
 
