@@ -1,5 +1,8 @@
 """Legends and titles of figures with names of any length."""
 
+import re
+from pathlib import Path
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -38,3 +41,11 @@ def test_short_names_lie_side_by_side():
     plotting.sweep_panels(figure, [SweepCurve(n, [1, 10], estimates, estimates[0]) for n in "abc"], "data")
     figure.draw_without_rendering()
     assert len({round(text.get_window_extent().y0) for text in figure.legends[0].get_texts()}) == 1
+
+
+def test_titles_of_figures_have_as_many_lines_as_they_need():
+    """That of the pairs of a gap study, with the name of the data set in front, was cut on both sides."""
+    folder = Path(__file__).parents[1]
+    for path in [*folder.glob("mtt_brian/**/*.py"), *folder.glob("studies/*.py")]:
+        for call in re.findall(r"\.suptitle\((.*)\)\n", path.read_text()):
+            assert call.endswith(", wrap=True"), f"{path}: {call}"
