@@ -141,3 +141,18 @@ def test_predictions_change_no_mode(fails: bool, monkeypatch: pytest.MonkeyPatch
     else:
         mtt.predict(model, DATA, 4)
     assert {name: module.training for name, module in model.named_modules()} == before
+
+
+def test_a_stopped_training_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a second call without ``resume``; a finished one, and one without a finished epoch, are."""
+    config = small()
+    resume = stopped(own(), config, tmp_path, monkeypatch)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(InputError, match="holds a training that was stopped after 1 of 3 epochs; continue it with res"):
+        mtt.fit(own(), DATA, config, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    mtt.fit(own(), DATA, config, tmp_path, resume=resume)
+    mtt.fit(own(), DATA, small(epochs=1), tmp_path)
+    assert mtt.checkpoint.load(tmp_path).epoch == 1
+    (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    mtt.fit(own(), DATA, small(epochs=1), tmp_path)
