@@ -112,7 +112,7 @@ def check_array(name: str, value: Any, kinds: str = "iuf", wanted: str = "number
     Args:
         name: of the argument, for the message.
         value: the argument.
-        kinds: accepted kinds of its type (`numpy.dtype.kind`); an empty array may have any.
+        kinds: accepted kinds of its type (`numpy.dtype.kind`); an empty array may have any without fields.
         wanted: what is accepted, for the message.
 
     Raises:
@@ -120,6 +120,7 @@ def check_array(name: str, value: Any, kinds: str = "iuf", wanted: str = "number
             lengths, and tensors that numpy does not read (with gradients, on a GPU, bfloat16).
     """
     array = read_array(value)
-    if array.size and (array.dtype.kind not in kinds or np.ma.is_masked(value)):
+    fields = array.dtype.kind == "V"  # of a structured array, such as a recording
+    if fields or (array.size and (array.dtype.kind not in kinds or np.ma.is_masked(value))):
         raise InputError(f"{name} must be {wanted}, not {shown(value)}")
     return array

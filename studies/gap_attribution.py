@@ -115,7 +115,7 @@ def plot_changes(groups: Groups, plan: Plan, cells: Cells, data: str, out: Path)
     with plotting.figure(out / "changes.png", (7.2, 3)) as figure:
         bars = {spelled_out(group): [effect(cells, names, [c]) for c in shown] for group, names in groups.items()}
         plotting.accuracy_bars([*map(title, shown[:-1]), "the target"], bars, ax=figure.subplots())
-        figure.suptitle(literal(data, 100))
+        figure.suptitle(literal(data, 100), wrap=True)
 
 
 def plot_pairs(groups: Groups, plan: Plan, cells: Cells, data: str, out: Path) -> None:
@@ -132,7 +132,7 @@ def plot_pairs(groups: Groups, plan: Plan, cells: Cells, data: str, out: Path) -
             plotting.change_matrix(names_of_changes, matrix, ax=ax).set_title(
                 f"{literal(spelled_out(group))}: {100 * effect(cells, names, [UNCHANGED]).value:.1f} % time-stepped"
             )
-        figure.suptitle(f"{literal(data, 100)}: accuracy in % after one change, and after two")
+        figure.suptitle(f"{literal(data, 100)}: accuracy in % after one change, and after two", wrap=True)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def plot_landscapes(study: Study, lines: Mapping[str, Sequence[Any]], surfaces: 
         for color, (group, runs) in enumerate(study.groups.items()):
             losses = [line["loss"] for run in runs for line in lines[run]]
             plotting.loss_line(LINE, losses, label=spelled_out(group), color=color, ax=ax)
-        ax.set_title(f"{literal(study.data, 60)}, time-stepped")
+        ax.set_title(f"{literal(study.data, 60)}, time-stepped", wrap=True)
     rows = [{run: surfaces[run] for run in runs} for runs in study.groups.values()]
     # The title needs 3.6 inches.
     size = (max(2.2 * max(map(len, rows)) + 0.6, 3.6), 2.2 * len(rows) + 0.5)

@@ -358,6 +358,20 @@ def test_runs_of_one_name_get_numbers(workspace, tmp_path):
     assert [run["run"] for run in report["runs"]] == ["mtt", "mtt (2)"]
 
 
+def test_a_number_is_not_the_name_of_another_run(workspace, tmp_path):
+    """One of two runs of one name would replace the other in the report."""
+    named = tmp_path / "mtt (2)"
+    named.mkdir()
+    for name in ("model.nir", "config.json"):
+        (named / name).write_bytes((workspace / "runs" / "mtt" / name).read_bytes())
+    mtt_run = workspace / "runs" / "mtt"
+    for folders, names in (
+        ([mtt_run, mtt_run, named], ["mtt", "mtt (3)", "mtt (2)"]),
+        ([named, mtt_run, mtt_run, named], ["mtt (2)", "mtt", "mtt (3)", "mtt (2) (2)"]),
+    ):
+        assert [run.name for run in run_folder.load_all(folders)] == names
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(workspace, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     computed = Counted(monkeypatch)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import mtt_brian as mb
-from mtt_brian import cli, evaluate, events, kernel_cache, plotting
+from mtt_brian import cli, evaluate, events, kernel_cache, neuron, plotting
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Delay, Dense, Synapses
 from mtt_brian.errors import InputError
-from mtt_brian.events import named
+from mtt_brian.events import named, perturb
 from mtt_brian.events.formats import table
 from mtt_brian.experiments import run_folder
 from mtt_brian.experiments.result_store import ResultStore
@@ -550,3 +550,73 @@ def test_the_batch_size_of_an_estimate(batch_size):
         mb.translate.estimate(circuit, batch_size)
     with pytest.raises(InputError, match=r"circuit must be a Circuit, as translate.read_nir\(graph\) gives it"):
         mb.translate.estimate(one_layer())
+
+
+@pytest.mark.parametrize("small", [np.int8, np.uint8, np.int16])
+def test_small_integers_of_numpy_do_not_overflow(small):
+    """A shift of uint8(100) moved to one side only, because 2 * 100 + 1 was computed in 8 bits."""
+    mtt = pytest.importorskip("mtt_brian.mtt")
+    rng = np.random.default_rng
+    one, other = (mtt.Augmentation(shift=n, roll=n) for n in (100, small(100)))
+    drawn, again = (each.draw(rng(0), 50, (300, 300)) for each in (one, other))
+    assert drawn.shifts.tolist() == again.shifts.tolist()
+    assert drawn.rolls.tolist() == again.rolls.tolist()
+    assert mtt.MTT(small(127), small(1), small(2)).sample(rng(0), 3) == mtt.MTT(127, 1, 2).sample(rng(0), 3)
+    recording = events.make_recording(np.arange(0, 90_000, 900), [0] * 100)
+    for rate in (1, 100):
+        noisy, too = (perturb.with_spurious(recording, n, (2, 4, 4), rng(0)) for n in (rate, small(rate)))
+        assert noisy.tobytes() == too.tobytes()
+    moved, too = (perturb.jittered(recording, n, rng(0)) for n in (100, small(100)))
+    assert moved.tobytes() == too.tobytes()
+    assert events.Camera(width=small(40), sample_us=small(100)).width + 32_000 == 32_040
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "1", None, True, [1.0], np.ones(2)])
+@pytest.mark.parametrize("name", ["tau", "steps", "duration"])
+def test_what_is_no_time_constant_or_number_of_steps(name, value):
+    given = {"tau": 0.02, "steps": 10, "duration": 0.3} | {name: value}
+    with pytest.raises(InputError, match=f"^{name} must be "):
+        neuron.decay_per_step(**given)
+    del given["tau"]
+    if name != "tau":
+        with pytest.raises(InputError, match=f"^{name} must be "):
+            neuron.tau_from_decay(0.5, **given)
+
+
+def test_decay_and_time_constant_are_inverse():
+    decay = neuron.decay_per_step(np.float32(0.02), np.int8(100), 3)
+    assert decay == np.exp(-3 / (100 * np.float64(np.float32(0.02))))
+    assert neuron.tau_from_decay(decay, 100, 3) == pytest.approx(np.float64(np.float32(0.02)))
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plotting.change_matrix(["a"], np.eye(2)), r"1 names of changes for accuracies of the shape \(2, 2\)"),
+        (lambda: plotting.change_matrix(["a", "b"], "x"), "accuracy must be numbers, not 'x'"),
+        (lambda: plotting.readout([0, 1], [[1, 2], [3, 4]], label=2), "label must be at most 1, not 2"),
+        (lambda: plotting.readout([0, 1], [1, 2]), r"values must have the shape \[K, classes\] for times \[K\]"),
+        (lambda: plotting.accuracy_over_time([0, 1], [0.5]), "one fraction for each of the times"),
+        (lambda: plotting.loss_line([0, 1], [[1, 2, 3]]), r"losses must have the shape \[directions, K\]"),
+        (lambda: plotting.loss_surface([0, 1], np.eye(3), [1, 2]), r"losses must have the shape \[K, K\]"),
+        (lambda: plotting.loss_surface([0, 1], np.eye(2), [2, 1]), "levels must be two losses > 0 or more, rising"),
+        (lambda: plotting.confusion_matrix("x"), "matrix must be numbers, not 'x'"),
+    ],
+)
+def test_what_cannot_be_drawn(draw, message):
+    """Names of another number than rows were written beside the wrong ones."""
+    with pytest.raises(InputError, match=message):
+        draw()
+
+
+def test_the_drawn_prediction_is_the_predicted_class():
+    """Minus the mean over the classes, the two largest readouts are the same number."""
+    values = [[0.0, 1.0, 1.0 + 2**-52, 3e16 * -1]]
+    assert evaluate.predictions(values).tolist() == [2]
+    ax = plotting.readout([0.0], values, label=0)
+    assert "class 2 (predicted)" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_an_empty_recording_is_no_array_of_numbers():
+    with pytest.raises(InputError, match="counts must be numbers, not "):
+        evaluate.spike_difference([], RECORDING[:0])

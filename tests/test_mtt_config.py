@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtt_brian.errors import InputError
@@ -232,3 +233,21 @@ def test_settings_of_the_package_have_names(tmp_path: Path, monkeypatch: pytest.
     for text in ("digits", "list", "small/digits.tml", "../configs/small/digits", "", "a\0b"):
         with pytest.raises(InputError, match=r"no such file .*; known: cifar100_resnet18, .*small/digits, "):
             find_config(text)
+
+
+def test_numbers_of_numpy_and_paths_are_settings(tmp_path: Path) -> None:
+    """A sweep over np.arange() and a folder as a Path, in a notebook."""
+    config = TrainConfig(
+        epochs=np.int64(3),  # type: ignore[arg-type]
+        lr=np.float64(0.5),
+        clip=np.int8(2),
+        flip=np.True_,
+        data_root=tmp_path,  # type: ignore[arg-type]
+        dataset=np.str_("digits"),
+    )
+    assert config == TrainConfig(epochs=3, lr=0.5, clip=2.0, flip=True, data_root=str(tmp_path))
+    assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
+    with pytest.raises(InputError, match=r"^epochs must be a whole number, not 3\.0"):
+        TrainConfig(epochs=np.float64(3))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^lr must be finite, not nan"):
+        TrainConfig(lr=np.float64("nan"))

@@ -324,6 +324,29 @@ def test_weights_spoilt_by_the_last_step_are_not_kept(tmp_path: Path, monkeypatc
     assert mtt.checkpoint.load(tmp_path).epoch == 0
 
 
+def test_means_that_overflow_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient of 1e25 is finite in float32, and its square is not: AdamW would never change the weight again."""
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def huge(parameters: Any, *arguments: Any) -> torch.Tensor:
+        parameters = list(parameters)
+        parameters[0].grad.fill_(1e25)
+        return clip(parameters[1:], *arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", huge)
+    with pytest.raises(mtt.Diverged, match="epoch 1, batch 1 of 1: the optimizer's means are no longer finite"):
+        train(small(batch_size=28), tmp_path)
+    assert mtt.checkpoint.load(tmp_path).epoch == 0
+
+
+def test_a_checkpoint_with_a_huge_loss_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond 2^63, and finite, so the training has not diverged."""
+    iteration = mtt.train_iteration
+    monkeypatch.setattr(loop, "train_iteration", lambda *arguments: iteration(*arguments)._replace(loss=1e30))
+    train(small(epochs=1), tmp_path)
+    assert mtt.checkpoint.load(tmp_path).history[0]["loss"] == pytest.approx(1e30)
+
+
 @pytest.mark.parametrize(
     ("value", "finite"), [(1e38, True), (-1e38, True), (np.inf, False), (-np.inf, False), (np.nan, False)]
 )

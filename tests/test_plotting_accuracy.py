@@ -1,5 +1,7 @@
 """Predictions and accuracies."""
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -83,6 +85,16 @@ def test_accuracy_bars(ax):
     assert to_hex(sdt.get_facecolor()) != to_hex(mtt.get_facecolor())
     assert sdt.get_hatch() != mtt.get_hatch()
     assert [text.get_text() for text in ax.texts] == ["60.0", "80.0", "70.0"]
+
+
+@pytest.mark.parametrize("groups", [2, 5, 8])
+def test_names_below_accuracy_bars_do_not_overlap(groups):
+    figure = Figure(figsize=(6.4, 4.5), layout="constrained")
+    bars = [Estimate(0.6, 0.04)] * groups
+    ax = plotting.accuracy_bars(["event-driven\nsum"] * groups, {"sdt": bars}, ax=figure.subplots())
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
 def test_accuracy_bars_write_what_there_is_room_for():

@@ -72,3 +72,22 @@ def test_a_training_of_one_epoch(ax):
     assert ax.get_xticks().tolist() == [1]
     (loss,) = ax.figure.axes[1].lines
     assert (loss.get_xydata().tolist(), loss.get_marker() not in ("", "None")) == ([[1, 2]], True)
+
+
+@pytest.mark.parametrize(
+    ("levels", "texts"), [([0.17, 0.26], ["0.17", "0.26"]), ([2.301, 2.304, 2.4], ["2.301", "2.304", "2.4"])]
+)
+def test_levels_of_a_loss_surface_are_told_apart(levels, texts, ax):
+    offsets = np.linspace(-1, 1, 81)
+    first, second = np.meshgrid(offsets, offsets, indexing="ij")
+    losses = levels[0] + (levels[-1] - levels[0]) * (first + second)
+    plotting.loss_surface(offsets, losses, levels, ax=ax)
+    assert sorted({text.get_text() for text in ax.texts}) == texts
+
+
+def test_a_logarithmic_axis_of_less_than_a_decade_has_plain_numbers(ax):
+    plotting.loss_line([0, 1], [[1.5, 4.5]], ax=ax)
+    ax.figure.draw_without_rendering()
+    shown = {text for text in (label.get_text() for label in ax.yaxis.get_ticklabels(which="both")) if text}
+    assert {"2", "3", "4"} <= shown
+    assert not any("^" in text for text in shown)

@@ -692,3 +692,85 @@ def test_events_of_one_pixel_at_one_instant_are_merged(span, shape):
         assert train.n.tolist() == [single.count(row) for row in rows]
         assert train.order.tolist() == [rows.index(event) for event in single]
         assert {array.dtype for array in train[1:4]} == {np.dtype(np.int64)}
+
+
+def halves(**changes):
+    fields = {
+        "name": "halves",
+        "title": "halves",
+        "split": "train",
+        "classes": ["a", "b"],
+        "sensor_size": (1, 2, 2),
+        "duration_us": 100,
+        "ids": ["x", "y"],
+        "labels": [0, 1],
+        "read": lambda name: mb.events.make_recording([1, 2], [0, 1]),
+    }
+    return mb.events.Recordings(**fields | changes)
+
+
+def fails_on_y(name):
+    """As numpy does for a damaged line."""
+    return mb.events.make_recording([1], [int("1.5" if name == "y" else "1")])
+
+
+def test_what_a_reader_raises_names_the_recording():
+    recordings = halves(read=fails_on_y)
+    assert len(recordings[0]) == 1
+    with pytest.raises(InputError, match=r"^halves: y: cannot be read \(ValueError: invalid literal .* '1\.5'\)$"):
+        recordings[1]
+    with pytest.raises(InputError, match=r"^halves: x: cannot be read \(/none/x: No such file or directory\)$"):
+        halves(read=lambda name: np.load(f"/none/{name}"))[0]
+    good = recordings.readable()
+    assert (good.ids, [name for name, _ in good.bad]) == (["x"], ["y"])
+
+
+def test_a_data_set_whose_first_recording_cannot_be_read_is_shown():
+    assert "halves" in halves(read=lambda name: 1 / 0)._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["ids", "classes"])
+def test_names_may_be_any_list(name):
+    given = ["x", "y"]
+    for values in (given, tuple(given), iter(given), np.array(given)):
+        assert getattr(halves(**{name: values}), name) == given
+    for values in (2, "xy", b"xy", None):
+        with pytest.raises(InputError, match=f"halves: {name} must be a list of names, not "):
+            halves(**{name: values})
+
+
+def test_a_data_set_does_not_change_with_the_lists_it_was_made_of():
+    ids, classes, labels = ["x", "y"], ["a", "b"], np.array([0, 1])
+    recordings = halves(ids=ids, classes=classes, labels=labels)
+    ids[0] = classes[0] = "changed"
+    labels[:] = 1
+    assert (recordings.ids, recordings.classes, recordings.labels.tolist()) == (["x", "y"], ["a", "b"], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (mb.events.RecordingIndex(["1"], [0.7], len), "labels must be integers, not float64"),
+        (mb.events.RecordingIndex(["1"], ["0"], len), "labels must be integers, not <U1"),
+        ((["1"], [0], len), r"own: its function open must return RecordingIndex, not \("),
+        (None, "own: its function open must return RecordingIndex, not None"),
+        (ValueError("not in tuple"), r"own: its function open failed on .*, test \(ValueError: not in tuple\)"),
+    ],
+)
+def test_what_the_function_of_a_data_set_returns(found, message, tmp_path):
+    """A label of 0.7 was class 0."""
+
+    def find(folder, split):
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    own = mb.events.EventDataset(
+        name="own", title="own", sensor_size=(1, 2, 2), classes=("a", "b"), duration_us=100, open=find
+    )
+    mb.events.register(own)
+    try:
+        with pytest.raises(InputError, match=message):
+            mb.events.load("own", tmp_path, "test")
+    finally:
+        mb.events.unregister("own")

@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -65,6 +67,22 @@ def test_it_ends_with_a_table_and_the_next_command(finished: tuple[Path, str]) -
     assert [int(row[0]) for row in table] == [1, 2, 5, 10, 20, 50, 150]
     assert all(0 <= float(row[1].rstrip("%")) <= 100 for row in table)
     assert output.splitlines()[-1].strip() == f"mtt-brian eval {Path('runs/digits-mtt-0-001')}"
+
+
+def test_printed_commands_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "two words $x"
+    config = mtt.TrainConfig()
+    train.print_next_command(folder, config)
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1]) == ["mtt-brian", "eval", str(folder)]
+    folder.mkdir()
+    (folder / "config.json").touch()
+    for message, expected in (
+        (lambda: train.new_run_folder(str(folder), config), ["--resume", str(folder)]),
+        (lambda: run_folder.load(folder), ["mtt-brian", "train", "--resume", str(folder)]),
+    ):
+        with pytest.raises(InputError) as refused:
+            message()
+        assert shlex.split(str(refused.value).rstrip(")"))[-len(expected) :] == expected
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -353,3 +371,21 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "  mtt-brian train --config small/mnist_vgg14 --data-root DIR" in shown
     assert "--time-steps" in shown
+
+
+def test_the_settings_of_a_resumed_run_are_those_of_its_end(tmp_path: Path) -> None:
+    """Data that have moved meanwhile are found by the commands that read config.json."""
+    config = mtt.TrainConfig(data_root="before", epochs=2, limit=8, time_steps=2, width_multiplier=0.1)
+    splits = run_folder.load_splits(config)
+    epoch = loop.Trainer.run_epoch
+
+    def once(trainer: loop.Trainer) -> None:
+        if trainer.last.epoch:
+            raise KeyboardInterrupt
+        epoch(trainer)
+
+    with mock.patch.object(loop.Trainer, "run_epoch", once), pytest.raises(KeyboardInterrupt):
+        run_folder.train(mtt.build_model(config, splits.train), config, splits, tmp_path)
+    config = replace(config, data_root="after")
+    run_folder.trained(config, splits, tmp_path)
+    assert run_folder.load(tmp_path).config["data_root"] == "after"

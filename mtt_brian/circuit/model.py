@@ -86,8 +86,8 @@ class Connection:
     port: int = 0
 
     def __post_init__(self) -> None:
-        check_whole(f"source_size of {self!r}", self.source_size, most=2**62, least=1)
-        size = self.source_size
+        size = check_whole(f"source_size of {self!r}", self.source_size, most=2**62, least=1)
+        object.__setattr__(self, "source_size", size)
         for step in self.operators:
             if (expected := math.prod(step.input_shape)) != size:
                 kind = type(step).__name__

@@ -11,6 +11,7 @@ membrane above a lower bound, as the paper's chip does. The third network is SDT
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{out / FIGURES[0]} shows why.\n")
     figure = data["figure"]
     print("Next, one recording with every spike, and then a network of your own (.nir):")
-    print(f"  mtt-brian simulate {out / figure['network']} {out / figure['recording']}")
+    print(f"  mtt-brian simulate {shlex.join([str(out / figure[name]) for name in ('network', 'recording')])}")
 
 
 def make_parser() -> cli.Parser:

@@ -197,4 +197,4 @@ def plot(result: Result, recording: NamedRecording, trace: tuple[np.ndarray, np.
             known = recording.label if recording.label is not None and recording.label < len(result.readout) else None
             plotting.readout(*trace, label=known, ax=panels[1])
             panels[0].set_xlabel("")
-        figure.suptitle(literal(recording.name, 80))
+        figure.suptitle(literal(recording.name, 80), wrap=True)

@@ -233,7 +233,9 @@ def new_run_folder(out: str | None, config: TrainConfig) -> Path:
 
 
 def _taken(run: Path) -> InputError:
-    return InputError(f"{run} is not an empty folder; name another one, or continue a run with --resume {run}")
+    return InputError(
+        f"{run} is not an empty folder; name another one, or continue a run with --resume {shlex.quote(str(run))}"
+    )
 
 
 def resumed_folder(name: str) -> Path:
@@ -275,4 +277,4 @@ def print_next_command(folder: Path, config: TrainConfig) -> None:
     """The command that evaluates the run event by event; still images have no events."""
     if isinstance(find_dataset(config.dataset), EventDataset):
         print("\nNext, the same weights in continuous time, event by event:")
-        print(f"  mtt-brian eval {folder}{_dataset_option(config)}")
+        print(f"  mtt-brian eval {shlex.quote(str(folder))}{_dataset_option(config)}")

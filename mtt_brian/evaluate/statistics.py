@@ -75,6 +75,11 @@ def same_but_seed(configs: Mapping[str, Mapping[str, Any]], ignored: Collection[
         rivals = [other for other in configs.values() if other["method"] == config["method"]]
         keys = sorted(set().union(*rivals) - {"seed", *ignored})
         differing = [key for key in keys if any(other.get(key) != config.get(key) for other in rivals)]
-        label = ", ".join([config["method"], *(f"{key} {config.get(key)}" for key in differing)])
+        label = ", ".join([config["method"], *(f"{key} {_as_an_option(config.get(key))}" for key in differing)])
         groups.setdefault(label, []).append(name)
     return groups
+
+
+def _as_an_option(value: Any) -> str:
+    """A setting as on the command line."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

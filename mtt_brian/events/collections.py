@@ -15,7 +15,8 @@ import numpy as np
 from mtt_brian import html_repr
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import SensorSize, check_recording, check_sensor_size
-from mtt_brian.text import shown
+from mtt_brian.files import reason
+from mtt_brian.text import one_line, shown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,7 +52,12 @@ class Collection(Sequence[np.ndarray]):
 
     def __post_init__(self) -> None:
         check_sensor_size(self.sensor_size, f"{self.title}: sensor_size")
-        labels = np.asarray(self.labels)
+        for name in ("ids", "classes"):
+            values = getattr(self, name)
+            if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+                raise InputError(f"{self.title}: {name} must be a list of names, not {shown(values)}")
+            object.__setattr__(self, name, list(values))  # a list of the caller may change later
+        labels = np.array(self.labels)
         if labels.shape != (len(self.ids),):
             raise InputError(f"{self.title}: {len(self.ids)} ids need as many labels, not an array {labels.shape}")
         if len(labels):
@@ -127,7 +133,7 @@ class Recordings(Collection):
 
     Attributes:
         duration_us: the usual length of a recording; single ones may be shorter or longer.
-        read: gives the recording for an id.
+        read: gives the recording for an id. What it raises becomes an `InputError` that names the recording.
     """
 
     duration_us: int
@@ -143,7 +149,13 @@ class Recordings(Collection):
 
     def _item(self, index: int) -> np.ndarray:
         identifier = self.ids[index]
-        recording = self.read(identifier)
+        try:
+            recording = self.read(identifier)
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # a reader raises any type for a damaged file
+            cause = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {one_line(error)}"
+            raise InputError(f"{self.name}: {identifier}: cannot be read ({cause})") from error
         check_recording(recording, self.sensor_size, f"{self.name}: {identifier}")
         return recording
 
@@ -154,7 +166,7 @@ class Recordings(Collection):
         """Events of the first recording over time, a band for every channel; nothing if it cannot be read."""
         try:
             recording = self[0]
-        except (IndexError, InputError):
+        except Exception:
             return ""
         if not len(recording):
             return ""

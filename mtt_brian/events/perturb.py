@@ -31,7 +31,7 @@ def jittered(recording: np.ndarray, sigma: float, rng: np.random.Generator) -> n
     Raises:
         InputError: if ``sigma`` is no number from 0 to 1e15.
     """
-    _check("the jitter", sigma, most=1e15)
+    sigma = _checked("the jitter", sigma, most=1e15)
     _check_events(recording, rng)
     if not len(recording):
         return recording
@@ -53,7 +53,7 @@ def dropped(recording: np.ndarray, fraction: float, rng: np.random.Generator) ->
     Raises:
         InputError: unless 0 <= fraction <= 1.
     """
-    _check("the dropped fraction", fraction, most=1)
+    fraction = _checked("the dropped fraction", fraction, most=1)
     _check_events(recording, rng)
     kept = len(recording) - round(fraction * len(recording))
     return recording[np.sort(rng.permutation(len(recording))[:kept])]
@@ -71,7 +71,7 @@ def with_spurious(recording: np.ndarray, rate: float, sensor_size: SensorSize, r
     Raises:
         InputError: if ``rate`` is no number from 0 to 1e9, or would give more than 100 million events.
     """
-    _check("the rate of spurious events", rate, most=1e9)
+    rate = _checked("the rate of spurious events", rate, most=1e9)
     _check_events(recording, rng)
     check_recording(recording, sensor_size)
     if not len(recording):
@@ -139,6 +139,8 @@ def _check_events(recording: np.ndarray, rng: np.random.Generator) -> None:
         raise InputError(f"rng must be a random generator, numpy.random.default_rng(seed), not {shown(rng)}")
 
 
-def _check(what: str, value: float, most: float) -> None:
-    if not 0 <= check_number(what, value, most=np.inf) <= most:
+def _checked(what: str, value: float, most: float) -> float:
+    number = check_number(what, value, most=np.inf)
+    if not 0 <= number <= most:
         raise InputError(f"{what} must lie between 0 and {most:g}, not {value}")
+    return number

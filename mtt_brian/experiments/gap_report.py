@@ -126,7 +126,7 @@ class GapReport:
         paths = {name: (out / name, (beside / name).with_suffix(".svg")) for name in (WATERFALL, STEPS)}
         with plotting.figure(paths[WATERFALL], (plotting.SCREEN, 3.2), plotting.ON_SCREEN) as figure:
             ax = plotting.waterfall(gap_tables.step_names(path), values, changes, what=self.what, ax=figure.subplots())
-            ax.set_title(heading)
+            ax.set_title(heading, wrap=True)
         figures = [
             ReportFigure(
                 paths[WATERFALL][1],
@@ -152,7 +152,7 @@ class GapReport:
             ax.set_ylabel(self.what)
             lowest = min(s.accuracy.value - s.accuracy.standard_error for steps in self.steps.values() for s in steps)
             cut_accuracy_axis(ax, accuracy_floor(lowest))
-            ax.set_title(heading)
+            ax.set_title(heading, wrap=True)
         figures.append(
             ReportFigure(
                 paths[STEPS][1],

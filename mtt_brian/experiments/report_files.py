@@ -140,7 +140,7 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
     }
     with screen_figure(folders, "accuracy", 2.6 + 0.17 * len(bars)) as figure:
         plotting.accuracy_bars(groups, bars, ax=figure.subplots())
-        figure.suptitle(title if len(bars) > 1 else f"{literal(report.runs[0].run, 40)}: {title}")
+        figure.suptitle(title if len(bars) > 1 else f"{literal(report.runs[0].run, 40)}: {title}", wrap=True)
 
     lines = len(report.runs) * len(orders)
     with screen_figure(folders, "accuracy_over_time", 2.6 + 0.17 * lines) as figure:
@@ -150,7 +150,7 @@ def plot_accuracies(report: Report, folders: Sequence[Path]) -> None:
                 label = f"{run.run}, {measured.order}"
                 plotting.accuracy_over_time(measured.times, measured.accuracy_over_time, label=label, ax=ax)
         legend_above(ax, columns=1)
-        figure.suptitle(f"{title}: event-driven")
+        figure.suptitle(f"{title}: event-driven", wrap=True)
 
     curves = [
         plotting.SweepCurve(run.run, list(accuracy), list(accuracy.values()), run.event_driven[0].accuracy)
@@ -227,4 +227,4 @@ def plot_confusions(report: Report, classes: Sequence[str], path: Path) -> None:
             plotting.confusion_matrix(measured.confusion_matrix, classes, ax=ax).set_title(
                 f"{literal(run.run)}, {measured.order}"
             )
-        figure.suptitle("event-driven predictions of every class")
+        figure.suptitle("event-driven predictions of every class", wrap=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,7 @@ def train(
         raise
     with processes.together():
         if processes.first:
+            write_json(folder / CONFIG, config.as_dict())  # a resumed run may have another folder of the data
             duration = _duration(splits.train, config.time_steps)
             graph = export.to_nir(model, time_steps=config.time_steps, duration=duration)
             with plotting.figure(folder / "training.png") as figure:
@@ -195,7 +197,8 @@ def load(folder: Path) -> Run:
         raise InputError(f"{folder}: {'is a file, not the folder of a run' if is_file else 'no such run folder'}")
     if not (folder / MODEL).is_file():
         raise InputError(
-            f"{folder}: no model.nir; a finished run has one (continue with: mtt-brian train --resume {folder})"
+            f"{folder}: no model.nir; a finished run has one (continue with: mtt-brian train --resume "
+            f"{shlex.quote(str(folder))})"
         )
     config_file = folder / CONFIG
     if not config_file.is_file():
@@ -209,12 +212,15 @@ def load(folder: Path) -> Run:
 
 def load_all(folders: Sequence[str | Path]) -> list[Run]:
     """Run folders, by default the newest; runs of one name get numbers, because tables and legends use the names."""
-    seen: dict[str, int] = {}
-    apart = []
-    for run in [load(as_path(folder, "folder")) for folder in folders or [newest()]]:
-        seen[run.name] = seen.get(run.name, 0) + 1
-        apart.append(dataclasses.replace(run, name=f"{run.name} ({seen[run.name]})") if seen[run.name] > 1 else run)
-    return apart
+    runs = [load(as_path(folder, "folder")) for folder in folders or [newest()]]
+    own = {run.name for run in runs}
+    apart: dict[str, Run] = {}
+    for run in runs:
+        name, number = run.name, 2
+        while name in apart or (name != run.name and name in own):  # a folder may be named "x (2)", too
+            name, number = f"{run.name} ({number})", number + 1
+        apart[name] = dataclasses.replace(run, name=name)
+    return list(apart.values())
 
 
 def by_method(runs: Mapping[str, Run]) -> dict[str, list[str]]:

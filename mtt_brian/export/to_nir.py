@@ -78,8 +78,8 @@ def to_nir(
         raise InputError("allow names what may be lost for a tool; pass for_tool=, too")
     check_staged(model)
     if time_steps is not None:
-        check_whole("time_steps", time_steps, most=MOST_TIME_STEPS, least=1)
-    if duration is not None and not check_number("duration", duration, most=sys.float_info.max) > 0:
+        time_steps = check_whole("time_steps", time_steps, most=MOST_TIME_STEPS, least=1)
+    if duration is not None and not (duration := check_number("duration", duration, most=sys.float_info.max)) > 0:
         raise InputError(f"duration must be > 0 seconds and finite, not {duration}")
     if norm.has_norms(model):
         model = norm.fold(model)

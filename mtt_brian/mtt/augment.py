@@ -39,7 +39,8 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("shift", "roll"):
-            check_whole(f"Augmentation.{name}", getattr(self, name), most=2**15 - 1, least=0)
+            pixels = check_whole(f"Augmentation.{name}", getattr(self, name), most=2**15 - 1, least=0)
+            object.__setattr__(self, name, pixels)  # a small integer of numpy would overflow
         check_flag("Augmentation.flip", self.flip)
 
     def draw(self, rng: np.random.Generator, items: int, size: tuple[int, int]) -> Changes:

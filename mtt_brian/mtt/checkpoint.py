@@ -120,9 +120,14 @@ def load_model(path: str | Path, epoch: Literal["final", "best", "last"] = "fina
     weights = {"final": saved.final_weights, "best": saved.best, "last": saved.weights}[epoch]
     if weights is None:
         raise InputError(f"{path}: no best epoch, because the run held no recordings back for validation")
+    if not saved.model_config:
+        raise InputError(
+            f"{path}: the network is outside the zoo, and a checkpoint cannot rebuild it; build it, and call "
+            "model.load_state_dict(mtt.checkpoint.load(path).final_weights)"
+        )
     model = models.from_config(saved.model_config)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=True)  # in their own precision
     except RuntimeError as error:
         raise InputError(f"{path}: the weights do not fit the model of the checkpoint ({one_line(error)})") from None
     return model.eval()

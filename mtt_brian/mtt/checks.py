@@ -13,6 +13,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.config import FREE_TO_CHANGE, TrainConfig
+from mtt_brian.mtt.contents import check_moments, check_of_network
 from mtt_brian.mtt.frame_dataset import FrameSet
 from mtt_brian.snn import Staged, models, norm
 from mtt_brian.text import one_line
@@ -24,9 +25,26 @@ def check_resume(resume: Checkpoint, model: Staged, config: TrainConfig) -> None
     Raises:
         InputError: names every setting that differs, with both values.
     """
-    # The model is rebuilt, so that options that are newer than the checkpoint have their defaults.
-    checkpoints.check_same("model", models.from_config(resume.model_config).config, model.config)
+    if resume.model_config:
+        # The model is rebuilt, so that options that are newer than the checkpoint have their defaults.
+        checkpoints.check_same("model", models.from_config(resume.model_config).config, model.config)
+    elif model.config:
+        raise InputError(f"the checkpoint belongs to a network outside the zoo, not to {model.config['name']}")
+    else:
+        check_of_network(vars(resume), model, TrainConfig(**resume.config))
+    if resume.epoch:
+        check_moments(resume.optimizer, model, config)
+    for name, weight in model.state_dict().items():
+        if (saved := resume.weights[name].dtype) != weight.dtype:
+            raise InputError(
+                f"the checkpoint's weights are {_name_of(saved)}, those of the network {_name_of(weight.dtype)} "
+                f"({name}): continue with model.to(torch.{_name_of(saved)})"
+            )
     checkpoints.check_same("config", _as_one_process(resume.config), _as_one_process(config.as_dict()), FREE_TO_CHANGE)
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _as_one_process(config: dict[str, Any]) -> dict[str, Any]:

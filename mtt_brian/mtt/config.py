@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from mtt_brian.errors import InputError
 from mtt_brian.events import DATASETS
 from mtt_brian.files import as_path, read_regular
@@ -84,6 +86,8 @@ _data, _network, _steps, _optimiser, _machine, _run = (partial(_setting, group) 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """All settings that determine the result of a training run; the help text of each field states its meaning.
+
+    Numbers of numpy and paths are accepted, and kept as plain numbers and texts.
 
     Raises:
         InputError: if a value has the wrong type, lies outside its range or contradicts another one.
@@ -431,6 +435,10 @@ def _checked(item: Field[Any], value: Any) -> Any:
     """``value`` in the field's type and range."""
     accepted = _members(item)
     kind = accepted[0]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if type(None) in accepted and (value is None or value == NONE):
         return None
     if get_origin(kind) is Literal:

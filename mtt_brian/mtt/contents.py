@@ -45,14 +45,39 @@ def check_contents(content: Mapping[str, Any]) -> TrainConfig:
         type(epoch) is int and 0 <= epoch <= config.epochs, "epoch", f"a whole number in 0..{config.epochs}", epoch
     )
     _check_history(content["history"], epoch, validated=content["best"] is not None)
-    if content["model_config"]:  # a network outside the zoo has none and cannot be rebuilt
-        model = _model_of(content["model_config"])
-        for name in ("weights", "best"):
-            if content[name] is not None or name == "weights":
-                _check_weights(name, content[name], model)
-        _check_optimizer(content["optimizer"], content["scheduler"], model, config, epoch)
+    if content["model_config"]:  # a network outside the zoo has none and cannot be rebuilt: see `check_of_network`
+        check_of_network(content, _model_of(content["model_config"]), config)
     _check_rng(content["rng"])
     return config
+
+
+def check_of_network(content: Mapping[str, Any], model: nn.Module, config: TrainConfig) -> None:
+    """Check the weights of a checkpoint, and the state of its optimizer, for a network.
+
+    Args:
+        content: see `check_contents`.
+        model: the network; only shapes and types of its weights are read.
+        config: the settings of the checkpoint.
+
+    Raises:
+        InputError: names the entry and what it should be.
+    """
+    for name in ("weights", "best"):
+        if content[name] is not None or name == "weights":
+            _check_weights(name, content[name], model)
+    _check_optimizer(content["optimizer"], content["scheduler"], model, config, content["epoch"])
+
+
+def check_moments(optimizer: Mapping[str, Any], model: nn.Module, config: TrainConfig) -> None:
+    """Check that the optimizer has a state for every trained parameter, after the first epoch.
+
+    Raises:
+        InputError: names a parameter without one.
+    """
+    for number, (name, parameter) in enumerate(model.named_parameters()):
+        trained = parameter.requires_grad and not (config.phase == "bias-removal" and name.endswith("bias"))
+        if trained and not _has_no_memory(config) and number not in optimizer["state"]:
+            raise InputError(f"the optimizer of the checkpoint has no state for {name}, which is trained here")
 
 
 def _require(right: bool, name: str, expected: str, found: Any) -> None:
@@ -76,12 +101,13 @@ def _check_plain(name: str, value: Any, depth: int = 0) -> None:
 
 
 def _is_plain_tensor(value: Any) -> bool:
-    """Whether it is a plain tensor on the CPU that shares its memory with no other."""
-    return isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+    """Whether it is a dense tensor with values."""
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 2**63 and math.isfinite(value)
+    """Any finite float, as a loss can be one, or an integer of 64 bits."""
+    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**63)
 
 
 def _config_of(values: dict[str, Any]) -> TrainConfig:
@@ -175,10 +201,6 @@ def _check_optimizer(
     parameters, wanted = list(model.parameters()), set() if _has_no_memory(config) else _KEPT[config.optimizer]
     state: Any = saved.get("state")
     _require(isinstance(state, dict), "optimizer: state", "a dictionary", state)
-    if epoch and wanted:
-        for number, (name, _) in enumerate(model.named_parameters()):
-            removed = config.phase == "bias-removal" and name.endswith("bias")
-            _require(number in state or removed, "optimizer: state", f"there for {name} after an epoch", list(state))
     for number, kept in state.items():
         what = f"optimizer: state of parameter {shown(number)}"
         _require(type(number) is int and 0 <= number < len(parameters), what, f"one of {len(parameters)}", number)

@@ -19,7 +19,7 @@ from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, check_data, load_frames
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged
-from mtt_brian.snn.staged import check_staged
+from mtt_brian.snn.staged import check_staged, evaluation_mode
 from mtt_brian.text import shown
 
 
@@ -31,7 +31,7 @@ def max_batch_size(model: Staged, time_steps: int) -> int:
 
 
 def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: int | None = None) -> np.ndarray:
-    """Logits of the time-stepped network, every stage at ``time_steps``, in float32.
+    """Logits of the time-stepped network, every stage at ``time_steps``, in the precision of its weights.
 
     Recordings are binned at ``time_steps`` from their events: more steps are shorter bins, not repeated frames.
 
@@ -42,7 +42,7 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
         batch_size: items at a time; None: `max_batch_size`.
 
     Returns:
-        float32 [N, classes].
+        [N, classes], float32, or float64 of a network in float64; also under ``torch.autocast``.
 
     Raises:
         InputError: if there are no items, and for arguments of another kind or out of range.
@@ -69,7 +69,7 @@ def predict_each(
         progress: show a bar.
 
     Returns:
-        float32 [N, classes] for every T.
+        [N, classes] for every T, as `predict`.
     """
     check_staged(model)
     check_data(data, FrameSet)
@@ -89,11 +89,8 @@ def predict_each(
     device = next(model.parameters()).device
     if isinstance(data, Images):
         data = load_frames(data, time_steps=1).to(device)
-    was_training = model.training
-    model.eval()
-    with progress_bar(
-        total=len(data) * len(logits), description="testing", unit="passes", leave=False, show=progress
-    ) as bar:
+    bar = progress_bar(total=len(data) * len(logits), description="testing", unit="passes", leave=False, show=progress)
+    with bar, evaluation_mode(model), torch.autocast(device.type, enabled=False):
         if isinstance(data, FrameSet):
             batches = _batches_of_frames(data, sizes)
         else:
@@ -101,7 +98,6 @@ def predict_each(
         for time_steps, frames in batches:
             logits[time_steps].append(model(frames.to(device), time_steps))
             bar.update(frames.shape[1])
-    model.train(was_training)
     return {time_steps: torch.cat(each).cpu().numpy() for time_steps, each in logits.items()}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtt_brian.errors import Diverged, check_kind
+from mtt_brian.errors import Diverged, InputError, check_kind
 from mtt_brian.files import as_path, write_text
 from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation, Changes
@@ -81,7 +81,7 @@ def fit(
         model: the network of `build_model`, on its device.
         data: training recordings or images.
         config: the settings.
-        run_dir: an existing folder.
+        run_dir: the folder of the run. A finished training in it is replaced, a stopped one only by ``resume``.
         validation: recordings or images to log the accuracy on, at T_max.
         resume: checkpoint to continue from. On a CPU the result equals that of an uninterrupted run bit for bit. The
             number of processes may change if the total batch stays the same; then the results are equal up to rounding.
@@ -92,12 +92,14 @@ def fit(
 
     Raises:
         InputError: for arguments of other classes; if ``resume`` belongs to another model or config; if recordings are
-            missing, or too few to share.
+            missing, or too few to share; without ``resume``, if the folder holds a stopped training.
         Diverged: if loss or weights are no longer finite; the last checkpoint is kept.
         KeyboardInterrupt: the last checkpoint is kept; a resumed run repeats the unfinished epoch.
     """
     folder = as_path(run_dir, "run_dir")
     with processes.together():
+        if resume is None and processes.first:
+            _check_no_stopped_run(folder)
         trainer = Trainer.prepare(model, data, config, validation, resume, processes)
         if processes.first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +110,23 @@ def fit(
             trainer.save(folder)
     model.load_state_dict(trainer.last.final_weights)
     return trainer.last
+
+
+def _check_no_stopped_run(folder: Path) -> None:
+    """Refuses to replace the checkpoint of a training that was stopped, as when a cell of a notebook is run again.
+
+    Raises:
+        InputError: names the folder and the finished epochs.
+    """
+    try:
+        kept = checkpoints.load(folder)
+    except InputError:  # there is none, or it cannot be continued
+        return
+    if 0 < kept.epoch < kept.config["epochs"]:
+        raise InputError(
+            f"{folder}: holds a training that was stopped after {kept.epoch} of {kept.config['epochs']} epochs; "
+            "continue it with resume=mtt.checkpoint.load(run_dir), or name another folder"
+        )
 
 
 class Trainer:
@@ -266,6 +285,9 @@ class Trainer:
         self.calibrate()
         if not _all_finite(self.model.state_dict().values()):
             raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the weights are no longer finite")
+        # An infinite mean of squared gradients is no error anywhere, but its weight never changes again.
+        if not _all_finite(_means_of(self.optimizer)):
+            raise Diverged(f"epoch {epoch}, batch {batches} of {batches}: the optimizer's means are no longer finite")
         self.scheduler.step()
         row: dict[str, Any] = {"epoch": epoch, "loss": loss, "train_accuracy": accuracy}
         best = self.last.best
@@ -372,7 +394,17 @@ def _seed(seed: int, *key: int) -> np.random.SeedSequence:
 def _all_finite(tensors: Iterable[Tensor]) -> bool:
     """With few launches on a GPU: the largest magnitude of each tensor is NaN if one of its numbers is."""
     largest = [torch.linalg.vector_norm(tensor, torch.inf) for tensor in tensors if tensor.is_floating_point()]
-    return bool(torch.stack(largest).isfinite().all())
+    return not largest or bool(torch.stack(largest).isfinite().all())
+
+
+def _means_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The running means of gradients and of their squares; the counts of steps may lie on another device."""
+    return [
+        value
+        for kept in optimizer.state.values()
+        for name, value in kept.items()
+        if name != "step" and isinstance(value, Tensor)
+    ]
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

@@ -43,8 +43,9 @@ class TET:
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("TET.threshold", self.threshold, most=1e30)
-        if not 0 <= check_number("TET.regulariser", self.regulariser, most=1) < 1:
+        for name, most in (("threshold", 1e30), ("regulariser", 1)):
+            object.__setattr__(self, name, check_number(f"TET.{name}", getattr(self, name), most=most))
+        if not 0 <= self.regulariser < 1:
             raise InputError(f"TET.regulariser must be at least 0 and below 1, not {self.regulariser}")
 
     def __call__(self, readouts: Tensor, labels: Tensor) -> Tensor:

@@ -38,7 +38,9 @@ class SDT:
     time_steps: int
 
     def __post_init__(self) -> None:
-        check_whole("time_steps", self.time_steps, most=MOST_TIME_STEPS, least=1)
+        # object.__setattr__, because the class is frozen; a small integer of numpy would overflow
+        time_steps = check_whole("time_steps", self.time_steps, most=MOST_TIME_STEPS, least=1)
+        object.__setattr__(self, "time_steps", time_steps)
 
     def sample(self, rng: np.random.Generator, num_stages: int) -> list[Configuration]:
         """One configuration, (T, ..., T); ``rng`` is not used."""
@@ -55,7 +57,8 @@ class _Mixed:
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "min_steps", "samples"):
-            check_whole(name, getattr(self, name), most=MOST_TIME_STEPS, least=1)
+            value = check_whole(name, getattr(self, name), most=MOST_TIME_STEPS, least=1)
+            object.__setattr__(self, name, value)
         if self.max_steps < self.min_steps:
             raise InputError(
                 f"min_steps = {self.min_steps} must not exceed the largest number of time steps, {self.max_steps}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from mtt_brian.errors import InputError, check_array
+from mtt_brian.errors import InputError, check_array, check_number
 from mtt_brian.text import shown
 
 Reset: TypeAlias = Literal["subtract", "zero"]
@@ -115,15 +116,37 @@ def decay_per_step(tau: float, steps: int, duration: float) -> float:
     """Decay factor of a membrane in one of ``steps`` equal steps over ``duration`` seconds: exp(-D / (T tau)).
 
     No other function converts a time constant into a factor per step; `tau_from_decay` is its inverse.
+
+    Raises:
+        InputError: unless all are numbers > 0.
     """
-    return float(np.exp(-duration / (steps * tau)))
+    time_constant, number, seconds = _all_positive(tau=tau, steps=steps, duration=duration)
+    return float(np.exp(-seconds / (number * time_constant)))
 
 
 def tau_from_decay(decay: float, steps: int, duration: float) -> float:
-    """The time constant (s) that leaves ``decay``, between 0 and 1, after one of ``steps`` steps over ``duration``."""
-    if not 0 < decay < 1:
+    """The time constant (s) that leaves ``decay``, between 0 and 1, after one of ``steps`` steps over ``duration``.
+
+    Raises:
+        InputError: unless the decay lies between 0 and 1, and the others are numbers > 0.
+    """
+    if not 0 < check_number("decay", decay, most=np.inf) < 1:
         raise InputError(f"a decay per step must lie between 0 and 1, not {decay}")
-    return float(-duration / (steps * np.log(decay)))
+    number, seconds = _all_positive(steps=steps, duration=duration)
+    return float(-seconds / (number * np.log(float(decay))))
+
+
+def _all_positive(**numbers: float) -> list[float]:
+    """The numbers as floats, by the names of arguments.
+
+    Raises:
+        InputError: for one that is not > 0 and finite.
+    """
+    checked = [check_number(name, value, most=sys.float_info.max) for name, value in numbers.items()]
+    for name, value in zip(numbers, checked, strict=True):
+        if not value > 0:
+            raise InputError(f"{name} must be > 0, not {value:g}")
+    return checked
 
 
 def checked_parameter(name: str, value: Any) -> Parameter:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import rcParams
+from matplotlib.font_manager import FontProperties
 from matplotlib.text import Annotation
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError, check_array
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _PAIRS = "`Estimate` (a value and its standard error)"
 #: Marks the labels of event-driven accuracies.
 _EVENT_DRIVEN = "event-driven"
+#: Width of a character in its size, with some room between labels.
+_CHARACTER = 0.62
 
 
 def columns_of(accuracy: Sequence[Estimate], count: int) -> np.ndarray:
@@ -86,6 +90,7 @@ def time_step_sweep(
             labels[-1].set_verticalalignment("bottom")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     ax.set_xlabel("time steps T")
     accuracy_axis(ax)
     return legend(ax)
@@ -136,7 +141,11 @@ def accuracy_bars(
                 ha="center",
                 fontsize="small",
             )
-    ax.set_xticks(range(len(groups)), [literal_lines(group) for group in groups])
+    shown = [literal_lines(group) for group in groups]
+    longest = max((len(line) for group in shown for line in group.split("\n")), default=0)
+    size = FontProperties(size=rcParams["xtick.labelsize"]).get_size_in_points()
+    turned = _CHARACTER * size * longest > 72 * inches / max(len(groups), 1)
+    ax.set_xticks(range(len(groups)), shown, rotation=90 if turned else 0)
     accuracy_axis(ax)
     ax.set_ylim(0, 1.1)  # room for the number above a bar of 100 %
     ax.set_yticks(np.linspace(0, 1, 6))

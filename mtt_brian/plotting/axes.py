@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
@@ -15,6 +17,13 @@ from mtt_brian.text import printable, shortened
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+
+
+#: Of the width of a figure, what its legend may fill, and what one above its axes may, which is not centred.
+_PART, _PART_ABOVE = 0.97, 0.9
+#: Letters in a line of a name that is too long for one line in a legend.
+_LINES = (60, 45, 30, 20)
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -58,7 +67,7 @@ def literal_lines(text: object, most: int = 60) -> str:
 
 def label_of(name: object | None) -> str | None:
     """`literal` for an optional label."""
-    return None if name is None else literal_lines(name, most=80)
+    return None if name is None else literal_lines(name, most=120)
 
 
 def accuracy_axis(ax: Axes) -> None:
@@ -115,9 +124,30 @@ def spelled_out(label: str) -> str:
 
 def legend(ax: Axes) -> Axes:
     """``ax`` with a legend, if anything in it has a name."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize="small")
+    handles, labels = ax.get_legend_handles_labels()
+    if labels:
+        _fitting(partial(ax.legend, fontsize="small"), handles, labels, 1, ax.get_window_extent().width)
     return ax
+
+
+def _fitting(
+    make: Callable[..., Legend], handles: Sequence[Any], labels: Sequence[str], columns: int, width: float
+) -> None:
+    """A legend that is not wider than so many pixels: with fewer columns, and then with names of several lines.
+
+    Args:
+        make: of a legend, given ``handles``, ``labels`` and ``ncols``.
+        handles, labels: its entries.
+        columns: the most that it may have.
+        width: in pixels.
+    """
+    shapes = [(count, None) for count in range(columns, 0, -1)] + [(1, letters) for letters in _LINES]
+    for count, letters in shapes:
+        shown = labels if letters is None else [textwrap.fill(label, letters) for label in labels]
+        made = make(handles=handles, labels=shown, ncols=count)
+        if made.get_window_extent().width <= width or (count, letters) == shapes[-1]:
+            return
+        made.remove()
 
 
 def legend_beside(ax: Axes) -> Axes:
@@ -128,8 +158,11 @@ def legend_beside(ax: Axes) -> Axes:
 
 def legend_above(ax: Axes, columns: int = 2, handles: Sequence[Any] | None = None) -> Axes:
     """``ax`` with a legend on top of it, for plots that leave no empty corner; of its artists, or of ``handles``."""
-    artists = {} if handles is None else {"handles": handles}
-    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, **artists)
+    found, labels = ax.get_legend_handles_labels()
+    if handles is not None:
+        found, labels = list(handles), [handle.get_label() for handle in handles]
+    make = partial(ax.legend, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    _fitting(make, found, labels, columns, _PART_ABOVE * ax.figure.bbox.width)
     return ax
 
 
@@ -147,14 +180,22 @@ def common_legend(
         axes: without legends of their own.
         title: of the legend.
         location: of the legend.
-        columns: of its entries; None: as many as fit by the length of the names.
+        columns: of its entries, at most; None: as many as fit by the length of the names.
     """
     known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        known.values(),
-        known.keys(),
-        loc=location,
-        ncols=columns or (3 if max(map(len, known), default=0) <= 24 else 2),
-        fontsize="small",
-        title=literal(title, 100) if title else None,
-    )
+    make = partial(figure.legend, loc=location, fontsize="small", title=_title_of_legend(figure, title))
+    most = columns or (3 if max(map(len, known), default=0) <= 24 else 2)
+    _fitting(make, list(known.values()), list(known), most, _PART * figure.bbox.width)
+
+
+def _title_of_legend(figure: Figure, title: str) -> str | None:
+    """In as many lines as the width of the figure needs; None if it is empty."""
+    shown = None
+    for letters in (100, *_LINES) if title else ():
+        shown = textwrap.fill(literal(title, 100), letters)
+        probe = figure.legend([], [], title=shown)
+        width = probe.get_title().get_window_extent().width
+        probe.remove()
+        if width <= _PART * figure.bbox.width:
+            break
+    return shown

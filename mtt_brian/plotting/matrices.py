@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array
 from mtt_brian.plotting.axes import axes, literal
 from mtt_brian.plotting.style import SEQUENTIAL
 
@@ -29,9 +29,14 @@ def change_matrix(names: Sequence[str], accuracy: ArrayLike, *, ax: Axes | None 
         names: of the changes [K].
         accuracy: fractions [K, K]; NaN where two changes cannot be made together, and the cell stays empty.
         ax: axes to draw into.
+
+    Raises:
+        InputError: unless there is one row and one column for each name.
     """
+    accuracy = check_array("accuracy", accuracy).astype(np.float64)
+    if accuracy.shape != (len(names), len(names)) or not len(names):
+        raise InputError(f"{len(names)} names of changes for accuracies of the shape {accuracy.shape}")
     ax = axes(ax)
-    accuracy = np.asarray(accuracy, dtype=np.float64)
     image = ax.imshow(accuracy, vmin=0, vmax=1, cmap=SEQUENTIAL)
     _write(image, [["" if np.isnan(value) else f"{100 * value:.1f}" for value in row] for row in accuracy])
     shown = [literal(name, _LETTERS) for name in names]
@@ -54,7 +59,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str] | None = None, *,
     Raises:
         InputError: if the matrix is not square, holds less than nothing, or there is not one name per class.
     """
-    counts = np.asarray(matrix, dtype=np.float64)
+    counts = check_array("matrix", matrix).astype(np.float64)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
         raise InputError(f"a confusion matrix has one row and one column per class, not the shape {counts.shape}")
     if not np.all(counts >= 0):

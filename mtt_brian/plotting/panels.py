@@ -226,4 +226,4 @@ def loss_surfaces(figure: Figure, offsets: ArrayLike, rows: Sequence[Mapping[str
         for ax, (name, surface) in zip(of_row, row.items(), strict=False):
             loss_surface(offsets, np.maximum(surface, lowest), levels, ax=ax).set_title(literal(name))
             ax.label_outer()
-    figure.suptitle(literal(title, 120))
+    figure.suptitle(literal(title, 120), wrap=True)

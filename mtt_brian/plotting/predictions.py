@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mtt_brian.errors import InputError, check_array, check_whole
+from mtt_brian.evaluate import predictions
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_beside
 from mtt_brian.plotting.style import COLORS, grey, line_style
 
@@ -26,12 +28,20 @@ def readout(times: ArrayLike, values: ArrayLike, *, label: int | None = None, ax
         label: the right class, drawn on top in colour, as is the predicted one where it is another; the others are
             grey. None: every class in its own style.
         ax: axes to draw into.
+
+    Raises:
+        InputError: for arrays of other shapes, and for a label that is no class.
     """
-    times = 1e3 * np.asarray(times)
-    evidence = np.asarray(values, dtype=np.float64)
+    times, evidence = (1e3 * check_array("times", times), check_array("values", values).astype(np.float64))
+    if evidence.ndim != 2 or not evidence.shape[1] or times.shape != evidence.shape[:1]:
+        raise InputError(
+            f"values must have the shape [K, classes] for times [K], not {evidence.shape} for {times.shape}"
+        )
+    if label is not None:
+        label = check_whole("label", label, most=evidence.shape[1] - 1, least=0)
+    predicted = int(predictions(evidence[-1])) if len(evidence) else None
     evidence = evidence - evidence.mean(axis=1, keepdims=True)
     ax = axes(ax)
-    predicted = int(evidence[-1].argmax()) if len(evidence) else None
     for k in range(evidence.shape[1]):
         style: dict[str, Any] = line_style(k) | {"label": f"class {k}"}
         if label is not None:
@@ -65,9 +75,15 @@ def accuracy_over_time(
         label: of the line.
         chance: accuracy of guessing, drawn as a thin line.
         ax: axes to draw into.
+
+    Raises:
+        InputError: for arrays of other shapes.
     """
+    times, accuracy = check_array("times", times), check_array("accuracy", accuracy)
+    if times.ndim != 1 or times.shape != accuracy.shape:
+        raise InputError(f"accuracy must be one fraction for each of the times, not {accuracy.shape} for {times.shape}")
     ax = axes(ax)
-    ax.plot(1e3 * np.asarray(times), np.asarray(accuracy), marker="", label=label_of(label))
+    ax.plot(1e3 * times, accuracy, marker="", label=label_of(label))
     if chance is not None:
         ax.axhline(chance, color=grey(0.5), linewidth=0.8, linestyle=":", label="chance")
     ax.set_xlabel("time (ms)")

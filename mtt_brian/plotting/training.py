@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
+from mtt_brian.errors import InputError, check_array
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal
 from mtt_brian.plotting.style import SEQUENTIAL, grey, line_style
+from mtt_brian.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,15 +71,24 @@ def loss_line(
         label: of the mean.
         color: number of the colour.
         ax: axes to draw into.
+
+    Raises:
+        InputError: for arrays of other shapes.
     """
+    offsets, losses = check_array("offsets", offsets), check_array("losses", losses).astype(np.float64)
+    if losses.ndim != 2 or not len(losses) or offsets.shape != losses.shape[1:]:
+        raise InputError(
+            f"losses must have the shape [directions, K] for offsets [K], not {losses.shape} for {offsets.shape}"
+        )
     ax = axes(ax)
-    losses = np.asarray(losses, dtype=np.float64)
     style = line_style(color) | {"marker": ""}
     ax.plot(offsets, losses.T, alpha=0.25, linewidth=0.8, label="_directions", **style)
     ax.plot(offsets, losses.mean(0), label=label_of(label), **style)
     ax.set_xlabel("distance along a filter-normalised direction")
     ax.set_ylabel("cross entropy")
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     return legend(ax)
 
 
@@ -89,15 +100,34 @@ def loss_surface(offsets: ArrayLike, losses: ArrayLike, levels: ArrayLike, *, ax
         losses: [K, K], the first direction upwards.
         levels: losses > 0 of the lines, rising; the same for surfaces that are compared.
         ax: axes to draw into.
+
+    Raises:
+        InputError: for arrays of other shapes, and for levels that do not rise or are not above 0.
     """
+    offsets, losses, levels = (
+        check_array(name, values) for name, values in (("offsets", offsets), ("losses", losses), ("levels", levels))
+    )
+    if len(offsets) < 2 or losses.shape != offsets.shape * 2:
+        raise InputError(f"losses must have the shape [K, K] for offsets [K], not {losses.shape} for {offsets.shape}")
+    if levels.ndim != 1 or len(levels) < 2 or not levels[0] > 0 or not np.all(np.diff(levels) > 0):
+        raise InputError(f"levels must be two losses > 0 or more, rising, not {shown(levels)}")
     ax = axes(ax)
     norm = LogNorm(float(np.min(levels)), float(np.max(levels)))
     ax.contourf(offsets, offsets, losses, levels=levels, cmap=SEQUENTIAL, norm=norm, extend="both", alpha=0.6)
     lines = ax.contour(offsets, offsets, losses, levels=levels, colors=grey(0.2), linewidths=0.6)
-    ax.clabel(lines, fontsize="x-small", fmt="%.2g")
+    ax.clabel(lines, fontsize="x-small", fmt=_apart(lines.levels))
     ax.plot(0, 0, marker="+", color=grey(0))
     ax.set_aspect("equal")
     ax.locator_params(nbins=5)
     ax.set_xlabel("second direction")
     ax.set_ylabel("first direction")
     return ax
+
+
+def _apart(levels: Iterable[float]) -> dict[float, str]:
+    """Levels as text with at least two digits, and as many as make them all different."""
+    for digits in range(2, 17):
+        texts = {level: f"{level:.{digits}g}" for level in levels}
+        if len(set(texts.values())) == len(texts):
+            break
+    return texts

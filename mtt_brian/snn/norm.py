@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.residual import NORMS, WEIGHTED
-from mtt_brian.snn.staged import Staged
+from mtt_brian.snn.staged import Staged, evaluation_mode
 
 
 def has_norms(model: nn.Module) -> bool:
@@ -49,21 +49,18 @@ def recalibrate(model: Staged, batches: Iterable[Tensor], time_steps: int | Sequ
     first = next(batches, None)
     if first is None:
         raise InputError("recalibration needs at least one batch of frames")
-    was_training = {module: module.training for module in model.modules()}
     momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the cumulative mean
-        norm.train()
-    try:
-        for frames in itertools.chain([first], batches):
-            model(frames, time_steps)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, mode in was_training.items():
-            module.training = mode
+    with evaluation_mode(model):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the cumulative mean
+            norm.train()
+        try:
+            for frames in itertools.chain([first], batches):
+                model(frames, time_steps)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 def lock(model: Staged) -> None:

@@ -234,7 +234,13 @@ class Staged(nn.Module):
             raise InputError(f"frames must be a tensor of real numbers [T, N, {wanted}], not {shown(frames)}")
         if frames.ndim < 3 or frames.shape[2:] != self.input_shape or len(frames) < 1:
             raise InputError(f"frames must have the shape [T, N, {wanted}], not {list(frames.shape)}")
-        return to_channels_last(frames, next((p.dtype for p in self.parameters()), torch.get_default_dtype()))
+        dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"the weights are {str(dtype).removeprefix('torch.')}, and membranes need float32 or float64: call "
+                "model.float(), and torch.autocast for mixed precision"
+            )
+        return to_channels_last(frames, dtype)
 
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
@@ -243,6 +249,18 @@ class Staged(nn.Module):
         for stage in self.stages:
             x = _through(stage, x, shapes)
         return shapes
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode within the block; afterwards every module is in its own mode again."""
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in was_training.items():
+            module.training = mode
 
 
 def check_staged(model: Any) -> None:
@@ -293,8 +311,9 @@ def _blocks(layers: Mapping[str, nn.Module], block_ends: Collection[str] | None)
 def _stages(
     blocks: list[list[tuple[str, nn.Module]]], blocks_per_stage: int | None
 ) -> Iterator[list[tuple[str, nn.Module]]]:
-    g = len(blocks) if blocks_per_stage is None else blocks_per_stage
-    check_whole("blocks_per_stage", g, most=2**31 - 1, least=1)
+    g = check_whole(
+        "blocks_per_stage", len(blocks) if blocks_per_stage is None else blocks_per_stage, most=2**31 - 1, least=1
+    )
     for i in range(0, len(blocks), g):
         yield list(itertools.chain(*blocks[i : i + g]))
 

@@ -129,7 +129,7 @@ def for_tool(
     if wrong := [name for name in allow if name not in LOSSES]:
         raise InputError(f"allow names what may be lost, of {listed(LOSSES)}, not {shown(wrong[0])}")
     if step is not None:
-        check_number("step", step, most=1e9)
+        step = check_number("step", step, most=1e9)
         if not step > 0:
             raise InputError(f"step must be > 0 seconds per time step, not {step}")
         if tool == "nir":

@@ -106,6 +106,8 @@ class Camera:
                 raise InputError(f"Camera.{name} must be {'>=' if name in may_be_zero else '>'} 0, not {value}")
             if name in _WHOLE and value != int(value):
                 raise InputError(f"Camera.{name} must be a whole number, not {value}")
+            if isinstance(value, np.generic):  # small integers of numpy would overflow
+                object.__setattr__(self, name, value.item())
         check_whole("Camera.seed", self.seed, _MOST["seed"])
         for name in ("constant_speed", "negative"):
             check_flag(f"Camera.{name}", getattr(self, name))

@@ -14,7 +14,15 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.collections import Images, Recordings
-from mtt_brian.events.datasets.base import SPLITS, Dataset, EventDataset, Found, ImageDataset
+from mtt_brian.events.datasets.base import (
+    SPLITS,
+    Dataset,
+    EventDataset,
+    Found,
+    ImageArrays,
+    ImageDataset,
+    RecordingIndex,
+)
 from mtt_brian.events.datasets.cifar import CIFAR10, CIFAR100
 from mtt_brian.events.datasets.cifar10dvs import CIFAR10DVS
 from mtt_brian.events.datasets.digits import DIGITS
@@ -33,7 +41,7 @@ from mtt_brian.events.datasets.simulated_mnist import (
 from mtt_brian.files import as_path
 from mtt_brian.progress import progress_bar
 from mtt_brian.registry import Registry, import_object
-from mtt_brian.text import printable, shown
+from mtt_brian.text import one_line, printable, shown
 
 _EVENTS = (DIGITS, NMNIST, DVSGESTURE, CIFAR10DVS, NCALTECH101, SHD)
 _SIMULATED = (CIFAR10_EVENTS_128, MNIST_EVENTS, MNIST_EVENTS_128, FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128)
@@ -178,7 +186,7 @@ def load(
         sensor_size=dataset.sensor_size,
         duration_us=dataset.duration_us,
         ids=found.ids,
-        labels=np.asarray(found.labels, dtype=np.int64),
+        labels=np.asarray(found.labels),
         read=found.read,
     )
     if not skip_bad:
@@ -220,10 +228,30 @@ def _search(dataset: Dataset[Found], root: Path, split: str) -> Found | None:
     assert dataset.open is not None
     for folder in dataset.folders:
         if (root / folder).is_dir():
-            found = dataset.open(root / folder, split)
-            if found.ids:
+            found = _opened(dataset, root / folder, split)
+            if len(found.ids):
                 return found
     return None
+
+
+def _opened(dataset: Dataset[Found], folder: Path, split: str) -> Found:
+    """What the data set's own function finds.
+
+    Raises:
+        InputError: names the data set and the folder if the function fails, or returns something else.
+    """
+    assert dataset.open is not None
+    try:
+        found = dataset.open(folder, split)
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of the author of the data set
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{dataset.name}: its function open failed on {folder}, {split} ({cause})") from error
+    wanted = ImageArrays if isinstance(dataset, ImageDataset) else RecordingIndex
+    if not isinstance(found, wanted):
+        raise InputError(f"{dataset.name}: its function open must return {wanted.__name__}, not {shown(found)}")
+    return found
 
 
 def _help(dataset: Dataset[Found]) -> str:

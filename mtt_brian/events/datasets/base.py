@@ -26,7 +26,7 @@ class RecordingIndex(NamedTuple):
     Attributes:
         ids: one per recording, in stable order.
         labels: class index of each.
-        read: gives the recording for an id; raises InputError, with the file's name, if it is unreadable.
+        read: gives the recording for an id; may raise any error if it is unreadable.
     """
 
     ids: list[str]
