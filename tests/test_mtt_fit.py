@@ -440,7 +440,7 @@ class TestCheckpoint:
     def test_a_failed_save_leaves_the_old_file(self, run: Path, tmp_path: Path) -> None:
         saved = mtt.checkpoint.load(run)
         saved.save(tmp_path / "checkpoint.pt")
-        with pytest.raises(Exception, match="pickle"):
+        with pytest.raises(Exception, match=r"pickle|local object"):  # its words depend on the version of Python
             replace(saved, rng={"cannot be saved": lambda: None}).save(tmp_path / "checkpoint.pt")
         assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
         assert mtt.checkpoint.load(tmp_path).epoch == 1
