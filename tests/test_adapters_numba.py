@@ -1,6 +1,5 @@
 """Names of numba that its documentation does not promise, one test each (`kernel_cache`, `exact.jit`, `indexing`)."""
 
-import gc
 import inspect
 
 import numba
@@ -132,20 +131,3 @@ def test_indices_of_our_kernels_are_unsigned():
     assert not any(sign in code[ours] for sign in ("ashr", "icmp slt"))
     jit.kernel(at_two)(x, 1)
     assert x.tolist() == [[0.0, 1.0, 2.0], [3.0, 8.0, 5.0]]
-
-
-def test_the_collector_of_garbage_is_back_after_compiling():
-    seen = []
-
-    def collecting():
-        return 1
-
-    class Watching(Compiler):
-        def define_pipelines(self):
-            seen.append(gc.isenabled())
-            return super().define_pipelines()
-
-    assert gc.isenabled()
-    assert numba.njit(collecting, pipeline_class=Watching, _nrt=False)() == 1
-    assert gc.isenabled()
-    assert seen == [False]

@@ -1,4 +1,4 @@
-"""Numba's compiler for our kernels: with a step that makes array indices unsigned.
+"""A step of numba's compiler that makes array indices unsigned.
 
 In Python, index -1 is the last element. For a signed index numba compiles a test of its sign and an addition of the
 array's length in front of every access, which is a third of the machine code of our kernels. They use no negative
@@ -7,7 +7,6 @@ index; for unsigned ones there is no such code. Bounds are not checked in either
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 from numba.core import ir, types
@@ -73,13 +72,3 @@ class Compiler(CompilerBase):
         passes.add_pass_after(_UnsignedIndices, NopythonRewrites)
         passes.finalize()
         return [passes]
-
-    def compile_extra(self, function: Any) -> Any:
-        """Without the collector of garbage, which finds little and takes a tenth of the time."""
-        if not gc.isenabled():
-            return super().compile_extra(function)
-        gc.disable()
-        try:
-            return super().compile_extra(function)
-        finally:
-            gc.enable()
