@@ -28,6 +28,7 @@ def neurons(matrix, offset, row, level=1.0, reset=None, refractory=0.0, held=Non
         np.array([level]),
         reset[None],
         np.array([refractory]),
+        np.zeros((1, n, 0)),
     )
     states = tuple("abcd"[:n])
     held = held or (False,) * n
