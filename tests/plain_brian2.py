@@ -1,4 +1,4 @@
-"""A plain simulator of linear and quadratic neurons with thresholds, resets and delays, in 40 digits, without code of mtt_brian.
+"""A plain simulator of linear and quadratic neurons with thresholds, resets and delays, in 40 digits, without our code.
 
 An instant is what a clock does with steps of no length: thresholds, arrivals without a delay, resets, and again.
 
@@ -101,10 +101,10 @@ class _Running:
         raise AssertionError("the series does not end")
 
     def moved(self, x, held, dt):
-        """In pieces that are shorter than the fastest time constant."""
+        """In pieces that are much shorter than the fastest time constant."""
         while dt:
-            rate = self.fastest + 2 * sum(abs(c) * (abs(x[j]) + abs(x[k])) for _, j, k, c in self.products)
-            piece = dt / (1 + int(rate * abs(dt)))
+            rate = self.fastest + 2 * sum(abs(c) * (abs(x[j]) + abs(x[k]) + 1) for _, j, k, c in self.products)
+            piece = dt / (1 + int(4 * rate * abs(dt)))
             total, power = [Decimal(0)] * self.n, Decimal(1)
             for k, terms in enumerate(self.series(x, held)):
                 terms = [v * power for v in terms]

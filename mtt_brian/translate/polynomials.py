@@ -9,8 +9,8 @@ import sympy
 
 def whole_powers(expression: sympy.Expr) -> sympy.Expr:
     """The same expression with ``v**2`` for ``v**2.0``."""
-    powers = {p: p.base ** int(p.exp) for p in expression.atoms(sympy.Pow) if p.exp.is_Float and int(p.exp) == p.exp}
-    return expression.subs(powers)
+    powers = [p for p in expression.atoms(sympy.Pow) if p.exp.is_Float and float(p.exp).is_integer()]
+    return expression.xreplace({p: p.base ** int(p.exp) for p in powers})
 
 
 def monomials(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> dict[tuple[int, ...], sympy.Expr] | None:
