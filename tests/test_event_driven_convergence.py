@@ -107,7 +107,7 @@ def conductances():
     drive : 1
     """
     group = brian2.NeuronGroup(8, equations, threshold="v > 1", reset="v = 0", refractory=2 * ms, method="rk4")
-    group.drive, group.v = np.linspace(1.2, 2, 8), np.linspace(0.7, 0, 8)
+    group.drive, group.v = np.linspace(1.4, 2.6, 8), np.linspace(0.7, 0, 8)
     excite, inhibit = (
         brian2.Synapses(group, group, on_pre="ge += 0.03"),
         brian2.Synapses(group, group, on_pre="gi += 0.1"),
@@ -125,8 +125,8 @@ def quadratic():
     du/dt = 0.02 * (0.2 * v - u) / ms : 1
     current : 1
     """
-    group = brian2.NeuronGroup(5, equations, threshold="v > 30", reset="v = -65; u += 8", method="rk4")
-    group.v, group.u, group.current = -65, -13, np.linspace(10, 20, 5)
+    group = brian2.NeuronGroup(8, equations, threshold="v > 30", reset="v = -65; u += 8", method="rk4")
+    group.v, group.u, group.current = -65, -13, np.linspace(10, 25, 8)
     return group, ()
 
 

@@ -143,10 +143,10 @@ def carry_by_general_rule(eq: Equations, general: GeneralRule, v: int, s: int, d
 
 
 @piece
-def _grows(eq: Equations, taylor: TaylorRule, v: int) -> None:
-    """Notes that the states of a neuron grow without bound, and makes them NaN."""
+def _give_up(eq: Equations, taylor: TaylorRule, v: int, grows: bool) -> None:
+    """Notes a neuron whose states grow without bound, or that needs too many cells, and makes its states NaN."""
     if taylor.alarm[0] < 0:
-        taylor.alarm[0], taylor.alarm[1] = v, eq.y[v, LAST]
+        taylor.alarm[0], taylor.alarm[1], taylor.alarm[2] = v, eq.y[v, LAST], 1.0 if grows else 0.0
     for k in range(_W):
         eq.y[v, k] = np.nan
 
@@ -210,7 +210,7 @@ def _carry_any(
         taylor.cells[place, SPAN, 0] = 0.0
     taylor.cells[place, SPAN, 0] = 0.0
     if grows or t > eq.y[v, LAST]:
-        _grows(eq, taylor, v)
+        _give_up(eq, taylor, v, grows)
 
 
 @inlined
@@ -412,18 +412,20 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
     place, begin = v - taylor.first, eq.y[v, LAST]
     movable = until - _BEFORE * tolerance(until)
     eq.z[v, EXACT] = 1
-    fresh = taylor.cells[place, SPAN, 0] == 0.0
+    fresh, grows = taylor.cells[place, SPAN, 0] == 0.0, False
     if fresh:
         _copy_states(eq, taylor, place, v)
     for _ in range(_MOST_CELLS):
         if fresh and not expand(taylor, eq.kind[s, 2], place):
+            grows = True
             break
         size = _condition_on_cell(eq, taylor, s, place)
         wait = first_zero(taylor.cells, place, size)
         if wait <= 1.0:
             return float(begin + wait * taylor.cells[place, SPAN, 0])
         end = begin + taylor.cells[place, SPAN, 0]
-        if math.isnan(wait) or end == begin:
+        grows = end == begin
+        if grows or math.isnan(wait):
             break
         f = eq.sets[s, BASE]
         for q in range(_W):
@@ -443,7 +445,7 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
             if end <= movable:
                 eq.y[v, q] = eq.own[q]
         begin, fresh = end, True
-    _grows(eq, taylor, v)
+    _give_up(eq, taylor, v, grows)
     return np.nan
 
 
@@ -494,7 +496,7 @@ def _soonest(eq: Equations, taylor: TaylorRule, s: int, v: int) -> float:
     if taylor.cells[place, SPAN, 0] == 0.0:
         _copy_states(eq, taylor, place, v)
         if not expand(taylor, eq.kind[s, 2], place):
-            _grows(eq, taylor, v)
+            _give_up(eq, taylor, v, v >= 0)
             return np.nan
     _condition_on_cell(eq, taylor, s, place)
     return float(eq.y[v, LAST] + min(soonest(taylor.cells, place), 1.0) * taylor.cells[place, SPAN, 0])

@@ -95,7 +95,7 @@ class EquationRun:
         """
         at = self.neurons(name).start + neurons.astype(np.int64)
         neuron = change_states(self._equations, self._general, self._taylor, self._crossings, at, _for_kernels(x), t)
-        self._check_growth()
+        self._check_series()
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -111,7 +111,7 @@ class EquationRun:
         """
         self._crossings.time[:], self._crossings.place[:], self._crossings.size[:] = np.inf, -1, 0
         neuron = predict_all_crossings(self._equations, self._general, self._taylor, self._crossings)
-        self._check_growth()
+        self._check_series()
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -124,8 +124,8 @@ class EquationRun:
             end: seconds.
 
         Raises:
-            InputError: for a neuron that fires without end or faster than `MAX_RATE`, and an oscillation whose crossing
-                is undecided.
+            InputError: for a neuron that fires without end or faster than `MAX_RATE`, states that grow without bound, and
+                an oscillation whose crossing is undecided.
         """
         last = just_before(end)
         row = 0
@@ -154,7 +154,7 @@ class EquationRun:
             shift[changed],
             change.time,
         )
-        self._check_growth()
+        self._check_series()
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -178,7 +178,7 @@ class EquationRun:
                 n,
                 last,
             )
-            self._check_growth()
+            self._check_series()
             if status == loop.DONE:
                 return
             if status == loop.PAUSED:  # Python handles a signal now
@@ -206,13 +206,13 @@ class EquationRun:
         """States of some neurons of a population at ``t``, the end of the last piece: float64 [K, n].
 
         Raises:
-            InputError: for states that grow without bound.
+            InputError: for states that grow without bound, or change too fast.
         """
         out = np.empty(len(neurons) * MOST_STATES)
         states_at(
             self._equations, self._general, self._taylor, self.neurons(name).start + neurons.astype(np.int64), t, out
         )
-        self._check_growth()
+        self._check_series()
         return out.reshape(-1, MOST_STATES)[:, : len(self._rule(name).states)]
 
     def refractory(self, name: str) -> np.ndarray:
@@ -283,14 +283,20 @@ class EquationRun:
         if self._taylor is not None:
             self._taylor.cells[:, SPAN] = 0.0
 
-    def _check_growth(self) -> None:
-        """Raises InputError for a neuron whose states grow without bound."""
-        if self._taylor is not None and self._taylor.alarm[0] >= 0:
-            neuron, t = int(self._taylor.alarm[0]), self._taylor.alarm[1]
+    def _check_series(self) -> None:
+        """Raises InputError for a neuron whose Taylor series cannot go on."""
+        if self._taylor is None or self._taylor.alarm[0] < 0:
+            return
+        neuron, t, grows = self._taylor.alarm
+        if grows:
             raise InputError(
-                f"{self._named(neuron)} has states that grow without bound at {t:.9g} s; give it a threshold that it "
-                "reaches before, or change its equations or what drives it"
+                f"{self._named(int(neuron))} has states that grow without bound at {t:.9g} s; give it a threshold that "
+                "it reaches before, or change its equations or what drives it"
             )
+        raise InputError(
+            f"{self._named(int(neuron))} changes too fast at {t:.9g} s for the time to its next event; give it longer "
+            "time constants"
+        )
 
     def _rule(self, name: str) -> EquationNeuron:
         rule = self.circuit.population[name].rule

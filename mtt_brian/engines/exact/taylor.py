@@ -72,7 +72,7 @@ class TaylorRule(NamedTuple):
             length of the cell in seconds (`SPAN`), 0 for one that is not computed, float64 [cells + 1, 6, ORDER + 1].
         first: the neuron of the first cell.
         series: memory of this run, float64 [series, ORDER + 1].
-        alarm: a neuron whose states have grown without bound, else -1, and when they did, float64 [2].
+        alarm: a neuron that cannot go on, else -1; when; 1 if its states grow without bound, else 0, float64 [3].
     """
 
     lists: np.ndarray
@@ -310,5 +310,5 @@ def taylor_rule(systems: Sequence[PolynomialSystem], first: int, count: int) -> 
         cells=np.zeros((count + 1, MOST_STATES + 2, ORDER + 1)),
         first=first,
         series=series,
-        alarm=np.array([-1.0, 0.0]),
+        alarm=np.array([-1.0, 0.0, 0.0]),
     )
