@@ -124,8 +124,8 @@ class EquationRun:
             end: seconds.
 
         Raises:
-            InputError: for a neuron that fires without end or faster than `MAX_RATE`, for states that grow without bound,
-                and for an oscillation whose crossing is undecided.
+            InputError: for a neuron that fires without end or faster than `MAX_RATE`, for states that grow without
+                bound, and for an oscillation whose crossing is undecided.
         """
         last = just_before(end)
         row = 0
