@@ -9,6 +9,8 @@ import pytest
 from brian2 import ms, second
 
 import mtt_brian.event_driven
+from mtt_brian.circuit.model import Circuit, Population
+from mtt_brian.engines.exact.equation_run import EquationRun
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import EquationNeuron
 from mtt_brian.neuron.equation_neuron import Systems
@@ -191,6 +193,27 @@ def test_store_and_restore_give_the_bits_of_one_run():
     one, _ = trace(False, 40)
     stored, _ = trace(False, 25, 15, stored=True)
     assert all(np.array_equal(a, b) for a, b in zip(one, stored, strict=True))
+
+
+def test_a_run_of_a_circuit_goes_back_to_a_kept_state():
+    """In the middle of cells, which are those of a later time then."""
+    one = np.ones((1, 1))
+    reset = np.array([[[0.0, -5.0]]])
+    systems = Systems(0 * one[None], 1e3 * one, one, 10 * one[0], reset, 0 * one[0], 1e3 * one[None])
+    rule = EquationNeuron(systems=systems, system=np.zeros(3, int), states=("v",), held=(False,), factors=((0, 0),))
+    run = EquationRun(Circuit("in", (1,), (Population("cells", (3,), rule),), (), "cells"))
+    run.start("cells", np.arange(3), np.array([[-5.0], [-3.0], [0.5]]), np.full(3, -1.0), 0.0)
+    run.predict_crossings()
+    nothing = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    run.advance(*nothing, 0.0037)
+    run.fetch()
+    kept, found = run.keep(), []
+    for _ in range(2):
+        run.advance(*nothing, 0.0291)
+        found.append(run.fetch()["cells"])
+        run.restore(kept)
+    assert len(found[0].t) > 20
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_cells_end_at_the_end_of_a_run():
