@@ -130,6 +130,26 @@ def test_a_hump_within_a_cell_that_touches_or_misses_the_threshold():
                 assert 0 < float(top) - found[0] < 5 * math.sqrt(distance / float(-bend))
 
 
+def test_arrivals_in_several_rounds_of_one_instant():
+    """One neuron gets 1 and, through another neuron, 2 more at the same instant; the other neuron gets 3 at once."""
+    source = brian2.SpikeGeneratorGroup(1, [0], [1] * ms)
+    relay = brian2.NeuronGroup(1, "v : 1", threshold="v > 1", reset="v = 0")
+    cells = brian2.NeuronGroup(2, CONDUCTANCE, threshold="v > 1", reset="v = 0")
+    cells.E = 4
+    ways = []
+    for origin, target, code, j in (
+        (source, relay, "v += 2", 0),
+        (source, cells, "g += 1", 0),
+        (relay, cells, "g += 2", 0),
+        (source, cells, "g += 3", 1),
+    ):
+        ways.append(brian2.Synapses(origin, target, on_pre=code))
+        ways[-1].connect(i=0, j=j)
+    found = spikes_of(cells, 10 * ms, source, relay, *ways).spike_trains()
+    assert len(found[0]) > 0
+    assert np.array_equal(found[0], found[1])
+
+
 def test_an_orbit_returns():
     """dx/dt = x - x y, dy/dt = x y - y (Lotka and Volterra): x + y - log(x y) is constant."""
     lotka = brian2.NeuronGroup(1, "dx/dt = (x - x*y)/ms : 1\ndy/dt = (x*y - y)/ms : 1")

@@ -104,7 +104,7 @@ def random_script(seed, steps=False, also=None, bent=False):
     steps_of = np.random.default_rng([seed, 1]) if steps else None
     bends = np.random.default_rng([seed, 2]) if bent else None
     for k in range(int(rng.integers(1, 4))):
-        group, neurons, changing = random_group(rng, k, steps_of, bends)
+        group, neurons, changing = random_group(rng, k, steps_of, None if bent == "some" and k % 2 else bends)
         changes += changing
         first.append(len(plain))
         groups.append(group)
@@ -204,6 +204,12 @@ def test_many_random_scripts_with_products_of_states(seed):
     except InputError as error:
         if "grow without bound" not in str(error):
             raise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 7, 8, 13])
+def test_random_scripts_of_linear_groups_and_others(seed):
+    assert compare(seed, bent="some") > 3
 
 
 def test_random_scripts_with_products_and_timed_arrays():
