@@ -276,6 +276,15 @@ def test_states_that_grow_without_bound():
         brian2.Network(other).run(2 * ms)
 
 
+@pytest.mark.slow
+def test_an_orbit_of_some_picoseconds_does_not_run_for_hours():
+    model = "dx/dt = (x - x*y) / (1e-12*second) : 1\ndy/dt = (x*y - y) / (1e-12*second) : 1"
+    group = brian2.NeuronGroup(1, model, name="orbit")
+    group.x = group.y = 0.5
+    with pytest.raises(InputError, match="neuron 0 of 'orbit' changes too fast at .* give it longer time constants"):
+        brian2.Network(group).run(1 * ms)
+
+
 def test_factors_that_are_none():
     one = np.ones((1, 1))
     systems = Systems(one[None], one, one, one[0], np.zeros((1, 1, 2)), 0 * one[0], np.zeros((1, 1, 1)))
