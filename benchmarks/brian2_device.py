@@ -1,10 +1,12 @@
-"""The CUBA network of Brian2's examples without a clock, against Brian2's C++ project at three time steps.
+"""The CUBA and COBA networks of Brian2 without a clock, against Brian2's C++ project at three time steps.
 
-4,000 neurons, 2 % connections, synapses of 5 and 10 ms, a drive above the threshold, 5 ms refractory period. One core.
+4,000 neurons, 2 % connections, synapses of 5 and 10 ms, 5 ms refractory period. One core. CUBA has currents and a drive
+above the threshold, COBA has conductances and no drive.
 Where NEST is installed, its neurons with precise spike times (iaf_psc_exp_ps) run the same network with delays of 1 ms,
 because NEST needs delays; so does the device, again.
 
     python benchmarks/brian2_device.py --seconds 1
+    python benchmarks/brian2_device.py --seconds 1 --example coba
 """
 
 from __future__ import annotations
@@ -27,11 +29,6 @@ COMPARED = 0.02
 #: Of the synapses, in seconds, where NEST is compared.
 NEST_DELAY = 0.001
 
-EQUATIONS = """
-dv/dt = (ge + gi - (v - El)) / taum : volt (unless refractory)
-dge/dt = -ge / taue : volt
-dgi/dt = -gi / taui : volt
-"""
 NAMESPACE = {
     "taum": 20 * ms,
     "taue": 5 * ms,
@@ -41,6 +38,43 @@ NAMESPACE = {
     "El": -49 * mV,
     "we": (60 * 0.27 / 10) * mV,
     "wi": (-20 * 4.5 / 10) * mV,
+}
+
+
+class Example(NamedTuple):
+    """A network.
+
+    Attributes:
+        equations, namespace, method: in Brian2's words.
+        start: mean and standard deviation of ge and gi at first; they are 0 without it.
+    """
+
+    equations: str
+    namespace: dict[str, Any]
+    method: str
+    start: tuple[tuple[float, float], ...] = ()
+
+
+EXAMPLES = {
+    "cuba": Example(
+        """
+        dv/dt = (ge + gi - (v - El)) / taum : volt (unless refractory)
+        dge/dt = -ge / taue : volt
+        dgi/dt = -gi / taui : volt
+        """,
+        NAMESPACE,
+        "exact",
+    ),
+    "coba": Example(
+        """
+        dv/dt = (ge * (Ee - v) + gi * (Ei - v) - (v - El)) / taum : volt (unless refractory)
+        dge/dt = -ge / taue : 1
+        dgi/dt = -gi / taui : 1
+        """,
+        {**NAMESPACE, "El": -60 * mV, "Ee": 0 * mV, "Ei": -80 * mV, "we": 0.6, "wi": 6.7},
+        "exponential_euler",
+        ((1.0, 0.375), (1.0, 0.6)),
+    ),
 }
 
 
@@ -73,16 +107,22 @@ def draw(neurons: int, probability: float, seed: int = 1) -> Wiring:
     return Wiring(volts, tuple(synapses))
 
 
-def cuba(neurons: int, probability: float, delay: float = 0.0) -> tuple[brian2.Network, brian2.SpikeMonitor]:
+def built(
+    neurons: int, probability: float, delay: float = 0.0, example: str = "cuba"
+) -> tuple[brian2.Network, brian2.SpikeMonitor]:
     """The network in Brian2; the delay is in seconds."""
+    equations, namespace, method, start = EXAMPLES[example]
     wiring = draw(neurons, probability)
     group = brian2.NeuronGroup(
-        neurons, EQUATIONS, threshold="v > Vt", reset="v = Vr", refractory=5 * ms, method="exact", namespace=NAMESPACE
+        neurons, equations, threshold="v > Vt", reset="v = Vr", refractory=5 * ms, method=method, namespace=namespace
     )
     group.v = wiring.volts * volt
+    random = np.random.default_rng(2)
+    for name, (mean, deviation) in zip(("ge", "gi"), start, strict=False):
+        setattr(group, name, np.maximum(random.normal(mean, deviation, neurons), 0))
     parts: list[Any] = [group]
     for code, (i, j) in zip(("ge += we", "gi += wi"), wiring.synapses, strict=True):
-        synapses = brian2.Synapses(group, group, on_pre=code, namespace=NAMESPACE)
+        synapses = brian2.Synapses(group, group, on_pre=code, namespace=namespace)
         synapses.connect(i=i, j=j)
         synapses.delay = delay * second
         parts.append(synapses)
@@ -95,24 +135,26 @@ def spikes_of(monitor: brian2.SpikeMonitor) -> Trains:
     return np.array(monitor.t_[:]), np.array(monitor.i[:])
 
 
-def exact(seconds: float, neurons: int, probability: float, delay: float = 0.0) -> tuple[float, Trains]:
+def exact(
+    seconds: float, neurons: int, probability: float, delay: float = 0.0, example: str = "cuba"
+) -> tuple[float, Trains]:
     """Processor time in seconds and spikes of the device event_driven, without compilation and lowering."""
     brian2.set_device(mtt_brian.event_driven.device)
-    network, monitor = cuba(neurons, probability, delay)
+    network, monitor = built(neurons, probability, delay, example)
     network.run(1e-9 * second)
     started = time.process_time()
     network.run(seconds * second)
     return time.process_time() - started, spikes_of(monitor)
 
 
-def clocked(seconds: float, neurons: int, probability: float, dt: float) -> tuple[float, Trains]:
+def clocked(seconds: float, neurons: int, probability: float, dt: float, example: str) -> tuple[float, Trains]:
     """Wall time and spikes of Brian2's C++ project; the time is that of its loop."""
     brian2.set_device("cpp_standalone", build_on_run=False)
     brian2.device.reinit()
     brian2.device.activate(build_on_run=False)
     brian2.prefs["devices.cpp_standalone.openmp_threads"] = 0
     brian2.defaultclock.dt = dt * ms
-    network, monitor = cuba(neurons, probability)
+    network, monitor = built(neurons, probability, example=example)
     network.run(seconds * second)
     with tempfile.TemporaryDirectory() as folder:
         brian2.device.build(directory=folder, compile=True, run=True, with_output=False)
@@ -173,18 +215,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="simulated seconds (default: %(default)s)")
     parser.add_argument("--neurons", type=int, default=4000, help="(default: %(default)s)")
     parser.add_argument("--probability", type=float, default=0.02, help="of a connection (default: %(default)s)")
+    parser.add_argument("--example", choices=EXAMPLES, default="cuba", help="(default: %(default)s)")
     parser.add_argument("--exact-only", action="store_true", help="leave the other simulators out")
     options = parser.parse_args()
     size = options.seconds, options.neurons, options.probability
     print(f"{'':24} {'seconds':>8} {'spikes':>8}  error of the first spikes, us: median, largest")
-    exact(0.01, 100, 0.02)  # compiles, or loads the cached kernels
-    elapsed, true = exact(*size)
+    exact(0.01, 100, 0.02, example=options.example)  # compiles, or loads the cached kernels
+    elapsed, true = exact(*size, example=options.example)
     events = len(true[0]) * options.neurons * options.probability
     print(f"{'event_driven':24} {elapsed:8.3f} {len(true[0]):8d}  (about {events:,.0f} synaptic events)", flush=True)
     for dt in () if options.exact_only else STEPS:
-        elapsed, found = clocked(*size, dt)
+        elapsed, found = clocked(*size, dt, options.example)
         print(f"{f'cpp_standalone {dt:g} ms':24} {elapsed:8.3f} {len(found[0]):8d}  {errors(found, true)}", flush=True)
-    if options.exact_only:
+    if options.exact_only or options.example != "cuba":  # NEST has no such neuron with precise spike times
         return
     if importlib.util.find_spec("nest") is None:
         print("NEST is not installed (pip install nest-simulator)")

@@ -1,4 +1,4 @@
-"""A plain simulator of linear neurons with thresholds, resets and delays, in 40 digits, without code of mtt_brian.
+"""A plain simulator of linear and quadratic neurons with thresholds, resets and delays, in 40 digits, without our code.
 
 An instant is what a clock does with steps of no length: thresholds, arrivals without a delay, resets, and again.
 
@@ -19,7 +19,10 @@ DIGITS = 40
 
 @dataclass
 class Neuron:
-    """dx/dt = matrix x + offset (per second); fires where row . x > level; held states stop while refractory."""
+    """dx/dt = matrix x + offset (per second); fires where row . x > level; held states stop while refractory.
+
+    ``products``: (p, j, k, c) adds c xj xk to dxp/dt.
+    """
 
     matrix: list
     offset: list
@@ -29,6 +32,7 @@ class Neuron:
     refractory: float = 0.0
     held: list = field(default_factory=list)
     x: list = field(default_factory=list)
+    products: tuple = ()
 
 
 @dataclass
@@ -81,33 +85,35 @@ class _Running:
         self.matrix = [[Decimal(v) for v in row] for row in neuron.matrix]
         self.offset = [Decimal(v) for v in neuron.offset]
         self.fastest = max(sum(map(abs, row)) for row in self.matrix)
+        self.products = [(p, j, k, Decimal(c)) for p, j, k, c in neuron.products]
         self.grid = None
 
     def series(self, x, held):
         """The Taylor coefficients of the states: x, dx/dt, d2x/dt2 / 2, ..."""
-        offset = self.offset
+        found = [x]
         for k in range(1, 100):
             yield x
-            x = [
-                Decimal(0) if held and self.rule.held[p] else (_dot(self.matrix[p], x) + offset[p]) / k
-                for p in range(self.n)
-            ]
-            offset = [Decimal(0)] * self.n
+            slope = [_dot(self.matrix[p], x) + (self.offset[p] if k == 1 else 0) for p in range(self.n)]
+            for p, j, q, c in self.products:
+                slope[p] += c * sum(a[j] * b[q] for a, b in zip(found, reversed(found), strict=True))
+            x = [Decimal(0) if held and self.rule.held[p] else slope[p] / k for p in range(self.n)]
+            found.append(x)
         raise AssertionError("the series does not end")
 
     def moved(self, x, held, dt):
-        """In pieces that are shorter than the fastest time constant."""
-        pieces = 1 + int(self.fastest * abs(dt))
-        dt /= pieces
-        for _ in range(pieces):
+        """In pieces that are much shorter than the fastest time constant."""
+        while dt:
+            rate = self.fastest + 2 * sum(abs(c) * (abs(x[j]) + abs(x[k]) + 1) for _, j, k, c in self.products)
+            piece = dt / (1 + int(4 * rate * abs(dt)))
             total, power = [Decimal(0)] * self.n, Decimal(1)
             for k, terms in enumerate(self.series(x, held)):
                 terms = [v * power for v in terms]
                 total = [a + b for a, b in zip(total, terms, strict=True)]
-                if k and max(map(abs, terms)) < Decimal(10) ** -DIGITS:
+                if k > 1 and max(map(abs, terms)) < Decimal(10) ** -DIGITS:
                     break
-                power *= dt
+                power *= piece
             x = total
+            dt = Decimal(0) if piece == dt else dt - piece
         return x
 
     def above(self, x):
@@ -130,7 +136,7 @@ class _Running:
         if self.above(x) > 0:
             return t
         cells = int(((until - t) / self.step).to_integral_value(decimal.ROUND_CEILING))
-        condition = self.courses(cells) @ np.array([*map(float, x), 1.0]) - self.rule.level
+        condition = (self.curve(x, cells) if self.products else self.line(x, cells)) - self.rule.level
         if not np.any(condition > 0):
             return None
         k = int(np.argmax(condition > 0))  # cell k ends at (k + 1) steps
@@ -156,6 +162,33 @@ class _Running:
             middle = (low + high) / 2
             low, high = (low, middle) if condition(middle) > 0 else (middle, high)
         return high
+
+    def line(self, x, cells):
+        """The potential after 1, 2, .. steps in float64: of linear neurons."""
+        return self.courses(cells) @ np.array([*map(float, x), 1.0])
+
+    def curve(self, x, cells):
+        """The same for all others, by the classical method of Runge and Kutta."""
+        rule, h, parts, out = self.rule, float(self.step) / 2, 2, []
+        matrix, offset, row = (np.array(part, float) for part in (rule.matrix, rule.offset, rule.row))
+
+        def slope(x):
+            total = matrix @ x + offset
+            for p, j, k, c in rule.products:
+                total[p] += c * x[j] * x[k]
+            return total
+
+        x = np.array([*map(float, x)])
+        for _ in range(cells):
+            for _ in range(parts):
+                k1 = slope(x)
+                k2 = slope(x + h / 2 * k1)
+                k3 = slope(x + h / 2 * k2)
+                x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + slope(x + h * k3))
+            out.append(row @ x)
+            if out[-1] > rule.level:
+                break
+        return np.array(out)
 
     def courses(self, cells):
         """Rows that give the potential after 1, 2, .. steps from (x, 1), float64 [cells, n + 1]."""

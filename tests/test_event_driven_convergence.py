@@ -98,7 +98,49 @@ def loop_without_delay():
     return group, (wires,)
 
 
-SCRIPTS = (step_current, two_synapses, adapting_threshold, refractory_period, delays, subgroups, loop_without_delay)
+def conductances():
+    """Neurons that excite and inhibit each other."""
+    equations = """
+    dv/dt = (ge * (4 - v) + gi * (-1 - v) + drive - v) / (20*ms) : 1 (unless refractory)
+    dge/dt = -ge / (5*ms) : 1
+    dgi/dt = -gi / (10*ms) : 1
+    drive : 1
+    """
+    group = brian2.NeuronGroup(8, equations, threshold="v > 1", reset="v = 0", refractory=2 * ms, method="rk4")
+    group.drive, group.v = np.linspace(1.4, 2.6, 8), np.linspace(0.7, 0, 8)
+    excite, inhibit = (
+        brian2.Synapses(group, group, on_pre="ge += 0.03"),
+        brian2.Synapses(group, group, on_pre="gi += 0.1"),
+    )
+    excite.connect(j="(i + 1) % 8")
+    inhibit.connect(j="(i + 3) % 8")
+    excite.delay, inhibit.delay = 2 * ms, 3 * ms
+    return group, (excite, inhibit)
+
+
+def quadratic():
+    """Izhikevich's neuron."""
+    equations = """
+    dv/dt = (0.04 * v**2 + 5 * v + 140 - u + current) / ms : 1
+    du/dt = 0.02 * (0.2 * v - u) / ms : 1
+    current : 1
+    """
+    group = brian2.NeuronGroup(8, equations, threshold="v > 30", reset="v = -65; u += 8", method="rk4")
+    group.v, group.u, group.current = -65, -13, np.linspace(10, 25, 8)
+    return group, ()
+
+
+SCRIPTS = (
+    step_current,
+    two_synapses,
+    adapting_threshold,
+    refractory_period,
+    delays,
+    subgroups,
+    loop_without_delay,
+    conductances,
+    quadratic,
+)
 
 
 def trains(script, device, step=0.1):

@@ -449,7 +449,7 @@ PLASTIC = {
 }
 
 
-def compare(seed):
+def compare(seed, conductances=False):
     """Spikes and variables of a random network with inputs, delays of 0 and others, and loops."""
     rng = np.random.default_rng([7, seed])
     duration = 0.03
@@ -459,7 +459,9 @@ def compare(seed):
         drive, x = rng.uniform(0, 1.3, size), rng.uniform(0, 0.9, size)
         group = brian2.NeuronGroup(
             size,
-            "dx0/dt = (drive - x0) / (8*ms) : 1 (unless refractory)\ndrive : 1",
+            "dx0/dt = (drive - x0 + x1*(2 - x0)) / (8*ms) : 1 (unless refractory)\ndx1/dt = -x1 / (4*ms) : 1\ndrive : 1"
+            if conductances
+            else "dx0/dt = (drive - x0) / (8*ms) : 1 (unless refractory)\ndrive : 1",
             threshold="x0 > 1",
             reset="x0 -= 1.3",
             refractory=refractory * ms or False,
@@ -472,11 +474,16 @@ def compare(seed):
             Neuron([[-125.0]], [125 * d], [1.0], 1.0, [[1.0, -1.3]], refractory / 1000, [refractory > 0], [v])
             for d, v in zip(drive.tolist(), x.tolist(), strict=True)
         ]
+        if conductances:
+            for neuron in plain[first[-1] :]:
+                neuron.matrix, neuron.offset = [[-125.0, 250.0], [0.0, -250.0]], [*neuron.offset, 0.0]
+                neuron.row, neuron.x, neuron.held = [1.0, 0.0], [*neuron.x, 0.0], [*neuron.held, False]
+                neuron.reset, neuron.products = [[1.0, 0.0, -1.3], [0.0, 1.0, 0.0]], ((0, 0, 1, -125.0),)
     times, sources = np.sort(rng.uniform(0, duration, 20)), rng.integers(0, 3, 20)
     inputs = brian2.SpikeGeneratorGroup(3, sources, times * second, name="inputs")
     ends = [(inputs, -1, k) for k in range(len(groups))]
     ends += [(groups[a], a, b) for a in range(len(groups)) for b in range(len(groups)) if rng.random() < 0.6]
-    ways, wires = [], []
+    ways, wires, state = [], [], int(conductances)
     for source, a, b in ends:
         target = groups[b]
         model, on_pre, on_post, pre, post, slopes = PLASTIC[str(rng.choice(list(PLASTIC)))]
@@ -484,7 +491,7 @@ def compare(seed):
         if not pairs:
             continue
         i, j = np.array(pairs).T
-        way = brian2.Synapses(source, target, model, on_pre=on_pre.format(v="x0"), on_post=on_post)
+        way = brian2.Synapses(source, target, model, on_pre=on_pre.format(v=f"x{state}"), on_post=on_post)
         way.connect(i=i, j=j)
         delays = rng.uniform(0.1, 6, (2, len(i)))
         if rng.random() < 0.5:  # at once, but for what could go on for ever
@@ -503,7 +510,7 @@ def compare(seed):
                 PlasticSynapse(
                     source=-1 - p if a == -1 else first[a] + p,
                     target=first[b] + q,
-                    state=0,
+                    state=state,
                     values={name: float(start[k]) for name, start in values.items()},
                     slopes=slopes,
                     on_pre=pre,
@@ -547,3 +554,9 @@ def test_the_random_scripts_fire_and_learn():
     spikes, changed = np.sum([compare(seed) for seed in (1, 2)], axis=0)
     assert spikes > 10
     assert changed > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_random_scripts_with_conductances(seed):
+    compare(seed, conductances=True)

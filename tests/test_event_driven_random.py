@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mtt_brian.event_driven  # noqa: F401 - registers the device
+from mtt_brian.errors import InputError
 from tests.plain_brian2 import Neuron, Synapse, simulate
 
 DURATION = 0.03
@@ -18,11 +19,12 @@ def _device(event_driven):
     """See conftest."""
 
 
-def random_group(rng, k, steps_of=None):
+def random_group(rng, k, steps_of=None, bends=None):
     """Equations of a group as text, and the same numbers per second for the plain simulator.
 
     ``steps_of``: a random generator for a `TimedArray` that is added to the drive; it is returned as (time, change) of
     every neuron. For the plain simulator it is one more state, which does not decay and which inputs change.
+    ``bends``: a random generator for products of states.
     """
     n, size = int(rng.integers(1, 5)), int(rng.integers(1, 4))
     cascade = rng.random() < 0.6
@@ -43,9 +45,13 @@ def random_group(rng, k, steps_of=None):
     held = [bool(rng.random() < 0.5) for _ in range(n)]
     refractory = float(rng.uniform(0.5, 4)) if rng.random() < 0.6 else 0.0
     subtract = rng.random() < 0.4
-    lines = []
+    lines, products = [], []
+    if bends:
+        products = [(p, p, int(bends.integers(0, n)), float(bends.uniform(-0.06, 0.06))) for p in range(n)]
+        products += [(0, 0, 0, float(bends.uniform(0, 0.15)))]
     for p in range(n):
         terms = [f"{float(a[p, q])!r}*x{q}" for q in range(n) if a[p, q]]
+        terms += [f"{c!r}*x{j}*x{q}" for to, j, q, c in products if to == p]
         drive_term = ["drive", *(["table(t, i)"] if steps_of else [])] if p == 0 else []
         right = " + ".join([f"-rate{p}*x{p}", *terms, *drive_term])
         flag = " (unless refractory)" if held[p] and refractory else ""
@@ -83,7 +89,8 @@ def random_group(rng, k, steps_of=None):
             matrix = [[*matrix[p], 1000.0 * (p == 0)] for p in range(n)] + [[0.0] * (n + 1)]
             resets = [[*r[:n], 0.0, r[n]] for r in resets] + [[*[0.0] * n, 1.0, 0.0]]
             offset, row, holds, start = [*offset, 0.0], [*row, 0.0], [*holds, False], [*start, float(steps[0, i])]
-        plain.append(Neuron(matrix, offset, row, 1.0, resets, refractory / 1000, holds, start))
+        bent = tuple((p, j, q, 1000 * c) for p, j, q, c in products)
+        plain.append(Neuron(matrix, offset, row, 1.0, resets, refractory / 1000, holds, start, bent))
     group.drive = drive
     for p in range(n):
         setattr(group, f"x{p}", x[:, p])
@@ -91,12 +98,13 @@ def random_group(rng, k, steps_of=None):
     return group, plain, changes
 
 
-def random_script(seed, steps=False, also=None):
+def random_script(seed, steps=False, also=None, bent=False):
     rng = np.random.default_rng(seed)
     groups, plain, first, changes = [], [], [], []
     steps_of = np.random.default_rng([seed, 1]) if steps else None
+    bends = np.random.default_rng([seed, 2]) if bent else None
     for k in range(int(rng.integers(1, 4))):
-        group, neurons, changing = random_group(rng, k, steps_of)
+        group, neurons, changing = random_group(rng, k, steps_of, None if bent == "some" and k % 2 else bends)
         changes += changing
         first.append(len(plain))
         groups.append(group)
@@ -143,9 +151,9 @@ def random_script(seed, steps=False, also=None):
     return network, monitors, plain, wires, events, first
 
 
-def compare(seed, steps=False, also=None):
+def compare(seed, steps=False, also=None, bent=False):
     """Spikes of a random script; ``also(groups, wires, events, first)`` may add to it and to the plain description."""
-    network, monitors, plain, wires, events, first = random_script(seed, steps, also)
+    network, monitors, plain, wires, events, first = random_script(seed, steps, also, bent)
     network.run(DURATION * brian2.second)
     found = sorted(
         (float(t), first[k] + int(i)) for k, m in enumerate(monitors) for t, i in zip(m.t_, m.i, strict=True)
@@ -180,6 +188,32 @@ def test_random_scripts_with_timed_arrays(seed):
 @given(st.integers(10**6, 10**9))
 def test_many_random_scripts_with_timed_arrays(seed):
     compare(seed, steps=True)
+
+
+@pytest.mark.parametrize("seed", [4, 11, 19])
+def test_random_scripts_with_products_of_states(seed):
+    assert compare(seed, bent=True) > 3
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(10**6, 10**9))
+def test_many_random_scripts_with_products_of_states(seed):
+    try:
+        compare(seed, bent=True)
+    except InputError as error:
+        if "grow without bound" not in str(error):
+            raise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 7, 8, 13])
+def test_random_scripts_of_linear_groups_and_others(seed):
+    assert compare(seed, bent="some") > 3
+
+
+def test_random_scripts_with_products_and_timed_arrays():
+    assert compare(126, steps=True, bent=True) > 3
 
 
 def test_the_random_scripts_fire():

@@ -1,4 +1,6 @@
-"""Neurons given by linear equations, a threshold condition and an affine reset, as Brian2 states them.
+"""Neurons given by equations, a threshold condition and an affine reset, as Brian2 states them.
+
+The equations are linear, or polynomials: linear in the states and in products of them.
 
 Rule at an instant, in rounds until no neuron fires:
 
@@ -30,7 +32,9 @@ MOST_STATES = 4
 
 
 class Systems(NamedTuple):
-    """The distinct parameter sets of a population: ``dx/dt = matrix x + offset``, units of seconds.
+    """The distinct parameter sets of a population: ``dx/dt = matrix x + offset + product z``, units of seconds.
+
+    ``z`` are the P products of `EquationNeuron.factors`.
 
     Attributes:
         matrix: float64 [S, n, n].
@@ -39,6 +43,7 @@ class Systems(NamedTuple):
         level: what ``row . x`` is compared with, float64 [S]; inf for neurons that never fire.
         reset: a spike turns x into this times (x, 1), float64 [S, n, n + 1].
         refractory: seconds, float64 [S], >= 0.
+        product: float64 [S, n, P]; P is 0 for linear equations.
     """
 
     matrix: np.ndarray
@@ -47,6 +52,7 @@ class Systems(NamedTuple):
     level: np.ndarray
     reset: np.ndarray
     refractory: np.ndarray
+    product: np.ndarray
 
 
 class Changes(NamedTuple):
@@ -81,6 +87,8 @@ class EquationNeuron(IF):
         states: names of the states.
         strict: whether the condition is ``>``; else ``>=``.
         held: whether a state is constant, and ignores arrivals, during the refractory period, by state.
+        factors: the two factors of every product: states are 0..n-1, product p is n + p and comes after
+            its factors.
     """
 
     systems: Systems
@@ -89,13 +97,25 @@ class EquationNeuron(IF):
     states: tuple[str, ...]
     strict: bool = True
     held: tuple[bool, ...]
+    factors: tuple[tuple[int, int], ...] = ()
     threshold: None = None
 
     def __post_init__(self) -> None:
         n, count = len(self.states), len(self.systems.matrix)
         if not 1 <= n <= MOST_STATES:
             raise InputError(f"equations must have 1 to {MOST_STATES} state variables, not {n}")
-        shapes = ((count, n, n), (count, n), (count, n), (count,), (count, n, n + 1), (count,))
+        products = len(self.factors)
+        if any(not 0 <= k < n + p for p, pair in enumerate(self.factors) for k in pair):
+            raise InputError("EquationNeuron.factors must be states, or products that come before")
+        shapes = (
+            (count, n, n),
+            (count, n),
+            (count, n),
+            (count,),
+            (count, n, n + 1),
+            (count,),
+            (count, n, products),
+        )
         for name, values, shape in zip(Systems._fields, self.systems, shapes, strict=True):
             if values.shape != shape:
                 raise InputError(f"Systems.{name} must have the shape {shape}, not {values.shape}")

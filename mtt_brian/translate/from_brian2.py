@@ -22,6 +22,7 @@ from mtt_brian.circuit.plasticity import PlasticPathway, PlasticSynapses
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, Changes, EquationNeuron, Systems
 from mtt_brian.text import shortened
+from mtt_brian.translate.polynomials import Products, monomials, whole_powers
 from mtt_brian.translate.synapse_programs import CannotCompute, Columns, ProgramBuilder
 from mtt_brian.translate.timed_arrays import TimedArray, call_of, pieces, without_calls
 
@@ -29,6 +30,8 @@ from mtt_brian.translate.timed_arrays import TimedArray, call_of, pieces, withou
 SOURCES = "all sources"
 #: Rates per second above which a variable changes faster than two instants can be told apart (`circuit.instants`).
 FASTEST = 1e15
+#: Highest degree of a polynomial.
+MOST_DEGREE = 6
 #: Values of timed arrays in a run, times different neurons of the group: each needs parameters of its own.
 MOST_VALUES = 250_000
 _CLOCK = "use the standard device, set_device('runtime')"
@@ -466,18 +469,49 @@ class _Affine(NamedTuple):
 
 def _affine(expression: sympy.Expr, states: Sequence[str], line: str, what: str) -> _Affine:
     symbols = [_symbol(name) for name in states]
+    found, nonlinear = _linear_part(expression, symbols, line, what)
+    if found is None:
+        raise _Stop(line, f"{what} is not linear in {nonlinear}", f"linearise it, or {_CLOCK}")
+    return found
+
+
+def _linear_part(
+    expression: sympy.Expr, symbols: Sequence[sympy.Symbol], line: str, what: str
+) -> tuple[_Affine | None, sympy.Symbol | None]:
+    """The coefficients of an expression that is linear in the states; or a state in which it is not."""
     for condition in expression.atoms(sympy.core.relational.Relational, sympy.logic.boolalg.BooleanFunction):
         for x in symbols:
             if x in condition.free_symbols:
-                raise _Stop(line, f"{what} depends on a condition of {x}", f"linearise it, or {_CLOCK}")
+                raise _Stop(line, f"{what} depends on a condition of {x}", f"leave the condition out, or {_CLOCK}")
     coefficients = [sympy.diff(expression, x) for x in symbols]
     if any(c.free_symbols & set(symbols) for c in coefficients):
         expression = _expanded(expression)
         coefficients = [sympy.diff(expression, x) for x in symbols]
     for x, coefficient in zip(symbols, coefficients, strict=True):
         if coefficient.free_symbols & set(symbols):
-            raise _Stop(line, f"{what} is not linear in {x}", f"linearise it, or {_CLOCK}")
-    return _Affine(tuple(coefficients), expression.xreplace({x: sympy.Integer(0) for x in symbols}))
+            return None, x
+    return _Affine(tuple(coefficients), expression.xreplace({x: sympy.Integer(0) for x in symbols})), None
+
+
+def _polynomial(
+    expression: sympy.Expr, states: Sequence[str], line: str, what: str
+) -> tuple[_Affine, dict[tuple[int, ...], sympy.Expr]]:
+    """An expression as a polynomial of the states: its linear part, and coefficients by the exponents of the states."""
+    symbols = [_symbol(name) for name in states]
+    found, _ = _linear_part(expression, symbols, line, what)
+    if found is not None:
+        return found, {}
+    expression = _expanded(whole_powers(expression))
+    terms = monomials(expression, symbols)
+    if terms is None:
+        bad = next((x for x in symbols if monomials(expression, [x]) is None), "the states")
+        raise _Stop(line, f"{what} is not a polynomial of {bad}", f"replace it by one, or {_CLOCK}")
+    if any(sum(exponents) > MOST_DEGREE for exponents in terms):
+        raise _Stop(line, f"{what} has a degree above {MOST_DEGREE}", f"replace it by a lower one, or {_CLOCK}")
+    one = [tuple(int(p == q) for q in range(len(states))) for p in range(len(states))]
+    nothing = sympy.Integer(0)
+    linear = _Affine(tuple(terms.pop(p, nothing) for p in one), terms.pop((0,) * len(states), nothing))
+    return linear, terms
 
 
 def _expanded(expression: sympy.Expr) -> sympy.Expr:
@@ -522,7 +556,10 @@ class _Texts:
 
     def affine(self, expression: sympy.Expr, line: str, what: str) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients [R, n] and constant [R] of an expression."""
-        affine = _affine(expression, self.states, line, what)
+        return self.values_of(_affine(expression, self.states, line, what), line)
+
+    def values_of(self, affine: _Affine, line: str) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients [R, n] and constant [R]."""
         coefficients = [self.value(c, line) for c in affine.coefficients]
         return np.stack(coefficients, axis=1), self.value(affine.constant, line)
 
@@ -580,9 +617,15 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
             f"split it into {-(-texts.rows // MOST_VALUES)} runs or more, which give the same spikes",
         )
     matrix, offset = np.zeros((texts.rows, n, n)), np.zeros((texts.rows, n))
+    products = Products(n)
+    entries: list[tuple[int, int, np.ndarray]] = []
     for k, (name, text) in enumerate(group.equations.items()):
         line = f"d{name}/dt = {text}"
-        matrix[:, k], offset[:, k] = texts.affine(texts.parsed(text, line), line, f"d{name}/dt")
+        linear, terms = _polynomial(texts.parsed(text, line), states, line, f"d{name}/dt")
+        matrix[:, k], offset[:, k] = texts.values_of(linear, line)
+        entries += [(k, products.number(of), texts.value(factor, line)) for of, factor in terms.items()]
+        if terms:
+            continue
         grows = matrix[:, k, k] > 0
         if np.any(grows) and not np.any(matrix[:, k, [q for q in range(n) if q != k]]):
             bad = int(np.argmax(grows))
@@ -601,6 +644,9 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
             "than float64 resolves times",
             f"give it a time constant of {1 / FASTEST:g} s or more",
         )
+    product = np.zeros((texts.rows, n, len(products.factors)))
+    for k, number, coefficient in entries:
+        product[:, k, number] = coefficient
     row, level, strict = np.zeros((texts.rows, n)), np.full(texts.rows, np.inf), True
     if group.threshold is not None:
         row, level, strict = _threshold(group, texts)
@@ -611,20 +657,30 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
         level[:, None],
         _reset(group, texts),
         _refractory(group, texts),
+        product.reshape(texts.rows, -1),
     ]
     columns = np.concatenate(rows, axis=1)
     first, which = _distinct(columns)
     system = which.reshape(len(starts), -1)
-    cuts = np.cumsum([n * n, n, n, 1, n * (n + 1)])
-    a, b, c, theta, reset, dead = np.split(columns[first], cuts, axis=1)
+    cuts = np.cumsum([n * n, n, n, 1, n * (n + 1), 1])
+    a, b, c, theta, reset, dead, of_products = np.split(columns[first], cuts, axis=1)
     try:
         return EquationNeuron(
-            systems=Systems(a.reshape(-1, n, n), b, c, theta[:, 0], reset.reshape(-1, n, n + 1), dead[:, 0]),
+            systems=Systems(
+                a.reshape(-1, n, n),
+                b,
+                c,
+                theta[:, 0],
+                reset.reshape(-1, n, n + 1),
+                dead[:, 0],
+                of_products.reshape(len(first), *product.shape[1:]),
+            ),
             system=system[0, texts.kind],
             changes=Changes(starts[1:], system[1:], texts.kind),
             states=states,
             strict=strict,
             held=tuple(name in group.unless_refractory for name in states),
+            factors=products.factors,
         )
     except InputError as error:
         raise _Stop("", str(error), _CLOCK) from None

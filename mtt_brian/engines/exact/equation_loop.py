@@ -43,6 +43,7 @@ from mtt_brian.engines.exact.synapse_programs import (
     enlist,
     follow,
 )
+from mtt_brian.engines.exact.taylor import TaylorRule
 from mtt_brian.engines.lowered.synapse_lists import NONE, SAME, SynapseLists
 
 #: Results of the loop: the end is reached; it needs more memory and must be called again; a neuron fires without end,
@@ -124,6 +125,7 @@ def run(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     plastic: Plasticity | None,
     crossings: CrossingQueue,
     delayed: DelayedSpikes,
@@ -137,7 +139,7 @@ def run(
     """Advances the network to ``end``: the arrivals of an instant are added, then its rounds follow.
 
     Args:
-        net, eq, general, plastic, crossings, delayed, trace, progress: see there; the first is only read.
+        net, eq, general, taylor, plastic, crossings, delayed, trace, progress: see there; the first is only read.
         t_in, i_in, n_in: input spikes sorted by time: seconds, source, spikes at once.
         end: seconds, included.
 
@@ -149,9 +151,9 @@ def run(
         if now[SPIKES] + now[TOUCHED] > len(trace.t) or delayed.size[0] + net.most > len(delayed.time):
             return FULL
         if now[TOUCHED] == 0:
-            status = _gather(net, eq, general, plastic, crossings, delayed, progress, t_in, i_in, n_in, end)
+            status = _gather(net, eq, general, taylor, plastic, crossings, delayed, progress, t_in, i_in, n_in, end)
         else:
-            status = _round(net, eq, general, plastic, crossings, delayed, trace, progress)
+            status = _round(net, eq, general, taylor, plastic, crossings, delayed, trace, progress)
         if status != READY:
             return status
     return PAUSED
@@ -162,6 +164,7 @@ def _gather(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     plastic: Plasticity | None,
     crossings: CrossingQueue,
     delayed: DelayedSpikes,
@@ -182,7 +185,7 @@ def _gather(
     until = min(t, end)
     if delayed.size[0] > 0:
         until = min(until, delayed.time[0, 0])
-    left_open = refine(eq, crossings, until + tolerance(until))
+    left_open = refine(eq, taylor, crossings, until + tolerance(until))
     if left_open >= 0:
         now[NEURON], progress.where[0] = left_open, until
         return UNDECIDED
@@ -204,28 +207,30 @@ def _gather(
     now[NOW] += 1
     progress.where[0] = t
     while crossings.size[0] > 0 and crossings.time[crossings.heap[0]] <= last:
-        _reach(net, eq, general, crossings, progress, t)
+        _reach(net, eq, general, taylor, crossings, progress, t)
     while delayed.size[0] > 0 and delayed.time[0, 0] <= last:
-        _receive(net, eq, general, plastic, delayed, progress, t, last)
+        _receive(net, eq, general, taylor, plastic, delayed, progress, t, last)
     while now[ROW] < len(t_in) and t_in[now[ROW]] == t:
         row = now[ROW]
         now[ROW] += 1
         for c in range(net.out[0], net.out[1]):
-            _deliver(net, eq, general, plastic, delayed, progress, c, i_in[row], n_in[row], t)
+            _deliver(net, eq, general, taylor, plastic, delayed, progress, c, i_in[row], n_in[row], t)
     if plastic is not None:
-        return _execute(net, eq, general, plastic, progress, t)
+        return _execute(net, eq, general, taylor, plastic, progress, t)
     return READY
 
 
 @inlined
-def _touch(eq: Equations, general: GeneralRule | None, progress: Progress, v: int, t: float) -> None:
+def _touch(
+    eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None, progress: Progress, v: int, t: float
+) -> None:
     """Marks a neuron for the thresholds of the next round."""
     now = progress.now
     if eq.z[v, STAMP] != now[NOW]:
         eq.z[v, STAMP] = now[NOW]
         progress.touched[now[TOUCHED]] = v
         now[TOUCHED] += 1
-        carry(eq, general, v, t)
+        carry(eq, general, taylor, v, t)
 
 
 @piece
@@ -233,6 +238,7 @@ def _reach(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     crossings: CrossingQueue,
     progress: Progress,
     t: float,
@@ -240,7 +246,7 @@ def _reach(
     """The earliest neuron of ``crossings`` reaches its threshold at ``t``, or the end of its refractory period."""
     v = crossings.heap[0]
     schedule_crossing(crossings, v, np.inf)
-    _touch(eq, general, progress, v, t)
+    _touch(eq, general, taylor, progress, v, t)
     if eq.z[v, REFRACTORY]:
         listen_again(eq, v)
     else:
@@ -252,6 +258,7 @@ def _arrive(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     plastic: Plasticity | None,
     progress: Progress,
     c: int,
@@ -268,7 +275,7 @@ def _arrive(
     first, port = net.first[c], net.port[c]
     for k in range(begin, end):
         v = first + net.to[k]
-        _touch(eq, general, progress, v, t)
+        _touch(eq, general, taylor, progress, v, t)
         jump = n * net.weight[k]
         s = eq.z[v, CURRENT]
         for q in range(4):
@@ -280,6 +287,7 @@ def _deliver(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     plastic: Plasticity | None,
     delayed: DelayedSpikes,
     progress: Progress,
@@ -291,20 +299,26 @@ def _deliver(
     """``n`` spikes of a source go into connection ``c``."""
     begin, end = net.begin[net.base[c] + source], net.begin[net.base[c] + source + 1]
     if not net.delayed[c]:
-        _arrive(net, eq, general, plastic, progress, c, begin, end, n, t)
+        _arrive(net, eq, general, taylor, plastic, progress, c, begin, end, n, t)
     elif begin < end:
         now = begin
         if net.varied[c] != SAME:
             while now < end and net.seconds[now + net.varied[c]] == 0.0:
                 now += 1
-            _arrive(net, eq, general, plastic, progress, c, begin, now, n, t)
+            _arrive(net, eq, general, taylor, plastic, progress, c, begin, now, n, t)
         if now < end:
             _send(net, delayed, c, now, end, n, t)
 
 
 @piece
 def _execute(
-    net: SynapseLists, eq: Equations, general: GeneralRule | None, plastic: Plasticity, progress: Progress, t: float
+    net: SynapseLists,
+    eq: Equations,
+    general: GeneralRule | None,
+    taylor: TaylorRule | None,
+    plastic: Plasticity,
+    progress: Progress,
+    t: float,
 ) -> int:
     """Executes the programs that the spikes of this round reach, in their order; `READY` or `NOT_FINITE`."""
     state = plastic.state
@@ -314,7 +328,9 @@ def _execute(
                 begin, end = plastic.due[k, BEGIN], plastic.due[k, END]
                 for _ in range(plastic.due[k, AT_ONCE]):
                     for at in range(begin, end, WIDTH):
-                        _execute_program(net, eq, general, plastic, progress, program, at, min(end - at, WIDTH), t)
+                        _execute_program(
+                            net, eq, general, taylor, plastic, progress, program, at, min(end - at, WIDTH), t
+                        )
     state[LISTED] = 0
     return READY if state[BAD_ROW] < 0 else NOT_FINITE
 
@@ -324,6 +340,7 @@ def _execute_program(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     plastic: Plasticity,
     progress: Progress,
     program: int,
@@ -351,7 +368,7 @@ def _execute_program(
                     values[r + synapse] = value
                     continue
                 v = plastic.neuron[r + synapse]
-                _touch(eq, general, progress, v, t)
+                _touch(eq, general, taylor, progress, v, t)
                 s = eq.z[v, CURRENT]
                 for q in range(4):
                     eq.y[v, q] += value * eq.sets[s, ENTER + 4 * a + q]
@@ -393,6 +410,7 @@ def _receive(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     plastic: Plasticity | None,
     delayed: DelayedSpikes,
     progress: Progress,
@@ -421,7 +439,7 @@ def _receive(
         end = begin + 1
         while end < stop and sent + net.seconds[end + net.varied[c]] <= last:
             end += 1
-    _arrive(net, eq, general, plastic, progress, c, begin, end, n, t)
+    _arrive(net, eq, general, taylor, plastic, progress, c, begin, end, n, t)
     if end < stop:
         _enter(net, delayed, serial, c, end, stop, n, sent)
 
@@ -445,6 +463,7 @@ def _round(
     net: SynapseLists,
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     plastic: Plasticity | None,
     crossings: CrossingQueue,
     delayed: DelayedSpikes,
@@ -468,7 +487,7 @@ def _round(
             continue  # the end of its refractory period is in the queue
         due = eq.z[v, DUE] == now[NOW]
         eq.z[v, DUE] = -1
-        if holds(eq, v, due):
+        if holds(eq, taylor, v, due):
             if progress.last[v, 0] != now[NOW]:
                 progress.last[v, 0], progress.last[v, 1] = now[NOW], 0
             progress.last[v, 1] += 1
@@ -480,7 +499,7 @@ def _round(
             trace.t[k], trace.neuron[k] = t, v
             read_states(eq, v, trace.x, 4 * k)
             hold(eq, crossings, v, t)
-        elif not predict_crossing(eq, general, crossings, v, due or progress.last[v, 0] == now[NOW]):
+        elif not predict_crossing(eq, general, taylor, crossings, v, due or progress.last[v, 0] == now[NOW]):
             now[NEURON] = v
             return UNDECIDED
     now[TOUCHED] = 0
@@ -488,13 +507,13 @@ def _round(
         v = trace.neuron[k]
         p = net.owner[v]
         for c in range(net.out[p], net.out[p + 1]):
-            _deliver(net, eq, general, plastic, delayed, progress, c, v - net.offset[p - 1], 1, t)
+            _deliver(net, eq, general, taylor, plastic, delayed, progress, c, v - net.offset[p - 1], 1, t)
     status = READY
     if plastic is not None:
-        status = _execute(net, eq, general, plastic, progress, t)
+        status = _execute(net, eq, general, taylor, plastic, progress, t)
     for k in range(first, now[SPIKES]):
         v = trace.neuron[k]
         reset(eq, v)
         if not eq.z[v, REFRACTORY]:
-            _touch(eq, general, progress, v, t)
+            _touch(eq, general, taylor, progress, v, t)
     return status

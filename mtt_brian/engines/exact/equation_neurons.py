@@ -1,4 +1,4 @@
-"""Neurons given by linear equations: propagation, arrivals, and the times at which their threshold condition holds.
+"""Neurons given by equations: propagation, arrivals, and the times at which their threshold condition holds.
 
 The state ``x`` of a neuron is kept in coordinates ``m`` of its parameter set, ``x = origin + out m``, and the condition
 is ``f = base + row . m > 0``.
@@ -14,8 +14,10 @@ and the condition cannot hold before the zero of the right side. Steps of that l
 below and cannot pass it; next to it they are Newton steps. One such step without any exponential is enough for most
 arrivals: the neuron has no crossing before its next event.
 
-*All other sets* keep the states themselves, with the fixed point as origin if there is one, and use the general
+*All other linear sets* keep the states themselves, with the fixed point as origin if there is one, and use the general
 linear rule (`mtt_brian.engines.exact.crossing_search`).
+
+*Sets with products of states* keep the states themselves and use Taylor series (`mtt_brian.engines.exact.taylor`).
 
 A neuron has two sets: one for its refractory period, in which some states are constant, and one for all other times.
 """
@@ -34,10 +36,22 @@ from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import device_kernel, inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
+from mtt_brian.engines.exact.taylor import (
+    ORDER,
+    SPAN,
+    F,
+    PolynomialSystem,
+    TaylorRule,
+    expand,
+    first_zero,
+    soonest,
+    state_at,
+    taylor_rule,
+)
 from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LinearSystem
-from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron, Systems
+from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
 from mtt_brian.progress import notice
 
 #: Coordinates of a neuron, and numbers in a row of a reset.
@@ -55,6 +69,10 @@ _ULP = 2.0**-53
 _NEAR = 1e-6
 #: Largest rounding error of the condition at a computed crossing, relative to the size of its terms.
 _ROUNDED = 1e-9
+#: Cells of a series between two events of a neuron above which its time constants are too short for these.
+_MOST_CELLS = 20_000_000
+#: A cell ends before a time if it does by so many windows; and by so many it ends before all events later than that.
+_PASSED, _BEFORE = 2.0, 8.0
 
 # Columns of `Equations.y`: the coordinates, their time, the end of the refractory period.
 LAST, FREE = _W, _W + 1
@@ -79,7 +97,8 @@ class Equations(NamedTuple):
         sets: float64 [S, `COLUMNS`]: rate and drift of the coordinates, their weights in f, the states at their origin;
             f' and f''; constant of f (-inf: never fires), fastest rate, refractory period; what a jump of a state adds
             to the coordinates (0 for a held state), the same for all states, the states of the coordinates; the reset.
-        kind: number of coordinates, and the number in `GeneralRule` of a set without modes, else -1, int64 [S, 2].
+        kind: number of coordinates, the number in `GeneralRule` of a set without modes, else -1, and the number in
+            `TaylorRule` of a set with products, else -1, int64 [S, 3].
         own: memory of this run, float64 [8].
     """
 
@@ -123,20 +142,84 @@ def carry_by_general_rule(eq: Equations, general: GeneralRule, v: int, s: int, d
         eq.y[v, k] = x[k]
 
 
+@piece
+def _give_up(eq: Equations, taylor: TaylorRule, v: int, grows: bool) -> None:
+    """Notes a neuron whose states grow without bound, or that needs too many cells, and makes its states NaN."""
+    if taylor.alarm[0] < 0:
+        taylor.alarm[0], taylor.alarm[1], taylor.alarm[2] = v, eq.y[v, LAST], 1.0 if grows else 0.0
+    for k in range(_W):
+        eq.y[v, k] = np.nan
+
+
 @inlined
-def carry(eq: Equations, general: GeneralRule | None, v: int, t: float) -> None:
-    """Advances the coordinates of a neuron to ``t``."""
+def _copy_states(eq: Equations, taylor: TaylorRule, place: int, v: int) -> None:
+    """Lets a cell begin with the states that a neuron has."""
+    for q in range(_W):
+        taylor.cells[place, q, 0] = eq.y[v, q]
+
+
+@inlined
+def _carry_linear(eq: Equations, general: GeneralRule | None, v: int, s: int, t: float) -> None:
+    """Advances a neuron without products to ``t``."""
     dt = t - eq.y[v, LAST]
     if dt <= 0.0:
         return
     eq.y[v, LAST] = t
-    s = eq.z[v, CURRENT]
     if general is not None:  # noqa: SIM102 - numba removes the branch only for a plain test for None
         if eq.kind[s, 1] >= 0:
             carry_by_general_rule(eq, general, v, s, dt)
             return
     for k in range(eq.kind[s, 0]):
         eq.y[v, k] = _moved(eq.sets, s, k, eq.y[v, k], dt)
+
+
+@piece
+def _carry_any(
+    eq: Equations, general: GeneralRule | None, taylor: TaylorRule, v: int, t: float, windows: float
+) -> None:
+    """Advances a neuron of any kind to ``t``.
+
+    With ``windows`` it advances a neuron with products, but to the last cell that begins so many windows before ``t``.
+    What follows from the states of a neuron does not depend on whether it is moved to the begin of a cell.
+    """
+    s = eq.z[v, CURRENT]
+    if eq.kind[s, 2] < 0:
+        if windows == 0.0:
+            _carry_linear(eq, general, v, s, t)
+        return
+    place, last = v - taylor.first, t - max(windows, _PASSED) * tolerance(t)
+    grows = False
+    for _ in range(_MOST_CELLS):
+        if t <= eq.y[v, LAST] or grows:
+            break
+        if taylor.cells[place, SPAN, 0] == 0.0:
+            _copy_states(eq, taylor, place, v)
+            grows = not expand(taylor, eq.kind[s, 2], place)
+            if grows:
+                break
+        end = eq.y[v, LAST] + taylor.cells[place, SPAN, 0]
+        at = 1.0
+        if end > last:
+            if windows > 0.0:
+                return
+            at, end = (t - eq.y[v, LAST]) / taylor.cells[place, SPAN, 0], t
+        grows = end == eq.y[v, LAST]
+        for k in range(_W):
+            eq.y[v, k] = state_at(taylor.cells, place, k, at)
+        eq.y[v, LAST] = end
+        taylor.cells[place, SPAN, 0] = 0.0
+    taylor.cells[place, SPAN, 0] = 0.0
+    if grows or t > eq.y[v, LAST]:
+        _give_up(eq, taylor, v, grows)
+
+
+@inlined
+def carry(eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None, v: int, t: float) -> None:
+    """Advances the coordinates of a neuron to ``t``."""
+    if taylor is None:
+        _carry_linear(eq, general, v, eq.z[v, CURRENT], t)
+    else:  # not inlined: faster to compile
+        _carry_any(eq, general, taylor, v, t, 0.0)
 
 
 @piece
@@ -203,7 +286,7 @@ def reset(eq: Equations, v: int) -> None:
 
 
 @inlined
-def holds(eq: Equations, v: int, due: bool) -> bool:
+def holds(eq: Equations, taylor: TaylorRule | None, v: int, due: bool) -> bool:
     """Whether the threshold condition of a neuron holds, at the time of its coordinates."""
     s = eq.z[v, CURRENT]
     f = eq.sets[s, BASE]
@@ -214,7 +297,41 @@ def holds(eq: Equations, v: int, due: bool) -> bool:
         size += abs(p)
     if f > 0.0 or (due and f >= -_ROUNDED * size):
         return True
-    return f == 0.0 and (eq.z[v, STRICT] == 0 or _rises(eq, v))
+    if f != 0.0:
+        return False
+    if taylor is not None:  # noqa: SIM102
+        if eq.kind[s, 2] >= 0:
+            return eq.z[v, STRICT] == 0 or _rises_by_series(eq, taylor, v, s)
+    return eq.z[v, STRICT] == 0 or _rises(eq, v)
+
+
+@piece
+def _condition_on_cell(eq: Equations, taylor: TaylorRule, s: int, place: int) -> float:
+    """Computes the condition on a cell; returns the sum of the sizes of its terms at the begin."""
+    cells = taylor.cells
+    for k in range(ORDER + 1):
+        total = eq.sets[s, BASE] if k == 0 else 0.0
+        for q in range(_W):
+            total += eq.sets[s, ROW + q] * cells[place, q, k]
+        cells[place, F, k] = total
+    size = abs(eq.sets[s, BASE])
+    for q in range(_W):
+        size += abs(eq.sets[s, ROW + q] * cells[place, q, 0])
+    return size
+
+
+@piece
+def _rises_by_series(eq: Equations, taylor: TaylorRule, v: int, s: int) -> bool:
+    """Whether a neuron with products that is at its threshold is above it right afterwards."""
+    place = len(taylor.cells) - 1
+    _copy_states(eq, taylor, place, v)
+    if not expand(taylor, eq.kind[s, 2], place):
+        return False
+    _condition_on_cell(eq, taylor, s, place)
+    for k in range(1, ORDER + 1):
+        if taylor.cells[place, F, k] != 0.0:
+            return bool(taylor.cells[place, F, k] > 0.0)
+    return False
 
 
 @piece
@@ -281,8 +398,61 @@ def _crossing(eq: Equations, s: int, v: int) -> float:
     return np.nan
 
 
+@piece
+def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
+    """The first crossing of a neuron with products; or a time after ``until`` that is before it.
+
+    Moves the neuron to the last cell that begins before ``until``, which no event of any neuron precedes.
+
+    Returns:
+        seconds; `EXACT` tells which of both it is. NaN if it is undecided, or the states grow without bound.
+    """
+    s = eq.z[v, CURRENT]
+    ahead = len(taylor.cells) - 1
+    place, begin = v - taylor.first, eq.y[v, LAST]
+    movable = until - _BEFORE * tolerance(until)
+    eq.z[v, EXACT] = 1
+    fresh, grows = taylor.cells[place, SPAN, 0] == 0.0, False
+    if fresh:
+        _copy_states(eq, taylor, place, v)
+    for _ in range(_MOST_CELLS):
+        if fresh and not expand(taylor, eq.kind[s, 2], place):
+            grows = True
+            break
+        size = _condition_on_cell(eq, taylor, s, place)
+        wait = first_zero(taylor.cells, place, size)
+        if wait <= 1.0:
+            return float(begin + wait * taylor.cells[place, SPAN, 0])
+        end = begin + taylor.cells[place, SPAN, 0]
+        grows = end == begin
+        if grows or math.isnan(wait):
+            break
+        f = eq.sets[s, BASE]
+        for q in range(_W):
+            eq.own[q] = state_at(taylor.cells, place, q, 1.0)
+            f += eq.sets[s, ROW + q] * eq.own[q]
+        if f >= 0.0:
+            return float(end)
+        if end > until:
+            eq.z[v, EXACT] = 0
+            return float(end)
+        if end > movable:
+            place = ahead
+        else:
+            eq.y[v, LAST] = end
+        for q in range(_W):
+            taylor.cells[place, q, 0] = eq.own[q]
+            if end <= movable:
+                eq.y[v, q] = eq.own[q]
+        begin, fresh = end, True
+    _give_up(eq, taylor, v, grows)
+    return np.nan
+
+
 @inlined
-def predict_crossing(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue, v: int, anew: bool) -> bool:
+def predict_crossing(
+    eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None, crossings: CrossingQueue, v: int, anew: bool
+) -> bool:
     """Predicts the next crossing of a neuron that is not refractory, or a time that comes before it.
 
     Args:
@@ -305,40 +475,74 @@ def predict_crossing(eq: Equations, general: GeneralRule | None, crossings: Cros
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, np.inf if math.isnan(wait) else eq.y[v, LAST] + wait)
             return not math.isnan(wait)
-    step, _, _ = _step(eq, s, v, 0.0)
+    if taylor is None:
+        time = eq.y[v, LAST] + _step(eq, s, v, 0.0)[0]
+    else:
+        time = _soonest(eq, taylor, s, v)
+        if math.isnan(time):
+            return False
     eq.z[v, EXACT] = 0
-    time = eq.y[v, LAST] + step
     if anew or time < crossings.time[v]:
         schedule_crossing(crossings, v, time)
     return True
 
 
 @piece
-def _predict_anew(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue, v: int) -> bool:
+def _soonest(eq: Equations, taylor: TaylorRule, s: int, v: int) -> float:
+    """A time that comes before the next crossing of a neuron; NaN if its states grow without bound."""
+    if eq.kind[s, 2] < 0:
+        return float(eq.y[v, LAST] + _step(eq, s, v, 0.0)[0])
+    place = v - taylor.first
+    if taylor.cells[place, SPAN, 0] == 0.0:
+        _copy_states(eq, taylor, place, v)
+        if not expand(taylor, eq.kind[s, 2], place):
+            _give_up(eq, taylor, v, v >= 0)
+            return np.nan
+    _condition_on_cell(eq, taylor, s, place)
+    return float(eq.y[v, LAST] + min(soonest(taylor.cells, place), 1.0) * taylor.cells[place, SPAN, 0])
+
+
+@piece
+def _predict_anew(
+    eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None, crossings: CrossingQueue, v: int
+) -> bool:
     """The next crossing of a neuron with new states, at once if its condition holds; False if it is undecided."""
-    if holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+    if holds(eq, taylor, v, v < 0):  # never; a literal would be a separate type, and compiled separately
         eq.z[v, EXACT] = 1
         schedule_crossing(crossings, v, eq.y[v, LAST])
         return True
-    return bool(predict_crossing(eq, general, crossings, v, v >= 0))
+    return bool(predict_crossing(eq, general, taylor, crossings, v, v >= 0))
 
 
 @device_kernel
-def predict_all_crossings(eq: Equations, general: GeneralRule | None, crossings: CrossingQueue) -> int:
+def predict_all_crossings(
+    eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None, crossings: CrossingQueue
+) -> int:
     """Predicts the first event of every neuron from its states; -1, or the neuron whose crossing is undecided."""
     for v in range(len(eq.y)):
         if eq.z[v, REFRACTORY]:
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, eq.y[v, FREE])
-        elif not _predict_anew(eq, general, crossings, v):
+        elif not _predict_anew(eq, general, taylor, crossings, v):
             return v
     return -1
+
+
+@inlined
+def _next_crossing(eq: Equations, taylor: TaylorRule | None, v: int, until: float) -> float:
+    """The first crossing of a neuron, or a time after ``until`` that is before it; NaN if it is undecided."""
+    s = eq.z[v, CURRENT]
+    if taylor is not None:  # noqa: SIM102
+        if eq.kind[s, 2] >= 0:
+            return _crossing_by_series(eq, taylor, v, until)
+    return eq.y[v, LAST] + _crossing(eq, s, v)
 
 
 @device_kernel
 def change_sets(
     eq: Equations,
     general: GeneralRule | None,
+    taylor: TaylorRule | None,
     crossings: CrossingQueue,
     neurons: np.ndarray,
     shift: np.ndarray,
@@ -364,26 +568,26 @@ def change_sets(
         if not refractory and crossings.time[v] <= t + tolerance(t):
             time = crossings.time[v]
             if not eq.z[v, EXACT]:
-                time = eq.y[v, LAST] + _crossing(eq, eq.z[v, CURRENT], v)
+                time = _next_crossing(eq, taylor, v, t + tolerance(t))
                 if math.isnan(time):
                     return v
             reaches = time <= t + tolerance(t)
-        carry(eq, general, v, t)
+        carry(eq, general, taylor, v, t)
         eq.z[v, ACTIVE] += shift[j]
         eq.z[v, HELD] += shift[j]
         _change_set(eq, v, eq.z[v, HELD] if refractory else eq.z[v, ACTIVE])
         if refractory:
             continue  # the end of its refractory period is in the queue
-        if reaches or holds(eq, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+        if reaches or holds(eq, taylor, v, v < 0):  # never; a literal would be a separate type, and compiled separately
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, eq.y[v, LAST])
-        elif not predict_crossing(eq, general, crossings, v, v >= 0):
+        elif not predict_crossing(eq, general, taylor, crossings, v, v >= 0):
             return v
     return -1
 
 
 @piece
-def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
+def refine(eq: Equations, taylor: TaylorRule | None, crossings: CrossingQueue, until: float) -> int:
     """Computes the crossings that may come before ``until``, so that the earliest time in ``crossings`` is exact.
 
     A crossing is always computed from the same state in the same way, whatever ``until`` is and was.
@@ -400,6 +604,13 @@ def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
         following = until
         for k in range(1, min(crossings.size[0], 3)):
             following = min(following, crossings.time[crossings.heap[k]])
+        if taylor is not None:  # noqa: SIM102
+            if eq.kind[s, 2] >= 0:
+                time = _crossing_by_series(eq, taylor, v, following)
+                if math.isnan(time):
+                    return v
+                schedule_crossing(crossings, v, time)
+                continue
         while True:
             step, f, _ = _step(eq, s, v, max(time - last, 0.0))
             if f >= 0.0 or step * eq.sets[s, FASTEST] < _NEAR or time + step == time:
@@ -417,14 +628,23 @@ def refine(eq: Equations, crossings: CrossingQueue, until: float) -> int:
 
 
 @kernel
-def states_at(eq: Equations, general: GeneralRule | None, neurons: np.ndarray, t: float, out: np.ndarray) -> None:
+def states_at(
+    eq: Equations,
+    general: GeneralRule | None,
+    taylor: TaylorRule | None,
+    neurons: np.ndarray,
+    t: float,
+    out: np.ndarray,
+) -> None:
     """States of some neurons at ``t``, which has no event of theirs before it, into ``out`` [4 per neuron]."""
     for j in range(len(neurons)):
         v = neurons[j]
+        if taylor is not None:
+            _carry_any(eq, general, taylor, v, t, _BEFORE)
         last = eq.y[v, LAST]
         for k in range(_W):
             out[_W * j + k] = eq.y[v, k]
-        carry(eq, general, v, t)
+        carry(eq, general, taylor, v, t)
         read_states(eq, v, eq.own, 0)
         eq.y[v, LAST] = last
         for k in range(_W):
@@ -447,7 +667,13 @@ def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarr
 
 @device_kernel
 def change_states(
-    eq: Equations, general: GeneralRule | None, crossings: CrossingQueue, neurons: np.ndarray, x: np.ndarray, t: float
+    eq: Equations,
+    general: GeneralRule | None,
+    taylor: TaylorRule | None,
+    crossings: CrossingQueue,
+    neurons: np.ndarray,
+    x: np.ndarray,
+    t: float,
 ) -> int:
     """Sets the states of some neurons to ``x`` [4 per neuron] at ``t``, which has no event of theirs before it.
 
@@ -456,10 +682,10 @@ def change_states(
     """
     for j in range(len(neurons)):
         v = neurons[j]
-        carry(eq, general, v, t)
+        carry(eq, general, taylor, v, t)
         write_states(eq, v, x, _W * j)
         # The end of a refractory period is in the queue.
-        if not eq.z[v, REFRACTORY] and not _predict_anew(eq, general, crossings, v):
+        if not eq.z[v, REFRACTORY] and not _predict_anew(eq, general, taylor, crossings, v):
             return v
     return -1
 
@@ -467,24 +693,25 @@ def change_states(
 # ---- Preparation -----------------------------------------------------------------------------------------------------
 
 
-def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None]:
+def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, TaylorRule | None]:
     """The arrays of the kernels; the neurons have no states yet (`start_from`).
 
     Raises:
         InputError: names the population whose equations cannot be run, and why.
     """
-    columns, kinds, which, systems = [np.zeros((0, COLUMNS))], [np.zeros((0, 2), np.int64)], [], []
+    columns, kinds, which, systems = [np.zeros((0, COLUMNS))], [np.zeros((0, 3), np.int64)], [], []
     general: dict[bytes, tuple[int, LinearSystem]] = {}
+    polynomial: list[PolynomialSystem] = []
     for population in circuit.populations:
         rule = population.rule
         assert isinstance(rule, EquationNeuron)
         known = len(general)
         active = sum(map(len, kinds)) + rule.system
-        parts = [_sets(rule.systems, np.zeros(len(rule.states), bool), general)]
+        parts = [_sets(rule, np.zeros(len(rule.states), bool), general, polynomial)]
         held = active
         if np.any(rule.systems.refractory) and any(rule.held):
             held = active + len(parts[0][1])
-            parts.append(_sets(rule.systems, np.array(rule.held), general))
+            parts.append(_sets(rule, np.array(rule.held), general, polynomial))
         columns += [part[0] for part in parts]
         kinds += [part[1] for part in parts]
         which.append((active, held, np.full(population.size, rule.strict)))
@@ -499,9 +726,13 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None]:
         kind=np.concatenate(kinds),
         own=np.zeros(8),
     )
-    if not general:
-        return equations, None
-    return equations, GeneralRule(_general_sets(systems), new_scratch())
+    by_series = equations.kind[:, 2] >= 0
+    cells = np.flatnonzero(by_series[z[:, ACTIVE]] | by_series[z[:, HELD]])
+    return (
+        equations,
+        GeneralRule(_general_sets(systems), new_scratch()) if general else None,
+        taylor_rule(polynomial, int(cells[0]), int(np.ptp(cells)) + 1) if len(cells) else None,
+    )
 
 
 def _general_sets(systems: Sequence[tuple[str, Sequence[LinearSystem]]]) -> LinearSets:
@@ -524,21 +755,36 @@ def _general_sets(systems: Sequence[tuple[str, Sequence[LinearSystem]]]) -> Line
 
 
 def _sets(
-    systems: Systems, held: np.ndarray, general: dict[bytes, tuple[int, LinearSystem]]
+    rule: EquationNeuron,
+    held: np.ndarray,
+    general: dict[bytes, tuple[int, LinearSystem]],
+    polynomial: list[PolynomialSystem],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The parameter sets of a population, in or outside its refractory period: rows of `Equations.sets` and ``kind``.
 
     Args:
-        systems: its parameters.
+        rule: its neurons.
         held: states that are constant.
         general: systems for the general rule by their distinguishing values; new ones are added.
+        polynomial: systems for series; new ones are added.
     """
+    systems = rule.systems
     count, n = systems.offset.shape
     matrix = np.where(held[:, None], 0.0, systems.matrix)
     offset = np.where(held, 0.0, systems.offset)
     rate, out, into, modal = _modes(matrix)
     rate[~modal] = 0.0
-    number = np.full(count, -1)
+    number, series = np.full(count, -1), np.full(count, -1)
+    product = np.where(held[:, None], 0.0, systems.product)
+    if rule.factors:  # a linear part without modes needs no further rule
+        by_series = np.any(product, axis=(1, 2)) | ~modal
+        modal &= ~by_series
+        series[by_series] = len(polynomial) + np.arange(by_series.sum())
+        rate[by_series] = 0.0
+        polynomial += [
+            PolynomialSystem(matrix[s], offset[s], product[s], np.array(rule.factors))
+            for s in np.flatnonzero(by_series)
+        ]
     push = np.einsum("skq,sq->sk", into, offset)
     fixed, drift = np.zeros((count, n)), np.where(rate == 0, push, 0.0)
     np.divide(-push, rate, out=fixed, where=rate != 0)
@@ -546,6 +792,8 @@ def _sets(
     for s in np.flatnonzero(~modal):
         out[s] = into[s] = np.eye(n)
         origin[s], drift[s] = 0.0, offset[s]
+        if series[s] >= 0:
+            continue
         if np.linalg.matrix_rank(_balanced(matrix[s])) == n:
             origin[s], drift[s] = np.linalg.solve(matrix[s], -offset[s]), 0.0
         key = np.concatenate([matrix[s].ravel(), drift[s], systems.row[s]]).tobytes()
@@ -574,7 +822,7 @@ def _sets(
         columns[:, at : at + _W * _W].reshape(count, _W, _W)[:, :n, :n] = values
     reset = columns[:, RESET:].reshape(count, _W, _R)
     reset[:, :n, :n], reset[:, :n, _W] = systems.reset[:, :, :n], systems.reset[:, :, n]
-    return columns, np.stack([np.full(count, n), number], axis=1)
+    return columns, np.stack([np.full(count, n), number, series], axis=1)
 
 
 def _balanced(matrix: np.ndarray) -> np.ndarray:

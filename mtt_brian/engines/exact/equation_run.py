@@ -27,6 +27,7 @@ from mtt_brian.engines.exact.equation_neurons import (
 from mtt_brian.engines.exact.instant import BURST
 from mtt_brian.engines.exact.queues import CrossingQueue
 from mtt_brian.engines.exact.synapse_programs import BAD_ROW, BAD_SYNAPSE, plasticity_of, variables_of
+from mtt_brian.engines.exact.taylor import SPAN
 from mtt_brian.engines.lowered.synapse_lists import synapse_lists
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
@@ -52,7 +53,7 @@ class EquationRun:
     def __init__(self, circuit: Circuit, plastic: Sequence[PlasticSynapses] = ()) -> None:
         self.circuit = circuit
         self._net = synapse_lists(circuit, plastic)
-        self._equations, self._general = equations_of(circuit)
+        self._equations, self._general, self._taylor = equations_of(circuit)
         self._programs = programs_in_order(plastic)
         self._plastic = plasticity_of(plastic, {p.name: self.neurons(p.name).start for p in circuit.populations})
         self._synapses = {} if self._plastic is None else variables_of(plastic, self._plastic.values)
@@ -93,7 +94,8 @@ class EquationRun:
             InputError: for an oscillation whose crossing is undecided.
         """
         at = self.neurons(name).start + neurons.astype(np.int64)
-        neuron = change_states(self._equations, self._general, self._crossings, at, _for_kernels(x), t)
+        neuron = change_states(self._equations, self._general, self._taylor, self._crossings, at, _for_kernels(x), t)
+        self._check_series()
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -108,7 +110,8 @@ class EquationRun:
             InputError: for an oscillation whose crossing is undecided.
         """
         self._crossings.time[:], self._crossings.place[:], self._crossings.size[:] = np.inf, -1, 0
-        neuron = predict_all_crossings(self._equations, self._general, self._crossings)
+        neuron = predict_all_crossings(self._equations, self._general, self._taylor, self._crossings)
+        self._check_series()
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -121,8 +124,8 @@ class EquationRun:
             end: seconds.
 
         Raises:
-            InputError: for a neuron that fires without end or faster than `MAX_RATE`, and an oscillation whose crossing
-                is undecided.
+            InputError: for a neuron that fires without end or faster than `MAX_RATE`, for states that grow without
+                bound, and for an oscillation whose crossing is undecided.
         """
         last = just_before(end)
         row = 0
@@ -143,8 +146,15 @@ class EquationRun:
         shift = change.shift[self._rule(change.population).changes.kind]
         changed = np.flatnonzero(shift)
         neuron = change_sets(
-            self._equations, self._general, self._crossings, here.start + changed, shift[changed], change.time
+            self._equations,
+            self._general,
+            self._taylor,
+            self._crossings,
+            here.start + changed,
+            shift[changed],
+            change.time,
         )
+        self._check_series()
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
 
@@ -157,6 +167,7 @@ class EquationRun:
                 self._net,
                 self._equations,
                 self._general,
+                self._taylor,
                 self._plastic,
                 self._crossings,
                 self._delayed,
@@ -167,6 +178,7 @@ class EquationRun:
                 n,
                 last,
             )
+            self._check_series()
             if status == loop.DONE:
                 return
             if status == loop.PAUSED:  # Python handles a signal now
@@ -191,9 +203,16 @@ class EquationRun:
         return spikes
 
     def states(self, name: str, neurons: np.ndarray, t: float) -> np.ndarray:
-        """States of some neurons of a population at ``t``, the end of the last piece: float64 [K, n]."""
+        """States of some neurons of a population at ``t``, the end of the last piece: float64 [K, n].
+
+        Raises:
+            InputError: for states that grow without bound, or change too fast.
+        """
         out = np.empty(len(neurons) * MOST_STATES)
-        states_at(self._equations, self._general, self.neurons(name).start + neurons.astype(np.int64), t, out)
+        states_at(
+            self._equations, self._general, self._taylor, self.neurons(name).start + neurons.astype(np.int64), t, out
+        )
+        self._check_series()
         return out.reshape(-1, MOST_STATES)[:, : len(self._rule(name).states)]
 
     def refractory(self, name: str) -> np.ndarray:
@@ -229,6 +248,7 @@ class EquationRun:
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Continues from the state of `keep`, of the same network."""
         self._equations.y[:], self._equations.z[:] = kept["y"], kept["z"]
+        self._forget_cells()
         for array, values in zip(self._crossings, kept["crossings"], strict=True):
             array[:] = values
         self._changed = kept["changed"]
@@ -255,7 +275,28 @@ class EquationRun:
         sets = mine[at][:, [ACTIVE, HELD]]  # numbered anew
         self._equations.y[at], mine[at] = kept["y"][before], kept["z"][before]
         mine[at, ACTIVE], mine[at, HELD] = sets.T
+        self._forget_cells()
         mine[at, CURRENT] = np.where(mine[at, REFRACTORY] == 1, sets[:, 1], sets[:, 0])
+
+    def _forget_cells(self) -> None:
+        """The coordinates of neurons have changed."""
+        if self._taylor is not None:
+            self._taylor.cells[:, SPAN] = 0.0
+
+    def _check_series(self) -> None:
+        """Raises InputError for a neuron whose Taylor series cannot go on."""
+        if self._taylor is None or self._taylor.alarm[0] < 0:
+            return
+        neuron, t, grows = self._taylor.alarm
+        if grows:
+            raise InputError(
+                f"{self._named(int(neuron))} has states that grow without bound at {t:.9g} s; give it a threshold that "
+                "it reaches before, or change its equations or what drives it"
+            )
+        raise InputError(
+            f"{self._named(int(neuron))} changes too fast at {t:.9g} s for the time to its next event; give it longer "
+            "time constants"
+        )
 
     def _rule(self, name: str) -> EquationNeuron:
         rule = self.circuit.population[name].rule
