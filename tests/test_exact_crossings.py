@@ -3,11 +3,13 @@
 import itertools
 
 import mpmath as mp
+import numba
 import numpy as np
 import pytest
 
+from mtt_brian.engines.exact import dynamics
+from mtt_brian.engines.exact.dynamics import time_to_threshold
 from mtt_brian.engines.lowered.rules import CURRENT, LEAK, LINE
-from tests.kernels import response, time_to_threshold
 
 
 def peak(tau, tau_syn):
@@ -35,6 +37,12 @@ def exact_potential(t, v, drive, rest, tau, tau_syn):
 def _forty_digits():
     with mp.workdps(40):
         yield
+
+
+@numba.njit
+def response(t, tau, tau_syn):
+    """What is inlined in kernels cannot be called from Python."""
+    return dynamics.response(t, tau, tau_syn)
 
 
 @pytest.mark.parametrize("ratio", [1e-3, 0.3, 0.999999, 1 - 1e-15, 1.0, 1 + 1e-12, 1.000001, 3.0, 1e3])

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from mtt_brian.engines.brian2.functions import current_crossing
-from mtt_brian.engines.exact.propagation import new_scratch
+from mtt_brian.engines.exact.crossing_search import first_crossing
+from mtt_brian.engines.exact.dynamics import time_to_threshold
+from mtt_brian.engines.exact.propagation import evolve, new_scratch
 from mtt_brian.engines.lowered.linear_sets import linear_sets
 from mtt_brian.engines.lowered.rules import CURRENT, LEAK, LINE
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearSystem
-from tests.kernels import evolve, first_crossing, time_to_threshold
 
 ULP = 2.0**-53
 SYNAPSE = LIF(threshold=None, tau=0.005).linear_system()

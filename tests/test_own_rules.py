@@ -10,13 +10,13 @@ import mtt_brian as mb
 from mtt_brian import neuron
 from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Dense
-from mtt_brian.engines.exact.propagation import new_scratch
+from mtt_brian.engines.exact.crossing_search import first_crossing
+from mtt_brian.engines.exact.propagation import evolve, new_scratch
 from mtt_brian.engines.exact.trace import membrane_trace
 from mtt_brian.engines.lowered.linear_sets import linear_sets
 from mtt_brian.engines.lowered.matrices import potential_last
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF, LinearNeuron, LinearSystem
-from tests.kernels import evolve, first_crossing
 from tests.test_exact_linear import random_system
 
 

@@ -239,8 +239,8 @@ def trains_of_one():
 
 
 def reference_crossing(v, drive, theta, rest, tau, tau_syn):
+    from mtt_brian.engines.exact.dynamics import time_to_threshold
     from mtt_brian.engines.lowered.arrays import CURRENT
-    from tests.kernels import time_to_threshold
 
     return time_to_threshold(CURRENT, v, drive, theta, rest, tau, tau_syn, np.inf)
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import matplotlib
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-from mtt_brian.plotting.style import cycle, grey
+from mtt_brian.plotting.style import cycle, grey, missing_letters
 from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
+    from matplotlib.text import Text
 
 
 #: Of the width of a figure, what its legend may fill, and what one above its axes may, which is not centred.
@@ -145,9 +146,15 @@ def _fitting(
     for count, letters in shapes:
         shown = labels if letters is None else [textwrap.fill(label, letters) for label in labels]
         made = make(handles=handles, labels=shown, ncols=count)
-        if made.get_window_extent().width <= width or (count, letters) == shapes[-1]:
+        if _width(made) <= width or (count, letters) == shapes[-1]:
             return
         made.remove()
+
+
+def _width(artist: Legend | Text) -> float:
+    """In pixels."""
+    with missing_letters():
+        return float(artist.get_window_extent().width)
 
 
 def legend_beside(ax: Axes) -> Axes:
@@ -194,7 +201,7 @@ def _title_of_legend(figure: Figure, title: str) -> str | None:
     for letters in (100, *_LINES) if title else ():
         shown = textwrap.fill(literal(title, 100), letters)
         probe = figure.legend([], [], title=shown)
-        width = probe.get_title().get_window_extent().width
+        width = _width(probe.get_title())
         probe.remove()
         if width <= _PART * figure.bbox.width:
             break

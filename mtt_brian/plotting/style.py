@@ -78,11 +78,18 @@ def figure(
                 raise InputError(f"{one}: the name of a figure must end in one of .{', .'.join(formats)}")
         yield drawn
         for one in paths:
-            with replacing(one) as temporary, warnings.catch_warnings():
-                # For names of users: missing letters of the font are drawn as boxes, and long names leave no room.
-                ignored = r"Glyph \d+|constrained_layout not applied"
-                warnings.filterwarnings("ignore", message=ignored, category=UserWarning)
+            with replacing(one) as temporary, missing_letters():
+                # Long names of users leave no room.
+                warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
                 drawn.savefig(temporary)
+
+
+@contextmanager
+def missing_letters() -> Iterator[None]:
+    """Within it, letters of names that the font lacks become boxes without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+", category=UserWarning)
+        yield
 
 
 def dot_size(count: int) -> float:

@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import inlined, piece
+from mtt_brian.engines.exact.jit import inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import (
     BACKWARD,
     FORWARD,
@@ -41,7 +41,7 @@ _ULP = 2.0**-53
 _NEXT, _ORIGIN = 8, 16
 
 
-@piece
+@kernel
 def first_crossing(
     linear: LinearSets, s: int, y: np.ndarray, at: int, stride: int, threshold: float, scratch: Scratch
 ) -> float:

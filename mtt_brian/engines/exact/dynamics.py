@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import inlined, piece
+from mtt_brian.engines.exact.jit import inlined, kernel, piece
 from mtt_brian.engines.lowered.rules import CURRENT, LEAK, LINE
 
 #: Newton steps after which a root counts as found; bisection alone needs about 60. From far below, a step can be as
@@ -42,7 +42,7 @@ def factors(kind: int, dt: float, tau: float, tau_syn: float) -> tuple[float, fl
     return math.exp(-dt / tau), math.exp(-dt / tau_syn), response(dt, tau, tau_syn)
 
 
-@piece
+@kernel
 def time_to_threshold(
     kind: int, v: float, drive: float, threshold: float, rest: float, tau: float, tau_syn: float, peak: float
 ) -> float:

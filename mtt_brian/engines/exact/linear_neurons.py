@@ -113,12 +113,11 @@ def predict_linear_crossing(
     at, stride = net.jump_offset[p] + local, -linear.stride
     if net.refractory[p] and state.refractory_end[v] > t:
         begin, states = state.refractory_end[v], linear.states[p]
-        first, step = np.int64(0), np.int64(1)  # literals would be separate types, and compiled separately
         for k in range(states):
             linear.ahead[k] = state.y[at + stride * k]
-        evolve(linear.sets, system, linear.ahead, first, step, begin - t, linear.scratch)
+        evolve(linear.sets, system, linear.ahead, 0, 1, begin - t, linear.scratch)
         linear.ahead[states - 1] = state.y[v]
-        wait = first_crossing(linear.sets, system, linear.ahead, first, step, net.threshold[q], linear.scratch)
+        wait = first_crossing(linear.sets, system, linear.ahead, 0, 1, net.threshold[q], linear.scratch)
     else:
         begin = t
         wait = first_crossing(linear.sets, system, state.y, at, stride, net.threshold[q], linear.scratch)

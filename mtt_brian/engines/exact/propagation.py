@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import inlined, piece
+from mtt_brian.engines.exact.jit import inlined, kernel, piece
 from mtt_brian.engines.lowered.linear_sets import AFFINE, ALL, OPEN, STATES, STEPS, LinearSets
 
 #: Up to this distance times t the Taylor series is used.
@@ -139,7 +139,7 @@ def apply_transition(y: np.ndarray, at: int, stride: int, n: int, scratch: Scrat
         y[at + stride * k] = total
 
 
-@piece
+@kernel
 def evolve(linear: LinearSets, s: int, y: np.ndarray, at: int, stride: int, dt: float, scratch: Scratch) -> None:
     """Advances the states ``y[at + stride * k]``, k < n, of a neuron with set ``s`` by ``dt`` >= 0 seconds."""
     transition(linear, s, dt, scratch)
