@@ -196,7 +196,7 @@ def test_random_scripts_with_products_of_states(seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(10**6, 10**9))
 def test_many_random_scripts_with_products_of_states(seed):
     try:
