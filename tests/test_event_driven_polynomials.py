@@ -177,7 +177,8 @@ def network(monitored):
     parts = [cells, source]
     for origin, code in ((source, "ge += 0.2"), (cells[:9], "ge += 0.1"), (cells[9:], "gi += 0.3")):
         wires = brian2.Synapses(origin, cells, on_pre=code)
-        wires.connect(p=0.4)
+        pre, post = np.nonzero(rng.random((len(origin), 12)) < 0.4)
+        wires.connect(i=pre, j=post)
         wires.delay = rng.uniform(0, 4, len(wires)) * ms if origin is not source else 0 * ms
         parts.append(wires)
     monitor = brian2.SpikeMonitor(cells, variables=["v", "ge", "gi"])
@@ -194,7 +195,8 @@ def trace(monitored, *durations, stored=False):
             net.run(7 * ms)
             net.restore()
         net.run(duration * ms)
-    return [monitor.t_[:], monitor.i[:], monitor.v[:], monitor.ge[:], monitor.gi[:], cells.v[:], cells.gi[:]], watch
+    values = monitor.t_, monitor.i, monitor.v, monitor.ge, monitor.gi, cells.v, cells.gi
+    return [np.array(each[:]) for each in values], watch  # views would end with the network
 
 
 @pytest.mark.parametrize("monitored", [False, True])
