@@ -16,6 +16,7 @@ from mtt_brian.mtt.config import FREE_TO_CHANGE, TrainConfig
 from mtt_brian.mtt.contents import check_moments, check_of_network
 from mtt_brian.mtt.frame_dataset import FrameSet
 from mtt_brian.snn import Staged, models, norm
+from mtt_brian.snn.staged import name_of
 from mtt_brian.text import one_line
 
 
@@ -37,14 +38,10 @@ def check_resume(resume: Checkpoint, model: Staged, config: TrainConfig) -> None
     for name, weight in model.state_dict().items():
         if (saved := resume.weights[name].dtype) != weight.dtype:
             raise InputError(
-                f"the checkpoint's weights are {_name_of(saved)}, those of the network {_name_of(weight.dtype)} "
-                f"({name}): continue with model.to(torch.{_name_of(saved)})"
+                f"the checkpoint's weights are {name_of(saved)}, those of the network {name_of(weight.dtype)} "
+                f"({name}): continue with model.to(torch.{name_of(saved)})"
             )
     checkpoints.check_same("config", _as_one_process(resume.config), _as_one_process(config.as_dict()), FREE_TO_CHANGE)
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _as_one_process(config: dict[str, Any]) -> dict[str, Any]:

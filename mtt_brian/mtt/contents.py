@@ -14,6 +14,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.mtt.config import TrainConfig, check_values
 from mtt_brian.mtt.optimizer import make_optimizer, make_scheduler
 from mtt_brian.snn import models
+from mtt_brian.snn.staged import name_of
 from mtt_brian.text import one_line, shown
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -148,16 +149,12 @@ def _model_of(config: dict[str, Any]) -> nn.Module:
 def _check_tensor(name: str, value: Any, like: Tensor) -> None:
     shape = tuple(like.shape)
     types = (torch.float32, torch.float64) if like.is_floating_point() else (like.dtype,)
-    expected = f"a tensor of shape {shape} and type {' or '.join(map(_name_of, types))}"
+    expected = f"a tensor of shape {shape} and type {' or '.join(map(name_of, types))}"
     _require(_is_plain_tensor(value) and tuple(value.shape) == shape, name, expected, value)
     if value.dtype not in types:
-        raise InputError(f"{name} must be {expected}, not {_name_of(value.dtype)}")
+        raise InputError(f"{name} must be {expected}, not {name_of(value.dtype)}")
     if not torch.isfinite(value).all():
         raise InputError(f"{name} must be finite; it holds NaN or infinite values")
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _check_weights(name: str, weights: Any, model: nn.Module) -> None:

@@ -70,10 +70,11 @@ def prefetched(frames: Tensor, indices: Sequence[Tensor], device: torch.device) 
     """
     largest = max(map(len, indices), default=0)
     stream = torch.cuda.Stream(device)
+    several = min(_MOST_THREADS, cores())
     buffers = [_Buffer(frames, largest) for _ in range(2)]
     gathering: deque[tuple[Tensor, list[Future[Tensor]]]] = deque()
     copied: deque[tuple[Tensor, torch.cuda.Event]] = deque()
-    with ThreadPoolExecutor(_gathering(), thread_name_prefix="prefetch") as threads:
+    with ThreadPoolExecutor(several, thread_name_prefix="prefetch") as threads:
         for number in range(len(indices) + 2):
             if gathering:
                 batch, parts = gathering.popleft()
@@ -82,18 +83,13 @@ def prefetched(frames: Tensor, indices: Sequence[Tensor], device: torch.device) 
                 copied.append(buffers[(number - 1) % 2].copy(batch, device, stream))
             if number < len(indices):
                 buffers[number % 2].copied.synchronize()  # the copy of two batches ago, which ended long before
-                gathering.append(buffers[number % 2].gather(frames, indices[number], threads))
+                gathering.append(buffers[number % 2].gather(frames, indices[number], threads, several))
             if number >= 2:
                 batch, done = copied.popleft()
                 computing = torch.cuda.current_stream(device)
                 done.wait(computing)  # the GPU waits, not this process
                 batch.record_stream(computing)
                 yield batch
-
-
-def _gathering() -> int:
-    """Threads that gather a batch."""
-    return min(_MOST_THREADS, cores())
 
 
 class _Buffer:
@@ -107,9 +103,11 @@ class _Buffer:
         self._memory = page_locked_like(frames[:items])
         self.copied = torch.cuda.Event()
 
-    def gather(self, frames: Tensor, index: Tensor, threads: ThreadPoolExecutor) -> tuple[Tensor, list[Future[Tensor]]]:
+    def gather(
+        self, frames: Tensor, index: Tensor, threads: ThreadPoolExecutor, parts: int
+    ) -> tuple[Tensor, list[Future[Tensor]]]:
         """The batch, and what fills its parts."""
-        batch, parts = self._memory[: len(index)], _gathering()
+        batch = self._memory[: len(index)]
         pieces = zip(index.tensor_split(parts), batch.tensor_split(parts), strict=True)
         return batch, [threads.submit(select, frames, some, out) for some, out in pieces if len(some)]
 

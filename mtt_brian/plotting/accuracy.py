@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib import rcParams
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Annotation
-from matplotlib.ticker import EngFormatter, LogFormatter
+from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError, check_array
 from mtt_brian.evaluate import Estimate
-from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal_lines
+from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal_lines, plain_logarithms
 from mtt_brian.plotting.style import HATCHES, color_of, grey, line_style
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def time_step_sweep(
             labels[0].set_verticalalignment("top")
             labels[-1].set_verticalalignment("bottom")
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    plain_logarithms(ax.xaxis)
     ax.set_xlabel("time steps T")
     accuracy_axis(ax)
     return legend(ax)

@@ -9,13 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
-from matplotlib.ticker import MultipleLocator, PercentFormatter
+from matplotlib.ticker import LogFormatter, MultipleLocator, PercentFormatter
 
 from mtt_brian.plotting.style import cycle, grey, missing_letters
 from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
     from matplotlib.text import Text
@@ -115,6 +116,12 @@ def cut_accuracy_axis(ax: Axes, floor: float, ceiling: float = 1.0) -> None:
 
 #: What the methods of the training are, for legends.
 _METHODS = {"sdt": "SDT: fixed time steps", "nmt": "NMT: random time steps", "mtt": "MTT: mixed time steps"}
+
+
+def plain_logarithms(axis: Axis) -> None:
+    """Numbers on a logarithmic axis as they are written, between the powers of ten too where there are few of these."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
 
 
 def spelled_out(label: str) -> str:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from mtt_brian.errors import InputError, check_array
-from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal
+from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal, plain_logarithms
 from mtt_brian.plotting.style import SEQUENTIAL, grey, line_style
 from mtt_brian.text import shown
 
@@ -87,8 +87,7 @@ def loss_line(
     ax.set_xlabel("distance along a filter-normalised direction")
     ax.set_ylabel("cross entropy")
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    plain_logarithms(ax.yaxis)
     return legend(ax)
 
 

@@ -237,7 +237,7 @@ class Staged(nn.Module):
         dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
         if dtype not in (torch.float32, torch.float64):
             raise InputError(
-                f"the weights are {str(dtype).removeprefix('torch.')}, and membranes need float32 or float64: call "
+                f"the weights are {name_of(dtype)}, and membranes need float32 or float64: call "
                 "model.float(), and torch.autocast for mixed precision"
             )
         return to_channels_last(frames, dtype)
@@ -249,6 +249,11 @@ class Staged(nn.Module):
         for stage in self.stages:
             x = _through(stage, x, shapes)
         return shapes
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """``"float32"`` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
 
 
 @contextmanager

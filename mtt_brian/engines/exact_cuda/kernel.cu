@@ -132,10 +132,6 @@ __device__ __noinline__ double after(const i64* powers, int kind, double v, doub
     return rest + (v - rest) * exponential(powers, -dt / tau);
 }
 
-__device__ __forceinline__ double advanced(const Network& net, int kind, double v, double last, double t, int q) {
-    return after(net.powers, kind, v, t - last, net.rest[q], net.tau[q]);
-}
-
 // C order of a neuron, which are numbered channels last.
 __device__ __forceinline__ int flat(const Population& population, int local) {
     return local % population.channels * population.pixels + local / population.channels;
@@ -671,7 +667,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_recordings(
             } else if (ANY_MOVES && last_one.kind != STATIC) {
                 const int k = local % last_one.group_size;
                 const int q = last_one.parameter_offset + (last_one.parameter_stride ? local : k);
-                v = advanced(run.net, last_one.kind, v, state.last[neuron], run.until, q);
+                v = after(powers, last_one.kind, v, run.until - state.last[neuron], rest[q], tau[q]);
             }
             if (v - v != 0.0) cursor->failed = FAILED;
             readout[b * size + f] = v;
