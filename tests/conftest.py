@@ -73,6 +73,15 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
     reader.as_users_do(monkeypatch)
 
 
+@pytest.fixture
+def unoptimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extensions of Cython, a dozen for each network, take less than half the time to compile."""
+    from mtt_brian.engines.brian2 import runtime
+    from tests.engines import FLAGS
+
+    monkeypatch.setattr(runtime, "EXACT_FLAGS", FLAGS)
+
+
 @pytest.fixture(scope="session")
 def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/ and runs/sdt-0, sdt-1 and mtt-0, that tests leave as it is.

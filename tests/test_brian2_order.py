@@ -10,6 +10,7 @@ from brian2 import second
 
 import mtt_brian as mb
 from mtt_brian.engines.brian2 import internals
+from tests.engines import FLAGS
 from tests.test_cli import in_a_row
 
 pytestmark = pytest.mark.slow
@@ -50,9 +51,8 @@ def graph(neuron):
 
 @pytest.fixture
 def cython(monkeypatch):
-    brian2.prefs["codegen.target"], before = "cython", brian2.prefs["codegen.target"]
-    yield
-    brian2.prefs["codegen.target"] = before
+    monkeypatch.setitem(brian2.prefs, "codegen.target", "cython")
+    monkeypatch.setitem(brian2.prefs, internals.COMPILER_FLAGS, FLAGS)
 
 
 @pytest.fixture

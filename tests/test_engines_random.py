@@ -5,9 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mtt_brian.engines.brian2 import runtime
 from tests import random_networks
-from tests.engines import FLAGS, simulator, trains, with_the_code_of_a_gpu
+from tests.engines import simulator, trains, with_the_code_of_a_gpu
 from tests.reference import Reference
 
 
@@ -86,9 +85,8 @@ def test_brian2_numpy_equals_the_reference_often(gpus_code, leaky, seed, batch_s
 
 
 @pytest.mark.slow
-def test_brian2_cython_equals_the_reference(monkeypatch):
-    """Both rules in one network, and compiled without optimisation, as it takes long."""
-    monkeypatch.setattr(runtime, "EXACT_FLAGS", FLAGS)
+def test_brian2_cython_equals_the_reference(unoptimised):
+    """Both rules in one network."""
     assert check(2, "brian2", None, batch_size=2, target="cython") > 0
 
 

@@ -189,7 +189,7 @@ class TestSideBySide:
     [("brian2", False), *(pytest.param(engine, True, marks=pytest.mark.slow) for engine in ("brian2", "brian2-cpp"))],
 )
 def test_brian2_engines_report_what_the_exact_one_does(
-    engine, compiled, side_by_side, workspace, tmp_path, monkeypatch
+    engine, compiled, side_by_side, workspace, tmp_path, monkeypatch, unoptimised
 ):
     if not compiled:
         monkeypatch.setattr(compilers, "missing_for_cython", lambda: ["a compiler"])

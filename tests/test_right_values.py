@@ -260,7 +260,7 @@ def test_400_weights_and_thresholds_give_the_floor_of_their_quotient(engine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("engine", "options"), [("brian2", {"target": "cython"}), ("brian2-cpp", {})])
-def test_400_weights_and_thresholds_on_compiled_engines(engine, options):
+def test_400_weights_and_thresholds_on_compiled_engines(engine, options, unoptimised):
     check_400_pairs(engine, [[0], range(1, 20)], **options)  # two populations, for a compiler takes its time for each
 
 

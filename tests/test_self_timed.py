@@ -33,14 +33,14 @@ def test_the_same_spikes_as_the_exact_engine(kind):
 @pytest.mark.parametrize(
     ("kind", "engine", "options"),
     [
-        # Cython compiles an extension for each piece of code, a minute for each kind.
+        # Cython compiles an extension for each piece of code, half a minute for each kind.
         ("CubaLIF", "brian2", {"target": "cython"}),
         ("IF", "brian2-cpp", {}),
         ("CubaLIF", "brian2-cpp", {}),
         ("delays", "brian2-cpp", {}),
     ],
 )
-def test_the_same_spikes_when_compiled(kind, engine, options):
+def test_the_same_spikes_when_compiled(kind, engine, options, unoptimised):
     assert compare(7, kind, engine, batch_size=2, **options) > 20
 
 
