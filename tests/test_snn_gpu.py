@@ -19,7 +19,7 @@ from mtt_brian.mtt.iteration import Batch, Iteration
 from mtt_brian.mtt.optimizer import make_optimizer
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Spiking, models, temporal
-from mtt_brian.snn.ops import choice, reference
+from mtt_brian.snn.ops import choice, memory_format, reference
 from mtt_brian.snn.ops.time_plan import TimePlan
 from mtt_brian.snn.residual import run
 from mtt_brian.snn.surrogate import Exponential, PeriodicExponential, Surrogate
@@ -82,7 +82,7 @@ def compare(found: ModuleType, layer: Spiking, x: Tensor, plan: TimePlan) -> Non
     expected_membrane, expected = reference.forward(x.to(real), plan, steps)
     assert spikes.dtype == x.dtype
     assert membrane.dtype == real
-    assert spikes.stride()[1:] == membrane.stride()[1:] == found.dense(x).stride()[1:]
+    assert spikes.stride()[1:] == membrane.stride()[1:] == memory_format.dense(x).stride()[1:]
     assert torch.equal(spikes.to(real), expected)
     close = {"rtol": 1e-12, "atol": 1e-12} if real == torch.float64 else {"rtol": 1e-6, "atol": 1e-6}
     torch.testing.assert_close(membrane, expected_membrane, **close)
@@ -158,7 +158,7 @@ def test_maps_sum_repeat_and_leave_out_frames(dtype: torch.dtype, device: str) -
             torch.testing.assert_close(
                 ours, expected, rtol=rounding(device) if dtype == torch.bfloat16 else 1e-6, atol=0
             )
-            assert ours.stride()[1:] == kernels(device).dense(inner).stride()[1:]
+            assert ours.stride()[1:] == memory_format.dense(inner).stride()[1:]
 
 
 def test_no_nan_is_hidden() -> None:
@@ -395,7 +395,7 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from mtt_brian.snn.ops import gpu
+    from mtt_brian.snn.ops.gpu import frame_map, norm, pooling, population
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     real = triton.language.float32
@@ -407,23 +407,23 @@ def test_the_kernels_compile(capability: int, tmp_path: Any, monkeypatch: pytest
     whole = {"size": "i32", "row": "i32", "segments": "i32", "programs": "i32", "channels": "i32", "per_step": "i32"}
     whole |= {"frames": "i32", "width": "i32", "table": "*i32", "sources": "*i32", "batches": "*i64"}
     for subtract, half, channels in product([True, False], ["*bf16", "*fp32"], [0, 64]):
-        population = {**rule, "subtract": subtract, "channels": channels, "repeats": True, **shared}
-        population["room"] = half == "*bf16"
+        rules = {**rule, "subtract": subtract, "channels": channels, "repeats": True, **shared}
+        rules["room"] = half == "*bf16"
         kinds = {
-            gpu._forward: {**population, "many": subtract, "keep": True, "sums": True},
-            gpu._backward: {**population, **slope, "sums_spikes": True},
+            population._forward: {**rules, "many": subtract, "keep": True, "sums": True},
+            population._backward: {**rules, **slope, "sums_spikes": True},
         }
         if subtract and channels:  # the others do not depend on the rule
             kinds |= {
-                gpu._moments: {"channels": channels, "repeats": True, **shared},
-                gpu._norm_numbers: {"eps": 1e-5, "momentum": 0.1, **sums},
-                gpu._norm_gradients: sums,
-                gpu._norm_input_gradient: {"channels": channels, "training": True, **shared},
-                gpu._norm_apply: {"channels": channels, **shared},
-                gpu._norm_sums: {"channels": channels, **shared},
-                gpu._apply_map: shared,
-                gpu._pool: windows,
-                gpu._spread: windows,
+                norm._moments: {"channels": channels, "repeats": True, **shared},
+                norm._norm_numbers: {"eps": 1e-5, "momentum": 0.1, **sums},
+                norm._norm_gradients: sums,
+                norm._norm_input_gradient: {"channels": channels, "training": True, **shared},
+                norm._norm_apply: {"channels": channels, **shared},
+                norm._norm_sums: {"channels": channels, **shared},
+                frame_map._apply_map: shared,
+                pooling._pool: windows,
+                pooling._spread: windows,
             }
         frames = {"x", "y", "spikes", "grad_spikes", "grad_x", "grad", "grad_y", "mapped", "large", "small"}
         for kernel, constants in kinds.items():

@@ -14,7 +14,7 @@ from mtt_brian.errors import InputError
 from mtt_brian.mtt.loss import losses_of_each
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn import Residual, Spiking, Staged
-from mtt_brian.snn.ops import choice
+from mtt_brian.snn.ops import choice, memory_format
 from mtt_brian.snn.room import Pass, make_pass
 from mtt_brian.snn.staged import RoomStage
 from tests.triton_kernels import interpreted
@@ -36,8 +36,9 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     else:
         module = interpreted()
         monkeypatch.setattr(choice, "_triton_for", lambda x, surrogate: module if module.fits(x, surrogate) else None)
-    frames_like = module.frames_like
-    monkeypatch.setattr(module, "frames_like", lambda *args: frames_like(*args).fill_(torch.nan))
+    frames_like = memory_format.frames_like
+    for part in (module.frame_map, module.norm, module.population):
+        monkeypatch.setattr(part, "frames_like", lambda *args: frames_like(*args).fill_(torch.nan))
     return module
 
 

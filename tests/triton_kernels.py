@@ -1,36 +1,41 @@
-"""The Triton kernels of snn/ops/gpu.py as Triton's interpreter runs them, on CPU tensors."""
+"""The Triton kernels of snn/ops/gpu as Triton's interpreter runs them, on CPU tensors."""
 
 import functools
-import importlib.util
+import importlib
 import os
 import sys
-from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
 import pytest
 import torch
 
-import mtt_brian.snn
+from mtt_brian.snn import ops
 
-FILE = Path(mtt_brian.snn.__file__).parent / "ops" / "gpu.py"
+NAME = "mtt_brian.snn.ops.gpu"
 
 
 @functools.cache
 def interpreted() -> ModuleType:
-    """A second copy of the module: on a machine with a GPU the first one holds compiled kernels."""
+    """A second copy of the package: on a machine with a GPU the first one holds compiled kernels."""
     pytest.importorskip("triton", reason="Triton is not installed")
-    spec = importlib.util.spec_from_file_location("interpreted_gpu", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["interpreted_gpu"] = module
+    first = _taken_away()
     with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
-        spec.loader.exec_module(module)
+        package = importlib.import_module(NAME)
+    _taken_away()
+    sys.modules.update(first)
+    if first:
+        ops.gpu = first[NAME]
     try:
-        module.check(torch.device("cpu"))
+        package.check(torch.device("cpu"))
     except Exception as error:
         if "0-dimensional" in str(error):
             pytest.skip("the interpreter of this release of Triton does not run with this one of numpy")
         raise
-    return module
+    return package
+
+
+def _taken_away() -> dict[str, ModuleType]:
+    """The modules of the package, which will be imported anew."""
+    vars(ops).pop("gpu", None)
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name == NAME or name.startswith(f"{NAME}.")}
