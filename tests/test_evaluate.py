@@ -27,6 +27,7 @@ from mtt_brian.evaluate import (
     report_tables,
     write_report,
 )
+from mtt_brian.evaluate.sign_test import SignTest
 from mtt_brian.evaluate.temporal_flexibility import TIME_STEPS
 from mtt_brian.neuron import IF
 
@@ -196,6 +197,10 @@ class TestAccumulators:
         assert found.accuracy_over_time.tolist() == [0, 0, 0.5]
         assert found.median_decision_time == 0.4  # the wrong one does not count
         assert found.confusion_matrix.tolist() == [[0, 0], [1, 1]]
+        assert found.change is None
+        assert accumulator.compute([False, True]).change == SignTest(lost=1, gained=1, p=1.0)
+        with pytest.raises(InputError, match="same recordings twice"):
+            accumulator.compute([True])
 
     def test_event_driven_needs_every_population(self):
         with pytest.raises(InputError, match="'hidden'"):
@@ -249,6 +254,7 @@ def report(*orders, spike_difference=0.25):
                     accuracy_over_time=np.array([0.1, 0.81]),
                     median_decision_time=0.12,
                     confusion_matrix=np.eye(2, dtype=np.int64),
+                    change=SignTest(13, 1, 0.002) if name == "sdt" else None,
                 )
                 for order in orders
             ),
@@ -268,6 +274,8 @@ class TestReport:
         assert content["runs"][1]["flexibility"] is None
         assert run["time_stepped"]["10"] == {"value": 0.89, "standard_error": 0.026}
         assert run["event_driven"]["order"] == "sum"
+        assert run["event_driven"]["change"] == {"lost": 13, "gained": 1, "p": 0.002}
+        assert content["runs"][1]["event_driven"]["change"] is None
         assert run["event_driven"]["spike_difference"] == {"hidden": 0.25, "output": 0.5}
         assert run["event_driven_fifo"]["order"] == "fifo"
         assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == ["report.json", "report.md"]
@@ -291,6 +299,7 @@ class TestReport:
         assert read.runs[0].time_stepped.accuracy == written.runs[0].time_stepped.accuracy
         first = read.runs[0].event_driven[0]
         assert (first.order, first.accuracy) == (orders[0], Estimate(0.81, 0.032))
+        assert [run.event_driven[0].change for run in read.runs] == [SignTest(13, 1, 0.002), None]
         assert first.spike_difference == {"hidden": spike_difference, "output": 0.5}
         assert first.confusion_matrix.tolist() == [[1, 0], [0, 1]]
         assert report_tables.markdown_text(read) == report_tables.markdown_text(written)

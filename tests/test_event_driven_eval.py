@@ -106,6 +106,9 @@ def check_contract(report, engine):
             assert m["milliseconds_per_recording"] > 0
             assert np.sum(m["confusion_matrix"]) == n
             assert np.trace(m["confusion_matrix"]) / n == pytest.approx(p)
+            stepped = run["time_stepped"][str(run["time_stepped_at_t_max"]["time_steps"])]["value"]
+            assert m["change"]["gained"] - m["change"]["lost"] == round(n * (p - stepped))
+            assert 0 <= m["change"]["p"] <= 1
 
 
 class TestSideBySide:
@@ -171,7 +174,7 @@ class TestSideBySide:
 
     def test_prints_a_verdict_and_where_it_went(self, side_by_side):
         done, folder = side_by_side
-        assert re.search(r"^Without time steps sdt (loses|gains|keeps) .*, mtt .*\.$", done.stdout, re.MULTILINE)
+        assert re.search(r"^Without time steps sdt (loses|gains|keeps|goes) .*, mtt .*\.$", done.stdout, re.MULTILINE)
         assert re.search(r"\|\s+\| sdt +\| mtt +\|", done.stdout)
         rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
         assert len(rows) == 2 + 8

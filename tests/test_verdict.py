@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mtt_brian.evaluate import verdict
+from mtt_brian.evaluate.sign_test import sign_test
 from tests.test_html import REPORT, event_driven, run
 
 
@@ -29,6 +30,20 @@ def named(name, stepped, events, **changes):
 )
 def test_one_network(stepped, events, text):
     assert of(named("mtt", stepped, events)) == f"{text}; most spikes change in hidden (25 %)."
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "text"),
+    [
+        (6, 0, "loses 10.0 points (90.0 -> 80.0 %)"),  # p = 2 / 2**6
+        (5, 0, "goes from 90.0 to 80.0 %, which 13 recordings cannot tell from chance (sign test p = 0.062)"),
+        (2, 1, "goes from 90.0 to 80.0 %, which 13 recordings cannot tell from chance (sign test p = 1.000)"),
+    ],
+)
+def test_a_difference_that_may_be_chance_is_no_loss(lost, gained, text):
+    change = sign_test([True] * lost + [False] * gained, [False] * lost + [True] * gained)
+    said = of(named("mtt", 0.9, 0.8, spike_difference={}, change=change))
+    assert said == f"Without time steps mtt {text}."
 
 
 @pytest.mark.parametrize("differences", [{"output": 0.5}, {"hidden": math.inf}, {"hidden": 0.0}])

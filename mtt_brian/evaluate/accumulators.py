@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mtt_brian.engines.base import ORDERS, Order
 from mtt_brian.engines.result import Result
@@ -28,6 +29,7 @@ from mtt_brian.evaluate.metrics import (
     readout_trace,
 )
 from mtt_brian.evaluate.report import EventDriven, TimeStepped
+from mtt_brian.evaluate.sign_test import sign_test
 from mtt_brian.text import listed, shown
 
 
@@ -209,11 +211,14 @@ class EventDrivenAccumulator:
         self._seconds += state["seconds"]
         self._classes = state["classes"]
 
-    def compute(self) -> EventDriven:
+    def compute(self, time_stepped: ArrayLike | None = None) -> EventDriven:
         """The result of all recordings.
 
+        Args:
+            time_stepped: which predictions are correct on time steps, bool [N], for `EventDriven.change`.
+
         Raises:
-            InputError: if nothing was added.
+            InputError: if nothing was added, or for another number of predictions.
         """
         n = len(self._labels)
         decided = [t for t in self._decision_times if np.isfinite(t)]
@@ -229,6 +234,7 @@ class EventDrivenAccumulator:
             accuracy_over_time=self._correct_at / n,
             median_decision_time=float(np.median(decided)) if decided else float("inf"),
             confusion_matrix=confusion_matrix(self._predicted, self._labels, self._classes),
+            change=None if time_stepped is None else sign_test(time_stepped, self.correct),
         )
 
 

@@ -18,16 +18,15 @@ from mtt_brian.evaluate.factorial import (
     Combination,
     Groups,
     Share,
-    SignTest,
     cell_name,
     effect,
     from_bits,
     right,
     share,
-    sign_test,
     title,
 )
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.sign_test import SignTest, sign_test
 from mtt_brian.evaluate.statistics import mean_estimate
 from mtt_brian.evaluate.tables import (
     MISSING,
@@ -38,14 +37,12 @@ from mtt_brian.evaluate.tables import (
     exact,
     fraction,
     in_percent,
+    p_value,
     percent,
     whole,
     words,
 )
 from mtt_brian.text import number_of
-
-#: A difference is called one if the sign test gives it less than this.
-SIGNIFICANT = 0.05
 
 
 def changes(
@@ -254,14 +251,9 @@ def verdict(cells: Cells, name: str, combinations: Sequence[Combination], what: 
         f"{percent(before)} to {percent(after)} %, {percent(change, True)} points ({test.lost} lost, {test.gained} "
         f"gained, sign test p = {p_value(test.p)})"
     )
-    if test.p >= SIGNIFICANT:
-        return f"{head}: no difference that so many recordings can show."
-    return f"{head}; {most}." if change.value < 0 else f"{head}: the target is better."
-
-
-def p_value(p: float) -> str:
-    """``"0.031"``, ``"4e-06"``."""
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+    if test.is_loss:
+        return f"{head}; {most}."
+    return f"{head}: {'the target is better' if test.is_gain else 'no difference that so many recordings can show'}."
 
 
 def step_names(combinations: Sequence[Combination]) -> list[str]:

@@ -8,7 +8,7 @@
                "time_stepped": {"1": estimate, "10": estimate, ...},
                "time_stepped_at_t_max": {"time_steps", "spikes_per_recording", "synops_per_recording",
                                          "milliseconds_per_recording"},
-               "event_driven": {"order", "accuracy": estimate,
+               "event_driven": {"order", "accuracy": estimate, "change": {"lost", "gained", "p"},
                                 "spike_difference": {"<population>": x, ..., "output": x},
                                 "synops_per_recording", "milliseconds_per_recording", "compile_seconds",
                                 "spikes_per_recording": {"<population>": n, ...},
@@ -18,7 +18,8 @@
 
 Accuracies lie between 0 and 1. JSON has no infinity: a spike difference against a silent reference, and a decision
 time where no prediction was correct, are ``null``. So is the flexibility score (`evaluate.flexibility`) if not all of
-its numbers of time steps were run. Reports of earlier versions have no date, no network and no flexibility score.
+its numbers of time steps were run. Reports of earlier versions have no date, no network, no flexibility score and no
+change.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import numpy as np
 from mtt_brian.engines.base import ORDERS, Order
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.sign_test import SignTest
 from mtt_brian.evaluate.temporal_flexibility import Flexibility
 from mtt_brian.files import plain
 from mtt_brian.text import one_line, shown
@@ -75,6 +77,7 @@ class EventDriven:
         median_decision_time: seconds after which the prediction is correct and no longer changes, over the correctly
             predicted recordings in which the readouts of the classes come to differ; inf if there is none.
         confusion_matrix: int64 [classes, classes], rows are the truth.
+        change: recordings lost and gained, from the time-stepped predictions at T_max; None if not known.
     """
 
     order: Order
@@ -88,12 +91,14 @@ class EventDriven:
     accuracy_over_time: np.ndarray
     median_decision_time: float
     confusion_matrix: np.ndarray
+    change: SignTest | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         return {
             "order": self.order,
             "accuracy": plain(self.accuracy),
+            "change": None if self.change is None else self.change._asdict(),
             "spike_difference": {name: _finite(value) for name, value in self.spike_difference.items()},
             "synops_per_recording": self.synops_per_recording,
             "milliseconds_per_recording": self.milliseconds_per_recording,
@@ -122,6 +127,7 @@ class EventDriven:
             accuracy_over_time=np.asarray(over_time["accuracy"], dtype=np.float64),
             median_decision_time=_or_infinity(content["median_decision_seconds"]),
             confusion_matrix=np.asarray(content["confusion_matrix"], dtype=np.int64),
+            change=None if content.get("change") is None else SignTest(**content["change"]),
         )
 
 

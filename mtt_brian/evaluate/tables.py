@@ -181,6 +181,11 @@ def percent(estimate: Estimate, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}.1f} ± {error:.1f}"
 
 
+def p_value(p: float) -> str:
+    """``"0.031"``, ``"4e-06"``."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
 def number(value: float) -> str:
     """``"12,345"``, ``"0.61"``: a readable number of digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

@@ -284,14 +284,16 @@ def _run_report(plan: EvaluationPlan, name: str, store: ResultStore) -> RunRepor
     accumulators = shards[0].task.accumulators()
     for shard in shards:
         accumulators.merge(store[shard.key])
+    time_stepped = accumulators.time_stepped.compute()
+    before = accumulators.time_stepped.correct[time_stepped.time_steps]
     return RunReport(
         run=name,
         method=plan.runs[name].config["method"],
         seed=plan.runs[name].config.get("seed"),
         n_recordings=len(plan.recordings),
         network=str(plan.runs[name].config.get("model", "")),
-        time_stepped=accumulators.time_stepped.compute(),
-        event_driven=tuple(one.compute() for one in accumulators.event_driven.values()),
+        time_stepped=time_stepped,
+        event_driven=tuple(one.compute(before) for one in accumulators.event_driven.values()),
         flexibility=accumulators.flexibility,
     )
 

@@ -26,8 +26,8 @@ import torch
 
 from mtt_brian import export
 from mtt_brian.errors import Diverged
-from mtt_brian.evaluate.factorial import from_bits, sign_test
-from mtt_brian.evaluate.gap_tables import SIGNIFICANT
+from mtt_brian.evaluate.factorial import from_bits
+from mtt_brian.evaluate.sign_test import sign_test
 from mtt_brian.events import Recordings
 from mtt_brian.experiments import repair as repairs
 from mtt_brian.experiments.engine_in_the_loop import EngineInTheLoop, trainable
@@ -210,8 +210,7 @@ def _is_higher(losses: Sequence[float], lowest: Sequence[float]) -> bool:
 
 def _is_worse(start: Score, value: Score) -> bool:
     """Whether the sign test shows it."""
-    lost, gained, p = sign_test(from_bits(start.right), from_bits(value.right))
-    return lost > gained and p < SIGNIFICANT
+    return sign_test(from_bits(start.right), from_bits(value.right)).is_loss
 
 
 class _State:

@@ -10,10 +10,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtt_brian.evaluate import gap_tables
-from mtt_brian.evaluate.factorial import SignTest, from_bits, sign_test
+from mtt_brian.evaluate.factorial import from_bits
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.evaluate.sign_test import SignTest, sign_test
 from mtt_brian.evaluate.statistics import mean_estimate
-from mtt_brian.evaluate.tables import Column, Table, code_block, decimal, in_percent, markdown, percent, whole, words
+from mtt_brian.evaluate.tables import (
+    Column,
+    Table,
+    code_block,
+    decimal,
+    in_percent,
+    markdown,
+    p_value,
+    percent,
+    whole,
+    words,
+)
 from mtt_brian.experiments.gap import Rule, bound_in_words, spikes_in_words
 from mtt_brian.experiments.repair import AT_TARGET, STEPPED, UNBOUNDED
 from mtt_brian.experiments.run_files import CONFIG, MODEL
@@ -92,10 +104,9 @@ class RepairReport:
         """
         if self.budget is not None and self.synops > self.budget:
             return False
-        if self.test.p < gap_tables.SIGNIFICANT and self.test.lost > self.test.gained:
+        if self.test.is_loss:
             return False
-        gains = self.change.p < gap_tables.SIGNIFICANT and self.change.gained > self.change.lost
-        return True if gains else None
+        return True if self.change.is_gain else None
 
     @property
     def verdict(self) -> str:
@@ -111,9 +122,9 @@ class RepairReport:
         return (
             f"{head}: on {number_of(count, 'recording')} the accuracy under "
             f"{in_words(self.rules[AT_TARGET])!r} goes from {percent(old)} to {percent(new)} % ({change.lost} lost, "
-            f"{change.gained} gained, sign test p = {gap_tables.p_value(change.p)}). Before, it was {percent(best)} % "
+            f"{change.gained} gained, sign test p = {p_value(change.p)}). Before, it was {percent(best)} % "
             f"under {in_words(self.rules[self.reference])!r}: {percent(difference, True)} points from there ({lost} "
-            f"lost, {gained} gained, p = {gap_tables.p_value(p)}). SynOps: {self.synops:.2f} times those without a "
+            f"lost, {gained} gained, p = {p_value(p)}). SynOps: {self.synops:.2f} times those without a "
             f"bound before{within}."
         )
 
@@ -135,7 +146,7 @@ class RepairReport:
                 Column("", "change", [in_percent(_difference(self.before[n], self.after[n]), True) for n in names]),
                 Column("", "lost", [whole(t.lost) for t in tests]),
                 Column("", "gained", [whole(t.gained) for t in tests]),
-                words("p", [gap_tables.p_value(t.p) for t in tests]),
+                words("p", [p_value(t.p) for t in tests]),
             ],
         )
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from mtt_brian import plotting
 from mtt_brian.evaluate import Estimate, flexibility, gap_tables
-from mtt_brian.evaluate.factorial import UNCHANGED, Combination, effect, from_bits, sign_test, title
+from mtt_brian.evaluate.factorial import UNCHANGED, Combination, effect, from_bits, title
+from mtt_brian.evaluate.sign_test import sign_test
 from mtt_brian.evaluate.statistics import mean_estimate, over_seeds
 from mtt_brian.evaluate.tables import (
     MISSING,
@@ -22,6 +23,7 @@ from mtt_brian.evaluate.tables import (
     decimal,
     fraction,
     in_percent,
+    p_value,
     ranking,
     whole,
     words,
@@ -263,7 +265,7 @@ def _paired(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Cell:
     ran = np.isfinite(after - before)
     test = sign_test(before[ran], after[ran])
     cell = in_percent(over_seeds(changes), sign=True)
-    return Cell(cell.text, cell.value, f"{cell.error} ({test.lost}, {test.gained}; {gap_tables.p_value(test.p)})")
+    return Cell(cell.text, cell.value, f"{cell.error} ({test.lost}, {test.gained}; {p_value(test.p)})")
 
 
 def ways(groups: Groups) -> list[Table]:
