@@ -88,6 +88,7 @@ def test_missing_cython_is_one_line_and_a_finding_of_the_doctor(path, capsys):
     assert refused in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_is_no_reason_to_stop(path, monkeypatch, tmp_path, capfd, caplog):
     """Brian2 tests Cython by a file that may have been compiled at another time."""
     cc, cxx = (compilers.missing_for_cython() * 2)[:2]

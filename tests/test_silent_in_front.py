@@ -1,4 +1,4 @@
-"""Silent nodes (LI, I, CubaLI) in front of others: NIR's equations in steps of 1 us, and what is refused."""
+"""Silent nodes (LI, I, CubaLI) in front of others: NIR's equations in steps of 2 us, and what is refused."""
 
 import itertools
 
@@ -10,7 +10,7 @@ import mtt_brian as mb
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import CubaLIF, LinearNeuron
 
-DT = 1e-6
+DT = 2e-6
 ARRIVALS = np.arange(1, 31) * 2000  # microseconds
 END = 0.07
 
@@ -65,7 +65,7 @@ def stepped(first, weights, behind, bias_in, bias_between, reset, pixels):
     """Spikes of the last population, and its potential at the end."""
     w_in, between = weights
     a, b = Stepped(first), Stepped(behind)
-    events = {round(t): x for t, x in zip(ARRIVALS, pixels, strict=True)}
+    events = {round(t * 1e-6 / DT): x for t, x in zip(ARRIVALS, pixels, strict=True)}
     for step in range(round(END / DT)):
         pulse = w_in[:, events[step]] if step in events else np.zeros(len(w_in))
         signal = a.step(bias_in, pulse, step * DT, reset)

@@ -67,7 +67,13 @@ def test_layers_without_time_process_repeated_frames_once(name: str, training: b
 
 @pytest.mark.parametrize("variant", temporal.VARIANTS)
 @pytest.mark.parametrize(
-    ("name", "bins"), [("nmnist_3c1fc", 10), ("resnet18_dvs", 10), ("vggsnn", 10), ("vgg14", 1), ("resnet18", 1)]
+    ("name", "bins"),
+    [
+        ("nmnist_3c1fc", 10),
+        ("resnet18_dvs", 10),
+        ("vgg14", 1),
+        *(pytest.param(name, bins, marks=pytest.mark.slow) for name, bins in (("vggsnn", 10), ("resnet18", 1))),
+    ],
 )
 def test_configurations_together_are_each_of_them_alone(name: str, bins: int, variant: str) -> None:
     """Readouts, gradients and, as these networks have norms in training mode, running statistics."""
