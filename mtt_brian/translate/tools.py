@@ -43,7 +43,7 @@ class Neurons:
     def constant(self) -> np.ndarray:
         """tau / r, 1 / r or tau_syn / w_in, of each neuron."""
         gain = self.values["w_in"] if "w_in" in self.values else self.values["r"]
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             return self.values.get("tau_syn", self.values.get("tau", np.float64(1.0))) / gain
 
     @property
