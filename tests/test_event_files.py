@@ -411,6 +411,10 @@ BAD_HDF5 = {
         lambda path: dsec(path, events__id=np.arange(4)),
         "the field 'id' holds different values and would be dropped",
     ),
+    "seconds, too": (
+        lambda path: dsec(path, events__ts=np.arange(4) / 2),
+        "the field 'ts' holds different values and would be dropped",
+    ),
     "dropped field": (
         lambda path: prophesee(path, camera=np.arange(4)),
         "the field 'camera' holds different values and would be dropped",

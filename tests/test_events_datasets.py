@@ -448,6 +448,33 @@ def test_a_truncated_dvsgesture_file_is_named(gestures, missing):
         events.load("dvsgesture", gestures)[0]
 
 
+def test_dvsgesture_files_that_end_before_a_trial_are_named(gestures):
+    table = gestures / "user23_led_labels.csv"  # the last event is at 1900 us
+    table.write_text("class,startTime_usec,endTime_usec\n1,1100,300000\n2,200000,300000\n")
+    train = events.load("dvsgesture", gestures)
+    with pytest.warns(UserWarning, match=r"user23_led\.aedat: it ends at 1900 us, and trial 1 .* 300000 us: the rest"):
+        assert len(train[0]) == 9
+    with pytest.raises(InputError, match=r"user23_led\.aedat: it ends at 1900 us, and trial 2 .*an incomplete copy\?"):
+        train[1]
+
+
+def test_hidden_files_beside_recordings_are_left_out(nmnist, gestures):
+    (nmnist / "Train" / "3" / "._00003.bin").write_bytes(bytes(120))
+    assert not any("._" in name for name in events.load("nmnist", nmnist).ids)
+    folder = gestures / "ibmGestureTrain" / "user03_natural"
+    folder.mkdir(parents=True)
+    for name in ("2.npy", "._2.npy"):
+        np.save(folder / name, np.zeros((1, 4)))
+    assert events.load("dvsgesture", gestures).ids == ["ibmGestureTrain/user03_natural/2.npy"]
+
+
+def test_one_recording_of_cifar10dvs_in_two_formats_is_refused(tmp_path):
+    for ending in ("aedat", "aedat4"):
+        write(tmp_path / f"cat/cifar10_cat_1.{ending}", aedat2(numbered(1)))
+    with pytest.raises(InputError, match=r"cifar10_cat_1\.aedat and cat/cifar10_cat_1\.aedat4 are one recording"):
+        events.load("cifar10dvs", tmp_path)
+
+
 def test_dvsgesture_tables_are_checked(gestures):
     table = gestures / "user23_led_labels.csv"
     table.write_text("class,startTime_usec,endTime_usec\n12,0,5\n")
@@ -456,6 +483,13 @@ def test_dvsgesture_tables_are_checked(gestures):
     table.write_text("a,b\n")
     with pytest.raises(InputError, match="first line must be class,startTime_usec,endTime_usec"):
         events.load("dvsgesture", gestures)
+    table.write_text("class,startTime_usec,endTime_usec\n1,5,5\n")
+    with pytest.raises(InputError, match="'1,5,5' is a trial that ends before it starts"):
+        events.load("dvsgesture", gestures)
+    for content, message in ((b"", "empty file"), (b"\xff", "cannot be read as a table of trials")):
+        table.write_bytes(content)
+        with pytest.raises(InputError, match=rf"user23_led_labels\.csv: {message}"):
+            events.load("dvsgesture", gestures)
     table.unlink()
     with pytest.raises(InputError, match=r"user23_led_labels.csv: no such file"):
         events.load("dvsgesture", gestures)
@@ -482,7 +516,7 @@ def test_dvsgesture_arrays_are_checked_and_never_unpickled(tmp_path):
     np.save(folder / "0.npy", np.array([{"code": "runs"}], dtype=object), allow_pickle=True)
     np.save(folder / "1.npy", np.zeros((5, 3)))
     train = events.load("dvsgesture", tmp_path)
-    with pytest.raises(InputError, match=r"0\.npy: .*allow_pickle"):
+    with pytest.raises(InputError, match=r"0\.npy: it is no file of numpy, or holds Python objects"):
         train[0]
     with pytest.raises(InputError, match=r"1\.npy: not an array \[events, 4\].*\(5, 3\)"):
         train[1]
@@ -524,8 +558,38 @@ def test_broken_shd_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"shd_train\.h5: cannot be read as SHD's HDF5"):
         events.load("shd", tmp_path)
     write_shd(tmp_path / "shd_test.h5", [20])
-    with pytest.raises(InputError, match=r"shd_test\.h5.*labels must be a list of 0\.\.19"):
+    with pytest.raises(InputError, match=r"shd_test\.h5: labels must be a list of whole numbers 0\.\.19"):
         events.load("shd", tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("labels", [3], "it holds 1 labels, but 2 recordings in spikes/times"),
+        ("labels", [3, 4, 5], "it holds 3 labels, but 2 recordings in spikes/times"),
+        ("labels", [3.0, 4.7], r"labels must be a list of whole numbers 0\.\.19"),
+        ("labels", ["3", "4"], r"labels must be a list of whole numbers 0\.\.19"),
+        ("spikes/units", [[699, 0.5, 350], [1, 2, 3]], r"x\[1\] = 0\.5 is no whole number"),
+        (
+            "spikes/times",
+            np.array([[1, 2, 3], [1, 2, 3]]),
+            "recording 0: spikes/times holds int64; accepted are seconds",
+        ),
+    ],
+)
+def test_shd_files_of_other_numbers_are_refused(name, content, message, tmp_path):
+    path = tmp_path / "shd_train.h5"
+    write_shd(path, [3, 17])
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if name == "labels":
+            file[name] = content
+        else:
+            rows = np.asarray(content)
+            file.create_dataset(name, (len(rows),), dtype=h5py.vlen_dtype(rows.dtype))[:] = rows
+    with pytest.raises(InputError, match=rf"shd_train\.h5: .*{message}"):
+        events.load("shd", tmp_path)[0]
 
 
 # ------------------------------------------------------------------------------------------------------- collections

@@ -1172,3 +1172,11 @@ def test_info_accepts_the_options_for_loops_and_bounds(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "take 0.0001 s (loop_delay)" in out
     assert "lower bound -1" in out
+
+
+def test_a_node_that_an_exporter_left_empty_is_named_when_its_graph_is_written(tmp_path):
+    # Norse 1.1.0 does not know its own LICell.
+    nodes = {"input": inputs(1), "a": None, "output": outputs(1)}
+    with pytest.raises(InputError, match=r"a\.nir: node 'a' is None; accepted are nodes of nir"):
+        nir_files.write_graph(tmp_path / "a.nir", graph(nodes, [("input", "a"), ("a", "output")]))
+    assert not (tmp_path / "a.nir").exists()

@@ -658,6 +658,15 @@ def test_files_of_numpy_with_another_ending_or_content_are_named(tmp_path):
         assert str(error.value) == f"{tmp_path / name}: {message}"
 
 
+def test_what_follows_an_array_in_its_file_is_not_lost(tmp_path):
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.save(file, GOOD)
+        np.save(file, GOOD)
+    size = (tmp_path / "a.npy").stat().st_size
+    with pytest.raises(InputError, match=rf"a\.npy: {size // 2} bytes follow the array; accepted is a file with one"):
+        mb.events.read(tmp_path / "a.npy")
+
+
 def test_whole_floats_make_a_recording():
     assert mb.events.make_recording(np.rint(1e6 * np.array([0.01, 0.02])), x=[0.0, 1.0], p=[True, False]).tolist() == [
         (10_000, 0, 0, 1),

@@ -288,6 +288,82 @@ def test_a_potential_that_float64_cannot_hold_is_refused(engine):
         list(simulator(graph, engine).run([recording([(1, 0), (2, 0)])]))
 
 
+@every_engine
+def test_a_synaptic_drive_that_float64_cannot_hold_is_refused(engine):
+    # The current is 3e5, r times that is 3e310: the neuron never fired.
+    neurons = CubaLIF(tau=0.02, tau_syn=0.01, r=1e305, reset="zero")
+    into = Connection("input", "p", (Dense(np.array([[3e3]]), (1,)),), (), 1)
+    circuit = Circuit("input", (1,), (Population("p", (1,), neurons),), (into,), "p")
+    with pytest.raises(InputError, match="fires without end" if engine == "exact" else r"has weights above 1e\+280"):
+        list(simulator(circuit, engine).run([recording([(1, 0)])]))
+    with pytest.raises(InputError, match="a spike of weight 1 would move the CubaLIF by more than float64 holds"):
+        CubaLIF(tau=0.02, tau_syn=0.01, r=1e307)
+
+
+# ----- neurons that hardly leak
+
+
+def slow(kind, tau):
+    """Neurons that count 200 thresholds per second, but for their leak; the options of their rule."""
+    more = {"tau_syn": 1e-3} if kind == "CubaLIF" else {}
+    return lambda **changed: {"LIF": LIF, "CubaLIF": CubaLIF}[kind](
+        **{"tau": tau, "r": tau, "bias": 200.0, "reset": "zero"} | more | changed
+    )
+
+
+@pytest.mark.parametrize("tau", [1e9, 1e15, 1e300])
+@pytest.mark.parametrize("kind", ["LIF", "CubaLIF"])
+def test_a_leak_is_refused_where_the_resting_potential_leaves_no_digits_for_the_threshold(kind, tau):
+    # Between two events, the potential stayed where it was.
+    with pytest.raises(
+        InputError, match=rf"{kind}: the potential decays to v_leak \+ r \* bias = 2e\+\d+, where float64"
+    ):
+        slow(kind, tau)()
+
+
+def test_the_slowest_leak_that_is_accepted_keeps_eight_digits():
+    into = Connection("input", "p", (Dense(np.array([[0.25]]), (1,)),), (), 1)
+    circuit = Circuit("input", (1,), (Population("p", (1,), slow("LIF", 2e5)()),), (into,), "p")
+    times = [1000 * k + 1 for k in range(1, 100)]
+    (result,) = ExactEngine(circuit).run([train(*[(t, 0) for t in times], duration=0.1)])
+    expected, v, now = [], mpmath.mpf(0), mpmath.mpf(0)
+    with mpmath.workdps(40):
+        rest, tau = mpmath.mpf(200) * 200_000, mpmath.mpf(200_000)
+        for t in [*times, 100_000]:
+            end = mpmath.mpf(t) / 10**6
+            while now + (due := tau * mpmath.log((rest - v) / (rest - 1))) < end:
+                now, v = now + due, mpmath.mpf(0)
+                expected.append(now)
+            v, now = rest + (v - rest) * mpmath.exp(-(end - now) / tau) + mpmath.mpf("0.25"), end
+            if v >= 1:
+                expected.append(now)
+                v = mpmath.mpf(0)
+    assert len(expected) == 40
+    assert np.max(np.abs(result.spikes["p"].t - np.array(expected, float))) < 1e-9
+
+
+@pytest.mark.parametrize("kind", ["LIF", "CubaLIF"])
+def test_a_strong_bias_alone_is_no_reason_to_refuse_a_leak(kind):
+    rule = slow(kind, 0.02)
+    assert rule(bias=1e9).fires
+    assert not rule(bias=-1e12, threshold=None).fires
+
+
+def test_time_constants_whose_inverse_float64_cannot_hold_are_refused():
+    for changed in ({"tau": 5e-324}, {"tau_syn": 5e-324}):
+        with pytest.raises(InputError, match=rf"CubaLIF\.{next(iter(changed))} must be at least 1e-307 seconds"):
+            CubaLIF(**{"tau": 0.02, "tau_syn": 0.01, "r": 0.0, "w_in": 0.0} | changed)
+
+
+@pytest.mark.filterwarnings("error")
+def test_tiny_and_huge_constants_print_no_warning():
+    for node in (
+        nir.LIF(tau=np.full(1, 1e308), r=np.full(1, 0.02), v_leak=np.zeros(1), v_threshold=np.ones(1)),
+        nir.IF(r=np.full(1, 5e-324), v_threshold=np.ones(1)),
+    ):
+        mb.translate.read_nir(chain(nir.Linear(weight=np.ones((1, 1))), node), reset="zero")
+
+
 # ----- neurons that fire without end
 
 

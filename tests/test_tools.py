@@ -611,3 +611,17 @@ def test_a_start_that_a_tool_has_is_listed():
     graph = chain(affine(0.3), nir.IF(np.ones(1), np.ones(1), np.full(1, 0.5), metadata=ZERO))
     _, lost = mb.translate.for_tool(graph, "spikingjelly", step=0.001)
     assert lost == ("SpikingJelly starts the membrane at v_reset, a run here at 0 (nodes 'n1')",)
+
+
+@pytest.mark.parametrize(("v_reset", "listed"), [(0.0, True), (-0.5, False)])
+def test_a_reset_that_norse_leaves_out_is_listed(v_reset, listed):
+    circuit = read(chain(affine(1.0), starting(nir.LIF, r=1.0, v_reset=v_reset)), **NORSE)
+    sentence = "v_reset is 0, because Norse's exporter does not write it (node 'n1')"
+    assert (sentence in circuit.assumptions) == listed
+
+
+def test_a_step_that_a_graph_without_neurons_does_not_hold():
+    with pytest.raises(
+        InputError, match=r"no neuron in the graph tells the length of a step .*: pass file_time_per_step="
+    ):
+        read(chain(affine(1.0)), tool="snntorch", time_per_step=1e-3)

@@ -29,6 +29,18 @@ class CubaLIF(LIF):
     _positive: ClassVar[tuple[str, ...]] = ("threshold", "tau", "tau_syn")
 
     @property
+    def _drive(self) -> np.ndarray:
+        return np.asarray(self.r, dtype=np.float64) * self.held_current
+
+    @property
+    def slowest(self) -> Parameter:
+        return np.maximum(self.tau, self.tau_syn)
+
+    @property
+    def jump(self) -> np.ndarray:
+        return np.abs(np.asarray(self.r, dtype=np.float64) * np.asarray(self.gain, dtype=np.float64))
+
+    @property
     def crosses(self) -> bool:
         """Whether the neuron fires: a synaptic current can raise the potential to the threshold at any time."""
         return self.fires

@@ -72,6 +72,10 @@ def meaning(conventions: Conventions, neurons: Mapping[str, Neurons], assumed: A
             _point_out(conventions, sums, informative, file_step, assumed)
     step, stretch = conventions.time_per_step, 1.0
     if step is not None and file_step is None:
+        if preset is not None:
+            raise InputError(
+                "no neuron in the graph tells the length of a step in the file's time: pass file_time_per_step="
+            )
         raise InputError(
             "time_per_step needs the length of a step in the time of the file: pass tool=, file_time_per_step= or "
             "spike_integral="

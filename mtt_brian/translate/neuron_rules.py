@@ -58,6 +58,8 @@ class Rules:
         parameters: dict[str, Any] = {}
         for ours, value in self._parameters[name].items():
             parameters[ours] = uniform(self._per_neuron(value, ours, name))
+            if self._preset is not None and ours in self._preset.left_out and not np.any(value):
+                self._assumed.add(f"{ours} is 0, because {self._preset.title}'s exporter does not write it", name)
         if kind.fires and not kind.own_reset:
             parameters |= self._reset(name, metadata, parameters)
         elif not kind.fires:

@@ -43,6 +43,9 @@ def write_graph(path: str | os.PathLike[str], graph: nir.NIRGraph) -> None:
     if not isinstance(graph, nir.NIRGraph):
         raise InputError(f"{path}: only a nir.NIRGraph can be written, not {shown(graph)}")
     try:
+        for name, node in graph.nodes.items():
+            if not isinstance(node, nir.NIRNode):
+                raise InputError(f"node {name!r} is {shown(node)}; accepted are nodes of nir")
         tree = _storable(graph.to_dict())
     except InputError as error:
         raise InputError(f"{os.fspath(path)}: {error}") from None

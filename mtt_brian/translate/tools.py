@@ -43,7 +43,7 @@ class Neurons:
     def constant(self) -> np.ndarray:
         """tau / r, 1 / r or tau_syn / w_in, of each neuron."""
         gain = self.values["w_in"] if "w_in" in self.values else self.values["r"]
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             return self.values.get("tau_syn", self.values.get("tau", np.float64(1.0))) / gain
 
     @property
@@ -69,6 +69,7 @@ class Tool:
         ones: values that the exporter writes as 1.
         never: types of linear nodes that the exporter does not write.
         starts: type of a node -> its field in which the membrane starts; 0 for other types.
+        left_out: fields that the exporter does not write, so that the file holds NIR's default.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Tool:
     ones: tuple[str, ...] = ()
     never: tuple[str, ...] = ("Scale",)
     starts: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def _fixed(seconds: float, why: str) -> Callable[[Mapping[str, Neurons]], tuple[float, str]]:
@@ -152,6 +154,7 @@ TOOLS: dict[ToolName, Tool] = {
         sums=1.0,
         ones=("r", "w_in"),
         starts=dict.fromkeys(("LIF", "LI", "CubaLIF", "CubaLI"), "v_leak") | {"IF": "v_reset"},
+        left_out=("v_reset",),
     ),
     "sinabs": Tool(
         "sinabs",

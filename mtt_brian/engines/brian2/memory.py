@@ -42,7 +42,8 @@ def refuse_what_needs_the_exact_engine(circuit: Circuit) -> None:
         if rule.upper_bound is not None:
             refuse(f"population {population.name!r} has an upper bound (membrane_bits)")
     for connection in circuit.connections:
-        largest = float(np.max(np.abs(circuit.population[connection.target].rule.gain)))
+        rule = circuit.population[connection.target].rule
+        largest = float(max(np.max(np.abs(rule.gain)), np.max(rule.jump)))
         for operator in connection.operators:
             largest *= 1.0 if isinstance(operator, Delay) else operator.largest_row()
         if not largest <= LARGEST_JUMP:

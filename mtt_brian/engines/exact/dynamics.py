@@ -66,6 +66,8 @@ def time_to_threshold(
 
 @piece
 def _current_crossing(v: float, drive: float, threshold: float, rest: float, tau: float, tau_syn: float) -> float:
+    if drive == np.inf:  # r * I is larger than float64 holds
+        return 0.0
     # tau v' = rest - v + drive exp(-b t) has at most one zero t*, and there v(t*) = rest + drive exp(-b t*) exactly.
     # So the trajectory is a single hump, a single dip or monotonic, and v(t*) and rest determine the case.
     slope = rest - v + drive

@@ -122,11 +122,15 @@ def natural_order(names: Iterable[str]) -> list[str]:
 
 
 def files_by_class(folder: Path, classes: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, int]:
-    """File name relative to ``folder`` -> label of every ``folder/<class>/*<suffix>``, by class, then number."""
+    """File name relative to ``folder`` -> label of every ``folder/<class>/*<suffix>``, by class, then number.
+
+    Hidden files are left out: macOS puts a ``._name`` beside a file that it copies to another file system.
+    """
     found: dict[str, int] = {}
     for label, name in enumerate(classes):
         if (folder / name).is_dir():
             files = [path.name for path in (folder / name).iterdir() if path.name.endswith(suffixes)]
+            files = [file for file in files if not file.startswith(".")]
             found |= {f"{name}/{file}": label for file in natural_order(files)}
     return found
 

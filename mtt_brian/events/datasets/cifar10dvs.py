@@ -48,6 +48,9 @@ def read_recording(folder: Path, identifier: str) -> np.ndarray:
 
 def _open(folder: Path, split: str) -> RecordingIndex:
     files = files_by_class(folder, CIFAR10_CLASSES, (".aedat4", ".aedat"))
+    for file in files:
+        if file.endswith(".aedat4") and (old := file.removesuffix("4")) in files:
+            raise InputError(f"{folder}: {old} and {file} are one recording; keep one of them")
     if any(file.endswith(".aedat4") for file in files):
         require_aedat()
     files = {file: label for file, label in files.items() if cifar10dvs_split(file) == split}

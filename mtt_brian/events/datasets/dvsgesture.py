@@ -8,6 +8,7 @@ times rounded to milliseconds). The official split is by person: 1-23 for traini
 from __future__ import annotations
 
 import re
+import warnings
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from mtt_brian.errors import InputError
 from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, natural_order
 from mtt_brian.events.formats.aedat import read_aedat3
 from mtt_brian.events.formats.columns import from_first_event, read_checked, to_events
+from mtt_brian.events.formats.table import load_numpy
 
 FIRST_TEST_USER = 24
 _NPY_FOLDER = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
+#: The camera is not silent for so long, so that a file whose last event is earlier ends early.
+_SILENCE_US = 100_000
 _CSV_COLUMNS = ["class", "startTime_usec", "endTime_usec"]
 
 CLASSES = (
@@ -44,7 +48,9 @@ def read_npy(folder: Path, identifier: str) -> np.ndarray:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    events = np.load(path, allow_pickle=False)
+    events = load_numpy(path)
+    if not isinstance(events, np.ndarray) or events.dtype.kind not in "iuf":
+        raise InputError(f"{path}: not an array of numbers [events, 4] of x, y, p and t in milliseconds")
     if events.ndim != 2 or events.shape[1] != 4 or not np.all(np.isfinite(events)):
         raise InputError(f"{path}: not an array [events, 4] of x, y, p and t in milliseconds, but {events.shape}")
     if np.any(fractions := events[:, :3] != np.rint(events[:, :3])):
@@ -57,11 +63,22 @@ def _read_npy(path: Path) -> np.ndarray:
 def read_trial(folder: Path, identifier: str) -> np.ndarray:
     """One trial of the authors' files; ``identifier`` is "<file>.aedat#<row of its table of trials>".
 
-    Time 0 is the start of the trial in the table.
+    Time 0 is the start of the trial in the table. A file that ends during the trial gives a warning.
+
+    Raises:
+        InputError: for a file that cannot be read, or ends before the trial.
     """
     file, _, row = identifier.partition("#")
     _, start, end = _trials(folder / file)[int(row)]
     events = _events(folder / file)
+    last = int(events["t"].max(initial=0))
+    if last < end - _SILENCE_US:
+        text = (
+            f"{folder / file}: it ends at {last} us, and trial {int(row) + 1} of its table is from {start} to {end} us"
+        )
+        if last < start:
+            raise InputError(f"{text}: an incomplete copy?")
+        warnings.warn(f"{text}: the rest of the trial is missing", stacklevel=2)
     trial = events[(events["t"] >= start) & (events["t"] < end)]
     trial["t"] -= start
     return trial
@@ -77,7 +94,11 @@ def _trials(path: Path) -> list[tuple[int, int, int]]:
     table = path.with_name(f"{path.stem}_labels.csv")
     if not table.is_file():
         raise InputError(f"{table}: no such file; it lists the trials in {path.name}")
-    header, *rows = table.read_text().split()
+    return read_checked(table, "a table of trials", partial(_read_trials, table))
+
+
+def _read_trials(table: Path) -> list[tuple[int, int, int]]:
+    header, *rows = table.read_text(encoding="utf-8-sig").split() or [""]
     if header.split(",") != _CSV_COLUMNS:
         raise InputError(f"{table}: the first line must be {','.join(_CSV_COLUMNS)}, not {header}")
     trials = []
@@ -85,6 +106,8 @@ def _trials(path: Path) -> list[tuple[int, int, int]]:
         match = re.fullmatch(r"(\d+),(\d+),(\d+)", row)
         if not match or not 1 <= int(match[1]) <= len(CLASSES):
             raise InputError(f"{table}: {row!r} is not class (1..{len(CLASSES)}), start and end in microseconds")
+        if int(match[2]) >= int(match[3]):
+            raise InputError(f"{table}: {row!r} is a trial that ends before it starts")
         trials.append((int(match[1]) - 1, int(match[2]), int(match[3])))
     return trials
 
@@ -113,6 +136,8 @@ def _open_npy(folder: Path, split: str) -> RecordingIndex:
     part = _NPY_FOLDER[split]
     for name in natural_order(f"{path.parent.name}/{path.name}" for path in (folder / part).glob("user*_*/*.npy")):
         label = Path(name).stem
+        if label.startswith("."):  # of the file system, as in `files_by_class`
+            continue
         if not label.isdigit() or int(label) >= len(CLASSES):
             raise InputError(f"{folder / part / name}: must be called <label>.npy, label 0..{len(CLASSES) - 1}")
         ids.append(f"{part}/{name}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtt_brian.errors import InputError
 from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, require
 from mtt_brian.events.formats.columns import from_seconds, read_checked, to_events
 
@@ -31,15 +32,20 @@ def _read(path: Path, number: int) -> np.ndarray:
     with require("h5py").File(path, "r") as file:
         seconds = file["spikes/times"][number]  # stored as float16
         units = file["spikes/units"][number]
-    return to_events(from_seconds(seconds, "spikes/times"), units, 0, 0)
+    return to_events(from_seconds(seconds, f"{path}: recording {number}: spikes/times"), units, 0, 0)
 
 
 def _labels(path: Path) -> np.ndarray:
     with require("h5py").File(path, "r") as file:
-        labels = np.asarray(file["labels"][()], dtype=np.int64)
-        if labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < len(CLASSES)):
-            raise ValueError(f"labels must be a list of 0..{len(CLASSES) - 1}")
-        return labels
+        labels = np.asarray(file["labels"][()])
+        lengths = {name: len(file[name]) for name in ("spikes/times", "spikes/units")}
+    is_list = labels.ndim == 1 and labels.dtype.kind in "iu"
+    if not is_list or (labels.size and not 0 <= labels.min() <= labels.max() < len(CLASSES)):
+        raise InputError(f"{path}: labels must be a list of whole numbers 0..{len(CLASSES) - 1}")
+    for name, length in lengths.items():
+        if length != len(labels):
+            raise InputError(f"{path}: it holds {len(labels)} labels, but {length} recordings in {name}")
+    return labels.astype(np.int64)
 
 
 def _open(folder: Path, split: str) -> RecordingIndex:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.recording import EVENT_DTYPE
 
+Read = TypeVar("Read")
+
 
 def to_events(t: np.ndarray, x: np.ndarray, y: np.ndarray | int, p: np.ndarray | int) -> np.ndarray:
-    """Columns of a file, of any integer types, as a recording; values too large for `EVENT_DTYPE` are clipped.
+    """Columns of a file, of whole numbers of any type, as a recording; values too large for `EVENT_DTYPE` are clipped.
 
     A clipped coordinate stays outside the sensor and is refused by the check against it; a cast could wrap it into
     range.
@@ -21,8 +24,11 @@ def to_events(t: np.ndarray, x: np.ndarray, y: np.ndarray | int, p: np.ndarray |
     for name, column in (("t", t), ("x", x), ("y", y), ("p", p)):
         if np.ndim(column) and np.shape(column) != np.shape(t):
             raise ValueError(f"{len(t)} times, but {np.size(column)} values {name}")
+        column = np.asarray(column)
+        if column.dtype.kind not in "iub" and np.any(wrong := column != np.rint(column)):
+            raise ValueError(f"{name}[{int(np.argmax(wrong))}] = {column[wrong][0]} is no whole number")
         limits = np.iinfo(EVENT_DTYPE[name])
-        recording[name] = np.clip(np.asarray(column).astype(np.int64), limits.min, limits.max)
+        recording[name] = np.clip(column.astype(np.int64), limits.min, limits.max)
     return recording
 
 
@@ -57,7 +63,7 @@ def from_first_event(recording: np.ndarray) -> np.ndarray:
     return recording
 
 
-def read_checked(path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+def read_checked(path: Path, kind: str, read: Callable[[], Read]) -> Read:
     """The result of ``read()``; any error that it raises becomes an InputError that names the file."""
     try:
         if not path.is_file():

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mtt_brian import hdf5_files
+from mtt_brian import hdf5_files, hdf5_tree
 from mtt_brian.errors import InputError
 from mtt_brian.events.formats.columns import from_seconds, read_checked
 from mtt_brian.events.recording import check_other_columns, make_recording
@@ -60,19 +60,18 @@ def _read(path: Path, number: int | None) -> np.ndarray:
 
 def _recording(columns: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """The recording in columns of the names of their members, and the columns that are not a part of it."""
-    if "times" in columns:
-        t, x = columns.pop("times"), columns.pop("units")
-        return make_recording(from_seconds(t, "spikes/times"), x), columns
     for names in [name for name in columns if "," in name]:  # the columns of one array
         columns |= zip(names.split(","), columns.pop(names).T, strict=True)
-    if "ts" in columns:
-        x, y, t, p = (columns.pop(name) for name in ("xs", "ys", "ts", "ps"))
+    kind = next(names for names in hdf5_tree.COLUMNS if set(names) <= columns.keys())
+    t, x, *rest = (columns.pop(name) for name in kind)
+    if not rest:
+        return make_recording(from_seconds(t, "spikes/times"), x), columns
+    y, p = rest
+    if kind[0] == "ts":
         t = from_seconds(t, "the column ts", exact=True)
         t -= t.min(initial=2**62)
-    else:
-        x, y, t, p = (columns.pop(name) for name in ("x", "y", "t", "p"))
-        if t.dtype.kind not in "iu":
-            raise InputError(f"its times t are {t.dtype}; accepted are integers, which count microseconds")
+    elif t.dtype.kind not in "iu":
+        raise InputError(f"its times t are {t.dtype}; accepted are integers, which count microseconds")
     return make_recording(t, x, y, _polarities(p)), columns
 
 

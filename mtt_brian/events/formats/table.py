@@ -59,7 +59,7 @@ def _read_table(read: Callable[[Path], Mapping[str, np.ndarray]], kind: str, pat
 
 
 def _columns_of_npy(path: Path) -> Mapping[str, np.ndarray]:
-    array = _loaded(path)
+    array = load_numpy(path)
     if not isinstance(array, np.ndarray):
         array.close()
         raise InputError(f"{path}: it is an archive of arrays; give it the ending .npz")
@@ -67,7 +67,7 @@ def _columns_of_npy(path: Path) -> Mapping[str, np.ndarray]:
 
 
 def _columns_of_npz(path: Path) -> Mapping[str, np.ndarray]:
-    archive = _loaded(path)
+    archive = load_numpy(path)
     if isinstance(archive, np.ndarray):
         raise InputError(f"{path}: it is a single array, not an archive; give it the ending .npy")
     with archive as file:
@@ -170,12 +170,22 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell
 
 
-def _loaded(path: Path) -> Any:
-    """The array, or the archive of arrays, in a file of numpy."""
-    try:
-        return np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise _without_objects(path, error) from None
+def load_numpy(path: Path) -> Any:
+    """The array, or the archive of arrays, in a file of numpy.
+
+    Raises:
+        InputError: for Python objects, and for anything behind an array; names the file.
+    """
+    with open(path, "rb") as file:
+        try:
+            found = np.load(file, allow_pickle=False)
+        except ValueError as error:
+            raise _without_objects(path, error) from None
+        if isinstance(found, np.ndarray):
+            if rest := len(file.read()):
+                raise InputError(f"{path}: {rest:,} bytes follow the array; accepted is a file with one array")
+            return found
+    return np.load(path, allow_pickle=False)  # an archive, which keeps its file open
 
 
 def _without_objects(path: Path, error: ValueError) -> Exception:
