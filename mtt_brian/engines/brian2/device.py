@@ -16,7 +16,7 @@ import brian2
 import numpy as np
 from brian2.core.namespace import get_local_namespace
 
-from mtt_brian.circuit.instants import just_before
+from mtt_brian.circuit.instants import at_or_after, just_before
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.plasticity import PlasticSynapses
 from mtt_brian.circuit.spikes import FiredSpikes
@@ -248,7 +248,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
         if namespace is None:
             namespace = get_local_namespace(level=level + 3)
         network.check_dependencies()
-        parts = script.parts_of(network.objects)
+        brian2.prefs.check_all_validated()
+        parts = script.parts_of(network.objects, network.schedule)
         self._check_device(network.sorted_objects)
         begin = float(network.t_)
         end = begin + float(duration)
@@ -263,7 +264,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
             if translation.states[group.name]
         ]
         at_stops = recorder.samplers() + [(operation.runner, operation.execute) for operation in operations]
-        at_stops.sort(key=lambda pair: (pair[0].order, pair[0].name))
+        at_stops.sort(key=lambda pair: script.place_in_step(pair[0]))
         times = np.unique(np.concatenate([recorder.times, *(operation.steps for operation in operations)]))
         parts = replace(parts, groups=[group for group in parts.groups if translation.states[group.name]])
         internals.begin_run(network)
@@ -560,7 +561,7 @@ def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
                 ]
             )
         x[:, k] = values
-        if not np.all(ok := np.abs(values) <= LARGEST_STATE):
+        if not np.all(ok := np.abs(x[:, k]) <= LARGEST_STATE):
             bad = int(np.argmin(ok))
             instead = f"set it to a number from {-LARGEST_STATE:g} to {LARGEST_STATE:g} before the run"
             raise Refused([Refusal(group.name, name, f"neuron {bad} starts at {values[bad]}", instead)])
@@ -743,7 +744,7 @@ class _Operation:
         for time_of_clock in self._times:
             time_of_clock[...] = t
         self.runner.run()
-        after = np.stack([self._memory[name] for name in self._states], axis=1)
+        after = np.stack([self._memory[name] for name in self._states], axis=1).astype(np.float64)
         if not np.all(ok := np.abs(after) <= LARGEST_STATE):
             bad, k = np.argwhere(~ok)[0]
             raise InputError(
@@ -764,8 +765,11 @@ class _Recorder:
         self._names = {**translation.states, **{one.name: one.variables for one in translation.plastic}}
         self._columns = {m.name: script.Columns(m, self._names, namespace) for m in (*parts.states, *parts.spikes)}
         self._steps = {m.name: _steps(m.clock, begin, end) for m in (*parts.states, *parts.rates)}
-        own = [self._steps[m.name] for m in parts.states if len(self._steps[m.name])]
-        self.times = np.unique(np.concatenate([np.zeros(0), *own]))
+        self._stops = {
+            m.name: at_or_after(at_or_after(self._steps[m.name])) if script.records_after(m) else self._steps[m.name]
+            for m in parts.states
+        }
+        self.times = np.unique(np.concatenate([np.zeros(0), *self._stops.values()]))
         self._samples: dict[str, list[np.ndarray]] = {m.name: [] for m in parts.states}
         self._next = dict.fromkeys(self._samples, 0)
         self._inputs: list[_Inputs] = []
@@ -792,8 +796,8 @@ class _Recorder:
     def _sample(self, monitor: brian2.StateMonitor, run: EquationRun, t: float) -> None:
         """Notes the states of a monitor, if it records at ``t``."""
         name = monitor.name
-        k, steps = self._next[name], self._steps[name]
-        if k < len(steps) and steps[k] == t:
+        k, stops = self._next[name], self._stops[name]
+        if k < len(stops) and stops[k] == t:
             self._next[name] += 1
             group, rows = script.whole(monitor.source).name, script.recorded(monitor)
             states = self._names.get(group, ())
