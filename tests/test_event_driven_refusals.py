@@ -74,6 +74,11 @@ GROUPS = {
         "it has 5 state variables (v, a, b, c, d); at most 4",
     ),
     "two conditions": ({"threshold": "v > 1 and v < 2"}, "threshold 'v > 1 and v < 2': it is not one comparison"),
+    "a chain of conditions": (
+        {"threshold": "1 < v < 2"},
+        "threshold '1 < v < 2': it cannot be read (Can only handle single comparisons like a<b not a<b<c); compare two "
+        "values only",
+    ),
     "a choice of conditions": ({"threshold": "v > 1 or i > 1"}, "conditions of parameters behind 'and'"),
     "a nonlinear condition": ({"threshold": "v**2 > 1"}, "threshold 'v**2 > 1': the condition is not linear in v"),
     "chance in the condition": (
@@ -599,3 +604,28 @@ def test_states_between_arrivals_and_resets(slot, refused):
         found = str(mtt_brian.event_driven.explain(brian2.Network(cells, *made, monitor)))
         expected = f"{monitor.name}: it records in the slot {slot!r}; record in the slot 'start'"
         assert (expected in found) == (recorded.name in refused)
+
+
+def test_monitors_that_no_memory_can_hold():
+    cells = group()
+    states = brian2.StateMonitor(cells, "v", record=True, name="states")
+    rates = brian2.PopulationRateMonitor(cells, name="rates")
+    for monitor in (states, rates):
+        network = brian2.Network(cells, monitor)
+        with pytest.raises(InputError, match=f"cannot run {monitor.name}: it would record at 1e\\+12 times"):
+            network.run(1e8 * second)
+        assert network.t == 0 * second
+    spikes = brian2.SpikeMonitor(cells)  # no other object samples, so the duration does not count
+    brian2.Network(cells, spikes).run(1e8 * second)
+
+
+def test_a_notice_for_many_samples(monkeypatch, caplog):
+    cells = group()
+    monitor = brian2.StateMonitor(cells, "v", record=True, dt=1 * ms, name="states")
+    network = brian2.Network(cells, monitor)
+    monkeypatch.setattr("mtt_brian.engines.brian2.device.MANY_STEPS", 10)
+    caplog.set_level("INFO", logger="mtt_brian")
+    network.run(10 * ms)
+    assert "takes long" not in caplog.text
+    network.run(11 * ms)
+    assert "states runs at 11 times, which takes long; a longer dt makes them fewer" in caplog.text

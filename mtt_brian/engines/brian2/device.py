@@ -23,6 +23,7 @@ from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.poisson import PoissonProcess
 from mtt_brian.errors import InputError
+from mtt_brian.machine import available_bytes
 from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
 from mtt_brian.progress import notice
 from mtt_brian.text import shown
@@ -37,6 +38,8 @@ LARGEST_STATE = 1e300
 #: Changes of timed arrays times neurons from which on a notice is given, about 10 s; a change itself takes as long as
 #: so many neurons.
 MANY_CHANGES, _EACH_CHANGE = 50_000_000, 300
+#: Times at which monitors record or code is executed, from which on a notice is given: about 20 s.
+MANY_STEPS = 1_000_000
 #: Spikes of a Poisson source, or of a generator with a period, in one run.
 MOST_ARRIVALS = 1e9
 #: About how many of them are in memory together, besides those that monitors record.
@@ -257,6 +260,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         translation = circuit_of(plain)
         rates = _rates(parts, plain, begin)
         _notice_many_changes(translation, rates)
+        _check_steps(parts, translation, begin, end)
         recorder = _Recorder(parts, translation, begin, end, namespace)
         operations = [
             _Operation(group, runner, translation.states[group.name], begin, end)
@@ -505,6 +509,30 @@ def _notice_many_changes(translation: Translation, rates: Mapping[str, _Rates]) 
         )
 
 
+def _check_steps(parts: script.Parts, translation: Translation, begin: float, end: float) -> None:
+    """A notice for monitors, and code of ``run_regularly``, whose clocks have many steps.
+
+    Raises:
+        Refused: for a monitor that would record more than memory can hold.
+    """
+    numbers = {monitor.name: 1 for monitor in parts.rates}
+    for monitor in parts.states:
+        states = translation.states.get(script.whole(monitor.source).name, ())
+        numbers[monitor.name] = len(script.recorded(monitor)) * (len(states) + len(monitor.record_variables))
+    free = available_bytes()
+    for monitor in (*parts.states, *parts.rates):
+        count = _count_steps(monitor.clock, begin, end)
+        if (size := 8 * count * (numbers[monitor.name] + 2)) > free:
+            what = f"it would record at {count:.3g} times, which needs {size / 1e9:.3g} GB of {free / 1e9:.3g} GB"
+            raise Refused(
+                [Refusal(monitor.name, "", what, "give it a longer dt, or record fewer neurons or variables")]
+            )
+    things = [*parts.states, *(runner for _, runner in parts.operations)]
+    most = max(things, key=lambda thing: _count_steps(thing.clock, begin, end), default=None)
+    if most is not None and (count := _count_steps(most.clock, begin, end)) > MANY_STEPS:
+        notice(f"event_driven: {most.name} runs at {count:.3g} times, which takes long; a longer dt makes them fewer")
+
+
 def _pieces(parts: script.Parts, rates: Mapping[str, _Rates], begin: float, end: float) -> list[float]:
     """Times between which a run is carried on, so that the spikes from outside in a piece fit into memory.
 
@@ -699,8 +727,21 @@ def _steps(clock: Any, begin: float, end: float) -> np.ndarray:
     if "dt" not in clock.variables:  # an EventClock, from Brian2 2.10 on
         times = internals.memory(clock.variables["times"])
         return times[(times >= begin) & (times < end)]
-    dt = float(clock.dt_)
-    return np.arange(int(np.ceil(begin / dt - 1e-4)), int(np.ceil(end / dt - 1e-4))) * dt
+    return np.arange(*_numbers_of_steps(clock, begin, end)) * float(clock.dt_)
+
+
+def _numbers_of_steps(clock: Any, begin: float, end: float) -> tuple[int, int]:
+    """The number of a clock's first step in [begin, end), and of the first one behind it."""
+    first, last = (int(np.ceil(t / float(clock.dt_) - 1e-4)) for t in (begin, end))
+    return first, last
+
+
+def _count_steps(clock: Any, begin: float, end: float) -> int:
+    """How many steps a clock has in [begin, end)."""
+    if "dt" not in clock.variables:  # these times are in memory already
+        return len(_steps(clock, begin, end))
+    first, last = _numbers_of_steps(clock, begin, end)
+    return last - first
 
 
 class _Operation:
