@@ -2,6 +2,7 @@
 
 import gc
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -629,3 +630,18 @@ def test_a_notice_for_many_samples(monkeypatch, caplog):
     assert "takes long" not in caplog.text
     network.run(11 * ms)
     assert "states runs at 11 times, which takes long; a longer dt makes them fewer" in caplog.text
+
+
+def test_a_refusal_in_another_process():
+    """Pools send exceptions as pickles."""
+    with pytest.raises(mtt_brian.event_driven.Refused) as caught:
+        brian2.Network(group("dv/dt = exp(v) / ms : 1")).run(1 * ms)
+    sent = pickle.loads(pickle.dumps(caught.value))
+    assert (str(sent), sent.reasons) == (str(caught.value), caught.value.reasons)
+
+
+def test_the_first_equation_by_name_is_refused():
+    """Brian2 has them in a set, whose order changes from process to process."""
+    cells = group()
+    model = "\n".join(f"d{name}/dt = -{name} / ms : 1 (clock-driven)" for name in "dbca")
+    assert "wires: da/dt = -a / ms: it is integrated in every" in refusal(cells, *synapses(cells, "a += 1", model))

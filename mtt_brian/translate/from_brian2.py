@@ -49,6 +49,10 @@ class Refused(InputError):
         super().__init__("\n".join(map(str, reasons)))
         self.reasons = tuple(reasons)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As pools of processes send it."""
+        return Refused, (self.reasons,)
+
 
 class Refusal(NamedTuple):
     """One thing that cannot run exactly.

@@ -392,7 +392,7 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
             "'connect'. Set its active attribute to False if you intend to do only do this for a subsequent run."
         )
     _check_no_links(synapses.equations)
-    for name in synapses.equations.diff_eq_names:
+    for name in sorted(synapses.equations.diff_eq_names):
         line = f"d{name}/dt = {synapses.equations[name].expr.code}"
         _refuse(line, "it is integrated in every time step", "mark it (event-driven) if it is linear, or " + _CLOCK)
     if synapses.summed_updaters:
