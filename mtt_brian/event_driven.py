@@ -60,7 +60,8 @@ def explain(network: brian2.Network | None = None, level: int = 0) -> Explanatio
     objects: Any = brian2.collect(level=level + 1) if network is None else network.objects
     namespace = get_local_namespace(level=level + 1)
     refused: tuple[Refusal, ...] = ()
-    parts = script.parts_of(sorted(objects, key=lambda thing: str(thing.name)))
+    schedule = (brian2.magic_network if network is None else network).schedule
+    parts = script.parts_of(sorted(objects, key=lambda thing: str(thing.name)), schedule)
     try:
         circuit_of(script.script_of(parts, namespace))
     except Refused as error:

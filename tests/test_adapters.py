@@ -338,3 +338,15 @@ class TestTorch:
         call = internals.compiled.__wrapped__(torch.compiler.disable(limit))
         assert call(None) == internals.MOST_VARIANTS
         assert limit(None) == before
+
+
+def test_slots_and_methods_of_a_group(one_neuron):
+    group = brian2.NeuronGroup(1, "v : 1", threshold="v > 1", reset="v = 0", events={"other": "v > 2"}, method="no")
+    events = brian2.EventMonitor(group, "other")
+    parts = (*group.contained_objects, brian2.SpikeMonitor(group), brian2.PoissonInput(group, "v", 1, brian2.Hz, 1))
+    for part in parts:
+        usual = None if getattr(part, "event", "spike") == "other" else part.when
+        assert internals.slot_of(part) == usual
+    assert internals.slot_of(events) is None
+    assert internals.unknown_methods(group) == ["no"]
+    assert not internals.unknown_methods(one_neuron[1])

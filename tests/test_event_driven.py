@@ -3,6 +3,7 @@
 import gc
 import itertools
 import math
+import warnings
 
 import brian2
 import numpy as np
@@ -661,6 +662,57 @@ def test_a_state_monitor_holds_the_state_before_what_happens_at_its_time():
     assert list(monitor.v[0]) == [0, 0, 0, 1]
 
 
+def test_a_state_monitor_in_a_late_slot_holds_the_state_behind_what_happens_at_its_time():
+    """A spike at 1 ms; another one is answered and resets at 2 ms; the drive begins at 3 ms; a run ends at 4 ms."""
+    source = inputs((0.001, 0), (0.002, 0), (0.004, 0))
+    names = {"drive": brian2.TimedArray([0, 1], dt=3 * ms)}
+    equations = "dv/dt = drive(t) / (10*ms) : 1\nnow = v + drive(t) : 1"
+    group = lif(1, equations, threshold="v > 1.5", namespace=names)
+    learning = brian2.Synapses(source, group, "w : 1", on_pre="w += 1\nv_post += 1")
+    learning.connect()
+    monitors = [
+        brian2.StateMonitor(part, names, record=0, dt=1 * ms, when=when)
+        for part, names in ((group, ["v", "now"]), (learning, ["w"]))
+        for when in ("thresholds", "end")
+    ]
+    network = brian2.Network(source, group, learning, monitors)
+    for _ in range(2):
+        network.run(4 * ms)
+    before, behind = monitors[:2]
+    np.testing.assert_allclose(before.v[0], [0, 0, 1, 0, 0.1, 1.2, 1.3, 1.4], atol=1e-12)
+    np.testing.assert_allclose(behind.v[0], [0, 1, 0, 0, 1.1, 1.2, 1.3, 1.4], atol=1e-12)
+    assert list(before.t_) == list(behind.t_) == [k / 1000 for k in range(8)]
+    np.testing.assert_allclose(behind.now[0] - behind.v[0], [0, 0, 0, 1, 1, 1, 1, 1])
+    assert monitors[2].w[0].tolist() == [0, 0, 1, 2, 2, 3, 3, 3]
+    assert monitors[3].w[0].tolist() == [0, 1, 2, 2, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("when", "seen"), [("before_start", [0, 1]), ("after_start", [1, 2]), ("end", [1, 2])])
+def test_a_state_monitor_and_code_that_runs_regularly(when, seen):
+    group = brian2.NeuronGroup(1, "v : 1")
+    group.run_regularly("v += 1", dt=1 * ms)
+    monitor = brian2.StateMonitor(group, "v", record=0, dt=1 * ms, when=when, order=-1)
+    brian2.Network(group, monitor).run(2 * ms)
+    assert monitor.v[0].tolist() == seen
+
+
+def test_single_precision():
+    """A limit of float64 is no number of float32, and what the code leaves as it is does not change."""
+    brian2.prefs.core.default_float_dtype, kept = np.float32, brian2.prefs.core.default_float_dtype
+    try:
+        group = lif(2, "dv/dt = (1.5 - v) / (10*ms) : 1")
+        group.run_regularly("v = v", dt=3 * ms)
+    finally:
+        brian2.prefs.core.default_float_dtype = kept
+    monitor = brian2.SpikeMonitor(group)
+    network = brian2.Network(group, monitor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for _ in range(2):
+            network.run(6 * ms)
+    np.testing.assert_allclose(monitor.t_, TAU * math.log(3), rtol=1e-6)
+
+
 def test_a_state_monitor_can_record_the_end_of_a_run():
     group = lif(3, equations="v : 1\ntwice = 2*v + i : 1\np : 1", threshold=None, reset=None)
     monitor = brian2.StateMonitor(group[1:], ["v", "twice"], record=[1], dt=1 * ms)
@@ -681,7 +733,8 @@ def test_monitors_do_not_change_spikes():
         group = lif(3)
         group.drive = [1.2, 1.5, 1.7]
         monitor = brian2.SpikeMonitor(group)
-        more = [brian2.StateMonitor(group, "v", record=True, dt=0.03 * ms)] if records else []
+        slots = ("start", "end") if records else ()
+        more = [brian2.StateMonitor(group, "v", record=True, dt=0.03 * ms, when=slot) for slot in slots]
         brian2.Network(group, monitor, more).run(100 * ms)
         found.append(times(monitor))
     assert found[0] == found[1]

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from brian2 import Hz, ms, mV, second
 
-import mtt_brian.event_driven  # noqa: F401 - registers the device
+import mtt_brian.event_driven
 from mtt_brian.errors import InputError
 
 EQUATION = "dv/dt = -v / (10*ms) : 1"
@@ -74,6 +75,11 @@ GROUPS = {
         "it has 5 state variables (v, a, b, c, d); at most 4",
     ),
     "two conditions": ({"threshold": "v > 1 and v < 2"}, "threshold 'v > 1 and v < 2': it is not one comparison"),
+    "a chain of conditions": (
+        {"threshold": "1 < v < 2"},
+        "threshold '1 < v < 2': it cannot be read (Can only handle single comparisons like a<b not a<b<c); compare two "
+        "values only",
+    ),
     "a choice of conditions": ({"threshold": "v > 1 or i > 1"}, "conditions of parameters behind 'and'"),
     "a nonlinear condition": ({"threshold": "v**2 > 1"}, "threshold 'v**2 > 1': the condition is not linear in v"),
     "chance in the condition": (
@@ -506,3 +512,136 @@ def test_objects_of_another_network():
     one.run(0 * second)
     with pytest.raises(RuntimeError, match="has already been run in the context of another network"):
         other.run(1 * ms)
+
+
+def in_slot(slot):
+    """Objects of a small network, one of them in another slot, and the name of that one."""
+    cells = group(name="cells*")
+    source, wires = synapses(cells, source=None)
+    monitor = brian2.SpikeMonitor(cells, variables="v", name="spikes*")
+    drive = brian2.PoissonInput(cells, "v", 1, 1 * Hz, weight=1)
+    moved = {
+        "thresholds": cells.thresholder["spike"],
+        "resets": cells.resetter["spike"],
+        "groups": cells.state_updater,
+        "a source": source,
+        "arrivals": drive,
+        "values at spikes": monitor,
+        "synapses": wires.pre,
+    }[slot]
+    return (cells, source, wires, monitor, drive), moved
+
+
+@pytest.mark.parametrize(
+    "slot", ["thresholds", "resets", "groups", "a source", "arrivals", "values at spikes", "synapses"]
+)
+def test_objects_in_another_slot(slot):
+    objects, moved = in_slot(slot)
+    usual = moved.when
+    moved.when = "after_resets"
+    message = refusal(*objects)
+    name = "wires: on_pre 'v_post += 1'" if slot == "synapses" else moved.name
+    assert (
+        message == f"event_driven cannot run {name}: it runs in the slot 'after_resets'; leave it in the slot {usual!r}"
+    )
+
+
+def test_spikes_are_recorded_in_any_slot():
+    cells = group("dv/dt = (1.5 - v) / (10*ms) : 1")
+    monitor = brian2.SpikeMonitor(cells, when="end")
+    brian2.Network(cells, monitor).run(12 * ms)
+    assert monitor.num_spikes == 2
+
+
+def test_slots_in_another_order():
+    cells = group()
+    network = brian2.Network(cells)
+    network.schedule = ["start", "groups", "thresholds", "resets", "synapses", "end"]
+    with pytest.raises(InputError, match=r"cannot run the network: schedule .*another order than Brian2's; use"):
+        network.run(1 * ms)
+    assert "the network" in str(mtt_brian.event_driven.explain(network))
+    network.schedule = ["start", "groups", "thresholds", "synapses", "between", "resets", "end"]
+    network.run(1 * ms)
+
+
+def test_a_name_of_two_objects():
+    """Brian2 refuses it too; here one would have had the states of the other."""
+    first, second_, third = group(name="same"), group(name="same"), group(name="other")
+    message = refusal(first, second_, third)
+    assert message == "event_driven cannot run same: 2 objects have this name; give each a name of its own"
+
+
+def test_a_method_that_does_not_exist():
+    for method in ("exact", "rk4", ("exact", "euler"), "EULER"):
+        brian2.Network(group(method=method, name="cells*")).run(1 * ms)
+    assert refusal(group(method="eulr")).startswith(
+        "event_driven cannot run cells: method 'eulr': Brian2 has no such method; leave it out"
+    )
+
+
+def test_links():
+    """An array of the linked group has another length than the group."""
+    cells = group()
+    linked = brian2.NeuronGroup(10, "x : 1 (linked)\ndouble = 2*x : 1", name="followers")
+    linked.x = brian2.linked_var(cells, "v", index=np.repeat([0, 1], 5))
+    monitor = brian2.StateMonitor(linked, "double", record=True)
+    message = refusal(cells, linked, monitor)
+    assert message.startswith("event_driven cannot run followers: x (linked): a linked variable; if its value does not")
+    assert "\n" not in message
+    source, wires = synapses(cells, "v_post += gain", "gain : 1 (linked)")
+    wires.gain = brian2.linked_var(brian2.NeuronGroup(1, "gain = 2*t/second : 1", name="gains"), "gain")
+    assert "cannot run wires: gain (linked): a linked variable" in refusal(cells, source, wires)
+
+
+@pytest.mark.parametrize(
+    ("slot", "refused"), [("before_synapses", ""), ("synapses", "cells wires"), ("before_resets", "cells"), ("end", "")]
+)
+def test_states_between_arrivals_and_resets(slot, refused):
+    """A reset changes no variable of a synapse."""
+    cells = group()
+    _, wires = made = synapses(cells, "w += 1", "w : 1")
+    for recorded, variable in ((cells, "v"), (wires, "w")):
+        monitor = brian2.StateMonitor(recorded, variable, record=True, when=slot, name="states*")
+        found = str(mtt_brian.event_driven.explain(brian2.Network(cells, *made, monitor)))
+        expected = f"{monitor.name}: it records in the slot {slot!r}; record in the slot 'start'"
+        assert (expected in found) == (recorded.name in refused)
+
+
+def test_monitors_that_no_memory_can_hold():
+    cells = group()
+    states = brian2.StateMonitor(cells, "v", record=True, name="states")
+    rates = brian2.PopulationRateMonitor(cells, name="rates")
+    for monitor in (states, rates):
+        network = brian2.Network(cells, monitor)
+        with pytest.raises(InputError, match=f"cannot run {monitor.name}: it would record at 1e\\+12 times"):
+            network.run(1e8 * second)
+        assert network.t == 0 * second
+    spikes = brian2.SpikeMonitor(cells)  # no other object samples, so the duration does not count
+    brian2.Network(cells, spikes).run(1e8 * second)
+
+
+def test_a_notice_for_many_samples(monkeypatch, caplog):
+    cells = group()
+    monitor = brian2.StateMonitor(cells, "v", record=True, dt=1 * ms, name="states")
+    network = brian2.Network(cells, monitor)
+    monkeypatch.setattr("mtt_brian.engines.brian2.device.MANY_STEPS", 10)
+    caplog.set_level("INFO", logger="mtt_brian")
+    network.run(10 * ms)
+    assert "takes long" not in caplog.text
+    network.run(11 * ms)
+    assert "states runs at 11 times, which takes long; a longer dt makes them fewer" in caplog.text
+
+
+def test_a_refusal_in_another_process():
+    """Pools send exceptions as pickles."""
+    with pytest.raises(mtt_brian.event_driven.Refused) as caught:
+        brian2.Network(group("dv/dt = exp(v) / ms : 1")).run(1 * ms)
+    sent = pickle.loads(pickle.dumps(caught.value))
+    assert (str(sent), sent.reasons) == (str(caught.value), caught.value.reasons)
+
+
+def test_the_first_equation_by_name_is_refused():
+    """Brian2 has them in a set, whose order changes from process to process."""
+    cells = group()
+    model = "\n".join(f"d{name}/dt = -{name} / ms : 1 (clock-driven)" for name in "dbca")
+    assert "wires: da/dt = -a / ms: it is integrated in every" in refusal(cells, *synapses(cells, "a += 1", model))

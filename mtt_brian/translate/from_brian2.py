@@ -49,6 +49,10 @@ class Refused(InputError):
         super().__init__("\n".join(map(str, reasons)))
         self.reasons = tuple(reasons)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As pools of processes send it."""
+        return Refused, (self.reasons,)
+
 
 class Refusal(NamedTuple):
     """One thing that cannot run exactly.
@@ -342,6 +346,8 @@ def _parsed(
     except (SyntaxError, ValueError, KeyError, NotImplementedError) as error:
         compares = any(sign in text for sign in ("<", ">", "==", "!="))
         instead = "write int(...) around a condition" if compares else _CLOCK
+        if _has_chain(text):
+            instead = "compare two values only"
         raise _Stop(line, f"it cannot be read ({error})", instead) from None
     return expression.xreplace({_symbol(name): _symbol(call) for name, call in calls.items()})
 
@@ -405,6 +411,15 @@ def _names(text: str) -> list[str]:
     except SyntaxError:
         return []
     return sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
+
+
+def _has_chain(text: str) -> bool:
+    """Whether an expression compares more than two values at once, as ``a < b < c``."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError:
+        return False
+    return any(isinstance(node, ast.Compare) and len(node.ops) > 1 for node in ast.walk(tree))
 
 
 def _statements(code: str) -> list[tuple[str, str, str]]:

@@ -16,13 +16,14 @@ import brian2
 import numpy as np
 from brian2.core.namespace import get_local_namespace
 
-from mtt_brian.circuit.instants import just_before
+from mtt_brian.circuit.instants import at_or_after, just_before
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.circuit.plasticity import PlasticSynapses
 from mtt_brian.circuit.spikes import FiredSpikes
 from mtt_brian.engines.brian2 import internals, script
 from mtt_brian.engines.brian2.poisson import PoissonProcess
 from mtt_brian.errors import InputError
+from mtt_brian.machine import available_bytes
 from mtt_brian.neuron.equation_neuron import EquationNeuron, Systems
 from mtt_brian.progress import notice
 from mtt_brian.text import shown
@@ -37,6 +38,8 @@ LARGEST_STATE = 1e300
 #: Changes of timed arrays times neurons from which on a notice is given, about 10 s; a change itself takes as long as
 #: so many neurons.
 MANY_CHANGES, _EACH_CHANGE = 50_000_000, 300
+#: Times at which monitors record or code is executed, from which on a notice is given: about 20 s.
+MANY_STEPS = 1_000_000
 #: Spikes of a Poisson source, or of a generator with a period, in one run.
 MOST_ARRIVALS = 1e9
 #: About how many of them are in memory together, besides those that monitors record.
@@ -248,7 +251,8 @@ class EventDrivenDevice(internals.RuntimeDevice):
         if namespace is None:
             namespace = get_local_namespace(level=level + 3)
         network.check_dependencies()
-        parts = script.parts_of(network.objects)
+        brian2.prefs.check_all_validated()
+        parts = script.parts_of(network.objects, network.schedule)
         self._check_device(network.sorted_objects)
         begin = float(network.t_)
         end = begin + float(duration)
@@ -256,6 +260,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
         translation = circuit_of(plain)
         rates = _rates(parts, plain, begin)
         _notice_many_changes(translation, rates)
+        _check_steps(parts, translation, begin, end)
         recorder = _Recorder(parts, translation, begin, end, namespace)
         operations = [
             _Operation(group, runner, translation.states[group.name], begin, end)
@@ -263,7 +268,7 @@ class EventDrivenDevice(internals.RuntimeDevice):
             if translation.states[group.name]
         ]
         at_stops = recorder.samplers() + [(operation.runner, operation.execute) for operation in operations]
-        at_stops.sort(key=lambda pair: (pair[0].order, pair[0].name))
+        at_stops.sort(key=lambda pair: script.place_in_step(pair[0]))
         times = np.unique(np.concatenate([recorder.times, *(operation.steps for operation in operations)]))
         parts = replace(parts, groups=[group for group in parts.groups if translation.states[group.name]])
         internals.begin_run(network)
@@ -504,6 +509,30 @@ def _notice_many_changes(translation: Translation, rates: Mapping[str, _Rates]) 
         )
 
 
+def _check_steps(parts: script.Parts, translation: Translation, begin: float, end: float) -> None:
+    """A notice for monitors, and code of ``run_regularly``, whose clocks have many steps.
+
+    Raises:
+        Refused: for a monitor that would record more than memory can hold.
+    """
+    numbers = {monitor.name: 1 for monitor in parts.rates}
+    for monitor in parts.states:
+        states = translation.states.get(script.whole(monitor.source).name, ())
+        numbers[monitor.name] = len(script.recorded(monitor)) * (len(states) + len(monitor.record_variables))
+    free = available_bytes()
+    for monitor in (*parts.states, *parts.rates):
+        count = _count_steps(monitor.clock, begin, end)
+        if (size := 8 * count * (numbers[monitor.name] + 2)) > free:
+            what = f"it would record at {count:.3g} times, which needs {size / 1e9:.3g} GB of {free / 1e9:.3g} GB"
+            raise Refused(
+                [Refusal(monitor.name, "", what, "give it a longer dt, or record fewer neurons or variables")]
+            )
+    things = [*parts.states, *(runner for _, runner in parts.operations)]
+    most = max(things, key=lambda thing: _count_steps(thing.clock, begin, end), default=None)
+    if most is not None and (count := _count_steps(most.clock, begin, end)) > MANY_STEPS:
+        notice(f"event_driven: {most.name} runs at {count:.3g} times, which takes long; a longer dt makes them fewer")
+
+
 def _pieces(parts: script.Parts, rates: Mapping[str, _Rates], begin: float, end: float) -> list[float]:
     """Times between which a run is carried on, so that the spikes from outside in a piece fit into memory.
 
@@ -560,7 +589,7 @@ def _states(group: brian2.NeuronGroup, names: tuple[str, ...]) -> np.ndarray:
                 ]
             )
         x[:, k] = values
-        if not np.all(ok := np.abs(values) <= LARGEST_STATE):
+        if not np.all(ok := np.abs(x[:, k]) <= LARGEST_STATE):
             bad = int(np.argmin(ok))
             instead = f"set it to a number from {-LARGEST_STATE:g} to {LARGEST_STATE:g} before the run"
             raise Refused([Refusal(group.name, name, f"neuron {bad} starts at {values[bad]}", instead)])
@@ -698,8 +727,21 @@ def _steps(clock: Any, begin: float, end: float) -> np.ndarray:
     if "dt" not in clock.variables:  # an EventClock, from Brian2 2.10 on
         times = internals.memory(clock.variables["times"])
         return times[(times >= begin) & (times < end)]
-    dt = float(clock.dt_)
-    return np.arange(int(np.ceil(begin / dt - 1e-4)), int(np.ceil(end / dt - 1e-4))) * dt
+    return np.arange(*_numbers_of_steps(clock, begin, end)) * float(clock.dt_)
+
+
+def _numbers_of_steps(clock: Any, begin: float, end: float) -> tuple[int, int]:
+    """The number of a clock's first step in [begin, end), and of the first one behind it."""
+    first, last = (int(np.ceil(t / float(clock.dt_) - 1e-4)) for t in (begin, end))
+    return first, last
+
+
+def _count_steps(clock: Any, begin: float, end: float) -> int:
+    """How many steps a clock has in [begin, end)."""
+    if "dt" not in clock.variables:  # these times are in memory already
+        return len(_steps(clock, begin, end))
+    first, last = _numbers_of_steps(clock, begin, end)
+    return last - first
 
 
 class _Operation:
@@ -743,7 +785,7 @@ class _Operation:
         for time_of_clock in self._times:
             time_of_clock[...] = t
         self.runner.run()
-        after = np.stack([self._memory[name] for name in self._states], axis=1)
+        after = np.stack([self._memory[name] for name in self._states], axis=1).astype(np.float64)
         if not np.all(ok := np.abs(after) <= LARGEST_STATE):
             bad, k = np.argwhere(~ok)[0]
             raise InputError(
@@ -764,8 +806,11 @@ class _Recorder:
         self._names = {**translation.states, **{one.name: one.variables for one in translation.plastic}}
         self._columns = {m.name: script.Columns(m, self._names, namespace) for m in (*parts.states, *parts.spikes)}
         self._steps = {m.name: _steps(m.clock, begin, end) for m in (*parts.states, *parts.rates)}
-        own = [self._steps[m.name] for m in parts.states if len(self._steps[m.name])]
-        self.times = np.unique(np.concatenate([np.zeros(0), *own]))
+        self._stops = {
+            m.name: at_or_after(at_or_after(self._steps[m.name])) if script.records_after(m) else self._steps[m.name]
+            for m in parts.states
+        }
+        self.times = np.unique(np.concatenate([np.zeros(0), *self._stops.values()]))
         self._samples: dict[str, list[np.ndarray]] = {m.name: [] for m in parts.states}
         self._next = dict.fromkeys(self._samples, 0)
         self._inputs: list[_Inputs] = []
@@ -792,8 +837,8 @@ class _Recorder:
     def _sample(self, monitor: brian2.StateMonitor, run: EquationRun, t: float) -> None:
         """Notes the states of a monitor, if it records at ``t``."""
         name = monitor.name
-        k, steps = self._next[name], self._steps[name]
-        if k < len(steps) and steps[k] == t:
+        k, stops = self._next[name], self._stops[name]
+        if k < len(stops) and stops[k] == t:
             self._next[name] += 1
             group, rows = script.whole(monitor.source).name, script.recorded(monitor)
             states = self._names.get(group, ())

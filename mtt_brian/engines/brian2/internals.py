@@ -283,6 +283,33 @@ def is_part_of_group(part: Any) -> bool:
     return isinstance(part, StateUpdater | Thresholder | Resetter | SubexpressionUpdater)
 
 
+def slot_of(part: Any) -> str | None:
+    """The slot of a time step in which Brian2 runs a part of a group, a source or a monitor of spikes.
+
+    None for other objects, and for events that are not spikes.
+    """
+    from brian2.groups.neurongroup import Resetter, StateUpdater, Thresholder
+
+    slots: Mapping[str, tuple[type, ...]] = {
+        "groups": (StateUpdater,),
+        "thresholds": (Thresholder, brian2.SpikeGeneratorGroup, brian2.EventMonitor),
+        "synapses": (brian2.PoissonInput,),
+        "resets": (Resetter,),
+    }
+    if getattr(part, "event", "spike") != "spike":
+        return None
+    return next((slot for slot, kinds in slots.items() if isinstance(part, kinds)), None)
+
+
+def unknown_methods(group: brian2.NeuronGroup) -> list[str]:
+    """What was given as ``method`` and is no name of a method."""
+    from brian2.stateupdaters.base import StateUpdateMethod
+
+    given = [group.method_choice] if isinstance(group.method_choice, str) else group.method_choice
+    names = [one for one in given if isinstance(one, str)] if isinstance(given, list | tuple) else []
+    return [name for name in names if name.lower() not in StateUpdateMethod.stateupdaters]
+
+
 def was_connected(synapses: brian2.Synapses) -> bool:
     """Whether ``connect`` was called, or synapses were restored from a file."""
     return bool(synapses._connect_called or len(synapses))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,9 @@ _CLOCK = "use the standard device, set_device('runtime')"
 _BETWEEN = f"split the run and change values between two runs, or {_CLOCK}"
 #: Values of timed arrays in a run times neurons of a PoissonGroup.
 MOST_RATES = 100_000_000
+#: Slots of a time step in the order in which the rounds of an instant have them.
+_SLOTS = ["start", "groups", "thresholds", "synapses", "resets", "end"]
+_ALL_SLOTS = [prefix + slot for slot in _SLOTS for prefix in ("before_", "", "after_")]
 _PER_STEP = "it is computed once per time step"
 #: Types of values in a namespace.
 Resolved = Mapping[str, Any]
@@ -66,8 +70,13 @@ class Parts:
     refusals: list[Refusal]
 
 
-def parts_of(objects: Iterable[Any]) -> Parts:
-    """Sorts the objects of a network; those that are contained in another one come with it."""
+def parts_of(objects: Iterable[Any], schedule: Sequence[str]) -> Parts:
+    """Sorts the objects of a network; those that are contained in another one come with it.
+
+    Args:
+        objects: of the network.
+        schedule: its slots of a time step.
+    """
     objects = list(objects)
     inside = {id(part): part for thing in objects for part in _inside(thing)}
     # With a run_regularly of their own, Brian2 puts synapses and subgroups into the group.
@@ -75,7 +84,17 @@ def parts_of(objects: Iterable[Any]) -> Parts:
     objects = sorted(objects, key=lambda thing: _by_number(thing.name))
     parts = Parts([], [], [], [], [], [], [], [], [], [])
     refuse = parts.refusals.append
+    if [slot for slot in schedule if slot in _SLOTS] != _SLOTS:
+        what = "the slots of a time step are in another order than Brian2's"
+        refuse(Refusal("the network", f"schedule {list(schedule)}", what, f"use {_SLOTS}"))
+    for name, count in Counter(thing.name for thing in objects if id(thing) not in inside).items():
+        if count > 1:
+            refuse(Refusal(name, "", f"{count} objects have this name", "give each a name of its own"))
     for thing in objects:
+        slot = internals.slot_of(thing)
+        # In any slot a monitor records the same spikes, but not the same values of variables.
+        if slot not in (None, thing.when) and not (isinstance(thing, brian2.EventMonitor) and not _recorded(thing)):
+            refuse(Refusal(thing.name, "", f"it runs in the slot {thing.when!r}", f"leave it in the slot {slot!r}"))
         if id(thing) in inside and not isinstance(thing, brian2.Synapses):
             continue
         # A class that a script derives from one of Brian2's is that one: it only creates it in another way.
@@ -133,6 +152,32 @@ def whole(group: Any) -> Any:
     return group.source if isinstance(group, brian2.Subgroup) else group
 
 
+def place_in_step(thing: Any) -> tuple[int, int, str]:
+    """Sorts what is executed at one time, in a slot of Brian2."""
+    return _ALL_SLOTS.index(thing.when), int(thing.order), str(thing.name)
+
+
+def records_after(monitor: brian2.StateMonitor) -> bool:
+    """Whether a monitor notes the state behind what happens at its own instant, and not before it.
+
+    Raises:
+        Refused: for a slot between arrivals and resets.
+    """
+    behind = "after_synapses" if isinstance(monitor.source, brian2.Synapses) else "after_resets"
+    at = _ALL_SLOTS.index(monitor.when) if monitor.when in _ALL_SLOTS else -1
+    before, after = 0 <= at <= _ALL_SLOTS.index("before_synapses"), at >= _ALL_SLOTS.index(behind)
+    if not before and not after:
+        instead = "record in the slot 'start', before all that happens at an instant, or 'end', behind it"
+        raise Refused([Refusal(monitor.name, "", f"it records in the slot {monitor.when!r}", instead)])
+    return after
+
+
+def _recorded(monitor: Any) -> list[str]:
+    """What a monitor records besides the times and indices of spikes."""
+    always = ("i", "t") if isinstance(monitor, brian2.EventMonitor) else ()
+    return [name for name in monitor.record_variables if name not in always]
+
+
 def is_active(thing: Any) -> bool:
     """Whether an object and all parts of it that its texts state run."""
     parts = filter(internals.is_part_of_group, thing.contained_objects)
@@ -161,7 +206,11 @@ def script_of(parts: Parts, namespace: Mapping[str, Any], begin: float = 0.0, en
             what = f"it records {type(whole(monitor.source)).__name__}"
             refusals.append(Refusal(monitor.name, "", what, "record a NeuronGroup or Synapses"))
     known = [monitor for monitor in parts.states if isinstance(whole(monitor.source), with_states)]
-    _each([*known, *parts.spikes], lambda monitor: [Columns(monitor, {}, namespace)], refusals)
+    _each(known, lambda monitor: [records_after(monitor)], refusals)
+    # What a group is refused for can hide what it has.
+    refused = {refusal.name for refusal in refusals}
+    monitors = [monitor for monitor in (*known, *parts.spikes) if whole(monitor.source).name not in refused]
+    _each(monitors, lambda monitor: [Columns(monitor, {}, namespace)], refusals)
     rates = dict(_each(parts.poisson, lambda group: [(group.name, _rates_of(group, namespace, begin, end))], refusals))
     sources = {s.name: len(s) for s in (*parts.generators, *parts.poisson)}
     sources |= {p.name: len(internals.target_of(p)) for p in parts.inputs}
@@ -230,9 +279,10 @@ def _group(group: brian2.NeuronGroup, runners: list[brian2.CodeRunner], namespac
     group.before_run(namespace)  # Brian2's own check of units
     equations, subexpressions, parameters, held = {}, {}, set(), set()
     texts = []
+    _check_no_links(group.user_equations)
+    if unknown := internals.unknown_methods(group):
+        _refuse(f"method {unknown[0]!r}", "Brian2 has no such method", "leave it out: equations are solved exactly")
     for eq in group.user_equations.values():
-        if "linked" in eq.flags:
-            _refuse(f"{eq.varname} (linked)", "a linked variable", "set a parameter to its value before the run")
         if eq.type == DIFFERENTIAL_EQUATION:
             equations[eq.varname] = eq.expr.code
             if "unless refractory" in eq.flags:
@@ -289,6 +339,14 @@ def _group(group: brian2.NeuronGroup, runners: list[brian2.CodeRunner], namespac
     )
 
 
+def _check_no_links(equations: brian2.Equations) -> None:
+    """Raises Refused for variables that are linked to those of other groups."""
+    for eq in equations.values():
+        if "linked" in eq.flags:
+            instead = f"if its value does not change, declare a parameter and set it before the run, or {_CLOCK}"
+            _refuse(f"{eq.varname} (linked)", "a linked variable", instead)
+
+
 def _changed_regularly(
     group: brian2.NeuronGroup, runner: brian2.CodeRunner, namespace: Mapping[str, Any]
 ) -> frozenset[str]:
@@ -333,7 +391,8 @@ def _pathways(synapses: brian2.Synapses, namespace: Mapping[str, Any]) -> list[P
             f"Synapses object '{synapses.name}' does not do anything, since it has not created synapses with "
             "'connect'. Set its active attribute to False if you intend to do only do this for a subsequent run."
         )
-    for name in synapses.equations.diff_eq_names:
+    _check_no_links(synapses.equations)
+    for name in sorted(synapses.equations.diff_eq_names):
         line = f"d{name}/dt = {synapses.equations[name].expr.code}"
         _refuse(line, "it is integrated in every time step", "mark it (event-driven) if it is linear, or " + _CLOCK)
     if synapses.summed_updaters:
@@ -402,7 +461,7 @@ def _pathway(synapses: brian2.Synapses, pathway: Any, plastic: Plastic, namespac
         if not isinstance(end, brian2.NeuronGroup | brian2.SpikeGeneratorGroup | brian2.PoissonGroup):
             instead = "use a NeuronGroup, SpikeGeneratorGroup or PoissonGroup"
             _refuse(line, f"the {what} is a {type(end).__name__}", instead)
-    if not adds_only and pathway.when != "synapses":
+    if pathway.when != "synapses":
         _refuse(line, f"it runs in the slot {pathway.when!r}", "leave it in the slot 'synapses'")
     texts = [] if adds_only else [*plastic.equations.values(), *plastic.subexpressions.values()]
     resolved = _resolve(pathway, [*used, *texts], namespace)
@@ -598,8 +657,7 @@ class Columns:
 
     def __init__(self, monitor: Any, states: Mapping[str, tuple[str, ...]], namespace: Mapping[str, Any]) -> None:
         group = whole(monitor.source)
-        always = ("i", "t") if isinstance(monitor, brian2.EventMonitor) else ()
-        self._names = [name for name in monitor.record_variables if name not in always]
+        self._names = _recorded(monitor)
         self._states = states.get(group.name, ())
         self._group = group
         self._resolved: dict[str, Any] = {}
