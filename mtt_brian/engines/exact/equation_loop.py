@@ -16,13 +16,13 @@ from mtt_brian.engines.exact.equation_neurons import (
     STAMP,
     Equations,
     GeneralRule,
-    advance_cells,
+    advance_listed,
     carry,
     hold,
     holds,
-    list_cells,
+    list_to_carry,
+    list_to_predict,
     listen_again,
-    needs_cell,
     predict_crossing,
     read_states,
     refine,
@@ -279,9 +279,8 @@ def _arrive(
     if taylor is not None:  # many cells at once
         waiting = 0
         for k in range(begin, end):
-            if eq.z[first + net.to[k], STAMP] != progress.now[NOW]:
-                waiting = list_cells(eq, taylor, waiting, net.to, k, first)
-        advance_cells(eq, taylor, waiting, t, 0.0)
+            waiting = list_to_carry(eq, taylor, waiting, first + net.to[k], t)
+        advance_listed(eq, taylor, waiting, t, 0)
     for k in range(begin, end):
         v = first + net.to[k]
         _touch(eq, general, taylor, progress, v, t)
@@ -512,9 +511,8 @@ def _round(
     if taylor is not None:
         waiting = 0
         for j in range(silent):
-            if needs_cell(eq, taylor, progress.touched[j]):
-                waiting = list_cells(eq, taylor, waiting, progress.touched, j, 0)
-        advance_cells(eq, taylor, waiting, t, 0.0)
+            waiting = list_to_predict(eq, taylor, waiting, progress.touched[j])
+        advance_listed(eq, taylor, waiting, t, 1)
     for j in range(silent):
         v = progress.touched[j]
         if eq.z[v, REFRACTORY]:

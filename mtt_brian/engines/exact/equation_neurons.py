@@ -33,14 +33,17 @@ import numpy as np
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.exact.crossing_search import first_crossing
 from mtt_brian.engines.exact.instant import tolerance
-from mtt_brian.engines.exact.jit import device_kernel, inlined, kernel, piece
+from mtt_brian.engines.exact.jit import address, call, device_kernel, inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.exact.taylor import (
+    AT,
     BEFORE,
+    LENGTH,
     LISTED,
     ORDER,
     SPAN,
+    STATES,
     F,
     PolynomialSystem,
     TaylorRule,
@@ -50,6 +53,7 @@ from mtt_brian.engines.exact.taylor import (
     soonest,
     state_at,
     taylor_rule,
+    write_states_at,
 )
 from mtt_brian.engines.exact.vectors import LANES
 from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
@@ -179,81 +183,141 @@ def _carry_linear(eq: Equations, general: GeneralRule | None, v: int, s: int, t:
         eq.y[v, k] = _moved(eq.sets, s, k, eq.y[v, k], dt)
 
 
-@piece
-def list_cells(eq: Equations, taylor: TaylorRule, waiting: int, neurons: np.ndarray, j: int, offset: int) -> int:
-    """Lists neuron ``offset + neurons[j]`` for `advance_cells`, if it has products; the length of the list."""
-    v = offset + neurons[j]
-    if eq.kind[eq.z[v, CURRENT], 2] >= 0 and taylor.cells[v - taylor.first, SPAN, LISTED] == 0.0:
-        taylor.cells[v - taylor.first, SPAN, LISTED] = 1.0
-        taylor.waiting[waiting] = v
-        waiting += 1
-    return waiting
+@inlined
+def _time_on_cell(
+    eq: Equations, taylor: TaylorRule, v: int, span: float, t: float, last: float, stored: int, again: bool
+) -> float:
+    """Moves the time of a neuron to ``t``, or to the end of its cell if that comes before ``last``.
 
-
-@piece
-def advance_cells(eq: Equations, taylor: TaylorRule, waiting: int, t: float, windows: float) -> None:
-    """Moves the neurons of a list to their last cells that begin ``windows`` before ``t``, and computes these.
-
-    What follows from the states of a neuron does not depend on whether it is moved to the begin of a cell.
+    Returns:
+        the new time, on the cell; -1 if its states stay what they are. `LISTED` tells whether it must go on.
     """
-    last = t - max(windows, _PASSED) * tolerance(t)
-    for trial in range(_MOST_CELLS + 1):
+    place, begin = v - taylor.first, eq.y[v, LAST]
+    end = begin + span
+    taylor.span[place, LISTED] = 0.0
+    if end == begin or not again:
+        _give_up(eq, taylor, v, end == begin)
+        return -1.0
+    if end <= last:
+        taylor.span[place, LISTED] = 1.0
+        eq.y[v, LAST] = end
+        return 1.0
+    if stored:
+        return -1.0
+    eq.y[v, LAST] = t
+    return (t - begin) / span
+
+
+@kernel
+def _advance(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: int) -> float:
+    """Moves the neurons of `TaylorRule.waiting` to ``t``.
+
+    With ``stored`` it moves them to the last cells that begin `_BEFORE` windows before ``t``, and stores these. What
+    follows from the states of a neuron does not depend on whether it is moved to the begin of a cell.
+    """
+    last = t - (_BEFORE if stored else _PASSED) * tolerance(t)
+    cells = 0
+    while waiting > 0:
+        cells += 1
         lanes = 0
-        for j in range(waiting):
-            v = taylor.waiting[j]
+        while waiting > 0 and lanes < LANES:
+            v = taylor.waiting[waiting - 1]
             place, s = v - taylor.first, eq.kind[eq.z[v, CURRENT], 2]
-            if taylor.cells[place, SPAN, 0] > 0.0:
+            span = taylor.span[place, SPAN]
+            if span > 0.0:
+                at = _time_on_cell(eq, taylor, v, span, t, last, stored, cells < _MOST_CELLS)
+                if at >= 0.0:
+                    taylor.span[place, SPAN] = 0.0
+                    for q in range(eq.kind[eq.z[v, CURRENT], 0]):
+                        eq.y[v, q] = state_at(taylor.cells, place, q, at)
+                if not taylor.span[place, LISTED]:
+                    waiting -= 1
                 continue
-            if lanes == LANES or (lanes > 0 and taylor.kind[s] != taylor.kind[taylor.lane[1, 0]]):
-                expand(taylor, lanes)
-                lanes = 0
+            if lanes > 0 and taylor.kind[s] != taylor.kind[taylor.lane[1, 0]]:
+                break
             _copy_states(eq, taylor, place, v)
             taylor.lane[0, lanes], taylor.lane[1, lanes] = place, s
             lanes += 1
-        if lanes > 0:
-            expand(taylor, lanes)
-        left = 0
-        for j in range(waiting):
-            v = taylor.waiting[j]
-            place = v - taylor.first
-            end = eq.y[v, LAST] + taylor.cells[place, SPAN, 0]
-            grows = end == eq.y[v, LAST]
-            if end > last and not grows:
-                taylor.cells[place, SPAN, LISTED] = 0.0
-                continue
-            if grows or trial == _MOST_CELLS:
-                taylor.cells[place, SPAN, LISTED] = 0.0
-                _give_up(eq, taylor, v, grows)
-                continue
-            for q in range(eq.kind[eq.z[v, CURRENT], 0]):
-                eq.y[v, q] = state_at(taylor.cells, place, q, 1.0)
-            eq.y[v, LAST] = end
-            taylor.cells[place, SPAN, 0] = 0.0
-            taylor.waiting[left] = v
-            left += 1
-        waiting = left
-        if waiting == 0:
-            return
+            waiting -= 1
+        if lanes == 0:
+            break
+        expand(taylor, lanes, stored)
+        for lane in range(lanes):
+            v, span = taylor.first + taylor.lane[0, lane], taylor.own[LENGTH, lane]
+            taylor.own[AT, lane] = _time_on_cell(eq, taylor, v, span, t, last, stored, cells < _MOST_CELLS)
+        write_states_at(taylor)
+        for lane in range(lanes):
+            place = taylor.lane[0, lane]
+            v = taylor.first + place
+            if taylor.own[AT, lane] >= 0.0:
+                taylor.span[place, SPAN] = 0.0
+                for q in range(eq.kind[eq.z[v, CURRENT], 0]):
+                    eq.y[v, q] = taylor.own[STATES + q, lane]
+            if taylor.span[place, LISTED]:
+                taylor.waiting[waiting] = v
+                waiting += 1
+    return 0.0
+
+
+@inlined
+def advance_listed(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: int) -> None:
+    """See `_advance`."""
+    if waiting > 0:
+        call(taylor.advance, (eq, taylor, waiting, t, stored))
+
+
+@inlined
+def _on_stored_cell(eq: Equations, taylor: TaylorRule, v: int, t: float) -> bool:
+    """Whether the cell that contains ``t`` is stored."""
+    span = taylor.span[v - taylor.first, SPAN]
+    return span > 0.0 and eq.y[v, LAST] + span > t
+
+
+@piece
+def list_to_carry(eq: Equations, taylor: TaylorRule, waiting: int, v: int, t: float) -> int:
+    """Lists a neuron for `advance_listed` if that computes a cell to carry it to ``t``; the length of the list."""
+    if eq.kind[eq.z[v, CURRENT], 2] < 0 or t <= eq.y[v, LAST] or _on_stored_cell(eq, taylor, v, t):
+        return waiting
+    return _list(taylor, waiting, v)
+
+
+@piece
+def list_to_predict(eq: Equations, taylor: TaylorRule, waiting: int, v: int) -> int:
+    """Lists a neuron for `advance_listed` if `predict_crossing` uses its cell; the length of the list."""
+    s = eq.z[v, CURRENT]
+    if eq.kind[s, 2] < 0 or eq.z[v, REFRACTORY] or eq.sets[s, BASE] == -np.inf:
+        return waiting
+    if _below_barrier(eq, s, v) > taylor.span[v - taylor.first, BEFORE]:
+        return waiting
+    return _list(taylor, waiting, v)
+
+
+@inlined
+def _list(taylor: TaylorRule, waiting: int, v: int) -> int:
+    if taylor.span[v - taylor.first, LISTED]:
+        return waiting
+    taylor.span[v - taylor.first, LISTED] = 1.0
+    taylor.waiting[waiting] = v
+    return waiting + 1
 
 
 @piece
 def _carry_any(eq: Equations, general: GeneralRule | None, taylor: TaylorRule, v: int, t: float) -> None:
     """Advances a neuron of any kind to ``t``."""
-    s = eq.z[v, CURRENT]
+    s, place = eq.z[v, CURRENT], v - taylor.first
     if eq.kind[s, 2] < 0:
         _carry_linear(eq, general, v, s, t)
         return
-    place = v - taylor.first
     if t > eq.y[v, LAST]:
-        if not eq.y[v, LAST] + taylor.cells[place, SPAN, 0] > t or taylor.cells[place, SPAN, 0] == 0.0:
-            taylor.waiting[0] = v
-            advance_cells(eq, taylor, 1, t, 0.0)
-        if t > eq.y[v, LAST]:
-            at = (t - eq.y[v, LAST]) / taylor.cells[place, SPAN, 0]
-            for k in range(eq.kind[s, 0]):
-                eq.y[v, k] = state_at(taylor.cells, place, k, at)
+        if _on_stored_cell(eq, taylor, v, t):
+            at = (t - eq.y[v, LAST]) / taylor.span[place, SPAN]
+            for q in range(eq.kind[s, 0]):
+                eq.y[v, q] = state_at(taylor.cells, place, q, at)
             eq.y[v, LAST] = t
-    taylor.cells[place, SPAN, 0] = 0.0
+        else:
+            taylor.waiting[0] = v
+            advance_listed(eq, taylor, 1, t, 0)
+    taylor.span[place, SPAN] = 0.0
 
 
 @inlined
@@ -434,8 +498,8 @@ def _below_barrier(eq: Equations, s: int, v: int) -> float:
     return step * (1.0 - _ROUNDED) if f < -_CLEAR * size else 0.0
 
 
-@piece
-def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
+@kernel
+def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
     """The first crossing of a neuron with products; or a time after ``until`` that is before it.
 
     Moves the neuron to the last cell that begins before ``until``, which no event of any neuron precedes.
@@ -448,7 +512,7 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
     place, begin = v - taylor.first, eq.y[v, LAST]
     movable = until - _BEFORE * tolerance(until)
     eq.z[v, EXACT] = 1
-    fresh, grows = taylor.cells[place, SPAN, 0] == 0.0, False
+    fresh, grows = taylor.span[place, SPAN] == 0.0, False
     if fresh:
         _copy_states(eq, taylor, place, v)
     for _ in range(_MOST_CELLS):
@@ -460,17 +524,17 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
         if fresh and not expand_one(taylor, eq.kind[s, 2], place):
             grows = True
             break
-        soon = begin + min(soonest(taylor.cells, place), 1.0) * taylor.cells[place, SPAN, 0]
+        soon = begin + min(soonest(taylor, place), 1.0) * taylor.span[place, SPAN]
         if soon > until:
             eq.z[v, EXACT] = 0
             return float(soon)
         size = abs(eq.sets[s, BASE])
         for q in range(_W):
             size += abs(eq.sets[s, ROW + q] * taylor.cells[place, q, 0])
-        wait = first_zero(taylor.cells, place, size)
+        wait = first_zero(taylor, place, size)
         if wait <= 1.0:
-            return float(begin + wait * taylor.cells[place, SPAN, 0])
-        end = begin + taylor.cells[place, SPAN, 0]
+            return float(begin + wait * taylor.span[place, SPAN])
+        end = begin + taylor.span[place, SPAN]
         grows = end == begin
         if grows or math.isnan(wait):
             break
@@ -486,7 +550,7 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
         if end > movable:
             place = ahead
         else:
-            eq.y[v, LAST], taylor.cells[place, SPAN, 0] = end, 0.0
+            eq.y[v, LAST], taylor.span[place, SPAN] = end, 0.0
         for q in range(_W):
             taylor.cells[place, q, 0] = eq.own[q]
             if end <= movable:
@@ -494,6 +558,12 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
         begin, fresh = end, True
     _give_up(eq, taylor, v, grows)
     return np.nan
+
+
+@inlined
+def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
+    """See `_find_crossing`."""
+    return float(call(taylor.cross, (eq, taylor, v, until)))
 
 
 @inlined
@@ -541,23 +611,14 @@ def _soonest(eq: Equations, taylor: TaylorRule, s: int, v: int) -> float:
         return float(eq.y[v, LAST] + _step(eq, s, v, 0.0)[0])
     place = v - taylor.first
     wait = _below_barrier(eq, s, v)
-    if wait <= taylor.cells[place, SPAN, BEFORE]:
-        if taylor.cells[place, SPAN, 0] == 0.0:
+    if wait <= taylor.span[place, BEFORE]:
+        if taylor.span[place, SPAN] == 0.0:
             _copy_states(eq, taylor, place, v)
             if not expand_one(taylor, eq.kind[s, 2], place):
                 _give_up(eq, taylor, v, v >= 0)
                 return np.nan
-        wait = max(wait, min(soonest(taylor.cells, place), 1.0) * taylor.cells[place, SPAN, 0])
+        wait = max(wait, min(soonest(taylor, place), 1.0) * taylor.span[place, SPAN])
     return float(eq.y[v, LAST] + wait)
-
-
-@inlined
-def needs_cell(eq: Equations, taylor: TaylorRule, v: int) -> bool:
-    """Whether `predict_crossing` uses a cell of a neuron."""
-    s = eq.z[v, CURRENT]
-    if eq.kind[s, 2] < 0 or eq.z[v, REFRACTORY] or eq.sets[s, BASE] == -np.inf:
-        return False
-    return _below_barrier(eq, s, v) <= taylor.cells[v - taylor.first, SPAN, BEFORE]
 
 
 @piece
@@ -698,7 +759,9 @@ def states_at(
     for j in range(len(neurons)):
         v = neurons[j]
         if taylor is not None:
-            advance_cells(eq, taylor, list_cells(eq, taylor, 0, neurons, j, 0), t, _BEFORE)
+            if eq.kind[eq.z[v, CURRENT], 2] >= 0:
+                taylor.waiting[0] = v
+                advance_listed(eq, taylor, 1, t, 1)
         last = eq.y[v, LAST]
         for k in range(_W):
             out[_W * j + k] = eq.y[v, k]
@@ -792,11 +855,14 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
     )
     by_series = equations.kind[:, 2] >= 0
     cells = np.flatnonzero(by_series[z[:, ACTIVE]] | by_series[z[:, HELD]])
-    return (
-        equations,
-        GeneralRule(_general_sets(systems), new_scratch()) if general else None,
-        taylor_rule(polynomial, int(cells[0]), int(np.ptp(cells)) + 1) if len(cells) else None,
-    )
+    taylor = None
+    if len(cells):
+        taylor = taylor_rule(polynomial, int(cells[0]), int(np.ptp(cells)) + 1)
+        taylor = taylor._replace(
+            advance=address(_advance, equations, taylor, 0, 0.0, 0),
+            cross=address(_find_crossing, equations, taylor, 0, 0.0),
+        )
+    return equations, GeneralRule(_general_sets(systems), new_scratch()) if general else None, taylor
 
 
 def _general_sets(systems: Sequence[tuple[str, Sequence[LinearSystem]]]) -> LinearSets:

@@ -28,13 +28,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import inlined, piece
+from mtt_brian.engines.exact.jit import address, call, inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import INVERSE
 from mtt_brian.engines.exact.vectors import (
     LANES,
     exponent,
     plus,
     positive_part,
+    power_of_2,
     put_row,
     row_of,
     same,
@@ -51,8 +52,10 @@ _BITS = 54.0
 _LAST = 2
 #: Unit of time of the coefficients before the length of the cell is known, seconds; smaller if they overflow.
 _UNIT, _SMALLER, _TRIES = 2.0**-10, 2.0**-20, 4
-#: Largest length of a cell in these units.
-_LONGEST = 40.0
+#: Logarithm of the largest length of a cell in these units, and of the smallest.
+_LONGEST, _SHORTEST = 40.0, 1000.0
+#: 2 ** -(k / 8)
+_EIGHTHS = 2.0 ** -(np.arange(8) / 8)
 #: Largest defect of the equations at the end of a cell, relative to their terms.
 _DEFECT = 2.0**-44
 #: How often a cell is halved for that.
@@ -66,14 +69,16 @@ _AWAY = 1e-9
 
 #: Series after those of the states: the constant 1, and the first product.
 _ONE, _PRODUCTS = MOST_STATES, MOST_STATES + 1
-#: Rows of a cell after those of the states; columns of the last one, after the length.
-F, SPAN = MOST_STATES, MOST_STATES + 1
-BEND, LISTED, BEFORE = 1, 2, 3
+#: Row of a cell after those of the states. Columns of `TaylorRule.span`.
+F = MOST_STATES
+SPAN, BEND, LISTED, BEFORE = range(4)
 #: Rows of one series in `TaylorRule.series`.
 _ROWS = ORDER + 1
-#: Rows of `TaylorRule.own`: length of the cell in seconds, and what it must be multiplied by; defects and the sizes of
-#: their terms by state; weights and constant of the condition; its coefficients, and the bound of its derivative.
-_LENGTH, _SHORTER, _SLOPES, _SIZES, _WEIGHTS = 0, 1, 2, 2 + MOST_STATES, 2 + 2 * MOST_STATES
+#: Rows of `TaylorRule.own`: length of the cell in seconds, and what it must be multiplied by; a time on the cell;
+#: states there; defects and the sizes of their terms by state; weights and constant of the condition; its coefficients,
+#: and the bound of its derivative.
+LENGTH, _SHORTER, AT, STATES = range(4)
+_SLOPES, _SIZES, _WEIGHTS = STATES + MOST_STATES, STATES + 2 * MOST_STATES, STATES + 3 * MOST_STATES
 _CONDITION = _WEIGHTS + MOST_STATES + 1
 _BENDS = _CONDITION + _ROWS
 
@@ -94,21 +99,25 @@ class TaylorRule(NamedTuple):
         kind: the kind of every set, int64 [sets].
         value: by set: the factors of its terms, the weights and the constant of its condition, float64 [sets, columns];
             the last five columns are those of the condition.
-        cells: coefficients of the states on the cell of each neuron and on one more, of the condition (`F`), and
-            (`SPAN`) the length of the cell in seconds, 0 for one that is not computed, and an upper bound of the second
-            derivative of the condition on it (`BEND`), float64 [cells + 1, 6, ORDER + 1].
+        cells: coefficients of the states on the cell of each neuron and on one more, and of the condition (`F`),
+            float64 [cells + 1, 5, ORDER + 1].
+        span: length of the cell in seconds, 0 for one that is not stored; an upper bound of the second derivative of
+            the condition on it; whether the neuron is in ``waiting``; the length of the last cell that was computed,
+            float64 [cells + 1, 4].
         first: the neuron of the first cell.
         lane: cell and set of every lane, int64 [2, LANES].
         series, factor, end, own: memory of the lanes: the series, the factors of the terms, the values at the end of a
             cell, and more (the rows are named below), float64 [rows, LANES].
         waiting: memory for numbers of neurons, int64 [cells].
         alarm: a neuron that cannot go on, else -1; when; 1 if its states grow without bound, else 0, float64 [3].
+        expand, advance, cross: addresses of functions (`mtt_brian.engines.exact.jit.call`).
     """
 
     lists: np.ndarray
     kind: np.ndarray
     value: np.ndarray
     cells: np.ndarray
+    span: np.ndarray
     first: int
     lane: np.ndarray
     series: np.ndarray
@@ -117,6 +126,9 @@ class TaylorRule(NamedTuple):
     own: np.ndarray
     waiting: np.ndarray
     alarm: np.ndarray
+    expand: int
+    advance: int
+    cross: int
 
 
 # ---- The kernels -----------------------------------------------------------------------------------------------------
@@ -174,26 +186,26 @@ def _halvings(series: np.ndarray, states: int, lane: int) -> float:
 
 
 @inlined
-def _shorten(taylor: TaylorRule, kind: int) -> None:
+def _shorten(taylor: TaylorRule, kind: int, order: int) -> None:
     """Multiplies the lengths of the cells by those of row `_SHORTER`."""
     series, own, shorter, power = taylor.series, taylor.own, row_of(taylor.own, _SHORTER), same(1.0)
-    for k in range(1, ORDER + 1):
+    for k in range(1, order + 1):
         power = times(power, shorter)
         for q in range(taylor.lists[kind, 2]):
             put_row(series, _ROWS * q + k, times(row_of(series, _ROWS * q + k), power))
     for i in range(taylor.lists[kind + 1, 0] - taylor.lists[kind, 0]):
         put_row(taylor.factor, i, times(row_of(taylor.factor, i), shorter))
-    put_row(own, _LENGTH, times(row_of(own, _LENGTH), shorter))
+    put_row(own, LENGTH, times(row_of(own, LENGTH), shorter))
 
 
 @inlined
-def _write_defects(taylor: TaylorRule, kind: int) -> None:
+def _write_defects(taylor: TaylorRule, kind: int, order: int) -> None:
     """The defects of the equations at the ends of the cells, and the sizes of their terms."""
     series, lists, end, own = taylor.series, taylor.lists, taylor.end, taylor.own
     terms, products = lists[kind, 0], lists[kind, 1]
     for q in range(lists[kind, 2]):
-        total = row_of(series, _ROWS * q + ORDER)
-        for k in range(ORDER - 1, -1, -1):
+        total = row_of(series, _ROWS * q + order)
+        for k in range(order - 1, -1, -1):
             total = plus(total, row_of(series, _ROWS * q + k))
         put_row(end, q, total)
     for p in range(products, lists[kind + 1, 1]):
@@ -207,7 +219,7 @@ def _write_defects(taylor: TaylorRule, kind: int) -> None:
             part = times(row_of(taylor.factor, i - terms), row_of(end, lists[i, 1]))
             slope, size = plus(slope, part), plus(size, size_of(part))
             i += 1
-        for k in range(1, ORDER + 1):
+        for k in range(1, order + 1):
             slope = plus(slope, times(same(-1.0 * k), row_of(series, _ROWS * q + k)))
         put_row(own, _SLOPES + q, slope)
         put_row(own, _SIZES + q, size)
@@ -223,10 +235,10 @@ def _fulfils(taylor: TaylorRule, kind: int, lane: int) -> bool:
 
 
 @inlined
-def _write_conditions(taylor: TaylorRule, kind: int) -> None:
+def _write_conditions(taylor: TaylorRule, kind: int, order: int) -> None:
     """The condition on every cell, and an upper bound of its second derivative."""
     series, own, bend = taylor.series, taylor.own, same(0.0)
-    for k in range(ORDER, -1, -1):
+    for k in range(order, -1, -1):
         total = row_of(own, _WEIGHTS + MOST_STATES) if k == 0 else same(0.0)
         for q in range(taylor.lists[kind, 2]):
             total = plus(total, times(row_of(own, _WEIGHTS + q), row_of(series, _ROWS * q + k)))
@@ -236,15 +248,24 @@ def _write_conditions(taylor: TaylorRule, kind: int) -> None:
     put_row(own, _BENDS, bend)
 
 
-@piece
-def expand(taylor: TaylorRule, lanes: int) -> None:
+@kernel
+def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
     """Computes the cells of some lanes from the states with which they begin, the coefficients of order 0.
 
-    The length of a cell is 0 afterwards if these states, or what follows from them, are larger than float64 can hold.
+    The length of a cell is 0 if these states, or what follows from them, are larger than float64 can hold.
+
+    Args:
+        taylor: the series and lengths of its lanes are computed.
+        lanes: how many.
+        stored: whether the cells are copied into ``taylor.cells``, with their conditions.
+
+    Returns:
+        the length of the first one.
     """
     cells, series, factor, own = taylor.cells, taylor.series, taylor.factor, taylor.own
     kind = taylor.kind[taylor.lane[1, 0]]
     terms, states = taylor.lists[kind + 1, 0] - taylor.lists[kind, 0], taylor.lists[kind, 2]
+    order = cells.shape[2] - 1  # a loop whose length is not known is compiled once, not for each k
     condition = taylor.value.shape[1] - MOST_STATES - 1
     for lane in range(lanes):
         place, s = taylor.lane[0, lane], taylor.lane[1, lane]
@@ -254,58 +275,79 @@ def expand(taylor: TaylorRule, lanes: int) -> None:
             factor[i, lane] = _UNIT * taylor.value[s, i]
         for q in range(MOST_STATES + 1):
             own[_WEIGHTS + q, lane] = taylor.value[s, condition + q]
-        own[_LENGTH, lane] = _UNIT
+        own[LENGTH, lane] = _UNIT
     for trial in range(_TRIES):
-        for k in range(ORDER):
+        for k in range(order):
             _following(taylor, kind, k)
         again = False
         for lane in range(lanes):
             finite = True
             for q in range(states):
-                for k in range(_ROWS * q + ORDER - 1, _ROWS * q + ORDER + 1):
+                for k in range(_ROWS * q + order - 1, _ROWS * q + order + 1):
                     finite = finite and abs(series[k, lane]) < np.inf
             own[_SHORTER, lane] = 1.0
             if finite:
-                own[_SHORTER, lane] = 2.0 ** -_halvings(series, states, lane)
+                eighths = math.ceil(8.0 * min(_halvings(series, states, lane), _SHORTEST))
+                own[_SHORTER, lane] = _EIGHTHS[eighths & 7] * power_of_2(-(eighths >> 3))
             elif trial == _TRIES - 1:
-                own[_LENGTH, lane] = 0.0
+                own[LENGTH, lane] = 0.0
             else:
                 again = True
-                own[_LENGTH, lane] *= _SMALLER
+                own[LENGTH, lane] *= _SMALLER
                 for i in range(terms):
                     factor[i, lane] *= _SMALLER
         if not again:
             break
     for _ in range(_TRIALS):
-        _shorten(taylor, kind)
-        _write_defects(taylor, kind)
+        _shorten(taylor, kind, order)
+        _write_defects(taylor, kind, order)
         again = False
         for lane in range(lanes):
             own[_SHORTER, lane] = 1.0
-            if own[_LENGTH, lane] > 0.0 and not _fulfils(taylor, kind, lane):
+            if own[LENGTH, lane] > 0.0 and not _fulfils(taylor, kind, lane):
                 own[_SHORTER, lane] = 0.5
                 again = True
         if not again:
             break
-    _write_conditions(taylor, kind)
     for lane in range(lanes):
-        place = taylor.lane[0, lane]
-        for q in range(states):
-            for k in range(1, ORDER + 1):
-                cells[place, q, k] = series[_ROWS * q + k, lane]
-        for k in range(ORDER + 1):
-            cells[place, F, k] = own[_CONDITION + k, lane]
-        cells[place, SPAN, BEND] = own[_BENDS, lane]
-        cells[place, SPAN, 0] = own[_LENGTH, lane] if own[_SHORTER, lane] == 1.0 else 0.0
-        cells[place, SPAN, BEFORE] = cells[place, SPAN, 0]
+        if own[_SHORTER, lane] != 1.0:
+            own[LENGTH, lane] = 0.0
+        taylor.span[taylor.lane[0, lane], BEFORE] = own[LENGTH, lane]
+    if stored:
+        _write_conditions(taylor, kind, order)
+        for lane in range(lanes):
+            place = taylor.lane[0, lane]
+            for q in range(states):
+                for k in range(1, order + 1):
+                    cells[place, q, k] = series[_ROWS * q + k, lane]
+            for k in range(order + 1):
+                cells[place, F, k] = own[_CONDITION + k, lane]
+            taylor.span[place, SPAN], taylor.span[place, BEND] = own[LENGTH, lane], own[_BENDS, lane]
+    return float(own[LENGTH, 0])
 
 
-@piece
+@inlined
+def expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
+    """See `_expand`."""
+    return float(call(taylor.expand, (taylor, lanes, stored)))
+
+
+@inlined
+def write_states_at(taylor: TaylorRule) -> None:
+    """The states of the lanes that were computed last at their times in row `AT`, into the rows from `STATES` on."""
+    at, states, order = row_of(taylor.own, AT), taylor.lists[taylor.kind[taylor.lane[1, 0]], 2], taylor.cells.shape[2] - 1
+    for q in range(states):
+        total = row_of(taylor.series, _ROWS * q + order)
+        for k in range(order - 1, -1, -1):
+            total = plus(times(total, at), row_of(taylor.series, _ROWS * q + k))
+        put_row(taylor.own, STATES + q, total)
+
+
+@inlined
 def expand_one(taylor: TaylorRule, s: int, place: int) -> bool:
     """Computes one cell; False if its states grow without bound."""
     taylor.lane[0, 0], taylor.lane[1, 0] = place, s
-    expand(taylor, 1)
-    return bool(taylor.cells[place, SPAN, 0] > 0.0)
+    return expand(taylor, 1, 1) > 0.0
 
 
 @inlined
@@ -342,20 +384,22 @@ def _until_zero(f: float, slope: float, bend: float) -> float:
 
 
 @piece
-def soonest(cells: np.ndarray, place: int) -> float:
+def soonest(taylor: TaylorRule, place: int) -> float:
     """A time ``s`` of a cell before which the condition cannot hold; above 1 if it cannot hold on the cell."""
-    return _until_zero(cells[place, F, 0], cells[place, F, 1], cells[place, SPAN, BEND])
+    cells = taylor.cells
+    return _until_zero(cells[place, F, 0], cells[place, F, 1], taylor.span[place, BEND])
 
 
 @piece
-def first_zero(cells: np.ndarray, place: int, size: float) -> float:
+def first_zero(taylor: TaylorRule, place: int, size: float) -> float:
     """The first time ``s`` of a cell at which the condition rises to 0; inf for none, nan if it is undecided.
 
     Args:
-        cells, place: the cell, at whose begin the condition is 0 or less.
+        taylor, place: the cell, at whose begin the condition is 0 or less.
         size: the sum of the sizes of the terms of the condition there.
     """
-    most, third = cells[place, SPAN, BEND], max(_third(cells, place), 0.0)
+    cells = taylor.cells
+    most, third = taylor.span[place, BEND], max(_third(cells, place), 0.0)
     s, value, slope, bend = 0.0, cells[place, F, 0], cells[place, F, 1], 2.0 * cells[place, F, 2]
     for _ in range(_STEPS):
         # A bound for the rest of the cell, or for half of it, where that is lower.
@@ -437,11 +481,12 @@ def taylor_rule(systems: Sequence[PolynomialSystem], first: int, count: int) -> 
     series[_ONE * _ROWS] = 1.0
     end = _lanes(_PRODUCTS + most_products)
     end[_ONE] = 1.0
-    return TaylorRule(
+    rule = TaylorRule(
         lists=lists,
         kind=np.array(kind),
         value=value,
-        cells=np.zeros((count + 1, MOST_STATES + 2, ORDER + 1)),
+        cells=np.zeros((count + 1, MOST_STATES + 1, ORDER + 1)),
+        span=np.zeros((count + 1, 4)),
         first=first,
         lane=np.zeros((2, LANES), np.int64),
         series=series,
@@ -450,7 +495,11 @@ def taylor_rule(systems: Sequence[PolynomialSystem], first: int, count: int) -> 
         own=_lanes(_BENDS + 1),
         waiting=np.zeros(count, np.int64),
         alarm=np.array([-1.0, 0.0, 0.0]),
+        expand=0,
+        advance=0,
+        cross=0,
     )
+    return rule._replace(expand=address(_expand, rule, 0, 0))
 
 
 def _lanes(rows: int) -> np.ndarray:

@@ -232,3 +232,15 @@ def exponent(_: Any, x: Any) -> Any:
         return builder.sub(builder.and_(bits, number(0x7FF)), number(1022))
 
     return types.int64(types.float64), generate
+
+
+@intrinsic
+def power_of_2(_: Any, e: Any) -> Any:
+    """``2.0 ** e`` for an integer, -1022 <= e < 1024."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(64)
+        bits = builder.shl(builder.add(arguments[0], number(1023)), number(52))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return types.float64(types.int64), generate
