@@ -39,6 +39,7 @@ from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.exact.taylor import (
     AT,
     BEFORE,
+    CURVATURE,
     LENGTH,
     LISTED,
     ORDER,
@@ -510,6 +511,7 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
     s = eq.z[v, CURRENT]
     ahead = len(taylor.cells) - 1
     place, begin = v - taylor.first, eq.y[v, LAST]
+    following = place + len(taylor.waiting)
     movable = until - _BEFORE * tolerance(until)
     eq.z[v, EXACT] = 1
     fresh, grows = taylor.span[place, SPAN] == 0.0, False
@@ -547,15 +549,24 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
         if end > until:
             eq.z[v, EXACT] = 0
             return float(end)
+        begin, fresh = end, True
         if end > movable:
             place = ahead
         else:
             eq.y[v, LAST], taylor.span[place, SPAN] = end, 0.0
-        for q in range(_W):
-            taylor.cells[place, q, 0] = eq.own[q]
-            if end <= movable:
+            for q in range(_W):
                 eq.y[v, q] = eq.own[q]
-        begin, fresh = end, True
+            if taylor.span[following, SPAN] > 0.0:
+                fresh = False
+                for q in range(F + 1):
+                    for k in range(ORDER + 1):
+                        taylor.cells[place, q, k] = taylor.cells[following, q, k]
+                for column in (SPAN, CURVATURE):
+                    taylor.span[place, column] = taylor.span[following, column]
+                taylor.span[following, SPAN] = 0.0
+        if fresh:
+            for q in range(_W):
+                taylor.cells[place, q, 0] = eq.own[q]
     _give_up(eq, taylor, v, grows)
     return np.nan
 
@@ -706,6 +717,32 @@ def change_sets(
 
 
 @piece
+def _compute_following_cells(eq: Equations, taylor: TaylorRule, crossings: CrossingQueue) -> None:
+    """If the first neuron of ``crossings`` is at the end of its cell, computes the following cells of several such."""
+    lanes = 0
+    for k in range(min(crossings.size[0], 2 * LANES)):
+        v = crossings.heap[k]
+        s, place = eq.z[v, CURRENT], v - taylor.first
+        following = place + len(taylor.waiting)
+        # Most of those with a barrier need no further cell.
+        wanted = eq.kind[s, 2] >= 0 and eq.kind[s, 3] < 0 and not eq.z[v, REFRACTORY] and not eq.z[v, EXACT]
+        if wanted:
+            end = eq.y[v, LAST] + taylor.span[place, SPAN]
+            wanted = taylor.span[place, SPAN] > 0.0 and taylor.span[following, SPAN] == 0.0 and end <= crossings.time[v]
+        if wanted and lanes > 0:
+            wanted = taylor.kind[eq.kind[s, 2]] == taylor.kind[taylor.lane[1, 0]]
+        if wanted:
+            for q in range(_W):
+                taylor.cells[following, q, 0] = state_at(taylor.cells, place, q, 1.0)
+            taylor.lane[0, lanes], taylor.lane[1, lanes] = following, eq.kind[s, 2]
+            lanes += 1
+        if lanes == 0 or lanes == LANES:
+            break
+    if lanes > 0:
+        expand(taylor, lanes, 1)
+
+
+@piece
 def refine(eq: Equations, taylor: TaylorRule | None, crossings: CrossingQueue, until: float) -> int:
     """Computes the crossings that may come before ``until``, so that the earliest time in ``crossings`` is exact.
 
@@ -725,6 +762,7 @@ def refine(eq: Equations, taylor: TaylorRule | None, crossings: CrossingQueue, u
             following = min(following, crossings.time[crossings.heap[k]])
         if taylor is not None:  # noqa: SIM102
             if eq.kind[s, 2] >= 0:
+                _compute_following_cells(eq, taylor, crossings)
                 time = _crossing_by_series(eq, taylor, v, following)
                 if math.isnan(time):
                     return v
@@ -758,7 +796,7 @@ def states_at(
     """States of some neurons at ``t``, which has no event of theirs before it, into ``out`` [4 per neuron]."""
     for j in range(len(neurons)):
         v = neurons[j]
-        if taylor is not None:
+        if taylor is not None:  # noqa: SIM102
             if eq.kind[eq.z[v, CURRENT], 2] >= 0:
                 taylor.waiting[0] = v
                 advance_listed(eq, taylor, 1, t, 1)

@@ -71,7 +71,7 @@ _AWAY = 1e-9
 _ONE, _PRODUCTS = MOST_STATES, MOST_STATES + 1
 #: Row of a cell after those of the states. Columns of `TaylorRule.span`.
 F = MOST_STATES
-SPAN, BEND, LISTED, BEFORE = range(4)
+SPAN, CURVATURE, LISTED, BEFORE = range(4)
 #: Rows of one series in `TaylorRule.series`.
 _ROWS = ORDER + 1
 #: Rows of `TaylorRule.own`: length of the cell in seconds, and what it must be multiplied by; a time on the cell;
@@ -99,16 +99,17 @@ class TaylorRule(NamedTuple):
         kind: the kind of every set, int64 [sets].
         value: by set: the factors of its terms, the weights and the constant of its condition, float64 [sets, columns];
             the last five columns are those of the condition.
-        cells: coefficients of the states on the cell of each neuron and on one more, and of the condition (`F`),
-            float64 [cells + 1, 5, ORDER + 1].
+        cells: coefficients of the states and of the condition (`F`), float64 [2 neurons + 1, 5, ORDER + 1]: the cells
+            of the neurons, the ones that follow (only those of which ``span`` is not 0 and belongs to a stored cell), and
+            one more.
         span: length of the cell in seconds, 0 for one that is not stored; an upper bound of the second derivative of
             the condition on it; whether the neuron is in ``waiting``; the length of the last cell that was computed,
-            float64 [cells + 1, 4].
+            float64 [2 neurons + 1, 4].
         first: the neuron of the first cell.
         lane: cell and set of every lane, int64 [2, LANES].
         series, factor, end, own: memory of the lanes: the series, the factors of the terms, the values at the end of a
             cell, and more (the rows are named below), float64 [rows, LANES].
-        waiting: memory for numbers of neurons, int64 [cells].
+        waiting: memory for numbers of neurons, int64 [neurons].
         alarm: a neuron that cannot go on, else -1; when; 1 if its states grow without bound, else 0, float64 [3].
         expand, advance, cross: addresses of functions (`mtt_brian.engines.exact.jit.call`).
     """
@@ -322,7 +323,9 @@ def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
                     cells[place, q, k] = series[_ROWS * q + k, lane]
             for k in range(order + 1):
                 cells[place, F, k] = own[_CONDITION + k, lane]
-            taylor.span[place, SPAN], taylor.span[place, BEND] = own[LENGTH, lane], own[_BENDS, lane]
+            taylor.span[place, SPAN], taylor.span[place, CURVATURE] = own[LENGTH, lane], own[_BENDS, lane]
+            if place < len(taylor.waiting):
+                taylor.span[place + len(taylor.waiting), SPAN] = 0.0
     return float(own[LENGTH, 0])
 
 
@@ -335,7 +338,11 @@ def expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
 @inlined
 def write_states_at(taylor: TaylorRule) -> None:
     """The states of the lanes that were computed last at their times in row `AT`, into the rows from `STATES` on."""
-    at, states, order = row_of(taylor.own, AT), taylor.lists[taylor.kind[taylor.lane[1, 0]], 2], taylor.cells.shape[2] - 1
+    at, states, order = (
+        row_of(taylor.own, AT),
+        taylor.lists[taylor.kind[taylor.lane[1, 0]], 2],
+        taylor.cells.shape[2] - 1,
+    )
     for q in range(states):
         total = row_of(taylor.series, _ROWS * q + order)
         for k in range(order - 1, -1, -1):
@@ -387,7 +394,7 @@ def _until_zero(f: float, slope: float, bend: float) -> float:
 def soonest(taylor: TaylorRule, place: int) -> float:
     """A time ``s`` of a cell before which the condition cannot hold; above 1 if it cannot hold on the cell."""
     cells = taylor.cells
-    return _until_zero(cells[place, F, 0], cells[place, F, 1], taylor.span[place, BEND])
+    return _until_zero(cells[place, F, 0], cells[place, F, 1], taylor.span[place, CURVATURE])
 
 
 @piece
@@ -399,7 +406,7 @@ def first_zero(taylor: TaylorRule, place: int, size: float) -> float:
         size: the sum of the sizes of the terms of the condition there.
     """
     cells = taylor.cells
-    most, third = taylor.span[place, BEND], max(_third(cells, place), 0.0)
+    most, third = taylor.span[place, CURVATURE], max(_third(cells, place), 0.0)
     s, value, slope, bend = 0.0, cells[place, F, 0], cells[place, F, 1], 2.0 * cells[place, F, 2]
     for _ in range(_STEPS):
         # A bound for the rest of the cell, or for half of it, where that is lower.
@@ -452,7 +459,10 @@ def taylor_rule(systems: Sequence[PolynomialSystem], first: int, count: int) -> 
         first, count: the neurons that have a cell.
     """
     kinds: dict[tuple[bytes, ...], int] = {}
-    kind, terms, products, states = [], [], [], []
+    kind: list[int] = []
+    terms: list[np.ndarray] = []
+    products: list[np.ndarray] = []
+    states: list[int] = []
     for system in systems:
         key = system.used.tobytes(), system.factors.tobytes(), bytes(system.used.shape)
         kind.append(kinds.setdefault(key, len(kinds)))
@@ -485,8 +495,8 @@ def taylor_rule(systems: Sequence[PolynomialSystem], first: int, count: int) -> 
         lists=lists,
         kind=np.array(kind),
         value=value,
-        cells=np.zeros((count + 1, MOST_STATES + 1, ORDER + 1)),
-        span=np.zeros((count + 1, 4)),
+        cells=np.zeros((2 * count + 1, MOST_STATES + 1, ORDER + 1)),
+        span=np.zeros((2 * count + 1, 4)),
         first=first,
         lane=np.zeros((2, LANES), np.int64),
         series=series,

@@ -134,10 +134,10 @@ def prefetch(_: Any, array: Any, at: Any) -> Any:
     return types.void(array, types.int64), generate
 
 
-# ---- Lanes: a row of `LANES` numbers of an array float64 [rows, LANES] is one value of a kernel ------------------------
+# ---- Lanes: a row of `LANES` numbers of an array float64 [rows, LANES] is one value of a kernel ----------------------
 
 
-class _Lanes(types.Type):  # type: ignore[misc]
+class _Lanes(types.Type):
     def __init__(self) -> None:
         super().__init__(name="Lanes")
 
@@ -146,7 +146,7 @@ _VECTOR, _LANES = ir.VectorType(ir.DoubleType(), LANES), _Lanes()
 
 
 @register_model(_Lanes)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, lanes: Any) -> None:
         super().__init__(manager, lanes, _VECTOR)
 
@@ -224,7 +224,7 @@ def positive_part(_: Any, x: Any) -> Any:
 
 @intrinsic
 def exponent(_: Any, x: Any) -> Any:
-    """The exponent e of a number, 2 ** (e - 1) <= abs(x) < 2 ** e, as in ``math.frexp``; -1022 below float64's least."""
+    """The exponent e of a number, 2 ** (e - 1) <= abs(x) < 2 ** e, as in ``math.frexp``; -1022 if subnormal."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = ir.IntType(64)
