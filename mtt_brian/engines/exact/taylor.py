@@ -100,8 +100,7 @@ class TaylorRule(NamedTuple):
         value: by set: the factors of its terms, the weights and the constant of its condition, float64 [sets, columns];
             the last five columns are those of the condition.
         cells: coefficients of the states and of the condition (`F`), float64 [2 neurons + 1, 5, ORDER + 1]: the cells
-            of the neurons, the ones that follow (only those of which ``span`` is not 0 and belongs to a stored cell), and
-            one more.
+            of the neurons; the cells that follow (valid if both lengths are not 0); and one more.
         span: length of the cell in seconds, 0 for one that is not stored; an upper bound of the second derivative of
             the condition on it; whether the neuron is in ``waiting``; the length of the last cell that was computed,
             float64 [2 neurons + 1, 4].
