@@ -8,7 +8,8 @@ from brian2 import ms, second
 
 from mtt_brian.engines.exact import equation_neurons
 from mtt_brian.engines.exact.equation_neurons import BASE, RATE, ROW
-from mtt_brian.engines.exact.taylor import LENGTH, ORDER, PolynomialSystem, _expand, taylor_rule
+from mtt_brian.engines.exact.jit import kernel
+from mtt_brian.engines.exact.taylor import LENGTH, ORDER, PolynomialSystem, expand, taylor_rule
 from mtt_brian.engines.exact.vectors import LANES
 
 
@@ -25,6 +26,11 @@ def trains(*groups, duration, others=()):
 
 
 # ----- cells
+
+
+@kernel
+def compute(rule, lanes):
+    return expand(rule, lanes, 1)
 
 
 def random_system(rng, states, products):
@@ -63,13 +69,13 @@ def test_a_cell_is_exact_and_does_not_depend_on_the_other_lanes(seed):
     begin[0] = 0.0
     rule.cells[:LANES, :states, 0] = begin
     rule.lane[0] = range(LANES)
-    _expand(rule, LANES, 1)
+    compute(rule, LANES)
     together, lengths = rule.cells[:LANES].copy(), rule.own[LENGTH].copy()
     assert np.all(lengths > 0)
     rule.cells[:LANES, :, 1:] = 0.0
     for lane in rng.permutation(LANES):
         rule.lane[0, 0] = lane
-        assert _expand(rule, 1, 1) == lengths[lane]
+        assert compute(rule, 1) == lengths[lane]
     assert np.array_equal(rule.cells[:LANES], together)
     for lane in range(0, LANES, 5):
         expected, found = in_40_digits(system, begin[lane], lengths[lane]), together[lane, :states].sum(axis=1)
@@ -88,7 +94,7 @@ def test_lanes_of_states_that_overflow_do_not_disturb_the_others():
     rule = taylor_rule([system], 0, 3)
     rule.cells[:3, 0, 0] = 0.5, 1e200, 0.5
     rule.lane[0, :3] = range(3)
-    _expand(rule, 3, 1)
+    compute(rule, 3)
     assert rule.own[LENGTH, 0] == rule.own[LENGTH, 2] > 0
     assert rule.own[LENGTH, 1] < 1e-200
     k = np.arange(ORDER + 1)

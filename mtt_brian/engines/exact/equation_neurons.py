@@ -209,7 +209,7 @@ def _time_on_cell(
     return (t - begin) / span
 
 
-@kernel
+@piece
 def _advance(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: int) -> float:
     """Moves the neurons of `TaylorRule.waiting` to ``t``.
 
@@ -499,7 +499,7 @@ def _below_barrier(eq: Equations, s: int, v: int) -> float:
     return step * (1.0 - _ROUNDED) if f < -_CLEAR * size else 0.0
 
 
-@kernel
+@piece
 def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
     """The first crossing of a neuron with products; or a time after ``until`` that is before it.
 

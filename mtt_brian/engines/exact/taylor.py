@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import address, call, inlined, kernel, piece
+from mtt_brian.engines.exact.jit import address, call, inlined, piece
 from mtt_brian.engines.exact.propagation import INVERSE
 from mtt_brian.engines.exact.vectors import (
     LANES,
@@ -248,7 +248,7 @@ def _write_conditions(taylor: TaylorRule, kind: int, order: int) -> None:
     put_row(own, _BENDS, bend)
 
 
-@kernel
+@piece
 def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
     """Computes the cells of some lanes from the states with which they begin, the coefficients of order 0.
 
