@@ -19,10 +19,10 @@ linear rule (`mtt_brian.engines.exact.crossing_search`).
 
 *Sets with products of states* keep the states themselves and use Taylor series (`mtt_brian.engines.exact.taylor`).
 
-*Barriers.* To cross its threshold from below, ``f`` must be 0 while ``f' >= 0``. Often ``f'``, where ``f`` is 0, is a linear
-function of states that decay on their own: that of a membrane with conductances is ``sum of g_k (E_k - threshold)`` plus
-a constant. It is then a sum of modes, and the bound above gives a time before which it stays negative, whatever the
-membrane does: no series is needed to see that an inhibited neuron does not fire.
+*Barriers.* To cross its threshold from below, ``f`` must be 0 while ``f' >= 0``. Often ``f'``, where ``f`` is 0, is a
+linear function of states that decay on their own: that of a membrane with conductances is the sum of ``g_k (E_k -
+threshold)`` plus a constant. It is then a sum of modes, and the bound above gives a time before which it stays
+negative, whatever the membrane does: no series is needed to see that an inhibited neuron does not fire.
 
 A neuron has two sets: one for its refractory period, in which some states are constant, and one for all other times.
 """

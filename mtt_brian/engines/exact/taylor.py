@@ -11,9 +11,9 @@ fulfil the equations at the end of the cell. The next cell begins there. So cell
 which they begin: a neuron can be moved to the begin of any cell, and no later value changes by a bit. On a cell the
 time is 0 <= s <= 1.
 
-*Lanes.* A series is a chain of short sums, each of which waits for the one before. Therefore those of up to `LANES` neurons
-are computed at once, as vector instructions: a quarter of the time each. Where an event touches many neurons, or many
-reach the ends of their cells, these fill the lanes.
+*Lanes.* A series is a chain of short sums, each of which waits for the one before. Therefore those of up to `LANES`
+neurons are computed at once, as vector instructions. Where an event touches many neurons, or many reach the ends of
+their cells, these fill the lanes.
 
 *Crossings.* On a cell ``f = row . x - level`` is a polynomial. Its second derivative is at most
 
