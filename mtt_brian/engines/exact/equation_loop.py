@@ -16,9 +16,12 @@ from mtt_brian.engines.exact.equation_neurons import (
     STAMP,
     Equations,
     GeneralRule,
+    advance_listed,
     carry,
     hold,
     holds,
+    list_to_carry,
+    list_to_predict,
     listen_again,
     predict_crossing,
     read_states,
@@ -273,6 +276,11 @@ def _arrive(
             enlist(plastic, c, begin, end, n)
             return
     first, port = net.first[c], net.port[c]
+    if taylor is not None:  # many cells at once
+        waiting = 0
+        for k in range(begin, end):
+            waiting = list_to_carry(eq, taylor, waiting, first + net.to[k], t)
+        advance_listed(eq, taylor, waiting, t, 0)
     for k in range(begin, end):
         v = first + net.to[k]
         _touch(eq, general, taylor, progress, v, t)
@@ -479,15 +487,13 @@ def _round(
         synapse computed what is not finite.
     """
     now = progress.now
-    t, first = progress.where[0], now[SPIKES]
+    t, first, silent = progress.where[0], now[SPIKES], 0
     for j in range(now[TOUCHED]):
         v = progress.touched[j]
         eq.z[v, STAMP] = -1  # it may be touched again in this instant
-        if eq.z[v, REFRACTORY]:
-            continue  # the end of its refractory period is in the queue
-        due = eq.z[v, DUE] == now[NOW]
-        eq.z[v, DUE] = -1
-        if holds(eq, taylor, v, due):
+        # The end of a refractory period is in the queue.
+        if not eq.z[v, REFRACTORY] and holds(eq, taylor, v, eq.z[v, DUE] == now[NOW]):
+            eq.z[v, DUE] = -1
             if progress.last[v, 0] != now[NOW]:
                 progress.last[v, 0], progress.last[v, 1] = now[NOW], 0
             progress.last[v, 1] += 1
@@ -499,7 +505,21 @@ def _round(
             trace.t[k], trace.neuron[k] = t, v
             read_states(eq, v, trace.x, 4 * k)
             hold(eq, crossings, v, t)
-        elif not predict_crossing(eq, general, taylor, crossings, v, due or progress.last[v, 0] == now[NOW]):
+        else:
+            progress.touched[silent] = v
+            silent += 1
+    if taylor is not None:
+        waiting = 0
+        for j in range(silent):
+            waiting = list_to_predict(eq, taylor, waiting, progress.touched[j])
+        advance_listed(eq, taylor, waiting, t, 1)
+    for j in range(silent):
+        v = progress.touched[j]
+        if eq.z[v, REFRACTORY]:
+            continue
+        anew = eq.z[v, DUE] == now[NOW] or progress.last[v, 0] == now[NOW]
+        eq.z[v, DUE] = -1
+        if not predict_crossing(eq, general, taylor, crossings, v, anew):
             now[NEURON] = v
             return UNDECIDED
     now[TOUCHED] = 0

@@ -19,6 +19,11 @@ linear rule (`mtt_brian.engines.exact.crossing_search`).
 
 *Sets with products of states* keep the states themselves and use Taylor series (`mtt_brian.engines.exact.taylor`).
 
+*Barriers.* To cross its threshold from below, ``f`` must be 0 while ``f' >= 0``. Often ``f'``, where ``f`` is 0, is a
+linear function of states that decay on their own: that of a membrane with conductances is the sum of ``g_k (E_k -
+threshold)`` plus a constant. It is then a sum of modes, and the bound above gives a time before which it stays
+negative, whatever the membrane does: no series is needed to see that an inhibited neuron does not fire.
+
 A neuron has two sets: one for its refractory period, in which some states are constant, and one for all other times.
 """
 
@@ -33,21 +38,30 @@ import numpy as np
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.exact.crossing_search import first_crossing
 from mtt_brian.engines.exact.instant import tolerance
-from mtt_brian.engines.exact.jit import device_kernel, inlined, kernel, piece
+from mtt_brian.engines.exact.jit import address, call, device_kernel, inlined, kernel, piece
 from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.exact.taylor import (
+    AT,
+    BEFORE,
+    CURVATURE,
+    LENGTH,
+    LISTED,
     ORDER,
     SPAN,
+    STATES,
     F,
     PolynomialSystem,
     TaylorRule,
     expand,
+    expand_one,
     first_zero,
     soonest,
     state_at,
     taylor_rule,
+    write_states_at,
 )
+from mtt_brian.engines.exact.vectors import LANES
 from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LinearSystem
@@ -69,6 +83,8 @@ _ULP = 2.0**-53
 _NEAR = 1e-6
 #: Largest rounding error of the condition at a computed crossing, relative to the size of its terms.
 _ROUNDED = 1e-9
+#: A barrier whose terms sum to less than minus this share of their size is clear of rounding.
+_CLEAR = 1e-3
 #: Cells of a series between two events of a neuron above which its time constants are too short for these.
 _MOST_CELLS = 20_000_000
 #: A cell ends before a time if it does by so many windows; and by so many it ends before all events later than that.
@@ -97,8 +113,8 @@ class Equations(NamedTuple):
         sets: float64 [S, `COLUMNS`]: rate and drift of the coordinates, their weights in f, the states at their origin;
             f' and f''; constant of f (-inf: never fires), fastest rate, refractory period; what a jump of a state adds
             to the coordinates (0 for a held state), the same for all states, the states of the coordinates; the reset.
-        kind: number of coordinates, the number in `GeneralRule` of a set without modes, else -1, and the number in
-            `TaylorRule` of a set with products, else -1, int64 [S, 3].
+        kind: number of coordinates, the number in `GeneralRule` of a set without modes, else -1, the number in
+            `TaylorRule` of a set with products, else -1, and the row of its barrier in ``sets``, else -1, int64 [S, 4].
         own: memory of this run, float64 [8].
     """
 
@@ -173,44 +189,141 @@ def _carry_linear(eq: Equations, general: GeneralRule | None, v: int, s: int, t:
         eq.y[v, k] = _moved(eq.sets, s, k, eq.y[v, k], dt)
 
 
-@piece
-def _carry_any(
-    eq: Equations, general: GeneralRule | None, taylor: TaylorRule, v: int, t: float, windows: float
-) -> None:
-    """Advances a neuron of any kind to ``t``.
+@inlined
+def _time_on_cell(
+    eq: Equations, taylor: TaylorRule, v: int, span: float, t: float, last: float, stored: int, again: bool
+) -> float:
+    """Moves the time of a neuron to ``t``, or to the end of its cell if that comes before ``last``.
 
-    With ``windows`` it advances a neuron with products, but to the last cell that begins so many windows before ``t``.
-    What follows from the states of a neuron does not depend on whether it is moved to the begin of a cell.
+    Returns:
+        the new time, on the cell; -1 if its states stay what they are. `LISTED` tells whether it must go on.
     """
-    s = eq.z[v, CURRENT]
-    if eq.kind[s, 2] < 0:
-        if windows == 0.0:
-            _carry_linear(eq, general, v, s, t)
-        return
-    place, last = v - taylor.first, t - max(windows, _PASSED) * tolerance(t)
-    grows = False
-    for _ in range(_MOST_CELLS):
-        if t <= eq.y[v, LAST] or grows:
-            break
-        if taylor.cells[place, SPAN, 0] == 0.0:
-            _copy_states(eq, taylor, place, v)
-            grows = not expand(taylor, eq.kind[s, 2], place)
-            if grows:
-                break
-        end = eq.y[v, LAST] + taylor.cells[place, SPAN, 0]
-        at = 1.0
-        if end > last:
-            if windows > 0.0:
-                return
-            at, end = (t - eq.y[v, LAST]) / taylor.cells[place, SPAN, 0], t
-        grows = end == eq.y[v, LAST]
-        for k in range(_W):
-            eq.y[v, k] = state_at(taylor.cells, place, k, at)
+    place, begin = v - taylor.first, eq.y[v, LAST]
+    end = begin + span
+    taylor.span[place, LISTED] = 0.0
+    if end == begin or not again:
+        _give_up(eq, taylor, v, end == begin)
+        return -1.0
+    if end <= last:
+        taylor.span[place, LISTED] = 1.0
         eq.y[v, LAST] = end
-        taylor.cells[place, SPAN, 0] = 0.0
-    taylor.cells[place, SPAN, 0] = 0.0
-    if grows or t > eq.y[v, LAST]:
-        _give_up(eq, taylor, v, grows)
+        return 1.0
+    if stored:
+        return -1.0
+    eq.y[v, LAST] = t
+    return (t - begin) / span
+
+
+@piece
+def _advance(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: int) -> float:
+    """Moves the neurons of `TaylorRule.waiting` to ``t``.
+
+    With ``stored`` it moves them to the last cells that begin `_BEFORE` windows before ``t``, and stores these. What
+    follows from the states of a neuron does not depend on whether it is moved to the begin of a cell.
+    """
+    last = t - (_BEFORE if stored else _PASSED) * tolerance(t)
+    cells = 0
+    while waiting > 0:
+        cells += 1
+        lanes = 0
+        while waiting > 0 and lanes < LANES:
+            v = taylor.waiting[waiting - 1]
+            place, s = v - taylor.first, eq.kind[eq.z[v, CURRENT], 2]
+            span = taylor.span[place, SPAN]
+            if span > 0.0:
+                at = _time_on_cell(eq, taylor, v, span, t, last, stored, cells < _MOST_CELLS)
+                if at >= 0.0:
+                    taylor.span[place, SPAN] = 0.0
+                    for q in range(eq.kind[eq.z[v, CURRENT], 0]):
+                        eq.y[v, q] = state_at(taylor.cells, place, q, at)
+                if not taylor.span[place, LISTED]:
+                    waiting -= 1
+                continue
+            if lanes > 0 and taylor.kind[s] != taylor.kind[taylor.lane[1, 0]]:
+                break
+            _copy_states(eq, taylor, place, v)
+            taylor.lane[0, lanes], taylor.lane[1, lanes] = place, s
+            lanes += 1
+            waiting -= 1
+        if lanes == 0:
+            break
+        expand(taylor, lanes, stored)
+        for lane in range(lanes):
+            v, span = taylor.first + taylor.lane[0, lane], taylor.own[LENGTH, lane]
+            taylor.own[AT, lane] = _time_on_cell(eq, taylor, v, span, t, last, stored, cells < _MOST_CELLS)
+        write_states_at(taylor)
+        for lane in range(lanes):
+            place = taylor.lane[0, lane]
+            v = taylor.first + place
+            if taylor.own[AT, lane] >= 0.0:
+                taylor.span[place, SPAN] = 0.0
+                for q in range(eq.kind[eq.z[v, CURRENT], 0]):
+                    eq.y[v, q] = taylor.own[STATES + q, lane]
+            if taylor.span[place, LISTED]:
+                taylor.waiting[waiting] = v
+                waiting += 1
+    return 0.0
+
+
+@inlined
+def advance_listed(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: int) -> None:
+    """See `_advance`."""
+    if waiting > 0:
+        call(taylor.advance, (eq, taylor, waiting, t, stored))
+
+
+@inlined
+def _on_stored_cell(eq: Equations, taylor: TaylorRule, v: int, t: float) -> bool:
+    """Whether the cell that contains ``t`` is stored."""
+    span = taylor.span[v - taylor.first, SPAN]
+    return span > 0.0 and eq.y[v, LAST] + span > t
+
+
+@piece
+def list_to_carry(eq: Equations, taylor: TaylorRule, waiting: int, v: int, t: float) -> int:
+    """Lists a neuron for `advance_listed` if that computes a cell to carry it to ``t``; the length of the list."""
+    if eq.kind[eq.z[v, CURRENT], 2] < 0 or t <= eq.y[v, LAST] or _on_stored_cell(eq, taylor, v, t):
+        return waiting
+    return _list(taylor, waiting, v)
+
+
+@piece
+def list_to_predict(eq: Equations, taylor: TaylorRule, waiting: int, v: int) -> int:
+    """Lists a neuron for `advance_listed` if `predict_crossing` uses its cell; the length of the list."""
+    s = eq.z[v, CURRENT]
+    if eq.kind[s, 2] < 0 or eq.z[v, REFRACTORY] or eq.sets[s, BASE] == -np.inf:
+        return waiting
+    if _below_barrier(eq, s, v) > taylor.span[v - taylor.first, BEFORE]:
+        return waiting
+    return _list(taylor, waiting, v)
+
+
+@inlined
+def _list(taylor: TaylorRule, waiting: int, v: int) -> int:
+    if taylor.span[v - taylor.first, LISTED]:
+        return waiting
+    taylor.span[v - taylor.first, LISTED] = 1.0
+    taylor.waiting[waiting] = v
+    return waiting + 1
+
+
+@piece
+def _carry_any(eq: Equations, general: GeneralRule | None, taylor: TaylorRule, v: int, t: float) -> None:
+    """Advances a neuron of any kind to ``t``."""
+    s, place = eq.z[v, CURRENT], v - taylor.first
+    if eq.kind[s, 2] < 0:
+        _carry_linear(eq, general, v, s, t)
+        return
+    if t > eq.y[v, LAST]:
+        if _on_stored_cell(eq, taylor, v, t):
+            at = (t - eq.y[v, LAST]) / taylor.span[place, SPAN]
+            for q in range(eq.kind[s, 0]):
+                eq.y[v, q] = state_at(taylor.cells, place, q, at)
+            eq.y[v, LAST] = t
+        else:
+            taylor.waiting[0] = v
+            advance_listed(eq, taylor, 1, t, 0)
+    taylor.span[place, SPAN] = 0.0
 
 
 @inlined
@@ -219,7 +332,7 @@ def carry(eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None,
     if taylor is None:
         _carry_linear(eq, general, v, eq.z[v, CURRENT], t)
     else:  # not inlined: faster to compile
-        _carry_any(eq, general, taylor, v, t, 0.0)
+        _carry_any(eq, general, taylor, v, t)
 
 
 @piece
@@ -306,28 +419,12 @@ def holds(eq: Equations, taylor: TaylorRule | None, v: int, due: bool) -> bool:
 
 
 @piece
-def _condition_on_cell(eq: Equations, taylor: TaylorRule, s: int, place: int) -> float:
-    """Computes the condition on a cell; returns the sum of the sizes of its terms at the begin."""
-    cells = taylor.cells
-    for k in range(ORDER + 1):
-        total = eq.sets[s, BASE] if k == 0 else 0.0
-        for q in range(_W):
-            total += eq.sets[s, ROW + q] * cells[place, q, k]
-        cells[place, F, k] = total
-    size = abs(eq.sets[s, BASE])
-    for q in range(_W):
-        size += abs(eq.sets[s, ROW + q] * cells[place, q, 0])
-    return size
-
-
-@piece
 def _rises_by_series(eq: Equations, taylor: TaylorRule, v: int, s: int) -> bool:
     """Whether a neuron with products that is at its threshold is above it right afterwards."""
     place = len(taylor.cells) - 1
     _copy_states(eq, taylor, place, v)
-    if not expand(taylor, eq.kind[s, 2], place):
+    if not expand_one(taylor, eq.kind[s, 2], place):
         return False
-    _condition_on_cell(eq, taylor, s, place)
     for k in range(1, ORDER + 1):
         if taylor.cells[place, F, k] != 0.0:
             return bool(taylor.cells[place, F, k] > 0.0)
@@ -399,7 +496,16 @@ def _crossing(eq: Equations, s: int, v: int) -> float:
 
 
 @piece
-def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
+def _below_barrier(eq: Equations, s: int, v: int) -> float:
+    """Seconds from the time of the coordinates in which the barrier of a set keeps a neuron below its threshold."""
+    if eq.kind[s, 3] < 0:
+        return 0.0
+    step, f, size = _step(eq, eq.kind[s, 3], v, 0.0)
+    return step * (1.0 - _ROUNDED) if f < -_CLEAR * size else 0.0
+
+
+@piece
+def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
     """The first crossing of a neuron with products; or a time after ``until`` that is before it.
 
     Moves the neuron to the last cell that begins before ``until``, which no event of any neuron precedes.
@@ -410,20 +516,32 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
     s = eq.z[v, CURRENT]
     ahead = len(taylor.cells) - 1
     place, begin = v - taylor.first, eq.y[v, LAST]
+    following = place + len(taylor.waiting)
     movable = until - _BEFORE * tolerance(until)
     eq.z[v, EXACT] = 1
-    fresh, grows = taylor.cells[place, SPAN, 0] == 0.0, False
+    fresh, grows = taylor.span[place, SPAN] == 0.0, False
     if fresh:
         _copy_states(eq, taylor, place, v)
     for _ in range(_MOST_CELLS):
-        if fresh and not expand(taylor, eq.kind[s, 2], place):
+        if place != ahead:
+            soon = begin + _below_barrier(eq, s, v)
+            if soon > until:
+                eq.z[v, EXACT] = 0
+                return float(soon)
+        if fresh and not expand_one(taylor, eq.kind[s, 2], place):
             grows = True
             break
-        size = _condition_on_cell(eq, taylor, s, place)
-        wait = first_zero(taylor.cells, place, size)
+        soon = begin + min(soonest(taylor, place), 1.0) * taylor.span[place, SPAN]
+        if soon > until:
+            eq.z[v, EXACT] = 0
+            return float(soon)
+        size = abs(eq.sets[s, BASE])
+        for q in range(_W):
+            size += abs(eq.sets[s, ROW + q] * taylor.cells[place, q, 0])
+        wait = first_zero(taylor, place, size)
         if wait <= 1.0:
-            return float(begin + wait * taylor.cells[place, SPAN, 0])
-        end = begin + taylor.cells[place, SPAN, 0]
+            return float(begin + wait * taylor.span[place, SPAN])
+        end = begin + taylor.span[place, SPAN]
         grows = end == begin
         if grows or math.isnan(wait):
             break
@@ -436,17 +554,32 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
         if end > until:
             eq.z[v, EXACT] = 0
             return float(end)
+        begin, fresh = end, True
         if end > movable:
             place = ahead
         else:
-            eq.y[v, LAST] = end
-        for q in range(_W):
-            taylor.cells[place, q, 0] = eq.own[q]
-            if end <= movable:
+            eq.y[v, LAST], taylor.span[place, SPAN] = end, 0.0
+            for q in range(_W):
                 eq.y[v, q] = eq.own[q]
-        begin, fresh = end, True
+            if taylor.span[following, SPAN] > 0.0:
+                fresh = False
+                for q in range(F + 1):
+                    for k in range(ORDER + 1):
+                        taylor.cells[place, q, k] = taylor.cells[following, q, k]
+                for column in (SPAN, CURVATURE):
+                    taylor.span[place, column] = taylor.span[following, column]
+                taylor.span[following, SPAN] = 0.0
+        if fresh:
+            for q in range(_W):
+                taylor.cells[place, q, 0] = eq.own[q]
     _give_up(eq, taylor, v, grows)
     return np.nan
+
+
+@inlined
+def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
+    """See `_find_crossing`."""
+    return float(call(taylor.cross, (eq, taylor, v, until)))
 
 
 @inlined
@@ -493,13 +626,15 @@ def _soonest(eq: Equations, taylor: TaylorRule, s: int, v: int) -> float:
     if eq.kind[s, 2] < 0:
         return float(eq.y[v, LAST] + _step(eq, s, v, 0.0)[0])
     place = v - taylor.first
-    if taylor.cells[place, SPAN, 0] == 0.0:
-        _copy_states(eq, taylor, place, v)
-        if not expand(taylor, eq.kind[s, 2], place):
-            _give_up(eq, taylor, v, v >= 0)
-            return np.nan
-    _condition_on_cell(eq, taylor, s, place)
-    return float(eq.y[v, LAST] + min(soonest(taylor.cells, place), 1.0) * taylor.cells[place, SPAN, 0])
+    wait = _below_barrier(eq, s, v)
+    if wait <= taylor.span[place, BEFORE]:
+        if taylor.span[place, SPAN] == 0.0:
+            _copy_states(eq, taylor, place, v)
+            if not expand_one(taylor, eq.kind[s, 2], place):
+                _give_up(eq, taylor, v, v >= 0)
+                return np.nan
+        wait = max(wait, min(soonest(taylor, place), 1.0) * taylor.span[place, SPAN])
+    return float(eq.y[v, LAST] + wait)
 
 
 @piece
@@ -587,6 +722,32 @@ def change_sets(
 
 
 @piece
+def _compute_following_cells(eq: Equations, taylor: TaylorRule, crossings: CrossingQueue) -> None:
+    """If the first neuron of ``crossings`` is at the end of its cell, computes the following cells of several such."""
+    lanes = 0
+    for k in range(min(crossings.size[0], 2 * LANES)):
+        v = crossings.heap[k]
+        s, place = eq.z[v, CURRENT], v - taylor.first
+        following = place + len(taylor.waiting)
+        # Most of those with a barrier need no further cell.
+        wanted = eq.kind[s, 2] >= 0 and eq.kind[s, 3] < 0 and not eq.z[v, REFRACTORY] and not eq.z[v, EXACT]
+        if wanted:
+            end = eq.y[v, LAST] + taylor.span[place, SPAN]
+            wanted = taylor.span[place, SPAN] > 0.0 and taylor.span[following, SPAN] == 0.0 and end <= crossings.time[v]
+        if wanted and lanes > 0:
+            wanted = taylor.kind[eq.kind[s, 2]] == taylor.kind[taylor.lane[1, 0]]
+        if wanted:
+            for q in range(_W):
+                taylor.cells[following, q, 0] = state_at(taylor.cells, place, q, 1.0)
+            taylor.lane[0, lanes], taylor.lane[1, lanes] = following, eq.kind[s, 2]
+            lanes += 1
+        if lanes == 0 or lanes == LANES:
+            break
+    if lanes > 0:
+        expand(taylor, lanes, 1)
+
+
+@piece
 def refine(eq: Equations, taylor: TaylorRule | None, crossings: CrossingQueue, until: float) -> int:
     """Computes the crossings that may come before ``until``, so that the earliest time in ``crossings`` is exact.
 
@@ -606,6 +767,7 @@ def refine(eq: Equations, taylor: TaylorRule | None, crossings: CrossingQueue, u
             following = min(following, crossings.time[crossings.heap[k]])
         if taylor is not None:  # noqa: SIM102
             if eq.kind[s, 2] >= 0:
+                _compute_following_cells(eq, taylor, crossings)
                 time = _crossing_by_series(eq, taylor, v, following)
                 if math.isnan(time):
                     return v
@@ -639,8 +801,10 @@ def states_at(
     """States of some neurons at ``t``, which has no event of theirs before it, into ``out`` [4 per neuron]."""
     for j in range(len(neurons)):
         v = neurons[j]
-        if taylor is not None:
-            _carry_any(eq, general, taylor, v, t, _BEFORE)
+        if taylor is not None:  # noqa: SIM102
+            if eq.kind[eq.z[v, CURRENT], 2] >= 0:
+                taylor.waiting[0] = v
+                advance_listed(eq, taylor, 1, t, 1)
         last = eq.y[v, LAST]
         for k in range(_W):
             out[_W * j + k] = eq.y[v, k]
@@ -699,19 +863,20 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
     Raises:
         InputError: names the population whose equations cannot be run, and why.
     """
-    columns, kinds, which, systems = [np.zeros((0, COLUMNS))], [np.zeros((0, 3), np.int64)], [], []
+    columns, kinds, which, systems = [np.zeros((0, COLUMNS))], [np.zeros((0, 4), np.int64)], [], []
     general: dict[bytes, tuple[int, LinearSystem]] = {}
     polynomial: list[PolynomialSystem] = []
+    barriers: list[np.ndarray] = []
     for population in circuit.populations:
         rule = population.rule
         assert isinstance(rule, EquationNeuron)
         known = len(general)
         active = sum(map(len, kinds)) + rule.system
-        parts = [_sets(rule, np.zeros(len(rule.states), bool), general, polynomial)]
+        parts = [_sets(rule, np.zeros(len(rule.states), bool), general, polynomial, barriers)]
         held = active
         if np.any(rule.systems.refractory) and any(rule.held):
             held = active + len(parts[0][1])
-            parts.append(_sets(rule, np.array(rule.held), general, polynomial))
+            parts.append(_sets(rule, np.array(rule.held), general, polynomial, barriers))
         columns += [part[0] for part in parts]
         kinds += [part[1] for part in parts]
         which.append((active, held, np.full(population.size, rule.strict)))
@@ -719,20 +884,28 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
     z = np.zeros((sum(p.size for p in circuit.populations), 8), np.int64)
     for column, values in zip((ACTIVE, HELD, STRICT), zip(*which, strict=True), strict=False):
         z[:, column] = np.concatenate(values)
+    kind = np.concatenate(kinds)
+    kind[kind[:, 3] >= 0, 3] += len(kind)
+    for columns_of_one in barriers:
+        columns.append(columns_of_one[None])
+    kind = np.concatenate([kind, np.full((len(barriers), 4), [MOST_STATES, -1, -1, -1])])
     equations = Equations(
         y=np.zeros((len(z), 8)),
         z=z,
         sets=np.concatenate(columns),
-        kind=np.concatenate(kinds),
+        kind=kind,
         own=np.zeros(8),
     )
     by_series = equations.kind[:, 2] >= 0
     cells = np.flatnonzero(by_series[z[:, ACTIVE]] | by_series[z[:, HELD]])
-    return (
-        equations,
-        GeneralRule(_general_sets(systems), new_scratch()) if general else None,
-        taylor_rule(polynomial, int(cells[0]), int(np.ptp(cells)) + 1) if len(cells) else None,
-    )
+    taylor = None
+    if len(cells):
+        taylor = taylor_rule(polynomial, int(cells[0]), int(np.ptp(cells)) + 1)
+        taylor = taylor._replace(
+            advance=address(_advance, equations, taylor, 0, 0.0, 0),
+            cross=address(_find_crossing, equations, taylor, 0, 0.0),
+        )
+    return equations, GeneralRule(_general_sets(systems), new_scratch()) if general else None, taylor
 
 
 def _general_sets(systems: Sequence[tuple[str, Sequence[LinearSystem]]]) -> LinearSets:
@@ -759,6 +932,7 @@ def _sets(
     held: np.ndarray,
     general: dict[bytes, tuple[int, LinearSystem]],
     polynomial: list[PolynomialSystem],
+    barriers: list[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The parameter sets of a population, in or outside its refractory period: rows of `Equations.sets` and ``kind``.
 
@@ -767,6 +941,7 @@ def _sets(
         held: states that are constant.
         general: systems for the general rule by their distinguishing values; new ones are added.
         polynomial: systems for series; new ones are added.
+        barriers: rows of `Equations.sets` of barriers; new ones are added.
     """
     systems = rule.systems
     count, n = systems.offset.shape
@@ -776,15 +951,12 @@ def _sets(
     rate[~modal] = 0.0
     number, series = np.full(count, -1), np.full(count, -1)
     product = np.where(held[:, None], 0.0, systems.product)
+    by_series = np.zeros(count, bool)
     if rule.factors:  # a linear part without modes needs no further rule
         by_series = np.any(product, axis=(1, 2)) | ~modal
         modal &= ~by_series
         series[by_series] = len(polynomial) + np.arange(by_series.sum())
         rate[by_series] = 0.0
-        polynomial += [
-            PolynomialSystem(matrix[s], offset[s], product[s], np.array(rule.factors))
-            for s in np.flatnonzero(by_series)
-        ]
     push = np.einsum("skq,sq->sk", into, offset)
     fixed, drift = np.zeros((count, n)), np.where(rate == 0, push, 0.0)
     np.divide(-push, rate, out=fixed, where=rate != 0)
@@ -807,6 +979,12 @@ def _sets(
     size = np.einsum("sq,sq->s", np.abs(systems.row), np.abs(origin)) + np.abs(systems.level)
     base[np.abs(base) <= 4 * 2.0**-52 * size] = 0.0  # a fixed point that is the threshold up to rounding
     base[np.isinf(systems.level)] = -np.inf
+    if np.any(by_series):
+        right = np.concatenate([matrix, offset[:, :, None], product], axis=2)
+        used, factors = np.any(right[by_series] != 0, axis=0), np.array(rule.factors)
+        polynomial += [
+            PolynomialSystem(right[s], used, factors, systems.row[s], base[s]) for s in np.flatnonzero(by_series)
+        ]
     moves = np.where(modal[:, None, None], rate[:, :, None] * np.eye(n), matrix)
     slope = np.einsum("sk,skq->sq", row, moves)
     bend = np.einsum("sk,skq->sq", slope, moves)
@@ -822,7 +1000,54 @@ def _sets(
         columns[:, at : at + _W * _W].reshape(count, _W, _W)[:, :n, :n] = values
     reset = columns[:, RESET:].reshape(count, _W, _R)
     reset[:, :n, :n], reset[:, :n, _W] = systems.reset[:, :, :n], systems.reset[:, :, n]
-    return columns, np.stack([np.full(count, n), number, series], axis=1)
+    barrier = np.full(count, -1)
+    for s in np.flatnonzero(by_series):
+        found = _barrier(matrix[s], offset[s], product[s], rule.factors, systems.row[s], base[s])
+        if found is not None:
+            barrier[s] = len(barriers)
+            barriers.append(found)
+    return columns, np.stack([np.full(count, n), number, series, barrier], axis=1)
+
+
+def _barrier(
+    matrix: np.ndarray,
+    offset: np.ndarray,
+    product: np.ndarray,
+    factors: Sequence[tuple[int, int]],
+    row: np.ndarray,
+    base: float,
+) -> np.ndarray | None:
+    """The slope of the condition at the threshold as a condition of its own, a row of `Equations.sets`; None for none.
+
+    It exists where the condition is one of a single state and the slope, there, is linear in other states, which decay
+    on their own.
+    """
+    n = len(row)
+    others = np.flatnonzero(row == 0)
+    alone = np.all(matrix[others] == np.diag(np.diag(matrix))[others])
+    if len(others) != n - 1 or np.isinf(base) or not alone or np.any(np.diag(matrix)[others] > 0):
+        return None
+    if np.any(offset[others]) or np.any(product[others]):
+        return None
+    v = int(np.flatnonzero(row)[0])
+    level = -base / row[v]
+    powers = [np.eye(n, dtype=int)[k] for k in range(n)]
+    for left, right in factors:
+        powers.append(powers[left] + powers[right])
+    slope, constant = np.where(np.arange(n) == v, 0.0, matrix[v]), offset[v] + matrix[v, v] * level
+    for value, power in zip(product[v], powers[n:], strict=True):
+        degree = power.sum() - power[v]
+        if degree == 0:
+            constant += value * level ** power[v]
+        elif degree == 1:
+            slope[np.flatnonzero(np.where(np.arange(n) == v, 0, power))[0]] += value * level ** power[v]
+        elif value:
+            return None
+    columns = np.zeros(COLUMNS)
+    columns[RATE : RATE + n] = np.where(np.arange(n) == v, 0.0, np.diag(matrix))
+    columns[ROW : ROW + n] = row[v] * slope
+    columns[BASE] = row[v] * constant
+    return columns
 
 
 def _balanced(matrix: np.ndarray) -> np.ndarray:

@@ -281,7 +281,7 @@ class EquationRun:
     def _forget_cells(self) -> None:
         """The coordinates of neurons have changed."""
         if self._taylor is not None:
-            self._taylor.cells[:, SPAN] = 0.0
+            self._taylor.span[:, SPAN] = 0.0
 
     def _check_series(self) -> None:
         """Raises InputError for a neuron whose Taylor series cannot go on."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba import types
+from numba.extending import intrinsic
 
 from mtt_brian.circuit import instants
 from mtt_brian.engines.base import Order
@@ -56,6 +58,33 @@ piece = _compiled(no_cpython_wrapper=True)
 #: A function of a kernel, always inlined (LLVM's ``alwaysinline``): whole named tuples are cheap to pass only within a
 #: function. Python must not call it.
 inlined = _compiled(no_cpython_wrapper=True, forceinline=True)
+
+
+def address(function: Any, *arguments: Any) -> int:
+    """The address of a kernel that returns a float, compiled for such arguments, for `call`."""
+    signature = tuple(map(numba.typeof, arguments))
+    function.compile(signature)
+    compiled = function.overloads[signature]
+    assert compiled.signature.return_type == types.float64
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+@intrinsic
+def call(_: Any, address: Any, arguments: Any) -> Any:
+    """The float that a kernel returns, called by its `address` with a tuple of arguments.
+
+    Numba compiles a function again with each of its callers, and with theirs; one that is called so only once.
+    """
+    given = [types.int64 if isinstance(one, types.Integer) else one for one in arguments]
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        convention = context.call_conv
+        pointer = builder.inttoptr(values[0], convention.get_function_type(types.float64, given).as_pointer())
+        given_values = [builder.extract_value(values[1], k) for k in range(len(given))]
+        return convention.call_function(builder, pointer, types.float64, given, given_values)[1]
+
+    return types.float64(types.int64, types.Tuple(given)), generate
+
 
 #: `mtt_brian.engines.lowered.packing` for kernels.
 packed, unpacked = inlined(packing.pack), inlined(packing.unpack)

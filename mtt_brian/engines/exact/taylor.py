@@ -11,6 +11,10 @@ fulfil the equations at the end of the cell. The next cell begins there. So cell
 which they begin: a neuron can be moved to the begin of any cell, and no later value changes by a bit. On a cell the
 time is 0 <= s <= 1.
 
+*Lanes.* A series is a chain of short sums, each of which waits for the one before. Therefore those of up to `LANES`
+neurons are computed at once, as vector instructions. Where an event touches many neurons, or many reach the ends of
+their cells, these fill the lanes.
+
 *Crossings.* On a cell ``f = row . x - level`` is a polynomial. Its second derivative is at most
 
     M = 2 f_2 + sum over k >= 3 of k (k - 1) max(f_k, 0),
@@ -28,8 +32,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtt_brian.engines.exact.jit import inlined, piece
+from mtt_brian.engines.exact.jit import address, call, inlined, piece
 from mtt_brian.engines.exact.propagation import INVERSE
+from mtt_brian.engines.exact.vectors import (
+    LANES,
+    exponent,
+    plus,
+    positive_part,
+    power_of_2,
+    put_row,
+    row_of,
+    same,
+    size_of,
+    times,
+)
 from mtt_brian.neuron.equation_neuron import MOST_STATES
 
 #: Order of the series.
@@ -40,10 +56,14 @@ _BITS = 54.0
 _LAST = 2
 #: Unit of time of the coefficients before the length of the cell is known, seconds; smaller if they overflow.
 _UNIT, _SMALLER, _TRIES = 2.0**-10, 2.0**-20, 4
-#: Largest length of a cell in these units.
-_LONGEST = 40.0
+#: Logarithm of the largest length of a cell in these units, and of the smallest.
+_LONGEST, _SHORTEST = 40.0, 1000.0
+#: 2 ** -(k / 8)
+_EIGHTHS = 2.0 ** -(np.arange(8) / 8)
 #: Largest defect of the equations at the end of a cell, relative to their terms.
 _DEFECT = 2.0**-44
+#: How often a cell is halved for that.
+_TRIALS = 64
 _ULP = 2.0**-53
 #: Steps after which a search on a cell ends without a result.
 _STEPS = 10_000
@@ -53,8 +73,18 @@ _AWAY = 1e-9
 
 #: Series after those of the states: the constant 1, and the first product.
 _ONE, _PRODUCTS = MOST_STATES, MOST_STATES + 1
-#: Rows of a cell after those of the states.
-F, SPAN = MOST_STATES, MOST_STATES + 1
+#: Row of a cell after those of the states. Columns of `TaylorRule.span`.
+F = MOST_STATES
+SPAN, CURVATURE, LISTED, BEFORE = range(4)
+#: Rows of one series in `TaylorRule.series`.
+_ROWS = ORDER + 1
+#: Rows of `TaylorRule.own`: length of the cell in seconds, and what it must be multiplied by; a time on the cell;
+#: states there; defects and the sizes of their terms by state; weights and constant of the condition; its coefficients,
+#: and the bound of its derivative.
+LENGTH, _SHORTER, AT, STATES = range(4)
+_SLOPES, _SIZES, _WEIGHTS = STATES + MOST_STATES, STATES + 2 * MOST_STATES, STATES + 3 * MOST_STATES
+_CONDITION = _WEIGHTS + MOST_STATES + 1
+_BENDS = _CONDITION + _ROWS
 
 
 class TaylorRule(NamedTuple):
@@ -63,72 +93,96 @@ class TaylorRule(NamedTuple):
     Kernels accept ``TaylorRule | None``. None is for networks without such sets: numba then compiles the kernels
     without this code.
 
+    The series of up to `LANES` neurons whose sets have the same terms are computed at once, one neuron per lane. What a
+    lane computes does not depend on the others.
+
     Attributes:
-        lists: int64 [rows, 2]. Row s: where the terms and the products of set s begin, in this array; those of the
-            next set follow. A term, by state: the state, and the series it is a multiple of (states, constant 1,
-            products). A product: the series of its factors.
-        value: factors of the terms, float64 [rows].
-        cells: coefficients of the states on the cell of each neuron and on one more, of the condition (`F`), and the
-            length of the cell in seconds (`SPAN`), 0 for one that is not computed, float64 [cells + 1, 6, ORDER + 1].
+        lists: int64 [rows, 3]. Row j: where the terms and the products of kind j begin, in this array, and its number
+            of states; those of the next kind follow. A term, by state: the state, and the series it is a multiple of
+            (states, constant 1, products). A product: the series of its factors.
+        kind: the kind of every set, int64 [sets].
+        value: by set: the factors of its terms, the weights and the constant of its condition, float64 [sets, columns];
+            the last five columns are those of the condition.
+        cells: coefficients of the states and of the condition (`F`), float64 [2 neurons + 1, 5, ORDER + 1]: the cells
+            of the neurons; the cells that follow (valid if both lengths are not 0); and one more.
+        span: length of the cell in seconds, 0 for one that is not stored; an upper bound of the second derivative of
+            the condition on it; whether the neuron is in ``waiting``; the length of the last cell that was computed,
+            float64 [2 neurons + 1, 4].
         first: the neuron of the first cell.
-        series: memory of this run, float64 [series, ORDER + 1].
+        lane: cell and set of every lane, int64 [2, LANES].
+        series, factor, end, own: memory of the lanes: the series, the factors of the terms, the values at the end of a
+            cell, and more (the rows are named below), float64 [rows, LANES].
+        waiting: memory for numbers of neurons, int64 [neurons].
         alarm: a neuron that cannot go on, else -1; when; 1 if its states grow without bound, else 0, float64 [3].
+        expand, advance, cross: addresses of functions (`mtt_brian.engines.exact.jit.call`).
     """
 
     lists: np.ndarray
+    kind: np.ndarray
     value: np.ndarray
     cells: np.ndarray
+    span: np.ndarray
     first: int
+    lane: np.ndarray
     series: np.ndarray
+    factor: np.ndarray
+    end: np.ndarray
+    own: np.ndarray
+    waiting: np.ndarray
     alarm: np.ndarray
+    expand: int
+    advance: int
+    cross: int
 
 
 # ---- The kernels -----------------------------------------------------------------------------------------------------
 
 
 @inlined
-def _following(taylor: TaylorRule, s: int, k: int, scale: float) -> None:
-    """Coefficient k + 1 of the states from those up to k: ``scale / (k + 1)`` times the right sides."""
-    series, lists, terms, products = taylor.series, taylor.lists, taylor.lists[s, 0], taylor.lists[s, 1]
-    for p in range(products, lists[s + 1, 1]):
-        left, right, even, odd = lists[p, 0], lists[p, 1], 0.0, 0.0
+def _following(taylor: TaylorRule, kind: int, k: int) -> None:
+    """Coefficient k + 1 of the states from those up to k: 1 / (k + 1) times the right sides."""
+    series, lists, products = taylor.series, taylor.lists, taylor.lists[kind, 1]
+    for p in range(products, lists[kind + 1, 1]):
+        left, right = _ROWS * lists[p, 0], _ROWS * lists[p, 1] + k
+        even = odd = same(0.0)
         for j in range(0, k, 2):  # two sums, of which a processor computes one while it waits for the other
-            even += series[left, j] * series[right, k - j]
-            odd += series[left, j + 1] * series[right, k - j - 1]
+            even = plus(even, times(row_of(series, left + j), row_of(series, right - j)))
+            odd = plus(odd, times(row_of(series, left + j + 1), row_of(series, right - j - 1)))
         if k % 2 == 0:
-            even += series[left, k] * series[right, 0]
-        series[_PRODUCTS + p - products, k] = even + odd
-    scale *= INVERSE[k + 1]
-    i, end = terms, lists[s + 1, 0]
-    for q in range(MOST_STATES):
-        total = 0.0
+            even = plus(even, times(row_of(series, left + k), row_of(series, right - k)))
+        put_row(series, _ROWS * (_PRODUCTS + p - products) + k, plus(even, odd))
+    terms, end, share = lists[kind, 0], lists[kind + 1, 0], same(INVERSE[k + 1])
+    i = terms
+    for q in range(lists[kind, 2]):
+        total = same(0.0)
         while i < end and lists[i, 0] == q:
-            total += taylor.value[i] * series[lists[i, 1], k]
+            total = plus(total, times(row_of(taylor.factor, i - terms), row_of(series, _ROWS * lists[i, 1] + k)))
             i += 1
-        series[q, k + 1] = scale * total
+        put_row(series, _ROWS * q + k + 1, times(share, total))
 
 
 @inlined
-def _halvings(series: np.ndarray) -> float:
+def _halvings(series: np.ndarray, states: int, lane: int) -> float:
     """How often the unit of time must be halved for a cell on which the series ends within rounding."""
     most = -_LONGEST
-    for q in range(MOST_STATES):
+    for q in range(states):
+        begin = _ROWS * q
         first = 0
-        while first < ORDER and series[q, first] == 0.0:
+        while first < ORDER and series[begin + first, lane] == 0.0:
             first += 1
         other = first + 1
-        _, size = math.frexp(series[q, first])
+        size = exponent(series[begin + first, lane])
         other_size = size - 10_000
-        if other < ORDER and series[q, other] != 0.0:
-            _, other_size = math.frexp(series[q, other])
+        if other < ORDER and series[begin + other, lane] != 0.0:
+            other_size = exponent(series[begin + other, lane])
         found = 0
         for k in range(ORDER, other, -1):
             if found > 0 and k <= ORDER - _LAST:
                 break
-            if series[q, k] != 0.0:
+            if series[begin + k, lane] != 0.0:
                 # The last terms go on falling as they do from one of the first terms to this one.
                 found += 1
-                _, bits = math.frexp(series[q, k])
+                bits = exponent(series[begin + k, lane])
                 one = (bits - size) * INVERSE[k - first] + _BITS * INVERSE[ORDER - first]
                 two = (bits - other_size) * INVERSE[k - other] + _BITS * INVERSE[ORDER - other]
                 most = max(most, min(one, two))
@@ -136,60 +190,174 @@ def _halvings(series: np.ndarray) -> float:
 
 
 @inlined
-def _fulfils(taylor: TaylorRule, s: int, place: int, span: float) -> bool:
-    """Whether the series fulfils the equations at the end of a cell, up to rounding."""
-    cells, series, lists, products = taylor.cells, taylor.series, taylor.lists, taylor.lists[s, 1]
-    # Of the coefficients only those of order 0 are overwritten, which are known.
-    for q in range(MOST_STATES):
-        series[q, 0] = state_at(cells, place, q, 1.0)
-    for p in range(products, lists[s + 1, 1]):
-        series[_PRODUCTS + p - products, 0] = series[lists[p, 0], 0] * series[lists[p, 1], 0]
-    i, end = lists[s, 0], lists[s + 1, 0]
-    for q in range(MOST_STATES):
-        slope, size = 0.0, abs(series[q, 0]) + abs(cells[place, q, 0]) + abs(cells[place, q, 1])
-        while i < end and lists[i, 0] == q:
-            part = taylor.value[i] * span * series[lists[i, 1], 0]
-            slope += part
-            size += abs(part)
+def _shorten(taylor: TaylorRule, kind: int, order: int) -> None:
+    """Multiplies the lengths of the cells by those of row `_SHORTER`."""
+    series, own, shorter, power = taylor.series, taylor.own, row_of(taylor.own, _SHORTER), same(1.0)
+    for k in range(1, order + 1):
+        power = times(power, shorter)
+        for q in range(taylor.lists[kind, 2]):
+            put_row(series, _ROWS * q + k, times(row_of(series, _ROWS * q + k), power))
+    for i in range(taylor.lists[kind + 1, 0] - taylor.lists[kind, 0]):
+        put_row(taylor.factor, i, times(row_of(taylor.factor, i), shorter))
+    put_row(own, LENGTH, times(row_of(own, LENGTH), shorter))
+
+
+@inlined
+def _write_defects(taylor: TaylorRule, kind: int, order: int) -> None:
+    """The defects of the equations at the ends of the cells, and the sizes of their terms."""
+    series, lists, end, own = taylor.series, taylor.lists, taylor.end, taylor.own
+    terms, products = lists[kind, 0], lists[kind, 1]
+    for q in range(lists[kind, 2]):
+        total = row_of(series, _ROWS * q + order)
+        for k in range(order - 1, -1, -1):
+            total = plus(total, row_of(series, _ROWS * q + k))
+        put_row(end, q, total)
+    for p in range(products, lists[kind + 1, 1]):
+        put_row(end, _PRODUCTS + p - products, times(row_of(end, lists[p, 0]), row_of(end, lists[p, 1])))
+    i = terms
+    for q in range(lists[kind, 2]):
+        slope, size = same(0.0), size_of(row_of(end, q))
+        for k in range(2):
+            size = plus(size, size_of(row_of(series, _ROWS * q + k)))
+        while i < lists[kind + 1, 0] and lists[i, 0] == q:
+            part = times(row_of(taylor.factor, i - terms), row_of(end, lists[i, 1]))
+            slope, size = plus(slope, part), plus(size, size_of(part))
             i += 1
-        for k in range(1, ORDER + 1):
-            slope -= k * cells[place, q, k]
-        if not abs(slope) <= _DEFECT * size:
+        for k in range(1, order + 1):
+            slope = plus(slope, times(same(-1.0 * k), row_of(series, _ROWS * q + k)))
+        put_row(own, _SLOPES + q, slope)
+        put_row(own, _SIZES + q, size)
+
+
+@inlined
+def _fulfils(taylor: TaylorRule, kind: int, lane: int) -> bool:
+    """Whether the series of a lane fulfils the equations at the end of its cell, up to rounding."""
+    for q in range(taylor.lists[kind, 2]):
+        if not abs(taylor.own[_SLOPES + q, lane]) <= _DEFECT * taylor.own[_SIZES + q, lane]:
             return False
     return True
 
 
+@inlined
+def _write_conditions(taylor: TaylorRule, kind: int, order: int) -> None:
+    """The condition on every cell, and an upper bound of its second derivative."""
+    series, own, bend = taylor.series, taylor.own, same(0.0)
+    for k in range(order, -1, -1):
+        total = row_of(own, _WEIGHTS + MOST_STATES) if k == 0 else same(0.0)
+        for q in range(taylor.lists[kind, 2]):
+            total = plus(total, times(row_of(own, _WEIGHTS + q), row_of(series, _ROWS * q + k)))
+        put_row(own, _CONDITION + k, total)
+        if k > 1:
+            bend = plus(bend, times(same(k * (k - 1.0)), positive_part(total) if k > 2 else total))
+    put_row(own, _BENDS, bend)
+
+
 @piece
-def expand(taylor: TaylorRule, s: int, place: int) -> bool:
-    """Computes a cell from the states with which it begins, the coefficients of order 0.
+def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
+    """Computes the cells of some lanes from the states with which they begin, the coefficients of order 0.
+
+    The length of a cell is 0 if these states, or what follows from them, are larger than float64 can hold.
+
+    Args:
+        taylor: the series and lengths of its lanes are computed.
+        lanes: how many.
+        stored: whether the cells are copied into ``taylor.cells``, with their conditions.
 
     Returns:
-        False if these states, or what follows from them, are larger than float64 can hold.
+        the length of the first one.
     """
-    cells, series, unit = taylor.cells, taylor.series, _UNIT
-    for _ in range(_TRIES):
-        finite = True
-        for q in range(MOST_STATES):
-            series[q, 0] = cells[place, q, 0]
-        for k in range(ORDER):
-            _following(taylor, s, k, unit)
-        for q in range(MOST_STATES):
-            finite = finite and abs(series[q, ORDER]) < np.inf and abs(series[q, ORDER - 1]) < np.inf
-        if finite:
-            length = 2.0 ** -_halvings(series)
-            while length > 0.0:
-                power = 1.0
-                for k in range(1, ORDER + 1):
-                    power *= length
-                    for q in range(MOST_STATES):
-                        cells[place, q, k] = series[q, k] * power
-                if _fulfils(taylor, s, place, length * unit):
-                    cells[place, SPAN, 0] = length * unit
-                    return True
-                length *= 0.5
-            return False
-        unit *= _SMALLER
-    return False
+    cells, series, factor, own = taylor.cells, taylor.series, taylor.factor, taylor.own
+    kind = taylor.kind[taylor.lane[1, 0]]
+    terms, states = taylor.lists[kind + 1, 0] - taylor.lists[kind, 0], taylor.lists[kind, 2]
+    order = cells.shape[2] - 1  # a loop whose length is not known is compiled once, not for each k
+    condition = taylor.value.shape[1] - MOST_STATES - 1
+    for lane in range(lanes):
+        place, s = taylor.lane[0, lane], taylor.lane[1, lane]
+        for q in range(states):
+            series[_ROWS * q, lane] = cells[place, q, 0]
+        for i in range(terms):
+            factor[i, lane] = _UNIT * taylor.value[s, i]
+        for q in range(MOST_STATES + 1):
+            own[_WEIGHTS + q, lane] = taylor.value[s, condition + q]
+        own[LENGTH, lane] = _UNIT
+    for trial in range(_TRIES):
+        for k in range(order):
+            _following(taylor, kind, k)
+        again = False
+        for lane in range(lanes):
+            finite = True
+            for q in range(states):
+                for k in range(_ROWS * q + order - 1, _ROWS * q + order + 1):
+                    finite = finite and abs(series[k, lane]) < np.inf
+            own[_SHORTER, lane] = 1.0
+            if finite:
+                eighths = math.ceil(8.0 * min(_halvings(series, states, lane), _SHORTEST))
+                own[_SHORTER, lane] = _EIGHTHS[eighths & 7] * power_of_2(-(eighths >> 3))
+            elif trial == _TRIES - 1:
+                own[LENGTH, lane] = 0.0
+            else:
+                again = True
+                own[LENGTH, lane] *= _SMALLER
+                for i in range(terms):
+                    factor[i, lane] *= _SMALLER
+        if not again:
+            break
+    for _ in range(_TRIALS):
+        _shorten(taylor, kind, order)
+        _write_defects(taylor, kind, order)
+        again = False
+        for lane in range(lanes):
+            own[_SHORTER, lane] = 1.0
+            if own[LENGTH, lane] > 0.0 and not _fulfils(taylor, kind, lane):
+                own[_SHORTER, lane] = 0.5
+                again = True
+        if not again:
+            break
+    for lane in range(lanes):
+        if own[_SHORTER, lane] != 1.0:
+            own[LENGTH, lane] = 0.0
+        taylor.span[taylor.lane[0, lane], BEFORE] = own[LENGTH, lane]
+    if stored:
+        _write_conditions(taylor, kind, order)
+        for lane in range(lanes):
+            place = taylor.lane[0, lane]
+            for q in range(states):
+                for k in range(1, order + 1):
+                    cells[place, q, k] = series[_ROWS * q + k, lane]
+            for k in range(order + 1):
+                cells[place, F, k] = own[_CONDITION + k, lane]
+            taylor.span[place, SPAN], taylor.span[place, CURVATURE] = own[LENGTH, lane], own[_BENDS, lane]
+            if place < len(taylor.waiting):
+                taylor.span[place + len(taylor.waiting), SPAN] = 0.0
+    return float(own[LENGTH, 0])
+
+
+@inlined
+def expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
+    """See `_expand`."""
+    return float(call(taylor.expand, (taylor, lanes, stored)))
+
+
+@inlined
+def write_states_at(taylor: TaylorRule) -> None:
+    """The states of the lanes that were computed last at their times in row `AT`, into the rows from `STATES` on."""
+    at, states, order = (
+        row_of(taylor.own, AT),
+        taylor.lists[taylor.kind[taylor.lane[1, 0]], 2],
+        taylor.cells.shape[2] - 1,
+    )
+    for q in range(states):
+        total = row_of(taylor.series, _ROWS * q + order)
+        for k in range(order - 1, -1, -1):
+            total = plus(times(total, at), row_of(taylor.series, _ROWS * q + k))
+        put_row(taylor.own, STATES + q, total)
+
+
+@inlined
+def expand_one(taylor: TaylorRule, s: int, place: int) -> bool:
+    """Computes one cell; False if its states grow without bound."""
+    taylor.lane[0, 0], taylor.lane[1, 0] = place, s
+    return expand(taylor, 1, 1) > 0.0
 
 
 @inlined
@@ -202,12 +370,12 @@ def state_at(cells: np.ndarray, place: int, q: int, s: float) -> float:
 
 
 @inlined
-def _bends(cells: np.ndarray, place: int, order: int) -> float:
-    """An upper bound of a derivative of the condition on a cell: the second or the third."""
+def _third(cells: np.ndarray, place: int) -> float:
+    """An upper bound of the third derivative of the condition on a cell."""
     most = 0.0
-    for k in range(ORDER, order - 1, -1):
-        factor = k * (k - 1.0) if order == 2 else k * (k - 1.0) * (k - 2.0)
-        most += factor * (max(cells[place, F, k], 0.0) if k > order else cells[place, F, k])
+    for k in range(ORDER, 2, -1):
+        f = cells[place, F, k]
+        most += k * (k - 1.0) * (k - 2.0) * (max(f, 0.0) if k > 3 else f)
     return most
 
 
@@ -226,20 +394,22 @@ def _until_zero(f: float, slope: float, bend: float) -> float:
 
 
 @piece
-def soonest(cells: np.ndarray, place: int) -> float:
+def soonest(taylor: TaylorRule, place: int) -> float:
     """A time ``s`` of a cell before which the condition cannot hold; above 1 if it cannot hold on the cell."""
-    return _until_zero(cells[place, F, 0], cells[place, F, 1], _bends(cells, place, 2))
+    cells = taylor.cells
+    return _until_zero(cells[place, F, 0], cells[place, F, 1], taylor.span[place, CURVATURE])
 
 
 @piece
-def first_zero(cells: np.ndarray, place: int, size: float) -> float:
+def first_zero(taylor: TaylorRule, place: int, size: float) -> float:
     """The first time ``s`` of a cell at which the condition rises to 0; inf for none, nan if it is undecided.
 
     Args:
-        cells, place: the cell, at whose begin the condition is 0 or less.
+        taylor, place: the cell, at whose begin the condition is 0 or less.
         size: the sum of the sizes of the terms of the condition there.
     """
-    most, third = _bends(cells, place, 2), max(_bends(cells, place, 3), 0.0)
+    cells = taylor.cells
+    most, third = taylor.span[place, CURVATURE], max(_third(cells, place), 0.0)
     s, value, slope, bend = 0.0, cells[place, F, 0], cells[place, F, 1], 2.0 * cells[place, F, 2]
     for _ in range(_STEPS):
         # A bound for the rest of the cell, or for half of it, where that is lower.
@@ -271,16 +441,17 @@ class PolynomialSystem(NamedTuple):
     """One set: ``dx/dt = matrix x + offset + product z``, with ``z`` the products of ``factors``.
 
     Attributes:
-        matrix: float64 [n, n].
-        offset: float64 [n].
-        product: float64 [n, P].
+        right: matrix, offset and product side by side, float64 [n, n + 1 + P].
+        used: terms that are computed, the same in all sets of a population, bool [n, n + 1 + P].
         factors: numbers of two series of every product, the states being 0..n-1, int64 [P, 2].
+        row, base: of the condition, float64 [n] and float.
     """
 
-    matrix: np.ndarray
-    offset: np.ndarray
-    product: np.ndarray
+    right: np.ndarray
+    used: np.ndarray
     factors: np.ndarray
+    row: np.ndarray
+    base: float
 
 
 def taylor_rule(systems: Sequence[PolynomialSystem], first: int, count: int) -> TaylorRule:
@@ -290,25 +461,63 @@ def taylor_rule(systems: Sequence[PolynomialSystem], first: int, count: int) -> 
         systems: the sets, by their numbers.
         first, count: the neurons that have a cell.
     """
-    begin, terms, values, products = np.zeros((len(systems) + 1, 2), np.int64), [], [], []
+    kinds: dict[tuple[bytes, ...], int] = {}
+    kind: list[int] = []
+    terms: list[np.ndarray] = []
+    products: list[np.ndarray] = []
+    states: list[int] = []
+    for system in systems:
+        key = system.used.tobytes(), system.factors.tobytes(), bytes(system.used.shape)
+        kind.append(kinds.setdefault(key, len(kinds)))
+        if len(terms) < len(kinds):
+            n = len(system.row)
+            numbers = np.array([*range(n), _ONE, *range(_PRODUCTS, _PRODUCTS + len(system.factors))])
+            state, column = np.nonzero(system.used)
+            terms.append(np.stack([state, numbers[column]], axis=1))
+            products.append(np.delete(numbers, n)[system.factors])
+            states.append(n)
+    begin = np.zeros((len(kinds) + 1, 3), np.int64)
+    begin[1:, :2] = np.cumsum([[len(t), len(p)] for t, p in zip(terms, products, strict=True)], axis=0)
+    begin[:, :2] += [len(begin), len(begin) + begin[-1, 0]]
+    begin[:-1, 2] = states
+    lists = np.zeros((begin[-1, 1], 3), np.int64)
+    lists[: len(begin)] = begin
+    lists[len(begin) :, :2] = np.concatenate([*terms, *products])
+    most_terms, most_products = max(map(len, terms)), max(map(len, products))
+    value = np.zeros((len(systems), most_terms + MOST_STATES + 1))
     for s, system in enumerate(systems):
-        n = len(system.offset)
-        numbers = np.array([*range(n), _ONE, *range(_PRODUCTS, _PRODUCTS + len(system.factors))])
-        both = np.concatenate([system.matrix, system.offset[:, None], system.product], axis=1)
-        state, column = np.nonzero(both)
-        terms.append(np.stack([state, numbers[column]], axis=1))
-        values.append(both[state, column])
-        products.append(np.delete(numbers, n)[system.factors])
-        begin[s + 1] = begin[s] + [len(state), len(system.factors)]
-    begin += [len(begin), len(begin) + begin[-1, 0]]
-    lists, value = np.concatenate([begin, *terms, *products]), np.concatenate(values)
-    series = np.zeros((_PRODUCTS + max(len(system.factors) for system in systems), ORDER + 1))
-    series[_ONE, 0] = 1.0
-    return TaylorRule(
+        values = system.right[system.used]
+        value[s, : len(values)] = values
+        value[s, most_terms : most_terms + len(system.row)] = system.row
+        value[s, -1] = system.base
+    series = _lanes((_PRODUCTS + most_products) * _ROWS)
+    series[_ONE * _ROWS] = 1.0
+    end = _lanes(_PRODUCTS + most_products)
+    end[_ONE] = 1.0
+    rule = TaylorRule(
         lists=lists,
-        value=np.concatenate([np.zeros(len(begin)), value, np.zeros(len(lists) - len(begin) - len(value))]),
-        cells=np.zeros((count + 1, MOST_STATES + 2, ORDER + 1)),
+        kind=np.array(kind),
+        value=value,
+        cells=np.zeros((2 * count + 1, MOST_STATES + 1, ORDER + 1)),
+        span=np.zeros((2 * count + 1, 4)),
         first=first,
+        lane=np.zeros((2, LANES), np.int64),
         series=series,
+        factor=_lanes(most_terms),
+        end=end,
+        own=_lanes(_BENDS + 1),
+        waiting=np.zeros(count, np.int64),
         alarm=np.array([-1.0, 0.0, 0.0]),
+        expand=0,
+        advance=0,
+        cross=0,
     )
+    return rule._replace(expand=address(_expand, rule, 0, 0))
+
+
+def _lanes(rows: int) -> np.ndarray:
+    """Zeros, float64 [rows, LANES], from the begin of a cache line on."""
+    line = 8
+    memory = np.zeros(rows * LANES + line)
+    begin = -(memory.ctypes.data // memory.itemsize) % line
+    return memory[begin : begin + rows * LANES].reshape(rows, LANES)

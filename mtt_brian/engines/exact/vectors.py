@@ -1,4 +1,4 @@
-"""Operations on eight neighbouring neurons at once, as vector instructions.
+"""Operations on several neurons at once, as vector instructions: on eight neighbours, and on `LANES` of any place.
 
 The blocks of weights are short (8 to 512 numbers) and their length is known at run time only. LLVM vectorises such a
 loop for long arrays: it tests for overlap first, and computes the last numbers, often all of them, one by one.
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 from mtt_brian.engines.exact.jit import inlined
 
 #: Numbers in one vector: one register of AVX-512, two of AVX2, four of SSE and NEON.
 WIDTH = 8
+#: Numbers in a row of an array of lanes: two vectors, so that a processor computes one while it waits for the other.
+LANES = 16
 
 
 def _address(width: int, context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
@@ -35,6 +37,13 @@ def _loaded(width: int, context: Any, builder: Any, array_type: Any, array: Any,
     )
 
 
+def _repeated(builder: Any, number: Any, width: int) -> Any:
+    """A vector that repeats a float64."""
+    whole = ir.VectorType(ir.DoubleType(), width)
+    first = builder.insert_element(ir.Constant(whole, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
+
+
 def _adder(width: int) -> Any:
     @intrinsic
     def add(_: Any, y: Any, to: Any, weight: Any, w: Any, amount: Any) -> Any:
@@ -42,10 +51,7 @@ def _adder(width: int) -> Any:
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             y_, to_, weight_, w_, amount_ = arguments
-            whole = ir.VectorType(ir.DoubleType(), width)
-            first = builder.insert_element(ir.Constant(whole, ir.Undefined), amount_, ir.Constant(ir.IntType(32), 0))
-            lanes = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
-            amounts = builder.shuffle_vector(first, first, lanes)
+            amounts = _repeated(builder, amount_, width)
             weights = _loaded(width, context, builder, signature.args[2], weight_, w_)
             address = _address(width, context, builder, signature.args[0], y_, to_)
             total = builder.fadd(builder.load(address, align=8), builder.fmul(amounts, weights))
@@ -126,3 +132,115 @@ def prefetch(_: Any, array: Any, at: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate
+
+
+# ---- Lanes: a row of `LANES` numbers of an array float64 [rows, LANES] is one value of a kernel ----------------------
+
+
+class _Lanes(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+_VECTOR, _LANES = ir.VectorType(ir.DoubleType(), LANES), _Lanes()
+
+
+@register_model(_Lanes)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, lanes: Any) -> None:
+        super().__init__(manager, lanes, _VECTOR)
+
+
+def _row(context: Any, builder: Any, array_type: Any, array: Any, row: Any) -> Any:
+    """The address of a row."""
+    return _address(LANES, context, builder, array_type, array, builder.mul(row, ir.Constant(row.type, LANES)))
+
+
+@intrinsic
+def row_of(_: Any, array: Any, row: Any) -> Any:
+    """A row of an array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_row(context, builder, signature.args[0], *arguments), align=8)
+
+    return _LANES(array, types.int64), generate
+
+
+@intrinsic
+def put_row(_: Any, array: Any, row: Any, x: Any) -> Any:
+    """Replaces a row of an array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[2], _row(context, builder, signature.args[0], *arguments[:2]), align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, _LANES), generate
+
+
+@intrinsic
+def same(_: Any, x: Any) -> Any:
+    """Lanes that all are ``x``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _repeated(builder, arguments[0], LANES)
+
+    return _LANES(types.float64), generate
+
+
+@intrinsic
+def plus(_: Any, x: Any, y: Any) -> Any:
+    """``x + y``."""
+    return _LANES(_LANES, _LANES), lambda context, builder, signature, arguments: builder.fadd(*arguments)
+
+
+@intrinsic
+def times(_: Any, x: Any, y: Any) -> Any:
+    """``x * y``."""
+    return _LANES(_LANES, _LANES), lambda context, builder, signature, arguments: builder.fmul(*arguments)
+
+
+@intrinsic
+def size_of(_: Any, x: Any) -> Any:
+    """``abs(x)``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zero = ir.Constant(_VECTOR, [0.0] * LANES)
+        negative = builder.fcmp_ordered("<", arguments[0], zero)
+        return builder.select(negative, builder.fneg(arguments[0]), arguments[0])
+
+    return _LANES(_LANES), generate
+
+
+@intrinsic
+def positive_part(_: Any, x: Any) -> Any:
+    """``max(x, 0)``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zero = ir.Constant(_VECTOR, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered(">", arguments[0], zero), arguments[0], zero)
+
+    return _LANES(_LANES), generate
+
+
+@intrinsic
+def exponent(_: Any, x: Any) -> Any:
+    """The exponent e of a number, 2 ** (e - 1) <= abs(x) < 2 ** e, as in ``math.frexp``; -1022 if subnormal."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(64)
+        bits = builder.lshr(builder.bitcast(arguments[0], number), number(52))
+        return builder.sub(builder.and_(bits, number(0x7FF)), number(1022))
+
+    return types.int64(types.float64), generate
+
+
+@intrinsic
+def power_of_2(_: Any, e: Any) -> Any:
+    """``2.0 ** e`` for an integer, -1022 <= e < 1024."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(64)
+        bits = builder.shl(builder.add(arguments[0], number(1023)), number(52))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return types.float64(types.int64), generate
