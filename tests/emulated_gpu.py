@@ -14,36 +14,40 @@ from pathlib import Path
 
 import numpy as np
 
+from mtt_brian.engines.exact_cuda.gpu import OutOfMemory
+
 HOME = Path(__file__).parent / "emulated_cuda"
-_LAUNCHER = """
+_LIBRARY = """
 #include <utility>
 
 template <class... P, size_t... I>
 static void call(void (*kernel)(P...), int blocks, int threads, int shared, const long long* a,
-                 std::index_sequence<I...>) {{
+                 std::index_sequence<I...>) {
     kernel<<<blocks, threads, shared>>>((P)a[I]...);
-}}
+}
 template <class... P>
-static void call(void (*kernel)(P...), int blocks, int threads, int shared, const long long* a) {{
+static void call(void (*kernel)(P...), int blocks, int threads, int shared, const long long* a) {
     call(kernel, blocks, threads, shared, a, std::index_sequence_for<P...>());
-}}
-extern "C" const char* launch(int blocks, int threads, int shared, const long long* arguments) {{
+}
+extern "C" long long allocate(long long bytes) {
+    void* pointer = nullptr;
+    return cudaMalloc(&pointer, bytes) ? 0 : (long long)pointer;
+}
+extern "C" void release(long long pointer) { cudaFree((void*)pointer); }
+extern "C" void clear(long long pointer, long long bytes) { cudaMemset((void*)pointer, 0, bytes); }
+extern "C" void to_device(long long to, const void* from, long long bytes) {
+    cudaMemcpy((void*)to, from, bytes, cudaMemcpyHostToDevice);
+}
+extern "C" void to_host(void* to, long long from, long long bytes) {
+    cudaMemcpy(to, (void*)from, bytes, cudaMemcpyDeviceToHost);
+}
+"""
+_LAUNCHER = """
+extern "C" const char* launch_{function}(int blocks, int threads, int shared, const long long* arguments) {{
     call({function}, blocks, threads, shared, arguments);
     cudaDeviceSynchronize();
     cudaError_t error = cudaGetLastError();
     return error ? cudaGetErrorString(error) : nullptr;
-}}
-extern "C" long long allocate(long long bytes) {{
-    void* pointer = nullptr;
-    return cudaMalloc(&pointer, bytes) ? 0 : (long long)pointer;
-}}
-extern "C" void release(long long pointer) {{ cudaFree((void*)pointer); }}
-extern "C" void clear(long long pointer, long long bytes) {{ cudaMemset((void*)pointer, 0, bytes); }}
-extern "C" void to_device(long long to, const void* from, long long bytes) {{
-    cudaMemcpy((void*)to, from, bytes, cudaMemcpyHostToDevice);
-}}
-extern "C" void to_host(void* to, long long from, long long bytes) {{
-    cudaMemcpy(to, (void*)from, bytes, cudaMemcpyDeviceToHost);
 }}
 """
 
@@ -96,24 +100,27 @@ class EmulatedGpu:
         folder: for what it compiles.
         memory: in bytes.
         general: compile the general kernel for every network, which saves compilations.
+        largest: bytes of the largest buffer.
     """
 
     name = "emulated GPU"
 
-    def __init__(self, folder, memory=2**30, general=True):
-        self.folder, self._memory, self._general, self._library = folder, memory, general, None
+    def __init__(self, folder, memory=2**30, general=True, largest=2**40):
+        self.folder, self._memory, self._general, self._largest = folder, memory, general, largest
+        self._library = None
 
     def free_bytes(self):
         return self._memory
 
-    def compile(self, source, function, macros):
+    def compile(self, sources, functions, macros):
         if self._general:
             macros = {**macros, "ANY_MOVES": "1", "ANY_SINGLE": "1", "ANY_MARKED": "1"}
-        key = hashlib.sha256((source.read_text() + repr(sorted(macros.items()))).encode()).hexdigest()[:16]
+        text = "".join(source.read_text() for source in sources)
+        key = hashlib.sha256((text + repr(sorted(macros.items()))).encode()).hexdigest()[:16]
         library = self.folder / f"{key}.so"
         if not library.exists():
             launcher = library.with_suffix(".cu")
-            launcher.write_text(source.read_text() + _LAUNCHER.format(function=function))
+            launcher.write_text(text + _LIBRARY + "".join(_LAUNCHER.format(function=name) for name in functions))
             nvcc, objects = HOME / "bin" / "nvcc", library.with_suffix(".o")
             defines = [f"-D{name}={value}" for name, value in macros.items()]
             for command in (
@@ -124,15 +131,18 @@ class EmulatedGpu:
         self._library = ctypes.CDLL(str(library))
         self._library.allocate.argtypes = [ctypes.c_longlong]
         self._library.allocate.restype = ctypes.c_longlong
-        self._library.launch.restype = ctypes.c_char_p
         self._library.release.argtypes = [ctypes.c_longlong]
         self._library.clear.argtypes = [ctypes.c_longlong] * 2
         self._library.to_device.argtypes = [ctypes.c_longlong, ctypes.c_void_p, ctypes.c_longlong]
         self._library.to_host.argtypes = [ctypes.c_void_p, ctypes.c_longlong, ctypes.c_longlong]
+        return [self._launcher(getattr(self._library, f"launch_{name}")) for name in functions]
+
+    def _launcher(self, start):
+        start.restype = ctypes.c_char_p
 
         @one_at_a_time
         def launch(blocks, threads, shared, arguments):
-            error = self._library.launch(blocks, threads, shared, (ctypes.c_longlong * len(arguments))(*arguments))
+            error = start(blocks, threads, shared, (ctypes.c_longlong * len(arguments))(*arguments))
             assert error is None, error
 
         return launch
@@ -161,6 +171,12 @@ class EmulatedGpu:
         buffer = Buffer(self._library, shape, dtype)
         self._library.clear(buffer.address, buffer.bytes)
         return buffer
+
+    @one_at_a_time
+    def empty(self, shape, dtype):
+        if int(np.prod(shape)) * np.dtype(dtype).itemsize > self._largest:
+            raise OutOfMemory(f"{self.name}: not enough memory")
+        return self.upload(np.full(shape, 0x7F, dtype))
 
     @one_at_a_time
     def download(self, buffer, to):

@@ -14,24 +14,27 @@ from mtt_brian.engines.lowered.packing import unpack
 from mtt_brian.engines.lowered.rules import CURRENT, DRIFT, LEAK, LINE, LINEAR, MANY, ONE, STATIC, ZERO
 from mtt_brian.errors import InputError
 
-#: Flags of a population in `kernel.cu`.
+#: Flags of a population in the kernels.
 BOUNDED, SATURATES, RECORDED, MARKED, FIRES = 1, 2, 4, 8, 16
 #: Why a run has ended early: `exact` cannot run it either; the queue of single events has no room.
 FAILED, QUEUE_FULL = 1, 2
 #: What the kernel does not compute, by the kind of dynamics.
 _REFUSED = {LINE: "a bias", CURRENT: "a synaptic current", LINEAR: "a rule of its own"}
+#: Bytes of a spike, and of a hit with its amount, of ``layers.cu``.
+SPIKE_BYTES, HIT_BYTES = 16, 24
 _PARAMETERS = ("threshold", "lower", "upper", "v_reset", "rest", "tau", "gain")
 _TOO_LARGE = "engine='exact-cuda' runs networks of fewer than 2**31 weights and indices; use engine='exact'"
 
 
 @dataclass(frozen=True)
 class Block:
-    """The shape of a block.
+    """The shape of a block: in ``queue.cu`` it runs a recording, in ``layers.cu`` a part of many.
 
     Attributes:
         threads: a power of two.
-        channels: neighbouring neurons of a position that a thread updates at a time, a power of two up to 32.
-        resident: blocks on a multiprocessor at a time, which limits the registers of a thread.
+        channels: neurons of a position that a thread updates at a time, up to 32; in ``queue.cu`` neighbours, and a
+            power of two.
+        resident: blocks on a multiprocessor at a time, which limits the registers of a thread (``queue.cu``).
     """
 
     threads: int
@@ -49,10 +52,37 @@ class Block:
         return min(self.threads.bit_length() - 1, wanted)
 
 
+#: Blocks of ``layers.cu``, for units of fewer neurons than `_WIDE` and of more.
+_NARROW_UNITS, _WIDE_UNITS = Block(128, 1), Block(128, 4)
+_WIDE = 128
+#: A unit has at least this many neurons if the network has blocks of weights as long.
+_LEAST = 32
+#: Most units of a population, and most counters of its hits in a recording; most parts of a recording.
+_MOST_UNITS, _MOST_COUNTERS, _MOST_PARTS = 4096, 2**17, 64
 #: A warp for small networks; for large ones more threads, each with more reads under way.
 _SMALL, _LARGE = Block(32, 1, 32), Block(256, 4, 3)
 #: Targets of one spike from which a network is large.
 _MANY_TARGETS = 512
+
+
+@dataclass(frozen=True)
+class Units:
+    """Blocks of neighbouring neurons of a population, whose hits are listed together (``layers.cu``).
+
+    Attributes:
+        size: neurons of a unit.
+        number: of units.
+        hits: of one spike, of any source, at most.
+    """
+
+    size: int
+    number: int
+    hits: int
+
+    @property
+    def parts(self) -> int:
+        """Parts of a recording whose hits are listed at the same time."""
+        return max(1, min(_MOST_PARTS, _MOST_COUNTERS // self.number))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +92,10 @@ class KernelArrays:
     Attributes:
         arrays: the first arguments of the kernel.
         block: the shape of a block.
+        units: of every population, the input included.
+        most_into: connections into one population at most.
+        fires: by population, the input included.
+        last_target: by population, the last one that its spikes reach; 0 for none.
         populations, neurons, groups: numbers of populations (the input included), neurons, update groups.
         most_new, most_caused: records of one instant, and spikes that one event causes, at most.
         queued: whether single events are processed one after another.
@@ -73,6 +107,10 @@ class KernelArrays:
 
     arrays: tuple[np.ndarray, ...]
     block: Block
+    units: tuple[Units, ...]
+    most_into: int
+    fires: np.ndarray
+    last_target: np.ndarray
     populations: int
     neurons: int
     groups: int
@@ -92,9 +130,19 @@ class KernelArrays:
 
     @property
     def bytes_per_recording(self) -> int:
-        """Memory of the state of one run, without its input and its records."""
-        per_neuron = 32 + 8 * self.moves + 4 * self.marked
-        return per_neuron * self.neurons + 8 * (self.groups + self.readout + self.room) + 116
+        """Memory of one run, without its input and its spikes."""
+        if self.queued:
+            per_neuron = 32 + 8 * self.moves + 4 * self.marked
+            return per_neuron * self.neurons + 8 * (self.groups + self.readout + self.room) + 116
+        counters = max(4 * units.number * units.parts for units in self.units)
+        return (16 + 8 * self.moves) * self.neurons + counters + 8 * self.readout + 32 * self.populations
+
+    @property
+    def bytes_per_event(self) -> int:
+        """Memory of an input spike: that of all spikes and hits that it causes if every population fires as often."""
+        if self.queued:
+            return 24
+        return 24 + SPIKE_BYTES * (self.populations + 1) + HIT_BYTES * max(units.hits for units in self.units)
 
     @property
     def pitch(self) -> int:
@@ -129,11 +177,11 @@ class KernelArrays:
             "ANY_MOVES": str(int(self.moves)),
             "ANY_SINGLE": str(int(self.ungrouped)),
             "ANY_MARKED": str(int(self.marked)),
+            "FAILED": str(FAILED),
             "THREADS": str(self.block.threads),
             "CHANNELS": str(self.block.channels),
             "RESIDENT": str(self.block.resident),
-            "QUEUED": str(int(self.queued)),
-            "FAILED": str(FAILED),
+            "MOST_INTO": str(self.most_into),
             "QUEUE_FULL": str(QUEUE_FULL),
             **{name: str(value) for name, value in (codes | flags).items()},
         }
@@ -158,10 +206,16 @@ def kernel_arrays(
     _check_populations(lowered, names)
     position, first_weight = unpack(lowered.stencil)
     _check_connections(lowered, names, position)
-    if block is None:
-        connections = _connections(lowered, queued, _SMALL)
+    connections = _connections(lowered, queued, block or _SMALL)
+    units = tuple(
+        _units(connections[connections[:, 1] == p], int(size)) for p, size in enumerate(np.diff(lowered.offset))
+    )
+    if block is None and queued:
         most = int((connections[:, 6].astype(np.int64) * connections[:, 8]).max(initial=1))  # targets of one entry
         block = _SMALL if most < _MANY_TARGETS else _LARGE
+        connections = _connections(lowered, queued, block)
+    elif block is None:
+        block = _WIDE_UNITS if any(of.size >= _WIDE for of in units) else _NARROW_UNITS
     fires = np.array([False, *(p.rule.fires for p in circuit.populations)])
     flags = (
         BOUNDED * lowered.bounded
@@ -177,8 +231,8 @@ def kernel_arrays(
         *(np.append(column, 0) for column in (lowered.parameter_offset, lowered.parameter_stride)),
         lowered.out if queued else np.searchsorted(np.sort(lowered.target), np.arange(len(names) + 1)),
         *np.array([*map(_channels_and_pixels, np.split(lowered.flat, lowered.offset[1:-1])), (1, 1)]).T,
+        np.array([*(of.size for of in units), 1]),
     )
-    connections = _connections(lowered, queued, block)
     factor = lowered.entry_factor if lowered.scaled.any() else np.ones(len(lowered.entry_target) // 4)
     return KernelArrays(
         arrays=(
@@ -190,6 +244,10 @@ def kernel_arrays(
             np.concatenate([*circuit.fan_out.values()]),
         ),
         block=block,
+        units=units,
+        most_into=int(np.bincount(lowered.target, minlength=1).max(initial=1)),
+        fires=fires,
+        last_target=np.array([connections[connections[:, 0] == p, 1].max(initial=0) for p in range(len(names))]),
         populations=len(names),
         neurons=int(lowered.offset[-1]),
         groups=int(lowered.group_offset[-1]),
@@ -202,6 +260,21 @@ def kernel_arrays(
         marked=bool(lowered.marked.any()),
         ungrouped=bool(np.any(lowered.group_size[1:] == 1)),
     )
+
+
+def _units(into: np.ndarray, size: int) -> Units:
+    """The units of a population of ``size`` neurons, from the rows of `_connections` into it.
+
+    A unit is as long as the blocks of weights: then each hit is one of one unit. Of several lengths the shortest one
+    counts, from `_LEAST` on, and a longer hit is listed in all units that it touches.
+    """
+    lengths = into[:, 8].astype(np.int64)
+    long = lengths[lengths >= _LEAST]
+    unit = int(long.min()) if len(long) else int(lengths.max(initial=1))
+    while -(-size // unit) > _MOST_UNITS:
+        unit *= 2
+    hits = into[:, 5].astype(np.int64) * into[:, 6] * -(-lengths // unit)
+    return Units(unit, -(-size // unit), int(hits.max(initial=0)))
 
 
 def _even_parameters(lowered: LoweredCircuit) -> LoweredCircuit:

@@ -20,6 +20,10 @@ _FLAGS = ("--std=c++17", "--fmad=false")
 Kernel = Callable[[int, int, int, Sequence[int]], None]
 
 
+class OutOfMemory(InputError):
+    """The GPU has no memory left for a buffer."""
+
+
 class Stream(Protocol):
     """A queue of operations of the GPU."""
 
@@ -38,8 +42,8 @@ class Gpu(Protocol):
     def free_bytes(self) -> int:
         """Free memory of the GPU."""
 
-    def compile(self, source: Path, function: str, macros: Mapping[str, str]) -> Kernel:
-        """A function of a CUDA file."""
+    def compile(self, sources: Sequence[Path], functions: Sequence[str], macros: Mapping[str, str]) -> list[Kernel]:
+        """Functions of CUDA files that are compiled as one."""
 
     def stream(self) -> Stream:
         """A new queue of operations."""
@@ -52,6 +56,9 @@ class Gpu(Protocol):
 
     def zeros(self, shape: tuple[int, ...], dtype: type) -> Any:
         """A buffer of zeros."""
+
+    def empty(self, shape: tuple[int, ...], dtype: type) -> Any:
+        """A buffer that nothing has been written to."""
 
     def download(self, buffer: Any, to: np.ndarray) -> None:
         """Copies a buffer, or a slice of it, into an array of the same shape; waits for the stream."""
@@ -91,7 +98,7 @@ class CupyGpu:
         try:
             yield
         except cuda.memory.OutOfMemoryError as error:
-            raise InputError(
+            raise OutOfMemory(
                 f"{self.name}: not enough memory ({_last_line(error)}); pass a smaller batch_size"
             ) from error
         except (
@@ -105,12 +112,14 @@ class CupyGpu:
         free, _ = self._cupy.cuda.runtime.memGetInfo()
         return int(free) + int(self._cupy.get_default_memory_pool().free_bytes())
 
-    def compile(self, source: Path, function: str, macros: Mapping[str, str]) -> Kernel:
-        """A function of a CUDA file, compiled for this GPU; CuPy keeps the machine code on disk."""
+    def compile(self, sources: Sequence[Path], functions: Sequence[str], macros: Mapping[str, str]) -> list[Kernel]:
+        """Functions of CUDA files, compiled for this GPU; CuPy keeps the machine code on disk."""
         flags = (*_FLAGS, *(f"-D{name}={value}" for name, value in macros.items()))
         with self._in_one_line("CUDA's compiler (NVRTC) cannot compile for it"):
-            kernel = self._cupy.RawModule(code=source.read_text(), options=flags).get_function(function)
+            module = self._cupy.RawModule(code="".join(source.read_text() for source in sources), options=flags)
+            return [self._launcher(module.get_function(function)) for function in functions]
 
+    def _launcher(self, kernel: Any) -> Kernel:
         def launch(blocks: int, threads: int, shared: int, arguments: Sequence[int]) -> None:
             with self._in_one_line("a kernel cannot be started"):
                 kernel((blocks,), (threads,), tuple(map(np.int64, arguments)), shared_mem=shared)
@@ -141,6 +150,11 @@ class CupyGpu:
         """A buffer of zeros."""
         with self._in_one_line("memory cannot be allocated"):
             return self._cupy.zeros(shape, dtype)
+
+    def empty(self, shape: tuple[int, ...], dtype: type) -> Any:
+        """A buffer that nothing has been written to."""
+        with self._in_one_line("memory cannot be allocated"):
+            return self._cupy.empty(shape, dtype)
 
     def download(self, buffer: Any, to: np.ndarray) -> None:
         """Copies a buffer, or a slice of it, into an array of the same shape."""

@@ -1,43 +1,14 @@
-// The exact engine on a GPU: one block of threads runs one recording, instant by instant.
+// order="fifo" on a GPU: one block of threads runs one recording, single event by single event, breadth first.
 //
-// Arrays of the network are those of `LoweredCircuit`, with 32-bit indices (`arrays.py`). All blocks read them; the
-// state of a run belongs to its block.
+// The state of a run belongs to its block. A *hit* is a row of the stencil of the event: a block of weights that is
+// added to the neurons of one position. For a connection the block lists the hits (`list_hits`) and, where there are
+// several entries, links those of one position (`link_hits`). Then each neuron is one thread's: it adds its jumps in the
+// order of the links and is compared with its threshold (`add_hits`). So membranes are read and written once per event,
+// and every sum has the order of `exact`: all results are equal to the last bit. Hits that do not fit into shared memory
+// are added tile by tile; the thresholds then follow in a second pass over the touched neurons.
 //
-// At an instant the populations follow each other. A *hit* is a row of the stencil of one arriving spike: a block of
-// weights that is added to the neurons of one position. For a population the block lists the hits in the order of the
-// spikes (`list_hits`) and links those of one position (`link_hits`). Then each neuron is one thread's: it adds its
-// jumps in the order of the links and is compared with its threshold (`add_hits`). So membranes are read and written
-// once per instant, and every sum has the order of `exact`: all results are equal to the last bit. Products and sums
-// are rounded one by one: the file is compiled with --fmad=false. Hits that do not fit into shared memory are added
-// tile by tile; the thresholds then follow in a second pass over the touched neurons.
-//
-// Macros given by the compiler's options (`arrays.py`): WEIGHT, the type of the weights; the codes of
-// `engines.lowered.rules`; the flags of a population; MAX_SPIKES_AT_ONCE, MAX_SPIKES; THREADS, CHANNELS and RESIDENT of
-// `arrays.Block`; QUEUED, whether there is a queue of single events (``order="fifo"``); FAILED and
-// QUEUE_FULL of `arrays.py`; ANY_MOVES, ANY_SINGLE and ANY_MARKED, whether any population moves between arrivals, has
-// update groups of a single neuron, or is marked.
+// More macros than those of common.cu: CHANNELS and RESIDENT of `arrays.Block`; QUEUE_FULL of `arrays.py`.
 
-typedef long long i64;
-
-// Rows of `populations` and `connections`; the columns are explained in `arrays.py`.
-struct Population {
-    int offset, group_offset, group_size, log_width, kind, rule, flags, parameter_offset, parameter_stride, connections,
-        channels, pixels;
-};
-struct Connection {
-    int source, target, closes, source_base, first_entry, most_entries, most_rows, channel_stride, block_length,
-        log_width, aligned;
-};
-// Rows of the stencil, first target channel and first weight of an entry.
-struct alignas(16) Entry {
-    int begin, end, shift, first;
-};
-struct alignas(8) Row {
-    int position, block;
-};
-struct alignas(16) Quad {
-    int a, b, c, d;
-};
 // Neighbouring numbers, which a thread reads and writes 16 bytes at a time.
 template <class T>
 struct alignas(CHANNELS * sizeof(T) < 16 ? CHANNELS * sizeof(T) : 16) Channels {
@@ -59,18 +30,6 @@ struct Cursor {
     int row, now, records, failed, first, length;
 };
 
-struct Network {
-    const Population* population;
-    const Connection* connection;
-    const int* entry_begin;
-    const Entry* entry;
-    const double* factor;
-    const Row* stencil;
-    const WEIGHT* weight;
-    const double *threshold, *lower, *upper, *v_reset, *rest, *tau, *gain;
-    const i64* powers;  // `exponential.powers_of_two`
-};
-
 // State of one run (`exact.state.State`): potentials, time of the last update; instant of the last arrival at an update
 // group and at a marked neuron, touched groups (for tiles only); spikes of this instant by population; counts.
 struct State {
@@ -87,55 +46,14 @@ struct Hits {
     int *weight, *start, *next, *first, *firsts;
 };
 
-// One instant of a run.
+// One event of a run.
 struct Instant {
     double t;
-    int now, row;
-    const int* i_in;
-    const i64* n_in;
+    int now;
     int *fired, *touched, *failed;  // neurons that fired, by population; touched groups of a population; a flag
     Spikes* latest;                 // the first of the spikes that a population is firing, in shared memory
     int tile;                       // room of `latest`
 };
-
-// exp(x) for x <= 0, operation by operation as the C library of Linux computes it (glibc since 2.28, on a CPU with fused
-// multiply-add), so that leaks have the bits of `exact`. Algorithm and coefficients: Arm Optimized Routines, exp.c.
-// x = ln(2) k / 128 + r; exp(x) = 2^(k / 128) (1 + p(r)).
-__device__ __forceinline__ double exponential(const i64* powers, double x) {
-    if (x > -0x1p-54) return 1.0 + x;
-    if (x < -800.0) return 0.0;
-    const double shifted = fma(0x1.71547652b82fep7, x, 0x1.8p52), k = shifted - 0x1.8p52;
-    const double r = fma(k, -0x1.cf79abc9e3b39p-47, fma(k, -0x1.62e42fefa0000p-8, x)), r2 = r * r;
-    const i64 bits = __double_as_longlong(shifted), *const power = powers + 2 * (bits & 127);
-    const double low = fma(r, 0x1.555555555543cp-3, 0x1.ffffffffffdbdp-2);
-    const double high = fma(r, 0x1.1111167a4d017p-7, 0x1.55555cf172b91p-5);
-    const double p = fma(r2 * r2, high, fma(r2, low, __longlong_as_double(power[0]) + r));
-    const i64 exponent = (i64)((unsigned long long)bits << 45);
-    if (x > -512.0) {
-        const double scale = __longlong_as_double(power[1] + exponent);
-        return fma(scale, p, scale);
-    }
-    // Far below 1 the result is computed 2^1022 times as large; subnormal results are rounded once.
-    const double scale = __longlong_as_double(power[1] + exponent + (1022LL << 52)), rest = scale * p;
-    double y = scale + rest;
-    if (y < 1.0) {
-        const double above = 1.0 + y, below = 1.0 - above + y + (scale - y + rest);
-        y = (above + below) - 1.0;
-    }
-    return 0x1p-1022 * y;
-}
-
-// A potential after dt seconds without arrivals.
-__device__ __noinline__ double after(const i64* powers, int kind, double v, double dt, double rest, double tau) {
-    if (!(dt > 0.0)) return v;
-    if (kind == DRIFT) return v + rest * dt;
-    return rest + (v - rest) * exponential(powers, -dt / tau);
-}
-
-// C order of a neuron, which are numbered channels last.
-__device__ __forceinline__ int flat(const Population& population, int local) {
-    return local % population.channels * population.pixels + local / population.channels;
-}
 
 // Adds to a spike count without waiting for its value. Sums above MAX_SPIKES are found at the end of the run.
 __device__ __forceinline__ void count(const State& state, int neuron, i64 n) {
@@ -180,10 +98,9 @@ __device__ __forceinline__ void prefetch(const double* from, int number) {
 }
 
 // Writes the hits number base to base + size of a connection into shared memory.
-// `spikes` are those of the source, null for the input.
+// `spikes` are those of the source.
 __device__ __forceinline__ void list_hits(const Network& net, const State& state, const Connection& connection,
-                                          const Spikes* spikes, int base, int size, const Hits& hits,
-                                          const Instant& instant) {
+                                          const Spikes* spikes, int base, int size, const Hits& hits) {
     const int padded = (size + 3) & ~3;  // to whole groups of four
     for (int h = threadIdx.x; h < padded; h += THREADS) {
         if (h >= size) {
@@ -193,7 +110,7 @@ __device__ __forceinline__ void list_hits(const Network& net, const State& state
         const int arrival = (base + h) / connection.most_rows, r = base + h - arrival * connection.most_rows;
         int s = arrival, e = 0;
         if (connection.most_entries > 1) s = arrival / connection.most_entries, e = arrival - s * connection.most_entries;
-        const Spikes spike = spikes ? spikes[s] : Spikes{instant.i_in[instant.row + s], instant.n_in[instant.row + s]};
+        const Spikes spike = spikes[s];
         const int source = (int)spike.i;
         bool exists = true;
         if (connection.first_entry >= 0) {
@@ -443,20 +360,19 @@ struct Run {
     double until;
     const double* t_in;
     const int *i_in, *order;
-    const i64* n_in;
     i64* queue;
     i64 room, most_caused, most_new, capacity;
     Record* records;
     Cursor* cursor;
 };
 
-// The next instant (in a queue: event). Neurons that fired are counted in one half of `fired`; the other one is emptied.
-__device__ __forceinline__ Instant begin_instant(const Run& run, double t, int now, int row) {
-    __syncthreads();  // all threads have left the last instant
+// The next event. Neurons that fired are counted in one half of `fired`; the other one is emptied.
+__device__ __forceinline__ Instant begin_event(const Run& run, double t, int now) {
+    __syncthreads();  // all threads have left the last event
     int* const counters = run.fired + (now & 1) * run.populations;
     int* const others = run.fired + (~now & 1) * run.populations;
     for (int p = threadIdx.x; p < run.populations; p += THREADS) others[p] = 0;
-    return {t, now, row, run.i_in, run.n_in, counters, run.touched, &run.cursor->failed, run.latest, run.tile};
+    return {t, now, counters, run.touched, &run.cursor->failed, run.latest, run.tile};
 }
 
 // Adds the `all` hits of a connection, tile by tile. `begun`: whether shared memory may still be read.
@@ -470,7 +386,7 @@ __device__ __forceinline__ void add_connection(const Run& run, const Connection&
         if (begun) __syncthreads();
         begun = true;
         if (threadIdx.x == 0) *run.hits.firsts = 0;
-        list_hits(run.net, run.state, through, spikes, base, size, run.hits, instant);
+        list_hits(run.net, run.state, through, spikes, base, size, run.hits);
         __syncthreads();
         if (linked) {
             link_hits(run.hits, size);
@@ -513,53 +429,6 @@ __device__ __forceinline__ int fired_by(const Run& run, int p, bool once, const 
     return m;
 }
 
-// Runs to the end, or until there is no room for records: all arrivals of an instant are added up, then compared with
-// the thresholds, population by population.
-__device__ __forceinline__ void run_summed(const Run& run, int& row, int& now, int& recorded) {
-    const Network& net = run.net;
-    const double* const t_in = run.t_in;
-    while (row < run.rows && recorded + run.most_new <= run.capacity) {
-        const double t = t_in[row];
-        if (!(t <= run.until)) {
-            row = run.rows;
-            return;
-        }
-        const Instant instant = begin_instant(run, t, ++now, row);
-        int m = 1;
-        while (row + m < run.rows && t_in[row + m] == t) ++m;
-        for (int s = threadIdx.x; s < m; s += THREADS) count(run.state, run.i_in[row + s], run.n_in[row + s]);
-        const Spikes* list = nullptr;
-        int listed = 0;  // the population whose spikes `list` holds
-        for (int p = 1; p < run.populations; ++p) {
-            const int first = net.population[p].connections, past = net.population[p + 1].connections;
-            int with_hits = 0;
-            bool fits = true;
-            for (int c = first; c < past; ++c) {
-                const Connection& through = net.connection[c];
-                const int spikes = through.source ? instant.fired[through.source] : m;
-                const int all = spikes * through.most_entries * through.most_rows;
-                with_hits += all > 0;
-                fits &= all <= run.tile;
-            }
-            if (with_hits == 0) continue;
-            const bool once = fits && with_hits == 1;  // all hits are one tile
-            bool begun = false;
-            if (threadIdx.x == 0) *run.touched = 0;
-            for (int c = first; c < past; ++c) {
-                const Connection& through = net.connection[c];
-                const int source = through.source, spikes = source ? instant.fired[source] : m;
-                const Spikes* const from = source == 0        ? nullptr
-                                           : source == listed ? list
-                                                              : run.state.spikes + net.population[source].offset;
-                add_connection(run, through, from, spikes * through.most_entries * through.most_rows, once, begun, instant);
-            }
-            fired_by(run, p, once, list, recorded, instant);
-            listed = p;
-        }
-        row += m;
-    }
-}
-
 // Runs to the end, or until there is no room for records: one event at a time, breadth first. `row` counts the single
 // events of the recording.
 __device__ __forceinline__ void run_queued(const Run& run, int& row, int& now, int& recorded) {
@@ -575,7 +444,7 @@ __device__ __forceinline__ void run_queued(const Run& run, int& row, int& now, i
             break;
         }
         const int event = length ? row - 1 : row, input = run.order[event];
-        const Instant instant = begin_instant(run, run.t_in[input], ++now, 0);
+        const Instant instant = begin_event(run, run.t_in[input], ++now);
         int p = 0;
         i64 neuron = run.i_in[input];
         if (length) {
@@ -622,7 +491,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_recordings(
     const double* gain, const i64* powers, const i64* fan_out, i64 populations, i64 output, i64 tile,
     // the recordings, one after another: recording b has the input rows begin[b] to begin[b + 1], and in a queue the
     // events event_begin[b] to event_begin[b + 1]
-    const i64* begin, const double* end, const double* t_in, const int* i_in, const i64* n_in, const i64* event_begin,
+    const i64* begin, const double* end, const double* t_in, const int* i_in, const i64* event_begin,
     const int* order,
     // their states, outputs and records; numbers of neurons and update groups; bounds of `Run`
     i64 neurons, i64 groups, i64 most_new, i64 capacity, i64 most_caused, i64 room, double* y, double* last, int* stamp,
@@ -644,55 +513,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) run_recordings(
         shared, shared + tile, one,
         {amounts, integers, starts, integers + tile, integers + 2 * tile, firsts},
         firsts + 1, firsts + 2, (int)tile, (int)populations,
-        QUEUED ? (int)(event_begin[b + 1] - event_begin[b]) : (int)(begin[b + 1] - begin[b]), end[b],
-        t_in + begin[b], i_in + begin[b], QUEUED ? order + event_begin[b] : order, n_in + begin[b],
+        (int)(event_begin[b + 1] - event_begin[b]), end[b],
+        t_in + begin[b], i_in + begin[b], order + event_begin[b],
         queue + b * room, room, most_caused, most_new, capacity, records + b * capacity, cursor};
     for (int p = tid; p < 2 * populations; p += THREADS) run.fired[p] = 0;
     int row = cursor->row, now = cursor->now, recorded = 0;
-    if (QUEUED)
-        run_queued(run, row, now, recorded);
-    else
-        run_summed(run, row, now, recorded);
+    run_queued(run, row, now, recorded);
 
     if (row == run.rows) {
-        const State& state = run.state;
         __syncthreads();
-        const Population& last_one = population[output];
-        const int size = population[output + 1].offset - last_one.offset;
-        for (int local = tid; local < size; local += THREADS) {
-            const int neuron = last_one.offset + local, f = flat(last_one, local);
-            double v = state.y[neuron];
-            if (last_one.flags & FIRES) {
-                v = (double)state.counts[last_one.offset + f];
-            } else if (ANY_MOVES && last_one.kind != STATIC) {
-                const int k = local % last_one.group_size;
-                const int q = last_one.parameter_offset + (last_one.parameter_stride ? local : k);
-                v = after(powers, last_one.kind, v, run.until - state.last[neuron], rest[q], tau[q]);
-            }
-            if (v - v != 0.0) cursor->failed = FAILED;
-            readout[b * size + f] = v;
-        }
-        // Synaptic operations, and whether they and all potentials are numbers.
-        i64 operations = 0;
-        double about = 0.0;
-        for (i64 k = tid; k < neurons; k += THREADS) {
-            if (state.y[k] - state.y[k] != 0.0) cursor->failed = FAILED;  // inf or NaN
-            const i64 n = state.counts[k];
-            if (n < 0 || n > MAX_SPIKES) cursor->failed = FAILED;
-            operations += n * fan_out[k];
-            about += (double)n * (double)fan_out[k];
-        }
-        if (!(about <= (double)MAX_SPIKES)) cursor->failed = FAILED, operations = 0;
-        i64* const of_threads = (i64*)shared;  // a tile has more spikes than a block threads
-        of_threads[tid] = operations;
-        __syncthreads();
-        if (tid == 0) {
-            about = 0.0;
-            for (int k = 1; k < THREADS; ++k) operations += of_threads[k];
-            for (int k = 0; k < THREADS; ++k) about += (double)of_threads[k];
-            if (!(about <= (double)MAX_SPIKES)) cursor->failed = FAILED;
-            synops[b] = operations;
-        }
+        finish_recording(population, rest, tau, powers, fan_out, run.until, neurons, output, run.state.y,
+                         run.state.last, run.state.counts, b, readout, synops, &cursor->failed,
+                         (i64*)shared);  // a tile has more spikes than a block threads
     }
     __syncthreads();
     if (tid == 0) {

@@ -1,0 +1,215 @@
+"""A batch of recordings with ``order="sum"``: population after population, each through all instants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtt_brian.circuit.spikes import InputSpikes, Spikes
+from mtt_brian.engines.exact_cuda.arrays import HIT_BYTES, SPIKE_BYTES, KernelArrays
+from mtt_brian.engines.exact_cuda.gpu import Gpu, Kernel, OutOfMemory, Stream
+from mtt_brian.engines.exact_cuda.output import Output
+
+SOURCES = (Path(__file__).with_name("common.cu"), Path(__file__).with_name("layers.cu"))
+FUNCTIONS = ("list_input", "count_hits", "list_hits", "update", "sort_spikes", "finish")
+#: A spike of ``layers.cu``.
+_SPIKE = np.dtype([("row", np.int32), ("i", np.int32), ("n", np.int64)])
+#: Room for spikes of a population, for each of the input, before it has run once; and at least.
+_FIRST_RATIO, _LEAST_ROOM = 1.0, 64
+
+
+class LayerKernels(NamedTuple):
+    """The kernels of ``layers.cu``."""
+
+    list_input: Kernel
+    count_hits: Kernel
+    list_hits: Kernel
+    update: Kernel
+    sort_spikes: Kernel
+    finish: Kernel
+
+
+class LayerRunner:
+    """Runs batches of a network.
+
+    Args:
+        gpu: the GPU, with the network on it.
+        sizes: the network.
+        kernels: compiled for both.
+        network: buffers of the network's arrays.
+        recorded: numbers of the populations whose spikes are kept, by name.
+    """
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        sizes: KernelArrays,
+        kernels: Sequence[Kernel],
+        network: Sequence[Any],
+        recorded: Mapping[str, int],
+    ) -> None:
+        self.gpu, self.sizes, self.kernels, self.recorded = gpu, sizes, LayerKernels(*kernels), recorded
+        self.network = [gpu.address(buffer) for buffer in network]
+        #: Most spikes of every population so far, for each of the input.
+        self.ratio = np.full(sizes.populations, _FIRST_RATIO)
+
+    def run(self, recordings: Sequence[InputSpikes], stream: Stream) -> list[Output]:
+        """The outputs of some recordings; of halves of them, one after the other, if they need too much memory."""
+        try:
+            with stream.use():
+                return _Batch(self, recordings, stream).run()
+        except OutOfMemory:
+            if len(recordings) == 1:
+                raise
+        half = len(recordings) // 2
+        return [*self.run(recordings[:half], stream), *self.run(recordings[half:], stream)]
+
+
+class _Batch:
+    """Recordings that run at the same time, in the current stream."""
+
+    def __init__(self, runner: LayerRunner, recordings: Sequence[InputSpikes], stream: Stream) -> None:
+        self._runner, self._gpu, self._sizes = runner, runner.gpu, runner.sizes
+        self._recordings, self._stream, self._number = recordings, stream, len(recordings)
+        self._rows = np.array([len(recording.t) for recording in recordings])
+        self._staged: list[np.ndarray] = []
+        self._begin, self._end = (
+            self._copied(_begins(self._rows)),
+            self._copied([r.duration for r in recordings], float),
+        )
+        self._t, self._i, self._n = (
+            self._copied(np.concatenate([getattr(r, name) for r in recordings] or [[]]), dtype)
+            for name, dtype in (("t", np.float64), ("i", np.int32), ("n", np.int64))
+        )
+        sizes, number = self._sizes, self._number
+        self._lists: list[Any] = [None] * sizes.populations
+        self._at = np.zeros((sizes.populations, number + 1), np.int64)
+        self._lengths = np.zeros((sizes.populations, number), np.int32)
+        self._lengths[0] = [np.searchsorted(r.t, r.duration, "right") for r in recordings]  # later ones are left out
+        self._y = self._gpu.empty((number, sizes.neurons), np.float64)
+        self._last = self._gpu.empty((number, sizes.neurons), np.float64) if sizes.moves else None
+        self._counts = self._gpu.zeros((number, sizes.neurons), np.int64)
+        self._failed = self._gpu.zeros((number,), np.int32)
+
+    def run(self) -> list[Output]:
+        """Runs all populations, and fetches the outputs."""
+        runner, sizes, number = self._runner, self._sizes, self._number
+        self._make_room(0, self._rows)
+        self._start("list_input", number, self._i, self._n, sizes.neurons, self._counts)
+        for p in range(1, sizes.populations):
+            self._run_population(p)
+            for done in np.flatnonzero(sizes.last_target <= p):
+                if done not in runner.recorded.values():
+                    self._lists[done] = None
+        readout = self._gpu.empty((number, sizes.readout), np.float64)
+        synops = self._gpu.zeros((number,), np.int64)
+        runner.kernels.finish(
+            number,
+            sizes.block.threads,
+            0,
+            [
+                *runner.network,
+                *map(self._argument, (self._end, sizes.neurons, sizes.output, self._y, self._last, self._counts)),
+                *map(self._argument, (readout, synops, self._failed)),
+            ],
+        )
+        failed, counts = self._fetched(self._failed), self._fetched(self._counts)
+        readouts, operations = self._fetched(readout), self._fetched(synops)
+        spikes = [self._spikes(name, p) for name, p in runner.recorded.items()]
+        # Copies: the results must not keep page-locked memory.
+        return [
+            Output(
+                int(failed[k]),
+                counts[k].copy(),
+                readouts[k].copy(),
+                int(operations[k]),
+                {name: each[k] for name, each in zip(runner.recorded, spikes, strict=True)},
+            )
+            for k in range(number)
+        ]
+
+    def _run_population(self, p: int) -> None:
+        """Lists the hits of a population, runs its neurons through them, and sorts their spikes."""
+        runner, gpu, units, number = self._runner, self._gpu, self._sizes.units[p], self._number
+        counters = gpu.zeros((number, units.number * units.parts), np.int32)
+        totals = gpu.empty((number,), np.int64)
+        of_units = p, units.number, units.parts, counters
+        self._start("count_hits", number, *of_units, totals)
+        first = _begins(self._fetched(totals))
+        hits = gpu.empty((max(1, int(first[-1])), (HIT_BYTES - 8) // 8), np.int64)
+        amounts, begin = gpu.empty((max(1, int(first[-1])),), np.float64), self._copied(first)
+        self._start("list_hits", number, *of_units, begin, hits, amounts)
+        fires = self._sizes.fires[p]
+        room = np.maximum(_LEAST_ROOM, np.ceil(1.1 * runner.ratio[p] * self._rows)).astype(np.int64) * fires
+        workers = number * units.number * -(-units.size // self._sizes.block.channels)
+        while True:
+            self._make_room(p, room)
+            self._lengths[p] = 0
+            self._start(
+                "update",
+                -(-workers // self._sizes.block.threads),
+                *(*of_units, begin, hits, amounts),
+                *(self._sizes.neurons, self._y, self._last, self._counts, self._failed),
+            )
+            found = self._fetched_lengths()[p].astype(np.int64)
+            if np.all(found <= room):
+                break
+            room = found  # nothing but the spikes was lost
+        runner.ratio[p] = max(runner.ratio[p], float((found / np.maximum(1, self._rows)).max(initial=0)))
+        if found.max(initial=0) > 1:
+            other = gpu.empty((max(1, int(room.sum())), SPIKE_BYTES // 8), np.int64)
+            self._start("sort_spikes", number, p, other)
+
+    def _make_room(self, p: int, room: np.ndarray) -> None:
+        """A list for the spikes of a population: so many of each recording."""
+        self._at[p] = _begins(room)
+        self._lists[p] = self._gpu.empty((max(1, int(room.sum())), SPIKE_BYTES // 8), np.int64)
+
+    def _start(self, kernel: str, blocks: int, *arguments: Any) -> None:
+        """Starts a kernel with the network, the batch, and more arguments: buffers or numbers."""
+        lists = np.array([0 if spikes is None else self._gpu.address(spikes) for spikes in self._lists])
+        tables = self._copied(lists), self._copied(self._at), self._copied(self._lengths, np.int32)
+        self._length = tables[-1]
+        batch = self._begin, self._t, *tables, self._number
+        getattr(self._runner.kernels, kernel)(
+            blocks, self._sizes.block.threads, 0, [*self._runner.network, *map(self._argument, (*batch, *arguments))]
+        )
+
+    def _argument(self, value: Any) -> int:
+        return 0 if value is None else int(value) if isinstance(value, int | np.integer) else self._gpu.address(value)
+
+    def _copied(self, values: Any, dtype: type = np.int64) -> Any:
+        """A buffer with some numbers; at least one."""
+        values = np.asarray(values)
+        staged = self._gpu.staging(values.shape if values.size else (1,), dtype)
+        staged[...] = values if values.size else 0
+        self._staged.append(staged)
+        return self._gpu.upload(staged)
+
+    def _fetched(self, buffer: Any) -> np.ndarray:
+        content = self._gpu.staging(buffer.shape, buffer.dtype)
+        self._gpu.download(buffer, content)
+        return content
+
+    def _fetched_lengths(self) -> np.ndarray:
+        self._lengths = self._fetched(self._length).reshape(self._lengths.shape).copy()
+        return self._lengths
+
+    def _spikes(self, name: str, p: int) -> list[Spikes]:
+        """The spikes of a population in each recording."""
+        spikes = self._fetched(self._lists[p]).reshape(-1).view(_SPIKE)
+        parts = [
+            spikes[begin : begin + length] for begin, length in zip(self._at[p, :-1], self._lengths[p], strict=True)
+        ]
+        return [
+            Spikes(recording.t[part["row"]], part["i"].astype(np.int64), part["n"].copy())
+            for recording, part in zip(self._recordings, parts, strict=True)
+        ]
+
+
+def _begins(lengths: np.ndarray) -> np.ndarray:
+    """Where parts of these lengths begin, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

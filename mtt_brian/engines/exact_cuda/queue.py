@@ -1,0 +1,169 @@
+"""A batch of recordings with ``order="fifo"``: each in a block of threads, single event by single event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtt_brian.circuit.spikes import InputSpikes, Spikes
+from mtt_brian.engines.exact_cuda.arrays import KernelArrays
+from mtt_brian.engines.exact_cuda.gpu import Gpu, Kernel, Stream
+from mtt_brian.engines.exact_cuda.output import Output
+
+SOURCES = (Path(__file__).with_name("common.cu"), Path(__file__).with_name("queue.cu"))
+FUNCTIONS = ("run_recordings",)
+#: A record of ``queue.cu``, and room for such records beyond those of one event. A full buffer is emptied and the run
+#: continues.
+RECORD = np.dtype([("t", np.float64), ("n", np.int64), ("p", np.int32), ("i", np.int32)])
+_ROOM = 4096
+#: Columns of a cursor of ``queue.cu``.
+_ROW, _RECORDS, _ENDED_EARLY, _COLUMNS = 0, 2, 3, 6
+
+
+def capacity(sizes: KernelArrays, recorded: Mapping[str, int]) -> int:
+    """Records that a run holds before they are fetched."""
+    return sizes.most_new + _ROOM if recorded else 1
+
+
+class QueueRunner:
+    """Runs batches of a network; the arguments are those of `layers.LayerRunner`."""
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        sizes: KernelArrays,
+        kernels: Sequence[Kernel],
+        network: Sequence[Any],
+        recorded: Mapping[str, int],
+    ) -> None:
+        self.gpu, self.sizes, self.recorded = gpu, sizes, recorded
+        (self.kernel,) = kernels
+        self.network = [gpu.address(buffer) for buffer in network]
+        self.capacity = capacity(sizes, recorded)
+
+    def run(self, recordings: Sequence[InputSpikes], stream: Stream) -> list[Output]:
+        """The outputs of some recordings."""
+        with stream.use():
+            return _Batch(self, recordings, stream).run()
+
+
+class _Batch:
+    """Recordings that run at the same time, in the current stream."""
+
+    def __init__(self, runner: QueueRunner, recordings: Sequence[InputSpikes], stream: Stream) -> None:
+        self._runner, self._recordings, self._stream = runner, recordings, stream
+        gpu, sizes, number = runner.gpu, runner.sizes, len(recordings)
+        self._inputs = self._upload()
+        self._buffers: Mapping[str, Any] = {
+            "y": gpu.zeros((number, sizes.pitch), np.float64),
+            "last": gpu.zeros((number, sizes.pitch), np.float64) if sizes.moves else None,
+            "stamp": gpu.zeros((number, sizes.groups), np.int32),
+            "mark": gpu.zeros((number, sizes.neurons), np.int32) if sizes.marked else None,
+            "touched": gpu.zeros((number, sizes.groups), np.int32),
+            "spikes": gpu.zeros((number, 2 * sizes.neurons), np.int64),
+            "counts": gpu.zeros((number, sizes.neurons), np.int64),
+            "readout": gpu.zeros((number, sizes.readout), np.float64),
+            "synops": gpu.zeros((number,), np.int64),
+            "queue": gpu.zeros((number, max(1, sizes.room)), np.int64),
+            "records": gpu.zeros((number, runner.capacity * RECORD.itemsize // 8), np.int64),
+            "cursors": gpu.zeros((number, _COLUMNS), np.int32),
+        }
+
+    def _upload(self) -> list[Any]:
+        """Begins and ends of the recordings, their spikes and single events one after another."""
+        gpu, recordings = self._runner.gpu, self._recordings
+        self._staged = []
+        for values, dtype in (
+            (np.cumsum([0, *(len(recording.t) for recording in recordings)]), np.int64),
+            ([recording.duration for recording in recordings], np.float64),
+            (np.concatenate([recording.t for recording in recordings]), np.float64),
+            (np.concatenate([recording.i for recording in recordings]), np.int32),
+            (np.cumsum([0, *(len(recording.order) for recording in recordings)]), np.int64),
+            (np.concatenate([recording.order for recording in recordings]), np.int32),
+        ):
+            staged = gpu.staging((max(1, len(values)),), dtype)
+            staged[: len(values)] = values
+            self._staged.append(staged)
+        return [gpu.upload(array) for array in self._staged]
+
+    def run(self) -> list[Output]:
+        """Runs every recording to its end, and fetches the outputs."""
+        sizes, number = self._runner.sizes, len(self._recordings)
+        pieces: list[list[np.ndarray]] = [[] for _ in self._recordings]
+        rows = [len(recording.order) for recording in self._recordings]
+        while True:
+            self._advance()
+            cursors = self._download("cursors", (number, _COLUMNS), np.int32)
+            self._fetch_records(cursors[:, _RECORDS], pieces)
+            if np.array_equal(cursors[:, _ROW], rows):
+                break
+        counts = self._download("counts", (number, sizes.neurons), np.int64)
+        readouts = self._download("readout", (number, sizes.readout), np.float64)
+        synops = self._download("synops", (number,), np.int64)
+        # Copies: the results must not keep page-locked memory.
+        return [
+            Output(
+                int(cursors[k, _ENDED_EARLY]),
+                counts[k].copy(),
+                readouts[k].copy(),
+                int(synops[k]),
+                self._spikes(pieces[k]),
+            )
+            for k in range(number)
+        ]
+
+    def _advance(self) -> None:
+        """Starts the kernel: every recording runs to its end, or until it has no room for records."""
+        runner, gpu, sizes = self._runner, self._runner.gpu, self._runner.sizes
+        runner.kernel(
+            len(self._recordings),
+            sizes.block.threads,
+            sizes.shared_bytes,
+            [
+                *(*runner.network, sizes.populations, sizes.output, sizes.block.tile),
+                *map(gpu.address, self._inputs),
+                *(sizes.neurons, sizes.groups, sizes.most_new, runner.capacity, sizes.most_caused, sizes.room),
+                *(0 if buffer is None else gpu.address(buffer) for buffer in self._buffers.values()),
+            ],
+        )
+
+    def _download(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """The content of a buffer."""
+        content = self._runner.gpu.staging(shape, dtype)
+        self._runner.gpu.download(self._buffers[name], content)
+        return content
+
+    def _fetch_records(self, numbers: np.ndarray, pieces: list[list[np.ndarray]]) -> None:
+        """Appends the new records of every run to its pieces."""
+        words = RECORD.itemsize // 8
+        if most := int(numbers.max()):
+            found = np.empty((len(numbers), words * most), np.int64)
+            self._runner.gpu.download(self._buffers["records"][:, : words * most], found)
+            for k, number in enumerate(numbers):
+                pieces[k].append(found[k, : words * number].copy().view(RECORD))
+
+    def _spikes(self, pieces: Sequence[np.ndarray]) -> dict[str, Spikes]:
+        """The spikes of the recorded populations."""
+        records = _merged(np.concatenate([np.zeros(0, RECORD), *pieces]))
+        spikes = {}
+        for name, number in self._runner.recorded.items():
+            own = records[records["p"] == number]
+            spikes[name] = Spikes(own["t"].copy(), own["i"].astype(np.int64), own["n"].copy())
+        return spikes
+
+
+def _merged(records: np.ndarray) -> np.ndarray:
+    """Records sorted by time, population and neuron, with those of one neuron and time added."""
+    if len(records) == 0:
+        return records
+    records = records[np.lexsort((records["i"], records["p"], records["t"]))]
+    same = np.ones(len(records) - 1, dtype=bool)
+    for column in ("t", "p", "i"):
+        same &= records[column][1:] == records[column][:-1]
+    first = np.flatnonzero(np.append(True, ~same))
+    merged = records[first]
+    merged["n"] = np.add.reduceat(records["n"], first)
+    return merged
