@@ -1,7 +1,7 @@
 """`exact-cuda` against `exact` on all cores: the same recordings, spikes counted, spike for spike.
 
     python benchmarks/exact_cuda.py                                  # W1 and W3 of workloads.py; needs a GPU
-    python benchmarks/exact_cuda.py --workloads W1 --recordings 512 4096 --blocks 32x1x24 32x2x24
+    python benchmarks/exact_cuda.py --workloads W1 --recordings 512 4096 --blocks 128x1x1 256x2x1
 
 "First run" includes the compilation of the kernel. Times are those of a second run over all recordings, from prepared
 input spikes; the last rows are from recordings, through `Simulator.run`. `exact` runs at most 4,096 recordings of W1

@@ -4,7 +4,9 @@ Every comparison with `exact` is to the last bit, for weights whose sums round a
 """
 
 import functools
+import re
 import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +16,10 @@ from hypothesis import strategies as st
 
 import mtt_brian as mb
 from mtt_brian.circuit.model import Circuit, Connection, Population
-from mtt_brian.circuit.operators import Delay, Dense, Synapses
+from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Synapses
 from mtt_brian.circuit.spikes import InputSpikes
 from mtt_brian.engines.exact import ExactEngine
-from mtt_brian.engines.exact_cuda import ExactCudaEngine
+from mtt_brian.engines.exact_cuda import ExactCudaEngine, layers, queue
 from mtt_brian.engines.exact_cuda.arrays import Block, kernel_arrays
 from mtt_brian.engines.exact_cuda.gpu import CupyGpu
 from mtt_brian.engines.lowered.arrays import lower_circuit
@@ -190,10 +192,11 @@ def test_sums_in_another_order_would_differ():
 
 
 @pytest.mark.slow
+@every_order
 @pytest.mark.parametrize("block", [Block(1, 1), Block(2, 4), Block(32, 1)])
-def test_the_shape_of_a_block_does_not_matter(emulated, block):
+def test_the_shape_of_a_block_does_not_matter(emulated, block, order):
     circuit = chain([MANY, replace(ONE, lower_bound=-0.5), LIF(tau=0.01, r=0.01), SUM])
-    assert play(emulated, circuit, [random_spikes(6, 300, instants=40)], block=block) > 300
+    assert play(emulated, circuit, [random_spikes(6, 300, instants=40)], order=order, block=block) > 300
 
 
 @needs_a_compiler
@@ -213,11 +216,11 @@ def test_neighbouring_neurons_are_read_together_where_they_are_aligned(emulated,
         return rng.normal(0.2, 0.6, shape).astype(np.float32).astype(np.float64)
 
     circuit, block = chain([MANY, MANY, SUM], size=6, sizes=sizes, weights=single), Block(8, 4)
-    arrays = kernel_arrays(circuit, lower_circuit(circuit, frozenset(), False), block=block)
+    arrays = kernel_arrays(circuit, lower_circuit(circuit, frozenset(), True), queued=True, block=block)
     assert arrays.arrays[1][:, -1].tolist() == aligned
     assert arrays.neurons % 2 == 1
     recordings = [random_spikes(6, 60, seed=k, instants=20) for k in range(3)]
-    assert play(emulated, circuit, recordings, block=block) > 50
+    assert play(emulated, circuit, recordings, order="fifo", block=block) > 50
 
 
 def test_a_batch_of_a_large_network_is_fetched_while_others_run(emulated):
@@ -225,6 +228,24 @@ def test_a_batch_of_a_large_network_is_fetched_while_others_run(emulated):
     for size, together in ((1_000, 512), (1_000_000, 33)):
         circuit = chain([MANY], size=1, sizes=(size,))
         assert ExactCudaEngine(circuit, gpu=emulated)._most == together
+
+
+@pytest.mark.slow
+@every_order
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc to compile with")
+def test_nvcc_compiles_the_kernels_without_a_warning(tmp_path, order, architecture):
+    circuit = chain([MANY, LIF(tau=0.01, r=0.01), SUM], sizes=(200, 8, 1))
+    program = layers if order == "sum" else queue
+    macros = ExactCudaEngine(circuit, order=order)._sizes.macros()
+    source = tmp_path / "kernels.cu"
+    source.write_text("".join(path.read_text() for path in program.SOURCES))
+    command = ["nvcc", "-cubin", "-std=c++17", "--fmad=false", f"-arch={architecture}", "-Xptxas", "-v"]
+    command += [*(f"-D{name}={value}" for name, value in macros.items()), str(source), "-o", str(tmp_path / "cubin")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ".cu(" not in done.stderr  # where a warning or an error is
+    assert set(program.FUNCTIONS) == set(re.findall(r"entry function '(\w+)'", done.stderr))
 
 
 def test_leaks_of_any_length_have_the_bits_of_exact(gpu):
@@ -308,11 +329,48 @@ def test_many_neurons_that_fire_at_one_instant_are_sorted(gpu):
     assert play(gpu, circuit, [random_spikes(2, 30)]) > 5000
 
 
-def test_full_buffers_are_emptied_and_the_run_continues(gpu):
-    """30,000 records are more than fit at once; recordings of one batch are full at different instants."""
+def test_a_list_that_is_too_short_is_written_again(gpu):
+    """30,000 spikes, more than a population was expected to fire; then fewer, in the longer lists."""
     circuit = chain([MANY, MANY, SUM], weights=lambda rng, shape: rng.uniform(0.3, 1.0, shape))
-    recordings = [random_spikes(6, events, seed=events) for events in (3000, 10, 1500)]
-    assert play(gpu, circuit, recordings) > 15_000
+    recordings = [random_spikes(6, events, seed=events) for events in (3000, 10, 1500, 20, 100)]
+    assert play(gpu, circuit, recordings, batch_size=2) > 15_000
+
+
+@needs_a_compiler
+def test_recordings_for_which_there_is_too_little_memory_are_run_one_after_the_other(emulated):
+    """Buffers of 100 kB hold the hits of one recording, and not of four."""
+    circuit = chain([MANY, MANY, SUM], weights=lambda rng, shape: rng.uniform(0.3, 1.0, shape))
+    recordings = [random_spikes(6, 600, seed=k) for k in range(4)]
+    small = EmulatedGpu(emulated.folder, largest=100_000)
+    assert play(small, circuit, recordings) > 9_000
+    tiny = engine_of(EmulatedGpu(emulated.folder, largest=10_000), circuit)
+    with pytest.raises(InputError, match=r"with 600 events causes more spikes than its memory holds; use engine='ex"):
+        list(tiny.run(recordings))
+
+
+def test_blocks_of_weights_of_different_lengths_reach_one_population(gpu):
+    """96 channels at once, 32 in each of three groups, and single synapses: units of 32 neurons."""
+    rng = np.random.default_rng(0)
+
+    def conv(groups):
+        weight = rng.normal(0.1, 0.4, (96, 3 // groups, 3, 3))
+        return Conv2d(weight, (1, 1), ((1, 1), (1, 1)), (1, 1), groups, (3, 3, 3))
+
+    source, target = np.unique(rng.integers(0, [27, 864], (200, 2)), axis=0).T
+    synapses = Synapses(source, target, rng.normal(0.5, 0.5, len(source)), 0 * source, (3, 3, 3), (96, 3, 3))
+    connections = [Connection("input", "a", (operator,), (), 27) for operator in (conv(1), conv(3), synapses)]
+    circuit = Circuit("input", (3, 3, 3), (Population("a", (96, 3, 3), MANY),), tuple(connections), "a")
+    assert {units.size for units in engine_of(gpu, circuit)._sizes.units[1:]} == {32}
+    assert play(gpu, circuit, [random_spikes(27, 60, instants=20, seed=k) for k in range(2)]) > 1000
+
+
+def test_hits_beyond_32_bits_are_refused(gpu, monkeypatch):
+    circuit = chain([MANY, SUM])
+    engine = engine_of(gpu, circuit)
+    object.__setattr__(engine._sizes, "units", tuple(replace(units, hits=2**30) for units in engine._sizes.units))
+    monkeypatch.setattr(type(engine._sizes), "bytes_per_event", 24)
+    with pytest.raises(InputError, match=r"with 10 events causes more spikes than its memory holds"):
+        list(engine.run([random_spikes(6, 10)]))
 
 
 @pytest.mark.parametrize("record", ["all", "counts"])
@@ -409,15 +467,16 @@ def test_without_cupy_one_line_says_what_to_do(monkeypatch):
 @needs_a_compiler
 def test_a_network_that_does_not_fit_is_refused_with_numbers(emulated):
     small = EmulatedGpu(emulated.folder, memory=2**10)
-    with pytest.raises(InputError, match=r"recording need 0.1 MiB of its memory, of which 0.0 MiB are free"):
-        list(engine_of(small, chain([MANY, SUM])).run([random_spikes(6, 10)]))
+    circuit = chain([MANY], size=1, sizes=(20_000,))
+    with pytest.raises(InputError, match=r"recording need 1.8 MiB of its memory, of which 0.0 MiB are free"):
+        list(engine_of(small, circuit).run([random_spikes(1, 10)]))
 
 
 @needs_a_compiler
 def test_a_recording_that_does_not_fit_is_refused_with_numbers(emulated):
     small = EmulatedGpu(emulated.folder, memory=2**20)
     engine = engine_of(small, chain([MANY, SUM]), record="counts")
-    with pytest.raises(InputError, match=r"60,000 events needs 1 MiB of its memory, and 0 MiB are left for it"):
+    with pytest.raises(InputError, match=r"60,000 events needs 6 MiB of its memory, and 0 MiB are left for it"):
         list(engine.run([random_spikes(6, 60_000)]))
 
 

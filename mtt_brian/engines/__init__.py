@@ -63,7 +63,7 @@ class Simulator:
     Args:
         graph: a NIR graph, the path of a ``.nir`` file, or a circuit.
         engine: ``"exact"`` (event queue), ``"brian2"`` (Brian2's runtime), ``"brian2-cpp"`` (Brian2's C++ project) or
-            ``"brian2-cuda"`` (brian2cuda, on a GPU), ``"exact-cuda"`` (event queue on a GPU), or one added by
+            ``"brian2-cuda"`` (brian2cuda, on a GPU), ``"exact-cuda"`` (many recordings on a GPU), or one added by
             `register_engine`. All give the same spikes.
         order: ``"sum"``: all arrivals at a neuron at one instant are summed and applied once. ``"fifo"``: a queue of
             single events, as on event-driven chips (engines with it in `EngineInfo.orders`: ``"exact"``).

@@ -1,11 +1,12 @@
-"""The exact engine on an NVIDIA GPU: many recordings at once, each run by one block of threads.
+"""The exact engine on an NVIDIA GPU: many recordings at once.
 
-`kernel.cu` is the program of the GPU, `arrays` the network in its form, `gpu` the access to the GPU through CuPy, and
-`engine` the batches of recordings.
+`engine` divides recordings into batches. `layers` runs a batch with ``order="sum"``, population after population, and
+`queue` with ``order="fifo"``, event by event; the files ``.cu`` are their programs for the GPU. `arrays` is the network
+in the form of these, `gpu` the access to the GPU through CuPy.
 
-The kernel is CUDA C++, compiled when an engine is built (NVRTC through CuPy), and not Python for numba.cuda. Three
-reasons: its products and sums must be rounded one by one (``--fmad=false``, which numba.cuda has not); its indices stay
-32 bits wide, so that more blocks fit onto a multiprocessor; and the emulated GPU of the tests runs it with real
+The kernels are CUDA C++, compiled when an engine is built (NVRTC through CuPy), and not Python for numba.cuda. Three
+reasons: their products and sums must be rounded one by one (``--fmad=false``, which numba.cuda has not); their indices
+stay 32 bits wide, so that more threads fit onto a multiprocessor; and the emulated GPU of the tests runs them with real
 barriers and threads in shuffled order, some thousand times as fast as numba's simulator.
 """
 

@@ -95,6 +95,7 @@ class KernelArrays:
         units: of every population, the input included.
         most_into: connections into one population at most.
         fires: by population, the input included.
+        sources: by population, the source of each connection into it.
         last_target: by population, the last one that its spikes reach; 0 for none.
         populations, neurons, groups: numbers of populations (the input included), neurons, update groups.
         most_new, most_caused: records of one instant, and spikes that one event causes, at most.
@@ -110,6 +111,7 @@ class KernelArrays:
     units: tuple[Units, ...]
     most_into: int
     fires: np.ndarray
+    sources: tuple[tuple[int, ...], ...]
     last_target: np.ndarray
     populations: int
     neurons: int
@@ -247,6 +249,7 @@ def kernel_arrays(
         units=units,
         most_into=int(np.bincount(lowered.target, minlength=1).max(initial=1)),
         fires=fires,
+        sources=tuple(tuple(connections[connections[:, 1] == p, 0].tolist()) for p in range(len(names))),
         last_target=np.array([connections[connections[:, 0] == p, 1].max(initial=0) for p in range(len(names))]),
         populations=len(names),
         neurons=int(lowered.offset[-1]),

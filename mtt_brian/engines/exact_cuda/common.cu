@@ -41,9 +41,9 @@ struct Network {
     const i64* powers;  // `exponential.powers_of_two`
 };
 
-// exp(x) for x <= 0, operation by operation as the C library of Linux computes it (glibc since 2.28, on a CPU with fused
-// multiply-add), so that leaks have the bits of `exact`. Algorithm and coefficients: Arm Optimized Routines, exp.c.
-// x = ln(2) k / 128 + r; exp(x) = 2^(k / 128) (1 + p(r)).
+// exp(x) for x <= 0, operation by operation as the C library of Linux computes it (glibc since 2.28, on a CPU with
+// fused multiply-add), so that leaks have the bits of `exact`. Algorithm and coefficients: Arm Optimized Routines,
+// exp.c. x = ln(2) k / 128 + r; exp(x) = 2^(k / 128) (1 + p(r)).
 __device__ __forceinline__ double exponential(const i64* powers, double x) {
     if (x > -0x1p-54) return 1.0 + x;
     if (x < -800.0) return 0.0;

@@ -34,7 +34,7 @@ _SHARE = 0.8
 
 
 class ExactCudaEngine:
-    """Runs a circuit spike by spike on a GPU, each recording in a block of threads of its own.
+    """Runs a circuit spike by spike on a GPU, many recordings at the same time.
 
     For IF neurons without bias, LIF neurons that cannot reach their threshold between arrivals, and readouts of these
     kinds. Every neuron adds its jumps in the order of the engine `exact`, every product and sum is rounded alone, and
@@ -119,8 +119,8 @@ class ExactCudaEngine:
                 while first is not None and len(running) < len(there.streams):
                     together, first = self._take(there, first, recordings)
                     running.append((together, pool.submit(there.runner.run, together, next(streams))))
-                together, future = running.popleft()
-                for recording, output in zip(together, future.result(), strict=True):
+                done, future = running.popleft()
+                for recording, output in zip(done, future.result(), strict=True):
                     yield self._elsewhere(recording, output) if output.ended_early else self._result(recording, output)
 
     def _take(

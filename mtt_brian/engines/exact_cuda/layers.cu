@@ -25,14 +25,15 @@ struct alignas(16) Hit {
 };
 // Recordings that run at the same time.
 struct Batch {
-    const i64* begin;   // first input row of each recording
-    const double* t;    // time of the input rows
+    const i64* begin;    // first input row of each recording
+    const double* t;     // time of the input rows
     Spike* const* list;  // spikes by population
     const i64* at;       // where those of each recording begin: [populations, recordings + 1]
     int* length;         // how many there are; more than there is room for if the list is too short
     i64 recordings;
 };
 
+// The first spike of a list at an instant or later.
 __device__ __forceinline__ int first_from(const Spike* list, int length, int row) {
     int low = 0;
     while (low < length) {
@@ -116,15 +117,15 @@ __device__ __forceinline__ int sums_before(int* numbers, int count, int* partial
     return all;
 }
 
-#define NETWORK                                                                                                     \
-    const Population *population, const Connection *connection, const int *entry_begin, const Entry *entry,         \
+#define NETWORK                                                                                                       \
+    const Population *population, const Connection *connection, const int *entry_begin, const Entry *entry,           \
         const double *factor, const Row *stencil, const WEIGHT *weight, const double *threshold, const double *lower, \
-        const double *upper, const double *v_reset, const double *rest, const double *tau, const double *gain,      \
+        const double *upper, const double *v_reset, const double *rest, const double *tau, const double *gain,        \
         const i64 *powers, const i64 *fan_out
 #define BATCH const i64 *begin, const double *t_in, Spike *const *list, const i64 *at, int *length, i64 recordings
-#define HERE                                                                                                       \
-    const Network net = {population, connection, entry_begin, entry,   factor, stencil, weight, threshold,        \
-                         lower,      upper,      v_reset,     rest,    tau,    gain,    powers};                   \
+#define HERE                                                                                             \
+    const Network net = {population, connection, entry_begin, entry, factor, stencil, weight, threshold, \
+                         lower,      upper,      v_reset,     rest,  tau,    gain,    powers};           \
     const Batch batch = {begin, t_in, list, at, length, recordings};
 
 // The input as spikes, and their counts. One block per recording.
@@ -303,8 +304,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) sort_spikes(NETWORK, BATCH
 
 // Readout and synaptic operations; whether they and all potentials are numbers. One block per recording.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    finish(NETWORK, const double* end, i64 neurons, i64 output, const double* y, const double* last, const i64* counts,
-           double* readout, i64* synops, int* failed) {
+    finish(NETWORK, BATCH, const double* end, i64 neurons, i64 output, const double* y, const double* last,
+           const i64* counts, double* readout, i64* synops, int* failed) {
     __shared__ i64 of_threads[THREADS];
     const i64 b = blockIdx.x;
     finish_recording(population, rest, tau, powers, fan_out, end[b], neurons, output, y + b * neurons,

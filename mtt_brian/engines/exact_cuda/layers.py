@@ -12,6 +12,7 @@ from mtt_brian.circuit.spikes import InputSpikes, Spikes
 from mtt_brian.engines.exact_cuda.arrays import HIT_BYTES, SPIKE_BYTES, KernelArrays
 from mtt_brian.engines.exact_cuda.gpu import Gpu, Kernel, OutOfMemory, Stream
 from mtt_brian.engines.exact_cuda.output import Output
+from mtt_brian.errors import InputError
 
 SOURCES = (Path(__file__).with_name("common.cu"), Path(__file__).with_name("layers.cu"))
 FUNCTIONS = ("list_input", "count_hits", "list_hits", "update", "sort_spikes", "finish")
@@ -53,7 +54,7 @@ class LayerRunner:
     ) -> None:
         self.gpu, self.sizes, self.kernels, self.recorded = gpu, sizes, LayerKernels(*kernels), recorded
         self.network = [gpu.address(buffer) for buffer in network]
-        #: Most spikes of every population so far, for each of the input.
+        #: Most spikes of every population so far, for each of the input, in recordings that are not short.
         self.ratio = np.full(sizes.populations, _FIRST_RATIO)
 
     def run(self, recordings: Sequence[InputSpikes], stream: Stream) -> list[Output]:
@@ -61,9 +62,13 @@ class LayerRunner:
         try:
             with stream.use():
                 return _Batch(self, recordings, stream).run()
-        except OutOfMemory:
+        except OutOfMemory as error:
+            stream.synchronize()  # nothing is copied any more from memory that will be reused
             if len(recordings) == 1:
-                raise
+                raise InputError(
+                    f"{self.gpu.name}: a recording with {len(recordings[0].order):,} events causes more spikes than "
+                    "its memory holds; use engine='exact'"
+                ) from error
         half = len(recordings) // 2
         return [*self.run(recordings[:half], stream), *self.run(recordings[half:], stream)]
 
@@ -76,10 +81,8 @@ class _Batch:
         self._recordings, self._stream, self._number = recordings, stream, len(recordings)
         self._rows = np.array([len(recording.t) for recording in recordings])
         self._staged: list[np.ndarray] = []
-        self._begin, self._end = (
-            self._copied(_begins(self._rows)),
-            self._copied([r.duration for r in recordings], float),
-        )
+        self._begin = self._copied(_begins(self._rows))
+        self._end = self._copied([recording.duration for recording in recordings], np.float64)
         self._t, self._i, self._n = (
             self._copied(np.concatenate([getattr(r, name) for r in recordings] or [[]]), dtype)
             for name, dtype in (("t", np.float64), ("i", np.int32), ("n", np.int64))
@@ -106,16 +109,8 @@ class _Batch:
                     self._lists[done] = None
         readout = self._gpu.empty((number, sizes.readout), np.float64)
         synops = self._gpu.zeros((number,), np.int64)
-        runner.kernels.finish(
-            number,
-            sizes.block.threads,
-            0,
-            [
-                *runner.network,
-                *map(self._argument, (self._end, sizes.neurons, sizes.output, self._y, self._last, self._counts)),
-                *map(self._argument, (readout, synops, self._failed)),
-            ],
-        )
+        state = self._y, self._last, self._counts
+        self._start("finish", number, self._end, sizes.neurons, sizes.output, *state, readout, synops, self._failed)
         failed, counts = self._fetched(self._failed), self._fetched(self._counts)
         readouts, operations = self._fetched(readout), self._fetched(synops)
         spikes = [self._spikes(name, p) for name, p in runner.recorded.items()]
@@ -134,6 +129,7 @@ class _Batch:
     def _run_population(self, p: int) -> None:
         """Lists the hits of a population, runs its neurons through them, and sorts their spikes."""
         runner, gpu, units, number = self._runner, self._gpu, self._sizes.units[p], self._number
+        self._check_number_of_hits(p)
         counters = gpu.zeros((number, units.number * units.parts), np.int32)
         totals = gpu.empty((number,), np.int64)
         of_units = p, units.number, units.parts, counters
@@ -147,36 +143,43 @@ class _Batch:
         workers = number * units.number * -(-units.size // self._sizes.block.channels)
         while True:
             self._make_room(p, room)
-            self._lengths[p] = 0
             self._start(
                 "update",
                 -(-workers // self._sizes.block.threads),
                 *(*of_units, begin, hits, amounts),
                 *(self._sizes.neurons, self._y, self._last, self._counts, self._failed),
             )
-            found = self._fetched_lengths()[p].astype(np.int64)
+            self._lengths = self._fetched(self._tables[-1]).reshape(self._lengths.shape).copy()
+            found = self._lengths[p].astype(np.int64)
             if np.all(found <= room):
                 break
             room = found  # nothing but the spikes was lost
-        runner.ratio[p] = max(runner.ratio[p], float((found / np.maximum(1, self._rows)).max(initial=0)))
+        long = self._rows >= max(1, self._rows.mean())
+        runner.ratio[p] = max(runner.ratio[p], float((found[long] / self._rows[long]).max(initial=0)))
         if found.max(initial=0) > 1:
             other = gpu.empty((max(1, int(room.sum())), SPIKE_BYTES // 8), np.int64)
             self._start("sort_spikes", number, p, other)
 
+    def _check_number_of_hits(self, p: int) -> None:
+        """Refuses hits that 32 bits cannot number; their list would need 48 GiB."""
+        spikes = max(int(self._lengths[source].max(initial=0)) for source in self._sizes.sources[p] or [0])
+        if spikes * len(self._sizes.sources[p]) * self._sizes.units[p].hits >= 2**31:
+            raise OutOfMemory(f"{self._gpu.name}: more than 2**31 hits")
+
     def _make_room(self, p: int, room: np.ndarray) -> None:
-        """A list for the spikes of a population: so many of each recording."""
+        """An empty list for the spikes of a population: so many of each recording."""
         self._at[p] = _begins(room)
         self._lists[p] = self._gpu.empty((max(1, int(room.sum())), SPIKE_BYTES // 8), np.int64)
+        if p:
+            self._lengths[p] = 0
+        addresses = np.array([0 if spikes is None else self._gpu.address(spikes) for spikes in self._lists])
+        self._tables = self._copied(addresses), self._copied(self._at), self._copied(self._lengths, np.int32)
 
     def _start(self, kernel: str, blocks: int, *arguments: Any) -> None:
         """Starts a kernel with the network, the batch, and more arguments: buffers or numbers."""
-        lists = np.array([0 if spikes is None else self._gpu.address(spikes) for spikes in self._lists])
-        tables = self._copied(lists), self._copied(self._at), self._copied(self._lengths, np.int32)
-        self._length = tables[-1]
-        batch = self._begin, self._t, *tables, self._number
-        getattr(self._runner.kernels, kernel)(
-            blocks, self._sizes.block.threads, 0, [*self._runner.network, *map(self._argument, (*batch, *arguments))]
-        )
+        batch = self._begin, self._t, *self._tables, self._number
+        given = [*self._runner.network, *map(self._argument, (*batch, *arguments))]
+        getattr(self._runner.kernels, kernel)(blocks, self._sizes.block.threads, 0, given)
 
     def _argument(self, value: Any) -> int:
         return 0 if value is None else int(value) if isinstance(value, int | np.integer) else self._gpu.address(value)
@@ -193,10 +196,6 @@ class _Batch:
         content = self._gpu.staging(buffer.shape, buffer.dtype)
         self._gpu.download(buffer, content)
         return content
-
-    def _fetched_lengths(self) -> np.ndarray:
-        self._lengths = self._fetched(self._length).reshape(self._lengths.shape).copy()
-        return self._lengths
 
     def _spikes(self, name: str, p: int) -> list[Spikes]:
         """The spikes of a population in each recording."""

@@ -162,22 +162,25 @@ __device__ __forceinline__ void link_hits(const Hits& hits, int size) {
 // Reads neighbouring numbers, of which `room` exist.
 template <bool ALIGNED, class T>
 __device__ __forceinline__ Channels<T> read(const T* from, int room) {
-    if (ALIGNED) return *(const Channels<T>*)from;
-    Channels<T> numbers;
+    if constexpr (ALIGNED) {
+        return *(const Channels<T>*)from;
+    } else {
+        Channels<T> numbers;
 #pragma unroll
-    for (int u = 0; u < CHANNELS; ++u) numbers.of[u] = u < room ? from[u] : T(0);
-    return numbers;
+        for (int u = 0; u < CHANNELS; ++u) numbers.of[u] = u < room ? from[u] : T(0);
+        return numbers;
+    }
 }
 
 template <bool ALIGNED>
 __device__ __forceinline__ void write(double* to, const Channels<double>& numbers, int room) {
-    if (ALIGNED) {
+    if constexpr (ALIGNED) {
         *(Channels<double>*)to = numbers;
-        return;
-    }
+    } else {
 #pragma unroll
-    for (int u = 0; u < CHANNELS; ++u)
-        if (u < room) to[u] = numbers.of[u];
+        for (int u = 0; u < CHANNELS; ++u)
+            if (u < room) to[u] = numbers.of[u];
+    }
 }
 
 // Reads a parameter of neighbouring neurons; `one`: they share it.
