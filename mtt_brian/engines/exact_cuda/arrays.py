@@ -58,7 +58,7 @@ _WIDE = 128
 #: A unit has at least this many neurons if the network has blocks of weights as long.
 _LEAST = 32
 #: Most units of a population, and most counters of its hits in a recording; most parts of a recording.
-_MOST_UNITS, _MOST_COUNTERS, _MOST_PARTS = 4096, 2**17, 64
+_MOST_UNITS, _MOST_COUNTERS, _MOST_PARTS = 4096, 2**17, 128
 #: A warp for small networks; for large ones more threads, each with more reads under way.
 _SMALL, _LARGE = Block(32, 1, 32), Block(256, 4, 3)
 #: Targets of one spike from which a network is large.
