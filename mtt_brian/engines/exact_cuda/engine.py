@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import cycle
 from threading import Lock
-from typing import Any
 
 from mtt_brian.circuit.model import Circuit
 from mtt_brian.engines.base import ORDERS, InputSpikes, Order, Record
@@ -17,6 +16,7 @@ from mtt_brian.engines.exact_cuda import layers, queue
 from mtt_brian.engines.exact_cuda.arrays import FAILED, Block, KernelArrays, kernel_arrays
 from mtt_brian.engines.exact_cuda.gpu import CupyGpu, Gpu, Stream
 from mtt_brian.engines.exact_cuda.layers import LayerRunner
+from mtt_brian.engines.exact_cuda.loaded import LoadedNetwork
 from mtt_brian.engines.exact_cuda.output import Output
 from mtt_brian.engines.exact_cuda.queue import QueueRunner
 from mtt_brian.engines.lowered.arrays import lower_circuit
@@ -171,14 +171,12 @@ class _OnGpu:
     Attributes:
         gpu: the GPU.
         runner: runs batches.
-        network: the buffers of `KernelArrays.arrays`.
         streams: one for each batch that runs at the same time.
         budget: bytes that a batch may use.
     """
 
     gpu: Gpu
     runner: LayerRunner | QueueRunner
-    network: list[Any]
     streams: list[Stream]
     budget: int
 
@@ -206,6 +204,6 @@ class _OnGpu:
             )
         streams = [gpu.stream() for _ in range(min(_IN_FLIGHT, left // each))]
         with streams[0].use():
-            network = [gpu.upload(array) for array in sizes.arrays]
+            loaded = LoadedNetwork(gpu, sizes, kernels, [gpu.upload(array) for array in sizes.arrays], recorded)
         streams[0].synchronize()
-        return cls(gpu, runner(gpu, sizes, kernels, network, recorded), network, streams, left // len(streams))
+        return cls(gpu, runner(loaded), streams, left // len(streams))

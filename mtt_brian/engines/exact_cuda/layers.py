@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtt_brian.circuit.spikes import InputSpikes, Spikes
-from mtt_brian.engines.exact_cuda.arrays import HIT_BYTES, SPIKE_BYTES, KernelArrays
-from mtt_brian.engines.exact_cuda.gpu import Gpu, Kernel, OutOfMemory, Stream
+from mtt_brian.engines.exact_cuda.arrays import HIT_BYTES, SPIKE_BYTES
+from mtt_brian.engines.exact_cuda.gpu import Kernel, OutOfMemory, Stream
+from mtt_brian.engines.exact_cuda.loaded import LoadedNetwork
 from mtt_brian.engines.exact_cuda.output import Output
 from mtt_brian.errors import InputError
 
 SOURCES = (Path(__file__).with_name("common.cu"), Path(__file__).with_name("layers.cu"))
-FUNCTIONS = ("list_input", "count_hits", "list_hits", "update", "sort_spikes", "finish")
 #: A spike of ``layers.cu``.
 _SPIKE = np.dtype([("row", np.int32), ("i", np.int32), ("n", np.int64)])
 #: Room for spikes of a population, for each of the input, before it has run once; and at least.
@@ -33,29 +33,18 @@ class LayerKernels(NamedTuple):
     finish: Kernel
 
 
+FUNCTIONS = LayerKernels._fields
+
+
 class LayerRunner:
-    """Runs batches of a network.
+    """Runs batches of a network."""
 
-    Args:
-        gpu: the GPU, with the network on it.
-        sizes: the network.
-        kernels: compiled for both.
-        network: buffers of the network's arrays.
-        recorded: numbers of the populations whose spikes are kept, by name.
-    """
-
-    def __init__(
-        self,
-        gpu: Gpu,
-        sizes: KernelArrays,
-        kernels: Sequence[Kernel],
-        network: Sequence[Any],
-        recorded: Mapping[str, int],
-    ) -> None:
-        self.gpu, self.sizes, self.kernels, self.recorded = gpu, sizes, LayerKernels(*kernels), recorded
-        self.network = [gpu.address(buffer) for buffer in network]
+    def __init__(self, loaded: LoadedNetwork) -> None:
+        self.loaded = loaded  # its buffers stay on the GPU as long as somebody holds it
+        self.gpu, self.sizes, self.recorded = loaded.gpu, loaded.sizes, loaded.recorded
+        self.kernels, self.network = LayerKernels(*loaded.kernels), loaded.addresses
         #: Most spikes of every population so far, for each of the input, in recordings that are not short.
-        self.ratio = np.full(sizes.populations, _FIRST_RATIO)
+        self.ratio = np.full(self.sizes.populations, _FIRST_RATIO)
 
     def run(self, recordings: Sequence[InputSpikes], stream: Stream) -> list[Output]:
         """The outputs of some recordings; of halves of them, one after the other, if they need too much memory."""

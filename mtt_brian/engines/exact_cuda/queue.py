@@ -10,7 +10,8 @@ import numpy as np
 
 from mtt_brian.circuit.spikes import InputSpikes, Spikes
 from mtt_brian.engines.exact_cuda.arrays import KernelArrays
-from mtt_brian.engines.exact_cuda.gpu import Gpu, Kernel, Stream
+from mtt_brian.engines.exact_cuda.gpu import Stream
+from mtt_brian.engines.exact_cuda.loaded import LoadedNetwork
 from mtt_brian.engines.exact_cuda.output import Output
 
 SOURCES = (Path(__file__).with_name("common.cu"), Path(__file__).with_name("queue.cu"))
@@ -29,20 +30,13 @@ def capacity(sizes: KernelArrays, recorded: Mapping[str, int]) -> int:
 
 
 class QueueRunner:
-    """Runs batches of a network; the arguments are those of `layers.LayerRunner`."""
+    """Runs batches of a network."""
 
-    def __init__(
-        self,
-        gpu: Gpu,
-        sizes: KernelArrays,
-        kernels: Sequence[Kernel],
-        network: Sequence[Any],
-        recorded: Mapping[str, int],
-    ) -> None:
-        self.gpu, self.sizes, self.recorded = gpu, sizes, recorded
-        (self.kernel,) = kernels
-        self.network = [gpu.address(buffer) for buffer in network]
-        self.capacity = capacity(sizes, recorded)
+    def __init__(self, loaded: LoadedNetwork) -> None:
+        self.loaded = loaded  # its buffers stay on the GPU as long as somebody holds it
+        self.gpu, self.sizes, self.recorded = loaded.gpu, loaded.sizes, loaded.recorded
+        (self.kernel,), self.network = loaded.kernels, loaded.addresses
+        self.capacity = capacity(self.sizes, self.recorded)
 
     def run(self, recordings: Sequence[InputSpikes], stream: Stream) -> list[Output]:
         """The outputs of some recordings."""
