@@ -50,7 +50,7 @@ class LayerRunner:
         """The outputs of some recordings; of halves of them, one after the other, if they need too much memory."""
         try:
             with stream.use():
-                return _Batch(self, recordings, stream).run()
+                return _Batch(self, recordings).run()
         except OutOfMemory as error:
             stream.synchronize()  # nothing is copied any more from memory that will be reused
             if len(recordings) == 1:
@@ -65,15 +65,15 @@ class LayerRunner:
 class _Batch:
     """Recordings that run at the same time, in the current stream."""
 
-    def __init__(self, runner: LayerRunner, recordings: Sequence[InputSpikes], stream: Stream) -> None:
+    def __init__(self, runner: LayerRunner, recordings: Sequence[InputSpikes]) -> None:
         self._runner, self._gpu, self._sizes = runner, runner.gpu, runner.sizes
-        self._recordings, self._stream, self._number = recordings, stream, len(recordings)
+        self._recordings, self._number = recordings, len(recordings)
         self._rows = np.array([len(recording.t) for recording in recordings])
         self._staged: list[np.ndarray] = []
         self._begin = self._copied(_begins(self._rows))
         self._end = self._copied([recording.duration for recording in recordings], np.float64)
         self._t, self._i, self._n = (
-            self._copied(np.concatenate([getattr(r, name) for r in recordings] or [[]]), dtype)
+            self._copied(np.concatenate([getattr(r, name) for r in recordings]), dtype)
             for name, dtype in (("t", np.float64), ("i", np.int32), ("n", np.int64))
         )
         sizes, number = self._sizes, self._number
@@ -151,8 +151,8 @@ class _Batch:
 
     def _check_number_of_hits(self, p: int) -> None:
         """Refuses hits that 32 bits cannot number; their list would need 48 GiB."""
-        spikes = max(int(self._lengths[source].max(initial=0)) for source in self._sizes.sources[p] or [0])
-        if spikes * len(self._sizes.sources[p]) * self._sizes.units[p].hits >= 2**31:
+        spikes = sum(int(self._lengths[source].max()) for source in self._sizes.sources[p])
+        if spikes * self._sizes.units[p].hits >= 2**31:
             raise OutOfMemory(f"{self._gpu.name}: more than 2**31 hits")
 
     def _make_room(self, p: int, room: np.ndarray) -> None:

@@ -41,14 +41,14 @@ class QueueRunner:
     def run(self, recordings: Sequence[InputSpikes], stream: Stream) -> list[Output]:
         """The outputs of some recordings."""
         with stream.use():
-            return _Batch(self, recordings, stream).run()
+            return _Batch(self, recordings).run()
 
 
 class _Batch:
     """Recordings that run at the same time, in the current stream."""
 
-    def __init__(self, runner: QueueRunner, recordings: Sequence[InputSpikes], stream: Stream) -> None:
-        self._runner, self._recordings, self._stream = runner, recordings, stream
+    def __init__(self, runner: QueueRunner, recordings: Sequence[InputSpikes]) -> None:
+        self._runner, self._recordings = runner, recordings
         gpu, sizes, number = runner.gpu, runner.sizes, len(recordings)
         self._inputs = self._upload()
         self._buffers: Mapping[str, Any] = {
