@@ -68,7 +68,7 @@ class IF:
             if field.name in self._positive and not np.all(np.asarray(value) > 0):
                 raise InputError(f"{name} must be > 0, not {np.min(value)}")
         with np.errstate(over="ignore", divide="ignore"):
-            if not (np.all(np.isfinite(self.gain)) and np.all(np.isfinite(self.jump))):
+            if not np.all(np.isfinite(self.jump)):
                 raise InputError(f"a spike of weight 1 would move the {type(self).__name__} by more than float64 holds")
         if not np.all(np.asarray(self.refractory) >= 0):
             raise InputError(f"{type(self).__name__}.refractory must be >= 0 seconds, not {np.min(self.refractory)}")

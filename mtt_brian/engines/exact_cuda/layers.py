@@ -12,7 +12,8 @@ from mtt_brian.circuit.spikes import InputSpikes, Spikes
 from mtt_brian.engines.exact_cuda.arrays import HIT_BYTES, SPIKE_BYTES
 from mtt_brian.engines.exact_cuda.gpu import Kernel, OutOfMemory, Stream
 from mtt_brian.engines.exact_cuda.loaded import LoadedNetwork
-from mtt_brian.engines.exact_cuda.output import Output
+from mtt_brian.engines.exact_cuda.output import Output, outputs
+from mtt_brian.engines.exact_cuda.transfers import Transfers, begins
 from mtt_brian.errors import InputError
 
 SOURCES = (Path(__file__).with_name("common.cu"), Path(__file__).with_name("layers.cu"))
@@ -69,11 +70,11 @@ class _Batch:
         self._runner, self._gpu, self._sizes = runner, runner.gpu, runner.sizes
         self._recordings, self._number = recordings, len(recordings)
         self._rows = np.array([len(recording.t) for recording in recordings])
-        self._staged: list[np.ndarray] = []
-        self._begin = self._copied(_begins(self._rows))
-        self._end = self._copied([recording.duration for recording in recordings], np.float64)
+        self._transfers = Transfers(self._gpu)
+        self._begin = self._transfers.copied(begins(self._rows))
+        self._end = self._transfers.copied([recording.duration for recording in recordings], np.float64)
         self._t, self._i, self._n = (
-            self._copied(np.concatenate([getattr(r, name) for r in recordings]), dtype)
+            self._transfers.joined((getattr(recording, name) for recording in recordings), dtype)
             for name, dtype in (("t", np.float64), ("i", np.int32), ("n", np.int64))
         )
         sizes, number = self._sizes, self._number
@@ -100,20 +101,15 @@ class _Batch:
         synops = self._gpu.zeros((number,), np.int64)
         state = self._y, self._last, self._counts
         self._start("finish", number, self._end, sizes.neurons, sizes.output, *state, readout, synops, self._failed)
-        failed, counts = self._fetched(self._failed), self._fetched(self._counts)
-        readouts, operations = self._fetched(readout), self._fetched(synops)
-        spikes = [self._spikes(name, p) for name, p in runner.recorded.items()]
-        # Copies: the results must not keep page-locked memory.
-        return [
-            Output(
-                int(failed[k]),
-                counts[k].copy(),
-                readouts[k].copy(),
-                int(operations[k]),
-                {name: each[k] for name, each in zip(runner.recorded, spikes, strict=True)},
-            )
-            for k in range(number)
-        ]
+        fetched = self._transfers.fetched
+        spikes = {name: self._spikes(p) for name, p in runner.recorded.items()}
+        return outputs(
+            fetched(self._failed),
+            fetched(self._counts),
+            fetched(readout),
+            fetched(synops),
+            [{name: each[k] for name, each in spikes.items()} for k in range(number)],
+        )
 
     def _run_population(self, p: int) -> None:
         """Lists the hits of a population, runs its neurons through them, and sorts their spikes."""
@@ -123,9 +119,9 @@ class _Batch:
         totals = gpu.empty((number,), np.int64)
         of_units = p, units.number, units.parts, counters
         self._start("count_hits", number, *of_units, totals)
-        first = _begins(self._fetched(totals))
+        first = begins(self._transfers.fetched(totals))
         hits = gpu.empty((max(1, int(first[-1])), (HIT_BYTES - 8) // 8), np.int64)
-        amounts, begin = gpu.empty((max(1, int(first[-1])),), np.float64), self._copied(first)
+        amounts, begin = gpu.empty((max(1, int(first[-1])),), np.float64), self._transfers.copied(first)
         self._start("list_hits", number, *of_units, begin, hits, amounts)
         fires = self._sizes.fires[p]
         room = np.maximum(_LEAST_ROOM, np.ceil(1.1 * runner.ratio[p] * self._rows)).astype(np.int64) * fires
@@ -138,7 +134,7 @@ class _Batch:
                 *(*of_units, begin, hits, amounts),
                 *(self._sizes.neurons, self._y, self._last, self._counts, self._failed),
             )
-            self._lengths = self._fetched(self._tables[-1]).reshape(self._lengths.shape).copy()
+            self._lengths = self._transfers.fetched(self._tables[-1]).reshape(self._lengths.shape).copy()
             found = self._lengths[p].astype(np.int64)
             if np.all(found <= room):
                 break
@@ -157,12 +153,16 @@ class _Batch:
 
     def _make_room(self, p: int, room: np.ndarray) -> None:
         """An empty list for the spikes of a population: so many of each recording."""
-        self._at[p] = _begins(room)
+        self._at[p] = begins(room)
         self._lists[p] = self._gpu.empty((max(1, int(room.sum())), SPIKE_BYTES // 8), np.int64)
         if p:
             self._lengths[p] = 0
         addresses = np.array([0 if spikes is None else self._gpu.address(spikes) for spikes in self._lists])
-        self._tables = self._copied(addresses), self._copied(self._at), self._copied(self._lengths, np.int32)
+        self._tables = (
+            self._transfers.copied(addresses),
+            self._transfers.copied(self._at),
+            self._transfers.copied(self._lengths, np.int32),
+        )
 
     def _start(self, kernel: str, blocks: int, *arguments: Any) -> None:
         """Starts a kernel with the network, the batch, and more arguments: buffers or numbers."""
@@ -173,22 +173,9 @@ class _Batch:
     def _argument(self, value: Any) -> int:
         return 0 if value is None else int(value) if isinstance(value, int | np.integer) else self._gpu.address(value)
 
-    def _copied(self, values: Any, dtype: type = np.int64) -> Any:
-        """A buffer with some numbers; at least one."""
-        values = np.asarray(values)
-        staged = self._gpu.staging(values.shape if values.size else (1,), dtype)
-        staged[...] = values if values.size else 0
-        self._staged.append(staged)
-        return self._gpu.upload(staged)
-
-    def _fetched(self, buffer: Any) -> np.ndarray:
-        content = self._gpu.staging(buffer.shape, buffer.dtype)
-        self._gpu.download(buffer, content)
-        return content
-
-    def _spikes(self, name: str, p: int) -> list[Spikes]:
+    def _spikes(self, p: int) -> list[Spikes]:
         """The spikes of a population in each recording."""
-        spikes = self._fetched(self._lists[p]).reshape(-1).view(_SPIKE)
+        spikes = self._transfers.fetched(self._lists[p]).reshape(-1).view(_SPIKE)
         parts = [
             spikes[begin : begin + length] for begin, length in zip(self._at[p, :-1], self._lengths[p], strict=True)
         ]
@@ -196,8 +183,3 @@ class _Batch:
             Spikes(recording.t[part["row"]], part["i"].astype(np.int64), part["n"].copy())
             for recording, part in zip(self._recordings, parts, strict=True)
         ]
-
-
-def _begins(lengths: np.ndarray) -> np.ndarray:
-    """Where parts of these lengths begin, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

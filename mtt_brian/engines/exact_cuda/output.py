@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,3 +26,17 @@ class Output(NamedTuple):
     readout: np.ndarray
     synops: int
     spikes: Mapping[str, Spikes]
+
+
+def outputs(
+    ended_early: np.ndarray,
+    counts: np.ndarray,
+    readouts: np.ndarray,
+    synops: np.ndarray,
+    spikes: Sequence[Mapping[str, Spikes]],
+) -> list[Output]:
+    """The output of every recording of a batch. Arrays are copied: results must not keep page-locked memory."""
+    return [
+        Output(int(ended_early[k]), counts[k].copy(), readouts[k].copy(), int(synops[k]), spikes[k])
+        for k in range(len(spikes))
+    ]

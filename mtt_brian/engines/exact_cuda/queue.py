@@ -12,7 +12,8 @@ from mtt_brian.circuit.spikes import InputSpikes, Spikes
 from mtt_brian.engines.exact_cuda.arrays import KernelArrays
 from mtt_brian.engines.exact_cuda.gpu import Stream
 from mtt_brian.engines.exact_cuda.loaded import LoadedNetwork
-from mtt_brian.engines.exact_cuda.output import Output
+from mtt_brian.engines.exact_cuda.output import Output, outputs
+from mtt_brian.engines.exact_cuda.transfers import Transfers, begins
 
 SOURCES = (Path(__file__).with_name("common.cu"), Path(__file__).with_name("queue.cu"))
 FUNCTIONS = ("run_recordings",)
@@ -50,7 +51,16 @@ class _Batch:
     def __init__(self, runner: QueueRunner, recordings: Sequence[InputSpikes]) -> None:
         self._runner, self._recordings = runner, recordings
         gpu, sizes, number = runner.gpu, runner.sizes, len(recordings)
-        self._inputs = self._upload()
+        self._transfers = Transfers(gpu)
+        copied, joined = self._transfers.copied, self._transfers.joined
+        self._inputs = [
+            copied(begins(len(recording.t) for recording in recordings)),
+            copied([recording.duration for recording in recordings], np.float64),
+            joined((recording.t for recording in recordings), np.float64),
+            joined((recording.i for recording in recordings), np.int32),
+            copied(begins(len(recording.order) for recording in recordings)),
+            joined((recording.order for recording in recordings), np.int32),
+        ]
         self._buffers: Mapping[str, Any] = {
             "y": gpu.zeros((number, sizes.pitch), np.float64),
             "last": gpu.zeros((number, sizes.pitch), np.float64) if sizes.moves else None,
@@ -66,48 +76,20 @@ class _Batch:
             "cursors": gpu.zeros((number, _COLUMNS), np.int32),
         }
 
-    def _upload(self) -> list[Any]:
-        """Begins and ends of the recordings, their spikes and single events one after another."""
-        gpu, recordings = self._runner.gpu, self._recordings
-        self._staged = []
-        for values, dtype in (
-            (np.cumsum([0, *(len(recording.t) for recording in recordings)]), np.int64),
-            ([recording.duration for recording in recordings], np.float64),
-            (np.concatenate([recording.t for recording in recordings]), np.float64),
-            (np.concatenate([recording.i for recording in recordings]), np.int32),
-            (np.cumsum([0, *(len(recording.order) for recording in recordings)]), np.int64),
-            (np.concatenate([recording.order for recording in recordings]), np.int32),
-        ):
-            staged = gpu.staging((max(1, len(values)),), dtype)
-            staged[: len(values)] = values
-            self._staged.append(staged)
-        return [gpu.upload(array) for array in self._staged]
-
     def run(self) -> list[Output]:
         """Runs every recording to its end, and fetches the outputs."""
-        sizes, number = self._runner.sizes, len(self._recordings)
         pieces: list[list[np.ndarray]] = [[] for _ in self._recordings]
         rows = [len(recording.order) for recording in self._recordings]
         while True:
             self._advance()
-            cursors = self._download("cursors", (number, _COLUMNS), np.int32)
+            cursors = self._transfers.fetched(self._buffers["cursors"])
             self._fetch_records(cursors[:, _RECORDS], pieces)
             if np.array_equal(cursors[:, _ROW], rows):
                 break
-        counts = self._download("counts", (number, sizes.neurons), np.int64)
-        readouts = self._download("readout", (number, sizes.readout), np.float64)
-        synops = self._download("synops", (number,), np.int64)
-        # Copies: the results must not keep page-locked memory.
-        return [
-            Output(
-                int(cursors[k, _ENDED_EARLY]),
-                counts[k].copy(),
-                readouts[k].copy(),
-                int(synops[k]),
-                self._spikes(pieces[k]),
-            )
-            for k in range(number)
-        ]
+        counts, readouts, synops = (
+            self._transfers.fetched(self._buffers[name]) for name in ("counts", "readout", "synops")
+        )
+        return outputs(cursors[:, _ENDED_EARLY], counts, readouts, synops, [self._spikes(each) for each in pieces])
 
     def _advance(self) -> None:
         """Starts the kernel: every recording runs to its end, or until it has no room for records."""
@@ -123,12 +105,6 @@ class _Batch:
                 *(0 if buffer is None else gpu.address(buffer) for buffer in self._buffers.values()),
             ],
         )
-
-    def _download(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        """The content of a buffer."""
-        content = self._runner.gpu.staging(shape, dtype)
-        self._runner.gpu.download(self._buffers[name], content)
-        return content
 
     def _fetch_records(self, numbers: np.ndarray, pieces: list[list[np.ndarray]]) -> None:
         """Appends the new records of every run to its pieces."""
