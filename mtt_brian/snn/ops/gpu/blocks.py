@@ -28,6 +28,12 @@ def real_type(x: Tensor) -> torch.dtype:
 
 
 @triton.jit
+def steps_of(table, segment):  # type: ignore[no-untyped-def]
+    """Where the time steps of a segment begin and end, as int64: a tensor may have more than 2**31 numbers."""
+    return tl.load(table + segment).to(tl.int64), tl.load(table + segment + 1).to(tl.int64)
+
+
+@triton.jit
 def clear(x, used, frames, size, neuron, block: tl.constexpr):  # type: ignore[no-untyped-def]
     """The frames behind the first ``used`` ones become 0, in some neurons."""
     for k in range(0, frames - used):

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from mtt_brian.snn.ops.gpu.blocks import BLOCK, KINDS, SUMMING, add, clear, frame_size, real_type, store_sums
+from mtt_brian.snn.ops.gpu.blocks import BLOCK, KINDS, SUMMING, add, clear, frame_size, real_type, steps_of, store_sums
 from mtt_brian.snn.ops.memory_format import dense, dense_like, frames_like
 from mtt_brian.snn.ops.time_plan import RoomPlan, TimePlan
 
@@ -194,8 +194,7 @@ def _moments(  # type: ignore[no-untyped-def]
 ):
     """Sums of x and of its square over the time steps of a segment, for each channel."""
     segment = tl.program_id(1)
-    begin = tl.load(table + segment).to(tl.int64)
-    end = tl.load(table + segment + 1).to(tl.int64)
+    begin, end = steps_of(table, segment)
     sum_x = tl.full([block], 0, real)
     sum_xx = tl.full([block], 0, real)
     for first in range(tl.program_id(0) * block, size, tl.num_programs(0) * block):
@@ -277,8 +276,7 @@ def _norm_apply(  # type: ignore[no-untyped-def]
     neuron = tl.program_id(0) * block + tl.arange(0, block)
     there = neuron < size
     segment = tl.program_id(1)
-    begin = tl.load(table + segment).to(tl.int64)
-    end = tl.load(table + segment + 1).to(tl.int64)
+    begin, end = steps_of(table, segment)
     number = numbers + segment * 4 * channels + tl.arange(0, block) % channels
     factor = tl.load(number)
     summand = tl.load(number + channels)
@@ -303,8 +301,7 @@ def _norm_sums(  # type: ignore[no-untyped-def]
 ):
     """Sums of the gradient and of its product with the normed input over the time steps of a segment."""
     segment = tl.program_id(1)
-    begin = tl.load(table + segment).to(tl.int64)
-    end = tl.load(table + segment + 1).to(tl.int64)
+    begin, end = steps_of(table, segment)
     lane = tl.arange(0, block)
     number = numbers + segment * 4 * channels + lane % channels
     mean = tl.load(number + 2 * channels)

@@ -15,7 +15,17 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from mtt_brian.snn.ops.gpu.blocks import BLOCK, KINDS, SUMMING, TYPES, clear, frame_size, real_type, store_sums
+from mtt_brian.snn.ops.gpu.blocks import (
+    BLOCK,
+    KINDS,
+    SUMMING,
+    TYPES,
+    clear,
+    frame_size,
+    real_type,
+    steps_of,
+    store_sums,
+)
 from mtt_brian.snn.ops.gpu.norm import Normed, input_gradient, measured
 from mtt_brian.snn.ops.memory_format import dense, dense_like, frames_like
 from mtt_brian.snn.ops.reference import Step
@@ -213,9 +223,7 @@ def _forward(  # type: ignore[no-untyped-def]
     neuron = tl.program_id(0) * block + tl.arange(0, block)
     there = neuron < size
     segment = tl.program_id(1)
-    # Time steps as int64: a tensor may have more than 2**31 numbers.
-    begin = tl.load(table + segment).to(tl.int64)
-    end = tl.load(table + segment + 1).to(tl.int64)
+    begin, end = steps_of(table, segment)
     if leaks:
         decay = tl.load(decays + 2 * segment)
         leak = tl.load(decays + 2 * segment + 1)
@@ -296,8 +304,7 @@ def _backward(  # type: ignore[no-untyped-def]
     block: tl.constexpr,
 ):
     segment = tl.program_id(1)
-    begin = tl.load(table + segment).to(tl.int64)
-    end = tl.load(table + segment + 1).to(tl.int64)
+    begin, end = steps_of(table, segment)
     if leaks:
         decay = tl.load(decays + 2 * segment)
     lane = tl.arange(0, block)
