@@ -36,8 +36,9 @@ class LIF(IF):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self._positive[1:]:
+            shortest = np.float64(np.min(getattr(self, name)))
             with np.errstate(over="ignore"):
-                if not np.all(np.isfinite(1 / np.asarray(shortest := np.min(getattr(self, name)), dtype=np.float64))):
+                if not np.isfinite(1 / shortest):
                     raise InputError(f"{type(self).__name__}.{name} must be at least 1e-307 seconds, not {shortest}")
         with np.errstate(over="ignore"):
             rest = np.asarray(self._drive + np.asarray(self.v_leak, dtype=np.float64))

@@ -214,6 +214,15 @@ def _time_on_cell(
     return (t - begin) / span
 
 
+@inlined
+def _leave_cell(eq: Equations, taylor: TaylorRule, v: int, at: float) -> None:
+    """Gives a neuron its states at the time ``at`` of its stored cell, which is stored no more."""
+    place = v - taylor.first
+    for q in range(eq.kind[eq.z[v, CURRENT], 0]):
+        eq.y[v, q] = state_at(taylor.cells, place, q, at)
+    taylor.span[place, SPAN] = 0.0
+
+
 @piece
 def _advance(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: int) -> float:
     """Moves the neurons of `TaylorRule.waiting` to ``t``.
@@ -233,9 +242,7 @@ def _advance(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: 
             if span > 0.0:
                 at = _time_on_cell(eq, taylor, v, span, t, last, stored, cells < _MOST_CELLS)
                 if at >= 0.0:
-                    taylor.span[place, SPAN] = 0.0
-                    for q in range(eq.kind[eq.z[v, CURRENT], 0]):
-                        eq.y[v, q] = state_at(taylor.cells, place, q, at)
+                    _leave_cell(eq, taylor, v, at)
                 if not taylor.span[place, LISTED]:
                     waiting -= 1
                 continue
@@ -316,9 +323,7 @@ def _carry_any(eq: Equations, general: GeneralRule | None, taylor: TaylorRule, v
         return
     if t > eq.y[v, LAST]:
         if _on_stored_cell(eq, taylor, v, t):
-            at = (t - eq.y[v, LAST]) / taylor.span[place, SPAN]
-            for q in range(eq.kind[s, 0]):
-                eq.y[v, q] = state_at(taylor.cells, place, q, at)
+            _leave_cell(eq, taylor, v, (t - eq.y[v, LAST]) / taylor.span[place, SPAN])
             eq.y[v, LAST] = t
         else:
             taylor.waiting[0] = v
