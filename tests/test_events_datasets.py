@@ -510,6 +510,18 @@ def test_dvsgesture_in_tonics_copy(tmp_path):
     assert len(events.load("dvsgesture", tmp_path, "test")) == 2
 
 
+@pytest.mark.parametrize(
+    ("split", "part", "user", "other"),
+    [("train", "ibmGestureTrain", 24, "test"), ("test", "ibmGestureTest", 23, "train")],
+)
+def test_a_person_of_the_other_split_is_in_neither(split, part, user, other, tmp_path):
+    folder = tmp_path / part / f"user{user}_led"
+    folder.mkdir(parents=True)
+    np.save(folder / "3.npy", np.zeros((1, 4)))
+    with pytest.raises(InputError, match=rf"user{user}_led/3\.npy: user {user} belongs to the {other} split"):
+        events.load("dvsgesture", tmp_path, split)
+
+
 def test_dvsgesture_arrays_are_checked_and_never_unpickled(tmp_path):
     folder = tmp_path / "ibmGestureTrain" / "user03_natural"
     folder.mkdir(parents=True)

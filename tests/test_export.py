@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import mtt_brian as mb
 from mtt_brian import export, snn, translate
@@ -233,6 +234,33 @@ def test_layers_without_an_exact_counterpart_are_refused(layer: nn.Module, messa
     layers["readout"](nn.Flatten()(layer(torch.zeros(1, 2, 8, 8))))
     with pytest.raises(InputError, match=message):
         export.to_nir(Staged(layers, (2, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.weight_norm,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+def test_weights_of_the_last_pass_are_not_exported(compute: Callable[[nn.Module], object]) -> None:
+    """After a step of the optimizer they are not the weights of the next pass."""
+    layer = nn.Linear(2, 2, bias=False)
+    compute(layer)
+    layers = {"hidden": layer, "spikes": Spiking(IF()), "readout": nn.Linear(2, 1, bias=False)}
+    for function in (export.to_nir, norm.fold):
+        with pytest.raises(InputError, match="layer 'hidden': its weight is no parameter, but computed in every pass"):
+            function(Staged(layers, (2,)))
+
+
+def test_weights_in_a_buffer_are_exported() -> None:
+    layer = nn.Linear(2, 2, bias=False)
+    del layer.weight
+    layer.register_buffer("weight", torch.eye(2))
+    model = Staged({"hidden": layer, "spikes": Spiking(IF()), "readout": nn.Linear(2, 1, bias=False)}, (2,))
+    assert export.to_nir(model).nodes["hidden"].weight.tolist() == [[1, 0], [0, 1]]
 
 
 def test_a_zero_bias_is_none() -> None:

@@ -72,6 +72,17 @@ def same_weights(a: Checkpoint, b: Checkpoint) -> bool:
     return a.weights.keys() == b.weights.keys() and all(torch.equal(a.weights[k], b.weights[k]) for k in a.weights)
 
 
+def test_a_checkpoint_can_be_continued_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training changed the moments of the checkpoint that it continued, and of its own earlier ones."""
+    config, kept = small(), []
+    save = loop.Trainer.save
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "save", lambda trainer, folder: (kept.append(trainer.last), save(trainer, folder)))
+        whole = train(config, tmp_path / "whole")
+    for number, resume in enumerate([kept[1], kept[1], kept[2]]):
+        assert same_weights(train(config, tmp_path / str(number), resume), whole)
+
+
 def without_seconds(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
 

@@ -273,7 +273,14 @@ def test_what_the_refusal_offers_works():
 def test_a_field_of_one_value_may_be_dropped(shape):
     cochlea = mb.events.make_recording([10, 20], x=[699, 5])  # as SHD: y and p are 0
     assert input_spikes(cochlea, shape).i.tolist() == [699, 5]
-    assert input_spikes(cochlea[["t", "x"]], (700,)).i.tolist() == [699, 5]
+    assert input_spikes(cochlea[["t", "x"]], shape).i.tolist() == [699, 5]
+
+
+@pytest.mark.parametrize(("shape", "missing"), [((2, 1, 700), "p"), ((1, 2, 700), "y"), ((2, 700), "y")])
+def test_a_coordinate_is_not_guessed(shape, missing):
+    channels = mb.events.make_recording([10, 20], x=[699, 5])[["t", "x"]]
+    with pytest.raises(InputError, match=f"recording has no field '{missing}': it lacks {missing}; needed are t, "):
+        input_spikes(channels, shape)
 
 
 @pytest.mark.parametrize(

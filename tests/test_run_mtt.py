@@ -19,6 +19,7 @@ from unittest import mock
 
 import nir
 import pytest
+from torch import nn
 
 from mtt_brian import files, mtt
 from mtt_brian.cli import train
@@ -75,14 +76,11 @@ def test_printed_commands_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFi
     train.print_next_command(folder, config)
     assert shlex.split(capsys.readouterr().out.splitlines()[-1]) == ["mtt-brian", "eval", str(folder)]
     folder.mkdir()
-    (folder / "config.json").touch()
-    for message, expected in (
-        (lambda: train.new_run_folder(str(folder), config), ["--resume", str(folder)]),
-        (lambda: run_folder.load(folder), ["mtt-brian", "train", "--resume", str(folder)]),
-    ):
+    (folder / "checkpoint.pt").touch()
+    for message in (lambda: train.new_run_folder(str(folder), config), lambda: run_folder.load(folder)):
         with pytest.raises(InputError) as refused:
             message()
-        assert shlex.split(str(refused.value).rstrip(")"))[-len(expected) :] == expected
+        assert shlex.split(str(refused.value))[-4:] == ["mtt-brian", "train", "--resume", str(folder)]
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -352,7 +350,7 @@ def test_out_and_resume_exclude_each_other(finished: tuple[Path, str]) -> None:
 
 
 def test_a_run_never_overwrites_another(finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="not an empty folder; name another one, or continue a run with --resume"):
+    with pytest.raises(InputError, match="not an empty folder; name another one; continue a run with: mtt-brian train"):
         train.main(["--limit", "4", "--out", str(finished[0])])
     monkeypatch.chdir(finished[0].parents[1])
     assert train.new_run_folder(None, mtt.TrainConfig()) == Path("runs/digits-mtt-0-002")
@@ -389,3 +387,30 @@ def test_the_settings_of_a_resumed_run_are_those_of_its_end(tmp_path: Path) -> N
     config = replace(config, data_root="after")
     run_folder.trained(config, splits, tmp_path)
     assert run_folder.load(tmp_path).config["data_root"] == "after"
+
+
+def test_a_reader_that_ends_before_the_training_leaves_no_folder(tmp_path: Path) -> None:
+    """`mtt-brian train | head -0`: the folder was taken for ever, and held nothing to resume."""
+    with mock.patch("builtins.print", side_effect=BrokenPipeError), pytest.raises(BrokenPipeError):
+        train.load_script("training", "run_mtt").main([*SMALL, "--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_checkpoint_is_not_to_be_resumed(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError) as error:
+        train.main([*SMALL, "--out", str(tmp_path)])
+    assert str(error.value).endswith("is not an empty folder; name another one")
+    with pytest.raises(InputError) as error:
+        run_folder.load(tmp_path)
+    assert str(error.value).endswith("no model.nir; a finished run has one")
+
+
+def test_a_network_that_cannot_be_exported_is_not_trained(tmp_path: Path) -> None:
+    config = mtt.TrainConfig(epochs=1, limit=8, time_steps=2, width_multiplier=0.1)
+    splits = run_folder.load_splits(config)
+    model = mtt.build_model(config, splits.train)
+    model.stages[0].pool1 = nn.MaxPool2d(2)
+    with pytest.raises(InputError, match="layer 'pool1' is a MaxPool2d, which cannot be exported"):
+        run_folder.train(model, config, splits, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

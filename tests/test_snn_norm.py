@@ -137,6 +137,29 @@ def test_norms_without_statistics_are_refused() -> None:
 # ----- recalibration
 
 
+def test_folding_layers_that_share_their_weights() -> None:
+    """Both norms were multiplied into the one tensor."""
+    torch.manual_seed(0)
+    layers = {
+        "first": nn.Linear(4, 4, bias=False),
+        "norm1": nn.BatchNorm1d(4),
+        "spikes1": Spiking(IF(spikes="many")),
+        "second": nn.Linear(4, 4, bias=False),
+        "norm2": nn.BatchNorm1d(4),
+        "spikes2": Spiking(IF(spikes="many")),
+        "readout": nn.Linear(4, 2, bias=False),
+    }
+    layers["second"].weight = layers["first"].weight
+    for norm_layer, variance in (("norm1", 0.25), ("norm2", 0.0625)):
+        nn.init.constant_(layers[norm_layer].running_var, variance)
+    model = Staged(layers, (4,)).eval()
+    folded = norm.fold(model)
+    for name, factor in (("first", 2.0), ("second", 4.0)):
+        torch.testing.assert_close(layer(folded, name).weight, factor * layers["first"].weight, rtol=1e-4, atol=0)
+    x = torch.poisson(torch.full((5, 6, 4), 1.0))
+    torch.testing.assert_close(folded(x, 5), model(x, 5))
+
+
 def test_recalibration_by_hand() -> None:
     model = network(weight=1.0, bias=None)
     module = layer(model, "norm")

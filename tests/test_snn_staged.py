@@ -1,6 +1,7 @@
 """Staged networks."""
 
 import copy
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,8 @@ from torch import nn
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF
 from mtt_brian.snn import Spiking, Staged, models, spike_counts, temporal
-from mtt_brian.snn.residual import run
+from mtt_brian.snn.residual import Residual, run
+from mtt_brian.snn.staged import evaluation_mode, observing
 
 
 def one_neuron(populations: int = 1, weight: float = 2.0, **options: object) -> Staged:
@@ -261,3 +263,76 @@ def test_spike_counts() -> None:
     assert spike_counts(model, x, 8)[1]["input"].flatten().tolist() == [6, 2]
     assert not logits.requires_grad
     assert not any(p._forward_hooks for p in model.populations().values())
+
+
+@pytest.mark.parametrize("blocks_per_stage", [1, None])
+def test_a_layer_of_several_names(blocks_per_stage: int | None) -> None:
+    """torch leaves out a second name: the network had fewer layers, in silence if their shapes fitted."""
+
+    def build(each: Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]) -> Staged:
+        torch.manual_seed(0)
+        one, pool, half = each(lambda: linear(1.5)), each(nn.Identity), each(lambda: Spiking(IF(spikes="many")))
+        body = {"a": one(), "spikes0": half(), "b": one()}
+        layers = {"residual": Residual(body, {"pool0": pool()}), "spikes1": half(), "pool1": pool(), "c": one()}
+        layers |= {"spikes2": half(), "pool2": pool(), "readout": linear(2.0)}
+        return Staged(layers, (1,), blocks_per_stage=blocks_per_stage)
+
+    def shared(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+        layer = make()
+        return lambda: layer
+
+    model, apart = build(shared), build(lambda make: make)
+    x = frames(1.0, 0, 2.0)
+    assert list(model.shapes) == list(apart.shapes) == [name for name, _ in model.layers()]
+    assert model(x, 3).item() == apart(x, 3).item() > 0
+    counts, expected = (spike_counts(each, x, 3)[1] for each in (model, apart))
+    assert counts == expected
+    assert len(set(counts.values())) > 2
+    assert len(list(model.parameters())) == 2
+    model(x, 3).sum().backward()
+    apart(x, 3).sum().backward()
+    each = [dict(apart.layers())[name].weight.grad.item() for name in "abc"]
+    assert dict(model.layers())["c"].weight.grad.item() == pytest.approx(sum(each), rel=1e-6)
+
+
+def test_layers_of_users_that_fail() -> None:
+    class Strange(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise KeyError("x")
+
+    for layer, cause in ((Strange(), "'x'"), (nn.LazyLinear(1), "LazyLinear has no weights yet; use the type with")):
+        with pytest.raises(InputError, match=f"layer 'strange' does not fit frames of shape .*: {cause}"):
+            Staged({"strange": layer, "spikes": Spiking(IF()), "readout": linear(1)}, (1,))
+
+
+def test_another_device() -> None:
+    """torch multiplies a tensor of a CPU by weights without values, and returns whatever is in the memory."""
+    with pytest.raises(InputError, match=r"frames are on the device cpu, the network is on meta: call frames.to"):
+        one_neuron().to("meta")(frames(1.0), 1)
+
+
+def in_a_thread(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def test_evaluation_lasts_until_the_last_of_overlapping_blocks() -> None:
+    """The first of two threads to end put the network back into training while the other still predicted."""
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout()).train()
+    model[1].eval()
+    first, second = evaluation_mode(model), evaluation_mode(model)
+    first.__enter__()
+    in_a_thread(second.__enter__)
+    first.__exit__(None, None, None)
+    assert not any(module.training for module in model.modules())
+    in_a_thread(lambda: second.__exit__(None, None, None))
+    assert [module.training for module in model.modules()] == [True, True, False]
+
+
+def test_spikes_of_another_thread_are_not_observed() -> None:
+    model, seen = one_neuron(), []
+    with observing(model, lambda name, spikes: seen.append(spikes.sum().item())):
+        in_a_thread(lambda: model(frames(5.0), 1))
+        model(frames(2.0), 1)
+    assert seen == [2]

@@ -36,12 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         # The results folder: a new folder under runs/, or that of --out or --resume.
         folder = processes.from_first(lambda: train.open_folder(settings))
-        train.print_summary(config, splits, model, folder)
 
         # Train: bin the recordings to frames of T_max time steps, then in every iteration draw time steps for each
         # stage and take one step on the mean gradient (`mtt.fit`). After every epoch the checkpoint is replaced; a
         # signal stops the run and prints the command that resumes it. Export: at the end, model.nir and training.png.
         with train.resume_hint(folder, config, processes):
+            train.print_summary(config, splits, model, folder)
             run_folder.train(model, config, splits, folder, settings.resume, processes)
 
     if processes.first:

@@ -102,7 +102,7 @@ def input_spikes(
     Args:
         recording: structured array of integers ``t`` [us], ``x``, ``y``, ``p``, sorted by time. For an input of shape
             (N,) only ``t`` and ``x`` are needed, for one of shape (H, W) ``t``, ``x`` and ``y``. A field that is not
-            needed must hold one value everywhere.
+            needed must hold one value everywhere. A field of an axis of size 1 may be missing: it could be 0 only.
         input_shape: (C, H, W), (N,), or any shape of three dimensions that p, y, x index.
         duration: end of the run in seconds; later events are left out. None: the last event. A duration that is a whole
             number of microseconds up to rounding counts as that number.
@@ -115,24 +115,19 @@ def input_spikes(
     axes = {1: ("x",), 2: ("y", "x"), 3: ("p", "y", "x")}.get(len(input_shape))
     if axes is None:
         raise InputError(f"recordings have at most 3 coordinates; the network's input has the shape {input_shape}")
-    try:
-        check_fields(recording, ("t", *axes), name)
-    except InputError as error:
-        names = getattr(getattr(recording, "dtype", None), "names", None) or axes
-        missing = {axis: size for axis, size in zip(axes, input_shape, strict=True) if axis not in names}
-        if not missing or set(missing.values()) != {1}:
-            raise
-        zeros = " and ".join(f"{axis} = 0" for axis in missing)
-        raise InputError(f"{error}; all events of an input of shape {input_shape} have {zeros}") from None
+    names = getattr(getattr(recording, "dtype", None), "names", None) or axes
+    needed = {axis: size for axis, size in zip(axes, input_shape, strict=True) if axis in names or size != 1}
+    check_fields(recording, ("t", *needed), name)
     from mtt_brian.circuit import events_to_spikes  # imports numba, which is slow
 
     t, sizes = recording["t"].astype(np.int64), np.array(input_shape, dtype=np.int64)
-    places = np.empty((len(axes), len(t)), dtype=np.int64)
+    places = np.zeros((len(axes), len(t)), dtype=np.int64)
     for place, axis in zip(places, axes, strict=True):
-        place[:] = recording[axis]
+        if axis in needed:
+            place[:] = recording[axis]
     if not events_to_spikes.fit(t, places, sizes, LAST_MICROSECOND):
         _refuse_times(recording["t"], name)
-        _refuse_places(recording, axes, input_shape, name)
+        _refuse_places(recording, needed, input_shape, name)
     events, end = len(t), int(t[-1]) / 1e6 if len(t) else 0.0
     if duration is not None:
         end, last = end_of_run(duration, name)
@@ -159,9 +154,9 @@ def _refuse_times(given: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: event {k} has t = {given[k]}; t counts microseconds from 0 to {LAST_MICROSECOND}")
 
 
-def _refuse_places(recording: np.ndarray, axes: tuple[str, ...], input_shape: tuple[int, ...], name: str) -> None:
-    """Refuses coordinates outside the sensor."""
-    for axis, size in zip(axes, input_shape, strict=True):
+def _refuse_places(recording: np.ndarray, sizes: Mapping[str, int], input_shape: tuple[int, ...], name: str) -> None:
+    """Refuses coordinates outside the sensor, whose axes have these sizes."""
+    for axis, size in sizes.items():
         value = recording[axis]
         outside = (value < 0) | (value >= size)
         if outside.any():

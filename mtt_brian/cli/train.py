@@ -177,9 +177,16 @@ def print_summary(config: TrainConfig, splits: Splits, model: Staged, folder: Pa
 
 @contextmanager
 def resume_hint(folder: Path, config: TrainConfig, processes: Processes) -> Iterator[None]:
-    """A Ctrl-C or signal within prints what is kept and the command that goes on, and exits."""
+    """A Ctrl-C or signal within prints what is kept and the command that goes on, and exits.
+
+    A folder without a checkpoint is removed, however the block ends.
+    """
     try:
-        yield
+        try:
+            yield
+        finally:
+            if processes.first:
+                run_folder.remove_unstarted(folder)
     except KeyboardInterrupt as stop:
         print(f"\n{exit_status.stopped(stop)}; {resume_command(folder, config, processes)}")
         sys.exit(exit_status.status(stop))
@@ -233,9 +240,7 @@ def new_run_folder(out: str | None, config: TrainConfig) -> Path:
 
 
 def _taken(run: Path) -> InputError:
-    return InputError(
-        f"{run} is not an empty folder; name another one, or continue a run with --resume {shlex.quote(str(run))}"
-    )
+    return InputError(f"{run} is not an empty folder; name another one{run_folder.resume_advice(run)}")
 
 
 def resumed_folder(name: str) -> Path:

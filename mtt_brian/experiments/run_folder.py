@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nir
+
 from mtt_brian import events, export, mtt, plotting
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.statistics import same_but_seed
@@ -117,23 +119,29 @@ def train(
         The last checkpoint.
 
     Raises:
-        InputError, mtt.Diverged, KeyboardInterrupt: see `mtt.fit`.
+        InputError, mtt.Diverged, KeyboardInterrupt: see `mtt.fit`; InputError too for a network that `export.to_nir`
+            refuses, before the training.
     """
+
+    def to_nir() -> nir.NIRGraph:
+        return export.to_nir(model, time_steps=config.time_steps, duration=_duration(splits.train, config.time_steps))
+
     if resume is None and processes.first:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG, config.as_dict())
         write_json(folder / VERSIONS, versions("torch", "numpy", "tonic", "nir"))
     try:
+        with processes.together():
+            to_nir()  # what cannot be exported is refused before the training
         done = mtt.fit(model, splits.train, config, folder, splits.validation, resume, processes)
     except BaseException:
         if resume is None and processes.first:
-            _unmake(folder)
+            remove_unstarted(folder)
         raise
     with processes.together():
         if processes.first:
             write_json(folder / CONFIG, config.as_dict())  # a resumed run may have another folder of the data
-            duration = _duration(splits.train, config.time_steps)
-            graph = export.to_nir(model, time_steps=config.time_steps, duration=duration)
+            graph = to_nir()
             with plotting.figure(folder / "training.png") as figure:
                 plotting.training_curve(done.history, ax=figure.subplots())
             export.write(folder / MODEL, graph)  # last: its presence marks the end of the run
@@ -149,8 +157,8 @@ def claim(folder: Path, config: TrainConfig) -> None:
     create_text(folder / CONFIG, json_text(config.as_dict()))
 
 
-def _unmake(folder: Path) -> None:
-    """Removes the files of a training without a checkpoint, which cannot be continued."""
+def remove_unstarted(folder: Path) -> None:
+    """Removes the files of a training without a checkpoint, which cannot be continued; keeps all others."""
     if (folder / mtt.checkpoint.FILE_NAME).exists():
         return
     with contextlib.suppress(OSError):
@@ -196,10 +204,7 @@ def load(folder: Path) -> Run:
         is_file = folder.is_file()
         raise InputError(f"{folder}: {'is a file, not the folder of a run' if is_file else 'no such run folder'}")
     if not (folder / MODEL).is_file():
-        raise InputError(
-            f"{folder}: no model.nir; a finished run has one (continue with: mtt-brian train --resume "
-            f"{shlex.quote(str(folder))})"
-        )
+        raise InputError(f"{folder}: no {MODEL}; a finished run has one{resume_advice(folder)}")
     config_file = folder / CONFIG
     if not config_file.is_file():
         raise InputError(f"{folder}: no {CONFIG}, which contains the settings of the training")
@@ -208,6 +213,13 @@ def load(folder: Path) -> Run:
     if missing:
         raise InputError(f"{config_file}: no {', '.join(missing)}")
     return Run(folder.resolve().name, folder, config)
+
+
+def resume_advice(folder: Path) -> str:
+    """The command that continues the run in a folder, for the end of a message; nothing if it has no checkpoint."""
+    if not (folder / mtt.checkpoint.FILE_NAME).is_file():
+        return ""
+    return f"; continue a run with: mtt-brian train --resume {shlex.quote(str(folder))}"
 
 
 def load_all(folders: Sequence[str | Path]) -> list[Run]:

@@ -17,7 +17,7 @@ from mtt_brian.neuron import LIF, tau_from_decay
 from mtt_brian.snn import norm
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.residual import Residual
-from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, check_staged
+from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, check_staged, check_weights
 from mtt_brian.translate import to_tool
 from mtt_brian.translate.nir_files import numbers
 
@@ -81,6 +81,7 @@ def to_nir(
         time_steps = check_whole("time_steps", time_steps, most=MOST_TIME_STEPS, least=1)
     if duration is not None and not (duration := check_number("duration", duration, most=sys.float_info.max)) > 0:
         raise InputError(f"duration must be > 0 seconds and finite, not {duration}")
+    check_weights(model)
     if norm.has_norms(model):
         model = norm.fold(model)
     writer = _Writer(model, _Options(time_steps, duration))

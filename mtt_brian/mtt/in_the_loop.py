@@ -11,6 +11,7 @@ PNAS 119, 2022 (in-the-loop training of spiking networks).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -200,7 +201,7 @@ class FineTuning:
         """Tensors and plain values, at the end of an epoch."""
         return {
             "weights": {name: value.clone() for name, value in self._model.state_dict().items()},
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
             "scheduler": self._scheduler.state_dict(),
             "rng": self._rng.bit_generator.state,
             "history": list(self.history),
@@ -209,7 +210,7 @@ class FineTuning:
     def go_on_from(self, state: Mapping[str, Any]) -> None:
         """Restore a `state` of the same network, recordings and settings."""
         self._model.load_state_dict(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would change the given tensors
         self._scheduler.load_state_dict(state["scheduler"])
         self._rng.bit_generator.state = state["rng"]
         self.history = list(state["history"])

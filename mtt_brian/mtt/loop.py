@@ -5,6 +5,7 @@ Source: Du et al., "Temporal Flexibility in Spiking Neural Networks", ICLR 2025,
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -178,7 +179,7 @@ class Trainer:
         else:
             self.last = resume
             model.load_state_dict(resume.weights)
-            self.optimizer.load_state_dict(resume.optimizer)
+            self.optimizer.load_state_dict(copy.deepcopy(resume.optimizer))  # torch would change the given tensors
             self.scheduler.load_state_dict(resume.scheduler)
             checkpoints.set_rng_state(self.rng, resume.rng)
 
@@ -369,7 +370,7 @@ class Trainer:
             epoch=epoch,
             weights=_copy(self.model),
             best=best,
-            optimizer=self.optimizer.state_dict(),
+            optimizer=copy.deepcopy(self.optimizer.state_dict()),
             scheduler=self.scheduler.state_dict(),
             rng=checkpoints.rng_state(self.rng),
             history=history,

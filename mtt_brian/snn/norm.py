@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.residual import NORMS, WEIGHTED
-from mtt_brian.snn.staged import Staged, evaluation_mode
+from mtt_brian.snn.staged import Staged, check_weights, evaluation_mode
 
 
 def has_norms(model: nn.Module) -> bool:
@@ -61,6 +61,7 @@ def recalibrate(model: Staged, batches: Iterable[Tensor], time_steps: int | Sequ
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
+                norm.eval()
 
 
 def lock(model: Staged) -> None:
@@ -98,8 +99,9 @@ def fold(model: Staged) -> Staged:
     zoo model is that of the copy.
 
     Raises:
-        InputError: naming a norm that follows no such layer or keeps no running statistics.
+        InputError: naming a norm that follows no such layer or keeps no running statistics, and as `check_weights`.
     """
+    check_weights(model)
     folded = copy.deepcopy(model)
     pairs = []
     for chain in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
@@ -115,7 +117,8 @@ def fold(model: Staged) -> Staged:
             previous = layer
     biased = any(bool(shift.any()) for _, _, shift in pairs)
     for layer, scale, shift in pairs:
-        layer.weight.copy_(layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+        weight = layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+        layer.weight = nn.Parameter(weight.to(layer.weight.dtype))  # a new one: layers may share theirs
         layer.bias = nn.Parameter(shift.to(layer.weight.dtype)) if biased else None
     remaining = dict(folded.layers())
     folded.shapes = {name: shape for name, shape in folded.shapes.items() if name in remaining}

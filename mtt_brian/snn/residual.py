@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
@@ -50,11 +51,31 @@ class Residual(nn.Module):
             raise InputError("the body of a residual connection needs a layer; only the shortcut may be the identity")
         if any(isinstance(layer, Residual) for layer in (*body.values(), *shortcut.values())):
             raise InputError("a branch of a residual connection cannot hold another one")
-        self.body = nn.Sequential(OrderedDict(body))
-        self.shortcut = nn.Sequential(OrderedDict(shortcut))
+        seen: set[nn.Module] = set()
+        self.body = nn.Sequential(OrderedDict(each_its_own(body, seen)))
+        self.shortcut = nn.Sequential(OrderedDict(each_its_own(shortcut, seen)))
 
     def forward(self, x: Tensor, plan: TimePlan | RoomPlan | None = None) -> Tensor:
         return run(self.body, x, plan) + run(self.shortcut, x, plan)
+
+
+def each_its_own(layers: Mapping[str, nn.Module], seen: set[nn.Module]) -> dict[str, nn.Module]:
+    """The layers, where one that was seen before is replaced by a copy with the same parameters.
+
+    torch leaves out the second name of a layer when it lists a sequence, and a hook cannot distinguish two names.
+
+    Args:
+        layers: by name.
+        seen: layers that have another name already; these layers are added.
+    """
+
+    def own(layer: nn.Module) -> nn.Module:
+        if layer in seen:
+            return copy.deepcopy(layer, {id(tensor): tensor for tensor in (*layer.parameters(), *layer.buffers())})
+        seen.add(layer)
+        return layer
+
+    return {name: own(layer) for name, layer in layers.items()}
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, plan: TimePlan | RoomPlan | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
@@ -18,8 +19,8 @@ from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.memory_format import to_channels_last
 from mtt_brian.snn.ops.time_plan import RoomMap, RoomPlan, TimePlan
-from mtt_brian.snn.residual import NORMS, Residual, additive, leaves, run
-from mtt_brian.text import shown
+from mtt_brian.snn.residual import NORMS, Residual, additive, each_its_own, leaves, run
+from mtt_brian.text import one_line, shown
 
 #: Name under which the input appears beside the populations, here and in the NIR graph.
 INPUT = "input"
@@ -63,7 +64,8 @@ class Staged(nn.Module):
     Args:
         layers: all layers by name, in order: `Spiking` populations, modules that act on single frames [N, *]
             (convolutions, norms, pools, linear layers), and `Residual` connections, each with a population behind it.
-            A layer's name is that of its node in the NIR graph; names within residual connections count as well.
+            A layer's name is that of its node in the NIR graph; names within residual connections count as well. A
+            layer that has several names becomes several, which share their parameters.
         input_shape: of one frame, for instance (C, H, W).
         blocks_per_stage: g; a stage holds g blocks (the last one perhaps fewer), the layers behind the last block
             belong to the last stage. None: one stage, which is NMT's network.
@@ -98,7 +100,7 @@ class Staged(nn.Module):
         self.input_shape = tuple(int(n) for n in input_shape)
         self.transform = transform
         _check_names(layers)
-        blocks = _blocks(layers, block_ends)
+        blocks = _blocks(_each_its_own(layers), block_ends)
         self.stages = nn.ModuleList(nn.Sequential(OrderedDict(s)) for s in _stages(blocks, blocks_per_stage))
         self.shapes = self._infer_shapes()
         self.norms_locked = False
@@ -234,7 +236,13 @@ class Staged(nn.Module):
             raise InputError(f"frames must be a tensor of real numbers [T, N, {wanted}], not {shown(frames)}")
         if frames.ndim < 3 or frames.shape[2:] != self.input_shape or len(frames) < 1:
             raise InputError(f"frames must have the shape [T, N, {wanted}], not {list(frames.shape)}")
-        dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        first = next(self.parameters(), frames)
+        dtype = torch.get_default_dtype() if first is frames else first.dtype
+        if first.device != frames.device:
+            raise InputError(
+                f"frames are on the device {frames.device}, the network is on {first.device}: call frames.to(device)"
+                " or model.to(device)"
+            )
         if dtype not in (torch.float32, torch.float64):
             raise InputError(
                 f"the weights are {name_of(dtype)}, and membranes need float32 or float64: call "
@@ -256,16 +264,46 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+class _Kept:
+    """The own modes of modules in evaluation mode, and how many blocks need each; blocks of threads overlap."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._modes: dict[nn.Module, bool] = {}
+        self._blocks: Counter[nn.Module] = Counter()
+
+    def enter(self, model: nn.Module) -> list[nn.Module]:
+        modules = list(model.modules())
+        with self._lock:
+            for module in modules:
+                self._modes.setdefault(module, module.training)
+                self._blocks[module] += 1
+            model.eval()
+        return modules
+
+    def leave(self, modules: Iterable[nn.Module]) -> None:
+        with self._lock:
+            for module in modules:
+                self._blocks[module] -= 1
+                if not self._blocks[module]:
+                    del self._blocks[module]
+                    module.training = self._modes.pop(module)
+
+
+_KEPT = _Kept()
+
+
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode within the block; afterwards every module is in its own mode again."""
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
+    """The network in evaluation mode within the block; afterwards every module is in its own mode again.
+
+    The mode belongs to the network, not to a thread: it ends with the last of the blocks that overlap.
+    """
+    modules = _KEPT.enter(model)
     try:
         yield
     finally:
-        for module, mode in was_training.items():
-            module.training = mode
+        _KEPT.leave(modules)
 
 
 def check_staged(model: Any) -> None:
@@ -287,6 +325,33 @@ def _check_names(layers: Mapping[str, nn.Module]) -> None:
             raise InputError(
                 f"{name!r} cannot name a layer: it must not hold '.' or '/' nor be {INPUT!r} or {OUTPUT!r}"
             )
+
+
+def _each_its_own(layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """As `residual.each_its_own`, for the layers within residual connections too."""
+    seen: set[nn.Module] = set()
+    for layer in layers.values():
+        if isinstance(layer, Residual):
+            for branch in (layer.body, layer.shortcut):
+                for name, member in each_its_own(dict(branch.named_children()), seen).items():
+                    setattr(branch, name, member)
+    return each_its_own(layers, seen)
+
+
+def check_weights(model: nn.Module) -> None:
+    """Refuses weights that every pass computes: between passes they are not those of the parameters.
+
+    Raises:
+        InputError: naming the layer.
+    """
+    for name, layer in model.named_modules():
+        stored = dict([*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)])
+        for key in ("weight", "bias"):
+            if key not in stored and isinstance(getattr(layer, key, None), Tensor):
+                raise InputError(
+                    f"layer {name.rpartition('.')[2]!r}: its {key} is no parameter, but computed in every pass; make it"
+                    f" one by prune.remove, remove_weight_norm or parametrize.remove_parametrizations (layer, {key!r})"
+                )
 
 
 def _blocks(layers: Mapping[str, nn.Module], block_ends: Collection[str] | None) -> list[list[tuple[str, nn.Module]]]:
@@ -333,11 +398,16 @@ def _through(layers: nn.Module, x: Tensor, shapes: dict[str, tuple[int, ...]]) -
                     raise ValueError(f"its branches give {tuple(body.shape[1:])} and {tuple(shortcut.shape[1:])}")
                 x = body + shortcut
                 continue
+            if getattr(layer, "has_uninitialized_params", bool)():
+                raise ValueError(f"{type(layer).__name__} has no weights yet; use the type with its input size")
             if not isinstance(layer, Spiking):
                 state = {k: v.to("meta") for k, v in [*layer.named_parameters(), *layer.named_buffers()]}
                 x = functional_call(layer, state, x.to(next((v.dtype for v in state.values()), x.dtype)))
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"layer {name!r} does not fit frames of shape {tuple(x.shape[1:])}: {error}") from None
+        except InputError:
+            raise
+        except Exception as error:  # layers of users raise any type
+            shape = tuple(x.shape[1:])
+            raise InputError(f"layer {name!r} does not fit frames of shape {shape}: {one_line(error)}") from None
         shapes[name] = tuple(x.shape[1:])
     return x
 
@@ -353,8 +423,16 @@ def observing(model: Staged, observe: Callable[[str, Tensor], None]) -> Abstract
 
 @contextmanager
 def hooked(model: Staged, hook: Callable[[str], Callable[[nn.Module, Any, Tensor], Tensor | None]]) -> Iterator[None]:
-    """Within the block, every population has the forward hook ``hook(name)`` of torch, which may replace its spikes."""
-    hooks = [layer.register_forward_hook(hook(name)) for name, layer in model.populations().items()]
+    """Within the block, every population has the forward hook ``hook(name)`` of torch, which may replace its spikes.
+
+    Passes of other threads through the same network do not call it.
+    """
+    thread = threading.get_ident()
+
+    def of_this_thread(call: Callable[[nn.Module, Any, Tensor], Tensor | None]) -> Callable[..., Tensor | None]:
+        return lambda *arguments: call(*arguments) if threading.get_ident() == thread else None
+
+    hooks = [layer.register_forward_hook(of_this_thread(hook(name))) for name, layer in model.populations().items()]
     try:
         yield
     finally:

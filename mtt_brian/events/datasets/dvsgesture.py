@@ -117,6 +117,10 @@ def _user(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def _split_of(user: int) -> str:
+    return "test" if user >= FIRST_TEST_USER else "train"
+
+
 def _open(folder: Path, split: str) -> RecordingIndex:
     npy = folder / _NPY_FOLDER[split]
     if npy.is_dir():
@@ -124,7 +128,7 @@ def _open(folder: Path, split: str) -> RecordingIndex:
     ids, labels = [], []
     for name in natural_order(path.name for path in folder.glob("user*_*.aedat")):
         user = _user(name)
-        if user is not None and (user >= FIRST_TEST_USER) == (split == "test"):
+        if user is not None and _split_of(user) == split:
             for row, (label, _, _) in enumerate(_trials(folder / name)):
                 ids.append(f"{name}#{row}")
                 labels.append(label)
@@ -132,12 +136,19 @@ def _open(folder: Path, split: str) -> RecordingIndex:
 
 
 def _open_npy(folder: Path, split: str) -> RecordingIndex:
+    """tonic reads whatever is in the folder of a split; a person of the other split would be in both."""
     ids, labels = [], []
     part = _NPY_FOLDER[split]
     for name in natural_order(f"{path.parent.name}/{path.name}" for path in (folder / part).glob("user*_*/*.npy")):
         label = Path(name).stem
         if label.startswith("."):  # of the file system, as in `files_by_class`
             continue
+        user = _user(name)
+        if user is not None and _split_of(user) != split:
+            raise InputError(
+                f"{folder / part / name}: user {user} belongs to the {_split_of(user)} split (users below "
+                f"{FIRST_TEST_USER} are for training); move the folder to {_NPY_FOLDER[_split_of(user)]}"
+            )
         if not label.isdigit() or int(label) >= len(CLASSES):
             raise InputError(f"{folder / part / name}: must be called <label>.npy, label 0..{len(CLASSES) - 1}")
         ids.append(f"{part}/{name}")

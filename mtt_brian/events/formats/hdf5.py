@@ -65,7 +65,7 @@ def _recording(columns: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     kind = next(names for names in hdf5_tree.COLUMNS if set(names) <= columns.keys())
     t, x, *rest = (columns.pop(name) for name in kind)
     if not rest:
-        return make_recording(from_seconds(t, "spikes/times"), x), columns
+        return make_recording(from_seconds(t, "spikes/times"), x)[["t", "x"]], columns
     y, p = rest
     if kind[0] == "ts":
         t = from_seconds(t, "the column ts", exact=True)
