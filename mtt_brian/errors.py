@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,32 @@ def check_kind(name: str, value: Any, kind: type) -> None:
     """
     if not isinstance(value, kind):
         raise InputError(f"{name} must be of the class {kind.__name__}, not {shown(value)}")
+
+
+def check_list(name: str, value: Any) -> list[Any]:
+    """The items of a list, an array or another iterable; text and mappings are refused.
+
+    Raises:
+        InputError: naming ``name`` and the value.
+    """
+    try:
+        if not isinstance(value, str | bytes | Mapping):
+            return list(value)
+    except TypeError:
+        pass
+    raise InputError(f"{name} must be a list, not {shown(value)}")
+
+
+def check_seconds(name: str, value: Any) -> float:
+    """A finite time above 0 as a float.
+
+    Raises:
+        InputError: naming ``name`` and the value.
+    """
+    seconds = check_number(name, value, most=np.inf)
+    if not 0 < seconds < np.inf:
+        raise InputError(f"{name} must be > 0 seconds and finite, not {shown(value)}")
+    return seconds
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -115,8 +115,8 @@ class TestTimeSurface:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"polarity": 2}, "no polarity 2; the recording has 0..1"),
-            ({"tau": 0.0}, "must be > 0 seconds, not 0.0"),
+            ({"polarity": 2}, "polarity must be at most 1, not 2"),
+            ({"tau": 0.0}, "must be > 0 seconds and finite, not 0.0"),
             ({"sensor_size": (2, 2, 4)}, "y = 2, outside"),
         ],
     )

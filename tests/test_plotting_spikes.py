@@ -119,8 +119,8 @@ class TestRates:
         ("options", "message"),
         [
             ({}, "sizes has no 'a'"),
-            ({"sizes": {"a": 1}, "bin_width": 0.0}, "bin width > 0"),
-            ({"sizes": {"a": 1}, "duration": 0.0}, "duration and a bin width > 0"),
+            ({"sizes": {"a": 1}, "bin_width": 0.0}, "bin_width must be > 0 seconds and finite, not 0.0"),
+            ({"sizes": {"a": 1}, "duration": 0.0}, "duration must be > 0 seconds and finite, not 0.0"),
         ],
     )
     def test_refuses(self, options, message, ax):
@@ -161,7 +161,7 @@ class TestSpikeTimeDifferences:
         [
             ({"a": train([1], [0]), "b": train([], [])}, {}, "'b' was recorded in one of two runs only"),
             ({"a": train([1], [0])}, {"bins": 10}, "must be odd.*not 10"),
-            ({"a": train([1], [0])}, {"limit": -1.0}, "must be > 0 seconds, not -1"),
+            ({"a": train([1], [0])}, {"limit": -1.0}, "must be > 0 seconds and finite, not -1"),
         ],
     )
     def test_refuses(self, second, options, message, ax):

@@ -12,10 +12,11 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike
 
-from mtt_brian.errors import InputError, check_array
+from mtt_brian.errors import InputError, check_array, check_kind, check_list, check_number
 from mtt_brian.evaluate import Estimate
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal_lines, plain_logarithms
-from mtt_brian.plotting.style import HATCHES, color_of, grey, line_style
+from mtt_brian.plotting.style import HATCHES, color_of, grey, style_of
+from mtt_brian.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,16 +29,30 @@ _EVENT_DRIVEN = "event-driven"
 _CHARACTER = 0.62
 
 
-def columns_of(accuracy: Sequence[Estimate], count: int) -> np.ndarray:
-    """Values and standard errors, float64 [2, K].
+def columns_of(accuracy: Sequence[Estimate], count: int, name: str = "accuracy") -> np.ndarray:
+    """Values and standard errors, float64 [2, K]; ``name`` is that of the argument.
 
     Raises:
         InputError: unless there are ``count`` pairs of numbers.
     """
-    columns = check_array("accuracy", accuracy if len(accuracy) else np.zeros((0, 2)), wanted=_PAIRS)
+    columns = check_array(name, accuracy, wanted=_PAIRS)
+    if columns.shape == (0,):
+        columns = columns.reshape(0, 2)
     if columns.shape != (count, 2):
-        raise InputError(f"accuracy must be {count} of {_PAIRS}, not an array of shape {columns.shape}")
+        raise InputError(f"{name} must be {count} of {_PAIRS}, not an array of shape {columns.shape}")
     return columns.astype(np.float64).T
+
+
+def _along(name: str, values: ArrayLike) -> np.ndarray:
+    """Numbers along an axis [K].
+
+    Raises:
+        InputError: for an array of another shape.
+    """
+    array = check_array(name, values)
+    if array.ndim != 1:
+        raise InputError(f"{name} must be a list of numbers, not an array of shape {array.shape}")
+    return array
 
 
 def time_step_sweep(
@@ -60,12 +75,13 @@ def time_step_sweep(
     """
     ax = axes(ax)
     label = label_of(label)
-    values, errors = columns_of(accuracy, len(time_steps))
+    at = _along("time_steps", time_steps)
+    values, errors = columns_of(accuracy, len(at))
     ax.set_xscale("linear")  # of an earlier curve: on a logarithmic axis errorbar() warns of a single T
-    curve = ax.errorbar(np.asarray(time_steps), values, yerr=errors, label=label)
+    curve = ax.errorbar(at, values, yerr=errors, label=label)
     if event_driven is not None:
         color = curve.lines[0].get_color()
-        value, error = event_driven
+        value, error = columns_of([event_driven], 1, "event_driven")[:, 0]
         ax.axhspan(value - error, value + error, color=color, alpha=0.15, linewidth=0)
         ax.axhline(value, color=color, linestyle=curve.lines[0].get_linestyle(), linewidth=1, label="_event-driven")
         ax.annotate(
@@ -108,12 +124,15 @@ def accuracy_bars(
     Raises:
         InputError: if a series does not have one entry per group.
     """
+    groups = check_list("groups", groups)
+    check_kind("series", series, Mapping)
     ax = axes(ax)
     width = 0.8 / max(len(series), 1)
     inches = ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi
     room = 72 * inches * 0.8 / max(len(series) * len(groups), 1)  # points per bar
     decimals = 1 if room >= 21 else 0
     for k, (name, estimates) in enumerate(series.items()):
+        estimates = check_list(f"the accuracies of {name!r}", estimates)
         if len(estimates) != len(groups):
             raise InputError(f"{name!r} has {len(estimates)} accuracies for {len(groups)} groups")
         at = [g for g, estimate in enumerate(estimates) if estimate is not None]
@@ -140,11 +159,11 @@ def accuracy_bars(
                 ha="center",
                 fontsize="small",
             )
-    shown = [literal_lines(group) for group in groups]
-    longest = max((len(line) for group in shown for line in group.split("\n")), default=0)
+    names = [literal_lines(group) for group in groups]
+    longest = max((len(line) for group in names for line in group.split("\n")), default=0)
     size = FontProperties(size=rcParams["xtick.labelsize"]).get_size_in_points()
     turned = _CHARACTER * size * longest > 72 * inches / max(len(groups), 1)
-    ax.set_xticks(range(len(groups)), shown, rotation=90 if turned else 0)
+    ax.set_xticks(range(len(groups)), names, rotation=90 if turned else 0)
     accuracy_axis(ax)
     ax.set_ylim(0, 1.1)  # room for the number above a bar of 100 %
     ax.set_yticks(np.linspace(0, 1, 6))
@@ -172,12 +191,12 @@ def accuracy_against(
         ax: axes to draw into.
     """
     ax = axes(ax)
-    options = {} if style is None else line_style(*style)
+    levels = check_list("levels", levels)
+    options = {} if style is None else style_of(style)
     values, errors = columns_of(accuracy, len(levels))
     ax.errorbar(range(len(levels)), values, yerr=errors, label=label_of(label), **options)
-    ax.set_xticks(
-        range(len(levels)), [literal_lines(level) if isinstance(level, str) else f"{level:g}" for level in levels]
-    )
+    names = [literal_lines(e) if isinstance(e, str) else f"{check_number('levels', e, np.inf):g}" for e in levels]
+    ax.set_xticks(range(len(levels)), names)
     accuracy_axis(ax)
     return legend(ax)
 
@@ -204,13 +223,17 @@ def early_exit(
         ax: axes to draw into.
     """
     ax = axes(ax)
-    line = line_style(*style) | {"marker": ""}
-    values, errors = columns_of(accuracy, len(np.asarray(cost)))
-    ax.fill_between(np.asarray(cost), values - errors, values + errors, color=line["color"], alpha=0.15, linewidth=0)
+    line = style_of(style) | {"marker": ""}
+    cost = _along("cost", cost)
+    values, errors = columns_of(accuracy, len(cost))
+    ax.fill_between(cost, values - errors, values + errors, color=line["color"], alpha=0.15, linewidth=0)
     ax.plot(cost, values, linewidth=1.8, label=label_of(label), **line)
     if fixed is not None:
+        pair = [_along("fixed", each) for each in check_list("fixed", fixed)]
+        if len(pair) != 2 or len(pair[0]) != len(pair[1]):
+            raise InputError(f"fixed must be a cost and an accuracy [L] each, not {shown(fixed)}")
         ax.plot(
-            *fixed,
+            *pair,
             linewidth=0.9,
             **line | {"linestyle": ":"},
             label=f"{label_of(label)}, fixed time" if label is not None else None,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_list
 from mtt_brian.evaluate.metrics import Estimate
+from mtt_brian.plotting.accuracy import columns_of
 from mtt_brian.plotting.axes import accuracy_axis, accuracy_floor, axes, cut_accuracy_axis, literal_lines
 from mtt_brian.plotting.style import COLORS, HATCHES, grey
 
@@ -40,8 +41,15 @@ def waterfall(
     Raises:
         InputError: unless there is a name for every value and a change between all of them.
     """
+    names, values, changes = (
+        check_list(name, given) for name, given in (("names", names), ("values", values), ("changes", changes))
+    )
     if not len(names) == len(values) == len(changes) + 1:
         raise InputError(f"{len(names)} names and {len(changes)} changes do not fit {len(values)} values")
+    values, changes = (
+        [Estimate(*pair) for pair in columns_of(given, len(given), name).T]
+        for name, given in (("values", values), ("changes", changes))
+    )
     ax = axes(ax)
     levels = np.array([value.value for value in values])
     loss, gain, nothing = (COLORS[5], ""), (COLORS[3], HATCHES[1]), (grey(0.4), "")
@@ -61,7 +69,7 @@ def waterfall(
     for place, (value, error) in points.items():
         ax.errorbar(place, value, yerr=error, color=grey(0.1), marker="o", linestyle="none", capsize=2)
         _write_above(ax, place, value + np.nan_to_num(error), f"{100 * value:.1f}")
-    ax.set_xticks(range(len(labels)), [literal_lines(_in_lines(label)) for label in labels])
+    ax.set_xticks(range(len(labels)), [literal_lines(_in_lines(str(label))) for label in labels])
     ax.set_xlim(-0.6, len(labels) - 0.4)
     accuracy_axis(ax)
     ax.set_ylabel(what)

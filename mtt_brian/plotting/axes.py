@@ -9,13 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MultipleLocator, PercentFormatter
 
+from mtt_brian.errors import check_kind
 from mtt_brian.plotting.style import cycle, grey, missing_letters
 from mtt_brian.text import printable, shortened
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
@@ -29,11 +30,16 @@ _LINES = (60, 45, 30, 20)
 
 
 def axes(ax: Axes | None) -> Axes:
-    """``ax``, or new axes; empty ones get line styles that differ in more than colour."""
+    """``ax``, or new axes; empty ones get line styles that differ in more than colour.
+
+    Raises:
+        InputError: for what is no axes, such as the array of ``plt.subplots(2)``.
+    """
     if ax is None:
         import matplotlib.pyplot as plt  # here, so that importing this module picks no backend
 
         ax = plt.subplots(layout="constrained")[1]
+    check_kind("ax", ax, Axes)
     if not ax.has_data():
         ax.set_prop_cycle(cycle())
     return ax

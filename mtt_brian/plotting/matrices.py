@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtt_brian.errors import InputError, check_array
+from mtt_brian.errors import InputError, check_array, check_list
 from mtt_brian.plotting.axes import axes, literal
 from mtt_brian.plotting.style import SEQUENTIAL
 
@@ -33,7 +33,7 @@ def change_matrix(names: Sequence[str], accuracy: ArrayLike, *, ax: Axes | None 
     Raises:
         InputError: unless there is one row and one column for each name.
     """
-    accuracy = check_array("accuracy", accuracy).astype(np.float64)
+    names, accuracy = check_list("names", names), check_array("accuracy", accuracy).astype(np.float64)
     if accuracy.shape != (len(names), len(names)) or not len(names):
         raise InputError(f"{len(names)} names of changes for accuracies of the shape {accuracy.shape}")
     ax = axes(ax)
@@ -64,7 +64,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str] | None = None, *,
         raise InputError(f"a confusion matrix has one row and one column per class, not the shape {counts.shape}")
     if not np.all(counts >= 0):
         raise InputError(f"a confusion matrix holds counts, not {counts[~(counts >= 0)][0]:g}")
-    names = [str(k) for k in range(len(counts))] if classes is None else list(classes)
+    names = [str(k) for k in range(len(counts))] if classes is None else check_list("classes", classes)
     if len(names) != len(counts):
         raise InputError(f"{len(names)} names of classes for a confusion matrix of {len(counts)}")
     ax = axes(ax)

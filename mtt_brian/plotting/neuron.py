@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mtt_brian.errors import check_kind
 from mtt_brian.plotting.axes import axes, legend
 from mtt_brian.plotting.style import COLORS, grey
 
@@ -21,7 +22,13 @@ def membrane(trace: MembraneTrace, *, ax: Axes | None = None) -> Axes:
     Args:
         trace: of `mtt_brian.engines.exact.trace.membrane_trace`.
         ax: where to draw; None: new axes.
+
+    Raises:
+        InputError: for what is no trace.
     """
+    from mtt_brian.engines.exact.trace import MembraneTrace  # imports numba, which is slow
+
+    check_kind("trace", trace, MembraneTrace)
     ax = axes(ax)
     ax.plot(1e3 * trace.t, trace.v, color=COLORS[0], linestyle="-", marker="", label="membrane")
     for name, value in (("threshold", trace.rule.threshold), ("lower bound", trace.rule.lower_bound)):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+from matplotlib.figure import FigureBase
 from numpy.typing import ArrayLike
 
+from mtt_brian.errors import InputError, check_array, check_kind, check_list, check_whole
 from mtt_brian.evaluate import Estimate
 from mtt_brian.plotting.accuracy import accuracy_against, time_step_sweep
 from mtt_brian.plotting.axes import (
@@ -28,6 +30,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mtt_brian.engines.result import Result
+
+_Item = TypeVar("_Item")
+
+
+def _some(name: str, given: Sequence[_Item], figure: Figure) -> list[_Item]:
+    """A list of at least one.
+
+    Raises:
+        InputError: for an empty list, for what is no list, and for what is no figure.
+    """
+    check_kind("figure", figure, FigureBase)
+    items = check_list(name, given)
+    if not items:
+        raise InputError(f"{name} must be at least one, and the list is empty")
+    return items
 
 
 class AccuracyLine(NamedTuple):
@@ -85,6 +102,7 @@ def sweep_panels(figure: Figure, curves: Sequence[SweepCurve], title: str) -> No
         curves: at least one.
         title: of the figure.
     """
+    curves = _some("curves", curves, figure)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1 + 0.35 * len(curves)])
     lowest = min(
         min(curve.event_driven.value - curve.event_driven.standard_error, curve.accuracy[-1].value) for curve in curves
@@ -145,7 +163,8 @@ def accuracy_panels(figure: Figure, panels: Sequence[AccuracyPanel], title: str,
         title: of the legend.
         columns: panels beside each other at most.
     """
-    columns = min(columns, len(panels))
+    panels = _some("panels", panels, figure)
+    columns = min(check_whole("columns", columns, most=1000, least=1), len(panels))
     axes = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharey=True).ravel()
     for k, (ax, panel) in enumerate(zip(axes, panels, strict=False)):
         for line in panel.lines:
@@ -155,7 +174,8 @@ def accuracy_panels(figure: Figure, panels: Sequence[AccuracyPanel], title: str,
             own.remove()
         if k % columns:
             ax.set_ylabel("")
-    floor = accuracy_floor(min(e.value for panel in panels for line in panel.lines for e in line.accuracy))
+    lowest = min((e.value for panel in panels for line in panel.lines for e in line.accuracy), default=0.0)
+    floor = accuracy_floor(lowest)
     for ax in axes[: len(panels)]:
         cut_accuracy_axis(ax, floor)
     for ax in axes[len(panels) :]:
@@ -189,7 +209,8 @@ def raster_pair(figure: Figure, runs: Sequence[ModeRun], label: int) -> None:
         runs: both modes.
         label: the right class.
     """
-    rasters, readouts = figure.subplots(2, len(runs), sharex=True, sharey="row", height_ratios=[3, 1.3])
+    runs = _some("runs", runs, figure)
+    rasters, readouts = figure.subplots(2, len(runs), squeeze=False, sharex=True, sharey="row", height_ratios=[3, 1.3])
     for top, bottom, run in zip(rasters, readouts, runs, strict=True):
         raster(run.result, recording=run.recording, ax=top)
         readout(run.times, run.readouts, label=label, ax=bottom)
@@ -213,7 +234,8 @@ def loss_surfaces(figure: Figure, offsets: ArrayLike, rows: Sequence[Mapping[str
         rows: losses [K, K] by name; those of one row beside each other.
         title: of the figure.
     """
-    surfaces = [np.asarray(surface) for row in rows for surface in row.values()]
+    rows = _some("rows", rows, figure)
+    surfaces = [check_array(name, surface) for row in rows for name, surface in row.items()]
     lowest, highest = min(s.min() for s in surfaces), max(s.max() for s in surfaces)
     # A loss may be 0, and all of them alike: lines for every twelfth of a per cent at least.
     lowest = max(lowest, 1e-6 * highest, 1e-30)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtt_brian.errors import InputError, check_array, check_whole
+from mtt_brian.errors import InputError, check_array, check_number, check_whole
 from mtt_brian.evaluate import predictions
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_beside
 from mtt_brian.plotting.style import COLORS, grey, line_style
@@ -85,7 +85,9 @@ def accuracy_over_time(
     ax = axes(ax)
     ax.plot(1e3 * times, accuracy, marker="", label=label_of(label))
     if chance is not None:
-        ax.axhline(chance, color=grey(0.5), linewidth=0.8, linestyle=":", label="chance")
+        ax.axhline(
+            check_number("chance", chance, most=1), color=grey(0.5), linewidth=0.8, linestyle=":", label="chance"
+        )
     ax.set_xlabel("time (ms)")
     accuracy_axis(ax)
     return legend(ax)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtt_brian.errors import InputError
-from mtt_brian.events.recording import EVENT_DTYPE, SensorSize, check_recording
+from mtt_brian.errors import InputError, check_number, check_seconds, check_whole
+from mtt_brian.events.recording import EVENT_DTYPE, SensorSize, check_recording, check_sensor_size
 from mtt_brian.plotting.axes import axes
 from mtt_brian.plotting.style import SEQUENTIAL, color_of, dot_size
 
@@ -40,7 +41,7 @@ def event_cloud(recording: np.ndarray, *, sensor_size: SensorSize | None = None,
         import matplotlib.pyplot as plt  # here, so that importing this module picks no backend
 
         ax = plt.figure().add_subplot(projection="3d")
-    elif ax.name != "3d":
+    elif getattr(ax, "name", None) != "3d":
         raise InputError('an event cloud needs axes in three dimensions: figure.add_subplot(projection="3d")')
     names = _POLARITIES if channels <= len(_POLARITIES) else [f"channel {p}" for p in range(channels)]
     for p in np.unique(recording["p"]).tolist():
@@ -86,8 +87,9 @@ def time_surface_values(recording: np.ndarray, sensor_size: SensorSize, time: fl
         InputError: for ``tau`` <= 0; as `events.check_recording`.
     """
     check_recording(recording, sensor_size)
-    if not tau > 0:
-        raise InputError(f"the time constant of a time surface must be > 0 seconds, not {tau}")
+    tau, time = check_seconds("tau", tau), check_number("time", time, most=np.inf)
+    if not math.isfinite(time):
+        raise InputError(f"time must be finite, not {time}")
     last = np.full(sensor_size, -np.inf)
     past = recording[recording["t"] / 1e6 <= time]
     np.maximum.at(last, (past["p"], past["y"], past["x"]), past["t"] / 1e6)
@@ -117,8 +119,8 @@ def time_surface(
         InputError: if there is no such polarity; as `time_surface_values`.
     """
     sensor_size = _sensor(recording, sensor_size)
-    if polarity is not None and not 0 <= polarity < sensor_size[0]:
-        raise InputError(f"no polarity {polarity}; the recording has 0..{sensor_size[0] - 1}")
+    if polarity is not None:
+        polarity = check_whole("polarity", polarity, most=sensor_size[0] - 1, least=0)
     if time is None:
         time = float(recording["t"].max(initial=0)) / 1e6
     values = time_surface_values(recording, sensor_size, time, tau)
@@ -134,8 +136,8 @@ def time_surface(
 def _sensor(recording: np.ndarray, sensor_size: SensorSize | None) -> SensorSize:
     """``sensor_size``, or the smallest one that the recording fits, with both polarities."""
     channels, rows, columns = (int(np.iinfo(EVENT_DTYPE[field]).max) for field in ("p", "y", "x"))
-    check_recording(recording, sensor_size or (channels, rows, columns))
+    check_recording(recording, (channels, rows, columns) if sensor_size is None else sensor_size)
     if sensor_size is not None:
-        return sensor_size
+        return check_sensor_size(sensor_size)
     channels, rows, columns = (int(recording[field].max(initial=0)) + 1 for field in ("p", "y", "x"))
     return max(channels, 2), rows, columns

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from mtt_brian.circuit.spikes import Spikes, input_spikes
 from mtt_brian.engines.result import Result
-from mtt_brian.errors import InputError, check_kind
+from mtt_brian.errors import InputError, check_array, check_kind, check_seconds, check_whole
 from mtt_brian.evaluate import spike_times
 from mtt_brian.plotting.axes import axes, label_of, legend_above, literal
 from mtt_brian.plotting.style import color_of, dot_size, grey, line_style
@@ -54,7 +54,8 @@ def raster(
         InputError: if there is no population to draw, or a neuron that spiked or is highlighted is not there.
     """
     trains, known = _trains(spikes, recording, sizes)
-    highlight = highlight or {}
+    highlight = {} if highlight is None else highlight
+    check_kind("highlight", highlight, Mapping)
     if strange := [name for name in highlight if name not in trains]:
         raise InputError(
             f"no population {strange[0]!r} to highlight neurons of; there are {printable(', '.join(trains))}"
@@ -68,7 +69,8 @@ def raster(
         look = {"markersize": dot_size(len(train.t)), "color": color_of(band)}
         _dots(ax, train, band, size, label=label_of(name), **look)
         if name in highlight:
-            chosen = np.atleast_1d(np.asarray(highlight[name], dtype=np.int64))
+            given = check_array(f"highlight[{name!r}]", highlight[name], kinds="iu", wanted="indices of neurons")
+            chosen = np.atleast_1d(given.astype(np.int64))
             _check_neurons(name, chosen, size)
             shown = Spikes(*(np.asarray(column)[np.isin(train.i, chosen)] for column in train))
             _dots(ax, shown, band, size, markersize=4, color=grey(0), label=f"{label_of(name)}, highlighted")
@@ -126,9 +128,9 @@ def rates(
         duration = spikes.duration
     elif duration is None:
         duration = max(float(np.max(train.t, initial=0)) for train in trains.values())
-    if not (duration > 0 and bin_width > 0):
-        raise InputError(f"rates need a duration and a bin width > 0 seconds, not {duration:g} and {bin_width:g}")
-    edges = np.linspace(0, duration, max(1, round(duration / bin_width)) + 1)
+    duration, bin_width = check_seconds("duration", duration), check_seconds("bin_width", bin_width)
+    bins = check_whole("duration / bin_width", max(1, round(duration / bin_width)), most=10**7)
+    edges = np.linspace(0, duration, bins + 1)
     ax = axes(ax)
     for k, (name, train) in enumerate(trains.items()):
         fired, _ = np.histogram(train.t, edges, weights=train.n)
@@ -170,13 +172,12 @@ def spike_time_differences(
     (one, _), (other, _) = _trains(first), _trains(second)
     if apart := sorted(set(one) ^ set(other)):
         raise InputError(f"{apart[0]!r} was recorded in one of two runs only: record the same populations in both")
-    if bins < 1 or bins % 2 == 0:
-        raise InputError(f"the number of bins must be odd, so that one is centred at 0, not {bins}")
+    if check_whole("bins", bins, most=10**6, least=1) % 2 == 0:
+        raise InputError(f"bins must be odd, so that one is centred at 0, not {bins}")
     differences = {name: spike_times.spike_time_differences(train, other[name]) for name, train in one.items()}
     if limit is None:
         limit = max(float(np.max(np.abs(found.seconds), initial=0)) for found in differences.values()) or 1e-3
-    if not limit > 0:
-        raise InputError(f"the limit of spike time differences must be > 0 seconds, not {limit:g}")
+    limit = check_seconds("limit", limit)
     edges = np.linspace(-limit, limit, bins + 1)
     ax = axes(ax)
     for k, (name, found) in enumerate(differences.items()):
@@ -210,7 +211,9 @@ def _trains(
         )
     else:
         check_kind("spikes", spikes, Mapping)
-        trains, known = dict(spikes), dict(sizes or {})
+        check_kind("sizes", sizes := {} if sizes is None else sizes, Mapping)
+        trains = dict(spikes)
+        known = {name: check_whole(f"sizes[{name!r}]", n, most=2**53, least=1) for name, n in sizes.items()}
     if not trains:
         raise InputError("there is nothing to draw without the spikes of at least one population")
     for name, train in trains.items():

@@ -21,9 +21,12 @@ from matplotlib import style
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array, check_whole
 from mtt_brian.files import as_path, replacing
+from mtt_brian.text import shown
 
+#: What stands for a style of a line.
+_STYLE = "the numbers of a colour and of a dash, >= 0"
 #: For `matplotlib.style.use` and `matplotlib.style.context`; the file is beside this one.
 STYLE = "mtt_brian.plotting.mtt_brian"
 
@@ -120,6 +123,7 @@ def line_style(color: int, dash: int | None = None) -> dict[str, Any]:
         color: number of the colour.
         dash: number of the dash and marker; None: the next ones in every round of the colours, so that 49 lines differ.
     """
+    color = check_whole("color", color, most=2**31 - 1, least=0)
     if dash is None:
         dash = color + color // len(COLORS)
     return {
@@ -127,6 +131,18 @@ def line_style(color: int, dash: int | None = None) -> dict[str, Any]:
         "linestyle": DASHES[dash % len(DASHES)],
         "marker": MARKERS[dash % len(MARKERS)],
     }
+
+
+def style_of(style: tuple[int, int]) -> dict[str, Any]:
+    """`line_style` of the numbers of a colour and of a dash.
+
+    Raises:
+        InputError: for what is no pair of whole numbers >= 0.
+    """
+    numbers = check_array("style", style, kinds="iu", wanted=_STYLE)
+    if numbers.shape != (2,) or numbers.min() < 0:
+        raise InputError(f"style must be {_STYLE}, not {shown(style)}")
+    return line_style(*numbers.tolist())
 
 
 def cycle() -> Cycler:

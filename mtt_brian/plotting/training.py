@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from mtt_brian.errors import InputError, check_array
+from mtt_brian.errors import InputError, check_array, check_kind, check_list
 from mtt_brian.plotting.axes import accuracy_axis, axes, label_of, legend, legend_above, literal, plain_logarithms
 from mtt_brian.plotting.style import SEQUENTIAL, grey, line_style
 from mtt_brian.text import shown
@@ -30,14 +30,17 @@ def training_curve(metrics: Sequence[Mapping[str, Any]], *, ax: Axes | None = No
     Returns:
         The axes with the accuracies.
     """
+    rows = check_list("metrics", metrics)
+    for row in rows:
+        check_kind("a row of metrics", row, Mapping)
     ax = axes(ax)
-    epochs = [row.get("epoch", k) for k, row in enumerate(metrics)]
-    names = dict.fromkeys(key for row in metrics for key in row)
+    epochs = check_array("epoch", [row.get("epoch", k) for k, row in enumerate(rows)]).tolist()
+    names = dict.fromkeys(key for row in rows for key in row)
     accuracies = [name for name in names if name.endswith("accuracy")]
     losses = [name for name in names if name.endswith("loss")]
 
     def column(name: str) -> np.ndarray:
-        return np.asarray([np.nan if row.get(name) is None else row[name] for row in metrics], dtype=np.float64)
+        return check_array(name, [np.nan if row.get(name) is None else row[name] for row in rows]).astype(np.float64)
 
     for k, name in enumerate(accuracies):
         ax.plot(epochs, column(name), label=literal(name.replace("_", " ")), **line_style(k) | {"linestyle": "-"})
@@ -106,7 +109,7 @@ def loss_surface(offsets: ArrayLike, losses: ArrayLike, levels: ArrayLike, *, ax
     offsets, losses, levels = (
         check_array(name, values) for name, values in (("offsets", offsets), ("losses", losses), ("levels", levels))
     )
-    if len(offsets) < 2 or losses.shape != offsets.shape * 2:
+    if offsets.ndim != 1 or len(offsets) < 2 or losses.shape != offsets.shape * 2:
         raise InputError(f"losses must have the shape [K, K] for offsets [K], not {losses.shape} for {offsets.shape}")
     if levels.ndim != 1 or len(levels) < 2 or not levels[0] > 0 or not np.all(np.diff(levels) > 0):
         raise InputError(f"levels must be two losses > 0 or more, rising, not {shown(levels)}")
