@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,30 @@ def stopped(model: Staged, config: mtt.TrainConfig, folder: Path, monkeypatch: p
         with pytest.raises(KeyboardInterrupt):
             mtt.fit(model, DATA, config, folder)
     return mtt.checkpoint.load(folder)
+
+
+def test_data_with_more_classes_than_outputs(tmp_path: Path) -> None:
+    more = replace(DATA, classes=["a", "b", "c"], labels=DATA.labels + 1)
+    for data, validation, name in ((more, None, "data"), (DATA, more, "validation")):
+        with pytest.raises(InputError, match=f"^{name}: halves has 3 classes, with labels up to 2, and the network"):
+            mtt.fit(own(), data, small(), tmp_path, validation)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_two_types(tmp_path: Path) -> None:
+    model = own()
+    dict(model.layers())["readout"].double()
+    for function in (lambda: mtt.fit(model, DATA, small(), tmp_path), lambda: mtt.predict(model, DATA, 2)):
+        with pytest.raises(InputError, match=r"^the weights are float32 and float64: call model\.float\(\) or"):
+            function()
+
+
+def test_weights_that_are_no_numbers_predict_nothing() -> None:
+    """The largest of logits that are NaN is class 0."""
+    model = own()
+    nn.init.constant_(dict(model.layers())["readout"].weight[0], float("nan"))
+    with pytest.raises(InputError, match=r"readout\.weight of the network holds NaN or infinite values"):
+        mtt.predict(model, DATA, 2)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

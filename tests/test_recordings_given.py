@@ -515,6 +515,7 @@ def test_subsets_of_items_that_are_not_there(indices, message):
     [
         ({"pixels": np.zeros((1, 1, 1, 1))}, r"pixels must be an array uint8 \(1, 1, 1, 1\), not float64"),
         ({"pixels": np.zeros((2, 1, 1, 1), np.uint8)}, r"pixels must be an array uint8 \(1, 1, 1, 1\), not uint8 \(2,"),
+        ({"std": (0.0,)}, r"std must be finite and > 0, not \(0\.0,\)"),
         ({"mean": (0.0, 0.0)}, "mean needs one number for each of 1 channels"),
         ({"labels": np.array([1])}, r"has the label 1; the 1 classes have the labels 0\.\.0"),
     ],

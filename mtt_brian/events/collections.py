@@ -13,7 +13,7 @@ from typing import ClassVar, Self, SupportsIndex, TypeVar, overload
 import numpy as np
 
 from mtt_brian import html_repr
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_array
 from mtt_brian.events.recording import SensorSize, check_recording, check_sensor_size
 from mtt_brian.files import reason
 from mtt_brian.text import one_line, shown
@@ -225,6 +225,10 @@ class Images(Collection):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if np.shape(values) != (self.sensor_size[0],):
                 raise InputError(f"{self.title}: {name} needs one number for each of {self.sensor_size[0]} channels")
+            numbers = check_array(f"{self.title}: {name}", values)
+            if not np.isfinite(numbers).all() or (name == "std" and not (numbers > 0).all()):
+                wanted = "finite and > 0" if name == "std" else "finite"
+                raise InputError(f"{self.title}: {name} must be {wanted}, not {shown(values)}")
 
     def _item(self, index: int) -> np.ndarray:
         return self.pixels[index]

@@ -14,7 +14,7 @@ from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.checkpoint import Checkpoint
 from mtt_brian.mtt.config import FREE_TO_CHANGE, TrainConfig
 from mtt_brian.mtt.contents import check_moments, check_of_network
-from mtt_brian.mtt.frame_dataset import FrameSet
+from mtt_brian.mtt.frame_dataset import Data, FrameSet
 from mtt_brian.snn import Staged, models, norm
 from mtt_brian.snn.staged import name_of
 from mtt_brian.text import one_line
@@ -67,6 +67,20 @@ def check_gradients(model: Staged) -> None:
         raise InputError("the model was made in torch.inference_mode() and cannot be trained; make it outside")
     if not any(weight.requires_grad for weight in weights):
         raise InputError("no parameter of the model has requires_grad=True, and nothing would be trained")
+
+
+def check_classes(model: Staged, data: Data, name: str = "data") -> None:
+    """Refuses labels for which the network has no output.
+
+    Raises:
+        InputError: names the outputs and the classes.
+    """
+    *_, outputs = model.shapes.values()
+    if len(data) and data.labels.max() >= outputs[0]:
+        raise InputError(
+            f"{name}: {data.title} has {len(data.classes)} classes, with labels up to {data.labels.max()}, and the"
+            f" network has {outputs[0]} outputs"
+        )
 
 
 def check_sizes(data: Sized, validation: Collection[Any] | None, config: TrainConfig) -> None:

@@ -19,7 +19,7 @@ from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.mtt.frame_dataset import Data, FrameSet, check_data, load_frames
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged
-from mtt_brian.snn.staged import check_staged, evaluation_mode
+from mtt_brian.snn.staged import check_one_kind, check_staged, evaluation_mode
 from mtt_brian.text import shown
 
 
@@ -45,7 +45,10 @@ def predict(model: Staged, data: Data | FrameSet, time_steps: int, batch_size: i
         [N, classes], float32, or float64 of a network in float64; also under ``torch.autocast``.
 
     Raises:
-        InputError: if there are no items, and for arguments of another kind or out of range.
+        InputError: if there are no items, for weights that are not finite, and for arguments of another kind or out of
+            range.
+
+    Several threads may predict with one network at the same time; none may train it meanwhile.
     """
     return predict_each(model, data, [time_steps], batch_size, progress=False)[time_steps]
 
@@ -72,6 +75,7 @@ def predict_each(
         [N, classes] for every T, as `predict`.
     """
     check_staged(model)
+    check_one_kind(model)
     check_data(data, FrameSet)
     if isinstance(numbers, str) or not isinstance(numbers, Iterable):
         raise InputError(f"numbers must be a list of numbers of time steps, not {shown(numbers)}")
@@ -85,6 +89,9 @@ def predict_each(
     }
     if not logits:
         raise InputError("there is nothing to predict: no numbers of time steps")
+    for name, values in model.state_dict().items():
+        if values.is_floating_point() and not values.isfinite().all():
+            raise InputError(f"{name} of the network holds NaN or infinite values, and its logits would be NaN")
     sizes = {time_steps: batch_size or max_batch_size(model, time_steps) for time_steps in logits}
     device = next(model.parameters()).device
     if isinstance(data, Images):

@@ -25,7 +25,7 @@ from mtt_brian.mtt import checkpoint as checkpoints
 from mtt_brian.mtt.augment import Augmentation, Changes
 from mtt_brian.mtt.build import check_computes
 from mtt_brian.mtt.checkpoint import Checkpoint
-from mtt_brian.mtt.checks import check_gradients, check_norms, check_resume, check_sizes
+from mtt_brian.mtt.checks import check_classes, check_gradients, check_norms, check_resume, check_sizes
 from mtt_brian.mtt.config import TrainConfig
 from mtt_brian.mtt.cuda_graphs import Graphs
 from mtt_brian.mtt.distributed.processes import ALONE, Processes
@@ -39,7 +39,7 @@ from mtt_brian.mtt.prefetch import Ahead
 from mtt_brian.mtt.samplers import Configuration
 from mtt_brian.progress import progress_bar
 from mtt_brian.snn import Staged, norm
-from mtt_brian.snn.staged import check_staged
+from mtt_brian.snn.staged import check_one_kind, check_staged
 
 #: Children of the seed, one for each kind of random numbers.
 _ORDER, _TIME_STEPS, _AUGMENTATION = range(3)
@@ -210,6 +210,10 @@ class Trainer:
         if resume is not None:
             check_resume(resume, model, config)
         check_sizes(data, validation, config)
+        check_one_kind(model)
+        for name, part in (("data", data), ("validation", validation)):
+            if part is not None:
+                check_classes(model, part, name)
         check_gradients(model)
         configure_torch(config.threads, deterministic=config.deterministic)
         # The weights of a checkpoint, and those of the first process in a replica, replace those of ``init``.

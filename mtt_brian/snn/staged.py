@@ -316,6 +316,20 @@ def check_staged(model: Any) -> None:
         raise InputError(f"model must be a staged network, of mtt_brian.models for instance, not {shown(model)}")
 
 
+def check_one_kind(model: nn.Module) -> None:
+    """Refuses parameters of several types or on several devices, which torch does not multiply.
+
+    Raises:
+        InputError: names them.
+    """
+    types = {name_of(weight.dtype) for weight in model.parameters()}
+    if len(types) > 1:
+        raise InputError(f"the weights are {' and '.join(sorted(types))}: call model.float() or model.double()")
+    devices = {str(weight.device) for weight in model.parameters()}
+    if len(devices) > 1:
+        raise InputError(f"the weights are on the devices {' and '.join(sorted(devices))}: call model.to(device)")
+
+
 def _check_names(layers: Mapping[str, nn.Module]) -> None:
     inner = [name for item in layers.items() if isinstance(item[1], Residual) for name, _ in leaves([item])]
     for name, count in Counter([*layers, *inner]).items():
