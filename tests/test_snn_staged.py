@@ -10,7 +10,7 @@ from torch import nn
 
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF
-from mtt_brian.snn import Spiking, Staged, models, spike_counts, temporal
+from mtt_brian.snn import Spiking, Staged, models, norm, spike_counts, temporal
 from mtt_brian.snn.residual import Residual, run
 from mtt_brian.snn.staged import evaluation_mode, observing
 
@@ -244,7 +244,7 @@ def test_bad_networks_are_refused() -> None:
         Staged({"input": spiking, "readout": linear(1)}, (1,))
     with pytest.raises(InputError, match=r"layer 'readout' does not fit frames of shape \(3,\)"):
         Staged({"spikes": spiking, "readout": linear(1)}, (3,))
-    with pytest.raises(InputError, match="transform must be one of hard, soft, trim"):
+    with pytest.raises(InputError, match="transform must be one of .hard., .soft., .trim."):
         one_neuron(transform="cubic")
 
 
@@ -303,6 +303,28 @@ def test_layers_of_users_that_fail() -> None:
     for layer, cause in ((Strange(), "'x'"), (nn.LazyLinear(1), "LazyLinear has no weights yet; use the type with")):
         with pytest.raises(InputError, match=f"layer 'strange' does not fit frames of shape .*: {cause}"):
             Staged({"strange": layer, "spikes": Spiking(IF()), "readout": linear(1)}, (1,))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Staged(None, (1,)), "layers must be of the class Mapping, not None"),
+        (lambda: Staged({"a": 1}, (1,)), "layers: 'a' must be of the class Module, not 1"),
+        (lambda: Residual({"a": 1}), "body: 'a' must be of the class Module, not 1"),
+        (lambda: Residual({"a": nn.Identity()}, 3), "shortcut must be of the class Mapping, not 3"),
+        (lambda: Staged({"a": Spiking(IF())}, 1), "input_shape must be a list, not 1"),
+        (lambda: Staged({"a": Spiking(IF())}, (1.7,)), r"input_shape must be a whole number, not 1\.7"),
+        (lambda: Staged({"a": Spiking(IF())}, (1,), block_ends=3), "block_ends must be a list, not 3"),
+        (lambda: Spiking(IF(), decay_per_step="x"), "decay_per_step must be a number, not 'x'"),
+        (lambda: spike_counts(nn.Identity(), frames(1.0), 1), "model must be a staged network"),
+        (lambda: norm.fold(nn.Identity()), "model must be a staged network"),
+        (lambda: norm.recalibrate(nn.Identity(), [], 1), "model must be a staged network"),
+    ],
+)
+def test_arguments_of_another_kind(make: Callable[[], object], message: str) -> None:
+    """An input shape of 1.7 was cut to 1."""
+    with pytest.raises(InputError, match=message):
+        make()
 
 
 def test_another_device() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_number
 from mtt_brian.neuron import IF, LIF, decay_per_step
 from mtt_brian.snn.ops.choice import Kernels, jumps, kernels_for, norm_kernels
 from mtt_brian.snn.ops.reference import Step
@@ -175,6 +176,9 @@ class Spiking(nn.Module):
 
 def _check(rule: IF, decay: float | None, duration: float | None) -> None:
     kind = type(rule).__name__
+    for name, value in (("decay_per_step", decay), ("duration", duration)):
+        if value is not None:
+            check_number(name, value, most=sys.float_info.max)
     if type(rule) not in (IF, LIF):
         raise InputError(f"{kind} neurons cannot be trained; use IF or LIF")
     if not rule.fires:

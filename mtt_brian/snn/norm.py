@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mtt_brian.errors import InputError
 from mtt_brian.snn.residual import NORMS, WEIGHTED
-from mtt_brian.snn.staged import Staged, check_weights, evaluation_mode
+from mtt_brian.snn.staged import Staged, check_staged, check_weights, evaluation_mode
 
 
 def has_norms(model: nn.Module) -> bool:
@@ -40,6 +40,7 @@ def recalibrate(model: Staged, batches: Iterable[Tensor], time_steps: int | Sequ
     Raises:
         InputError: if the norms are locked, or there is no batch.
     """
+    check_staged(model)
     norms = [module for module in model.modules() if isinstance(module, NORMS)]
     if not norms:
         return
@@ -101,6 +102,7 @@ def fold(model: Staged) -> Staged:
     Raises:
         InputError: naming a norm that follows no such layer or keeps no running statistics, and as `check_weights`.
     """
+    check_staged(model)
     check_weights(model)
     folded = copy.deepcopy(model)
     pairs = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, observing
+from mtt_brian.snn.staged import INPUT, OUTPUT, Staged, check_staged, observing
 
 
 @torch.no_grad()
@@ -24,6 +24,7 @@ def over_time(model: Staged, frames: Tensor, time_steps: int | Sequence[int]) ->
     Raises:
         InputError: as `Staged.forward`.
     """
+    check_staged(model)
     kept = {INPUT: model.first_stage_input(frames, time_steps)}
     with observing(model, lambda name, spikes: kept.update({name: spikes})):
         kept[OUTPUT] = model.readouts(frames, time_steps)

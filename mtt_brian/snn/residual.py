@@ -6,18 +6,20 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_kind
 from mtt_brian.snn.frame_norm import normed
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.choice import norm_kernels
 from mtt_brian.snn.ops.time_plan import RoomPlan, TimePlan
 from mtt_brian.snn.pooling import pool
 from mtt_brian.snn.temporal import apply_map
+from mtt_brian.text import shown
 
 #: Batch normalisation over time steps and recordings; see `mtt_brian.snn.norm`.
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -47,6 +49,8 @@ class Residual(nn.Module):
     def __init__(self, body: Mapping[str, nn.Module], shortcut: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
         shortcut = {} if shortcut is None else shortcut
+        for name, layers in (("body", body), ("shortcut", shortcut)):
+            check_layers(name, layers)
         if not body:
             raise InputError("the body of a residual connection needs a layer; only the shortcut may be the identity")
         if any(isinstance(layer, Residual) for layer in (*body.values(), *shortcut.values())):
@@ -57,6 +61,17 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, plan: TimePlan | RoomPlan | None = None) -> Tensor:
         return run(self.body, x, plan) + run(self.shortcut, x, plan)
+
+
+def check_layers(name: str, layers: Any) -> None:
+    """Refuses all but layers of torch by name.
+
+    Raises:
+        InputError: naming the argument, or the layer.
+    """
+    check_kind(name, layers, Mapping)
+    for key, layer in layers.items():
+        check_kind(f"{name}: {shown(key)}", layer, nn.Module)
 
 
 def each_its_own(layers: Mapping[str, nn.Module], seen: set[nn.Module]) -> dict[str, nn.Module]:

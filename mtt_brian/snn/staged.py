@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mtt_brian.errors import InputError, check_whole
+from mtt_brian.errors import InputError, check_choice, check_list, check_whole
 from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.snn import temporal
 from mtt_brian.snn.neurons import Spiking
 from mtt_brian.snn.ops.memory_format import to_channels_last
 from mtt_brian.snn.ops.time_plan import RoomMap, RoomPlan, TimePlan
-from mtt_brian.snn.residual import NORMS, Residual, additive, each_its_own, leaves, run
+from mtt_brian.snn.residual import NORMS, Residual, additive, check_layers, each_its_own, leaves, run
 from mtt_brian.text import one_line, shown
 
 #: Name under which the input appears beside the populations, here and in the NIR graph.
@@ -95,10 +95,13 @@ class Staged(nn.Module):
         transform: str = "hard",
     ) -> None:
         super().__init__()
-        if transform not in temporal.VARIANTS:
-            raise InputError(f"transform must be one of {', '.join(temporal.VARIANTS)}, not {transform!r}")
-        self.input_shape = tuple(int(n) for n in input_shape)
+        check_choice("transform", transform, temporal.VARIANTS)
+        self.input_shape = tuple(
+            check_whole("input_shape", n, most=2**31 - 1, least=1) for n in check_list("input_shape", input_shape)
+        )
         self.transform = transform
+        check_layers("layers", layers)
+        block_ends = None if block_ends is None else check_list("block_ends", block_ends)
         _check_names(layers)
         blocks = _blocks(_each_its_own(layers), block_ends)
         self.stages = nn.ModuleList(nn.Sequential(OrderedDict(s)) for s in _stages(blocks, blocks_per_stage))
@@ -381,7 +384,8 @@ def _blocks(layers: Mapping[str, nn.Module], block_ends: Collection[str] | None)
         raise InputError("a staged network needs a spiking population")
     ends = (behind_residual or populations) if block_ends is None else block_ends
     if not ends or not set(ends) <= set(populations):
-        raise InputError(f"a block can end with {', '.join(populations)}, not with {', '.join(ends) or 'nothing'}")
+        given = ", ".join(map(str, ends)) or "nothing"
+        raise InputError(f"a block can end with {', '.join(populations)}, not with {given}")
     blocks: list[list[tuple[str, nn.Module]]] = [[]]
     for name, layer in layers.items():
         blocks[-1].append((name, layer))
@@ -466,6 +470,7 @@ def spike_counts(model: Staged, frames: Tensor, time_steps: int | Sequence[int])
     Raises:
         InputError: as `Staged.forward`.
     """
+    check_staged(model)
     counts = {INPUT: model.first_stage_input(frames, time_steps).sum(0)}
     with observing(model, lambda name, spikes: counts.update({name: spikes.sum(0)})):
         return model(frames, time_steps), counts
