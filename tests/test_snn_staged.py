@@ -244,7 +244,7 @@ def test_bad_networks_are_refused() -> None:
         Staged({"input": spiking, "readout": linear(1)}, (1,))
     with pytest.raises(InputError, match=r"layer 'readout' does not fit frames of shape \(3,\)"):
         Staged({"spikes": spiking, "readout": linear(1)}, (3,))
-    with pytest.raises(InputError, match="transform must be one of .hard., .soft., .trim."):
+    with pytest.raises(InputError, match=r"transform must be one of .hard., .soft., .trim."):
         one_neuron(transform="cubic")
 
 
