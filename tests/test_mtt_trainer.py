@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from mtt_brian import mtt
 from mtt_brian.errors import InputError
 from mtt_brian.mtt.augment import Changes
 from mtt_brian.mtt.distributed.shared_batchnorm import SharedBatchNorm1d, SharedBatchNorm2d, shared_norms
-from mtt_brian.mtt.in_the_loop import FineTuning, LoopConfig, Outcome
+from mtt_brian.mtt.in_the_loop import FineTuning, LoopConfig, Outcome, frames_of
 from mtt_brian.mtt.iteration import Iteration
 from tests.test_mtt_fit import fit, same_weights, small, synthetic
 
@@ -37,6 +38,30 @@ def test_fit_is_the_epochs_of_a_trainer(tmp_path: Path) -> None:
     (tmp_path / "steps").mkdir()
     trainer.save(tmp_path / "steps")
     assert same_weights(mtt.checkpoint.load(tmp_path / "steps"), whole)
+
+
+def test_a_fine_tuning_goes_on_twice_from_one_state() -> None:
+    data = synthetic(8)
+    model = mtt.build_model(small(), data)
+
+    def outcome(batch: list[np.ndarray], labels: torch.Tensor, done: float) -> Outcome:
+        logits = model(frames_of(model, batch, 4, data.sensor_size), 4)
+        return Outcome(functional.cross_entropy(logits, labels), logits)
+
+    def tuning() -> FineTuning:
+        return FineTuning(model, data, LoopConfig(epochs=2, batch_size=4, time_steps=4), outcome)
+
+    whole = tuning()
+    epochs = whole.epochs()
+    next(epochs)
+    state = whole.state()
+    next(epochs)
+    expected = copy.deepcopy(model.state_dict())
+    for _ in range(2):
+        again = tuning()
+        again.go_on_from(state)
+        next(again.epochs())
+        assert all(torch.equal(expected[name], weight) for name, weight in model.state_dict().items())
 
 
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
