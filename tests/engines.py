@@ -12,7 +12,7 @@ import mtt_brian as mb
 from mtt_brian.engines.brian2.runtime import RuntimeEngine
 
 #: Of a compiler that is to be done soon; arithmetic as written.
-FLAGS = ["-w", "-O0", "-ffp-contract=off", "-std=c++17"]
+FLAGS = ["-w", "-g0", "-O0", "-ffp-contract=off", "-std=c++17"]
 _FOLDER = tempfile.TemporaryDirectory(prefix="mtt_brian_tests_")
 _HEADER = Path(_FOLDER.name) / "headers.h"
 #: Name of the engine and its options. Compiling for speed would take longer than all the tests' runs together.
@@ -29,6 +29,21 @@ def compile_headers():
     names = "algorithm climits cmath csignal cstdlib ctime fstream iostream iterator limits map random set string tuple"
     _HEADER.write_text("".join(f"#include <{name}>\n" for name in [*names.split(), "utility", "vector"]))
     subprocess.run(["g++", "-x", "c++-header", *FLAGS, _HEADER, "-o", f"{_HEADER}.gch"], check=True)
+
+
+@functools.cache
+def quick_compiler():
+    """A compiler for CXX that does what `simulator` asks for, whatever the flags: for commands and other processes."""
+    compile_headers()
+    program = Path(_FOLDER.name) / "g++"
+    flags = " ".join(FAST_TO_START["brian2-cpp"]["flags"])
+    program.write_text(
+        "#!/bin/sh\n"
+        'for argument; do shift; case $argument in -[Om]*|-funroll-loops) ;; *) set -- "$@" "$argument";; esac; done\n'
+        f'exec g++ "$@" {flags}\n'
+    )
+    program.chmod(0o755)
+    return str(program)
 
 
 def simulator(graph, engine, **options):

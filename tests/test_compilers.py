@@ -21,6 +21,7 @@ import mtt_brian as mb
 from mtt_brian.cli import doctor
 from mtt_brian.engines.brian2 import compilers, standalone
 from mtt_brian.errors import CacheWarning, InputError
+from tests.engines import FLAGS
 
 RECORDING = np.array([(1000, 0), (2000, 0), (3000, 0)], dtype=[("t", np.int64), ("x", np.int64)])
 
@@ -205,23 +206,32 @@ def test_a_real_extension_is_valid_until_it_is_truncated(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cut_extension_of_a_network(tmp_path):
-    environment = {**os.environ, "CYTHON_CACHE_DIR": str(tmp_path)}
-    command = [
-        sys.executable,
-        "-c",
-        "from mtt_brian.cli import doctor; print(doctor.one_neuron('brian2', target='cython'))",
-    ]
-    for _ in range(2):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def test_damaged_extensions_of_a_network(tmp_path):
+    """Emptied, cut, another one's content, and ending in zeros; the others are loaded as they are."""
+    code = (
+        "from mtt_brian.cli import doctor; from mtt_brian.engines.brian2 import runtime;"
+        f"runtime.EXACT_FLAGS = {FLAGS};"
+        "print(doctor.one_neuron('brian2', target='cython'))"
+    )
+
+    def runs():
+        environment = {**os.environ, "CYTHON_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
         assert "right spikes" in done.stdout, done.stderr
-        first, second, third, *others = sorted(tmp_path.rglob("*.so"))
-        os.truncate(first, 0)
-        os.truncate(second, second.stat().st_size // 2)
-        third.write_bytes(others[0].read_bytes())
-        for file in others:
-            content = file.read_bytes()
-            file.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+        return {file: file.read_bytes() for file in sorted(tmp_path.rglob("*.so"))}
+
+    whole = runs()
+    first, second, third, fourth, fifth, *_ = whole
+    os.truncate(first, 0)
+    os.truncate(second, len(whole[second]) // 2)
+    third.write_bytes(whole[fifth])
+    half = len(whole[fourth]) // 2
+    fourth.write_bytes(whole[fourth][:half] + bytes(len(whole[fourth]) - half))
+    damaged = {file: file.read_bytes() for file in whole}
+    mended = runs()
+    assert {file for file in whole if mended[file] != damaged[file]} == {first, second, third, fourth}
 
 
 # ------------------------------------------------------------------------------------------------------ short results

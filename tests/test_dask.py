@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from mtt_brian import export, models
+from mtt_brian import export, snn
 from mtt_brian.cli import evaluate
 from mtt_brian.errors import InputError
 from mtt_brian.experiments import dask_backend, evaluation, report_files
+from mtt_brian.neuron import IF
+from tests.engines import quick_compiler
 from tests.test_event_driven_eval import Counted, without_times, write_recordings
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra [dask])")
@@ -87,12 +90,18 @@ def computed(log):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A network with random weights; it need not be right to be the same everywhere."""
+    """A small network with random weights; it need not be right to be the same everywhere."""
     folder = tmp_path_factory.mktemp("dask") / "net"
     folder.mkdir()
     write_recordings(folder.parent / "data")
     torch.manual_seed(0)
-    graph = export.to_nir(models.nmnist_3c1fc(), time_steps=4, duration=0.3)
+    layers = {
+        "conv": nn.Conv2d(2, 4, 3, stride=4, bias=False),
+        "spikes": snn.Spiking(IF()),
+        "flatten": nn.Flatten(),
+        "readout": nn.Linear(256, 10, bias=False),
+    }
+    graph = export.to_nir(snn.Staged(layers, (2, 34, 34)), time_steps=4, duration=0.3)
     export.write(folder / "model.nir", graph)
     config = {"method": "mtt", "dataset": "nmnist", "data_root": str(folder.parent / "data"), "time_steps": 4}
     (folder / "config.json").write_text(json.dumps(config))
@@ -298,6 +307,8 @@ def test_brian2_is_built_once_and_workers_give_the_same(engine, arguments, tmp_p
     monkeypatch.setattr("mtt_brian.machine.cores", lambda: 2)
     if engine == "brian2":  # without a compiler it runs in numpy, also in the workers: Cython would need minutes
         monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setenv("CXX", quick_compiler())  # the workers' too
     options = f"--engine {engine} --shard 1 --out".split()
     with caplog.at_level("INFO", logger="mtt_brian"):
         evaluate.main(arguments(*options, tmp_path / "serial"))

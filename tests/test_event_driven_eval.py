@@ -21,6 +21,7 @@ from mtt_brian.errors import CacheWarning, InputError
 from mtt_brian.evaluate import EventDrivenAccumulator, Report, TimeSteppedAccumulator
 from mtt_brian.experiments import evaluation, run_folder, study_cli
 from tests import commands
+from tests.engines import quick_compiler
 
 STUDY = "studies/event_driven_eval.py"
 RECORDINGS_PER_CLASS = 4
@@ -196,6 +197,8 @@ def test_brian2_engines_report_what_the_exact_one_does(
 ):
     if not compiled:
         monkeypatch.setattr(compilers, "missing_for_cython", lambda: ["a compiler"])
+    elif engine == "brian2-cpp":
+        monkeypatch.setenv("CXX", quick_compiler())
     options = f"{workspace}/runs/mtt --engine {engine} --time-steps 4 --out {tmp_path}"
     evaluate.main(options.split())
     report = json.loads((tmp_path / "report.json").read_text())

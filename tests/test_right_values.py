@@ -237,15 +237,14 @@ def pairs():
 
 
 def check_400_pairs(engine, groups, **options):
-    """A population for each group of thresholds."""
+    """A population for each group of thresholds; the last one is the output."""
     thresholds, weights = pairs()
     nodes, edges = {"input": nir.Input(input_type=np.array([1]))}, []
     for k, group in enumerate(groups):
         w, each = np.concatenate([weights[j] for j in group])[:, None], np.repeat([thresholds[j] for j in group], 20)
         nodes[f"w{k}"], nodes[f"p{k}"] = nir.Linear(weight=w), neuron(len(w), each, spikes="many")
-        nodes[f"sum{k}"] = nir.Linear(weight=np.ones((1, len(w))))
-        edges += [("input", f"w{k}"), (f"w{k}", f"p{k}"), (f"p{k}", f"sum{k}"), (f"sum{k}", "output")]
-    nodes["output"] = nir.Output(output_type=np.array([1]))
+        edges += [("input", f"w{k}"), (f"w{k}", f"p{k}")]
+    nodes["output"], edges = nir.Output(output_type=np.array([len(w)])), [*edges, (f"p{k}", "output")]
     graph = nir.NIRGraph(nodes, edges, type_check=False)
     (result,) = simulator(graph, engine, **options).run([recording([(1000, 0)])])
     for k, group in enumerate(groups):

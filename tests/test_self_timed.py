@@ -52,6 +52,10 @@ def test_counts_and_final_states_in_tables(kind):
 
 # ----- on paper
 
+#: What the compiled networks of `test_the_same_spikes_when_compiled` have too, compared with the exact engine: leaks,
+#: currents, refractory periods that end at an arrival, delays, late arrivals at the time of an event, and a loop.
+not_compiled = pytest.mark.parametrize("engine", ["exact", "brian2"])
+
 
 def single(rule, weight=1.0):
     """Input -> one neuron."""
@@ -82,7 +86,7 @@ def test_a_crossing_at_the_end_of_the_run_belongs_to_it(engine):
     assert times(single(IF(bias=100.0)), engine, [], 0.02) == ([0.01, 0.02], [1, 1])
 
 
-@every_engine
+@not_compiled
 def test_a_leaky_neuron_with_a_bias_fires_with_its_known_period(engine):
     # From 0 towards 2 with tau = 10 ms: tau log 2 to the threshold 1, from there again from 0.
     found, n = times(single(LIF(tau=0.01, bias=2.0, reset="zero")), engine, [], 0.022)
@@ -90,7 +94,7 @@ def test_a_leaky_neuron_with_a_bias_fires_with_its_known_period(engine):
     assert n == [1, 1, 1]
 
 
-@every_engine
+@not_compiled
 def test_a_synaptic_current_carries_a_neuron_over_its_threshold_after_the_arrival(engine):
     # tau = tau_syn: v = drive a t exp(-a t); a drive of 2 e reaches 1 where x exp(-x) = 1 / (2 e).
     tau = 0.01
@@ -101,7 +105,7 @@ def test_a_synaptic_current_carries_a_neuron_over_its_threshold_after_the_arriva
     assert x < 1
 
 
-@every_engine
+@not_compiled
 def test_arrivals_in_the_refractory_period_are_lost(engine):
     rule = IF(refractory=0.002)
     assert times(single(rule), engine, [(t, 0) for t in (1000, 2000, 2999, 3000, 4000)], 0.01)[0] == [0.001, 0.003]
@@ -114,7 +118,7 @@ def delayed(rule, *seconds, weight=1.0):
     return Circuit("input", (1,), (Population("a", (len(seconds),), rule),), (connection,), "a")
 
 
-@every_engine
+@not_compiled
 def test_a_spike_arrives_after_its_delay(engine):
     circuit = delayed(IF(), 0.0, 0.002, 0.0005)
     (result,) = simulator(circuit, engine).run([recording([(1000, 0), (2000, 0)])], 0.0035)
@@ -124,7 +128,7 @@ def test_a_spike_arrives_after_its_delay(engine):
     ]  # fmt: skip
 
 
-@every_engine
+@not_compiled
 def test_a_late_arrival_at_the_time_of_an_event_is_one_instant(engine):
     # 0.6 now and 0.6 from 2 ms ago: 1.2 at once, which neither alone would reach.
     rule = LIF(tau=2.0**-9, r=2.0**-9)
@@ -134,7 +138,7 @@ def test_a_late_arrival_at_the_time_of_an_event_is_one_instant(engine):
     assert times(circuit, engine, [(1000, 0), (3000, 0)], 0.01)[0] == [0.003]
 
 
-@every_engine
+@not_compiled
 def test_a_loop_fires_until_the_end(engine):
     circuit = single(IF())
     loop = Connection("a", "a", (Dense(np.ones((1, 1)), (1,)), Delay(np.array([0.003]))), (), 1)

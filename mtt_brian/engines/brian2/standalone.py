@@ -182,12 +182,12 @@ class Project:
         return internals.result_file(device, variable), variable.dtype
 
     def compile(self) -> None:
-        """Runs the project's makefile on all cores.
+        """Runs the project's makefile on all cores; what depends on what does not matter, for nothing is there yet.
 
         Raises:
             CannotCompile: with the compiler's first error.
         """
-        done = self._call(["make", f"-j{machine.cores()}"])
+        done = self._call(["make", f"-j{machine.cores()}", "DEPS="])
         compilers.check_compiled(self._engine, done.returncode, done.stderr)
 
     def _call(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:

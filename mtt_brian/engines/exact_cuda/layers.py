@@ -41,11 +41,9 @@ class LayerRunner:
     """Runs batches of a network."""
 
     def __init__(self, loaded: LoadedNetwork) -> None:
-        self.loaded = loaded  # its buffers stay on the GPU as long as somebody holds it
-        self.gpu, self.sizes, self.recorded = loaded.gpu, loaded.sizes, loaded.recorded
-        self.kernels, self.network = LayerKernels(*loaded.kernels), loaded.addresses
+        self.loaded, self.kernels = loaded, LayerKernels(*loaded.kernels)
         #: Most spikes of every population so far, for each of the input, in recordings that are not short.
-        self.ratio = np.full(self.sizes.populations, _FIRST_RATIO)
+        self.ratio = np.full(loaded.sizes.populations, _FIRST_RATIO)
 
     def run(self, recordings: Sequence[InputSpikes], stream: Stream) -> list[Output]:
         """The outputs of some recordings; of halves of them, one after the other, if they need too much memory."""
@@ -56,8 +54,8 @@ class LayerRunner:
             stream.synchronize()  # nothing is copied any more from memory that will be reused
             if len(recordings) == 1:
                 raise InputError(
-                    f"{self.gpu.name}: a recording with {len(recordings[0].order):,} events causes more spikes than "
-                    "its memory holds; use engine='exact'"
+                    f"{self.loaded.gpu.name}: a recording with {len(recordings[0].order):,} events causes more spikes "
+                    "than its memory holds; use engine='exact'"
                 ) from error
         half = len(recordings) // 2
         return [*self.run(recordings[:half], stream), *self.run(recordings[half:], stream)]
@@ -67,7 +65,7 @@ class _Batch:
     """Recordings that run at the same time, in the current stream."""
 
     def __init__(self, runner: LayerRunner, recordings: Sequence[InputSpikes]) -> None:
-        self._runner, self._gpu, self._sizes = runner, runner.gpu, runner.sizes
+        self._runner, self._gpu, self._sizes = runner, runner.loaded.gpu, runner.loaded.sizes
         self._recordings, self._number = recordings, len(recordings)
         self._rows = np.array([len(recording.t) for recording in recordings])
         self._transfers = Transfers(self._gpu)
@@ -95,14 +93,14 @@ class _Batch:
         for p in range(1, sizes.populations):
             self._run_population(p)
             for done in np.flatnonzero(sizes.last_target <= p):
-                if done not in runner.recorded.values():
+                if done not in runner.loaded.recorded.values():
                     self._lists[done] = None
         readout = self._gpu.empty((number, sizes.readout), np.float64)
         synops = self._gpu.zeros((number,), np.int64)
         state = self._y, self._last, self._counts
         self._start("finish", number, self._end, sizes.neurons, sizes.output, *state, readout, synops, self._failed)
         fetched = self._transfers.fetched
-        spikes = {name: self._spikes(p) for name, p in runner.recorded.items()}
+        spikes = {name: self._spikes(p) for name, p in runner.loaded.recorded.items()}
         return outputs(
             fetched(self._failed),
             fetched(self._counts),
@@ -167,7 +165,7 @@ class _Batch:
     def _start(self, kernel: str, blocks: int, *arguments: Any) -> None:
         """Starts a kernel with the network, the batch, and more arguments: buffers or numbers."""
         batch = self._begin, self._t, *self._tables, self._number
-        given = [*self._runner.network, *map(self._argument, (*batch, *arguments))]
+        given = [*self._runner.loaded.addresses, *map(self._argument, (*batch, *arguments))]
         getattr(self._runner.kernels, kernel)(blocks, self._sizes.block.threads, 0, given)
 
     def _argument(self, value: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mtt_brian.engines.exact_cuda.arrays import KernelArrays
@@ -12,7 +13,7 @@ from mtt_brian.engines.exact_cuda.gpu import Gpu, Kernel
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """What all batches of a network share.
+    """What all batches of a network share; its buffers stay on the GPU as long as this object exists.
 
     Attributes:
         gpu: where it is.
@@ -28,7 +29,7 @@ class LoadedNetwork:
     buffers: Sequence[Any]
     recorded: Mapping[str, int]
 
-    @property
+    @cached_property
     def addresses(self) -> list[int]:
         """The first arguments of every kernel."""
         return [self.gpu.address(buffer) for buffer in self.buffers]

@@ -34,23 +34,21 @@ class QueueRunner:
     """Runs batches of a network."""
 
     def __init__(self, loaded: LoadedNetwork) -> None:
-        self.loaded = loaded  # its buffers stay on the GPU as long as somebody holds it
-        self.gpu, self.sizes, self.recorded = loaded.gpu, loaded.sizes, loaded.recorded
-        (self.kernel,), self.network = loaded.kernels, loaded.addresses
-        self.capacity = capacity(self.sizes, self.recorded)
+        self._loaded = loaded
 
     def run(self, recordings: Sequence[InputSpikes], stream: Stream) -> list[Output]:
         """The outputs of some recordings."""
         with stream.use():
-            return _Batch(self, recordings).run()
+            return _Batch(self._loaded, recordings).run()
 
 
 class _Batch:
     """Recordings that run at the same time, in the current stream."""
 
-    def __init__(self, runner: QueueRunner, recordings: Sequence[InputSpikes]) -> None:
-        self._runner, self._recordings = runner, recordings
-        gpu, sizes, number = runner.gpu, runner.sizes, len(recordings)
+    def __init__(self, loaded: LoadedNetwork, recordings: Sequence[InputSpikes]) -> None:
+        self._loaded, self._recordings = loaded, recordings
+        gpu, sizes, number = loaded.gpu, loaded.sizes, len(recordings)
+        self._capacity = capacity(sizes, loaded.recorded)
         self._transfers = Transfers(gpu)
         copied, joined = self._transfers.copied, self._transfers.joined
         self._inputs = [
@@ -72,7 +70,7 @@ class _Batch:
             "readout": gpu.zeros((number, sizes.readout), np.float64),
             "synops": gpu.zeros((number,), np.int64),
             "queue": gpu.zeros((number, max(1, sizes.room)), np.int64),
-            "records": gpu.zeros((number, runner.capacity * RECORD.itemsize // 8), np.int64),
+            "records": gpu.zeros((number, self._capacity * RECORD.itemsize // 8), np.int64),
             "cursors": gpu.zeros((number, _COLUMNS), np.int32),
         }
 
@@ -93,15 +91,15 @@ class _Batch:
 
     def _advance(self) -> None:
         """Starts the kernel: every recording runs to its end, or until it has no room for records."""
-        runner, gpu, sizes = self._runner, self._runner.gpu, self._runner.sizes
-        runner.kernel(
+        gpu, sizes, (run_recordings,) = self._loaded.gpu, self._loaded.sizes, self._loaded.kernels
+        run_recordings(
             len(self._recordings),
             sizes.block.threads,
             sizes.shared_bytes,
             [
-                *(*runner.network, sizes.populations, sizes.output, sizes.block.tile),
+                *(*self._loaded.addresses, sizes.populations, sizes.output, sizes.block.tile),
                 *map(gpu.address, self._inputs),
-                *(sizes.neurons, sizes.groups, sizes.most_new, runner.capacity, sizes.most_caused, sizes.room),
+                *(sizes.neurons, sizes.groups, sizes.most_new, self._capacity, sizes.most_caused, sizes.room),
                 *(0 if buffer is None else gpu.address(buffer) for buffer in self._buffers.values()),
             ],
         )
@@ -111,7 +109,7 @@ class _Batch:
         words = RECORD.itemsize // 8
         if most := int(numbers.max()):
             found = np.empty((len(numbers), words * most), np.int64)
-            self._runner.gpu.download(self._buffers["records"][:, : words * most], found)
+            self._loaded.gpu.download(self._buffers["records"][:, : words * most], found)
             for k, number in enumerate(numbers):
                 pieces[k].append(found[k, : words * number].copy().view(RECORD))
 
@@ -119,7 +117,7 @@ class _Batch:
         """The spikes of the recorded populations."""
         records = _merged(np.concatenate([np.zeros(0, RECORD), *pieces]))
         spikes = {}
-        for name, number in self._runner.recorded.items():
+        for name, number in self._loaded.recorded.items():
             own = records[records["p"] == number]
             spikes[name] = Spikes(own["t"].copy(), own["i"].astype(np.int64), own["n"].copy())
         return spikes
