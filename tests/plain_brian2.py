@@ -14,6 +14,8 @@ from decimal import Decimal
 
 import numpy as np
 
+from tests.lazy_series import Series
+
 DIGITS = 40
 
 
@@ -21,7 +23,8 @@ DIGITS = 40
 class Neuron:
     """dx/dt = matrix x + offset (per second); fires where row . x > level; held states stop while refractory.
 
-    ``products``: (p, j, k, c) adds c xj xk to dxp/dt.
+    ``products``: (p, j, k, c) adds c xj xk to dxp/dt. ``functions``: of all states, as `tests.lazy_series` or numbers,
+    gives (p, what is added to dxp/dt), whose series converge for a time that is long against 1 / ``rate``.
     """
 
     matrix: list
@@ -33,6 +36,8 @@ class Neuron:
     held: list = field(default_factory=list)
     x: list = field(default_factory=list)
     products: tuple = ()
+    functions: object = None
+    rate: float = 0.0
 
 
 @dataclass
@@ -91,11 +96,15 @@ class _Running:
     def series(self, x, held):
         """The Taylor coefficients of the states: x, dx/dt, d2x/dt2 / 2, ..."""
         found = [x]
+        states = [Series(lambda k, p=p: found[k][p]) for p in range(self.n)]
+        added = list(self.rule.functions(*states)) if self.rule.functions else []
         for k in range(1, 100):
             yield x
             slope = [_dot(self.matrix[p], x) + (self.offset[p] if k == 1 else 0) for p in range(self.n)]
             for p, j, q, c in self.products:
                 slope[p] += c * sum(a[j] * b[q] for a, b in zip(found, reversed(found), strict=True))
+            for p, series in added:
+                slope[p] += series[k - 1]
             x = [Decimal(0) if held and self.rule.held[p] else slope[p] / k for p in range(self.n)]
             found.append(x)
         raise AssertionError("the series does not end")
@@ -104,7 +113,7 @@ class _Running:
         """In pieces that are much shorter than the fastest time constant."""
         while dt:
             rate = self.fastest + 2 * sum(abs(c) * (abs(x[j]) + abs(x[k]) + 1) for _, j, k, c in self.products)
-            piece = dt / (1 + int(4 * rate * abs(dt)))
+            piece = dt / (1 + int(4 * (rate + Decimal(self.rule.rate)) * abs(dt)))
             total, power = [Decimal(0)] * self.n, Decimal(1)
             for k, terms in enumerate(self.series(x, held)):
                 terms = [v * power for v in terms]
@@ -136,7 +145,8 @@ class _Running:
         if self.above(x) > 0:
             return t
         cells = int(((until - t) / self.step).to_integral_value(decimal.ROUND_CEILING))
-        condition = (self.curve(x, cells) if self.products else self.line(x, cells)) - self.rule.level
+        bent = self.products or self.rule.functions
+        condition = (self.curve(x, cells) if bent else self.line(x, cells)) - self.rule.level
         if not np.any(condition > 0):
             return None
         k = int(np.argmax(condition > 0))  # cell k ends at (k + 1) steps
@@ -176,6 +186,8 @@ class _Running:
             total = matrix @ x + offset
             for p, j, k, c in rule.products:
                 total[p] += c * x[j] * x[k]
+            for p, value in rule.functions(*x.tolist()) if rule.functions else ():
+                total[p] += value
             return total
 
         x = np.array([*map(float, x)])

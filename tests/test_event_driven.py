@@ -1018,12 +1018,12 @@ def test_the_standard_device_is_as_before():
 
 
 def test_explain_lists_what_runs_and_what_does_not():
-    good, bad = lif(name="good"), brian2.NeuronGroup(1, "dv/dt = exp(v) / (10*ms) : 1", name="bad")
+    good, bad = lif(name="good"), brian2.NeuronGroup(1, "dv/dt = log(v) / (10*ms) : 1", name="bad")
     explained = mtt_brian.event_driven.explain(brian2.Network(good, bad))
     assert explained.runs == ("good",)
     (refusal,) = explained.refused
     assert refusal.name == "bad"
-    assert "dv/dt is not a polynomial of v" in str(explained)
+    assert "dv/dt contains log(v)" in str(explained)
 
 
 def test_explain_lists_what_a_run_refuses():

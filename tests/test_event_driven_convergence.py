@@ -130,6 +130,33 @@ def quadratic():
     return group, ()
 
 
+def adaptive_exponential():
+    """Neurons of Brette and Gerstner 2005 whose spikes end where clocks can follow, 10 mV above the threshold."""
+    equations = """
+    dv/dt = (30 * (-70.6 - v) + 60 * exp((v + 50.4) / 2) + current - w) / (281 * ms) : 1
+    dw/dt = (4 * (v + 70.6) - w) / (144 * ms) : 1
+    current : 1
+    """
+    group = brian2.NeuronGroup(8, equations, threshold="v > -40", reset="v = -60; w += 60", method="rk4")
+    group.v, group.current = -70.6, np.linspace(1300, 2500, 8)
+    return group, ()
+
+
+def nmda():
+    """A conductance that the membrane blocks, in a ring."""
+    equations = """
+    dv/dt = (-65 + drive - v - g * v / (1 + exp(-0.062 * v) / 3.57)) / (20 * ms) : 1
+    dg/dt = -g / (20 * ms) : 1
+    drive : 1
+    """
+    group = brian2.NeuronGroup(6, equations, threshold="v > -50", reset="v = -60", refractory=2 * ms, method="rk4")
+    group.v, group.drive = np.linspace(-65, -52, 6), np.linspace(20, 35, 6)
+    ring = brian2.Synapses(group, group, on_pre="g_post += 0.8")
+    ring.connect(j="(i + 1) % 6")
+    ring.delay = [3, 4, 5, 6, 7, 8] * ms
+    return group, (ring,)
+
+
 SCRIPTS = (
     step_current,
     two_synapses,
@@ -140,6 +167,8 @@ SCRIPTS = (
     loop_without_delay,
     conductances,
     quadratic,
+    adaptive_exponential,
+    nmda,
 )
 
 

@@ -9,8 +9,9 @@ from brian2 import ms, second
 from mtt_brian.engines.exact import equation_neurons
 from mtt_brian.engines.exact.equation_neurons import BASE, RATE, ROW
 from mtt_brian.engines.exact.jit import kernel
-from mtt_brian.engines.exact.taylor import LENGTH, ORDER, PolynomialSystem, expand, taylor_rule
+from mtt_brian.engines.exact.taylor import LENGTH, ORDER, SeriesSystem, expand, taylor_rule
 from mtt_brian.engines.exact.vectors import LANES
+from mtt_brian.neuron.equation_neuron import PRODUCT, Operation
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +34,16 @@ def compute(rule, lanes):
     return expand(rule, lanes, 1)
 
 
+def products_of(factors):
+    return tuple(Operation(PRODUCT, *pair) for pair in factors)
+
+
 def random_system(rng, states, products):
     """A set whose solutions oscillate, grow or decay within milliseconds, and its factors."""
-    factors = [sorted(rng.integers(0, states + k, 2)) for k in range(products)]
+    factors = [sorted(rng.integers(0, states + k, 2).tolist()) for k in range(products)]
     right = rng.normal(0, 200, (states, states + 1 + products)) * (rng.random((states, states + 1 + products)) < 0.7)
     row = np.eye(states)[0]
-    return PolynomialSystem(right, right != 0, np.array(factors), row, -0.5)
+    return SeriesSystem(right, right != 0, products_of(factors), row, -0.5)
 
 
 def in_40_digits(system, x, t):
@@ -48,9 +53,9 @@ def in_40_digits(system, x, t):
         n, steps = len(system.row), 8
         h, x = mpmath.mpf(float(t)) / steps, [mpmath.mpf(float(one)) for one in x]
         for _ in range(steps):
-            series = [[one] for one in x] + [[] for _ in system.factors]
+            series = [[one] for one in x] + [[] for _ in system.operations]
             for k in range(40):
-                for p, (left, other) in enumerate(system.factors):
+                for p, (_, left, other) in enumerate(system.operations):
                     series[n + p].append(sum(series[left][j] * series[other][k - j] for j in range(k + 1)))
                 ones = [*(series[q][k] for q in range(n)), mpmath.mpf(k == 0), *(z[k] for z in series[n:])]
                 for q in range(n):
@@ -88,9 +93,7 @@ def test_a_cell_is_exact_and_does_not_depend_on_the_other_lanes(seed):
 
 def test_lanes_of_states_that_overflow_do_not_disturb_the_others():
     """dv/dt = v^2 / ms from 1e200, between lanes from 0.5."""
-    system = PolynomialSystem(
-        np.array([[0, 0, 1e3]]), np.array([[False, False, True]]), np.array([[0, 0]]), [1.0], -1.0
-    )
+    system = SeriesSystem(np.array([[0, 0, 1e3]]), np.array([[False, False, True]]), products_of([[0, 0]]), [1.0], -1.0)
     rule = taylor_rule([system], 0, 3)
     rule.cells[:3, 0, 0] = 0.5, 1e200, 0.5
     rule.lane[0, :3] = range(3)
@@ -173,7 +176,7 @@ def test_a_barrier_changes_no_bit(monkeypatch):
 # ----- the barrier
 
 
-CONDUCTANCES = np.array([[0, 1], [0, 2]])
+CONDUCTANCES = ((0, 1), (0, 2))
 
 
 def barrier(matrix=None, offset=None, product=None, factors=CONDUCTANCES, row=(2, 0, 0), base=100.0):
@@ -181,7 +184,7 @@ def barrier(matrix=None, offset=None, product=None, factors=CONDUCTANCES, row=(2
     matrix = np.array([[-1 / 20, 0, -4], [0, -1 / 5, 0], [0, 0, -1 / 10]]) if matrix is None else matrix
     offset = np.array([-3.0, 0, 0]) if offset is None else offset
     product = np.array([[-1 / 20, -1 / 20], [0, 0], [0, 0]]) if product is None else product
-    return equation_neurons._barrier(matrix, offset, product, factors, np.array(row, float), base)
+    return equation_neurons._barrier(matrix, offset, product, products_of(factors), np.array(row, float), base)
 
 
 def test_a_barrier_is_the_slope_at_the_threshold():
@@ -198,7 +201,7 @@ def test_a_barrier_is_the_slope_at_the_threshold():
         {"row": (1, 1, 0)},  # not a threshold of v alone
         {"base": -np.inf},  # no threshold
         {"offset": np.array([-3.0, 0.1, 0])},  # ge does not decay to 0
-        {"factors": np.array([[0, 1], [1, 2]])},  # ge gi in dv/dt
+        {"factors": ((0, 1), (1, 2))},  # ge gi in dv/dt
         {"product": np.array([[-0.05, -0.05], [0, 0.1], [0, 0]])},  # gi v in dge/dt
         {"matrix": np.array([[-0.05, 0, -4], [0.1, -0.2, 0], [0, 0, -0.1]])},  # v in dge/dt
         {"matrix": np.array([[-0.05, 0, -4], [0, 0.2, 0], [0, 0, -0.1]])},  # ge grows
@@ -245,10 +248,10 @@ def test_short_and_long_intervals_between_jumps_of_stiff_conductances():
         wires.w = weights
         parts += [source, wires]
     brian2.Network(*parts).run((at[-1] + 3e-3) * second)
-    system = PolynomialSystem(
+    system = SeriesSystem(
         np.array([[-50, 0, -4000, -3000, -50, -50], [0, -200, 0, 0, 0, 0], [0, 0, -100, 0, 0, 0]]),
         None,
-        CONDUCTANCES,
+        products_of(CONDUCTANCES),
         np.array([1.0, 0, 0]),
         0.0,
     )

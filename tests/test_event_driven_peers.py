@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from brian2 import ms, mV, pA, pF, second
 
+from tests.test_event_driven_functions import PATTERNS, adex
+
 N, INPUTS, END = 20, 10, 0.2
 RNG = np.random.default_rng(7)
 #: 300 input spikes at 10 sources.
@@ -196,3 +198,39 @@ def test_neuron(name):
     source = generator()
     ways = synapses(source, group, from_inputs, variable, "1"), synapses(group, group, recurrent, variable, "1", DELAYS)
     assert_equal_spikes(spikes(group, source, *ways), theirs, 1e-12)
+
+
+# ----- NEST: adaptive exponential neurons, integrated by GSL, whose spikes are those of the end of a time step
+
+#: In ms; input spikes and synaptic delays are multiples of it.
+RESOLUTION = 1e-3
+
+
+@pytest.mark.parametrize("name", ["regular", "bursts", "first burst"])
+def test_nest_adaptive_exponential_neurons(name):
+    nest = pytest.importorskip("nest", reason="NEST is not installed")
+    tau, a, b, reset = PATTERNS[name]
+    arrivals, duration = [10.25, 25.5, 40.0, 41.0], 100
+    nest.ResetKernel()
+    nest.resolution = RESOLUTION
+    parameters = {
+        "C_m": 281.0, "g_L": 30.0, "E_L": -70.6, "V_th": -50.4, "Delta_T": 2.0, "V_peak": 20.0, "V_reset": reset,
+        "a": a, "b": 1e3 * b, "tau_w": tau, "I_e": 1000.0, "E_ex": 0.0, "tau_syn_ex": 5.0, "t_ref": 0.0, "V_m": -70.6,
+        "w": 0.0, "gsl_error_tol": 1e-12,
+    }  # fmt: skip
+    neuron, recorder = nest.Create("aeif_cond_exp", params=parameters), nest.Create("spike_recorder")
+    made = nest.Create("spike_generator", params={"spike_times": [t - RESOLUTION for t in arrivals]})
+    nest.Connect(made, neuron, syn_spec={"weight": 5.0, "delay": RESOLUTION})
+    nest.Connect(neuron, recorder)
+    nest.Simulate(duration)
+    theirs = np.array(recorder.get("events")["times"])
+
+    group = adex([PATTERNS[name]])
+    source = brian2.SpikeGeneratorGroup(1, [0] * len(arrivals), arrivals * ms)
+    wires = brian2.Synapses(source, group, on_pre="ge += 5*nS", namespace={"nS": brian2.nS})
+    wires.connect()
+    monitor = brian2.SpikeMonitor(group)
+    brian2.Network(group, source, wires, monitor).run(duration * ms)
+    late = theirs - monitor.t / ms
+    assert len(late) > 3
+    assert np.all((late > -1e-6) & (late < RESOLUTION + 1e-6))

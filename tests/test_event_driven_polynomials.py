@@ -14,7 +14,7 @@ from mtt_brian.engines.exact.equation_run import EquationRun
 from mtt_brian.engines.exact.taylor import SPAN
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import EquationNeuron
-from mtt_brian.neuron.equation_neuron import Systems
+from mtt_brian.neuron.equation_neuron import PRODUCT, Operation, Systems
 
 CONDUCTANCE = "dv/dt = (g*(E - v) - v) / (10*ms) : 1\ndg/dt = -g / (4*ms) : 1\nE : 1 (constant)"
 
@@ -222,8 +222,10 @@ def test_a_run_of_a_circuit_goes_back_to_a_kept_state():
     """In the middle of cells, which are those of a later time then."""
     one = np.ones((1, 1))
     reset = np.array([[[0.0, -5.0]]])
-    systems = Systems(0 * one[None], 1e3 * one, one, 10 * one[0], reset, 0 * one[0], 1e3 * one[None])
-    rule = EquationNeuron(systems=systems, system=np.zeros(3, int), states=("v",), held=(False,), factors=((0, 0),))
+    none = np.zeros((1, 0, 3))
+    systems = Systems(0 * one[None], 1e3 * one, one, 10 * one[0], reset, 0 * one[0], 1e3 * one[None], none)
+    square = Operation(PRODUCT, 0, 0)
+    rule = EquationNeuron(systems=systems, system=np.zeros(3, int), states=("v",), held=(False,), operations=(square,))
     run = EquationRun(Circuit("in", (1,), (Population("cells", (3,), rule),), (), "cells"))
     run.start("cells", np.arange(3), np.array([[-5.0], [-3.0], [0.5]]), np.full(3, -1.0), 0.0)
     run.predict_crossings()
@@ -286,10 +288,3 @@ def test_an_orbit_of_some_picoseconds_does_not_run_for_hours():
     group.x = group.y = 0.5
     with pytest.raises(InputError, match=r"neuron 0 of 'orbit' changes too fast at .* s for the time"):
         brian2.Network(group).run(1 * ms)
-
-
-def test_factors_that_are_none():
-    one = np.ones((1, 1))
-    systems = Systems(one[None], one, one, one[0], np.zeros((1, 1, 2)), 0 * one[0], np.zeros((1, 1, 1)))
-    with pytest.raises(InputError, match=r"EquationNeuron\.factors must be states, or products that come before"):
-        EquationNeuron(systems=systems, system=np.zeros(1, int), states=("v",), held=(False,), factors=((0, 1),))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import mtt_brian.event_driven  # noqa: F401 - registers the device
 from mtt_brian.errors import InputError
+from tests.lazy_series import exp, tanh
 from tests.plain_brian2 import Neuron, Synapse, simulate
 
 DURATION = 0.03
@@ -19,12 +20,45 @@ def _device(event_driven):
     """See conftest."""
 
 
-def random_group(rng, k, steps_of=None, bends=None):
+def random_functions(rng, n):
+    """Functions of ``n`` states as text by the state whose slope has them, per ms, and for the plain simulator."""
+    chosen = []
+    for p in range(n):
+        kind, q, r = rng.integers(0, 5), int(rng.integers(0, n)), int(rng.integers(0, n))
+        c, k, m = (float(v) for v in rng.uniform((-0.05, 0.5, -1), (0.1, 2, 1)))
+        chosen.append((int(kind), p, q, r, c, k, m))
+    texts = {}
+    for kind, p, q, r, c, k, m in chosen:
+        u = f"({k!r}*x{q} - {m!r} + 0.2*x{r})"
+        texts[p] = (
+            f"{c!r}*exp({u})",
+            f"{c!r}*x{r}/(1 + exp(-{u}))",
+            f"{c!r}*tanh({u})*x{q}",
+            f"{c!r}*{u}/(1 + x{r}**2)",
+            f"{c!r}/(2 + tanh({u}))**2",
+        )[kind]
+
+    def functions(*x):
+        for kind, p, q, r, c, k, m in chosen:
+            u = k * x[q] - m + 0.2 * x[r]
+            value = (
+                lambda x, q, r, u: exp(u),
+                lambda x, q, r, u: x[r] / (1 + exp(-1 * u)),
+                lambda x, q, r, u: tanh(u) * x[q],
+                lambda x, q, r, u: u / (1 + x[r] * x[r]),
+                lambda x, q, r, u: 1 / ((2 + tanh(u)) * (2 + tanh(u))),
+            )[kind](x, q, r, u)
+            yield p, 1000 * c * value
+
+    return texts, functions
+
+
+def random_group(rng, k, steps_of=None, bends=None, functions_of=None):
     """Equations of a group as text, and the same numbers per second for the plain simulator.
 
     ``steps_of``: a random generator for a `TimedArray` that is added to the drive; it is returned as (time, change) of
     every neuron. For the plain simulator it is one more state, which does not decay and which inputs change.
-    ``bends``: a random generator for products of states.
+    ``bends``: a random generator for products of states. ``functions_of``: one for functions of states.
     """
     n, size = int(rng.integers(1, 5)), int(rng.integers(1, 4))
     cascade = rng.random() < 0.6
@@ -46,12 +80,14 @@ def random_group(rng, k, steps_of=None, bends=None):
     refractory = float(rng.uniform(0.5, 4)) if rng.random() < 0.6 else 0.0
     subtract = rng.random() < 0.4
     lines, products = [], []
+    functions_in, functions = random_functions(functions_of, n) if functions_of else ({}, None)
     if bends:
         products = [(p, p, int(bends.integers(0, n)), float(bends.uniform(-0.06, 0.06))) for p in range(n)]
         products += [(0, 0, 0, float(bends.uniform(0, 0.15)))]
     for p in range(n):
         terms = [f"{float(a[p, q])!r}*x{q}" for q in range(n) if a[p, q]]
         terms += [f"{c!r}*x{j}*x{q}" for to, j, q, c in products if to == p]
+        terms += [functions_in[p]] if p in functions_in else []
         drive_term = ["drive", *(["table(t, i)"] if steps_of else [])] if p == 0 else []
         right = " + ".join([f"-rate{p}*x{p}", *terms, *drive_term])
         flag = " (unless refractory)" if held[p] and refractory else ""
@@ -90,7 +126,7 @@ def random_group(rng, k, steps_of=None, bends=None):
             resets = [[*r[:n], 0.0, r[n]] for r in resets] + [[*[0.0] * n, 1.0, 0.0]]
             offset, row, holds, start = [*offset, 0.0], [*row, 0.0], [*holds, False], [*start, float(steps[0, i])]
         bent = tuple((p, j, q, 1000 * c) for p, j, q, c in products)
-        plain.append(Neuron(matrix, offset, row, 1.0, resets, refractory / 1000, holds, start, bent))
+        plain.append(Neuron(matrix, offset, row, 1.0, resets, refractory / 1000, holds, start, bent, functions, 1e3))
     group.drive = drive
     for p in range(n):
         setattr(group, f"x{p}", x[:, p])
@@ -98,13 +134,15 @@ def random_group(rng, k, steps_of=None, bends=None):
     return group, plain, changes
 
 
-def random_script(seed, steps=False, also=None, bent=False):
+def random_script(seed, steps=False, also=None, bent=False, functions=False):
     rng = np.random.default_rng(seed)
     groups, plain, first, changes = [], [], [], []
     steps_of = np.random.default_rng([seed, 1]) if steps else None
     bends = np.random.default_rng([seed, 2]) if bent else None
+    functions_of = np.random.default_rng([seed, 3]) if functions else None
     for k in range(int(rng.integers(1, 4))):
-        group, neurons, changing = random_group(rng, k, steps_of, None if bent == "some" and k % 2 else bends)
+        bends_here = None if bent == "some" and k % 2 else bends
+        group, neurons, changing = random_group(rng, k, steps_of, bends_here, functions_of)
         changes += changing
         first.append(len(plain))
         groups.append(group)
@@ -151,9 +189,9 @@ def random_script(seed, steps=False, also=None, bent=False):
     return network, monitors, plain, wires, events, first
 
 
-def compare(seed, steps=False, also=None, bent=False):
+def compare(seed, steps=False, also=None, bent=False, functions=False):
     """Spikes of a random script; ``also(groups, wires, events, first)`` may add to it and to the plain description."""
-    network, monitors, plain, wires, events, first = random_script(seed, steps, also, bent)
+    network, monitors, plain, wires, events, first = random_script(seed, steps, also, bent, functions)
     network.run(DURATION * brian2.second)
     found = sorted(
         (float(t), first[k] + int(i)) for k, m in enumerate(monitors) for t, i in zip(m.t_, m.i, strict=True)
@@ -201,6 +239,22 @@ def test_random_scripts_with_products_of_states(seed):
 def test_many_random_scripts_with_products_of_states(seed):
     try:
         compare(seed, bent=True)
+    except InputError as error:
+        if "grow without bound" not in str(error):
+            raise
+
+
+def test_random_scripts_with_functions_of_states():
+    """One that the plain simulator runs in two seconds."""
+    assert compare(11, functions=True) > 20
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(10**6, 10**9))
+def test_many_random_scripts_with_functions_of_states(seed):
+    try:
+        compare(seed, bent=seed % 2 == 1, functions=True)
     except InputError as error:
         if "grow without bound" not in str(error):
             raise

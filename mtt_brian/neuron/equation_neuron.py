@@ -1,6 +1,6 @@
 """Neurons given by equations, a threshold condition and an affine reset, as Brian2 states them.
 
-The equations are linear, or polynomials: linear in the states and in products of them.
+The right sides are linear in the states, and in products and elementary functions of them (`Operation`).
 
 Rule at an instant, in rounds until no neuron fires:
 
@@ -29,12 +29,29 @@ from mtt_brian.neuron.if_ import IF
 
 #: Most states of a neuron.
 MOST_STATES = 4
+#: Kinds of operations: ``u w``; a sum with coefficients of its own in every parameter set; ``exp(u)``; ``1 / u``;
+#: ``tanh(u)``.
+PRODUCT, SUM, EXP, RECIPROCAL, TANH = range(5)
+
+
+class Operation(NamedTuple):
+    """How a variable ``z_p`` follows from states and earlier variables: the states are 0..n-1, ``z_p`` is n + p.
+
+    Attributes:
+        kind: `PRODUCT`, `SUM`, `EXP`, `RECIPROCAL` or `TANH`.
+        left: number of the first argument; of a sum, its row in `Systems.sums`.
+        right: number of the other factor of a product; the square of a tanh, which is a later product.
+    """
+
+    kind: int
+    left: int
+    right: int = 0
 
 
 class Systems(NamedTuple):
     """The distinct parameter sets of a population: ``dx/dt = matrix x + offset + product z``, units of seconds.
 
-    ``z`` are the P products of `EquationNeuron.factors`.
+    ``z`` are the P results of `EquationNeuron.operations`; sum l among them is ``sums[l] . (x, 1, z)``.
 
     Attributes:
         matrix: float64 [S, n, n].
@@ -44,6 +61,7 @@ class Systems(NamedTuple):
         reset: a spike turns x into this times (x, 1), float64 [S, n, n + 1].
         refractory: seconds, float64 [S], >= 0.
         product: float64 [S, n, P]; P is 0 for linear equations.
+        sums: float64 [S, L, n + 1 + P].
     """
 
     matrix: np.ndarray
@@ -53,6 +71,7 @@ class Systems(NamedTuple):
     reset: np.ndarray
     refractory: np.ndarray
     product: np.ndarray
+    sums: np.ndarray
 
 
 class Changes(NamedTuple):
@@ -87,8 +106,7 @@ class EquationNeuron(IF):
         states: names of the states.
         strict: whether the condition is ``>``; else ``>=``.
         held: whether a state is constant, and ignores arrivals, during the refractory period, by state.
-        factors: the two factors of every product: states are 0..n-1, product p is n + p and comes after
-            its factors.
+        operations: what the equations need besides the states.
     """
 
     systems: Systems
@@ -97,16 +115,14 @@ class EquationNeuron(IF):
     states: tuple[str, ...]
     strict: bool = True
     held: tuple[bool, ...]
-    factors: tuple[tuple[int, int], ...] = ()
+    operations: tuple[Operation, ...] = ()
     threshold: None = None
 
     def __post_init__(self) -> None:
         n, count = len(self.states), len(self.systems.matrix)
         if not 1 <= n <= MOST_STATES:
             raise InputError(f"equations must have 1 to {MOST_STATES} state variables, not {n}")
-        products = len(self.factors)
-        if any(not 0 <= k < n + p for p, pair in enumerate(self.factors) for k in pair):
-            raise InputError("EquationNeuron.factors must be states, or products that come before")
+        results, sums = len(self.operations), sum(kind == SUM for kind, _, _ in self.operations)
         shapes = (
             (count, n, n),
             (count, n),
@@ -114,13 +130,16 @@ class EquationNeuron(IF):
             (count,),
             (count, n, n + 1),
             (count,),
-            (count, n, products),
+            (count, n, results),
+            (count, sums, n + 1 + results),
         )
         for name, values, shape in zip(Systems._fields, self.systems, shapes, strict=True):
             if values.shape != shape:
                 raise InputError(f"Systems.{name} must have the shape {shape}, not {values.shape}")
             if not np.all(np.isfinite(values)) and name != "level":
                 raise InputError(f"Systems.{name} must be finite")
+        if not all(self._is_possible(p) for p in range(results)):
+            raise InputError("EquationNeuron.operations must have arguments that are states, or come before")
         if np.any(np.isnan(self.systems.level)):
             raise InputError("Systems.level must be a number or inf, not NaN")
         if np.any(self.systems.refractory < 0):
@@ -135,6 +154,18 @@ class EquationNeuron(IF):
             raise InputError("Changes must have rising times, and one row of parameter sets for each")
         if len(time) and (kind.shape != self.system.shape or np.any((kind < 0) | (kind >= later.shape[1]))):
             raise InputError(f"Changes.kind must be 0..{later.shape[1] - 1} for each of {len(self.system)} neurons")
+
+    def _is_possible(self, p: int) -> bool:
+        """Whether the arguments of an operation are known before it."""
+        n, (kind, left, right) = len(self.states), self.operations[p]
+        if kind == SUM:
+            rows = [one.left for one in self.operations if one.kind == SUM]
+            return rows == list(range(len(rows))) and not np.any(self.systems.sums[:, left, n + 1 + p :])
+        if kind == TANH:
+            square = Operation(PRODUCT, n + p, n + p)
+            return 0 <= left < n + p and square in self.operations and right == n + self.operations.index(square)
+        arguments = (left, right) if kind == PRODUCT else (left,)
+        return kind in (PRODUCT, EXP, RECIPROCAL) and all(0 <= k < n + p for k in arguments)
 
     @property
     def fires(self) -> bool:

@@ -22,7 +22,7 @@ from mtt_brian.circuit.plasticity import PlasticPathway, PlasticSynapses
 from mtt_brian.errors import InputError
 from mtt_brian.neuron.equation_neuron import MOST_STATES, Changes, EquationNeuron, Systems
 from mtt_brian.text import shortened
-from mtt_brian.translate.polynomials import Products, monomials, whole_powers
+from mtt_brian.translate.right_sides import Impossible, RightSides, Terms, expanded
 from mtt_brian.translate.synapse_programs import CannotCompute, Columns, ProgramBuilder
 from mtt_brian.translate.timed_arrays import TimedArray, call_of, pieces, without_calls
 
@@ -30,8 +30,6 @@ from mtt_brian.translate.timed_arrays import TimedArray, call_of, pieces, withou
 SOURCES = "all sources"
 #: Rates per second above which a variable changes faster than two instants can be told apart (`circuit.instants`).
 FASTEST = 1e15
-#: Highest degree of a polynomial.
-MOST_DEGREE = 6
 #: Values of timed arrays in a run, times different neurons of the group: each needs parameters of its own.
 MOST_VALUES = 250_000
 _CLOCK = "use the standard device, set_device('runtime')"
@@ -500,7 +498,7 @@ def _linear_part(
                 raise _Stop(line, f"{what} depends on a condition of {x}", f"leave the condition out, or {_CLOCK}")
     coefficients = [sympy.diff(expression, x) for x in symbols]
     if any(c.free_symbols & set(symbols) for c in coefficients):
-        expression = _expanded(expression)
+        expression = expanded(expression)
         coefficients = [sympy.diff(expression, x) for x in symbols]
     for x, coefficient in zip(symbols, coefficients, strict=True):
         if coefficient.free_symbols & set(symbols):
@@ -508,30 +506,16 @@ def _linear_part(
     return _Affine(tuple(coefficients), expression.xreplace({x: sympy.Integer(0) for x in symbols})), None
 
 
-def _polynomial(
-    expression: sympy.Expr, states: Sequence[str], line: str, what: str
-) -> tuple[_Affine, dict[tuple[int, ...], sympy.Expr]]:
-    """An expression as a polynomial of the states: its linear part, and coefficients by the exponents of the states."""
-    symbols = [_symbol(name) for name in states]
-    found, _ = _linear_part(expression, symbols, line, what)
+def _terms(expression: sympy.Expr, right_sides: RightSides, states: Sequence[str], line: str, what: str) -> Terms:
+    """An expression as a sum of multiples of states, and of results of operations where it is not linear."""
+    found, _ = _linear_part(expression, [_symbol(name) for name in states], line, what)
     if found is not None:
-        return found, {}
-    expression = _expanded(whole_powers(expression))
-    terms = monomials(expression, symbols)
-    if terms is None:
-        bad = next((x for x in symbols if monomials(expression, [x]) is None), "the states")
-        raise _Stop(line, f"{what} is not a polynomial of {bad}", f"replace it by one, or {_CLOCK}")
-    if any(sum(exponents) > MOST_DEGREE for exponents in terms):
-        raise _Stop(line, f"{what} has a degree above {MOST_DEGREE}", f"replace it by a lower one, or {_CLOCK}")
-    one = [tuple(int(p == q) for q in range(len(states))) for p in range(len(states))]
-    nothing = sympy.Integer(0)
-    linear = _Affine(tuple(terms.pop(p, nothing) for p in one), terms.pop((0,) * len(states), nothing))
-    return linear, terms
-
-
-def _expanded(expression: sympy.Expr) -> sympy.Expr:
-    """Products of sums as sums, where states cancel; an exponential stays one, as its factors can overflow."""
-    return sympy.expand(expression, power_exp=False, power_base=False, log=False)
+        return Terms(found.constant, dict(enumerate(found.coefficients)))
+    try:
+        return right_sides.terms(expression)
+    except Impossible as error:
+        reason, instead = error.args
+        raise _Stop(line, f"{what} {reason}", f"{instead}, or {_CLOCK}") from None
 
 
 # ---- Groups ----------------------------------------------------------------------------------------------------------
@@ -571,12 +555,15 @@ class _Texts:
 
     def affine(self, expression: sympy.Expr, line: str, what: str) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients [R, n] and constant [R] of an expression."""
-        return self.values_of(_affine(expression, self.states, line, what), line)
-
-    def values_of(self, affine: _Affine, line: str) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients [R, n] and constant [R]."""
+        affine = _affine(expression, self.states, line, what)
         coefficients = [self.value(c, line) for c in affine.coefficients]
         return np.stack(coefficients, axis=1), self.value(affine.constant, line)
+
+    def columns(self, terms: Terms, line: str) -> dict[int, np.ndarray]:
+        """Constant and coefficients [R], by their columns in a sum of multiples of ``(x, 1, z)``."""
+        n = len(self.states)
+        found = {k + (k >= n): self.value(c, line) for k, c in terms.multiples.items()}
+        return {n: self.value(terms.constant, line), **found}
 
     def value(self, expression: sympy.Expr, line: str) -> np.ndarray:
         """Of an expression [R]."""
@@ -631,15 +618,18 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
             f"parameters, more than {MOST_VALUES}",
             f"split it into {-(-texts.rows // MOST_VALUES)} runs or more, which give the same spikes",
         )
-    matrix, offset = np.zeros((texts.rows, n, n)), np.zeros((texts.rows, n))
-    products = Products(n)
-    entries: list[tuple[int, int, np.ndarray]] = []
+    right_sides = RightSides([_symbol(name) for name in states])
+    slopes: list[dict[int, np.ndarray]] = []
+    sums: list[dict[int, np.ndarray]] = []
+    matrix = np.zeros((texts.rows, n, n))
     for k, (name, text) in enumerate(group.equations.items()):
         line = f"d{name}/dt = {text}"
-        linear, terms = _polynomial(texts.parsed(text, line), states, line, f"d{name}/dt")
-        matrix[:, k], offset[:, k] = texts.values_of(linear, line)
-        entries += [(k, products.number(of), texts.value(factor, line)) for of, factor in terms.items()]
-        if terms:
+        terms = _terms(texts.parsed(text, line), right_sides, states, line, f"d{name}/dt")
+        slopes.append(texts.columns(terms, line))
+        sums += [texts.columns(one, line) for one in right_sides.sums[len(sums) :]]
+        for q in range(n):
+            matrix[:, k, q] = slopes[k].get(q, 0.0)
+        if any(q >= n for q in terms.multiples):
             continue
         grows = matrix[:, k, k] > 0
         if np.any(grows) and not np.any(matrix[:, k, [q for q in range(n) if q != k]]):
@@ -659,43 +649,47 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
             "than float64 resolves times",
             f"give it a time constant of {1 / FASTEST:g} s or more",
         )
-    product = np.zeros((texts.rows, n, len(products.factors)))
-    for k, number, coefficient in entries:
-        product[:, k, number] = coefficient
+    width = n + 1 + len(right_sides.operations)
+    right, inner = np.zeros((texts.rows, n, width)), np.zeros((texts.rows, len(sums), width))
+    for table, rows_of in ((right, slopes), (inner, sums)):
+        for k, columns_of in enumerate(rows_of):
+            for column, values in columns_of.items():
+                table[:, k, column] = values
     row, level, strict = np.zeros((texts.rows, n)), np.full(texts.rows, np.inf), True
     if group.threshold is not None:
         row, level, strict = _threshold(group, texts)
     rows = [
-        matrix.reshape(texts.rows, -1),
-        offset,
+        right.reshape(texts.rows, -1),
+        inner.reshape(texts.rows, -1),
         row,
         level[:, None],
         _reset(group, texts),
         _refractory(group, texts),
-        product.reshape(texts.rows, -1),
     ]
     columns = np.concatenate(rows, axis=1)
     first, which = _distinct(columns)
     system = which.reshape(len(starts), -1)
-    cuts = np.cumsum([n * n, n, n, 1, n * (n + 1), 1])
-    a, b, c, theta, reset, dead, of_products = np.split(columns[first], cuts, axis=1)
+    cuts = np.cumsum([n * width, len(sums) * width, n, 1, n * (n + 1)])
+    a, b, c, theta, reset, dead = np.split(columns[first], cuts, axis=1)
+    a, b = a.reshape(len(first), n, width), b.reshape(len(first), len(sums), width)
     try:
         return EquationNeuron(
             systems=Systems(
-                a.reshape(-1, n, n),
-                b,
-                c,
-                theta[:, 0],
-                reset.reshape(-1, n, n + 1),
-                dead[:, 0],
-                of_products.reshape(len(first), *product.shape[1:]),
+                matrix=a[:, :, :n],
+                offset=a[:, :, n],
+                row=c,
+                level=theta[:, 0],
+                reset=reset.reshape(-1, n, n + 1),
+                refractory=dead[:, 0],
+                product=a[:, :, n + 1 :],
+                sums=b,
             ),
             system=system[0, texts.kind],
             changes=Changes(starts[1:], system[1:], texts.kind),
             states=states,
             strict=strict,
             held=tuple(name in group.unless_refractory for name in states),
-            factors=products.factors,
+            operations=tuple(right_sides.operations),
         )
     except InputError as error:
         raise _Stop("", str(error), _CLOCK) from None
@@ -797,7 +791,7 @@ def _jumps(pathway: Pathway) -> list[tuple[str, np.ndarray]]:
         after = _parsed(text, line, pathway.functions).xreplace(own)
         change = after - _symbol(name)
         if _symbol(name) in change.free_symbols:
-            change = _expanded(change)
+            change = expanded(change)
         used = {str(s) for s in change.free_symbols if str(s) in pathway.variables and str(s) not in pathway.values}
         if used or _symbol(name) in change.free_symbols:
             sets = _symbol(name) not in after.free_symbols

@@ -668,7 +668,7 @@ def _same_rule(one: Any, other: Any) -> bool:
 
 def _same_parameters(one: Any, system: np.ndarray, other: Any, other_system: np.ndarray) -> np.ndarray:
     """Which neurons of a population have the same parameters in two rules, with these sets."""
-    kinds = [(rule.strict, rule.held, rule.states, rule.factors) for rule in (one, other)]
+    kinds = [(rule.strict, rule.held, rule.states, rule.operations) for rule in (one, other)]
     if len(system) != len(other_system) or kinds[0] != kinds[1]:
         return np.zeros(len(other_system), bool)
     same = np.ones(len(other_system), bool)

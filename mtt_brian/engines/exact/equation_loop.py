@@ -27,6 +27,7 @@ from mtt_brian.engines.exact.equation_neurons import (
     read_states,
     refine,
     reset,
+    settle,
 )
 from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import device_kernel, inlined, piece
@@ -248,6 +249,8 @@ def _reach(
 ) -> None:
     """The earliest neuron of ``crossings`` reaches its threshold at ``t``, or the end of its refractory period."""
     v = crossings.heap[0]
+    if taylor is not None:
+        settle(eq, taylor, v, crossings.time[v], t)
     schedule_crossing(crossings, v, np.inf)
     _touch(eq, general, taylor, progress, v, t)
     if eq.z[v, REFRACTORY]:

@@ -17,7 +17,10 @@ arrivals: the neuron has no crossing before its next event.
 *All other linear sets* keep the states themselves, with the fixed point as origin if there is one, and use the general
 linear rule (`mtt_brian.engines.exact.crossing_search`).
 
-*Sets with products of states* keep the states themselves and use Taylor series (`mtt_brian.engines.exact.taylor`).
+*Sets with products or functions of states* keep the states themselves and use Taylor series
+(`mtt_brian.engines.exact.taylor`). The membrane of an exponential neuron crosses its threshold faster than float64
+resolves times, and has no state a moment later: where a crossing is so steep, the neuron gets the states that it has
+there, whatever rounding makes of the time.
 
 *Barriers.* To cross its threshold from below, ``f`` must be 0 while ``f' >= 0``. Often ``f'``, where ``f`` is 0, is a
 linear function of states that decay on their own: that of a membrane with conductances is the sum of ``g_k (E_k -
@@ -43,6 +46,7 @@ from mtt_brian.engines.exact.propagation import Scratch, evolve, new_scratch
 from mtt_brian.engines.exact.queues import CrossingQueue, schedule_crossing
 from mtt_brian.engines.exact.taylor import (
     AT,
+    AT_ONCE,
     BEFORE,
     CURVATURE,
     LENGTH,
@@ -51,13 +55,14 @@ from mtt_brian.engines.exact.taylor import (
     SPAN,
     STATES,
     F,
-    PolynomialSystem,
+    SeriesSystem,
     TaylorRule,
     expand,
     expand_one,
     first_zero,
     soonest,
     state_at,
+    steepness,
     taylor_rule,
     write_states_at,
 )
@@ -65,7 +70,7 @@ from mtt_brian.engines.exact.vectors import LANES
 from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LinearSystem
-from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
+from mtt_brian.neuron.equation_neuron import MOST_STATES, PRODUCT, EquationNeuron, Operation
 from mtt_brian.progress import notice
 
 #: Coordinates of a neuron, and numbers in a row of a reset.
@@ -89,13 +94,19 @@ _CLEAR = 1e-3
 _MOST_CELLS = 20_000_000
 #: A cell ends before a time if it does by so many windows; and by so many it ends before all events later than that.
 _PASSED, _BEFORE = 2.0, 8.0
+#: A series is used up to here on its cell, which begins at 0 and ends at 1 up to the windows above.
+_LAST_PLACE = 1.0 + 2.0**-20
+#: Cells in a row that are too short for float64 to resolve their times, after which states grow without bound.
+_MOST_AT_ONCE = 10_000
 
 # Columns of `Equations.y`: the coordinates, their time, the end of the refractory period.
 LAST, FREE = _W, _W + 1
 # Columns of `Equations.z`: the parameter set now, outside and inside the refractory period; whether the neuron is
 # refractory; the instant at which it reached its threshold on its own; whether the time in the queue is its crossing
-# (else no crossing comes before it); the instant at which it was touched; whether the condition is >.
+# (else no crossing comes before it; `STEEP`: it is too steep for float64); the instant at which it was touched; whether
+# the condition is >.
 CURRENT, ACTIVE, HELD, REFRACTORY, DUE, EXACT, STAMP, STRICT = range(8)
+STEEP = 2
 # Columns of `Equations.sets`. Rows of 5 have their constant last; of the matrices one state follows the other.
 RATE, DRIFT, ROW, ORIGIN = 0, _W, 2 * _W, 3 * _W
 SLOPE, BEND = 4 * _W, 4 * _W + _R
@@ -190,6 +201,13 @@ def _carry_linear(eq: Equations, general: GeneralRule | None, v: int, s: int, t:
 
 
 @inlined
+def _goes_on(taylor: TaylorRule, place: int, begin: float, end: float) -> bool:
+    """Whether a neuron can go on after a cell: not after too many that begin and end at the same time."""
+    taylor.span[place, AT_ONCE] = taylor.span[place, AT_ONCE] + 1.0 if end == begin else 0.0
+    return taylor.span[place, AT_ONCE] <= _MOST_AT_ONCE
+
+
+@inlined
 def _time_on_cell(
     eq: Equations, taylor: TaylorRule, v: int, span: float, t: float, last: float, stored: int, again: bool
 ) -> float:
@@ -201,8 +219,9 @@ def _time_on_cell(
     place, begin = v - taylor.first, eq.y[v, LAST]
     end = begin + span
     taylor.span[place, LISTED] = 0.0
-    if end == begin or not again:
-        _give_up(eq, taylor, v, end == begin)
+    ends = span == 0.0 or not _goes_on(taylor, place, begin, end)
+    if (ends and begin <= last) or not again:
+        _give_up(eq, taylor, v, ends)
         return -1.0
     if end <= last:
         taylor.span[place, LISTED] = 1.0
@@ -211,7 +230,9 @@ def _time_on_cell(
     if stored:
         return -1.0
     eq.y[v, LAST] = t
-    return (t - begin) / span
+    if ends:  # too close to `t` to tell
+        return -1.0
+    return min((t - begin) / span, _LAST_PLACE)
 
 
 @inlined
@@ -516,7 +537,8 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
     Moves the neuron to the last cell that begins before ``until``, which no event of any neuron precedes.
 
     Returns:
-        seconds; `EXACT` tells which of both it is. NaN if it is undecided, or the states grow without bound.
+        seconds; `EXACT` tells which of both it is, and the states at the crossing are in `Equations.own`. NaN if it is
+        undecided, or the states grow without bound.
     """
     s = eq.z[v, CURRENT]
     ahead = len(taylor.cells) - 1
@@ -544,11 +566,14 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
         for q in range(_W):
             size += abs(eq.sets[s, ROW + q] * taylor.cells[place, q, 0])
         wait = first_zero(taylor, place, size)
-        if wait <= 1.0:
-            return float(begin + wait * taylor.span[place, SPAN])
         end = begin + taylor.span[place, SPAN]
-        grows = end == begin
-        if grows or math.isnan(wait):
+        if wait <= 1.0:
+            for q in range(_W):
+                eq.own[q] = state_at(taylor.cells, place, q, wait)
+            if steepness(taylor, place, wait) * tolerance(end) > _ROUNDED * size * taylor.span[place, SPAN]:
+                eq.z[v, EXACT] = STEEP
+            return float(begin + wait * taylor.span[place, SPAN])
+        if math.isnan(wait):
             break
         f = eq.sets[s, BASE]
         for q in range(_W):
@@ -559,6 +584,9 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
         if end > until:
             eq.z[v, EXACT] = 0
             return float(end)
+        grows = not _goes_on(taylor, v - taylor.first, begin, end)
+        if grows:
+            break
         begin, fresh = end, True
         if end > movable:
             place = ahead
@@ -585,6 +613,17 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
 def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
     """See `_find_crossing`."""
     return float(call(taylor.cross, (eq, taylor, v, until)))
+
+
+@piece
+def settle(eq: Equations, taylor: TaylorRule, v: int, time: float, t: float) -> None:
+    """A neuron that crosses its threshold at ``time`` has the states of this crossing at ``t``, if it is steep."""
+    if eq.z[v, EXACT] == STEEP:
+        _crossing_by_series(eq, taylor, v, time + tolerance(time))
+        for q in range(_W):
+            eq.y[v, q] = eq.own[q]
+        eq.y[v, LAST], eq.z[v, EXACT] = t, 1
+        taylor.span[v - taylor.first, SPAN] = 0.0
 
 
 @inlined
@@ -712,6 +751,9 @@ def change_sets(
                 if math.isnan(time):
                     return v
             reaches = time <= t + tolerance(t)
+            if taylor is not None:  # noqa: SIM102
+                if reaches:
+                    settle(eq, taylor, v, time, t)
         carry(eq, general, taylor, v, t)
         eq.z[v, ACTIVE] += shift[j]
         eq.z[v, HELD] += shift[j]
@@ -870,18 +912,18 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
     """
     columns, kinds, which, systems = [np.zeros((0, COLUMNS))], [np.zeros((0, 4), np.int64)], [], []
     general: dict[bytes, tuple[int, LinearSystem]] = {}
-    polynomial: list[PolynomialSystem] = []
+    curved: list[SeriesSystem] = []
     barriers: list[np.ndarray] = []
     for population in circuit.populations:
         rule = population.rule
         assert isinstance(rule, EquationNeuron)
         known = len(general)
         active = sum(map(len, kinds)) + rule.system
-        parts = [_sets(rule, np.zeros(len(rule.states), bool), general, polynomial, barriers)]
+        parts = [_sets(rule, np.zeros(len(rule.states), bool), general, curved, barriers)]
         held = active
         if np.any(rule.systems.refractory) and any(rule.held):
             held = active + len(parts[0][1])
-            parts.append(_sets(rule, np.array(rule.held), general, polynomial, barriers))
+            parts.append(_sets(rule, np.array(rule.held), general, curved, barriers))
         columns += [part[0] for part in parts]
         kinds += [part[1] for part in parts]
         which.append((active, held, np.full(population.size, rule.strict)))
@@ -905,7 +947,7 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
     cells = np.flatnonzero(by_series[z[:, ACTIVE]] | by_series[z[:, HELD]])
     taylor = None
     if len(cells):
-        taylor = taylor_rule(polynomial, int(cells[0]), int(np.ptp(cells)) + 1)
+        taylor = taylor_rule(curved, int(cells[0]), int(np.ptp(cells)) + 1)
         taylor = taylor._replace(
             advance=address(_advance, equations, taylor, 0, 0.0, 0),
             cross=address(_find_crossing, equations, taylor, 0, 0.0),
@@ -936,7 +978,7 @@ def _sets(
     rule: EquationNeuron,
     held: np.ndarray,
     general: dict[bytes, tuple[int, LinearSystem]],
-    polynomial: list[PolynomialSystem],
+    curved: list[SeriesSystem],
     barriers: list[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The parameter sets of a population, in or outside its refractory period: rows of `Equations.sets` and ``kind``.
@@ -945,7 +987,7 @@ def _sets(
         rule: its neurons.
         held: states that are constant.
         general: systems for the general rule by their distinguishing values; new ones are added.
-        polynomial: systems for series; new ones are added.
+        curved: systems for series; new ones are added.
         barriers: rows of `Equations.sets` of barriers; new ones are added.
     """
     systems = rule.systems
@@ -957,10 +999,10 @@ def _sets(
     number, series = np.full(count, -1), np.full(count, -1)
     product = np.where(held[:, None], 0.0, systems.product)
     by_series = np.zeros(count, bool)
-    if rule.factors:  # a linear part without modes needs no further rule
+    if rule.operations:  # a linear part without modes needs no further rule
         by_series = np.any(product, axis=(1, 2)) | ~modal
         modal &= ~by_series
-        series[by_series] = len(polynomial) + np.arange(by_series.sum())
+        series[by_series] = len(curved) + np.arange(by_series.sum())
         rate[by_series] = 0.0
     push = np.einsum("skq,sq->sk", into, offset)
     fixed, drift = np.zeros((count, n)), np.where(rate == 0, push, 0.0)
@@ -985,10 +1027,11 @@ def _sets(
     base[np.abs(base) <= 4 * 2.0**-52 * size] = 0.0  # a fixed point that is the threshold up to rounding
     base[np.isinf(systems.level)] = -np.inf
     if np.any(by_series):
-        right = np.concatenate([matrix, offset[:, :, None], product], axis=2)
-        used, factors = np.any(right[by_series] != 0, axis=0), np.array(rule.factors)
-        polynomial += [
-            PolynomialSystem(right[s], used, factors, systems.row[s], base[s]) for s in np.flatnonzero(by_series)
+        slopes = np.concatenate([matrix, offset[:, :, None], product], axis=2)
+        right = np.concatenate([slopes, systems.sums], axis=1)
+        used = np.any(right[by_series] != 0, axis=0)
+        curved += [
+            SeriesSystem(right[s], used, rule.operations, systems.row[s], base[s]) for s in np.flatnonzero(by_series)
         ]
     moves = np.where(modal[:, None, None], rate[:, :, None] * np.eye(n), matrix)
     slope = np.einsum("sk,skq->sq", row, moves)
@@ -1007,7 +1050,7 @@ def _sets(
     reset[:, :n, :n], reset[:, :n, _W] = systems.reset[:, :, :n], systems.reset[:, :, n]
     barrier = np.full(count, -1)
     for s in np.flatnonzero(by_series):
-        found = _barrier(matrix[s], offset[s], product[s], rule.factors, systems.row[s], base[s])
+        found = _barrier(matrix[s], offset[s], product[s], rule.operations, systems.row[s], base[s])
         if found is not None:
             barrier[s] = len(barriers)
             barriers.append(found)
@@ -1018,7 +1061,7 @@ def _barrier(
     matrix: np.ndarray,
     offset: np.ndarray,
     product: np.ndarray,
-    factors: Sequence[tuple[int, int]],
+    operations: Sequence[Operation],
     row: np.ndarray,
     base: float,
 ) -> np.ndarray | None:
@@ -1027,6 +1070,8 @@ def _barrier(
     It exists where the condition is one of a single state and the slope, there, is linear in other states, which decay
     on their own.
     """
+    if any(operation.kind != PRODUCT for operation in operations):
+        return None
     n = len(row)
     others = np.flatnonzero(row == 0)
     alone = np.all(matrix[others] == np.diag(np.diag(matrix))[others])
@@ -1037,7 +1082,7 @@ def _barrier(
     v = int(np.flatnonzero(row)[0])
     level = -base / row[v]
     powers = [np.eye(n, dtype=int)[k] for k in range(n)]
-    for left, right in factors:
+    for _, left, right in operations:
         powers.append(powers[left] + powers[right])
     slope, constant = np.where(np.arange(n) == v, 0.0, matrix[v]), offset[v] + matrix[v, v] * level
     for value, power in zip(product[v], powers[n:], strict=True):

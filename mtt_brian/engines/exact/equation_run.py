@@ -30,7 +30,7 @@ from mtt_brian.engines.exact.synapse_programs import BAD_ROW, BAD_SYNAPSE, plast
 from mtt_brian.engines.exact.taylor import SPAN
 from mtt_brian.engines.lowered.synapse_lists import synapse_lists
 from mtt_brian.errors import InputError
-from mtt_brian.neuron.equation_neuron import MOST_STATES, EquationNeuron
+from mtt_brian.neuron.equation_neuron import MOST_STATES, RECIPROCAL, EquationNeuron
 
 #: Spikes per second of a neuron above which a run ends with an error.
 MAX_RATE = 1e6
@@ -289,9 +289,10 @@ class EquationRun:
             return
         neuron, t, grows = self._taylor.alarm
         if grows:
+            divides = any(one.kind == RECIPROCAL for one in self._rule(self._population_of(int(neuron))).operations)
             raise InputError(
-                f"{self._named(int(neuron))} has states that grow without bound at {t:.9g} s; give it a threshold that "
-                "it reaches before, or change its equations or what drives it"
+                f"{self._named(int(neuron))} has states that grow without bound{', or divides by zero,' * divides} at "
+                f"{t:.9g} s; give it a threshold that it reaches before, or change its equations or what drives it"
             )
         raise InputError(
             f"{self._named(int(neuron))} changes too fast at {t:.9g} s for the time to its next event; give it longer "
@@ -349,9 +350,12 @@ class EquationRun:
             room = len(delayed.time) + sum(pathway.source_size for _, pathway in self._programs)
             self._plastic = self._plastic._replace(due=np.zeros((room, 4), np.int64))
 
+    def _population_of(self, neuron: int) -> str:
+        return self.circuit.populations[int(np.searchsorted(self._net.offset, neuron, side="right")) - 1].name
+
     def _named(self, neuron: int) -> str:
-        k = int(np.searchsorted(self._net.offset, neuron, side="right")) - 1
-        return f"neuron {neuron - int(self._net.offset[k])} of {self.circuit.populations[k].name!r}"
+        name = self._population_of(neuron)
+        return f"neuron {neuron - self.neurons(name).start} of {name!r}"
 
     def _not_finite(self) -> str:
         assert self._plastic is not None

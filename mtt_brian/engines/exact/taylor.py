@@ -1,15 +1,15 @@
-"""Neurons whose equations are polynomials of their states: Taylor series of high order, and crossings on them.
+"""Neurons whose equations have products or functions of states: Taylor series of high order, and crossings on them.
 
-The right sides are linear in the states and in products of them, ``dx/dt = A x + b + B z``; a product is that of two
-states, of a state and a product, or of two products. The coefficients of the solution follow from each other (Jorba and
-Zou, A software package for the numerical integration of ODEs by means of high-order Taylor methods, 2005): those of a
-product are sums of those of its factors.
+The right sides are linear in the states and in results of operations on them, ``dx/dt = A x + b + B z``
+(`mtt_brian.neuron.equation_neuron.Operation`). The coefficients of the solution follow from each other (Jorba and Zou,
+A software package for the numerical integration of ODEs by means of high-order Taylor methods, 2005): those of a
+product are sums of those of its factors, for example (`mtt_brian.engines.exact.series`).
 
 *Cells.* From any state a series of order `ORDER` is used on one cell. The terms of its highest orders, compared with
 the largest term of the state, give a length for which the rest is below the rounding of float64; and the series must
-fulfil the equations at the end of the cell. The next cell begins there. So cells depend on nothing but the state at
-which they begin: a neuron can be moved to the begin of any cell, and no later value changes by a bit. On a cell the
-time is 0 <= s <= 1.
+fulfil the equations at the end of the cell, where the operations are those of numbers. The next cell begins there. So
+cells depend on nothing but the state at which they begin: a neuron can be moved to the begin of any cell, and no later
+value changes by a bit. On a cell the time is 0 <= s <= 1.
 
 *Lanes.* A series is a chain of short sums, each of which waits for the one before. Therefore those of up to `LANES`
 neurons are computed at once, as vector instructions. Where an event touches many neurons, or many reach the ends of
@@ -28,12 +28,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtt_brian.engines.exact.jit import address, call, inlined, piece
 from mtt_brian.engines.exact.propagation import INVERSE
+from mtt_brian.engines.exact.series import (
+    ONE,
+    ORDER,
+    RESULTS,
+    write_other,
+    write_other_value,
+    write_results,
+    write_values,
+)
+from mtt_brian.engines.exact.series import ROWS as _ROWS
 from mtt_brian.engines.exact.vectors import (
     LANES,
     exponent,
@@ -46,16 +56,14 @@ from mtt_brian.engines.exact.vectors import (
     size_of,
     times,
 )
-from mtt_brian.neuron.equation_neuron import MOST_STATES
+from mtt_brian.neuron.equation_neuron import MOST_STATES, PRODUCT, SUM, TANH, Operation
 
-#: Order of the series.
-ORDER = 20
 #: Bits by which the last term of a cell is smaller than the largest.
 _BITS = 54.0
 #: The last orders that give the length of a cell: some coefficients of a symmetric solution are 0.
 _LAST = 2
 #: Unit of time of the coefficients before the length of the cell is known, seconds; smaller if they overflow.
-_UNIT, _SMALLER, _TRIES = 2.0**-10, 2.0**-20, 4
+_UNIT, _SMALLER, _TRIES = 2.0**-10, 2.0**-20, 50
 #: Logarithm of the largest length of a cell in these units, and of the smallest.
 _LONGEST, _SHORTEST = 40.0, 1000.0
 #: 2 ** -(k / 8)
@@ -70,14 +78,9 @@ _STEPS = 10_000
 #: A state at its threshold that leaves it downwards slower than float64 resolves is looked at again after this time.
 _AWAY = 1e-9
 
-
-#: Series after those of the states: the constant 1, and the first product.
-_ONE, _PRODUCTS = MOST_STATES, MOST_STATES + 1
 #: Row of a cell after those of the states. Columns of `TaylorRule.span`.
 F = MOST_STATES
-SPAN, CURVATURE, LISTED, BEFORE = range(4)
-#: Rows of one series in `TaylorRule.series`.
-_ROWS = ORDER + 1
+SPAN, CURVATURE, LISTED, BEFORE, AT_ONCE = range(5)
 #: Rows of `TaylorRule.own`: length of the cell in seconds, and what it must be multiplied by; a time on the cell;
 #: states there; defects and the sizes of their terms by state; weights and constant of the condition; its coefficients,
 #: and the bound of its derivative.
@@ -88,7 +91,7 @@ _BENDS = _CONDITION + _ROWS
 
 
 class TaylorRule(NamedTuple):
-    """The sets with products, and the cells of the neurons that have such sets.
+    """The sets with products or functions, and the cells of the neurons that have such sets.
 
     Kernels accept ``TaylorRule | None``. None is for networks without such sets: numba then compiles the kernels
     without this code.
@@ -97,24 +100,25 @@ class TaylorRule(NamedTuple):
     lane computes does not depend on the others.
 
     Attributes:
-        lists: int64 [rows, 3]. Row j: where the terms and the products of kind j begin, in this array, and its number
-            of states; those of the next kind follow. A term, by state: the state, and the series it is a multiple of
-            (states, constant 1, products). A product: the series of its factors.
+        lists: int64 [rows, 3]. Row j: where the terms and the operations of kind j begin, in this array, and its number
+            n of states; those of the next kind follow. A term: the state it belongs to, and the series it is a multiple
+            of (states, constant 1, results); those of sum l belong to n + l. An operation: its kind and the series of
+            its arguments; of a sum, the first of its terms among those of the kind, and the first that is not its own.
         kind: the kind of every set, int64 [sets].
         value: by set: the factors of its terms, the weights and the constant of its condition, float64 [sets, columns];
             the last five columns are those of the condition.
         cells: coefficients of the states and of the condition (`F`), float64 [2 neurons + 1, 5, ORDER + 1]: the cells
             of the neurons; the cells that follow (valid if both lengths are not 0); and one more.
         span: length of the cell in seconds, 0 for one that is not stored; an upper bound of the second derivative of
-            the condition on it; whether the neuron is in ``waiting``; the length of the last cell that was computed,
-            float64 [2 neurons + 1, 4].
+            the condition on it; whether the neuron is in ``waiting``; the length of the last cell that was computed;
+            how many cells in a row begin and end at the same time, float64 [2 neurons + 1, 5].
         first: the neuron of the first cell.
         lane: cell and set of every lane, int64 [2, LANES].
-        series, factor, end, own: memory of the lanes: the series, the factors of the terms, the values at the end of a
-            cell, and more (the rows are named below), float64 [rows, LANES].
+        series, factor, end, size, own: memory of the lanes: the series, the factors of the terms, the values at the end
+            of a cell and their sizes, and more (the rows are named above), float64 [rows, LANES].
         waiting: memory for numbers of neurons, int64 [neurons].
         alarm: a neuron that cannot go on, else -1; when; 1 if its states grow without bound, else 0, float64 [3].
-        expand, advance, cross: addresses of functions (`mtt_brian.engines.exact.jit.call`).
+        other, other_value, expand, advance, cross: addresses of functions (`mtt_brian.engines.exact.jit.call`).
     """
 
     lists: np.ndarray
@@ -127,9 +131,12 @@ class TaylorRule(NamedTuple):
     series: np.ndarray
     factor: np.ndarray
     end: np.ndarray
+    size: np.ndarray
     own: np.ndarray
     waiting: np.ndarray
     alarm: np.ndarray
+    other: int
+    other_value: int
     expand: int
     advance: int
     cross: int
@@ -139,18 +146,10 @@ class TaylorRule(NamedTuple):
 
 
 @inlined
-def _following(taylor: TaylorRule, kind: int, k: int) -> None:
+def _following(taylor: TaylorRule, kind: int, lanes: int, k: int) -> None:
     """Coefficient k + 1 of the states from those up to k: 1 / (k + 1) times the right sides."""
-    series, lists, products = taylor.series, taylor.lists, taylor.lists[kind, 1]
-    for p in range(products, lists[kind + 1, 1]):
-        left, right = _ROWS * lists[p, 0], _ROWS * lists[p, 1] + k
-        even = odd = same(0.0)
-        for j in range(0, k, 2):  # two sums, of which a processor computes one while it waits for the other
-            even = plus(even, times(row_of(series, left + j), row_of(series, right - j)))
-            odd = plus(odd, times(row_of(series, left + j + 1), row_of(series, right - j - 1)))
-        if k % 2 == 0:
-            even = plus(even, times(row_of(series, left + k), row_of(series, right - k)))
-        put_row(series, _ROWS * (_PRODUCTS + p - products) + k, plus(even, odd))
+    series, lists, begin, end = taylor.series, taylor.lists, taylor.lists[kind, 1], taylor.lists[kind + 1, 1]
+    write_results(taylor.other, series, lists, taylor.factor, lists[kind, 0], begin, end, lanes, k)
     terms, end, share = lists[kind, 0], lists[kind + 1, 0], same(INVERSE[k + 1])
     i = terms
     for q in range(lists[kind, 2]):
@@ -190,6 +189,15 @@ def _halvings(series: np.ndarray, states: int, lane: int) -> float:
 
 
 @inlined
+def _slopes(taylor: TaylorRule, kind: int) -> int:
+    """How many terms belong to slopes of states; the others belong to sums."""
+    lists, i = taylor.lists, taylor.lists[kind, 0]
+    while i < lists[kind + 1, 0] and lists[i, 0] < lists[kind, 2]:
+        i += 1
+    return i - lists[kind, 0]
+
+
+@inlined
 def _shorten(taylor: TaylorRule, kind: int, order: int) -> None:
     """Multiplies the lengths of the cells by those of row `_SHORTER`."""
     series, own, shorter, power = taylor.series, taylor.own, row_of(taylor.own, _SHORTER), same(1.0)
@@ -197,31 +205,33 @@ def _shorten(taylor: TaylorRule, kind: int, order: int) -> None:
         power = times(power, shorter)
         for q in range(taylor.lists[kind, 2]):
             put_row(series, _ROWS * q + k, times(row_of(series, _ROWS * q + k), power))
-    for i in range(taylor.lists[kind + 1, 0] - taylor.lists[kind, 0]):
+    for i in range(_slopes(taylor, kind)):
         put_row(taylor.factor, i, times(row_of(taylor.factor, i), shorter))
     put_row(own, LENGTH, times(row_of(own, LENGTH), shorter))
 
 
 @inlined
-def _write_defects(taylor: TaylorRule, kind: int, order: int) -> None:
+def _write_defects(taylor: TaylorRule, kind: int, lanes: int, order: int) -> None:
     """The defects of the equations at the ends of the cells, and the sizes of their terms."""
-    series, lists, end, own = taylor.series, taylor.lists, taylor.end, taylor.own
-    terms, products = lists[kind, 0], lists[kind, 1]
+    series, lists, end, sizes, own = taylor.series, taylor.lists, taylor.end, taylor.size, taylor.own
+    terms = lists[kind, 0]
     for q in range(lists[kind, 2]):
         total = row_of(series, _ROWS * q + order)
         for k in range(order - 1, -1, -1):
             total = plus(total, row_of(series, _ROWS * q + k))
         put_row(end, q, total)
-    for p in range(products, lists[kind + 1, 1]):
-        put_row(end, _PRODUCTS + p - products, times(row_of(end, lists[p, 0]), row_of(end, lists[p, 1])))
+        put_row(sizes, q, size_of(total))
+    begin, stop, factors = lists[kind, 1], lists[kind + 1, 1], taylor.factor
+    write_values(taylor.other_value, end, sizes, lists, factors, terms, begin, stop, lanes)
     i = terms
     for q in range(lists[kind, 2]):
         slope, size = same(0.0), size_of(row_of(end, q))
         for k in range(2):
             size = plus(size, size_of(row_of(series, _ROWS * q + k)))
         while i < lists[kind + 1, 0] and lists[i, 0] == q:
-            part = times(row_of(taylor.factor, i - terms), row_of(end, lists[i, 1]))
-            slope, size = plus(slope, part), plus(size, size_of(part))
+            factor = row_of(factors, i - terms)
+            slope = plus(slope, times(factor, row_of(end, lists[i, 1])))
+            size = plus(size, times(size_of(factor), row_of(sizes, lists[i, 1])))
             i += 1
         for k in range(1, order + 1):
             slope = plus(slope, times(same(-1.0 * k), row_of(series, _ROWS * q + k)))
@@ -269,6 +279,7 @@ def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
     cells, series, factor, own = taylor.cells, taylor.series, taylor.factor, taylor.own
     kind = taylor.kind[taylor.lane[1, 0]]
     terms, states = taylor.lists[kind + 1, 0] - taylor.lists[kind, 0], taylor.lists[kind, 2]
+    slopes = _slopes(taylor, kind)
     order = cells.shape[2] - 1  # a loop whose length is not known is compiled once, not for each k
     condition = taylor.value.shape[1] - MOST_STATES - 1
     for lane in range(lanes):
@@ -276,13 +287,13 @@ def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
         for q in range(states):
             series[_ROWS * q, lane] = cells[place, q, 0]
         for i in range(terms):
-            factor[i, lane] = _UNIT * taylor.value[s, i]
+            factor[i, lane] = taylor.value[s, i] * (_UNIT if i < slopes else 1.0)
         for q in range(MOST_STATES + 1):
             own[_WEIGHTS + q, lane] = taylor.value[s, condition + q]
         own[LENGTH, lane] = _UNIT
     for trial in range(_TRIES):
         for k in range(order):
-            _following(taylor, kind, k)
+            _following(taylor, kind, lanes, k)
         again = False
         for lane in range(lanes):
             finite = True
@@ -298,13 +309,13 @@ def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
             else:
                 again = True
                 own[LENGTH, lane] *= _SMALLER
-                for i in range(terms):
+                for i in range(slopes):
                     factor[i, lane] *= _SMALLER
         if not again:
             break
     for _ in range(_TRIALS):
         _shorten(taylor, kind, order)
-        _write_defects(taylor, kind, order)
+        _write_defects(taylor, kind, lanes, order)
         again = False
         for lane in range(lanes):
             own[_SHORTER, lane] = 1.0
@@ -394,6 +405,15 @@ def _until_zero(f: float, slope: float, bend: float) -> float:
 
 
 @piece
+def steepness(taylor: TaylorRule, place: int, s: float) -> float:
+    """The size of the slope of the condition at the time ``s`` of a cell."""
+    slope = 0.0
+    for k in range(ORDER, 0, -1):
+        slope = slope * s + k * taylor.cells[place, F, k]
+    return abs(slope)
+
+
+@piece
 def soonest(taylor: TaylorRule, place: int) -> float:
     """A time ``s`` of a cell before which the condition cannot hold; above 1 if it cannot hold on the cell."""
     cells = taylor.cells
@@ -437,82 +457,112 @@ def first_zero(taylor: TaylorRule, place: int, size: float) -> float:
 # ---- Preparation -----------------------------------------------------------------------------------------------------
 
 
-class PolynomialSystem(NamedTuple):
-    """One set: ``dx/dt = matrix x + offset + product z``, with ``z`` the products of ``factors``.
+class SeriesSystem(NamedTuple):
+    """One set: ``dx/dt = right . (x, 1, z)`` with the results ``z`` of operations.
 
     Attributes:
-        right: matrix, offset and product side by side, float64 [n, n + 1 + P].
-        used: terms that are computed, the same in all sets of a population, bool [n, n + 1 + P].
-        factors: numbers of two series of every product, the states being 0..n-1, int64 [P, 2].
+        right: the slopes of the n states, then the L sums, float64 [n + L, n + 1 + P].
+        used: terms that are computed, the same in all sets of a population, bool [n + L, n + 1 + P].
+        operations: of the neuron.
         row, base: of the condition, float64 [n] and float.
     """
 
     right: np.ndarray
     used: np.ndarray
-    factors: np.ndarray
+    operations: tuple[Operation, ...]
     row: np.ndarray
     base: float
 
 
-def taylor_rule(systems: Sequence[PolynomialSystem], first: int, count: int) -> TaylorRule:
+def taylor_rule(systems: Sequence[SeriesSystem], first: int, count: int) -> TaylorRule:
     """The arrays of the kernels.
 
     Args:
         systems: the sets, by their numbers.
         first, count: the neurons that have a cell.
     """
-    kinds: dict[tuple[bytes, ...], int] = {}
+    kinds: dict[tuple[Any, ...], int] = {}
     kind: list[int] = []
     terms: list[np.ndarray] = []
-    products: list[np.ndarray] = []
+    operations: list[np.ndarray] = []
     states: list[int] = []
     for system in systems:
-        key = system.used.tobytes(), system.factors.tobytes(), bytes(system.used.shape)
+        key = system.used.tobytes(), system.used.shape, system.operations
         kind.append(kinds.setdefault(key, len(kinds)))
         if len(terms) < len(kinds):
             n = len(system.row)
-            numbers = np.array([*range(n), _ONE, *range(_PRODUCTS, _PRODUCTS + len(system.factors))])
-            state, column = np.nonzero(system.used)
-            terms.append(np.stack([state, numbers[column]], axis=1))
-            products.append(np.delete(numbers, n)[system.factors])
+            numbers = np.array([*range(n), ONE, *range(RESULTS, RESULTS + len(system.operations))])
+            row, column = np.nonzero(system.used)
+            terms.append(np.stack([row, numbers[column]], axis=1))
+            operations.append(
+                _numbered(
+                    system.operations, np.delete(numbers, n), np.searchsorted(row, np.arange(n, len(system.used) + 1))
+                )
+            )
             states.append(n)
     begin = np.zeros((len(kinds) + 1, 3), np.int64)
-    begin[1:, :2] = np.cumsum([[len(t), len(p)] for t, p in zip(terms, products, strict=True)], axis=0)
+    begin[1:, :2] = np.cumsum([[len(t), len(p)] for t, p in zip(terms, operations, strict=True)], axis=0)
     begin[:, :2] += [len(begin), len(begin) + begin[-1, 0]]
     begin[:-1, 2] = states
     lists = np.zeros((begin[-1, 1], 3), np.int64)
     lists[: len(begin)] = begin
-    lists[len(begin) :, :2] = np.concatenate([*terms, *products])
-    most_terms, most_products = max(map(len, terms)), max(map(len, products))
+    lists[len(begin) : begin[0, 1], :2] = np.concatenate(terms)
+    lists[begin[0, 1] :] = np.concatenate(operations)
+    most_terms, most_operations = max(map(len, terms)), max(map(len, operations))
     value = np.zeros((len(systems), most_terms + MOST_STATES + 1))
     for s, system in enumerate(systems):
         values = system.right[system.used]
         value[s, : len(values)] = values
         value[s, most_terms : most_terms + len(system.row)] = system.row
         value[s, -1] = system.base
-    series = _lanes((_PRODUCTS + most_products) * _ROWS)
-    series[_ONE * _ROWS] = 1.0
-    end = _lanes(_PRODUCTS + most_products)
-    end[_ONE] = 1.0
+    series = _lanes((RESULTS + most_operations) * _ROWS)
+    series[ONE * _ROWS] = 1.0
+    end, size = _lanes(RESULTS + most_operations), _lanes(RESULTS + most_operations)
+    end[ONE] = size[ONE] = 1.0
     rule = TaylorRule(
         lists=lists,
         kind=np.array(kind),
         value=value,
         cells=np.zeros((2 * count + 1, MOST_STATES + 1, ORDER + 1)),
-        span=np.zeros((2 * count + 1, 4)),
+        span=np.zeros((2 * count + 1, 5)),
         first=first,
         lane=np.zeros((2, LANES), np.int64),
         series=series,
         factor=_lanes(most_terms),
         end=end,
+        size=size,
         own=_lanes(_BENDS + 1),
         waiting=np.zeros(count, np.int64),
         alarm=np.array([-1.0, 0.0, 0.0]),
+        other=0,
+        other_value=0,
         expand=0,
         advance=0,
         cross=0,
     )
-    return rule._replace(expand=address(_expand, rule, 0, 0))
+    given = rule.lists, rule.factor, 0, 0, 0, 0
+    return rule._replace(
+        other=address(write_other, series, *given, 0),
+        other_value=address(write_other_value, end, size, *given),
+        expand=address(_expand, rule, 0, 0),
+    )
+
+
+def _numbered(operations: Sequence[Operation], series: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Rows of `TaylorRule.lists`.
+
+    Args:
+        operations: of a set.
+        series: of the states and of the results.
+        first: the first term of every sum, and the number of terms.
+    """
+    rows = np.zeros((len(operations), 3), np.int64)
+    for p, (kind, left, right) in enumerate(operations):
+        if kind == SUM:
+            rows[p] = kind, first[left], first[left + 1]
+        else:
+            rows[p] = kind, series[left], series[right] if kind in (PRODUCT, TANH) else 0
+    return rows
 
 
 def _lanes(rows: int) -> np.ndarray:

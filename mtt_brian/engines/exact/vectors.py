@@ -194,6 +194,18 @@ def plus(_: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
+def minus(_: Any, x: Any, y: Any) -> Any:
+    """``x - y``."""
+    return _LANES(_LANES, _LANES), lambda context, builder, signature, arguments: builder.fsub(*arguments)
+
+
+@intrinsic
+def over(_: Any, x: Any, y: Any) -> Any:
+    """``x / y``."""
+    return _LANES(_LANES, _LANES), lambda context, builder, signature, arguments: builder.fdiv(*arguments)
+
+
+@intrinsic
 def times(_: Any, x: Any, y: Any) -> Any:
     """``x * y``."""
     return _LANES(_LANES, _LANES), lambda context, builder, signature, arguments: builder.fmul(*arguments)
