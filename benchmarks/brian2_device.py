@@ -1,7 +1,7 @@
 """The CUBA and COBA networks of Brian2 without a clock, against Brian2's C++ project at three time steps.
 
 4,000 neurons, 2 % connections, synapses of 5 and 10 ms, 5 ms refractory period. One core. CUBA has currents and a drive
-above the threshold, COBA has conductances and no drive.
+above the threshold, COBA has conductances and no drive, "adex" is COBA with adaptive exponential neurons.
 Where NEST is installed, its neurons with precise spike times (iaf_psc_exp_ps) run the same network with delays of 1 ms,
 because NEST needs delays; so does the device, again.
 
@@ -39,13 +39,14 @@ NAMESPACE = {
     "we": (60 * 0.27 / 10) * mV,
     "wi": (-20 * 4.5 / 10) * mV,
 }
+COBA = {**NAMESPACE, "El": -60 * mV, "Ee": 0 * mV, "Ei": -80 * mV, "we": 0.6, "wi": 6.7}
 
 
 class Example(NamedTuple):
     """A network.
 
     Attributes:
-        equations, namespace, method: in Brian2's words.
+        equations, namespace, method, reset: in Brian2's words.
         start: mean and standard deviation of ge and gi at first; they are 0 without it.
     """
 
@@ -53,6 +54,7 @@ class Example(NamedTuple):
     namespace: dict[str, Any]
     method: str
     start: tuple[tuple[float, float], ...] = ()
+    reset: str = "v = Vr"
 
 
 EXAMPLES = {
@@ -71,9 +73,22 @@ EXAMPLES = {
         dge/dt = -ge / taue : 1
         dgi/dt = -gi / taui : 1
         """,
-        {**NAMESPACE, "El": -60 * mV, "Ee": 0 * mV, "Ei": -80 * mV, "we": 0.6, "wi": 6.7},
+        COBA,
         "exponential_euler",
         ((1.0, 0.375), (1.0, 0.6)),
+    ),
+    "adex": Example(
+        """
+        dv/dt = (ge * (Ee - v) + gi * (Ei - v) + El - v + slope * exp((v - Vexp) / slope) - w) / taum
+            : volt (unless refractory)
+        dw/dt = (0.2 * (v - El) - w) / (144 * ms) : volt
+        dge/dt = -ge / taue : 1
+        dgi/dt = -gi / taui : 1
+        """,
+        {**COBA, "Vexp": -50 * mV, "slope": 2 * mV, "Vt": -40 * mV},
+        "euler",
+        ((1.0, 0.375), (1.0, 0.6)),
+        "v = Vr; w += 1*mV",
     ),
 }
 
@@ -111,10 +126,10 @@ def built(
     neurons: int, probability: float, delay: float = 0.0, example: str = "cuba"
 ) -> tuple[brian2.Network, brian2.SpikeMonitor]:
     """The network in Brian2; the delay is in seconds."""
-    equations, namespace, method, start = EXAMPLES[example]
+    equations, namespace, method, start, reset = EXAMPLES[example]
     wiring = draw(neurons, probability)
     group = brian2.NeuronGroup(
-        neurons, equations, threshold="v > Vt", reset="v = Vr", refractory=5 * ms, method=method, namespace=namespace
+        neurons, equations, threshold="v > Vt", reset=reset, refractory=5 * ms, method=method, namespace=namespace
     )
     group.v = wiring.volts * volt
     random = np.random.default_rng(2)

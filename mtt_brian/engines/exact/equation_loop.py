@@ -24,10 +24,10 @@ from mtt_brian.engines.exact.equation_neurons import (
     list_to_predict,
     listen_again,
     predict_crossing,
+    put_at_crossing,
     read_states,
     refine,
     reset,
-    settle,
 )
 from mtt_brian.engines.exact.instant import tolerance
 from mtt_brian.engines.exact.jit import device_kernel, inlined, piece
@@ -250,7 +250,7 @@ def _reach(
     """The earliest neuron of ``crossings`` reaches its threshold at ``t``, or the end of its refractory period."""
     v = crossings.heap[0]
     if taylor is not None:
-        settle(eq, taylor, v, crossings.time[v], t)
+        put_at_crossing(eq, taylor, v, crossings.time[v], t)
     schedule_crossing(crossings, v, np.inf)
     _touch(eq, general, taylor, progress, v, t)
     if eq.z[v, REFRACTORY]:

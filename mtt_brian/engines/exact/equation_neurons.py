@@ -616,7 +616,7 @@ def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float)
 
 
 @piece
-def settle(eq: Equations, taylor: TaylorRule, v: int, time: float, t: float) -> None:
+def put_at_crossing(eq: Equations, taylor: TaylorRule, v: int, time: float, t: float) -> None:
     """A neuron that crosses its threshold at ``time`` has the states of this crossing at ``t``, if it is steep."""
     if eq.z[v, EXACT] == STEEP:
         _crossing_by_series(eq, taylor, v, time + tolerance(time))
@@ -753,7 +753,7 @@ def change_sets(
             reaches = time <= t + tolerance(t)
             if taylor is not None:  # noqa: SIM102
                 if reaches:
-                    settle(eq, taylor, v, time, t)
+                    put_at_crossing(eq, taylor, v, time, t)
         carry(eq, general, taylor, v, t)
         eq.z[v, ACTIVE] += shift[j]
         eq.z[v, HELD] += shift[j]
