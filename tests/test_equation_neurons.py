@@ -29,6 +29,7 @@ def neurons(matrix, offset, row, level=1.0, reset=None, refractory=0.0, held=Non
         reset[None],
         np.array([refractory]),
         np.zeros((1, n, 0)),
+        np.zeros((1, 0, n + 1)),
     )
     states = tuple("abcd"[:n])
     held = held or (False,) * n
