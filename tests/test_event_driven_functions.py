@@ -404,7 +404,7 @@ def test_a_cell_is_exact_and_does_not_depend_on_the_other_lanes():
 
 
 def test_a_cell_with_a_quotient_near_0_does_not_depend_on_the_other_lanes():
-    """dx/dt = 100 exprel(2 x - 1): near 1/2 by moments, elsewhere by a division."""
+    """dx/dt = 100 exprel(2 x - 1): near 1/2 by moments, elsewhere by a division, which would make short cells there."""
     moments = [Operation(MOMENT, 1, n) for n in MOMENTS]
     operations = (Operation(SUM, 0), Operation(EXP, 1), *moments, Operation(EXPREL, 1, 2))
     right = np.zeros((2, 2 + len(operations)))
@@ -420,6 +420,7 @@ def test_a_cell_with_a_quotient_near_0_does_not_depend_on_the_other_lanes():
         rule.lane[0, 0] = lane
         assert compute(rule, 1) == lengths[lane]
     assert np.array_equal(rule.cells[:LANES], together)
+    assert lengths[np.abs(2 * begin - 1) < 1].min() > 5e-4
 
     def duration(start, end):
         return mpmath.quad(lambda x: 1 / exprel(2 * x - 1), [start, end]) / 100
