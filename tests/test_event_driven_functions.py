@@ -4,6 +4,7 @@ import math
 from decimal import Decimal, localcontext
 
 import brian2
+import mpmath
 import numpy as np
 import pytest
 from brian2 import mM, ms, mV, nA, nS, pF, second
@@ -14,7 +15,18 @@ from mtt_brian.engines.exact.taylor import LENGTH, SeriesSystem, expand, taylor_
 from mtt_brian.engines.exact.vectors import LANES
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import EquationNeuron
-from mtt_brian.neuron.equation_neuron import EXP, PRODUCT, RECIPROCAL, SUM, TANH, Operation, Systems
+from mtt_brian.neuron.equation_neuron import (
+    EXP,
+    EXPREL,
+    MOMENT,
+    MOMENTS,
+    PRODUCT,
+    RECIPROCAL,
+    SUM,
+    TANH,
+    Operation,
+    Systems,
+)
 from tests.lazy_series import DIGITS, exp, solution, spikes, tanh, value
 
 
@@ -74,12 +86,45 @@ def test_an_exponential_neuron_fires_at_one_minus_its_exponential(threshold):
         ("(1 - tanh(v)**2)", 0, 2, 1 + math.sinh(4) / 4),
         ("exp(exp(v) - v)", 0, 1, math.exp(-1) - math.exp(-math.e)),
         ("1/(1 + 1/(1 + v))", 0, 2, 2 + math.log(3)),
+        ("(exp(v)/(1 + exp(v)))**5*(1 + exp(-v))**5", 0, 2, 2),
         ("exp(k*(v - 1)/2)", 0, 2, 2 * (math.exp(1 / 2) - math.exp(-1 / 2))),
     ],
 )
 def test_the_time_of_one_state_is_an_integral(equation, start, threshold, expected):
     found = times(equation, start, threshold, expected + 0.01, "k = 1 + 0*i : 1")
     np.testing.assert_allclose(found, [expected], rtol=1e-13 if start == 1e-8 else 3e-14)
+
+
+def exprel(u):
+    return mpmath.expm1(u) / u if u else mpmath.mpf(1)
+
+
+@pytest.mark.parametrize(
+    ("equation", "right", "start", "threshold"),
+    [
+        ("exprel(v)", exprel, -3, 3),
+        ("exprel(v)", exprel, 0, 2),
+        ("exprel(v)", exprel, -200, 1),
+        ("exprel(v)", exprel, 1e-300, 40),
+        ("1/exprel(v)", lambda v: 1 / exprel(v), -2, 5),
+        ("exprel(-2*v)*exp(v)", lambda v: exprel(-2 * v) * mpmath.exp(v), -1, 1.5),
+        ("exprel(v*v - 1)", lambda v: exprel(v * v - 1), -2, 2),
+        ("(expm1(v) + 2)", lambda v: mpmath.exp(v) + 1, -1, 1),
+        ("v/(exp(v) - 1)", lambda v: 1 / exprel(v), -1, 2),
+        ("v/(exp(v) - 1)", lambda v: 1 / exprel(v), 0, 2),
+        ("v/expm1(v)", lambda v: 1 / exprel(v), -1, 2),
+        ("0.01*(10 - v)/(exp(1 - v/10) - 1.)", lambda v: mpmath.mpf(1) / 10 / exprel(1 - v / 10), 0, 20),
+        ("k*(2 - v)/(1 - exp((v - 2)/(0.7*k)))", lambda v: 0.7 / exprel((v - 2) / mpmath.mpf("0.7")), 0, 4),
+        ("(v/(exp(v) - 1)/(v/(exp(v) - 1) + exp(v)))**3", lambda v: (1 + mpmath.exp(v) * exprel(v)) ** -3, -1, 1),
+        ("(1 + v**2)*v*exp(-v)/(2*exp(v) - 2)", lambda v: (1 + v * v) * mpmath.exp(-v) / 2 / exprel(v), -0.5, 0.5),
+    ],
+)
+def test_quotients_that_have_a_value_where_both_sides_are_0(equation, right, start, threshold):
+    with mpmath.workdps(30):
+        zero = [0] if start < 0 < threshold else []
+        expected = float(mpmath.quad(lambda v: 1 / right(v), [start, *zero, threshold]))
+    found = times(equation, start, threshold, expected * 1.001, "k = 1 + 0*i : 1")
+    np.testing.assert_allclose(found, [expected], rtol=3e-14)
 
 
 def test_a_neuron_that_ends_between_two_times_is_watched_and_stopped_there():
@@ -225,6 +270,38 @@ def test_morris_and_lecar():
     np.testing.assert_allclose(found, np.array(expected) / 1000, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("quotient", ["{0}/(exp(({0})/{1}) - 1)", "{1}/exprel(({0})/{1})"])
+def test_hodgkin_and_huxley(quotient):
+    """Rates of Traub and Miles 1991, whose quotients pass 0 in every spike; in mV and ms."""
+    rates = [quotient.format(*each) for each in (("(13 - v)", 4), ("(v - 40)", 5), ("(15 - v)", 5))]
+    group = brian2.NeuronGroup(
+        1,
+        f"""dv/dt = (I - 0.1*(v + 2) - 100*m**3*h*(v - 113) - 30*n**4*(v + 27))/ms : 1
+        dm/dt = (0.32*{rates[0]}*(1 - m) - 0.28*{rates[1]}*m)/ms : 1
+        dn/dt = (0.032*{rates[2]}*(1 - n) - 0.5*exp((10 - v)/40)*n)/ms : 1
+        dh/dt = (0.128*exp((17 - v)/18)*(1 - h) - 4/(1 + exp((40 - v)/5))*h)/ms : 1
+        I : 1""",
+        threshold="v > 43",
+        refractory=3 * ms,
+    )
+    group.v, group.I, group.h = -2, 4, 0.9
+    (found,), _ = trains(group, 30 * ms)
+
+    def right(v, m, n, h):
+        a, b, c = (x / (exp(x / k) - 1) for x, k in ((13 - v, 4), (v - 40, 5), (15 - v, 5)))
+        return (
+            4 - (v + 2) / 10 - 100 * (m * m * m) * h * (v - 113) - 30 * (n * n * n * n) * (v + 27),
+            Decimal("0.32") * a * (1 - m) - Decimal("0.28") * b * m,
+            Decimal("0.032") * c * (1 - n) - exp((10 - v) / 40) * n / 2,
+            Decimal("0.128") * exp((17 - v) / 18) * (1 - h) - 4 / (1 + exp((40 - v) / 5)) * h,
+        )
+
+    # Nothing is reset, and the membrane is below the threshold again when the refractory period ends.
+    expected = spikes(right, (-2, 0, 0, Decimal("0.9")), 43, lambda *x: x, 30, held=right, refractory=3)
+    assert len(expected) > 2
+    np.testing.assert_allclose(found, np.array(expected) / 1000, rtol=0, atol=1e-14)
+
+
 def test_a_membrane_that_is_held_while_its_gate_moves():
     """v is 0 for 2 ms after a spike; u goes on towards 1 / (1 + exp(-v))."""
     group = brian2.NeuronGroup(
@@ -326,6 +403,35 @@ def test_a_cell_is_exact_and_does_not_depend_on_the_other_lanes():
         np.testing.assert_allclose(together[lane, :2].sum(axis=1), expected, rtol=0, atol=5e-15 * np.abs(begin).max())
 
 
+def test_a_cell_with_a_quotient_near_0_does_not_depend_on_the_other_lanes():
+    """dx/dt = 100 exprel(2 x - 1): near 1/2 by moments, elsewhere by a division, which would make short cells there."""
+    moments = [Operation(MOMENT, 1, n) for n in MOMENTS]
+    operations = (Operation(SUM, 0), Operation(EXP, 1), *moments, Operation(EXPREL, 1, 2))
+    right = np.zeros((2, 2 + len(operations)))
+    right[0, -1], right[1, :2] = 100, (2, -1)
+    system = SeriesSystem(right, right != 0, operations, np.array([1.0]), -0.5)
+    rule = taylor_rule([system], 0, LANES)
+    begin = np.array([0.5, 0, 1, -0.001, 1.001, 0.499, 0.3, 0.7, 1e-9, -4, 3, 2, -1, 0.02, 0.98, 0.6])
+    rule.cells[:LANES, 0, 0], rule.lane[0] = begin, range(LANES)
+    compute(rule, LANES)
+    together, lengths = rule.cells[:LANES].copy(), rule.own[LENGTH].copy()
+    rule.cells[:LANES, :, 1:] = 0.0
+    for lane in range(LANES):
+        rule.lane[0, 0] = lane
+        assert compute(rule, 1) == lengths[lane]
+    assert np.array_equal(rule.cells[:LANES], together)
+    assert lengths[np.abs(2 * begin - 1) < 1].min() > 5e-4
+
+    def duration(start, end):
+        return mpmath.quad(lambda x: 1 / exprel(2 * x - 1), [start, end]) / 100
+
+    for lane in range(LANES):
+        with mpmath.workdps(40):
+            start = mpmath.mpf(begin[lane])
+            end = mpmath.findroot(lambda x, start=start, lane=lane: duration(start, x) - lengths[lane], start + 0.01)
+        np.testing.assert_allclose(together[lane, 0].sum(), float(end), rtol=0, atol=1e-15 * max(1, abs(float(end))))
+
+
 def test_operations_whose_arguments_are_not_known():
     one = np.ones((1, 1))
     for operations, sums in (
@@ -334,6 +440,8 @@ def test_operations_whose_arguments_are_not_known():
         ((Operation(RECIPROCAL, -1),), 0),
         ((Operation(TANH, 0, 0),), 0),
         ((Operation(9, 0),), 0),
+        ((Operation(EXP, 0), Operation(EXPREL, 0, 1)), 0),
+        ((Operation(EXP, 0), *(Operation(MOMENT, 0, n) for n in MOMENTS), Operation(EXPREL, 0, 0)), 0),
         ((Operation(SUM, 1), Operation(EXP, 1)), 1),
         ((Operation(SUM, 0), Operation(EXP, 1)), 1),  # the sum has a multiple of the exponential
     ):

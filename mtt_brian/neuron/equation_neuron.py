@@ -30,17 +30,20 @@ from mtt_brian.neuron.if_ import IF
 #: Most states of a neuron.
 MOST_STATES = 4
 #: Kinds of operations: ``u w``; a sum with coefficients of its own in every parameter set; ``exp(u)``; ``1 / u``;
-#: ``tanh(u)``.
-PRODUCT, SUM, EXP, RECIPROCAL, TANH = range(5)
+#: ``tanh(u)``; the integral of ``s ** n exp(s u)`` for s from 0 to 1; the same for n = 0, ``(exp(u) - 1) / u``.
+PRODUCT, SUM, EXP, RECIPROCAL, TANH, MOMENT, EXPREL = range(7)
+#: Moments that come before an `EXPREL`, each the slope of the next one by ``u``.
+MOMENTS = range(20, 0, -1)
 
 
 class Operation(NamedTuple):
     """How a variable ``z_p`` follows from states and earlier variables: the states are 0..n-1, ``z_p`` is n + p.
 
     Attributes:
-        kind: `PRODUCT`, `SUM`, `EXP`, `RECIPROCAL` or `TANH`.
+        kind: one of those above.
         left: number of the first argument; of a sum, its row in `Systems.sums`.
-        right: number of the other factor of a product; the square of a tanh, which is a later product.
+        right: number of the other factor of a product; the square of a tanh, which is a later product; n of a moment;
+            of an `EXPREL`, which follows the `MOMENTS`, its ``exp(u)``.
     """
 
     kind: int
@@ -164,8 +167,12 @@ class EquationNeuron(IF):
         if kind == TANH:
             square = Operation(PRODUCT, n + p, n + p)
             return 0 <= left < n + p and square in self.operations and right == n + self.operations.index(square)
+        if kind == EXPREL:
+            moments = tuple(Operation(MOMENT, left, k) for k in MOMENTS)
+            before = self.operations[max(p - len(moments), 0) : p]
+            return before == moments and right >= n and self.operations[right - n] == Operation(EXP, left)
         arguments = (left, right) if kind == PRODUCT else (left,)
-        return kind in (PRODUCT, EXP, RECIPROCAL) and all(0 <= k < n + p for k in arguments)
+        return kind in (PRODUCT, EXP, RECIPROCAL, MOMENT) and all(0 <= k < n + p for k in arguments)
 
     @property
     def fires(self) -> bool:

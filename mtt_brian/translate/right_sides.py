@@ -6,11 +6,24 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import sympy
+from sympy.codegen.cfunctions import expm1
 
-from mtt_brian.neuron.equation_neuron import EXP, PRODUCT, RECIPROCAL, SUM, TANH, Operation
+from mtt_brian.neuron.equation_neuron import (
+    EXP,
+    EXPREL,
+    MOMENT,
+    MOMENTS,
+    PRODUCT,
+    RECIPROCAL,
+    SUM,
+    TANH,
+    Operation,
+)
 
 #: Highest degree of a product, in states and functions of them.
-MOST_DEGREE = 6
+MOST_DEGREE = 12
+#: ``(exp(u) - 1) / u``, 1 at 0; Brian2's is a class of this name.
+exprel = sympy.Function("exprel")
 
 
 class Impossible(Exception):
@@ -83,12 +96,19 @@ class RightSides:
         """The same with a symbol for each function of states, and powers that are whole numbers."""
         if not expression.free_symbols & self._states or expression.is_Symbol:
             return expression
+        if expression.is_Mul and (filled := self._without_gap(expression)) is not None:
+            return self._without_functions(filled)
         if expression.is_Add or expression.is_Mul:
             return expression.func(*map(self._without_functions, expression.args))
         if isinstance(expression, sympy.exp):
             return self._function(EXP, expression.args[0])
         if isinstance(expression, sympy.tanh):
             return self._function(TANH, expression.args[0])
+        if type(expression).__name__ == "exprel":
+            return self._function(EXPREL, expression.args[0])
+        if isinstance(expression, expm1):
+            (u,) = expression.args
+            return self._without_functions(u) * self._function(EXPREL, u)
         if isinstance(expression, sympy.cosh | sympy.sinh):
             (u,) = expression.args
             cosh = (self._function(EXP, u) + self._function(EXP, -u)) / 2
@@ -101,31 +121,72 @@ class RightSides:
                 if abs(power) > MOST_DEGREE:
                     raise Impossible(f"has a degree above {MOST_DEGREE}", "replace it by a lower one")
                 one = self._without_functions(base) if power > 0 else self._function(RECIPROCAL, base)
+                if power > 1 and not one.free_symbols & set(self._variables) <= self._states:
+                    one = self._symbol(self._number(base))  # a power of one variable, not of many
                 return one ** abs(int(power))
         from brian2.parsing.sympytools import sympy_to_str
 
         raise Impossible(
             f"contains {sympy_to_str(expression)}",
-            "write it with +, -, *, /, whole powers, exp, tanh, sinh and cosh of states",
+            "write it with +, -, *, /, whole powers, exp, expm1, exprel, tanh, sinh and cosh of states",
         )
+
+    def _without_gap(self, product: sympy.Expr) -> sympy.Expr | None:
+        """A product with ``c u / (exp(u) - 1)`` as one with ``c / exprel(u)``, which has a value at u = 0 too.
+
+        None if it has no such quotient.
+        """
+        powers = {one: one.as_base_exp() for one in product.args}
+        for divisor, (base, power) in powers.items():
+            base = base.replace(expm1, lambda u: sympy.exp(u) - 1)
+            constant, rest = base.as_independent(*self._states, as_Add=True)
+            coefficient, exponential = rest.as_independent(*self._states, as_Add=False)
+            if not isinstance(exponential, sympy.exp) or constant + coefficient != 0 or not power.is_Integer:
+                continue
+            (u,) = exponential.args
+            for factor, (numerator, times) in powers.items():
+                ratio = sympy.cancel(sympy.nsimplify(numerator / u, rational=True))
+                if not ratio.free_symbols & self._states and times.is_Integer and power < 0 <= times + power:
+                    others = sympy.Mul(*(one for one in product.args if one not in (divisor, factor)))
+                    return others * numerator ** (times + power) * (ratio / (coefficient * exprel(u))) ** -power
+        return None
 
     def _function(self, kind: int, argument: sympy.Expr) -> sympy.Symbol:
         """The symbol of a function of an expression."""
-        terms = self.terms(argument)
-        number = next(iter(terms.multiples), -1)
-        if terms != (0, {number: 1}):
-            if terms not in self.sums:
-                self.sums.append(terms)
-            number = self._result(Operation(SUM, self.sums.index(terms)))
+        number = self._number(argument)
         known = (result for one, result in self._known.items() if (one.kind, one.left) == (kind, number))
-        result = next(known, len(self._states) + len(self.operations))
-        if result == len(self._states) + len(self.operations):
-            self._result(Operation(kind, number, result + 1 if kind == TANH else 0))
-            if kind == TANH:
-                self._product([result, result])
-        symbol = sympy.Symbol(f"_result_{result}", real=True)  # no name of a script begins so
-        self._variables[symbol] = result
+        if (result := next(known, None)) is None:
+            result = self._new_function(kind, number)
+        return self._symbol(result)
+
+    def _number(self, expression: sympy.Expr) -> int:
+        """The number of a variable that equals an expression."""
+        terms = self.terms(expression)
+        number = next(iter(terms.multiples), -1)
+        if terms == (0, {number: 1}):
+            return number
+        if terms not in self.sums:
+            self.sums.append(terms)
+        return self._result(Operation(SUM, self.sums.index(terms)))
+
+    def _symbol(self, number: int) -> sympy.Symbol:
+        """The symbol of a result."""
+        symbol = sympy.Symbol(f"_result_{number}", real=True)  # no name of a script begins so
+        self._variables[symbol] = number
         return symbol
+
+    def _new_function(self, kind: int, number: int) -> int:
+        """The number of a function of a variable."""
+        if kind == EXPREL:
+            exponential = self._result(Operation(EXP, number))
+            for n in MOMENTS:
+                self._result(Operation(MOMENT, number, n))
+            return self._result(Operation(EXPREL, number, exponential))
+        square = len(self._states) + len(self.operations) + 1
+        result = self._result(Operation(kind, number, square if kind == TANH else 0))
+        if kind == TANH:
+            self._product([result, result])
+        return result
 
 
 def expanded(expression: sympy.Expr) -> sympy.Expr:

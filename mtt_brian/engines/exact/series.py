@@ -18,8 +18,8 @@ import numpy as np
 
 from mtt_brian.engines.exact.jit import call, inlined, piece
 from mtt_brian.engines.exact.propagation import INVERSE
-from mtt_brian.engines.exact.vectors import minus, over, plus, put_row, row_of, same, size_of, times
-from mtt_brian.neuron.equation_neuron import EXP, MOST_STATES, PRODUCT, RECIPROCAL, SUM
+from mtt_brian.engines.exact.vectors import minus, over, plus, put_row, row_of, same, size_of, times, where_below_1
+from mtt_brian.neuron.equation_neuron import EXP, EXPREL, MOMENT, MOST_STATES, PRODUCT, RECIPROCAL, SUM
 
 #: Order of the series.
 ORDER = 20
@@ -29,6 +29,8 @@ ROWS = ORDER + 1
 ONE, RESULTS = MOST_STATES, MOST_STATES + 1
 #: A divisor whose size is this many times its value has too few correct digits.
 _MOST_LOST = 2.0**20
+#: Terms of the series of a moment, the last of which is below rounding between -1 and 1.
+_TERMS = 20
 
 
 @inlined
@@ -57,6 +59,34 @@ def _with_slope(series: np.ndarray, left: int, right: int, k: int) -> Any:
     return times(same(INVERSE[k]), plus(even, odd))
 
 
+@inlined
+def _exprel(u: float) -> float:
+    """``(exp(u) - 1) / u``."""
+    return 1.0 if u == 0.0 else math.expm1(u) / u
+
+
+@inlined
+def _write_moment(series: np.ndarray, left: int, n: int, z: int, lanes: int, k: int) -> None:
+    """Coefficient k of series z, moment n of the ``left`` one, in the lanes where that begins between -1 and 1.
+
+    The slope of moment n is moment n + 1, the series before, times u'. Of this only `ORDER` - n coefficients are used.
+    """
+    near = False
+    for lane in range(lanes):
+        near = near or abs(series[ROWS * left, lane]) < 1.0
+    if not near or n + k > ORDER:
+        return
+    if k > 0:
+        put_row(series, ROWS * z + k, _with_slope(series, left, z - 1, k))
+        return
+    for lane in range(lanes):
+        u, power, total = series[ROWS * left, lane], 1.0, 0.0
+        for m in range(_TERMS):
+            total += power / (m + n + 1.0)
+            power *= u / (m + 1.0)
+        series[ROWS * z, lane] = total
+
+
 @piece
 def write_other(
     series: np.ndarray, lists: np.ndarray, factor: np.ndarray, terms: int, p: int, z: int, lanes: int, k: int
@@ -75,10 +105,17 @@ def write_other(
             put_row(series, ROWS * z + k, same(0.0))
             rest = times(row_of(series, ROWS * z), _product(series, left, z, k))
             put_row(series, ROWS * z + k, minus(same(0.0), rest))
+    elif kind == MOMENT:
+        _write_moment(series, left, right, z, lanes, k)
     elif k == 0:
         for lane in range(lanes):
             u = series[ROWS * left, lane]
-            series[ROWS * z, lane] = math.exp(u) if kind == EXP else math.tanh(u)
+            series[ROWS * z, lane] = math.exp(u) if kind == EXP else _exprel(u) if kind == EXPREL else math.tanh(u)
+    elif kind == EXPREL:  # u z = exp(u) - 1; but near u = 0 its slope is the first moment times u'
+        put_row(series, ROWS * z + k, same(0.0))
+        rest = minus(row_of(series, ROWS * right + k), _product(series, left, z, k))
+        u = row_of(series, ROWS * left)
+        put_row(series, ROWS * z + k, where_below_1(u, _with_slope(series, left, z - 1, k), over(rest, u)))
     elif kind == EXP:
         put_row(series, ROWS * z + k, _with_slope(series, left, z, k))
     else:  # its slope is (1 - z ** 2) u', and its square is known up to k - 1
@@ -135,7 +172,13 @@ def write_other_value(
         return 0.0
     for lane in range(lanes):
         u, error = value[left, lane], size[left, lane]
-        if kind == RECIPROCAL:
+        if kind == MOMENT:  # no right side has them
+            value[z, lane] = size[z, lane] = 0.0
+        elif kind == EXPREL:
+            value[z, lane] = _exprel(u)
+            slope = value[z, lane] if abs(u) < 1.0 else (math.exp(u) - value[z, lane]) / u
+            size[z, lane] = value[z, lane] + slope * error
+        elif kind == RECIPROCAL:
             value[z, lane] = 1.0 / u
             size[z, lane] = error / (u * u) if error <= _MOST_LOST * abs(u) else np.nan
         elif kind == EXP:

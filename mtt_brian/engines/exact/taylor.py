@@ -56,7 +56,7 @@ from mtt_brian.engines.exact.vectors import (
     size_of,
     times,
 )
-from mtt_brian.neuron.equation_neuron import MOST_STATES, PRODUCT, SUM, TANH, Operation
+from mtt_brian.neuron.equation_neuron import EXPREL, MOMENT, MOST_STATES, PRODUCT, SUM, TANH, Operation
 
 #: Bits by which the last term of a cell is smaller than the largest.
 _BITS = 54.0
@@ -561,7 +561,8 @@ def _numbered(operations: Sequence[Operation], series: np.ndarray, first: np.nda
         if kind == SUM:
             rows[p] = kind, first[left], first[left + 1]
         else:
-            rows[p] = kind, series[left], series[right] if kind in (PRODUCT, TANH) else 0
+            other = series[right] if kind in (PRODUCT, TANH, EXPREL) else right if kind == MOMENT else 0
+            rows[p] = kind, series[left], other
     return rows
 
 

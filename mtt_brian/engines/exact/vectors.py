@@ -206,6 +206,20 @@ def over(_: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
+def where_below_1(_: Any, u: Any, x: Any, y: Any) -> Any:
+    """``x`` in the lanes in which ``abs(u) < 1``, else ``y``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        u_, x_, y_ = arguments
+        one = ir.Constant(u_.type, [1.0] * LANES)
+        minus_one = ir.Constant(u_.type, [-1.0] * LANES)
+        inside = builder.and_(builder.fcmp_ordered("<", u_, one), builder.fcmp_ordered(">", u_, minus_one))
+        return builder.select(inside, x_, y_)
+
+    return _LANES(_LANES, _LANES, _LANES), generate
+
+
+@intrinsic
 def times(_: Any, x: Any, y: Any) -> Any:
     """``x * y``."""
     return _LANES(_LANES, _LANES), lambda context, builder, signature, arguments: builder.fmul(*arguments)
