@@ -250,7 +250,7 @@ def test_random_scripts_with_functions_of_states():
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(10**6, 10**9))
 def test_many_random_scripts_with_functions_of_states(seed):
     try:
