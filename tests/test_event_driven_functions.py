@@ -87,6 +87,7 @@ def test_an_exponential_neuron_fires_at_one_minus_its_exponential(threshold):
         ("exp(exp(v) - v)", 0, 1, math.exp(-1) - math.exp(-math.e)),
         ("1/(1 + 1/(1 + v))", 0, 2, 2 + math.log(3)),
         ("(exp(v)/(1 + exp(v)))**5*(1 + exp(-v))**5", 0, 2, 2),
+        ("(1 + i)**13*(v + 1)*(v + 2)", 0, 2, math.log(3 / 2)),
         ("exp(k*(v - 1)/2)", 0, 2, 2 * (math.exp(1 / 2) - math.exp(-1 / 2))),
     ],
 )

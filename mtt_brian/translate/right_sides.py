@@ -59,7 +59,7 @@ class RightSides:
             Impossible: for what is not built from sums, products and the functions of `Operation`.
         """
         out = Terms(sympy.Integer(0), {})
-        for exponents, coefficient in self._monomials(expanded(self._without_functions(expression))).items():
+        for exponents, coefficient in self._monomials(_expanded(self._without_functions(expression))).items():
             if sum(exponents) > MOST_DEGREE:
                 raise Impossible(f"has a degree above {MOST_DEGREE}", "replace it by a lower one")
             if any(exponents):
@@ -75,6 +75,7 @@ class RightSides:
         for term in sympy.Add.make_args(expression):
             factor, rest = term.as_independent(*self._variables, as_Add=False)
             powers = rest.as_powers_dict() if rest != 1 else {}
+            assert powers.keys() <= self._variables.keys(), rest
             exponents = tuple(int(powers.get(x, 0)) for x in self._variables)
             out[exponents] = out.get(exponents, sympy.Integer(0)) + factor
         return out
@@ -190,5 +191,13 @@ class RightSides:
 
 
 def expanded(expression: sympy.Expr) -> sympy.Expr:
+    """As `_expanded`, unless it has high powers of sums, which would take seconds."""
+    powers = expression.atoms(sympy.Pow)
+    if any(one.base.is_Add and one.exp.is_Number and abs(one.exp) > MOST_DEGREE for one in powers):
+        return expression
+    return _expanded(expression)
+
+
+def _expanded(expression: sympy.Expr) -> sympy.Expr:
     """Products of sums as sums, where states cancel; an exponential stays one, as its factors can overflow."""
     return sympy.expand(expression, power_exp=False, power_base=False, log=False)
