@@ -19,10 +19,10 @@ import numpy as np
 from mtt_brian.engines.exact.jit import call, inlined, piece
 from mtt_brian.engines.exact.propagation import INVERSE
 from mtt_brian.engines.exact.vectors import minus, over, plus, put_row, row_of, same, size_of, times, where_below_1
-from mtt_brian.neuron.equation_neuron import EXP, EXPREL, MOMENT, MOST_STATES, PRODUCT, RECIPROCAL, SUM
+from mtt_brian.neuron.equation_neuron import EXP, EXPREL, MOMENT, MOMENTS, MOST_STATES, PRODUCT, RECIPROCAL, SUM
 
-#: Order of the series.
-ORDER = 20
+#: Order of the series; an `EXPREL` needs a moment for each coefficient.
+ORDER = len(MOMENTS)
 #: Rows of one series.
 ROWS = ORDER + 1
 #: Series after those of the states: the constant 1, and the result of the first operation.
