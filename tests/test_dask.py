@@ -23,6 +23,7 @@ from mtt_brian.neuron import IF
 from tests.engines import quick_compiler
 from tests.test_event_driven_eval import Counted, without_times, write_recordings
 
+dask = pytest.importorskip("dask", reason="dask is not installed (extra [dask])")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra [dask])")
 
 #: Of four shards with two recordings each.
@@ -190,7 +191,12 @@ def test_a_restart_computes_what_is_missing(workers, arguments, serial, tmp_path
 
 @pytest.mark.slow
 def test_a_shard_that_kills_every_worker_costs_no_other(arguments, serial, tmp_path, monkeypatch, caplog):
-    with dask_backend.local_cluster(most=1) as worker, distributed.Client(worker, set_as_default=False) as client:
+    # Dask would close the nanny of a process that ends while its predecessor is looked for; here at once.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "0s"}),
+        dask_backend.local_cluster(most=1) as worker,
+        distributed.Client(worker, set_as_default=False) as client,
+    ):
         worker.scheduler.allowed_failures = 0
         client.register_plugin(Watch(tmp_path / "log", fatal=ANY, deaths=2, behind=1))
         with pytest.raises(InputError) as error:
@@ -206,6 +212,35 @@ def test_a_shard_that_kills_every_worker_costs_no_other(arguments, serial, tmp_p
     evaluate.main(arguments("--out", tmp_path / "out"))
     assert len(rest.shards) == 1
     assert without_times(tmp_path / "out") == serial
+
+
+def test_a_cluster_without_workers_is_announced_and_continues_with_a_new_one(
+    arguments, serial, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(dask_backend, "CHECK", 0.05)
+    compute = dask_backend._compute
+
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+    ) as cluster:
+
+        def after_the_last_worker_has_ended(client, shards, progress):
+            cluster.scale(0)
+            waited_for("no worker is left; waits for one (a new one: dask worker tcp://")
+            cluster.scale(1)
+            return compute(client, shards, progress)
+
+        def waited_for(words):
+            for _ in range(1000):
+                if words in caplog.text:
+                    return
+                time.sleep(0.01)
+            pytest.fail(f"not logged: {words}")
+
+        monkeypatch.setattr(dask_backend, "_compute", after_the_last_worker_has_ended)
+        evaluate.main(arguments("--dask", cluster.scheduler_address, "--out", tmp_path / "out"))
+    assert without_times(tmp_path / "out") == serial
+    assert caplog.text.count("no worker is left") == 1
 
 
 @pytest.fixture

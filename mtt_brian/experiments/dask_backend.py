@@ -11,6 +11,7 @@ import importlib
 import logging
 import pickle
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 LOCAL = "local"
 #: Seconds to wait for a scheduler and for its first worker.
 TIMEOUT = 20.0
+#: Seconds between two looks for a worker.
+CHECK = 3.0
+
+_log = logging.getLogger(__name__)
 
 _SAME = "every worker needs the same versions of all packages"
 
@@ -83,10 +88,13 @@ def workers(address: str, most: int, timeout: float = TIMEOUT) -> Iterator[Backe
     with ExitStack() as stack:
         if address == LOCAL:
             address = stack.enter_context(local_cluster(most)).scheduler_address
-        yield partial(_compute, stack.enter_context(_client(address, timeout)))
+        client = stack.enter_context(_client(address, timeout))
+        stack.enter_context(_announced_without_workers(client))
+        yield partial(_compute, client)
 
 
-def local_cluster(most: int) -> LocalCluster:
+@contextmanager
+def local_cluster(most: int) -> Iterator[LocalCluster]:
     """Single-threaded processes on this machine, one per core but not more than ``most``."""
     distributed = _distributed()
     import dask
@@ -94,13 +102,17 @@ def local_cluster(most: int) -> LocalCluster:
     # Dask sets this environment before it starts a process, also in place of one that has ended.
     key = "distributed.nanny.pre-spawn-environ"
     with one_thread_in_new_processes(), dask.config.set({key: dask.config.get(key) | ONE_THREAD}):
-        return distributed.LocalCluster(
+        cluster = distributed.LocalCluster(
             n_workers=min(most, machine.cores()),
             threads_per_worker=1,
             memory_limit=None,  # all memory of the machine, as for a process without Dask
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
         )
+    # A nanny replaces a process that has ended. Dask closes the nanny, and the new process with it, if it sees no
+    # process of this nanny so long after one has ended, also if that one was replaced and its successor has just ended.
+    with cluster, dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}):
+        yield cluster
 
 
 def _client(address: str, timeout: float) -> Client:
@@ -119,11 +131,36 @@ def _client(address: str, timeout: float) -> Client:
         client.wait_for_workers(1, timeout=timeout)
     except TimeoutError:
         client.close()
-        raise InputError(
-            f"--dask {address}: no worker in {timeout:g} s; start some with: dask worker {address} --nworkers -1"
-            " --nthreads 1"
-        ) from None
+        raise InputError(f"--dask {address}: no worker in {timeout:g} s; start some with: {_worker(address)}") from None
     return client
+
+
+def _worker(address: str) -> str:
+    """The command that starts workers of a scheduler."""
+    return f"dask worker {address} --nworkers -1 --nthreads 1"
+
+
+@contextmanager
+def _announced_without_workers(client: Client) -> Iterator[None]:
+    """Logs a warning when the last worker has ended: Dask waits for another one, without a limit."""
+    end = threading.Event()
+
+    def watch() -> None:
+        before = True
+        while not end.wait(CHECK):
+            now = bool(client.scheduler_info()["workers"])
+            if before and not now:
+                address = client.scheduler.address
+                _log.warning("--dask %s: no worker is left; waits for one (a new one: %s)", address, _worker(address))
+            before = now
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        end.set()
+        watching.join()
 
 
 def _compute(
@@ -222,7 +259,7 @@ def _evaluate(
     if (threads := worker.state.nthreads) > 1:
         raise InputError(
             f"worker {worker.address} computes {threads} tasks at a time in one process, which torch and Brian2 do not"
-            " support; start it with: dask worker ADDRESS --nworkers -1 --nthreads 1"
+            f" support; start it with: {_worker('ADDRESS')}"
         )
     there = task.versions()
     if differing := [f"{name} {there.get(name)} instead of {v}" for name, v in wanted.items() if there.get(name) != v]:
