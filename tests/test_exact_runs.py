@@ -98,6 +98,80 @@ def test_threads_and_the_order_of_recordings_change_nothing():
         assert_identical(result, expected)
 
 
+def reacting(order):
+    """The mixed network, or one for the order "fifo" with a readout that leaks."""
+    if order == "sum":
+        return mixed()
+    rng = np.random.default_rng(9)
+    populations = (
+        Population("a", (12,), IF(spikes="many", lower_bound=-1.0)),
+        Population("readout", (3,), LIF(tau=0.01, r=0.01, threshold=None)),
+    )
+    connections = (
+        Connection("input", "a", (Dense(rng.normal(0.5, 1, (12, 128)), (128,)),), (), 128),
+        Connection("a", "readout", (Dense(rng.normal(0, 1, (3, 12)), (12,)),), (), 12),
+    )
+    return Circuit("input", SENSOR, populations, connections, "readout")
+
+
+@pytest.mark.parametrize("record", ["all", "output", "counts"])
+@pytest.mark.parametrize("order", ["sum", "fifo"])
+def test_recordings_that_are_run_together_do_not_meet(order, record):
+    """Short ones in front of long ones, so that states, delayed spikes, crossings and full buffers would be seen."""
+    rng = np.random.default_rng(10)
+    trains = [play(rng, events=events) for events in (40, 0, 900, 3, 400, 2000, 0)]
+    engine = ExactEngine(reacting(order), order=order, record=record, threads=1)
+    together = engine.start().run(trains)
+    assert sum(result.synops for result in together) > 1000
+    for result, train in zip(together, trains, strict=True):
+        assert_identical(result, engine.start().feed(train))
+        assert result.duration == train.duration
+
+
+def test_the_recording_that_fails_is_named_and_the_run_can_be_used_again():
+    circuit = Circuit(
+        "input",
+        (2,),
+        (Population("a", (2,), IF(spikes="many")), Population("readout", (2,), IF(threshold=None))),
+        (
+            Connection("input", "a", (Dense(np.diag([1.0, 2.0**60]), (2,)),), (), 2),
+            Connection("a", "readout", (Dense(np.diag([1e308, 1.0]), (2,)),), (), 2),
+        ),
+        "readout",
+    )
+
+    def train(name, *pixels):
+        each = np.arange(len(pixels))
+        return InputSpikes(1.0 * each, np.array(pixels, np.int64), np.ones(len(each), np.int64), each, 9.0, name)
+
+    good = train("good", 0)
+    run = ExactEngine(circuit).start()
+    for bad, message in (
+        (train("fast", 0, 1), r"^fast: population 'a', neuron 1 .*, at 1 s: more spikes at once"),
+        (train("large", 0, 0), r"^large: population 'readout': a potential or current grew larger"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run.run([good, bad, good])
+        for result in run.run([good, good]):
+            assert result.readout.tolist() == [1e308, 0]
+            assert result.counts["a"].tolist() == [1, 0]
+
+
+def test_input_spikes_of_other_types_and_strides():
+    train = play(np.random.default_rng(11))
+    engine = ExactEngine(mixed())
+    every_second = [np.repeat(column, 2)[::2] for column in train[:4]]
+    (expected, strided, small) = engine.start().run(
+        [
+            train,
+            InputSpikes(*every_second, train.duration),
+            train._replace(i=train.i.astype(np.uint16), n=train.n.astype(np.int8), order=train.order.astype(np.int32)),
+        ]
+    )
+    assert_identical(strided, expected)
+    assert_identical(small, expected)
+
+
 def test_results_stream_and_a_run_can_be_left_early():
     engine = ExactEngine(mixed(), threads=2)
     run = engine.run([play(np.random.default_rng(k)) for k in range(30)])

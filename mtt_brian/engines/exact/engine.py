@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import chain, islice
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
+from typing import Any
 
 import numpy as np
 
@@ -19,15 +20,9 @@ from mtt_brian.circuit.spikes import Spikes, naming_recordings
 from mtt_brian.engines.base import ORDERS, InputSpikes, Order, Record
 from mtt_brian.engines.exact import loops
 from mtt_brian.engines.exact.failures import reason_for
+from mtt_brian.engines.exact.jit import address
 from mtt_brian.engines.exact.linear_neurons import for_another_thread, linear_part
-from mtt_brian.engines.exact.state import (
-    doubled,
-    new_queue,
-    new_queues,
-    new_state,
-    new_trace,
-    reset,
-)
+from mtt_brian.engines.exact.state import doubled, new_queues, new_state, new_trace
 from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.engines.lowered.rules import STATIC
 from mtt_brian.engines.result import RECORDS, Result, recorded_populations, result_of
@@ -115,7 +110,7 @@ class ExactEngine:
         first = list(islice(recordings, 2))
         if len(first) < 2 or self._threads == 1:
             for recording in chain(first, recordings):
-                yield self._result(recording)
+                yield from self._results([recording])
             return
         recordings = chain(first, recordings)
         ahead = 4 * self._threads  # enough tasks for every thread, few enough to bound the number of unread results
@@ -139,27 +134,23 @@ class ExactEngine:
         """Recordings in the next task of a thread."""
         return max(1, min(_MOST_TOGETHER, int(_SECONDS_TOGETHER / self._seconds_each)))
 
-    def _results(self, recordings: Sequence[InputSpikes], stop: Event) -> list[Result]:
+    def _results(self, recordings: Sequence[InputSpikes], stop: Event | None = None) -> list[Result]:
+        """The results of recordings, run one after another on a state that no other thread uses."""
         started = time.perf_counter()
-        results = [self._result(recording, stop) for recording in recordings]
+        try:
+            run = self._idle.get_nowait()
+        except Empty:
+            run = Run(self)
+        try:
+            results = run.run(recordings, stop)
+        finally:
+            self._idle.put(run)
         self._seconds_each = (time.perf_counter() - started) / len(recordings)
         return results
 
     def start(self) -> Run:
         """A run at rest at time 0, which is continued piece by piece."""
         return Run(self)
-
-    def _result(self, recording: InputSpikes, stop: Event | None = None) -> Result:
-        try:
-            run = self._idle.get_nowait()
-        except Empty:
-            run = Run(self)
-        run.reset()
-        try:
-            with naming_recordings(recording):
-                return run.feed(recording, stop)
-        finally:
-            self._idle.put(run)
 
 
 class Run:
@@ -175,31 +166,39 @@ class Run:
         self._linear = for_another_thread(engine._linear)
         self._queues = new_queues(self._lowered)
         if self._queues is not None:
-            loops.predict_first_crossings(self._lowered, self._state, self._linear, self._queues.crossings)
-            self._first_crossings = tuple(a.copy() for a in self._queues.crossings)
+            loops.predict_first_crossings(self._lowered, self._state, self._linear, self._queues.at_rest)
         if self._state.failure[0]:
             raise self._failure()
-        self._ended = -1.0
         self._trace = new_trace(self._lowered)
-        self._queue = new_queue(self._lowered)
+        self._addresses = self._compiled()
+        self.reset()
 
     def reset(self) -> None:
         """Back to rest at time 0."""
-        reset(self._lowered, self._state)
         self._engine._memory.release(self)
         self._ended = -1.0
-        if self._queues is not None:
-            for array, first in zip(self._queues.crossings, self._first_crossings, strict=True):
-                array[:] = first
-            self._queues.pending.state[:] = 0
+        self._at_rest = True
 
-    @np.errstate(under="ignore")
+    def run(self, recordings: Sequence[InputSpikes], stop: Event | None = None) -> list[Result]:
+        """Runs whole recordings, one after another, each from rest.
+
+        Args:
+            recordings: at least one.
+            stop: ends the run when it is set, so that no thread computes what nobody will read.
+
+        Raises:
+            InputError: see `ExactEngine`.
+            CancelledError: if ``stop`` was set.
+        """
+        self.reset()
+        return self._run(recordings, 0.0, stop)
+
     def feed(self, piece: InputSpikes, stop: Event | None = None) -> Result:
         """Advances the run to ``piece.duration``.
 
         Args:
             piece: input spikes later than everything fed before, at absolute times.
-            stop: ends the run when it is set, so that no thread computes what nobody will read.
+            stop: see `run`.
 
         Returns:
             The spikes of this piece; counts, readout and synops since time 0.
@@ -208,47 +207,111 @@ class Run:
             InputError: see `ExactEngine`; the run must be reset before it is used again.
             CancelledError: if ``stop`` was set; likewise.
         """
-        net, state, circuit = self._lowered, self._state, self._engine.circuit
         end, begin = float(piece.duration), max(self._ended, 0.0)
         if end < begin or (len(piece.t) and piece.t[0] <= self._ended):
             raise InputError(
                 f"a piece of a run must follow the one before it, which ended at {begin:g} s; this one begins at "
                 f"{piece.t[0] if len(piece.t) else end:g} s"
             )
-        self._trace.size[0] = state.cursor[:] = 0
+        (result,) = self._run([piece], begin, stop)
+        self._ended = end
+        return result
+
+    @np.errstate(under="ignore")
+    def _run(self, pieces: Sequence[InputSpikes], begin: float, stop: Event | None) -> list[Result]:
+        engine, cursor = self._engine, self._state.cursor
+        batch, arrays = self._batch(pieces)
+        self._trace.size[0] = cursor[:] = 0
+        cursor[loops.FRESH], self._at_rest = self._at_rest, False
         started = noticed = time.monotonic()
-        while (status := self._advance(piece, end)) != loops.DONE:
-            if status == loops.FAILED:
-                raise self._failure()
+        while (status := loops.run_batch(*self._arrays(), batch)) != loops.DONE:
+            piece = pieces[cursor[loops.RECORDING]]
             if stop is not None and stop.is_set():
                 raise CancelledError
-            if status == loops.FULL:
-                self._make_room()
+            with naming_recordings(piece):
+                self._go_on(status, float(piece.duration))
             if (now := time.monotonic()) - noticed >= _SECONDS_WITHOUT_NOTICE:
                 noticed = now
                 notice(
-                    f"one recording has been running for {now - started:,.0f} s: {int(state.cursor[0]):,} of its "
-                    f"{len(piece.order if self._engine._fifo else piece.t):,} input spikes are done"
+                    f"one recording has been running for {now - started:,.0f} s: {int(cursor[loops.NEXT]):,} of its "
+                    f"{len(piece.order if engine._fifo else piece.t):,} input spikes are done"
                 )
-        places = self._engine._numbers
-        p = places[circuit.output]
-        if net.kind[p] != STATIC and not circuit.readout.rule.fires:
-            loops.finish(net, state, self._linear, p, end)
-        self._check_finite(end)
-        self._ended = end
-        counts = state.counts.copy()
-        synops = synaptic_operations(counts, self._engine._fan_out)
-        return result_of(
-            circuit,
-            self._engine.name,
-            self._engine.record,
-            piece,
-            self._spikes(),
-            {name: counts[part].reshape(shape) for name, part, shape in self._engine._counted},
-            self._readout(p),
-            synops,
-            begin,
+        each = zip(pieces, arrays, batch.outcome.tolist(), self._spikes(batch), strict=True)
+        return [
+            self._result(piece, counts, readout, synops, most, spikes, begin)
+            for piece, (*_, counts, readout), (_, synops, most), spikes in each
+        ]
+
+    def _arrays(self) -> tuple[Any, ...]:
+        """What every kernel needs."""
+        return self._lowered, self._state, self._linear, self._queues, self._trace
+
+    def _compiled(self) -> tuple[int, int]:
+        """Addresses of the loop and, if it is needed, of `loops.finish`, compiled for this network."""
+        circuit, p = self._engine.circuit, self._engine._numbers[self._engine.circuit.output]
+        none = np.zeros(0, np.int64)
+        given = loops.Rows(np.zeros(0), none, none, none, 0.0)
+        loop = address(loops.run_queued if self._engine._fifo else loops.run_summed, *self._arrays(), given)
+        if self._lowered.kind[p] == STATIC or circuit.readout.rule.fires:
+            return loop, 0
+        return loop, address(loops.finish, self._lowered, self._state, self._linear, p, 0.0)
+
+    def _batch(self, pieces: Sequence[InputSpikes]) -> tuple[loops.Batch, list[tuple[np.ndarray, ...]]]:
+        """A batch, and of every recording the arrays that it has the addresses of."""
+        circuit, fan_out = self._engine.circuit, self._engine._fan_out
+        arrays = [
+            (
+                np.ascontiguousarray(piece.t, np.float64),
+                *(np.ascontiguousarray(column, np.int64) for column in (piece.i, piece.n, piece.order)),
+                np.empty(len(fan_out), np.int64),
+                np.empty(circuit.readout.size),
+            )
+            for piece in pieces
+        ]
+        batch = loops.Batch(
+            *self._addresses,
+            readout=self._engine._numbers[circuit.output],
+            fires=circuit.readout.rule.fires,
+            address=loops.addresses(arrays),
+            size=np.array([[len(piece.t), len(piece.order)] for piece in pieces]),
+            end=np.array([piece.duration for piece in pieces], np.float64),
+            fan_out=fan_out,
+            outcome=np.zeros((len(pieces), 3), np.int64),
         )
+        return batch, arrays
+
+    def _go_on(self, status: int, end: float) -> None:
+        """What a loop needs that has returned before the end of its recordings, at ``end`` of one or before it."""
+        if status == loops.FAILED:
+            raise self._failure()
+        if status == loops.UNBOUNDED:
+            raise self._unbounded(end)
+        if status == loops.FULL:
+            self._make_room()
+
+    def _result(
+        self,
+        piece: InputSpikes,
+        counts: np.ndarray,
+        readout: np.ndarray,
+        synops: int,
+        most: int,
+        spikes: dict[str, Spikes],
+        begin: float,
+    ) -> Result:
+        engine = self._engine
+        with naming_recordings(piece):
+            return result_of(
+                engine.circuit,
+                engine.name,
+                engine.record,
+                piece,
+                spikes,
+                {name: counts[part].reshape(shape) for name, part, shape in engine._counted},
+                readout,
+                synops if most <= loops.MOST_SUMMED else synaptic_operations(counts, engine._fan_out),
+                begin,
+            )
 
     def _failure(self) -> InputError:
         code, p, neuron, t = self._state.failure.tolist()
@@ -256,38 +319,28 @@ class Run:
         where = f"population {name!r}, neuron {int(neuron)} (C order), at {t:.9g} s"
         return InputError(f"{where}: {reason_for(int(code), self._lowered.max_rate[0])}")
 
-    def _check_finite(self, end: float) -> None:
-        """Refuses potentials and currents that float64 cannot hold, which end as inf or NaN."""
-        finite = np.isfinite(self._state.y)
-        if not finite.all():
-            net, at = self._lowered, int(np.argmin(finite))
-            if self._linear is not None:  # the distance of two states of a linear system
-                at %= self._linear.stride
-            name = next(
-                name
-                for name, p in self._engine._numbers.items()
-                if any(
-                    0 <= at - first < net.offset[p + 1] - net.offset[p] for first in (net.offset[p], net.jump_offset[p])
-                )
-            )
-            raise InputError(
-                f"population {name!r}: a potential or current grew larger than float64 can hold (1.8e308) before "
-                f"{end:.9g} s; check weights and spike_integral"
-            )
-
-    def _advance(self, piece: InputSpikes, end: float) -> int:
-        common = self._lowered, self._state, self._linear, self._queues, self._trace
-        if self._engine._fifo:
-            return loops.run_queued(*common, self._queue, piece.t, piece.i, piece.order, end)
-        return loops.run_summed(*common, piece.t, piece.i, piece.n, end)
+    def _unbounded(self, end: float) -> InputError:
+        """For potentials and currents that float64 cannot hold, which end as inf or NaN."""
+        net, at = self._lowered, int(np.argmin(np.isfinite(self._state.y)))
+        if self._linear is not None:  # the distance of two states of a linear system
+            at %= self._linear.stride
+        name = next(
+            name
+            for name, p in self._engine._numbers.items()
+            if any(0 <= at - first < net.offset[p + 1] - net.offset[p] for first in (net.offset[p], net.jump_offset[p]))
+        )
+        return InputError(
+            f"population {name!r}: a potential or current grew larger than float64 can hold (1.8e308) before "
+            f"{end:.9g} s; check weights and spike_integral"
+        )
 
     def _make_room(self) -> None:
         """Doubles the arrays that the next step of the kernel might overfill."""
         max_new, cursor = self._lowered.max_new, self._state.cursor
         pending = () if self._queues is None else self._queues.pending
-        held = sum(array.nbytes for array in (*self._trace, *pending, self._queue))
+        held = sum(array.nbytes for array in (*self._trace, *pending, self._state.queue))
         if (free := self._engine._memory.reserve(self, held)) is not None:
-            remedy = "record fewer populations, or run it" if len(self._trace.t) > len(self._queue) else "run it"
+            remedy = "record fewer populations, or run it" if len(self._trace.t) > len(self._state.queue) else "run it"
             raise InputError(
                 f"the spikes of this run need more than the {free / 2**20:,.0f} MiB of memory that are free; {remedy} "
                 "for a shorter duration, in fewer threads, or with smaller weights"
@@ -298,32 +351,26 @@ class Run:
             pending = self._queues.pending
             if pending.state[0] + max_new[1] > len(pending.t):
                 self._queues = self._queues._replace(pending=doubled(pending, int(pending.state[0])))
-        if cursor[2] + max_new[2] > len(self._queue):
-            larger, first = np.zeros((2 * len(self._queue), 2), np.int64), len(self._queue) - cursor[1]
-            larger[:first], larger[first : len(self._queue)] = self._queue[cursor[1] :], self._queue[: cursor[1]]
-            self._queue, cursor[1] = larger, 0
+        queue = self._state.queue
+        if cursor[loops.QUEUED] + max_new[2] > len(queue):
+            larger = np.zeros((2 * len(queue), 2), np.int64)
+            larger[: len(queue)] = np.roll(queue, -cursor[loops.RING], axis=0)
+            self._state, cursor[loops.RING] = self._state._replace(queue=larger), 0
 
-    def _spikes(self) -> dict[str, Spikes]:
-        recorded = self._engine._recorded
+    def _spikes(self, batch: loops.Batch) -> list[dict[str, Spikes]]:
+        """The recorded spikes of every recording."""
+        recorded, recordings = self._engine._recorded, len(batch.end)
         if not recorded:
-            return {}
-        size, start = int(self._trace.size[0]), np.zeros(len(self._lowered.group_size) + 1, np.int64)
-        t, i, n = np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64)
-        loops.split(self._trace, start, t, i, n)
-        out = {}
-        for name in recorded:
-            k = self._engine._numbers[name]
-            part = slice(start[k], start[k + 1])
-            out[name] = Spikes(t[part], i[part], n[part])
-        return out
-
-    def _readout(self, p: int) -> np.ndarray:
-        net, part = self._lowered, slice(self._lowered.offset[p], self._lowered.offset[p + 1])
-        if self._engine.circuit.readout.rule.fires:
-            return self._state.counts[part].astype(np.float64)
-        readout = np.empty(part.stop - part.start)
-        readout[net.flat[part]] = self._state.y[part]
-        return readout
+            return [{}] * recordings
+        sizes = np.diff(batch.outcome[:, loops.RECORDS], prepend=0).tolist()
+        arrays = [(np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64)) for size in sizes]
+        start = np.zeros((recordings, len(self._lowered.group_size) + 1), np.int64)
+        loops.split(self._trace, batch, start, loops.addresses(arrays))
+        places = [(name, self._engine._numbers[name]) for name in recorded]
+        return [
+            {name: Spikes(*(array[bounds[p] : bounds[p + 1]] for array in columns)) for name, p in places}
+            for columns, bounds in zip(arrays, start.tolist(), strict=True)
+        ]
 
 
 class _Memory:

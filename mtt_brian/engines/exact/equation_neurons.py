@@ -297,7 +297,7 @@ def _advance(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: 
 def advance_listed(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: int) -> None:
     """See `_advance`."""
     if waiting > 0:
-        call(taylor.advance, (eq, taylor, waiting, t, stored))
+        call(taylor.advance, (eq, taylor, waiting, t, stored), 0.0)
 
 
 @inlined
@@ -612,7 +612,7 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
 @inlined
 def _crossing_by_series(eq: Equations, taylor: TaylorRule, v: int, until: float) -> float:
     """See `_find_crossing`."""
-    return float(call(taylor.cross, (eq, taylor, v, until)))
+    return float(call(taylor.cross, (eq, taylor, v, until), 0.0))
 
 
 @piece

@@ -16,6 +16,7 @@ from typing import Any
 import numba
 from numba import types
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 from mtt_brian.circuit import instants
 from mtt_brian.engines.base import Order
@@ -43,11 +44,12 @@ kernel = _compiled()
 
 
 def loop(order: Order) -> Callable[[Callable[..., Any]], Any]:
-    """The same for the loop of an order, which takes seconds to compile.
+    """The same for the loop of an order, which takes seconds to compile, and which kernels `call`.
 
     It is compiled again for neurons given by a linear system, and for networks with crossings or delays.
     """
-    return _compiled(f"compiling the exact engine, order {order}, once for each kind of network, 5 to 30 s")
+    text = f"compiling the exact engine, order {order}, once for each kind of network, 5 to 30 s"
+    return _compiled(text, no_cpython_wrapper=True)
 
 
 #: The same for the kernels of `EquationNeuron`.
@@ -61,29 +63,44 @@ inlined = _compiled(no_cpython_wrapper=True, forceinline=True)
 
 
 def address(function: Any, *arguments: Any) -> int:
-    """The address of a kernel that returns a float, compiled for such arguments, for `call`."""
+    """The address of a kernel that returns a number, compiled for such arguments, for `call`."""
     signature = tuple(map(numba.typeof, arguments))
     function.compile(signature)
     compiled = function.overloads[signature]
-    assert compiled.signature.return_type == types.float64
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
 @intrinsic
-def call(_: Any, address: Any, arguments: Any) -> Any:
-    """The float that a kernel returns, called by its `address` with a tuple of arguments.
+def call(_: Any, address: Any, arguments: Any, number: Any) -> Any:
+    """What a kernel returns, called by its `address` with a tuple of arguments: a number of the type of ``number``.
 
     Numba compiles a function again with each of its callers, and with theirs; one that is called so only once.
     """
     given = [types.int64 if isinstance(one, types.Integer) else one for one in arguments]
+    result = types.unliteral(number)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         convention = context.call_conv
-        pointer = builder.inttoptr(values[0], convention.get_function_type(types.float64, given).as_pointer())
+        pointer = builder.inttoptr(values[0], convention.get_function_type(result, given).as_pointer())
         given_values = [builder.extract_value(values[1], k) for k in range(len(given))]
-        return convention.call_function(builder, pointer, types.float64, given, given_values)[1]
+        return convention.call_function(builder, pointer, result, given, given_values)[1]
 
-    return types.float64(types.int64, types.Tuple(given)), generate
+    return result(types.int64, types.Tuple(given), number), generate
+
+
+@intrinsic
+def array_at(_: Any, address: Any, size: Any, number: Any) -> Any:
+    """The contiguous array at an address, of ``size`` numbers of the type of ``number``, for kernels of many arrays."""
+    array_type = types.Array(types.unliteral(number), 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = make_array(array_type)(context, builder)
+        itemsize = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
+        data = builder.inttoptr(values[0], array.data.type)
+        populate_array(array, data, [values[1]], [itemsize], itemsize, meminfo=None)
+        return array._getvalue()
+
+    return array_type(types.intp, types.intp, number), generate
 
 
 #: `mtt_brian.engines.lowered.packing` for kernels.

@@ -1,6 +1,13 @@
-"""The two loops over the instants of a recording, and their preparation and end."""
+"""The two loops over the instants of recordings, one recording after another, and their preparation and end.
+
+Several recordings are run in one call: after each return, and after each operation on an array, Python waits for its
+lock, which the other threads want too.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,18 +23,139 @@ from mtt_brian.engines.exact.instant import (
     tolerance,
     touch,
 )
-from mtt_brian.engines.exact.jit import kernel, loop, packed, piece, unpacked
+from mtt_brian.engines.exact.jit import array_at, call, kernel, loop, packed, piece, unpacked
 from mtt_brian.engines.exact.linear_neurons import LinearPart
 from mtt_brian.engines.exact.queues import CrossingQueue, Queues, pop_arrival, schedule_crossing
 from mtt_brian.engines.exact.state import State, Trace
 from mtt_brian.engines.lowered.arrays import LoweredCircuit
 from mtt_brian.engines.lowered.rules import LINE
 
-#: Results of a loop: the end is reached; it needs more memory and must be called again; `State.failure` holds the
-#: reason; `PAUSE` instants have passed and it must be called again.
-DONE, FULL, FAILED, PAUSED = 0, 1, 2, 3
+#: Results of a loop: all recordings have ended; it needs more memory and must be called again; `State.failure` holds
+#: the reason; `PAUSE` instants have passed and it must be called again; a recording has ended with inf or NaN.
+DONE, FULL, FAILED, PAUSED, UNBOUNDED = 0, 1, 2, 3, 4
 #: Instants after which a loop returns to Python, which can stop it then.
 PAUSE = 1 << 14
+#: Spikes of a neuron up to which the sum of synaptic operations cannot overflow.
+MOST_SUMMED = 2**31
+
+# Columns of `Batch.address` and `Batch.outcome`.
+TIME, NEURON, SPIKES, EVENTS, COUNTS, READOUT = range(6)
+RECORDS, SYNOPS, MOST = range(3)
+# Places in `State.cursor`: the next row or event, begin and length of the queue, the first record of the instant, the
+# recording, whether it begins from rest.
+NEXT, RING, QUEUED, FIRST, RECORDING, FRESH = range(6)
+
+
+class Rows(NamedTuple):
+    """The input spikes of a recording, see `InputSpikes`, and the end of its run in seconds."""
+
+    t: np.ndarray
+    i: np.ndarray
+    n: np.ndarray
+    order: np.ndarray
+    end: float
+
+
+class Batch(NamedTuple):
+    """B recordings, or a piece of one, and the memory for their results.
+
+    Attributes:
+        loop: address of `run_summed` or `run_queued`.
+        finish: address of `finish`; 0 if the readout does not move between arrivals.
+        readout: number of the last population.
+        fires: whether its spike counts are the readout.
+        address: int64 [B, 6], of the arrays of the input spikes; of the spike counts, int64 [N], and of the readout,
+            float64, which are written.
+        size: int64 [B, 2], rows of the input spikes, and events.
+        end: float64 [B], seconds.
+        fan_out: int64 [N], of every neuron in C order.
+        outcome: int64 [B, 3], written: records in the trace so far, synaptic operations (right if no count is above
+            `MOST_SUMMED`), the largest count.
+    """
+
+    loop: int
+    finish: int
+    readout: int
+    fires: bool
+    address: np.ndarray
+    size: np.ndarray
+    end: np.ndarray
+    fan_out: np.ndarray
+    outcome: np.ndarray
+
+
+def addresses(arrays: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The addresses of contiguous arrays, int64 [B, K]."""
+    return np.array([[array.ctypes.data for array in row] for row in arrays], np.int64)
+
+
+@kernel
+def run_batch(
+    net: LoweredCircuit, state: State, linear: LinearPart | None, queues: Queues | None, trace: Trace, batch: Batch
+) -> int:
+    """Runs recordings one after another; ``state.cursor`` tells where to go on.
+
+    Returns:
+        `DONE` and the results of all recordings in ``batch``; else see there.
+    """
+    cursor, p = state.cursor, batch.readout
+    first, size = net.offset[p], net.offset[p + 1] - net.offset[p]
+    for k in range(cursor[RECORDING], len(batch.end)):
+        if cursor[FRESH]:
+            begin_recording(net, state, queues, trace)
+        end = batch.end[k]
+        rows = Rows(
+            array_at(batch.address[k, TIME], batch.size[k, 0], 0.0),
+            array_at(batch.address[k, NEURON], batch.size[k, 0], 0),
+            array_at(batch.address[k, SPIKES], batch.size[k, 0], 0),
+            array_at(batch.address[k, EVENTS], batch.size[k, 1], 0),
+            end,
+        )
+        status = call(batch.loop, (net, state, linear, queues, trace, rows), 0)
+        if status != DONE:
+            return int(status)
+        if batch.finish:
+            call(batch.finish, (net, state, linear, p, end), 0)
+        for j in range(len(state.y)):
+            if not np.isfinite(state.y[j]):
+                return UNBOUNDED
+        counts, synops, most = array_at(batch.address[k, COUNTS], len(state.counts), 0), 0, 0
+        for j in range(len(state.counts)):
+            count = state.counts[j]
+            counts[j] = count
+            synops += count * batch.fan_out[j]
+            most = max(most, count)
+        readout = array_at(batch.address[k, READOUT], size, 0.0)
+        for j in range(size):
+            if batch.fires:
+                readout[j] = state.counts[first + j]
+            else:
+                readout[net.flat[first + j]] = state.y[first + j]
+        batch.outcome[k, RECORDS], batch.outcome[k, SYNOPS], batch.outcome[k, MOST] = trace.size[0], synops, most
+        cursor[RECORDING], cursor[FRESH] = k + 1, 1
+    return DONE
+
+
+@piece
+def begin_recording(net: LoweredCircuit, state: State, queues: Queues | None, trace: Trace) -> None:
+    """Back to rest at time 0. The number of the instant continues, so that stamps stay valid."""
+    for k in range(len(state.y)):
+        state.y[k] = net.start[k]
+    for zeros in (state.last, state.refractory_end, state.failure):
+        zeros[:] = 0.0
+    # After a failed run the update groups of its last instant are still listed.
+    for none in (state.subtracted, state.pauses, state.counts, state.fires, state.over, state.n_touched):
+        none[:] = 0
+    state.cursor[:RECORDING] = 0
+    state.cursor[FIRST] = trace.size[0]
+    state.cursor[FRESH] = 0
+    if queues is not None:
+        for k in range(len(queues.crossings.time)):
+            queues.crossings.time[k] = queues.at_rest.time[k]
+            queues.crossings.heap[k] = queues.at_rest.heap[k]
+            queues.crossings.place[k] = queues.at_rest.place[k]
+        queues.crossings.size[0] = queues.at_rest.size[0]
+        queues.pending.state[:] = 0
 
 
 @kernel
@@ -48,22 +176,19 @@ def run_summed(
     linear: LinearPart | None,
     queues: Queues | None,
     trace: Trace,
-    t_in: np.ndarray,
-    i_in: np.ndarray,
-    n_in: np.ndarray,
-    end: float,
+    given: Rows,
 ) -> int:
-    """Runs the network to ``end``: all arrivals of an instant are added up, then compared with the thresholds.
+    """Runs a recording: all arrivals of an instant are added up, then compared with the thresholds.
 
     Args:
-        net, state, linear, queues, trace: see there; the first is only read.
-        t_in, i_in, n_in: input spikes sorted by time; ``state.cursor[0]`` is the next row.
-        end: seconds.
+        net, state, linear, queues, trace, given: see there; the first and the last are only read. ``state.cursor``
+            tells where to go on.
 
     Returns:
         `DONE`, `FULL` if ``queues.pending`` or ``trace`` may not have room for the next instant, `FAILED` or `PAUSED`.
     """
-    row, rows = state.cursor[0], len(t_in)
+    t_in, i_in, n_in, end = given.t, given.i, given.n, given.end
+    row, rows = state.cursor[NEXT], len(t_in)
     pause = state.now[0] + PAUSE
     while True:
         if state.failure[0] != 0.0:
@@ -109,7 +234,7 @@ def run_summed(
                     state.counts[local] += n_in[row]
                     m += 1
                     row += 1
-                state.cursor[0] = row
+                state.cursor[NEXT] = row
             elif state.n_touched[p] > 0:
                 m = apply_thresholds(net, state, linear, queues, p, t)
                 if net.recorded[p]:
@@ -142,52 +267,45 @@ def run_queued(
     linear: LinearPart | None,
     queues: Queues | None,
     trace: Trace,
-    queue: np.ndarray,
-    t_in: np.ndarray,
-    i_in: np.ndarray,
-    order: np.ndarray,
-    end: float,
+    given: Rows,
 ) -> int:
-    """Runs the network to ``end``, one event at a time, breadth first; for networks that fire at arrivals only.
+    """Runs a recording one event at a time, breadth first; for networks that fire at arrivals only.
 
     Args:
-        net, state, linear, trace: see there; the first is only read. ``queues`` is None or stays empty.
-        queue: int64 [capacity, 2], a ring of (population, key as in ``state.keys``).
-        t_in, i_in: input pixels, one row per instant and pixel.
-        order: rows, one for every single event, in the order of the recording. ``state.cursor`` holds the next
-            event, the begin and the length of the queue, and the first record of the instant.
-        end: seconds.
+        net, state, linear, queues, trace, given: see there; the first and the last are only read. ``queues`` is None or
+            stays empty. ``state.cursor`` tells where to go on.
 
     Returns:
-        `DONE`, `FULL` if ``trace`` or ``queue`` may not have room for the next event, `FAILED` or `PAUSED`.
+        `DONE`, `FULL` if ``trace`` or ``state.queue`` may not have room for the next event, `FAILED` or `PAUSED`.
     """
-    cursor = state.cursor
+    t_in, i_in, order, end = given.t, given.i, given.order, given.end
+    cursor, queue = state.cursor, state.queue
     pause = state.now[0] + PAUSE
     while True:
         if state.failure[0] != 0.0:
             return FAILED
-        if cursor[2] == 0:
-            k = cursor[0]
+        if cursor[QUEUED] == 0:
+            k = cursor[NEXT]
             if k == len(order) or t_in[order[k]] > end:
-                merge(trace, cursor[3])
+                merge(trace, cursor[FIRST])
                 return DONE
             if k > 0 and t_in[order[k]] != t_in[order[k - 1]]:
-                merge(trace, cursor[3])
-                cursor[3] = trace.size[0]
-        if trace.size[0] + net.max_new[0] > len(trace.t) or cursor[2] + net.max_new[2] > len(queue):
+                merge(trace, cursor[FIRST])
+                cursor[FIRST] = trace.size[0]
+        if trace.size[0] + net.max_new[0] > len(trace.t) or cursor[QUEUED] + net.max_new[2] > len(queue):
             return FULL
         if state.now[0] == pause:
             return PAUSED
-        if cursor[2] == 0:
-            p, local = 0, i_in[order[cursor[0]]]
+        if cursor[QUEUED] == 0:
+            p, local = 0, i_in[order[cursor[NEXT]]]
             key = packed(local, local)
             state.counts[local] += 1
-            cursor[0] += 1
+            cursor[NEXT] += 1
         else:
-            p, key = queue[cursor[1], 0], queue[cursor[1], 1]
-            cursor[1] = (cursor[1] + 1) % len(queue)
-            cursor[2] -= 1
-        t = t_in[order[cursor[0] - 1]]
+            p, key = queue[cursor[RING], 0], queue[cursor[RING], 1]
+            cursor[RING] = (cursor[RING] + 1) % len(queue)
+            cursor[QUEUED] -= 1
+        t = t_in[order[cursor[NEXT] - 1]]
         state.now[0] += 1
         for c in range(net.out[p], net.out[p + 1]):
             state.keys[0] = key
@@ -200,9 +318,9 @@ def run_queued(
             if net.recorded[target]:
                 record(state, trace, target, m, t)
             for s in range(m):
-                to = (cursor[1] + cursor[2]) % len(queue)
+                to = (cursor[RING] + cursor[QUEUED]) % len(queue)
                 queue[to, 0], queue[to, 1] = target, state.keys[s]
-                cursor[2] += 1
+                cursor[QUEUED] += 1
 
 
 @piece
@@ -225,25 +343,38 @@ def merge(trace: Trace, begin: int) -> None:
     trace.size[0] = kept + 1
 
 
-@kernel
-def finish(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, end: float) -> None:
+@piece
+def finish(net: LoweredCircuit, state: State, linear: LinearPart | None, p: int, end: float) -> int:
     """Advances the potentials of population ``p``, which move between arrivals, to ``end``."""
     for group in range(net.group_offset[p], net.group_offset[p + 1]):
         advance(net, state, linear, p, group, end)
+    return DONE
 
 
 @kernel
-def split(trace: Trace, start: np.ndarray, t: np.ndarray, i: np.ndarray, n: np.ndarray) -> None:
-    """Writes the records by population into ``t, i, n``, and where each population begins into ``start`` [P + 1]."""
-    start[:] = 0
-    for k in range(trace.size[0]):
-        start[trace.p[k] + 1] += 1
-    for p in range(1, len(start)):
-        start[p] += start[p - 1]
-    for k in range(trace.size[0]):
-        to = start[trace.p[k]]
-        start[trace.p[k]] = to + 1
-        t[to], i[to], n[to] = trace.t[k], trace.i[k], trace.n[k]
-    for p in range(len(start) - 1, 0, -1):
-        start[p] = start[p - 1]
-    start[0] = 0
+def split(trace: Trace, batch: Batch, start: np.ndarray, address: np.ndarray) -> None:
+    """Writes the records by recording and population.
+
+    Args:
+        trace, batch: after the loop.
+        start: receives where each population begins among the records of a recording, int64 [B, P + 1]; zeros.
+        address: int64 [B, 3], of the arrays that receive time, neuron and number of these records.
+    """
+    begin = 0
+    for r in range(len(batch.end)):
+        end, first = batch.outcome[r, RECORDS], start[r]
+        t = array_at(address[r, TIME], end - begin, 0.0)
+        i = array_at(address[r, NEURON], end - begin, 0)
+        n = array_at(address[r, SPIKES], end - begin, 0)
+        for k in range(begin, end):
+            first[trace.p[k] + 1] += 1
+        for p in range(1, len(first)):
+            first[p] += first[p - 1]
+        for k in range(begin, end):
+            to = first[trace.p[k]]
+            first[trace.p[k]] = to + 1
+            t[to], i[to], n[to] = trace.t[k], trace.i[k], trace.n[k]
+        for p in range(len(first) - 1, 0, -1):
+            first[p] = first[p - 1]
+        first[0] = 0
+        begin = end

@@ -73,9 +73,15 @@ class Queues(NamedTuple):
 
     Kernels accept ``Queues | None``. None is for circuits without delays whose neurons fire at arrivals only: numba
     then compiles the loops without the code of the queues.
+
+    Attributes:
+        crossings: the next ones.
+        at_rest: the first ones, of a network at rest at time 0.
+        pending: arrivals.
     """
 
     crossings: CrossingQueue
+    at_rest: CrossingQueue
     pending: ArrivalQueue
 
 

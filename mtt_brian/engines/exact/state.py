@@ -31,7 +31,8 @@ class State(NamedTuple):
         fires: int64 [N] (empty where no rate is limited), instants at which a neuron has fired so far.
         failure: float64 [4], why a run cannot continue (0: it can; `failures`), population, neuron (C order), time.
         now: int64 [1], number of the instant.
-        cursor: int64 [4], where an interrupted kernel continues.
+        cursor: int64 [6], where an interrupted loop continues (`loops`).
+        queue: int64 [capacity, 2], a ring of (population, key as in ``keys``), for the order "fifo".
     """
 
     y: np.ndarray
@@ -51,6 +52,7 @@ class State(NamedTuple):
     failure: np.ndarray
     now: np.ndarray
     cursor: np.ndarray
+    queue: np.ndarray
 
 
 class Trace(NamedTuple):
@@ -70,7 +72,7 @@ class Trace(NamedTuple):
 
 
 def new_state(lowered: LoweredCircuit) -> State:
-    """A state for ``lowered``, to be reset before use."""
+    """The state of ``lowered`` at rest at time 0."""
     neurons, groups = int(lowered.offset[-1]), int(lowered.group_offset[-1])
     sizes = np.diff(lowered.offset)
     lines = neurons if np.any(lowered.kind == LINE) else 0
@@ -91,7 +93,8 @@ def new_state(lowered: LoweredCircuit) -> State:
         fires=np.zeros(neurons if lowered.rate_limited.any() else 0, np.int64),
         failure=np.zeros(4),
         now=own_lines(1),
-        cursor=own_lines(4),
+        cursor=own_lines(6),
+        queue=np.empty((int(lowered.max_new[2]), 2), np.int64),  # room for the spikes of one event
     )
 
 
@@ -102,20 +105,15 @@ def new_queues(lowered: LoweredCircuit) -> Queues | None:
     """
     if not (lowered.crosses.any() or lowered.delayed.any() or (lowered.kind == LINE).any()):
         return None
+    neurons = int(lowered.offset[-1]) if lowered.crosses.any() else 0
     return Queues(
-        CrossingQueue.empty(int(lowered.offset[-1]) if lowered.crosses.any() else 0),
-        ArrivalQueue.empty(int(lowered.max_new[1])),
+        CrossingQueue.empty(neurons), CrossingQueue.empty(neurons), ArrivalQueue.empty(int(lowered.max_new[1]))
     )
 
 
 def new_trace(lowered: LoweredCircuit) -> Trace:
     """Room for the records of one instant."""
     return Trace.empty(int(lowered.max_new[0]))
-
-
-def new_queue(lowered: LoweredCircuit) -> np.ndarray:
-    """Room for the spikes of one event."""
-    return np.empty((int(lowered.max_new[2]), 2), np.int64)
 
 
 _Arrays = TypeVar("_Arrays", ArrivalQueue, Trace)
@@ -133,18 +131,3 @@ def doubled(arrays: _Arrays, used: int) -> _Arrays:
         new[:used] = old[:used]
     larger[-1][:] = arrays[-1]
     return larger
-
-
-def reset(lowered: LoweredCircuit, state: State) -> None:
-    """Back to time 0. The number of the instant continues, so that stamps stay valid."""
-    state.y[:] = lowered.start
-    state.last[:] = 0
-    state.subtracted[:] = 0
-    state.pauses[:] = 0
-    state.refractory_end[:] = 0
-    state.counts[:] = 0
-    state.fires[:] = 0
-    state.over[:] = 0
-    state.failure[:] = 0
-    # After a failed run the update groups of its last instant are still listed.
-    state.n_touched[:] = 0

@@ -346,7 +346,7 @@ def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
 @inlined
 def expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
     """See `_expand`."""
-    return float(call(taylor.expand, (taylor, lanes, stored)))
+    return float(call(taylor.expand, (taylor, lanes, stored), 0.0))
 
 
 @inlined
