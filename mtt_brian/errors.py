@@ -27,6 +27,10 @@ class CacheWarning(UserWarning):
     """A cached file was damaged and is made again, or nothing can be cached; results do not depend on it."""
 
 
+class DataWarning(UserWarning):
+    """Data are read, and something beside them is not: results are those of the data that are read."""
+
+
 def check_choice(name: str, value: Any, accepted: Collection[str]) -> None:
     """Refuses all but the accepted texts.
 
