@@ -10,6 +10,7 @@ import pytest
 from mtt_brian import events
 from mtt_brian.cli import exit_status
 from mtt_brian.errors import DataWarning, InputError
+from mtt_brian.events.datasets import cifar10dvs
 from mtt_brian.events.datasets.cifar import CIFAR10_CLASSES
 from mtt_brian.events.datasets.cifar10dvs import cifar10dvs_split
 from mtt_brian.events.datasets.ncaltech101 import NCALTECH101_CLASSES, ncaltech101_split
@@ -184,6 +185,13 @@ def test_the_split_of_ncaltech101_does_not_depend_on_the_case_of_the_ending(tmp_
 def test_cifar10dvs_in_capitals_is_read(tmp_path):
     fill(tmp_path, CIFAR10_CLASSES, "cifar10_{0}_5.AEDAT", AEDAT)
     assert quiet("cifar10dvs", tmp_path)[3].tolist() == [(0, 127, 127, 1)]
+
+
+def test_aedat4_in_capitals_is_no_aedat2(tmp_path, monkeypatch):
+    for name, found in (("require_aedat", None), ("read_aedat4", np.zeros(0, events.EVENT_DTYPE))):
+        monkeypatch.setattr(cifar10dvs, name, lambda *_, found=found: found)
+    fill(tmp_path, CIFAR10_CLASSES, "cifar10_{0}_5.AEDAT4", b"#!AER-DAT4.0")
+    assert len(quiet("cifar10dvs", tmp_path)[0]) == 0
 
 
 @pytest.mark.parametrize(

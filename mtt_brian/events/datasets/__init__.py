@@ -141,7 +141,8 @@ def load(
 
     Folders may be complete or partial copies: all files that exist are used. For a data set without an official split
     (CIFAR10-DVS, N-Caltech101, digits), a fixed rule on the file name defines the split, so that a partial copy has the
-    same split as a complete one.
+    same split as a complete one. What is in the folder and is not read, and classes of which there is nothing, give a
+    `DataWarning`; hidden files, files of the system, readme and licence do not.
 
     Args:
         name: a key of `DATASETS`, or ``package.module:NAME`` for a data set of a module that can be imported.
