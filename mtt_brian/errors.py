@@ -27,6 +27,10 @@ class CacheWarning(UserWarning):
     """A cached file was damaged and is made again, or nothing can be cached; results do not depend on it."""
 
 
+class DataWarning(UserWarning):
+    """Data are read, and something beside them is not: results are those of the data that are read."""
+
+
 def check_choice(name: str, value: Any, accepted: Collection[str]) -> None:
     """Refuses all but the accepted texts.
 
@@ -56,11 +60,12 @@ def check_whole(name: str, value: Any, most: int, least: int | None = None) -> i
     return whole
 
 
-def check_number(name: str, value: Any, most: float) -> float:
-    """The value as a float; numpy numbers and NaN are accepted, True, "1" and more than float64 holds are not.
+def check_number(name: str, value: Any, most: float, least: float | None = None) -> float:
+    """The value as a float; numpy numbers are accepted, True, "1" and more than float64 holds are not.
 
     Raises:
-        InputError: naming ``name`` and the value, if it is no number or exceeds ``most``.
+        InputError: naming ``name`` and the value, if it is no number, exceeds ``most`` or is not at least ``least``;
+            without ``least``, NaN is accepted.
     """
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise InputError(f"{name} must be a number, not {shown(value)}")
@@ -68,6 +73,8 @@ def check_number(name: str, value: Any, most: float) -> float:
         number = float(value)
     except OverflowError:
         raise InputError(f"{name} must be a number that float64 holds, not {shown(value)}") from None
+    if least is not None and not number >= least:
+        raise InputError(f"{name} must be at least {least:g}, not {shown(value)}")
     if number > most:
         raise InputError(f"{name} must be at most {most:g}, not {shown(value)}")
     return number

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mtt_brian.errors import CacheWarning, InputError
+from mtt_brian.errors import CacheWarning, DataWarning, InputError
 from mtt_brian.text import printable, shown
 
 #: Bytes of the probe file that tests whether a folder can be written to.
@@ -154,15 +154,25 @@ def check_replaceable(folder: Path, names: Iterable[str], inputs: Iterable[str |
             raise InputError(f"{path}: is read by this command, and would be replaced; give another --out")
 
 
-def warn(message: str) -> None:
-    """Warns that a cached file was damaged, or that nothing can be cached; the program continues.
+def warn(message: str, category: type[UserWarning] = CacheWarning) -> None:
+    """Warns that a cached file was damaged, or that nothing can be cached (`CacheWarning`); the program continues.
 
-    Gives a `CacheWarning`, or calls the function of `warnings_to`.
+    Gives a warning, or calls the function of `warnings_to`.
     """
     if _show is not None:
         _show(message)
     else:
-        warnings.warn(message, CacheWarning, stacklevel=3)
+        warnings.warn(message, category, stacklevel=3)
+
+
+def warn_of_data(message: str) -> None:
+    """`warn` of data that are not read (`DataWarning`); commands print the same sentence once."""
+    if _show is None or message not in _said:
+        _said.add(message)
+        warn(message, DataWarning)
+
+
+_said: set[str] = set()
 
 
 _show: Callable[[str], None] | None = None
@@ -173,6 +183,7 @@ def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
     """Within the block `warn` calls this function: Brian2 would print a Python warning on several lines."""
     global _show
     before, _show = _show, show
+    _said.clear()
     try:
         yield
     finally:

@@ -8,12 +8,27 @@ import sys
 from functools import cache
 
 from mtt_brian import control_groups
+from mtt_brian.errors import MachineError
 
 
 def available_bytes() -> int:
     """Memory that this process may fill without swapping, in bytes: of the machine, and of its control groups."""
     left = control_groups.memory_left()
     return _of_machine() if left is None else min(left, _of_machine())
+
+
+def check_room(what: str, size: int) -> None:
+    """Refuses what does not fit into the free memory, before it is made.
+
+    Args:
+        what: with the numbers that its size follows from, for the message.
+        size: bytes.
+
+    Raises:
+        MachineError: with both sizes.
+    """
+    if size > 2**20 and size > (free := available_bytes()):
+        raise MachineError(f"{what} would take {size:,} bytes; {free:,} bytes of memory are free")
 
 
 def _of_machine() -> int:

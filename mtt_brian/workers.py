@@ -94,13 +94,23 @@ def _serve(parent: int) -> None:
     If that one was killed, it would compute to the end of its task, and then wait for a long time or for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    after_parent(parent, partial(os._exit, 1))
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_LOOK_AGAIN)
-    os._exit(1)
+def after_parent(parent: int, act: Callable[[], object]) -> None:
+    """Calls ``act`` in a thread as soon as the process that started this one has ended, also if it was killed.
+
+    Args:
+        parent: number of that process.
+        act: without arguments.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_AGAIN)
+        act()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_processes() -> None:

@@ -50,7 +50,7 @@ class TestConfidence:
         assert trace.confidence("total") == pytest.approx([1 / 2, half, half, half])
 
     def test_unknown_rule(self, trace):
-        with pytest.raises(InputError, match="mean, total, not 'median'"):
+        with pytest.raises(InputError, match="'mean', 'total', not 'median'"):
             trace.confidence("median")
 
 

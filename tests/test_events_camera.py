@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtt_brian import events
-from mtt_brian.errors import InputError
+from mtt_brian import events, machine
+from mtt_brian.errors import InputError, MachineError
 from mtt_brian.events.camera.camera import Camera
 from mtt_brian.events.camera.pixel_kernel import Pixels, crossings, order_of
 
@@ -309,5 +309,26 @@ def test_impossible_cameras_are_refused(parameters, message):
 def test_impossible_images_are_refused():
     with pytest.raises(InputError, match=r"0\.\.1"):
         Camera().record(np.full((8, 8), 16.0))
-    with pytest.raises(InputError, match="height, width"):
-        Camera().record(np.zeros((1, 8, 8)))
+    for look in (Camera().record, Camera().log_intensity):
+        with pytest.raises(InputError, match="height, width"):
+            look(np.zeros((1, 8, 8)))
+        with pytest.raises(InputError, match=r"0\.\.1"):
+            look(np.full((8, 8), -1.0))
+        for image in (np.full((8, 8), 1j), "abc", [[1, 2], [3]], None):
+            with pytest.raises(InputError, match="an image must be intensities, not "):
+                look(image)
+    with pytest.raises(InputError, match="images must be a list, not None"):
+        Camera().record_many(None)
+    for seed in (-1, 1.5, "a"):
+        with pytest.raises(InputError, match="the seed must be a whole number >= 0 or a list of such numbers, not"):
+            Camera().record(np.ones((8, 8)), seed)
+
+
+@pytest.mark.parametrize("shape", [(2, 10**6), (10**6, 2)])
+def test_an_image_that_the_memory_cannot_hold_before_the_camera_is_refused(shape, monkeypatch):
+    """The system ended the process: the weights of a million pixels are 80 GB."""
+    monkeypatch.setattr(machine, "available_bytes", lambda: 2**34)
+    with pytest.raises(
+        MachineError, match=f"an image of {shape[0]:,} x {shape[1]:,} pixels before the camera would take"
+    ):
+        Camera().record(np.zeros(shape))

@@ -471,7 +471,7 @@ def test_hidden_files_beside_recordings_are_left_out(nmnist, gestures):
 def test_one_recording_of_cifar10dvs_in_two_formats_is_refused(tmp_path):
     for ending in ("aedat", "aedat4"):
         write(tmp_path / f"cat/cifar10_cat_1.{ending}", aedat2(numbered(1)))
-    with pytest.raises(InputError, match=r"cifar10_cat_1\.aedat and cat/cifar10_cat_1\.aedat4 are one recording"):
+    with pytest.raises(InputError, match=r"cifar10_cat_1\.aedat and cifar10_cat_1\.aedat4 are one recording"):
         events.load("cifar10dvs", tmp_path)
 
 

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtt_brian import events
-from mtt_brian.errors import InputError
+from mtt_brian import events, machine
+from mtt_brian.errors import InputError, MachineError
+from mtt_brian.events.binning import bin_recordings
+from mtt_brian.events.frames import bin_index
 
 SENSOR = (2, 3, 4)
 
@@ -153,3 +155,41 @@ def test_ends_of_time_steps_fit_times_of_few_bits(kind):
 def test_a_truth_value_is_no_number_of_time_steps():
     with pytest.raises(InputError, match="time_steps must be a whole number, not True"):
         events.to_frames(events.make_recording([1], [0]), True, (1, 1, 1))
+
+
+@pytest.mark.parametrize("steps", [10**7, 10**12, 2**40])
+def test_frames_that_do_not_fit_the_memory_are_refused_by_their_number(steps, monkeypatch):
+    """They ended in a MemoryError, ValueError or OverflowError of numpy."""
+    monkeypatch.setattr(machine, "available_bytes", lambda: 2**34)
+    sensor = (2, 34, 34)
+    one = events.make_recording([0, 9], x=[0, 3])
+    data = events.Recordings(
+        name="a", title="A", split="train", classes=["a"], sensor_size=sensor, ids=["0"], labels=np.zeros(1, int),
+        duration_us=10, read=lambda _: one,
+    )  # fmt: skip
+    message = rf"time_steps = {steps:,}: the frames of \(2, 34, 34\).* would take [\d,]+ bytes; 17,179,869,184 bytes of"
+    for make in (
+        lambda: events.to_frames(one, steps, sensor),
+        lambda: events.frames_batch([one, one], steps, sensor),
+        lambda: bin_recordings(data, steps),
+    ):
+        with pytest.raises(MachineError, match=message):
+            make()
+
+
+def test_the_index_of_an_event_does_not_overflow():
+    """It was a negative number, or that of another bin and pixel."""
+    recording = events.make_recording([0, 9], x=[0, 30_000])
+    assert bin_index(recording, 10**9, (1, 1, 32_000)).tolist() == [0, 900_000_000 * 32_000 + 30_000]
+    with pytest.raises(InputError, match=r"frames of .* have more numbers than 64-bit integers count"):
+        bin_index(recording, 10**15, (1, 1, 32_000))
+
+
+def test_frames_of_more_than_the_disk_are_refused(monkeypatch):
+    monkeypatch.setattr(machine, "available_bytes", lambda: 2**80)
+    data = events.Recordings(
+        name="a", title="A", split="train", classes=["a"], sensor_size=(1, 1, 1), ids=["0"], labels=np.zeros(1, int),
+        duration_us=10, read=lambda _: events.make_recording([0], x=[0]),
+    )  # fmt: skip
+    with pytest.raises(MachineError, match=r"no room for .* GB of frames under .*: "):
+        bin_recordings(data, 2**62)

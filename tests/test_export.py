@@ -480,8 +480,10 @@ def test_biased_networks_come_back_bit_for_bit(dtype: torch.dtype, tmp_path: Pat
         ({"time_steps": 10}, "only with time_steps= and duration="),
         ({"duration": 1.0}, "only with time_steps= and duration="),
         ({"time_steps": 0, "duration": 1.0}, "time_steps must be at least 1, not 0"),
-        ({"time_steps": 10, "duration": 0.0}, "duration must be > 0 seconds"),
-        ({"time_steps": 10, "duration": float("nan")}, "duration must be > 0 seconds"),
+        *(
+            ({"time_steps": 10, "duration": duration}, f"duration must be > 0 seconds and finite, not {duration}")
+            for duration in (0.0, -1.0, float("nan"), float("inf"))
+        ),
     ],
 )
 def test_a_bias_needs_the_length_of_a_step(options: dict[str, float], message: str) -> None:

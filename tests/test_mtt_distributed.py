@@ -43,6 +43,14 @@ def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def runs(pid: str) -> bool:
+    """Whether there is such a process, which has not ended."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The folder of the trainings of shared_training.py, and how that ended."""
@@ -194,6 +202,42 @@ class TestCommandLine:
         assert output.count("torchrun --nproc-per-node 2 -m mtt_brian train --resume stopped") == 1
         assert "KeyboardInterrupt" not in errors
         assert mtt.checkpoint.load(tmp_path / "stopped").epoch >= 1
+
+    def test_processes_stop_after_torchrun_was_killed(self, tmp_path: Path) -> None:
+        """They trained to the end."""
+        command = [*TORCHRUN, SCRIPT, *SMALL, "--epochs", "1000", "--batch-size", "5", "--out", "stopped"]
+        with open(tmp_path / "output", "w") as output:
+            process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.DEVNULL)
+        metrics = tmp_path / "stopped" / "metrics.jsonl"
+        while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+        process.wait()
+        ends = time.monotonic() + 60
+        while any(map(runs, children)) and time.monotonic() < ends:
+            time.sleep(0.1)
+        assert not any(map(runs, children))
+        assert (tmp_path / "output").read_text().count("-m mtt_brian train --resume stopped") == 1
+        assert mtt.checkpoint.load(tmp_path / "stopped").epoch >= 1
+
+    def test_a_killed_process_ends_the_others_with_one_line(self, tmp_path: Path) -> None:
+        """It was a traceback of torch and an error of gloo that ends in "GLHF!"."""
+        command = [*TORCHRUN, SCRIPT, *SMALL, "--epochs", "1000", "--batch-size", "5", "--out", "stopped"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        metrics = tmp_path / "stopped" / "metrics.jsonl"
+        while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        second = next(pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+        os.kill(int(second), signal.SIGKILL)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert errors.count("error: another process of the training has ended, or does not answer (") == 1
+        assert "[rank0]" not in errors
+        assert output.count("torchrun --nproc-per-node 2 -m mtt_brian train --resume stopped") == 1
+        assert mtt.checkpoint.load(tmp_path / "stopped").epoch >= 1
+        assert not any(map(runs, children))
 
 
 class TestShares:

@@ -206,11 +206,11 @@ class TestRecordings:
         (lambda rng: quantised_weights(network([[1.0]]), 1), "the bits of a signed weight must be at least 2, not 1"),
         (
             lambda rng: noisy_weights(network([[1.0]]), -0.1, rng),
-            "weight noise must be >= 0, not -0.1",
+            "weight noise must be at least 0, not -0.1",
         ),
         (
             lambda rng: mismatched_thresholds(network([[1.0]]), -1, rng),
-            "threshold mismatch must be >= 0",
+            "threshold mismatch must be at least 0",
         ),
         (lambda rng: perturb.jittered(events.make_recording([1], [1]), -1, rng), "jitter must lie between 0 and 1e"),
         (lambda rng: perturb.dropped(events.make_recording([1], [1]), 1.1, rng), "between 0 and 1, not 1.1"),

@@ -477,8 +477,8 @@ def test_brian2_networks_check_the_same(monkeypatch):
         ({"sensor_size": (1, 1, 2.5)}, "sensor_size must be three whole numbers"),
         ({"sensor_size": (0, 1, 2)}, "sensor_size must be three whole numbers"),
         ({"sensor_size": 34}, "sensor_size must be three whole numbers .*, not 34"),
-        ({"duration_us": 0}, "duration_us must be a whole number >= 1, not 0"),
-        ({"duration_us": 0.3}, r"duration_us must be a whole number >= 1, not 0\.3"),
+        ({"duration_us": 0}, "duration_us must be at least 1, not 0"),
+        ({"duration_us": 0.3}, r"duration_us must be a whole number, not 0\.3"),
         ({"read": [GOOD]}, "read must be a function"),
     ],
 )
@@ -527,7 +527,7 @@ def test_hand_made_images_are_checked(changed, message):
 
 @pytest.mark.parametrize("side", [0, -3, 2.5, "2", None, True])
 def test_impossible_resolutions_are_refused(side):
-    with pytest.raises(InputError, match=f"resolution must be a whole number >= 1, not {side}"):
+    with pytest.raises(InputError, match=f"resolution must be (a whole number|at least 1), not {side!r}"):
         mb.events.at_resolution(data_set(), side)
     with pytest.raises(InputError, match="a ndarray has no events"):
         mb.events.at_resolution(GOOD, 1)
@@ -535,8 +535,8 @@ def test_impossible_resolutions_are_refused(side):
 
 def test_validation_splits_check_what_they_are_given():
     for arguments, message in (
-        ((data_set(), "0.5", 0), "the validation fraction must lie between 0 and 1, not 0.5"),
-        ((data_set(), 0.5, -1), "seed of the validation split must be a whole number >= 0, not -1"),
+        ((data_set(), "0.5", 0), "the validation fraction must be a number, not '0.5'"),
+        ((data_set(), 0.5, -1), "seed of the validation split must be at least 0, not -1"),
         ((data_set(), 0.5, 1.5), "seed of the validation split"),
         (([GOOD], 0.5, 0), "a data set .* can be split, not a list"),
     ):

@@ -119,7 +119,7 @@ def test_bad_requests_are_refused() -> None:
     x = torch.zeros(3, 1)
     with pytest.raises(InputError, match="at least 1, not 0"):
         transform(x, 0)
-    with pytest.raises(InputError, match="hard, soft, trim, not 'wavelet'"):
+    with pytest.raises(InputError, match="'hard', 'soft', 'trim', not 'wavelet'"):
         transform(x, 2, "wavelet")
     with pytest.raises(InputError, match="cannot be split"):
         boundaries(4, 3)

@@ -6,7 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from mtt_brian.cli.spike_files import array_keys, write_npz, write_spikes
+from mtt_brian.cli.spike_files import array_keys, read_spikes, write_npz, write_spikes
+from mtt_brian.errors import InputError
 from tests import plots
 
 EVIL = [
@@ -52,3 +53,15 @@ def test_lines_of_a_csv_file_keep_the_names(names, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["population"] for row in rows] == [name for k, name in enumerate(names) for _ in range(k + 1)]
     assert {(row["i"], row["n"]) for row in rows} == {("0", "1")}
+
+
+@pytest.mark.parametrize("missing", ["t", "i"])
+def test_half_a_population_is_not_left_out(missing, tmp_path):
+    arrays = {"a_t": np.zeros(1), "a_i": np.zeros(1, int), "b_t": np.zeros(1), "b_i": np.zeros(1, int)}
+    np.savez(tmp_path / "spikes.npz", **arrays)
+    assert list(read_spikes(tmp_path / "spikes.npz")) == ["a", "b"]
+    del arrays[f"b_{missing}"]
+    np.savez(tmp_path / "spikes.npz", **arrays)
+    there = "i" if missing == "t" else "t"
+    with pytest.raises(InputError, match=rf"spikes\.npz: 'b': spikes need b_t and b_i; there is only 'b_{there}'"):
+        read_spikes(tmp_path / "spikes.npz")

@@ -16,7 +16,7 @@ from mtt_brian.engines import Result, Spikes
 from mtt_brian.errors import InputError
 from mtt_brian.evaluate.spike_times import checked_spikes
 from mtt_brian.files import replacing
-from mtt_brian.text import one_line, printable, shown
+from mtt_brian.text import listed, one_line, printable, shown
 from mtt_brian.translate.nir_data import NodeSpikes, read_nir_data, write_nir_data
 
 #: Characters that mean something in the path of a file, here or on another system.
@@ -172,14 +172,15 @@ def _read_npz(path: Path) -> dict[str, Spikes]:
     keys = arrays.pop("keys", np.zeros((0, 2), dtype=np.str_))
     names = {str(key): str(name) for name, key in keys.tolist()}
     found = {}
-    for array in arrays:
-        key = array.removesuffix("_t")
-        if array.endswith("_t") and f"{key}_i" in arrays:
-            t, i = arrays[array], arrays[f"{key}_i"]
-            name = names.get(key, key)
-            found[name] = checked_spikes(
-                f"{path}: {shown(name)}", t, i, arrays.get(f"{key}_n", np.ones(np.shape(t), np.int64))
-            )
+    for key in dict.fromkeys(array[: -len("_t")] for array in arrays):
+        name = names.get(key, key)
+        t, i = (arrays.get(f"{key}_{field}") for field in "ti")
+        if t is None or i is None:
+            there = listed(array for array in arrays if array[: -len("_t")] == key)
+            raise InputError(f"{path}: {shown(name)}: spikes need {key}_t and {key}_i; there is only {there}")
+        found[name] = checked_spikes(
+            f"{path}: {shown(name)}", t, i, arrays.get(f"{key}_n", np.ones(np.shape(t), np.int64))
+        )
     if not found:
         raise InputError(f"{path}: there are no arrays NAME_t and NAME_i in it, times and neurons of spikes")
     return found

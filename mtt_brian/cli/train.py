@@ -31,7 +31,7 @@ from mtt_brian.events.datasets import check_not_a_reference, is_reference
 from mtt_brian.experiments import option_checks, run_files, run_folder
 from mtt_brian.experiments.run_folder import Splits
 from mtt_brian.mtt import Checkpoint, Data, TrainConfig
-from mtt_brian.mtt.distributed import Processes
+from mtt_brian.mtt.distributed import Processes, is_lost
 from mtt_brian.progress import notice
 from mtt_brian.repository import load_script
 from mtt_brian.snn import Staged
@@ -179,6 +179,8 @@ def print_summary(config: TrainConfig, splits: Splits, model: Staged, folder: Pa
 def resume_hint(folder: Path, config: TrainConfig, processes: Processes) -> Iterator[None]:
     """A Ctrl-C or signal within prints what is kept and the command that goes on, and exits.
 
+    So does the end of another process.
+
     A folder without a checkpoint is removed, however the block ends.
     """
     try:
@@ -190,6 +192,10 @@ def resume_hint(folder: Path, config: TrainConfig, processes: Processes) -> Iter
     except KeyboardInterrupt as stop:
         print(f"\n{exit_status.stopped(stop)}; {resume_command(folder, config, processes)}")
         sys.exit(exit_status.status(stop))
+    except RuntimeError as error:
+        if is_lost(error):
+            print(f"\nstopped; {resume_command(folder, config, processes)}", flush=True)
+        raise
 
 
 def resume_command(folder: Path, config: TrainConfig, processes: Processes) -> str:

@@ -29,7 +29,7 @@ from scipy.special import softmax
 
 from mtt_brian.circuit.spikes import Spikes, input_spikes
 from mtt_brian.engines.result import Result
-from mtt_brian.errors import InputError
+from mtt_brian.errors import check_choice
 from mtt_brian.evaluate.metrics import Estimate, accuracy, predictions, readout_trace
 from mtt_brian.evaluate.statistics import over_seeds
 
@@ -65,8 +65,7 @@ class ReadoutTrace(NamedTuple):
         Raises:
             InputError: if the rule is not one of `RULES`.
         """
-        if rule not in RULES:
-            raise InputError(f"a rule must be one of {', '.join(RULES)}, not {rule!r}")
+        check_choice("rule", rule, RULES)
         passed = np.maximum(1.0, self.steps) if rule == "mean" else np.full(len(self.seconds), float(self.time_steps))
         return softmax(self.readouts / passed[:, None], axis=-1).max(axis=-1)
 

@@ -158,9 +158,7 @@ def compare_spikes(reference: Spikes, spikes: Spikes, tolerance: float = 0.0) ->
     Raises:
         InputError: unless the tolerance is a number >= 0.
     """
-    check_number("tolerance", tolerance, most=np.inf)
-    if not tolerance >= 0:
-        raise InputError(f"tolerance must be a number of seconds >= 0, not {tolerance}")
+    check_number("tolerance", tolerance, most=np.inf, least=0)
     (i, t, rank), (other_i, other_t, other_rank) = _ranked(reference), _ranked(spikes)
     neurons = int(max(np.max(i, initial=-1), np.max(other_i, initial=-1))) + 1
     starts, other_starts = np.searchsorted(i, np.arange(neurons + 1)), np.searchsorted(other_i, np.arange(neurons + 1))

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, MachineError, check_whole
 from mtt_brian.events.collections import Recordings
-from mtt_brian.events.frames import bin_index, to_frames
+from mtt_brian.events.frames import bin_index, check_frames, to_frames
 from mtt_brian.events.recording import SensorSize
-from mtt_brian.files import cache_folder
+from mtt_brian.files import cache_folder, message_of
 from mtt_brian.progress import progress_bar
 from mtt_brian.workers import in_workers
 
@@ -43,6 +43,8 @@ def bin_recordings(recordings: Recordings, time_steps: int, workers: int = 0) ->
     """
     if not len(recordings):
         raise InputError(f"{recordings.title}: no recordings")
+    time_steps = check_whole("time_steps", time_steps, np.iinfo(np.int64).max, least=1)
+    check_frames(time_steps, recordings.sensor_size)
     channels, height, width = recordings.sensor_size
     shape = (len(recordings), time_steps, height, width, channels)
     for dtype in (np.uint8, np.int32):
@@ -145,5 +147,7 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         with tempfile.TemporaryFile(dir=cache_folder()) as file:
             os.posix_fallocate(file.fileno(), 0, size)  # reports a full disk here, not by a SIGBUS later
             return np.frombuffer(mmap.mmap(file.fileno(), size), dtype).reshape(shape)
-    except OSError as error:
-        raise InputError(f"no room for {size / 1e9:.1f} GB of frames under {cache_folder()}: {error}") from None
+    except (OSError, OverflowError) as error:
+        raise MachineError(
+            f"no room for {size / 1e9:,.1f} GB of frames under {cache_folder()}: {message_of(error)}"
+        ) from None

@@ -7,13 +7,12 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import ClassVar, Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
 from mtt_brian import html_repr
-from mtt_brian.errors import InputError, check_array
+from mtt_brian.errors import InputError, check_array, check_number, check_whole
 from mtt_brian.events.recording import SensorSize, check_recording, check_sensor_size
 from mtt_brian.files import reason
 from mtt_brian.text import one_line, shown
@@ -142,8 +141,7 @@ class Recordings(Collection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.duration_us, Integral) or isinstance(self.duration_us, bool) or self.duration_us < 1:
-            raise InputError(f"{self.title}: duration_us must be a whole number >= 1, not {self.duration_us!r}")
+        check_whole(f"{self.title}: duration_us", self.duration_us, most=2**63 - 1, least=1)
         if not callable(self.read):
             raise InputError(f"{self.title}: read must be a function id -> recording, not {self.read!r}")
 
@@ -277,11 +275,9 @@ def split_validation(collection: SomeCollection, fraction: float, seed: int) -> 
     """
     if not isinstance(collection, Collection):
         raise InputError(f"a data set (Recordings or Images) can be split, not a {type(collection).__name__}")
-    if not isinstance(fraction, Real) or not 0 < fraction < 1:
+    if not 0 < check_number("the validation fraction", fraction, most=np.inf) < 1:
         raise InputError(f"the validation fraction must lie between 0 and 1, not {fraction}")
-    if not isinstance(seed, Integral) or seed < 0:
-        raise InputError(f"the seed of the validation split must be a whole number >= 0, not {seed}")
-    rng = np.random.default_rng(int(seed))
+    rng = np.random.default_rng(check_whole("the seed of the validation split", seed, most=2**64 - 1, least=0))
     held_out = np.zeros(len(collection), dtype=bool)
     for label in np.unique(collection.labels):
         members = rng.permutation(np.flatnonzero(collection.labels == label))

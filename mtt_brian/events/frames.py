@@ -9,6 +9,10 @@ import numpy as np
 
 from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events.recording import SensorSize, check_recording, check_recordings, check_sensor_size
+from mtt_brian.machine import check_room
+
+#: Bytes per number of a frame while it is made: an int64 that counts, and the float32.
+_BYTES = 12
 
 
 def to_frames(
@@ -29,7 +33,8 @@ def to_frames(
         float32 [T, C, H, W].
 
     Raises:
-        InputError: if T < 1, D < 1, the recording does not fit the sensor, or an event comes at or after D.
+        InputError: if T < 1, D < 1, the recording does not fit the sensor, an event comes at or after D, or the frames
+            do not fit into the free memory.
     """
     return _bin(recording, _positive(time_steps, "time_steps"), sensor_size, duration_us, "recording")
 
@@ -49,6 +54,7 @@ def frames_batch(
     steps = _positive(time_steps, "time_steps")
     several = check_recordings(recordings)
     several = several if isinstance(several, Sized) else list(several)
+    check_frames(steps, sensor_size, len(several))
     frames = np.empty((steps, len(several), *check_sensor_size(sensor_size)), dtype=np.float32)
     for n, recording in enumerate(several):
         frames[:, n] = _bin(recording, steps, sensor_size, duration_us, f"recording {n}")
@@ -100,17 +106,37 @@ def bin_index(
 
     Returns:
         int64 [E], the index in frames [T, C, H, W] that are flattened.
+
+    Raises:
+        InputError: as `to_frames`, and if the frames have 2^63 numbers or more.
     """
-    steps = _positive(time_steps, "time_steps")
+    steps, sizes = _positive(time_steps, "time_steps"), check_sensor_size(sensor_size)
+    if steps * math.prod(sizes) > np.iinfo(np.int64).max:
+        raise InputError(f"{name}: {steps} frames of {sizes} have more numbers than 64-bit integers count")
     index, _ = _bin_of_each(recording, steps, sensor_size, duration_us, name)
-    for field, size in zip(("p", "y", "x"), check_sensor_size(sensor_size), strict=True):
+    for field, size in zip(("p", "y", "x"), sizes, strict=True):
         index *= size
         index += recording[field].astype(np.int64)
     return index
 
 
+def check_frames(time_steps: int, sensor_size: SensorSize, recordings: int = 1) -> None:
+    """Refuses frames that do not fit into the free memory.
+
+    Raises:
+        InputError: with the numbers.
+    """
+    sizes = check_sensor_size(sensor_size)
+    several = f" for {recordings:,} recordings" if recordings > 1 else ""
+    # The frames of one recording are counted at a time.
+    numbers = time_steps * math.prod(sizes)
+    of_batch = 4 * recordings if several else 0
+    check_room(f"time_steps = {time_steps:,}: the frames of {sizes}{several}", numbers * (_BYTES + of_batch))
+
+
 def _bin(recording: np.ndarray, steps: int, sensor_size: SensorSize, duration_us: int | None, name: str) -> np.ndarray:
     index = bin_index(recording, steps, sensor_size, duration_us, name)
+    check_frames(steps, sensor_size)
     shape = (steps, *check_sensor_size(sensor_size))
     return np.bincount(index, minlength=math.prod(shape)).astype(np.float32).reshape(shape)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from numbers import Integral
 
 import numpy as np
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_whole
 from mtt_brian.events.collections import Images, Recordings
 
 
@@ -23,10 +22,8 @@ def at_resolution(recordings: Recordings | Images, side: int) -> Recordings:
     if not isinstance(recordings, Recordings):
         given = getattr(recordings, "title", f"a {type(recordings).__name__}")
         raise InputError(f"resolution: {given} has no events that could be moved to a coarser grid")
-    if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
-        raise InputError(f"resolution must be a whole number >= 1, not {side}")
-    side = int(side)
     channels, height, width = recordings.sensor_size
+    side = check_whole("resolution", side, most=2**31 - 1, least=1)
     if side > max(height, width):
         raise InputError(f"resolution must not exceed the sensor's {height} x {width} of {recordings.title}: {side}")
     rows, columns = min(side, height), min(side, width)

@@ -180,6 +180,4 @@ def _nodes(graph: nir.NIRGraph, attribute: str) -> Iterator[Any]:
 
 
 def _not_negative(what: str, value: float) -> None:
-    check_number(what, value, most=1e6)
-    if not value >= 0:
-        raise InputError(f"{what} must be >= 0, not {value}")
+    check_number(what, value, most=1e6, least=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtt_brian.errors import InputError, check_number
+from mtt_brian.errors import InputError, check_seconds
 from mtt_brian.export.graph_order import Fork, sequential_order
 from mtt_brian.neuron import IF, LIF
 from mtt_brian.snn.neurons import DEFAULT_SURROGATE, Spiking
@@ -91,9 +90,9 @@ def with_weights(graph: nir.NIRGraph, model: Staged) -> nir.NIRGraph:
 
 def _model(graph: nir.NIRGraph, duration: float | None, surrogate: Surrogate, blocks_per_stage: int | None) -> Staged:
     first, between, last = sequential_order(graph)
-    if duration is not None and not check_number("duration", duration, most=sys.float_info.max) > 0:
-        raise InputError(f"duration must be > 0 seconds and finite, not {duration}")
-    if duration is None and graph.metadata.get("duration") is not None:
+    if duration is not None:
+        duration = check_seconds("duration", duration)
+    elif graph.metadata.get("duration") is not None:
         duration = _number(graph.metadata["duration"], "the metadata's duration")
 
     def read(names: Iterable[str]) -> dict[str, nn.Module]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtt_brian.errors import InputError, check_number, check_whole
+from mtt_brian.errors import InputError, check_seconds, check_whole
 from mtt_brian.machine import MOST_TIME_STEPS
 from mtt_brian.neuron import LIF, tau_from_decay
 from mtt_brian.snn import norm
@@ -79,8 +78,8 @@ def to_nir(
     check_staged(model)
     if time_steps is not None:
         time_steps = check_whole("time_steps", time_steps, most=MOST_TIME_STEPS, least=1)
-    if duration is not None and not (duration := check_number("duration", duration, most=sys.float_info.max)) > 0:
-        raise InputError(f"duration must be > 0 seconds and finite, not {duration}")
+    if duration is not None:
+        duration = check_seconds("duration", duration)
     check_weights(model)
     if norm.has_norms(model):
         model = norm.fold(model)

@@ -63,9 +63,7 @@ class LoopConfig:
     def __post_init__(self) -> None:
         settings = asdict(self)
         weight = settings.pop("synops_weight")
-        object.__setattr__(self, "synops_weight", check_number("synops_weight", weight, most=1e6))
-        if not weight >= 0:
-            raise InputError(f"synops_weight must be at least 0, not {weight}")
+        object.__setattr__(self, "synops_weight", check_number("synops_weight", weight, most=1e6, least=0))
         check_values(settings, "in the loop")  # the others are settings of every training
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import InputError, check_choice
 from mtt_brian.snn.ops.choice import kernels_for
 from mtt_brian.snn.ops.memory_format import preserve_memory_format
 from mtt_brian.snn.ops.time_plan import FrameMap, RoomMap, on_device
@@ -90,8 +90,7 @@ def transform_each(
     Raises:
         InputError: as `transform`.
     """
-    if variant not in VARIANTS:
-        raise InputError(f"a temporal transform must be one of {', '.join(VARIANTS)}, not {variant!r}")
+    check_choice("a temporal transform", variant, VARIANTS)
     if min(t_out) < 1:
         raise InputError(f"the number of time steps must be at least 1, not {min(t_out)}")
     if list(t_in) == list(t_out) and len(x) == sum(t_in):

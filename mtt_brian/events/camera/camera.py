@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtt_brian.errors import InputError, check_flag, check_number, check_whole
+from mtt_brian.errors import InputError, check_array, check_flag, check_list, check_number, check_whole
 from mtt_brian.events.camera.projection import Projection, projection
 from mtt_brian.events.recording import EVENT_DTYPE, SensorSize
 from mtt_brian.progress import progress_bar
@@ -199,11 +199,15 @@ class Camera:
 
         Returns:
             float64 [K, H, W].
+
+        Raises:
+            InputError: as `record`.
         """
+        image = _checked_image(image)
         from mtt_brian.events.camera.pixel_kernel import seen  # imports numba, which is slow
 
         view = _view(self, *image.shape)
-        return np.log(seen(view, np.asarray(image, dtype=np.float64), float(self.dark)))[view.place]
+        return np.log(seen(view, image, float(self.dark)))[view.place]
 
     def record(self, image: np.ndarray, seed: int | Sequence[int] = 0) -> np.ndarray:
         """The (simulated) recording of one image.
@@ -216,13 +220,10 @@ class Camera:
             Structured array of `EVENT_DTYPE`, sorted by time, then pixel.
 
         Raises:
-            InputError: for an image of another shape or with intensities outside 0..1.
+            InputError: for an image of another shape, with intensities outside 0..1 or too large for the memory, and
+                for a seed that is none.
         """
-        image = np.asarray(image, dtype=np.float64, order="C")
-        if image.ndim != 2 or not image.size:
-            raise InputError(f"an image must be an array [height, width], not {image.shape}")
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise InputError(f"intensities must lie in 0..1, not in {image.min()}..{image.max()}")
+        image = _checked_image(image)
         from mtt_brian.events.camera import pixel_kernel  # imports numba, which is slow
 
         view = _view(self, *image.shape)
@@ -237,8 +238,9 @@ class Camera:
         events["y"], events["x"] = np.divmod(pixel[order], self.width)
         return events
 
-    def record_many(self, images: np.ndarray, *, progress: bool = True) -> list[np.ndarray]:
+    def record_many(self, images: Sequence[np.ndarray] | np.ndarray, *, progress: bool = True) -> list[np.ndarray]:
         """(Simulated) recordings of ``images`` [N, h, w], each as from `record` with its number as seed."""
+        images = check_list("images", images)
         bar = progress_bar(images, description="simulating the camera", unit="recordings", show=progress)
         return [self.record(image, seed) for seed, image in enumerate(bar)]
 
@@ -251,11 +253,30 @@ class Camera:
 
     def _noise(self, seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Background events: t, pixel and p."""
-        rng = np.random.default_rng(seed)
+        try:
+            rng = np.random.default_rng(seed)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"the seed must be a whole number >= 0 or a list of such numbers, not {shown(seed)}"
+            ) from None
         pixels = self.height * self.width
         n = rng.poisson(self.noise_hz * self.duration_us * 1e-6 * pixels) if self.noise_hz else 0
         t, pixel, p = rng.integers(self.duration_us, size=n), rng.integers(pixels, size=n), rng.integers(2, size=n)
         return t, pixel, p.astype(np.int8)
+
+
+def _checked_image(image: object) -> np.ndarray:
+    """An image as float64 [h, w].
+
+    Raises:
+        InputError: for another shape, and for what is no intensity.
+    """
+    intensities = check_array("an image", image, kinds="iufb", wanted="intensities").astype(np.float64, order="C")
+    if intensities.ndim != 2 or not intensities.size:
+        raise InputError(f"an image must be an array [height, width], not {intensities.shape}")
+    if not (intensities.min() >= 0 and intensities.max() <= 1):
+        raise InputError(f"intensities must lie in 0..1, not in {intensities.min()}..{intensities.max()}")
+    return intensities
 
 
 def _pairs(value: object) -> np.ndarray | None:

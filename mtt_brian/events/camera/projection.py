@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtt_brian.machine import check_room
+
+#: Per weight while it is made: float64 of it, of its distance and of what both are computed from.
+_BYTES = 48
+
 
 class Axis(NamedTuple):
     """Weights of the image pixels that a sensor pixel sees, along one axis; all others have the weight 0.
@@ -40,11 +45,23 @@ def projection(path: np.ndarray, sensor: tuple[int, int], image: tuple[int, int]
         path: where the image's centre is, float64 [K, 2], (x, y) in sensor pixels from the sensor's centre.
         sensor, image: rows and columns.
         image_pixels: sensor pixels that the longer side of the image covers.
+
+    Raises:
+        InputError: if the image has too many pixels for the free memory.
     """
     places, place = np.unique(path, axis=0, return_inverse=True)
     pitch = max(image_pixels / max(image), 1e-9)  # a smaller one has no visible weight, and would overflow
     x, y = places.T
+    # Weights of both axes with what they are computed from, and the rows of the image as the columns of the sensor.
+    size = _BYTES * len(places) * sum(n * _seen(m, pitch) for n, m in zip(sensor, image, strict=True))
+    size += 8 * len(places) * image[0] * sensor[1]
+    check_room(f"an image of {image[0]:,} x {image[1]:,} pixels before the camera", size)
     return Projection(place.reshape(-1), _spline(sensor[0], image[0], pitch, y), _spline(sensor[1], image[1], pitch, x))
+
+
+def _seen(image: int, pitch: float) -> int:
+    """Image pixels that a sensor pixel sees along an axis."""
+    return min(image, math.ceil(4 * max(pitch, 1.0) / pitch))
 
 
 def _spline(sensor: int, image: int, pitch: float, shifts: np.ndarray) -> Axis:
@@ -57,7 +74,7 @@ def _spline(sensor: int, image: int, pitch: float, shifts: np.ndarray) -> Axis:
     """
     blur = max(pitch, 1.0)  # an image finer than the sensor is averaged, not sampled
     at_sensor = np.arange(sensor) - (sensor - 1) / 2 - shifts[:, None]
-    seen = min(image, math.ceil(4 * blur / pitch))
+    seen = _seen(image, pitch)
     first = np.floor((at_sensor - 2 * blur) / pitch + (image - 1) / 2).astype(np.int64) + 1
     first = np.clip(first, 0, image - seen)
     at_image = (first[..., None] + np.arange(seen) - (image - 1) / 2) * pitch

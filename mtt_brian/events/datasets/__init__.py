@@ -38,10 +38,10 @@ from mtt_brian.events.datasets.simulated_mnist import (
     MNIST_EVENTS,
     MNIST_EVENTS_128,
 )
-from mtt_brian.files import as_path
+from mtt_brian.files import as_path, warn_of_data, warnings_to
 from mtt_brian.progress import progress_bar
 from mtt_brian.registry import Registry, import_object
-from mtt_brian.text import one_line, printable, shown
+from mtt_brian.text import listed, one_line, printable, shortened, shown
 
 _EVENTS = (DIGITS, NMNIST, DVSGESTURE, CIFAR10DVS, NCALTECH101, SHD)
 _SIMULATED = (CIFAR10_EVENTS_128, MNIST_EVENTS, MNIST_EVENTS_128, FASHION_MNIST_EVENTS, FASHION_MNIST_EVENTS_128)
@@ -141,7 +141,8 @@ def load(
 
     Folders may be complete or partial copies: all files that exist are used. For a data set without an official split
     (CIFAR10-DVS, N-Caltech101, digits), a fixed rule on the file name defines the split, so that a partial copy has the
-    same split as a complete one.
+    same split as a complete one. What is in the folder and is not read, and classes of which there is nothing, give a
+    `DataWarning`; hidden files, files of the system, readme and licence do not.
 
     Args:
         name: a key of `DATASETS`, or ``package.module:NAME`` for a data set of a module that can be imported.
@@ -162,7 +163,7 @@ def load(
     folder = None if root is None else as_path(root, "root")
     if isinstance(dataset, ImageDataset):
         images = _find(dataset, folder, split, download)
-        return Images(
+        collection = Images(
             name=name,
             title=dataset.title,
             split=split,
@@ -174,6 +175,8 @@ def load(
             mean=dataset.mean,
             std=dataset.std,
         )
+        _name_empty_classes(collection)
+        return collection
     generate = dataset.generate
     if generate is not None and root is not None:
         _tell_unused(name, str(root))
@@ -189,6 +192,7 @@ def load(
         labels=np.asarray(found.labels),
         read=found.read,
     )
+    _name_empty_classes(recordings)
     if not skip_bad:
         return recordings
     recordings = recordings.readable(
@@ -197,6 +201,15 @@ def load(
     if not recordings:
         raise InputError(f"{name}: none of {len(found.ids)} files can be read; the first: {recordings.bad[0][1]}")
     return recordings
+
+
+def _name_empty_classes(collection: Recordings | Images) -> None:
+    """Warns of the classes of which there is nothing."""
+    number = np.bincount(collection.labels, minlength=len(collection.classes))
+    if empty := [name for name, items in zip(collection.classes, number, strict=True) if not items]:
+        names = shortened(printable(listed(empty)), 100)
+        what = f"{len(empty)} of {len(number)} classes" if len(empty) > 1 else "the class"
+        warn_of_data(f"{collection.title}: the {collection.split} data hold nothing of {what}: {names}")
 
 
 def _find(dataset: Dataset[Found], root: Path | None, split: str, download: bool) -> Found:
@@ -226,12 +239,23 @@ def _find(dataset: Dataset[Found], root: Path | None, split: str, download: bool
 
 def _search(dataset: Dataset[Found], root: Path, split: str) -> Found | None:
     assert dataset.open is not None
-    for folder in dataset.folders:
-        if (root / folder).is_dir():
-            found = _opened(dataset, root / folder, split)
-            if len(found.ids):
-                return found
+    folders = [root / folder for folder in dataset.folders if (root / folder).is_dir()]
+    for number, folder in enumerate(folders):
+        found = _opened(dataset, folder, split)
+        if len(found.ids):
+            for other in folders[number + 1 :]:
+                if _holds_data(dataset, other, split):
+                    warn_of_data(f"{other}: not read: it holds {split} data of {dataset.title}, as {folder}, which is")
+            return found
     return None
+
+
+def _holds_data(dataset: Dataset[Found], folder: Path, split: str) -> bool:
+    with warnings_to(lambda _: None):
+        try:
+            return bool(len(_opened(dataset, folder, split).ids))
+        except InputError:
+            return False
 
 
 def _opened(dataset: Dataset[Found], folder: Path, split: str) -> Found:

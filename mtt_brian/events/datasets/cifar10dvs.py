@@ -29,10 +29,10 @@ def cifar10dvs_split(identifier: str) -> str:
     The data set has no official split; this split is the one of the event-driven experiments in the MTT paper (public
     code). It depends only on the file name, so it is the same for a partial copy.
     """
-    numbers = re.findall(r"\d+", Path(identifier).stem)
-    if not numbers:
-        raise InputError(f"{identifier}: the name has no number; expected cifar10_<class>_<number>")
-    return "test" if int(numbers[-1]) >= FIRST_TEST_NUMBER else "train"
+    number = re.search(r"(?<!\d)\d{1,3}$", Path(identifier).stem)
+    if not number:
+        raise InputError(f"{identifier}: the name has no number 0..999 at its end; expected cifar10_<class>_<number>")
+    return "test" if int(number[0]) >= FIRST_TEST_NUMBER else "train"
 
 
 def read_recording(folder: Path, identifier: str) -> np.ndarray:
@@ -41,17 +41,18 @@ def read_recording(folder: Path, identifier: str) -> np.ndarray:
     The camera's clock starts at an arbitrary time, so time 0 is the first event.
     """
     path = folder / identifier
-    if path.suffix == ".aedat4":
+    if path.suffix.lower() == ".aedat4":
         return from_first_event(read_aedat4(path))
     return from_first_event(read_checked(path, "AEDAT 2", partial(read_aedat2, path)))
 
 
 def _open(folder: Path, split: str) -> RecordingIndex:
     files = files_by_class(folder, CIFAR10_CLASSES, (".aedat4", ".aedat"))
-    for file in files:
-        if file.endswith(".aedat4") and (old := file.removesuffix("4")) in files:
-            raise InputError(f"{folder}: {old} and {file} are one recording; keep one of them")
-    if any(file.endswith(".aedat4") for file in files):
+    for file, label in files.items():
+        named = re.fullmatch(r"cifar10_([a-z]+)_\d+", Path(file).stem)
+        if named and named[1] in CIFAR10_CLASSES and named[1] != CIFAR10_CLASSES[label]:
+            raise InputError(f"{folder / file}: its name is that of a recording of {named[1]}; move it to that folder")
+    if any(file.lower().endswith(".aedat4") for file in files):
         require_aedat()
     files = {file: label for file, label in files.items() if cifar10dvs_split(file) == split}
     return RecordingIndex([*files], [*files.values()], partial(read_recording, folder))

@@ -8,17 +8,24 @@ times rounded to milliseconds). The official split is by person: 1-23 for traini
 from __future__ import annotations
 
 import re
-import warnings
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, natural_order
+from mtt_brian.events.datasets.base import (
+    EventDataset,
+    RecordingIndex,
+    check_copies,
+    data_names,
+    is_folder_there,
+    warn_of_unused,
+)
 from mtt_brian.events.formats.aedat import read_aedat3
 from mtt_brian.events.formats.columns import from_first_event, read_checked, to_events
 from mtt_brian.events.formats.table import load_numpy
+from mtt_brian.files import warn_of_data
 
 FIRST_TEST_USER = 24
 _NPY_FOLDER = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
@@ -78,7 +85,7 @@ def read_trial(folder: Path, identifier: str) -> np.ndarray:
         )
         if last < start:
             raise InputError(f"{text}: an incomplete copy?")
-        warnings.warn(f"{text}: the rest of the trial is missing", stacklevel=2)
+        warn_of_data(f"{text}: the rest of the trial is missing")
     trial = events[(events["t"] >= start) & (events["t"] < end)]
     trial["t"] -= start
     return trial
@@ -91,10 +98,14 @@ def _events(path: Path) -> np.ndarray:
 
 def _trials(path: Path) -> list[tuple[int, int, int]]:
     """(label, start, end in microseconds) of every trial in an .aedat file, from the table beside it."""
-    table = path.with_name(f"{path.stem}_labels.csv")
+    table = _table_of(path)
     if not table.is_file():
         raise InputError(f"{table}: no such file; it lists the trials in {path.name}")
     return read_checked(table, "a table of trials", partial(_read_trials, table))
+
+
+def _table_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_labels.csv")
 
 
 def _read_trials(table: Path) -> list[tuple[int, int, int]]:
@@ -108,12 +119,15 @@ def _read_trials(table: Path) -> list[tuple[int, int, int]]:
             raise InputError(f"{table}: {row!r} is not class (1..{len(CLASSES)}), start and end in microseconds")
         if int(match[2]) >= int(match[3]):
             raise InputError(f"{table}: {row!r} is a trial that ends before it starts")
-        trials.append((int(match[1]) - 1, int(match[2]), int(match[3])))
+        trial = int(match[1]) - 1, int(match[2]), int(match[3])
+        if trial in trials:
+            raise InputError(f"{table}: {row!r} is there twice")
+        trials.append(trial)
     return trials
 
 
 def _user(name: str) -> int | None:
-    match = re.match(r"user(\d+)", name)
+    match = re.match(r"user(\d+)_", name)
     return int(match[1]) if match else None
 
 
@@ -122,29 +136,38 @@ def _split_of(user: int) -> str:
 
 
 def _open(folder: Path, split: str) -> RecordingIndex:
-    npy = folder / _NPY_FOLDER[split]
-    if npy.is_dir():
+    files = [name for name in data_names(folder) if re.search(r"\.aedat|_labels\.csv", name, re.IGNORECASE)]
+    files = [name for name in files if (user := _user(name)) is None or _split_of(user) == split]
+    if is_folder_there(folder / _NPY_FOLDER[split]):
+        warn_of_unused(folder, files, f"the arrays in {_NPY_FOLDER[split]}")
         return _open_npy(folder, split)
+    recorded = [name for name in files if _user(name) is not None and name.lower().endswith(".aedat")]
+    check_copies(folder, recorded)
     ids, labels = [], []
-    for name in natural_order(path.name for path in folder.glob("user*_*.aedat")):
-        user = _user(name)
-        if user is not None and _split_of(user) == split:
-            for row, (label, _, _) in enumerate(_trials(folder / name)):
-                ids.append(f"{name}#{row}")
-                labels.append(label)
+    for name in recorded:
+        for row, (label, _, _) in enumerate(_trials(folder / name)):
+            ids.append(f"{name}#{row}")
+            labels.append(label)
+    read = {*recorded, *(_table_of(folder / name).name for name in recorded)}
+    if recorded:
+        unused = [name for name in files if name not in read]
+        warn_of_unused(folder, unused, "user<number>_<light>.aedat with user<number>_<light>_labels.csv")
     return RecordingIndex(ids, labels, partial(read_trial, folder))
 
 
 def _open_npy(folder: Path, split: str) -> RecordingIndex:
     """tonic reads whatever is in the folder of a split; a person of the other split would be in both."""
-    ids, labels = [], []
+    ids: list[str] = []
+    labels: list[int] = []
+    unused: list[str] = []
     part = _NPY_FOLDER[split]
-    for name in natural_order(f"{path.parent.name}/{path.name}" for path in (folder / part).glob("user*_*/*.npy")):
-        label = Path(name).stem
-        if label.startswith("."):  # of the file system, as in `files_by_class`
+    people = [name for name in data_names(folder / part) if is_folder_there(folder / part / name)]
+    for name in (f"{person}/{file}" for person in people for file in data_names(folder / part / person)):
+        label, user = Path(name).stem, _user(name)
+        if user is None or not name.lower().endswith(".npy"):
+            unused.append(name)
             continue
-        user = _user(name)
-        if user is not None and _split_of(user) != split:
+        if _split_of(user) != split:
             raise InputError(
                 f"{folder / part / name}: user {user} belongs to the {_split_of(user)} split (users below "
                 f"{FIRST_TEST_USER} are for training); move the folder to {_NPY_FOLDER[_split_of(user)]}"
@@ -153,6 +176,8 @@ def _open_npy(folder: Path, split: str) -> RecordingIndex:
             raise InputError(f"{folder / part / name}: must be called <label>.npy, label 0..{len(CLASSES) - 1}")
         ids.append(f"{part}/{name}")
         labels.append(int(label))
+    check_copies(folder / part, (identifier.removeprefix(f"{part}/") for identifier in ids))
+    warn_of_unused(folder / part, unused, "user<number>_<light>/<label>.npy")
     return RecordingIndex(ids, labels, partial(read_npy, folder))
 
 

@@ -6,6 +6,7 @@ Image Dataset for Benchmarking Machine Learning Algorithms", arXiv 1708.07747, 2
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,44 @@ SENSOR_SIZE = (1, 28, 28)
 
 _STEM = {"train": "train", "test": "t10k"}
 
+#: The first labels of both data sets, whose files have the same names.
+_FIRST_LABELS = {
+    ("MNIST", "train"): [5, 0, 4, 1, 9, 2, 1, 3, 1, 4],
+    ("MNIST", "test"): [7, 2, 1, 0, 4, 1, 4, 9, 5, 9],
+    ("Fashion-MNIST", "train"): [9, 0, 0, 3, 0, 2, 7, 2, 5, 5],
+    ("Fashion-MNIST", "test"): [9, 2, 1, 1, 6, 1, 4, 6, 5, 7],
+}
 
-def _file(folder: Path, stem: str, dimensions: int) -> Path | None:
-    """The first there is of the usual names of one file."""
+
+def _read(folder: Path, stem: str, dimensions: int) -> tuple[Path, np.ndarray] | None:
+    """The content of the file that has one of the usual names, and its path; None without it.
+
+    Raises:
+        InputError: if there are several, and they differ.
+    """
     names = [f"{stem}{separator}idx{dimensions}-ubyte{suffix}" for separator in "-." for suffix in ("", ".gz")]
-    return next(iter(files_there(folder, names)), None)
+    first: tuple[Path, np.ndarray] | None = None
+    for path in files_there(folder, names):
+        values = read_idx(path, dimensions)
+        if first is None:
+            first = path, values
+        elif not np.array_equal(first[1], values):
+            raise InputError(f"{path}: its content is not that of {first[0].name}; keep the one that is right")
+    return first
 
 
-def _open(folder: Path, split: str) -> ImageArrays:
-    images = _file(folder, f"{_STEM[split]}-images", 3)
-    if images is None:
+def _open(other: str, folder: Path, split: str) -> ImageArrays:
+    """The images of a split; refused if their labels are those of the ``other`` data set in files of the same names."""
+    found = _read(folder, f"{_STEM[split]}-images", 3)
+    if found is None:
         return ImageArrays([], np.zeros(0, np.int64), np.zeros((0, *SENSOR_SIZE), np.uint8))
-    labels = _file(folder, f"{_STEM[split]}-labels", 1)
-    if labels is None:
+    images, pixels = found
+    found = _read(folder, f"{_STEM[split]}-labels", 1)
+    if found is None:
         raise InputError(f"{images}: its labels, {_STEM[split]}-labels-idx1-ubyte or .gz, are not beside it")
-    pixels, label = read_idx(images, 3), read_idx(labels, 1).astype(np.int64)
+    labels, label = found[0], found[1].astype(np.int64)
+    if label[:10].tolist() == _FIRST_LABELS[other, split]:
+        raise InputError(f"{labels}: it begins as the labels of {other}; accepted are those of the data set asked for")
     if pixels.shape[1:] != SENSOR_SIZE[1:]:
         raise InputError(f"{images}: images of {pixels.shape[1]} x {pixels.shape[2]} pixels, expected 28 x 28")
     if len(pixels) != len(label):
@@ -48,7 +72,7 @@ MNIST = ImageDataset(
     title="MNIST",
     sensor_size=SENSOR_SIZE,
     classes=tuple("0123456789"),
-    open=_open,
+    open=partial(_open, "Fashion-MNIST"),
     mean=(0.1307,),
     std=(0.3081,),
     folders=("", "MNIST/raw"),
@@ -73,7 +97,7 @@ FASHION_MNIST = ImageDataset(
         "bag",
         "ankle boot",
     ),
-    open=_open,
+    open=partial(_open, "MNIST"),
     mean=(0.2860,),
     std=(0.3530,),
     folders=("", "FashionMNIST/raw"),

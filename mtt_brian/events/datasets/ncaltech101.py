@@ -6,6 +6,7 @@ Front. Neurosci. 9:437, 2015. One file per recording, in the format of `mtt_bria
 
 from __future__ import annotations
 
+import os
 import shutil
 import zlib
 from functools import partial
@@ -28,7 +29,8 @@ def ncaltech101_split(identifier: str) -> str:
     The data set has no official split. This one depends only on the file name
     ("<class>/image_<number>.bin"), so it is the same for a partial copy.
     """
-    return "test" if zlib.crc32(identifier.encode()) % 5 == 0 else "train"
+    stem, suffix = os.path.splitext(identifier)
+    return "test" if zlib.crc32(f"{stem}{suffix.lower()}".encode()) % 5 == 0 else "train"
 
 
 def _open(folder: Path, split: str) -> RecordingIndex:

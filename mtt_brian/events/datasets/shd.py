@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mtt_brian.errors import InputError
-from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, require
+from mtt_brian.events.datasets.base import EventDataset, RecordingIndex, files_there, require
 from mtt_brian.events.formats.columns import from_seconds, read_checked, to_events
 
 _DIGITS = {
@@ -50,7 +50,7 @@ def _labels(path: Path) -> np.ndarray:
 
 def _open(folder: Path, split: str) -> RecordingIndex:
     file = f"shd_{split}.h5"
-    if not (folder / file).is_file():
+    if not files_there(folder, [file]):
         return RecordingIndex([], [], partial(read_recording, folder))
     labels = read_checked(folder / file, "SHD's HDF5", partial(_labels, folder / file))
     return RecordingIndex([f"{file}#{i}" for i in range(len(labels))], labels.tolist(), partial(read_recording, folder))

@@ -8,7 +8,6 @@ the clock overflows, read the words of one format as those of another, or leave 
 from __future__ import annotations
 
 import re
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.formats.columns import read_checked, to_events
+from mtt_brian.files import warn_of_data
 
 #: A line of the header.
 _LINE = re.compile(rb"% [^\x00-\x08\x0b\x0c\x0e-\x1f\n]*\n")
@@ -150,10 +150,7 @@ def _read_raw(path: Path) -> np.ndarray:
         )
     t, x, y, p, untimed = decode(found)
     if untimed:
-        warnings.warn(
-            f"{path}: {untimed} events in front of the first time and row in it have none and are left out",
-            stacklevel=2,
-        )
+        warn_of_data(f"{path}: {untimed} events in front of the first time and row in it have none and are left out")
     _check_sensor(path, header, x, y)
     return to_events(t, x, y, p)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mtt_brian.errors import InputError
+from mtt_brian.errors import check_choice
 from mtt_brian.experiments.deep.finished import TIME_STEPPED
 from mtt_brian.mtt import TrainConfig
 
@@ -199,8 +199,7 @@ class Setting:
     batch_size: int = _USUAL_BATCH
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise InputError(f"--size must be one of {', '.join(SIZES)}, not {self.size!r}")
+        check_choice("--size", self.size, SIZES)
 
     def run(self, network: Network) -> Path:
         """The folder of a network."""

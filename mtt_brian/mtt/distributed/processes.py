@@ -28,6 +28,8 @@ from mtt_brian.events.collections import SomeCollection
 from mtt_brian.mtt.distributed.shared_batchnorm import shared_norms
 from mtt_brian.mtt.iteration import WHOLE, Batch, Trainable
 from mtt_brian.snn import Staged
+from mtt_brian.text import one_line
+from mtt_brian.workers import after_parent
 
 T = TypeVar("T")
 
@@ -264,7 +266,8 @@ def join() -> Iterator[Processes]:
 
     Under torchrun, within the block, only the first process has a stdout and a stderr. Ctrl-C, SIGTERM and SIGHUP act
     at the next communication, where all processes raise `KeyboardInterrupt`. `InputError` and `Diverged` end all
-    processes with one message and the exit status 2.
+    processes with one message and the exit status 2, and so does a process that is killed. If ``torchrun`` is killed,
+    they stop as after Ctrl-C.
 
     Raises:
         InputError: if the environment names other processes, but they cannot be reached.
@@ -287,6 +290,8 @@ def join() -> Iterator[Processes]:
         rank, count, int(os.environ.get("LOCAL_RANK", rank)), f"torchrun {hosts}--nproc-per-node {local}"
     )
     processes._group = distributed.new_group(timeout=TIMEOUT, backend="gloo")
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun itself, and not by a shell that may end before
+        after_parent(os.getppid(), processes._interrupt)
     end: BaseException | None = None
     try:
         with _silent(unless=processes.first), _on_interrupt(processes._interrupt):
@@ -297,6 +302,13 @@ def join() -> Iterator[Processes]:
         end = SystemExit(2)
     except (KeyboardInterrupt, SystemExit) as error:
         end = error
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        if processes.first:
+            cause = one_line(error, 120)
+            print(f"error: another process of the training has ended, or does not answer ({cause})", file=sys.stderr)
+        end = SystemExit(2)
     # torchrun stops all processes when one ends with an error: the first one must have printed the reason by then.
     # A thread of gloo that still deletes a tensor when the interpreter ends aborts the process. The threads of a group
     # end with it, but a DistributedDataParallel never releases its group: hence a group of its own for the rest.
@@ -307,6 +319,11 @@ def join() -> Iterator[Processes]:
     distributed.destroy_process_group()
     if end is not None:
         raise end
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether the communication has failed, as it does when another process is killed. Errors of gloo have no type."""
+    return isinstance(error, distributed.DistError) or "/gloo/" in str(error)
 
 
 @contextmanager
