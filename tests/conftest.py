@@ -132,6 +132,6 @@ def browser():
     if executable is None:
         pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable)
+        browser = driver.chromium.launch(executable_path=executable, timeout=0)
         yield browser
         browser.close()

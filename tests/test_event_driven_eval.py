@@ -48,11 +48,11 @@ def write_recordings(folder):
 
 
 def without_times(folder):
-    """The text of a report without what may differ between two of the same: times and command."""
+    """The text of a report without what may differ between two of the same: times, date and command."""
     report, text = ((folder / name).read_text() for name in ("report.json", "report.md"))
     return (
-        re.sub(rf'"({"|".join(TIMES)}|command)": .*', "", report),
-        re.sub(r"(?m)^(\| (milliseconds per recording|compilation)|    mtt-brian).*", "", text),
+        re.sub(rf'"({"|".join(TIMES)}|date|command)": .*', "", report),
+        re.sub(r"(?m)^(\| (milliseconds per recording|compilation|date)|    mtt-brian).*", "", text),
     )
 
 

@@ -150,8 +150,8 @@ def test_resuming_a_stopped_process_gives_the_same_weights(
     while process.poll() is None and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.01)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
-    if process.returncode:  # a fast machine may have finished before the signal came
+    output, _ = process.communicate(timeout=3600)
+    if not (tmp_path / "stopped" / "model.nir").exists():  # it may have finished before the signal came
         assert process.returncode == status
         assert f"--resume {Path('stopped')}" in output
     if number == signal.SIGINT:
