@@ -179,7 +179,7 @@ def test_a_finished_run_is_not_trained_and_not_tested_again(
     train.main(["--resume", str(folder)])
     shown = capsys.readouterr().out
     assert shown.startswith(f"{folder}: this run is finished ({epochs} of {epochs} epochs)\n")
-    assert shown.endswith(f"\n  mtt-brian eval {folder}\n")
+    assert shown.endswith(f"\n  mtt-brian eval {shlex.quote(str(folder))}\n")
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     # Without its model it was stopped between the last epoch and the export.
     settings = train.parse_settings(["--resume", str(folder)])
