@@ -295,7 +295,6 @@ def test_only_what_float32_holds_is_narrowed():
         np.testing.assert_array_equal(found.astype(np.float64), given.astype(np.float64))
 
 
-@pytest.mark.slow  # compiles the engine for weights in float32
 def test_the_storage_of_weights_changes_no_bit_of_a_run(monkeypatch):
     monkeypatch.setattr(arrays, "NARROWED", 0)
     rng = np.random.default_rng(3)
