@@ -17,6 +17,8 @@ __all__ = ["DATA", "EVENTS", "GRAPH", "read_apart"]
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Seconds for reading a file in a separate process, besides the CPU time that `hdf5_tree` allows.
 _SECONDS = 60.0
+#: Its parts, each awaited alone: of the time in which this process is stopped, as by Ctrl-Z, at most one part counts.
+_PARTS = 60
 
 
 def read_apart(path: str, kind: str, number: int | None = None) -> tuple[dict[str, Any], list[str]]:
@@ -80,17 +82,16 @@ def _run(path: str, kind: str, number: int | None) -> hdf5_tree.Content:
     except OSError as error:
         raise InputError(f"the process that reads it, {sys.executable!r}, cannot be started: {error}") from None
     assert process.stdout is not None
-    is_late = threading.Event()
+    has_ended, is_late = threading.Event(), threading.Event()
 
-    def end() -> None:
-        is_late.set()
-        process.kill()
+    def end_late() -> None:
+        if not any(has_ended.wait(seconds / _PARTS) for _ in range(_PARTS)):
+            is_late.set()
+            process.kill()
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
     content = None
     with process:
-        timer.start()
+        threading.Thread(target=end_late, daemon=True).start()
         try:
             content = hdf5_tree.parse(process.stdout)
             process.wait()
@@ -100,7 +101,7 @@ def _run(path: str, kind: str, number: int | None) -> hdf5_tree.Content:
             process.stdout.close()
             process.wait()
         finally:
-            timer.cancel()
+            has_ended.set()
             process.kill()
     if content is not None and process.returncode == 0:
         return content

@@ -11,6 +11,7 @@ class Window:
 
     def __init__(self, browser, **options):
         self.tab = browser.new_page(**options)
+        self.tab.set_default_timeout(0)  # a busy machine is no fault
         self.console, self.requests = [], []
         self.tab.on("console", lambda message: self.console.append(message.text))
         self.tab.on("pageerror", lambda error: self.console.append(str(error)))

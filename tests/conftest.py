@@ -19,6 +19,9 @@ from tests.browser import BROWSERS
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Help texts and messages have this width, whatever that of the terminal.
+os.environ["COLUMNS"] = "80"
+
 # A busy machine is no fault; where CI is set every run draws the same examples.
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
@@ -132,6 +135,6 @@ def browser():
     if executable is None:
         pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable)
+        browser = driver.chromium.launch(executable_path=executable, timeout=0)
         yield browser
         browser.close()

@@ -20,8 +20,9 @@ def train_seed(setting, seed, epochs, ends):
 
 
 def run_job(job, test, engine):
-    """Ends after a moment; that of recording 0 fails, that of recording 4 is killed, that of recording 8 is slow."""
-    time.sleep({0: 1.0, 8: 600.0}.get(job.start, 0.0))
+    """Ends at once; that of recording 0 fails, that of recording 4 is killed, that of recording 8 is slow."""
+    if job.start == 8:
+        time.sleep(600)
     if job.start == 0:
         raise ValueError("of the first job")
     if job.start == 4:

@@ -159,6 +159,12 @@ def test_the_report_of_a_worker_in_this_process_is_the_serial_one(arguments, ser
 
 
 @pytest.mark.slow
+def test_a_process_of_this_machine_may_be_silent_for_as_long_as_it_likes(workers):
+    """After Ctrl-Z, five minutes and fg Dask would end all processes. A test of it would take those minutes."""
+    assert workers.scheduler.worker_ttl is None
+
+
+@pytest.mark.slow
 def test_the_report_is_the_serial_one(workers, arguments, serial, tmp_path, watch, capsys):
     watch(Watch(tmp_path / "log"))
     evaluate.main(arguments("--dask", workers.scheduler_address, "--out", tmp_path / "out"))
@@ -231,11 +237,8 @@ def test_a_cluster_without_workers_is_announced_and_continues_with_a_new_one(
             return compute(client, shards, progress)
 
         def waited_for(words):
-            for _ in range(1000):
-                if words in caplog.text:
-                    return
+            while words not in caplog.text:
                 time.sleep(0.01)
-            pytest.fail(f"not logged: {words}")
 
         monkeypatch.setattr(dask_backend, "_compute", after_the_last_worker_has_ended)
         evaluate.main(arguments("--dask", cluster.scheduler_address, "--out", tmp_path / "out"))

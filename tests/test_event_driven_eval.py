@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -48,11 +49,11 @@ def write_recordings(folder):
 
 
 def without_times(folder):
-    """The text of a report without what may differ between two of the same: times and command."""
+    """The text of a report without what may differ between two of the same: times, date and command."""
     report, text = ((folder / name).read_text() for name in ("report.json", "report.md"))
     return (
-        re.sub(rf'"({"|".join(TIMES)}|command)": .*', "", report),
-        re.sub(r"(?m)^(\| (milliseconds per recording|compilation)|    mtt-brian).*", "", text),
+        re.sub(rf'"({"|".join(TIMES)}|date|command)": .*', "", report),
+        re.sub(r"(?m)^(\| (milliseconds per recording|compilation|date)|    mtt-brian).*", "", text),
     )
 
 
@@ -68,8 +69,8 @@ def workspace(data, tmp_path_factory):
     """A folder with two finished runs, runs/sdt and (newer) runs/mtt."""
     folder = tmp_path_factory.mktemp("workspace")
     for method in ("sdt", "mtt"):
-        options = f"--method {method} --dataset nmnist --data-root {data} --epochs 6 --batch-size 4 --time-steps 4"
-        done = commands.call("training/run_mtt.py", *options.split(), "--out", f"runs/{method}", cwd=folder)
+        options = f"--method {method} --dataset nmnist --data-root '{data}' --epochs 6 --batch-size 4 --time-steps 4"
+        done = commands.call("training/run_mtt.py", *shlex.split(options), "--out", f"runs/{method}", cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -146,7 +147,7 @@ class TestSideBySide:
 
     def test_flexibility_with_the_default_time_steps(self, workspace, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(workspace)
-        evaluate.main(f"runs/sdt --order sum --out {tmp_path}".split())
+        evaluate.main(shlex.split(f"runs/sdt --order sum --out '{tmp_path}'"))
         (run,) = json.loads((tmp_path / "report.json").read_text())["runs"]
         accuracies = [run["time_stepped"][str(t)]["value"] for t in (1, 2, 5, 10, 20, 50, 100, 200)]
         accuracies.append(run["event_driven"]["accuracy"]["value"])
@@ -164,7 +165,7 @@ class TestSideBySide:
 
     def test_the_command_gives_the_report_of_the_script(self, side_by_side, workspace, tmp_path, monkeypatch):
         monkeypatch.chdir(workspace)
-        evaluate.main(f"runs/sdt runs/mtt --time-steps 1 3 20 --out {tmp_path}".split())
+        evaluate.main(shlex.split(f"runs/sdt runs/mtt --time-steps 1 3 20 --out '{tmp_path}'"))
         assert without_times(tmp_path) == without_times(side_by_side[1])
 
     def test_figures(self, side_by_side):
@@ -199,8 +200,8 @@ def test_brian2_engines_report_what_the_exact_one_does(
         monkeypatch.setattr(compilers, "missing_for_cython", lambda: ["a compiler"])
     elif engine == "brian2-cpp":
         monkeypatch.setenv("CXX", quick_compiler())
-    options = f"{workspace}/runs/mtt --engine {engine} --time-steps 4 --out {tmp_path}"
-    evaluate.main(options.split())
+    options = f"'{workspace}'/runs/mtt --engine {engine} --time-steps 4 --out '{tmp_path}'"
+    evaluate.main(shlex.split(options))
     report = json.loads((tmp_path / "report.json").read_text())
     check_contract(report, engine)
     (run,) = report["runs"]
@@ -234,7 +235,7 @@ IN_THREES = "runs/sdt runs/mtt --time-steps 1 3 20 --shard 3"
 
 @pytest.fixture(scope="module")
 def in_threes(workspace):
-    done = commands.call(STUDY, *IN_THREES.split(), "--out", "in_threes", cwd=workspace)
+    done = commands.call(STUDY, *shlex.split(IN_THREES), "--out", "in_threes", cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert "evaluating: 96 of 96 run, " in done.stderr  # the last shard is kept after this line
     return workspace / "in_threes"
@@ -256,7 +257,7 @@ class TestShards:
     def test_finished_results_are_kept_after_a_stop(self, reason, in_threes, workspace, tmp_path, monkeypatch, caplog):
         monkeypatch.chdir(workspace)
         computed = Counted(monkeypatch)
-        arguments = f"{IN_THREES} --out {tmp_path}".split()
+        arguments = shlex.split(f"{IN_THREES} --out '{tmp_path}'")
         computed.stop, computed.reason = 4, reason
         with pytest.raises(type(reason)):
             evaluate.main(arguments)
@@ -296,24 +297,24 @@ class TestShards:
     def test_of_other_settings_are_refused(self, workspace, tmp_path, monkeypatch):
         monkeypatch.chdir(workspace)
         computed = Counted(monkeypatch)
-        out = f"--shard 3 --out {tmp_path}"
+        out = f"--shard 3 --out '{tmp_path}'"
         computed.stop, computed.reason = 2, InputError("stopped")
         with pytest.raises(InputError, match="stopped"):
-            evaluate.main(f"runs/mtt --time-steps 1 {out}".split())
+            evaluate.main(shlex.split(f"runs/mtt --time-steps 1 {out}"))
         computed.stop = None
         computed.shards.clear()
         for options in ("runs/mtt --time-steps 2", "runs/sdt --time-steps 1", "runs/mtt --time-steps 1 --order sum"):
             with pytest.raises(InputError, match=r"shards\.jsonl holds results of other settings: runs was .*--out"):
-                evaluate.main(f"{options} {out}".split())
+                evaluate.main(shlex.split(f"{options} {out}"))
         assert not computed.shards
-        evaluate.main(f"runs/mtt --time-steps 1 {out}".split())
+        evaluate.main(shlex.split(f"runs/mtt --time-steps 1 {out}"))
         assert len(computed.shards) == 1
-        evaluate.main(f"runs/mtt --time-steps 2 {out}".split())  # finished results do not block a new run
+        evaluate.main(shlex.split(f"runs/mtt --time-steps 2 {out}"))  # finished results do not block a new run
 
     def test_a_damaged_one_is_computed_again_and_other_files_stay(self, workspace, tmp_path, monkeypatch):
         monkeypatch.chdir(workspace)
         computed = Counted(monkeypatch)
-        arguments = f"runs/mtt --time-steps 1 --shard 3 --out {tmp_path}".split()
+        arguments = shlex.split(f"runs/mtt --time-steps 1 --shard 3 --out '{tmp_path}'")
         computed.stop, computed.reason = 2, InputError("stopped")
         with pytest.raises(InputError, match="stopped"):
             evaluate.main(arguments)
@@ -336,8 +337,8 @@ def test_without_arguments_the_newest_run_is_taken(workspace, monkeypatch):
 
 
 def test_limit_split_and_one_convention(workspace, tmp_path):
-    options = f"{workspace}/runs/mtt --limit 3 --split train --order fifo --time-steps 2 --html --out {tmp_path}"
-    evaluate.main(options.split())
+    options = f"'{workspace}'/runs/mtt --limit 3 --split train --order fifo --time-steps 2 --html --out '{tmp_path}'"
+    evaluate.main(shlex.split(options))
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["split"] == "train"
     page = (tmp_path / "report.html").read_text()
@@ -354,12 +355,14 @@ def test_a_folder_with_model_and_config_is_enough(workspace, tmp_path):
     run.mkdir()
     for name in ("model.nir", "config.json"):
         (run / name).write_bytes((workspace / "runs" / "mtt" / name).read_bytes())
-    evaluate.main(f"{run} --limit 2 --time-steps 1 --out {tmp_path / 'out'}".split())
+    evaluate.main(shlex.split(f"'{run}' --limit 2 --time-steps 1 --out '{tmp_path / 'out'}'"))
     assert json.loads((tmp_path / "out" / "report.json").read_text())["runs"][0]["run"] == "copy"
 
 
 def test_runs_of_one_name_get_numbers(workspace, tmp_path):
-    evaluate.main(f"{workspace}/runs/mtt {workspace}/runs/mtt --limit 1 --time-steps 1 --out {tmp_path}".split())
+    evaluate.main(
+        shlex.split(f"'{workspace}'/runs/mtt '{workspace}'/runs/mtt --limit 1 --time-steps 1 --out '{tmp_path}'")
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert [run["run"] for run in report["runs"]] == ["mtt", "mtt (2)"]
 
@@ -382,7 +385,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
     (tmp_path / "file").touch()
     computed = Counted(monkeypatch)
     with pytest.raises(InputError, match=r"^--out .*file/out: Not a directory$"):
-        evaluate.main(f"{workspace}/runs/mtt --limit 2 --out {tmp_path}/file/out".split())
+        evaluate.main(shlex.split(f"'{workspace}'/runs/mtt --limit 2 --out '{tmp_path}'/file/out"))
     assert not computed.shards
 
 
@@ -398,7 +401,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_computed(taken, mess
     taken(tmp_path)
     computed = Counted(monkeypatch)
     with pytest.raises(InputError, match=message):
-        evaluate.main(f"{workspace}/runs/mtt --limit 2 --html --out {tmp_path}".split())
+        evaluate.main(shlex.split(f"'{workspace}'/runs/mtt --limit 2 --html --out '{tmp_path}'"))
     assert not computed.shards
 
 
@@ -406,26 +409,29 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ("{runs}/nowhere", "nowhere: no such run folder"),
-            ("{runs}/mtt --engine brian2 --order fifo", "--order fifo needs --engine exact"),
-            ("{runs}/mtt --dataset cifar", "unknown data set 'cifar'.*nmnist"),
-            ("{runs}/mtt --split validation", "unknown split 'validation'.*train, test"),
-            ("{runs}/mtt --data-root {runs}", "no test data of N-MNIST"),
-            ("{runs}/mtt --time-steps 0", "--time-steps must be at least 1, not 0"),
-            ("{runs}/mtt --limit 0", "--limit must be at least 1, not 0"),
-            ("{runs}/mtt --shard 0", "--shard must be at least 1, not 0"),
-            ("{runs}/mtt --time-steps 1 1000000000", "--time-steps must be at most 100000, not 1000000000$"),
-            (f"{{runs}}/mtt --time-steps {10**30}", f"--time-steps must be at most 100000, not {10**30}$"),
-            (f"{{runs}}/mtt --limit {10**400}", "--limit must be at most 2147483647, not a whole number of 1329 bits$"),
-            (f"{{runs}}/mtt --shard {2**31}", "--shard must be at most 2147483647, not 2147483648$"),
-            ("{runs}/mtt --limit 1 --out=", "--out: the name of the folder is empty"),
-            ("{runs}/mtt --limit 1 --out {runs}/mtt/model.nir", "--out .*model.nir"),
+            ("'{runs}'/nowhere", "nowhere: no such run folder"),
+            ("'{runs}'/mtt --engine brian2 --order fifo", "--order fifo needs --engine exact"),
+            ("'{runs}'/mtt --dataset cifar", "unknown data set 'cifar'.*nmnist"),
+            ("'{runs}'/mtt --split validation", "unknown split 'validation'.*train, test"),
+            ("'{runs}'/mtt --data-root '{runs}'", "no test data of N-MNIST"),
+            ("'{runs}'/mtt --time-steps 0", "--time-steps must be at least 1, not 0"),
+            ("'{runs}'/mtt --limit 0", "--limit must be at least 1, not 0"),
+            ("'{runs}'/mtt --shard 0", "--shard must be at least 1, not 0"),
+            ("'{runs}'/mtt --time-steps 1 1000000000", "--time-steps must be at most 100000, not 1000000000$"),
+            (f"'{{runs}}'/mtt --time-steps {10**30}", f"--time-steps must be at most 100000, not {10**30}$"),
+            (
+                f"'{{runs}}'/mtt --limit {10**400}",
+                "--limit must be at most 2147483647, not a whole number of 1329 bits$",
+            ),
+            (f"'{{runs}}'/mtt --shard {2**31}", "--shard must be at most 2147483647, not 2147483648$"),
+            ("'{runs}'/mtt --limit 1 --out=", "--out: the name of the folder is empty"),
+            ("'{runs}'/mtt --limit 1 --out '{runs}'/mtt/model.nir", "--out .*model.nir"),
         ],
     )
     def test_options(self, options, message, workspace, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(InputError, match=message):
-            evaluate.main(options.format(runs=workspace / "runs").split())
+            evaluate.main(shlex.split(options.format(runs=workspace / "runs")))
 
     @pytest.mark.parametrize(("lost", "message"), [("model.nir", "no model.nir"), ("config.json", "no config.json")])
     def test_incomplete_run(self, lost, message, workspace, tmp_path):
@@ -445,7 +451,7 @@ class TestBadInput:
         (tmp_path / "model.nir").write_bytes(b"not HDF5")
         (tmp_path / "config.json").write_bytes((workspace / "runs" / "mtt" / "config.json").read_bytes())
         with pytest.raises(InputError, match=r"model\.nir"):
-            evaluate.main(f"{tmp_path} --out {tmp_path}/out".split())
+            evaluate.main(shlex.split(f"'{tmp_path}' --out '{tmp_path}'/out"))
 
     def test_another_sensor(self, workspace, tmp_path, monkeypatch):
         other = events.Recordings(
@@ -461,7 +467,7 @@ class TestBadInput:
         )
         monkeypatch.setattr(events, "load", lambda *arguments, **options: other)
         with pytest.raises(InputError, match=r"\(2, 34, 34\).*Other.*\(2, 5, 5\)"):
-            evaluate.main(f"{workspace}/runs/mtt --out {tmp_path}".split())
+            evaluate.main(shlex.split(f"'{workspace}'/runs/mtt --out '{tmp_path}'"))
 
     @pytest.mark.parametrize("outputs", [1, 3, 12])
     def test_another_number_of_outputs_than_classes(self, outputs, workspace, tmp_path, monkeypatch):
@@ -475,7 +481,7 @@ class TestBadInput:
         (tmp_path / "config.json").write_bytes((workspace / "runs" / "mtt" / "config.json").read_bytes())
         message = rf"model\.nir: outputs of shape \({outputs},\); N-MNIST has 10 classes"
         with pytest.raises(InputError, match=message):
-            evaluate.main(f"{tmp_path} --out {tmp_path}/out".split())
+            evaluate.main(shlex.split(f"'{tmp_path}' --out '{tmp_path}'/out"))
         assert not (tmp_path / "out").exists()
         options = argparse.Namespace(runs=[tmp_path], dataset=None, data_root=None, split="test", limit=2)
         with pytest.raises(InputError, match=message):  # as all studies of finished runs do it
@@ -486,7 +492,7 @@ class TestBadInput:
         with pytest.raises(
             InputError, match=r"--dask needs the package 'distributed' .*pip install \"mtt_brian\[dask\]\""
         ):
-            evaluate.main(f"{workspace}/runs/mtt --dask --out {tmp_path}".split())
+            evaluate.main(shlex.split(f"'{workspace}'/runs/mtt --dask --out '{tmp_path}'"))
 
     def test_no_run_at_all(self, tmp_path):
         done = commands.call(STUDY, cwd=tmp_path)

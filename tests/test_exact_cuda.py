@@ -22,6 +22,7 @@ from mtt_brian.engines.exact import ExactEngine
 from mtt_brian.engines.exact_cuda import ExactCudaEngine, layers, queue
 from mtt_brian.engines.exact_cuda.arrays import Block, kernel_arrays
 from mtt_brian.engines.exact_cuda.gpu import CupyGpu
+from mtt_brian.engines.lowered import arrays as lowered_arrays
 from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import IF, LIF, CubaLIF
@@ -412,7 +413,9 @@ def test_events_after_the_end_are_left_out(gpu):
     assert play(gpu, chain([MANY, LIF(tau=0.01, r=0.01, threshold=None)]), [recording]) > 10
 
 
-def test_weights_of_single_precision_are_stored_so():
+def test_many_weights_of_single_precision_are_stored_so(monkeypatch):
+    monkeypatch.setattr(lowered_arrays, "NARROWED", 55)
+
     def single(rng, shape):
         return rng.normal(size=shape).astype(np.float32).astype(np.float64)
 

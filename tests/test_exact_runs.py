@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from concurrent.futures import CancelledError
 from threading import Event
 
@@ -194,16 +193,34 @@ def exploding(events):
     return Circuit("input", (1,), tuple(populations), tuple(connections), "out"), train
 
 
-def test_what_nobody_reads_is_not_computed_to_its_end():
+def test_what_nobody_reads_is_not_computed_to_its_end(monkeypatch):
     """Each of the others would take minutes, and the pool waits for its threads."""
     circuit, long = exploding(100_000)
     engine = ExactEngine(circuit, order="fifo", record="counts", threads=2)
     _, short = exploding(1)
+    feed, begun, ends = engine_module.Run.feed, Event(), []
+
+    def watched(run, piece, stop=None):
+        if piece is long:
+            begun.set()
+        try:
+            end = feed(run, piece, stop)
+        except CancelledError as stopped:
+            end = stopped
+            raise
+        finally:
+            ends.append(end)
+        return end
+
+    monkeypatch.setattr(engine_module.Run, "feed", watched)
     run = engine.run([short, long, long, long])
     assert next(run).counts["c"].sum() == 10**6
-    began = time.monotonic()
+    begun.wait()
     run.close()
-    assert time.monotonic() - began < 20
+    first, *others = ends
+    assert first.counts["c"].sum() == 10**6
+    assert others
+    assert all(isinstance(end, CancelledError) for end in others)
     stop = Event()
     stop.set()
     with pytest.raises(CancelledError):

@@ -9,6 +9,7 @@ from mtt_brian.circuit.model import Circuit, Connection, Population
 from mtt_brian.circuit.operators import Conv2d, Delay, Dense, Scale, narrowed, pool2d
 from mtt_brian.circuit.spikes import input_spikes
 from mtt_brian.engines.exact import ExactEngine
+from mtt_brian.engines.lowered import arrays
 from mtt_brian.engines.lowered.arrays import lower_circuit
 from mtt_brian.engines.lowered.connectivity import LoweredConnection, layout_of, lower_connection
 from mtt_brian.engines.lowered.packing import pack, unpack
@@ -248,8 +249,12 @@ def rounded_to_float32(conv):
         (replace(CONV, weight=1e300 * np.ones_like(CONV.weight)), 1.0, np.float64),
     ],
 )
-def test_weights_are_stored_as_float32_where_that_loses_nothing(operator, r, dtype):
-    net = lower_circuit(between(operator, rule=IF(r=r)), frozenset(), False)
+def test_many_weights_are_stored_as_float32_where_that_loses_nothing(operator, r, dtype, monkeypatch):
+    circuit = between(operator, rule=IF(r=r))
+    monkeypatch.setattr(arrays, "NARROWED", CONV.weight.size + 1)
+    assert lower_circuit(circuit, frozenset(), False).weight.dtype == np.float64
+    monkeypatch.setattr(arrays, "NARROWED", CONV.weight.size)
+    net = lower_circuit(circuit, frozenset(), False)
     assert net.weight.dtype == dtype
     expected = lower_connection(
         between(operator).connections[0], layout_of(between(operator).populations[0], ())
@@ -258,7 +263,8 @@ def test_weights_are_stored_as_float32_where_that_loses_nothing(operator, r, dty
 
 
 @pytest.mark.parametrize("operators", [(CONV,), (POOL, Dense(RNG.normal(size=(4, 60)), (60,)))])
-def test_operators_with_weights_in_float32_are_the_same_operators(operators):
+def test_operators_with_weights_in_float32_are_the_same_operators(operators, monkeypatch):
+    monkeypatch.setattr(arrays, "NARROWED", 0)
     *front, last = operators
     wide = replace(last, weight=last.weight.astype(np.float32).astype(np.float64))
     stored = replace(wide, weight=narrowed(wide.weight))
@@ -290,6 +296,7 @@ def test_only_what_float32_holds_is_narrowed():
 
 
 def test_the_storage_of_weights_changes_no_bit_of_a_run(monkeypatch):
+    monkeypatch.setattr(arrays, "NARROWED", 0)
     rng = np.random.default_rng(3)
     circuit = between(rounded_to_float32(CONV), rule=LIF(tau=0.125, r=0.125, threshold=0.4, reset="subtract"))
     t = np.sort(rng.integers(0, 20_000, 400))

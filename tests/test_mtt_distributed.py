@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ from tests.test_mtt_fit import small, synthetic, without_seconds
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = str(ROOT / "training" / "run_mtt.py")
+#: Seconds after which a process is taken for one that never ends: far more than a busy machine needs.
+LONGEST = 3600
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SMALL = ["--limit", "20", "--time-steps", "3", "--samples", "2", "--validation", "0.25", "--lr", "0.001"]
 
@@ -39,7 +43,7 @@ TIGHT = {"rtol": 1e-11, "atol": 1e-11}
 def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [*TORCHRUN, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [*TORCHRUN, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=LONGEST
     )
 
 
@@ -197,7 +201,7 @@ class TestCommandLine:
         while process.poll() is None and not (metrics.exists() and metrics.read_text()):
             time.sleep(0.01)
         process.send_signal(number)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=LONGEST)
         assert process.returncode != 0
         assert output.count("torchrun --nproc-per-node 2 -m mtt_brian train --resume stopped") == 1
         assert "KeyboardInterrupt" not in errors
@@ -302,6 +306,30 @@ class TestShares:
         data, held_back = synthetic(5), synthetic(validation)
         with pytest.raises(InputError, match=message + "of the recordings cannot be shared by 2 processes"):
             mtt.Trainer.prepare(mtt.build_model(config, data), data, config, held_back, processes=Processes(0, 2))
+
+
+def test_results_of_the_first_process_are_waited_for_but_not_after_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may compute accuracies when the others have ended; an error may be that of one process alone."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    waits: list[Any] = []
+    group = SimpleNamespace(
+        init_process_group=lambda *_, **__: None,
+        get_rank=lambda: 1,
+        get_world_size=lambda: 2,
+        new_group=lambda **_: None,
+        all_reduce=lambda *_, **__: SimpleNamespace(wait=waits.append),
+        destroy_process_group=lambda *_: None,
+    )
+    monkeypatch.setattr("mtt_brian.mtt.distributed.processes.distributed", group)
+    with join():
+        pass
+    with pytest.raises(SystemExit), join():
+        raise InputError("no such folder")
+    assert waits == [timedelta(hours=2), timedelta(seconds=20)]
+    assert not capsys.readouterr().err, "only the first one prints"
 
 
 class TestAlone:

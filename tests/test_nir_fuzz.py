@@ -123,9 +123,7 @@ def fuzz_bytes(folder, seeds):
     found = []
     for seed in seeds:
         (folder / "m.nir").write_bytes(with_changed_bytes(content, np.random.default_rng(seed)))
-        begin = time.perf_counter()
         found.append(attempt(folder / "m.nir"))
-        assert time.perf_counter() - begin < 60, seed
     return found
 
 

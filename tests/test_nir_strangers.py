@@ -4,7 +4,9 @@ import itertools
 import os
 import re
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import nir
@@ -1019,15 +1021,34 @@ def test_the_parts_of_a_file_are_checked(change, message, tmp_path):
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"does not end or crashes .*\(signal 11\)"),
         ("import sys; sys.exit(3)", r"\(exit status 3\)"),
         ("print('no JSON')", r"\(exit status 0\)"),
-        ("import time; time.sleep(60)", "did not end within"),
+        ("import time; time.sleep(600)", "did not end within"),
     ],
 )
 def test_a_reader_that_crashes_or_hangs_is_an_input_error(script, message, tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text(script)
     monkeypatch.setattr(hdf5_tree, "__file__", str(tmp_path / "script.py"))
-    monkeypatch.setattr(hdf5_files, "_SECONDS", 5.0 if "60" not in script else 0.5)
+    if "600" in script:
+        monkeypatch.setattr(hdf5_files, "_SECONDS", 0.5)
     with pytest.raises(InputError, match=rf"m\.nir is not a readable NIR file: .*{message}"):
         read(saved(tmp_path / "m.nir"))
+
+
+def test_a_stop_of_this_process_is_not_the_time_of_the_reader(tmp_path, monkeypatch):
+    """Ctrl-Z for minutes, then fg: the wait in which the stop falls ends at once, and counts as one of many."""
+    (tmp_path / "script.py").write_text("import time; time.sleep(600)")
+    waits = []
+
+    class Event(threading.Event):
+        def wait(self, timeout):
+            waits.append(timeout)
+            return False
+
+    monkeypatch.setattr(hdf5_tree, "__file__", str(tmp_path / "script.py"))
+    monkeypatch.setattr(hdf5_files, "threading", SimpleNamespace(Event=Event, Thread=threading.Thread))
+    with pytest.raises(InputError, match="did not end within 60 s"):
+        read(saved(tmp_path / "m.nir"))
+    assert max(waits) < 2
+    assert 60 <= sum(waits) < 61
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of Unix")

@@ -97,9 +97,9 @@ def test_damaged_files_end_in_one_line(name, tmp_path):
     for seed in range(2000):
         rng = np.random.default_rng(seed)
         path.write_bytes(mutated(content, rng))
-        started = time.perf_counter()
+        started = time.process_time()
         found = outcome(path)
-        assert time.perf_counter() - started < 10, seed
+        assert time.process_time() - started < 10, seed
         if isinstance(found, str):
             refused += 1
             assert found.startswith(str(path)), (seed, found)

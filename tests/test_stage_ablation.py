@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -19,9 +20,9 @@ def study(monkeypatch):
 
 
 def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
-    options = f"--dataset nmnist --data-root {three_runs}/data --epochs 1 --time-steps 3 --fine 6"
-    options += f" --vary-blocks all 1 --vary-samples 2 --seeds 0 4 --out {tmp_path}"
-    study.main(options.split())
+    options = f"--dataset nmnist --data-root '{three_runs}'/data --epochs 1 --time-steps 3 --fine 6"
+    options += f" --vary-blocks all 1 --vary-samples 2 --seeds 0 4 --out '{tmp_path}'"
+    study.main(shlex.split(options))
     variants = {
         "g = all, s = 3": {"blocks_per_stage": None, "samples": 3},
         "g = 1, s = 3": {"blocks_per_stage": 1, "samples": 3},
@@ -55,12 +56,12 @@ def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(study.mtt, "fit", None)  # again: nothing is trained, nothing is tested
     monkeypatch.setattr(study.inference, "predict", None)
-    study.main(options.split())
+    study.main(shlex.split(options))
     said = capsys.readouterr().out
     assert said.splitlines()[0].endswith(f" -> {tmp_path}")
     assert f"{tmp_path}: report.json, report.md, results.jsonl, runs, stage_ablation.png" in said
     with pytest.raises(InputError, match="epochs"):
-        study.main(options.replace("--epochs 1", "--epochs 2").split())
+        study.main(shlex.split(options.replace("--epochs 1", "--epochs 2")))
 
 
 @pytest.mark.parametrize(
@@ -76,4 +77,4 @@ def test_study(three_runs, study, tmp_path, monkeypatch, capsys):
 )
 def test_bad_options(options, message, study, tmp_path):
     with pytest.raises(InputError, match=message):
-        study.main([*options.split(), "--limit", "4", "--epochs", "1", "--out", str(tmp_path)])
+        study.main([*shlex.split(options), "--limit", "4", "--epochs", "1", "--out", str(tmp_path)])

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ def study(monkeypatch):
 
 @pytest.fixture
 def swept(three_runs, study, tmp_path):
-    chosen = " ".join(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
-    study.main(f"{chosen} --time-steps 5 1 --out {tmp_path}".split())
+    chosen = " ".join(f"'{three_runs}'/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
+    study.main(shlex.split(f"{chosen} --time-steps 5 1 --out '{tmp_path}'"))
     return tmp_path
 
 
@@ -56,8 +57,8 @@ class TestStudy:
         assert image.imread(swept / "time_step_sweep.png").std() > 0.05
 
     def test_flexibility(self, three_runs, study, tmp_path):
-        chosen = " ".join(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
-        study.main(f"{chosen} --time-steps 1 2 5 10 20 50 100 200 --out {tmp_path}".split())
+        chosen = " ".join(f"'{three_runs}'/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
+        study.main(shlex.split(f"{chosen} --time-steps 1 2 5 10 20 50 100 200 --out '{tmp_path}'"))
         report = json.loads((tmp_path / "report.json").read_text())
         conditions = [*(f"T = {t}" for t in (1, 2, 5, 10, 20, 50, 100, 200)), "sum"]
         for run in report["runs"].values():
@@ -74,15 +75,15 @@ class TestStudy:
         monkeypatch.setattr(
             study.inference, "predict", lambda *arguments: (asked.append(arguments[2:]), predict(*arguments))[1]
         )
-        chosen = " ".join(f"{three_runs}/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
-        study.main(f"{chosen} --time-steps 1 5 7 --out {swept}".split())
+        chosen = " ".join(f"'{three_runs}'/runs/{name}" for name in ("sdt-0", "sdt-1", "mtt-0"))
+        study.main(shlex.split(f"{chosen} --time-steps 1 5 7 --out '{swept}'"))
         assert asked == [("time-stepped", 7)] * 3
         assert f"{swept}: report.json, report.md, results.jsonl, time_step_sweep.png" in capsys.readouterr().out
         with pytest.raises(InputError, match="recordings was 8, is 3"):
-            study.main(f"{chosen} --limit 3 --out {swept}".split())
+            study.main(shlex.split(f"{chosen} --limit 3 --out '{swept}'"))
 
 
 @pytest.mark.parametrize("options", ["--limit 0", "--time-steps 3 0"])
 def test_bad_options(options, study):
     with pytest.raises(InputError, match="must be at least 1, not 0"):
-        study.main(options.split())
+        study.main(shlex.split(options))

@@ -101,7 +101,10 @@ def local_cluster(most: int) -> Iterator[LocalCluster]:
 
     # Dask sets this environment before it starts a process, also in place of one that has ended.
     key = "distributed.nanny.pre-spawn-environ"
-    with one_thread_in_new_processes(), dask.config.set({key: dask.config.get(key) | ONE_THREAD}):
+    # And it ends a process from which it has not heard for five minutes, as after Ctrl-Z and fg. That of another
+    # machine may be lost; the end of one here is noticed at once.
+    options = {key: dask.config.get(key) | ONE_THREAD, "distributed.scheduler.worker-ttl": None}
+    with one_thread_in_new_processes(), dask.config.set(options):
         cluster = distributed.LocalCluster(
             n_workers=min(most, machine.cores()),
             threads_per_worker=1,

@@ -13,6 +13,10 @@ from mtt_brian.engines.lowered.populations import LoweredPopulation, lower_input
 from mtt_brian.engines.lowered.rules import CURRENT, LINEAR
 from mtt_brian.errors import InputError
 
+#: Fewer weights are not stored in float32: they fit a cache in float64 (256 KB), and kernels, which take seconds to
+#: compile, are compiled for one type.
+NARROWED = 1 << 15
+
 
 class LoweredCircuit(NamedTuple):
     """Arrays of a circuit. Population 0 is the input; neurons, update groups and parameters are numbered across all.
@@ -66,8 +70,8 @@ class LoweredCircuit(NamedTuple):
             first weight; of the type of ``entry_begin``.
         entry_factor, entry_delay: the entries' factors (empty if all are 1) and seconds (empty if nothing is delayed).
         stencil: target position and offset of its block of weights, packed (`packing`).
-        weight: all kernels and matrices; float32 if that loses nothing, as for weights that were trained in float32,
-            else float64. Kernels convert each weight to float64 before they use it.
+        weight: all kernels and matrices; float32 if there are `NARROWED` or more and that loses nothing, as for weights
+            that were trained in float32, else float64. Kernels convert each weight to float64 before they use it.
     """
 
     offset: np.ndarray
@@ -262,10 +266,13 @@ def _connection_columns(
         "entry_factor": _joined(factors, np.diff(first_entry) * any_scaled, np.float64),
         "entry_delay": _joined(delays, np.diff(first_entry) * any_delayed, np.float64),
         "stencil": _joined((c.stencil for c in lowered), np.diff(first_row), np.int64),
-        "weight": _joined(
-            (c.weight for c in lowered), np.diff(first_weight), np.result_type(np.float32, *(c.weight for c in lowered))
-        ),
+        "weight": _joined((c.weight for c in lowered), np.diff(first_weight), _type_of_weights(lowered)),
     }
+
+
+def _type_of_weights(lowered: Sequence[LoweredConnection]) -> np.dtype[Any]:
+    few = sum(c.weight.size for c in lowered) < NARROWED
+    return np.result_type(np.float64 if few else np.float32, *(c.weight for c in lowered))
 
 
 def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:

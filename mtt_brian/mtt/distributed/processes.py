@@ -36,6 +36,8 @@ T = TypeVar("T")
 #: The longest time that a process waits for another one, which may be downloading a data set. ``torchrun`` stops all
 #: processes much earlier if one of them has ended.
 TIMEOUT = timedelta(hours=2)
+#: The same after an error or a signal, which may have stopped this process only.
+TIMEOUT_STOPPED = timedelta(seconds=20)
 
 
 @dataclass
@@ -312,8 +314,10 @@ def join() -> Iterator[Processes]:
     # torchrun stops all processes when one ends with an error: the first one must have printed the reason by then.
     # A thread of gloo that still deletes a tensor when the interpreter ends aborts the process. The threads of a group
     # end with it, but a DistributedDataParallel never releases its group: hence a group of its own for the rest.
+    # The first one may write results for long after the others have ended.
+    longest = TIMEOUT if end is None else TIMEOUT_STOPPED
     with contextlib.suppress(RuntimeError):
-        distributed.all_reduce(torch.zeros(1), group=processes._group, async_op=True).wait(timedelta(seconds=20))
+        distributed.all_reduce(torch.zeros(1), group=processes._group, async_op=True).wait(longest)
         distributed.destroy_process_group(processes._group)  # not of a process that does not answer: it would wait on
         processes._group = None
     distributed.destroy_process_group()
