@@ -401,7 +401,9 @@ def test_a_cell_is_exact_and_does_not_depend_on_the_other_lanes():
             for state in states:
                 state[2 * ORDER]
             expected = [float(value(state, Decimal(lengths[lane]))) for state in states]
-        np.testing.assert_allclose(together[lane, X : X + 2].sum(axis=1), expected, rtol=0, atol=5e-15 * np.abs(begin).max())
+        np.testing.assert_allclose(
+            together[lane, X : X + 2].sum(axis=1), expected, rtol=0, atol=5e-15 * np.abs(begin).max()
+        )
 
 
 def test_a_cell_with_a_quotient_near_0_does_not_depend_on_the_other_lanes():

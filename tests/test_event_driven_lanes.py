@@ -85,7 +85,9 @@ def test_a_cell_is_exact_and_does_not_depend_on_the_other_lanes(seed):
     for lane in range(0, LANES, 5):
         expected, found = in_40_digits(system, begin[lane], lengths[lane]), together[lane, X : X + states].sum(axis=1)
         size = np.abs(together[lane, X : X + states]).max(axis=1)
-        assert np.all(np.abs(found - expected) <= 1e-14 * np.maximum(size, np.abs(together[lane, X : X + states]).max() / 100))
+        assert np.all(
+            np.abs(found - expected) <= 1e-14 * np.maximum(size, np.abs(together[lane, X : X + states]).max() / 100)
+        )
         f = together[lane, F]
         np.testing.assert_allclose(f[1:], together[lane, X, 1:], rtol=0, atol=0)
         assert f[0] == together[lane, X, 0] - 0.5

@@ -223,7 +223,9 @@ def test_a_run_of_a_circuit_goes_back_to_a_kept_state():
     one = np.ones((1, 1))
     reset = np.array([[[0.0, -5.0]]])
     none = np.zeros((1, 0, 3))
-    systems = Systems(0 * one[None], 1e3 * one, one, 10 * one[0], reset, 0 * one[0], 1e3 * one[None], none, 0 * one, 0 * one[0])
+    systems = Systems(
+        0 * one[None], 1e3 * one, one, 10 * one[0], reset, 0 * one[0], 1e3 * one[None], none, 0 * one, 0 * one[0]
+    )
     square = Operation(PRODUCT, 0, 0)
     rule = EquationNeuron(systems=systems, system=np.zeros(3, int), states=("v",), held=(False,), operations=(square,))
     run = EquationRun(Circuit("in", (1,), (Population("cells", (3,), rule),), (), "cells"))

@@ -1,4 +1,4 @@
-"""Refractory periods that a condition ends, on the device event_driven: numbers on paper, and a clock of short steps."""
+"""Refractory periods that a condition ends, on the device event_driven: numbers on paper, and other integrators."""
 
 import math
 from decimal import Decimal
@@ -6,7 +6,7 @@ from decimal import Decimal
 import brian2
 import numpy as np
 import pytest
-from brian2 import Hz, ms, second
+from brian2 import ms, second
 from scipy.integrate import solve_ivp
 
 from mtt_brian.errors import InputError
@@ -287,20 +287,3 @@ def test_a_clock_converges_linearly():
     brian2.defaultclock.dt = 0.1 * ms
     assert len(np.concatenate(exact)) >= 8
     assert 2.5 < errors[0] / errors[2] < 6
-
-
-@pytest.mark.parametrize(
-    ("refractory", "message"),
-    [
-        ("v*v > 1", "refractory 'v*v > 1': the condition is not linear in v; linearise it"),
-        ("v > 1 or v < -1", "it is not one comparison of states with >, >=, < or <=; write it as 'v > expression'"),
-        ("flag", "it does not depend on a state variable; give a time, or a condition of a state variable"),
-        ("v", "it is neither a time nor a condition; give a time, or a condition such as 'v > Vt'"),
-        ("lastspike > 0*ms", "lastspike"),
-    ],
-)
-def test_what_is_refused(refractory, message):
-    cells = group("dv/dt = -v/ms : 1\nflag : boolean", "v > 1", refractory)
-    with pytest.raises(Exception, match="cannot run neurongroup") as caught:
-        brian2.Network(cells).run(1 * ms)
-    assert message in str(caught.value)

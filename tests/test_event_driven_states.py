@@ -92,9 +92,7 @@ ARRIVALS = [(1.0, 4, "0.5"), (2.25, 5, "0.75"), (7.5, 4, "0.75"), (9.0, 4, "0.5"
 
 def test_hodgkin_and_huxley_with_conductances_in_40_digits():
     cells = cells_of()
-    parts = [
-        driven(cells, [t], f"{'ge' if p == 4 else 'gi'}_post += {jump}") for t, p, jump in ARRIVALS
-    ]
+    parts = [driven(cells, [t], f"{'ge' if p == 4 else 'gi'}_post += {jump}") for t, p, jump in ARRIVALS]
     (found,), _ = trains(cells, 25, *(part for pair in parts for part in pair))
 
     def right(v, m, n, h, ge, gi):
@@ -132,10 +130,3 @@ def test_alone_or_among_others_of_fewer_states():
     alone = brian2.NeuronGroup(1, "dv/dt = (1 + v**2)/ms : 1", threshold="v > 10", reset="v = -1")
     (train,), _ = trains(alone, 30)
     assert np.array_equal(train, monitor.t[monitor.i == 1] / second * 1000)
-
-
-def test_a_ninth_state_is_refused():
-    model = "\n".join(f"dx{k}/dt = -x{k}/ms : 1" for k in range(9))
-    cells = brian2.NeuronGroup(1, model, threshold="x0 > 1", reset="x0 = 0")
-    with pytest.raises(Exception, match="it has 9 state variables .*; at most 8 are possible"):
-        brian2.Network(cells).run(1 * ms)

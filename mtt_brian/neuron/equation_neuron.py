@@ -68,8 +68,9 @@ class Systems(NamedTuple):
         refractory: seconds, float64 [S], >= 0; inf where a condition ends the refractory period.
         product: float64 [S, n, P]; P is 0 for linear equations.
         sums: float64 [S, L, n + 1 + P].
-        refractory_row: the refractory condition is ``refractory_row . x > refractory_level`` (or ``>=``), float64 [S, n].
-        refractory_level: float64 [S]; -inf for neurons that stay refractory. Where ``refractory`` is no inf, both are 0.
+        refractory_row: weights in the refractory condition ``refractory_row . x > refractory_level`` (or ``>=``),
+            float64 [S, n].
+        refractory_level: float64 [S]. Both are 0 where ``refractory`` is no inf.
     """
 
     matrix: np.ndarray
@@ -150,11 +151,11 @@ class EquationNeuron(IF):
         for name, values, shape in zip(Systems._fields, self.systems, shapes, strict=True):
             if values.shape != shape:
                 raise InputError(f"Systems.{name} must have the shape {shape}, not {values.shape}")
-            if not np.all(np.isfinite(values)) and name not in ("level", "refractory", "refractory_level"):
+            if not np.all(np.isfinite(values)) and name not in ("level", "refractory"):
                 raise InputError(f"Systems.{name} must be finite")
         if not all(self._is_possible(p) for p in range(results)):
             raise InputError("EquationNeuron.operations must have arguments that are states, or come before")
-        for name in ("level", "refractory", "refractory_level"):
+        for name in ("level", "refractory"):
             if np.any(np.isnan(getattr(self.systems, name))):
                 raise InputError(f"Systems.{name} must be a number or inf, not NaN")
         if np.any(self.systems.refractory < 0):

@@ -791,8 +791,9 @@ def _refractory(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, np
             raise _Stop(
                 line, f"it depends on {used[0]}, which changes during a run", "give a time that does not change"
             )
-        found = texts.value(expression, line)
-    seconds = np.broadcast_to(np.asarray(found, dtype=np.float64), texts.rows)
+        seconds = texts.value(expression, line)
+    else:
+        seconds = np.full(texts.rows, found)
     if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):
         raise _Stop(line, f"it is {seconds[np.argmin(seconds >= 0)]:g} s", "give a time >= 0")
     return seconds, *never

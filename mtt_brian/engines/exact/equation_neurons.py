@@ -58,9 +58,9 @@ from mtt_brian.engines.exact.taylor import (
     SPAN,
     STATES,
     F,
-    X,
     SeriesSystem,
     TaylorRule,
+    X,
     expand,
     expand_one,
     first_zero,
@@ -121,8 +121,8 @@ AS_IT_IS, REACHED, TURNED = range(3)
 # other set ends it), the constants of f' and f'', whether f is -f of the other set when that becomes the current one.
 # Then rows with a number for each coordinate.
 BASE, FASTEST, DEAD, SLOPE_CONSTANT, BEND_CONSTANT, TURNS, _HEAD = 0, 1, 2, 3, 4, 5, 8
-# These rows: rates, drifts, weights in f, states at the origin, weights in f' and f'', constants of the reset; and those
-# of the first state in four matrices. Those of the next state follow after `_NEXT` rows.
+# These rows: rates, drifts, weights in f, states at the origin, weights in f' and f'', constants of the reset; then
+# those of the first state in four matrices. Those of the next state follow after `_NEXT` rows.
 RATE, DRIFT, ROW, ORIGIN, SLOPE, BEND, SHIFT, ENTER, INTO, OUT, RESET = range(11)
 _NEXT = 4
 
@@ -913,7 +913,10 @@ def states_at(
 
 @device_kernel
 def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
-    """Sets the states of some neurons to ``x`` [w per neuron] at ``t``, refractory until ``free`` (inf: until a crossing)."""
+    """Sets the states of some neurons to ``x`` [w per neuron] at ``t``.
+
+    They are refractory until ``free``, or for inf until their condition ends it.
+    """
     for j in range(len(neurons)):
         v = neurons[j]
         eq.y[v, LAST], eq.y[v, FREE] = t, free[j]
@@ -958,7 +961,8 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
     Raises:
         InputError: names the population whose equations cannot be run, and why.
     """
-    most = max((len(population.rule.states) for population in circuit.populations), default=1)
+    rules = [population.rule for population in circuit.populations]
+    most = max((len(rule.states) for rule in rules if isinstance(rule, EquationNeuron)), default=1)
     w = _FEW if most <= _FEW else MOST_STATES
     columns, kinds, which, systems = [np.zeros((0, _columns(w)))], [np.zeros((0, 4), np.int64)], [], []
     general: dict[bytes, tuple[int, LinearSystem]] = {}

@@ -97,7 +97,9 @@ class EquationRun:
             InputError: for an oscillation whose crossing is undecided.
         """
         at = self.neurons(name).start + neurons.astype(np.int64)
-        neuron = change_states(self._equations, self._general, self._taylor, self._crossings, at, self._for_kernels(x), t)
+        neuron = change_states(
+            self._equations, self._general, self._taylor, self._crossings, at, self._for_kernels(x), t
+        )
         self._check_series()
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
