@@ -10,6 +10,7 @@ from brian2 import ms, second
 
 import mtt_brian.event_driven
 from mtt_brian.circuit.model import Circuit, Population
+from mtt_brian.engines.exact.equation_neurons import LAST
 from mtt_brian.engines.exact.equation_run import EquationRun
 from mtt_brian.engines.exact.taylor import SPAN
 from mtt_brian.errors import InputError
@@ -255,7 +256,7 @@ def test_cells_end_at_the_end_of_a_run():
         else:
             for k in range(24):
                 engine = None if k == 0 else mtt_brian.event_driven.device._sessions[net].run
-                at = float(net.t_) if k == 0 else engine._equations.y[0, 4] + engine._taylor.span[0, SPAN]
+                at = float(net.t_) if k == 0 else engine._equations.y[0, LAST] + engine._taylor.span[0, SPAN]
                 net.run(max(at - float(net.t_), 1e-5) * second)
             net.run(6 * ms - net.t)
         runs += monitor.t_[:].tolist()
