@@ -30,6 +30,8 @@ def neurons(matrix, offset, row, level=1.0, reset=None, refractory=0.0, held=Non
         np.array([refractory]),
         np.zeros((1, n, 0)),
         np.zeros((1, 0, n + 1)),
+        np.zeros((1, n)),
+        np.zeros(1),
     )
     states = tuple("abcd"[:n])
     held = held or (False,) * n
@@ -216,8 +218,8 @@ def test_changes_that_are_none():
 
 def test_equations_that_are_none():
     systems = neurons([[-1.0]], [0.0], [1.0]).systems
-    with pytest.raises(InputError, match="1 to 4 state variables, not 5"):
-        EquationNeuron(systems=systems, system=np.zeros(1, int), states=tuple("abcde"), held=(False,) * 5)
+    with pytest.raises(InputError, match="1 to 8 state variables, not 9"):
+        EquationNeuron(systems=systems, system=np.zeros(1, int), states=tuple("abcdefghi"), held=(False,) * 9)
     with pytest.raises(InputError, match=r"Systems\.matrix must be finite"):
         neurons([[np.nan]], [0.0], [1.0])
     with pytest.raises(InputError, match=r"Systems\.refractory must be >= 0 seconds, not -1"):

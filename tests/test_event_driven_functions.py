@@ -11,7 +11,7 @@ from brian2 import mM, ms, mV, nA, nS, pF, second
 
 from mtt_brian.engines.exact.jit import kernel
 from mtt_brian.engines.exact.series import ORDER
-from mtt_brian.engines.exact.taylor import LENGTH, SeriesSystem, expand, taylor_rule
+from mtt_brian.engines.exact.taylor import LENGTH, SeriesSystem, X, expand, taylor_rule
 from mtt_brian.engines.exact.vectors import LANES
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import EquationNeuron
@@ -378,9 +378,9 @@ def test_a_cell_is_exact_and_does_not_depend_on_the_other_lanes():
     slopes[0, [0, 6, 9]], slopes[1, [1, 2, 7, 10]] = (-100, 400, 100), (-50, 20, 300, 200)
     right = np.concatenate([slopes, sums])
     system = SeriesSystem(right, right != 0, OPERATIONS, np.array([1.0, 0]), -0.5)
-    rule = taylor_rule([system, system._replace(right=2 * right)], 0, LANES)
+    rule = taylor_rule([system, system._replace(right=2 * right)], 0, LANES, 4)
     begin = np.random.default_rng(3).normal(0, 1.5, (LANES, 2))
-    rule.cells[:LANES, :2, 0], rule.lane[0], rule.lane[1, ::2] = begin, range(LANES), 1
+    rule.cells[:LANES, X : X + 2, 0], rule.lane[0], rule.lane[1, ::2] = begin, range(LANES), 1
     compute(rule, LANES)
     together, lengths = rule.cells[:LANES].copy(), rule.own[LENGTH].copy()
     rule.cells[:LANES, :, 1:] = 0.0
@@ -401,7 +401,9 @@ def test_a_cell_is_exact_and_does_not_depend_on_the_other_lanes():
             for state in states:
                 state[2 * ORDER]
             expected = [float(value(state, Decimal(lengths[lane]))) for state in states]
-        np.testing.assert_allclose(together[lane, :2].sum(axis=1), expected, rtol=0, atol=5e-15 * np.abs(begin).max())
+        np.testing.assert_allclose(
+            together[lane, X : X + 2].sum(axis=1), expected, rtol=0, atol=5e-15 * np.abs(begin).max()
+        )
 
 
 def test_a_cell_with_a_quotient_near_0_does_not_depend_on_the_other_lanes():
@@ -411,9 +413,9 @@ def test_a_cell_with_a_quotient_near_0_does_not_depend_on_the_other_lanes():
     right = np.zeros((2, 2 + len(operations)))
     right[0, -1], right[1, :2] = 100, (2, -1)
     system = SeriesSystem(right, right != 0, operations, np.array([1.0]), -0.5)
-    rule = taylor_rule([system], 0, LANES)
+    rule = taylor_rule([system], 0, LANES, 4)
     begin = np.array([0.5, 0, 1, -0.001, 1.001, 0.499, 0.3, 0.7, 1e-9, -4, 3, 2, -1, 0.02, 0.98, 0.6])
-    rule.cells[:LANES, 0, 0], rule.lane[0] = begin, range(LANES)
+    rule.cells[:LANES, X, 0], rule.lane[0] = begin, range(LANES)
     compute(rule, LANES)
     together, lengths = rule.cells[:LANES].copy(), rule.own[LENGTH].copy()
     rule.cells[:LANES, :, 1:] = 0.0
@@ -430,7 +432,7 @@ def test_a_cell_with_a_quotient_near_0_does_not_depend_on_the_other_lanes():
         with mpmath.workdps(40):
             start = mpmath.mpf(begin[lane])
             end = mpmath.findroot(lambda x, start=start, lane=lane: duration(start, x) - lengths[lane], start + 0.01)
-        np.testing.assert_allclose(together[lane, 0].sum(), float(end), rtol=0, atol=1e-15 * max(1, abs(float(end))))
+        np.testing.assert_allclose(together[lane, X].sum(), float(end), rtol=0, atol=1e-15 * max(1, abs(float(end))))
 
 
 def test_operations_whose_arguments_are_not_known():
@@ -449,7 +451,7 @@ def test_operations_whose_arguments_are_not_known():
         width = 2 + len(operations)
         systems = Systems(
             one[None], one, one, one[0], np.zeros((1, 1, 2)), 0 * one[0], np.zeros((1, 1, width - 2)),
-            np.ones((1, sums, width)),
+            np.ones((1, sums, width)), 0 * one, 0 * one[0],
         )  # fmt: skip
         with pytest.raises(InputError, match=r"operations must have arguments that are states, or come before"):
             EquationNeuron(

@@ -10,6 +10,7 @@ from brian2 import ms, second
 
 import mtt_brian.event_driven
 from mtt_brian.circuit.model import Circuit, Population
+from mtt_brian.engines.exact.equation_neurons import LAST
 from mtt_brian.engines.exact.equation_run import EquationRun
 from mtt_brian.engines.exact.taylor import SPAN
 from mtt_brian.errors import InputError
@@ -223,7 +224,9 @@ def test_a_run_of_a_circuit_goes_back_to_a_kept_state():
     one = np.ones((1, 1))
     reset = np.array([[[0.0, -5.0]]])
     none = np.zeros((1, 0, 3))
-    systems = Systems(0 * one[None], 1e3 * one, one, 10 * one[0], reset, 0 * one[0], 1e3 * one[None], none)
+    systems = Systems(
+        0 * one[None], 1e3 * one, one, 10 * one[0], reset, 0 * one[0], 1e3 * one[None], none, 0 * one, 0 * one[0]
+    )
     square = Operation(PRODUCT, 0, 0)
     rule = EquationNeuron(systems=systems, system=np.zeros(3, int), states=("v",), held=(False,), operations=(square,))
     run = EquationRun(Circuit("in", (1,), (Population("cells", (3,), rule),), (), "cells"))
@@ -253,7 +256,7 @@ def test_cells_end_at_the_end_of_a_run():
         else:
             for k in range(24):
                 engine = None if k == 0 else mtt_brian.event_driven.device._sessions[net].run
-                at = float(net.t_) if k == 0 else engine._equations.y[0, 4] + engine._taylor.span[0, SPAN]
+                at = float(net.t_) if k == 0 else engine._equations.y[0, LAST] + engine._taylor.span[0, SPAN]
                 net.run(max(at - float(net.t_), 1e-5) * second)
             net.run(6 * ms - net.t)
         runs += monitor.t_[:].tolist()

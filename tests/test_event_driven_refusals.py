@@ -83,9 +83,9 @@ GROUPS = {
         "x = rand(): it is computed once per",
     ),
     "growth": ({"model": "dv/dt = v / (10*ms) : 1"}, "v grows without bound (rate 100 per second in neuron 0)"),
-    "five states": (
-        {"model": "\n".join(f"d{x}/dt = -{x} / (10*ms) : 1" for x in "vabcd")},
-        "it has 5 state variables (v, a, b, c, d); at most 4",
+    "nine states": (
+        {"model": "\n".join(f"d{x}/dt = -{x} / (10*ms) : 1" for x in "vabcdpqrs")},
+        "it has 9 state variables (v, a, b, c, d, p, q, r, s); at most 8",
     ),
     "two conditions": ({"threshold": "v > 1 and v < 2"}, "threshold 'v > 1 and v < 2': it is not one comparison"),
     "a chain of conditions": (
@@ -107,7 +107,10 @@ GROUPS = {
         {"model": "rate : Hz", "threshold": "rand() < rate*dt", "reset": None},
         "it fires by chance in every time step; use a PoissonGroup",
     ),
-    "a refractory period of another unit": ({"refractory": "3*Hz"}, "refractory '3*Hz': its unit is not that of time"),
+    "a refractory period of another unit": (
+        {"refractory": "3*Hz"},
+        "refractory '3*Hz': it is neither a time nor a condition; give a time, or a condition such as 'v > Vt'",
+    ),
     "the refractory period": (
         {"threshold": "v > 1 and not_refractory", "refractory": 1 * ms},
         "it depends on whether the neuron is refractory; mark equations by (unless refractory)",
@@ -117,9 +120,22 @@ GROUPS = {
     "no state in the condition": ({"threshold": "i > 1"}, "it does not depend on a state variable"),
     "a nonlinear reset": ({"reset": "v = v**2"}, "reset 'v = v ** 2': the reset of v is not linear in v"),
     "a random reset": ({"reset": "v = rand()"}, "rand changes from call to call"),
-    "a condition as refractory period": (
-        {"refractory": "v > 0.5"},
-        "refractory 'v > 0.5': it is a condition, not a time",
+    "a number as refractory period": ({"refractory": "v"}, "refractory 'v': it is neither a time nor a condition"),
+    "a nonlinear refractory condition": (
+        {"refractory": "v**2 > 1"},
+        "refractory 'v**2 > 1': the condition is not linear in v",
+    ),
+    "a choice of refractory conditions": (
+        {"refractory": "v > 1 or v < -1"},
+        "it is not one comparison of states with >, >=, < or <=; write it as 'v > expression'",
+    ),
+    "a refractory condition of parameters": (
+        {"model": f"{EQUATION}\nflag : boolean", "refractory": "flag"},
+        "refractory 'flag': it does not depend on a state variable; give a time, or a condition of a state variable",
+    ),
+    "a refractory condition of the last spike": (
+        {"refractory": "v > 0.5 and lastspike > 0*ms"},
+        "it depends on time (lastspike)",
     ),
     "a refractory period that changes": (
         {"model": f"{EQUATION}\ndr/dt = -r / (5*ms) : second", "refractory": "r"},

@@ -14,6 +14,9 @@ the spikes of the round before that have no delay. This is the limit of clock-dr
 where every round takes a step.
 
 The condition is a level: a neuron that is above its threshold when its refractory period ends fires at once.
+
+The refractory period lasts for a time, or as long as a condition holds after the reset: it ends at the first moment at
+which the condition does not hold, before step 1 of a round, and if it does not hold after the reset, there is none.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from mtt_brian.neuron.base import LinearSystem
 from mtt_brian.neuron.if_ import IF
 
 #: Most states of a neuron.
-MOST_STATES = 4
+MOST_STATES = 8
 #: Kinds of operations: ``u w``; a sum with coefficients of its own in every parameter set; ``exp(u)``; ``1 / u``;
 #: ``tanh(u)``; the integral of ``s ** n exp(s u)`` for s from 0 to 1; the same for n = 0, ``(exp(u) - 1) / u``.
 PRODUCT, SUM, EXP, RECIPROCAL, TANH, MOMENT, EXPREL = range(7)
@@ -62,9 +65,12 @@ class Systems(NamedTuple):
         row: weights of the states in the threshold condition, float64 [S, n].
         level: what ``row . x`` is compared with, float64 [S]; inf for neurons that never fire.
         reset: a spike turns x into this times (x, 1), float64 [S, n, n + 1].
-        refractory: seconds, float64 [S], >= 0.
+        refractory: seconds, float64 [S], >= 0; inf where a condition ends the refractory period.
         product: float64 [S, n, P]; P is 0 for linear equations.
         sums: float64 [S, L, n + 1 + P].
+        refractory_row: weights in the refractory condition ``refractory_row . x > refractory_level`` (or ``>=``),
+            float64 [S, n].
+        refractory_level: float64 [S]. Both are 0 where ``refractory`` is no inf.
     """
 
     matrix: np.ndarray
@@ -75,6 +81,8 @@ class Systems(NamedTuple):
     refractory: np.ndarray
     product: np.ndarray
     sums: np.ndarray
+    refractory_row: np.ndarray
+    refractory_level: np.ndarray
 
 
 class Changes(NamedTuple):
@@ -108,6 +116,7 @@ class EquationNeuron(IF):
         changes: which of them it is later.
         states: names of the states.
         strict: whether the condition is ``>``; else ``>=``.
+        refractory_strict: the same of the refractory condition.
         held: whether a state is constant, and ignores arrivals, during the refractory period, by state.
         operations: what the equations need besides the states.
     """
@@ -117,6 +126,7 @@ class EquationNeuron(IF):
     changes: Changes = field(default_factory=_none)
     states: tuple[str, ...]
     strict: bool = True
+    refractory_strict: bool = True
     held: tuple[bool, ...]
     operations: tuple[Operation, ...] = ()
     threshold: None = None
@@ -135,16 +145,19 @@ class EquationNeuron(IF):
             (count,),
             (count, n, results),
             (count, sums, n + 1 + results),
+            (count, n),
+            (count,),
         )
         for name, values, shape in zip(Systems._fields, self.systems, shapes, strict=True):
             if values.shape != shape:
                 raise InputError(f"Systems.{name} must have the shape {shape}, not {values.shape}")
-            if not np.all(np.isfinite(values)) and name != "level":
+            if not np.all(np.isfinite(values)) and name not in ("level", "refractory"):
                 raise InputError(f"Systems.{name} must be finite")
         if not all(self._is_possible(p) for p in range(results)):
             raise InputError("EquationNeuron.operations must have arguments that are states, or come before")
-        if np.any(np.isnan(self.systems.level)):
-            raise InputError("Systems.level must be a number or inf, not NaN")
+        for name in ("level", "refractory"):
+            if np.any(np.isnan(getattr(self.systems, name))):
+                raise InputError(f"Systems.{name} must be a number or inf, not NaN")
         if np.any(self.systems.refractory < 0):
             raise InputError(f"Systems.refractory must be >= 0 seconds, not {self.systems.refractory.min():g}")
         if len(self.held) != n:

@@ -91,7 +91,8 @@ class Group:
         values: every other name in the texts: a number, or one value per neuron; parameters and states included.
         functions: names that are functions, and why a call has no value before the run; "" where it has one.
         threshold, reset: texts; None without one.
-        refractory: seconds, a number or one per neuron, or the text of an expression; None without one.
+        refractory: seconds, or the text of a time or a condition; None without one.
+        refractory_holds: whether that text is a condition.
         own_names: names that the reset defines for itself.
         arrays: names that are timed arrays.
         regularly: variables that change at certain times.
@@ -107,7 +108,8 @@ class Group:
     functions: Mapping[str, str]
     threshold: str | None
     reset: str | None
-    refractory: float | np.ndarray | str | None
+    refractory: float | str | None
+    refractory_holds: bool = False
     own_names: frozenset[str] = frozenset()
     arrays: Mapping[str, TimedArray] = field(default_factory=dict)
     regularly: frozenset[str] = frozenset()
@@ -658,19 +660,22 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
     row, level, strict = np.zeros((texts.rows, n)), np.full(texts.rows, np.inf), True
     if group.threshold is not None:
         row, level, strict = _threshold(group, texts)
+    seconds, stop, stop_level, stop_strict = _refractory(group, texts)
     rows = [
         right.reshape(texts.rows, -1),
         inner.reshape(texts.rows, -1),
         row,
         level[:, None],
         _reset(group, texts),
-        _refractory(group, texts),
+        seconds[:, None],
+        stop,
+        stop_level[:, None],
     ]
     columns = np.concatenate(rows, axis=1)
     first, which = _distinct(columns)
     system = which.reshape(len(starts), -1)
-    cuts = np.cumsum([n * width, len(sums) * width, n, 1, n * (n + 1)])
-    a, b, c, theta, reset, dead = np.split(columns[first], cuts, axis=1)
+    cuts = np.cumsum([n * width, len(sums) * width, n, 1, n * (n + 1), 1, n])
+    a, b, c, theta, reset, dead, stop, stop_level = np.split(columns[first], cuts, axis=1)
     a, b = a.reshape(len(first), n, width), b.reshape(len(first), len(sums), width)
     try:
         return EquationNeuron(
@@ -683,11 +688,14 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
                 refractory=dead[:, 0],
                 product=a[:, :, n + 1 :],
                 sums=b,
+                refractory_row=stop,
+                refractory_level=stop_level[:, 0],
             ),
             system=system[0, texts.kind],
             changes=Changes(starts[1:], system[1:], texts.kind),
             states=states,
             strict=strict,
+            refractory_strict=stop_strict,
             held=tuple(name in group.unless_refractory for name in states),
             operations=tuple(right_sides.operations),
         )
@@ -705,20 +713,36 @@ def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(which, return_index=True)[1], which
 
 
-def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Row, level and whether the condition is strict."""
+class _Condition(NamedTuple):
+    """``row . x > level``, or ``>=``.
+
+    Attributes:
+        row: weights of the states [R, n].
+        level: inf where conditions of parameters are not fulfilled [R].
+        strict: whether it is ``>``.
+    """
+
+    row: np.ndarray
+    level: np.ndarray
+    strict: bool
+
+
+def _threshold(group: Group, texts: _Texts) -> _Condition:
+    """The condition of the threshold."""
     assert group.threshold is not None
     line = f"threshold {group.threshold!r}"
+    instead = "compare a variable that has an equation or is changed by spikes"
+    return _condition(texts.parsed(group.threshold, line), texts, line, instead)
+
+
+def _condition(expression: sympy.Expr, texts: _Texts, line: str, instead: str) -> _Condition:
+    """A condition of states; ``instead`` is what a refusal recommends if there are none in it."""
     states = {_symbol(name) for name in texts.states}
-    parts = sympy.And.make_args(texts.parsed(group.threshold, line))
+    parts = sympy.And.make_args(expression)
     fixed = [part for part in parts if not part.free_symbols & states]
     condition = sympy.And(*(part for part in parts if part not in fixed))
     if condition == sympy.true:
-        raise _Stop(
-            line,
-            "it does not depend on a state variable",
-            "compare a variable that has an equation or is changed by spikes",
-        )
+        raise _Stop(line, "it does not depend on a state variable", instead)
     if not isinstance(condition, sympy.core.relational.Relational) or isinstance(condition, sympy.Eq | sympy.Ne):
         instead = "write it as 'v > expression', and conditions of parameters behind 'and'"
         raise _Stop(line, "it is not one comparison of states with >, >=, < or <=", instead)
@@ -730,8 +754,8 @@ def _threshold(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, boo
     if np.any(silent):
         bad = texts.neuron(int(np.argmax(silent)))
         raise _Stop(line, f"it does not depend on a state variable in neuron {bad}", _CLOCK)
-    can_fire = np.all([texts.value(part, line).astype(bool) for part in fixed], axis=0)
-    return row, np.where(can_fire, -constant, np.inf), condition.rel_op in (">", "<")
+    possible = np.all([texts.value(part, line).astype(bool) for part in fixed], axis=0)
+    return _Condition(row, np.where(possible, -constant, np.inf), condition.rel_op in (">", "<"))
 
 
 def _reset(group: Group, texts: _Texts) -> np.ndarray:
@@ -749,26 +773,30 @@ def _reset(group: Group, texts: _Texts) -> np.ndarray:
     return out.reshape(texts.rows, -1)
 
 
-def _refractory(group: Group, texts: _Texts) -> np.ndarray:
-    """Seconds [R, 1]."""
+def _refractory(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Seconds [R], inf for a condition; its row [R, n], level [R], and whether it is strict."""
     found = group.refractory
+    never = np.zeros((texts.rows, len(texts.states))), np.zeros(texts.rows), True
     if found is None:
-        return np.zeros((texts.rows, 1))
+        return np.zeros(texts.rows), *never
     line = f"refractory {found!r}" if isinstance(found, str) else "refractory"
     if isinstance(found, str):
         expression = texts.parsed(found, line)
+        if group.refractory_holds:
+            row, level, strict = _condition(expression, texts, line, "give a time, or a condition of a state variable")
+            lasts = level < np.inf
+            return np.where(lasts, np.inf, 0.0), np.where(lasts[:, None], row, 0.0), np.where(lasts, level, 0.0), strict
         used = sorted(str(s) for s in expression.free_symbols if str(s) in texts.states)
-        if isinstance(expression, sympy.core.relational.Relational | sympy.logic.boolalg.BooleanFunction):
-            raise _Stop(line, "it is a condition, not a time", "give a time, or a parameter in seconds")
         if used:
             raise _Stop(
                 line, f"it depends on {used[0]}, which changes during a run", "give a time that does not change"
             )
-        found = texts.value(expression, line)
-    seconds = np.broadcast_to(np.asarray(found, dtype=np.float64), texts.rows)
+        seconds = texts.value(expression, line)
+    else:
+        seconds = np.full(texts.rows, found)
     if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):
         raise _Stop(line, f"it is {seconds[np.argmin(seconds >= 0)]:g} s", "give a time >= 0")
-    return seconds[:, None]
+    return seconds, *never
 
 
 # ---- Synapses --------------------------------------------------------------------------------------------------------

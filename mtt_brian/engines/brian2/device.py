@@ -387,6 +387,9 @@ class EventDrivenDevice(internals.RuntimeDevice):
             new = np.flatnonzero(~rows)
             dead = rule.systems.refractory[rule.system]
             free = np.where(dead > 0, spiked.get(name, np.full(len(group), -np.inf)) + dead, -np.inf)
+            if "not_refractory" in group.variables:
+                fires = internals.memory(group.variables["not_refractory"])
+                free[np.isinf(dead) & fires] = -np.inf
             run.start(name, new, now[name][new], free[new], t)
             if kept is not None and old is not None and rows.any():
                 run.restore_neurons(kept, old.neurons(name), name, np.flatnonzero(rows))
@@ -668,7 +671,7 @@ def _same_rule(one: Any, other: Any) -> bool:
 
 def _same_parameters(one: Any, system: np.ndarray, other: Any, other_system: np.ndarray) -> np.ndarray:
     """Which neurons of a population have the same parameters in two rules, with these sets."""
-    kinds = [(rule.strict, rule.held, rule.states, rule.operations) for rule in (one, other)]
+    kinds = [(rule.strict, rule.refractory_strict, rule.held, rule.states, rule.operations) for rule in (one, other)]
     if len(system) != len(other_system) or kinds[0] != kinds[1]:
         return np.zeros(len(other_system), bool)
     same = np.ones(len(other_system), bool)

@@ -14,7 +14,7 @@ from brian2.core.functions import DEFAULT_FUNCTIONS, Function
 from brian2.core.variables import AuxiliaryVariable, Subexpression
 from brian2.equations.equations import DIFFERENTIAL_EQUATION, PARAMETER, SUBEXPRESSION
 from brian2.equations.unitcheck import check_units_statements
-from brian2.parsing.expressions import parse_expression_dimensions
+from brian2.parsing.expressions import is_boolean_expression, parse_expression_dimensions
 from brian2.units.fundamentalunits import DIMENSIONLESS, fail_for_dimension_mismatch
 from brian2.utils.stringtools import get_identifiers
 
@@ -306,11 +306,13 @@ def _group(group: brian2.NeuronGroup, runners: list[brian2.CodeRunner], namespac
         parse_expression_dimensions(threshold, resolved)
     if reset is not None:
         check_units_statements(reset, resolved)
+    holds = False
     if isinstance(refractory, str):
         dimensions = parse_expression_dimensions(refractory, resolved)
-        if dimensions is not brian2.second.dim:
-            what = "it is a condition, not a time" if dimensions is DIMENSIONLESS else "its unit is not that of time"
-            _refuse(f"refractory {refractory!r}", what, "give a time, or a parameter in seconds")
+        holds = dimensions is DIMENSIONLESS and is_boolean_expression(refractory, resolved)
+        if dimensions is not brian2.second.dim and not holds:
+            what = "it is neither a time nor a condition"
+            _refuse(f"refractory {refractory!r}", what, "give a time, or a condition such as 'v > Vt'")
     elif refractory is not False:
         fail_for_dimension_mismatch(
             refractory,
@@ -333,6 +335,7 @@ def _group(group: brian2.NeuronGroup, runners: list[brian2.CodeRunner], namespac
         threshold=threshold,
         reset=reset,
         refractory=None if refractory is False else refractory if isinstance(refractory, str) else float(refractory),
+        refractory_holds=holds,
         own_names=own_names,
         arrays=arrays,
         regularly=frozenset(regularly),

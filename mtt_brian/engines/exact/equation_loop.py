@@ -8,18 +8,25 @@ import numpy as np
 
 from mtt_brian.circuit import plasticity as ops
 from mtt_brian.engines.exact.equation_neurons import (
+    AS_IT_IS,
+    CONDITIONAL,
     CURRENT,
     DUE,
-    ENTER,
     MOST_AT_ONCE,
+    REACHED,
     REFRACTORY,
     STAMP,
+    TIMED,
+    TURNED,
+    TURNS,
     Equations,
     GeneralRule,
     advance_listed,
     carry,
+    end_conditional,
     hold,
     holds,
+    jump,
     list_to_carry,
     list_to_predict,
     listen_again,
@@ -81,16 +88,16 @@ class DelayedSpikes(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Recorded spikes: time, neuron [room], and its states before the reset [4 room]."""
+    """Recorded spikes: time, neuron [room], and its states before the reset [w room]."""
 
     t: np.ndarray
     neuron: np.ndarray
     x: np.ndarray
 
     @classmethod
-    def empty(cls, room: int) -> Trace:
-        """Room for so many spikes."""
-        return cls(np.zeros(room), np.zeros(room, np.int64), np.zeros(4 * room))
+    def empty(cls, room: int, w: int) -> Trace:
+        """Room for so many spikes of neurons with ``w`` coordinates."""
+        return cls(np.zeros(room), np.zeros(room, np.int64), np.zeros(w * room))
 
 
 class Progress(NamedTuple):
@@ -255,6 +262,7 @@ def _reach(
     _touch(eq, general, taylor, progress, v, t)
     if eq.z[v, REFRACTORY]:
         listen_again(eq, v)
+        eq.z[v, DUE] = -2 - progress.now[NOW]
     else:
         eq.z[v, DUE] = progress.now[NOW]
 
@@ -287,10 +295,7 @@ def _arrive(
     for k in range(begin, end):
         v = first + net.to[k]
         _touch(eq, general, taylor, progress, v, t)
-        jump = n * net.weight[k]
-        s = eq.z[v, CURRENT]
-        for q in range(4):
-            eq.y[v, q] += jump * eq.sets[s, ENTER + 4 * port + q]
+        jump(eq, v, port, n * net.weight[k])
 
 
 @piece
@@ -380,9 +385,7 @@ def _execute_program(
                     continue
                 v = plastic.neuron[r + synapse]
                 _touch(eq, general, taylor, progress, v, t)
-                s = eq.z[v, CURRENT]
-                for q in range(4):
-                    eq.y[v, q] += value * eq.sets[s, ENTER + 4 * a + q]
+                jump(eq, v, a, value)
             else:
                 x[r, k] = computed(op, x[a, k], x[b, k], x[c, k])
 
@@ -494,8 +497,12 @@ def _round(
     for j in range(now[TOUCHED]):
         v = progress.touched[j]
         eq.z[v, STAMP] = -1  # it may be touched again in this instant
-        # The end of a refractory period is in the queue.
-        if not eq.z[v, REFRACTORY] and holds(eq, taylor, v, eq.z[v, DUE] == now[NOW]):
+        if eq.z[v, REFRACTORY] == CONDITIONAL:
+            end_conditional(eq, taylor, crossings, v, progress.last[v, 0] == now[NOW])
+        rounding = REACHED if eq.z[v, DUE] == now[NOW] else AS_IT_IS
+        if eq.z[v, DUE] == -2 - now[NOW] and eq.sets[eq.z[v, CURRENT], TURNS] != 0.0:
+            rounding = TURNED
+        if not eq.z[v, REFRACTORY] and holds(eq, taylor, v, rounding):
             eq.z[v, DUE] = -1
             if progress.last[v, 0] != now[NOW]:
                 progress.last[v, 0], progress.last[v, 1] = now[NOW], 0
@@ -506,7 +513,7 @@ def _round(
             k = now[SPIKES]
             now[SPIKES] += 1
             trace.t[k], trace.neuron[k] = t, v
-            read_states(eq, v, trace.x, 4 * k)
+            read_states(eq, v, trace.x, len(eq.wide) * k)
             hold(eq, crossings, v, t)
         else:
             progress.touched[silent] = v
@@ -518,10 +525,11 @@ def _round(
         advance_listed(eq, taylor, waiting, t, 1)
     for j in range(silent):
         v = progress.touched[j]
-        if eq.z[v, REFRACTORY]:
-            continue
+        if eq.z[v, REFRACTORY] == TIMED:
+            continue  # its end is in the queue
         anew = eq.z[v, DUE] == now[NOW] or progress.last[v, 0] == now[NOW]
-        eq.z[v, DUE] = -1
+        if eq.z[v, DUE] == now[NOW]:
+            eq.z[v, DUE] = -1
         if not predict_crossing(eq, general, taylor, crossings, v, anew):
             now[NEURON] = v
             return UNDECIDED
@@ -537,6 +545,6 @@ def _round(
     for k in range(first, now[SPIKES]):
         v = trace.neuron[k]
         reset(eq, v)
-        if not eq.z[v, REFRACTORY]:
+        if eq.z[v, REFRACTORY] != TIMED:
             _touch(eq, general, taylor, progress, v, t)
     return status

@@ -28,6 +28,9 @@ threshold)`` plus a constant. It is then a sum of modes, and the bound above giv
 negative, whatever the membrane does: no series is needed to see that an inhibited neuron does not fire.
 
 A neuron has two sets: one for its refractory period, in which some states are constant, and one for all other times.
+Where a condition ends the refractory period, that is the condition of the first set. Often both sets have the same
+condition, from the two sides: ``v > Vt``. Then ``f`` is 0 up to rounding whenever one set follows the other, and its
+slope tells on which side the neuron is.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ from mtt_brian.engines.exact.taylor import (
     F,
     SeriesSystem,
     TaylorRule,
+    X,
     expand,
     expand_one,
     first_zero,
@@ -70,17 +74,19 @@ from mtt_brian.engines.exact.vectors import LANES
 from mtt_brian.engines.lowered.linear_sets import LinearSets, linear_sets
 from mtt_brian.errors import InputError
 from mtt_brian.neuron import LinearSystem
-from mtt_brian.neuron.equation_neuron import MOST_STATES, PRODUCT, EquationNeuron, Operation
+from mtt_brian.neuron.equation_neuron import MOST_STATES, PRODUCT, EquationNeuron, Operation, Systems
 from mtt_brian.progress import notice
 
-#: Coordinates of a neuron, and numbers in a row of a reset.
-_W, _R = MOST_STATES, MOST_STATES + 1
+#: Coordinates of the neurons of a network, unless some have more states.
+_FEW = 4
 #: Time constants of coupled states that differ by less than this, relative to the shorter one, go to the general rule.
 _APART = 0.2
 #: Parameter sets for the general rule, some milliseconds each, above which a notice is given.
 MANY_GENERAL = 500
 #: Spikes that a neuron may fire at one instant.
 MOST_AT_ONCE = 1000
+#: Two conditions whose numbers differ by less than this, relatively, are the same.
+_SAME = 1e-14
 #: Steps after which a search for a crossing ends without a result.
 _STEPS = 100_000
 _ULP = 2.0**-53
@@ -99,34 +105,40 @@ _LAST_PLACE = 1.0 + 2.0**-20
 #: Cells in a row that are too short for float64 to resolve their times, after which states grow without bound.
 _MOST_AT_ONCE = 10_000
 
-# Columns of `Equations.y`: the coordinates, their time, the end of the refractory period.
-LAST, FREE = _W, _W + 1
+# Columns of `Equations.y`: the time of the coordinates, the end of the refractory period; the coordinates from M on.
+LAST, FREE, M = 0, 1, 4
 # Columns of `Equations.z`: the parameter set now, outside and inside the refractory period; whether the neuron is
-# refractory; the instant at which it reached its threshold on its own; whether the time in the queue is its crossing
+# refractory, up to a time (`TIMED`) or to a crossing of f (`CONDITIONAL`); the instant k at which it reached its
+# threshold on its own, or -2 - k if its refractory period ended then; whether the time in the queue is its crossing
 # (else no crossing comes before it; `STEEP`: it is too steep for float64); the instant at which it was touched; whether
-# the condition is >.
+# the condition is > (bit 0), that of the end of a refractory period (bit 1).
 CURRENT, ACTIVE, HELD, REFRACTORY, DUE, EXACT, STAMP, STRICT = range(8)
+TIMED, CONDITIONAL = 1, 2
 STEEP = 2
-# Columns of `Equations.sets`. Rows of 5 have their constant last; of the matrices one state follows the other.
-RATE, DRIFT, ROW, ORIGIN = 0, _W, 2 * _W, 3 * _W
-SLOPE, BEND = 4 * _W, 4 * _W + _R
-BASE, FASTEST, DEAD = 4 * _W + 2 * _R, 4 * _W + 2 * _R + 1, 4 * _W + 2 * _R + 2
-ENTER = 4 * _W + 2 * _R + 3
-INTO, OUT, RESET = ENTER + _W * _W, ENTER + 2 * _W * _W, ENTER + 3 * _W * _W
-COLUMNS = RESET + _W * _R
+#: How `holds` takes a condition that is 0 up to rounding: as float64 has it; as fulfilled; as fulfilled if it rises.
+AS_IT_IS, REACHED, TURNED = range(3)
+# Columns of `Equations.sets`: constant of f (-inf: never fires), the fastest rate, the refractory period (inf: f of the
+# other set ends it), the constants of f' and f'', whether f is -f of the other set when that becomes the current one.
+# Then rows with a number for each coordinate.
+BASE, FASTEST, DEAD, SLOPE_CONSTANT, BEND_CONSTANT, TURNS, _HEAD = 0, 1, 2, 3, 4, 5, 8
+# These rows: rates, drifts, weights in f, states at the origin, weights in f' and f'', constants of the reset; then
+# those of the first state in four matrices. Those of the next state follow after `_NEXT` rows.
+RATE, DRIFT, ROW, ORIGIN, SLOPE, BEND, SHIFT, ENTER, INTO, OUT, RESET = range(11)
+_NEXT = 4
 
 
 class Equations(NamedTuple):
     """All populations of `EquationNeuron`: N neurons, numbered together, and S parameter sets.
 
     Attributes:
-        y, z: what changes, float64 and int64 [N, 8]; the columns are named above.
-        sets: float64 [S, `COLUMNS`]: rate and drift of the coordinates, their weights in f, the states at their origin;
-            f' and f''; constant of f (-inf: never fires), fastest rate, refractory period; what a jump of a state adds
-            to the coordinates (0 for a held state), the same for all states, the states of the coordinates; the reset.
+        y: what changes, float64 [N, 4 + w] for w coordinates; the columns are named above.
+        z: the same, int64 [N, 8].
+        sets: float64 [S, columns], see above. The matrices: what a jump of a state adds to the coordinates (0 for a
+            held state); the same for all states; the states of the coordinates; the reset.
         kind: number of coordinates, the number in `GeneralRule` of a set without modes, else -1, the number in
             `TaylorRule` of a set with products, else -1, and the row of its barrier in ``sets``, else -1, int64 [S, 4].
-        own: memory of this run, float64 [8].
+        own: memory of this run, float64 [2 w].
+        wide: w empty tuples. So kernels are compiled for a width, and loops over coordinates have a known length.
     """
 
     y: np.ndarray
@@ -134,6 +146,7 @@ class Equations(NamedTuple):
     sets: np.ndarray
     kind: np.ndarray
     own: np.ndarray
+    wide: tuple[tuple[()], ...]
 
 
 class GeneralRule(NamedTuple):
@@ -151,10 +164,16 @@ class GeneralRule(NamedTuple):
 
 
 @inlined
-def _moved(sets: np.ndarray, s: int, k: int, m: float, dt: float) -> float:
-    rate = sets[s, RATE + k]
+def _at(eq: Equations, row: int) -> int:
+    """Where a row of a set begins."""
+    return _HEAD + len(eq.wide) * row
+
+
+@inlined
+def _moved(eq: Equations, s: int, k: int, m: float, dt: float) -> float:
+    rate = eq.sets[s, _at(eq, RATE) + k]
     if rate == 0.0:
-        return m + sets[s, DRIFT + k] * dt
+        return m + eq.sets[s, _at(eq, DRIFT) + k] * dt
     return m * math.exp(rate * dt)
 
 
@@ -162,11 +181,11 @@ def _moved(sets: np.ndarray, s: int, k: int, m: float, dt: float) -> float:
 def carry_by_general_rule(eq: Equations, general: GeneralRule, v: int, s: int, dt: float) -> None:
     """Advances a neuron without modes by ``dt``."""
     x = eq.own
-    for k in range(_W):
-        x[k] = eq.y[v, k]
+    for k in range(len(eq.wide)):
+        x[k] = eq.y[v, M + k]
     evolve(general.sets, eq.kind[s, 1], x, 0, 1, dt, general.scratch)
-    for k in range(_W):
-        eq.y[v, k] = x[k]
+    for k in range(len(eq.wide)):
+        eq.y[v, M + k] = x[k]
 
 
 @piece
@@ -174,15 +193,15 @@ def _give_up(eq: Equations, taylor: TaylorRule, v: int, grows: bool) -> None:
     """Notes a neuron whose states grow without bound, or that needs too many cells, and makes its states NaN."""
     if taylor.alarm[0] < 0:
         taylor.alarm[0], taylor.alarm[1], taylor.alarm[2] = v, eq.y[v, LAST], 1.0 if grows else 0.0
-    for k in range(_W):
-        eq.y[v, k] = np.nan
+    for k in range(len(eq.wide)):
+        eq.y[v, M + k] = np.nan
 
 
 @inlined
 def _copy_states(eq: Equations, taylor: TaylorRule, place: int, v: int) -> None:
     """Lets a cell begin with the states that a neuron has."""
-    for q in range(_W):
-        taylor.cells[place, q, 0] = eq.y[v, q]
+    for q in range(len(eq.wide)):
+        taylor.cells[place, X + q, 0] = eq.y[v, M + q]
 
 
 @inlined
@@ -197,7 +216,7 @@ def _carry_linear(eq: Equations, general: GeneralRule | None, v: int, s: int, t:
             carry_by_general_rule(eq, general, v, s, dt)
             return
     for k in range(eq.kind[s, 0]):
-        eq.y[v, k] = _moved(eq.sets, s, k, eq.y[v, k], dt)
+        eq.y[v, M + k] = _moved(eq, s, k, eq.y[v, M + k], dt)
 
 
 @inlined
@@ -240,7 +259,7 @@ def _leave_cell(eq: Equations, taylor: TaylorRule, v: int, at: float) -> None:
     """Gives a neuron its states at the time ``at`` of its stored cell, which is stored no more."""
     place = v - taylor.first
     for q in range(eq.kind[eq.z[v, CURRENT], 0]):
-        eq.y[v, q] = state_at(taylor.cells, place, q, at)
+        eq.y[v, M + q] = state_at(taylor.cells, place, q, at)
     taylor.span[place, SPAN] = 0.0
 
 
@@ -286,7 +305,7 @@ def _advance(eq: Equations, taylor: TaylorRule, waiting: int, t: float, stored: 
             if taylor.own[AT, lane] >= 0.0:
                 taylor.span[place, SPAN] = 0.0
                 for q in range(eq.kind[eq.z[v, CURRENT], 0]):
-                    eq.y[v, q] = taylor.own[STATES + q, lane]
+                    eq.y[v, M + q] = taylor.own[STATES + q, lane]
             if taylor.span[place, LISTED]:
                 taylor.waiting[waiting] = v
                 waiting += 1
@@ -319,7 +338,7 @@ def list_to_carry(eq: Equations, taylor: TaylorRule, waiting: int, v: int, t: fl
 def list_to_predict(eq: Equations, taylor: TaylorRule, waiting: int, v: int) -> int:
     """Lists a neuron for `advance_listed` if `predict_crossing` uses its cell; the length of the list."""
     s = eq.z[v, CURRENT]
-    if eq.kind[s, 2] < 0 or eq.z[v, REFRACTORY] or eq.sets[s, BASE] == -np.inf:
+    if eq.kind[s, 2] < 0 or eq.z[v, REFRACTORY] == TIMED or eq.sets[s, BASE] == -np.inf:
         return waiting
     if _below_barrier(eq, s, v) > taylor.span[v - taylor.first, BEFORE]:
         return waiting
@@ -363,24 +382,32 @@ def carry(eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None,
 
 @piece
 def read_states(eq: Equations, v: int, x: np.ndarray, at: int) -> None:
-    """Writes the states of a neuron, at the time of its coordinates, into ``x[at : at + 4]``."""
+    """Writes the states of a neuron, at the time of its coordinates, into ``x[at : at + w]``."""
     s = eq.z[v, CURRENT]
-    for q in range(_W):
-        total = eq.sets[s, ORIGIN + q]
-        for k in range(_W):
-            total += eq.sets[s, OUT + _W * q + k] * eq.y[v, k]
+    for q in range(len(eq.wide)):
+        total = eq.sets[s, _at(eq, ORIGIN) + q]
+        for k in range(len(eq.wide)):
+            total += eq.sets[s, _at(eq, OUT + _NEXT * q) + k] * eq.y[v, M + k]
         x[at + q] = total
 
 
 @piece
 def write_states(eq: Equations, v: int, x: np.ndarray, at: int) -> None:
-    """Sets the coordinates of a neuron from its states ``x[at : at + 4]``."""
+    """Sets the coordinates of a neuron from its states ``x[at : at + w]``."""
     s = eq.z[v, CURRENT]
-    for k in range(_W):
+    for k in range(len(eq.wide)):
         total = 0.0
-        for q in range(_W):
-            total += eq.sets[s, INTO + _W * q + k] * (x[at + q] - eq.sets[s, ORIGIN + q])
-        eq.y[v, k] = total
+        for q in range(len(eq.wide)):
+            total += eq.sets[s, _at(eq, INTO + _NEXT * q) + k] * (x[at + q] - eq.sets[s, _at(eq, ORIGIN) + q])
+        eq.y[v, M + k] = total
+
+
+@inlined
+def jump(eq: Equations, v: int, q: int, amount: float) -> None:
+    """Adds ``amount`` to state q of a neuron, unless it is held."""
+    s = eq.z[v, CURRENT]
+    for k in range(len(eq.wide)):
+        eq.y[v, M + k] += amount * eq.sets[s, _at(eq, ENTER + _NEXT * q) + k]
 
 
 @piece
@@ -407,8 +434,23 @@ def hold(eq: Equations, crossings: CrossingQueue, v: int, t: float) -> None:
     free = t + eq.sets[s, DEAD]
     eq.y[v, FREE] = free
     eq.z[v, REFRACTORY] = eq.z[v, EXACT] = 1
+    if free == np.inf:
+        eq.z[v, REFRACTORY], eq.z[v, EXACT] = CONDITIONAL, 0
     _change_set(eq, v, eq.z[v, HELD])
     schedule_crossing(crossings, v, free)
+
+
+@piece
+def end_conditional(eq: Equations, taylor: TaylorRule | None, crossings: CrossingQueue, v: int, fired: bool) -> None:
+    """Ends the refractory period of a neuron if its condition no longer holds, at the time of its coordinates.
+
+    ``fired``: whether it began at this instant.
+    """
+    turned = fired and eq.sets[eq.z[v, CURRENT], TURNS] != 0.0
+    if holds(eq, taylor, v, TURNED if turned else AS_IT_IS):
+        listen_again(eq, v)
+        eq.z[v, EXACT] = 0
+        schedule_crossing(crossings, v, np.inf)
 
 
 @piece
@@ -416,32 +458,38 @@ def reset(eq: Equations, v: int) -> None:
     """Resets a neuron that has fired."""
     s, x = eq.z[v, ACTIVE], eq.own
     read_states(eq, v, x, 0)
-    for q in range(_W):
-        total = eq.sets[s, RESET + _R * q + _W]
-        for k in range(_W):
-            total += eq.sets[s, RESET + _R * q + k] * x[k]
-        x[_W + q] = total
-    write_states(eq, v, x, _W)
+    for q in range(len(eq.wide)):
+        total = eq.sets[s, _at(eq, SHIFT) + q]
+        for k in range(len(eq.wide)):
+            total += eq.sets[s, _at(eq, RESET + _NEXT * q) + k] * x[k]
+        x[len(eq.wide) + q] = total
+    write_states(eq, v, x, len(eq.wide))
 
 
 @inlined
-def holds(eq: Equations, taylor: TaylorRule | None, v: int, due: bool) -> bool:
-    """Whether the threshold condition of a neuron holds, at the time of its coordinates."""
+def holds(eq: Equations, taylor: TaylorRule | None, v: int, rounding: int) -> bool:
+    """Whether the condition of a neuron holds, at the time of its coordinates.
+
+    It is that of the threshold, or of the end of the refractory period. For ``rounding`` see `AS_IT_IS`.
+    """
     s = eq.z[v, CURRENT]
     f = eq.sets[s, BASE]
     size = abs(f)
-    for k in range(_W):
-        p = eq.sets[s, ROW + k] * eq.y[v, k]
+    for k in range(len(eq.wide)):
+        p = eq.sets[s, _at(eq, ROW) + k] * eq.y[v, M + k]
         f += p
         size += abs(p)
-    if f > 0.0 or (due and f >= -_ROUNDED * size):
+    near = 0.0 if rounding == AS_IT_IS else _ROUNDED * size
+    if f > near or (rounding == REACHED and f >= -near):
         return True
-    if f != 0.0:
+    if not f >= -near:
         return False
+    if rounding != TURNED and (eq.z[v, STRICT] >> (1 if eq.z[v, REFRACTORY] else 0)) & 1 == 0:
+        return True
     if taylor is not None:  # noqa: SIM102
         if eq.kind[s, 2] >= 0:
-            return eq.z[v, STRICT] == 0 or _rises_by_series(eq, taylor, v, s)
-    return eq.z[v, STRICT] == 0 or _rises(eq, v)
+            return _rises_by_series(eq, taylor, v, s)
+    return _rises(eq, v)
 
 
 @piece
@@ -461,10 +509,10 @@ def _rises_by_series(eq: Equations, taylor: TaylorRule, v: int, s: int) -> bool:
 def _rises(eq: Equations, v: int) -> bool:
     """Whether a neuron at its threshold is above it right afterwards."""
     s = eq.z[v, CURRENT]
-    slope, bend = eq.sets[s, SLOPE + _W], eq.sets[s, BEND + _W]
-    for k in range(_W):
-        slope += eq.sets[s, SLOPE + k] * eq.y[v, k]
-        bend += eq.sets[s, BEND + k] * eq.y[v, k]
+    slope, bend = eq.sets[s, SLOPE_CONSTANT], eq.sets[s, BEND_CONSTANT]
+    for k in range(len(eq.wide)):
+        slope += eq.sets[s, _at(eq, SLOPE) + k] * eq.y[v, M + k]
+        bend += eq.sets[s, _at(eq, BEND) + k] * eq.y[v, M + k]
     return slope > 0.0 or (slope == 0.0 and bend > 0.0)
 
 
@@ -478,15 +526,15 @@ def _step(eq: Equations, s: int, v: int, dt: float) -> tuple[float, float, float
     f = rest = eq.sets[s, BASE]
     slope, bend, most, size, drift = 0.0, 0.0, 0.0, abs(f), 0.0
     for k in range(eq.kind[s, 0]):
-        rate, weight, m = eq.sets[s, RATE + k], eq.sets[s, ROW + k], eq.y[v, k]
+        rate, weight, m = eq.sets[s, _at(eq, RATE) + k], eq.sets[s, _at(eq, ROW) + k], eq.y[v, M + k]
         if dt > 0.0:
-            m = _moved(eq.sets, s, k, m, dt)
+            m = _moved(eq, s, k, m, dt)
         p = weight * m
         f += p
         size += abs(p)
         if rate == 0.0:
             rest += p
-            drift += weight * eq.sets[s, DRIFT + k]
+            drift += weight * eq.sets[s, _at(eq, DRIFT) + k]
         else:
             slope += rate * p
             if p > 0.0:
@@ -563,12 +611,12 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
             eq.z[v, EXACT] = 0
             return float(soon)
         size = abs(eq.sets[s, BASE])
-        for q in range(_W):
-            size += abs(eq.sets[s, ROW + q] * taylor.cells[place, q, 0])
+        for q in range(len(eq.wide)):
+            size += abs(eq.sets[s, _at(eq, ROW) + q] * taylor.cells[place, X + q, 0])
         wait = first_zero(taylor, place, size)
         end = begin + taylor.span[place, SPAN]
         if wait <= 1.0:
-            for q in range(_W):
+            for q in range(len(eq.wide)):
                 eq.own[q] = state_at(taylor.cells, place, q, wait)
             if steepness(taylor, place, wait) * tolerance(end) > _ROUNDED * size * taylor.span[place, SPAN]:
                 eq.z[v, EXACT] = STEEP
@@ -576,9 +624,9 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
         if math.isnan(wait):
             break
         f = eq.sets[s, BASE]
-        for q in range(_W):
+        for q in range(len(eq.wide)):
             eq.own[q] = state_at(taylor.cells, place, q, 1.0)
-            f += eq.sets[s, ROW + q] * eq.own[q]
+            f += eq.sets[s, _at(eq, ROW) + q] * eq.own[q]
         if f >= 0.0:
             return float(end)
         if end > until:
@@ -592,19 +640,19 @@ def _find_crossing(eq: Equations, taylor: TaylorRule, v: int, until: float) -> f
             place = ahead
         else:
             eq.y[v, LAST], taylor.span[place, SPAN] = end, 0.0
-            for q in range(_W):
-                eq.y[v, q] = eq.own[q]
+            for q in range(len(eq.wide)):
+                eq.y[v, M + q] = eq.own[q]
             if taylor.span[following, SPAN] > 0.0:
                 fresh = False
-                for q in range(F + 1):
+                for q in range(taylor.cells.shape[1]):
                     for k in range(ORDER + 1):
                         taylor.cells[place, q, k] = taylor.cells[following, q, k]
                 for column in (SPAN, CURVATURE):
                     taylor.span[place, column] = taylor.span[following, column]
                 taylor.span[following, SPAN] = 0.0
         if fresh:
-            for q in range(_W):
-                taylor.cells[place, q, 0] = eq.own[q]
+            for q in range(len(eq.wide)):
+                taylor.cells[place, X + q, 0] = eq.own[q]
     _give_up(eq, taylor, v, grows)
     return np.nan
 
@@ -620,8 +668,8 @@ def put_at_crossing(eq: Equations, taylor: TaylorRule, v: int, time: float, t: f
     """A neuron that crosses its threshold at ``time`` has the states of this crossing at ``t``, if it is steep."""
     if eq.z[v, EXACT] == STEEP:
         _crossing_by_series(eq, taylor, v, time + tolerance(time))
-        for q in range(_W):
-            eq.y[v, q] = eq.own[q]
+        for q in range(len(eq.wide)):
+            eq.y[v, M + q] = eq.own[q]
         eq.y[v, LAST], eq.z[v, EXACT] = t, 1
         taylor.span[v - taylor.first, SPAN] = 0.0
 
@@ -630,7 +678,7 @@ def put_at_crossing(eq: Equations, taylor: TaylorRule, v: int, time: float, t: f
 def predict_crossing(
     eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None, crossings: CrossingQueue, v: int, anew: bool
 ) -> bool:
-    """Predicts the next crossing of a neuron that is not refractory, or a time that comes before it.
+    """Predicts the next crossing of a neuron whose refractory period is not timed, or a time that comes before it.
 
     Args:
         eq, general, crossings: of the run.
@@ -646,8 +694,8 @@ def predict_crossing(
         return True
     if general is not None:  # noqa: SIM102
         if eq.kind[s, 1] >= 0:
-            for k in range(_W):
-                eq.own[k] = eq.y[v, k]
+            for k in range(len(eq.wide)):
+                eq.own[k] = eq.y[v, M + k]
             wait = first_crossing(general.sets, eq.kind[s, 1], eq.own, 0, 1, -eq.sets[s, BASE], general.scratch)
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, np.inf if math.isnan(wait) else eq.y[v, LAST] + wait)
@@ -686,7 +734,7 @@ def _predict_anew(
     eq: Equations, general: GeneralRule | None, taylor: TaylorRule | None, crossings: CrossingQueue, v: int
 ) -> bool:
     """The next crossing of a neuron with new states, at once if its condition holds; False if it is undecided."""
-    if holds(eq, taylor, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+    if holds(eq, taylor, v, AS_IT_IS):
         eq.z[v, EXACT] = 1
         schedule_crossing(crossings, v, eq.y[v, LAST])
         return True
@@ -699,7 +747,7 @@ def predict_all_crossings(
 ) -> int:
     """Predicts the first event of every neuron from its states; -1, or the neuron whose crossing is undecided."""
     for v in range(len(eq.y)):
-        if eq.z[v, REFRACTORY]:
+        if eq.z[v, REFRACTORY] == TIMED:
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, eq.y[v, FREE])
         elif not _predict_anew(eq, general, taylor, crossings, v):
@@ -742,9 +790,9 @@ def change_sets(
     """
     for j in range(len(neurons)):
         v = neurons[j]
-        refractory = eq.z[v, REFRACTORY] == 1
+        timed = eq.z[v, REFRACTORY] == TIMED
         reaches = False
-        if not refractory and crossings.time[v] <= t + tolerance(t):
+        if not timed and crossings.time[v] <= t + tolerance(t):
             time = crossings.time[v]
             if not eq.z[v, EXACT]:
                 time = _next_crossing(eq, taylor, v, t + tolerance(t))
@@ -757,10 +805,10 @@ def change_sets(
         carry(eq, general, taylor, v, t)
         eq.z[v, ACTIVE] += shift[j]
         eq.z[v, HELD] += shift[j]
-        _change_set(eq, v, eq.z[v, HELD] if refractory else eq.z[v, ACTIVE])
-        if refractory:
+        _change_set(eq, v, eq.z[v, HELD] if eq.z[v, REFRACTORY] else eq.z[v, ACTIVE])
+        if timed:
             continue  # the end of its refractory period is in the queue
-        if reaches or holds(eq, taylor, v, v < 0):  # never; a literal would be a separate type, and compiled separately
+        if reaches or holds(eq, taylor, v, AS_IT_IS):
             eq.z[v, EXACT] = 1
             schedule_crossing(crossings, v, eq.y[v, LAST])
         elif not predict_crossing(eq, general, taylor, crossings, v, v >= 0):
@@ -777,15 +825,15 @@ def _compute_following_cells(eq: Equations, taylor: TaylorRule, crossings: Cross
         s, place = eq.z[v, CURRENT], v - taylor.first
         following = place + len(taylor.waiting)
         # Most of those with a barrier need no further cell.
-        wanted = eq.kind[s, 2] >= 0 and eq.kind[s, 3] < 0 and not eq.z[v, REFRACTORY] and not eq.z[v, EXACT]
+        wanted = eq.kind[s, 2] >= 0 and eq.kind[s, 3] < 0 and eq.z[v, REFRACTORY] != TIMED and not eq.z[v, EXACT]
         if wanted:
             end = eq.y[v, LAST] + taylor.span[place, SPAN]
             wanted = taylor.span[place, SPAN] > 0.0 and taylor.span[following, SPAN] == 0.0 and end <= crossings.time[v]
         if wanted and lanes > 0:
             wanted = taylor.kind[eq.kind[s, 2]] == taylor.kind[taylor.lane[1, 0]]
         if wanted:
-            for q in range(_W):
-                taylor.cells[following, q, 0] = state_at(taylor.cells, place, q, 1.0)
+            for q in range(len(eq.wide)):
+                taylor.cells[following, X + q, 0] = state_at(taylor.cells, place, q, 1.0)
             taylor.lane[0, lanes], taylor.lane[1, lanes] = following, eq.kind[s, 2]
             lanes += 1
         if lanes == 0 or lanes == LANES:
@@ -845,7 +893,7 @@ def states_at(
     t: float,
     out: np.ndarray,
 ) -> None:
-    """States of some neurons at ``t``, which has no event of theirs before it, into ``out`` [4 per neuron]."""
+    """States of some neurons at ``t``, which has no event of theirs before it, into ``out`` [w per neuron]."""
     for j in range(len(neurons)):
         v = neurons[j]
         if taylor is not None:  # noqa: SIM102
@@ -853,27 +901,30 @@ def states_at(
                 taylor.waiting[0] = v
                 advance_listed(eq, taylor, 1, t, 1)
         last = eq.y[v, LAST]
-        for k in range(_W):
-            out[_W * j + k] = eq.y[v, k]
+        for k in range(len(eq.wide)):
+            out[len(eq.wide) * j + k] = eq.y[v, M + k]
         carry(eq, general, taylor, v, t)
         read_states(eq, v, eq.own, 0)
         eq.y[v, LAST] = last
-        for k in range(_W):
-            eq.y[v, k] = out[_W * j + k]
-            out[_W * j + k] = eq.own[k]
+        for k in range(len(eq.wide)):
+            eq.y[v, M + k] = out[len(eq.wide) * j + k]
+            out[len(eq.wide) * j + k] = eq.own[k]
 
 
 @device_kernel
 def start_from(eq: Equations, neurons: np.ndarray, x: np.ndarray, free: np.ndarray, t: float) -> None:
-    """Sets the states of some neurons to ``x`` [4 per neuron] at ``t``, refractory until ``free``."""
+    """Sets the states of some neurons to ``x`` [w per neuron] at ``t``.
+
+    They are refractory until ``free``, or for inf until their condition ends it.
+    """
     for j in range(len(neurons)):
         v = neurons[j]
         eq.y[v, LAST], eq.y[v, FREE] = t, free[j]
         refractory = free[j] > t
-        eq.z[v, REFRACTORY] = 1 if refractory else 0
+        eq.z[v, REFRACTORY] = (CONDITIONAL if free[j] == np.inf else TIMED) if refractory else 0
         eq.z[v, CURRENT] = eq.z[v, HELD] if refractory else eq.z[v, ACTIVE]
         eq.z[v, DUE] = eq.z[v, STAMP] = -1
-        write_states(eq, v, x, _W * j)
+        write_states(eq, v, x, len(eq.wide) * j)
 
 
 @device_kernel
@@ -886,7 +937,7 @@ def change_states(
     x: np.ndarray,
     t: float,
 ) -> int:
-    """Sets the states of some neurons to ``x`` [4 per neuron] at ``t``, which has no event of theirs before it.
+    """Sets the states of some neurons to ``x`` [w per neuron] at ``t``, which has no event of theirs before it.
 
     Returns:
         -1, or the neuron whose crossing is undecided.
@@ -894,9 +945,9 @@ def change_states(
     for j in range(len(neurons)):
         v = neurons[j]
         carry(eq, general, taylor, v, t)
-        write_states(eq, v, x, _W * j)
+        write_states(eq, v, x, len(eq.wide) * j)
         # The end of a refractory period is in the queue.
-        if not eq.z[v, REFRACTORY] and not _predict_anew(eq, general, taylor, crossings, v):
+        if eq.z[v, REFRACTORY] != TIMED and not _predict_anew(eq, general, taylor, crossings, v):
             return v
     return -1
 
@@ -910,7 +961,10 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
     Raises:
         InputError: names the population whose equations cannot be run, and why.
     """
-    columns, kinds, which, systems = [np.zeros((0, COLUMNS))], [np.zeros((0, 4), np.int64)], [], []
+    rules = [population.rule for population in circuit.populations]
+    most = max((len(rule.states) for rule in rules if isinstance(rule, EquationNeuron)), default=1)
+    w = _FEW if most <= _FEW else MOST_STATES
+    columns, kinds, which, systems = [np.zeros((0, _columns(w)))], [np.zeros((0, 4), np.int64)], [], []
     general: dict[bytes, tuple[int, LinearSystem]] = {}
     curved: list[SeriesSystem] = []
     barriers: list[np.ndarray] = []
@@ -919,14 +973,16 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
         assert isinstance(rule, EquationNeuron)
         known = len(general)
         active = sum(map(len, kinds)) + rule.system
-        parts = [_sets(rule, np.zeros(len(rule.states), bool), general, curved, barriers)]
+        parts = [_sets(rule, False, w, general, curved, barriers)]
         held = active
-        if np.any(rule.systems.refractory) and any(rule.held):
+        dead = rule.systems.refractory
+        if np.any(np.isinf(dead)) or (np.any(dead) and any(rule.held)):
             held = active + len(parts[0][1])
-            parts.append(_sets(rule, np.array(rule.held), general, curved, barriers))
+            parts.append(_sets(rule, True, w, general, curved, barriers))
         columns += [part[0] for part in parts]
         kinds += [part[1] for part in parts]
-        which.append((active, held, np.full(population.size, rule.strict)))
+        # A refractory condition that is > no longer holds where both sides are equal.
+        which.append((active, held, np.full(population.size, rule.strict + 2 * (not rule.refractory_strict))))
         systems.append((population.name, [system for _, system in list(general.values())[known:]]))
     z = np.zeros((sum(p.size for p in circuit.populations), 8), np.int64)
     for column, values in zip((ACTIVE, HELD, STRICT), zip(*which, strict=True), strict=False):
@@ -935,19 +991,20 @@ def equations_of(circuit: Circuit) -> tuple[Equations, GeneralRule | None, Taylo
     kind[kind[:, 3] >= 0, 3] += len(kind)
     for columns_of_one in barriers:
         columns.append(columns_of_one[None])
-    kind = np.concatenate([kind, np.full((len(barriers), 4), [MOST_STATES, -1, -1, -1])])
+    kind = np.concatenate([kind, np.full((len(barriers), 4), [w, -1, -1, -1])])
     equations = Equations(
-        y=np.zeros((len(z), 8)),
+        y=np.zeros((len(z), M + w)),
         z=z,
         sets=np.concatenate(columns),
         kind=kind,
-        own=np.zeros(8),
+        own=np.zeros(2 * w),
+        wide=((),) * w,
     )
     by_series = equations.kind[:, 2] >= 0
     cells = np.flatnonzero(by_series[z[:, ACTIVE]] | by_series[z[:, HELD]])
     taylor = None
     if len(cells):
-        taylor = taylor_rule(curved, int(cells[0]), int(np.ptp(cells)) + 1)
+        taylor = taylor_rule(curved, int(cells[0]), int(np.ptp(cells)) + 1, w)
         taylor = taylor._replace(
             advance=address(_advance, equations, taylor, 0, 0.0, 0),
             cross=address(_find_crossing, equations, taylor, 0, 0.0),
@@ -974,9 +1031,15 @@ def _general_sets(systems: Sequence[tuple[str, Sequence[LinearSystem]]]) -> Line
         raise
 
 
+def _columns(w: int) -> int:
+    """Columns of `Equations.sets` for ``w`` coordinates."""
+    return _HEAD + w * (ENTER + _NEXT * w)
+
+
 def _sets(
     rule: EquationNeuron,
-    held: np.ndarray,
+    refractory: bool,
+    w: int,
     general: dict[bytes, tuple[int, LinearSystem]],
     curved: list[SeriesSystem],
     barriers: list[np.ndarray],
@@ -985,13 +1048,20 @@ def _sets(
 
     Args:
         rule: its neurons.
-        held: states that are constant.
+        refractory: whether they are; the condition is then that of the end of this, if a condition ends it.
+        w: coordinates.
         general: systems for the general rule by their distinguishing values; new ones are added.
         curved: systems for series; new ones are added.
         barriers: rows of `Equations.sets` of barriers; new ones are added.
     """
     systems = rule.systems
     count, n = systems.offset.shape
+    held = np.array(rule.held) & refractory
+    conditional = np.isinf(systems.refractory)
+    weights, level = systems.row, systems.level
+    if refractory:
+        weights = np.where(conditional[:, None], -systems.refractory_row, weights)
+        level = np.where(conditional, -systems.refractory_level, level)
     matrix = np.where(held[:, None], 0.0, systems.matrix)
     offset = np.where(held, 0.0, systems.offset)
     rate, out, into, modal = _modes(matrix)
@@ -999,7 +1069,7 @@ def _sets(
     number, series = np.full(count, -1), np.full(count, -1)
     product = np.where(held[:, None], 0.0, systems.product)
     by_series = np.zeros(count, bool)
-    if rule.operations:  # a linear part without modes needs no further rule
+    if rule.operations or n > _FEW:  # a linear part without modes needs no further rule, or is too large for it
         by_series = np.any(product, axis=(1, 2)) | ~modal
         modal &= ~by_series
         series[by_series] = len(curved) + np.arange(by_series.sum())
@@ -1015,42 +1085,46 @@ def _sets(
             continue
         if np.linalg.matrix_rank(_balanced(matrix[s])) == n:
             origin[s], drift[s] = np.linalg.solve(matrix[s], -offset[s]), 0.0
-        key = np.concatenate([matrix[s].ravel(), drift[s], systems.row[s]]).tobytes()
+        key = np.concatenate([matrix[s].ravel(), drift[s], weights[s]]).tobytes()
         if key not in general:
             ones = np.ones(n)
-            system = LinearSystem(matrix=matrix[s], offset=drift[s], drive=0 * ones, row=systems.row[s], tau=ones)
+            system = LinearSystem(matrix=matrix[s], offset=drift[s], drive=0 * ones, row=weights[s], tau=ones)
             general[key] = len(general), system
         number[s] = general[key][0]
-    row = np.einsum("sq,sqk->sk", systems.row, out)
-    base = np.einsum("sq,sq->s", systems.row, origin) - systems.level
-    size = np.einsum("sq,sq->s", np.abs(systems.row), np.abs(origin)) + np.abs(systems.level)
+    row = np.einsum("sq,sqk->sk", weights, out)
+    base = np.einsum("sq,sq->s", weights, origin) - level
+    size = np.einsum("sq,sq->s", np.abs(weights), np.abs(origin)) + np.abs(level)
     base[np.abs(base) <= 4 * 2.0**-52 * size] = 0.0  # a fixed point that is the threshold up to rounding
-    base[np.isinf(systems.level)] = -np.inf
+    base[np.isinf(level)] = -np.inf
     if np.any(by_series):
         slopes = np.concatenate([matrix, offset[:, :, None], product], axis=2)
         right = np.concatenate([slopes, systems.sums], axis=1)
         used = np.any(right[by_series] != 0, axis=0)
         curved += [
-            SeriesSystem(right[s], used, rule.operations, systems.row[s], base[s]) for s in np.flatnonzero(by_series)
+            SeriesSystem(right[s], used, rule.operations, weights[s], base[s]) for s in np.flatnonzero(by_series)
         ]
     moves = np.where(modal[:, None, None], rate[:, :, None] * np.eye(n), matrix)
     slope = np.einsum("sk,skq->sq", row, moves)
     bend = np.einsum("sk,skq->sq", slope, moves)
-    columns = np.zeros((count, COLUMNS))
-    states = into.transpose(0, 2, 1)
-    for at, values in ((RATE, rate), (DRIFT, drift), (ROW, row), (ORIGIN, origin), (SLOPE, slope), (BEND, bend)):
-        columns[:, at : at + n] = values
-    columns[:, SLOPE + _W] = np.einsum("sk,sk->s", row, drift)
-    columns[:, BEND + _W] = np.einsum("sk,sk->s", slope, drift)
+    columns = np.zeros((count, _columns(w)))
     columns[:, BASE], columns[:, DEAD] = base, systems.refractory
     columns[:, FASTEST] = np.abs(moves).sum(axis=2).max(axis=1)
-    for at, values in ((ENTER, np.where(held[:, None], 0.0, states)), (INTO, states), (OUT, out)):
-        columns[:, at : at + _W * _W].reshape(count, _W, _W)[:, :n, :n] = values
-    reset = columns[:, RESET:].reshape(count, _W, _R)
-    reset[:, :n, :n], reset[:, :n, _W] = systems.reset[:, :, :n], systems.reset[:, :, n]
+    columns[:, SLOPE_CONSTANT] = np.einsum("sk,sk->s", row, drift)
+    columns[:, BEND_CONSTANT] = np.einsum("sk,sk->s", slope, drift)
+    turns = _turns(systems) & (refractory <= _keep_condition(systems))
+    columns[:, TURNS] = turns & conditional
+    rows = columns[:, _HEAD:].reshape(count, -1, w)
+    shift = systems.reset[:, :, n]
+    for at, values in ((RATE, rate), (DRIFT, drift), (ROW, row), (ORIGIN, origin), (SLOPE, slope), (BEND, bend)):
+        rows[:, at, :n] = values
+    rows[:, SHIFT, :n] = shift
+    states = into.transpose(0, 2, 1)
+    entered = np.where(held[:, None], 0.0, states)
+    for at, matrices in ((ENTER, entered), (INTO, states), (OUT, out), (RESET, systems.reset[:, :, :n])):
+        rows[:, at::_NEXT][:, :n, :n] = matrices
     barrier = np.full(count, -1)
     for s in np.flatnonzero(by_series):
-        found = _barrier(matrix[s], offset[s], product[s], rule.operations, systems.row[s], base[s])
+        found = _barrier(matrix[s], offset[s], product[s], rule.operations, weights[s], base[s], w)
         if found is not None:
             barrier[s] = len(barriers)
             barriers.append(found)
@@ -1064,6 +1138,7 @@ def _barrier(
     operations: Sequence[Operation],
     row: np.ndarray,
     base: float,
+    w: int,
 ) -> np.ndarray | None:
     """The slope of the condition at the threshold as a condition of its own, a row of `Equations.sets`; None for none.
 
@@ -1093,11 +1168,28 @@ def _barrier(
             slope[np.flatnonzero(np.where(np.arange(n) == v, 0, power))[0]] += value * level ** power[v]
         elif value:
             return None
-    columns = np.zeros(COLUMNS)
-    columns[RATE : RATE + n] = np.where(np.arange(n) == v, 0.0, np.diag(matrix))
-    columns[ROW : ROW + n] = row[v] * slope
+    columns = np.zeros(_columns(w))
+    rows = columns[_HEAD:].reshape(-1, w)
+    rows[RATE, :n] = np.where(np.arange(n) == v, 0.0, np.diag(matrix))
+    rows[ROW, :n] = row[v] * slope
     columns[BASE] = row[v] * constant
     return columns
+
+
+def _turns(systems: Systems) -> np.ndarray:
+    """Where the refractory condition and that of the threshold are the same, up to rounding [S]."""
+    with np.errstate(all="ignore"):
+        one, other = (
+            np.concatenate([row, level[:, None]], axis=1) / np.abs(row).max(axis=1, keepdims=True)
+            for row, level in ((systems.row, systems.level), (systems.refractory_row, systems.refractory_level))
+        )
+        return np.all(np.abs(one - other) <= _SAME * np.abs(one), axis=1)
+
+
+def _keep_condition(systems: Systems) -> np.ndarray:
+    """Where a reset leaves the two sides of the threshold condition as they are [S]."""
+    after = np.einsum("sq,sqk->sk", systems.row, systems.reset)
+    return np.all(after[:, :-1] == systems.row, axis=1) & (after[:, -1] == 0)
 
 
 def _balanced(matrix: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from mtt_brian.engines.exact import equation_loop as loop
 from mtt_brian.engines.exact.equation_neurons import (
     ACTIVE,
     CURRENT,
+    DUE,
     HELD,
     REFRACTORY,
     change_sets,
@@ -30,7 +31,7 @@ from mtt_brian.engines.exact.synapse_programs import BAD_ROW, BAD_SYNAPSE, plast
 from mtt_brian.engines.exact.taylor import SPAN
 from mtt_brian.engines.lowered.synapse_lists import synapse_lists
 from mtt_brian.errors import InputError
-from mtt_brian.neuron.equation_neuron import MOST_STATES, RECIPROCAL, EquationNeuron
+from mtt_brian.neuron.equation_neuron import RECIPROCAL, EquationNeuron
 
 #: Spikes per second of a neuron above which a run ends with an error.
 MAX_RATE = 1e6
@@ -54,12 +55,13 @@ class EquationRun:
         self.circuit = circuit
         self._net = synapse_lists(circuit, plastic)
         self._equations, self._general, self._taylor = equations_of(circuit)
+        self._width = len(self._equations.wide)
         self._programs = programs_in_order(plastic)
         self._plastic = plasticity_of(plastic, {p.name: self.neurons(p.name).start for p in circuit.populations})
         self._synapses = {} if self._plastic is None else variables_of(plastic, self._plastic.values)
         self._crossings = CrossingQueue.empty(self._net.neurons)
         self._put_delayed(loop.DelayedSpikes.empty(max(self._net.most, 16)))
-        self._trace = loop.Trace.empty(max(self._net.neurons, 16))
+        self._trace = loop.Trace.empty(max(self._net.neurons, 16), self._width)
         self._first_sets = self._equations.z[:, ACTIVE].copy()
         self._changes, self._changed = _changes_of(circuit), 0
         self._progress = loop.Progress.start(self._net.neurons)
@@ -76,10 +78,11 @@ class EquationRun:
             name: of the population.
             neurons: their indices in it, integers [K].
             x: states, float64 [K, n].
-            free: end of their refractory periods in seconds, float64 [K]; those up to ``t`` are over.
+            free: end of their refractory periods in seconds, float64 [K]; those up to ``t`` are over, and
+                those of inf end by their condition.
             t: seconds.
         """
-        start_from(self._equations, self.neurons(name).start + neurons.astype(np.int64), _for_kernels(x), free, t)
+        start_from(self._equations, self.neurons(name).start + neurons.astype(np.int64), self._for_kernels(x), free, t)
 
     def change(self, name: str, neurons: np.ndarray, x: np.ndarray, t: float) -> None:
         """Sets the states of some neurons of a population in the middle of a run.
@@ -94,7 +97,9 @@ class EquationRun:
             InputError: for an oscillation whose crossing is undecided.
         """
         at = self.neurons(name).start + neurons.astype(np.int64)
-        neuron = change_states(self._equations, self._general, self._taylor, self._crossings, at, _for_kernels(x), t)
+        neuron = change_states(
+            self._equations, self._general, self._taylor, self._crossings, at, self._for_kernels(x), t
+        )
         self._check_series()
         if neuron >= 0:
             raise InputError(self._undecided(neuron))
@@ -208,12 +213,12 @@ class EquationRun:
         Raises:
             InputError: for states that grow without bound, or change too fast.
         """
-        out = np.empty(len(neurons) * MOST_STATES)
+        out = np.empty(len(neurons) * self._width)
         states_at(
             self._equations, self._general, self._taylor, self.neurons(name).start + neurons.astype(np.int64), t, out
         )
         self._check_series()
-        return out.reshape(-1, MOST_STATES)[:, : len(self._rule(name).states)]
+        return out.reshape(-1, self._width)[:, : len(self._rule(name).states)]
 
     def refractory(self, name: str) -> np.ndarray:
         """Which neurons of a population are refractory."""
@@ -276,7 +281,8 @@ class EquationRun:
         self._equations.y[at], mine[at] = kept["y"][before], kept["z"][before]
         mine[at, ACTIVE], mine[at, HELD] = sets.T
         self._forget_cells()
-        mine[at, CURRENT] = np.where(mine[at, REFRACTORY] == 1, sets[:, 1], sets[:, 0])
+        mine[at, CURRENT] = np.where(mine[at, REFRACTORY] != 0, sets[:, 1], sets[:, 0])
+        mine[at, DUE] = -1  # instants are counted anew
 
     def _forget_cells(self) -> None:
         """The coordinates of neurons have changed."""
@@ -299,6 +305,12 @@ class EquationRun:
             "time constants"
         )
 
+    def _for_kernels(self, x: np.ndarray) -> np.ndarray:
+        """States [K, n] with room for those of any neuron, one neuron after another."""
+        wide = np.zeros((len(x), self._width))
+        wide[:, : x.shape[1]] = x
+        return wide.ravel()
+
     def _rule(self, name: str) -> EquationNeuron:
         rule = self.circuit.population[name].rule
         assert isinstance(rule, EquationNeuron)
@@ -307,7 +319,7 @@ class EquationRun:
     def _spikes(self) -> dict[str, FiredSpikes]:
         size = int(self._progress.now[loop.SPIKES])
         t, neuron = self._trace.t[:size], self._trace.neuron[:size]
-        x = self._trace.x[: MOST_STATES * size].reshape(size, MOST_STATES)
+        x = self._trace.x[: self._width * size].reshape(size, self._width)
         order = np.lexsort((neuron, t))
         out = {}
         for population in self.circuit.populations:
@@ -333,7 +345,7 @@ class EquationRun:
 
     def _make_room(self) -> None:
         if self._progress.now[loop.SPIKES] + self._net.neurons > len(self._trace.t):
-            larger = loop.Trace.empty(2 * len(self._trace.t))
+            larger = loop.Trace.empty(2 * len(self._trace.t), self._width)
             for new, old in zip(larger, self._trace, strict=True):
                 new[: len(old)] = old
             self._trace = larger
@@ -382,13 +394,6 @@ class _Change(NamedTuple):
     time: float
     population: str
     shift: np.ndarray
-
-
-def _for_kernels(x: np.ndarray) -> np.ndarray:
-    """States [K, n] with `MOST_STATES` per neuron, one neuron after another."""
-    wide = np.zeros((len(x), MOST_STATES))
-    wide[:, : x.shape[1]] = x
-    return wide.ravel()
 
 
 def _changes_of(circuit: Circuit) -> list[_Change]:

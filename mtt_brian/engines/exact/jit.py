@@ -18,18 +18,20 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from mtt_brian.circuit import instants
+from mtt_brian.circuit import plasticity
 from mtt_brian.engines.base import Order
 from mtt_brian.engines.exact.indexing import Compiler
 from mtt_brian.engines.lowered import packing
 from mtt_brian.kernel_cache import WITHOUT_RUNTIME, kept
+from mtt_brian.neuron import equation_neuron
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "pipeline_class": Compiler, **WITHOUT_RUNTIME}
 #: Files whose functions and constants become part of the machine code.
 _SOURCES = (
     *Path(__file__).parent.glob("*.py"),
     *Path(packing.__file__).parent.glob("*.py"),
-    *Path(instants.__file__).parent.glob("*.py"),
+    *Path(plasticity.__file__).parent.glob("*.py"),
+    Path(equation_neuron.__file__),
 )
 
 

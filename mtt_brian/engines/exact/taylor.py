@@ -78,8 +78,8 @@ _STEPS = 10_000
 #: A state at its threshold that leaves it downwards slower than float64 resolves is looked at again after this time.
 _AWAY = 1e-9
 
-#: Row of a cell after those of the states. Columns of `TaylorRule.span`.
-F = MOST_STATES
+#: Rows of a cell: the condition, the first state. Columns of `TaylorRule.span`.
+F, X = 0, 1
 SPAN, CURVATURE, LISTED, BEFORE, AT_ONCE = range(5)
 #: Rows of `TaylorRule.own`: length of the cell in seconds, and what it must be multiplied by; a time on the cell;
 #: states there; defects and the sizes of their terms by state; weights and constant of the condition; its coefficients,
@@ -106,9 +106,9 @@ class TaylorRule(NamedTuple):
             its arguments; of a sum, the first of its terms among those of the kind, and the first that is not its own.
         kind: the kind of every set, int64 [sets].
         value: by set: the factors of its terms, the weights and the constant of its condition, float64 [sets, columns];
-            the last five columns are those of the condition.
-        cells: coefficients of the states and of the condition (`F`), float64 [2 neurons + 1, 5, ORDER + 1]: the cells
-            of the neurons; the cells that follow (valid if both lengths are not 0); and one more.
+            the last `MOST_STATES` + 1 columns are those of the condition.
+        cells: coefficients of the condition and of w states, float64 [2 neurons + 1, 1 + w, ORDER + 1]: the cells of
+            the neurons; the cells that follow (valid if both lengths are not 0); and one more.
         span: length of the cell in seconds, 0 for one that is not stored; an upper bound of the second derivative of
             the condition on it; whether the neuron is in ``waiting``; the length of the last cell that was computed;
             how many cells in a row begin and end at the same time, float64 [2 neurons + 1, 5].
@@ -285,11 +285,12 @@ def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
     for lane in range(lanes):
         place, s = taylor.lane[0, lane], taylor.lane[1, lane]
         for q in range(states):
-            series[_ROWS * q, lane] = cells[place, q, 0]
+            series[_ROWS * q, lane] = cells[place, X + q, 0]
         for i in range(terms):
             factor[i, lane] = taylor.value[s, i] * (_UNIT if i < slopes else 1.0)
-        for q in range(MOST_STATES + 1):
+        for q in range(states):
             own[_WEIGHTS + q, lane] = taylor.value[s, condition + q]
+        own[_WEIGHTS + MOST_STATES, lane] = taylor.value[s, condition + MOST_STATES]
         own[LENGTH, lane] = _UNIT
     for trial in range(_TRIES):
         for k in range(order):
@@ -334,7 +335,7 @@ def _expand(taylor: TaylorRule, lanes: int, stored: int) -> float:
             place = taylor.lane[0, lane]
             for q in range(states):
                 for k in range(1, order + 1):
-                    cells[place, q, k] = series[_ROWS * q + k, lane]
+                    cells[place, X + q, k] = series[_ROWS * q + k, lane]
             for k in range(order + 1):
                 cells[place, F, k] = own[_CONDITION + k, lane]
             taylor.span[place, SPAN], taylor.span[place, CURVATURE] = own[LENGTH, lane], own[_BENDS, lane]
@@ -374,9 +375,9 @@ def expand_one(taylor: TaylorRule, s: int, place: int) -> bool:
 @inlined
 def state_at(cells: np.ndarray, place: int, q: int, s: float) -> float:
     """A state at the time ``s`` of a cell."""
-    total = cells[place, q, ORDER]
+    total = cells[place, X + q, ORDER]
     for k in range(ORDER - 1, -1, -1):
-        total = total * s + cells[place, q, k]
+        total = total * s + cells[place, X + q, k]
     return total
 
 
@@ -474,12 +475,13 @@ class SeriesSystem(NamedTuple):
     base: float
 
 
-def taylor_rule(systems: Sequence[SeriesSystem], first: int, count: int) -> TaylorRule:
+def taylor_rule(systems: Sequence[SeriesSystem], first: int, count: int, w: int) -> TaylorRule:
     """The arrays of the kernels.
 
     Args:
         systems: the sets, by their numbers.
         first, count: the neurons that have a cell.
+        w: coordinates of a neuron.
     """
     kinds: dict[tuple[Any, ...], int] = {}
     kind: list[int] = []
@@ -523,7 +525,7 @@ def taylor_rule(systems: Sequence[SeriesSystem], first: int, count: int) -> Tayl
         lists=lists,
         kind=np.array(kind),
         value=value,
-        cells=np.zeros((2 * count + 1, MOST_STATES + 1, ORDER + 1)),
+        cells=np.zeros((2 * count + 1, X + w, ORDER + 1)),
         span=np.zeros((2 * count + 1, 5)),
         first=first,
         lane=np.zeros((2, LANES), np.int64),
