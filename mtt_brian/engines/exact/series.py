@@ -152,7 +152,7 @@ def write_results(
         if lists[p, 0] == PRODUCT:
             put_row(series, ROWS * z + k, _product(series, lists[p, 1], lists[p, 2], k))
         else:
-            call(other, (series, lists, factor, terms, p, z, lanes, k))
+            call(other, (series, lists, factor, terms, p, z, lanes, k), 0.0)
 
 
 @piece
@@ -223,4 +223,4 @@ def write_values(
             )
             put_row(size, z, minus(both, size_of(result)))
         else:
-            call(other, (value, size, lists, factor, terms, p, z, lanes))
+            call(other, (value, size, lists, factor, terms, p, z, lanes), 0.0)
