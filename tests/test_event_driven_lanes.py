@@ -7,7 +7,7 @@ import pytest
 from brian2 import ms, second
 
 from mtt_brian.engines.exact import equation_neurons
-from mtt_brian.engines.exact.equation_neurons import BASE, RATE, ROW
+from mtt_brian.engines.exact.equation_neurons import _HEAD, BASE, RATE, ROW
 from mtt_brian.engines.exact.jit import kernel
 from mtt_brian.engines.exact.taylor import LENGTH, ORDER, F, SeriesSystem, X, expand, taylor_rule
 from mtt_brian.engines.exact.vectors import LANES
@@ -186,14 +186,15 @@ def barrier(matrix=None, offset=None, product=None, factors=CONDUCTANCES, row=(2
     matrix = np.array([[-1 / 20, 0, -4], [0, -1 / 5, 0], [0, 0, -1 / 10]]) if matrix is None else matrix
     offset = np.array([-3.0, 0, 0]) if offset is None else offset
     product = np.array([[-1 / 20, -1 / 20], [0, 0], [0, 0]]) if product is None else product
-    return equation_neurons._barrier(matrix, offset, product, products_of(factors), np.array(row, float), base)
+    return equation_neurons._barrier(matrix, offset, product, products_of(factors), np.array(row, float), base, 4)
 
 
 def test_a_barrier_is_the_slope_at_the_threshold():
     """There dv/dt = (50 ge - 30 gi - 10) / 20; the condition is 2 (v + 50) > 0."""
     found = barrier()
-    np.testing.assert_allclose(found[ROW : ROW + 4], [0, 5, -3, 0], rtol=1e-14)
-    np.testing.assert_allclose(found[RATE : RATE + 4], [0, -1 / 5, -1 / 10, 0])
+    rows = found[_HEAD:].reshape(-1, 4)
+    np.testing.assert_allclose(rows[ROW], [0, 5, -3, 0], rtol=1e-14)
+    np.testing.assert_allclose(rows[RATE], [0, -1 / 5, -1 / 10, 0])
     np.testing.assert_allclose(found[BASE], -1, rtol=1e-14)
 
 
