@@ -198,24 +198,24 @@ def test_what_nobody_reads_is_not_computed_to_its_end(monkeypatch):
     circuit, long = exploding(100_000)
     engine = ExactEngine(circuit, order="fifo", record="counts", threads=2)
     _, short = exploding(1)
-    feed, begun, ends = engine_module.Run.feed, Event(), []
+    run_them, begun, ends = engine_module.Run.run, Event(), []
 
-    def watched(run, piece, stop=None):
-        if piece is long:
+    def watched(run, recordings, stop=None):
+        if recordings[0] is long:
             begun.set()
         try:
-            end = feed(run, piece, stop)
+            (end,) = results = run_them(run, recordings, stop)
         except CancelledError as stopped:
             end = stopped
             raise
         finally:
             ends.append(end)
-        return end
+        return results
 
-    monkeypatch.setattr(engine_module.Run, "feed", watched)
+    monkeypatch.setattr(engine_module.Run, "run", watched)
     run = engine.run([short, long, long, long])
     assert next(run).counts["c"].sum() == 10**6
-    begun.wait()
+    assert begun.wait(600)
     run.close()
     first, *others = ends
     assert first.counts["c"].sum() == 10**6

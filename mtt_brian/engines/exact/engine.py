@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
 from typing import Any
@@ -362,7 +362,7 @@ class Run:
         recorded, recordings = self._engine._recorded, len(batch.end)
         if not recorded:
             return [{}] * recordings
-        sizes = np.diff(batch.outcome[:, loops.RECORDS], prepend=0).tolist()
+        sizes = [end - begin for begin, end in pairwise([0, *batch.outcome[:, loops.RECORDS].tolist()])]
         arrays = [(np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64)) for size in sizes]
         start = np.zeros((recordings, len(self._lowered.group_size) + 1), np.int64)
         loops.split(self._trace, batch, start, loops.addresses(arrays))
