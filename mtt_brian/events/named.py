@@ -12,7 +12,7 @@ import numpy as np
 
 from mtt_brian.errors import InputError
 from mtt_brian.events.collections import Recordings
-from mtt_brian.events.datasets import load
+from mtt_brian.events.datasets import open_split
 from mtt_brian.events.files import FORMATS, ending_of, read
 from mtt_brian.events.resolution import at_resolution
 from mtt_brian.files import as_path
@@ -94,7 +94,7 @@ def numbered(text: str) -> tuple[str, int | None]:
 
 
 def _of_a_data_set(text: str, place: Reference, root: str | None, resolution: int | None) -> NamedRecording:
-    data = load(place.dataset, root=root, split=place.split)
+    data = open_split(place.dataset, root=root, split=place.split)
     if not isinstance(data, Recordings):
         raise InputError(f"{text}: {data.title} are still images, without events")
     if place.number >= len(data):

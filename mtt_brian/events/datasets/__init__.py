@@ -157,13 +157,28 @@ def load(
         InputError: for an unknown name or split, and if nothing is found; the message states the expected files and how
             to obtain the data.
     """
+    collection = open_split(name, root, split, skip_bad=skip_bad, download=download, progress=progress)
+    _name_empty_classes(collection)
+    return collection
+
+
+def open_split(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    split: str = "train",
+    *,
+    skip_bad: bool = False,
+    download: bool = False,
+    progress: bool = True,
+) -> Recordings | Images:
+    """`load` for single recordings: classes of which there is nothing are not named."""
     dataset = find_dataset(name)
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r} of {name}; accepted: {', '.join(SPLITS)}")
     folder = None if root is None else as_path(root, "root")
     if isinstance(dataset, ImageDataset):
         images = _find(dataset, folder, split, download)
-        collection = Images(
+        return Images(
             name=name,
             title=dataset.title,
             split=split,
@@ -175,8 +190,6 @@ def load(
             mean=dataset.mean,
             std=dataset.std,
         )
-        _name_empty_classes(collection)
-        return collection
     generate = dataset.generate
     if generate is not None and root is not None:
         _tell_unused(name, str(root))
@@ -192,7 +205,6 @@ def load(
         labels=np.asarray(found.labels),
         read=found.read,
     )
-    _name_empty_classes(recordings)
     if not skip_bad:
         return recordings
     recordings = recordings.readable(
