@@ -20,8 +20,8 @@ import numpy as np
 from workloads import workload
 
 from mtt_brian.engines import Simulator
-from mtt_brian.engines.exact import Run, loops
-from mtt_brian.engines.exact.jit import _OPTIONS, address
+from mtt_brian.engines.exact import loops
+from mtt_brian.engines.exact.jit import _OPTIONS
 from mtt_brian.engines.result import RECORDS
 
 _RECORDINGS, _REPEATS = 3200, 3
@@ -60,14 +60,7 @@ def main() -> None:
     alone = Simulator(load.circuit, threads=1, record=arguments.record)
     seconds = _seconds_each(alone, recordings[:400])
     print(f"one recording on one core: {1e3 * seconds:.3f} ms", flush=True)
-    sleep = _sleeping(round(1e6 * seconds))
-    none = np.zeros(0, np.int64)
-    given = loops.Rows(np.zeros(0), none, none, none, 0.0)
-
-    def compiled(self: Run) -> tuple[int, int]:
-        return address(sleep, *self._arrays(), given), 0
-
-    Run._compiled = compiled  # type: ignore[method-assign]
+    loops.run_summed = _sleeping(round(1e6 * seconds))
     for threads in arguments.threads:
         each = _seconds_each(Simulator(load.circuit, threads=threads, record=arguments.record), recordings)
         ratio = seconds / each

@@ -181,13 +181,13 @@ _show: Callable[[str], None] | None = None
 @contextmanager
 def warnings_to(show: Callable[[str], None]) -> Iterator[None]:
     """Within the block `warn` calls this function: Brian2 would print a Python warning on several lines."""
-    global _show
-    before, _show = _show, show
-    _said.clear()
+    global _show, _said
+    before = _show, _said
+    _show, _said = show, set()
     try:
         yield
     finally:
-        _show = before
+        _show, _said = before
 
 
 def message_of(error: Exception) -> str:

@@ -121,3 +121,14 @@ def spikes(right, x, threshold, reset, end, arrivals=(), held=None, refractory=0
                 _, p, jump = events.pop(0)
                 x[p] += jump
         return out
+
+
+def hodgkin_huxley(v, m, n, h):
+    """Slopes per ms with the rates of Traub and Miles 1991, driven by 4; v in mV."""
+    a, b, c = (x / (exp(x / k) - 1) for x, k in ((13 - v, 4), (v - 40, 5), (15 - v, 5)))
+    return (
+        4 - (v + 2) / 10 - 100 * (m * m * m) * h * (v - 113) - 30 * (n * n * n * n) * (v + 27),
+        Decimal("0.32") * a * (1 - m) - Decimal("0.28") * b * m,
+        Decimal("0.032") * c * (1 - n) - exp((10 - v) / 40) * n / 2,
+        Decimal("0.128") * exp((17 - v) / 18) * (1 - h) - 4 / (1 + exp((40 - v) / 5)) * h,
+    )

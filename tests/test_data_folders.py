@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from mtt_brian import events
+from mtt_brian import events, files
 from mtt_brian.cli import exit_status
 from mtt_brian.errors import DataWarning, InputError
 from mtt_brian.events.datasets import cifar10dvs
@@ -332,3 +332,14 @@ def test_a_file_of_shd_that_is_none_is_refused(tmp_path):
     (tmp_path / "shd_train.h5").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"shd_train\.h5: is a link to nothing"):
         events.load("shd", tmp_path)
+
+
+def test_a_block_without_warnings_leaves_the_sentences_that_a_command_has_said():
+    said = []
+    with files.warnings_to(said.append):
+        files.warn_of_data("first")
+        with files.warnings_to(lambda _: None):
+            files.warn_of_data("second")
+        files.warn_of_data("first")
+        files.warn_of_data("second")
+    assert said == ["first", "second"]

@@ -27,7 +27,7 @@ from mtt_brian.neuron.equation_neuron import (
     Operation,
     Systems,
 )
-from tests.lazy_series import DIGITS, exp, solution, spikes, tanh, value
+from tests.lazy_series import DIGITS, exp, hodgkin_huxley, solution, spikes, tanh, value
 
 
 @pytest.fixture(autouse=True)
@@ -288,17 +288,10 @@ def test_hodgkin_and_huxley(quotient):
     group.v, group.I, group.h = -2, 4, 0.9
     (found,), _ = trains(group, 30 * ms)
 
-    def right(v, m, n, h):
-        a, b, c = (x / (exp(x / k) - 1) for x, k in ((13 - v, 4), (v - 40, 5), (15 - v, 5)))
-        return (
-            4 - (v + 2) / 10 - 100 * (m * m * m) * h * (v - 113) - 30 * (n * n * n * n) * (v + 27),
-            Decimal("0.32") * a * (1 - m) - Decimal("0.28") * b * m,
-            Decimal("0.032") * c * (1 - n) - exp((10 - v) / 40) * n / 2,
-            Decimal("0.128") * exp((17 - v) / 18) * (1 - h) - 4 / (1 + exp((40 - v) / 5)) * h,
-        )
-
     # Nothing is reset, and the membrane is below the threshold again when the refractory period ends.
-    expected = spikes(right, (-2, 0, 0, Decimal("0.9")), 43, lambda *x: x, 30, held=right, refractory=3)
+    expected = spikes(
+        hodgkin_huxley, (-2, 0, 0, Decimal("0.9")), 43, lambda *x: x, 30, held=hodgkin_huxley, refractory=3
+    )
     assert len(expected) > 2
     np.testing.assert_allclose(found, np.array(expected) / 1000, rtol=0, atol=1e-14)
 

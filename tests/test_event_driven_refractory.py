@@ -10,7 +10,7 @@ from brian2 import ms, second
 from scipy.integrate import solve_ivp
 
 from mtt_brian.errors import InputError
-from tests.lazy_series import exp, spikes
+from tests.lazy_series import hodgkin_huxley, spikes
 
 #: v = sin(t), w = cos(t).
 CIRCLE = "dv/dt = w/ms : 1\ndw/dt = -v/ms : 1"
@@ -175,17 +175,10 @@ def test_hodgkin_and_huxley_in_40_digits():
     cells = group(HODGKIN_HUXLEY, "v > 23", "v > 13", I=4, v=-2, h=0.9)
     (found,) = trains(cells, 30)
 
-    def right(v, m, n, h):
-        a, b, c = (x / (exp(x / k) - 1) for x, k in ((13 - v, 4), (v - 40, 5), (15 - v, 5)))
-        return (
-            4 - (v + 2) / 10 - 100 * (m * m * m) * h * (v - 113) - 30 * (n * n * n * n) * (v + 27),
-            Decimal("0.32") * a * (1 - m) - Decimal("0.28") * b * m,
-            Decimal("0.032") * c * (1 - n) - exp((10 - v) / 40) * n / 2,
-            Decimal("0.128") * exp((17 - v) / 18) * (1 - h) - 4 / (1 + exp((40 - v) / 5)) * h,
-        )
-
     # 3 ms later the membrane is below 13.
-    expected = spikes(right, (-2, 0, 0, Decimal("0.9")), 23, lambda *x: x, 30, held=right, refractory=3)
+    expected = spikes(
+        hodgkin_huxley, (-2, 0, 0, Decimal("0.9")), 23, lambda *x: x, 30, held=hodgkin_huxley, refractory=3
+    )
     assert len(expected) > 2
     np.testing.assert_allclose(found / 1000, np.array(expected) / 1000, rtol=0, atol=1e-14)
 

@@ -24,6 +24,9 @@ from mtt_brian.errors import InputError, check_whole
 from mtt_brian.neuron import IF, EquationNeuron, NeuronRule
 from mtt_brian.text import listed, shown
 
+#: Spikes of a neuron up to which the sum of synaptic operations cannot overflow.
+MOST_SUMMED = 2**31
+
 
 @dataclass(frozen=True, eq=False)
 class Population:
@@ -338,6 +341,6 @@ def synaptic_operations(spikes: np.ndarray, fan_out: np.ndarray) -> int:
     Raises:
         InputError: for more than 2**62.
     """
-    if spikes.max(initial=0) > 2**31 and spikes.astype(np.float64) @ fan_out > MAX_SPIKES:
+    if spikes.max(initial=0) > MOST_SUMMED and spikes.astype(np.float64) @ fan_out > MAX_SPIKES:
         raise InputError("a run with more than 2**62 synaptic operations; check weights and spike_integral")
     return int(spikes @ fan_out)

@@ -660,7 +660,7 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
     row, level, strict = np.zeros((texts.rows, n)), np.full(texts.rows, np.inf), True
     if group.threshold is not None:
         row, level, strict = _threshold(group, texts)
-    seconds, stop, stop_level, stop_strict = _refractory(group, texts)
+    seconds, stop = _refractory(group, texts)
     rows = [
         right.reshape(texts.rows, -1),
         inner.reshape(texts.rows, -1),
@@ -668,14 +668,14 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
         level[:, None],
         _reset(group, texts),
         seconds[:, None],
-        stop,
-        stop_level[:, None],
+        stop.row,
+        stop.level[:, None],
     ]
     columns = np.concatenate(rows, axis=1)
     first, which = _distinct(columns)
     system = which.reshape(len(starts), -1)
     cuts = np.cumsum([n * width, len(sums) * width, n, 1, n * (n + 1), 1, n])
-    a, b, c, theta, reset, dead, stop, stop_level = np.split(columns[first], cuts, axis=1)
+    a, b, c, theta, reset, dead, stop_row, stop_level = np.split(columns[first], cuts, axis=1)
     a, b = a.reshape(len(first), n, width), b.reshape(len(first), len(sums), width)
     try:
         return EquationNeuron(
@@ -688,14 +688,14 @@ def _rule(group: Group, states: tuple[str, ...], starts: np.ndarray) -> Equation
                 refractory=dead[:, 0],
                 product=a[:, :, n + 1 :],
                 sums=b,
-                refractory_row=stop,
+                refractory_row=stop_row,
                 refractory_level=stop_level[:, 0],
             ),
             system=system[0, texts.kind],
             changes=Changes(starts[1:], system[1:], texts.kind),
             states=states,
             strict=strict,
-            refractory_strict=stop_strict,
+            refractory_strict=stop.strict,
             held=tuple(name in group.unless_refractory for name in states),
             operations=tuple(right_sides.operations),
         )
@@ -773,19 +773,20 @@ def _reset(group: Group, texts: _Texts) -> np.ndarray:
     return out.reshape(texts.rows, -1)
 
 
-def _refractory(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Seconds [R], inf for a condition; its row [R, n], level [R], and whether it is strict."""
+def _refractory(group: Group, texts: _Texts) -> tuple[np.ndarray, _Condition]:
+    """Seconds [R], inf for a condition; this condition, with zeros for a time."""
     found = group.refractory
-    never = np.zeros((texts.rows, len(texts.states))), np.zeros(texts.rows), True
+    none = _Condition(np.zeros((texts.rows, len(texts.states))), np.zeros(texts.rows), True)
     if found is None:
-        return np.zeros(texts.rows), *never
+        return np.zeros(texts.rows), none
     line = f"refractory {found!r}" if isinstance(found, str) else "refractory"
     if isinstance(found, str):
         expression = texts.parsed(found, line)
         if group.refractory_holds:
             row, level, strict = _condition(expression, texts, line, "give a time, or a condition of a state variable")
             lasts = level < np.inf
-            return np.where(lasts, np.inf, 0.0), np.where(lasts[:, None], row, 0.0), np.where(lasts, level, 0.0), strict
+            condition = _Condition(np.where(lasts[:, None], row, 0.0), np.where(lasts, level, 0.0), strict)
+            return np.where(lasts, np.inf, 0.0), condition
         used = sorted(str(s) for s in expression.free_symbols if str(s) in texts.states)
         if used:
             raise _Stop(
@@ -796,7 +797,7 @@ def _refractory(group: Group, texts: _Texts) -> tuple[np.ndarray, np.ndarray, np
         seconds = np.full(texts.rows, found)
     if not np.all(seconds >= 0) or not np.all(np.isfinite(seconds)):
         raise _Stop(line, f"it is {seconds[np.argmin(seconds >= 0)]:g} s", "give a time >= 0")
-    return seconds, *never
+    return seconds, none
 
 
 # ---- Synapses --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtt_brian import machine
-from mtt_brian.circuit.model import Circuit, synaptic_operations
+from mtt_brian.circuit.model import MOST_SUMMED, Circuit, synaptic_operations
 from mtt_brian.circuit.spikes import Spikes, naming_recordings
 from mtt_brian.engines.base import ORDERS, InputSpikes, Order, Record
 from mtt_brian.engines.exact import loops
@@ -177,7 +177,6 @@ class Run:
         """Back to rest at time 0."""
         self._engine._memory.release(self)
         self._ended = -1.0
-        self._at_rest = True
 
     def run(self, recordings: Sequence[InputSpikes], stop: Event | None = None) -> list[Result]:
         """Runs whole recordings, one after another, each from rest.
@@ -222,7 +221,7 @@ class Run:
         engine, cursor = self._engine, self._state.cursor
         batch, arrays = self._batch(pieces)
         self._trace.size[0] = cursor[:] = 0
-        cursor[loops.FRESH], self._at_rest = self._at_rest, False
+        cursor[loops.FRESH] = self._ended < 0
         started = noticed = time.monotonic()
         while (status := loops.run_batch(*self._arrays(), batch)) != loops.DONE:
             piece = pieces[cursor[loops.RECORDING]]
@@ -309,7 +308,7 @@ class Run:
                 spikes,
                 {name: counts[part].reshape(shape) for name, part, shape in engine._counted},
                 readout,
-                synops if most <= loops.MOST_SUMMED else synaptic_operations(counts, engine._fan_out),
+                synops if most <= MOST_SUMMED else synaptic_operations(counts, engine._fan_out),
                 begin,
             )
 

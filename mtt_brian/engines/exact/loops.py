@@ -35,8 +35,6 @@ from mtt_brian.engines.lowered.rules import LINE
 DONE, FULL, FAILED, PAUSED, UNBOUNDED = 0, 1, 2, 3, 4
 #: Instants after which a loop returns to Python, which can stop it then.
 PAUSE = 1 << 14
-#: Spikes of a neuron up to which the sum of synaptic operations cannot overflow.
-MOST_SUMMED = 2**31
 
 # Columns of `Batch.address` and `Batch.outcome`.
 TIME, NEURON, SPIKES, EVENTS, COUNTS, READOUT = range(6)
@@ -70,7 +68,7 @@ class Batch(NamedTuple):
         end: float64 [B], seconds.
         fan_out: int64 [N], of every neuron in C order.
         outcome: int64 [B, 3], written: records in the trace so far, synaptic operations (right if no count is above
-            `MOST_SUMMED`), the largest count.
+            `mtt_brian.circuit.model.MOST_SUMMED`), the largest count.
     """
 
     loop: int

@@ -157,21 +157,22 @@ def load(
         InputError: for an unknown name or split, and if nothing is found; the message states the expected files and how
             to obtain the data.
     """
-    collection = open_split(name, root, split, skip_bad=skip_bad, download=download, progress=progress)
+    collection = open_split(name, root, split, download, progress)
+    if skip_bad and isinstance(collection, Recordings):
+        found = len(collection)
+        collection = collection.readable(
+            partial(progress_bar, description=f"checking {collection.title}", unit="recordings", show=progress)
+        )
+        if not collection:
+            raise InputError(f"{name}: none of {found} files can be read; the first: {collection.bad[0][1]}")
     _name_empty_classes(collection)
     return collection
 
 
 def open_split(
-    name: str,
-    root: str | os.PathLike[str] | None = None,
-    split: str = "train",
-    *,
-    skip_bad: bool = False,
-    download: bool = False,
-    progress: bool = True,
+    name: str, root: str | os.PathLike[str] | None, split: str, download: bool = False, progress: bool = True
 ) -> Recordings | Images:
-    """`load` for single recordings: classes of which there is nothing are not named."""
+    """`load` for single recordings: no file is tried, and classes of which there is nothing are not named."""
     dataset = find_dataset(name)
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r} of {name}; accepted: {', '.join(SPLITS)}")
@@ -194,7 +195,7 @@ def open_split(
     if generate is not None and root is not None:
         _tell_unused(name, str(root))
     found = _find(dataset, folder, split, download) if generate is None else generate(split, progress)
-    recordings = Recordings(
+    return Recordings(
         name=name,
         title=dataset.title,
         split=split,
@@ -205,14 +206,6 @@ def open_split(
         labels=np.asarray(found.labels),
         read=found.read,
     )
-    if not skip_bad:
-        return recordings
-    recordings = recordings.readable(
-        partial(progress_bar, description=f"checking {dataset.title}", unit="recordings", show=progress)
-    )
-    if not recordings:
-        raise InputError(f"{name}: none of {len(found.ids)} files can be read; the first: {recordings.bad[0][1]}")
-    return recordings
 
 
 def _name_empty_classes(collection: Recordings | Images) -> None:
